@@ -1,0 +1,6 @@
+"""Helpers for tests of streaming graphs, yours as well as ours; nothing here needs a network."""
+
+from lg_streaming.testing.models import Answer, AnswerScript, ScriptedChatModel, ScriptedError
+from lg_streaming.testing.tokens import split_tokens
+
+__all__ = ["Answer", "AnswerScript", "ScriptedChatModel", "ScriptedError", "split_tokens"]
