@@ -1,0 +1,82 @@
+"""What holds for every test: asyncio only, nothing from the environment, nothing left behind."""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import AsyncGenerator, Coroutine, Generator
+from pathlib import Path
+
+import pytest
+
+from tests.support.leaks import Footprint, footprint, left_since
+
+# Long enough for a loaded machine to end what is ending, short enough to notice a leak at once.
+GRACE = 2.0
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """asyncio alone: uvicorn, python-socketio and LangGraph know no other."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith(("LG_STREAMING_", "LANGSMITH_", "LANGCHAIN_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest) -> Generator[None]:
+    """Fail a test after which a thread, a TCP socket or (in an async test) a task is still there.
+
+    What was there before the test is not counted, so that a resource of a wider scope (a Redis server, a browser) may
+    live on: pytest sets those up before this fixture.
+    """
+    before = footprint()
+    if "anyio_backend" in request.fixturenames:
+        request.getfixturevalue("no_pending_tasks")
+    yield
+    left = _wait_until_gone(before)
+    if left:
+        pytest.fail("left behind: " + "; ".join(left), pytrace=False)
+
+
+@pytest.fixture
+async def no_pending_tasks() -> AsyncGenerator[None]:
+    before = asyncio.all_tasks()
+    yield
+    left = {task for task in asyncio.all_tasks() - before if not _of_the_runner(task)}
+    if left:
+        _, left = await asyncio.wait(left, timeout=GRACE)
+    if left:
+        names = sorted(repr(task) for task in left)
+        for task in left:
+            task.cancel()
+        pytest.fail("tasks left behind: " + "; ".join(names), pytrace=False)
+
+
+def _of_the_runner(task: asyncio.Task[object]) -> bool:
+    """Whether anyio made the task: one runs the tests and fixtures, the other waits for the part that runs now."""
+    coroutine = task.get_coro()
+    return isinstance(coroutine, Coroutine) and coroutine.__qualname__.startswith("TestRunner.")
+
+
+def _wait_until_gone(before: Footprint) -> list[str]:
+    deadline = time.monotonic() + GRACE
+    while (left := left_since(before)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return left
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The folder of the repository."""
+    return Path(__file__).resolve().parents[1]
+
+
+def pytest_report_header() -> str:
+    """Say how many threads the plugins brought, for reading a leak report."""
+    return f"threads before the tests: {threading.active_count()}"
