@@ -1,0 +1,151 @@
+"""The demo's graph: a research assistant that plans, researches in parallel, writes, and has its work reviewed."""
+
+from __future__ import annotations
+
+import operator
+from typing import Annotated, Any, TypedDict
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.prebuilt import ToolNode, tools_condition
+from langgraph.types import Send
+
+from lg_streaming import current_progress, stream_event, stream_progress, stream_token
+from lg_streaming.demo import prompts
+
+MAX_REVISIONS = 2
+_USUAL_STEPS = 5
+"""Ask, look up, ask, work out, answer: what a researcher's progress counts against until it turns out to need more."""
+
+Graph = CompiledStateGraph[Any, Any, Any, Any]
+
+
+class Report(TypedDict, total=False):
+    """What the graph works on."""
+
+    question: str
+    questions: list[str]
+    findings: Annotated[list[str], operator.add]
+    draft: str
+    remarks: str
+    approved: bool
+    revisions: int
+
+
+class Assignment(TypedDict):
+    """What one researcher is sent."""
+
+    question: str
+
+
+class ResearchAssistant:
+    """The nodes, bound to one model and one set of tools."""
+
+    def __init__(self, model: BaseChatModel, tools: list[BaseTool]) -> None:
+        self._model = model
+        self._researcher = build_researcher(model.bind_tools(tools), tools)
+
+    @stream_token()
+    @stream_event()
+    async def plan(self, state: Report) -> Report:
+        """Break the question into three."""
+        question = state.get("question", "")
+        reply = await self._model.ainvoke(prompts.plan_prompt(question))
+        return {"questions": prompts.questions_in(reply.text, fallback=question)}
+
+    @stream_token()
+    @stream_event()
+    @stream_progress()
+    async def research(self, state: Assignment) -> Report:
+        """Answer one of them with the help of the tools; runs once for each, side by side."""
+        progress = current_progress()
+        last: BaseMessage = AIMessage("")
+        inputs: MessagesState = {"messages": prompts.research_prompt(state["question"])}
+        step = 0
+        async for update in self._researcher.astream(inputs, stream_mode="updates"):
+            step += 1
+            for change in update.values():
+                last = change["messages"][-1]
+            progress.update(step, max(_USUAL_STEPS, step + (1 if last.type == "tool" else 0)))
+        progress.update(step, step)
+        return {"findings": [str(last.text)]}
+
+    @stream_token()
+    @stream_event()
+    @stream_progress()
+    async def write(self, state: Report) -> Report:
+        """Write the report, or write it again with the reviewer's remarks in hand."""
+        progress = current_progress()
+        prompt = prompts.write_prompt(
+            state.get("question", ""),
+            state.get("findings", []),
+            draft=state.get("draft", ""),
+            remarks=state.get("remarks", ""),
+        )
+        draft, words = "", 0
+        async for chunk in self._model.astream(prompt):
+            draft += chunk.text
+            if len(draft.split()) > words:
+                words = len(draft.split())
+                progress.update(words, max(prompts.TARGET_WORDS, words))
+        progress.update(words, words)
+        return {"draft": draft}
+
+    @stream_token()
+    @stream_event()
+    async def review(self, state: Report) -> Report:
+        """Let the report go out, or send it back with remarks."""
+        prompt = prompts.review_prompt(
+            state.get("draft", ""), state.get("findings", []), remarks=state.get("remarks", "")
+        )
+        verdict = await self._model.ainvoke(prompt)
+        return {
+            "approved": prompts.is_approved(verdict.text),
+            "remarks": str(verdict.text),
+            "revisions": state.get("revisions", 0) + 1,
+        }
+
+
+def build_researcher(model: Runnable[Any, AIMessage], tools: list[BaseTool]) -> Graph:
+    """One researcher: the model calls tools until it can answer."""
+
+    async def ask(state: MessagesState) -> dict[str, list[AIMessage]]:
+        return {"messages": [await model.ainvoke(state["messages"])]}
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("ask", ask)
+    graph.add_node("tools", ToolNode(tools, handle_tool_errors=True))
+    graph.add_edge(START, "ask")
+    graph.add_conditional_edges("ask", tools_condition, ["tools", END])
+    graph.add_edge("tools", "ask")
+    return graph.compile()
+
+
+def build_graph(model: BaseChatModel, tools: list[BaseTool]) -> Graph:
+    """The whole assistant: plan → research (one branch a question) → write → review → (write again | end)."""
+    assistant = ResearchAssistant(model, tools)
+    graph = StateGraph(Report)
+    graph.add_node("plan", assistant.plan)
+    graph.add_node("research", assistant.research)
+    graph.add_node("write", assistant.write)
+    graph.add_node("review", assistant.review)
+    graph.add_edge(START, "plan")
+    graph.add_conditional_edges("plan", _assign, ["research"])
+    graph.add_edge("research", "write")
+    graph.add_edge("write", "review")
+    graph.add_conditional_edges("review", _after_review, ["write", END])
+    return graph.compile()
+
+
+def _assign(state: Report) -> list[Send]:
+    return [Send("research", Assignment(question=question)) for question in state.get("questions", [])]
+
+
+def _after_review(state: Report) -> str:
+    if state.get("approved") or state.get("revisions", 0) > MAX_REVISIONS:
+        return END
+    return "write"
