@@ -1,0 +1,75 @@
+# Every target does its own set-up. `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+JS := tests/js
+ARGS ?=
+
+# A stamp is younger than what was installed for it.
+RUN := $(VENV)/.installed-run
+DEV := $(VENV)/.installed-dev
+NODE := $(JS)/node_modules/.installed
+
+.PHONY: help demo test check bench soak docs js tools dist clean distclean
+
+help: ## this list
+	@echo 'make TARGET [ARGS="..."]'
+	@sed -nE 's/^([a-z]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: $(RUN) ## watch a research assistant's run live, offline (ARGS="--help" lists its options)
+	@$(PYTHON) -m lg_streaming demo $(ARGS)
+
+test: tools $(NODE) check ## check, then every test (ARGS="-k name" picks some)
+	$(PYTHON) -m pytest -q --durations=15 $(ARGS)
+
+check: $(DEV) ## formatting, lint, types, who imports whom, documentation
+	@tools/system-packages node npm
+	$(VENV)/bin/ruff format --check --quiet
+	$(VENV)/bin/ruff check --quiet
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(VENV)/bin/pyright
+	PYTHONPATH=. $(VENV)/bin/lint-imports --no-logo --no-cache
+	tools/build-docs
+
+bench: $(DEV) $(NODE) ## measure, one line of JSON each (ARGS="name" picks one)
+	@$(PYTHON) -m tests.bench $(ARGS)
+
+soak: tools $(DEV) $(NODE) ## the tests that run for minutes
+	$(PYTHON) -m pytest -q -m soak $(ARGS)
+
+docs: $(DEV) ## the documentation as a site in site/
+	@tools/build-docs site
+	@echo 'site/index.html is ready'
+
+js: $(NODE) ## the JavaScript packages that tests drive
+
+tools: ## the programs that tests need: redis-server, chromium, node, npm
+	@tools/system-packages redis-server chromium node npm
+
+dist: $(DEV) ## the wheel and the source archive in dist/
+	$(PYTHON) -m build --outdir dist
+
+clean: ## remove what was built, and caches
+	rm -rf build dist site .pytest_cache .ruff_cache .hypothesis .import_linter_cache test-results
+	find . -path ./$(VENV) -prune -o -path '*/node_modules' -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
+
+distclean: clean ## and the virtual environment and the JavaScript packages
+	rm -rf $(VENV) $(JS)/node_modules
+
+$(RUN): pyproject.toml tools/virtual-environment
+	@tools/virtual-environment $(VENV) --editable '.[demo]'
+	@touch $@
+
+$(DEV): pyproject.toml tools/virtual-environment
+	@tools/virtual-environment $(VENV) --editable '.[demo]' --group dev
+	@touch $(RUN) $@
+
+$(NODE): $(JS)/package.json
+	@tools/system-packages node npm
+	@cd $(JS) && npm install --no-package-lock --no-audit --no-fund --loglevel=error
+	@touch $@
