@@ -1,0 +1,209 @@
+"""An update becomes JSON bytes once, when it is published.
+
+The bytes are made in two steps, because the sequence number is known only when the log takes the update:
+:meth:`Codec.encode` makes everything but the end, :func:`seal` adds sequence number and epoch. Nothing a
+program can put into an update makes encoding fail: what JSON cannot hold is replaced by the nearest thing
+it can, in the end by its ``repr``.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import orjson
+from pydantic import BaseModel
+
+from lg_streaming.errors import UpdateTooLargeError
+from lg_streaming.events import StreamMetadata, StreamUpdate, parse_timestamp
+from lg_streaming.scope import NAMES, RESERVED
+
+if TYPE_CHECKING:
+    from lg_streaming.events import Priority
+    from lg_streaming.scope import Scope
+
+__all__ = ["Codec", "Redact", "decode", "jsonable", "seal"]
+
+logger = logging.getLogger(__name__)
+
+Redact = Callable[[str, Any], Any]
+"""``redact(type, data) -> data``: what may leave of an update's data. It gets plain JSON values."""
+
+_MAX_REPR: Final = 1_000
+_MAX_DEPTH: Final = 64
+_MAX_ITEMS: Final = 10_000
+
+
+class Codec:
+    """Encodes updates.
+
+    Args:
+        max_bytes: Largest encoded update, in bytes.
+        redact: Called with each update's type and data before it is encoded. When it raises, the data is
+            withheld: the update then says only that redaction failed.
+    """
+
+    def __init__(self, *, max_bytes: int = 262_144, redact: Redact | None = None) -> None:
+        self._max_bytes = max_bytes
+        self._redact = redact
+        self._second = (-1.0, "")
+        self.fallbacks = 0
+        """How many updates held something JSON cannot hold."""
+
+    def encode(
+        self,
+        execution_id: str,
+        type: str,  # noqa: A002
+        data: object,
+        *,
+        scope: Scope,
+        priority: Priority,
+        timestamp: float,
+    ) -> bytes:
+        """Everything of the wire JSON but ``sequence_number``, ``epoch`` and the closing braces.
+
+        Raises:
+            UpdateTooLargeError: It is over ``max_bytes``. No other error is raised.
+        """
+        if self._redact is not None:
+            data = self._redacted(type, data)
+        body = b"".join(
+            (
+                b'{"type":',
+                self._dumps(type),
+                b',"data":',
+                self._dumps(data),
+                b',"metadata":{"timestamp":"',
+                self._timestamp(timestamp),
+                b'","execution_id":',
+                self._dumps(execution_id),
+                b"" if priority == "medium" else b',"priority":"%b"' % priority.encode(),
+                scope.fragment,
+            )
+        )
+        if len(body) > self._max_bytes:
+            raise UpdateTooLargeError(
+                f"an update of type {type!r:.80} has {len(body)} bytes; limits.update_bytes allows {self._max_bytes}",
+                execution_id=execution_id,
+            )
+        return body
+
+    def _dumps(self, value: object) -> bytes:
+        try:
+            return orjson.dumps(value, default=_default)
+        except TypeError:  # orjson's own error is one: odd keys, cycles, huge numbers, half characters
+            self.fallbacks += 1
+        return orjson.dumps(jsonable(value))
+
+    def _redacted(self, type: str, data: object) -> object:  # noqa: A002
+        try:
+            return cast("Redact", self._redact)(type, orjson.loads(self._dumps(data)))
+        except Exception:
+            logger.exception("redact raised on an update of type %r: its data is withheld", type)
+            return {"message": "withheld: redaction failed"}
+
+    def _timestamp(self, timestamp: float) -> bytes:
+        second, fraction = divmod(timestamp, 1.0)
+        known, text = self._second  # one read: another thread may put another second there
+        if second != known:
+            text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+            self._second = (second, text)
+        return f"{text}{int(fraction * 1000):03d}Z".encode()
+
+
+def seal(body: bytes, seq: int, epoch: str) -> bytes:
+    """The complete wire JSON of an update that has got its place in the log."""
+    return b'%b,"sequence_number":%d,"epoch":"%b"}}' % (body, seq, epoch.encode())
+
+
+def decode(wire: bytes) -> StreamUpdate:
+    """The update that ``wire`` holds. Raises ``ValueError`` or ``KeyError`` when it holds none."""
+    update = orjson.loads(wire)
+    metadata: dict[str, Any] = update["metadata"]
+    return StreamUpdate(
+        type=update["type"],
+        data=update["data"],
+        metadata=StreamMetadata(
+            timestamp=parse_timestamp(metadata["timestamp"]),
+            sequence_number=metadata["sequence_number"],
+            execution_id=metadata["execution_id"],
+            epoch=metadata["epoch"],
+            priority=metadata.get("priority", "medium"),
+            extra={k: v for k, v in metadata.items() if k not in _NAMED},
+            **{name: metadata[name] for name in NAMES if name in metadata},
+        ),
+    )
+
+
+_NAMED: Final = RESERVED.union(NAMES)
+
+
+def _default(value: object) -> object:
+    """What orjson shall encode in place of something it does not know."""
+    match value:
+        case BaseModel():
+            return value.model_dump(mode="python", warnings=False)
+        case set() | frozenset() | tuple():
+            return list(cast("Iterable[object]", value))
+        case bytes() | bytearray() | memoryview():
+            return _text(bytes(value))
+        case BaseException():
+            return {"type": type(value).__name__, "message": str(value)}
+        case Mapping():
+            return dict(cast("Mapping[object, object]", value))
+        case _:
+            return _described(value)
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(value).decode()
+
+
+def _described(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 (a __repr__ may raise anything)
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= _MAX_REPR else text[: _MAX_REPR - 1] + "…"
+
+
+def jsonable(value: object, *, depth: int = _MAX_DEPTH) -> Any:
+    """``value`` as plain JSON values, whatever it is: slow, careful, and it never raises.
+
+    What is nested more than ``depth`` levels deep becomes its ``repr``, so cycles end.
+    """
+    try:
+        return _jsonable(value, depth)
+    except Exception:  # noqa: BLE001 (any method of a foreign object may raise anything)
+        return _clean(f"<{type(value).__name__}>")
+
+
+def _jsonable(value: object, depth: int) -> Any:
+    match value:
+        case None | bool() | float():
+            return value
+        case int():
+            return value if -(2**63) <= value < 2**63 else str(value) if value.bit_length() < _MAX_REPR else "<huge int>"
+        case str():
+            return _clean(value)
+        case _ if depth <= 0:
+            return "…"
+        case Mapping():
+            items = list(cast("Mapping[object, object]", value).items())[:_MAX_ITEMS]
+            return {_clean(k if isinstance(k, str) else str(k)): jsonable(v, depth=depth - 1) for k, v in items}
+        case list() | tuple() | set() | frozenset():
+            return [jsonable(v, depth=depth - 1) for v in list(cast("Iterable[object]", value))[:_MAX_ITEMS]]
+        case _:
+            simpler = _default(value)
+            return _clean(simpler) if isinstance(simpler, str) else jsonable(simpler, depth=depth - 1)
+
+
+def _clean(text: str) -> str:
+    """``text`` without half characters (lone surrogates), which UTF-8 cannot hold."""
+    return text.encode(errors="replace").decode()

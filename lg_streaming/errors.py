@@ -1,0 +1,384 @@
+"""The exceptions of lg_streaming and the one table of their codes.
+
+    StreamingError                       every error of this library
+    ├── BadRequestError            4000  the caller sent something malformed
+    │   └── BadPositionError       4001  a position that cannot be read
+    ├── UnauthorizedError          4010  no valid credentials
+    │   └── TokenExpiredError      4011  credentials that were valid once
+    ├── ForbiddenError             4030  not allowed, or not there: the answer is the same
+    │   └── OriginError            4031  a browser origin that is not on the list
+    ├── LoginTimeoutError          4080  connected but never logged in
+    ├── GapError                   4091  the reader asked to fail rather than skip
+    ├── TooLargeError              4130  an inbound message over the limit
+    ├── LimitError                       one of the limits was reached
+    │   ├── TooManySubscriptionsError    4290
+    │   ├── TooManyConnectionsError      4291
+    │   ├── ConnectRateError             4292
+    │   ├── MessageRateError             4293
+    │   ├── SubscriberLimitError         4294
+    │   └── ExecutionLimitError          4295
+    ├── SlowReaderError            4400  the reader does not keep up
+    │   └── DeadPeerError          4401  the reader is gone
+    ├── ServerRestartError         4500  the server is going away, come back later
+    ├── LogUnavailableError        5030  the log cannot be reached
+    ├── UpdateTooLargeError        4131  a producer's update is over the limit
+    ├── HubClosedError             5031  the hub was closed
+    └── StreamingConfigError             the program is set up wrongly
+        ├── OptionNotAvailableError      an option this version does not have yet
+        └── MissingExtraError            an optional package is not installed
+
+Each wire error carries a ``code``; the first digit tells whose fault it is (4 the caller's, 5 the
+server's) and :data:`CODES` tells whether trying again helps. Errors under ``StreamingConfigError``
+are raised while a program is being set up and never travel over the wire.
+"""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "CODES",
+    "BadPositionError",
+    "BadRequestError",
+    "Code",
+    "ConnectRateError",
+    "DeadPeerError",
+    "ExecutionLimitError",
+    "ForbiddenError",
+    "GapError",
+    "HubClosedError",
+    "LimitError",
+    "LogUnavailableError",
+    "LoginTimeoutError",
+    "MessageRateError",
+    "MissingExtraError",
+    "OptionNotAvailableError",
+    "OriginError",
+    "ServerRestartError",
+    "SlowReaderError",
+    "StreamingConfigError",
+    "StreamingError",
+    "SubscriberLimitError",
+    "TokenExpiredError",
+    "TooLargeError",
+    "TooManyConnectionsError",
+    "TooManySubscriptionsError",
+    "UnauthorizedError",
+    "UpdateTooLargeError",
+    "describe_error",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """One row of the code table.
+
+    ``retryable`` says whether the same request can succeed later without being changed; ``closes`` says
+    what happens to the connection: ``"yes"``, ``"no"`` or ``"third"`` (on the third time).
+    """
+
+    number: int
+    name: str
+    http_status: int
+    retryable: bool
+    closes: str
+    meaning: str
+
+
+class StreamingError(Exception):
+    """Base of every error of this library.
+
+    Args:
+        message: What is wrong and what to do about it.
+        execution_id: The execution it is about, where there is one.
+        retry_after: Seconds to wait before trying again, where that helps.
+    """
+
+    code: ClassVar[int] = 5000
+    name: ClassVar[str] = "internal"
+    http_status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+    closes: ClassVar[str] = "no"
+    meaning: ClassVar[str] = "something went wrong in the server"
+
+    def __init__(self, message: str = "", *, execution_id: str | None = None, retry_after: float | None = None) -> None:
+        self.message = message or self.meaning
+        self.execution_id = execution_id
+        self.retry_after = retry_after
+        super().__init__(self.message)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The error as it travels: ``code``, ``name``, ``message``, ``retryable`` and what else is known."""
+        wire: dict[str, Any] = {
+            "code": self.code,
+            "name": self.name,
+            "message": self.message,
+            "retryable": self.retryable,
+        }
+        if self.retry_after is not None:
+            wire["retry_after_ms"] = round(self.retry_after * 1000)
+        if self.execution_id is not None:
+            wire["execution_id"] = self.execution_id
+        return wire
+
+
+class BadRequestError(StreamingError):
+    """The caller sent something malformed; sending it again does not help."""
+
+    code = 4000
+    name = "bad_request"
+    http_status = 400
+    closes = "third"
+    meaning = "the message is malformed: correct it before sending it again"
+
+
+class BadPositionError(BadRequestError):
+    """A position that is not of the form ``<epoch>:<seq>``."""
+
+    code = 4001
+    name = "bad_position"
+    closes = "no"
+    meaning = "a position looks like '<epoch>:<seq>'; use one that came from this server"
+
+
+class UnauthorizedError(StreamingError):
+    """No credentials, or credentials that do not hold."""
+
+    code = 4010
+    name = "unauthorized"
+    http_status = 401
+    closes = "yes"
+    meaning = "a valid token is required"
+
+
+class TokenExpiredError(UnauthorizedError):
+    """The token was valid and has expired; a fresh one is needed."""
+
+    code = 4011
+    name = "token_expired"
+    retryable = True
+    meaning = "the token has expired: come back with a new one"
+
+
+class ForbiddenError(StreamingError):
+    """Not allowed. An execution that does not exist gives the same answer."""
+
+    code = 4030
+    name = "forbidden"
+    http_status = 403
+    meaning = "there is no such execution, or it is not yours"
+
+
+class OriginError(ForbiddenError):
+    """The page's origin is not on the list of allowed origins."""
+
+    code = 4031
+    name = "origin"
+    closes = "yes"
+    meaning = "this origin is not allowed: add it to gateway.cors_origins"
+
+
+class LoginTimeoutError(StreamingError):
+    """A transport that was opened and never completed its login."""
+
+    code = 4080
+    name = "login_timeout"
+    http_status = 408
+    retryable = True
+    closes = "yes"
+    meaning = "no CONNECT or login came in time"
+
+
+class GapError(StreamingError):
+    """Updates the reader asked for are gone, and it asked to fail rather than skip them."""
+
+    code = 4091
+    name = "gap"
+    http_status = 200
+    retryable = True
+    meaning = "updates after this position are no longer kept"
+
+
+class TooLargeError(StreamingError):
+    """An inbound message over ``limits.inbound_bytes``."""
+
+    code = 4130
+    name = "too_large"
+    http_status = 413
+    closes = "yes"
+    meaning = "the message is too large"
+
+
+class UpdateTooLargeError(StreamingError):
+    """A producer's update is over ``limits.update_bytes`` when encoded."""
+
+    code = 4131
+    name = "update_too_large"
+    http_status = 413
+    meaning = "the update is too large to stream: send a reference to the data instead"
+
+
+class LimitError(StreamingError):
+    """Base of the errors that say a limit was reached."""
+
+    name = "limit"
+    http_status = 429
+
+
+class TooManySubscriptionsError(LimitError):
+    """More subscriptions on one connection than ``limits.subscriptions_per_connection``."""
+
+    code = 4290
+    name = "too_many_subscriptions"
+    meaning = "this connection has as many subscriptions as it may: unsubscribe first"
+
+
+class TooManyConnectionsError(LimitError):
+    """More connections than the server, the subject or the address may have."""
+
+    code = 4291
+    name = "too_many_connections"
+    retryable = True
+    closes = "yes"
+    meaning = "too many connections are open"
+
+
+class ConnectRateError(LimitError):
+    """Connections or failed logins come too fast."""
+
+    code = 4292
+    name = "connect_rate"
+    retryable = True
+    closes = "yes"
+    meaning = "too many connection attempts: wait before the next one"
+
+
+class MessageRateError(LimitError):
+    """Messages on one connection come too fast."""
+
+    code = 4293
+    name = "message_rate"
+    retryable = True
+    closes = "third"
+    meaning = "too many messages: slow down"
+
+
+class SubscriberLimitError(LimitError):
+    """An execution has ``limits.max_subscribers_per_execution`` readers."""
+
+    code = 4294
+    name = "subscriber_limit"
+    retryable = True
+    meaning = "this execution has as many readers as it may"
+
+
+class ExecutionLimitError(LimitError):
+    """The hub holds ``limits.max_executions`` running executions."""
+
+    code = 4295
+    name = "execution_limit"
+    retryable = True
+    meaning = "as many executions are running as may"
+
+
+class SlowReaderError(StreamingError):
+    """The reader does not keep up; it can resume from its last position."""
+
+    code = 4400
+    name = "slow"
+    http_status = 408
+    retryable = True
+    closes = "yes"
+    meaning = "the reader is too slow: reconnect and resume from the last position"
+
+
+class DeadPeerError(SlowReaderError):
+    """The peer stopped answering."""
+
+    code = 4401
+    name = "dead"
+    meaning = "the peer does not answer"
+
+
+class ServerRestartError(StreamingError):
+    """The server is shutting down; resume elsewhere or later."""
+
+    code = 4500
+    name = "server_restart"
+    http_status = 503
+    retryable = True
+    closes = "yes"
+    meaning = "the server restarts: reconnect after the given delay"
+
+
+class LogUnavailableError(StreamingError):
+    """The log cannot be reached; what is already in it is safe."""
+
+    code = 5030
+    name = "log_unavailable"
+    http_status = 503
+    retryable = True
+    meaning = "the log cannot be reached at the moment: try again"
+
+
+class HubClosedError(StreamingError):
+    """The hub was closed; it takes and gives nothing any more."""
+
+    code = 5031
+    name = "hub_closed"
+    http_status = 503
+    meaning = "the hub is closed"
+
+
+class StreamingConfigError(StreamingError):
+    """The program is set up wrongly; raised while it is being set up."""
+
+    name = "config"
+
+
+class OptionNotAvailableError(StreamingConfigError):
+    """An option that is declared but not available in this version."""
+
+    name = "option_not_available"
+
+
+class MissingExtraError(StreamingConfigError):
+    """A feature needs an optional package that is not installed."""
+
+    name = "missing_extra"
+
+
+def describe_error(error: BaseException | str, *, debug: bool = False) -> dict[str, Any]:
+    """An error as it may travel: its message and type; its stack only when ``debug`` is set."""
+    if isinstance(error, str):
+        return {"message": error}
+    described: dict[str, Any] = {"message": str(error) or type(error).__name__, "type": type(error).__name__}
+    if debug:
+        described["stack"] = "".join(traceback.format_exception(error))
+    return described
+
+
+def _codes(base: type[StreamingError]) -> dict[int, Code]:
+    table: dict[int, Code] = {}
+    for error in base.__subclasses__():
+        if "code" in vars(error):
+            table[error.code] = Code(
+                number=error.code,
+                name=error.name,
+                http_status=error.http_status,
+                retryable=error.retryable,
+                closes=error.closes,
+                meaning=error.meaning,
+            )
+        table |= _codes(error)
+    return table
+
+
+CODES: Mapping[int, Code] = MappingProxyType(dict(sorted(_codes(StreamingError).items())))
+"""Every code that can travel, by number. It is made from the classes above, so the two cannot differ."""

@@ -1,0 +1,235 @@
+"""The vocabulary: what an update is, which types there are, and where in an execution it stands."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
+
+from lg_streaming.errors import BadPositionError, BadRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "FINAL_TYPES",
+    "Kind",
+    "Position",
+    "Priority",
+    "StreamEventType",
+    "StreamMetadata",
+    "StreamUpdate",
+    "check_execution_id",
+    "kind_of",
+    "parse_priority",
+]
+
+Kind = Literal["token", "progress", "status", "event"]
+"""What clients usually subscribe by; every type belongs to exactly one kind."""
+
+Priority = Literal["low", "medium", "high", "critical"]
+
+PRIORITIES: Final[tuple[Priority, ...]] = ("low", "medium", "high", "critical")
+
+
+class StreamEventType(StrEnum):
+    """The canonical types. Any other name is allowed too and counts as an ``event``."""
+
+    TOKEN = "token"  # noqa: S105 (a model's token, not a password)
+    THINKING = "thinking"
+    PROGRESS = "progress"
+    MILESTONE = "milestone"
+    WORKFLOW_PROGRESS = "workflow_progress"
+    STATUS = "status"
+    WORKFLOW_START = "workflow_start"
+    WORKFLOW_COMPLETE = "workflow_complete"
+    WORKFLOW_ERROR = "workflow_error"
+    WORKFLOW_CANCELLED = "workflow_cancelled"
+    WORKFLOW_INTERRUPTED = "workflow_interrupted"
+    WORKFLOW_ABANDONED = "workflow_abandoned"
+    VALUES = "values"
+    UPDATES = "updates"
+    EVENTS = "events"
+    MESSAGES = "messages"
+    DEBUG = "debug"
+    CUSTOM = "custom"
+    ERROR = "error"
+    METADATA = "metadata"
+    NODE_START = "node_start"
+    NODE_COMPLETE = "node_complete"
+    NODE_ERROR = "node_error"
+    NODE_INTERRUPTED = "node_interrupted"
+    TOOL_START = "tool_start"
+    TOOL_COMPLETE = "tool_complete"
+    TOOL_ERROR = "tool_error"
+    TOOL_ARGS = "tool_args"
+    LLM_START = "llm_start"
+    LLM_COMPLETE = "llm_complete"
+    LLM_ERROR = "llm_error"
+    USAGE = "usage"
+    HUMAN_PROMPT = "human_prompt"
+    HUMAN_RESPONSE = "human_response"
+    SOURCE_DOCUMENTS = "source_documents"
+    USED_TOOLS = "used_tools"
+    ARTIFACTS = "artifacts"
+    UPDATES_LOST = "updates_lost"
+    """A producer had to give up updates before they reached the log; ``data`` is ``{count, reason}``."""
+    GAP = "gap"
+    """Made for one reader, never kept in the log: updates it asked for are gone; ``data`` is ``{from, to, reason}``."""
+
+
+FINAL_TYPES: Final[frozenset[str]] = frozenset(
+    {"workflow_complete", "workflow_error", "workflow_cancelled", "workflow_abandoned"}
+)
+"""The types that end a run. Exactly one of them ends each run, and nothing of that run follows it."""
+
+_KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
+    {
+        "token": "token",
+        "thinking": "token",
+        "progress": "progress",
+        "milestone": "progress",
+        "workflow_progress": "progress",
+        "status": "status",
+        "workflow_start": "status",
+        "workflow_complete": "status",
+        "workflow_error": "status",
+        "workflow_cancelled": "status",
+        "workflow_interrupted": "status",
+        "workflow_abandoned": "status",
+    }
+)
+
+
+def kind_of(type: str) -> Kind:  # noqa: A002 (the word of the wire)
+    """The kind a type belongs to: ``token``, ``progress``, ``status``, or ``event`` for every other name."""
+    return _KINDS.get(type, "event")
+
+
+def parse_priority(value: str) -> Priority:
+    """``value`` as a priority; ``normal`` is read as ``medium``.
+
+    Raises:
+        BadRequestError: It is not one of ``low``, ``medium``, ``high``, ``critical``.
+    """
+    if value == "normal":
+        return "medium"
+    if value in PRIORITIES:
+        return cast("Priority", value)
+    raise BadRequestError(f"{value!r} is not a priority: use one of {', '.join(PRIORITIES)}")
+
+
+_EXECUTION_ID_LENGTH: Final = 256
+
+
+def check_execution_id(value: object) -> str:
+    """``value`` if it can name an execution: 1 to 256 printable characters without spaces.
+
+    Raises:
+        BadRequestError: It cannot.
+    """
+    if not isinstance(value, str):
+        raise BadRequestError(f"an execution id is a string, not {type(value).__name__}")
+    if not value:
+        raise BadRequestError("the execution id is required and may not be empty")
+    if len(value) > _EXECUTION_ID_LENGTH:
+        raise BadRequestError(f"an execution id has at most {_EXECUTION_ID_LENGTH} characters, this one {len(value)}")
+    if not value.isprintable() or " " in value:
+        raise BadRequestError("an execution id holds printable characters only, and no spaces")
+    return value
+
+
+_POSITION = re.compile(r"([0-9A-Za-z_-]{1,32}):([0-9]{1,15})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where in an execution a reader stands: it has everything up to and including ``seq``.
+
+    A number alone would not do: when a log has lost its data, numbers start again, and a reader that
+    came back with an old number would silently be given the wrong updates. The epoch tells the two apart.
+    """
+
+    epoch: str
+    """Names one life of the log of this execution."""
+    seq: int
+    """The sequence number of the last update the reader has; 0 is the very start."""
+
+    def __str__(self) -> str:
+        return f"{self.epoch}:{self.seq}"
+
+    @classmethod
+    def parse(cls, text: object) -> Self:
+        """Reads ``"<epoch>:<seq>"``.
+
+        Raises:
+            BadPositionError: ``text`` is not of that form.
+        """
+        match = _POSITION.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
+            raise BadPositionError(f"{text!r:.80} is not a position: a position looks like '<epoch>:<seq>'")
+        return cls(match[1], int(match[2]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamMetadata:
+    """What is known about an update beside its content. ``None`` means not known, and is left out of the JSON."""
+
+    timestamp: datetime
+    """When it was published, in UTC."""
+    sequence_number: int
+    """1, 2, 3 … without holes within an execution and epoch."""
+    execution_id: str
+    epoch: str
+    run_id: str | None = None
+    node_id: str | None = None
+    namespace: str | None = None
+    """LangGraph's checkpoint namespace: tells parallel ``Send`` branches of one node apart."""
+    attempt: int | None = None
+    """1 for a node's first try; readers start a node's text afresh when it rises."""
+    agent_type: str | None = None
+    task_id: str | None = None
+    request_id: str | None = None
+    tool_call_id: str | None = None
+    message_id: str | None = None
+    category: str | None = None
+    priority: Priority = "medium"
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """The user's own keys. They can never replace one of the names above."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamUpdate:
+    """One thing that happened: what every reader gets, on every wire.
+
+    ``data`` holds plain JSON values: what a reader in another process would see, so an observer can
+    neither see nor change the graph's own objects through it.
+    """
+
+    type: str
+    data: Any
+    metadata: StreamMetadata
+
+    @property
+    def kind(self) -> Kind:
+        """``token``, ``progress``, ``status`` or ``event``."""
+        return kind_of(self.type)
+
+    @property
+    def position(self) -> Position:
+        """Where a reader stands that has this update; resume with ``after=update.position``."""
+        return Position(self.metadata.epoch, self.metadata.sequence_number)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether this update ends its run."""
+        return self.type in FINAL_TYPES
+
+
+def parse_timestamp(text: str) -> datetime:
+    """The ``timestamp`` of the wire as an aware datetime in UTC."""
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)

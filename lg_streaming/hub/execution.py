@@ -1,0 +1,108 @@
+"""The producer's side of an execution: which run is open, who takes part in it, and how it ends."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+from lg_streaming.errors import ForbiddenError
+from lg_streaming.scope import Outcome, Scope
+
+__all__ = ["Execution"]
+
+
+class Execution:
+    """A small state machine: ``idle`` → ``running`` ⇄ ``interrupted`` → ``idle`` → …
+
+    A run is open from its start to its one final update. Participants (an ``execution(...)`` block, a graph
+    call) join the open run; the last one to leave ends it. All methods are called under :attr:`lock`.
+    """
+
+    __slots__ = (
+        "_attempts",
+        "_participants",
+        "execution_id",
+        "interrupted",
+        "lock",
+        "lost",
+        "number",
+        "owner",
+        "run_id",
+        "run_scope",
+        "touched_at",
+    )
+
+    def __init__(self, execution_id: str, now: float) -> None:
+        self.execution_id = execution_id
+        self.lock = threading.Lock()
+        self.owner: str | None = None
+        self.run_id: str | None = None
+        """The open run; None when none is."""
+        self.run_scope = Scope()
+        self.interrupted = False
+        self.number = 0
+        """The number of the last batch that was given to the log."""
+        self.lost = 0
+        """Updates given up since the last one that was taken."""
+        self.touched_at = now
+        self._participants = 0
+        self._attempts: Counter[str] = Counter()
+
+    @property
+    def running(self) -> bool:
+        """Whether a run is open."""
+        return self.run_id is not None
+
+    def claim(self, owner: str | None) -> None:
+        """Makes ``owner`` the owner, unless it has one.
+
+        Raises:
+            ForbiddenError: Somebody else owns it.
+        """
+        if owner is None or owner == self.owner:
+            return
+        if self.owner is not None:
+            raise ForbiddenError(
+                f"execution {self.execution_id!r} has another owner: choose another id", execution_id=self.execution_id
+            )
+        self.owner = owner
+
+    def begin(self, run_id: str) -> None:
+        """Opens a run."""
+        self.run_id = run_id
+        self.run_scope = Scope(run_id=run_id)
+        self.interrupted = False
+        self._participants = 0
+        self._attempts.clear()
+
+    def join(self) -> bool:
+        """One more participant in the open run; whether that resumes an interrupted one."""
+        self._participants += 1
+        resumed, self.interrupted = self.interrupted, False
+        return resumed
+
+    def leave(self, outcome: Outcome) -> Outcome | None:
+        """One participant less. Returns what to publish: nothing while others remain.
+
+        A run in which a node waits for a human is interrupted, even if the block around it ended well.
+        """
+        self._participants = max(0, self._participants - 1)
+        if outcome.type == "workflow_interrupted":
+            self.interrupted = True
+        if self._participants:
+            return None
+        if self.interrupted and outcome.type == "workflow_complete":
+            return Outcome("workflow_interrupted", {})
+        return outcome
+
+    def end(self) -> None:
+        """Closes the open run."""
+        self.run_id = None
+        self.interrupted = False
+        self._participants = 0
+        self._attempts.clear()
+
+    def next_attempt(self, task: str) -> int:
+        """Counts the tries of ``task`` in the open run."""
+        self._attempts[task] += 1
+        return self._attempts[task]

@@ -1,0 +1,76 @@
+"""Wakes the readers of an execution, from any thread, on whatever event loops they live."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Signal"]
+
+
+class Signal:
+    """A generation counter that can be waited on.
+
+    A reader takes :attr:`generation`, reads, and when there was nothing waits for a later generation: a
+    notification that came in between is not missed. Notifying is cheap while nobody waits, and costs one call
+    per event loop, not per reader, while somebody does.
+    """
+
+    __slots__ = ("_lock", "_waiters", "generation", "readers")
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self.readers = 0
+        """How many subscriptions use this signal; kept by the hub."""
+        self._lock = threading.Lock()
+        self._waiters: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+
+    def notify(self) -> None:
+        """Begins a new generation and wakes everyone who waits."""
+        with self._lock:
+            self.generation += 1
+            if not self._waiters:
+                return
+            waiters, self._waiters = self._waiters, {}
+        running = asyncio._get_running_loop()  # noqa: SLF001 (the documented way raises where there is none)
+        for loop, futures in waiters.items():
+            if loop is running:
+                loop.call_soon(_release, futures)
+            else:
+                with contextlib.suppress(RuntimeError):  # that loop was closed, its readers are gone
+                    loop.call_soon_threadsafe(_release, futures)
+
+    async def wait(self, generation: int, timeout: float | None = None) -> None:
+        """Returns when the generation is past ``generation``, or after ``timeout`` seconds."""
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        with self._lock:
+            if self.generation != generation:
+                return
+            self._waiters.setdefault(loop, []).append(future)
+        timer = loop.call_later(timeout, _release, (future,)) if timeout is not None else None
+        try:
+            await future
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self._forget(loop, future)
+
+    def _forget(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+        with self._lock:
+            futures = self._waiters.get(loop)
+            if futures is not None and future in futures:
+                futures.remove(future)
+                if not futures:
+                    del self._waiters[loop]
+
+
+def _release(futures: Iterable[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)

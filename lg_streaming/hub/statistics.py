@@ -1,0 +1,58 @@
+"""What a hub counts."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+__all__ = ["HubStatistics", "Tally"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubStatistics:
+    """Counts since the hub was made, and what is there now."""
+
+    executions: int
+    """Executions this process has written to and not forgotten."""
+    running: int
+    """Of these, the ones with an open run."""
+    subscriptions: int
+    published: int
+    dropped_late: int
+    """Updates dropped because their run had ended."""
+    dropped_too_large: int
+    lost: int
+    """Updates given up because the log was away for too long."""
+    waiting: int
+    """Updates on their way to a blocking log."""
+    append_failures: int
+    encode_fallbacks: int
+    """Updates that held something JSON cannot hold."""
+    observer_errors: int
+
+
+class Count:
+    """A number that threads add to; none of them is lost."""
+
+    __slots__ = ("_lock", "value")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.value = 0
+
+    def add(self, amount: int = 1) -> None:
+        """Adds ``amount``."""
+        with self._lock:
+            self.value += amount
+
+
+class Tally:
+    """The counts of one hub, see :class:`HubStatistics`."""
+
+    __slots__ = ("late", "lost", "published", "too_large")
+
+    def __init__(self) -> None:
+        self.published = Count()
+        self.late = Count()
+        self.too_large = Count()
+        self.lost = Count()

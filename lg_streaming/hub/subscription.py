@@ -1,0 +1,331 @@
+"""A reader of an execution: a position and a filter, and nothing else.
+
+A subscription holds no queue. It reads what follows its position from the log, moves on, and comes back; so
+a slow reader costs no memory, a late one sees everything that is kept, and coming back after a lost
+connection is the same as coming for the first time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
+
+from lg_streaming.errors import GapError, LogUnavailableError
+from lg_streaming.events import Position, StreamMetadata, StreamUpdate
+from lg_streaming.filters import ALL, UpdateFilter
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+    from types import TracebackType
+
+    from lg_streaming.hub.signal import Signal
+    from lg_streaming.log.base import EventLog, ExecutionState, LogState, Record, Slice
+
+__all__ = ["Attached", "Gap", "GapReason", "OnGap", "Page", "Subscription"]
+
+GapReason = Literal["evicted", "epoch_changed", "future_position"]
+OnGap = Literal["oldest", "tail", "fail"]
+
+DEFAULT_LIMIT: Final = 500
+_RETRY_DELAYS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Updates a reader asked for that it cannot have."""
+
+    first: int
+    """The first missing sequence number (of the reader's old epoch, when the epoch changed)."""
+    last: int | None
+    """The last missing one; None when nobody can know it."""
+    reason: GapReason
+    """``evicted``: no longer kept. ``epoch_changed``: the log lost its data and began anew.
+    ``future_position``: the position is past the end."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it travels: ``{from, to, reason}``."""
+        return {"from": self.first, "to": self.last, "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """The answer to a subscribe."""
+
+    execution_id: str
+    state: ExecutionState | Literal["unknown"]
+    """``unknown``: not started yet; its updates come when it does."""
+    position: Position | None
+    """The head: the last update there is."""
+    oldest: int | None
+    """The first sequence number that is still kept."""
+    recovered: bool
+    """Whether everything after the asked position is there."""
+    reason: GapReason | None
+    """Why not, when it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a reader got in one go."""
+
+    records: Sequence[Record]
+    """The records that passed the filter, in order."""
+    position: Position | None
+    """Where the reader stands now, also past records that were filtered out. None before the first update."""
+    gap: Gap | None = None
+    """What is missing right before the first record."""
+    ended: bool = False
+    """The reader is done: nothing will follow."""
+
+    def updates(self, execution_id: str) -> list[StreamUpdate]:
+        """The records decoded; a gap comes first, as an update of type ``gap``."""
+        updates = [record.update for record in self.records]
+        if self.gap is not None:
+            updates.insert(0, _gap_update(execution_id, self.gap, self.position))
+        return updates
+
+
+def _gap_update(execution_id: str, gap: Gap, position: Position | None) -> StreamUpdate:
+    return StreamUpdate(
+        type="gap",
+        data=gap.to_dict(),
+        metadata=StreamMetadata(
+            timestamp=datetime.now(UTC),
+            sequence_number=gap.last or 0,
+            execution_id=execution_id,
+            epoch=position.epoch if position is not None else "",
+        ),
+    )
+
+
+class Subscription:
+    """Reads one execution, history first and then live.
+
+    Use it as ``async for update in subscription``, as ``async for batch in subscription.batches()``, or page by
+    page with :meth:`next_page`. It ends after the final update of the run that was open (or, where none was, of
+    the last one) when the reader came, unless it follows. One reader at a time may use a subscription.
+
+    Guarantees: the sequence numbers it gives rise without a hole except those the filter left out and those a
+    gap names; no update comes twice.
+    """
+
+    def __init__(
+        self,
+        execution_id: str,
+        *,
+        log: EventLog,
+        signal: Signal,
+        after: Position | Literal["latest"] | None,
+        filter: UpdateFilter,  # noqa: A002
+        follow: bool,
+        on_gap: OnGap,
+        on_close: Callable[[Subscription], None],
+    ) -> None:
+        self.execution_id = execution_id
+        self.filter = filter
+        self.follow = follow
+        self._log = log
+        self._signal = signal
+        self._after = after
+        self._on_gap: OnGap = on_gap
+        self._on_close = on_close
+        self._epoch: str | None = None
+        self._seq = 0
+        self._end_from = 1  # the first final update at or after this number ends a reader that does not follow
+        self._gap: Gap | None = None
+        self._attached: Attached | None = None
+        self._ended = False
+        self._closed = False
+        self._recheck = 1.0 if log.blocking else None  # a notification from another machine may be lost
+
+    @property
+    def position(self) -> Position | None:
+        """Where the reader stands; None before the first update."""
+        return Position(self._epoch, self._seq) if self._epoch is not None else None
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    async def start(self) -> Attached:
+        """Finds the reader's place in the log. Reading does it when it was not done before.
+
+        Raises:
+            GapError: Something is missing and ``on_gap`` is ``fail``.
+            LogUnavailableError: The log cannot be reached.
+        """
+        if self._attached is None:
+            self._attached = self._attach(await self._log.state(self.execution_id))
+        return self._attached
+
+    def _attach(self, state: LogState | None) -> Attached:
+        gap = self._find_place(state)
+        self._miss(gap, state)
+        return Attached(
+            execution_id=self.execution_id,
+            state=state.state if state is not None else "unknown",
+            position=Position(state.epoch, state.head) if state is not None else None,
+            oldest=state.oldest if state is not None else None,
+            recovered=gap is None,
+            reason=gap.reason if gap is not None else None,
+        )
+
+    def _find_place(self, state: LogState | None) -> Gap | None:
+        """Sets epoch, number and end; returns what is missing after the position that was asked for."""
+        after = self._after
+        if state is None:
+            return Gap(after.seq + 1, None, "epoch_changed") if isinstance(after, Position) else None
+        self._epoch = state.epoch
+        self._end_from = state.final_seq if state.ended else state.final_seq + 1
+        if after == "latest":
+            self._seq = state.head
+            return None
+        if isinstance(after, Position):
+            if after.epoch != state.epoch:
+                return Gap(after.seq + 1, None, "epoch_changed")
+            if after.seq > state.head:
+                return Gap(state.head + 1, after.seq, "future_position")
+            self._seq = after.seq
+        return Gap(self._seq + 1, state.oldest - 1, "evicted") if state.oldest > self._seq + 1 else None
+
+    def _miss(self, gap: Gap | None, state: LogState | None) -> None:
+        """Notes a gap for the next page and goes on where the reader wants to."""
+        if gap is None:
+            return
+        if self._on_gap == "fail":
+            raise GapError(
+                f"updates from {gap.first} on are missing ({gap.reason}): subscribe from the start or from 'latest'",
+                execution_id=self.execution_id,
+            )
+        if state is None:
+            self._gap = gap
+        elif self._on_gap == "tail":
+            self._seq = state.head
+            self._gap = Gap(gap.first, state.head, "evicted") if gap.reason == "evicted" else gap
+        else:
+            self._seq = state.head if gap.reason == "future_position" else state.oldest - 1
+            self._gap = gap
+
+    async def next_page(self, limit: int = DEFAULT_LIMIT) -> Page:
+        """What there is after the reader's position, up to ``limit`` updates; waits until there is something.
+
+        After the end it returns an empty page with ``ended`` set, at once. Cancelling it loses nothing.
+
+        Raises:
+            GapError: Something is missing and ``on_gap`` is ``fail``.
+            LogUnavailableError: The log cannot be reached; the position is kept, so call it again later.
+        """
+        await self.start()
+        while not (self._ended or self._closed):
+            generation, position = self._signal.generation, self.position
+            page = self._digest(await self._log.read(self.execution_id, self._seq, limit))
+            if page is not None:
+                return page
+            if self.position == position:
+                await self._signal.wait(generation, self._recheck)
+        return Page((), self.position, ended=True)
+
+    def _digest(self, found: Slice | None) -> Page | None:
+        """Moves on over ``found``; None when it holds nothing to tell the reader."""
+        if found is None:
+            return self._page(())
+        state = found.state
+        if self._epoch is None:
+            self._epoch = state.epoch
+        elif self._epoch != state.epoch:
+            return self._begin_anew(state)
+        if state.oldest > self._seq + 1:
+            self._miss(Gap(self._seq + 1, state.oldest - 1, "evicted"), state)
+            if self._on_gap == "tail":
+                return self._page(())
+        records = self._take(found.records)
+        if not self.follow and not self._ended and state.ended and self._seq >= max(state.final_seq, self._end_from):
+            self._ended = True
+        return self._page(records)
+
+    def _begin_anew(self, state: LogState) -> Page | None:
+        """The log lost this execution and began anew: what is there now is read on the next call."""
+        missing = Gap(self._seq + 1, None, "epoch_changed")
+        self._epoch, self._seq, self._end_from = state.epoch, 0, 1
+        self._miss(missing, state)
+        return self._page(())
+
+    def _take(self, records: Sequence[Record]) -> Sequence[Record]:
+        """The records the reader gets; moves its position past all of them, or to the end of its run."""
+        if not records:
+            return records
+        if not self.follow:
+            for index, record in enumerate(records):
+                if record.is_final and record.seq >= self._end_from:
+                    self._ended = True
+                    records = records[: index + 1]
+                    break
+        self._seq = records[-1].seq
+        if self.filter == ALL:
+            return records
+        accepts, timed = self.filter.accepts, self.filter.since or self.filter.until
+        return [
+            record
+            for record in records
+            if accepts(
+                record.type,
+                record.scope,
+                record.priority,
+                datetime.fromtimestamp(record.timestamp, UTC) if timed else None,
+            )
+        ]
+
+    def _page(self, records: Sequence[Record]) -> Page | None:
+        if not records and self._gap is None and not self._ended:
+            return None
+        gap, self._gap = self._gap, None
+        return Page(records, self.position, gap, self._ended)
+
+    async def batches(self, limit: int = DEFAULT_LIMIT) -> AsyncGenerator[list[StreamUpdate]]:
+        """What there is, as one list at a time, up to ``limit`` updates each; ends like the iteration does.
+
+        While the log cannot be reached it waits and tries again.
+        """
+        failures = 0
+        try:
+            while True:
+                try:
+                    page = await self.next_page(limit)
+                except LogUnavailableError:
+                    await asyncio.sleep(_RETRY_DELAYS[min(failures, len(_RETRY_DELAYS) - 1)])
+                    failures += 1
+                    continue
+                failures = 0
+                if updates := page.updates(self.execution_id):
+                    yield updates
+                if page.ended:
+                    return
+        finally:
+            self.close()
+
+    async def _updates(self) -> AsyncGenerator[StreamUpdate]:
+        async with aclosing(self.batches()) as batches:
+            async for batch in batches:
+                for update in batch:
+                    yield update
+
+    def __aiter__(self) -> AsyncIterator[StreamUpdate]:
+        return self._updates()
+
+    def close(self) -> None:
+        """Ends the subscription; whoever waits on it is woken. Harmless when repeated, and from any thread."""
+        if not self._closed:
+            self._closed = True
+            self._on_close(self)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

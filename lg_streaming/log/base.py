@@ -1,0 +1,202 @@
+"""What a log is: the ordered, replayable record of each execution, behind six methods.
+
+A log gives each update its position, once, when it is appended. Everything else in the library is a reader
+of that order. The protocol is shaped for a log on another machine: nothing above it knows a position when
+an update is published, appends come in numbered batches so that a retried one is recognised, and reads say
+plainly what is no longer there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from lg_streaming.codec import decode
+from lg_streaming.events import FINAL_TYPES, Position, kind_of
+
+if TYPE_CHECKING:
+    from lg_streaming.events import Kind, Priority, StreamUpdate
+    from lg_streaming.scope import Scope
+
+__all__ = ["Batch", "Draft", "EventLog", "ExecutionState", "Listener", "LogState", "Record", "Slice", "state_after"]
+
+ExecutionState = Literal["running", "interrupted", "completed", "failed", "cancelled", "abandoned"]
+
+_STATES: dict[str, ExecutionState] = {
+    "workflow_start": "running",
+    "workflow_interrupted": "interrupted",
+    "workflow_complete": "completed",
+    "workflow_error": "failed",
+    "workflow_cancelled": "cancelled",
+    "workflow_abandoned": "abandoned",
+}
+
+
+def state_after(state: ExecutionState, type: str) -> ExecutionState:  # noqa: A002
+    """The state of an execution in ``state`` after an update of ``type``."""
+    if state == "interrupted" and type not in FINAL_TYPES:
+        return "running"
+    return _STATES.get(type, state)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An update that is encoded but has no place in the log yet."""
+
+    type: str
+    scope: Scope
+    priority: Priority
+    timestamp: float
+    """Seconds since 1970."""
+    body: bytes
+    """The wire JSON without its end, see :func:`lg_streaming.codec.seal`."""
+
+
+class Record:
+    """An update in its place in the log. Readers share records; they are never changed."""
+
+    __slots__ = ("epoch", "json", "priority", "scope", "seq", "timestamp", "type")
+
+    def __init__(
+        self,
+        seq: int,
+        epoch: str,
+        type: str,  # noqa: A002
+        scope: Scope,
+        priority: Priority,
+        timestamp: float,
+        json: bytes,
+    ) -> None:
+        self.seq = seq
+        self.epoch = epoch
+        self.type = type
+        self.scope = scope
+        self.priority = priority
+        self.timestamp = timestamp
+        self.json = json
+        """The complete wire JSON of the update."""
+
+    @property
+    def kind(self) -> Kind:
+        """``token``, ``progress``, ``status`` or ``event``."""
+        return kind_of(self.type)
+
+    @property
+    def position(self) -> Position:
+        """Where a reader stands that has this record."""
+        return Position(self.epoch, self.seq)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it ends its run."""
+        return self.type in FINAL_TYPES
+
+    @property
+    def update(self) -> StreamUpdate:
+        """The update, decoded anew at each call."""
+        return decode(self.json)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What a producer appends in one go, in order.
+
+    ``producer`` and ``number`` make a retry recognisable: a log stores each pair once. Numbers of one producer
+    rise by one from batch to batch of the same execution.
+    """
+
+    execution_id: str
+    drafts: Sequence[Draft]
+    producer: str
+    number: int
+    owner: str | None = None
+    """Set on the batch that opens an execution for somebody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogState:
+    """What a log knows of one execution."""
+
+    epoch: str
+    oldest: int
+    """The first sequence number that is still kept; ``head + 1`` when nothing is."""
+    head: int
+    """The last sequence number that was given; 0 when none was."""
+    state: ExecutionState
+    owner: str | None
+    started_at: float
+    updated_at: float
+    final_seq: int = 0
+    """The sequence number of the last final update; 0 when there was none."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last run is over."""
+        return self.final_seq == self.head and self.head > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The answer to one read."""
+
+    state: LogState
+    records: Sequence[Record]
+    """What follows the asked position, in order, without a hole inside. May be empty."""
+
+
+Listener = Callable[[str], None]
+"""Called with an execution id, from any thread, when there is something new to read."""
+
+
+class EventLog(Protocol):
+    """The ordered, replayable record of each execution."""
+
+    blocking: bool
+    """Whether ``append`` may take long. A hub appends to a blocking log from a thread of its own, never from
+    the publisher's."""
+
+    def append(self, batch: Batch) -> None:
+        """Appends ``batch`` and gives each draft the next sequence number, all or nothing.
+
+        Thread-safe. A batch whose producer and number were appended before is recognised and not stored twice.
+
+        Raises:
+            LogUnavailableError: It could not be appended, or it is not known whether it was: retry it unchanged.
+        """
+        ...
+
+    async def read(self, execution_id: str, after: int, limit: int) -> Slice | None:
+        """Up to ``limit`` records after sequence number ``after``; None when the execution is not known.
+
+        When records after ``after`` are no longer kept, the slice starts at the oldest that is: compare its first
+        record with ``after + 1``.
+
+        Raises:
+            LogUnavailableError: The log cannot be reached.
+        """
+        ...
+
+    async def state(self, execution_id: str) -> LogState | None:
+        """What is known of an execution, or None. Raises like :meth:`read`."""
+        ...
+
+    async def executions(self) -> Sequence[str]:
+        """The ids of all executions in the log. Raises like :meth:`read`."""
+        ...
+
+    async def drop(self, execution_id: str) -> None:
+        """Forgets an execution. When it comes back it has a new epoch. Raises like :meth:`read`."""
+        ...
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Calls ``listener`` after every append, in this process or another; returns what stops that."""
+        ...
+
+    def trim(self) -> None:
+        """Lets go of what is past its time. Called now and then; cheap when there is nothing to do."""
+        ...
+
+    async def aclose(self) -> None:
+        """Frees what the log holds. Harmless when repeated."""
+        ...

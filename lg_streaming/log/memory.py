@@ -1,0 +1,220 @@
+"""The log in this process's memory."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from lg_streaming.codec import seal
+from lg_streaming.events import FINAL_TYPES
+from lg_streaming.log.base import LogState, Record, Slice, state_after
+from lg_streaming.settings import RetentionSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lg_streaming.log.base import Batch, ExecutionState, Listener
+
+__all__ = ["MemoryLog"]
+
+_COMPACT_AT: Final = 1_024
+
+
+class _Tape:
+    """The records of one execution. All access is under the log's lock for it."""
+
+    def __init__(self, epoch: str, owner: str | None, now: float) -> None:
+        self.lock = threading.Lock()
+        self.epoch = epoch
+        self.owner = owner
+        self.started_at = self.updated_at = now
+        self.state: ExecutionState = "running"
+        self.head = 0
+        self.final: Record | None = None
+        self._records: list[Record] = []
+        self._start = 0  # records before this index are trimmed and wait to be cut off
+        self._bytes = 0
+        self._numbers: dict[str, int] = {}
+
+    def append(self, batch: Batch, now: float, retention: RetentionSettings) -> bool:
+        """Appends the batch unless it was appended before."""
+        if self._numbers.get(batch.producer, 0) >= batch.number:
+            return False
+        self._numbers[batch.producer] = batch.number
+        self.owner = self.owner or batch.owner
+        epoch, seq = self.epoch, self.head
+        for draft in batch.drafts:
+            seq += 1
+            kind = draft.type
+            record = Record(
+                seq, epoch, kind, draft.scope, draft.priority, draft.timestamp, seal(draft.body, seq, epoch)
+            )
+            self._records.append(record)
+            self._bytes += len(record.json)
+            if kind in FINAL_TYPES:
+                self.final = record
+            self.state = state_after(self.state, kind)
+        self.head = seq
+        self.updated_at = now
+        self._trim(retention)
+        return True
+
+    def _trim(self, retention: RetentionSettings) -> None:
+        start, records = self._start, self._records
+        while len(records) - start > retention.max_updates or (
+            self._bytes > retention.max_bytes and len(records) - start > 1
+        ):
+            self._bytes -= len(records[start].json)
+            start += 1
+        self._start = start
+        if start > _COMPACT_AT and start * 2 > len(records):
+            self._cut()
+
+    def _cut(self) -> None:
+        del self._records[: self._start]
+        self._start = 0
+
+    def expire(self) -> None:
+        """Lets go of everything but the final update, where it is the last one."""
+        keep = self._records[-1:] if self.final is not None and self.final.seq == self.head else []
+        self._start, self._records = 0, keep
+        self._bytes = sum(len(record.json) for record in keep)
+
+    @property
+    def oldest(self) -> int:
+        return self.head - (len(self._records) - self._start) + 1
+
+    def after(self, seq: int, limit: int) -> Sequence[Record]:
+        """Up to ``limit`` records after ``seq``."""
+        begin = max(self._start, len(self._records) - (self.head - seq))
+        return self._records[begin : begin + limit]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the kept records."""
+        return self._bytes
+
+    def describe(self) -> LogState:
+        return LogState(
+            epoch=self.epoch,
+            oldest=self.oldest,
+            head=self.head,
+            state=self.state,
+            owner=self.owner,
+            started_at=self.started_at,
+            updated_at=self.updated_at,
+            final_seq=self.final.seq if self.final is not None else 0,
+        )
+
+
+class MemoryLog:
+    """Keeps executions in this process's memory; gone when it ends.
+
+    Args:
+        retention: How much is kept of each execution. The newest update is always kept.
+        clock: Seconds since 1970.
+        new_epoch: Makes a name for a new life of an execution.
+    """
+
+    blocking = False
+
+    def __init__(
+        self,
+        retention: RetentionSettings | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        new_epoch: Callable[[], str] = lambda: secrets.token_hex(4),
+    ) -> None:
+        self._retention = retention or RetentionSettings()
+        self._clock = clock
+        self._new_epoch = new_epoch
+        self._tapes: dict[str, _Tape] = {}
+        self._lock = threading.Lock()
+        self._listeners: tuple[Listener, ...] = ()
+
+    def append(self, batch: Batch) -> None:
+        """See :meth:`EventLog.append`. Never raises, takes microseconds."""
+        now = self._clock()
+        while True:
+            tape = self._tapes.get(batch.execution_id) or self._create(batch, now)
+            with tape.lock:
+                if self._tapes.get(batch.execution_id) is not tape:
+                    continue  # dropped between the two lines above
+                changed = tape.append(batch, now, self._retention)
+            break
+        if changed:
+            for listener in self._listeners:
+                listener(batch.execution_id)
+
+    def _create(self, batch: Batch, now: float) -> _Tape:
+        with self._lock:
+            return self._tapes.setdefault(batch.execution_id, _Tape(self._new_epoch(), batch.owner, now))
+
+    async def read(self, execution_id: str, after: int, limit: int) -> Slice | None:
+        """See :meth:`EventLog.read`. Never waits."""
+        return self.read_now(execution_id, after, limit)
+
+    def read_now(self, execution_id: str, after: int, limit: int) -> Slice | None:
+        """The same as :meth:`read`, for readers without an event loop."""
+        tape = self._tapes.get(execution_id)
+        if tape is None:
+            return None
+        with tape.lock:
+            return Slice(tape.describe(), tape.after(after, limit))
+
+    async def state(self, execution_id: str) -> LogState | None:
+        """See :meth:`EventLog.state`."""
+        found = self.read_now(execution_id, 0, 0)
+        return found.state if found is not None else None
+
+    async def executions(self) -> Sequence[str]:
+        """See :meth:`EventLog.executions`."""
+        return tuple(self._tapes)
+
+    async def drop(self, execution_id: str) -> None:
+        """See :meth:`EventLog.drop`."""
+        self._forget(execution_id)
+
+    def _forget(self, execution_id: str) -> None:
+        tape = self._tapes.get(execution_id)
+        if tape is None:
+            return
+        with tape.lock:
+            self._tapes.pop(execution_id, None)
+        for listener in self._listeners:
+            listener(execution_id)
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """See :meth:`EventLog.listen`."""
+        with self._lock:
+            self._listeners = (*self._listeners, listener)
+
+        def stop() -> None:
+            with self._lock:
+                self._listeners = tuple(each for each in self._listeners if each is not listener)
+
+        return stop
+
+    def trim(self) -> None:
+        """See :meth:`EventLog.trim`."""
+        now = self._clock()
+        for execution_id, tape in list(self._tapes.items()):
+            with tape.lock:
+                idle = now - tape.updated_at
+                ended = tape.state not in {"running", "interrupted"}
+                if ended and idle >= self._retention.ttl:
+                    tape.expire()
+            if idle >= self._retention.record_ttl:
+                self._forget(execution_id)
+
+    def size(self, execution_id: str) -> int:
+        """Bytes kept of an execution."""
+        tape = self._tapes.get(execution_id)
+        return 0 if tape is None else tape.size
+
+    async def aclose(self) -> None:
+        """See :meth:`EventLog.aclose`."""
+        self._listeners = ()
+        self._tapes.clear()

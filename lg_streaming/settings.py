@@ -1,0 +1,132 @@
+"""All settings, from arguments or from the environment (``LG_STREAMING_…``, nested with ``__``).
+
+``None`` always means "no limit" or "not set". Times are in seconds, sizes in bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["AuthSettings", "GatewaySettings", "LimitSettings", "RetentionSettings", "StreamingSettings"]
+
+Algorithm = Literal[
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AuthSettings(_Section):
+    """Who may come in."""
+
+    enabled: bool | None = None
+    """``None``: development, only callers from loopback are let in. ``False``: open to everyone, on purpose.
+    ``True``: a valid token is required."""
+    secret: SecretStr | None = None
+    """The shared secret of HMAC tokens (HS256); at least 32 bytes."""
+    public_key: str | None = None
+    """The PEM public key of RS256, ES256 or EdDSA tokens."""
+    algorithms: tuple[Algorithm, ...] | None = None
+    """Accepted algorithms. ``None``: HS256 with a secret; RS256, ES256 and EdDSA with a public key."""
+    audience: str | None = None
+    """The ``aud`` a token must have."""
+    issuer: str | None = None
+    """The ``iss`` a token must have."""
+    leeway: NonNegativeFloat = 5.0
+    """Clock difference that is forgiven when a token's times are checked."""
+
+    @model_validator(mode="after")
+    def _keys_fit(self) -> Self:
+        if self.secret is not None and self.public_key is not None:
+            raise ValueError("set auth.secret or auth.public_key, not both: a token is checked with one kind of key")
+        if self.enabled and self.secret is None and self.public_key is None:
+            raise ValueError("auth.enabled needs a key: set auth.secret or auth.public_key")
+        if self.secret is not None and len(self.secret.get_secret_value().encode()) < _MIN_SECRET_BYTES:
+            raise ValueError(f"auth.secret is shorter than {_MIN_SECRET_BYTES} bytes: make one with `openssl rand -hex 32`")
+        for algorithm in self.algorithms or ():
+            if algorithm.startswith("HS") != (self.secret is not None):
+                raise ValueError(f"auth.algorithms has {algorithm}, which does not go with the key that is set")
+        return self
+
+
+_MIN_SECRET_BYTES = 32
+
+
+class GatewaySettings(_Section):
+    """The network edge."""
+
+    prefix: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = ""
+    """Path before every route, such as ``/streaming``."""
+    namespace: Annotated[str, Field(pattern=r"^/[^\s,?]*$")] = "/"
+    """The Socket.IO namespace."""
+    cors_origins: tuple[str, ...] = ()
+    """Browser origins allowed beside the server's own, such as ``https://app.example.com``; ``*`` allows all."""
+    heartbeat_interval: PositiveFloat = 15.0
+    """Between heartbeats (Socket.IO) and keep-alive comments (SSE)."""
+    frame_interval: NonNegativeFloat = 0.005
+    """Least time between two frames to one reader; what comes meanwhile shares a frame. 0 sends at once."""
+    ping_interval: PositiveFloat = 25.0
+    """Between the transport's own pings."""
+    ping_timeout: PositiveFloat = 10.0
+    """How long a peer may take to answer a ping before it counts as dead."""
+
+
+class LimitSettings(_Section):
+    """What one caller, one connection or one producer may use."""
+
+    connections: PositiveInt | None = 10_000
+    """Open connections of this process."""
+    subscriptions_per_connection: PositiveInt | None = 128
+    messages_per_second: PositiveFloat | None = 20.0
+    """Messages a connection may send, on average; ``message_burst`` may come at once."""
+    message_burst: PositiveInt = 40
+    inbound_bytes: PositiveInt = 65_536
+    """Size of one inbound message."""
+    backlog_bytes: PositiveInt = 1_048_576
+    """What may wait to be sent to one connection before it is closed as slow."""
+    backlog_frames: PositiveInt = 1_024
+    send_timeout: PositiveFloat = 10.0
+    """How long a write may make no progress before the peer counts as dead."""
+    login_timeout: PositiveFloat = 10.0
+    """From opening a transport to a completed login."""
+    update_bytes: PositiveInt = 262_144
+    """Size of one update, encoded."""
+    max_executions: PositiveInt | None = None
+    """Executions running at one time."""
+    max_subscribers_per_execution: PositiveInt | None = None
+    producer_buffer_updates: PositiveInt = 10_000
+    """Updates that wait for a log that is slow or away; beyond, updates are given up and counted."""
+    producer_buffer_bytes: PositiveInt = 16 * 1024 * 1024
+
+
+class RetentionSettings(_Section):
+    """How much of an execution is kept for late and returning readers."""
+
+    max_updates: PositiveInt = 10_000
+    max_bytes: PositiveInt = 8 * 1024 * 1024
+    ttl: PositiveFloat = 900.0
+    """How long updates are kept after an execution's last one."""
+    record_ttl: PositiveFloat = 86_400.0
+    """How long an ended execution's state and final update are kept."""
+
+
+class StreamingSettings(BaseSettings):
+    """Everything that can be set. Unknown names are refused, so a typing error does not go unnoticed."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LG_STREAMING_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    log: Annotated[str, Field(pattern=r"^memory://$")] = "memory://"
+    """Where executions are kept; ``memory://`` keeps them in this process."""
+    auth: AuthSettings = AuthSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    limits: LimitSettings = LimitSettings()
+    retention: RetentionSettings = RetentionSettings()
+    debug: bool = False
+    """Stack traces in ``node_error`` and ``workflow_error``. Never on a public server."""
