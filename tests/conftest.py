@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Coroutine, Generator
 from pathlib import Path
 
 import pytest
+from blockbuster import blockbuster_ctx
 
 from tests.support.leaks import Footprint, footprint, left_since
 
@@ -26,6 +27,16 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith(("LG_STREAMING_", "LANGSMITH_", "LANGCHAIN_")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_call(request: pytest.FixtureRequest) -> Generator[None]:
+    """Fail where lg_streaming blocks the event loop of an async test: a file, a socket, a sleep, a lock."""
+    if "anyio_backend" not in request.fixturenames:
+        yield
+        return
+    with blockbuster_ctx("lg_streaming"):
+        yield
 
 
 @pytest.fixture(autouse=True)
