@@ -1,0 +1,60 @@
+"""The page on which a browser watches an execution: one static file and its script, nothing from elsewhere."""
+
+from __future__ import annotations
+
+from html import escape
+from importlib.resources import files
+from string import Template
+from urllib.parse import quote
+
+from fastapi import APIRouter, HTTPException, Request, Response
+
+from lg_streaming.errors import BadRequestError
+from lg_streaming.events import check_execution_id
+
+_STATIC = files("lg_streaming") / "static"
+_MEDIA_TYPES = {"watch.css": "text/css", **dict.fromkeys(("watch.js", "view.js", "run.js"), "text/javascript")}
+_HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def watch_router(*, prefix: str = "") -> APIRouter:
+    """A router with ``GET {prefix}/watch/{execution_id}``: a page that shows the execution live in a browser.
+
+    The page reads the event stream at ``{prefix}/executions/{execution_id}/stream``, so `prefix` must be the gateway's
+    (``settings.gateway.prefix``). The page itself holds no data: who may see an execution is decided by the stream.
+    """
+    router = APIRouter(prefix=prefix, include_in_schema=False)
+
+    @router.get("/watch/{execution_id:path}")
+    async def page(execution_id: str, request: Request) -> Response:
+        try:
+            check_execution_id(execution_id)
+        except BadRequestError as error:
+            raise HTTPException(error.http_status, str(error)) from error
+        base = f"{request.scope.get('root_path', '')}{prefix}"
+        html = Template(_read("watch.html")).substitute(
+            execution=escape(execution_id),
+            stream=escape(f"{base}/executions/{quote(execution_id)}/stream"),
+            assets=escape(f"{base}/watch-assets"),
+        )
+        return Response(html, media_type="text/html", headers=_HEADERS)
+
+    @router.get("/watch-assets/{name}")
+    async def asset(name: str) -> Response:
+        if name not in _MEDIA_TYPES:
+            raise HTTPException(404)
+        return Response(_read(name), media_type=_MEDIA_TYPES[name], headers=_HEADERS)
+
+    return router
+
+
+def _read(name: str) -> str:
+    return (_STATIC / name).read_text(encoding="utf-8")

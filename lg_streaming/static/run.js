@@ -1,0 +1,201 @@
+// What is known about a run: folds the updates of an execution, one after another, into its nodes.
+// No DOM in here. Replaying the same updates always gives the same state.
+
+const FINAL_STATES = {
+  workflow_complete: "complete",
+  workflow_error: "failed",
+  workflow_cancelled: "cancelled",
+  workflow_abandoned: "abandoned",
+};
+
+const NODE_STATES = {
+  node_complete: "complete",
+  node_error: "failed",
+  node_interrupted: "interrupted",
+};
+
+const MISSED = {
+  evicted: "are no longer kept by the server",
+  epoch_changed: "belong to a log that the server no longer has",
+  future_position: "are not known to the server",
+};
+
+export class Run {
+  constructor() {
+    this.reset();
+  }
+
+  reset() {
+    this.state = "waiting";
+    this.error = null;
+    this.updates = 0;
+    this.tokens = 0;
+    this.startedAt = null;
+    this.newestAt = null;
+    this.firstTokenAt = null;
+    this.endedAt = null;
+    this.overall = null;
+    this.nodes = [];
+    this.rows = []; // what the page shows, top to bottom: {kind: "nodes", id, nodes} or {kind: "gap", text}
+    this.position = null; // {epoch, seq} of the last update folded in
+    this.current = new Map(); // key -> the newest node of that key
+  }
+
+  // Folds in one update. Returns false for one that was seen before.
+  apply(update) {
+    const { metadata } = update;
+    const { epoch, sequence_number: seq } = metadata;
+    if (this.position && this.position.epoch === epoch && seq <= this.position.seq) return false;
+    this.position = { epoch, seq };
+    const at = Date.parse(metadata.timestamp);
+    if (update.type === "workflow_start" && this.endedAt !== null) this.#nextRun();
+    this.updates += 1;
+    this.startedAt ??= at;
+    this.newestAt = at;
+    if (this.state === "waiting") this.state = "running";
+    this.#dispatch(update, at);
+    return true;
+  }
+
+  // Notes updates that the server could not give us. A new log starts everything afresh.
+  miss({ from, to, reason }) {
+    if (reason !== "evicted") this.reset();
+    const which = from === undefined || from === null ? "Some updates"
+      : to === null || to === undefined ? `The updates from ${from} on`
+      : to === from ? `Update ${from}` : `The updates ${from} to ${to}`;
+    const why = MISSED[reason] ?? "could not be had";
+    this.rows.push({ kind: "gap", text: `${which} ${why}. What they held is missing here.` });
+  }
+
+  #nextRun() {
+    const position = this.position;
+    this.reset();
+    this.position = position;
+  }
+
+  #dispatch(update, at) {
+    const { type, data } = update;
+    if (type in FINAL_STATES) return this.#finish(type, data, at);
+    if (type === "workflow_start") return undefined;
+    if (type === "workflow_interrupted") {
+      this.state = "interrupted";
+      return undefined;
+    }
+    if (type === "workflow_progress") {
+      this.overall = data;
+      return undefined;
+    }
+    if (type === "node_start") return this.#start(update, at);
+    if (update.metadata.node_id === undefined && type !== "token" && type !== "thinking") return undefined;
+    return this.#inNode(update, this.#node(update, at), at);
+  }
+
+  #finish(type, data, at) {
+    this.state = FINAL_STATES[type];
+    this.endedAt = at;
+    this.error = this.state === "failed" ? messageOf(data) : null;
+    for (const node of this.nodes) {
+      if (node.state === "running") end(node, this.state === "complete" ? "complete" : this.state, at);
+    }
+  }
+
+  #start(update, at) {
+    if (this.state === "interrupted") this.state = "running";
+    const key = keyOf(update.metadata);
+    const attempt = update.metadata.attempt ?? 1;
+    const known = this.current.get(key);
+    if (known && attempt > known.attempt) return Object.assign(known, blank(at), { attempt });
+    return this.#add(update, at);
+  }
+
+  #node(update, at) {
+    return this.current.get(keyOf(update.metadata)) ?? this.#add(update, at);
+  }
+
+  #add({ metadata, data }, at) {
+    const id = metadata.node_id ?? "";
+    const number = this.nodes.filter((node) => node.id === id).length + 1;
+    const name = data?.node_name ?? (id || "run");
+    const path = (metadata.namespace ?? "").split("|").slice(0, -1).map((part) => part.split(":")[0]);
+    const key = keyOf(metadata);
+    const alone = () => this.nodes.filter((one) => one.id === id).length === 1;
+    const node = { alone, key, id, name, path, number, attempt: metadata.attempt ?? 1, ...blank(at) };
+    this.nodes.push(node);
+    this.current.set(key, node);
+    const beside = this.rows.find((row) => row.id === id && row.nodes.some(({ state }) => state === "running"));
+    if (beside) beside.nodes.push(node);
+    else this.rows.push({ kind: "nodes", id, nodes: [node] });
+    return node;
+  }
+
+  #inNode({ type, data, metadata }, node, at) {
+    if (type === "token" || type === "thinking") return this.#token(type, data, metadata, node, at);
+    if (type in NODE_STATES) {
+      end(node, NODE_STATES[type], at, data?.duration_s);
+      node.error = type === "node_error" ? messageOf(data) : null;
+    } else if (type === "progress") {
+      node.progress = { ...data, at };
+    } else if (type === "milestone") {
+      node.milestones.push(data.milestone);
+    } else if (type === "status") {
+      node.status = data?.text ?? data?.message ?? data?.status ?? null;
+    } else if (type.startsWith("tool_")) {
+      tool(type, data ?? {}, metadata, node, at);
+    }
+    return undefined;
+  }
+
+  #token(type, data, metadata, node, at) {
+    const message = data.message_id ?? metadata.message_id ?? "";
+    let part = node.parts.find((one) => one.kind === type && one.message === message);
+    if (!part) {
+      part = { kind: type, message, text: "" };
+      node.parts.push(part);
+    }
+    part.text += data.content;
+    this.tokens += 1;
+    this.firstTokenAt ??= at;
+  }
+}
+
+function keyOf(metadata) {
+  return metadata.namespace ?? metadata.node_id ?? "";
+}
+
+function blank(at) {
+  return {
+    state: "running", startedAt: at, endedAt: null, duration: null, error: null, status: null,
+    progress: null, milestones: [], parts: [],
+  };
+}
+
+function end(node, state, at, duration) {
+  node.state = state;
+  node.endedAt = at;
+  node.duration = duration ?? (at - node.startedAt) / 1000;
+}
+
+function tool(type, data, metadata, node, at) {
+  const id = data.tool_call_id ?? metadata.tool_call_id ?? null;
+  const name = data.tool ?? "";
+  let part = node.parts.findLast((one) => one.kind === "tool" && (id ? one.id === id : one.name === name && !one.endedAt));
+  if (!part) {
+    part = { kind: "tool", id, name, state: "running", input: null, args: "", output: null, startedAt: at, endedAt: null };
+    node.parts.push(part);
+  }
+  if (name) part.name = name;
+  if (type === "tool_args") part.args += data.args ?? data.content ?? "";
+  if (data.input !== undefined) part.input = data.input;
+  if (data.output !== undefined) part.output = data.output;
+  if (type === "tool_complete" || type === "tool_error") {
+    part.state = type === "tool_error" ? "failed" : "complete";
+    part.endedAt = at;
+    part.duration = data.duration_s ?? (at - part.startedAt) / 1000;
+    part.error = type === "tool_error" ? messageOf(data) : null;
+  }
+}
+
+function messageOf(data) {
+  const error = data?.error ?? data?.message ?? "failed";
+  return typeof error === "string" ? error : error.message ?? JSON.stringify(error);
+}

@@ -1,0 +1,270 @@
+// Shows a Run. Draws at most once a frame; every text goes in as text, never as markup.
+
+const CONNECTIONS = {
+  connecting: "connecting",
+  live: "live",
+  reconnecting: "connection lost, trying again",
+  ended: "all updates received",
+  refused: "not connected",
+};
+
+export class RunView {
+  #run;
+  #document;
+  #parts = {};
+  #rows = new Map(); // row of the run -> its element
+  #cards = new Map(); // node of the run -> its card
+  #first = null; // the run's first row, to notice that it started afresh
+  #drawing = false;
+  #lag = -Infinity; // server's clock minus ours, in milliseconds, as far as we know
+
+  constructor(run, document) {
+    this.#run = run;
+    this.#document = document;
+    for (const { id } of document.querySelectorAll("[id]")) this.#parts[id] = document.getElementById(id);
+    setInterval(() => run.state === "running" && this.changed(), 500);
+  }
+
+  connection(state, detail = "") {
+    const pill = this.#parts.connection;
+    pill.dataset.state = state;
+    setText(pill, detail || CONNECTIONS[state]);
+  }
+
+  announce(text) {
+    setText(this.#parts.announcer, text);
+  }
+
+  // Asks for a drawing. A hidden page gets no frames; it is drawn when it is looked at again.
+  changed() {
+    if (this.#drawing) return;
+    this.#drawing = true;
+    requestAnimationFrame(() => {
+      this.#drawing = false;
+      this.#draw();
+    });
+  }
+
+  #draw() {
+    const run = this.#run;
+    if (run.newestAt !== null) this.#lag = Math.max(this.#lag, run.newestAt - Date.now());
+    const now = run.endedAt ?? Date.now() + (Number.isFinite(this.#lag) ? this.#lag : 0);
+    const page = this.#document.scrollingElement;
+    const stuck = page.scrollHeight - page.scrollTop - page.clientHeight < 48;
+    if (this.#first !== run.rows[0]) this.#clear();
+    this.#drawHead(now);
+    for (const row of run.rows) this.#drawRow(row, now);
+    if (stuck && run.state === "running") page.scrollTop = page.scrollHeight;
+  }
+
+  #clear() {
+    this.#rows.clear();
+    this.#cards.clear();
+    this.#parts.nodes.replaceChildren(this.#parts.empty);
+    this.#first = this.#run.rows[0];
+  }
+
+  #drawHead(now) {
+    const run = this.#run;
+    const { "run-state": pill, empty, overall } = this.#parts;
+    if (pill.dataset.state !== run.state) {
+      pill.dataset.state = run.state;
+      setText(pill, run.state);
+      this.#document.title = `${this.#document.body.dataset.execution} · ${run.state}`;
+      if (run.state !== "waiting") this.announce(`Run ${run.state}`);
+    }
+    setText(this.#parts.updates, run.updates.toLocaleString("en"));
+    setText(this.#parts.tokens, run.tokens.toLocaleString("en"));
+    if (run.firstTokenAt !== null) setText(this.#parts["first-token"], seconds((run.firstTokenAt - run.startedAt) / 1000));
+    if (run.startedAt !== null) setText(this.#parts.duration, seconds(Math.max(0, now - run.startedAt) / 1000));
+    setText(this.#parts["run-error"], run.error ?? "");
+    this.#parts["run-error"].hidden = !run.error;
+    empty.hidden = run.rows.length > 0;
+    overall.hidden = run.overall === null;
+    if (run.overall !== null) {
+      this.#parts["overall-bar"].value = run.overall.progress;
+      setText(this.#parts["overall-text"], `${run.overall.completed_nodes} of ${run.overall.total_nodes} nodes`);
+    }
+  }
+
+  #drawRow(row, now) {
+    let element = this.#rows.get(row);
+    if (!element) {
+      element = row.kind === "gap" ? make("p", "gap", row.text) : make("div", "row");
+      if (row.kind === "gap") element.setAttribute("role", "note");
+      this.#rows.set(row, element);
+      this.#parts.nodes.append(element);
+    }
+    for (const node of row.nodes ?? []) {
+      let card = this.#cards.get(node);
+      if (!card) {
+        card = new NodeCard(node, `node-${this.#cards.size + 1}`);
+        this.#cards.set(node, card);
+        element.append(card.element);
+      }
+      const news = card.draw(now);
+      if (news) this.announce(news);
+    }
+  }
+}
+
+class NodeCard {
+  #node;
+  #parts = new Map(); // part of the node -> its element and how to draw it
+  #drawnParts = null;
+  #drawnAttempt = 0;
+
+  constructor(node, id) {
+    this.#node = node;
+    this.element = make("article", "card");
+    this.element.setAttribute("aria-labelledby", id);
+    this.element.dataset.node = node.id;
+    this.element.dataset.key = node.key;
+    const head = make("header", "card-head");
+    this.title = make("h2", "card-title");
+    this.title.id = id;
+    this.title.append(...node.path.map((part) => make("span", "path", `${part} › `)), node.name);
+    this.number = make("span", "number");
+    this.attempt = make("span", "attempt");
+    this.state = make("span", "state");
+    head.append(this.title, this.number, this.attempt, this.state);
+    this.progress = make("div", "progress");
+    this.bar = make("progress");
+    this.bar.max = 100;
+    this.bar.setAttribute("aria-labelledby", id);
+    this.figures = make("span", "progress-text");
+    this.progress.append(this.bar, this.figures);
+    this.progress.hidden = true;
+    this.body = make("div", "card-body");
+    this.body.setAttribute("role", "region");
+    this.body.setAttribute("aria-labelledby", id);
+    this.error = make("p", "error");
+    this.error.hidden = true;
+    this.element.append(head, this.progress, this.body, this.error);
+  }
+
+  // Brings the card up to date; returns what a listener should be told, if anything.
+  draw(now) {
+    const node = this.#node;
+    const stuck = this.body.scrollHeight - this.body.scrollTop - this.body.clientHeight < 24;
+    if (this.#drawnParts !== node.parts) {
+      this.#drawnParts = node.parts; // a new attempt has new parts
+      this.#parts.clear();
+      this.body.replaceChildren();
+    }
+    const news = this.#drawHead(now);
+    this.#drawProgress(now);
+    for (const part of node.parts) this.#drawPart(part);
+    setText(this.error, node.error ?? "");
+    this.error.hidden = !node.error;
+    if (stuck) this.body.scrollTop = this.body.scrollHeight;
+    if (this.body.scrollHeight > this.body.clientHeight + 1) this.body.tabIndex = 0; // scrollable by keyboard
+    else this.body.removeAttribute("tabindex");
+    return news;
+  }
+
+  #drawHead(now) {
+    const node = this.#node;
+    const took = node.state === "running" ? (now - node.startedAt) / 1000 : node.duration;
+    setText(this.number, node.alone() ? "" : `#${node.number}`);
+    setText(this.attempt, node.attempt > 1 ? `attempt ${node.attempt}` : "");
+    setText(this.state, `${node.state} · ${seconds(Math.max(0, took))}`);
+    if (this.element.dataset.state === node.state && this.#drawnAttempt === node.attempt) return null;
+    this.element.dataset.state = node.state;
+    this.#drawnAttempt = node.attempt;
+    return `${node.name} ${node.alone() ? "" : node.number} ${node.state}`;
+  }
+
+  #drawProgress(now) {
+    const { progress, state, milestones } = this.#node;
+    this.progress.hidden = !progress;
+    if (!progress) return;
+    this.bar.value = progress.progress;
+    const told = [`${Math.round(progress.progress)} %`];
+    if (progress.total !== undefined) told.push(`${progress.current} of ${progress.total}`);
+    if (state === "running" && progress.eta_s !== undefined && progress.eta_s !== null && progress.progress < 100) {
+      told.push(`about ${seconds(Math.max(0, progress.eta_s - (now - progress.at) / 1000))} left`);
+    }
+    if (progress.text) told.push(progress.text);
+    setText(this.figures, told.join(" · "));
+    this.bar.title = milestones.length ? `Milestones passed: ${milestones.join(", ")}` : "";
+  }
+
+  #drawPart(part) {
+    let drawn = this.#parts.get(part);
+    if (!drawn) {
+      drawn = part.kind === "tool" ? new ToolPart(part) : new TextPart(part);
+      this.#parts.set(part, drawn);
+      this.body.append(drawn.element);
+    }
+    drawn.draw(part);
+  }
+}
+
+class TextPart {
+  constructor({ kind, message }) {
+    this.element = make("div", kind);
+    this.element.dataset.message = message;
+    this.text = new Text();
+    this.element.append(this.text);
+  }
+
+  draw({ text }) {
+    if (text.length > this.text.length) this.text.appendData(text.slice(this.text.length));
+  }
+}
+
+class ToolPart {
+  constructor() {
+    this.element = make("details", "tool");
+    const summary = make("summary");
+    this.name = make("span", "tool-name");
+    this.gist = make("span", "tool-gist");
+    this.state = make("span", "tool-state");
+    summary.append(this.name, this.gist, this.state);
+    this.input = make("pre");
+    this.output = make("pre");
+    this.element.append(summary, make("p", "tool-label", "Input"), this.input, make("p", "tool-label", "Result"), this.output);
+  }
+
+  draw(part) {
+    const input = part.input ?? part.args;
+    this.element.dataset.state = part.state;
+    setText(this.name, part.name);
+    setText(this.gist, gist(input));
+    setText(this.state, toolState(part));
+    setText(this.input, readable(input));
+    setText(this.output, part.error ?? readable(part.output));
+  }
+}
+
+function make(tag, name = "", text = "") {
+  const element = document.createElement(tag);
+  if (name) element.className = name;
+  if (text) element.textContent = text;
+  return element;
+}
+
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function seconds(value) {
+  if (value >= 60) return `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
+  return `${value >= 10 ? Math.round(value) : value.toFixed(1)} s`;
+}
+
+function readable(value) {
+  if (value === null || value === undefined) return "";
+  return typeof value === "string" ? value : JSON.stringify(value, null, 2);
+}
+
+function toolState({ state, duration }) {
+  if (state === "running") return state;
+  return `${state === "complete" ? "✓" : state} ${seconds(duration)}`;
+}
+
+function gist(input) {
+  if (input === null || typeof input !== "object") return String(input ?? "");
+  return Object.values(input).map((value) => (typeof value === "string" ? value : JSON.stringify(value))).join(", ");
+}
