@@ -96,9 +96,15 @@ def free_socket(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
     return sock
 
 
+def _options(given: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
+    return {**DEFAULTS, **defaults, **given}
+
+
 @contextmanager
 def serve(app: Callable[..., Any], *, host: str = "127.0.0.1", port: int = 0, **options: Any) -> Generator[Server]:
     """Serve an ASGI app from a background thread with its own event loop; stops within 5 s at the end.
+
+    What uvicorn logs goes where this process's logging leads, so `caplog` sees it.
 
     Args:
         app: The ASGI application.
@@ -107,7 +113,7 @@ def serve(app: Callable[..., Any], *, host: str = "127.0.0.1", port: int = 0, **
         options: Further arguments of `uvicorn.Config`.
     """
     sock = free_socket(host, port)
-    server = _SignallingServer(uvicorn.Config(app, **{**DEFAULTS, **options}))
+    server = _SignallingServer(uvicorn.Config(app, **_options(options, log_config=None)))
     failures: list[BaseException] = []
 
     def run() -> None:
@@ -246,7 +252,7 @@ def _main() -> None:
     parser.add_argument("--options", type=json.loads, default={})
     arguments = parser.parse_args()
     name = arguments.app.removesuffix("()")
-    config = uvicorn.Config(name, factory=name != arguments.app, **{**DEFAULTS, **arguments.options})
+    config = uvicorn.Config(name, factory=name != arguments.app, **_options(arguments.options))
     sock = free_socket(arguments.host, arguments.port)
 
     class Announcing(uvicorn.Server):
