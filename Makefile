@@ -33,14 +33,14 @@ check: $(DEV) ## formatting, lint, types, who imports whom, documentation
 	$(VENV)/bin/ruff format --check --quiet
 	$(VENV)/bin/ruff check --quiet
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(VENV)/bin/pyright
-	PYTHONPATH=. $(VENV)/bin/lint-imports --no-logo --no-cache
+	$(VENV)/bin/lint-imports --no-logo --no-cache
 	tools/build-docs
 
 bench: $(DEV) $(NODE) ## measure, one line of JSON each (ARGS="name" picks one)
 	@$(PYTHON) -m tests.bench $(ARGS)
 
 soak: tools $(DEV) $(NODE) ## the tests that run for minutes
-	$(PYTHON) -m pytest -q -m soak $(ARGS)
+	$(PYTHON) -m pytest -q -m soak -o faulthandler_timeout=3600 $(ARGS)
 
 docs: $(DEV) ## the documentation as a site in site/
 	@tools/build-docs site

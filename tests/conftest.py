@@ -9,11 +9,17 @@ from pathlib import Path
 
 import pytest
 from blockbuster import blockbuster_ctx
+from hypothesis import settings
 
 from tests.support.leaks import Footprint, footprint, left_since
 
 # Long enough for a loaded machine to end what is ending, short enough to notice a leak at once.
 GRACE = 2.0
+
+# An example's time depends on what else the machine does. In CI the same examples run every time.
+settings.register_profile("here", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
 @pytest.fixture(scope="session")
