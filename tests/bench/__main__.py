@@ -62,9 +62,11 @@ def main() -> int:
         return 0
     if unknown := set(arguments.names) - set(known):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    if not known:
+        parser.error(f"there is no bench_*.py in {FOLDER}")
     # A list, not a generator: a missed target does not keep the others from running.
     met = [run(name) for name in arguments.names or known]
-    return 0 if met and all(met) else 1
+    return 0 if all(met) else 1
 
 
 if __name__ == "__main__":
