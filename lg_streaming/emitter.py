@@ -69,10 +69,14 @@ class Emitter:
         Raises:
             UpdateTooLargeError: It is over ``limits.update_bytes``; never inside a decorated node.
         """
+        self.send(type, data, self._scope, priority=priority)
+
+    def send(self, type: str, data: object, scope: Scope, *, priority: Priority = "medium") -> None:  # noqa: A002
+        """The same about another scope. Raises like :meth:`event`."""
         if self._publisher is None:
             return
         try:
-            self._publisher.publish(self._execution_id, type, data, scope=self._scope, priority=priority)
+            self._publisher.publish(self._execution_id, type, data, scope=scope, priority=priority)
         except StreamingError as error:
             if self._strict:
                 raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self
 
 import orjson
 
@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
     from lg_streaming.events import Priority
 
-__all__ = ["NO_SCOPE", "Binding", "Outcome", "Publisher", "Scope", "execution_var", "publishers"]
+__all__ = ["NO_SCOPE", "Binding", "Delivery", "Outcome", "Publisher", "Scope", "execution_var", "publishers"]
 
 RESERVED: Final = frozenset({"timestamp", "sequence_number", "execution_id", "epoch", "priority"})
+
+
+Delivery = Literal["at-most-once", "at-least-once", "exactly-once"]
+"""What may happen to an update before it is in the log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +107,10 @@ class Publisher(Protocol):
 
     def leave_run(self, execution_id: str, run_id: str, outcome: Outcome) -> None:
         """Leaves a run; the last one to leave ends it with its outcome."""
+        ...
+
+    def pause(self, execution_id: str, run_id: str, task: str) -> None:
+        """``task`` waits for a human; until it is tried again the run cannot complete."""
         ...
 
     def next_attempt(self, execution_id: str, task: str) -> int:

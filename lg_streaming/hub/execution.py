@@ -21,8 +21,8 @@ class Execution:
     __slots__ = (
         "_attempts",
         "_participants",
+        "_paused",
         "execution_id",
-        "interrupted",
         "lock",
         "lost",
         "number",
@@ -39,7 +39,6 @@ class Execution:
         self.run_id: str | None = None
         """The open run; None when none is."""
         self.run_scope = Scope()
-        self.interrupted = False
         self.number = 0
         """The number of the last batch that was given to the log."""
         self.lost = 0
@@ -47,6 +46,12 @@ class Execution:
         self.touched_at = now
         self._participants = 0
         self._attempts: Counter[str] = Counter()
+        self._paused: set[str] = set()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether something in the open run waits for a human."""
+        return bool(self._paused)
 
     @property
     def running(self) -> bool:
@@ -71,14 +76,13 @@ class Execution:
         """Opens a run."""
         self.run_id = run_id
         self.run_scope = Scope(run_id=run_id)
-        self.interrupted = False
-        self._participants = 0
-        self._attempts.clear()
+        self._reset()
 
     def join(self) -> bool:
         """One more participant in the open run; whether that resumes an interrupted one."""
         self._participants += 1
-        resumed, self.interrupted = self.interrupted, False
+        resumed = self.interrupted
+        self._paused.clear()
         return resumed
 
     def leave(self, outcome: Outcome) -> Outcome | None:
@@ -88,7 +92,7 @@ class Execution:
         """
         self._participants = max(0, self._participants - 1)
         if outcome.type == "workflow_interrupted":
-            self.interrupted = True
+            self._paused.add("")
         if self._participants:
             return None
         if self.interrupted and outcome.type == "workflow_complete":
@@ -98,11 +102,19 @@ class Execution:
     def end(self) -> None:
         """Closes the open run."""
         self.run_id = None
-        self.interrupted = False
+        self._reset()
+
+    def _reset(self) -> None:
         self._participants = 0
         self._attempts.clear()
+        self._paused.clear()
+
+    def pause(self, task: str) -> None:
+        """``task`` waits for a human."""
+        self._paused.add(task)
 
     def next_attempt(self, task: str) -> int:
         """Counts the tries of ``task`` in the open run."""
+        self._paused.discard(task)
         self._attempts[task] += 1
         return self._attempts[task]

@@ -234,6 +234,14 @@ class StreamHub:
             if said is not None:
                 self._say(execution, said, ends=said.type != "workflow_interrupted")
 
+    def pause(self, execution_id: str, run_id: str, task: str) -> None:
+        """See :meth:`lg_streaming.scope.Publisher.pause`."""
+        execution = self._executions.get(execution_id)
+        if execution is not None:
+            with execution.lock:
+                if execution.run_id == run_id:
+                    execution.pause(task)
+
     def next_attempt(self, execution_id: str, task: str) -> int:
         """See :meth:`lg_streaming.scope.Publisher.next_attempt`."""
         execution = self._executions.get(execution_id)

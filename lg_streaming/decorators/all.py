@@ -1,0 +1,66 @@
+"""``@stream_all``: the three decorators as one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast, overload
+
+from lg_streaming.decorators.event import stream_event
+from lg_streaming.decorators.marking import Node
+from lg_streaming.decorators.progress import stream_progress
+from lg_streaming.decorators.token import stream_token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["stream_all"]
+
+
+@overload
+def stream_all(node: Node, /) -> Node: ...
+
+
+@overload
+def stream_all(
+    *,
+    token: Mapping[str, Any] | bool = False,
+    event: Mapping[str, Any] | bool = False,
+    progress: Mapping[str, Any] | bool = False,
+) -> Callable[[Node], Node]: ...
+
+
+def stream_all(
+    node: Node | None = None,
+    /,
+    *,
+    token: Mapping[str, Any] | bool = False,
+    event: Mapping[str, Any] | bool = False,
+    progress: Mapping[str, Any] | bool = False,
+) -> Node | Callable[[Node], Node]:
+    """Several decorators as one: each is applied that is given, with its options, or with ``True`` for its defaults.
+
+    Without parentheses all three are applied with their defaults; ``@stream_all()`` applies none.
+
+    Args:
+        node: The node, when used without parentheses.
+        token: Options of :func:`~lg_streaming.stream_token`.
+        event: Options of :func:`~lg_streaming.stream_event`.
+        progress: Options of :func:`~lg_streaming.stream_progress`.
+
+    Raises:
+        OptionNotAvailableError: An option that is not available in this version is set.
+        TypeError: An option is not known.
+    """
+    if node is not None:
+        token = event = progress = True
+    decorators: list[Callable[[Any], Any]] = [
+        decorator(**(given if not isinstance(given, bool) else {}))
+        for decorator, given in ((stream_progress, progress), (stream_event, event), (stream_token, token))
+        if given is not False
+    ]
+
+    def apply(node: Node) -> Node:
+        for decorator in decorators:
+            node = cast("Node", decorator(node))
+        return node
+
+    return apply(node) if node is not None else apply

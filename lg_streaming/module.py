@@ -1,0 +1,230 @@
+"""The composition root: settings in, wired parts out; installs itself in a FastAPI app."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from contextlib import AbstractContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import uuid_utils
+from fastapi import APIRouter, FastAPI
+from langchain_core.runnables.config import merge_configs
+
+from lg_streaming.capture import RunTracker, activate_tracking
+from lg_streaming.errors import StreamingConfigError, describe_error
+from lg_streaming.gateway import Gateway
+from lg_streaming.hub import StreamHub
+from lg_streaming.scope import Binding, Outcome, execution_var, publishers
+from lg_streaming.settings import StreamingSettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from contextvars import Token
+    from types import TracebackType
+
+    from langchain_core.runnables import RunnableConfig
+
+    from lg_streaming.codec import Redact
+    from lg_streaming.emitter import Emitter
+    from lg_streaming.gateway.auth import Authorize
+    from lg_streaming.log import EventLog
+
+__all__ = ["ExecutionBlock", "StreamingModule"]
+
+_SWEEP_INTERVAL = 30.0
+
+
+class ExecutionBlock:
+    """One run of an execution, for as long as the block lasts; use it with ``with`` or ``async with``.
+
+    What decorated nodes do inside belongs to the execution. The run ends by how the block ends: completed,
+    failed with the exception that leaves it, cancelled, or interrupted when a node waits for a human. Blocks of
+    one execution that overlap share a run, which the last one to end ends. Exceptions are never swallowed.
+    """
+
+    def __init__(
+        self, hub: StreamHub, execution_id: str, owner: str | None, metadata: Mapping[str, Any] | None
+    ) -> None:
+        self.execution_id = execution_id
+        self._hub = hub
+        self._owner = owner
+        self._metadata = metadata
+        self._run_id = ""
+        self._token: Token[Binding | None] | None = None
+
+    @property
+    def emitter(self) -> Emitter:
+        """A write handle on the run."""
+        return self._hub.emitter(self.execution_id)
+
+    def __enter__(self) -> Self:
+        if self._token is not None:
+            raise StreamingConfigError("this execution block is entered already: make one for each use")
+        self._hub.open(self.execution_id, owner=self._owner, metadata=self._metadata)
+        self._run_id = self._hub.enter_run(self.execution_id, owner=self._owner)
+        self._token = execution_var.set(Binding(self._hub, self.execution_id, self._run_id))
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._token is not None:
+            execution_var.reset(self._token)
+            self._token = None
+        self._hub.leave_run(self.execution_id, self._run_id, self._outcome(exc))
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(exc_type, exc, traceback)
+
+    def _outcome(self, error: BaseException | None) -> Outcome:
+        if error is None:
+            return Outcome("workflow_complete", {})
+        if isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)):
+            return Outcome("workflow_cancelled", {})
+        return Outcome("workflow_error", {"error": describe_error(error, debug=self._hub.debug)})
+
+
+class StreamingModule:
+    """Everything wired together.
+
+    ```python
+    streaming = StreamingModule()
+    app = FastAPI()
+    streaming.install(app)
+    await graph.ainvoke(inputs, streaming.config(execution_id="exec-1"))
+    ```
+
+    Args:
+        settings: Everything that can be set; the defaults and the environment (``LG_STREAMING_…``) when not given.
+        log: Where executions are kept; in this process's memory when not given.
+        redact: ``redact(type, data) -> data``, applied to every update before it leaves.
+        authorize: ``authorize(principal, action, execution_id, owner) -> bool``, sync or async: lets callers in
+            beside the owner and those whose token allows it.
+
+    A module used without a server is closed with :meth:`aclose`; one installed in an app is closed with the app.
+    """
+
+    def __init__(
+        self,
+        settings: StreamingSettings | None = None,
+        *,
+        log: EventLog | None = None,
+        redact: Redact | None = None,
+        authorize: Authorize | None = None,
+    ) -> None:
+        self.settings = settings or StreamingSettings()
+        self.hub = StreamHub(self.settings, log=log, redact=redact)
+        self._authorize = authorize
+        self._gateway: Gateway | None = None
+
+    def install(self, app: FastAPI) -> None:
+        """Adds the routes, the Socket.IO mount and the lifespan to ``app``; once for each module.
+
+        Works with an app that has a lifespan of its own. The module is closed when the app shuts down.
+
+        Raises:
+            StreamingConfigError: The module is installed already.
+        """
+        if self._gateway is not None:
+            raise StreamingConfigError("this module is installed already: make one module for each app")
+        self._gateway = gateway = Gateway(self.hub, self.settings, authorize=self._authorize)
+
+        @asynccontextmanager
+        async def lifespan(_: object) -> AsyncIterator[None]:
+            await gateway.start()
+            sweeping = asyncio.create_task(self._sweep(), name="lg-streaming sweep")
+            try:
+                yield
+            finally:
+                sweeping.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await sweeping
+                await gateway.shutdown()
+                await self.aclose()
+
+        app.include_router(APIRouter(lifespan=lifespan))
+        gateway.install(app)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_INTERVAL)
+            self.hub.sweep()
+
+    def execution(
+        self,
+        execution_id: str | None = None,
+        *,
+        owner: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> ExecutionBlock:
+        """A run of an execution as a block: ``async with streaming.execution("exec-1", owner="alice"): …``.
+
+        Args:
+            execution_id: 1 to 256 printable characters without spaces; a new UUID when not given.
+            owner: Who may read it; compared with a token's ``sub``.
+            metadata: Sent with ``workflow_start``.
+
+        Raises (on entry):
+            BadRequestError: The id cannot name an execution.
+            ForbiddenError: The execution has another owner.
+            ExecutionLimitError: ``limits.max_executions`` executions are running.
+        """
+        return ExecutionBlock(self.hub, execution_id or str(uuid_utils.uuid7()), owner, metadata)
+
+    def config(
+        self, config: RunnableConfig | None = None, *, execution_id: str | None = None, owner: str | None = None
+    ) -> RunnableConfig:
+        """The config to call a graph with, so that its run is the execution ``execution_id``.
+
+        Args:
+            config: A config of your own to add to; its callbacks and configurable values are kept.
+            execution_id: The execution; when not given, the config's ``configurable.execution_id``, its
+                ``thread_id``, or else the run's id.
+            owner: Who may read it; compared with a token's ``sub``.
+        """
+        ours: dict[str, Any] = {"callbacks": [RunTracker(self.hub, execution_id, owner)]}
+        if execution_id is not None:
+            ours["configurable"] = {"execution_id": execution_id}
+        return merge_configs(config, cast("RunnableConfig", ours))
+
+    def activate(self) -> AbstractContextManager[StreamingModule]:
+        """Makes this module the process default: from now on a plain ``graph.invoke(inputs)`` streams too.
+
+        Used as a context manager it is taken back at the end of the block, else with :meth:`deactivate`.
+        """
+        activate_tracking()
+        publishers.activate(self.hub)
+        return _Activation(self)
+
+    def deactivate(self) -> None:
+        """Takes back one :meth:`activate`; a no-op when there is none."""
+        publishers.deactivate(self.hub)
+
+    async def aclose(self) -> None:
+        """Closes the hub and frees everything. Harmless when repeated."""
+        await self.hub.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class _Activation(AbstractContextManager[StreamingModule]):
+    def __init__(self, module: StreamingModule) -> None:
+        self._module = module
+
+    def __enter__(self) -> StreamingModule:
+        return self._module
+
+    def __exit__(self, *_: object) -> None:
+        self._module.deactivate()
