@@ -1,0 +1,444 @@
+"""python-socketio and python-engineio, guarded.
+
+Everything that relies on their private parts is in this file. What it changes of them:
+
+- sending goes through a bounded :class:`~lg_streaming.gateway.outlet.Outlet` instead of an endless queue;
+- a transport that has not logged in in time, was refused, or has logged out is closed;
+- packets are checked before they are taken apart, and events are handed over without their dispatcher, so a
+  client cannot run the handlers of ``connect`` and ``disconnect`` by emitting them;
+- attachments are refused, so none are collected;
+- pings run on timers of the event loop, one per connection, instead of a task per ping and a sweep.
+"""
+# The two libraries have no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import engineio
+import orjson
+import socketio
+from engineio import async_socket
+from engineio import packet as engineio_packet
+from socketio import packet as socketio_packet
+from socketio.exceptions import ConnectionRefusedError as Refused
+
+from lg_streaming.errors import (
+    BadRequestError,
+    DeadPeerError,
+    LoginTimeoutError,
+    StreamingError,
+    TooLargeError,
+    TooManyConnectionsError,
+)
+from lg_streaming.gateway._server import WebSocketLine, current_line
+from lg_streaming.gateway.frames import Frames, web_socket_frame
+from lg_streaming.gateway.outlet import Outlet, open_outlet
+from lg_streaming.gateway.packets import Packets
+from lg_streaming.gateway.peer import Peer
+from lg_streaming.gateway.protocol import RESERVED_EVENTS, check_nesting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lg_streaming.gateway.transport import Connection, Guard, Transport
+
+__all__ = ["GuardedServer"]
+
+logger = logging.getLogger(__name__)
+
+_CLOSE_GRACE: Final = 1.0
+"""Seconds a peer gets to take the last frames and answer the close."""
+_NORMAL_CLOSURE: Final = 1000
+
+
+class _Json:
+    """What python-socketio wants of a JSON module."""
+
+    @staticmethod
+    def dumps(value: object, **_: object) -> str:
+        return orjson.dumps(value).decode()
+
+    @staticmethod
+    def loads(text: str) -> Any:
+        return orjson.loads(text)
+
+
+class _Packet(socketio_packet.Packet):
+    json = _Json
+
+
+class _Socket(async_socket.AsyncSocket):
+    """One transport."""
+
+    server: _Engine
+
+    def __init__(self, server: _Engine, sid: str, peer: Peer) -> None:
+        super().__init__(server, sid)
+        self.peer = peer
+        self.guard = server.guard
+        self.connection: Connection = server.sio.make_connection(self)
+        self.namespace_open = False
+        self.login_tried = False
+        self._outlet: Outlet | None = None
+        self._line: Any = None
+        self._asgi_send: Any = None
+        self._task: asyncio.Task[Any] | None = None
+        self._closing_task: asyncio.Task[None] | None = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    # ------------------------------------------------------------ Transport
+    def put(self, frames: Frames) -> None:
+        if self._outlet is not None:
+            self._outlet.put(frames)
+
+    def put_text(self, text: bytes) -> None:
+        """Sends one engine.io packet."""
+        self.put(Frames(web_socket_frame(text)))
+
+    def emit(self, event: str, payload: object) -> None:
+        self.put_text(self.server.sio.packets.event(event, payload))
+
+    async def drain(self) -> None:
+        if self._outlet is not None:
+            await self._outlet.drain()
+
+    def close_with(self, error: StreamingError | None = None, *, told: bool = False) -> None:
+        if self._closing_task is not None:
+            return
+        if error is not None and self.namespace_open:
+            if not told:
+                self.emit("error", error.to_dict())
+            if not error.retryable:
+                # Tells the client not to come back by itself.
+                self.put_text(self.server.sio.packets.disconnect)
+        self._shut(error.code if error is not None else _NORMAL_CLOSURE, error.name if error is not None else "")
+
+    # ------------------------------------------------------------ engine.io's side
+    async def send(self, pkt: engineio_packet.Packet) -> None:
+        encoded = cast("str | bytes", pkt.encode())
+        if isinstance(encoded, str):
+            self.put_text(encoded.encode())
+
+    async def check_ping_timeout(self) -> bool:
+        return not self.closed
+
+    def schedule_ping(self) -> None:
+        """Pings begin with the connection, see :meth:`_websocket_handler`."""
+
+    async def close(self, wait: object = True, abort: object = False, reason: str | None = None) -> None:  # noqa: ARG002, FBT002
+        if self.closed or self.closing:
+            return
+        self.closing = True
+        await self.server.tell_disconnect(self.sid, reason)
+        self.closed = True
+        self._shut(_NORMAL_CLOSURE, "")
+
+    async def _websocket_handler(self, ws: Any) -> None:
+        """Serves the transport, in the server's own task, until it is closed."""
+        self.connected = self.upgraded = True
+        self._task = asyncio.current_task()
+        self._asgi_send = ws.asgi_send
+        self._line = current_line()
+        if isinstance(self._line, WebSocketLine):
+            # A little over the limit still arrives and is answered by name; far over is cut off by the server.
+            self._line.limit_inbound(4 * self.guard.inbound_bytes)
+        self._outlet = open_outlet(ws.asgi_send, self._line, self.guard.bounds, self._give_up)
+        self.put_text(b"0" + orjson.dumps(self.server.handshake(self.sid)))
+        self._after("login", self.guard.login_timeout, self._login_too_late)
+        self._after("ping", self.guard.ping_interval, self._ping)
+        try:
+            while True:
+                await self._take(await ws.wait())
+        except OSError:
+            pass  # the way the ASGI driver says that the peer is gone
+        except asyncio.CancelledError:
+            if self._closing_task is None or self._task is None:
+                raise
+            self._task.uncancel()
+        finally:
+            await self._end()
+
+    # ------------------------------------------------------------ inside
+    async def _take(self, data: str | bytes) -> None:
+        if self._closing_task is not None:
+            return
+        if not isinstance(data, str):
+            self._malformed("binary messages are not accepted")
+        elif _size(data) > self.guard.inbound_bytes:
+            self.close_with(TooLargeError(f"a message may have {self.guard.inbound_bytes} bytes, not {_size(data)}"))
+        elif data[:1] == "4":
+            await self.server.sio.take(self, data[1:])
+        elif data == "3":
+            self._after("ping", self.guard.ping_interval, self._ping)
+        elif data == "1":
+            self._shut(_NORMAL_CLOSURE, "")
+        else:
+            self._malformed(f"{data!r:.40} is not an engine.io packet")
+
+    def _malformed(self, why: str) -> None:
+        self.server.sio.malformed(self, BadRequestError(why))
+
+    def _after(self, name: str, delay: float, call: Callable[[], None]) -> None:
+        self._cancel_timer(name)
+        self._timers[name] = asyncio.get_running_loop().call_later(delay, call)
+
+    def _cancel_timer(self, name: str) -> None:
+        timer = self._timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()
+
+    def logged_in(self) -> None:
+        """The client was let in."""
+        self.namespace_open = True
+        self._cancel_timer("login")
+
+    def _login_too_late(self) -> None:
+        self.close_with(LoginTimeoutError())
+
+    def _ping(self) -> None:
+        self.put_text(b"2")
+        self._after("ping", self.guard.ping_timeout, self._dead)
+
+    def _dead(self) -> None:
+        self._give_up(DeadPeerError(f"no answer to a ping in {self.guard.ping_timeout:g} s"))
+
+    def _give_up(self, error: StreamingError) -> None:
+        """The peer does not read: whatever is said now is said for the case that it does after all."""
+        if self._closing_task is None:
+            logger.info("connection %s is closed: %s", self.sid, error)
+            self._shut(error.code, error.name)
+
+    def _shut(self, code: int, reason: str) -> None:
+        if self._closing_task is None:
+            self._closing_task = asyncio.create_task(self._say_goodbye(code, reason), name="lg_streaming.close")
+
+    async def _say_goodbye(self, code: int, reason: str) -> None:
+        loop = asyncio.get_running_loop()
+        if self._line is not None:
+            loop.call_later(_CLOSE_GRACE, self._line.abort)
+        try:
+            async with asyncio.timeout(_CLOSE_GRACE):
+                if self._outlet is not None:
+                    await self._outlet.flush()
+                if self._asgi_send is not None:
+                    await self._asgi_send({"type": "websocket.close", "code": code, "reason": reason})
+        except Exception as error:  # noqa: BLE001 (each server has its own for a peer that is gone)
+            logger.debug("connection %s did not take its close: %r", self.sid, error)
+            if self._line is not None:
+                self._line.abort()
+            elif self._task is not None:
+                self._task.cancel()
+
+    async def _end(self) -> None:
+        for name in list(self._timers):
+            self._cancel_timer(name)
+        if self._outlet is not None:
+            self._outlet.stop()
+        try:
+            await self.connection.gone()
+        finally:
+            if not self.closed:
+                self.closing = self.closed = True
+                await self.server.tell_disconnect(self.sid, self.server.reason.TRANSPORT_CLOSE)
+
+
+class _Engine(engineio.AsyncServer):
+    """engine.io with guarded sockets, over WebSocket only."""
+
+    sio: GuardedServer
+    guard: Guard
+    sockets: dict[str, _Socket]
+    idle: asyncio.Event
+    """Set while no transport is open."""
+
+    def handshake(self, sid: str) -> dict[str, object]:
+        """What a transport is told first."""
+        return {
+            "sid": sid,
+            "upgrades": [],
+            "pingInterval": round(self.guard.ping_interval * 1000),
+            "pingTimeout": round(self.guard.ping_timeout * 1000),
+            "maxPayload": self.guard.inbound_bytes,
+        }
+
+    async def tell_disconnect(self, sid: str, reason: str | None) -> None:
+        """Lets python-socketio forget a transport."""
+        await self._trigger_event("disconnect", sid, reason or self.reason.SERVER_DISCONNECT, run_async=False)
+
+    async def _handle_connect(self, environ: dict[str, Any], transport: str, jsonp_index: object = None) -> Any:  # noqa: ARG002
+        limit = self.guard.max_transports
+        if limit is not None and len(self.sockets) >= limit:
+            return self._bad_request(TooManyConnectionsError.meaning)
+        # python-engineio's own ids end in a counter; nothing is gained by telling clients how many came.
+        sid = secrets.token_urlsafe(15)
+        socket = self.sockets[sid] = _Socket(self, sid, Peer.of(environ["asgi.scope"]))
+        self.idle.clear()
+        try:
+            await self._trigger_event("connect", sid, environ, run_async=False)
+            return await socket.handle_get_request(environ)
+        finally:
+            self.sockets.pop(sid, None)
+            if not self.sockets:
+                self.idle.set()
+
+
+class GuardedServer(socketio.AsyncServer):
+    """A Socket.IO server of one namespace.
+
+    Args:
+        namespace: The namespace clients connect to.
+        guard: Limits.
+        connect: Makes the owner of a new transport.
+    """
+
+    eio: _Engine
+
+    def __init__(self, *, namespace: str, guard: Guard, connect: Callable[[Transport, Peer], Connection]) -> None:
+        # The library tells every packet at INFO, tokens and all.
+        quiet = logging.getLogger(f"{__name__}.packets")
+        if quiet.level == logging.NOTSET:
+            quiet.setLevel(logging.WARNING)
+        super().__init__(
+            client_manager=socketio.AsyncManager(),
+            async_mode="asgi",
+            async_handlers=False,
+            always_connect=False,
+            namespaces=[namespace],
+            serializer=_Packet,
+            transports=["websocket"],
+            cors_allowed_origins=[],  # origins are looked at when the client logs in, where it can be told why not
+            http_compression=False,
+            monitor_clients=False,
+            logger=cast("Any", quiet),
+            engineio_logger=quiet,
+        )
+        self.namespace = namespace
+        self.packets = Packets(namespace)
+        self._connect = connect
+        self.eio.sio = self
+        self.eio.guard = guard
+        self.eio.idle = asyncio.Event()
+        self.eio.idle.set()
+        self.on("connect", self._on_connect, namespace=namespace)
+
+    def _engineio_server_class(self) -> type[_Engine]:
+        return _Engine
+
+    @property
+    def transports(self) -> list[_Socket]:
+        """The transports that are open now."""
+        return list(self.eio.sockets.values())
+
+    async def wait_closed(self) -> None:
+        """Returns when no transport is open."""
+        await self.eio.idle.wait()
+
+    def make_connection(self, socket: _Socket) -> Connection:
+        """The owner of a new transport."""
+        return self._connect(_Handle(socket), socket.peer)
+
+    async def take(self, socket: _Socket, text: str) -> None:
+        """Takes one Socket.IO packet apart and hands it over. Nothing that comes in makes it raise."""
+        try:
+            check_nesting(text)
+            packet = _Packet(encoded_packet=text)
+        except (BadRequestError, ValueError, TypeError, LookupError) as error:
+            self.malformed(socket, BadRequestError(f"not a Socket.IO packet: {error}"[:200]))
+            return
+        try:
+            await self._hand_over(socket, packet)
+        except Exception:
+            logger.exception("a message on connection %s failed", socket.sid)
+            socket.close_with(StreamingError("the server failed on this message"))
+
+    async def _hand_over(self, socket: _Socket, packet: _Packet) -> None:
+        kind, namespace = packet.packet_type, packet.namespace or "/"
+        if kind == socketio_packet.CONNECT and not socket.login_tried:
+            await self._log_in(socket, namespace, packet.data)
+        elif not socket.namespace_open or namespace != self.namespace:
+            self.malformed(socket, BadRequestError(f"namespace {namespace!r:.80} is not connected"))
+        elif kind == socketio_packet.DISCONNECT:
+            socket.close_with()
+        elif kind == socketio_packet.EVENT:
+            await self._hand_over_event(socket, packet)
+        else:
+            self.malformed(socket, BadRequestError(f"packets of type {kind} are not accepted"))
+
+    async def _log_in(self, socket: _Socket, namespace: str, auth: object) -> None:
+        socket.login_tried = True
+        if namespace != self.namespace:
+            await self._refuse(socket, namespace)
+            return
+        await self._handle_connect(socket.sid, namespace, auth)
+        connection_id = cast("str | None", self.manager.sid_from_eio_sid(socket.sid, namespace))
+        if connection_id is None:
+            socket.close_with()
+            return
+        socket.logged_in()
+        socket.connection.opened(connection_id)
+
+    async def _refuse(self, socket: _Socket, namespace: str) -> None:
+        error = BadRequestError(f"there is no namespace {namespace!r:.80}: connect to {self.namespace!r}")
+        await self._send_packet(
+            socket.sid, _Packet(socketio_packet.CONNECT_ERROR, data=_refusal(error), namespace=namespace)
+        )
+        socket.close_with()
+
+    async def _on_connect(self, sid: str, _environ: object, auth: object = None) -> None:
+        eio_sid = cast("str", self.manager.eio_sid_from_sid(sid, self.namespace))
+        try:
+            await self.eio.sockets[eio_sid].connection.login(auth)
+        except StreamingError as error:
+            refusal = _refusal(error)
+            raise Refused(refusal["message"], refusal["data"]) from None
+        except Exception:
+            logger.exception("a login failed")
+            refusal = _refusal(StreamingError("the server failed on this login"))
+            raise Refused(refusal["message"], refusal["data"]) from None
+
+    async def _hand_over_event(self, socket: _Socket, packet: _Packet) -> None:
+        content: object = packet.data
+        if not isinstance(content, list) or not content or not isinstance(content[0], str):
+            self.malformed(socket, BadRequestError("an event is a list that begins with its name"))
+            return
+        name, *arguments = cast("list[Any]", content)
+        if name in RESERVED_EVENTS:
+            socket.connection.reserved(name)
+            return
+        number = packet.id
+        answer = None if number is None else lambda payload: socket.put_text(self.packets.answer(number, payload))
+        await socket.connection.received(name, arguments, answer)
+
+    def malformed(self, socket: _Socket, error: BadRequestError) -> None:
+        """Something came that is no event: counted once the client is logged in, the end before that."""
+        if socket.namespace_open:
+            socket.connection.malformed(error)
+        else:
+            socket.close_with(error)
+
+
+class _Handle:
+    """The transport as its owner sees it."""
+
+    __slots__ = ("_socket", "close", "drain", "emit", "put")
+
+    def __init__(self, socket: _Socket) -> None:
+        self._socket = socket
+        self.put = socket.put
+        self.emit = socket.emit
+        self.drain = socket.drain
+        self.close = socket.close_with
+
+
+def _refusal(error: StreamingError) -> dict[str, Any]:
+    return {"message": error.message, "data": error.to_dict()}
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

@@ -1,0 +1,201 @@
+"""What lies beneath ASGI: the server's own transport, and the moment it begins to shut down.
+
+ASGI has no way to cut a connection whose peer has stopped reading (a close would wait behind what the peer
+does not read), to see how much waits to be sent, or to speak before a server closes its connections. uvicorn
+has all three on private objects, which are reached from here only, found by looking and never required: with
+another server, or another version, everything still works through ASGI, only a stalled peer then lives until
+that server notices.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import fcntl
+import signal
+import termios
+import threading
+from collections.abc import Awaitable, Callable
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Final, cast
+
+if TYPE_CHECKING:
+    import socket
+    from types import FrameType
+
+__all__ = ["Line", "WebSocketLine", "current_line", "on_shutdown"]
+
+_UVICORN: Final = "uvicorn."
+
+
+class Line:
+    """The server's transport under the connection that the current task serves."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def abort(self) -> None:
+        """Cuts the connection; what waits to be sent is dropped. Harmless when repeated."""
+        self._transport.abort()
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait in this process."""
+        return self._transport.get_write_buffer_size()
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait in this process and in the kernel. While it falls, the peer is reading."""
+        sock = cast("socket.socket | None", self._transport.get_extra_info("socket"))
+        queued = array.array("i", [0])
+        with contextlib.suppress(OSError, ValueError):
+            if sock is not None:
+                fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, queued)
+        return self.buffered + queued[0]
+
+
+class WebSocketLine(Line):
+    """A WebSocket's transport, to which ready frames can be written."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: Any) -> None:
+        super().__init__(transport)
+        self._protocol = protocol
+        self._writable: asyncio.Event = protocol.writable
+
+    def limit_inbound(self, size: int) -> None:
+        """Makes the server refuse messages over ``size`` bytes while they arrive, rather than collect them first."""
+        connection = self._protocol.conn
+        for name in ("max_size", "max_message_size"):
+            if isinstance(getattr(connection, name, None), int):
+                setattr(connection, name, min(size, getattr(connection, name)))
+
+    @property
+    def open(self) -> bool:
+        """Whether frames may still be sent."""
+        protocol = self._protocol
+        return protocol.handshake_complete and not (protocol.close_sent or protocol.disconnected)
+
+    @property
+    def writable(self) -> bool:
+        """Whether the transport has room: at most its high-water mark (64 KiB) waits in this process."""
+        return self._writable.is_set()
+
+    def write(self, frames: bytes) -> None:
+        """Sends complete WebSocket frames, unless the connection is closed. Never waits."""
+        if self.open:
+            self._transport.write(frames)
+
+    async def wait_writable(self) -> None:
+        """Returns when there is room, or the connection is gone."""
+        await self._writable.wait()
+
+
+def current_line() -> Line | None:
+    """The line of the connection the current task serves; None where it cannot be found."""
+    owner = _uvicorn_owner(asyncio.current_task())
+    transport = getattr(owner, "transport", None)
+    if not all(hasattr(transport, name) for name in ("abort", "write", "get_write_buffer_size", "get_extra_info")):
+        return None
+    transport = cast("asyncio.Transport", transport)
+    if type(owner).__name__ != "WebSocketsSansIOProtocol":
+        return Line(transport)
+    known = isinstance(getattr(owner, "writable", None), asyncio.Event) and all(
+        isinstance(getattr(owner, name, None), bool) for name in ("handshake_complete", "close_sent", "disconnected")
+    )
+    return WebSocketLine(transport, owner) if known and hasattr(owner, "conn") else Line(transport)
+
+
+def _uvicorn_owner(task: asyncio.Task[Any] | None) -> object:
+    """The object whose ``run_asgi`` the task runs: uvicorn makes one such task per connection or request."""
+    coroutine = task.get_coro() if task is not None else None
+    frame = cast("FrameType | None", getattr(coroutine, "cr_frame", None))
+    if frame is None or frame.f_code.co_name != "run_asgi":
+        return None
+    owner = frame.f_locals.get("self")
+    return owner if type(owner).__module__.startswith(_UVICORN) else None
+
+
+def on_shutdown(before: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+    """Has ``before`` awaited when the server begins to shut down, before it closes any connection.
+
+    uvicorn, run in any way, gives its own ``shutdown`` away for this. Elsewhere SIGTERM and SIGINT start it
+    (from the main thread only), beside whatever else handles them. Returns what takes the hook away again.
+    """
+    server = _uvicorn_server()
+    return _wrap_shutdown(server, before) if server is not None else _chain_signals(before)
+
+
+def _uvicorn_server() -> Any:
+    """The running server of this event loop, found as the ``self`` of the coroutine that serves."""
+    for task in asyncio.all_tasks():
+        coroutine: object = task.get_coro()
+        while isinstance(coroutine, CoroutineType):
+            frame, coroutine = coroutine.cr_frame, coroutine.cr_await
+            owner = frame.f_locals.get("self") if frame is not None else None
+            if _is_uvicorn_server(owner):
+                return owner
+    return None
+
+
+def _is_uvicorn_server(owner: object) -> bool:
+    return any(base.__module__ == "uvicorn.server" for base in type(owner).__mro__) and callable(
+        getattr(owner, "shutdown", None)
+    )
+
+
+def _wrap_shutdown(server: Any, before: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+    original = server.shutdown
+
+    async def shutdown(*arguments: Any, **options: Any) -> None:
+        await before()
+        await original(*arguments, **options)
+
+    server.shutdown = shutdown
+
+    def unwrap() -> None:
+        if server.shutdown is shutdown:
+            server.shutdown = original
+
+    return unwrap
+
+
+def _chain_signals(before: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    loop = asyncio.get_running_loop()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def run() -> None:
+        await before()
+
+    def start() -> None:
+        tasks.add(loop.create_task(run()))
+
+    undo = [_chain(number, lambda: loop.call_soon_threadsafe(start)) for number in (signal.SIGTERM, signal.SIGINT)]
+
+    def unchain() -> None:
+        for each in undo:
+            each()
+
+    return unchain
+
+
+def _chain(number: signal.Signals, first: Callable[[], object]) -> Callable[[], None]:
+    previous = signal.getsignal(number)
+
+    def handler(received: int, frame: FrameType | None) -> None:
+        first()
+        if callable(previous):
+            previous(received, frame)
+        elif previous == signal.SIG_DFL:
+            signal.signal(received, signal.SIG_DFL)
+            signal.raise_signal(received)
+
+    signal.signal(number, handler)
+
+    def unchain() -> None:
+        if signal.getsignal(number) is handler:
+            signal.signal(number, previous)
+
+    return unchain

@@ -1,0 +1,149 @@
+"""Updates as ready bytes: each encoded once, joined once for all readers at the same place, sent in step.
+
+An update is JSON already when a reader gets it; here it is only wrapped for a wire. Readers of one execution
+that stand at the same place and want the same share what was wrapped, and the :class:`Pacer` makes them come
+at the same moment, so that they do stand at the same place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from lg_streaming.filters import UpdateFilter
+    from lg_streaming.log.base import Record
+
+__all__ = ["CHUNK_BYTES", "Chunks", "Encode", "Frames", "Pacer", "web_socket_frame"]
+
+CHUNK_BYTES: Final = 65_536
+"""About how much leaves in one write; a single larger update still leaves whole."""
+_CACHED_BYTES: Final = 4 * 1024 * 1024
+
+
+def web_socket_frame(text: bytes) -> bytes:
+    """One complete, unmasked text frame (RFC 6455, section 5.2), as a server sends it."""
+    size = len(text)
+    if size < 126:  # noqa: PLR2004 (the values from 126 on announce a longer length field)
+        return bytes((0x81, size)) + text
+    if size < 65_536:  # noqa: PLR2004
+        return b"\x81\x7e" + size.to_bytes(2, "big") + text
+    return b"\x81\x7f" + size.to_bytes(8, "big") + text
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Messages that leave together."""
+
+    wire: bytes
+    """All of them, as the connection carries them."""
+    count: int = 1
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.wire)
+
+    def texts(self) -> Iterator[str]:
+        """The messages as text, for a connection that makes its own WebSocket frames."""
+        wire, at = self.wire, 0
+        while at < len(wire):
+            size, at = wire[at + 1], at + 2
+            if size > 125:  # noqa: PLR2004
+                width = 2 if size == 126 else 8  # noqa: PLR2004
+                size, at = int.from_bytes(wire[at : at + width], "big"), at + width
+            yield wire[at : at + size].decode()
+            at += size
+
+
+class Encode(Protocol):
+    """Wraps records for a wire. Instances compare equal when they wrap alike."""
+
+    def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:
+        """The records, of which there is at least one, in order."""
+        ...
+
+
+_Key = tuple[str, "Encode", "UpdateFilter", str, int, int, int]
+
+
+class Chunks:
+    """Cuts pages into pieces of about 64 KiB and wraps each piece once for all readers that need the same."""
+
+    def __init__(self, max_bytes: int = _CACHED_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._cached: OrderedDict[_Key, Frames] = OrderedDict()
+
+    def of(
+        self,
+        execution_id: str,
+        records: Sequence[Record],
+        filter: UpdateFilter,
+        encode: Encode,
+    ) -> Iterator[Frames]:
+        """The records, in order, wrapped by ``encode``."""
+        start = 0
+        while start < len(records):
+            end = _cut(records, start)
+            part = records if end - start == len(records) else records[start:end]
+            yield self._wrapped(execution_id, part, filter, encode)
+            start = end
+
+    def _wrapped(self, execution_id: str, part: Sequence[Record], filter: UpdateFilter, encode: Encode) -> Frames:
+        first, last = part[0], part[-1]
+        # A log never changes, so these say all: which execution, which of its records.
+        key = (execution_id, encode, filter, first.epoch, first.seq, last.seq, len(part))
+        cached = self._cached.get(key)
+        if cached is None:
+            cached = self._cached[key] = encode.wrap(execution_id, part)
+            self._bytes += cached.size
+            while self._bytes > self._max_bytes:
+                self._bytes -= self._cached.popitem(last=False)[1].size
+        return cached
+
+
+def _cut(records: Sequence[Record], start: int) -> int:
+    """Where the piece that begins at ``start`` ends."""
+    size = 0
+    for index, record in enumerate(islice(records, start, None), start):
+        size += len(record.json) + 16
+        if size > CHUNK_BYTES and index > start:
+            return index
+    return len(records)
+
+
+class Pacer:
+    """Lets readers go on in step, once per interval.
+
+    Args:
+        interval: Seconds; 0 only lets the event loop turn.
+        clock: Seconds, monotonic; the event loop's own when not given.
+    """
+
+    def __init__(self, interval: float, clock: Callable[[], float] | None = None) -> None:
+        self._interval = interval
+        self._clock = clock
+        self._beats: dict[int, asyncio.Event] = {}
+
+    async def next(self) -> None:
+        """Returns at the next common beat that is at least half an interval away."""
+        if not self._interval:
+            await asyncio.sleep(0)
+            return
+        loop = asyncio.get_running_loop()
+        now = (self._clock or loop.time)()
+        number = int(now / self._interval + 1.5)
+        beat = self._beats.get(number)
+        if beat is None:
+            beat = self._beats[number] = asyncio.Event()
+            loop.call_later(number * self._interval - now, self._strike, number)
+        await beat.wait()
+
+    def _strike(self, number: int) -> None:
+        self._beats.pop(number).set()

@@ -1,0 +1,70 @@
+"""The texts of Socket.IO packets, and updates wrapped in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import orjson
+
+from lg_streaming.gateway.frames import Frames, web_socket_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lg_streaming.log.base import Record
+
+__all__ = ["EncodeBatch", "EncodeEach", "Packets"]
+
+
+class Packets:
+    """The texts of Socket.IO packets of one namespace, as engine.io messages."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = b"" if namespace == "/" else namespace.encode() + b","
+        self.disconnect = b"41" + self._namespace
+
+    def event(self, name: str, payload: object) -> bytes:
+        """One event. ``name`` and ``payload`` are made JSON."""
+        return b"42" + self._namespace + orjson.dumps([name, payload])
+
+    def ready_event(self, name: str, *payload: bytes) -> bytes:
+        """One event whose payload is JSON already; the parts of it are joined."""
+        return b"".join((b"42", self._namespace, b'["', name.encode(), b'",', *payload, b"]"))
+
+    def answer(self, number: int, payload: object) -> bytes:
+        """The acknowledgement of a message."""
+        return b"43" + self._namespace + b"%d" % number + orjson.dumps([payload])
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeEach:
+    """One event an update, named by its kind, with the update's JSON as it is in the log."""
+
+    packets: Packets
+
+    def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:  # noqa: ARG002 (a batch needs it)
+        """See :meth:`~lg_streaming.gateway.frames.Encode.wrap`."""
+        text = self.packets.ready_event
+        return Frames(
+            b"".join([web_socket_frame(text(record.kind, record.json)) for record in records]), count=len(records)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeBatch:
+    """One ``updates`` event for all."""
+
+    packets: Packets
+
+    def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:
+        """See :meth:`~lg_streaming.gateway.frames.Encode.wrap`."""
+        text = self.packets.ready_event(
+            "updates",
+            b'{"execution_id":',
+            orjson.dumps(execution_id),
+            b',"updates":[',
+            b",".join([record.json for record in records]),
+            b"]}",
+        )
+        return Frames(web_socket_frame(text))

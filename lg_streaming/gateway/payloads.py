@@ -1,0 +1,126 @@
+"""What the ``data`` of the canonical update types looks like.
+
+These describe; nothing is checked against them on the way out. Types that are not listed, and a user's own,
+hold whatever was published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["PAYLOADS"]
+
+
+class Payload(BaseModel):
+    """The ``data`` of an update; more fields may stand beside those that are named."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class TokenData(Payload):
+    """``token``, ``thinking``: joined in order, the contents of one message are the model's text."""
+
+    content: str
+    index: int | None = None
+    role: str | None = None
+    total_tokens: int | None = None
+    message_id: str | None = None
+
+
+class ProgressData(Payload):
+    """``progress``."""
+
+    progress: float
+    """0 to 100."""
+    current: float | None = None
+    total: float | None = None
+    eta_s: float | None = None
+    rate: float | None = None
+    elapsed_s: float | None = None
+    status: str | None = None
+    text: str | None = None
+
+
+class MilestoneData(Payload):
+    """``milestone``."""
+
+    milestone: float | str
+    progress: float
+
+
+class WorkflowProgressData(Payload):
+    """``workflow_progress``."""
+
+    total_nodes: int
+    completed_nodes: int
+    current_node: str | None = None
+    current_node_name: str | None = None
+    progress: float
+    eta_s: float | None = None
+
+
+class NodeData(Payload):
+    """``node_start``, ``node_complete``, ``node_error``, ``node_interrupted``."""
+
+    node_id: str
+    node_name: str | None = None
+    result: Any = None
+    duration_s: float | None = None
+    error: Any = None
+
+
+class ToolData(Payload):
+    """``tool_start``, ``tool_complete``, ``tool_error``, ``tool_args``."""
+
+    tool: str | None = None
+    tool_call_id: str | None = None
+    input: Any = None
+    output: Any = None
+    duration_s: float | None = None
+    error: Any = None
+
+
+class ErrorData(Payload):
+    """``error``."""
+
+    message: str
+    code: int | str | None = None
+
+
+class HumanPromptData(Payload):
+    """``human_prompt``."""
+
+    prompt_id: str
+    prompt: str
+    type: Literal["approval", "input", "choice", "confirmation"]
+    choices: list[Any] | None = None
+    timeout_s: float | None = None
+    required: bool | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class HumanResponseData(Payload):
+    """``human_response``."""
+
+    prompt_id: str
+    response: Any
+
+
+PAYLOADS: Final[Mapping[str, type[Payload]]] = MappingProxyType(
+    {
+        **dict.fromkeys(("token", "thinking"), TokenData),
+        "progress": ProgressData,
+        "milestone": MilestoneData,
+        "workflow_progress": WorkflowProgressData,
+        **dict.fromkeys(("node_start", "node_complete", "node_error", "node_interrupted"), NodeData),
+        **dict.fromkeys(("tool_start", "tool_complete", "tool_error", "tool_args"), ToolData),
+        "error": ErrorData,
+        "human_prompt": HumanPromptData,
+        "human_response": HumanResponseData,
+    }
+)
+"""The shape of ``data``, by update type."""
