@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import orjson
 from pydantic import BaseModel
 
-from lg_streaming.errors import UpdateTooLargeError
+from lg_streaming.errors import UpdateTooLargeError, describe_error
 from lg_streaming.events import StreamMetadata, StreamUpdate, parse_timestamp
 from lg_streaming.scope import NAMES, RESERVED
 
@@ -56,7 +56,7 @@ class Codec:
     def encode(
         self,
         execution_id: str,
-        type: str,  # noqa: A002
+        type: str,
         data: object,
         *,
         scope: Scope,
@@ -98,7 +98,7 @@ class Codec:
             self.fallbacks += 1
         return orjson.dumps(jsonable(value))
 
-    def _redacted(self, type: str, data: object) -> object:  # noqa: A002
+    def _redacted(self, type: str, data: object) -> object:
         try:
             return cast("Redact", self._redact)(type, orjson.loads(self._dumps(data)))
         except Exception:
@@ -143,19 +143,21 @@ _NAMED: Final = RESERVED.union(NAMES)
 
 def _default(value: object) -> object:
     """What orjson shall encode in place of something it does not know."""
+    simpler: object
     match value:
         case BaseModel():
-            return value.model_dump(mode="python", warnings=False)
+            simpler = value.model_dump(mode="python", warnings=False)
         case set() | frozenset() | tuple():
-            return list(cast("Iterable[object]", value))
-        case bytes() | bytearray() | memoryview():
-            return _text(bytes(value))
+            simpler = list(cast("Iterable[object]", value))
+        case bytes() | bytearray():
+            simpler = _text(bytes(value))
         case BaseException():
-            return {"type": type(value).__name__, "message": str(value)}
+            simpler = describe_error(value)
         case Mapping():
-            return dict(cast("Mapping[object, object]", value))
+            simpler = dict(cast("Mapping[object, object]", value))
         case _:
-            return _described(value)
+            simpler = _described(value)
+    return simpler
 
 
 def _text(value: bytes) -> str:
@@ -185,23 +187,33 @@ def jsonable(value: object, *, depth: int = _MAX_DEPTH) -> Any:
 
 
 def _jsonable(value: object, depth: int) -> Any:
+    if value is None or isinstance(value, (bool, float)):
+        return value
+    if isinstance(value, int):
+        return _whole_number(value)
+    if isinstance(value, str):
+        return _clean(value)
+    if depth <= 0:
+        return "…"
+    return _container(value, depth - 1)
+
+
+def _whole_number(value: int) -> int | str:
+    if -(2**63) <= value < 2**63:
+        return value
+    return str(value) if value.bit_length() < _MAX_REPR else "<huge int>"
+
+
+def _container(value: object, depth: int) -> Any:
     match value:
-        case None | bool() | float():
-            return value
-        case int():
-            return value if -(2**63) <= value < 2**63 else str(value) if value.bit_length() < _MAX_REPR else "<huge int>"
-        case str():
-            return _clean(value)
-        case _ if depth <= 0:
-            return "…"
         case Mapping():
             items = list(cast("Mapping[object, object]", value).items())[:_MAX_ITEMS]
-            return {_clean(k if isinstance(k, str) else str(k)): jsonable(v, depth=depth - 1) for k, v in items}
+            return {_clean(k if isinstance(k, str) else str(k)): jsonable(v, depth=depth) for k, v in items}
         case list() | tuple() | set() | frozenset():
-            return [jsonable(v, depth=depth - 1) for v in list(cast("Iterable[object]", value))[:_MAX_ITEMS]]
+            return [jsonable(v, depth=depth) for v in list(cast("Iterable[object]", value))[:_MAX_ITEMS]]
         case _:
             simpler = _default(value)
-            return _clean(simpler) if isinstance(simpler, str) else jsonable(simpler, depth=depth - 1)
+            return _clean(simpler) if isinstance(simpler, str) else jsonable(simpler, depth=depth)
 
 
 def _clean(text: str) -> str:

@@ -63,7 +63,7 @@ class Emitter:
         """
         return type(self)(self._publisher, self._execution_id, self._scope.derive(**changes), strict=self._strict)
 
-    def event(self, type: str, data: object = None, *, priority: Priority = "medium") -> None:  # noqa: A002
+    def event(self, type: str, data: object = None, *, priority: Priority = "medium") -> None:
         """One update of any type. ``data`` is anything; what JSON cannot hold becomes its nearest JSON value.
 
         Raises:
@@ -71,7 +71,7 @@ class Emitter:
         """
         self.send(type, data, self._scope, priority=priority)
 
-    def send(self, type: str, data: object, scope: Scope, *, priority: Priority = "medium") -> None:  # noqa: A002
+    def send(self, type: str, data: object, scope: Scope, *, priority: Priority = "medium") -> None:
         """The same about another scope. Raises like :meth:`event`."""
         if self._publisher is None:
             return

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from lg_streaming.errors import BadPositionError, BadRequestError
 
@@ -38,7 +38,7 @@ PRIORITIES: Final[tuple[Priority, ...]] = ("low", "medium", "high", "critical")
 class StreamEventType(StrEnum):
     """The canonical types. Any other name is allowed too and counts as an ``event``."""
 
-    TOKEN = "token"  # noqa: S105 (a model's token, not a password)
+    TOKEN = "token"
     THINKING = "thinking"
     PROGRESS = "progress"
     MILESTONE = "milestone"
@@ -104,7 +104,7 @@ _KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
 )
 
 
-def kind_of(type: str) -> Kind:  # noqa: A002 (the word of the wire)
+def kind_of(type: str) -> Kind:
     """The kind a type belongs to: ``token``, ``progress``, ``status``, or ``event`` for every other name."""
     return _KINDS.get(type, "event")
 
@@ -118,7 +118,7 @@ def parse_priority(value: str) -> Priority:
     if value == "normal":
         return "medium"
     if value in PRIORITIES:
-        return cast("Priority", value)
+        return value
     raise BadRequestError(f"{value!r} is not a priority: use one of {', '.join(PRIORITIES)}")
 
 

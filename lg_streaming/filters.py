@@ -25,11 +25,19 @@ class About(Protocol):
     """What a filter looks at beside the type; a scope and an update's metadata both have it."""
 
     @property
-    def node_id(self) -> str | None: ...
+    def node_id(self) -> str | None:
+        """The node it is about."""
+        ...
+
     @property
-    def agent_type(self) -> str | None: ...
+    def agent_type(self) -> str | None:
+        """The kind of agent it is about."""
+        ...
+
     @property
-    def category(self) -> str | None: ...
+    def category(self) -> str | None:
+        """Its category."""
+        ...
 
 
 def _names(what: str, values: Iterable[str] | None) -> frozenset[str]:
@@ -120,7 +128,7 @@ class UpdateFilter:
         metadata = update.metadata
         return self.accepts(update.type, metadata, metadata.priority, metadata.timestamp)
 
-    def accepts(self, type: str, about: About, priority: Priority, timestamp: datetime | None = None) -> bool:  # noqa: A002
+    def accepts(self, type: str, about: About, priority: Priority, timestamp: datetime | None = None) -> bool:
         """The same as :meth:`matches`, of an update's parts. ``timestamp`` matters only to ``since`` and ``until``."""
         return (
             self._accepts_type(type)
@@ -131,7 +139,7 @@ class UpdateFilter:
             and self._accepts_time(timestamp)
         )
 
-    def _accepts_type(self, type: str) -> bool:  # noqa: A002
+    def _accepts_type(self, type: str) -> bool:
         known = self._memo.get(type)
         if known is not None:
             return known

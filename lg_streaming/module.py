@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from contextlib import AbstractContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 import uuid_utils
 from fastapi import APIRouter, FastAPI
-from langchain_core.runnables.config import merge_configs
 
-from lg_streaming.capture import RunTracker, activate_tracking
+from lg_streaming.capture import activate_tracking, graph_config
 from lg_streaming.errors import StreamingConfigError, describe_error
 from lg_streaming.gateway import Gateway
 from lg_streaming.hub import StreamHub
@@ -19,12 +18,11 @@ from lg_streaming.scope import Binding, Outcome, execution_var, publishers
 from lg_streaming.settings import StreamingSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, Mapping
     from contextvars import Token
     from types import TracebackType
 
-    from langchain_core.runnables import RunnableConfig
-
+    from lg_streaming.capture import RunnableConfig
     from lg_streaming.codec import Redact
     from lg_streaming.emitter import Emitter
     from lg_streaming.gateway.auth import Authorize
@@ -136,7 +134,7 @@ class StreamingModule:
         self._gateway = gateway = Gateway(self.hub, self.settings, authorize=self._authorize)
 
         @asynccontextmanager
-        async def lifespan(_: object) -> AsyncIterator[None]:
+        async def lifespan(_: object) -> AsyncGenerator[None]:
             await gateway.start()
             sweeping = asyncio.create_task(self._sweep(), name="lg-streaming sweep")
             try:
@@ -188,10 +186,7 @@ class StreamingModule:
                 ``thread_id``, or else the run's id.
             owner: Who may read it; compared with a token's ``sub``.
         """
-        ours: dict[str, Any] = {"callbacks": [RunTracker(self.hub, execution_id, owner)]}
-        if execution_id is not None:
-            ours["configurable"] = {"execution_id": execution_id}
-        return merge_configs(config, cast("RunnableConfig", ours))
+        return graph_config(config, self.hub, execution_id=execution_id, owner=owner)
 
     def activate(self) -> AbstractContextManager[StreamingModule]:
         """Makes this module the process default: from now on a plain ``graph.invoke(inputs)`` streams too.

@@ -92,7 +92,7 @@ class Publisher(Protocol):
     def publish(
         self,
         execution_id: str,
-        type: str,  # noqa: A002
+        type: str,
         data: object = None,
         *,
         scope: Scope = NO_SCOPE,

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, SecretStr, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 __all__ = ["AuthSettings", "GatewaySettings", "LimitSettings", "RetentionSettings", "StreamingSettings"]
@@ -47,7 +56,9 @@ class AuthSettings(_Section):
         if self.enabled and self.secret is None and self.public_key is None:
             raise ValueError("auth.enabled needs a key: set auth.secret or auth.public_key")
         if self.secret is not None and len(self.secret.get_secret_value().encode()) < _MIN_SECRET_BYTES:
-            raise ValueError(f"auth.secret is shorter than {_MIN_SECRET_BYTES} bytes: make one with `openssl rand -hex 32`")
+            raise ValueError(
+                f"auth.secret is shorter than {_MIN_SECRET_BYTES} bytes: make one with `openssl rand -hex 32`"
+            )
         for algorithm in self.algorithms or ():
             if algorithm.startswith("HS") != (self.secret is not None):
                 raise ValueError(f"auth.algorithms has {algorithm}, which does not go with the key that is set")

@@ -1,6 +1,17 @@
 """Capture: what a LangGraph node does, seen from outside it. The only part that knows LangGraph and LangChain."""
 
-from lg_streaming.capture.graph import RunTracker, activate_tracking
-from lg_streaming.capture.node import NodePlan, NodeStream, StreamedRunnable, original_of, wrap_node
+from langchain_core.runnables import RunnableConfig
 
-__all__ = ["NodePlan", "NodeStream", "RunTracker", "StreamedRunnable", "activate_tracking", "original_of", "wrap_node"]
+from lg_streaming.capture.graph import activate_tracking, graph_config
+from lg_streaming.capture.node import NodePlan, NodeStream
+from lg_streaming.capture.wrap import StreamedRunnable, original_of, wrap_node
+
+__all__ = [
+    "NodePlan",
+    "NodeStream",
+    "StreamedRunnable",
+    "activate_tracking",
+    "graph_config",
+    "original_of",
+    "wrap_node",
+]

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.callbacks import BaseCallbackManager
+from langchain_core.runnables.config import merge_configs
 from langchain_core.tracers.context import register_configure_hook
 from langgraph.callbacks import GraphCallbackHandler
 from langgraph.errors import GraphInterrupt
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.scope import Publisher
 
-__all__ = ["RunTracker", "activate_tracking", "binding_of"]
+__all__ = ["RunTracker", "activate_tracking", "binding_of", "graph_config"]
 
 logger = logging.getLogger(__name__)
 
@@ -77,11 +78,6 @@ class RunTracker(GraphCallbackHandler):
 
     run_inline = True
     raise_error = False
-    ignore_llm = True  # pyright: ignore[reportAssignmentType]
-    ignore_chat_model = True  # pyright: ignore[reportAssignmentType]
-    ignore_agent = True  # pyright: ignore[reportAssignmentType]
-    ignore_retriever = True  # pyright: ignore[reportAssignmentType]
-    ignore_custom_event = True  # pyright: ignore[reportAssignmentType]
 
     def __init__(
         self, publisher: Publisher | None = None, execution_id: str | None = None, owner: str | None = None
@@ -90,6 +86,31 @@ class RunTracker(GraphCallbackHandler):
         self._execution_id = execution_id
         self._owner = owner
         self._roots: dict[UUID, _Root] = {}
+
+    @property
+    def ignore_llm(self) -> bool:
+        """Not heard."""
+        return True
+
+    @property
+    def ignore_chat_model(self) -> bool:
+        """Not heard."""
+        return True
+
+    @property
+    def ignore_agent(self) -> bool:
+        """Not heard."""
+        return True
+
+    @property
+    def ignore_retriever(self) -> bool:
+        """Not heard."""
+        return True
+
+    @property
+    def ignore_custom_event(self) -> bool:
+        """Not heard."""
+        return True
 
     def bind(self, parent_run_id: UUID | None, config: RunnableConfig) -> Binding | None:
         """The execution of the node whose parent run this is; None when the run is not known."""
@@ -166,8 +187,10 @@ def _configured_id(config: RunnableConfig) -> str | None:
 
 
 def binding_of(config: RunnableConfig | None) -> Binding | None:
-    """The execution a node's config leads to: through the tracker of ``streaming.config(...)``, else through the
-    one of the activated module; None when there is neither."""
+    """The execution a node's config leads to; None when it leads to none.
+
+    The tracker of ``streaming.config(...)`` comes first, then the one of the activated module.
+    """
     callbacks = config.get("callbacks") if config is not None else None
     if config is None or not isinstance(callbacks, BaseCallbackManager):
         return None
@@ -177,6 +200,16 @@ def binding_of(config: RunnableConfig | None) -> Binding | None:
             if binding is not None:
                 return binding
     return _DEFAULT.bind(callbacks.parent_run_id, config)
+
+
+def graph_config(
+    config: RunnableConfig | None, publisher: Publisher, *, execution_id: str | None, owner: str | None
+) -> RunnableConfig:
+    """``config`` with what makes a graph called with it an execution; what it holds is kept."""
+    ours: RunnableConfig = {"callbacks": [RunTracker(publisher, execution_id, owner)]}
+    if execution_id is not None:
+        ours["configurable"] = {"execution_id": execution_id}
+    return merge_configs(config, ours)
 
 
 _DEFAULT: Final = RunTracker()

@@ -1,22 +1,14 @@
-"""Wraps a node: a function, method, callable object, generator or Runnable, sync or async.
-
-The wrapped node is used exactly like the node. It returns what the node returns and raises what the node
-raises; nothing that goes wrong in streaming reaches it. With no hub open it is the plain node.
-"""
+"""One try of a decorated node: which execution it belongs to, who it is, and how it came out."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import inspect
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from langchain_core.callbacks import BaseCallbackManager
-from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
 
@@ -24,15 +16,18 @@ from lg_streaming.capture.graph import binding_of
 from lg_streaming.capture.tap import TAP, listening_var, tap_var
 from lg_streaming.emitter import Emitter, emitter_var
 from lg_streaming.errors import describe_error
-from lg_streaming.scope import Binding, Scope, execution_var, publishers
+from lg_streaming.scope import Scope, execution_var
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextvars import Token
     from uuid import UUID
 
     from langchain_core.runnables import RunnableConfig
 
-__all__ = ["NodePlan", "NodeStream", "name_of", "original_of", "wrap_node"]
+    from lg_streaming.scope import Binding
+
+__all__ = ["NodePlan", "NodeRun", "NodeStream", "enter_node"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +35,7 @@ logger = logging.getLogger(__name__)
 class NodeStream(Protocol):
     """What is made of what a node does; one for each try of a node."""
 
-    def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:  # noqa: A002
+    def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """One thing that happened in the node, from its ``node_start`` to what ended it."""
         ...
 
@@ -72,6 +67,15 @@ class NodePlan(Protocol):
         ...
 
 
+class Identity(NamedTuple):
+    """Who a node is."""
+
+    name: str
+    scope: Scope
+    graph_namespace: str | None
+    """LangGraph's own name for this piece of work; the scope's namespace also tells calls inside it apart."""
+
+
 class NodeRun:
     """One try of a decorated node."""
 
@@ -88,35 +92,27 @@ class NodeRun:
         "scope",
     )
 
-    def __init__(
-        self,
-        plan: NodePlan,
-        binding: Binding,
-        block: Binding | None,
-        name: str,
-        scope: Scope,
-        graph_namespace: str | None,
-    ) -> None:
+    def __init__(self, plan: NodePlan, binding: Binding, block: Binding | None, identity: Identity) -> None:
         self.binding = binding
         self.block = block
         """The ``execution(...)`` block that was in force when the node was entered."""
-        self.name = name
-        self.scope = scope
-        self.graph_namespace = graph_namespace
+        self.name = identity.name
+        self.scope = scope = identity.scope
+        self.graph_namespace = identity.graph_namespace
         self.run_ids: set[UUID] = set()
         self.emitter = Emitter(binding.publisher, binding.execution_id, scope, strict=False)
         self._stream = plan.open(self.emitter)
         self._listens = plan.listens
         self._started = time.perf_counter()
 
-    def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:  # noqa: A002
+    def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """Gives the stream one thing that happened. Never raises."""
         try:
             self._stream.take(type, data, scope)
         except Exception:
             logger.exception("an update of type %r of node %r is lost", type, self.name)
 
-    def report(self, type: str, **data: Any) -> None:  # noqa: A002
+    def report(self, type: str, **data: Any) -> None:
         """Says something about the node itself."""
         self.hear(type, {"node_id": self.scope.node_id, "node_name": self.name, **data}, self.scope)
 
@@ -135,10 +131,14 @@ class NodeRun:
             case ParentCommand():
                 self.report("node_complete", result=error.args[0] if error.args else None, duration_s=self._elapsed())
             case GraphInterrupt():
-                self.binding.publisher.pause(self.binding.execution_id, self.binding.run_id, _task(self.scope.namespace, self.scope.node_id))
+                self.binding.publisher.pause(
+                    self.binding.execution_id, self.binding.run_id, _task(self.scope.namespace, self.scope.node_id)
+                )
                 self.report("node_interrupted", interrupts=_interrupts(error), duration_s=self._elapsed())
             case asyncio.CancelledError() | GeneratorExit() | KeyboardInterrupt() | GraphBubbleUp():
-                self.report("node_error", error={"message": "cancelled", "code": "cancelled"}, duration_s=self._elapsed())
+                self.report(
+                    "node_error", error={"message": "cancelled", "code": "cancelled"}, duration_s=self._elapsed()
+                )
             case _:
                 described = describe_error(error, debug=self.binding.publisher.debug)
                 self.report("node_error", error=described, duration_s=self._elapsed())
@@ -177,26 +177,21 @@ def _task(namespace: str | None, node_id: str | None) -> str:
     return f"{namespace}\n{node_id}"
 
 
-def _enter(plan: NodePlan, name: str, config: RunnableConfig | None) -> NodeRun | None:
+def enter_node(plan: NodePlan, name: str, config: RunnableConfig | None) -> NodeRun | None:
     """A run of the node, started; None when nobody listens or streaming cannot."""
     try:
         if not plan.enabled:
             return None
         config = config or var_child_runnable_config.get()
         outer, block = _run_var.get(), execution_var.get()
-        if outer is not None and outer.block is block:
-            binding = outer.binding
-        else:
-            binding = block or binding_of(config)
-        if binding is None:
+        inside = outer is not None and outer.block is block  # else a block was opened inside the outer node
+        binding = outer.binding if outer is not None and inside else block or binding_of(config)
+        identity = _identify(plan, name, config, binding, outer) if binding is not None else None
+        if binding is None or identity is None:
             return None
-        identity = _identify(plan, name, config, binding, outer)
-        if identity is None:
-            return None
-        scope, graph_namespace = identity
-        run = NodeRun(plan, binding, block, name, scope, graph_namespace)
+        run = NodeRun(plan, binding, block, identity)
         run.start()
-    except Exception as error:  # noqa: BLE001 (streaming must never change what a node does)
+    except Exception as error:  # streaming must never change what a node does
         logger.warning("node %r runs without streaming: %s", name, error, exc_info=error)
         return None
     return run
@@ -204,8 +199,8 @@ def _enter(plan: NodePlan, name: str, config: RunnableConfig | None) -> NodeRun 
 
 def _identify(
     plan: NodePlan, name: str, config: RunnableConfig | None, binding: Binding, outer: NodeRun | None
-) -> tuple[Scope, str | None] | None:
-    """Who the node is, and LangGraph's own namespace for it. None for the node that is in force, wrapped twice.
+) -> Identity | None:
+    """Who the node is. None for the node that is in force, wrapped twice.
 
     The namespace tells ``Send`` branches apart and is the same for every try of a node.
     """
@@ -215,250 +210,12 @@ def _identify(
     if graph_namespace is not None and (outer is None or outer.graph_namespace != graph_namespace):
         node_id = plan.node_id or metadata.get("langgraph_node") or name
         attempt = number(_task(graph_namespace, node_id))
-        return Scope(run_id=binding.run_id, node_id=node_id, namespace=graph_namespace, attempt=attempt), graph_namespace
+        scope = Scope(run_id=binding.run_id, node_id=node_id, namespace=graph_namespace, attempt=attempt)
+        return Identity(name, scope, graph_namespace)
     if outer is not None and outer.name == name:
         return None
     # called as a function: each call is a piece of work of its own, not another try of the one before
     namespace = name if outer is None else f"{outer.scope.namespace}/{name}"
     call = number(namespace)
-    scope = Scope(
-        run_id=binding.run_id, node_id=plan.node_id or name, namespace=f"{namespace}:{call}", attempt=1
-    )
-    return scope, graph_namespace
-
-
-def name_of(target: object) -> str:
-    """What a node is called: its function's, its Runnable's or its class's name."""
-    if isinstance(target, Runnable):
-        return target.get_name()
-    while isinstance(target, functools.partial):
-        target = cast("functools.partial[Any]", target).func
-    return str(getattr(target, "__name__", type(target).__name__))
-
-
-_ORIGINAL: Final = "__lg_streaming_original__"
-
-
-def original_of(target: object) -> object:
-    """The node that ``target`` wraps; ``target`` itself when it wraps none."""
-    if isinstance(target, StreamedRunnable):
-        return target.node
-    wrapper, original = getattr(target, _ORIGINAL, (None, None))
-    return original if wrapper is target else target  # functools.wraps copies attributes to foreign wrappers
-
-
-def wrap_node(target: Any, plan: NodePlan) -> Any:
-    """``target`` with its tries streamed as ``plan`` says. See the module's docstring for what stays the same.
-
-    Raises:
-        TypeError: It is neither callable nor a Runnable.
-    """
-    if isinstance(target, Runnable):
-        return StreamedRunnable(cast("Runnable[Any, Any]", target), plan)
-    if not callable(target):
-        raise TypeError(f"a node is a callable or a Runnable, not {type(target).__name__}: {target!r:.100}")
-    call = target if inspect.isroutine(target) or isinstance(target, functools.partial) else type(target).__call__
-    if inspect.isasyncgenfunction(call):
-        wrap = _wrap_async_generator
-    elif inspect.isgeneratorfunction(call):
-        wrap = _wrap_generator
-    elif inspect.iscoroutinefunction(call):
-        wrap = _wrap_coroutine
-    else:
-        wrap = _wrap_function
-    name = name_of(target)
-    wrapper = functools.wraps(target)(wrap(target, plan, name))
-    wrapper.__name__ = name
-    if call is not target and not isinstance(target, functools.partial):
-        wrapper.__annotations__ = _hints(call)
-    setattr(wrapper, _ORIGINAL, (wrapper, target))
-    return wrapper
-
-
-def _hints(call: Any) -> dict[str, Any]:
-    """The type hints of a callable object: LangGraph reads them off the wrapper, which has no module to look in."""
-    try:
-        return get_type_hints(call)
-    except Exception:  # noqa: BLE001 (a name that cannot be resolved; LangGraph then takes the graph's own state)
-        return {}
-
-
-def _config_for(run: NodeRun, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """``kwargs`` with the tap in an explicit ``config``, so that it also reaches a thread without a context."""
-    config = kwargs.get("config")
-    callbacks = config.get("callbacks") if isinstance(config, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    if not isinstance(callbacks, BaseCallbackManager):
-        return kwargs
-    manager = callbacks.copy()
-    if TAP not in manager.handlers:
-        manager.add_handler(TAP, inherit=True)
-    if manager.parent_run_id is not None:
-        TAP.adopt(manager.parent_run_id, run)
-    return {**kwargs, "config": {**cast("dict[str, Any]", config), "callbacks": manager}}
-
-
-def _wrap_function(target: Callable[..., Any], plan: NodePlan, name: str) -> Callable[..., Any]:
-    def node(*args: Any, **kwargs: Any) -> Any:
-        if not publishers.count or (run := _enter(plan, name, kwargs.get("config"))) is None:
-            return target(*args, **kwargs)
-        undo = run.activate()
-        try:
-            result = target(*args, **_config_for(run, kwargs))
-        except BaseException as error:
-            run.fail(error)
-            raise
-        else:
-            run.succeed(result)
-            return result
-        finally:
-            undo()
-
-    return node
-
-
-def _wrap_coroutine(target: Callable[..., Any], plan: NodePlan, name: str) -> Callable[..., Any]:
-    async def node(*args: Any, **kwargs: Any) -> Any:
-        if not publishers.count or (run := _enter(plan, name, kwargs.get("config"))) is None:
-            return await target(*args, **kwargs)
-        undo = run.activate()
-        try:
-            result = await target(*args, **_config_for(run, kwargs))
-        except BaseException as error:
-            run.fail(error)
-            raise
-        else:
-            run.succeed(result)
-            return result
-        finally:
-            undo()
-
-    return node
-
-
-def _wrap_generator(target: Callable[..., Any], plan: NodePlan, name: str) -> Callable[..., Any]:
-    def node(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        if not publishers.count or (run := _enter(plan, name, kwargs.get("config"))) is None:
-            return (yield from target(*args, **kwargs))
-        steps = target(*args, **_config_for(run, kwargs))
-        item: Any = None
-        try:
-            while True:
-                # in force only while the generator itself runs: between two steps its caller's code does
-                undo = run.activate()
-                try:
-                    item = steps.send(None)
-                except StopIteration as end:
-                    run.succeed(end.value if end.value is not None else item)
-                    return end.value
-                finally:
-                    undo()
-                yield item
-        except BaseException as error:
-            run.fail(error)
-            raise
-        finally:
-            steps.close()
-
-    return node
-
-
-def _wrap_async_generator(target: Callable[..., Any], plan: NodePlan, name: str) -> Callable[..., Any]:
-    async def node(*args: Any, **kwargs: Any) -> AsyncGenerator[Any]:
-        run = _enter(plan, name, kwargs.get("config")) if publishers.count else None
-        if run is None:
-            async for item in target(*args, **kwargs):
-                yield item
-            return
-        steps = target(*args, **_config_for(run, kwargs))
-        item = None
-        try:
-            while True:
-                undo = run.activate()
-                try:
-                    item = await anext(steps)
-                except StopAsyncIteration:
-                    run.succeed(item)
-                    return
-                finally:
-                    undo()
-                yield item
-        except BaseException as error:
-            run.fail(error)
-            raise
-        finally:
-            await steps.aclose()
-
-    return node
-
-
-class StreamedRunnable(RunnableLambda[Any, Any]):
-    """A Runnable as a node (a ToolNode, a compiled subgraph, an agent), with its tries streamed.
-
-    It is a ``RunnableLambda`` by class only, because that is where LangGraph looks for the subgraph inside a
-    node (:attr:`deps`); it makes no run of its own.
-    """
-
-    def __init__(self, node: Runnable[Any, Any], plan: NodePlan) -> None:
-        super().__init__(node.invoke, name=node.get_name())
-        self.node = node
-        self.plan = plan
-
-    @property
-    def deps(self) -> list[Runnable[Any, Any]]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The Runnable inside."""
-        return [self.node]
-
-    def _enter(self, config: RunnableConfig | None) -> NodeRun | None:
-        return _enter(self.plan, self.get_name(), config) if publishers.count else None
-
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
-        """Calls the node inside."""
-        run = self._enter(config)
-        if run is None:
-            return self.node.invoke(input, config, **kwargs)
-        undo = run.activate()
-        try:
-            result = self.node.invoke(input, _config_for(run, {"config": config})["config"], **kwargs)
-        except BaseException as error:
-            run.fail(error)
-            raise
-        else:
-            run.succeed(result)
-            return result
-        finally:
-            undo()
-
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
-        """Calls the node inside."""
-        run = self._enter(config)
-        if run is None:
-            return await self.node.ainvoke(input, config, **kwargs)
-        undo = run.activate()
-        try:
-            result = await self.node.ainvoke(input, _config_for(run, {"config": config})["config"], **kwargs)
-        except BaseException as error:
-            run.fail(error)
-            raise
-        else:
-            run.succeed(result)
-            return result
-        finally:
-            undo()
-
-    # LangGraph may drive a node by stream(); what it needs of it is the last chunk, which is the result
-    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
-        """The result as one chunk."""
-        yield self.invoke(input, config, **kwargs)
-
-    async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
-        """The result as one chunk."""
-        yield await self.ainvoke(input, config, **kwargs)
-
-    def transform(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
-        """The result for the joined input, as one chunk."""
-        yield from Runnable.transform(self, input, config, **kwargs)
-
-    async def atransform(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
-        """The result for the joined input, as one chunk."""
-        async for chunk in Runnable.atransform(self, input, config, **kwargs):
-            yield chunk
+    scope = Scope(run_id=binding.run_id, node_id=plan.node_id or name, namespace=f"{namespace}:{call}", attempt=1)
+    return Identity(name, scope, graph_namespace)

@@ -48,7 +48,7 @@ class Listening(Protocol):
         """The LangChain runs known to belong to the node; forgotten when it ends."""
         ...
 
-    def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:  # noqa: A002
+    def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """One thing that happened. Never raises."""
         ...
 
@@ -96,7 +96,7 @@ class _ModelCall:
             self._dialect = ""
             self.say(parts, dialect="whole", message_id=message_id)
 
-    def report(self, type: str, data: dict[str, Any]) -> None:  # noqa: A002
+    def report(self, type: str, data: dict[str, Any]) -> None:
         self._listening.hear(type, {"model": self.name, **data}, self._scope)
 
 
@@ -105,13 +105,21 @@ class Tap(BaseCallbackHandler):
 
     run_inline = True
     raise_error = False
-    ignore_retriever = True  # pyright: ignore[reportAssignmentType]
-    ignore_custom_event = True  # pyright: ignore[reportAssignmentType]
 
     def __init__(self) -> None:
         self._nodes: dict[UUID, Listening] = {}
         self._calls: dict[UUID, _ModelCall] = {}
         self._tools: dict[UUID, tuple[Listening, Scope, dict[str, Any]]] = {}
+
+    @property
+    def ignore_retriever(self) -> bool:
+        """Not heard."""
+        return True
+
+    @property
+    def ignore_custom_event(self) -> bool:
+        """Not heard."""
+        return True
 
     # --- these two make models stream -----------------------------------------------------------------------
 

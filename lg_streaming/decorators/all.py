@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from lg_streaming.decorators.event import stream_event
 from lg_streaming.decorators.marking import Node
@@ -58,9 +58,9 @@ def stream_all(
         if given is not False
     ]
 
-    def apply(node: Node) -> Node:
+    def apply(node: Any) -> Any:
         for decorator in decorators:
-            node = cast("Node", decorator(node))
+            node = decorator(node)
         return node
 
     return apply(node) if node is not None else apply

@@ -50,7 +50,7 @@ def stream_event(
     batch_size: int | None = None,
     delivery: Delivery | None = None,
     transformer: Transformer | None = None,
-    filter: EventFilter | Mapping[str, Any] | None = None,  # noqa: A002 (the option's name)
+    filter: EventFilter | Mapping[str, Any] | None = None,
     include_state: bool | None = None,
     redact: Callable[[str, Any], Any] | None = None,
     node_id: str | None = None,

@@ -48,7 +48,7 @@ def stream_progress(
     include_metrics: bool = False,
     milestones: Sequence[float] | None = None,
     calculator: ProgressCalculator | None = None,
-    format: ProgressFormat | Mapping[str, Any] | None = None,  # noqa: A002 (the option's name)
+    format: ProgressFormat | Mapping[str, Any] | None = None,
     node_id: str | None = None,
 ) -> Node | Callable[[Node], Node]:
     """Streams the node's progress: 0 % at its start, what it reports, and how it ended.

@@ -46,10 +46,10 @@ def stream_token(
     buffer_size: int | None = None,
     batch_size: int | None = None,
     flush_interval: float | None = None,
-    format: TokenFormat | None = None,  # noqa: A002 (the option's name)
+    format: TokenFormat | None = None,
     include_metadata: bool | None = None,
     processor: TokenProcessor | None = None,
-    filter: TokenFilter | Mapping[str, Any] | None = None,  # noqa: A002 (the option's name)
+    filter: TokenFilter | Mapping[str, Any] | None = None,
     first_token_immediately: bool | None = None,
     node_id: str | None = None,
 ) -> Node | Callable[[Node], Node]:

@@ -12,7 +12,7 @@ __all__ = ["Execution"]
 
 
 class Execution:
-    """A small state machine: ``idle`` → ``running`` ⇄ ``interrupted`` → ``idle`` → …
+    """A small state machine: ``idle`` → ``running`` ⇄ ``interrupted`` → ``idle``, and so on.
 
     A run is open from its start to its one final update. Participants (an ``execution(...)`` block, a graph
     call) join the open run; the last one to leave ends it. All methods are called under :attr:`lock`.

@@ -13,7 +13,13 @@ import uuid_utils
 
 from lg_streaming.codec import Codec, Redact
 from lg_streaming.emitter import Emitter
-from lg_streaming.errors import ExecutionLimitError, HubClosedError, SubscriberLimitError, UpdateTooLargeError, describe_error
+from lg_streaming.errors import (
+    ExecutionLimitError,
+    HubClosedError,
+    SubscriberLimitError,
+    UpdateTooLargeError,
+    describe_error,
+)
 from lg_streaming.events import Position, check_execution_id
 from lg_streaming.filters import ALL, UpdateFilter
 from lg_streaming.hub.execution import Execution
@@ -104,14 +110,16 @@ class StreamHub:
     def publish(
         self,
         execution_id: str,
-        type: str,  # noqa: A002
+        type: str,
         data: object = None,
         *,
         scope: Scope = NO_SCOPE,
         priority: Priority = "medium",
     ) -> None:
-        """Appends one update. An execution nobody opened is opened; one whose run has ended takes nothing more
-        (the update is dropped and counted) until it is opened again.
+        """Appends one update.
+
+        An execution nobody opened is opened; one whose run has ended takes nothing more (the update is dropped
+        and counted) until it is opened again.
 
         Raises:
             BadRequestError: The id cannot name an execution.
@@ -136,7 +144,7 @@ class StreamHub:
                 return
             self._append(execution, draft)
 
-    def _draft(self, execution_id: str, type: str, data: object, scope: Scope, priority: Priority) -> Draft:  # noqa: A002
+    def _draft(self, execution_id: str, type: str, data: object, scope: Scope, priority: Priority) -> Draft:
         if self._closed:
             raise HubClosedError
         now = self._clock()
@@ -197,9 +205,7 @@ class StreamHub:
 
     # --- runs ---------------------------------------------------------------------------------------------
 
-    def open(
-        self, execution_id: str, *, owner: str | None = None, metadata: Mapping[str, Any] | None = None
-    ) -> str:
+    def open(self, execution_id: str, *, owner: str | None = None, metadata: Mapping[str, Any] | None = None) -> str:
         """Opens a run, unless one is open; returns its id. The first update of a run is its ``workflow_start``.
 
         Args:
@@ -345,7 +351,7 @@ class StreamHub:
         execution_id: str,
         *,
         after: Position | str | None = None,
-        filter: UpdateFilter | None = None,  # noqa: A002
+        filter: UpdateFilter | None = None,
         events: Iterable[str] | None = None,
         types: Iterable[str] | None = None,
         follow: bool = False,
@@ -409,7 +415,7 @@ class StreamHub:
         execution_id: str,
         *,
         after: Position | str | None = None,
-        filter: UpdateFilter | None = None,  # noqa: A002
+        filter: UpdateFilter | None = None,
         events: Iterable[str] | None = None,
         types: Iterable[str] | None = None,
         follow: bool = False,

@@ -24,6 +24,8 @@ __all__ = ["Observers"]
 
 logger = logging.getLogger(__name__)
 
+_PATIENCE = 1.0
+
 
 class Observers:
     """Runs the observers of one hub: on the event loop they subscribed from, else on a thread of their own."""
@@ -86,17 +88,20 @@ class Observers:
     def _failed(self, observer: ObserverBase[StreamUpdate], subscription: Subscription, error: Exception) -> None:
         self.errors += 1
         logger.warning(
-            "an observer of execution %r is detached after an error: %r", subscription.execution_id, error, exc_info=error
+            "an observer of execution %r is detached after an error: %r",
+            subscription.execution_id,
+            error,
+            exc_info=error,
         )
         with contextlib.suppress(Exception):  # without a handler of its own, reactivex raises the error again
             observer.on_error(error)
 
-    async def aclose(self, timeout: float = 1.0) -> None:
-        """Waits until all observers have ended; their subscriptions were closed before."""
+    async def aclose(self) -> None:
+        """Waits for up to a second until all observers have ended; their subscriptions were closed before."""
         loop = asyncio.get_running_loop()
         if tasks := [task for task in self._tasks if task.get_loop() is loop]:
-            await asyncio.wait(tasks, timeout=timeout)
+            await asyncio.wait(tasks, timeout=_PATIENCE)
             for task in tasks:
                 task.cancel()
         for thread in list(self._threads):
-            await asyncio.to_thread(thread.join, timeout)
+            await asyncio.to_thread(thread.join, _PATIENCE)

@@ -45,15 +45,15 @@ class Signal:
                 with contextlib.suppress(RuntimeError):  # that loop was closed, its readers are gone
                     loop.call_soon_threadsafe(_release, futures)
 
-    async def wait(self, generation: int, timeout: float | None = None) -> None:
-        """Returns when the generation is past ``generation``, or after ``timeout`` seconds."""
+    async def wait(self, generation: int, at_most: float | None = None) -> None:
+        """Returns when the generation is past ``generation``, or after ``at_most`` seconds."""
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         with self._lock:
             if self.generation != generation:
                 return
             self._waiters.setdefault(loop, []).append(future)
-        timer = loop.call_later(timeout, _release, (future,)) if timeout is not None else None
+        timer = loop.call_later(at_most, _release, (future,)) if at_most is not None else None
         try:
             await future
         finally:

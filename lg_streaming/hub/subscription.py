@@ -119,7 +119,7 @@ class Subscription:
         log: EventLog,
         signal: Signal,
         after: Position | Literal["latest"] | None,
-        filter: UpdateFilter,  # noqa: A002
+        filter: UpdateFilter,
         follow: bool,
         on_gap: OnGap,
         on_close: Callable[[Subscription], None],
@@ -267,17 +267,12 @@ class Subscription:
         self._seq = records[-1].seq
         if self.filter == ALL:
             return records
-        accepts, timed = self.filter.accepts, self.filter.since or self.filter.until
-        return [
-            record
-            for record in records
-            if accepts(
-                record.type,
-                record.scope,
-                record.priority,
-                datetime.fromtimestamp(record.timestamp, UTC) if timed else None,
-            )
-        ]
+        return [record for record in records if self._accepts(record)]
+
+    def _accepts(self, record: Record) -> bool:
+        timed = self.filter.since is not None or self.filter.until is not None
+        moment = datetime.fromtimestamp(record.timestamp, UTC) if timed else None
+        return self.filter.accepts(record.type, record.scope, record.priority, moment)
 
     def _page(self, records: Sequence[Record]) -> Page | None:
         if not records and self._gap is None and not self._ended:

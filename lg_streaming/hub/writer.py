@@ -47,7 +47,13 @@ class Writer:
     """
 
     def __init__(
-        self, log: EventLog, *, producer: str, max_updates: int, max_bytes: int, on_lost: Callable[[Execution, int], None]
+        self,
+        log: EventLog,
+        *,
+        producer: str,
+        max_updates: int,
+        max_bytes: int,
+        on_lost: Callable[[Execution, int], None],
     ) -> None:
         self._log = log
         self._producer = producer

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from lg_streaming.codec import decode
+from lg_streaming.codec import decode, seal
 from lg_streaming.events import FINAL_TYPES, Position, kind_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _STATES: dict[str, ExecutionState] = {
 }
 
 
-def state_after(state: ExecutionState, type: str) -> ExecutionState:  # noqa: A002
+def state_after(state: ExecutionState, type: str) -> ExecutionState:
     """The state of an execution in ``state`` after an update of ``type``."""
     if state == "interrupted" and type not in FINAL_TYPES:
         return "running"
@@ -58,23 +58,14 @@ class Record:
 
     __slots__ = ("epoch", "json", "priority", "scope", "seq", "timestamp", "type")
 
-    def __init__(
-        self,
-        seq: int,
-        epoch: str,
-        type: str,  # noqa: A002
-        scope: Scope,
-        priority: Priority,
-        timestamp: float,
-        json: bytes,
-    ) -> None:
+    def __init__(self, draft: Draft, seq: int, epoch: str) -> None:
         self.seq = seq
         self.epoch = epoch
-        self.type = type
-        self.scope = scope
-        self.priority = priority
-        self.timestamp = timestamp
-        self.json = json
+        self.type = draft.type
+        self.scope = draft.scope
+        self.priority: Priority = draft.priority
+        self.timestamp = draft.timestamp
+        self.json = seal(draft.body, seq, epoch)
         """The complete wire JSON of the update."""
 
     @property

@@ -7,8 +7,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
-from lg_streaming.codec import seal
-from lg_streaming.events import FINAL_TYPES
 from lg_streaming.log.base import LogState, Record, Slice, state_after
 from lg_streaming.settings import RetentionSettings
 
@@ -47,15 +45,12 @@ class _Tape:
         epoch, seq = self.epoch, self.head
         for draft in batch.drafts:
             seq += 1
-            kind = draft.type
-            record = Record(
-                seq, epoch, kind, draft.scope, draft.priority, draft.timestamp, seal(draft.body, seq, epoch)
-            )
+            record = Record(draft, seq, epoch)
             self._records.append(record)
             self._bytes += len(record.json)
-            if kind in FINAL_TYPES:
+            if record.is_final:
                 self.final = record
-            self.state = state_after(self.state, kind)
+            self.state = state_after(self.state, record.type)
         self.head = seq
         self.updated_at = now
         self._trim(retention)

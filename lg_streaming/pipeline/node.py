@@ -74,7 +74,7 @@ class NodeStream:
         token = progress_var.set(self._progress)
         return lambda: progress_var.reset(token)
 
-    def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:  # noqa: A002
+    def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """One thing that happened."""
         if type in _TEXT:
             if self._text:
@@ -84,7 +84,7 @@ class NodeStream:
         elif self._events is not None and self._events.wants(type):
             self._emitter.send(type, data, scope)
 
-    def _node(self, type: str, data: dict[str, Any], scope: Scope) -> None:  # noqa: A002
+    def _node(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         if self._events is None:
             data.pop("result", None)
         if type in _ENDINGS:

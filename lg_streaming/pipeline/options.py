@@ -107,11 +107,11 @@ class EventOptions:
         wanted = frozenset(str(event) for event in events)
         if missing := sorted(wanted & _NOT_YET):
             raise OptionNotAvailableError(
-                f"stream_event(events=…) cannot stream {', '.join(missing)} in this version of lg_streaming: leave it out"
+                f"stream_event(events=…) cannot stream {', '.join(missing)} in this version: leave it out"
             )
         return wanted
 
-    def wants(self, type: str) -> bool:  # noqa: A002
+    def wants(self, type: str) -> bool:
         """Whether an event leaves. ``events`` stands for all node, tool and model events."""
         return type in self.events or (StreamEventType.EVENTS in self.events and type.startswith(_GROUP))
 
