@@ -13,7 +13,9 @@ from lg_streaming.errors import BadRequestError
 from lg_streaming.events import check_execution_id
 
 _STATIC = files("lg_streaming") / "static"
+_PAGE = Template((_STATIC / "watch.html").read_text(encoding="utf-8"))
 _MEDIA_TYPES = {"watch.css": "text/css", **dict.fromkeys(("watch.js", "view.js", "run.js"), "text/javascript")}
+_ASSETS = {name: (_STATIC / name).read_text(encoding="utf-8") for name in _MEDIA_TYPES}
 _HEADERS = {
     "Cache-Control": "no-cache",
     "Content-Security-Policy": (
@@ -40,7 +42,7 @@ def watch_router(*, prefix: str = "") -> APIRouter:
         except BadRequestError as error:
             raise HTTPException(error.http_status, str(error)) from error
         base = f"{request.scope.get('root_path', '')}{prefix}"
-        html = Template(_read("watch.html")).substitute(
+        html = _PAGE.substitute(
             execution=escape(execution_id),
             stream=escape(f"{base}/executions/{quote(execution_id)}/stream"),
             assets=escape(f"{base}/watch-assets"),
@@ -49,12 +51,8 @@ def watch_router(*, prefix: str = "") -> APIRouter:
 
     @router.get("/watch-assets/{name}")
     async def asset(name: str) -> Response:
-        if name not in _MEDIA_TYPES:
+        if name not in _ASSETS:
             raise HTTPException(404)
-        return Response(_read(name), media_type=_MEDIA_TYPES[name], headers=_HEADERS)
+        return Response(_ASSETS[name], media_type=_MEDIA_TYPES[name], headers=_HEADERS)
 
     return router
-
-
-def _read(name: str) -> str:
-    return (_STATIC / name).read_text(encoding="utf-8")

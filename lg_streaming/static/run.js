@@ -134,7 +134,7 @@ export class Run {
       end(node, NODE_STATES[type], at, data?.duration_s);
       node.error = type === "node_error" ? messageOf(data) : null;
     } else if (type === "progress") {
-      node.progress = { ...data, at };
+      node.progress = { ...node.progress, eta_s: null, ...data, at };
     } else if (type === "milestone") {
       node.milestones.push(data.milestone);
     } else if (type === "status") {
@@ -176,23 +176,45 @@ function end(node, state, at, duration) {
 }
 
 function tool(type, data, metadata, node, at) {
-  const id = data.tool_call_id ?? metadata.tool_call_id ?? null;
-  const name = data.tool ?? "";
-  let part = node.parts.findLast((one) => one.kind === "tool" && (id ? one.id === id : one.name === name && !one.endedAt));
-  if (!part) {
-    part = { kind: "tool", id, name, state: "running", input: null, args: "", output: null, startedAt: at, endedAt: null };
-    node.parts.push(part);
-  }
-  if (name) part.name = name;
-  if (type === "tool_args") part.args += data.args ?? data.content ?? "";
+  const part = findTool(type, data, metadata, node) ?? addTool(data, metadata, node, at);
+  if (data.tool) part.name = data.tool;
+  if (type === "tool_args") return addArguments(part, data);
   if (data.input !== undefined) part.input = data.input;
   if (data.output !== undefined) part.output = data.output;
-  if (type === "tool_complete" || type === "tool_error") {
+  if (type === "tool_start") {
+    part.state = "running";
+    part.startedAt = at;
+  } else {
     part.state = type === "tool_error" ? "failed" : "complete";
-    part.endedAt = at;
     part.duration = data.duration_s ?? (at - part.startedAt) / 1000;
     part.error = type === "tool_error" ? messageOf(data) : null;
   }
+  return undefined;
+}
+
+// A call is known by its id. The pieces of its arguments after the first have none: they are known by the message
+// they came in and their place in it.
+function findTool(type, data, metadata, node) {
+  const id = data.tool_call_id ?? metadata.tool_call_id;
+  const fits = id ? (part) => part.id === id
+    : type === "tool_args" ? (part) => part.message === metadata.message_id && part.index === data.index
+    : (part) => part.name === data.tool && (part.state === "asked" || part.state === "running");
+  return node.parts.find((part) => part.kind === "tool" && fits(part));
+}
+
+function addTool(data, metadata, node, at) {
+  const part = {
+    kind: "tool", id: data.tool_call_id ?? metadata.tool_call_id ?? null, name: data.tool ?? "", state: "asked",
+    message: metadata.message_id, index: data.index, input: null, args: "", output: null, error: null,
+    startedAt: at, duration: null,
+  };
+  node.parts.push(part);
+  return part;
+}
+
+function addArguments(part, { args }) {
+  if (typeof args === "string") part.args += args;
+  else if (args !== undefined) part.input = args;
 }
 
 function messageOf(data) {

@@ -260,7 +260,7 @@ function readable(value) {
 }
 
 function toolState({ state, duration }) {
-  if (state === "running") return state;
+  if (duration === null) return state;
   return `${state === "complete" ? "✓" : state} ${seconds(duration)}`;
 }
 

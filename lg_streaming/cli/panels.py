@@ -1,0 +1,135 @@
+"""Nodes as rich panels: their text as it comes, their tools, how far they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from lg_streaming.cli import words
+from lg_streaming.cli.run_view import NodeView, Progress, RunView, TextPart, ToolPart
+
+_COLORS = {
+    "waiting": "bright_black",
+    "asked": "bright_black",
+    "running": "cyan",
+    "complete": "green",
+    "failed": "red",
+    "interrupted": "yellow",
+    "cancelled": "yellow",
+    "abandoned": "yellow",
+}
+_MARKS = {"complete": "✓", "failed": "✗", "interrupted": "‖", "cancelled": "✗", "abandoned": "✗"}
+_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_NARROWEST = 30
+_AROUND_TEXT = 4
+"""Columns that a panel needs beside its text: border and padding on both sides."""
+
+
+def row_panels(
+    row: Sequence[NodeView], run: RunView, *, console: Console, now: float, height: int | None
+) -> RenderableType:
+    """The nodes of one row: side by side where the terminal is wide enough, else one above the other.
+
+    With a `height` in lines, each panel keeps to its share of it and shows the newest of its text.
+    """
+    width = console.width // len(row)
+    if width < _NARROWEST:
+        share = None if height is None else height // len(row)
+        return Group(*(_panel(node, run, console=console, now=now, width=console.width, height=share) for node in row))
+    grid = Table.grid(expand=True)
+    for _ in row:
+        grid.add_column(ratio=1)
+    grid.add_row(*(_panel(node, run, console=console, now=now, width=width, height=height) for node in row))
+    return grid
+
+
+def footer(run: RunView, *, now: float, address: str | None) -> RenderableType:
+    """The state of the whole run, and where a browser can watch it."""
+    told = f"{run.tokens:,} tokens · {run.updates:,} updates · {words.seconds(words.elapsed(run, now=now))}"
+    figures = Text.assemble(
+        (f" {_spinner(now)} " if run.ended_at is None else " ", _COLORS[run.state]),
+        (run.state, f"bold {_COLORS[run.state]}"),
+        f"  {told}",
+    )
+    grid = Table.grid(expand=True)
+    grid.add_column(no_wrap=True)
+    grid.add_column(justify="right", no_wrap=True, overflow="ellipsis")
+    grid.add_row(figures, Text(f"{address} " if address else "", style="bright_black"))
+    return Padding(grid, (1, 0, 0, 0))
+
+
+def _panel(
+    node: NodeView, run: RunView, *, console: Console, now: float, width: int, height: int | None
+) -> RenderableType:
+    lines = list(_lines(node, console=console, width=width - _AROUND_TEXT, now=now))
+    room = None if height is None else max(1, height - 2 - (1 if node.progress else 0))
+    if room is not None and len(lines) > room:
+        lines = lines[-room:]
+    body: list[RenderableType] = [*lines]
+    if node.progress is not None and node.state == "running":
+        body.append(_progress(node.progress, now=now))
+    color = _COLORS[node.state]
+    return Panel(
+        Group(*body),
+        title=Text(f" {words.label(node, run)} ", style="bold"),
+        title_align="left",
+        subtitle=_state(node, now=now),
+        subtitle_align="right",
+        border_style=color if node.state != "complete" else "bright_black",
+        box=box.ROUNDED,
+        padding=(0, 1),
+    )
+
+
+def _state(node: NodeView, *, now: float) -> Text:
+    color = _COLORS[node.state]
+    if node.state == "running":
+        return Text(f" {_spinner(now)} {words.seconds(max(0.0, now - node.started_at))} ", style=color)
+    return Text(f" {_MARKS[node.state]} {node.state} · {words.seconds(node.duration)} ", style=color)
+
+
+def _progress(progress: Progress, *, now: float) -> RenderableType:
+    grid = Table.grid(expand=True, padding=(0, 1))
+    grid.add_column(ratio=1)
+    grid.add_column(justify="right", no_wrap=True)
+    bar = ProgressBar(total=100, completed=progress.percent, complete_style="cyan", finished_style="green")
+    grid.add_row(bar, Text(words.how_far(progress, now=now), style="bright_black"))
+    return grid
+
+
+def _lines(node: NodeView, *, console: Console, width: int, now: float) -> Iterator[Text]:
+    for part in node.parts:
+        if isinstance(part, ToolPart):
+            yield _tool(part, width=width, now=now)
+        else:
+            yield from _wrapped(part, console=console, width=width)
+    if node.error is not None:
+        yield from Text(node.error, style="red").wrap(console, width)
+
+
+def _wrapped(part: TextPart, *, console: Console, width: int) -> Iterator[Text]:
+    style = "italic bright_black" if part.kind == "thinking" else ""
+    for line in part.text.split("\n"):
+        yield from Text(line, style=style).wrap(console, width) if line else [Text("")]
+
+
+def _tool(part: ToolPart, *, width: int, now: float) -> Text:
+    color = _COLORS[part.state]
+    mark = _MARKS[part.state] if part.over else _spinner(now) if part.state == "running" else "·"
+    took = f"  {words.seconds(part.duration)}" if part.over else ""
+    told = part.error or words.gist(part.asked)
+    line = Text.assemble((f"{mark} ", color), (part.name, "bold"), (f"  {told}", "bright_black"))
+    line.truncate(width - len(took), overflow="ellipsis")
+    line.append(took, style=color)
+    return line
+
+
+def _spinner(now: float) -> str:
+    return _FRAMES[int(now * 10) % len(_FRAMES)]

@@ -1,0 +1,83 @@
+"""Serves an app in this process, on an address of our choice, for as long as a block lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import uvicorn
+
+USUAL_PORT = 8000
+_SECONDS_TO_LEAVE = 2
+
+
+class AddressInUseError(Exception):
+    """The port asked for is taken, or the host is not one of this machine's."""
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens, and leaves Ctrl-C to the one who runs it."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+
+@asynccontextmanager
+async def serving(app: Any, *, host: str, port: int | None) -> AsyncGenerator[str]:
+    """Serve the ASGI `app` and yield its address, such as ``http://127.0.0.1:8000``; stop at the end of the block.
+
+    `port` None takes 8000, or any free one when that is taken; so does 0 take any free one.
+
+    Raises:
+        AddressInUseError: the port is taken.
+    """
+    listener = listen(host, port)
+    server = _Server(
+        uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_SECONDS_TO_LEAVE)
+    )
+    running = asyncio.create_task(server.serve(sockets=[listener]), name="demo-server")
+    try:
+        await _first(server.ready.wait(), running)
+        yield f"http://{_in_url(host)}:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await running
+        listener.close()
+
+
+def listen(host: str, port: int | None) -> socket.socket:
+    """A bound socket; see `serving` for what `port` may be."""
+    wanted = [USUAL_PORT, 0] if port is None else [port]
+    for number in wanted:
+        try:
+            return socket.create_server((host, number), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or number == wanted[-1]:
+                raise AddressInUseError(f"cannot listen on {_in_url(host)}:{number}: {error.strerror}") from error
+    raise AddressInUseError(host)
+
+
+async def _first(started: Any, running: asyncio.Task[None]) -> None:
+    """Wait until the server listens; when it ends instead, raise what it ended with."""
+    starting = asyncio.ensure_future(started)
+    await asyncio.wait({starting, running}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await running
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

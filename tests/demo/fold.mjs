@@ -1,0 +1,33 @@
+// Folds the updates (and gaps) that stdin holds as a JSON list, and prints what the page knows then.
+import { readFileSync } from "node:fs";
+
+const { Run } = await import(process.argv[2]);
+const run = new Run();
+for (const item of JSON.parse(readFileSync(0, "utf8"))) {
+  if (item.reason) run.miss(item);
+  else run.apply(item);
+}
+
+const part = (one) =>
+  one.kind === "tool" ? ["tool", one.name, one.state, one.input ?? one.args, one.output, one.error] : [one.kind, one.text];
+
+const card = (node) => ({
+  name: node.name,
+  number: node.number,
+  alone: node.alone(),
+  attempt: node.attempt,
+  state: node.state,
+  error: node.error,
+  duration: node.duration ?? 0,
+  percent: node.progress ? node.progress.progress : null,
+  parts: node.parts.map(part),
+});
+
+console.log(JSON.stringify({
+  state: run.state,
+  error: run.error,
+  updates: run.updates,
+  tokens: run.tokens,
+  rows: run.rows.filter((row) => row.kind === "nodes").map((row) => row.nodes.map(card)),
+  gaps: run.rows.filter((row) => row.kind === "gap").map((row) => row.text),
+}));

@@ -1,0 +1,279 @@
+"""The terminal and the page make the same of the same updates: one suite over both."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lg_streaming.cli.run_view import NodeView, RunView, ToolPart
+from tests.demo.updates import Update, node, script
+
+Fold = Callable[[Sequence[Update]], dict[str, Any]]
+
+ROOT = Path(__file__).parents[2]
+
+
+def fold_for_terminal(updates: Sequence[Update]) -> dict[str, Any]:
+    run = RunView()
+    for update in updates:
+        run.apply(update)
+    return {
+        "state": run.state,
+        "error": run.error,
+        "updates": run.updates,
+        "tokens": run.tokens,
+        "rows": [[_card(one, run) for one in row] for row in run.rows],
+        "gaps": run.missed,
+    }
+
+
+def _card(one: NodeView, run: RunView) -> dict[str, Any]:
+    parts = [
+        ["tool", part.name, part.state, part.asked, part.output, part.error]
+        if isinstance(part, ToolPart)
+        else [part.kind, part.text]
+        for part in one.parts
+    ]
+    return {
+        "name": one.name,
+        "number": one.number,
+        "alone": run.alone(one),
+        "attempt": one.attempt,
+        "state": one.state,
+        "error": one.error,
+        "duration": one.duration,
+        "percent": one.progress.percent if one.progress else None,
+        "parts": parts,
+    }
+
+
+def fold_for_page(items: Sequence[Update]) -> dict[str, Any]:
+    module = (ROOT / "lg_streaming/static/run.js").as_uri()
+    command = ["node", "--no-warnings", str(Path(__file__).with_name("fold.mjs")), module]
+    done = subprocess.run(command, input=json.dumps(items), capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(params=[fold_for_terminal, fold_for_page], ids=["terminal", "page"])
+def fold(request: pytest.FixtureRequest) -> Fold:
+    return request.param
+
+
+def test_nothing_yet(fold: Fold) -> None:
+    assert fold([]) == {"state": "waiting", "error": None, "updates": 0, "tokens": 0, "rows": [], "gaps": []}
+
+
+def test_a_node_speaks_and_ends(fold: Fold) -> None:
+    say, write = script(), node("write")
+    run = fold(
+        [
+            say("workflow_start"),
+            say("node_start", {"node_id": "write", "node_name": "Writer"}, **write),
+            say("thinking", {"content": "Hm."}, message_id="m1", **write),
+            say("token", {"content": "Hel"}, message_id="m1", **write),
+            say("token", {"content": "lo"}, message_id="m1", **write),
+            say("progress", {"progress": 40, "current": 2, "total": 5, "eta_s": 3}, **write),
+            say("token", {"content": "Bye"}, message_id="m2", **write),
+            say("node_complete", {"duration_s": 1.5}, **write),
+            say("workflow_complete"),
+        ]
+    )
+    assert (run["state"], run["updates"], run["tokens"]) == ("complete", 9, 4)
+    assert run["rows"] == [
+        [
+            {
+                "name": "Writer",
+                "number": 1,
+                "alone": True,
+                "attempt": 1,
+                "state": "complete",
+                "error": None,
+                "duration": 1.5,
+                "percent": 40,
+                "parts": [["thinking", "Hm."], ["token", "Hello"], ["token", "Bye"]],
+            }
+        ]
+    ]
+
+
+def test_branches_side_by_side_are_told_apart(fold: Fold) -> None:
+    say = script()
+    first, second = node("research", 1), node("research", 2)
+    run = fold(
+        [
+            say("node_start", **first),
+            say("node_start", **second),
+            say("token", {"content": "a"}, **first),
+            say("token", {"content": "b"}, **second),
+            say("token", {"content": "A"}, **first),
+            say("node_complete", **second),
+            say("node_complete", **first),
+            say("node_start", **node("research", 3)),
+        ]
+    )
+    (row, later) = run["rows"]
+    assert [(card["number"], card["parts"]) for card in row] == [(1, [["token", "aA"]]), (2, [["token", "b"]])]
+    assert [card["number"] for card in later] == [3]
+    assert not later[0]["alone"]
+
+
+def test_a_retry_starts_its_text_afresh(fold: Fold) -> None:
+    say = script()
+    run = fold(
+        [
+            say("node_start", **node("write")),
+            say("token", {"content": "half"}, **node("write")),
+            say("progress", {"progress": 50}, **node("write")),
+            say("node_error", {"error": {"message": "gone"}}, **node("write")),
+            say("node_start", **node("write", attempt=2)),
+            say("token", {"content": "whole"}, **node("write", attempt=2)),
+        ]
+    )
+    ((card,),) = run["rows"]
+    assert (card["attempt"], card["state"], card["error"], card["percent"]) == (2, "running", None, None)
+    assert card["parts"] == [["token", "whole"]]
+
+
+def test_a_second_visit_is_a_node_of_its_own(fold: Fold) -> None:
+    say = script()
+    plain = {"node_id": "write"}
+    run = fold(
+        [
+            say("node_start", **plain),
+            say("token", {"content": "one"}, **plain),
+            say("node_complete", **plain),
+            say("node_start", **plain),
+            say("token", {"content": "two"}, **plain),
+        ]
+    )
+    assert [[card["parts"] for card in row] for row in run["rows"]] == [[[["token", "one"]]], [[["token", "two"]]]]
+
+
+def test_tool_calls_from_their_arguments_to_their_answers(fold: Fold) -> None:
+    say, ask = script(), node("ask")
+    run = fold(
+        [
+            say("node_start", **ask),
+            say("tool_args", {"tool": "search", "tool_call_id": "c1", "args": "", "index": 0}, message_id="m", **ask),
+            say("tool_args", {"args": '{"q": ', "index": 0}, message_id="m", **ask),
+            say("tool_args", {"tool": "add", "tool_call_id": "c2", "args": "", "index": 1}, message_id="m", **ask),
+            say("tool_args", {"args": '"rain"}', "index": 0}, message_id="m", **ask),
+            say("tool_start", {"tool": "search", "input": {"q": "rain"}}, tool_call_id="c1", **ask),
+            say("tool_complete", {"tool": "search", "output": "It rains."}, tool_call_id="c1", **ask),
+            say("tool_start", {"tool": "now", "input": {}}, **ask),
+            say("tool_error", {"tool": "now", "error": {"message": "no clock"}}, **ask),
+        ]
+    )
+    ((card,),) = run["rows"]
+    assert card["parts"] == [
+        ["tool", "search", "complete", {"q": "rain"}, "It rains.", None],
+        ["tool", "add", "asked", "", None, None],
+        ["tool", "now", "failed", {}, None, "no clock"],
+    ]
+
+
+def test_a_failed_run_says_why_and_leaves_nothing_running(fold: Fold) -> None:
+    say = script()
+    run = fold(
+        [
+            say("node_start", **node("plan")),
+            say("node_start", **node("write")),
+            say("node_error", {"error": {"message": "no key"}}, **node("plan")),
+            say("workflow_error", {"error": {"message": "no key"}}),
+        ]
+    )
+    assert (run["state"], run["error"]) == ("failed", "no key")
+    assert [[(card["state"], card["error"]) for card in row] for row in run["rows"]] == [
+        [("failed", "no key")],
+        [("failed", None)],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "state"), [("workflow_cancelled", "cancelled"), ("workflow_abandoned", "abandoned")]
+)
+def test_other_ends(fold: Fold, kind: str, state: str) -> None:
+    say = script()
+    run = fold([say("node_start", **node("write")), say(kind)])
+    assert (run["state"], run["rows"][0][0]["state"]) == (state, state)
+
+
+def test_a_run_that_waits_for_a_human_goes_on(fold: Fold) -> None:
+    say = script()
+    asked = [
+        say("node_start", **node("ask")),
+        say("node_interrupted", **node("ask")),
+        say("workflow_interrupted"),
+    ]
+    resumed = [*asked, say("node_start", **node("ask", attempt=2))]
+    assert (fold(asked)["state"], fold(asked)["rows"][0][0]["state"]) == ("interrupted", "interrupted")
+    assert (fold(resumed)["state"], fold(resumed)["rows"][0][0]["state"]) == ("running", "running")
+
+
+def test_a_reader_that_came_late_sees_a_node_without_its_start(fold: Fold) -> None:
+    run = fold([script()("token", {"content": "tail"}, **node("write", attempt=3))])
+    ((card,),) = run["rows"]
+    assert (card["name"], card["attempt"], card["parts"]) == ("write", 3, [["token", "tail"]])
+
+
+def test_text_outside_of_any_node_has_a_place_too(fold: Fold) -> None:
+    run = fold([script()("token", {"content": "Hi"})])
+    assert [card["name"] for row in run["rows"] for card in row] == ["run"]
+
+
+@pytest.mark.parametrize("data", ["text", 7, [1, 2], {"content": ["x"]}], ids=repr)
+def test_custom_events_of_any_shape_are_counted_and_left_alone(fold: Fold, data: object) -> None:
+    say = script()
+    run = fold([say("task:done", data), say("node_start", **node("write")), say("note", data, **node("write"))])
+    assert run["updates"] == 3
+    assert run["rows"][0][0]["parts"] == []
+
+
+def test_the_page_counts_no_update_twice() -> None:
+    say = script()
+    updates = [say("node_start", **node("write")), say("token", {"content": "once"}, **node("write"))]
+    run = fold_for_page([*updates, *updates])
+    assert (run["updates"], run["rows"][0][0]["parts"]) == (2, [["token", "once"]])
+
+
+def test_the_page_says_what_it_missed() -> None:
+    say = script()
+    lost = {"execution_id": "exec-1", "from": 1, "to": 41, "reason": "evicted"}
+    run = fold_for_page([lost, say("token", {"content": "tail"}, **node("write"))])
+    assert run["gaps"] == [
+        "The updates 1 to 41 are no longer kept by the server. What they held is missing here.",
+    ]
+
+
+@pytest.mark.parametrize("reason", ["epoch_changed", "future_position"])
+def test_the_page_starts_afresh_when_the_server_has_another_log(reason: str) -> None:
+    old, new = script(epoch="old"), script(epoch="new")
+    run = fold_for_page(
+        [
+            old("token", {"content": "old"}, **node("write")),
+            {"execution_id": "exec-1", "from": 2, "to": None, "reason": reason},
+            new("token", {"content": "new"}, **node("write")),
+        ]
+    )
+    assert [card["parts"] for row in run["rows"] for card in row] == [[["token", "new"]]]
+    assert len(run["gaps"]) == 1
+
+
+def test_the_page_shows_the_next_run_of_an_execution_by_itself() -> None:
+    say = script()
+    run = fold_for_page(
+        [
+            say("workflow_start"),
+            say("token", {"content": "first"}, **node("write")),
+            say("workflow_complete"),
+            say("workflow_start"),
+            say("token", {"content": "second"}, **node("write", 2)),
+        ]
+    )
+    assert (run["state"], run["tokens"]) == ("running", 1)
+    assert [card["parts"] for row in run["rows"] for card in row] == [[["token", "second"]]]
