@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from lg_streaming.errors import SlowReaderError
 from lg_streaming.gateway._server import Line, WebSocketLine
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Bounds", "Outlet", "open_outlet"]
 
 logger = logging.getLogger(__name__)
+
+_PROGRESS_STEP: Final = 16
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 GiveUp = Callable[[SlowReaderError], None]
@@ -174,9 +176,12 @@ class QueuedOutlet:
             self.stop()
 
     async def _send_all(self, frames: Frames) -> None:
-        for text in frames.texts():
-            async with asyncio.timeout(self._bounds.send_timeout):
+        loop, patience = asyncio.get_running_loop(), self._bounds.send_timeout
+        async with asyncio.timeout(patience) as deadline:
+            for number, text in enumerate(frames.texts(), 1):
                 await self._send({"type": "websocket.send", "text": text})
+                if not number % _PROGRESS_STEP:
+                    deadline.reschedule(loop.time() + patience)
 
     def _fail(self, why: str) -> None:
         give_up = self._give_up
