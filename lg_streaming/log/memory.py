@@ -140,8 +140,7 @@ class MemoryLog:
                 changed = tape.append(batch, now, self._retention)
             break
         if changed:
-            for listener in self._listeners:
-                listener(batch.execution_id)
+            self._tell(batch.execution_id)
 
     def _create(self, batch: Batch, now: float) -> _Tape:
         with self._lock:
@@ -170,14 +169,14 @@ class MemoryLog:
 
     async def drop(self, execution_id: str) -> None:
         """See :meth:`EventLog.drop`."""
-        self._forget(execution_id)
-
-    def _forget(self, execution_id: str) -> None:
         tape = self._tapes.get(execution_id)
         if tape is None:
             return
         with tape.lock:
             self._tapes.pop(execution_id, None)
+        self._tell(execution_id)
+
+    def _tell(self, execution_id: str) -> None:
         for listener in self._listeners:
             listener(execution_id)
 
@@ -201,8 +200,11 @@ class MemoryLog:
                 ended = tape.state not in {"running", "interrupted"}
                 if ended and idle >= self._retention.ttl:
                     tape.expire()
-            if idle >= self._retention.record_ttl:
-                self._forget(execution_id)
+                forgotten = idle >= self._retention.record_ttl and self._tapes.get(execution_id) is tape
+                if forgotten:  # under the lock: an append that comes now begins a new epoch
+                    del self._tapes[execution_id]
+            if forgotten:
+                self._tell(execution_id)
 
     def size(self, execution_id: str) -> int:
         """Bytes kept of an execution."""

@@ -1,0 +1,57 @@
+"""Batches to append, short to write."""
+
+from collections.abc import Sequence
+
+from lg_streaming.codec import Codec
+from lg_streaming.log import Batch, Draft, LogState
+from lg_streaming.log.base import EventLog, Record
+from lg_streaming.scope import NO_SCOPE
+
+CODEC = Codec()
+
+
+def draft(type: str = "token", data: object = None, *, execution_id: str = "e") -> Draft:
+    body = CODEC.encode(execution_id, type, data, scope=NO_SCOPE, priority="medium", timestamp=0.0)
+    return Draft(type, NO_SCOPE, "medium", 0.0, body)
+
+
+class Producer:
+    """Numbers its batches as a producer must."""
+
+    def __init__(self, log: EventLog, execution_id: str = "e", *, name: str = "p", owner: str | None = None) -> None:
+        self.log = log
+        self.execution_id = execution_id
+        self.name = name
+        self.owner = owner
+        self.number = 0
+
+    def batch(self, *types: str) -> Batch:
+        self.number += 1
+        return Batch(
+            execution_id=self.execution_id,
+            drafts=[draft(each, execution_id=self.execution_id) for each in types],
+            producer=self.name,
+            number=self.number,
+            owner=self.owner,
+        )
+
+    def append(self, *types: str) -> Batch:
+        batch = self.batch(*types)
+        self.log.append(batch)
+        return batch
+
+
+async def records(log: EventLog, after: int = 0, *, limit: int = 10_000, execution_id: str = "e") -> Sequence[Record]:
+    found = await log.read(execution_id, after, limit)
+    assert found is not None
+    return found.records
+
+
+async def seqs(log: EventLog, after: int = 0, *, limit: int = 10_000, execution_id: str = "e") -> list[int]:
+    return [record.seq for record in await records(log, after, limit=limit, execution_id=execution_id)]
+
+
+async def state_of(log: EventLog, execution_id: str = "e") -> LogState:
+    state = await log.state(execution_id)
+    assert state is not None
+    return state

@@ -1,0 +1,33 @@
+"""What the log in memory promises beside the contract."""
+
+from lg_streaming.log import MemoryLog
+from lg_streaming.settings import RetentionSettings
+from tests.log.drafts import Producer
+from tests.log.factories import Clock
+
+
+def test_its_size_is_that_of_the_records_it_keeps() -> None:
+    log = MemoryLog(RetentionSettings(max_updates=2))
+    assert log.size("e") == 0
+    Producer(log).append("a", "b", "c")
+    found = log.read_now("e", 0, 10)
+    assert found is not None
+    assert log.size("e") == sum(len(record.json) for record in found.records)
+
+
+def test_aging_frees_the_bytes() -> None:
+    clock = Clock()
+    log = MemoryLog(RetentionSettings(ttl=10), clock=clock)
+    Producer(log).append("workflow_start", "token", "workflow_complete")
+    full = log.size("e")
+    clock.now += 10
+    log.trim()
+    assert 0 < log.size("e") < full
+
+
+def test_the_epoch_can_be_given() -> None:
+    log = MemoryLog(new_epoch=lambda: "E1")
+    Producer(log).append("a")
+    found = log.read_now("e", 0, 1)
+    assert found is not None
+    assert str(found.records[0].position) == "E1:1"
