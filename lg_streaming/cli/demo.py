@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -28,6 +30,7 @@ from lg_streaming.settings import AuthSettings, StreamingSettings
 _SECONDS_PER_FRAME = 0.08
 _SECONDS_PER_TOOL_CALL = 0.9
 _SECONDS_OF_GRACE = 5.0
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class DemoError(Exception):
@@ -48,13 +51,16 @@ class Options:
 
 
 async def run_demo(options: Options, console: Console) -> None:
-    """Run the assistant once and show it on `console`; with `keep_open`, stay until cancelled.
+    """Run the assistant once and show it on `console`; with `keep_open`, stay until Ctrl-C.
 
     Raises:
         DemoError: the model or the port cannot be had, a package is missing, or the run failed.
     """
     if find_spec("aiohttp") is None:
         raise DemoError("the demo's client needs the package aiohttp: pip install 'lg-streaming[demo]'")
+    if options.host in _LOOPBACK:
+        # Its reminder that only this machine is let in tells the user of a local demo nothing.
+        logging.getLogger("lg_streaming.gateway").setLevel(logging.ERROR)
     try:
         model = make_model(options.model, speed=options.speed)
         graph = build_graph(model, demo_tools(pause=_SECONDS_PER_TOOL_CALL / options.speed))
@@ -85,7 +91,7 @@ class _Demo:
     url: str
 
     async def play(self) -> None:
-        """Run, show, sum up; with `keep_open`, never return."""
+        """Run, show, sum up; with `keep_open`, stay until Ctrl-C."""
         execution_id = f"demo-{uuid4().hex[:6]}"
         page = f"{self.url}/watch/{quote(execution_id)}" if self.options.watch else None
         self.console.print(self.options.question, style="bold", markup=False)
@@ -100,7 +106,7 @@ class _Demo:
             raise DemoError(f"the run failed: {failure}")
         if self.options.keep_open:
             self.console.print(f"Still served at {page or self.url} until Ctrl-C.", soft_wrap=True)
-            await asyncio.Event().wait()
+            await _interrupted()
 
     async def _show(self, execution_id: str, run: RunView, renderer: Renderer) -> BaseException | None:
         """Run the graph and show it until its last update has arrived; returns what the run failed with."""
@@ -125,6 +131,17 @@ class _Demo:
                 working.cancel()
                 await asyncio.wait({ended, working})
         return None if working.cancelled() else working.exception()
+
+
+async def _interrupted() -> None:
+    """Return on Ctrl-C."""
+    pressed = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, pressed.set)
+    try:
+        await pressed.wait()
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
 
 
 async def _is_overdue(ended: asyncio.Task[None], *, after: asyncio.Task[Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from typing import Annotated
 
 import typer
@@ -13,6 +14,8 @@ app = typer.Typer(
     name="lg_streaming",
     help="Watch LangGraph runs live: tokens, progress and events of decorated nodes.",
     no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -35,13 +38,13 @@ def demo(
     ] = None,
     question: Annotated[
         str | None,
-        typer.Option(help="What to research. [default: how a city can stay cool in summer]", show_default=False),
+        typer.Option(help="What to research. (default: how a city can stay cool in summer)", show_default=False),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int | None,
         typer.Option(
-            help="Port to listen on; 0 takes any free one. [default: 8000, or any free one when that is taken]",
+            help="Port to listen on; 0 takes any free one. (default: 8000, or any free one when that is taken)",
             min=0,
             max=65535,
             show_default=False,
@@ -54,7 +57,7 @@ def demo(
         typer.Option(
             "--keep-open/--once",
             help="At the end stay until Ctrl-C, so that the page can be looked at; or leave. "
-            "[default: stay when the output is a terminal]",
+            "(default: stay when the output is a terminal)",
             show_default=False,
         ),
     ] = None,
@@ -86,6 +89,9 @@ def demo(
     except KeyboardInterrupt:
         console.print("Stopped.")
         raise typer.Exit(_INTERRUPTED) from None
+    except BrokenPipeError:
+        sys.stdout = None  # whoever read it has left: nothing more can be written, not even at exit
+        raise typer.Exit(1) from None
 
 
 @app.command()

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -50,19 +49,19 @@ def row_panels(
     return grid
 
 
-def footer(run: RunView, *, now: float, address: str | None) -> RenderableType:
-    """The state of the whole run, and where a browser can watch it."""
+def footer(run: RunView, *, now: float, address: str | None, width: int) -> RenderableType:
+    """The state of the whole run, and where a browser can watch it: in one line where that fits."""
     told = f"{run.tokens:,} tokens · {run.updates:,} updates · {words.seconds(words.elapsed(run, now=now))}"
     figures = Text.assemble(
         (f" {_spinner(now)} " if run.ended_at is None else " ", _COLORS[run.state]),
         (run.state, f"bold {_COLORS[run.state]}"),
         f"  {told}",
     )
-    grid = Table.grid(expand=True)
-    grid.add_column(no_wrap=True)
-    grid.add_column(justify="right", no_wrap=True, overflow="ellipsis")
-    grid.add_row(figures, Text(f"{address} " if address else "", style="bright_black"))
-    return Padding(grid, (1, 0, 0, 0))
+    link = Text(f" {address} " if address else "", style="bright_black", no_wrap=True, overflow="ellipsis")
+    if figures.cell_len + link.cell_len > width:
+        return Group("", figures, link)
+    figures.pad_right(width - figures.cell_len - link.cell_len)
+    return Group("", Text.assemble(figures, link))
 
 
 def _panel(

@@ -13,6 +13,9 @@ from lg_streaming.cli import words
 from lg_streaming.cli.panels import footer, row_panels
 from lg_streaming.cli.run_view import NodeView, RunView, ToolPart
 
+_FOOTER_HEIGHT = 4
+"""Lines of the terminal that the panels leave free."""
+
 
 class Renderer(Protocol):
     """Shows a run as it goes; a context manager, so that the terminal is left as it was."""
@@ -69,9 +72,10 @@ class PanelRenderer:
             self._print_next()
         now = self._clock()
         rows = self._run.rows[self._printed :]
-        height = (self._console.height - 3) // max(1, len(rows))
+        height = (self._console.height - _FOOTER_HEIGHT) // max(1, len(rows))
         shown = [row_panels(row, self._run, console=self._console, now=now, height=height) for row in rows]
-        self._live.update(Group(*shown, footer(self._run, now=now, address=self._address)), refresh=True)
+        shown.append(footer(self._run, now=now, address=self._address, width=self._console.width))
+        self._live.update(Group(*shown), refresh=True)
 
     def _next_is_settled(self) -> bool:
         """Whether nothing can change the topmost open row any more; a failed node may yet be tried again."""

@@ -6,7 +6,8 @@ import operator
 from typing import Annotated, Any, TypedDict
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langgraph.graph import END, START, MessagesState, StateGraph
@@ -18,9 +19,6 @@ from lg_streaming import current_progress, stream_event, stream_progress, stream
 from lg_streaming.demo import prompts
 
 MAX_REVISIONS = 2
-_USUAL_STEPS = 5
-"""Ask, look up, ask, work out, answer: what a researcher's progress counts against until it turns out to need more."""
-
 Graph = CompiledStateGraph[Any, Any, Any, Any]
 
 
@@ -62,17 +60,9 @@ class ResearchAssistant:
     @stream_progress()
     async def research(self, state: Assignment) -> Report:
         """Answer one of them with the help of the tools; runs once for each, side by side."""
-        progress = current_progress()
-        last: BaseMessage = AIMessage("")
-        inputs: MessagesState = {"messages": prompts.research_prompt(state["question"])}
-        step = 0
-        async for update in self._researcher.astream(inputs, stream_mode="updates"):
-            step += 1
-            for change in update.values():
-                last = change["messages"][-1]
-            progress.update(step, max(_USUAL_STEPS, step + (1 if last.type == "tool" else 0)))
-        progress.update(step, step)
-        return {"findings": [str(last.text)]}
+        inputs: MessagesState = {"messages": [*prompts.research_prompt(state["question"])]}
+        outcome = await self._researcher.ainvoke(inputs)
+        return {"findings": [str(outcome["messages"][-1].text)]}
 
     @stream_token()
     @stream_event()
@@ -114,7 +104,15 @@ def build_researcher(model: Runnable[Any, AIMessage], tools: list[BaseTool]) -> 
     """One researcher: the model calls tools until it can answer."""
 
     async def ask(state: MessagesState) -> dict[str, list[AIMessage]]:
-        return {"messages": [await model.ainvoke(state["messages"])]}
+        progress = current_progress()
+        reply = AIMessageChunk(content="")
+        async for chunk in model.astream(state["messages"]):
+            if isinstance(chunk, AIMessageChunk):
+                reply = add_ai_message_chunks(reply, chunk)
+            done = prompts.research_done(state["messages"], str(reply.text))
+            if done > progress.percent:
+                progress.update(done, 100)
+        return {"messages": [reply]}
 
     graph = StateGraph(MessagesState)
     graph.add_node("ask", ask)

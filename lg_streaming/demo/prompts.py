@@ -10,6 +10,8 @@ from langchain_core.messages import AnyMessage, HumanMessage, SystemMessage
 DEFAULT_QUESTION = "How can a city stay cool in summer without more air conditioning?"
 TARGET_WORDS = 190
 """How long a report is meant to be; the writer's progress bar counts against it."""
+FINDING_WORDS = 70
+"""How long a finding usually is."""
 
 PLANNER = (
     "You plan research. Write exactly three short questions whose answers together answer the user's question: "
@@ -65,6 +67,12 @@ def questions_in(plan: str, *, fallback: str) -> list[str]:
 def is_approved(verdict: str) -> bool:
     """Whether a reviewer's verdict lets the report go out."""
     return verdict.lstrip(" *#").upper().startswith("APPROVED")
+
+
+def research_done(messages: Sequence[AnyMessage], answer: str) -> int:
+    """How far a researcher is, in percent: 10 for each message after the prompt, up to 40, then the answer's words."""
+    steps = min(40, 10 * (len(messages) - 2))
+    return steps + min(60, 60 * len(answer.split()) // FINDING_WORDS)
 
 
 def _listed(findings: Sequence[str]) -> str:

@@ -194,9 +194,7 @@ def test_a_failed_run_says_why_and_leaves_nothing_running(fold: Fold) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("kind", "state"), [("workflow_cancelled", "cancelled"), ("workflow_abandoned", "abandoned")]
-)
+@pytest.mark.parametrize(("kind", "state"), [("workflow_cancelled", "cancelled"), ("workflow_abandoned", "abandoned")])
 def test_other_ends(fold: Fold, kind: str, state: str) -> None:
     say = script()
     run = fold([say("node_start", **node("write")), say(kind)])
