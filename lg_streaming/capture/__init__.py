@@ -9,6 +9,7 @@ from lg_streaming.capture.wrap import StreamedRunnable, original_of, wrap_node
 __all__ = [
     "NodePlan",
     "NodeStream",
+    "RunnableConfig",
     "StreamedRunnable",
     "activate_tracking",
     "graph_config",

@@ -211,7 +211,7 @@ class StreamHub:
         Args:
             execution_id: 1 to 256 printable characters without spaces.
             owner: Who may read it beside those the application allows; compared with a token's ``sub``.
-            metadata: Sent with ``workflow_start``.
+            metadata: Sent with ``workflow_start``, as its ``metadata``.
 
         Raises:
             BadRequestError: The id cannot name an execution.
@@ -219,7 +219,7 @@ class StreamHub:
             ExecutionLimitError: ``limits.max_executions`` executions are running.
             HubClosedError: The hub was closed.
         """
-        return self._open(execution_id, owner=owner, data=dict(metadata) if metadata else None, join=False)
+        return self._open(execution_id, owner=owner, data={"metadata": dict(metadata)} if metadata else None, join=False)
 
     def enter_run(self, execution_id: str, *, owner: str | None = None, name: str | None = None) -> str:
         """Takes part in the open run, opening one where none is; returns its id. Raises like :meth:`open`.
