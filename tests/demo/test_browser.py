@@ -1,0 +1,246 @@
+"""The page in a real browser, on a real server, watching a real run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, MutableMapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from playwright.async_api import Page, expect
+from pydantic import SecretStr
+
+from lg_streaming import StreamingModule, StreamingSettings
+from lg_streaming.demo.graph import build_graph
+from lg_streaming.demo.offline import offline_model
+from lg_streaming.demo.prompts import DEFAULT_QUESTION
+from lg_streaming.demo.tools import demo_tools
+from lg_streaming.demo.watch import watch_router
+from lg_streaming.settings import AuthSettings, RetentionSettings
+from tests.support.browser import chromium_page
+from tests.support.server import serve
+
+pytestmark = pytest.mark.browser
+
+PICTURE = Path(__file__).parents[2] / "docs/images/watch.png"
+LIVE = 4.0
+"""Pace of a run that the browser is to see in the middle of."""
+QUICK = 100.0
+"""Pace of a run whose end is what matters."""
+PATIENCE = 20_000.0
+"""Milliseconds for something to appear on a loaded machine."""
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """A running server with the page, and the module behind it."""
+
+    streaming: StreamingModule
+    url: str
+
+    async def run_the_assistant(self, execution_id: str, *, speed: float) -> dict[str, Any]:
+        graph = build_graph(offline_model(speed=speed), demo_tools(pause=0.9 / speed))
+        return await graph.ainvoke({"question": DEFAULT_QUESTION}, self.streaming.config(execution_id=execution_id))
+
+    async def texts_in_the_log(self, execution_id: str) -> dict[str, str]:
+        """What every reader has to end up with, message by message."""
+        texts: defaultdict[str, str] = defaultdict(str)
+        async for update in self.streaming.hub.subscribe(execution_id):
+            if update.type == "token":
+                texts[f"{update.metadata.namespace} {update.metadata.message_id}"] += update.data["content"]
+        return dict(texts)
+
+
+@contextmanager
+def site(settings: StreamingSettings | None = None, *, wrap: Callable[[Any], Any] = lambda app: app) -> Generator[Site]:
+    streaming = StreamingModule(settings)
+    app = FastAPI()
+    streaming.install(app)
+    app.include_router(watch_router())
+    with serve(wrap(app)) as server:
+        yield Site(streaming=streaming, url=server.url)
+
+
+@asynccontextmanager
+async def browser(**view: int) -> AsyncGenerator[Page]:
+    """A page that fails the test on any error in its console, other than a refused request."""
+    errors: list[str] = []
+    async with chromium_page(**view) as page:
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+        yield page
+    assert [error for error in errors if "Failed to load resource" not in error] == []
+
+
+async def texts_on(page: Page) -> dict[str, str]:
+    return await page.evaluate(
+        """() => Object.fromEntries([...document.querySelectorAll(".token")].map((text) => [
+            `${text.closest(".card").dataset.key} ${text.dataset.message}`, text.textContent]))"""
+    )
+
+
+async def has_ended(page: Page) -> None:
+    await expect(page.locator("#connection")).to_have_attribute("data-state", "ended", timeout=PATIENCE)
+
+
+async def test_a_run_is_watched_live_and_survives_a_reload() -> None:
+    with site() as server:
+        async with browser() as page:
+            streams: list[str] = []
+            page.on("request", lambda request: streams.append(request.url) if "/stream" in request.url else None)
+            await page.goto(f"{server.url}/watch/acme/exec-1")
+            await expect(page.locator("#connection")).to_have_attribute("data-state", "live", timeout=PATIENCE)
+            await expect(page.locator("#run-state")).to_have_text("waiting")
+
+            working = asyncio.create_task(server.run_the_assistant("acme/exec-1", speed=LIVE))
+            await expect(page.locator("#run-state")).to_have_text("running", timeout=PATIENCE)
+            writer = page.locator('.card[data-node="write"]').first
+            await expect(writer.locator(".token")).to_contain_text("Dark roofs", timeout=PATIENCE)
+            await expect(page.locator('.card[data-node="research"]')).to_have_count(3)
+            assert 0 < await writer.locator("progress").evaluate("(bar) => bar.value") < 100
+            before = await writer.locator(".token").text_content()
+
+            await page.reload()
+            assert not working.done()
+            await expect(writer.locator(".token")).to_contain_text(before or "", timeout=PATIENCE)
+            await has_ended(page)
+
+            result = await working
+            assert await texts_on(page) == await server.texts_in_the_log("acme/exec-1")
+            assert await page.locator(".card").last.locator(".token").text_content() == result["remarks"]
+            await expect(page.locator("#run-state")).to_have_text("complete")
+            await expect(page.locator('.card:not([data-state="complete"])')).to_have_count(0)
+            await expect(page.locator('.tool[data-state="complete"]')).to_have_count(9)
+            bars = page.locator(".progress:not([hidden]) progress")
+            assert await bars.evaluate_all("(bars) => bars.map((bar) => bar.value)") == [100] * 5
+            assert len(streams) == 2
+
+
+async def test_a_reader_who_comes_after_the_end_sees_it_all() -> None:
+    with site() as server:
+        await server.run_the_assistant("exec-1", speed=QUICK)
+        async with browser() as page:
+            await page.goto(f"{server.url}/watch/exec-1")
+            await has_ended(page)
+            assert await texts_on(page) == await server.texts_in_the_log("exec-1")
+
+
+def breaking(app: Any) -> Any:
+    """The app, except that its first event stream breaks after 30 pieces."""
+    broken: list[str] = []
+
+    async def wrapped(scope: Message, receive: Receive, send: Send) -> None:
+        if broken or not str(scope.get("path")).endswith("/stream"):
+            await app(scope, receive, send)
+            return
+        broken.append(scope["path"])
+        left = asyncio.Event()
+        pieces = 0
+
+        async def send_some(message: Message) -> None:
+            nonlocal pieces
+            pieces += 1
+            if pieces <= 30:
+                await send(message)
+            elif not left.is_set():
+                left.set()
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        async def receive_until_broken() -> Message:
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        await app(scope, receive_until_broken, send_some)
+
+    return wrapped
+
+
+async def test_a_broken_connection_is_made_again_and_nothing_is_lost_or_repeated() -> None:
+    with site(wrap=breaking) as server:
+        async with browser() as page:
+            positions: list[str | None] = []
+            page.on(
+                "request",
+                lambda request: (
+                    positions.append(request.headers.get("last-event-id")) if "/stream" in request.url else None
+                ),
+            )
+            await page.goto(f"{server.url}/watch/exec-1")
+            await server.run_the_assistant("exec-1", speed=QUICK)
+            await has_ended(page)
+            assert await texts_on(page) == await server.texts_in_the_log("exec-1")
+            assert len(positions) == 2
+
+
+async def test_what_is_no_longer_kept_is_said_to_be_missing() -> None:
+    with site(StreamingSettings(retention=RetentionSettings(max_updates=100))) as server:
+        await server.run_the_assistant("exec-1", speed=QUICK)
+        async with browser() as page:
+            await page.goto(f"{server.url}/watch/exec-1")
+            await has_ended(page)
+            gap = page.locator(".gap")
+            await expect(gap).to_contain_text("The updates 1 to")
+            await expect(gap).to_contain_text("are no longer kept by the server")
+            assert await texts_on(page) == await server.texts_in_the_log("exec-1")
+
+
+async def test_what_a_model_writes_is_never_markup() -> None:
+    hostile = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
+    with site() as server:
+        emitter = server.streaming.hub.emitter("exec-1", node_id=hostile)
+        emitter.token(hostile)
+        emitter.event("tool_start", {"tool": hostile, "input": {hostile: hostile}})
+        emitter.event("tool_error", {"tool": hostile, "error": {"message": hostile}})
+        emitter.event("node_error", {"error": {"message": hostile}})
+        await server.streaming.hub.fail("exec-1", hostile)
+        async with browser() as page:
+            await page.goto(f"{server.url}/watch/exec-1")
+            await has_ended(page)
+            assert await page.locator("main img, main script").count() == 0
+            assert await page.locator(".token").text_content() == hostile
+            assert await page.locator("#run-error").text_content() == hostile
+            assert await page.title() == "exec-1 · failed"
+
+
+async def test_a_refused_reader_is_told_why() -> None:
+    auth = AuthSettings(enabled=True, secret=SecretStr("a secret that is long enough for HS256"))
+    with site(StreamingSettings(auth=auth)) as server:
+        async with browser() as page:
+            await page.goto(f"{server.url}/watch/exec-1")
+            connection = page.locator("#connection")
+            await expect(connection).to_have_attribute("data-state", "refused", timeout=PATIENCE)
+            assert "token" in (await connection.text_content() or "")
+
+
+async def test_the_page_fits_every_screen() -> None:
+    with site() as server:
+        await server.run_the_assistant("exec-1", speed=QUICK)
+        async with browser() as page:
+            await page.goto(f"{server.url}/watch/exec-1")
+            await has_ended(page)
+            for width in (320, 768, 1280, 2560):
+                await page.set_viewport_size({"width": width, "height": 800})
+                assert await page.evaluate("document.documentElement.scrollWidth") == width
+
+
+@pytest.mark.skipif(not os.environ.get("README_PICTURE"), reason="README_PICTURE=1 makes the README's picture anew")
+async def test_the_picture_of_the_readme() -> None:
+    with site() as server:
+        async with browser(width=1280, height=1330) as page:
+            await page.goto(f"{server.url}/watch/city-heat")
+            working = asyncio.create_task(server.run_the_assistant("city-heat", speed=1))
+            writer = page.locator('.card[data-node="write"]').first
+            await expect(writer.locator(".token")).to_contain_text("Roofs and roads", timeout=PATIENCE)
+            await page.screenshot(path=PICTURE)
+            await working
+            await has_ended(page)
