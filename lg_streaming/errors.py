@@ -358,7 +358,12 @@ def describe_error(error: BaseException | str, *, debug: bool = False) -> dict[s
     """An error as it may travel: its message and type; its stack only when ``debug`` is set."""
     if isinstance(error, str):
         return {"message": error}
-    described: dict[str, Any] = {"message": str(error) or type(error).__name__, "type": type(error).__name__}
+    name = type(error).__name__
+    try:
+        message = str(error) or name
+    except Exception:  # noqa: BLE001 (a __str__ of the user's own may raise anything)
+        message = name
+    described: dict[str, Any] = {"message": message, "type": name}
     if debug:
         described["stack"] = "".join(traceback.format_exception(error))
     return described

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 
 from lg_streaming.errors import ForbiddenError
-from lg_streaming.scope import Outcome, Scope
+from lg_streaming.scope import NO_SCOPE, Outcome, Scope
 
 __all__ = ["Execution"]
 
@@ -27,18 +27,21 @@ class Execution:
         "lost",
         "number",
         "owner",
+        "producer",
         "run_id",
         "run_scope",
         "touched_at",
     )
 
-    def __init__(self, execution_id: str, now: float) -> None:
+    def __init__(self, execution_id: str, producer: str, now: float) -> None:
         self.execution_id = execution_id
+        self.producer = producer
+        """Names this object to the log: when the hub forgets an execution and it comes back, numbers begin anew."""
         self.lock = threading.Lock()
         self.owner: str | None = None
         self.run_id: str | None = None
         """The open run; None when none is."""
-        self.run_scope = Scope()
+        self.run_scope = NO_SCOPE
         self.number = 0
         """The number of the last batch that was given to the log."""
         self.lost = 0

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import secrets
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import uuid_utils
 
 from lg_streaming.codec import Codec, Redact
 from lg_streaming.emitter import Emitter
 from lg_streaming.errors import (
+    BadRequestError,
     ExecutionLimitError,
     HubClosedError,
     SubscriberLimitError,
     UpdateTooLargeError,
     describe_error,
 )
-from lg_streaming.events import Position, check_execution_id
+from lg_streaming.events import FINAL_TYPES, Position, check_execution_id, parse_priority
 from lg_streaming.filters import ALL, UpdateFilter
 from lg_streaming.hub.execution import Execution
 from lg_streaming.hub.observe import Observers
 from lg_streaming.hub.signal import Signal
 from lg_streaming.hub.statistics import HubStatistics, Tally
-from lg_streaming.hub.subscription import Subscription
+from lg_streaming.hub.subscription import OnGap, Subscription
 from lg_streaming.hub.writer import Writer
 from lg_streaming.log.base import Batch, Draft
 from lg_streaming.log.memory import MemoryLog
@@ -39,13 +41,13 @@ if TYPE_CHECKING:
     from reactivex import Observable
 
     from lg_streaming.events import Priority, StreamUpdate
-    from lg_streaming.hub.subscription import OnGap
     from lg_streaming.log.base import EventLog, LogState
 
 __all__ = ["StreamHub"]
 
 logger = logging.getLogger(__name__)
 
+_HUBS_OWN: Final = FINAL_TYPES | {"workflow_start", "gap"}
 _SWEEP_INTERVAL: Final = 30.0
 _CLOSE_TIMEOUT: Final = 5.0
 
@@ -77,6 +79,7 @@ class StreamHub:
         self.log: EventLog = log or MemoryLog(self.settings.retention, clock=clock)
         self._codec = Codec(max_bytes=limits.update_bytes, redact=redact)
         self._producer = secrets.token_hex(8)
+        self._lives = itertools.count()
         self._executions: dict[str, Execution] = {}
         self._signals: dict[str, Signal] = {}
         self._subscriptions: set[Subscription] = set()
@@ -85,7 +88,6 @@ class StreamHub:
         self._writer = (
             Writer(
                 self.log,
-                producer=self._producer,
                 max_updates=limits.producer_buffer_updates,
                 max_bytes=limits.producer_buffer_bytes,
                 on_lost=self._note_lost,
@@ -122,11 +124,14 @@ class StreamHub:
         and counted) until it is opened again.
 
         Raises:
-            BadRequestError: The id cannot name an execution.
+            BadRequestError: The id cannot name an execution, the priority is unknown, or the type is one that only
+                the hub itself may write: a run's start, its final update, a gap.
             UpdateTooLargeError: The encoded update is over ``limits.update_bytes``.
             ExecutionLimitError: It would open one execution more than ``limits.max_executions``.
             HubClosedError: The hub was closed.
         """
+        if type in _HUBS_OWN:
+            raise BadRequestError(f"{type!r} cannot be published: end a run with close(), fail() or cancel()")
         execution = self._executions.get(execution_id)
         if execution is None:
             if scope.run_id is not None:
@@ -147,6 +152,8 @@ class StreamHub:
     def _draft(self, execution_id: str, type: str, data: object, scope: Scope, priority: Priority) -> Draft:
         if self._closed:
             raise HubClosedError
+        if priority != "medium":
+            priority = parse_priority(priority)
         now = self._clock()
         try:
             body = self._codec.encode(execution_id, type, data, scope=scope, priority=priority, timestamp=now)
@@ -167,7 +174,7 @@ class StreamHub:
             Batch(
                 execution_id=execution.execution_id,
                 drafts=(draft,),
-                producer=self._producer,
+                producer=execution.producer,
                 number=execution.number,
                 owner=execution.owner,
             )
@@ -219,7 +226,9 @@ class StreamHub:
             ExecutionLimitError: ``limits.max_executions`` executions are running.
             HubClosedError: The hub was closed.
         """
-        return self._open(execution_id, owner=owner, data={"metadata": dict(metadata)} if metadata else None, join=False)
+        return self._open(
+            execution_id, owner=owner, data={"metadata": dict(metadata)} if metadata else None, join=False
+        )
 
     def enter_run(self, execution_id: str, *, owner: str | None = None, name: str | None = None) -> str:
         """Takes part in the open run, opening one where none is; returns its id. Raises like :meth:`open`.
@@ -287,12 +296,15 @@ class StreamHub:
         check_execution_id(execution_id)
         self._sweep_now_and_then()
         with self._lock:
-            return self._executions.setdefault(execution_id, Execution(execution_id, self._clock()))
+            producer = f"{self._producer}-{next(self._lives)}"
+            return self._executions.setdefault(execution_id, Execution(execution_id, producer, self._clock()))
 
     def _begin(self, execution: Execution, data: dict[str, Any] | None) -> str:
         limit = self.settings.limits.max_executions
         with self._lock:
             if limit is not None and self._running >= limit:
+                if execution.run_scope is NO_SCOPE:  # it never ran: there is nothing to remember
+                    self._executions.pop(execution.execution_id, None)
                 raise ExecutionLimitError(
                     f"limits.max_executions allows {limit} running executions", execution_id=execution.execution_id
                 )
@@ -376,6 +388,8 @@ class StreamHub:
             HubClosedError: The hub was closed.
         """
         check_execution_id(execution_id)
+        if on_gap not in get_args(OnGap):
+            raise BadRequestError(f"on_gap is one of {', '.join(get_args(OnGap))}, not {on_gap!r:.80}")
         start = after if isinstance(after, Position) or after is None or after == "latest" else Position.parse(after)
         chosen = filter if filter is not None else UpdateFilter.of(events=events, types=types)
         limit = self.settings.limits.max_subscribers_per_execution
@@ -403,7 +417,9 @@ class StreamHub:
 
     def _unsubscribe(self, subscription: Subscription) -> None:
         with self._lock:
-            self._subscriptions.discard(subscription)
+            if subscription not in self._subscriptions:
+                return  # another thread closed it at the same moment
+            self._subscriptions.remove(subscription)
             signal = self._signals[subscription.execution_id]
             signal.readers -= 1
             if signal.readers == 0:

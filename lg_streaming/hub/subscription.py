@@ -45,6 +45,12 @@ class Gap:
     """``evicted``: no longer kept. ``epoch_changed``: the log lost its data and began anew.
     ``future_position``: the position is past the end."""
 
+    def and_then(self, later: Gap) -> Gap:
+        """One gap for two that follow each other."""
+        if "epoch_changed" in (self.reason, later.reason):
+            return Gap(self.first, None, "epoch_changed")
+        return Gap(self.first, later.last, self.reason)
+
     def to_dict(self) -> dict[str, Any]:
         """As it travels: ``{from, to, reason}``."""
         return {"from": self.first, "to": self.last, "reason": self.reason}
@@ -165,6 +171,7 @@ class Subscription:
     def _attach(self, state: LogState | None) -> Attached:
         gap = self._find_place(state)
         self._miss(gap, state)
+        self._ended = not self.follow and state is not None and state.ended and self._seq >= state.final_seq
         return Attached(
             execution_id=self.execution_id,
             state=state.state if state is not None else "unknown",
@@ -201,14 +208,12 @@ class Subscription:
                 f"updates from {gap.first} on are missing ({gap.reason}): subscribe from the start or from 'latest'",
                 execution_id=self.execution_id,
             )
-        if state is None:
-            self._gap = gap
-        elif self._on_gap == "tail":
+        if state is not None and self._on_gap == "tail":
             self._seq = state.head
-            self._gap = Gap(gap.first, state.head, "evicted") if gap.reason == "evicted" else gap
-        else:
+            gap = Gap(gap.first, state.head, "evicted") if gap.reason == "evicted" else gap
+        elif state is not None:
             self._seq = state.head if gap.reason == "future_position" else state.oldest - 1
-            self._gap = gap
+        self._gap = gap if self._gap is None else self._gap.and_then(gap)
 
     async def next_page(self, limit: int = DEFAULT_LIMIT) -> Page:
         """What there is after the reader's position, up to ``limit`` updates; waits until there is something.
@@ -227,7 +232,8 @@ class Subscription:
                 return page
             if self.position == position:
                 await self._signal.wait(generation, self._recheck)
-        return Page((), self.position, ended=True)
+        gap, self._gap = self._gap, None
+        return Page((), self.position, gap, ended=True)
 
     def _digest(self, found: Slice | None) -> Page | None:
         """Moves on over ``found``; None when it holds nothing to tell the reader."""
@@ -249,9 +255,8 @@ class Subscription:
 
     def _begin_anew(self, state: LogState) -> Page | None:
         """The log lost this execution and began anew: what is there now is read on the next call."""
-        missing = Gap(self._seq + 1, None, "epoch_changed")
-        self._epoch, self._seq, self._end_from = state.epoch, 0, 1
-        self._miss(missing, state)
+        self._miss(Gap(self._seq + 1, None, "epoch_changed"), state)
+        self._epoch, self._end_from = state.epoch, 1
         return self._page(())
 
     def _take(self, records: Sequence[Record]) -> Sequence[Record]:

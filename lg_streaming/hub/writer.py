@@ -40,7 +40,6 @@ class Writer:
 
     Args:
         log: Where batches go.
-        producer: Name of this producer, unique among all that write to the log.
         max_updates: Drafts that may wait.
         max_bytes: Bytes that may wait.
         on_lost: Told how many drafts of an execution were given up after they had been taken.
@@ -50,13 +49,11 @@ class Writer:
         self,
         log: EventLog,
         *,
-        producer: str,
         max_updates: int,
         max_bytes: int,
         on_lost: Callable[[Execution, int], None],
     ) -> None:
         self._log = log
-        self._producer = producer
         self._max_updates = max_updates
         self._max_bytes = max_bytes
         self._on_lost = on_lost
@@ -146,7 +143,7 @@ class Writer:
             batch = Batch(
                 execution_id=execution.execution_id,
                 drafts=drafts,
-                producer=self._producer,
+                producer=execution.producer,
                 number=execution.number,
                 owner=execution.owner,
             )
