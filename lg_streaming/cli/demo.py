@@ -124,13 +124,16 @@ class _Demo:
                         renderer.tick()
                         await asyncio.wait({ended}, timeout=_SECONDS_PER_FRAME)
                 await asyncio.wait({working}, timeout=_SECONDS_OF_GRACE)
-                if ended.done():
-                    ended.result()
             finally:
                 ended.cancel()
                 working.cancel()
                 await asyncio.wait({ended, working})
-        return None if working.cancelled() else working.exception()
+        failure = None if working.cancelled() else working.exception()
+        if failure is None and ended.cancelled():
+            raise WatchError("the run is over, but its last update did not arrive")
+        if not ended.cancelled():
+            ended.result()
+        return failure
 
 
 async def _interrupted() -> None:

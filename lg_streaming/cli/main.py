@@ -84,7 +84,7 @@ def demo(
     try:
         asyncio.run(run_demo(options, console))
     except DemoError as error:
-        Console(stderr=True, highlight=False).print(f"Error: {error}", style="red", markup=False)
+        Console(stderr=True, highlight=False).print(f"Error: {error}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
         console.print("Stopped.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from contextlib import AsyncExitStack
+from typing import Any, Self, cast
 
 import socketio
 from socketio.exceptions import ConnectionError as ConnectError
@@ -45,27 +46,39 @@ class Watcher:
         loop = asyncio.get_running_loop()
         self._subscribed: asyncio.Future[None] = loop.create_future()
         self._ended: asyncio.Future[None] = loop.create_future()
-        self._client: Any = socketio.AsyncClient(handle_sigint=False)
-        self._client.on("connection_status", self._subscribe)
-        self._client.on("updates", self._receive)
-        self._client.on("gap", self._miss)
-        self._client.on("subscription_closed", self._close)
+        self._refusal = ""
+        self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        try:
-            await self._client.connect(self._url, transports=["websocket"], wait_timeout=_TIMEOUT)
-            await asyncio.wait_for(self._subscribed, _TIMEOUT)
-        except ConnectError as error:
-            raise WatchError(f"no connection to {self._url}: {error}") from error
-        except TimeoutError as error:
-            raise WatchError(f"{self._url} did not answer within {_TIMEOUT:g} s") from error
-        except WatchError:
-            await self._client.shutdown()
-            raise
+        async with AsyncExitStack() as opening:
+            client = await self._make_client(opening)
+            try:
+                await client.connect(self._url, transports=["websocket"], wait_timeout=_TIMEOUT)
+                await asyncio.wait_for(self._subscribed, _TIMEOUT)
+            except ConnectError as error:
+                raise WatchError(f"no connection to {self._url}: {self._refusal or error}") from error
+            except TimeoutError as error:
+                raise WatchError(f"{self._url} did not answer within {_TIMEOUT:g} s") from error
+            self._open = opening.pop_all()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._client.shutdown()
+        await self._open.aclose()
+
+    async def _make_client(self, opening: AsyncExitStack) -> Any:
+        import aiohttp
+
+        # The session is ours, because the client leaves its own one open when it is refused.
+        session = await opening.enter_async_context(aiohttp.ClientSession())
+        client: Any = socketio.AsyncClient(http_session=session, handle_sigint=False)
+        opening.push_async_callback(client.shutdown)
+        client.on("connect_error", self._note_refusal)
+        client.on("connection_status", self._subscribe)
+        client.on("updates", self._receive)
+        client.on("gap", self._miss)
+        client.on("subscription_closed", self._close)
+        self._client = client
+        return client
 
     async def ended(self) -> None:
         """Return once the run's final update has arrived; raises WatchError when it never will."""
@@ -77,6 +90,10 @@ class Watcher:
             request["after"] = self._position
         # Not `call`: this handler runs in the loop that would read the answer.
         await self._client.emit("subscribe_execution", request, callback=self._answered)
+
+    def _note_refusal(self, reason: Any) -> None:
+        told = cast("Message", reason) if isinstance(reason, dict) else {"message": reason}
+        self._refusal = str(told.get("message", told))
 
     def _answered(self, answer: Message) -> None:
         if answer["ok"]:

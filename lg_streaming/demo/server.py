@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
@@ -66,7 +67,8 @@ def listen(host: str, port: int | None) -> socket.socket:
             return socket.create_server((host, number), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or number == wanted[-1]:
-                raise AddressInUseError(f"cannot listen on {_in_url(host)}:{number}: {error.strerror}") from error
+                reason = os.strerror(error.errno or 0)
+                raise AddressInUseError(f"cannot listen on {_in_url(host)}:{number}: {reason}") from error
     raise AddressInUseError(host)
 
 

@@ -1,0 +1,58 @@
+"""Let browsers and other services watch runs: the module installed in a FastAPI app.
+
+Start it with `python examples/02_fastapi_server.py`, then:
+
+    curl -X POST 'http://127.0.0.1:8000/ask?question=What+is+rain'    answers {"execution_id": "…"}
+    curl -N http://127.0.0.1:8000/executions/EXECUTION_ID/stream      the run, live, as Server-Sent Events
+    http://127.0.0.1:8000/watch/EXECUTION_ID                          the same in a browser
+
+Socket.IO clients connect to http://127.0.0.1:8000 and emit `subscribe_execution`.
+Out of the box only callers from this machine are let in.
+"""
+
+import asyncio
+from typing import TypedDict
+from uuid import uuid4
+
+import uvicorn
+from fastapi import FastAPI
+from langgraph.graph import END, START, StateGraph
+
+from lg_streaming import StreamingModule, stream_event, stream_token
+from lg_streaming.demo.watch import watch_router
+from lg_streaming.testing import ScriptedChatModel
+
+model = ScriptedChatModel(answers=["Rain is water that falls from clouds in drops."], delay=0.2)
+
+
+class State(TypedDict, total=False):
+    question: str
+    answer: str
+
+
+@stream_token
+@stream_event
+async def write(state: State) -> State:
+    return {"answer": str((await model.ainvoke(state.get("question", ""))).text)}
+
+
+graph = StateGraph(State).add_node("write", write).add_edge(START, "write").add_edge("write", END).compile()
+running: set[asyncio.Task[object]] = set()
+
+app = FastAPI()
+streaming = StreamingModule()
+streaming.install(app)
+app.include_router(watch_router())
+
+
+@app.post("/ask")
+async def ask(question: str) -> dict[str, str]:
+    execution_id = str(uuid4())
+    run = asyncio.create_task(graph.ainvoke({"question": question}, streaming.config(execution_id=execution_id)))
+    running.add(run)  # asyncio itself keeps no task alive
+    run.add_done_callback(running.discard)
+    return {"execution_id": execution_id}
+
+
+if __name__ == "__main__":
+    uvicorn.run(app, port=8000)

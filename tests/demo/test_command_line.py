@@ -1,0 +1,252 @@
+"""``python -m lg_streaming``, as a user starts it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx2
+import pytest
+from pydantic import SecretStr
+from rich.console import Console
+from typer.testing import CliRunner
+
+import lg_streaming
+from lg_streaming import StreamingModule, StreamingSettings
+from lg_streaming.cli import demo
+from lg_streaming.cli.main import app
+from lg_streaming.cli.watcher import Watcher, WatchError
+from lg_streaming.demo.server import AddressInUseError, listen, serving
+from lg_streaming.settings import AuthSettings
+from lg_streaming.testing import ScriptedChatModel
+from tests.support.server import free_socket
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT = 60.0
+DEMO = [sys.executable, "-m", "lg_streaming", "demo", "--port=0"]
+
+
+class Terminal:
+    """A program in a terminal of its own."""
+
+    def __init__(self, pid: int, descriptor: int) -> None:
+        self.seen = ""
+        self._pid: int | None = pid
+        self._descriptor = descriptor
+
+    def read_until(self, text: str) -> str:
+        """Everything written so far, once `text` is in it; control codes are left out."""
+        while text not in self.seen:
+            if not self._read():
+                pytest.fail(f"{text!r} never came:\n{self.seen}")
+        return self.seen
+
+    def read_to_end(self) -> str:
+        """Everything written, once the program has ended."""
+        while self._read():
+            pass
+        return self.seen
+
+    def press_ctrl_c(self) -> None:
+        os.write(self._descriptor, b"\x03")
+
+    def exit_code(self) -> int:
+        assert self._pid is not None
+        _, status = os.waitpid(self._pid, 0)
+        self._pid = None
+        return os.waitstatus_to_exitcode(status)
+
+    def close(self) -> None:
+        if self._pid is not None:
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+        os.close(self._descriptor)
+
+    def _read(self) -> bool:
+        with suppress(OSError):  # Linux reports the end of a terminal as an error
+            if piece := os.read(self._descriptor, 65_536):
+                self.seen += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", piece.decode(errors="replace"))
+                return True
+        return False
+
+
+@contextmanager
+def terminal(*arguments: str) -> Generator[Terminal]:
+    pid, descriptor = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.environ.update(COLUMNS="100", LINES="30", TERM="xterm-256color")
+        os.execv(sys.executable, [*DEMO, *arguments])
+    running = Terminal(pid, descriptor)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [*DEMO, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["schema"], ["version"]])
+def test_every_command_has_help(command: list[str]) -> None:
+    result = CliRunner().invoke(app, [*command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
+
+
+def test_version() -> None:
+    assert CliRunner().invoke(app, ["version"]).output == f"{lg_streaming.__version__}\n"
+
+
+def test_the_schema_is_json_schema_of_every_message() -> None:
+    schema = json.loads(CliRunner().invoke(app, ["schema"]).output)
+    assert schema["$schema"].startswith("https://json-schema.org/")
+    assert "subscribe_execution" in json.dumps(schema)
+
+
+def test_the_demo_in_plain_lines() -> None:
+    done = run("--once", "--speed=200")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b" not in done.stdout
+    lines = done.stdout.splitlines()
+    assert lines[0] == "How can a city stay cool in summer without more air conditioning?"
+    assert re.fullmatch(r"Watch in a browser: http://127\.0\.0\.1:\d+/watch/demo-[0-9a-f]{6}", lines[1])
+    assert any("research #3   search_library(" in line for line in lines)
+    assert any("write #2      | None of the three needs power to run." in line for line in lines)
+    assert re.fullmatch(r"Run complete: 1,\d{3} updates, 648 tokens, first token after .*", lines[-1])
+
+
+def test_a_question_of_ones_own_without_a_page() -> None:
+    done = run("--once", "--speed=200", "--no-watch", "--question", "Are [red]planted[/red] roofs good?")
+    assert done.returncode == 0
+    assert done.stdout.startswith("Are [red]planted[/red] roofs good?\n\n")
+    assert "/watch/" not in done.stdout
+
+
+def test_the_demo_in_a_terminal() -> None:
+    with terminal("--once", "--speed=20") as screen:
+        seen = screen.read_to_end()
+        assert screen.exit_code() == 0
+    assert "╭─  research #3  ─" in seen
+    assert "complete · " in seen
+    assert "Run complete: " in seen
+
+
+def test_ctrl_c_in_the_middle_of_a_run_ends_it_cleanly() -> None:
+    with terminal("--speed=1") as screen:
+        screen.read_until("running")
+        screen.press_ctrl_c()
+        seen = screen.read_to_end()
+        assert screen.exit_code() == 130
+    assert seen.rstrip().endswith("Stopped.")
+    assert "Traceback" not in seen
+
+
+def test_the_page_stays_until_ctrl_c() -> None:
+    with terminal("--keep-open", "--speed=100") as screen:
+        seen = screen.read_until("until Ctrl-C.")
+        address = re.findall(r"Still served at (http\S+)", seen.replace("\r\n", ""))[0]
+        assert httpx2.get(address).status_code == 200
+        screen.press_ctrl_c()
+        assert "Traceback" not in screen.read_to_end()
+        assert screen.exit_code() == 0
+
+
+def test_a_model_that_cannot_be_had_is_one_clear_line() -> None:
+    done = run("--model", "openai:gpt-5-mini")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: --model openai:gpt-5-mini cannot be used:")
+    assert "langchain-openai" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_that_is_taken_is_one_clear_line() -> None:
+    with free_socket() as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = run(f"--port={port}")
+    assert (done.returncode, done.stderr) == (1, f"Error: cannot listen on 127.0.0.1:{port}: Address already in use\n")
+
+
+@pytest.mark.parametrize("arguments", [["--speed=0"], ["--port=70000"], ["--port=x"], ["--nothing"]])
+def test_nonsense_is_refused(arguments: list[str]) -> None:
+    assert CliRunner().invoke(app, ["demo", *arguments]).exit_code == 2
+
+
+def test_a_free_port_is_found_when_the_usual_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    with free_socket() as taken:
+        taken.listen()
+        monkeypatch.setattr("lg_streaming.demo.server.USUAL_PORT", taken.getsockname()[1])
+        with listen("127.0.0.1", None) as found:
+            assert found.getsockname()[1] not in (0, taken.getsockname()[1])
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    with pytest.raises(AddressInUseError, match=r"cannot listen on 192\.0\.2\.1:0"):
+        listen("192.0.2.1", 0)
+
+
+def options(**changes: object) -> demo.Options:
+    fixed = {"question": "Why?", "model": None, "host": "127.0.0.1", "port": 0, "speed": 500, "watch": True}
+    return demo.Options(**{**fixed, "keep_open": False, **changes})  # pyright: ignore[reportArgumentType]
+
+
+async def test_a_run_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = ScriptedChatModel(answers=["one two three"], fail_after=2, error=ConnectionError("no route to the model"))
+
+    def make_broken(_name: str | None, *, speed: float) -> ScriptedChatModel:
+        return broken
+
+    monkeypatch.setattr(demo, "make_model", make_broken)
+    out = io.StringIO()
+    with pytest.raises(demo.DemoError, match="the run failed: no route to the model"):
+        await demo.run_demo(options(), Console(file=out))
+    assert "plan          failed after" in out.getvalue()
+    assert "Run failed: " in out.getvalue()
+
+
+async def test_without_aiohttp_the_package_to_install_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing_is_installed(_name: str) -> None:
+        return None
+
+    monkeypatch.setattr(demo, "find_spec", nothing_is_installed)
+    with pytest.raises(demo.DemoError, match=r"aiohttp: pip install 'lg-streaming\[demo\]'"):
+        await demo.run_demo(options(), Console(file=io.StringIO()))
+
+
+async def test_a_server_that_is_not_there_is_said_so() -> None:
+    with free_socket() as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        with pytest.raises(WatchError, match="no connection to http://127"):
+            async with Watcher(url, "exec-1", on_update=print, on_gap=print):
+                pytest.fail("connected to nothing")
+
+
+async def test_a_refused_subscription_is_said_so() -> None:
+    streaming = StreamingModule()
+    streaming.hub.open("exec-1", owner="alice")
+    async with serving(demo.make_app(streaming, watch=False), host="127.0.0.1", port=0) as url:
+        with pytest.raises(WatchError, match="refused the subscription"):
+            async with Watcher(url, "bad id", on_update=print, on_gap=print):
+                pytest.fail("subscribed to what is not ours")
+
+
+async def test_a_server_that_refuses_us_is_said_so() -> None:
+    settings = StreamingSettings(
+        auth=AuthSettings(enabled=True, secret=SecretStr("long enough to be a secret of HS256"))
+    )
+    async with serving(demo.make_app(StreamingModule(settings), watch=False), host="127.0.0.1", port=0) as url:
+        with pytest.raises(WatchError, match="token"):
+            async with Watcher(url, "exec-1", on_update=print, on_gap=print):
+                pytest.fail("let in without a token")

@@ -1,0 +1,71 @@
+"""The examples do what they say."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import httpx2
+import pytest
+
+from tests.support.server import serve
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SHOWN = {"01_in_process.py", "02_fastapi_server.py", "03_progress.py"}
+
+
+def run(name: str) -> str:
+    command = [sys.executable, str(EXAMPLES / name)]
+    done = subprocess.run(command, cwd=EXAMPLES.parent, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"example_{name[:2]}", EXAMPLES / name)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_example_has_a_test() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == SHOWN
+
+
+@pytest.mark.parametrize("name", sorted(SHOWN))
+def test_examples_are_short(name: str) -> None:
+    assert len((EXAMPLES / name).read_text().splitlines()) < 60
+
+
+def test_in_process() -> None:
+    assert run("01_in_process.py").splitlines() == [
+        "[workflow_start]",
+        "[node_start]",
+        "Rain is water that falls from clouds in drops.[node_complete]",
+        "[workflow_complete]",
+    ]
+
+
+def test_fastapi_server() -> None:
+    with serve(load("02_fastapi_server.py").app) as server:
+        execution_id = httpx2.post(f"{server.url}/ask", params={"question": "What is rain?"}).json()["execution_id"]
+        stream = httpx2.get(f"{server.url}/executions/{execution_id}/stream", timeout=30).text
+        assert httpx2.get(f"{server.url}/watch/{execution_id}").status_code == 200
+    updates = [json.loads(data) for data in re.findall(r"^data: (.+)$", stream, re.MULTILINE)]
+    told = [update["data"]["content"] for update in updates if update.get("type") == "token"]
+    assert "".join(told) == "Rain is water that falls from clouds in drops."
+    assert "event: workflow_complete" in stream
+
+
+def test_progress() -> None:
+    lines = run("03_progress.py").splitlines()
+    assert lines[0].split() == ["read:", "0.0", "%"]
+    assert [line.split()[1] for line in lines[1:11]] == [f"{percent}.0" for percent in range(10, 101, 10)]
+    assert re.fullmatch(r"read:  50\.0 % 0\.[4-9] s left", lines[5])
