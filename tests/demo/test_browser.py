@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, MutableMapping
@@ -62,12 +63,14 @@ class Site:
 
 
 @contextmanager
-def site(settings: StreamingSettings | None = None, *, wrap: Callable[[Any], Any] = lambda app: app) -> Generator[Site]:
+def site(
+    settings: StreamingSettings | None = None, *, port: int = 0, wrap: Callable[[Any], Any] = lambda app: app
+) -> Generator[Site]:
     streaming = StreamingModule(settings)
     app = FastAPI()
     streaming.install(app)
     app.include_router(watch_router())
-    with serve(wrap(app)) as server:
+    with serve(wrap(app), port=port) as server:
         yield Site(streaming=streaming, url=server.url)
 
 
@@ -137,20 +140,17 @@ async def test_a_reader_who_comes_after_the_end_sees_it_all() -> None:
 
 def breaking(app: Any) -> Any:
     """The app, except that its first event stream breaks after 30 pieces."""
-    broken: list[str] = []
+    streams = itertools.count(1)
 
     async def wrapped(scope: Message, receive: Receive, send: Send) -> None:
-        if broken or not str(scope.get("path")).endswith("/stream"):
+        if not str(scope.get("path")).endswith("/stream") or next(streams) > 1:
             await app(scope, receive, send)
             return
-        broken.append(scope["path"])
         left = asyncio.Event()
-        pieces = 0
+        pieces = itertools.count(1)
 
         async def send_some(message: Message) -> None:
-            nonlocal pieces
-            pieces += 1
-            if pieces <= 30:
+            if next(pieces) <= 30:
                 await send(message)
             elif not left.is_set():
                 left.set()
@@ -165,21 +165,47 @@ def breaking(app: Any) -> Any:
     return wrapped
 
 
-async def test_a_broken_connection_is_made_again_and_nothing_is_lost_or_repeated() -> None:
-    with site(wrap=breaking) as server:
+def overloaded(app: Any) -> Any:
+    """The app behind a proxy that breaks the first event stream and then answers 503 for a while."""
+    inner = breaking(app)
+    streams = itertools.count(1)
+
+    async def wrapped(scope: Message, receive: Receive, send: Send) -> None:
+        if str(scope.get("path")).endswith("/stream") and next(streams) in (2, 3):
+            await send({"type": "http.response.start", "status": 503, "headers": []})
+            await send({"type": "http.response.body", "body": b"busy"})
+        else:
+            await inner(scope, receive, send)
+
+    return wrapped
+
+
+@pytest.mark.parametrize("fault", [breaking, overloaded])
+async def test_a_broken_connection_is_made_again_and_nothing_is_lost_or_repeated(fault: Callable[[Any], Any]) -> None:
+    with site(wrap=fault) as server:
         async with browser() as page:
-            positions: list[str | None] = []
-            page.on(
-                "request",
-                lambda request: (
-                    positions.append(request.headers.get("last-event-id")) if "/stream" in request.url else None
-                ),
-            )
+            streams: list[str] = []
+            page.on("request", lambda request: streams.append(request.url) if "/stream" in request.url else None)
             await page.goto(f"{server.url}/watch/exec-1")
             await server.run_the_assistant("exec-1", speed=QUICK)
             await has_ended(page)
             assert await texts_on(page) == await server.texts_in_the_log("exec-1")
-            assert len(positions) == 2
+            assert len(streams) > 1
+
+
+async def test_a_server_that_lost_its_log_is_not_mixed_up_with_the_one_before() -> None:
+    async with browser() as page:
+        with site() as server:
+            await page.goto(f"{server.url}/watch/exec-1")
+            server.streaming.hub.emitter("exec-1", node_id="write").token("before")
+            await expect(page.locator(".token")).to_have_text("before", timeout=PATIENCE)
+        await expect(page.locator("#connection")).to_have_attribute("data-state", "reconnecting", timeout=PATIENCE)
+        with site(port=int(server.url.rpartition(":")[2])) as server:
+            server.streaming.hub.emitter("exec-1", node_id="write").token("after")
+            await server.streaming.hub.close("exec-1")
+            await expect(page.locator(".token")).to_have_text("after", timeout=PATIENCE)
+            await expect(page.locator(".gap")).to_contain_text("a log that the server no longer has")
+            await has_ended(page)
 
 
 async def test_what_is_no_longer_kept_is_said_to_be_missing() -> None:
