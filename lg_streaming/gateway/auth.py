@@ -209,7 +209,7 @@ class Policy:
             subject=claims["sub"],
             grants=_grants(claims.get(CLAIM)),
             claims=claims,
-            expires_at=float(claims["exp"]) + settings.leeway,
+            expires_at=int(claims["exp"]) + settings.leeway,  # whole seconds, as pyjwt looks at it
         )
 
     # ------------------------------------------------------------ seeing things

@@ -23,7 +23,7 @@ __all__ = ["CHUNK_BYTES", "Chunks", "Encode", "Frames", "Pacer", "web_socket_fra
 
 CHUNK_BYTES: Final = 65_536
 """About how much leaves in one write; a single larger update still leaves whole."""
-_CACHED_BYTES: Final = 4 * 1024 * 1024
+_CACHED_BYTES: Final = 1024 * 1024
 
 
 def web_socket_frame(text: bytes) -> bytes:

@@ -1,0 +1,137 @@
+"""The rules of a connection, with the time in the test's hands."""
+
+from typing import Any
+
+import pytest
+
+from lg_streaming.errors import (
+    BadPositionError,
+    BadRequestError,
+    MessageRateError,
+    TooManyConnectionsError,
+    UnauthorizedError,
+)
+from lg_streaming.gateway.auth import Policy
+from lg_streaming.gateway.limits import Census, TokenBucket
+from lg_streaming.gateway.peer import Peer
+from lg_streaming.gateway.session import Session, now_text
+from lg_streaming.hub import StreamHub
+from lg_streaming.settings import AuthSettings, LimitSettings, StreamingSettings
+
+HERE = Peer(address="127.0.0.1", headers={"host": "localhost"})
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def session(clock: Clock, *, census: Census | None = None, **limits: Any) -> Session:
+    settings = StreamingSettings(limits=LimitSettings(**limits))
+    return Session(
+        peer=HERE,
+        hub=StreamHub(settings),
+        policy=Policy(AuthSettings()),
+        limits=settings.limits,
+        census=census or Census(None),
+        wall=clock,
+        monotonic=clock,
+    )
+
+
+def test_a_bucket_fills_at_its_rate() -> None:
+    clock = Clock()
+    bucket = TokenBucket(2.0, 3, clock)
+    assert [bucket.take() for _ in range(4)] == [0, 0, 0, 0.5]
+    clock.now += 0.5
+    assert bucket.take() == 0
+    assert bucket.take() == 0.5
+    clock.now += 60
+    assert [bool(bucket.take()) for _ in range(4)] == [False, False, False, True]
+    assert [TokenBucket(None, 1, clock).take() for _ in range(100)] == [0] * 100
+
+
+async def test_the_third_fault_of_a_kind_closes() -> None:
+    one = session(Clock())
+    closes = [(await one.handle("shout", [])).close for _ in range(3)]
+    assert closes[:2] == [None, None]
+    assert isinstance(closes[2], BadRequestError)
+
+
+async def test_a_bad_position_is_no_reason_to_close() -> None:
+    one = session(Clock())
+    for _ in range(5):
+        reply = await one.handle("subscribe_execution", [{"execution_id": "a", "after": "nonsense"}])
+        assert reply.answer["error"]["code"] == BadPositionError.code
+        assert reply.close is None
+
+
+async def test_messages_over_the_rate_are_answered_with_when_to_try_again() -> None:
+    clock = Clock()
+    one = session(clock, messages_per_second=20, message_burst=2)
+    assert all([(await one.handle("ping", [])).answer["ok"] for _ in range(2)])
+    reply = await one.handle("ping", [])
+    assert (reply.answer["error"]["code"], reply.answer["error"]["retry_after_ms"]) == (4293, 50)
+    clock.now += 0.06
+    assert (await one.handle("ping", [])).answer == {"ok": True, "timestamp": now_text(clock.now)}
+    await one.handle("ping", [])
+    assert isinstance((await one.handle("ping", [])).close, MessageRateError)
+
+
+async def test_a_connection_counts_from_its_login_to_its_end() -> None:
+    census = Census(1)
+    first, second = session(Clock(), census=census), session(Clock(), census=census)
+    first.login(None)
+    with pytest.raises(TooManyConnectionsError):
+        second.login({})
+    assert second.end() == []
+    assert census.connections == 1
+    first.end()
+    first.end()
+    assert census.connections == 0
+    second.login({"token": "ignored while authentication is off"})
+
+
+@pytest.mark.parametrize("auth", [[], "token", 7, {"token": 7}])
+def test_a_login_of_another_shape_is_refused(auth: Any) -> None:
+    with pytest.raises((BadRequestError, UnauthorizedError)):
+        session(Clock()).login(auth)
+
+
+async def test_a_reply_says_what_to_start_and_what_to_stop() -> None:
+    one = session(Clock())
+    one.hub.open("a")
+    first = await one.handle("subscribe_execution", [{"execution_id": "a"}])
+    assert first.start is not None
+    again = await one.handle("subscribe_execution", [{"execution_id": "a", "batch": True}])
+    assert list(again.stop) == [first.start]
+    assert first.start.subscription.closed
+    left = await one.handle("unsubscribe_execution", [{"execution_id": "a"}])
+    assert list(left.stop) == [again.start]
+    assert one.watches == {}
+    assert one.hub.statistics().subscriptions == 0
+
+
+async def test_a_refused_subscription_leaves_the_one_before_alone() -> None:
+    one = session(Clock())
+    first = await one.handle("subscribe_execution", [{"execution_id": "a"}])
+    refused = await one.handle("subscribe_execution", [{"execution_id": "a", "min_priority": "urgent"}])
+    assert not refused.answer["ok"]
+    assert list(one.watches.values()) == [first.start]
+    assert one.end() == [first.start]
+    assert one.hub.statistics().subscriptions == 0
+
+
+async def test_a_heartbeat_tells_where_each_execution_stands() -> None:
+    clock = Clock()
+    one = session(clock)
+    one.hub.publish("a", "token", {"content": "x"})
+    for execution_id in ("a", "not-yet"):
+        await one.handle("subscribe_execution", [{"execution_id": execution_id}])
+    beat = await one.heartbeat()
+    state = await one.hub.describe("a")
+    assert state is not None
+    assert beat == {"timestamp": "1970-01-01T00:16:40.000Z", "positions": {"a": f"{state.epoch}:2"}}

@@ -1,0 +1,133 @@
+"""A server that is told to stop says so to every client, and is gone within three seconds."""
+# pyright: reportPrivateUsage=false
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import httpx2
+import pytest
+
+from tests.gateway.site import raw_client, site
+from tests.gateway.sse import EventSource
+from tests.support.node import node_client
+from tests.support.server import ROOT, serve_process
+
+
+async def test_sigterm_with_open_clients_of_all_kinds() -> None:
+    with serve_process("tests.gateway.live_app:make()") as server:
+        async with node_client(server.url) as client, httpx2.AsyncClient(timeout=10) as http:
+            await client.emit("subscribe_execution", {"execution_id": "exec-1"})
+            await client.event("token")
+            source = EventSource(http, f"{server.url}/executions/exec-1/stream")
+            async with source.open() as events:
+                assert [(await anext(events)).type for _ in range(2)] == ["workflow_start", "token"]
+                # A client that never reads must not keep the server.
+                stalled = socket.create_connection((server.host, server.port))
+                stalled.sendall(b"GET /executions/exec-1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                took = asyncio.create_task(asyncio.to_thread(server.stop))
+                restart = await client.event("server_restart")
+                assert 500 <= restart["retry_ms"] <= 3_000
+                assert (await client.of_type("disconnect"))["reason"] == "transport close"
+                last = [event async for event in events]
+                assert [event.type for event in last] == ["server_restart"]
+                assert source.retry == last[0].json["retry_ms"]
+                assert source.last_event_id.endswith(":2")
+            assert await took < 3
+            stalled.close()
+    assert server.process.returncode in {0, -signal.SIGTERM}
+    assert "Traceback" not in server.log
+
+
+async def test_a_client_comes_back_to_the_next_server_and_goes_on() -> None:
+    with serve_process("tests.gateway.live_app:make()") as server:
+        async with node_client(
+            server.url, opts={"reconnection": True, "reconnectionDelay": 50, "reconnectionDelayMax": 100}
+        ) as client:
+            await asyncio.to_thread(server.stop)
+            await client.event("server_restart")
+            with serve_process("tests.gateway.live_app:make()", port=server.port):
+                await client.of_type("connect")
+                assert (await client.emit("subscribe_execution", {"execution_id": "exec-1"}))["ok"]
+
+
+async def test_a_server_that_runs_in_a_thread_is_heard_too() -> None:
+    with site() as place:
+        async with raw_client(place) as client:
+            stopping = asyncio.create_task(asyncio.to_thread(place.server.stop))
+            assert (await client.event("server_restart"))["retry_ms"]
+            code, before = await client.closed()
+            assert code == 4500
+            assert "41" not in before
+            assert await stopping < 3
+
+
+async def test_a_client_that_does_not_read_cannot_hold_the_server_up() -> None:
+    with site(retention={"max_updates": 100_000, "max_bytes": 2**30}) as place:
+        for _ in range(1_000):
+            place.hub.publish("big", "note", {"fill": "x" * 10_000})
+        async with raw_client(place, max_queue=1) as client:
+            client.connection.transport.pause_reading()
+            await client.send('42["subscribe_execution",{"execution_id":"big"}]')
+            async with asyncio.timeout(5):
+                while not place.hub.statistics().subscriptions:
+                    await asyncio.sleep(0.01)
+            assert await asyncio.to_thread(place.server.stop) < 3
+            client.connection.transport.abort()
+
+
+async def test_nobody_is_let_in_while_the_server_goes_away() -> None:
+    with site() as place:
+        # What the server does first when it is told to stop; it still accepts connections then.
+        place.gateway._edge.draining = True
+        async with raw_client(place, login=False) as client:
+            await client.send("40")
+            _, before = await client.closed()
+            assert '"code":4500' in before[0]
+        async with httpx2.AsyncClient() as http:
+            refused = await http.get(f"{place.url}/executions/exec-1/stream")
+            assert (refused.status_code, refused.json()["error"]["name"]) == (503, "server_restart")
+            assert int(refused.headers["retry-after"]) >= 1
+            assert (await http.get(f"{place.url}/health")).status_code == 503
+
+
+CHAINED = """
+import asyncio, os, signal
+from lg_streaming.gateway._server import on_shutdown
+
+async def main():
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    if {loop_handler}:
+        loop.add_signal_handler(signal.SIGTERM, lambda: print("theirs"))
+    else:
+        signal.signal(signal.SIGTERM, lambda *_: print("theirs"))
+    async def before():
+        print("ours")
+        stopped.set()
+    unhook = on_shutdown(before)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(stopped.wait(), 5)
+    await asyncio.sleep(0.05)
+    unhook()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("loop_handler", [True, False])
+def test_with_another_server_the_signal_itself_is_heard_beside_the_servers_own_handler(loop_handler: bool) -> None:
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", CHAINED.format(loop_handler=loop_handler)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split()) == ["ours", "theirs"]
+    assert time.monotonic() - began < 10
