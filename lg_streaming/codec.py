@@ -123,17 +123,27 @@ def decode(wire: bytes) -> StreamUpdate:
     """The update that ``wire`` holds. Raises ``ValueError`` or ``KeyError`` when it holds none."""
     update = orjson.loads(wire)
     metadata: dict[str, Any] = update["metadata"]
+    get = metadata.get
     return StreamUpdate(
         type=update["type"],
         data=update["data"],
-        metadata=StreamMetadata(
+        metadata=StreamMetadata(  # spelled out: every observer pays for each line
             timestamp=parse_timestamp(metadata["timestamp"]),
             sequence_number=metadata["sequence_number"],
             execution_id=metadata["execution_id"],
             epoch=metadata["epoch"],
-            priority=metadata.get("priority", "medium"),
-            extra={k: v for k, v in metadata.items() if k not in _NAMED},
-            **{name: metadata[name] for name in NAMES if name in metadata},
+            run_id=get("run_id"),
+            node_id=get("node_id"),
+            namespace=get("namespace"),
+            attempt=get("attempt"),
+            agent_type=get("agent_type"),
+            task_id=get("task_id"),
+            request_id=get("request_id"),
+            tool_call_id=get("tool_call_id"),
+            message_id=get("message_id"),
+            category=get("category"),
+            priority=get("priority", "medium"),
+            extra={} if metadata.keys() <= _NAMED else {k: v for k, v in metadata.items() if k not in _NAMED},
         ),
     )
 

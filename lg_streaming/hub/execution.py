@@ -28,6 +28,7 @@ class Execution:
         "number",
         "owner",
         "producer",
+        "published",
         "run_id",
         "run_scope",
         "touched_at",
@@ -44,6 +45,7 @@ class Execution:
         self.run_scope = NO_SCOPE
         self.number = 0
         """The number of the last batch that was given to the log."""
+        self.published = 0
         self.lost = 0
         """Updates given up since the last one that was taken."""
         self.touched_at = now

@@ -99,6 +99,7 @@ class StreamHub:
         self._closed = False
         self._swept_at = clock()
         self._running = 0
+        self._forgotten = 0  # updates published to executions that were swept
         self._tally = Tally()
         publishers.count += 1
 
@@ -165,7 +166,7 @@ class StreamHub:
     def _append(self, execution: Execution, draft: Draft) -> None:
         """Gives a draft to the log, or to the writer. Under the execution's lock."""
         execution.touched_at = draft.timestamp
-        self._tally.published.add()
+        execution.published += 1
         if self._writer is not None:
             self._put(self._writer, execution, draft)
             return
@@ -181,12 +182,14 @@ class StreamHub:
         )
 
     def _put(self, writer: Writer, execution: Execution, draft: Draft) -> None:
+        """Gives a draft to the writer, after the notice of what was lost before it."""
+        drafts = [draft]
         if execution.lost:
             notice = {"count": execution.lost, "reason": "log_unavailable"}
-            told = self._draft(execution.execution_id, "updates_lost", notice, execution.run_scope, "high")
-            if writer.put(execution, told):
-                execution.lost = 0
-        if not writer.put(execution, draft):
+            drafts.insert(0, self._draft(execution.execution_id, "updates_lost", notice, execution.run_scope, "high"))
+        if writer.put(execution, drafts):
+            execution.lost = 0
+        else:
             execution.lost += 1
             self._tally.lost.add()
 
@@ -477,7 +480,8 @@ class StreamHub:
         for execution_id, execution in list(self._executions.items()):
             with execution.lock:
                 if not execution.running and now - execution.touched_at >= ttl:
-                    self._executions.pop(execution_id, None)
+                    if self._executions.pop(execution_id, None) is not None:
+                        self._forgotten += execution.published
         self.log.trim()
 
     def statistics(self) -> HubStatistics:
@@ -487,7 +491,7 @@ class StreamHub:
             executions=len(self._executions),
             running=self._running,
             subscriptions=len(self._subscriptions),
-            published=self._tally.published.value,
+            published=self._forgotten + sum(each.published for each in list(self._executions.values())),
             dropped_late=self._tally.late.value,
             dropped_too_large=self._tally.too_large.value,
             lost=self._tally.lost.value,

@@ -25,6 +25,9 @@ __all__ = ["Observers"]
 logger = logging.getLogger(__name__)
 
 _PATIENCE = 1.0
+_PACE = 0.001
+"""Seconds between two batches to one observer. The first update comes at once; what follows closely shares a batch,
+and a long history does not hold up the loop."""
 
 
 class Observers:
@@ -78,7 +81,7 @@ class Observers:
                     observer.on_next(update)
                     if subscription.closed:
                         return
-                await asyncio.sleep(0)  # a long history does not hold up the loop
+                await asyncio.sleep(_PACE)
             observer.on_completed()
         except Exception as error:  # noqa: BLE001 (a gap asked to fail, or the observer's own)
             self._failed(observer, subscription, error)

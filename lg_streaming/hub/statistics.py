@@ -49,10 +49,9 @@ class Count:
 class Tally:
     """The counts of one hub, see :class:`HubStatistics`."""
 
-    __slots__ = ("late", "lost", "published", "too_large")
+    __slots__ = ("late", "lost", "too_large")
 
     def __init__(self) -> None:
-        self.published = Count()
         self.late = Count()
         self.too_large = Count()
         self.lost = Count()

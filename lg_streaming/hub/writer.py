@@ -19,7 +19,7 @@ from lg_streaming.events import kind_of
 from lg_streaming.log.base import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from lg_streaming.hub.execution import Execution
     from lg_streaming.log.base import Draft, EventLog
@@ -72,17 +72,18 @@ class Writer:
         """Drafts that are not in the log yet."""
         return self._updates
 
-    def put(self, execution: Execution, draft: Draft) -> bool:
-        """Takes a draft, or says no when the buffer is full. ``status`` updates are always taken."""
+    def put(self, execution: Execution, drafts: Sequence[Draft]) -> bool:
+        """Takes all of ``drafts``, or none when the buffer is full; what ends with a ``status`` is always taken."""
+        size = sum(len(draft.body) for draft in drafts)
         with self._condition:
             if self._closing:
                 return False
-            full = self._updates >= self._max_updates or self._bytes + len(draft.body) > self._max_bytes
-            if full and kind_of(draft.type) != "status":
+            full = self._updates + len(drafts) > self._max_updates or self._bytes + size > self._max_bytes
+            if full and kind_of(drafts[-1].type) != "status":
                 return False
-            self._queue.append((execution, draft))
-            self._updates += 1
-            self._bytes += len(draft.body)
+            self._queue.extend((execution, draft) for draft in drafts)
+            self._updates += len(drafts)
+            self._bytes += size
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="lg-streaming-writer", daemon=True)
                 self._thread.start()

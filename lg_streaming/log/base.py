@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from lg_streaming.codec import decode, seal
 from lg_streaming.events import FINAL_TYPES, Position, kind_of
@@ -35,13 +35,10 @@ _STATES: dict[str, ExecutionState] = {
 
 def state_after(state: ExecutionState, type: str) -> ExecutionState:
     """The state of an execution in ``state`` after an update of ``type``."""
-    if state == "interrupted" and type not in FINAL_TYPES:
-        return "running"
-    return _STATES.get(type, state)
+    return _STATES.get(type) or ("running" if state == "interrupted" else state)
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """An update that is encoded but has no place in the log yet."""
 
     type: str
@@ -89,8 +86,7 @@ class Record:
         return decode(self.json)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class Batch(NamedTuple):
     """What a producer appends in one go, in order.
 
     ``producer`` and ``number`` make a retry recognisable: a log stores each pair once. Numbers of one producer

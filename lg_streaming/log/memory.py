@@ -7,6 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+from lg_streaming.events import FINAL_TYPES
 from lg_streaming.log.base import LogState, Record, Slice, state_after
 from lg_streaming.settings import RetentionSettings
 
@@ -48,7 +49,7 @@ class _Tape:
             record = Record(draft, seq, epoch)
             self._records.append(record)
             self._bytes += len(record.json)
-            if record.is_final:
+            if record.type in FINAL_TYPES:
                 self.final = record
             self.state = state_after(self.state, record.type)
         self.head = seq
