@@ -121,7 +121,8 @@ class Writer:
                     return
                 first = self._queue.popleft()
                 if isinstance(first, Future):
-                    first.set_result(None)
+                    if first.set_running_or_notify_cancel():  # whoever waited may have given up
+                        first.set_result(None)
                     continue
                 execution, drafts = first[0], self._take_batch(first)
             self._append(execution, drafts)
