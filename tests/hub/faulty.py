@@ -1,0 +1,90 @@
+"""A log that behaves like one on another machine: slow, away for a while, with replies that get lost."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from lg_streaming.errors import LogUnavailableError
+from lg_streaming.log import Batch, LogState, MemoryLog, Record, Slice
+
+PATIENCE = 10.0
+
+Fault = Literal["away", "reply lost", "strange"]
+
+
+class FaultyLog:
+    """A ``MemoryLog`` behind a bad line. Appends take ``delay`` seconds and may be held up by ``hold``."""
+
+    blocking = True
+
+    def __init__(self, *, delay: float = 0.0) -> None:
+        self.memory = MemoryLog()
+        self.delay = delay
+        self.write_faults: deque[Fault] = deque()
+        """What happens to the next appends, one each."""
+        self.away = False
+        """Whether nothing works at all."""
+        self.tried: list[Batch] = []
+        self.entered = threading.Event()
+        """Set when an append has come."""
+        self.reads_failed = threading.Event()
+        self._open = threading.Event()
+        self._open.set()
+
+    def hold(self) -> None:
+        """Lets appends hang until ``release``."""
+        self.entered.clear()
+        self._open.clear()
+
+    def release(self) -> None:
+        self._open.set()
+
+    def append(self, batch: Batch) -> None:
+        self.tried.append(batch)
+        self.entered.set()
+        self._open.wait(PATIENCE)
+        time.sleep(self.delay)
+        fault = self.write_faults.popleft() if self.write_faults else None
+        if fault == "strange":
+            raise RuntimeError("the log's own mistake")
+        if self.away or fault == "away":
+            raise LogUnavailableError
+        self.memory.append(batch)
+        if fault == "reply lost":
+            raise LogUnavailableError
+
+    async def read(self, execution_id: str, after: int, limit: int) -> Slice | None:
+        self._check()
+        return await self.memory.read(execution_id, after, limit)
+
+    async def state(self, execution_id: str) -> LogState | None:
+        self._check()
+        return await self.memory.state(execution_id)
+
+    async def executions(self) -> Sequence[str]:
+        self._check()
+        return await self.memory.executions()
+
+    async def drop(self, execution_id: str) -> None:
+        self._check()
+        await self.memory.drop(execution_id)
+
+    def _check(self) -> None:
+        if self.away:
+            self.reads_failed.set()
+            raise LogUnavailableError
+
+    def listen(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        return self.memory.listen(listener)
+
+    def trim(self) -> None:
+        self.memory.trim()
+
+    async def aclose(self) -> None:
+        await self.memory.aclose()
+
+    def stored(self, execution_id: str = "e") -> Sequence[Record]:
+        found = self.memory.read_now(execution_id, 0, 1_000_000)
+        return () if found is None else found.records
