@@ -81,7 +81,10 @@ class Watcher:
         return client
 
     async def ended(self) -> None:
-        """Return once the run's final update has arrived; raises WatchError when it never will."""
+        """Return once the run's final update has arrived; raises WatchError when it never will.
+
+        Raises what `on_update` raised, too: after that, no update is handed over any more.
+        """
         await asyncio.shield(self._ended)
 
     async def _subscribe(self, _status: Message) -> None:
@@ -104,9 +107,14 @@ class Watcher:
 
     def _receive(self, message: Message) -> None:
         for update in message["updates"]:
+            if self._ended.done():
+                return
             metadata = update["metadata"]
             self._position = f"{metadata['epoch']}:{metadata['sequence_number']}"
-            self._on_update(update)
+            try:
+                self._on_update(update)
+            except Exception as error:  # noqa: BLE001 (it belongs to whoever waits for the end, not to the client)
+                _settle(self._ended, error)
 
     def _miss(self, gap: Message) -> None:
         self._on_gap(gap)
@@ -116,7 +124,7 @@ class Watcher:
         _settle(self._ended, None if reason == "ended" else WatchError(f"the subscription was closed: {reason}"))
 
 
-def _settle(future: asyncio.Future[None], error: WatchError | None = None) -> None:
+def _settle(future: asyncio.Future[None], error: Exception | None = None) -> None:
     if future.done():
         return
     if error is None:

@@ -30,7 +30,7 @@ from tests.support.server import serve
 pytestmark = pytest.mark.browser
 
 PICTURE = Path(__file__).parents[2] / "docs/images/watch.png"
-LIVE = 4.0
+LIVE = 3.0
 """Pace of a run that the browser is to see in the middle of."""
 QUICK = 100.0
 """Pace of a run whose end is what matters."""

@@ -163,6 +163,16 @@ def test_the_page_stays_until_ctrl_c() -> None:
         assert screen.exit_code() == 0
 
 
+def test_a_reader_of_the_output_who_leaves_is_no_error() -> None:
+    command = [*DEMO, "--once", "--speed=50"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
 def test_a_model_that_cannot_be_had_is_one_clear_line() -> None:
     done = run("--model", "openai:gpt-5-mini")
     assert done.returncode == 1
