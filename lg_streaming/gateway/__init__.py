@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -93,8 +94,7 @@ class Gateway:
         It happens by itself when the server is told to stop, before the server closes connections on its own.
         """
         self._edge.draining = True
-        await self._sse.shutdown()
-        await self._socketio.shutdown()
+        await asyncio.gather(self._sse.shutdown(), self._socketio.shutdown())
 
     async def shutdown(self) -> None:
         """Call it when the application stops."""

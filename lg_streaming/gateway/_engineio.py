@@ -148,6 +148,8 @@ class _Socket(async_socket.AsyncSocket):
         if isinstance(self._line, WebSocketLine):
             # A little over the limit still arrives and is answered by name; far over is cut off by the server.
             self._line.limit_inbound(4 * self.guard.inbound_bytes)
+        if self._line is not None:
+            self._line.cut_when_silent(2 * self.guard.bounds.send_timeout)
         self._outlet = open_outlet(ws.asgi_send, self._line, self.guard.bounds, self._give_up)
         self.put_text(b"0" + orjson.dumps(self.server.handshake(self.sid)))
         self._after("login", self.guard.login_timeout, self._login_too_late)
@@ -272,6 +274,8 @@ class _Engine(engineio.AsyncServer):
         await self._trigger_event("disconnect", sid, reason or self.reason.SERVER_DISCONNECT, run_async=False)
 
     async def _handle_connect(self, environ: dict[str, Any], transport: str, jsonp_index: object = None) -> Any:  # noqa: ARG002
+        if environ["asgi.scope"]["type"] != "websocket":
+            return self._bad_request("connect over WebSocket")
         limit = self.guard.max_transports
         if limit is not None and len(self.sockets) >= limit:
             return self._bad_request(TooManyConnectionsError.meaning)

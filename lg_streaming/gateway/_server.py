@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import fcntl
 import signal
+import socket
 import termios
 import threading
 from collections.abc import Awaitable, Callable
@@ -21,7 +22,6 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
-    import socket
     from types import FrameType
 
 __all__ = ["Line", "WebSocketLine", "current_line", "on_shutdown"]
@@ -38,6 +38,16 @@ class Line:
     def abort(self) -> None:
         """Cuts the connection; what waits to be sent is dropped. Harmless when repeated."""
         self._transport.abort()
+
+    def cut_when_silent(self, seconds: float) -> None:
+        """Has the kernel end the connection when the peer's has not answered for so long, as one that is gone does not.
+
+        Without it a peer that vanished while nothing but keep-alives is sent is noticed after a quarter of an hour.
+        """
+        sock = cast("socket.socket | None", self._transport.get_extra_info("socket"))
+        if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1000))
 
     @property
     def buffered(self) -> int:

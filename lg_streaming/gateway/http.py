@@ -82,8 +82,7 @@ def error_response(error: StreamingError, headers: dict[str, str]) -> Response:
         extra["Retry-After"] = str(max(1, round(error.retry_after)))
     if error.http_status == 401:  # noqa: PLR2004
         extra["WWW-Authenticate"] = "Bearer"
-    status = error.http_status if error.http_status >= 400 else 409  # noqa: PLR2004
-    return json_response({"error": error.to_dict()}, status, extra)
+    return json_response({"error": error.to_dict()}, error.http_status, extra)
 
 
 def endpoint(policy: Policy, handle: Handle) -> Callable[[Request], Awaitable[Response]]:

@@ -39,9 +39,7 @@ def _not_available(value: object) -> object:
     raise PydanticCustomError("not_available", "not available in this version: leave it out")
 
 
-ExecutionId = Annotated[
-    str, AfterValidator(_execution_id), Field(json_schema_extra={"minLength": 1, "maxLength": 256})
-]
+ExecutionId = Annotated[str, AfterValidator(_execution_id), Field(json_schema_extra={"minLength": 1, "maxLength": 256})]
 Names = Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=128)]
 After = Annotated[str, AfterValidator(_after), Field(description="A position '<epoch>:<seq>', or 'latest'.")]
 

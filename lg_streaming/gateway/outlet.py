@@ -146,10 +146,11 @@ class QueuedOutlet:
         self._filled.set()
 
     async def drain(self) -> None:
-        await self._empty.wait()
+        while not self._empty.is_set():
+            await self._empty.wait()
 
     async def flush(self) -> None:
-        await self._empty.wait()
+        await self.drain()
 
     def stop(self) -> None:
         self._give_up = None

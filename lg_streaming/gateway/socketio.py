@@ -262,8 +262,10 @@ class _Client:
             if page.gap is not None:
                 transport.emit("gap", {"execution_id": execution_id, **page.gap.to_dict()})
             for frames in edge.chunks.of(execution_id, page.records, wanted, encode):
-                transport.put(frames)
+                # First room, then the next piece, with nothing between: otherwise many subscriptions of one connection
+                # would each add a piece to a buffer that is full.
                 await transport.drain()
+                transport.put(frames)
             if page.ended:
                 return
             await edge.pacer.next()

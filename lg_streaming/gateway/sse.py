@@ -77,7 +77,9 @@ class ServerSentEvents:
         wanted, named = _wanted(request)
         edge.census.enter()
         try:
-            subscription, attached = await attach(edge.hub, edge.policy, principal, wanted)
+            # With `fail` the stream itself says what is missing, and ends there.
+            lenient = wanted.model_copy(update={"on_gap": "oldest"}) if wanted.on_gap == "fail" else wanted
+            subscription, attached = await attach(edge.hub, edge.policy, principal, lenient)
         except BaseException:
             edge.census.leave()
             raise
@@ -86,7 +88,9 @@ class ServerSentEvents:
             edge.census.leave()
             return Response(status_code=200 if request.method == "HEAD" else 204, headers=_HEADERS)
         expires_in = None if principal.expires_at is None else principal.expires_at - edge.wall()
-        return _Stream(self._streams, edge, subscription, _EncodeEvents(named), expires_in)
+        stream = _Stream(self._streams, edge, subscription, _EncodeEvents(named), expires_in)
+        stream.fails_on_gap = wanted.on_gap == "fail"
+        return stream
 
 
 def _wanted(request: Request) -> tuple[SubscribeExecution, bool]:
@@ -181,6 +185,7 @@ class _Stream(Response):
         self._line: Line | None = None
         self._pump: asyncio.Task[None] | None = None
         self._last_words = b""
+        self.fails_on_gap = False
         self.ended = asyncio.Event()
 
     def send_away(self, retry_ms: int) -> None:
@@ -192,6 +197,8 @@ class _Stream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (ASGI)
         """Serves the stream until its end, the client's, or the server's."""
         self._line = current_line()
+        if self._line is not None:
+            self._line.cut_when_silent(2 * self._edge.settings.limits.send_timeout)
         self._streams.add(self)
         self._pump = asyncio.create_task(self._deliver(send), name="lg_streaming.sse")
         leaving = asyncio.create_task(_gone(receive), name="lg_streaming.sse.leaving")
@@ -232,8 +239,6 @@ class _Stream(Response):
         except TimeoutError:
             logger.info("a reader of %r is cut off: nothing was read", self._subscription.execution_id)
             self._cut()
-        except GapError as error:
-            self._last_words = _event("error", {**error.to_dict(), "execution_id": self._subscription.execution_id})
         except StreamingError as error:
             self._last_words = _event("error", error.to_dict())
         except Exception:
@@ -247,6 +252,8 @@ class _Stream(Response):
             page = await self._next_page(send)
             if page.gap is not None:
                 await self._write(send, _event("gap", {"execution_id": execution_id, **page.gap.to_dict()}))
+                if self.fails_on_gap:
+                    raise GapError(execution_id=execution_id)
             for frames in edge.chunks.of(execution_id, page.records, wanted, self._encode):
                 await self._write(send, frames.wire)
             if page.ended:

@@ -4,6 +4,7 @@
 
 import asyncio
 import inspect
+import socket
 from contextlib import suppress
 from typing import Any
 
@@ -88,6 +89,10 @@ async def test_nothing_of_a_connection_is_kept(open_site: Site) -> None:
     assert server.manager.callbacks == {}
 
 
+def user_timeout(line: Line) -> int:
+    return line._transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+
+
 @pytest.mark.parametrize("http", ["h11", "httptools"])
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 async def test_the_line_under_a_connection_is_found(http: str, loop: str) -> None:
@@ -97,9 +102,11 @@ async def test_the_line_under_a_connection_is_found(http: str, loop: str) -> Non
         line = current_line()
         found.append(line)
         assert line is not None
+        line.cut_when_silent(7.5)
+        assert user_timeout(line) == 7_500
         return PlainTextResponse(f"{line.buffered} {line.unsent}")
 
-    async def socket(websocket: WebSocket) -> None:
+    async def endpoint(websocket: WebSocket) -> None:
         line = current_line()
         found.append(line)
         assert isinstance(line, WebSocketLine)
@@ -114,7 +121,7 @@ async def test_the_line_under_a_connection_is_found(http: str, loop: str) -> Non
             await websocket.receive_text()
         line.abort()
 
-    app = Starlette(routes=[Route("/", page), WebSocketRoute("/ws", socket)])
+    app = Starlette(routes=[Route("/", page), WebSocketRoute("/ws", endpoint)])
     with serve(app, http=http, loop=loop) as server:
         async with httpx2.AsyncClient() as client:
             assert (await client.get(server.url)).status_code == 200

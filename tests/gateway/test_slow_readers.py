@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import tracemalloc
+from collections import Counter
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 
@@ -108,6 +109,26 @@ async def test_a_slow_reader_that_moves_is_kept(place: Site) -> None:
                 if not seen % 40:
                     await asyncio.sleep(0.1)
         assert json.loads(text[2:])[1]["metadata"]["sequence_number"] == seen + 1 == 802
+
+
+async def test_many_subscriptions_of_one_connection_share_its_room(place: Site) -> None:
+    for number in range(60):
+        publish(place, f"run-{number}", 1)
+    async with raw_client(place, max_queue=None) as client:
+        client.connection.transport.pause_reading()
+        for number in range(60):
+            await client.send(f'42["subscribe_execution",{{"execution_id":"run-{number}"}}]')
+        async with asyncio.timeout(5):
+            while place.hub.statistics().subscriptions < 60:
+                await asyncio.sleep(0.01)
+        client.connection.transport.resume_reading()
+        counts: Counter[str] = Counter()
+        while sum(counts.values()) < 60 * 101:
+            text = await client.receive()
+            if text.startswith(('42["event"', '42["status"')):
+                counts[json.loads(text[2:])[1]["metadata"]["execution_id"]] += 1
+        assert set(counts.values()) == {101}
+        assert (await client.ask("ping"))["ok"]
 
 
 async def flood(sock: socket.socket, data: bytes) -> None:

@@ -178,10 +178,11 @@ async def test_gaps(http: httpx2.AsyncClient) -> None:
         assert events[0].type == "gap"
         assert events[0].json == {"execution_id": "exec-1", "from": 6, "to": 42, "reason": "evicted"}
         assert numbers(events) == list(range(43, 53))
-        failing = await http.get(
-            stream(place, "exec-1"), params={"on_gap": "fail"}, headers={"Last-Event-ID": f"{state.epoch}:5"}
-        )
-        assert (failing.status_code, failing.json()["error"]["code"]) == (409, 4091)
+        failing = EventSource(http, stream(place, "exec-1"), {"on_gap": "fail"}, last_event_id=f"{state.epoch}:5")
+        gap, error = await read(failing)
+        assert (gap.type, gap.json) == ("gap", events[0].json)
+        assert (error.type, error.json["code"]) == ("error", 4091)
+        assert failing.last_event_id == f"{state.epoch}:5"
 
 
 # ---------------------------------------------------------------- refusals have a real status

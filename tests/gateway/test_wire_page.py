@@ -1,0 +1,45 @@
+"""The page about the wire has every message, field, option and code there is."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lg_streaming.errors import CODES
+from lg_streaming.gateway.messages import SubscribeExecution
+from lg_streaming.gateway.protocol import MESSAGES_IN, MESSAGES_OUT, NOT_YET
+
+# Never on the wire in this version: connect rates, and what is said to producers.
+ELSEWHERE = {"connect_rate", "execution_limit", "update_too_large"}
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return (Path(__file__).resolve().parents[2] / "docs" / "wire.md").read_text()
+
+
+def test_every_message_and_option_is_there(page: str) -> None:
+    for name in (*MESSAGES_IN, *MESSAGES_OUT, *NOT_YET, *SubscribeExecution.model_fields):
+        assert f"`{name}`" in page, name
+
+
+def test_every_field_of_the_servers_messages_is_there(page: str) -> None:
+    for name, model in MESSAGES_OUT.items():
+        for key, field in model.model_fields.items():
+            assert re.search(rf'[`"]{field.alias or key}[`":]', page), f"{name}.{key}"
+
+
+def test_the_table_of_codes_is_that_of_the_program(page: str) -> None:
+    rows = {
+        int(code): (name, retry.startswith(("yes", "with")), closes)
+        for code, name, retry, closes in re.findall(
+            r"^\| (\d{4}) \| `(\w+)` \| \d* ?\| ([\w ]+) \| ([\w ]+) \|", page, re.MULTILINE
+        )
+    }
+    words = {"yes": "yes", "no": "no", "third": "the third time"}
+    known = {
+        number: (code.name, code.retryable, words[code.closes])
+        for number, code in CODES.items()
+        if code.name not in ELSEWHERE
+    }
+    assert {number: row for number, row in rows.items() if number != 5000} == known
