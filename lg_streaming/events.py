@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
+
+import orjson
 
 from lg_streaming.errors import BadPositionError, BadRequestError
 
@@ -16,9 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FINAL_TYPES",
+    "NO_SCOPE",
     "Kind",
     "Position",
     "Priority",
+    "Scope",
     "StreamEventType",
     "StreamMetadata",
     "StreamUpdate",
@@ -174,16 +178,16 @@ class Position:
         return cls(match[1], int(match[2]))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamMetadata:
-    """What is known about an update beside its content. ``None`` means not known, and is left out of the JSON."""
+RESERVED: Final = frozenset({"timestamp", "sequence_number", "execution_id", "epoch", "priority"})
 
-    timestamp: datetime
-    """When it was published, in UTC."""
-    sequence_number: int
-    """1, 2, 3 … without holes within an execution and epoch."""
-    execution_id: str
-    epoch: str
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What an update is about. One scope serves many updates, so its JSON is made once and kept.
+
+    ``None`` means not known, and is left out of the JSON.
+    """
+
     run_id: str | None = None
     node_id: str | None = None
     namespace: str | None = None
@@ -196,9 +200,99 @@ class StreamMetadata:
     tool_call_id: str | None = None
     message_id: str | None = None
     category: str | None = None
+    extra: Mapping[str, Any] | None = None
+    """The user's own metadata; keys of the fields above and of the log's own fields are passed over."""
+    _fragment: bytes | None = field(default=None, init=False, repr=False, compare=False)
+
+    def derive(self, **changes: Any) -> Self:
+        """The same scope with some fields changed."""
+        return replace(self, **changes)
+
+    @property
+    def fragment(self) -> bytes:
+        """The set fields as JSON members, each with a comma before it: ``,"node_id":"write"``."""
+        if self._fragment is None:
+            members = {name: value for name in NAMES if (value := getattr(self, name)) is not None}
+            own = {str(k): v for k, v in (self.extra or {}).items() if k not in RESERVED and k not in NAMES}
+            encoded = orjson.dumps(members | own, default=repr)
+            object.__setattr__(self, "_fragment", b"," + encoded[1:-1] if len(encoded) > len(b"{}") else b"")
+        return self._fragment or b""
+
+
+NAMES: Final = tuple(f.name for f in fields(Scope) if f.name not in {"extra", "_fragment"})
+
+NO_SCOPE: Final = Scope()
+"""About the execution as a whole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamMetadata:
+    """Where and when an update was, and what it is about. ``None`` means not known, and is left out of the JSON."""
+
+    timestamp: datetime
+    """When it was published, in UTC."""
+    sequence_number: int
+    """1, 2, 3 … without holes within an execution and epoch."""
+    execution_id: str
+    epoch: str
+    scope: Scope = field(default_factory=Scope)
+    """What it is about; each of its fields is also an attribute here."""
     priority: Priority = "medium"
-    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """The user's own keys. They can never replace one of the names above."""
+
+    @property
+    def run_id(self) -> str | None:
+        """The run of the execution."""
+        return self.scope.run_id
+
+    @property
+    def node_id(self) -> str | None:
+        """The node."""
+        return self.scope.node_id
+
+    @property
+    def namespace(self) -> str | None:
+        """LangGraph's checkpoint namespace: tells parallel ``Send`` branches of one node apart."""
+        return self.scope.namespace
+
+    @property
+    def attempt(self) -> int | None:
+        """1 for a node's first try; readers start a node's text afresh when it rises."""
+        return self.scope.attempt
+
+    @property
+    def agent_type(self) -> str | None:
+        """The kind of agent."""
+        return self.scope.agent_type
+
+    @property
+    def task_id(self) -> str | None:
+        """The task."""
+        return self.scope.task_id
+
+    @property
+    def request_id(self) -> str | None:
+        """The request to a model."""
+        return self.scope.request_id
+
+    @property
+    def tool_call_id(self) -> str | None:
+        """The tool call."""
+        return self.scope.tool_call_id
+
+    @property
+    def message_id(self) -> str | None:
+        """The message whose text this is a part of."""
+        return self.scope.message_id
+
+    @property
+    def category(self) -> str | None:
+        """A free word to filter by."""
+        return self.scope.category
+
+    @property
+    def extra(self) -> Mapping[str, Any]:
+        """The user's own keys. They can never replace one of the names above."""
+        return self.scope.extra or {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from lg_streaming.errors import BadRequestError
@@ -123,6 +123,11 @@ class UpdateFilter:
         """Whether no part of the filter is set."""
         return self == ALL
 
+    @property
+    def by_type_alone(self) -> bool:
+        """Whether :meth:`accepts_type` decides."""
+        return self == replace(ALL, kinds=self.kinds, types=self.types, globs=self.globs)
+
     def matches(self, update: StreamUpdate) -> bool:
         """Whether ``update`` passes."""
         metadata = update.metadata
@@ -131,7 +136,7 @@ class UpdateFilter:
     def accepts(self, type: str, about: About, priority: Priority, timestamp: datetime | None = None) -> bool:
         """The same as :meth:`matches`, of an update's parts. ``timestamp`` matters only to ``since`` and ``until``."""
         return (
-            self._accepts_type(type)
+            self.accepts_type(type)
             and (not self.node_ids or about.node_id in self.node_ids)
             and (not self.agent_types or about.agent_type in self.agent_types)
             and (not self.categories or about.category in self.categories)
@@ -139,7 +144,8 @@ class UpdateFilter:
             and self._accepts_time(timestamp)
         )
 
-    def _accepts_type(self, type: str) -> bool:
+    def accepts_type(self, type: str) -> bool:
+        """Whether kinds, types and globs let a type through."""
         known = self._memo.get(type)
         if known is not None:
             return known

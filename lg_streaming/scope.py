@@ -1,4 +1,4 @@
-"""What inside an execution an update is about, and which execution is in force right now.
+"""Which execution is in force right now, and what publishes to it.
 
 The execution in force travels in a context variable, so it follows the code wherever a context goes: into
 tasks, into ``asyncio.to_thread`` and into LangGraph's worker threads. A module that was activated is the
@@ -8,10 +8,10 @@ process default for code that runs outside any execution block.
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
-import orjson
+from lg_streaming.events import NO_SCOPE, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,53 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_SCOPE", "Binding", "Delivery", "Outcome", "Publisher", "Scope", "execution_var", "publishers"]
 
-RESERVED: Final = frozenset({"timestamp", "sequence_number", "execution_id", "epoch", "priority"})
-
 
 Delivery = Literal["at-most-once", "at-least-once", "exactly-once"]
 """What may happen to an update before it is in the log."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
-    """What an update is about. One scope serves many updates, so its JSON is made once and kept.
-
-    The fields mean what they mean in :class:`~lg_streaming.events.StreamMetadata`.
-    """
-
-    run_id: str | None = None
-    node_id: str | None = None
-    namespace: str | None = None
-    attempt: int | None = None
-    agent_type: str | None = None
-    task_id: str | None = None
-    request_id: str | None = None
-    tool_call_id: str | None = None
-    message_id: str | None = None
-    category: str | None = None
-    extra: Mapping[str, Any] | None = None
-    """The user's own metadata; keys of the fields above and of the log's own fields are passed over."""
-    _fragment: bytes | None = field(default=None, init=False, repr=False, compare=False)
-
-    def derive(self, **changes: Any) -> Self:
-        """The same scope with some fields changed."""
-        return replace(self, **changes)
-
-    @property
-    def fragment(self) -> bytes:
-        """The set fields as JSON members, each with a comma before it: ``,"node_id":"write"``."""
-        if self._fragment is None:
-            members = {name: value for name in NAMES if (value := getattr(self, name)) is not None}
-            own = {str(k): v for k, v in (self.extra or {}).items() if k not in RESERVED and k not in NAMES}
-            encoded = orjson.dumps(members | own, default=repr)
-            object.__setattr__(self, "_fragment", b"," + encoded[1:-1] if len(encoded) > len(b"{}") else b"")
-        return self._fragment or b""
-
-
-NAMES: Final = tuple(f.name for f in fields(Scope) if f.name not in {"extra", "_fragment"})
-
-NO_SCOPE: Final = Scope()
-"""About the execution as a whole."""
 
 
 @dataclass(frozen=True, slots=True)

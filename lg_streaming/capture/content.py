@@ -30,9 +30,10 @@ def thinking(content: str) -> Part:
 
 def parts_of_message(message: BaseMessage) -> Iterator[Part]:
     """The parts of a message or a chunk of one, in order. Joined, the texts are exactly the message's text."""
-    reasoning = message.additional_kwargs.get("reasoning_content")
-    if isinstance(reasoning, str) and reasoning:
-        yield thinking(reasoning)
+    if message.additional_kwargs:
+        reasoning = message.additional_kwargs.get("reasoning_content")
+        if isinstance(reasoning, str) and reasoning:
+            yield thinking(reasoning)
     content: str | Sequence[str | dict[str, Any]] = message.content
     if isinstance(content, str):
         if content:

@@ -60,35 +60,35 @@ listening_var: ContextVar[Listening | None] = ContextVar("lg_streaming_listening
 class _ModelCall:
     """One call of a model, between its start and its end."""
 
-    __slots__ = ("_dialect", "_indexes", "_listening", "_scope", "_spoke", "name")
+    __slots__ = ("_dialect", "_indexes", "_listening", "_message_id", "_scope", "_spoke", "name")
 
     def __init__(self, listening: Listening, run_id: UUID, name: str) -> None:
         self.name = name
         self._listening = listening
-        self._scope = listening.scope.derive(request_id=str(run_id), message_id=f"lc_run--{run_id}")
+        self._message_id = f"lc_run--{run_id}"
+        self._scope = listening.scope.derive(request_id=str(run_id), message_id=self._message_id)
         self._dialect = ""  # under v3 some models report each token twice: the first dialect heard is the one
         self._indexes: dict[str, int] = {}
         self._spoke = False
 
     def say(self, parts: Iterable[Part], *, dialect: str, message_id: str | None = None) -> None:
-        if not self._dialect:
+        """Passes on a piece of the message."""
+        if self._dialect != dialect:
+            if self._dialect:
+                return
             self._dialect = dialect
-        elif self._dialect != dialect:
-            return
-        if message_id is not None and message_id != self._scope.message_id:
+        if message_id is not None and message_id != self._message_id:
+            self._message_id = message_id
             self._scope = self._scope.derive(message_id=message_id)
-        for part in parts:
-            index = self._indexes.get(part.type, 0)
-            self._indexes[part.type] = index + 1
-            data = part.data
-            if part.type == "tool_args":
-                if data.get("tool_call_id"):
-                    self._spoke = True
+        for kind, data in parts:
+            if kind == "tool_args":
+                self._spoke = self._spoke or "tool_call_id" in data
             else:
                 self._spoke = True
-                data["index"] = index
+                data["index"] = index = self._indexes.get(kind, 0)
                 data["role"] = "ai"
-            self._listening.hear(part.type, data, self._scope)
+                self._indexes[kind] = index + 1
+            self._listening.hear(kind, data, self._scope)
 
     def say_once(self, parts: Iterable[Part], message_id: str | None) -> None:
         """Says the whole message, unless it came in pieces before."""

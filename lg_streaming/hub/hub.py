@@ -171,15 +171,7 @@ class StreamHub:
             self._put(self._writer, execution, draft)
             return
         execution.number += 1
-        self.log.append(
-            Batch(
-                execution_id=execution.execution_id,
-                drafts=(draft,),
-                producer=execution.producer,
-                number=execution.number,
-                owner=execution.owner,
-            )
-        )
+        self.log.append(Batch(execution.execution_id, (draft,), execution.producer, execution.number, execution.owner))
 
     def _put(self, writer: Writer, execution: Execution, draft: Draft) -> None:
         """Gives a draft to the writer, after the notice of what was lost before it."""
@@ -479,9 +471,9 @@ class StreamHub:
         ttl = self.settings.retention.ttl
         for execution_id, execution in list(self._executions.items()):
             with execution.lock:
-                if not execution.running and now - execution.touched_at >= ttl:
-                    if self._executions.pop(execution_id, None) is not None:
-                        self._forgotten += execution.published
+                over = not execution.running and now - execution.touched_at >= ttl
+                if over and self._executions.pop(execution_id, None) is not None:
+                    self._forgotten += execution.published
         self.log.trim()
 
     def statistics(self) -> HubStatistics:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
+from lg_streaming.codec import moment_of
 from lg_streaming.errors import GapError, LogUnavailableError
 from lg_streaming.events import Position, StreamMetadata, StreamUpdate
 from lg_streaming.filters import ALL, UpdateFilter
@@ -88,7 +89,7 @@ class Page:
 
     def updates(self, execution_id: str) -> list[StreamUpdate]:
         """The records decoded; a gap comes first, as an update of type ``gap``."""
-        updates = [record.update for record in self.records]
+        updates = [record.update_of(execution_id) for record in self.records]
         if self.gap is not None:
             updates.insert(0, _gap_update(execution_id, self.gap, self.position))
         return updates
@@ -132,6 +133,8 @@ class Subscription:
     ) -> None:
         self.execution_id = execution_id
         self.filter = filter
+        self._all = filter == ALL
+        self._by_type_alone = filter.by_type_alone
         self.follow = follow
         self._log = log
         self._signal = signal
@@ -224,7 +227,8 @@ class Subscription:
             GapError: Something is missing and ``on_gap`` is ``fail``.
             LogUnavailableError: The log cannot be reached; the position is kept, so call it again later.
         """
-        await self.start()
+        if not self._closed:
+            await self.start()
         while not (self._ended or self._closed):
             generation, position = self._signal.generation, self.position
             page = self._digest(await self._log.read(self.execution_id, self._seq, limit))
@@ -270,13 +274,16 @@ class Subscription:
                     records = records[: index + 1]
                     break
         self._seq = records[-1].seq
-        if self.filter == ALL:
+        if self._all:
             return records
+        if self._by_type_alone:
+            accepts_type = self.filter.accepts_type
+            return [record for record in records if accepts_type(record.type)]
         return [record for record in records if self._accepts(record)]
 
     def _accepts(self, record: Record) -> bool:
         timed = self.filter.since is not None or self.filter.until is not None
-        moment = datetime.fromtimestamp(record.timestamp, UTC) if timed else None
+        moment = moment_of(record.timestamp) if timed else None
         return self.filter.accepts(record.type, record.scope, record.priority, moment)
 
     def _page(self, records: Sequence[Record]) -> Page | None:

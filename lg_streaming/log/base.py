@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from lg_streaming.codec import decode, seal
-from lg_streaming.events import FINAL_TYPES, Position, kind_of
+from lg_streaming.codec import decode, decode_data, moment_of, seal
+from lg_streaming.events import FINAL_TYPES, Position, StreamMetadata, StreamUpdate, kind_of
 
 if TYPE_CHECKING:
-    from lg_streaming.events import Kind, Priority, StreamUpdate
+    from lg_streaming.events import Kind, Priority
     from lg_streaming.scope import Scope
 
 __all__ = ["Batch", "Draft", "EventLog", "ExecutionState", "Listener", "LogState", "Record", "Slice", "state_after"]
@@ -82,8 +82,25 @@ class Record:
 
     @property
     def update(self) -> StreamUpdate:
-        """The update, decoded anew at each call."""
+        """The update as a reader of :attr:`json` would have it, made anew at each call."""
         return decode(self.json)
+
+    def update_of(self, execution_id: str) -> StreamUpdate:
+        """The same as :attr:`update`, made of what the record knows where that is enough."""
+        if self.scope.extra is not None:
+            return self.update
+        return StreamUpdate(
+            type=self.type,
+            data=decode_data(self.json),
+            metadata=StreamMetadata(
+                timestamp=moment_of(self.timestamp),
+                sequence_number=self.seq,
+                execution_id=execution_id,
+                epoch=self.epoch,
+                scope=self.scope,
+                priority=self.priority,
+            ),
+        )
 
 
 class Batch(NamedTuple):

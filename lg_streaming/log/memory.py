@@ -24,7 +24,7 @@ _COMPACT_AT: Final = 1_024
 class _Tape:
     """The records of one execution. All access is under the log's lock for it."""
 
-    def __init__(self, epoch: str, owner: str | None, now: float) -> None:
+    def __init__(self, epoch: str, owner: str | None, now: float, retention: RetentionSettings) -> None:
         self.lock = threading.Lock()
         self.epoch = epoch
         self.owner = owner
@@ -36,8 +36,10 @@ class _Tape:
         self._start = 0  # records before this index are trimmed and wait to be cut off
         self._bytes = 0
         self._numbers: dict[str, int] = {}
+        self._max_updates = retention.max_updates
+        self._max_bytes = retention.max_bytes
 
-    def append(self, batch: Batch, now: float, retention: RetentionSettings) -> bool:
+    def append(self, batch: Batch, now: float) -> bool:
         """Appends the batch unless it was appended before."""
         if self._numbers.get(batch.producer, 0) >= batch.number:
             return False
@@ -54,14 +56,12 @@ class _Tape:
             self.state = state_after(self.state, record.type)
         self.head = seq
         self.updated_at = now
-        self._trim(retention)
+        self._trim()
         return True
 
-    def _trim(self, retention: RetentionSettings) -> None:
+    def _trim(self) -> None:
         start, records = self._start, self._records
-        while len(records) - start > retention.max_updates or (
-            self._bytes > retention.max_bytes and len(records) - start > 1
-        ):
+        while len(records) - start > self._max_updates or (self._bytes > self._max_bytes and len(records) - start > 1):
             self._bytes -= len(records[start].json)
             start += 1
         self._start = start
@@ -138,14 +138,16 @@ class MemoryLog:
             with tape.lock:
                 if self._tapes.get(batch.execution_id) is not tape:
                     continue  # dropped between the two lines above
-                changed = tape.append(batch, now, self._retention)
+                changed = tape.append(batch, now)
             break
         if changed:
             self._tell(batch.execution_id)
 
     def _create(self, batch: Batch, now: float) -> _Tape:
         with self._lock:
-            return self._tapes.setdefault(batch.execution_id, _Tape(self._new_epoch(), batch.owner, now))
+            return self._tapes.setdefault(
+                batch.execution_id, _Tape(self._new_epoch(), batch.owner, now, self._retention)
+            )
 
     async def read(self, execution_id: str, after: int, limit: int) -> Slice | None:
         """See :meth:`EventLog.read`. Never waits."""

@@ -1,0 +1,8 @@
+"""What the benchmarks' graphs share."""
+
+from typing import TypedDict
+
+
+class State(TypedDict):
+    topic: str
+    text: str
