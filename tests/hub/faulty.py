@@ -22,8 +22,7 @@ class FaultyLog:
     def __init__(self, *, delay: float = 0.0) -> None:
         self.memory = MemoryLog()
         self.delay = delay
-        self.write_faults: deque[Fault] = deque()
-        """What happens to the next appends, one each."""
+        self._faults: deque[Fault] = deque()
         self.away = False
         """Whether nothing works at all."""
         self.tried: list[Batch] = []
@@ -41,12 +40,16 @@ class FaultyLog:
     def release(self) -> None:
         self._open.set()
 
+    def fail_next(self, *faults: Fault, times: int = 1) -> None:
+        """What happens to the next appends, one each."""
+        self._faults.extend(faults * times)
+
     def append(self, batch: Batch) -> None:
         self.tried.append(batch)
         self.entered.set()
         self._open.wait(PATIENCE)
         time.sleep(self.delay)
-        fault = self.write_faults.popleft() if self.write_faults else None
+        fault = self._faults.popleft() if self._faults else None
         if fault == "strange":
             raise RuntimeError("the log's own mistake")
         if self.away or fault == "away":

@@ -50,7 +50,7 @@ async def test_an_outage_is_waited_out(hub: StreamHub, log: FaultyLog, caplog: p
 
 
 async def test_a_batch_whose_reply_was_lost_is_stored_once(hub: StreamHub, log: FaultyLog) -> None:
-    log.write_faults.extend(["reply lost", "reply lost", "away", "reply lost"])
+    log.fail_next("reply lost", "reply lost", "away", "reply lost")
     publish_many(hub, "e", range(50))
     await hub.close("e")
     assert data_of(log) == list(range(50))
@@ -59,7 +59,7 @@ async def test_a_batch_whose_reply_was_lost_is_stored_once(hub: StreamHub, log: 
 
 
 async def test_a_retry_is_the_same_batch(hub: StreamHub, log: FaultyLog) -> None:
-    log.write_faults.extend(["away"] * 5)
+    log.fail_next("away", times=5)
     hub.publish("e", "token")
     await hub.flush()
     assert log.tried[0] is log.tried[5]
@@ -83,7 +83,7 @@ async def _publish_through(faults: list[Fault], bursts: list[int]) -> None:
         numbers = itertools.count()
         for size, fault in itertools.zip_longest(bursts, faults):
             if fault:
-                log.write_faults.append(fault)
+                log.fail_next(fault)
             if size:
                 publish_many(hub, "e", list(itertools.islice(numbers, size)))
                 await asyncio.sleep(0)
@@ -95,7 +95,7 @@ async def _publish_through(faults: list[Fault], bursts: list[int]) -> None:
 
 
 async def test_another_kind_of_error_is_tried_again_for_a_while(hub: StreamHub, log: FaultyLog) -> None:
-    log.write_faults.extend(["strange"] * 9)
+    log.fail_next("strange", times=9)
     hub.publish("e", "token", 1)
     await hub.flush()
     assert data_of(log) == [1]
@@ -104,7 +104,7 @@ async def test_another_kind_of_error_is_tried_again_for_a_while(hub: StreamHub, 
 async def test_what_the_log_will_never_take_is_given_up_and_said(
     hub: StreamHub, log: FaultyLog, caplog: pytest.LogCaptureFixture
 ) -> None:
-    log.write_faults.extend(["strange"] * 10)
+    log.fail_next("strange", times=10)
     publish_many(hub, "poison", [1])
     await hub.flush()
     given_up = hub.statistics().lost
