@@ -21,7 +21,6 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import engineio
-import orjson
 import socketio
 from engineio import async_socket
 from engineio import packet as engineio_packet
@@ -39,9 +38,10 @@ from lg_streaming.errors import (
 from lg_streaming.gateway._server import WebSocketLine, current_line
 from lg_streaming.gateway.frames import Frames, web_socket_frame
 from lg_streaming.gateway.outlet import Outlet, open_outlet
-from lg_streaming.gateway.packets import Packets
+from lg_streaming.gateway.packets import Json, Packets, handshake, refusal, size_of
 from lg_streaming.gateway.peer import Peer
 from lg_streaming.gateway.protocol import RESERVED_EVENTS, check_nesting
+from lg_streaming.gateway.timers import Timers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,20 +57,8 @@ _CLOSE_GRACE: Final = 1.0
 _NORMAL_CLOSURE: Final = 1000
 
 
-class _Json:
-    """What python-socketio wants of a JSON module."""
-
-    @staticmethod
-    def dumps(value: object, **_: object) -> str:
-        return orjson.dumps(value).decode()
-
-    @staticmethod
-    def loads(text: str) -> Any:
-        return orjson.loads(text)
-
-
 class _Packet(socketio_packet.Packet):
-    json = _Json
+    json = Json
 
 
 class _Socket(async_socket.AsyncSocket):
@@ -90,7 +78,7 @@ class _Socket(async_socket.AsyncSocket):
         self._asgi_send: Any = None
         self._task: asyncio.Task[Any] | None = None
         self._closing_task: asyncio.Task[None] | None = None
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers = Timers()
 
     # ------------------------------------------------------------ Transport
     def put(self, frames: Frames) -> None:
@@ -151,9 +139,9 @@ class _Socket(async_socket.AsyncSocket):
         if self._line is not None:
             self._line.cut_when_silent(2 * self.guard.bounds.send_timeout)
         self._outlet = open_outlet(ws.asgi_send, self._line, self.guard.bounds, self._give_up)
-        self.put_text(b"0" + orjson.dumps(self.server.handshake(self.sid)))
-        self._after("login", self.guard.login_timeout, self._login_too_late)
-        self._after("ping", self.guard.ping_interval, self._ping)
+        self.put_text(handshake(self.sid, self.guard))
+        self._timers.set("login", self.guard.login_timeout, self._login_too_late)
+        self._timers.set("ping", self.guard.ping_interval, self._ping)
         try:
             while True:
                 await self._take(await ws.wait())
@@ -172,12 +160,12 @@ class _Socket(async_socket.AsyncSocket):
             return
         if not isinstance(data, str):
             self._malformed("binary messages are not accepted")
-        elif _size(data) > self.guard.inbound_bytes:
-            self.close_with(TooLargeError(f"a message may have {self.guard.inbound_bytes} bytes, not {_size(data)}"))
+        elif size_of(data) > self.guard.inbound_bytes:
+            self.close_with(TooLargeError(f"a message may have {self.guard.inbound_bytes} bytes, not {size_of(data)}"))
         elif data[:1] == "4":
             await self.server.sio.take(self, data[1:])
         elif data == "3":
-            self._after("ping", self.guard.ping_interval, self._ping)
+            self._timers.set("ping", self.guard.ping_interval, self._ping)
         elif data == "1":
             self._shut(_NORMAL_CLOSURE, "")
         else:
@@ -186,26 +174,17 @@ class _Socket(async_socket.AsyncSocket):
     def _malformed(self, why: str) -> None:
         self.server.sio.malformed(self, BadRequestError(why))
 
-    def _after(self, name: str, delay: float, call: Callable[[], None]) -> None:
-        self._cancel_timer(name)
-        self._timers[name] = asyncio.get_running_loop().call_later(delay, call)
-
-    def _cancel_timer(self, name: str) -> None:
-        timer = self._timers.pop(name, None)
-        if timer is not None:
-            timer.cancel()
-
     def logged_in(self) -> None:
         """The client was let in."""
         self.namespace_open = True
-        self._cancel_timer("login")
+        self._timers.cancel("login")
 
     def _login_too_late(self) -> None:
         self.close_with(LoginTimeoutError())
 
     def _ping(self) -> None:
         self.put_text(b"2")
-        self._after("ping", self.guard.ping_timeout, self._dead)
+        self._timers.set("ping", self.guard.ping_timeout, self._dead)
 
     def _dead(self) -> None:
         self._give_up(DeadPeerError(f"no answer to a ping in {self.guard.ping_timeout:g} s"))
@@ -238,8 +217,7 @@ class _Socket(async_socket.AsyncSocket):
                 self._task.cancel()
 
     async def _end(self) -> None:
-        for name in list(self._timers):
-            self._cancel_timer(name)
+        self._timers.cancel_all()
         if self._outlet is not None:
             self._outlet.stop()
         try:
@@ -258,16 +236,6 @@ class _Engine(engineio.AsyncServer):
     sockets: dict[str, _Socket]
     idle: asyncio.Event
     """Set while no transport is open."""
-
-    def handshake(self, sid: str) -> dict[str, object]:
-        """What a transport is told first."""
-        return {
-            "sid": sid,
-            "upgrades": [],
-            "pingInterval": round(self.guard.ping_interval * 1000),
-            "pingTimeout": round(self.guard.ping_timeout * 1000),
-            "maxPayload": self.guard.inbound_bytes,
-        }
 
     async def tell_disconnect(self, sid: str, reason: str | None) -> None:
         """Lets python-socketio forget a transport."""
@@ -345,7 +313,7 @@ class GuardedServer(socketio.AsyncServer):
 
     def make_connection(self, socket: _Socket) -> Connection:
         """The owner of a new transport."""
-        return self._connect(_Handle(socket), socket.peer)
+        return self._connect(socket, socket.peer)
 
     async def take(self, socket: _Socket, text: str) -> None:
         """Takes one Socket.IO packet apart and hands it over. Nothing that comes in makes it raise."""
@@ -390,7 +358,7 @@ class GuardedServer(socketio.AsyncServer):
     async def _refuse(self, socket: _Socket, namespace: str) -> None:
         error = BadRequestError(f"there is no namespace {namespace!r:.80}: connect to {self.namespace!r}")
         await self._send_packet(
-            socket.sid, _Packet(socketio_packet.CONNECT_ERROR, data=_refusal(error), namespace=namespace)
+            socket.sid, _Packet(socketio_packet.CONNECT_ERROR, data=refusal(error), namespace=namespace)
         )
         socket.close_with()
 
@@ -399,12 +367,12 @@ class GuardedServer(socketio.AsyncServer):
         try:
             await self.eio.sockets[eio_sid].connection.login(auth)
         except StreamingError as error:
-            refusal = _refusal(error)
-            raise Refused(refusal["message"], refusal["data"]) from None
+            refused = refusal(error)
+            raise Refused(refused["message"], refused["data"]) from None
         except Exception:
             logger.exception("a login failed")
-            refusal = _refusal(StreamingError("the server failed on this login"))
-            raise Refused(refusal["message"], refusal["data"]) from None
+            refused = refusal(StreamingError("the server failed on this login"))
+            raise Refused(refused["message"], refused["data"]) from None
 
     async def _hand_over_event(self, socket: _Socket, packet: _Packet) -> None:
         content: object = packet.data
@@ -425,24 +393,3 @@ class GuardedServer(socketio.AsyncServer):
             socket.connection.malformed(error)
         else:
             socket.close_with(error)
-
-
-class _Handle:
-    """The transport as its owner sees it."""
-
-    __slots__ = ("_socket", "close", "drain", "emit", "put")
-
-    def __init__(self, socket: _Socket) -> None:
-        self._socket = socket
-        self.put = socket.put
-        self.emit = socket.emit
-        self.drain = socket.drain
-        self.close = socket.close_with
-
-
-def _refusal(error: StreamingError) -> dict[str, Any]:
-    return {"message": error.message, "data": error.to_dict()}
-
-
-def _size(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -12,9 +12,47 @@ from lg_streaming.gateway.frames import Frames, web_socket_frame
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lg_streaming.errors import StreamingError
+    from lg_streaming.gateway.transport import Guard
     from lg_streaming.log.base import Record
 
-__all__ = ["EncodeBatch", "EncodeEach", "Packets"]
+__all__ = ["EncodeBatch", "EncodeEach", "Json", "Packets", "handshake", "refusal", "size_of"]
+
+
+class Json:
+    """What python-socketio wants of a JSON module."""
+
+    @staticmethod
+    def dumps(value: object, **_: object) -> str:
+        """``value`` as JSON."""
+        return orjson.dumps(value).decode()
+
+    @staticmethod
+    def loads(text: str) -> Any:
+        """What ``text`` says; raises ValueError when it is no JSON."""
+        return orjson.loads(text)
+
+
+def size_of(text: str) -> int:
+    """Bytes of ``text`` in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def handshake(sid: str, guard: Guard) -> bytes:
+    """What a transport is told first; engine.io counts in milliseconds."""
+    told = {
+        "sid": sid,
+        "upgrades": [],
+        "pingInterval": round(guard.ping_interval * 1000),
+        "pingTimeout": round(guard.ping_timeout * 1000),
+        "maxPayload": guard.inbound_bytes,
+    }
+    return b"0" + orjson.dumps(told)
+
+
+def refusal(error: StreamingError) -> dict[str, Any]:
+    """What a client that is not let in is told: the ``message`` and ``data`` of its ``connect_error``."""
+    return {"message": error.message, "data": error.to_dict()}
 
 
 class Packets:

@@ -19,6 +19,7 @@ from lg_streaming.gateway._engineio import GuardedServer
 from lg_streaming.gateway.outlet import Bounds
 from lg_streaming.gateway.packets import EncodeBatch, EncodeEach
 from lg_streaming.gateway.session import Session, Watch
+from lg_streaming.gateway.timers import Timers
 from lg_streaming.gateway.transport import Guard
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class _Client:
         )
         self._pumps: dict[Watch, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers = Timers()
         self._delivers = asyncio.Event()
         self._delivers.set()
 
@@ -139,7 +140,7 @@ class _Client:
         self._session.connection_id = connection_id
         self._owner.clients.add(self)
         self._transport.emit("connection_status", self._session.greeting(interval))
-        self._after("heartbeat", interval, self._beat)
+        self._timers.set("heartbeat", interval, self._beat)
         self._watch_expiry()
 
     async def received(self, event: str, arguments: list[object], answer: Callable[[object], None] | None) -> None:
@@ -155,24 +156,23 @@ class _Client:
         if reply.start is not None:
             self._start(reply.start)
         if reply.close is not None:
-            self._transport.close(reply.close)
+            self._transport.close_with(reply.close)
         elif event == "authenticate" and reply.answer["ok"]:
             self._watch_expiry()
 
     def malformed(self, error: BadRequestError) -> None:
         if self._session.strike(error):
-            self._transport.close(error)
+            self._transport.close_with(error)
         else:
             self._transport.emit("error", error.to_dict())
 
     def reserved(self, event: str) -> None:
-        self._transport.close(BadRequestError(f"{event!r} is a name of the protocol's own and cannot be emitted"))
+        self._transport.close_with(BadRequestError(f"{event!r} is a name of the protocol's own and cannot be emitted"))
 
     async def gone(self) -> None:
         self._owner.clients.discard(self)
         self._session.end()
-        for timer in self._timers.values():
-            timer.cancel()
+        self._timers.cancel_all()
         tasks = [*self._pumps.values(), *self._tasks]
         for task in tasks:
             task.cancel()
@@ -181,22 +181,16 @@ class _Client:
     def send_away(self) -> None:
         """The server is going to stop."""
         self._transport.emit("server_restart", {"retry_ms": self._edge.retry_ms()})
-        self._transport.close(ServerRestartError(), told=True)
+        self._transport.close_with(ServerRestartError(), told=True)
 
     # ------------------------------------------------------------ timers
-    def _after(self, name: str, delay: float, call: Callable[[], object]) -> None:
-        previous = self._timers.pop(name, None)
-        if previous is not None:
-            previous.cancel()
-        self._timers[name] = asyncio.get_running_loop().call_later(max(0.0, delay), call)
-
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def _beat(self) -> None:
-        self._after("heartbeat", self._edge.settings.gateway.heartbeat_interval, self._beat)
+        self._timers.set("heartbeat", self._edge.settings.gateway.heartbeat_interval, self._beat)
         self._spawn(self._send_heartbeat())
 
     async def _send_heartbeat(self) -> None:
@@ -210,16 +204,16 @@ class _Client:
         self._delivers.set()
         expires_in = self._session.expires_in
         if expires_in is not None:
-            self._after("expiry", expires_in - _EXPIRY_WARNING, self._warn)
+            self._timers.set("expiry", expires_in - _EXPIRY_WARNING, self._warn)
 
     def _warn(self) -> None:
         expires_in = self._session.expires_in or 0.0
         self._transport.emit("auth_expiring", {"in_s": round(max(0.0, expires_in), 3)})
-        self._after("expiry", expires_in, self._expire)
+        self._timers.set("expiry", expires_in, self._expire)
 
     def _expire(self) -> None:
         self._delivers.clear()
-        self._after("expiry", _EXPIRY_GRACE, lambda: self._transport.close(TokenExpiredError()))
+        self._timers.set("expiry", _EXPIRY_GRACE, lambda: self._transport.close_with(TokenExpiredError()))
 
     # ------------------------------------------------------------ delivery
     def _start(self, watch: Watch) -> None:

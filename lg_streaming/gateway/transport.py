@@ -42,7 +42,7 @@ class Transport(Protocol):
         """Returns when there is room for more."""
         ...
 
-    def close(self, error: StreamingError | None = None, *, told: bool = False) -> None:
+    def close_with(self, error: StreamingError | None = None, *, told: bool = False) -> None:
         """Says why, unless it was ``told``, and closes with the error's code. Never waits.
 
         A peer that does not answer the close is cut off.
