@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lg_streaming.pipeline import EventFilter
-    from lg_streaming.pipeline.options import Transformer
+    from lg_streaming.pipeline.events import Transformer
     from lg_streaming.scope import Delivery
 
 __all__ = ["stream_event"]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lg_streaming.pipeline import ProgressFormat
-    from lg_streaming.pipeline.options import Granularity, ProgressCalculator
+    from lg_streaming.pipeline.progress import Granularity, ProgressCalculator
 
 __all__ = ["stream_progress"]
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lg_streaming.pipeline import TokenFilter
-    from lg_streaming.pipeline.options import TokenFormat, TokenProcessor
+    from lg_streaming.pipeline.tokens import TokenFormat, TokenProcessor
 
 __all__ = ["stream_token"]
 

@@ -1,23 +1,22 @@
-"""One node's way from what happens to what leaves."""
+"""One node's way from what happens to what leaves: the three pipelines of its decorators, put together."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from lg_streaming.pipeline.progress import NO_PROGRESS, ProgressTracker, progress_var
+from lg_streaming.pipeline.events import EventOptions, EventPipeline
+from lg_streaming.pipeline.progress import NO_PROGRESS, ProgressOptions, ProgressTracker, progress_var
+from lg_streaming.pipeline.tokens import TEXT_TYPES, TokenOptions, TokenPipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lg_streaming.emitter import Emitter
-    from lg_streaming.pipeline.options import EventOptions, ProgressOptions, TokenOptions
-    from lg_streaming.scope import Scope
+    from lg_streaming.events import Scope
 
-__all__ = ["NodeOptions"]
+__all__ = ["NodeOptions", "NodeStream"]
 
-_TEXT = frozenset({"token", "thinking", "tool_args"})
-_LIFECYCLE = frozenset({"node_start", "node_complete", "node_error", "node_interrupted"})
 _ENDINGS = {"node_complete": "completed", "node_error": "failed", "node_interrupted": "interrupted"}
 
 
@@ -59,15 +58,16 @@ class NodeStream:
     """Takes what happens in one try of a node and lets out what the options ask for.
 
     The node's own start and end always leave: readers need them to tell tries and branches apart. A node's
-    result leaves only from a node with ``@stream_event``.
+    result leaves only from a node with ``@stream_event``. Text that is held leaves before the node's end does.
     """
 
     def __init__(self, options: NodeOptions, emitter: Emitter) -> None:
+        token, event, progress = options.token, options.event, options.progress
         self._emitter = emitter
-        self._text = options.token is not None and options.token.enabled
-        self._events = options.event if options.event is not None and options.event.enabled else None
-        progress = options.progress if options.progress is not None and options.progress.enabled else None
-        self._progress = ProgressTracker(emitter, progress) if progress is not None else NO_PROGRESS
+        self._tokens = TokenPipeline(token, emitter) if token is not None and token.enabled else None
+        self._events = EventPipeline(event, emitter) if event is not None and event.enabled else None
+        enabled = progress is not None and progress.enabled
+        self._progress = ProgressTracker(emitter, progress) if enabled else NO_PROGRESS
 
     def activate(self) -> Callable[[], None]:
         """Puts the node's progress tracker in force."""
@@ -76,19 +76,27 @@ class NodeStream:
 
     def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """One thing that happened."""
-        if type in _TEXT:
-            if self._text:
-                self._emitter.send(type, data, scope)
-        elif type in _LIFECYCLE:
-            self._node(type, data, scope)
-        elif self._events is not None and self._events.wants(type):
-            self._emitter.send(type, data, scope)
+        if type in TEXT_TYPES:
+            if self._tokens is not None:
+                self._tokens.take(type, data, scope)
+        elif type in _ENDINGS:
+            self._end(type, data, scope)
+        else:
+            self._event(type, data, scope)
+            if type == "node_start":
+                self._progress.begin()
 
-    def _node(self, type: str, data: dict[str, Any], scope: Scope) -> None:
-        if self._events is None:
+    def _end(self, type: str, data: dict[str, Any], scope: Scope) -> None:
+        if self._tokens is not None:
+            self._tokens.close()
+        self._progress.finish(_ENDINGS[type])
+        self._event(type, data, scope)
+        if self._events is not None:
+            self._events.close()
+
+    def _event(self, type: str, data: dict[str, Any], scope: Scope) -> None:
+        if self._events is not None:
+            self._events.take(type, data, scope)
+        elif type.startswith("node_"):
             data.pop("result", None)
-        if type in _ENDINGS:
-            self._progress.finish(_ENDINGS[type])
-        self._emitter.send(type, data, scope)
-        if type == "node_start":
-            self._progress.begin()
+            self._emitter.send(type, data, scope)

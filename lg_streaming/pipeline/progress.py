@@ -4,17 +4,46 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
-
-from lg_streaming.pipeline.options import ProgressOptions
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from lg_streaming.emitter import Emitter
 
-__all__ = ["ProgressTracker", "current_progress", "progress_var"]
+__all__ = [
+    "Granularity",
+    "ProgressCalculator",
+    "ProgressFormat",
+    "ProgressOptions",
+    "ProgressTracker",
+    "current_progress",
+    "progress_var",
+]
+
+Granularity = Literal["coarse", "fine", "detailed"]
+ProgressCalculator = Callable[[float, float, Mapping[str, Any]], float]
+"""``calculator(current, total, metadata) -> percent``."""
+
+
+class ProgressFormat(TypedDict, total=False):
+    """Which fields a progress update has."""
+
+    show_percentage: bool
+    show_current: bool
+    show_total: bool
+    show_rate: bool
+    precision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressOptions:
+    """What ``@stream_progress`` was given."""
+
+    enabled: bool = True
+    include_eta: bool = True
+    include_metrics: bool = False
 
 
 class ProgressTracker:
