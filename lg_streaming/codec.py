@@ -11,8 +11,11 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, cast
+from dataclasses import fields, is_dataclass
+from datetime import UTC, date, datetime, time
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from uuid import UUID
 
 import orjson
 from pydantic import BaseModel
@@ -30,9 +33,11 @@ logger = logging.getLogger(__name__)
 Redact = Callable[[str, Any], Any]
 """``redact(type, data) -> data``: what may leave of an update's data. It gets plain JSON values."""
 
+T = TypeVar("T")
+
 _MAX_REPR: Final = 1_000
 _MAX_DEPTH: Final = 64
-_MAX_ITEMS: Final = 10_000
+_MAX_ITEMS: Final = 50_000
 
 
 class Codec:
@@ -74,7 +79,7 @@ class Codec:
             self._timestamp(timestamp),
             self._dumps(execution_id),
             b"" if priority == "medium" else b',"priority":"%b"' % priority.encode(),
-            scope.fragment,
+            self._about(scope),
         )
         if len(body) > self._max_bytes:
             raise UpdateTooLargeError(
@@ -82,6 +87,15 @@ class Codec:
                 execution_id=execution_id,
             )
         return body
+
+    def _about(self, scope: Scope) -> bytes:
+        try:
+            return scope.fragment
+        except Exception:  # noqa: BLE001 (its `extra` holds whatever the user put there)
+            self.fallbacks += 1
+        extra = jsonable(scope.extra)
+        known = {name: jsonable(value) for name in NAMES if (value := getattr(scope, name)) is not None}
+        return Scope(**known, extra=cast("dict[str, Any]", extra) if isinstance(extra, dict) else None).fragment
 
     def _dumps(self, value: object) -> bytes:
         try:
@@ -165,6 +179,10 @@ def _default(value: object) -> object:
             simpler = describe_error(value)
         case Mapping():
             simpler = dict(cast("Mapping[object, object]", value))
+        case Enum():
+            simpler = value.value
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            simpler = {field.name: getattr(value, field.name) for field in fields(value)}
         case _:
             simpler = _described(value)
     return simpler
@@ -185,45 +203,63 @@ def _described(value: object) -> str:
     return text if len(text) <= _MAX_REPR else text[: _MAX_REPR - 1] + "…"
 
 
-def jsonable(value: object, *, depth: int = _MAX_DEPTH) -> Any:
+def jsonable(value: object) -> Any:
     """``value`` as plain JSON values, whatever it is: slow, careful, and it never raises.
 
-    What is nested more than ``depth`` levels deep becomes its ``repr``, so cycles end.
+    In place of what contains itself, is nested too deep or is too much altogether stands ``"…"``.
     """
-    try:
-        return _jsonable(value, depth)
-    except Exception:  # noqa: BLE001 (any method of a foreign object may raise anything)
-        return _clean(f"<{type(value).__name__}>")
+    return _Plain().of(value, frozenset())
 
 
-def _jsonable(value: object, depth: int) -> Any:
-    if value is None or isinstance(value, (bool, float)):
-        return value
-    if isinstance(value, int):
-        return _whole_number(value)
-    if isinstance(value, str):
-        return _clean(value)
-    if depth <= 0:
-        return "…"
-    return _container(value, depth - 1)
+class _Plain:
+    """Makes one value plain, and stops when that has become too much work."""
+
+    def __init__(self) -> None:
+        self._items = 0
+
+    def of(self, value: object, around: frozenset[int]) -> Any:
+        """``value``, which stands inside the containers ``around``."""
+        try:
+            return self._of(value, around)
+        except Exception:  # noqa: BLE001 (any method of a foreign object may raise anything)
+            return _clean(f"<{type(value).__name__}>")
+
+    def _of(self, value: object, around: frozenset[int]) -> Any:
+        if value is None or isinstance(value, (bool, float)):
+            return value
+        if isinstance(value, int):
+            return _whole_number(value)
+        if isinstance(value, str):
+            return _clean(value)
+        if id(value) in around or len(around) >= _MAX_DEPTH:
+            return "…"
+        return self._of_container(value, around | {id(value)})
+
+    def _of_container(self, value: object, around: frozenset[int]) -> Any:
+        match value:
+            case Mapping():
+                items = self._affordable(cast("Mapping[object, object]", value).items())
+                return {_clean(k if isinstance(k, str) else str(k)): self.of(v, around) for k, v in items}
+            case list() | tuple() | set() | frozenset():
+                return [self.of(v, around) for v in self._affordable(cast("Iterable[object]", value))]
+            case datetime() | date() | time() | UUID():
+                return orjson.loads(orjson.dumps(value))
+            case _:
+                simpler = _default(value)
+                return _clean(simpler) if isinstance(simpler, str) else self.of(simpler, around)
+
+    def _affordable(self, items: Iterable[T]) -> Iterable[T]:
+        for item in list(items):
+            if self._items >= _MAX_ITEMS:
+                return
+            self._items += 1
+            yield item
 
 
 def _whole_number(value: int) -> int | str:
     if -(2**63) <= value < 2**63:
         return value
     return str(value) if value.bit_length() < _MAX_REPR else "<huge int>"
-
-
-def _container(value: object, depth: int) -> Any:
-    match value:
-        case Mapping():
-            items = list(cast("Mapping[object, object]", value).items())[:_MAX_ITEMS]
-            return {_clean(k if isinstance(k, str) else str(k)): jsonable(v, depth=depth) for k, v in items}
-        case list() | tuple() | set() | frozenset():
-            return [jsonable(v, depth=depth) for v in list(cast("Iterable[object]", value))[:_MAX_ITEMS]]
-        case _:
-            simpler = _default(value)
-            return _clean(simpler) if isinstance(simpler, str) else jsonable(simpler, depth=depth)
 
 
 def _clean(text: str) -> str:
