@@ -40,7 +40,7 @@ def size_of(text: str) -> int:
 
 def handshake(sid: str, guard: Guard) -> bytes:
     """What a transport is told first; engine.io counts in milliseconds."""
-    told = {
+    told: dict[str, object] = {
         "sid": sid,
         "upgrades": [],
         "pingInterval": round(guard.ping_interval * 1000),
