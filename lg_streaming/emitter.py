@@ -12,7 +12,7 @@ from lg_streaming.scope import NO_SCOPE
 
 if TYPE_CHECKING:
     from lg_streaming.events import Priority
-    from lg_streaming.scope import Publisher, Scope
+    from lg_streaming.scope import LiveDefaults, Publisher, Scope
 
 __all__ = ["Emitter", "current_emitter", "emitter_var"]
 
@@ -55,6 +55,11 @@ class Emitter:
     def scope(self) -> Scope:
         """What its updates are about."""
         return self._scope
+
+    @property
+    def defaults(self) -> LiveDefaults | None:
+        """The decorators' defaults of its execution; None when it is not active."""
+        return self._publisher.defaults(self._execution_id) if self._publisher is not None else None
 
     def scoped(self, **changes: Any) -> Self:
         """An emitter of the same execution about a part of this scope: ``scoped(task_id="t1")``.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
@@ -100,9 +99,12 @@ class UpdateFilter:
             until: The latest time, inclusive.
 
         Raises:
-            BadRequestError: A list is a bare string or too long, a name is empty or too long, or the priority is
-                unknown.
+            BadRequestError: A list is a bare string or too long, a name is empty or too long, the priority is
+                unknown, or a time has no time zone.
         """
+        for name, moment in (("since", since), ("until", until)):
+            if moment is not None and moment.tzinfo is None:
+                raise BadRequestError(f"{name} needs a time zone: write datetime(…, tzinfo=UTC)")
         wanted = _names("events", events)
         exact = _names("types", types)
         globs = frozenset(name for name in wanted | exact if "*" in name)
@@ -165,8 +167,23 @@ class UpdateFilter:
 
 
 def _glob(pattern: str, name: str) -> bool:
-    """``*`` stands for any run of characters; everything else for itself."""
-    return re.fullmatch(".*".join(re.escape(part) for part in re.split(r"\*+", pattern)), name, re.DOTALL) is not None
+    """``*`` stands for any run of characters; everything else for itself.
+
+    Not a regular expression: a reader chooses the pattern, and must not be able to choose one that takes for ever.
+    """
+    first, *parts = pattern.split("*")
+    if not parts:
+        return pattern == name
+    *middle, last = parts
+    start, end = len(first), len(name) - len(last)
+    if start > end or not (name.startswith(first) and name.endswith(last)):
+        return False
+    for part in middle:
+        found = name.find(part, start, end)
+        if found < 0:
+            return False
+        start = found + len(part)
+    return True
 
 
 ALL: Final = UpdateFilter()

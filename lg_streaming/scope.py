@@ -17,8 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lg_streaming.events import Priority
+    from lg_streaming.settings import NodeDefaults
 
-__all__ = ["NO_SCOPE", "Binding", "Delivery", "Outcome", "Publisher", "Scope", "execution_var", "publishers"]
+__all__ = [
+    "NO_SCOPE",
+    "Binding",
+    "Delivery",
+    "LiveDefaults",
+    "Outcome",
+    "Publisher",
+    "Scope",
+    "execution_var",
+    "publishers",
+]
 
 
 Delivery = Literal["at-most-once", "at-least-once", "exactly-once"]
@@ -34,6 +45,24 @@ class Outcome:
     data: Mapping[str, Any]
 
 
+class LiveDefaults:
+    """The decorators' defaults of one execution, which may change while it runs.
+
+    Whoever works with them keeps :attr:`version` and looks again when it has changed; that is one comparison.
+    """
+
+    __slots__ = ("current", "version")
+
+    def __init__(self, current: NodeDefaults) -> None:
+        self.current = current
+        self.version = 0
+
+    def change(self, current: NodeDefaults) -> None:
+        """From now on ``current`` holds."""
+        self.current = current
+        self.version += 1
+
+
 class Publisher(Protocol):
     """Where updates go; the hub is the one real implementation.
 
@@ -43,6 +72,10 @@ class Publisher(Protocol):
     @property
     def debug(self) -> bool:
         """Whether stack traces may leave."""
+        ...
+
+    def defaults(self, execution_id: str) -> LiveDefaults:
+        """The decorators' defaults of an execution."""
         ...
 
     def publish(

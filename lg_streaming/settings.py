@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -126,6 +127,43 @@ class RetentionSettings(_Section):
     """How long an ended execution's state and final update are kept."""
 
 
+class TokenDefaults(_Section):
+    """The options of ``@stream_token`` where a decorator leaves them out."""
+
+    enabled: bool = True
+
+
+class EventDefaults(_Section):
+    """The options of ``@stream_event`` where a decorator leaves them out."""
+
+    enabled: bool = True
+
+
+class ProgressDefaults(_Section):
+    """The options of ``@stream_progress`` where a decorator leaves them out."""
+
+    enabled: bool = True
+
+
+class NodeDefaults(_Section):
+    """The options of all decorators where they leave them out."""
+
+    token: TokenDefaults = TokenDefaults()
+    event: EventDefaults = EventDefaults()
+    progress: ProgressDefaults = ProgressDefaults()
+
+    def changed(self, **parts: Mapping[str, Any] | None) -> Self:
+        """These defaults with some options of ``token``, ``event`` or ``progress`` changed.
+
+        Raises:
+            pydantic.ValidationError: An option is not known, or its value cannot be used.
+        """
+        merged = self.model_dump()
+        for name, options in parts.items():
+            merged[name] |= dict(options or {})
+        return type(self).model_validate(merged)
+
+
 class StreamingSettings(BaseSettings):
     """Everything that can be set. Unknown names are refused, so a typing error does not go unnoticed."""
 
@@ -139,5 +177,8 @@ class StreamingSettings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     limits: LimitSettings = LimitSettings()
     retention: RetentionSettings = RetentionSettings()
+    token_defaults: TokenDefaults = TokenDefaults()
+    event_defaults: EventDefaults = EventDefaults()
+    progress_defaults: ProgressDefaults = ProgressDefaults()
     debug: bool = False
     """Stack traces in ``node_error`` and ``workflow_error``. Never on a public server."""

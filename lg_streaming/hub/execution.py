@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 
 from lg_streaming.errors import ForbiddenError
-from lg_streaming.scope import NO_SCOPE, Outcome, Scope
+from lg_streaming.scope import NO_SCOPE, LiveDefaults, Outcome, Scope
 
 __all__ = ["Execution"]
 
@@ -22,6 +22,7 @@ class Execution:
         "_attempts",
         "_participants",
         "_paused",
+        "defaults",
         "execution_id",
         "lock",
         "lost",
@@ -39,6 +40,8 @@ class Execution:
         self.producer = producer
         """Names this object to the log: when the hub forgets an execution and it comes back, numbers begin anew."""
         self.lock = threading.Lock()
+        self.defaults: LiveDefaults | None = None
+        """The decorators' defaults, where they differ from the settings'."""
         self.owner: str | None = None
         self.run_id: str | None = None
         """The open run; None when none is."""

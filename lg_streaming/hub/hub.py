@@ -1,58 +1,30 @@
-"""Publish, subscribe, open, close: the one place where producers and readers of executions meet."""
+"""The one place where producers and readers of executions meet."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import logging
-import secrets
-import threading
 import time
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Final
 
-import uuid_utils
-
-from lg_streaming.codec import Codec, Redact
-from lg_streaming.emitter import Emitter
-from lg_streaming.errors import (
-    BadRequestError,
-    ExecutionLimitError,
-    HubClosedError,
-    SubscriberLimitError,
-    UpdateTooLargeError,
-    describe_error,
-)
-from lg_streaming.events import FINAL_TYPES, Position, check_execution_id, parse_priority
-from lg_streaming.filters import ALL, UpdateFilter
-from lg_streaming.hub.execution import Execution
-from lg_streaming.hub.observe import Observers
-from lg_streaming.hub.signal import Signal
-from lg_streaming.hub.statistics import HubStatistics, Tally
-from lg_streaming.hub.subscription import OnGap, Subscription
-from lg_streaming.hub.writer import Writer
-from lg_streaming.log.base import Batch, Draft
+from lg_streaming.hub.producers import Producers
+from lg_streaming.hub.readers import Readers
+from lg_streaming.hub.statistics import HubStatistics
 from lg_streaming.log.memory import MemoryLog
-from lg_streaming.scope import NO_SCOPE, Outcome, Scope, publishers
+from lg_streaming.scope import publishers
 from lg_streaming.settings import StreamingSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable
 
-    from reactivex import Observable
-
-    from lg_streaming.events import Priority, StreamUpdate
-    from lg_streaming.log.base import EventLog, LogState
+    from lg_streaming.codec import Redact
+    from lg_streaming.log.base import EventLog
 
 __all__ = ["StreamHub"]
 
-logger = logging.getLogger(__name__)
-
-_HUBS_OWN: Final = FINAL_TYPES | {"workflow_start", "gap"}
-_SWEEP_INTERVAL: Final = 30.0
 _CLOSE_TIMEOUT: Final = 5.0
 
 
-class StreamHub:
+class StreamHub(Producers, Readers):
     """Where executions are written and read.
 
     Args:
@@ -73,408 +45,11 @@ class StreamHub:
         redact: Redact | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.settings = settings or StreamingSettings()
-        limits = self.settings.limits
-        self._clock = clock
-        self.log: EventLog = log or MemoryLog(self.settings.retention, clock=clock)
-        self._codec = Codec(max_bytes=limits.update_bytes, redact=redact)
-        self._producer = secrets.token_hex(8)
-        self._lives = itertools.count()
-        self._executions: dict[str, Execution] = {}
-        self._signals: dict[str, Signal] = {}
-        self._subscriptions: set[Subscription] = set()
-        self._lock = threading.Lock()
-        self._observers = Observers()
-        self._writer = (
-            Writer(
-                self.log,
-                max_updates=limits.producer_buffer_updates,
-                max_bytes=limits.producer_buffer_bytes,
-                on_lost=self._note_lost,
-            )
-            if self.log.blocking
-            else None
-        )
-        self._stop_listening = self.log.listen(self._on_append)
-        self._closed = False
-        self._swept_at = clock()
-        self._running = 0
-        self._forgotten = 0  # updates published to executions that were swept
-        self._tally = Tally()
+        settings = settings or StreamingSettings()
+        log = log or MemoryLog(settings.retention, clock=clock)
+        Producers.__init__(self, settings, log, redact, clock)
+        Readers.__init__(self, log, settings.limits.max_subscribers_per_execution)
         publishers.count += 1
-
-    @property
-    def debug(self) -> bool:
-        """Whether stack traces may leave (``settings.debug``)."""
-        return self.settings.debug
-
-    # --- writing ------------------------------------------------------------------------------------------
-
-    def publish(
-        self,
-        execution_id: str,
-        type: str,
-        data: object = None,
-        *,
-        scope: Scope = NO_SCOPE,
-        priority: Priority = "medium",
-    ) -> None:
-        """Appends one update.
-
-        An execution nobody opened is opened; one whose run has ended takes nothing more (the update is dropped
-        and counted) until it is opened again.
-
-        Raises:
-            BadRequestError: The id cannot name an execution, the priority is unknown, or the type is one that only
-                the hub itself may write: a run's start, its final update, a gap.
-            UpdateTooLargeError: The encoded update is over ``limits.update_bytes``.
-            ExecutionLimitError: It would open one execution more than ``limits.max_executions``.
-            HubClosedError: The hub was closed.
-        """
-        if type in _HUBS_OWN:
-            raise BadRequestError(f"{type!r} cannot be published: end a run with close(), fail() or cancel()")
-        execution = self._executions.get(execution_id)
-        if execution is None:
-            if scope.run_id is not None:
-                self._tally.late.add()
-                return
-            execution = self._opened(execution_id)
-        if scope is NO_SCOPE:
-            scope = execution.run_scope
-        elif scope.run_id is None:
-            scope = scope.derive(run_id=execution.run_id)
-        draft = self._draft(execution_id, type, data, scope, priority)
-        with execution.lock:
-            if execution.run_id is None or execution.run_id != scope.run_id:
-                self._tally.late.add()
-                return
-            self._append(execution, draft)
-
-    def _draft(self, execution_id: str, type: str, data: object, scope: Scope, priority: Priority) -> Draft:
-        if self._closed:
-            raise HubClosedError
-        if priority != "medium":
-            priority = parse_priority(priority)
-        now = self._clock()
-        try:
-            body = self._codec.encode(execution_id, type, data, scope=scope, priority=priority, timestamp=now)
-        except UpdateTooLargeError:
-            self._tally.too_large.add()
-            raise
-        return Draft(type, scope, priority, now, body)
-
-    def _append(self, execution: Execution, draft: Draft) -> None:
-        """Gives a draft to the log, or to the writer. Under the execution's lock."""
-        execution.touched_at = draft.timestamp
-        execution.published += 1
-        if self._writer is not None:
-            self._put(self._writer, execution, draft)
-            return
-        execution.number += 1
-        self.log.append(Batch(execution.execution_id, (draft,), execution.producer, execution.number, execution.owner))
-
-    def _put(self, writer: Writer, execution: Execution, draft: Draft) -> None:
-        """Gives a draft to the writer, after the notice of what was lost before it."""
-        drafts = [draft]
-        if execution.lost:
-            notice = {"count": execution.lost, "reason": "log_unavailable"}
-            drafts.insert(0, self._draft(execution.execution_id, "updates_lost", notice, execution.run_scope, "high"))
-        if writer.put(execution, drafts):
-            execution.lost = 0
-        else:
-            execution.lost += 1
-            self._tally.lost.add()
-
-    def _note_lost(self, execution: Execution, count: int) -> None:
-        with execution.lock:
-            execution.lost += count
-            self._tally.lost.add(count)
-
-    def emitter(self, execution_id: str, **scope: Any) -> Emitter:
-        """A write handle, bound to the open run; where none is open, one is.
-
-        Args:
-            execution_id: The execution to write to.
-            scope: What the updates are about: ``node_id``, ``agent_type``, ``task_id``, ``request_id``,
-                ``tool_call_id``, ``message_id``, ``category``, and ``extra`` for keys of your own.
-
-        Raises:
-            BadRequestError: The id cannot name an execution.
-            ExecutionLimitError: ``limits.max_executions`` executions are running.
-        """
-        self.open(execution_id)
-        return Emitter(self, execution_id, Scope(**scope, run_id=self._executions[execution_id].run_id))
-
-    # --- runs ---------------------------------------------------------------------------------------------
-
-    def open(self, execution_id: str, *, owner: str | None = None, metadata: Mapping[str, Any] | None = None) -> str:
-        """Opens a run, unless one is open; returns its id. The first update of a run is its ``workflow_start``.
-
-        Args:
-            execution_id: 1 to 256 printable characters without spaces.
-            owner: Who may read it beside those the application allows; compared with a token's ``sub``.
-            metadata: Sent with ``workflow_start``, as its ``metadata``.
-
-        Raises:
-            BadRequestError: The id cannot name an execution.
-            ForbiddenError: The execution has another owner.
-            ExecutionLimitError: ``limits.max_executions`` executions are running.
-            HubClosedError: The hub was closed.
-        """
-        return self._open(
-            execution_id, owner=owner, data={"metadata": dict(metadata)} if metadata else None, join=False
-        )
-
-    def enter_run(self, execution_id: str, *, owner: str | None = None, name: str | None = None) -> str:
-        """Takes part in the open run, opening one where none is; returns its id. Raises like :meth:`open`.
-
-        ``name`` is the graph's, sent with ``workflow_start``. Leave with :meth:`leave_run`.
-        """
-        return self._open(execution_id, owner=owner, data={"name": name} if name else None, join=True)
-
-    def leave_run(self, execution_id: str, run_id: str, outcome: Outcome) -> None:
-        """Leaves a run; the last participant to leave ends it with its outcome. A no-op when it is over."""
-        execution = self._executions.get(execution_id)
-        if execution is None:
-            return
-        with execution.lock:
-            if execution.run_id != run_id:
-                return
-            said = execution.leave(outcome)
-            if said is not None:
-                self._say(execution, said, ends=said.type != "workflow_interrupted")
-
-    def pause(self, execution_id: str, run_id: str, task: str) -> None:
-        """See :meth:`lg_streaming.scope.Publisher.pause`."""
-        execution = self._executions.get(execution_id)
-        if execution is not None:
-            with execution.lock:
-                if execution.run_id == run_id:
-                    execution.pause(task)
-
-    def next_attempt(self, execution_id: str, task: str) -> int:
-        """See :meth:`lg_streaming.scope.Publisher.next_attempt`."""
-        execution = self._executions.get(execution_id)
-        if execution is None:
-            return 1
-        with execution.lock:
-            return execution.next_attempt(task)
-
-    def _opened(self, execution_id: str) -> Execution:
-        self._open(execution_id, owner=None, data=None, join=False)
-        return self._executions[execution_id]
-
-    def _open(self, execution_id: str, *, owner: str | None, data: dict[str, Any] | None, join: bool) -> str:
-        if self._closed:
-            raise HubClosedError
-        while True:
-            execution = self._execution(execution_id)
-            with execution.lock:
-                if self._executions.get(execution_id) is execution:  # else it was swept between the two lines
-                    return self._open_locked(execution, owner=owner, data=data, join=join)
-
-    def _open_locked(self, execution: Execution, *, owner: str | None, data: dict[str, Any] | None, join: bool) -> str:
-        execution.claim(owner)
-        run_id = execution.run_id
-        if run_id is None:
-            run_id = self._begin(execution, data)
-            if join:
-                execution.join()
-        elif join and execution.join():
-            self._say(execution, Outcome("status", {"status": "resumed"}), ends=False)
-        return run_id
-
-    def _execution(self, execution_id: str) -> Execution:
-        known = self._executions.get(execution_id)
-        if known is not None:
-            return known
-        check_execution_id(execution_id)
-        self._sweep_now_and_then()
-        with self._lock:
-            producer = f"{self._producer}-{next(self._lives)}"
-            return self._executions.setdefault(execution_id, Execution(execution_id, producer, self._clock()))
-
-    def _begin(self, execution: Execution, data: dict[str, Any] | None) -> str:
-        limit = self.settings.limits.max_executions
-        with self._lock:
-            if limit is not None and self._running >= limit:
-                if execution.run_scope is NO_SCOPE:  # it never ran: there is nothing to remember
-                    self._executions.pop(execution.execution_id, None)
-                raise ExecutionLimitError(
-                    f"limits.max_executions allows {limit} running executions", execution_id=execution.execution_id
-                )
-            self._running += 1
-        run_id = str(uuid_utils.uuid7())
-        execution.begin(run_id)
-        self._say(execution, Outcome("workflow_start", {"run_id": run_id, **(data or {})}), ends=False)
-        return run_id
-
-    def _say(self, execution: Execution, outcome: Outcome, *, ends: bool) -> None:
-        """Publishes a status update of the open run and, where it is the final one, closes the run."""
-        scope, execution_id = execution.run_scope, execution.execution_id
-        try:
-            draft = self._draft(execution_id, outcome.type, outcome.data, scope, "high")
-        except UpdateTooLargeError:
-            shorter = {"message": "the details were too large to send"}
-            draft = self._draft(execution_id, outcome.type, shorter, scope, "high")
-        self._append(execution, draft)
-        if ends:
-            execution.end()
-            with self._lock:
-                self._running -= 1
-
-    async def close(self, execution_id: str, result: object = None) -> None:
-        """Ends the open run well: ``workflow_complete`` with ``result``. Returns when the log has it.
-
-        A no-op when no run is open.
-        """
-        await self._end(execution_id, Outcome("workflow_complete", {} if result is None else {"result": result}))
-
-    async def fail(self, execution_id: str, error: BaseException | str) -> None:
-        """Ends the open run badly: ``workflow_error`` with the error's message. Otherwise like :meth:`close`."""
-        await self._end(execution_id, Outcome("workflow_error", {"error": describe_error(error, debug=self.debug)}))
-
-    async def cancel(self, execution_id: str, reason: str | None = None) -> None:
-        """Ends the open run as cancelled: ``workflow_cancelled``. Otherwise like :meth:`close`."""
-        await self._end(execution_id, Outcome("workflow_cancelled", {"reason": reason} if reason else {}))
-
-    async def _end(self, execution_id: str, outcome: Outcome) -> None:
-        execution = self._executions.get(execution_id)
-        if execution is not None:
-            with execution.lock:
-                if execution.running:
-                    self._say(execution, outcome, ends=True)
-        await self.flush()
-
-    async def flush(self) -> None:
-        """Returns when everything published so far is in the log (or given up)."""
-        if self._writer is not None:
-            await asyncio.wrap_future(self._writer.flush())
-
-    # --- reading ------------------------------------------------------------------------------------------
-
-    def subscribe(
-        self,
-        execution_id: str,
-        *,
-        after: Position | str | None = None,
-        filter: UpdateFilter | None = None,
-        events: Iterable[str] | None = None,
-        types: Iterable[str] | None = None,
-        follow: bool = False,
-        on_gap: OnGap = "oldest",
-    ) -> Subscription:
-        """A reader of an execution: history first, then live. Allowed before the execution starts.
-
-        Args:
-            execution_id: The execution to read.
-            after: Read what follows this position; ``"latest"`` for what comes from now on; None from the start.
-            filter: What to let through; or give ``events`` or ``types`` as for :meth:`UpdateFilter.of`.
-            events: Kinds, types and globs.
-            types: Exact types and globs.
-            follow: Stay after a run's final update and go on with the next run.
-            on_gap: What to do when updates after ``after`` are gone: go on at the ``"oldest"`` that is kept, at the
-                ``"tail"``, or ``"fail"`` with :class:`GapError`. The first two give the reader a ``gap``.
-
-        Raises:
-            BadRequestError: The id, the filter or ``on_gap`` cannot be used.
-            BadPositionError: ``after`` is not a position.
-            SubscriberLimitError: ``limits.max_subscribers_per_execution`` are reading.
-            HubClosedError: The hub was closed.
-        """
-        check_execution_id(execution_id)
-        if on_gap not in get_args(OnGap):
-            raise BadRequestError(f"on_gap is one of {', '.join(get_args(OnGap))}, not {on_gap!r:.80}")
-        start = after if isinstance(after, Position) or after is None or after == "latest" else Position.parse(after)
-        chosen = filter if filter is not None else UpdateFilter.of(events=events, types=types)
-        limit = self.settings.limits.max_subscribers_per_execution
-        with self._lock:
-            if self._closed:
-                raise HubClosedError
-            signal = self._signals.get(execution_id)
-            if signal is None:
-                signal = self._signals[execution_id] = Signal()
-            elif limit is not None and signal.readers >= limit:
-                raise SubscriberLimitError(execution_id=execution_id)
-            signal.readers += 1
-            subscription = Subscription(
-                execution_id,
-                log=self.log,
-                signal=signal,
-                after="latest" if start == "latest" else start,
-                filter=ALL if chosen == ALL else chosen,
-                follow=follow,
-                on_gap=on_gap,
-                on_close=self._unsubscribe,
-            )
-            self._subscriptions.add(subscription)
-        return subscription
-
-    def _unsubscribe(self, subscription: Subscription) -> None:
-        with self._lock:
-            if subscription not in self._subscriptions:
-                return  # another thread closed it at the same moment
-            self._subscriptions.remove(subscription)
-            signal = self._signals[subscription.execution_id]
-            signal.readers -= 1
-            if signal.readers == 0:
-                del self._signals[subscription.execution_id]
-        signal.notify()
-
-    def observe(
-        self,
-        execution_id: str,
-        *,
-        after: Position | str | None = None,
-        filter: UpdateFilter | None = None,
-        events: Iterable[str] | None = None,
-        types: Iterable[str] | None = None,
-        follow: bool = False,
-        on_gap: OnGap = "oldest",
-        in_thread: bool = False,
-    ) -> Observable[StreamUpdate]:
-        """The execution as a reactivex ``Observable``; the arguments are those of :meth:`subscribe`.
-
-        Each subscriber reads at its own pace, so a slow or raising one disturbs nobody; one that raises is
-        detached and logged. Called on an event loop, it gets its updates on that loop; elsewhere, or with
-        ``in_thread``, on a thread of its own. It completes after the final update.
-        """
-        return self._observers.observable(
-            lambda: self.subscribe(
-                execution_id, after=after, filter=filter, events=events, types=types, follow=follow, on_gap=on_gap
-            ),
-            in_thread=in_thread,
-        )
-
-    async def describe(self, execution_id: str) -> LogState | None:
-        """State, owner and positions of an execution, or None when it is not known.
-
-        Raises:
-            LogUnavailableError: The log cannot be reached.
-        """
-        return await self.log.state(execution_id)
-
-    def _on_append(self, execution_id: str) -> None:
-        signal = self._signals.get(execution_id)
-        if signal is not None:
-            signal.notify()
-
-    # --- keeping house ------------------------------------------------------------------------------------
-
-    def _sweep_now_and_then(self) -> None:
-        if self._clock() - self._swept_at >= _SWEEP_INTERVAL:
-            self.sweep()
-
-    def sweep(self) -> None:
-        """Forgets what is past its time. It happens by itself as executions come; a server also calls it."""
-        self._swept_at = now = self._clock()
-        ttl = self.settings.retention.ttl
-        for execution_id, execution in list(self._executions.items()):
-            with execution.lock:
-                over = not execution.running and now - execution.touched_at >= ttl
-                if over and self._executions.pop(execution_id, None) is not None:
-                    self._forgotten += execution.published
-        self.log.trim()
 
     def statistics(self) -> HubStatistics:
         """Counts since the hub was made, and what is there now."""
@@ -504,10 +79,7 @@ class StreamHub:
             self._closed = True
             publishers.count -= 1
         publishers.deactivate(self)
-        for subscription in list(self._subscriptions):
-            subscription.close()
-        await self._observers.aclose()
+        await self._stop_reading()
         if self._writer is not None:
             await asyncio.to_thread(self._writer.close, _CLOSE_TIMEOUT)
-        self._stop_listening()
         await self.log.aclose()

@@ -1,0 +1,383 @@
+"""The writing side of a hub: publishing, and the runs that executions are made of."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+import uuid_utils
+
+from lg_streaming.codec import Codec
+from lg_streaming.emitter import Emitter
+from lg_streaming.errors import (
+    BadRequestError,
+    ExecutionLimitError,
+    HubClosedError,
+    UpdateTooLargeError,
+    describe_error,
+)
+from lg_streaming.events import FINAL_TYPES, check_execution_id, parse_priority
+from lg_streaming.hub.execution import Execution
+from lg_streaming.hub.statistics import Tally
+from lg_streaming.hub.writer import Writer
+from lg_streaming.log.base import Batch, Draft
+from lg_streaming.scope import NO_SCOPE, LiveDefaults, Outcome, Scope
+from lg_streaming.settings import NodeDefaults
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from lg_streaming.codec import Redact
+    from lg_streaming.events import Priority
+    from lg_streaming.log.base import EventLog
+    from lg_streaming.settings import StreamingSettings
+
+__all__ = ["Producers"]
+
+_HUBS_OWN: Final = FINAL_TYPES | {"workflow_start", "gap"}
+_SWEEP_INTERVAL: Final = 30.0
+
+
+class Producers:
+    """Everything that writes: see :class:`~lg_streaming.hub.hub.StreamHub`, which adds the readers."""
+
+    def __init__(
+        self, settings: StreamingSettings, log: EventLog, redact: Redact | None, clock: Callable[[], float]
+    ) -> None:
+        self.settings = settings
+        self.log = log
+        limits = settings.limits
+        self._clock = clock
+        self._codec = Codec(max_bytes=limits.update_bytes, redact=redact)
+        self._producer = secrets.token_hex(8)
+        self._lives = itertools.count()
+        self._executions: dict[str, Execution] = {}
+        self._lock = threading.Lock()
+        self._writer = (
+            Writer(
+                log,
+                max_updates=limits.producer_buffer_updates,
+                max_bytes=limits.producer_buffer_bytes,
+                on_lost=self._note_lost,
+            )
+            if log.blocking
+            else None
+        )
+        self._defaults = LiveDefaults(
+            NodeDefaults(
+                token=settings.token_defaults, event=settings.event_defaults, progress=settings.progress_defaults
+            )
+        )
+        self._closed = False
+        self._swept_at = clock()
+        self._running = 0
+        self._forgotten = 0  # updates published to executions that were swept
+        self._tally = Tally()
+
+    @property
+    def debug(self) -> bool:
+        """Whether stack traces may leave (``settings.debug``)."""
+        return self.settings.debug
+
+    # --- the decorators' defaults --------------------------------------------------------------------------
+
+    def defaults(self, execution_id: str) -> LiveDefaults:
+        """See :meth:`lg_streaming.scope.Publisher.defaults`."""
+        execution = self._executions.get(execution_id)
+        own = execution.defaults if execution is not None else None
+        return own if own is not None else self._defaults
+
+    def configure(
+        self,
+        execution_id: str,
+        *,
+        token: Mapping[str, Any] | None = None,
+        event: Mapping[str, Any] | None = None,
+        progress: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Changes the decorators' defaults of one execution: of nodes that start, and of those that run.
+
+        An option that a decorator sets itself stays as it is. What was changed before stays changed.
+
+        Args:
+            execution_id: The execution; it need not have started.
+            token: Options of ``@stream_token``, as in ``settings.token_defaults``.
+            event: Options of ``@stream_event``.
+            progress: Options of ``@stream_progress``.
+
+        Raises:
+            BadRequestError: The id cannot name an execution.
+            pydantic.ValidationError: An option is not known, or its value cannot be used.
+        """
+        execution = self._execution(execution_id)
+        with execution.lock:
+            before = execution.defaults or LiveDefaults(self._defaults.current)
+            changed = before.current.changed(token=token, event=event, progress=progress)
+            if execution.defaults is None:
+                execution.defaults = LiveDefaults(changed)
+                self._defaults.version += 1  # nodes that run look again, and find their execution's own
+            else:
+                execution.defaults.change(changed)
+
+    # --- writing ------------------------------------------------------------------------------------------
+
+    def publish(
+        self,
+        execution_id: str,
+        type: str,
+        data: object = None,
+        *,
+        scope: Scope = NO_SCOPE,
+        priority: Priority = "medium",
+    ) -> None:
+        """Appends one update.
+
+        An execution nobody opened is opened; one whose run has ended takes nothing more (the update is dropped
+        and counted) until it is opened again.
+
+        Raises:
+            BadRequestError: The id cannot name an execution, the priority is unknown, or the type is one that only
+                the hub itself may write: a run's start, its final update, a gap.
+            UpdateTooLargeError: The encoded update is over ``limits.update_bytes``.
+            ExecutionLimitError: It would open one execution more than ``limits.max_executions``.
+            HubClosedError: The hub was closed.
+        """
+        if type in _HUBS_OWN:
+            raise BadRequestError(f"{type!r} cannot be published: end a run with close(), fail() or cancel()")
+        execution = self._executions.get(execution_id)
+        if execution is None:
+            if scope.run_id is not None:
+                self._tally.late.add()
+                return
+            execution = self._opened(execution_id)
+        if scope is NO_SCOPE:
+            scope = execution.run_scope
+        elif scope.run_id is None:
+            scope = scope.derive(run_id=execution.run_id)
+        draft = self._draft(execution_id, type, data, scope, priority)
+        with execution.lock:
+            if execution.run_id is None or execution.run_id != scope.run_id:
+                self._tally.late.add()
+                return
+            self._append(execution, draft)
+
+    def _draft(self, execution_id: str, type: str, data: object, scope: Scope, priority: Priority) -> Draft:
+        if self._closed:
+            raise HubClosedError
+        if priority != "medium":
+            priority = parse_priority(priority)
+        now = self._clock()
+        try:
+            body = self._codec.encode(execution_id, type, data, scope=scope, priority=priority, timestamp=now)
+        except UpdateTooLargeError:
+            self._tally.too_large.add()
+            raise
+        return Draft(type, scope, priority, now, body)
+
+    def _append(self, execution: Execution, draft: Draft) -> None:
+        """Gives a draft to the log, or to the writer. Under the execution's lock."""
+        execution.touched_at = draft.timestamp
+        execution.published += 1
+        if self._writer is not None:
+            self._put(self._writer, execution, draft)
+            return
+        execution.number += 1
+        self.log.append(Batch(execution.execution_id, (draft,), execution.producer, execution.number, execution.owner))
+
+    def _put(self, writer: Writer, execution: Execution, draft: Draft) -> None:
+        """Gives a draft to the writer, after the notice of what was lost before it."""
+        drafts = [draft]
+        if execution.lost:
+            notice = {"count": execution.lost, "reason": "log_unavailable"}
+            drafts.insert(0, self._draft(execution.execution_id, "updates_lost", notice, execution.run_scope, "high"))
+        if writer.put(execution, drafts):
+            execution.lost = 0
+        else:
+            execution.lost += 1
+            self._tally.lost.add()
+
+    def _note_lost(self, execution: Execution, count: int) -> None:
+        with execution.lock:
+            execution.lost += count
+            self._tally.lost.add(count)
+
+    def emitter(self, execution_id: str, **scope: Any) -> Emitter:
+        """A write handle, bound to the open run; where none is open, one is.
+
+        Args:
+            execution_id: The execution to write to.
+            scope: What the updates are about: ``node_id``, ``agent_type``, ``task_id``, ``request_id``,
+                ``tool_call_id``, ``message_id``, ``category``, and ``extra`` for keys of your own.
+
+        Raises:
+            BadRequestError: The id cannot name an execution.
+            ExecutionLimitError: ``limits.max_executions`` executions are running.
+        """
+        self.open(execution_id)
+        return Emitter(self, execution_id, Scope(**scope, run_id=self._executions[execution_id].run_id))
+
+    # --- runs ---------------------------------------------------------------------------------------------
+
+    def open(self, execution_id: str, *, owner: str | None = None, metadata: Mapping[str, Any] | None = None) -> str:
+        """Opens a run, unless one is open; returns its id. The first update of a run is its ``workflow_start``.
+
+        Args:
+            execution_id: 1 to 256 printable characters without spaces.
+            owner: Who may read it beside those the application allows; compared with a token's ``sub``.
+            metadata: Sent with ``workflow_start``, as its ``metadata``.
+
+        Raises:
+            BadRequestError: The id cannot name an execution.
+            ForbiddenError: The execution has another owner.
+            ExecutionLimitError: ``limits.max_executions`` executions are running.
+            HubClosedError: The hub was closed.
+        """
+        return self._open(
+            execution_id, owner=owner, data={"metadata": dict(metadata)} if metadata else None, join=False
+        )
+
+    def enter_run(self, execution_id: str, *, owner: str | None = None, name: str | None = None) -> str:
+        """Takes part in the open run, opening one where none is; returns its id. Raises like :meth:`open`.
+
+        ``name`` is the graph's, sent with ``workflow_start``. Leave with :meth:`leave_run`.
+        """
+        return self._open(execution_id, owner=owner, data={"name": name} if name else None, join=True)
+
+    def leave_run(self, execution_id: str, run_id: str, outcome: Outcome) -> None:
+        """Leaves a run; the last participant to leave ends it with its outcome. A no-op when it is over."""
+        execution = self._executions.get(execution_id)
+        if execution is None:
+            return
+        with execution.lock:
+            if execution.run_id != run_id:
+                return
+            said = execution.leave(outcome)
+            if said is not None:
+                self._say(execution, said, ends=said.type != "workflow_interrupted")
+
+    def pause(self, execution_id: str, run_id: str, task: str) -> None:
+        """See :meth:`lg_streaming.scope.Publisher.pause`."""
+        execution = self._executions.get(execution_id)
+        if execution is not None:
+            with execution.lock:
+                if execution.run_id == run_id:
+                    execution.pause(task)
+
+    def next_attempt(self, execution_id: str, task: str) -> int:
+        """See :meth:`lg_streaming.scope.Publisher.next_attempt`."""
+        execution = self._executions.get(execution_id)
+        if execution is None:
+            return 1
+        with execution.lock:
+            return execution.next_attempt(task)
+
+    def _opened(self, execution_id: str) -> Execution:
+        self._open(execution_id, owner=None, data=None, join=False)
+        return self._executions[execution_id]
+
+    def _open(self, execution_id: str, *, owner: str | None, data: dict[str, Any] | None, join: bool) -> str:
+        if self._closed:
+            raise HubClosedError
+        while True:
+            execution = self._execution(execution_id)
+            with execution.lock:
+                if self._executions.get(execution_id) is execution:  # else it was swept between the two lines
+                    return self._open_locked(execution, owner=owner, data=data, join=join)
+
+    def _open_locked(self, execution: Execution, *, owner: str | None, data: dict[str, Any] | None, join: bool) -> str:
+        execution.claim(owner)
+        run_id = execution.run_id
+        if run_id is None:
+            run_id = self._begin(execution, data)
+            if join:
+                execution.join()
+        elif join and execution.join():
+            self._say(execution, Outcome("status", {"status": "resumed"}), ends=False)
+        return run_id
+
+    def _execution(self, execution_id: str) -> Execution:
+        known = self._executions.get(execution_id)
+        if known is not None:
+            return known
+        check_execution_id(execution_id)
+        self._sweep_now_and_then()
+        with self._lock:
+            producer = f"{self._producer}-{next(self._lives)}"
+            return self._executions.setdefault(execution_id, Execution(execution_id, producer, self._clock()))
+
+    def _begin(self, execution: Execution, data: dict[str, Any] | None) -> str:
+        limit = self.settings.limits.max_executions
+        with self._lock:
+            if limit is not None and self._running >= limit:
+                if execution.run_scope is NO_SCOPE:  # it never ran: there is nothing to remember
+                    self._executions.pop(execution.execution_id, None)
+                raise ExecutionLimitError(
+                    f"limits.max_executions allows {limit} running executions", execution_id=execution.execution_id
+                )
+            self._running += 1
+        run_id = str(uuid_utils.uuid7())
+        execution.begin(run_id)
+        self._say(execution, Outcome("workflow_start", {"run_id": run_id, **(data or {})}), ends=False)
+        return run_id
+
+    def _say(self, execution: Execution, outcome: Outcome, *, ends: bool) -> None:
+        """Publishes a status update of the open run and, where it is the final one, closes the run."""
+        scope, execution_id = execution.run_scope, execution.execution_id
+        try:
+            draft = self._draft(execution_id, outcome.type, outcome.data, scope, "high")
+        except UpdateTooLargeError:
+            shorter = {"message": "the details were too large to send"}
+            draft = self._draft(execution_id, outcome.type, shorter, scope, "high")
+        self._append(execution, draft)
+        if ends:
+            execution.end()
+            with self._lock:
+                self._running -= 1
+
+    async def close(self, execution_id: str, result: object = None) -> None:
+        """Ends the open run well: ``workflow_complete`` with ``result``. Returns when the log has it.
+
+        A no-op when no run is open.
+        """
+        await self._end(execution_id, Outcome("workflow_complete", {} if result is None else {"result": result}))
+
+    async def fail(self, execution_id: str, error: BaseException | str) -> None:
+        """Ends the open run badly: ``workflow_error`` with the error's message. Otherwise like :meth:`close`."""
+        await self._end(execution_id, Outcome("workflow_error", {"error": describe_error(error, debug=self.debug)}))
+
+    async def cancel(self, execution_id: str, reason: str | None = None) -> None:
+        """Ends the open run as cancelled: ``workflow_cancelled``. Otherwise like :meth:`close`."""
+        await self._end(execution_id, Outcome("workflow_cancelled", {"reason": reason} if reason else {}))
+
+    async def _end(self, execution_id: str, outcome: Outcome) -> None:
+        execution = self._executions.get(execution_id)
+        if execution is not None:
+            with execution.lock:
+                if execution.running:
+                    self._say(execution, outcome, ends=True)
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Returns when everything published so far is in the log (or given up)."""
+        if self._writer is not None:
+            await asyncio.wrap_future(self._writer.flush())
+
+    # --- keeping house ------------------------------------------------------------------------------------
+
+    def _sweep_now_and_then(self) -> None:
+        if self._clock() - self._swept_at >= _SWEEP_INTERVAL:
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Forgets what is past its time. It happens by itself as executions come; a server also calls it."""
+        self._swept_at = now = self._clock()
+        ttl = self.settings.retention.ttl
+        for execution_id, execution in list(self._executions.items()):
+            with execution.lock:
+                over = not execution.running and now - execution.touched_at >= ttl
+                if over and self._executions.pop(execution_id, None) is not None:
+                    self._forgotten += execution.published
+        self.log.trim()

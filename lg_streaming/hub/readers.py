@@ -1,0 +1,157 @@
+"""The reading side of a hub: who subscribes to what, and how they are woken."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, get_args
+
+from lg_streaming.errors import BadRequestError, HubClosedError, SubscriberLimitError
+from lg_streaming.events import Position, check_execution_id
+from lg_streaming.filters import ALL, UpdateFilter
+from lg_streaming.hub.observe import Observers
+from lg_streaming.hub.signal import Signal
+from lg_streaming.hub.subscription import OnGap, Subscription
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from reactivex import Observable
+
+    from lg_streaming.events import StreamUpdate
+    from lg_streaming.log.base import EventLog, LogState
+
+__all__ = ["Readers"]
+
+
+class Readers:
+    """Everything that reads: see :class:`~lg_streaming.hub.hub.StreamHub`, which adds the producers.
+
+    Args:
+        log: Where executions are.
+        max_per_execution: Subscriptions one execution may have; None for no limit.
+    """
+
+    def __init__(self, log: EventLog, max_per_execution: int | None) -> None:
+        self._source = log
+        self._max_per_execution = max_per_execution
+        self._signals: dict[str, Signal] = {}
+        self._subscriptions: set[Subscription] = set()
+        self._readers_lock = threading.Lock()
+        self._reading_is_over = False
+        self._observers = Observers()
+        self._stop_listening = log.listen(self._on_append)
+
+    def subscribe(
+        self,
+        execution_id: str,
+        *,
+        after: Position | str | None = None,
+        filter: UpdateFilter | None = None,
+        events: Iterable[str] | None = None,
+        types: Iterable[str] | None = None,
+        follow: bool = False,
+        on_gap: OnGap = "oldest",
+    ) -> Subscription:
+        """A reader of an execution: history first, then live. Allowed before the execution starts.
+
+        Args:
+            execution_id: The execution to read.
+            after: Read what follows this position; ``"latest"`` for what comes from now on; None from the start.
+            filter: What to let through; or give ``events`` or ``types`` as for :meth:`UpdateFilter.of`.
+            events: Kinds, types and globs.
+            types: Exact types and globs.
+            follow: Stay after a run's final update and go on with the next run.
+            on_gap: What to do when updates after ``after`` are gone: go on at the ``"oldest"`` that is kept, at the
+                ``"tail"``, or ``"fail"`` with :class:`GapError`. The first two give the reader a ``gap``.
+
+        Raises:
+            BadRequestError: The id, the filter or ``on_gap`` cannot be used.
+            BadPositionError: ``after`` is not a position.
+            SubscriberLimitError: ``limits.max_subscribers_per_execution`` are reading.
+            HubClosedError: The hub was closed.
+        """
+        check_execution_id(execution_id)
+        if on_gap not in get_args(OnGap):
+            raise BadRequestError(f"on_gap is one of {', '.join(get_args(OnGap))}, not {on_gap!r:.80}")
+        start = after if isinstance(after, Position) or after is None or after == "latest" else Position.parse(after)
+        chosen = filter if filter is not None else UpdateFilter.of(events=events, types=types)
+        limit = self._max_per_execution
+        with self._readers_lock:
+            if self._reading_is_over:
+                raise HubClosedError
+            signal = self._signals.get(execution_id)
+            if signal is None:
+                signal = self._signals[execution_id] = Signal()
+            elif limit is not None and signal.readers >= limit:
+                raise SubscriberLimitError(execution_id=execution_id)
+            signal.readers += 1
+            subscription = Subscription(
+                execution_id,
+                log=self._source,
+                signal=signal,
+                after="latest" if start == "latest" else start,
+                filter=ALL if chosen == ALL else chosen,
+                follow=follow,
+                on_gap=on_gap,
+                on_close=self._unsubscribe,
+            )
+            self._subscriptions.add(subscription)
+        return subscription
+
+    def _unsubscribe(self, subscription: Subscription) -> None:
+        with self._readers_lock:
+            if subscription not in self._subscriptions:
+                return  # another thread closed it at the same moment
+            self._subscriptions.remove(subscription)
+            signal = self._signals[subscription.execution_id]
+            signal.readers -= 1
+            if signal.readers == 0:
+                del self._signals[subscription.execution_id]
+        signal.notify()
+
+    def observe(
+        self,
+        execution_id: str,
+        *,
+        after: Position | str | None = None,
+        filter: UpdateFilter | None = None,
+        events: Iterable[str] | None = None,
+        types: Iterable[str] | None = None,
+        follow: bool = False,
+        on_gap: OnGap = "oldest",
+        in_thread: bool = False,
+    ) -> Observable[StreamUpdate]:
+        """The execution as a reactivex ``Observable``; the arguments are those of :meth:`subscribe`.
+
+        Each subscriber reads at its own pace, so a slow or raising one disturbs nobody; one that raises is
+        detached and logged. Called on an event loop, it gets its updates on that loop; elsewhere, or with
+        ``in_thread``, on a thread of its own. It completes after the final update.
+        """
+        return self._observers.observable(
+            lambda: self.subscribe(
+                execution_id, after=after, filter=filter, events=events, types=types, follow=follow, on_gap=on_gap
+            ),
+            in_thread=in_thread,
+        )
+
+    async def describe(self, execution_id: str) -> LogState | None:
+        """State, owner and positions of an execution, or None when it is not known.
+
+        Raises:
+            LogUnavailableError: The log cannot be reached.
+        """
+        return await self._source.state(execution_id)
+
+    def _on_append(self, execution_id: str) -> None:
+        signal = self._signals.get(execution_id)
+        if signal is not None:
+            signal.notify()
+
+    async def _stop_reading(self) -> None:
+        """Ends all subscriptions and observers."""
+        with self._readers_lock:
+            self._reading_is_over = True
+        for subscription in list(self._subscriptions):
+            subscription.close()
+        await self._observers.aclose()
+        self._stop_listening()
