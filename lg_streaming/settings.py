@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -182,3 +183,14 @@ class StreamingSettings(BaseSettings):
     progress_defaults: ProgressDefaults = ProgressDefaults()
     debug: bool = False
     """Stack traces in ``node_error`` and ``workflow_error``. Never on a public server."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_are_known(cls, values: Any) -> Any:
+        """pydantic-settings looks for the variables it knows and passes over all others, misspelt ones too."""
+        prefix = cls.model_config.get("env_prefix", "")
+        for name in os.environ:
+            before, _, rest = name.upper().partition(prefix)
+            if not before and rest.partition("__")[0].lower() not in cls.model_fields:
+                raise ValueError(f"the environment variable {name} is none of the settings: correct or unset it")
+        return values
