@@ -148,7 +148,7 @@ class Producers:
         if type in _HUBS_OWN:
             raise BadRequestError(f"{type!r} cannot be published: end a run with close(), fail() or cancel()")
         execution = self._executions.get(execution_id)
-        if execution is None:
+        if execution is None or execution.run_scope is NO_SCOPE:  # it never ran, though it may have been configured
             if scope.run_id is not None:
                 self._tally.late.add()
                 return
@@ -312,7 +312,7 @@ class Producers:
         limit = self.settings.limits.max_executions
         with self._lock:
             if limit is not None and self._running >= limit:
-                if execution.run_scope is NO_SCOPE:  # it never ran: there is nothing to remember
+                if execution.run_scope is NO_SCOPE and execution.defaults is None:  # there is nothing to remember
                     self._executions.pop(execution.execution_id, None)
                 raise ExecutionLimitError(
                     f"limits.max_executions allows {limit} running executions", execution_id=execution.execution_id

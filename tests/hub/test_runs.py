@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lg_streaming.errors import BadRequestError, ForbiddenError, HubClosedError
+from lg_streaming.errors import BadRequestError, ExecutionLimitError, ForbiddenError, HubClosedError
 from lg_streaming.events import FINAL_TYPES, StreamUpdate
 from lg_streaming.hub import StreamHub
 from lg_streaming.scope import Outcome
@@ -46,6 +46,18 @@ async def test_publishing_opens_what_nobody_opened(hub: StreamHub) -> None:
     hub.publish("e", "token", "a")
     assert types(await everything(hub)) == ["workflow_start", "token"]
     assert await state_of(hub) == "running"
+
+
+async def test_publishing_opens_what_was_only_configured(make_hub: MakeHub) -> None:
+    hub = make_hub(max_executions=1)
+    hub.configure("e", token={"buffer_size": 7})
+    hub.publish("other", "token")
+    with pytest.raises(ExecutionLimitError):
+        hub.publish("e", "token")
+    await hub.close("other")
+    hub.publish("e", "token", "a")
+    assert types(await everything(hub)) == ["workflow_start", "token"]
+    assert hub.defaults("e").current.token.buffer_size == 7
 
 
 async def test_opening_an_open_run_changes_nothing(hub: StreamHub) -> None:
