@@ -50,14 +50,14 @@ async def test_publishing_opens_what_nobody_opened(hub: StreamHub) -> None:
 
 async def test_publishing_opens_what_was_only_configured(make_hub: MakeHub) -> None:
     hub = make_hub(max_executions=1)
-    hub.configure("e", token={"buffer_size": 7})
+    hub.configure("e", token={"enabled": False})
     hub.publish("other", "token")
     with pytest.raises(ExecutionLimitError):
         hub.publish("e", "token")
     await hub.close("other")
     hub.publish("e", "token", "a")
     assert types(await everything(hub)) == ["workflow_start", "token"]
-    assert hub.defaults("e").current.token.buffer_size == 7
+    assert not hub.defaults("e").current.token.enabled
 
 
 async def test_opening_an_open_run_changes_nothing(hub: StreamHub) -> None:
