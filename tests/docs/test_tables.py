@@ -1,0 +1,100 @@
+"""The tables of settings and of decorator options say what the code says."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from typer.testing import CliRunner
+
+from lg_streaming import StreamingSettings, stream_all, stream_event, stream_progress, stream_token
+from lg_streaming.cli.main import app
+from lg_streaming.errors import OptionNotAvailableError
+from lg_streaming.testing import ScriptedChatModel
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+DECORATORS: dict[str, Any] = {
+    "stream_token": stream_token,
+    "stream_event": stream_event,
+    "stream_progress": stream_progress,
+}
+CODE = re.compile(r"`([^`]+)`")
+
+
+def section(page: str, heading: str) -> str:
+    """The text under a heading, up to the next heading."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    found = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, f"{page} has no heading {heading!r}"
+    return found[1]
+
+
+def rows(text: str) -> Iterator[list[str]]:
+    """The cells of each table row that begins with code."""
+    for line in text.splitlines():
+        if line.startswith("| `"):
+            yield [cell.strip() for cell in line.strip("|").split(" | ")]
+
+
+def settings_of(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, field in model.model_fields.items():
+        part = field.annotation
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            yield from settings_of(part, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", field.default
+
+
+def test_the_page_of_settings_has_every_setting_with_its_variable_and_default() -> None:
+    told: dict[str, tuple[str, Any]] = {}
+    for cells in rows((DOCS / "guide/settings.md").read_text(encoding="utf-8")):
+        name, variable = CODE.findall(cells[0])
+        told[name] = (variable, ast.literal_eval(CODE.findall(cells[1])[0]))
+    assert told == {
+        name: ("LG_STREAMING_" + name.upper().replace(".", "__"), default)
+        for name, default in settings_of(StreamingSettings)
+    }
+
+
+@pytest.mark.parametrize("name", sorted(DECORATORS))
+def test_the_page_of_decorators_has_every_option(name: str) -> None:
+    working = {CODE.findall(cells[0])[0] for cells in rows(section("guide/decorators.md", name))}
+    missing = {
+        CODE.findall(cells[1])[0]
+        for cells in rows(section("guide/decorators.md", "Options that are not available yet"))
+        if cells[0] == f"`{name}`"
+    }
+    assert not working & missing
+    assert working | missing == set(inspect.signature(DECORATORS[name]).parameters) - {"node"}
+    for option in missing:
+        with pytest.raises(OptionNotAvailableError):
+            DECORATORS[name](**{option: 1})
+
+
+@pytest.mark.parametrize("decorator", [*DECORATORS.values(), stream_all])
+def test_the_page_of_decorators_has_the_defaults(decorator: Any) -> None:
+    parameters = inspect.signature(decorator).parameters
+    for cells in rows(section("guide/decorators.md", decorator.__name__)):
+        assert ast.literal_eval(CODE.findall(cells[1])[0]) == parameters[CODE.findall(cells[0])[0]].default
+
+
+def test_the_page_of_testing_has_every_option_of_the_scripted_model() -> None:
+    told = {CODE.findall(cells[0])[0] for cells in rows(section("guide/testing.md", "Options"))}
+    own = set(ScriptedChatModel.__annotations__) & set(ScriptedChatModel.model_fields)
+    assert told == own
+
+
+def test_the_page_of_the_command_line_has_every_option_of_the_demo() -> None:
+    told = {
+        option
+        for cells in rows(section("reference/command-line.md", "demo"))
+        for option in re.findall(r"--[a-z-]+", cells[0])
+    }
+    shown = CliRunner().invoke(app, ["demo", "--help"], env={"COLUMNS": "200"}).output
+    assert told == set(re.findall(r"--[a-z][a-z-]+", shown)) - {"--help"}
