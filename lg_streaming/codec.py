@@ -38,6 +38,7 @@ T = TypeVar("T")
 _MAX_REPR: Final = 1_000
 _MAX_DEPTH: Final = 64
 _MAX_ITEMS: Final = 50_000
+_MAX_NAMES: Final = 1_024
 
 
 class Codec:
@@ -52,7 +53,8 @@ class Codec:
     def __init__(self, *, max_bytes: int = 262_144, redact: Redact | None = None) -> None:
         self._max_bytes = max_bytes
         self._redact = redact
-        self._second = (-1, "")
+        self._second = (-1, b"")
+        self._names: dict[str, bytes] = {}
         self.fallbacks = 0
         """How many updates held something JSON cannot hold."""
 
@@ -74,10 +76,10 @@ class Codec:
         if self._redact is not None:
             data = self._redacted(type, data)
         body = b'{"type":%b,"data":%b,"metadata":{"timestamp":"%b","execution_id":%b%b%b' % (
-            self._dumps(type),
+            self._name(type),
             self._dumps(data),
             self._timestamp(timestamp),
-            self._dumps(execution_id),
+            self._name(execution_id),
             b"" if priority == "medium" else b',"priority":"%b"' % priority.encode(),
             self._about(scope),
         )
@@ -111,13 +113,23 @@ class Codec:
             logger.exception("redact raised on an update of type %r: its data is withheld", type)
             return {"message": "withheld: redaction failed"}
 
+    def _name(self, text: str) -> bytes:
+        """A type or an id as JSON; there are few of them, and each update has two."""
+        known = self._names.get(text)
+        if known is None:
+            if len(self._names) >= _MAX_NAMES:
+                self._names.clear()
+            known = self._names[text] = self._dumps(text)
+        return known
+
     def _timestamp(self, timestamp: float) -> bytes:
-        second, millis = divmod(int(timestamp * 1000), 1000)
+        millis = int(timestamp * 1000)
         known, text = self._second  # one read: another thread may put another second there
-        if second != known:
-            text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
-            self._second = (second, text)
-        return f"{text}{millis:03d}Z".encode()
+        if millis // 1000 != known:
+            moment = datetime.fromtimestamp(millis // 1000, UTC)
+            text = b"%d-%02d-%02dT%02d:%02d:%02d" % moment.timetuple()[:6]
+            self._second = (millis // 1000, text)
+        return b"%b.%03dZ" % (text, millis % 1000)
 
 
 def seal(body: bytes, seq: int, epoch: str) -> bytes:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.scope import Publisher
 
-__all__ = ["RunTracker", "activate_tracking", "binding_of", "graph_config"]
+__all__ = ["RunTracker", "activate_tracking", "binding_of", "graph_config", "tracker_var"]
 
 logger = logging.getLogger(__name__)
 
@@ -213,15 +213,14 @@ def graph_config(
 
 
 _DEFAULT: Final = RunTracker()
-_default_var: ContextVar[RunTracker | None] = ContextVar("lg_streaming_tracker", default=_DEFAULT)
+tracker_var: ContextVar[RunTracker | None] = ContextVar("lg_streaming_tracker", default=_DEFAULT)
+"""The tracker that sees every graph once a module is activated. Its default makes it known on every thread and task;
+it is None inside decorated nodes, where nothing new begins."""
 _registered = threading.Event()
 
 
 def activate_tracking() -> None:
-    """Lets the default tracker see every graph of this process, from now on. Harmless when repeated.
-
-    The context variable is never set: its default is the handler, so it is seen on every thread and task.
-    """
+    """Lets the default tracker see every graph of this process, from now on. Harmless when repeated."""
     if not _registered.is_set():
         _registered.set()
-        register_configure_hook(_default_var, inheritable=True)
+        register_configure_hook(tracker_var, inheritable=True)

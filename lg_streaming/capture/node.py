@@ -9,10 +9,11 @@ import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
 
-from lg_streaming.capture.graph import binding_of
+from lg_streaming.capture.graph import RunTracker, binding_of, tracker_var
 from lg_streaming.capture.tap import TAP, listening_var, tap_var
 from lg_streaming.emitter import Emitter, emitter_var
 from lg_streaming.errors import describe_error
@@ -85,6 +86,7 @@ class NodeRun:
         "_stream",
         "binding",
         "block",
+        "config",
         "emitter",
         "graph_namespace",
         "name",
@@ -92,7 +94,15 @@ class NodeRun:
         "scope",
     )
 
-    def __init__(self, plan: NodePlan, binding: Binding, block: Binding | None, identity: Identity) -> None:
+    def __init__(
+        self,
+        plan: NodePlan,
+        binding: Binding,
+        identity: Identity,
+        *,
+        block: Binding | None,
+        config: RunnableConfig | None,
+    ) -> None:
         self.binding = binding
         self.block = block
         """The ``execution(...)`` block that was in force when the node was entered."""
@@ -103,7 +113,26 @@ class NodeRun:
         self.emitter = Emitter(binding.publisher, binding.execution_id, scope, strict=False)
         self._stream = plan.open(self.emitter)
         self._listens = plan.listens
+        self.config = self._config_inside(config)
+        """What the node's own calls get as their config; None where the node has none."""
         self._started = time.perf_counter()
+
+    def _config_inside(self, config: RunnableConfig | None) -> RunnableConfig | None:
+        """``config`` with the tap, and without trackers: they have done their work, and each costs every token."""
+        callbacks = config.get("callbacks") if config is not None else None
+        if config is None or not isinstance(callbacks, BaseCallbackManager):
+            return None
+        manager = callbacks.copy()
+        manager.handlers = [each for each in manager.handlers if not isinstance(each, RunTracker)]
+        manager.inheritable_handlers = [
+            each for each in manager.inheritable_handlers if not isinstance(each, RunTracker)
+        ]
+        if self._listens:
+            if TAP not in manager.handlers:
+                manager.add_handler(TAP, inherit=True)
+            if manager.parent_run_id is not None:
+                TAP.adopt(manager.parent_run_id, self)
+        return {**config, "callbacks": manager}
 
     def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """Gives the stream one thing that happened. Never raises."""
@@ -152,12 +181,17 @@ class NodeRun:
         run: Token[NodeRun | None] = _run_var.set(self)
         listening = listening_var.set(self)
         tap = tap_var.set(TAP if self._listens else None)
+        tracker = tracker_var.set(None)
+        config = var_child_runnable_config.set(self.config) if self.config is not None else None
         emitter = emitter_var.set(self.emitter)
         undo_stream = self._stream.activate()
 
         def undo() -> None:
             undo_stream()
             emitter_var.reset(emitter)
+            if config is not None:
+                var_child_runnable_config.reset(config)
+            tracker_var.reset(tracker)
             tap_var.reset(tap)
             listening_var.reset(listening)
             _run_var.reset(run)
@@ -189,7 +223,7 @@ def enter_node(plan: NodePlan, name: str, config: RunnableConfig | None) -> Node
         identity = _identify(plan, name, config, binding, outer) if binding is not None else None
         if binding is None or identity is None:
             return None
-        run = NodeRun(plan, binding, block, identity)
+        run = NodeRun(plan, binding, identity, block=block, config=config)
         run.start()
     except Exception as error:  # streaming must never change what a node does
         logger.warning("node %r runs without streaming: %s", name, error, exc_info=error)

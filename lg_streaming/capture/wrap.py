@@ -11,11 +11,9 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast, get_type_hints
 
-from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables import Runnable, RunnableLambda
 
 from lg_streaming.capture.node import enter_node
-from lg_streaming.capture.tap import TAP
 from lg_streaming.scope import publishers
 
 if TYPE_CHECKING:
@@ -87,17 +85,10 @@ def _hints(call: Any) -> dict[str, Any]:
 
 
 def _config_for(run: NodeRun, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """``kwargs`` with the tap in an explicit ``config``, so that it also reaches a thread without a context."""
-    config = kwargs.get("config")
-    callbacks = config.get("callbacks") if isinstance(config, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    if not isinstance(callbacks, BaseCallbackManager):
+    """``kwargs`` with the node's own config in place of an explicit one, for a thread without a context."""
+    if run.config is None or not isinstance(kwargs.get("config"), dict):
         return kwargs
-    manager = callbacks.copy()
-    if TAP not in manager.handlers:
-        manager.add_handler(TAP, inherit=True)
-    if manager.parent_run_id is not None:
-        TAP.adopt(manager.parent_run_id, run)
-    return {**kwargs, "config": {**cast("dict[str, Any]", config), "callbacks": manager}}
+    return {**kwargs, "config": run.config}
 
 
 def _wrap_function(target: Callable[..., Any], plan: NodePlan, name: str) -> Callable[..., Any]:

@@ -25,7 +25,7 @@ __all__ = ["Observers"]
 logger = logging.getLogger(__name__)
 
 _PATIENCE = 1.0
-_PACE = 0.001
+_PACE = 0.002
 """Seconds between two batches to one observer. The first update comes at once; what follows closely shares a batch,
 and a long history does not hold up the loop."""
 
@@ -76,9 +76,10 @@ class Observers:
 
     async def _pump(self, observer: ObserverBase[StreamUpdate], subscription: Subscription) -> None:
         try:
+            on_next = observer.on_next
             async for batch in subscription.batches():
                 for update in batch:
-                    observer.on_next(update)
+                    on_next(update)
                     if subscription.closed:
                         return
                 await asyncio.sleep(_PACE)
