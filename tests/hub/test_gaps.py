@@ -76,6 +76,17 @@ async def test_what_is_evicted_between_two_pages_is_said(small: StreamHub, on_ga
     assert [record.seq for record in second.records] == expected
 
 
+@pytest.mark.parametrize("missing", [0, 1, 2, 4])
+async def test_a_hole_of_any_size_is_said_and_no_larger(small: StreamHub, missing: int) -> None:
+    publish_many(small, "e", range(4))
+    subscription = small.subscribe("e")
+    await page(subscription, 2)
+    publish_many(small, "e", range(2 + missing))
+    second = await page(subscription)
+    assert second.gap == (Gap(3, 2 + missing, "evicted") if missing else None)
+    assert [record.seq for record in second.records] == list(range(3 + missing, 8 + missing))
+
+
 async def test_what_is_evicted_between_two_pages_fails(small: StreamHub) -> None:
     publish_many(small, "e", range(4))
     subscription = small.subscribe("e", on_gap="fail")
