@@ -15,13 +15,15 @@ Fault = Literal["away", "reply lost", "strange"]
 
 
 class FaultyLog:
-    """A ``MemoryLog`` behind a bad line. Appends take ``delay`` seconds and may be held up by ``hold``."""
+    """A ``MemoryLog`` behind a bad line. Appends take ``delay`` seconds and may be held up by ``hold``;
+    a ``mute`` one loses its notifications."""
 
     blocking = True
 
-    def __init__(self, *, delay: float = 0.0) -> None:
+    def __init__(self, *, delay: float = 0.0, mute: bool = False) -> None:
         self.memory = MemoryLog()
         self.delay = delay
+        self.mute = mute
         self._faults: deque[Fault] = deque()
         self.away = False
         """Whether nothing works at all."""
@@ -80,7 +82,7 @@ class FaultyLog:
             raise LogUnavailableError
 
     def listen(self, listener: Callable[[str], None]) -> Callable[[], None]:
-        return self.memory.listen(listener)
+        return self.memory.listen((lambda _: None) if self.mute else listener)
 
     def trim(self) -> None:
         self.memory.trim()

@@ -90,6 +90,13 @@ async def test_an_error_that_cannot_say_what_it_is_ends_the_run_too(hub: StreamH
     assert await state_of(hub) == "failed"
 
 
+async def test_what_ends_a_run_is_redacted_too(make_hub: MakeHub) -> None:
+    hub = make_hub(redact=lambda name, data: {} if name == "workflow_complete" else data)
+    hub.open("e")
+    await hub.close("e", "secret")
+    assert (await everything(hub))[-1].data == {}
+
+
 async def test_a_result_that_is_too_large_ends_the_run_without_it(make_hub: MakeHub) -> None:
     hub = make_hub(update_bytes=2_000)
     hub.open("e")

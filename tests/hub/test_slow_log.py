@@ -51,6 +51,15 @@ async def test_a_reader_sees_updates_while_the_run_goes_on(hub: StreamHub) -> No
             records = (await page(subscription)).records
 
 
+async def test_a_reader_whose_notifications_are_lost_looks_by_itself(make_hub: MakeHub) -> None:
+    hub = make_hub(log=FaultyLog(mute=True))
+    reader = asyncio.create_task(collect(hub.subscribe("e")))
+    await until(lambda: hub.statistics().subscriptions == 1)
+    hub.publish("e", "token", 1)
+    await hub.close("e")
+    assert seqs(await reader) == upto(3)
+
+
 async def test_close_returns_when_the_log_has_the_end(hub: StreamHub, log: FaultyLog) -> None:
     publish_many(hub, "e", range(300))
     await hub.close("e", "done")

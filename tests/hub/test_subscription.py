@@ -134,6 +134,7 @@ async def test_what_is_there_comes_as_one_list(hub: StreamHub) -> None:
     assert [seq for batch in batches for seq in batch] == upto(110)
 
 
+@pytest.mark.row("PYEV-03")
 @pytest.mark.row("PYEV-05")
 async def test_a_filter_lets_only_its_updates_through(hub: StreamHub) -> None:
     emitter = hub.emitter("e", category="chat")
