@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import logging
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
-from lg_streaming.errors import StreamingError
+from lg_streaming.errors import StreamingError, UpdateTooLargeError
 from lg_streaming.scope import NO_SCOPE
 
 if TYPE_CHECKING:
@@ -82,6 +82,13 @@ class Emitter:
             return
         try:
             self._publisher.publish(self._execution_id, type, data, scope=scope, priority=priority)
+        except UpdateTooLargeError as error:
+            if self._strict:
+                raise
+            logger.warning("an update of type %r of execution %r is too large: %s", type, self._execution_id, error)
+            if isinstance(data, dict) and "result" in data:  # readers need the node's end more than its result
+                shorter = {**cast("dict[str, Any]", data), "result": {"message": "withheld: too large to send"}}
+                self.send(type, shorter, scope, priority=priority)
         except StreamingError as error:
             if self._strict:
                 raise

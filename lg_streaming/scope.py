@@ -94,6 +94,10 @@ class Publisher(Protocol):
         """Joins the execution's open run, or starts one; returns the run id."""
         ...
 
+    def resume_run(self, execution_id: str) -> str | None:
+        """Joins the execution's open run if it waits for a human, and returns its id; else None."""
+        ...
+
     def leave_run(self, execution_id: str, run_id: str, outcome: Outcome) -> None:
         """Leaves a run; the last one to leave ends it with its outcome."""
         ...

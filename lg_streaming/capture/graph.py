@@ -2,7 +2,8 @@
 
 A tracker is a plain callback handler (it does not make models stream) that notes the root runs of graphs. It
 says nothing until a decorated node enters: a graph without any stays silent, and only the node's config tells
-which execution the run belongs to.
+which execution the run belongs to. A call that ``streaming.config(execution_id=…)`` gave its execution is that
+execution's run from its first moment, so that its readers hear of a graph that fails before any decorated node.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from langchain_core.tracers.context import register_configure_hook
 from langgraph.callbacks import GraphCallbackHandler
 from langgraph.errors import GraphInterrupt
 
-from lg_streaming.errors import describe_error
+from lg_streaming.errors import StreamingError, describe_error
 from lg_streaming.scope import Binding, Outcome, publishers
 
 if TYPE_CHECKING:
@@ -59,6 +60,13 @@ class _Root:
                 run_id = publisher.enter_run(execution_id, owner=owner, name=self.name)
                 self._binding = Binding(publisher, execution_id, run_id)
             return self._binding
+
+    def resume(self, publisher: Publisher, execution_id: str) -> None:
+        """Joins the execution's run if that waits for a human: this call may be what goes on with it."""
+        run_id = publisher.resume_run(execution_id)
+        if run_id is not None:
+            self._refused = True
+            self._binding = Binding(publisher, execution_id, run_id)
 
     def leave(self, outcome: Outcome) -> None:
         """Leaves the run, where a decorated node had joined it."""
@@ -132,13 +140,26 @@ class RunTracker(GraphCallbackHandler):
     ) -> None:
         """Notes a root run, and what runs below it."""
         if parent_run_id is None:
-            if self._publisher is not None or publishers.default is not None:
-                self._roots[run_id] = _Root(run_id, str(kwargs.get("name") or "graph"))
+            publisher = self._publisher or publishers.default
+            if publisher is not None:
+                self._roots[run_id] = root = _Root(run_id, str(kwargs.get("name") or "graph"))
+                metadata: dict[str, Any] = kwargs.get("metadata") or {}
+                self._begin(root, publisher, metadata.get("thread_id"))
             return
         root = self._roots.get(parent_run_id)
         if root is not None:
             self._roots[run_id] = root
             root.run_ids.add(run_id)
+
+    def _begin(self, root: _Root, publisher: Publisher, thread_id: object) -> None:
+        """A call that was given its execution is its run from the start; others are when a decorated node enters."""
+        try:
+            if self._execution_id is not None:
+                root.enter(publisher, self._execution_id, self._owner)
+            elif thread_id is not None:
+                root.resume(publisher, str(thread_id))
+        except StreamingError as error:
+            logger.warning("%s runs without streaming: %s", root.name, error)
 
     def on_chain_end(self, outputs: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
         """The root ended well, or waits for a human."""
@@ -206,7 +227,8 @@ def graph_config(
     config: RunnableConfig | None, publisher: Publisher, *, execution_id: str | None, owner: str | None
 ) -> RunnableConfig:
     """``config`` with what makes a graph called with it an execution; what it holds is kept."""
-    ours: RunnableConfig = {"callbacks": [RunTracker(publisher, execution_id, owner)]}
+    known = execution_id or (_configured_id(config) if config is not None else None)
+    ours: RunnableConfig = {"callbacks": [RunTracker(publisher, known, owner)]}
     if execution_id is not None:
         ours["configurable"] = {"execution_id": execution_id}
     return merge_configs(config, ours)

@@ -16,7 +16,7 @@ from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
 from lg_streaming.capture.graph import RunTracker, binding_of, tracker_var
 from lg_streaming.capture.tap import TAP, listening_var, tap_var
 from lg_streaming.emitter import Emitter, emitter_var
-from lg_streaming.errors import describe_error
+from lg_streaming.errors import StreamingError, describe_error
 from lg_streaming.scope import Scope, execution_var
 
 if TYPE_CHECKING:
@@ -225,6 +225,9 @@ def enter_node(plan: NodePlan, name: str, config: RunnableConfig | None) -> Node
             return None
         run = NodeRun(plan, binding, identity, block=block, config=config)
         run.start()
+    except StreamingError as error:
+        logger.warning("node %r runs without streaming: %s", name, error)
+        return None
     except Exception as error:  # streaming must never change what a node does
         logger.warning("node %r runs without streaming: %s", name, error, exc_info=error)
         return None

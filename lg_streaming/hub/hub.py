@@ -69,7 +69,7 @@ class StreamHub(Producers, Readers):
         )
 
     async def aclose(self) -> None:
-        """Ends all subscriptions, empties the buffer into the log (for up to 5 s), and frees everything.
+        """Empties the buffer into the log (for up to 5 s), ends all readers, and frees everything.
 
         Open runs are left as they are: they are not over because this process is. Harmless when repeated.
         """
@@ -79,7 +79,7 @@ class StreamHub(Producers, Readers):
             self._closed = True
             publishers.count -= 1
         publishers.deactivate(self)
-        await self._stop_reading()
         if self._writer is not None:
             await asyncio.to_thread(self._writer.close, _CLOSE_TIMEOUT)
+        await self._stop_reading()
         await self.log.aclose()

@@ -246,6 +246,13 @@ class Producers:
         """
         return self._open(execution_id, owner=owner, data={"name": name} if name else None, join=True)
 
+    def resume_run(self, execution_id: str) -> str | None:
+        """Takes part in the open run if it waits for a human, and returns its id; else None."""
+        execution = self._executions.get(execution_id)
+        if execution is None or not execution.interrupted:
+            return None
+        return self.enter_run(execution_id)
+
     def leave_run(self, execution_id: str, run_id: str, outcome: Outcome) -> None:
         """Leaves a run; the last participant to leave ends it with its outcome. A no-op when it is over."""
         execution = self._executions.get(execution_id)
@@ -374,9 +381,11 @@ class Producers:
     def sweep(self) -> None:
         """Forgets what is past its time. It happens by itself as executions come; a server also calls it."""
         self._swept_at = now = self._clock()
-        ttl = self.settings.retention.ttl
+        retention = self.settings.retention
         for execution_id, execution in list(self._executions.items()):
             with execution.lock:
+                # one that is owned is known as long as the log knows it: nobody else may open it meanwhile
+                ttl = retention.ttl if execution.owner is None else retention.record_ttl
                 over = not execution.running and now - execution.touched_at >= ttl
                 if over and self._executions.pop(execution_id, None) is not None:
                     self._forgotten += execution.published

@@ -148,10 +148,12 @@ class Readers:
             signal.notify()
 
     async def _stop_reading(self) -> None:
-        """Ends all subscriptions and observers."""
+        """Ends all subscriptions; observers get what is in the log first, for up to a second."""
         with self._readers_lock:
             self._reading_is_over = True
         for subscription in list(self._subscriptions):
-            subscription.close()
+            subscription.finish()
         await self._observers.aclose()
+        for subscription in list(self._subscriptions):
+            subscription.close()
         self._stop_listening()

@@ -148,6 +148,7 @@ class Subscription:
         self._attached: Attached | None = None
         self._ended = False
         self._closed = False
+        self._finishing = False
         self._recheck = 1.0 if log.blocking else None  # a notification from another machine may be lost
 
     @property
@@ -235,6 +236,8 @@ class Subscription:
             if page is not None:
                 return page
             if self.position == position:
+                if self._finishing:
+                    break
                 await self._signal.wait(generation, self._recheck)
         gap, self._gap = self._gap, None
         return Page((), self.position, gap, ended=True)
@@ -322,6 +325,11 @@ class Subscription:
 
     def __aiter__(self) -> AsyncIterator[StreamUpdate]:
         return self._updates()
+
+    def finish(self) -> None:
+        """Ends the subscription once it has read what is there; for a hub that closes. From any thread."""
+        self._finishing = True
+        self._signal.notify()
 
     def close(self) -> None:
         """Ends the subscription; whoever waits on it is woken. Harmless when repeated, and from any thread."""

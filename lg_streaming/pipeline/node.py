@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from lg_streaming.pipeline.events import EventOptions, EventPipeline
 from lg_streaming.pipeline.progress import NO_PROGRESS, ProgressOptions, ProgressTracker, progress_var
 from lg_streaming.pipeline.tokens import TEXT_TYPES, TokenOptions, TokenPipeline
+from lg_streaming.settings import NodeDefaults
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,11 +64,17 @@ class NodeStream:
 
     def __init__(self, options: NodeOptions, emitter: Emitter) -> None:
         token, event, progress = options.token, options.event, options.progress
+        live = emitter.defaults
+        switches = live.current if live is not None else NodeDefaults()
         self._emitter = emitter
-        self._tokens = TokenPipeline(token, emitter) if token is not None and token.enabled else None
-        self._events = EventPipeline(event, emitter) if event is not None and event.enabled else None
-        enabled = progress is not None and progress.enabled
-        self._progress = ProgressTracker(emitter, progress) if enabled else NO_PROGRESS
+        self._tokens = self._events = None
+        self._progress = NO_PROGRESS
+        if token is not None and token.enabled and switches.token.enabled:
+            self._tokens = TokenPipeline(token, emitter)
+        if event is not None and event.enabled and switches.event.enabled:
+            self._events = EventPipeline(event, emitter)
+        if progress is not None and progress.enabled and switches.progress.enabled:
+            self._progress = ProgressTracker(emitter, progress)
 
     def activate(self) -> Callable[[], None]:
         """Puts the node's progress tracker in force."""

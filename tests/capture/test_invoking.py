@@ -198,8 +198,18 @@ async def test_a_graph_without_decorated_nodes_is_silent(streaming: StreamingMod
         return {"text": (await model().ainvoke(state["topic"])).text}
 
     with streaming.activate():
-        await graph_of(plain).ainvoke(INPUT, streaming.config(execution_id="e"))
+        await graph_of(plain).ainvoke(INPUT, {"configurable": {"thread_id": "e"}})
     assert await streaming.hub.log.executions() == ()
+
+
+async def test_a_graph_that_was_given_its_execution_is_its_run_from_the_start(streaming: StreamingModule) -> None:
+    async def broken(state: State) -> Update:
+        raise ValueError("before any decorated node")
+
+    with pytest.raises(ValueError, match="before any"):
+        await graph_of(broken, write).ainvoke(INPUT, streaming.config(execution_id="e"))
+    run = await read(streaming, "e")
+    assert run.types == ["workflow_start", "workflow_error"]
 
 
 @pytest.mark.row("HIVE-15")
@@ -210,9 +220,19 @@ async def test_switched_off_or_without_a_module_the_node_is_the_plain_node(strea
     async def off(state: State) -> Update:
         return {"text": (await model().ainvoke(state["topic"])).text}
 
-    assert (await graph_of(off).ainvoke(INPUT, streaming.config(execution_id="e")))["text"] == TEXT
+    with streaming.activate():
+        assert (await graph_of(off).ainvoke(INPUT, {"configurable": {"thread_id": "e"}}))["text"] == TEXT
     assert (await graph_of(write).ainvoke(INPUT))["text"] == TEXT
     assert await streaming.hub.log.executions() == ()
+
+
+@pytest.mark.row("HIVE-17")
+async def test_an_execution_can_switch_a_decorator_off(streaming: StreamingModule) -> None:
+    streaming.hub.configure("e", token={"enabled": False})
+    await graph_of(write).ainvoke(INPUT, streaming.config(execution_id="e"))
+    await graph_of(write).ainvoke(INPUT, streaming.config(execution_id="f"))
+    assert (await read(streaming, "e")).of("token") == []
+    assert (await read(streaming, "f")).texts() == {"write": TEXT}
 
 
 async def test_two_hundred_executions_at_once_do_not_mix(streaming: StreamingModule) -> None:

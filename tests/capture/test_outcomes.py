@@ -185,6 +185,37 @@ async def test_an_interrupt_in_an_undecorated_node(streaming: StreamingModule) -
     await streaming.hub.cancel("e")
 
 
+@pytest.mark.parametrize("activated", [False, True])
+async def test_a_resumed_call_without_a_decorated_node_ends_the_run(
+    streaming: StreamingModule, *, activated: bool
+) -> None:
+    async def ask(state: State) -> Update:
+        return {"text": interrupt("ok?")}
+
+    @stream_token
+    async def before(state: State) -> Update:
+        return {"text": (await model().ainvoke("go")).text}
+
+    graph = graph_of(before, ask, checkpointer=InMemorySaver())
+    config: Any = {"configurable": {"thread_id": "e"}}
+    with streaming.activate():
+        if not activated:
+            config = streaming.config(config)
+        await graph.ainvoke(INPUT, config)
+        await graph.ainvoke(Command(resume="yes"), config)
+    run = await read(streaming, "e")
+    assert run.types[-3:] == ["workflow_interrupted", "status", "workflow_complete"]
+
+
+async def test_a_result_too_large_to_send_does_not_hide_the_nodes_end(streaming: StreamingModule) -> None:
+    @stream_event
+    async def node(state: State) -> Update:
+        return {"text": "x" * 1_000_000}
+
+    await graph_of(node).ainvoke(INPUT, streaming.config(execution_id="e"))
+    assert (await read(streaming, "e")).one("node_complete").data["result"]["message"].startswith("withheld")
+
+
 async def test_a_breakpoint_interrupts_too(streaming: StreamingModule) -> None:
     @stream_token
     async def one(state: State) -> Update:

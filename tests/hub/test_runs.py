@@ -324,3 +324,25 @@ def test_everything_about_writing_works_without_an_event_loop() -> None:
         import asyncio
 
         asyncio.run(hub.aclose())
+
+
+async def test_nobody_else_may_open_an_owned_execution_that_ended_long_ago(make_hub: MakeHub) -> None:
+    now = [0.0]
+    hub = make_hub(clock=lambda: now[0], ttl=10, record_ttl=100)
+    hub.open("e", owner="alice")
+    await hub.close("e")
+    now[0] = 50.0
+    hub.sweep()
+    with pytest.raises(ForbiddenError):
+        hub.open("e", owner="bob")
+
+
+async def test_closing_the_hub_lets_observers_read_what_is_there(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    seen: list[str] = []
+    hub.observe("e", types=["token"]).subscribe(lambda update: seen.append(update.data))
+    hub.observe("e", types=["token"], in_thread=True).subscribe(lambda update: seen.append(update.data))
+    for text in ("one", "two", "three"):
+        hub.publish("e", "token", text)
+    await hub.aclose()
+    assert sorted(seen) == ["one", "one", "three", "three", "two", "two"]
