@@ -107,7 +107,7 @@ class LimitSettings(_Section):
     """How long a write may make no progress before the peer counts as dead."""
     login_timeout: PositiveFloat = 10.0
     """From opening a transport to a completed login."""
-    update_bytes: PositiveInt = 262_144
+    update_bytes: Annotated[int, Field(ge=1_024)] = 262_144
     """Size of one update, encoded."""
     max_executions: PositiveInt | None = None
     """Executions running at one time."""

@@ -58,9 +58,11 @@ async def run_demo(options: Options, console: Console) -> None:
     """
     if find_spec("aiohttp") is None:
         raise DemoError("the demo's client needs the package aiohttp: pip install 'lg-streaming[demo]'")
+    gateway_log = logging.getLogger("lg_streaming.gateway")
+    level = gateway_log.level
     if options.host in _LOOPBACK:
         # Its reminder that only this machine is let in tells the user of a local demo nothing.
-        logging.getLogger("lg_streaming.gateway").setLevel(logging.ERROR)
+        gateway_log.setLevel(logging.ERROR)
     try:
         model = make_model(options.model, speed=options.speed)
         graph = build_graph(model, demo_tools(pause=_SECONDS_PER_TOOL_CALL / options.speed))
@@ -69,6 +71,8 @@ async def run_demo(options: Options, console: Console) -> None:
             await _Demo(options=options, console=console, graph=graph, streaming=streaming, url=url).play()
     except (ModelNotAvailableError, AddressInUseError, WatchError) as error:
         raise DemoError(str(error)) from error
+    finally:
+        gateway_log.setLevel(level)
 
 
 def make_app(streaming: StreamingModule, *, watch: bool) -> FastAPI:

@@ -74,6 +74,8 @@ class Readers:
         if on_gap not in get_args(OnGap):
             raise BadRequestError(f"on_gap is one of {', '.join(get_args(OnGap))}, not {on_gap!r:.80}")
         start = after if isinstance(after, Position) or after is None or after == "latest" else Position.parse(after)
+        if filter is not None and (events is not None or types is not None):
+            raise BadRequestError("give a filter, or events and types to make one of, not both")
         chosen = filter if filter is not None else UpdateFilter.of(events=events, types=types)
         limit = self._max_per_execution
         with self._readers_lock:

@@ -75,7 +75,7 @@ async def test_an_emitter_says_what_it_is_about() -> None:
 
 
 async def test_an_emitter_of_the_program_raises() -> None:
-    hub = StreamHub(StreamingSettings(limits=LimitSettings(update_bytes=1_000)))
+    hub = StreamHub(StreamingSettings(limits=LimitSettings(update_bytes=1_024)))
     emitter = hub.emitter("e")
     with pytest.raises(UpdateTooLargeError):
         emitter.token("x" * 1_000)
