@@ -36,8 +36,8 @@ class AuthSettings(_Section):
     """Who may come in."""
 
     enabled: bool | None = None
-    """``None``: development, only callers from loopback are let in. ``False``: open to everyone, on purpose.
-    ``True``: a valid token is required."""
+    """``None``: a valid token is required where a key is set; without one this is development, and only callers from
+    loopback are let in. ``False``: open to everyone, on purpose. ``True``: a valid token is required."""
     secret: SecretStr | None = None
     """The shared secret of HMAC tokens (HS256); at least 32 bytes."""
     public_key: str | None = None
