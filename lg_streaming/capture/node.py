@@ -80,13 +80,16 @@ class NodeRun:
     """One try of a decorated node."""
 
     __slots__ = (
+        "_ended",
         "_listens",
         "_started",
         "_stream",
         "binding",
         "block",
+        "echo",
         "emitter",
         "graph_namespace",
+        "message_ids",
         "name",
         "run_ids",
         "scope",
@@ -100,13 +103,20 @@ class NodeRun:
         self.scope = scope = identity.scope
         self.graph_namespace = identity.graph_namespace
         self.run_ids: set[UUID] = set()
+        self.message_ids: set[str] = set()
         self.emitter = Emitter(binding.publisher, binding.execution_id, scope, strict=False)
+        self.emitter.through(heard=self.message_ids)
         self._stream = plan.open(self.emitter)
         self._listens = plan.listens
+        self.echo: list[str] | None = None
+        """What models said since the node yielded last; None in a node that does not yield."""
+        self._ended = False
         self._started = time.perf_counter()
 
     def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """Gives the stream one thing that happened. Never raises."""
+        if self.echo is not None and type == "token":
+            self.echo.append(data["content"])
         try:
             self._stream.take(type, data, scope)
         except Exception:
@@ -120,13 +130,23 @@ class NodeRun:
         """The node begins."""
         self.report("node_start", attempt=self.scope.attempt)
 
+    def odd(self, error: Exception) -> None:
+        """Something could not be read."""
+        logger.warning("what node %r yielded could not be read: %r", self.name, error, exc_info=error)
+
     def succeed(self, result: object) -> None:
-        """The node returned."""
+        """The node returned. A no-op when it has ended already."""
+        if self._ended:
+            return
+        self._ended = True
         self.report("node_complete", result=result, duration_s=self._elapsed())
         TAP.forget(self)
 
     def fail(self, error: BaseException) -> None:
-        """The node raised: sorts out what that means."""
+        """The node raised: sorts out what that means. A no-op when it has ended already."""
+        if self._ended:
+            return
+        self._ended = True
         match error:
             case ParentCommand():
                 self.report("node_complete", result=error.args[0] if error.args else None, duration_s=self._elapsed())

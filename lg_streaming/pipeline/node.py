@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lg_streaming.pipeline.events import EventOptions, EventPipeline
 from lg_streaming.pipeline.progress import NO_PROGRESS, ProgressOptions, ProgressTracker, progress_var
-from lg_streaming.pipeline.tokens import TEXT_TYPES, TokenOptions, TokenPipeline
+from lg_streaming.pipeline.token_options import TokenOptions
+from lg_streaming.pipeline.tokens import TEXT_TYPES, TokenPipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +66,8 @@ class NodeStream:
         token, event, progress = options.token, options.event, options.progress
         self._emitter = emitter
         self._tokens = TokenPipeline(token, emitter) if token is not None and token.enabled else None
+        if self._tokens is not None:
+            emitter.through(self._tokens)
         self._events = EventPipeline(event, emitter) if event is not None and event.enabled else None
         enabled = progress is not None and progress.enabled
         self._progress = ProgressTracker(emitter, progress) if enabled else NO_PROGRESS
@@ -82,12 +85,15 @@ class NodeStream:
         elif type in _ENDINGS:
             self._end(type, data, scope)
         else:
+            if self._tokens is not None:
+                self._tokens.flush()
             self._event(type, data, scope)
             if type == "node_start":
                 self._progress.begin()
 
     def _end(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         if self._tokens is not None:
+            self._tokens.say_result(data.get("result"))
             self._tokens.close()
         self._progress.finish(_ENDINGS[type])
         self._event(type, data, scope)
