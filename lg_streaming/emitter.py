@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, Collection, Generator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Generator, Iterable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, overload
 
@@ -108,8 +108,7 @@ class Emitter:
         Raises:
             UpdateTooLargeError: It is over ``limits.update_bytes``; never inside a decorated node.
         """
-        if self._route is not None:
-            self._route.flush()
+        self.flush()
         self.send(type, data, self._scope, priority=priority)
 
     def send(self, type: str, data: object, scope: Scope, *, priority: Priority = "medium") -> bool:
@@ -146,6 +145,11 @@ class Emitter:
         else:
             self.send(type, data, scope)
 
+    def flush(self) -> None:
+        """Text of the node that is held leaves now. A no-op where none is."""
+        if self._route is not None:
+            self._route.flush()
+
     @overload
     def tokens(self, stream: AsyncIterable[T]) -> AsyncGenerator[T]: ...
 
@@ -163,7 +167,7 @@ class Emitter:
         Args:
             stream: Any iterable or async iterable. An async one gives an async generator.
         """
-        saying = _Saying(self)
+        saying = _Saying(self, self._say, self._heard)
         if isinstance(stream, AsyncIterable):
             return saying.asynchronous(stream)
         return saying.synchronous(stream)
@@ -186,8 +190,12 @@ class Emitter:
 class _Saying:
     """One answer that is read through an emitter."""
 
-    def __init__(self, emitter: Emitter) -> None:
+    def __init__(
+        self, emitter: Emitter, say: Callable[[str, dict[str, Any], Scope], None], heard: Collection[str]
+    ) -> None:
         self._emitter = emitter
+        self._say = say
+        self._heard = heard
         self._scope = emitter.scope
         self._indexes = {"token": itertools.count(), "thinking": itertools.count()}
 
@@ -212,22 +220,21 @@ class _Saying:
             return
         try:
             message_id = message_id_of(chunk)
-            if message_id is not None and message_id in self._emitter._heard:  # noqa: SLF001 (one class in two parts)
+            if message_id is not None and message_id in self._heard:
                 return
             if message_id is not None and message_id != self._scope.message_id:
                 self._scope = self._scope.derive(message_id=message_id)
             for kind, data in parts_of_chunk(chunk):
                 if kind != "tool_args":
                     data |= {"index": next(self._indexes[kind]), "role": "ai"}
-                self._emitter._say(kind, data, self._scope)  # noqa: SLF001
+                self._say(kind, data, self._scope)
         except StreamingError:
             raise
         except Exception:
             logger.exception("a chunk of type %s could not be read", type(chunk).__name__)
 
     def _end(self) -> None:
-        if self._emitter._route is not None:  # noqa: SLF001
-            self._emitter._route.flush()  # noqa: SLF001
+        self._emitter.flush()
 
 
 NO_EMITTER: Final = Emitter(None, "")

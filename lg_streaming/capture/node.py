@@ -80,7 +80,6 @@ class NodeRun:
     """One try of a decorated node."""
 
     __slots__ = (
-        "_ended",
         "_listens",
         "_started",
         "_stream",
@@ -88,6 +87,7 @@ class NodeRun:
         "block",
         "echo",
         "emitter",
+        "ended",
         "graph_namespace",
         "message_ids",
         "name",
@@ -110,7 +110,7 @@ class NodeRun:
         self._listens = plan.listens
         self.echo: list[str] | None = None
         """What models said since the node yielded last; None in a node that does not yield."""
-        self._ended = False
+        self.ended = False
         self._started = time.perf_counter()
 
     def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:
@@ -136,17 +136,17 @@ class NodeRun:
 
     def succeed(self, result: object) -> None:
         """The node returned. A no-op when it has ended already."""
-        if self._ended:
+        if self.ended:
             return
-        self._ended = True
+        self.ended = True
         self.report("node_complete", result=result, duration_s=self._elapsed())
         TAP.forget(self)
 
     def fail(self, error: BaseException) -> None:
         """The node raised: sorts out what that means. A no-op when it has ended already."""
-        if self._ended:
+        if self.ended:
             return
-        self._ended = True
+        self.ended = True
         match error:
             case ParentCommand():
                 self.report("node_complete", result=error.args[0] if error.args else None, duration_s=self._elapsed())

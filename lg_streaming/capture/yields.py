@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import io
 import itertools
+import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from lg_streaming.capture.node import NodeRun
     from lg_streaming.chunks import Part
 
-__all__ = ["Saying", "drive", "drive_async", "yields", "yielding"]
+__all__ = ["Saying", "drive", "drive_async", "yielding", "yields"]
 
 T = TypeVar("T")
 
@@ -42,7 +43,7 @@ class Saying:
 
     def say(self, item: object) -> None:
         """One item that was yielded."""
-        heard, self._run.echo = self._run.echo or [], []
+        heard, self._run.echo = self._run.echo or [], None  # what is said here is no model's
         try:
             if isinstance(item, str):
                 if not _ends_with(heard, item):
@@ -54,6 +55,8 @@ class Saying:
                 self._parts(parts_of_chunk(item), message_id_of(item))
         except Exception as error:  # noqa: BLE001 (an item's own properties may raise anything)
             self._run.odd(error)
+        finally:
+            self._run.echo = []
 
     def _parts(self, parts: Iterable[Part], message_id: str | None = None) -> None:
         if message_id is not None and message_id != self._scope.message_id:
@@ -137,8 +140,13 @@ def yielding(run: NodeRun, result: object) -> object:
         source = cast("Iterator[Any]", result)
         steps = drive(run, source)
         passed = steps if inspect.isgenerator(source) else _Proxy(source, steps)
-    weakref.finalize(steps, run.succeed, None).atexit = False  # nobody may ever read it
+    weakref.finalize(steps, _forgotten, run).atexit = False  # nobody may ever read it
     return passed
+
+
+def _forgotten(run: NodeRun) -> None:
+    if not run.ended:  # on a thread: whoever drops the last reference may hold any lock
+        threading.Thread(target=run.succeed, args=(None,), name="lg-streaming-forgotten", daemon=True).start()
 
 
 class _Passing(Generic[T]):

@@ -152,7 +152,7 @@ class Producers:
         if type in _HUBS_OWN:
             raise BadRequestError(f"{type!r} cannot be published: end a run with close(), fail() or cancel()")
         execution = self._executions.get(execution_id)
-        if execution is None:
+        if execution is None or execution.run_scope is NO_SCOPE:  # not there, or only configured
             if scope.run_id is not None:
                 self._tally.late.add()
                 return
@@ -365,9 +365,9 @@ class Producers:
         await self._end(execution_id, Outcome("workflow_cancelled", {"reason": reason} if reason else {}))
 
     async def _end(self, execution_id: str, outcome: Outcome) -> None:
+        self.tokens.close_execution_token_streams(execution_id)
         execution = self._executions.get(execution_id)
         if execution is not None:
-            self.tokens.close_execution_token_streams(execution_id)
             with execution.lock:
                 if execution.running:
                     self._say(execution, outcome, ends=True)

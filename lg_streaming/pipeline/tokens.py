@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from reactivex import Subject
 from reactivex import operators as ops
@@ -18,7 +18,7 @@ from lg_streaming.pipeline.token_batches import Piece, batches, formatted
 from lg_streaming.settings import TokenDefaults
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from reactivex import Observable
     from reactivex.abc import DisposableBase, SchedulerBase
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lg_streaming.emitter import Emitter
     from lg_streaming.events import Scope
     from lg_streaming.pipeline.token_options import TokenOptions
+    from lg_streaming.settings import TokenFormat
 
 __all__ = ["TEXT_TYPES", "TokenPipeline"]
 
@@ -52,7 +53,7 @@ class _Live:
         self.size = options.buffer_size
         self.interval = options.flush_interval
         self.batch_size = options.batch_size
-        self.format = options.format
+        self.format: TokenFormat = options.format
         self.include_metadata = options.include_metadata
         self.first = options.first_token_immediately
 
@@ -196,7 +197,7 @@ class TokenPipeline:
             return piece
         content = data["content"]
         about = self._about(kind, data, scope)
-        made: object = self._guard.call("processor", processor, content, about, instead=content)
+        made = self._guard.call("processor", cast("Callable[..., object]", processor), content, about, instead=content)
         if isinstance(made, str):
             data["content"] = made
         else:
