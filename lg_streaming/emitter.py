@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Generator, Iterable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, cast, overload
 
+from lg_streaming.chunks import message_id_of, parts_of_chunk
 from lg_streaming.errors import StreamingError, UpdateTooLargeError
 from lg_streaming.scope import NO_SCOPE
 
 if TYPE_CHECKING:
     from lg_streaming.events import Priority
-    from lg_streaming.scope import LiveDefaults, Publisher, Scope
+    from lg_streaming.scope import LiveDefaults, Publisher, Scope, TokenStreams
 
-__all__ = ["Emitter", "current_emitter", "emitter_var"]
+__all__ = ["Emitter", "TextRoute", "current_emitter", "emitter_var"]
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class TextRoute(Protocol):
+    """The way of a node's text: what an emitter says goes with what the models in the node say, in order."""
+
+    def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:
+        """One piece of text."""
+        ...
+
+    def flush(self) -> None:
+        """What is held leaves now."""
+        ...
 
 
 class Emitter:
@@ -26,11 +42,14 @@ class Emitter:
     :func:`current_emitter`. An emitter belongs to the run that was open when it was made: when that run has
     ended, what it writes is dropped and counted, since nothing may follow a run's final update.
 
+    In a node with ``@stream_token`` its text goes through the node's filter, processor and buffer, together with
+    the text of the models; whatever else it writes comes after the text before it.
+
     An emitter of a decorated node never raises into the node; one from ``hub.emitter`` raises
     ``UpdateTooLargeError`` and ``HubClosedError`` to its caller.
     """
 
-    __slots__ = ("_execution_id", "_index", "_publisher", "_scope", "_strict")
+    __slots__ = ("_execution_id", "_heard", "_index", "_publisher", "_route", "_scope", "_strict")
 
     def __init__(
         self, publisher: Publisher | None, execution_id: str, scope: Scope = NO_SCOPE, *, strict: bool = True
@@ -40,6 +59,13 @@ class Emitter:
         self._scope = scope
         self._strict = strict
         self._index = itertools.count()
+        self._route: TextRoute | None = None
+        self._heard: Collection[str] = ()
+
+    def through(self, route: TextRoute | None = None, *, heard: Collection[str] | None = None) -> None:
+        """From now on its text goes by ``route``, and messages of the ids ``heard`` are known already."""
+        self._route = route or self._route
+        self._heard = heard if heard is not None else self._heard
 
     @property
     def active(self) -> bool:
@@ -61,12 +87,20 @@ class Emitter:
         """The decorators' defaults of its execution; None when it is not active."""
         return self._publisher.defaults(self._execution_id) if self._publisher is not None else None
 
+    @property
+    def token_streams(self) -> TokenStreams | None:
+        """Where the token streams of its hub are known; None when it is not active."""
+        return self._publisher.tokens if self._publisher is not None else None
+
     def scoped(self, **changes: Any) -> Self:
         """An emitter of the same execution about a part of this scope: ``scoped(task_id="t1")``.
 
         The names are those of :class:`~lg_streaming.events.StreamMetadata`, and ``extra`` for your own keys.
         """
-        return type(self)(self._publisher, self._execution_id, self._scope.derive(**changes), strict=self._strict)
+        scope = self._scope.derive(**changes)
+        emitter = type(self)(self._publisher, self._execution_id, scope, strict=self._strict)
+        emitter.through(self._route, heard=self._heard)
+        return emitter
 
     def event(self, type: str, data: object = None, *, priority: Priority = "medium") -> None:
         """One update of any type. ``data`` is anything; what JSON cannot hold becomes its nearest JSON value.
@@ -74,12 +108,13 @@ class Emitter:
         Raises:
             UpdateTooLargeError: It is over ``limits.update_bytes``; never inside a decorated node.
         """
+        self.flush()
         self.send(type, data, self._scope, priority=priority)
 
-    def send(self, type: str, data: object, scope: Scope, *, priority: Priority = "medium") -> None:
-        """The same about another scope. Raises like :meth:`event`."""
+    def send(self, type: str, data: object, scope: Scope, *, priority: Priority = "medium") -> bool:
+        """The same about another scope, past the text that is held; whether it was taken. Raises like :meth:`event`."""
         if self._publisher is None:
-            return
+            return False
         try:
             self._publisher.publish(self._execution_id, type, data, scope=scope, priority=priority)
         except UpdateTooLargeError as error:
@@ -97,16 +132,52 @@ class Emitter:
             if self._strict:
                 raise
             logger.exception("an update of type %r of execution %r could not be published", type, self._execution_id)
+        else:
+            return True
+        return False
 
     def token(self, content: str, *, role: str = "ai") -> None:
         """One piece of text. Readers join the pieces of a message; an empty piece is not sent."""
         if content:
-            self.event("token", {"content": content, "index": next(self._index), "role": role})
+            self._say("token", {"content": content, "index": next(self._index), "role": role}, self._scope)
 
     def thinking(self, content: str) -> None:
         """One piece of a model's reasoning."""
         if content:
-            self.event("thinking", {"content": content, "index": next(self._index)})
+            self._say("thinking", {"content": content, "index": next(self._index)}, self._scope)
+
+    def _say(self, type: str, data: dict[str, Any], scope: Scope) -> None:
+        if self._route is not None:
+            self._route.take(type, data, scope)
+        else:
+            self.send(type, data, scope)
+
+    def flush(self) -> None:
+        """Text of the node that is held leaves now. A no-op where none is."""
+        if self._route is not None:
+            self._route.flush()
+
+    @overload
+    def tokens(self, stream: AsyncIterable[T]) -> AsyncGenerator[T]: ...
+
+    @overload
+    def tokens(self, stream: Iterable[T]) -> Generator[T]: ...
+
+    def tokens(self, stream: AsyncIterable[T] | Iterable[T]) -> AsyncGenerator[T] | Generator[T]:
+        """Streams the text of a model's answer while you read it: ``async for chunk in emitter.tokens(answer): …``.
+
+        It yields what ``stream`` yields, unchanged. Chunks may be strings, or what the clients of OpenAI, Anthropic,
+        LangChain and Ollama give, as objects or mappings; text becomes ``token``, reasoning ``thinking``, pieces of
+        tool calls ``tool_args``. A chunk that is none of these just passes. In a decorated node a LangChain model is
+        heard anyway, and its chunks are not said twice.
+
+        Args:
+            stream: Any iterable or async iterable. An async one gives an async generator.
+        """
+        saying = _Saying(self, self._say, self._heard)
+        if isinstance(stream, AsyncIterable):
+            return saying.asynchronous(stream)
+        return saying.synchronous(stream)
 
     def progress(self, current: float, total: float, *, text: str | None = None) -> None:
         """How far a piece of work is: ``current`` of ``total`` in any unit."""
@@ -121,6 +192,56 @@ class Emitter:
     def custom(self, name: str, data: object = None) -> None:
         """An event of your own, of type ``custom``: ``{name, data}``."""
         self.event("custom", {"name": name, "data": data})
+
+
+class _Saying:
+    """One answer that is read through an emitter."""
+
+    def __init__(
+        self, emitter: Emitter, say: Callable[[str, dict[str, Any], Scope], None], heard: Collection[str]
+    ) -> None:
+        self._emitter = emitter
+        self._say = say
+        self._heard = heard
+        self._scope = emitter.scope
+        self._indexes = {"token": itertools.count(), "thinking": itertools.count()}
+
+    async def asynchronous(self, stream: AsyncIterable[T]) -> AsyncGenerator[T]:
+        try:
+            async for chunk in stream:
+                self._chunk(chunk)
+                yield chunk
+        finally:
+            self._end()
+
+    def synchronous(self, stream: Iterable[T]) -> Generator[T]:
+        try:
+            for chunk in stream:
+                self._chunk(chunk)
+                yield chunk
+        finally:
+            self._end()
+
+    def _chunk(self, chunk: object) -> None:
+        if not self._emitter.active:
+            return
+        try:
+            message_id = message_id_of(chunk)
+            if message_id is not None and message_id in self._heard:
+                return
+            if message_id is not None and message_id != self._scope.message_id:
+                self._scope = self._scope.derive(message_id=message_id)
+            for kind, data in parts_of_chunk(chunk):
+                if kind != "tool_args":
+                    data |= {"index": next(self._indexes[kind]), "role": "ai"}
+                self._say(kind, data, self._scope)
+        except StreamingError:
+            raise
+        except Exception:
+            logger.exception("a chunk of type %s could not be read", type(chunk).__name__)
+
+    def _end(self) -> None:
+        self._emitter.flush()
 
 
 NO_EMITTER: Final = Emitter(None, "")

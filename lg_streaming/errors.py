@@ -7,7 +7,6 @@
     │   └── TokenExpiredError      4011  credentials that were valid once
     ├── ForbiddenError             4030  not allowed, or not there: the answer is the same
     │   └── OriginError            4031  a browser origin that is not on the list
-    ├── LoginTimeoutError          4080  connected but never logged in
     ├── GapError                   4091  the reader asked to fail rather than skip
     ├── TooLargeError              4130  an inbound message over the limit
     ├── LimitError                       one of the limits was reached
@@ -17,13 +16,16 @@
     │   ├── MessageRateError             4293
     │   ├── SubscriberLimitError         4294
     │   └── ExecutionLimitError          4295
-    ├── SlowReaderError            4400  the reader does not keep up
-    │   └── DeadPeerError          4401  the reader is gone
+    ├── WebSocketError                   a connection that cannot go on
+    │   ├── LoginTimeoutError      4080  connected but never logged in
+    │   └── SlowReaderError        4400  the reader does not keep up
+    │       └── DeadPeerError      4401  the reader is gone
     ├── ServerRestartError         4500  the server is going away, come back later
     ├── LogUnavailableError        5030  the log cannot be reached
     ├── UpdateTooLargeError        4131  a producer's update is over the limit
     ├── HubClosedError             5031  the hub was closed
     └── StreamingConfigError             the program is set up wrongly
+        ├── TokenStreamingError          an option of @stream_token that cannot be used
         ├── OptionNotAvailableError      an option this version does not have yet
         └── MissingExtraError            an optional package is not installed
 
@@ -66,11 +68,13 @@ __all__ = [
     "StreamingError",
     "SubscriberLimitError",
     "TokenExpiredError",
+    "TokenStreamingError",
     "TooLargeError",
     "TooManyConnectionsError",
     "TooManySubscriptionsError",
     "UnauthorizedError",
     "UpdateTooLargeError",
+    "WebSocketError",
     "describe_error",
 ]
 
@@ -184,7 +188,15 @@ class OriginError(ForbiddenError):
     meaning = "this origin is not allowed: add it to gateway.cors_origins"
 
 
-class LoginTimeoutError(StreamingError):
+class WebSocketError(StreamingError):
+    """A connection cannot go on, whatever is asked on it; the run and its other readers go on."""
+
+    name = "connection"
+    retryable = True
+    closes = "yes"
+
+
+class LoginTimeoutError(WebSocketError):
     """A transport that was opened and never completed its login."""
 
     code = 4080
@@ -287,7 +299,7 @@ class ExecutionLimitError(LimitError):
     meaning = "as many executions are running as may"
 
 
-class SlowReaderError(StreamingError):
+class SlowReaderError(WebSocketError):
     """The reader does not keep up; it can resume from its last position."""
 
     code = 4400
@@ -340,6 +352,12 @@ class StreamingConfigError(StreamingError):
     """The program is set up wrongly; raised while it is being set up."""
 
     name = "config"
+
+
+class TokenStreamingError(StreamingConfigError):
+    """An option of ``@stream_token``, or of a token stream, has a value that cannot be used."""
+
+    name = "token_streaming"
 
 
 class OptionNotAvailableError(StreamingConfigError):

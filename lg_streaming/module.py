@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lg_streaming.emitter import Emitter
     from lg_streaming.gateway.auth import Authorize
     from lg_streaming.log import EventLog
+    from lg_streaming.pipeline import TokenStreamingService
 
 __all__ = ["ExecutionBlock", "StreamingModule"]
 
@@ -120,6 +121,11 @@ class StreamingModule:
         self.hub = StreamHub(self.settings, log=log, redact=redact)
         self._authorize = authorize
         self._gateway: Gateway | None = None
+
+    @property
+    def tokens(self) -> TokenStreamingService:
+        """The token streams: open ones, their statistics, and streams of your own."""
+        return self.hub.tokens
 
     def install(self, app: FastAPI) -> None:
         """Adds the routes, the Socket.IO mount and the lifespan to ``app``; once for each module.

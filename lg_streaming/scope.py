@@ -27,6 +27,7 @@ __all__ = [
     "Outcome",
     "Publisher",
     "Scope",
+    "TokenStreams",
     "execution_var",
     "publishers",
 ]
@@ -63,6 +64,22 @@ class LiveDefaults:
         self.version += 1
 
 
+class TokenStreams(Protocol):
+    """The token streams of a publisher that are open."""
+
+    def attach(self, stream: Any) -> None:
+        """A stream opens."""
+        ...
+
+    def detach(self, stream: Any) -> None:
+        """It is closed."""
+        ...
+
+    def count(self, tokens: int) -> None:
+        """So many tokens came in since the last time."""
+        ...
+
+
 class Publisher(Protocol):
     """Where updates go; the hub is the one real implementation.
 
@@ -72,6 +89,11 @@ class Publisher(Protocol):
     @property
     def debug(self) -> bool:
         """Whether stack traces may leave."""
+        ...
+
+    @property
+    def tokens(self) -> TokenStreams:
+        """Where the token streams of its nodes are known."""
         ...
 
     def defaults(self, execution_id: str) -> LiveDefaults:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -21,7 +21,15 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["AuthSettings", "GatewaySettings", "LimitSettings", "RetentionSettings", "StreamingSettings"]
+__all__ = [
+    "AuthSettings",
+    "GatewaySettings",
+    "LimitSettings",
+    "RetentionSettings",
+    "StreamingSettings",
+    "TokenDefaults",
+    "TokenFormat",
+]
 
 Algorithm = Literal[
     "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
@@ -128,10 +136,31 @@ class RetentionSettings(_Section):
     """How long an ended execution's state and final update are kept."""
 
 
+TokenFormat = Literal["text", "json", "structured"]
+
+MAX_BUFFER_SIZE: Final = 1_000
+"""The most tokens a token stream may hold, or join into one update."""
+MAX_FLUSH_INTERVAL: Final = 60.0
+"""The longest a token may be held, in seconds."""
+
+
 class TokenDefaults(_Section):
     """The options of ``@stream_token`` where a decorator leaves them out."""
 
     enabled: bool = True
+    """Whether text leaves at all."""
+    buffer_size: Annotated[int, Field(ge=1, le=MAX_BUFFER_SIZE)] = 50
+    """Tokens that are held; with this many, all leave at once. 1: none is held."""
+    batch_size: Annotated[int, Field(ge=1, le=MAX_BUFFER_SIZE)] = 10
+    """Tokens that may be joined into one update. 1: each token is an update."""
+    flush_interval: Annotated[float, Field(ge=0, le=MAX_FLUSH_INTERVAL, allow_inf_nan=False)] = 0.1
+    """Seconds a token is held at most. 0: none is held."""
+    format: TokenFormat = "text"
+    """What an update's data holds beside ``content``: see :func:`lg_streaming.stream_token`."""
+    include_metadata: bool = False
+    """Whether an update's data has ``metadata`` about the model and its call."""
+    first_token_immediately: bool = True
+    """Whether the first token of each message leaves at once."""
 
 
 class EventDefaults(_Section):

@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from langchain_core.messages import AIMessageChunk, BaseMessage
 
-__all__ = ["Part", "parts_of_event", "parts_of_message"]
+from lg_streaming.chunks import Part, text, thinking, tool_args
 
-
-class Part(NamedTuple):
-    """One piece of a message: an update's type and what goes into its data."""
-
-    type: str
-    """``token``, ``thinking`` or ``tool_args``."""
-    data: dict[str, Any]
-
-
-def text(content: str) -> Part:
-    """A piece of the answer."""
-    return Part("token", {"content": content})
-
-
-def thinking(content: str) -> Part:
-    """A piece of reasoning."""
-    return Part("thinking", {"content": content})
+__all__ = ["parts_of_event", "parts_of_message"]
 
 
 def parts_of_message(message: BaseMessage) -> Iterator[Part]:
@@ -43,10 +27,10 @@ def parts_of_message(message: BaseMessage) -> Iterator[Part]:
             yield from _parts_of_block(block)
     if isinstance(message, AIMessageChunk):
         for chunk in message.tool_call_chunks:
-            yield _tool_args(chunk.get("id"), chunk.get("name"), chunk.get("args"), chunk.get("index"))
+            yield tool_args(chunk.get("id"), chunk.get("name"), chunk.get("args"), chunk.get("index"))
     else:
         for call in getattr(message, "tool_calls", ()):
-            yield _tool_args(call.get("id"), call.get("name"), call.get("args"), None)
+            yield tool_args(call.get("id"), call.get("name"), call.get("args"), None)
 
 
 _TOOL_BLOCKS = frozenset({"tool_call", "tool_call_chunk", "tool_use", "input_json_delta", "function_call"})
@@ -70,11 +54,6 @@ def _parts_of_block(block: str | Mapping[str, Any]) -> Iterator[Part]:
         yield Part("token", {"content": "", "blocks": [dict(block)]})
 
 
-def _tool_args(call_id: object, name: object, args: object, index: object) -> Part:
-    data = {"tool_call_id": call_id, "tool": name, "args": args, "index": index}
-    return Part("tool_args", {key: value for key, value in data.items() if value is not None})
-
-
 def parts_of_event(event: Mapping[str, Any]) -> Iterator[Part]:
     """The parts of one event of the content-block protocol (``astream_events(version="v3")``)."""
     match event.get("event"):
@@ -82,7 +61,7 @@ def parts_of_event(event: Mapping[str, Any]) -> Iterator[Part]:
             yield from _parts_of_delta(event["delta"], event.get("index"))
         case "content-block-start" if event["content"].get("type") == "tool_call_chunk":
             block = event["content"]
-            yield _tool_args(block.get("id"), block.get("name"), block.get("args"), event.get("index"))
+            yield tool_args(block.get("id"), block.get("name"), block.get("args"), event.get("index"))
         case "content-block-finish" if event["content"].get("type") not in _STREAMED_BLOCKS:
             yield from _parts_of_block(event["content"])
         case _:
@@ -100,6 +79,6 @@ def _parts_of_delta(delta: Mapping[str, Any], index: object) -> Iterator[Part]:
         case "reasoning-delta" if delta["reasoning"]:
             yield thinking(delta["reasoning"])
         case "tool-call-delta":
-            yield _tool_args(None, None, delta.get("args"), index)
+            yield tool_args(None, None, delta.get("args"), index)
         case _:
             pass

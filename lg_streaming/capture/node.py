@@ -87,8 +87,11 @@ class NodeRun:
         "binding",
         "block",
         "config",
+        "echo",
         "emitter",
+        "ended",
         "graph_namespace",
+        "message_ids",
         "name",
         "run_ids",
         "scope",
@@ -110,11 +113,16 @@ class NodeRun:
         self.scope = scope = identity.scope
         self.graph_namespace = identity.graph_namespace
         self.run_ids: set[UUID] = set()
+        self.message_ids: set[str] = set()
         self.emitter = Emitter(binding.publisher, binding.execution_id, scope, strict=False)
+        self.emitter.through(heard=self.message_ids)
         self._stream = plan.open(self.emitter)
         self._listens = plan.listens
         self.config = self._config_inside(config)
         """What the node's own calls get as their config; None where the node has none."""
+        self.echo: list[str] | None = None
+        """What models said since the node yielded last; None in a node that does not yield."""
+        self.ended = False
         self._started = time.perf_counter()
 
     def _config_inside(self, config: RunnableConfig | None) -> RunnableConfig | None:
@@ -136,6 +144,8 @@ class NodeRun:
 
     def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """Gives the stream one thing that happened. Never raises."""
+        if self.echo is not None and type == "token":
+            self.echo.append(data["content"])
         try:
             self._stream.take(type, data, scope)
         except Exception:
@@ -149,13 +159,23 @@ class NodeRun:
         """The node begins."""
         self.report("node_start", attempt=self.scope.attempt)
 
+    def odd(self, error: Exception) -> None:
+        """Something could not be read."""
+        logger.warning("what node %r yielded could not be read: %r", self.name, error, exc_info=error)
+
     def succeed(self, result: object) -> None:
-        """The node returned."""
+        """The node returned. A no-op when it has ended already."""
+        if self.ended:
+            return
+        self.ended = True
         self.report("node_complete", result=result, duration_s=self._elapsed())
         TAP.forget(self)
 
     def fail(self, error: BaseException) -> None:
-        """The node raised: sorts out what that means."""
+        """The node raised: sorts out what that means. A no-op when it has ended already."""
+        if self.ended:
+            return
+        self.ended = True
         match error:
             case ParentCommand():
                 self.report("node_complete", result=error.args[0] if error.args else None, duration_s=self._elapsed())

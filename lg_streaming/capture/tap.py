@@ -16,7 +16,8 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, LLMResul
 from langchain_core.tracers.context import register_configure_hook
 from langgraph.constants import TAG_NOSTREAM
 
-from lg_streaming.capture.content import Part, parts_of_event, parts_of_message, text
+from lg_streaming.capture.content import parts_of_event, parts_of_message
+from lg_streaming.chunks import text
 from lg_streaming.errors import describe_error
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
     from langchain_core.outputs import GenerationChunk
 
+    from lg_streaming.chunks import Part
     from lg_streaming.scope import Scope
 
 __all__ = ["TAP", "Listening", "listening_var", "tap_var"]
@@ -48,6 +50,11 @@ class Listening(Protocol):
         """The LangChain runs known to belong to the node; forgotten when it ends."""
         ...
 
+    @property
+    def message_ids(self) -> set[str]:
+        """The messages that models inside the node said."""
+        ...
+
     def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """One thing that happened. Never raises."""
         ...
@@ -60,13 +67,15 @@ listening_var: ContextVar[Listening | None] = ContextVar("lg_streaming_listening
 class _ModelCall:
     """One call of a model, between its start and its end."""
 
-    __slots__ = ("_dialect", "_indexes", "_listening", "_message_id", "_scope", "_spoke", "name")
+    __slots__ = ("_about", "_dialect", "_indexes", "_listening", "_message_id", "_scope", "_spoke", "name")
 
-    def __init__(self, listening: Listening, run_id: UUID, name: str) -> None:
+    def __init__(self, listening: Listening, run_id: UUID, name: str, about: dict[str, Any]) -> None:
         self.name = name
+        self._about = about
         self._listening = listening
         self._message_id = f"lc_run--{run_id}"
         self._scope = listening.scope.derive(request_id=str(run_id), message_id=self._message_id)
+        listening.message_ids.add(self._message_id)
         self._dialect = ""  # under v3 some models report each token twice: the first dialect heard is the one
         self._indexes: dict[str, int] = {}
         self._spoke = False
@@ -79,6 +88,7 @@ class _ModelCall:
             self._dialect = dialect
         if message_id is not None and message_id != self._message_id:
             self._message_id = message_id
+            self._listening.message_ids.add(message_id)
             self._scope = self._scope.derive(message_id=message_id)
         for kind, data in parts:
             if kind == "tool_args":
@@ -87,6 +97,7 @@ class _ModelCall:
                 self._spoke = True
                 data["index"] = index = self._indexes.get(kind, 0)
                 data["role"] = "ai"
+                data["metadata"] = self._about
                 self._indexes[kind] = index + 1
             self._listening.hear(kind, data, self._scope)
 
@@ -98,6 +109,18 @@ class _ModelCall:
 
     def report(self, type: str, data: dict[str, Any]) -> None:
         self._listening.hear(type, {"model": self.name, **data}, self._scope)
+
+
+_ABOUT: Final = {
+    "ls_provider": "provider",
+    "ls_model_type": "model_type",
+    "ls_temperature": "temperature",
+    "ls_max_tokens": "max_tokens",
+    "langgraph_node": "langgraph_node",
+    "langgraph_step": "langgraph_step",
+    "langgraph_checkpoint_ns": "langgraph_checkpoint_ns",
+}
+"""What of a call's metadata goes along with its tokens: not the user's own keys, which may be secret."""
 
 
 class Tap(BaseCallbackHandler):
@@ -210,7 +233,8 @@ class Tap(BaseCallbackHandler):
         if listening is None:
             return
         name = about.get("ls_model_name") or about.get("name") or (serialized or {}).get("name") or "model"
-        call = self._calls[run_id] = _ModelCall(listening, run_id, str(name))
+        known = {"model": str(name)} | {new: about[old] for old, new in _ABOUT.items() if about.get(old) is not None}
+        call = self._calls[run_id] = _ModelCall(listening, run_id, str(name), known)
         call.report("llm_start", {})
 
     def on_llm_new_token(

@@ -9,11 +9,13 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, cast, get_type_hints
 
 from langchain_core.runnables import Runnable, RunnableLambda
 
 from lg_streaming.capture.node import enter_node
+from lg_streaming.capture.yields import drive, drive_async, yielding, yields
 from lg_streaming.scope import publishers
 
 if TYPE_CHECKING:
@@ -102,6 +104,8 @@ def _wrap_function(target: Callable[..., Any], plan: NodePlan, name: str) -> Cal
             run.fail(error)
             raise
         else:
+            if yields(result):
+                return yielding(run, result)
             run.succeed(result)
             return result
         finally:
@@ -121,6 +125,8 @@ def _wrap_coroutine(target: Callable[..., Any], plan: NodePlan, name: str) -> Ca
             run.fail(error)
             raise
         else:
+            if yields(result):
+                return yielding(run, result)
             run.succeed(result)
             return result
         finally:
@@ -133,25 +139,7 @@ def _wrap_generator(target: Callable[..., Any], plan: NodePlan, name: str) -> Ca
     def node(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         if not publishers.count or (run := enter_node(plan, name, kwargs.get("config"))) is None:
             return (yield from cast("Generator[Any, Any, Any]", target(*args, **kwargs)))
-        steps = target(*args, **_config_for(run, kwargs))
-        item: Any = None
-        try:
-            while True:
-                # in force only while the generator itself runs: between two steps its caller's code does
-                undo = run.activate()
-                try:
-                    item = steps.send(None)
-                except StopIteration as end:
-                    run.succeed(item)
-                    return end.value
-                finally:
-                    undo()
-                yield item
-        except BaseException as error:
-            run.fail(error)
-            raise
-        finally:
-            steps.close()
+        return (yield from drive(run, target(*args, **_config_for(run, kwargs))))
 
     return node
 
@@ -163,24 +151,9 @@ def _wrap_async_generator(target: Callable[..., Any], plan: NodePlan, name: str)
             async for item in target(*args, **kwargs):
                 yield item
             return
-        steps = target(*args, **_config_for(run, kwargs))
-        item = None
-        try:
-            while True:
-                undo = run.activate()
-                try:
-                    item = await anext(steps)
-                except StopAsyncIteration:
-                    run.succeed(item)
-                    return
-                finally:
-                    undo()
+        async with aclosing(drive_async(run, target(*args, **_config_for(run, kwargs)))) as steps:
+            async for item in steps:
                 yield item
-        except BaseException as error:
-            run.fail(error)
-            raise
-        finally:
-            await steps.aclose()
 
     return node
 

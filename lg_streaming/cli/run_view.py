@@ -203,7 +203,7 @@ class RunView:
             part = TextPart(kind=kind, message=message)
             node.parts.append(part)
         part.text += data["content"]
-        self.tokens += 1
+        self.tokens += data.get("batch_size", 1)
         if self.first_token_at is None:
             self.first_token_at = at
 

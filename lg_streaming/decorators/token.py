@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, overload
 
 from lg_streaming.decorators.marking import Node, mark
 from lg_streaming.pipeline import NodeOptions, TokenOptions
-from lg_streaming.pipeline.options import refuse_unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
     from lg_streaming.pipeline import TokenFilter
-    from lg_streaming.pipeline.tokens import TokenFormat, TokenProcessor
+    from lg_streaming.pipeline.token_options import TokenProcessor
+    from lg_streaming.settings import TokenFormat
 
 __all__ = ["stream_token"]
 
@@ -25,7 +25,7 @@ def stream_token(node: Node, /) -> Node: ...
 @overload
 def stream_token(
     *,
-    enabled: bool = True,
+    enabled: bool | None = None,
     buffer_size: int | None = None,
     batch_size: int | None = None,
     flush_interval: float | None = None,
@@ -42,7 +42,7 @@ def stream_token(
     node: Node | None = None,
     /,
     *,
-    enabled: bool = True,
+    enabled: bool | None = None,
     buffer_size: int | None = None,
     batch_size: int | None = None,
     flush_interval: float | None = None,
@@ -59,24 +59,42 @@ def stream_token(
     parentheses, and together with the other decorators in any order. The node's signature, result and exceptions
     stay what they are.
 
+    Text goes through ``filter``, then ``processor``, is held for a moment, and leaves joined into updates: a full
+    buffer leaves at once, a lone token after ``flush_interval``, and whatever is held when the node, a model call or
+    a tool call ends. Joined, the text is exactly what the filter let through. Arguments of tool calls and other
+    content blocks pass in order, without filter and processor.
+
+    An option that is left out (None) is taken from the execution (``hub.configure``), else from the settings'
+    ``token_defaults``; looked up when the node is called, and again while it runs when they are changed. The values
+    below are those of the settings where nothing is set.
+
     Args:
         node: The node, when used without parentheses.
-        enabled: False leaves the node as it is.
-        buffer_size: Not available in this version.
-        batch_size: Not available in this version; every token leaves by itself.
-        flush_interval: Not available in this version; every token leaves at once.
-        format: Not available in this version; tokens are objects ``{content, index, role}``.
-        include_metadata: Not available in this version.
-        processor: Not available in this version.
-        filter: Not available in this version.
-        first_token_immediately: Not available in this version; every token leaves at once.
+        enabled: False leaves the node as it is. True.
+        buffer_size: Tokens that are held, 1 to 1000; with this many, all leave at once. 50.
+        batch_size: Tokens joined into one update at most, 1 to 1000. The update's ``index`` is that of the first, its
+            ``batch_size`` how many there are when there is more than one. Only text of one message is joined. 10.
+        flush_interval: Seconds a token is held at most, 0 to 60. 0 holds none. 0.1.
+        format: What an update's ``data`` holds beside ``content``, which is always the text. ``"text"``: ``index``
+            and ``role``. ``"structured"``: these, ``total_tokens`` (of the message so far, those that the filter
+            rejected too) and ``message_id``. ``"json"``: as ``"text"``, and in ``json`` the structured object as one
+            JSON string, to be passed on as it is. ``"text"``.
+        include_metadata: Whether ``data`` has ``metadata``: the model's name, provider and parameters, and the step
+            of the graph. False.
+        processor: ``processor(token, metadata) -> str``: what leaves in place of the token; an empty string removes
+            it. ``metadata`` is a dict with ``type``, ``index``, ``role``, ``execution_id``, ``node_id``,
+            ``message_id``, ``request_id``, and what ``include_metadata`` adds. It is called in the thread that said
+            the token and should not wait. When it raises or returns something else, the token passes unprocessed, and
+            there is an ``error`` update.
+        filter: A :class:`~lg_streaming.pipeline.TokenFilter` or a mapping of its fields: which tokens pass.
+        first_token_immediately: Whether the first token of each message, and of its thinking, leaves at once. True.
         node_id: The node's id in updates; its name in the graph when not given.
 
     Raises:
-        OptionNotAvailableError: An option that is not available in this version is set.
+        TokenStreamingError: An option has a value that cannot be used.
     """
-    refuse_unavailable(
-        "stream_token",
+    token = TokenOptions.of(
+        enabled=enabled,
         buffer_size=buffer_size,
         batch_size=batch_size,
         flush_interval=flush_interval,
@@ -86,5 +104,5 @@ def stream_token(
         filter=filter,
         first_token_immediately=first_token_immediately,
     )
-    options = NodeOptions(token=TokenOptions(enabled=enabled), node_id=node_id)
+    options = NodeOptions(token=token, node_id=node_id)
     return mark(node, options) if node is not None else lambda node: mark(node, options)

@@ -10,6 +10,7 @@ from lg_streaming.hub.producers import Producers
 from lg_streaming.hub.readers import Readers
 from lg_streaming.hub.statistics import HubStatistics
 from lg_streaming.log.memory import MemoryLog
+from lg_streaming.pipeline import TokenStreamingService
 from lg_streaming.scope import publishers
 from lg_streaming.settings import StreamingSettings
 
@@ -49,6 +50,7 @@ class StreamHub(Producers, Readers):
         log = log or MemoryLog(settings.retention, clock=clock)
         Producers.__init__(self, settings, log, redact, clock)
         Readers.__init__(self, log, settings.limits.max_subscribers_per_execution)
+        self.tokens = TokenStreamingService(self)
         publishers.count += 1
 
     def statistics(self) -> HubStatistics:
@@ -73,6 +75,7 @@ class StreamHub(Producers, Readers):
 
         Open runs are left as they are: they are not over because this process is. Harmless when repeated.
         """
+        self.tokens.close()
         with self._lock:
             if self._closed:
                 return

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lg_streaming.codec import Redact
     from lg_streaming.events import Priority
     from lg_streaming.log.base import EventLog
+    from lg_streaming.pipeline import TokenStreamingService
     from lg_streaming.settings import StreamingSettings
 
 __all__ = ["Producers"]
@@ -43,6 +44,9 @@ _SWEEP_INTERVAL: Final = 30.0
 
 class Producers:
     """Everything that writes: see :class:`~lg_streaming.hub.hub.StreamHub`, which adds the readers."""
+
+    tokens: TokenStreamingService
+    """The token streams: open ones, their statistics, and streams of your own."""
 
     def __init__(
         self, settings: StreamingSettings, log: EventLog, redact: Redact | None, clock: Callable[[], float]
@@ -258,12 +262,15 @@ class Producers:
         execution = self._executions.get(execution_id)
         if execution is None:
             return
+        self.tokens.flush_execution(execution_id)
         with execution.lock:
             if execution.run_id != run_id:
                 return
             said = execution.leave(outcome)
             if said is not None:
                 self._say(execution, said, ends=said.type != "workflow_interrupted")
+        if not execution.running:
+            self.tokens.close_execution_token_streams(execution_id)
 
     def pause(self, execution_id: str, run_id: str, task: str) -> None:
         """See :meth:`lg_streaming.scope.Publisher.pause`."""
@@ -272,6 +279,11 @@ class Producers:
             with execution.lock:
                 if execution.run_id == run_id:
                     execution.pause(task)
+
+    def is_running(self, execution_id: str) -> bool:
+        """Whether a run of the execution is open."""
+        execution = self._executions.get(execution_id)
+        return execution is not None and execution.running
 
     def next_attempt(self, execution_id: str, task: str) -> int:
         """See :meth:`lg_streaming.scope.Publisher.next_attempt`."""
@@ -360,6 +372,7 @@ class Producers:
         await self._end(execution_id, Outcome("workflow_cancelled", {"reason": reason} if reason else {}))
 
     async def _end(self, execution_id: str, outcome: Outcome) -> None:
+        self.tokens.close_execution_token_streams(execution_id)
         execution = self._executions.get(execution_id)
         if execution is not None:
             with execution.lock:
@@ -389,4 +402,5 @@ class Producers:
                 over = not execution.running and now - execution.touched_at >= ttl
                 if over and self._executions.pop(execution_id, None) is not None:
                     self._forgotten += execution.published
+        self.tokens.sweep()
         self.log.trim()

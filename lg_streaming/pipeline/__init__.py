@@ -3,7 +3,8 @@
 from lg_streaming.pipeline.events import EventFilter, EventOptions
 from lg_streaming.pipeline.node import NodeOptions
 from lg_streaming.pipeline.progress import ProgressFormat, ProgressOptions, ProgressTracker, current_progress
-from lg_streaming.pipeline.tokens import TokenFilter, TokenOptions
+from lg_streaming.pipeline.token_options import TokenFilter, TokenOptions
+from lg_streaming.pipeline.token_service import TokenStats, TokenStreamInfo, TokenStreamingService
 
 __all__ = [
     "EventFilter",
@@ -14,5 +15,8 @@ __all__ = [
     "ProgressTracker",
     "TokenFilter",
     "TokenOptions",
+    "TokenStats",
+    "TokenStreamInfo",
+    "TokenStreamingService",
     "current_progress",
 ]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lg_streaming.pipeline.events import EventOptions, EventPipeline
 from lg_streaming.pipeline.progress import NO_PROGRESS, ProgressOptions, ProgressTracker, progress_var
-from lg_streaming.pipeline.tokens import TEXT_TYPES, TokenOptions, TokenPipeline
-from lg_streaming.settings import NodeDefaults
+from lg_streaming.pipeline.token_options import TokenOptions
+from lg_streaming.pipeline.tokens import TEXT_TYPES, TokenPipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,12 +43,12 @@ class NodeOptions:
     @property
     def enabled(self) -> bool:
         """Whether any of them is on."""
-        return any(part is not None and part.enabled for part in (self.token, self.event, self.progress))
+        return any(part is not None and part.enabled is not False for part in (self.token, self.event, self.progress))
 
     @property
     def listens(self) -> bool:
         """Whether what the models and tools inside the node do matters."""
-        return any(part is not None and part.enabled for part in (self.token, self.event))
+        return any(part is not None and part.enabled is not False for part in (self.token, self.event))
 
     def open(self, emitter: Emitter) -> NodeStream:
         """Starts the stream of one try of the node."""
@@ -64,17 +64,13 @@ class NodeStream:
 
     def __init__(self, options: NodeOptions, emitter: Emitter) -> None:
         token, event, progress = options.token, options.event, options.progress
-        live = emitter.defaults
-        switches = live.current if live is not None else NodeDefaults()
         self._emitter = emitter
-        self._tokens = self._events = None
-        self._progress = NO_PROGRESS
-        if token is not None and token.enabled and switches.token.enabled:
-            self._tokens = TokenPipeline(token, emitter)
-        if event is not None and event.enabled and switches.event.enabled:
-            self._events = EventPipeline(event, emitter)
-        if progress is not None and progress.enabled and switches.progress.enabled:
-            self._progress = ProgressTracker(emitter, progress)
+        self._tokens = TokenPipeline(token, emitter) if token is not None and token.enabled is not False else None
+        if self._tokens is not None:
+            emitter.through(self._tokens)
+        self._events = EventPipeline(event, emitter) if event is not None and event.enabled is not False else None
+        tracked = progress is not None and progress.enabled is not False
+        self._progress = ProgressTracker(emitter, progress) if tracked else NO_PROGRESS
 
     def activate(self) -> Callable[[], None]:
         """Puts the node's progress tracker in force."""
@@ -89,12 +85,15 @@ class NodeStream:
         elif type in _ENDINGS:
             self._end(type, data, scope)
         else:
+            if self._tokens is not None:
+                self._tokens.flush()
             self._event(type, data, scope)
             if type == "node_start":
                 self._progress.begin()
 
     def _end(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         if self._tokens is not None:
+            self._tokens.say_result(data.get("result"))
             self._tokens.close()
         self._progress.finish(_ENDINGS[type])
         self._event(type, data, scope)

@@ -1,53 +1,264 @@
-"""The text of a node: tokens, reasoning, and the arguments of tool calls."""
+"""The text of a node: filter, processor, buffer, batches, updates.
+
+A token pipeline is a chain of reactivex operators from one subject. It is made when the first token comes.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
+import logging
+import threading
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from reactivex import Subject
+from reactivex import operators as ops
+
+from lg_streaming.pipeline.operators import Guard, hold
+from lg_streaming.pipeline.timer import current_timer
+from lg_streaming.pipeline.token_batches import Piece, batches, formatted
+from lg_streaming.settings import TokenDefaults
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from reactivex import Observable
+    from reactivex.abc import DisposableBase, SchedulerBase
+
     from lg_streaming.emitter import Emitter
     from lg_streaming.events import Scope
+    from lg_streaming.pipeline.token_options import TokenOptions
+    from lg_streaming.settings import TokenFormat
 
-__all__ = ["TEXT_TYPES", "TokenFilter", "TokenFormat", "TokenOptions", "TokenPipeline", "TokenProcessor"]
+__all__ = ["TEXT_TYPES", "TokenPipeline"]
+
+logger = logging.getLogger(__name__)
 
 TEXT_TYPES: Final = frozenset({"token", "thinking", "tool_args"})
 """The types that a :class:`TokenPipeline` takes."""
 
-TokenFormat = Literal["text", "json", "structured"]
-TokenProcessor = Callable[[str, Mapping[str, Any]], str]
-"""``processor(token, metadata) -> token``."""
+_MANY: Final = 1_024
+"""Messages remembered as begun; a message older than that may get a second first token."""
 
 
-class TokenFilter(TypedDict, total=False):
-    """Which tokens pass."""
+class _Live:
+    """The options in force, as the hot path reads them; they change while the node runs."""
 
-    min_length: int
-    max_length: int
-    exclude_whitespace: bool
-    pattern: str | re.Pattern[str]
+    __slots__ = ("batch_size", "enabled", "first", "format", "include_metadata", "interval", "size")
 
+    def __init__(self, options: TokenDefaults) -> None:
+        self.apply(options)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenOptions:
-    """What ``@stream_token`` was given."""
-
-    enabled: bool = True
+    def apply(self, options: TokenDefaults) -> None:
+        """From now on ``options`` hold."""
+        self.enabled = options.enabled
+        self.size = options.buffer_size
+        self.interval = options.flush_interval
+        self.batch_size = options.batch_size
+        self.format: TokenFormat = options.format
+        self.include_metadata = options.include_metadata
+        self.first = options.first_token_immediately
 
 
 class TokenPipeline:
-    """The way of one try of a node from its text to the updates that leave."""
+    """The way of one try of a node (or of one stream of the service) from its text to the updates that leave.
 
-    def __init__(self, options: TokenOptions, emitter: Emitter) -> None:
-        self._enabled = options.enabled
-        self._emitter = emitter
+    Thread-safe. What is taken leaves in order; text that comes after :meth:`close` leaves at once.
+
+    Args:
+        options: What the decorator was given.
+        emitter: Where updates go, and whose execution's defaults hold.
+        scheduler: Times ``flush_interval``; the process's timer when not given.
+    """
+
+    def __init__(self, options: TokenOptions, emitter: Emitter, *, scheduler: SchedulerBase | None = None) -> None:
+        self.options = options
+        self.emitter = emitter
+        self.received = 0
+        """Tokens that came in; those the filter rejected too."""
+        self.rejected = 0
+        """Tokens that the filter rejected, or of which the processor left nothing."""
+        self.delivered = 0
+        """Tokens that left."""
+        self.updates = 0
+        """Updates they left in."""
+        self.closed = False
+        self._guard = Guard(emitter)
+        self._scheduler = scheduler or current_timer()
+        self._lock = threading.RLock()
+        self._look()
+        self.live = _Live(self.config)
+        self._source: Subject[Piece] | None = None
+        self._flushes: Subject[None] | None = None
+        self._subscription: DisposableBase | None = None
+        self._begun: dict[Hashable, None] = {}
+        self._told = 0
+        self._counting = threading.Lock()
+        self._streams = emitter.token_streams
+        if self._streams is not None:
+            self._streams.attach(self)
+
+    @property
+    def buffered(self) -> int:
+        """Tokens that are held."""
+        return self.received - self.rejected - self.delivered
+
+    @property
+    def failures(self) -> int:
+        """Calls of the filter's or processor's that failed."""
+        return self._guard.failures
+
+    def _look(self) -> None:
+        """Looks up what holds now."""
+        self._defaults = defaults = self.emitter.defaults
+        self._version = defaults.version if defaults is not None else 0
+        self.config = self.options.over(defaults.current.token if defaults is not None else TokenDefaults())
+        """The options in force."""
+
+    def _refresh(self) -> None:
+        """The execution's defaults changed: what was held under the old ones leaves."""
+        before = self.config
+        self._look()
+        if self.config != before:
+            self.flush()
+            self.live.apply(self.config)
 
     def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:
-        """One piece of text, of one of :data:`TEXT_TYPES`."""
-        if self._enabled:
-            self._emitter.send(type, data, scope)
+        """One piece of text, of one of :data:`TEXT_TYPES`. ``data`` is the pipeline's from now on."""
+        with self._lock:
+            if self._defaults is not None and self._defaults.version != self._version:
+                self._refresh()
+            if not self.live.enabled:
+                return
+            self.received += 1
+            piece = (type, data, scope)
+            if self.closed:
+                self._let_out([piece])
+            else:
+                source = self._source or self._open()
+                source.on_next(piece)
+
+    def flush(self) -> None:
+        """What is held leaves now."""
+        if self._flushes is not None:
+            self._flushes.on_next(None)
 
     def close(self) -> None:
-        """The node ends: what is held leaves now, before the node's end does."""
+        """The node ends: what is held leaves now, before the node's end does. Harmless when repeated."""
+        with self._lock:
+            if self.closed:
+                return
+            self.closed = True
+            if self._source is not None:
+                self._source.on_completed()
+        if self._subscription is not None:
+            self._subscription.dispose()
+        self._source = self._flushes = self._subscription = None
+        self._begun.clear()
+        self._guard.close()
+        self.report()
+        if self._streams is not None:
+            self._streams.detach(self)
+
+    def say_result(self, result: object) -> None:
+        """A node that said nothing returned a text: it is said whole."""
+        if self.received:
+            return
+        if isinstance(result, dict) and result.keys() <= {"content", "role"}:  # pyright: ignore[reportUnknownMemberType]
+            result = result.get("content")  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+        if isinstance(result, str) and result:
+            self.take("token", {"content": result, "index": 0, "role": "ai"}, self.emitter.scope)
+
+    # --- the chain ------------------------------------------------------------------------------------------
+
+    def _open(self) -> Subject[Piece]:
+        source: Subject[Piece] = Subject()
+        flushes: Subject[None] = Subject()
+        passed: Observable[Piece] = source
+        if self.options.filter is not None:
+            passed = passed.pipe(ops.filter(self._passes))
+        if self.options.processor is not None:
+            passed = passed.pipe(ops.map(self._processed), ops.filter(self._is_left))
+        held = passed.pipe(hold(self.live, urgent=self._is_first, flush=flushes, scheduler=self._scheduler))
+        self._source, self._flushes = source, flushes
+        self._subscription = held.subscribe(self._let_out)
+        return source
+
+    def _passes(self, piece: Piece) -> bool:
+        kind, data, _ = piece
+        chosen = self.options.filter
+        if chosen is None or kind == "tool_args" or "blocks" in data or chosen.passes(data["content"]):
+            return True
+        self.rejected += 1
+        return False
+
+    def _processed(self, piece: Piece) -> Piece:
+        kind, data, scope = piece
+        processor = self.options.processor
+        if processor is None or kind == "tool_args" or "blocks" in data:
+            return piece
+        content = data["content"]
+        about = self._about(kind, data, scope)
+        made = self._guard.call("processor", cast("Callable[..., object]", processor), content, about, instead=content)
+        if isinstance(made, str):
+            data["content"] = made
+        else:
+            self._guard.failed("processor", TypeError(f"processor returned {type(made).__name__}, not a str"))
+        return piece
+
+    def _is_left(self, piece: Piece) -> bool:
+        kind, data, _ = piece
+        if kind == "tool_args" or "blocks" in data or data["content"]:
+            return True
+        self.rejected += 1
+        return False
+
+    def _about(self, kind: str, data: dict[str, Any], scope: Scope) -> dict[str, Any]:
+        """What a processor is told about a token."""
+        known = {
+            "type": kind,
+            "index": data.get("index"),
+            "role": data.get("role"),
+            "execution_id": self.emitter.execution_id,
+            "node_id": scope.node_id,
+            "message_id": scope.message_id,
+            "request_id": scope.request_id,
+        }
+        return {**(data.get("metadata") or {}), **{name: value for name, value in known.items() if value is not None}}
+
+    def _is_first(self, piece: Piece) -> bool:
+        """Whether a message's text, or its thinking, begins here."""
+        kind, _, scope = piece
+        if not self.live.first or kind == "tool_args":
+            return False
+        key = (kind, scope.message_id or (scope.request_id, scope.task_id, scope.agent_type, scope.tool_call_id))
+        if key in self._begun:
+            return False
+        self._begun[key] = None
+        if len(self._begun) > _MANY:
+            del self._begun[next(iter(self._begun))]
+        return True
+
+    def _let_out(self, pieces: list[Piece]) -> None:
+        live = self.live
+        for batch in batches(pieces, live.batch_size):
+            self._publish(batch)
+        self.delivered += len(pieces)
+        self.report()
+
+    def _publish(self, batch: list[Piece]) -> None:
+        kind, _, scope = batch[0]
+        live = self.live
+        data = formatted(batch, live.format, include_metadata=live.include_metadata)
+        sent = self.emitter.send(kind, data, scope)
+        self.updates += 1
+        if not sent and len(batch) > 1:  # too large together: each by itself, as if it had not been joined
+            self.updates += len(batch) - 1
+            for piece in batch:
+                single = formatted([piece], live.format, include_metadata=live.include_metadata)
+                self.emitter.send(kind, single, scope)
+
+    def report(self) -> None:
+        """Tells the hub's statistics what has come in since the last time."""
+        if self._streams is not None:
+            with self._counting:
+                new, self._told = self.received - self._told, self.received
+            self._streams.count(new)

@@ -153,7 +153,7 @@ export class Run {
       node.parts.push(part);
     }
     part.text += data.content;
-    this.tokens += 1;
+    this.tokens += data.batch_size ?? 1;
     this.firstTokenAt ??= at;
   }
 }

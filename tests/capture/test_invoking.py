@@ -35,7 +35,10 @@ async def test_an_async_node_under_ainvoke(streaming: StreamingModule) -> None:
     assert run.types[:2] == ["workflow_start", "node_start"]
     assert run.types[-2:] == ["node_complete", "workflow_complete"]
     assert set(run.types[2:-2]) == {"token"}
-    assert [token.data["index"] for token in run.of("token")] == list(range(len(run.of("token"))))
+    sizes = [token.data.get("batch_size", 1) for token in run.of("token")]
+    assert sizes[0] == 1
+    assert max(sizes) == 10
+    assert [token.data["index"] for token in run.of("token")] == [sum(sizes[:n]) for n in range(len(sizes))]
     assert len({token.metadata.message_id for token in run.of("token")}) == 1
     assert run.texts() == {"write": TEXT}
 

@@ -293,14 +293,6 @@ async def test_the_node_id_can_be_chosen(streaming: StreamingModule) -> None:
 @pytest.mark.parametrize(
     ("decorator", "option"),
     [
-        (stream_token, {"buffer_size": 50}),
-        (stream_token, {"batch_size": 10}),
-        (stream_token, {"flush_interval": 0.1}),
-        (stream_token, {"format": "text"}),
-        (stream_token, {"include_metadata": True}),
-        (stream_token, {"processor": str}),
-        (stream_token, {"filter": {"min_length": 1}}),
-        (stream_token, {"first_token_immediately": True}),
         (stream_event, {"events": ["values"]}),
         (stream_event, {"buffer_size": 100}),
         (stream_event, {"batch_size": 10}),

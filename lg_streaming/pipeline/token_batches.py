@@ -1,0 +1,103 @@
+"""Joins tokens into updates, and gives an update's data its format."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from lg_streaming.codec import jsonable
+
+if TYPE_CHECKING:
+    from lg_streaming.events import Scope
+    from lg_streaming.settings import TokenFormat
+
+__all__ = ["Piece", "batches", "formatted"]
+
+Piece = tuple[str, dict[str, Any], "Scope"]
+"""A piece of text on its way: type, data, and what it is about."""
+
+_MAX_JOINED: Final = 8_192
+"""Characters that are joined at most, so that an update stays far below ``limits.update_bytes``."""
+
+
+def batches(pieces: list[Piece], most: int) -> list[list[Piece]]:
+    """``pieces`` in batches of up to ``most`` that can be joined.
+
+    The pieces of one message keep their order. Pieces of other messages that came in between do not part them, so
+    models that answer side by side get whole batches too.
+    """
+    made: list[list[Piece]] = []
+    growing: dict[int, tuple[list[Piece], int]] = {}
+    for piece in pieces:
+        about = id(piece[2])  # of one message: its scope is one object
+        size = _size(piece)
+        batch, length = growing.get(about, (None, 0))
+        if (
+            batch is not None
+            and len(batch) < most
+            and length + size <= _MAX_JOINED
+            and _fit(batch[0], batch[-1], piece)
+        ):
+            batch.append(piece)
+            growing[about] = (batch, length + size)
+        else:
+            batch = [piece]
+            made.append(batch)
+            growing[about] = (batch, size)
+    return made
+
+
+def _size(piece: Piece) -> int:
+    text = piece[1].get("args" if piece[0] == "tool_args" else "content")
+    return len(text) if isinstance(text, str) else 0
+
+
+def _fit(first: Piece, last: Piece, piece: Piece) -> bool:
+    """Whether a piece can be joined to those before it of the same scope."""
+    kind, before, _ = last
+    data = piece[1]
+    if piece[0] != kind:
+        return False
+    if kind == "tool_args":
+        return _same_call(first[1], data) and isinstance(before.get("args", ""), str)
+    return (
+        "blocks" not in before
+        and "blocks" not in data
+        and before.get("role") == data.get("role")
+        and before.get("metadata") is data.get("metadata")
+    )
+
+
+def _same_call(first: dict[str, Any], data: dict[str, Any]) -> bool:
+    return (
+        first.get("index") == data.get("index")
+        and "tool" not in data
+        and data.get("tool_call_id") in (None, first.get("tool_call_id"))
+        and isinstance(data.get("args", ""), str)
+    )
+
+
+def formatted(batch: list[Piece], format: TokenFormat, *, include_metadata: bool) -> dict[str, Any]:
+    """The data of the update that a batch becomes: the first piece's, with the text of all."""
+    kind, first, scope = batch[0]
+    data = {key: value for key, value in first.items() if key != "metadata"}
+    field = "args" if kind == "tool_args" else "content"
+    if len(batch) > 1:
+        data[field] = "".join([piece[1].get(field, "") for piece in batch])
+        data["batch_size"] = len(batch)
+    metadata = first.get("metadata") if include_metadata else None
+    if metadata:
+        data["metadata"] = metadata
+    if format == "text" or kind == "tool_args":
+        return data
+    token = dict(data)
+    index = batch[-1][1].get("index")
+    if index is not None:
+        token["total_tokens"] = index + 1
+    if scope.message_id is not None:
+        token["message_id"] = scope.message_id
+    if format == "json":
+        data["json"] = orjson.dumps(jsonable(token)).decode()
+        return data
+    return token

@@ -1,0 +1,152 @@
+"""The token updates of all executions, as one observable."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Final, Protocol
+
+from reactivex import Observable
+from reactivex.disposable import Disposable
+
+from lg_streaming.filters import UpdateFilter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reactivex.abc import DisposableBase, ObserverBase, SchedulerBase
+
+    from lg_streaming.events import Position, StreamUpdate
+
+__all__ = ["TOKENS", "GlobalTokens", "Observe"]
+
+TOKENS: Final = ("token", "thinking")
+_FILTER: Final = UpdateFilter.of(types=TOKENS)
+_REMEMBERED: Final = 10_000
+"""Ended executions whose end is remembered, so that their next run is not preceded by the last one."""
+
+
+class Observe(Protocol):
+    """``hub.observe``."""
+
+    def __call__(
+        self,
+        execution_id: str,
+        *,
+        after: Position | None = None,
+        filter: UpdateFilter | None = None,
+        in_thread: bool = False,
+    ) -> Observable[StreamUpdate]:
+        """An execution's updates."""
+        ...
+
+
+class _Hub(Protocol):
+    @property
+    def observe(self) -> Observe: ...
+
+
+class GlobalTokens:
+    """Who watches the tokens of all executions.
+
+    Args:
+        hub: Where executions can be observed.
+        executions: Those that have an open token stream.
+    """
+
+    def __init__(self, hub: _Hub, executions: Callable[[], list[str]]) -> None:
+        self._hub = hub
+        self._executions = executions
+        self._followers: tuple[_Follower, ...] = ()
+        self._lock = threading.Lock()
+
+    def begins(self, execution_id: str) -> None:
+        """A token stream of an execution opens."""
+        for follower in self._followers:
+            follower.follow(execution_id)
+
+    def observable(self) -> Observable[StreamUpdate]:
+        """Each subscriber gets everything that open streams have said, and what is said from now on."""
+
+        def subscribe(observer: ObserverBase[StreamUpdate], _: SchedulerBase | None = None) -> DisposableBase:
+            follower = _Follower(self._hub, self._executions, observer)
+            with self._lock:
+                self._followers = (*self._followers, follower)
+
+            def leave() -> None:
+                with self._lock:
+                    self._followers = tuple(each for each in self._followers if each is not follower)
+                follower.stop()
+
+            for execution_id in self._executions():
+                follower.follow(execution_id)
+            return Disposable(leave)
+
+        return Observable(subscribe)
+
+
+class _Follower:
+    """One subscriber: an observation of each execution, one after another per execution."""
+
+    def __init__(self, hub: _Hub, executions: Callable[[], list[str]], observer: ObserverBase[StreamUpdate]) -> None:
+        self._hub = hub
+        self._executions = executions
+        self._observer = observer
+        self._lock = threading.RLock()
+        self._following: dict[str, DisposableBase | None] = {}
+        self._after: dict[str, Position] = {}
+        self._stopped = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        with contextlib.suppress(RuntimeError):
+            self._loop = asyncio.get_running_loop()
+
+    def follow(self, execution_id: str) -> None:
+        """Observes an execution, unless it is observed already. From any thread."""
+        with self._lock:
+            if self._stopped or execution_id in self._following:
+                return
+            self._following[execution_id] = None
+        if self._loop is None:
+            self._start(execution_id)
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and the subscriber with it
+                self._loop.call_soon_threadsafe(self._start, execution_id)
+
+    def _start(self, execution_id: str) -> None:
+        with self._lock:
+            if self._stopped:
+                return
+            observable = self._hub.observe(
+                execution_id, after=self._after.get(execution_id), filter=_FILTER, in_thread=self._loop is None
+            )
+        subscription = observable.subscribe(self._next, self._observer.on_error, lambda: self._ended(execution_id))
+        with self._lock:
+            if execution_id in self._following:
+                self._following[execution_id] = subscription
+        if self._stopped:
+            subscription.dispose()
+
+    def _next(self, update: StreamUpdate) -> None:
+        with self._lock:
+            if not self._stopped:
+                self._after.pop(update.metadata.execution_id, None)
+                self._after[update.metadata.execution_id] = update.position
+                self._observer.on_next(update)
+
+    def _ended(self, execution_id: str) -> None:
+        with self._lock:
+            self._following.pop(execution_id, None)
+            while len(self._after) > _REMEMBERED:
+                del self._after[next(iter(self._after))]
+        if execution_id in self._executions():  # its next run has begun
+            self.follow(execution_id)
+
+    def stop(self) -> None:
+        """Ends all observations."""
+        with self._lock:
+            self._stopped = True
+            subscriptions = [each for each in self._following.values() if each is not None]
+            self._following.clear()
+        for subscription in subscriptions:
+            subscription.dispose()

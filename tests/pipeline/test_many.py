@@ -1,0 +1,107 @@
+"""Many executions: nothing is left of them, and none hears another."""
+
+import asyncio
+import gc
+import random
+import threading
+
+import pytest
+
+from lg_streaming import StreamingSettings, current_emitter, stream_token
+from lg_streaming.module import StreamingModule
+from lg_streaming.pipeline.timer import TIMER
+from lg_streaming.pipeline.tokens import TokenPipeline
+from lg_streaming.settings import RetentionSettings
+from lg_streaming.testing import ScriptedChatModel
+from tests.capture.graphs import State, Update, graph_of, read
+
+
+@stream_token
+def decorated(words: list[str]) -> None:
+    for word in words:
+        current_emitter().token(word)
+
+
+@pytest.mark.parametrize("count", [2_000, pytest.param(10_000, marks=pytest.mark.soak)])
+@pytest.mark.row("HIVE-D26")
+async def test_nothing_is_left_of_executions(count: int) -> None:
+    now = 0.0
+    settings = StreamingSettings(retention=RetentionSettings(ttl=1.0, record_ttl=2.0))
+    threads = threading.active_count()
+    async with StreamingModule(settings) as streaming:
+        hub, service = streaming.hub, streaming.tokens
+        hub._clock = hub.log._clock = lambda: now  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]  # noqa: SLF001
+        for number in range(count):
+            execution_id = f"e{number}"
+            with streaming.execution(execution_id):
+                decorated(["a", "b", "c"])
+                service.stream_token(execution_id, "own", "d")
+                service.stream_token(execution_id, "own", "e")
+            subscription = service.get_token_stream(execution_id).subscribe()
+            subscription.dispose()
+            if number % 500 == 0:
+                await asyncio.sleep(0)
+        assert service.statistics().total_tokens == 5 * count
+        assert service.get_active_token_streams() == []
+        assert threading.active_count() <= threads + 1  # the one timer
+        assert TIMER.waiting == 0
+        await asyncio.sleep(0.01)
+        gc.collect()
+        assert [each for each in gc.get_objects() if isinstance(each, TokenPipeline)] == []
+        now = 10.0
+        hub.sweep()
+        statistics = hub.statistics()
+        assert (statistics.executions, statistics.running, statistics.subscriptions) == (0, 0, 0)
+        assert statistics.dropped_late == 0
+
+
+@pytest.mark.parametrize("kind", ["async", "sync", "threaded"])
+@pytest.mark.row("HIVE-D12")
+async def test_two_hundred_executions_at_once_do_not_hear_each_other(streaming: StreamingModule, kind: str) -> None:
+    def text_of(topic: str) -> str:
+        return f"All about {topic}, and nothing else than {topic}: " + " ".join(f"{topic}-{n}" for n in range(20))
+
+    @stream_token(batch_size=4)
+    async def asynchronous(state: State) -> Update:
+        chat = ScriptedChatModel(answers=[text_of(state["topic"])])
+        await asyncio.sleep(random.random() / 100)  # noqa: S311
+        return {"text": (await chat.ainvoke("go")).text}
+
+    @stream_token(batch_size=4)
+    def synchronous(state: State) -> Update:
+        return {"text": ScriptedChatModel(answers=[text_of(state["topic"])]).invoke("go").text}
+
+    graph = graph_of(asynchronous if kind == "async" else synchronous, names=("node",))
+
+    async def run(number: int) -> None:
+        topic, config = f"topic{number}", streaming.config(execution_id=f"e{number}")
+        if kind == "threaded":
+            result = await asyncio.to_thread(graph.invoke, {"topic": topic}, config)
+        else:
+            result = await graph.ainvoke({"topic": topic}, config)
+        assert result["text"] == text_of(topic)
+
+    await asyncio.gather(*(run(number) for number in range(200)))
+    for number in range(200):
+        found = await read(streaming, f"e{number}")
+        assert found.texts() == {"node": text_of(f"topic{number}")}
+    assert TIMER.waiting == 0
+
+
+async def test_threads_of_one_node_lose_nothing(streaming: StreamingModule) -> None:
+    @stream_token(buffer_size=7, batch_size=3, flush_interval=0.001)
+    async def node() -> None:
+        emitter = current_emitter()
+
+        def say(name: str) -> None:
+            own = emitter.scoped(message_id=name)
+            for number in range(300):
+                own.token(f"{number},")
+
+        await asyncio.gather(*(asyncio.to_thread(say, str(n)) for n in range(8)))
+
+    async with streaming.execution("e"):
+        await node()
+    run = await read(streaming, "e")
+    told = run.texts(by=lambda update: update.metadata.message_id)
+    assert told == {str(n): "".join(f"{number}," for number in range(300)) for n in range(8)}
