@@ -2,7 +2,13 @@
 
 from lg_streaming.pipeline.events import EventFilter, EventOptions
 from lg_streaming.pipeline.node import NodeOptions
-from lg_streaming.pipeline.progress import ProgressFormat, ProgressOptions, ProgressTracker, current_progress
+from lg_streaming.pipeline.progress import (
+    ProgressFormat,
+    ProgressOptions,
+    ProgressPart,
+    ProgressTracker,
+    current_progress,
+)
 from lg_streaming.pipeline.tokens import TokenFilter, TokenOptions
 
 __all__ = [
@@ -11,6 +17,7 @@ __all__ = [
     "NodeOptions",
     "ProgressFormat",
     "ProgressOptions",
+    "ProgressPart",
     "ProgressTracker",
     "TokenFilter",
     "TokenOptions",

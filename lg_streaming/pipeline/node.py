@@ -42,7 +42,7 @@ class NodeOptions:
     @property
     def enabled(self) -> bool:
         """Whether any of them is on."""
-        return any(part is not None and part.enabled for part in (self.token, self.event, self.progress))
+        return any(part is not None and part.enabled is not False for part in (self.token, self.event, self.progress))
 
     @property
     def listens(self) -> bool:
@@ -66,8 +66,8 @@ class NodeStream:
         self._emitter = emitter
         self._tokens = TokenPipeline(token, emitter) if token is not None and token.enabled else None
         self._events = EventPipeline(event, emitter) if event is not None and event.enabled else None
-        enabled = progress is not None and progress.enabled
-        self._progress = ProgressTracker(emitter, progress) if enabled else NO_PROGRESS
+        tracked = progress is not None and progress.enabled is not False
+        self._progress = ProgressTracker(emitter, progress) if tracked else NO_PROGRESS
 
     def activate(self) -> Callable[[], None]:
         """Puts the node's progress tracker in force."""
@@ -89,7 +89,7 @@ class NodeStream:
     def _end(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         if self._tokens is not None:
             self._tokens.close()
-        self._progress.finish(_ENDINGS[type])
+        self._progress.finish(_ENDINGS[type], data.get("error"))
         self._event(type, data, scope)
         if self._events is not None:
             self._events.close()
