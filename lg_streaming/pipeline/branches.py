@@ -6,7 +6,7 @@ import threading
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-__all__ = ["Branches", "branches_of"]
+__all__ = ["GROUPS", "Branches", "branches_of"]
 
 _DONE: Final = 100.0
 
@@ -66,7 +66,8 @@ class Branches:
 
 
 _lock: Final = threading.Lock()
-_groups: WeakValueDictionary[tuple[str, str], Branches] = WeakValueDictionary()
+GROUPS: Final[WeakValueDictionary[tuple[str, str], Branches]] = WeakValueDictionary()
+"""The groups of nodes that run, by run and node."""
 
 
 def branches_of(run_id: str | None, node_id: str | None) -> Branches:
@@ -74,7 +75,7 @@ def branches_of(run_id: str | None, node_id: str | None) -> Branches:
     if run_id is None or node_id is None:
         return Branches()
     with _lock:
-        group = _groups.get((run_id, node_id))
+        group = GROUPS.get((run_id, node_id))
         if group is None:
-            group = _groups[run_id, node_id] = Branches()
+            group = GROUPS[run_id, node_id] = Branches()
         return group

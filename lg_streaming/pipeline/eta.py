@@ -15,7 +15,7 @@ _SHORTEST: Final = 3.0
 _LEAST: Final = 0.1
 """The mean error is taken to be at least this part of what was expected: no pace is quite steady."""
 _CLIP: Final = 3.0
-"""An error counts for at most so many times the mean error, or as much as was expected: a pause is no change of pace."""
+"""An error counts for at most so many times the mean error, or what was expected: a pause is no change of pace."""
 
 
 class TimeLeft:

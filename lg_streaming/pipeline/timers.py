@@ -48,6 +48,11 @@ class SharedTimer(Scheduler):
         """The time, in UTC, counted on from when the timer was made."""
         return self._epoch + timedelta(seconds=time.monotonic())
 
+    @property
+    def waiting(self) -> int:
+        """Actions that are scheduled."""
+        return self._live
+
     def schedule(self, action: Any, state: Any = None) -> DisposableBase:
         """Runs ``action(scheduler, state)`` on the timer's thread, now."""
         return self.schedule_relative(0.0, action, state)

@@ -384,12 +384,30 @@ async def test_the_rounds_of_a_loop_are_not_branches(streaming: StreamingModule)
     async def step(state: State) -> Update:
         return {"text": state.get("text", "") + "again "}
 
+    def more(state: State) -> str:
+        return END if len(state["text"]) > 15 else "step"
+
     builder: Any = StateGraph(State)
     builder.add_node("step", step)
     builder.add_edge(START, "step")
-    builder.add_conditional_edges("step", lambda state: END if len(state["text"]) > 15 else "step")
+    builder.add_conditional_edges("step", more)
     await builder.compile().ainvoke(INPUT, streaming.config(execution_id="e"))
     assert not any("combined" in data for data in reports(await read(streaming, "e")))
+
+
+async def test_a_report_that_is_held_leaves_while_the_node_waits(streaming: StreamingModule) -> None:
+    """In real time: the process's own timer."""
+
+    @stream_progress(interval=0.02)
+    async def node(state: State) -> Update:
+        current_progress().update(1, 10)
+        async for update in streaming.hub.subscribe("e", types=["progress"]):
+            if update.data["progress"] == 10.0:
+                break
+        return {}
+
+    await asyncio.wait_for(graph_of(node).ainvoke(INPUT, streaming.config(execution_id="e")), 10)
+    assert percentages(await read(streaming, "e")) == [0, 10, 100]
 
 
 async def test_executions_do_not_mix(streaming: StreamingModule) -> None:
