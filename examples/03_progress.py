@@ -13,7 +13,7 @@ class State(TypedDict):
     pages: int
 
 
-@stream_progress
+@stream_progress(granularity="detailed")  # every report; by default at most one a second leaves
 def read(state: State) -> State:
     progress = current_progress()
     for page in range(1, state["pages"] + 1):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -169,10 +170,48 @@ class EventDefaults(_Section):
     enabled: bool = True
 
 
+def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(sorted(set(values)))
+
+
+Milestone = Annotated[float, Field(gt=0, le=100)]
+MAX_PROGRESS_INTERVAL: Final = 3600.0
+"""Seconds; a reader that hears nothing for longer cannot tell a slow node from a dead one."""
+MAX_MILESTONES: Final = 100
+MAX_PRECISION: Final = 6
+
+
+class ProgressFormatDefaults(_Section):
+    """Which fields a progress update has."""
+
+    show_percentage: bool = True
+    """``progress``, 0 to 100. Without it a reader still gets ``status`` and what else is shown."""
+    show_current: bool = False
+    """``current``, as the node reported it."""
+    show_total: bool = False
+    """``total``, as the node reported it."""
+    show_rate: bool = False
+    """``rate``: units of ``current`` per second, on average since the node's start."""
+    precision: Annotated[int, Field(ge=0, le=MAX_PRECISION)] = 1
+    """Decimals of ``progress``. 100 is shown only when it is reached."""
+
+
 class ProgressDefaults(_Section):
     """The options of ``@stream_progress`` where a decorator leaves them out."""
 
     enabled: bool = True
+    interval: Annotated[float, Field(ge=0, le=MAX_PROGRESS_INTERVAL, allow_inf_nan=False)] = 1.0
+    """Seconds between two reports of a node, at least; 0 lets every report leave. 0 %, milestones and 100 % do not
+    wait. A report that has to wait is replaced by a newer one, and leaves when the interval is over."""
+    granularity: Literal["coarse", "fine", "detailed"] = "fine"
+    """``coarse``: start, milestones and end. ``fine``: reports in between too, one each interval. ``detailed``: all."""
+    include_eta: bool = True
+    """``eta_s``: the seconds left, once they can be estimated."""
+    include_metrics: bool = False
+    """``elapsed_s``, seconds since the node's start, and ``rate``, units of ``current`` per second."""
+    milestones: Annotated[tuple[Milestone, ...], Field(max_length=MAX_MILESTONES), AfterValidator(_ascending)] = ()
+    """Percentages, above 0 and up to 100: each makes a ``milestone`` update when the node gets there."""
+    format: ProgressFormatDefaults = ProgressFormatDefaults()
 
 
 class NodeDefaults(_Section):
@@ -190,7 +229,9 @@ class NodeDefaults(_Section):
         """
         merged = self.model_dump()
         for name, options in parts.items():
-            merged[name] |= dict(options or {})
+            for option, value in (options or {}).items():
+                nested = isinstance(value, Mapping) and isinstance(merged[name].get(option), dict)
+                merged[name][option] = {**merged[name][option], **value} if nested else value
         return type(self).model_validate(merged)
 
 

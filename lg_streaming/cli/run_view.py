@@ -155,7 +155,8 @@ class RunView:
             node.end(_NODE_END[kind], at, data.get("duration_s"))
             node.error = _message(data) if kind == "node_error" else None
         elif kind == "progress":
-            node.progress = Progress(percent=data["progress"], eta=data.get("eta_s"), at=at)
+            if "progress" in data:
+                node.progress = Progress(percent=data["progress"], eta=data.get("eta_s"), at=at)
         elif kind in ("tool_args", "tool_start", "tool_complete", "tool_error"):
             _tool(_tool_part(node, kind, data, metadata), kind, data, at)
         return node

@@ -57,7 +57,7 @@ class ResearchAssistant:
 
     @stream_token()
     @stream_event()
-    @stream_progress()
+    @stream_progress(interval=0.1)
     async def research(self, state: Assignment) -> Report:
         """Answer one of them with the help of the tools; runs once for each, side by side."""
         inputs: MessagesState = {"messages": [*prompts.research_prompt(state["question"])]}
@@ -66,7 +66,7 @@ class ResearchAssistant:
 
     @stream_token()
     @stream_event()
-    @stream_progress()
+    @stream_progress(interval=0.1)
     async def write(self, state: Report) -> Report:
         """Write the report, or write it again with the reviewer's remarks in hand."""
         progress = current_progress()

@@ -2,7 +2,13 @@
 
 from lg_streaming.pipeline.events import EventFilter, EventOptions
 from lg_streaming.pipeline.node import NodeOptions
-from lg_streaming.pipeline.progress import ProgressFormat, ProgressOptions, ProgressTracker, current_progress
+from lg_streaming.pipeline.progress import (
+    ProgressFormat,
+    ProgressOptions,
+    ProgressPart,
+    ProgressTracker,
+    current_progress,
+)
 from lg_streaming.pipeline.token_options import TokenFilter, TokenOptions
 from lg_streaming.pipeline.token_service import TokenStats, TokenStreamInfo, TokenStreamingService
 
@@ -12,6 +18,7 @@ __all__ = [
     "NodeOptions",
     "ProgressFormat",
     "ProgressOptions",
+    "ProgressPart",
     "ProgressTracker",
     "TokenFilter",
     "TokenOptions",

@@ -95,7 +95,7 @@ class NodeStream:
         if self._tokens is not None:
             self._tokens.say_result(data.get("result"))
             self._tokens.close()
-        self._progress.finish(_ENDINGS[type])
+        self._progress.finish(_ENDINGS[type], data.get("error"))
         self._event(type, data, scope)
         if self._events is not None:
             self._events.close()

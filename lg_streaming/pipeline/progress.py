@@ -1,15 +1,25 @@
-"""How far a node is: percentage, time left, rate."""
+"""How far a node is: what a node calls to say it."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Mapping
+import inspect
+import logging
+import math
+from collections.abc import AsyncIterable, Iterable
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
+
+from lg_streaming.pipeline.progress_options import Granularity, ProgressCalculator, ProgressFormat, ProgressOptions
+from lg_streaming.pipeline.reporter import Amount, Reporter
+from lg_streaming.pipeline.shares import Share
+from lg_streaming.pipeline.tracking import AsyncTracked, Tracked
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from reactivex.abc import SchedulerBase
+
     from lg_streaming.emitter import Emitter
 
 __all__ = [
@@ -17,42 +27,154 @@ __all__ = [
     "ProgressCalculator",
     "ProgressFormat",
     "ProgressOptions",
+    "ProgressPart",
+    "ProgressStep",
     "ProgressTracker",
     "current_progress",
     "progress_var",
 ]
 
-Granularity = Literal["coarse", "fine", "detailed"]
-ProgressCalculator = Callable[[float, float, Mapping[str, Any]], float]
-"""``calculator(current, total, metadata) -> percent``."""
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_ALL: Final = 100.0
 
 
-class ProgressFormat(TypedDict, total=False):
-    """Which fields a progress update has."""
+class ProgressPart:
+    """A part of a node's work, or all of it. Get one with :func:`current_progress` and :meth:`subtask`.
 
-    show_percentage: bool
-    show_current: bool
-    show_total: bool
-    show_rate: bool
-    precision: int
+    A part has reached what was reported for it, or what its subtasks have reached together, whichever is more;
+    it never goes back. Thread-safe; never raises into the node. Outside of a node decorated with
+    ``@stream_progress`` it does nothing, and loops over :meth:`track` run all the same.
+
+    As a context manager it is complete when the block ends without an exception.
+    """
+
+    def __init__(self, root: ProgressTracker | None, share: Share) -> None:
+        self._root = root
+        self._share = share
+        self._round = root.round if root is not None else 0
+
+    @property
+    def active(self) -> bool:
+        """Whether anyone hears it; False outside of a node decorated with ``@stream_progress``."""
+        return self._root is not None
+
+    @property
+    def percent(self) -> float:
+        """What it has reached, 0 to 100."""
+        return self._share.percent
+
+    def update(self, current: float, total: float | None, metadata: Mapping[str, Any] | None = None) -> None:
+        """``current`` of ``total`` is done, in any unit; ``metadata`` is sent along.
+
+        What cannot be a progress (not a number, a total of 0 or less) counts as 0 %. With a ``total`` of None it is
+        not known: the percentage stays, and the update carries what the format shows.
+        """
+        root = self._root
+        if root is None:
+            return
+        percent = root.calculated(current, total, metadata)
+        if percent is None:
+            percent = _percent(current, total)
+        self._report(percent, metadata, (current, total))
+
+    def complete(self) -> None:
+        """All of it is done."""
+        self._report(_ALL)
+
+    @overload
+    def track(self, items: Iterable[T], total: float | None = None) -> Tracked[T]: ...
+
+    @overload
+    def track(self, items: AsyncIterable[T], total: float | None = None) -> AsyncTracked[T]: ...
+
+    def track(self, items: Iterable[T] | AsyncIterable[T], total: float | None = None) -> Tracked[T] | AsyncTracked[T]:
+        """``items``, one by one, for a ``for`` or an ``async for``; reports each as done when the next is asked for.
+
+        Args:
+            items: What to iterate over; nothing is taken before the loop asks.
+            total: How many there are; ``len(items)`` when not given. Where neither is known, the percentage stays
+                until the end. A loop that ran to its end is complete, however many there were.
+
+        Raises:
+            TypeError: ``items`` cannot be iterated over.
+        """
+        if isinstance(items, AsyncIterable):
+            return AsyncTracked(self, items, total)
+        return Tracked(self, items, total)
+
+    def step(self, name: str) -> ProgressStep:
+        """What is being done from now on, in a few words; readers see it as ``text``.
+
+        It moves no percentage. Called on its own, it holds until the next step; in a ``with``, until the block ends.
+        """
+        step = ProgressStep(self, self._share.label)
+        self.label(name)
+        return step
+
+    def subtask(self, weight: float = 1.0, name: str | None = None) -> ProgressPart:
+        """A part of this part, with a progress of its own.
+
+        Parts add up by weight: with weights 1 and 3, completing the first brings 25 %. Make all parts before the
+        work starts: one that is made later lowers the others' shares, and the percentage then stays until the
+        parts have caught up. Parts may have parts, and may be worked on in parallel.
+
+        Args:
+            weight: Its share, compared with the other parts of this part. What is not a positive number is 0: such
+                a part adds nothing.
+            name: What readers see as ``text`` while the part reports.
+        """
+        root = self._root
+        if root is None:
+            return NO_PROGRESS
+        with root.lock:
+            return ProgressPart(root, Share(self._share, weight, name))
+
+    def label(self, name: str | None) -> None:
+        """Sets what readers see as ``text``; None for that of the part above."""
+        if self._root is not None:
+            self._share.label = name
+            self._report(0.0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.complete()
+
+    def _report(
+        self, percent: float, metadata: Mapping[str, Any] | None = None, amount: tuple[Any, Any] | None = None
+    ) -> None:
+        root = self._root
+        if root is None:
+            return
+        try:
+            with root.lock:
+                if self._round == root.round:
+                    share = self._share
+                    share.raise_to(percent)
+                    current, total = share.amount = amount or share.amount
+                    details = dict(metadata) if metadata else None
+                    root.report(Amount(current=current, total=total, text=share.text(), metadata=details))
+        except Exception:
+            logger.exception("a progress report is lost")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProgressOptions:
-    """What ``@stream_progress`` was given."""
+class ProgressTracker(ProgressPart):
+    """Reports the progress of one try of a node. Get it with :func:`current_progress` inside the node.
 
-    enabled: bool = True
-    include_eta: bool = True
-    include_metrics: bool = False
+    What leaves, and when, is told by the options of :func:`~lg_streaming.stream_progress`. Without an emitter it does
+    nothing.
 
-
-class ProgressTracker:
-    """Reports the progress of one node. Get it with :func:`current_progress` inside the node.
-
-    Thread-safe; never raises into the node. Without an emitter it does nothing.
-
-    The time left is elapsed · (total - current) / current: what the rest takes at the average pace so far.
-    It is left out until something is done, and 0 at the end.
+    Args:
+        emitter: Where updates go.
+        options: What the decorator was given.
+        scheduler: Clock and timer, for tests; the process's own when not given.
     """
 
     def __init__(
@@ -60,68 +182,110 @@ class ProgressTracker:
         emitter: Emitter | None = None,
         options: ProgressOptions | None = None,
         *,
-        clock: Callable[[], float] = time.perf_counter,
+        scheduler: SchedulerBase | None = None,
     ) -> None:
-        self._emitter = emitter
-        self._options = options or ProgressOptions()
-        self._clock = clock
-        self._started = clock()
-        self._lock = threading.Lock()
-        self._percent = 0.0
+        self.round = 0
+        """Rises with each :meth:`reset`."""
+        self.failures = 0
+        """How often the calculator failed."""
+        options = options or ProgressOptions()
+        self._calculator = options.calculator
+        self._reporter = Reporter(emitter, options, scheduler) if emitter is not None else None
+        super().__init__(self if self._reporter is not None else None, Share())
 
     @property
-    def active(self) -> bool:
-        """Whether anyone hears it; False outside of a node decorated with ``@stream_progress``."""
-        return self._emitter is not None
-
-    @property
-    def percent(self) -> float:
-        """The last percentage, 0 to 100."""
-        return self._percent
-
-    def update(self, current: float, total: float, metadata: Mapping[str, Any] | None = None) -> None:
-        """``current`` of ``total`` is done, in any unit; ``metadata`` is sent along.
-
-        What cannot be a progress (not a number, a total of 0 or less) counts as 0 %.
-        """
-        if self._emitter is None:
-            return
-        percent = _percent(current, total)
-        data: dict[str, Any] = {"progress": round(percent, 1), "current": current, "total": total, "status": "running"}
-        elapsed = self._clock() - self._started
-        if self._options.include_eta and percent > 0:
-            data["eta_s"] = round(elapsed * (100.0 - percent) / percent, 3)
-        if self._options.include_metrics:
-            data["elapsed_s"] = round(elapsed, 3)
-            data["rate"] = round(current / elapsed, 3) if elapsed > 0 and percent > 0 else 0.0
-        if metadata:
-            data["metadata"] = dict(metadata)
-        with self._lock:
-            self._percent = percent
-            self._emitter.event("progress", data)
+    def lock(self) -> Any:
+        """Held while something is reported."""
+        return self._reporter.lock if self._reporter is not None else None
 
     def begin(self) -> None:
         """The node begins: 0 %."""
-        self._report(status="started")
+        if self._reporter is not None:
+            self._reporter.begin()
 
-    def finish(self, status: str) -> None:
-        """The node ends: 100 % when ``status`` is ``completed``, else the last percentage."""
-        if status == "completed":
-            self._percent = 100.0
-        self._report(status=status, elapsed_s=round(self._clock() - self._started, 3))
+    def finish(self, status: str, error: object = None) -> None:
+        """The node has ended: 100 % when ``status`` is ``completed``, else what it has reached. ``error`` says why."""
+        if self._reporter is not None:
+            with self._reporter.lock:
+                if status == "completed":
+                    self._share.raise_to(_ALL)
+                self._reporter.finish(self.percent, status, error)
 
-    def _report(self, **data: Any) -> None:
-        if self._emitter is not None:
-            with self._lock:
-                self._emitter.event("progress", {"progress": round(self._percent, 1), **data})
+    def reset(self) -> None:
+        """Starts again at 0 %, without subtasks; those made before do nothing any more.
+
+        An update with 0 % leaves at once. Milestones that were said are not said again.
+        """
+        if self._reporter is not None:
+            with self._reporter.lock:
+                self.round += 1
+                self._round = self.round
+                self._share = Share()
+                self._reporter.restart()
+
+    def report(self, amount: Amount) -> None:
+        """Says what it has reached. Under :attr:`lock`."""
+        if self._reporter is not None:
+            self._reporter.report(self.percent, amount)
+
+    def calculated(self, current: Any, total: Any, metadata: Mapping[str, Any] | None) -> float | None:
+        """What the calculator says; None when there is none or it cannot be used."""
+        if self._calculator is None or self._reporter is None:
+            return None
+        try:
+            return _usable(self._calculator(current, total, metadata or {}))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 (it is the user's and may raise anything)
+            self.failures += 1
+            if self.failures == 1:
+                self._reporter.fail("calculator", error)
+            return None
 
 
-def _percent(current: float, total: float) -> float:
+class ProgressStep:
+    """A named step. As a context manager it ends with the block, and what was named before holds again."""
+
+    __slots__ = ("_before", "_part")
+
+    def __init__(self, part: ProgressPart, before: str | None) -> None:
+        self._part = part
+        self._before = before
+
+    def __enter__(self) -> ProgressPart:
+        return self._part
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._part.label(self._before)
+
+
+def _usable(value: Any) -> float:
+    """What a calculator returned, as a percentage.
+
+    Raises:
+        TypeError: It is not a number.
+        ValueError: It is not finite.
+    """
+    if inspect.iscoroutine(value):
+        value.close()  # else it warns that nobody awaited it
+        raise TypeError("the calculator returned a coroutine: it has to be a plain function")
+    if isinstance(value, (bool, str, bytes)):
+        raise TypeError(f"the calculator returned {value!r:.80}: it has to return a percentage")
+    percent = float(value)
+    if not math.isfinite(percent):
+        raise ValueError(f"the calculator returned {percent}: it has to return a percentage")
+    return min(_ALL, max(0.0, percent))
+
+
+def _percent(current: Any, total: Any) -> float:
     try:
-        percent = 100.0 * current / total if total > 0 else 0.0
-    except TypeError:
+        percent = float(100 * current / total) if total is not None and total > 0 else 0.0
+    except Exception:  # noqa: BLE001 (numbers of the user's own may raise anything)
         return 0.0
-    return min(100.0, max(0.0, percent)) if percent == percent else 0.0  # noqa: PLR0124 (NaN is not itself)
+    return 0.0 if math.isnan(percent) else min(_ALL, max(0.0, percent))
 
 
 NO_PROGRESS: Final = ProgressTracker()

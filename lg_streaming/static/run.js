@@ -134,7 +134,7 @@ export class Run {
       end(node, NODE_STATES[type], at, data?.duration_s);
       node.error = type === "node_error" ? messageOf(data) : null;
     } else if (type === "progress") {
-      node.progress = { ...node.progress, eta_s: null, ...data, at };
+      if (data.progress !== undefined) node.progress = { ...node.progress, eta_s: null, text: null, ...data, at };
     } else if (type === "milestone") {
       node.milestones.push(data.milestone);
     } else if (type === "status") {

@@ -181,7 +181,7 @@ class NodeCard {
     if (!progress) return;
     this.bar.value = progress.progress;
     const told = [`${Math.round(progress.progress)} %`];
-    const counted = progress.total !== undefined && progress.total !== 100;
+    const counted = Number.isFinite(progress.current) && Number.isFinite(progress.total) && progress.total !== 100;
     if (counted) told.push(`${progress.current.toLocaleString("en")} of ${progress.total.toLocaleString("en")}`);
     if (state === "running" && progress.eta_s !== undefined && progress.eta_s !== null && progress.progress < 100) {
       told.push(`about ${seconds(Math.max(0, progress.eta_s - (now - progress.at) / 1000))} left`);

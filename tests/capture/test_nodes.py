@@ -301,11 +301,6 @@ async def test_the_node_id_can_be_chosen(streaming: StreamingModule) -> None:
         (stream_event, {"filter": {}}),
         (stream_event, {"include_state": True}),
         (stream_event, {"redact": str}),
-        (stream_progress, {"interval": 1.0}),
-        (stream_progress, {"granularity": "fine"}),
-        (stream_progress, {"milestones": [50]}),
-        (stream_progress, {"calculator": max}),
-        (stream_progress, {"format": {}}),
     ],
 )
 def test_an_option_that_is_not_there_yet_says_so(decorator: Any, option: dict[str, Any]) -> None:

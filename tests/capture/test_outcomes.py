@@ -45,7 +45,7 @@ async def test_a_failing_node_raises_its_own_exception_and_says_so(streaming: St
 @pytest.mark.row("HIVE-44")
 @pytest.mark.row("HIVE-45")
 async def test_progress_from_start_to_end(streaming: StreamingModule) -> None:
-    @stream_progress
+    @stream_progress(granularity="detailed")
     async def node(state: State) -> Update:
         for done in range(1, 5):
             current_progress().update(done, 4, {"item": f"item {done}"})
@@ -66,7 +66,7 @@ async def test_progress_from_start_to_end(streaming: StreamingModule) -> None:
 @pytest.mark.row("HIVE-39")
 @pytest.mark.row("HIVE-40")
 async def test_progress_with_and_without_eta_and_metrics(streaming: StreamingModule) -> None:
-    @stream_progress(include_eta=False, include_metrics=True)
+    @stream_progress(interval=0, include_eta=False, include_metrics=True)
     async def node(state: State) -> Update:
         current_progress().update(1, 2)
         return {}

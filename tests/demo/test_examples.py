@@ -16,7 +16,7 @@ import pytest
 from tests.support.server import serve
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SHOWN = {"01_in_process.py", "02_fastapi_server.py", "03_progress.py"}
+SHOWN = {"01_in_process.py", "02_fastapi_server.py", "03_progress.py", "05_progress.py"}
 
 
 def run(name: str) -> str:
@@ -69,3 +69,12 @@ def test_progress() -> None:
     assert lines[0].split() == ["read:", "0.0", "%"]
     assert [line.split()[1] for line in lines[1:11]] == [f"{percent}.0" for percent in range(10, 101, 10)]
     assert re.fullmatch(r"read:  50\.0 % 0\.[4-9] s left", lines[5])
+
+
+def test_progress_in_parts() -> None:
+    lines = run("05_progress.py").splitlines()
+    assert lines[0].split() == ["0", "%", "started"]
+    assert [line for line in lines if line.startswith("--")] == ["-- 50 % reached --", "-- 90 % reached --"]
+    assert lines[-1].split() == ["100", "%", "completed"]
+    assert any(line.endswith("running fetching") for line in lines)
+    assert any(line.endswith("running checking the count") for line in lines)

@@ -20,3 +20,4 @@ async def streaming() -> AsyncGenerator[StreamingModule]:
     async with StreamingModule() as module:
         yield module
         assert module.tokens.statistics().active_streams == 0, "a token stream was left open"
+        assert module.hub.statistics().running == 0, "an execution was left running"

@@ -1,0 +1,81 @@
+"""Parallel runs of one node, as LangGraph's ``Send`` makes them: their progress, combined."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+__all__ = ["GROUPS", "Branches", "branches_of"]
+
+_DONE: Final = 100.0
+
+
+class Branches:
+    """The runs of one node that go on side by side in one run of an execution.
+
+    They are those that overlap: a run that starts when all before it have ended starts a new group, so a loop's
+    rounds are not added up. The combined progress is the mean over all runs of the group. A run that ended well
+    counts as 100 %, one that failed as what it had reached; when it is tried again, the new try takes its place.
+    A run that joins late lowers the mean; the combined progress then stays until the mean has caught up.
+
+    :attr:`lock` guards it, and everything its branches say, so that readers see the combined progress in order.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self._percent: dict[str | None, float] = {}
+        self._running: set[str | None] = set()
+        self._completed: set[str | None] = set()
+        self._reached = 0.0
+
+    def join(self, name: str | None) -> None:
+        """The branch ``name`` starts, or is tried again."""
+        if not self._running:
+            self._percent.clear()
+            self._completed.clear()
+            self._reached = 0.0
+        self._running.add(name)
+        self._completed.discard(name)
+        self._percent[name] = 0.0
+
+    def note(self, name: str | None, percent: float) -> None:
+        """A branch has reached ``percent``."""
+        self._percent[name] = percent
+
+    def leave(self, name: str | None, *, completed: bool) -> None:
+        """A branch has ended."""
+        self._running.discard(name)
+        if completed:
+            self._completed.add(name)
+
+    @property
+    def count(self) -> int:
+        """The branches of the group, ended ones included."""
+        return len(self._percent)
+
+    def combined(self) -> float:
+        """The mean of the branches, 0 to 100; never less than it was."""
+        mean = sum(self._percent.values()) / len(self._percent)
+        self._reached = max(self._reached, _DONE if mean > _DONE - 1e-9 else mean)
+        return self._reached
+
+    def figures(self, progress: float) -> dict[str, Any]:
+        """What an update says about the group."""
+        return {"progress": progress, "branches": len(self._percent), "completed": len(self._completed)}
+
+
+_lock: Final = threading.Lock()
+GROUPS: Final[WeakValueDictionary[tuple[str, str], Branches]] = WeakValueDictionary()
+"""The groups of nodes that run, by run and node."""
+
+
+def branches_of(run_id: str | None, node_id: str | None) -> Branches:
+    """The group of a node in a run. It lasts as long as someone holds it."""
+    if run_id is None or node_id is None:
+        return Branches()
+    with _lock:
+        group = GROUPS.get((run_id, node_id))
+        if group is None:
+            group = GROUPS[run_id, node_id] = Branches()
+        return group

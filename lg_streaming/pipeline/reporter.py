@@ -1,0 +1,243 @@
+"""From the percentages of a node to the updates that leave: throttled, with milestones, an estimate, and a format."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import reactivex.operators as rx
+from reactivex.subject import Subject
+
+from lg_streaming.pipeline.branches import branches_of
+from lg_streaming.pipeline.eta import TimeLeft
+from lg_streaming.pipeline.throttle import latest_per_interval
+from lg_streaming.pipeline.timers import current_timer
+from lg_streaming.settings import NodeDefaults
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reactivex.abc import SchedulerBase
+
+    from lg_streaming.emitter import Emitter
+    from lg_streaming.pipeline.progress_options import ProgressOptions
+
+__all__ = ["Amount", "Reporter", "shown"]
+
+logger = logging.getLogger(__name__)
+
+_ALL: Final = 100.0
+_HAIR: Final = 1e-9
+"""Percent: what adding up parts may be off by."""
+_DEFAULTS: Final = NodeDefaults().progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Amount:
+    """What was said along with a percentage."""
+
+    current: Any = None
+    total: Any = None
+    text: str | None = None
+    metadata: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Report:
+    percent: float
+    amount: Amount
+    status: str
+    urgent: bool
+
+
+class Reporter:
+    """Sends the progress of one try of a node. Thread-safe.
+
+    Args:
+        emitter: Where updates go.
+        options: What the decorator says; the execution's defaults hold for the rest, and may change.
+        scheduler: The clock and the timer; the process's own when not given.
+    """
+
+    def __init__(self, emitter: Emitter, options: ProgressOptions, scheduler: SchedulerBase | None = None) -> None:
+        self._emitter = emitter
+        self._given = options
+        self._scheduler = scheduler or current_timer()
+        self._live = emitter.defaults
+        self._version = -1
+        self._options = _DEFAULTS
+        scope = emitter.scope
+        self._name = scope.namespace
+        self._branches = branches_of(scope.run_id, scope.node_id)
+        self.lock = self._branches.lock
+        self._origin = self._scheduler.now
+        self._time_left = TimeLeft()
+        self._marks_reached = 0.0  # by all marks up to here something was said, also before a reset
+        self._done = False
+        self._begun = False
+        self._ended = False
+        self._amount = Amount()
+        self._reports: Subject[_Report] = Subject()
+        self._reports.pipe(
+            rx.filter(self._leaves),
+            latest_per_interval(
+                lambda: self._options.interval, urgent=self._is_urgent, lock=self.lock, scheduler=self._scheduler
+            ),
+        ).subscribe(self._send)
+
+    # --- what the node says -------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """The node begins, at 0 %."""
+        with self.lock:
+            if self._begun:
+                return
+            self._begun = True
+            self._refresh()
+            self._origin = self._scheduler.now
+            self._time_left.observe(0.0, 0.0)
+            self._branches.join(self._name)
+            self._reports.on_next(_Report(percent=0.0, amount=self._amount, status="started", urgent=True))
+
+    def report(self, percent: float, amount: Amount) -> None:
+        """``percent`` of the node is done, never less than before. Under :attr:`lock`."""
+        if self._ended:
+            return
+        self.begin()
+        self._refresh()
+        self._amount = amount
+        marked = self._advance(percent)
+        arrived = percent >= _ALL and not self._done
+        self._done = self._done or arrived
+        self._reports.on_next(_Report(percent=percent, amount=amount, status="running", urgent=marked or arrived))
+
+    def restart(self) -> None:
+        """Back to 0 %. Under :attr:`lock`."""
+        if self._ended or not self._begun:
+            return
+        self._refresh()
+        self._done = False
+        self._amount = Amount()
+        self._time_left = TimeLeft()
+        self._time_left.observe(self._elapsed(), 0.0)
+        self._branches.note(self._name, 0.0)
+        self._reports.on_next(_Report(percent=0.0, amount=self._amount, status="running", urgent=True))
+
+    def finish(self, percent: float, status: str, error: object = None) -> None:
+        """The node has ended: what is held leaves, then milestones that are left, then how it ended."""
+        with self.lock:
+            if self._ended:
+                return
+            self.begin()
+            self._refresh()
+            self._ended = True
+            self._reports.on_completed()
+            if status == "completed":
+                self._advance(percent)
+            self._branches.leave(self._name, completed=status == "completed")
+            amount = replace(self._amount, metadata=None)
+            if status == "completed":
+                amount = replace(amount, text=None)
+            data = self._fields(percent, amount) | {"status": status, "elapsed_s": self._elapsed()}
+            if status != "completed":
+                data.pop("eta_s", None)
+            if error is not None:
+                data["error"] = error
+            self._say("progress", data | self._combined())
+
+    def fail(self, option: str, problem: BaseException) -> None:
+        """A callable that was given as an option failed for the first time."""
+        node_id = self._emitter.scope.node_id
+        logger.warning("%s of node %r failed; the plain value is used", option, node_id, exc_info=problem)
+        described = {"message": str(problem) or type(problem).__name__, "type": type(problem).__name__}
+        self._emitter.event(
+            "error", {**described, "code": f"{option}_failed", "option": option, "node_id": node_id}, priority="high"
+        )
+
+    # --- what leaves --------------------------------------------------------------------------------------
+
+    def _refresh(self) -> None:
+        """Looks again at the execution's defaults, if they have changed."""
+        live = self._live
+        version = live.version if live is not None else 0
+        if version == self._version:
+            return
+        self._live = live = self._emitter.defaults
+        self._version = live.version if live is not None else 0
+        self._options = self._given.resolved(live.current.progress if live is not None else _DEFAULTS)
+
+    def _advance(self, percent: float) -> bool:
+        """Notes ``percent`` and says the milestones on the way there; whether there were any."""
+        self._time_left.observe(self._elapsed(), percent)
+        self._branches.note(self._name, percent)
+        before, self._marks_reached = self._marks_reached, max(self._marks_reached, percent + _HAIR)
+        crossed = [mark for mark in self._options.milestones if before < mark <= self._marks_reached]
+        for mark in crossed:
+            progress = shown(percent, self._options.format.precision)
+            self._say("milestone", {"milestone": int(mark) if mark.is_integer() else mark, "progress": progress})
+        return bool(crossed)
+
+    def _leaves(self, report: _Report) -> bool:
+        return report.urgent or self._options.granularity != "coarse"
+
+    def _is_urgent(self, report: _Report) -> bool:
+        return report.urgent or self._options.granularity == "detailed"
+
+    def _send(self, report: _Report) -> None:
+        data = self._fields(report.percent, report.amount) | {"status": report.status}
+        self._say("progress", data | self._combined())
+
+    def _say(self, type: str, data: dict[str, Any]) -> None:
+        if self._options.enabled:
+            self._emitter.event(type, data)
+
+    def _fields(self, percent: float, amount: Amount) -> dict[str, Any]:
+        options = self._options
+        fields = options.format
+        elapsed = self._elapsed()
+        data: dict[str, Any] = {}
+        if fields.show_percentage:
+            data["progress"] = shown(percent, fields.precision)
+        if fields.show_current and amount.current is not None:
+            data["current"] = amount.current
+        if fields.show_total and amount.total is not None:
+            data["total"] = amount.total
+        if options.include_eta and (left := self._time_left.left(elapsed)) is not None:
+            data["eta_s"] = round(left, 3)
+        if options.include_metrics:
+            data["elapsed_s"] = elapsed
+        if options.include_metrics or fields.show_rate:
+            data["rate"] = _rate(amount.current, elapsed)
+        if amount.text is not None:
+            data["text"] = amount.text
+        if amount.metadata:
+            data["metadata"] = amount.metadata
+        return data
+
+    def _combined(self) -> dict[str, Any]:
+        """What all parallel branches of the node have reached together, where there are several."""
+        if self._branches.count <= 1:
+            return {}
+        progress = shown(self._branches.combined(), self._options.format.precision)
+        return {"combined": self._branches.figures(progress)}
+
+    def _elapsed(self) -> float:
+        return round((self._scheduler.now - self._origin).total_seconds(), 6)
+
+
+def shown(percent: float, precision: int) -> float:
+    """``percent`` rounded to ``precision`` decimals, but 100 only when it is reached. With 0 decimals, an int."""
+    rounded = round(percent, precision)
+    if rounded >= _ALL > percent:
+        rounded = math.floor(percent * 10**precision) / 10**precision
+    return rounded if precision else int(rounded)
+
+
+def _rate(current: Any, elapsed: float) -> float:
+    try:
+        rate = float(current) / elapsed if current is not None and elapsed > 0 else 0.0
+    except (ArithmeticError, TypeError, ValueError):
+        return 0.0
+    return round(rate, 3) if math.isfinite(rate) else 0.0

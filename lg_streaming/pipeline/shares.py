@@ -1,0 +1,63 @@
+"""How the parts of a piece of work add up."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+__all__ = ["Share"]
+
+_ALL: Final = 100.0
+_HAIR: Final = 1e-9
+"""Percent: what adding up parts may be off by."""
+
+
+class Share:
+    """One part of the work: its own progress, and that of its parts, added up by weight. Never goes back.
+
+    Not thread-safe.
+    """
+
+    __slots__ = ("amount", "label", "parent", "percent", "weight", "weighted", "weights")
+
+    def __init__(self, parent: Share | None = None, weight: Any = 1.0, label: str | None = None) -> None:
+        self.parent = parent
+        self.weight = _weight(weight)
+        self.label = label
+        self.percent = 0.0
+        self.amount: tuple[Any, Any] = (None, None)
+        """The last current and total."""
+        self.weights = 0.0
+        """Of its parts, together."""
+        self.weighted = 0.0
+        """The sum of weight times percent over its parts."""
+        if parent is not None:
+            parent.weights += self.weight
+
+    def raise_to(self, percent: float) -> None:
+        """It has reached ``percent``, and what it is a part of gets further by its share."""
+        before, parent = self.percent, self.parent
+        if percent <= before:
+            return
+        self.percent = percent
+        if parent is not None and self.weight:
+            parent.weighted += self.weight * (percent - before)
+            together = parent.weighted / parent.weights
+            parent.raise_to(together if together < _ALL - _HAIR else _ALL)
+
+    def text(self) -> str | None:
+        """Its label, or that of what it is a part of."""
+        share: Share | None = self
+        while share is not None:
+            if share.label is not None:
+                return share.label
+            share = share.parent
+        return None
+
+
+def _weight(weight: Any) -> float:
+    try:
+        number = float(weight)
+    except Exception:  # noqa: BLE001 (a number of the user's own may raise anything)
+        return 0.0
+    return number if 0.0 < number < math.inf else 0.0

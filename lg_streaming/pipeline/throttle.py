@@ -1,0 +1,109 @@
+"""An Rx operator: at most one item per interval, and never the last one lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from reactivex import Observable
+from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from reactivex.abc import DisposableBase, ObserverBase, SchedulerBase
+
+__all__ = ["latest_per_interval"]
+
+T = TypeVar("T")
+
+
+def latest_per_interval(
+    interval: Callable[[], float],
+    *,
+    urgent: Callable[[T], bool],
+    lock: threading.RLock,
+    scheduler: SchedulerBase,
+) -> Callable[[Observable[T]], Observable[T]]:
+    """At most one item per interval: the newest, as soon as it may leave.
+
+    An item leaves at once when the interval since the item before is over. Otherwise it is held and leaves when
+    the interval is over, unless a newer one took its place. An urgent item leaves at once, in place of the one
+    that is held. What is held when the source completes leaves then.
+
+    Args:
+        interval: Seconds; asked for each item, so that it may change.
+        urgent: Which items do not wait.
+        lock: Held while an item leaves by time. The source calls under the same lock.
+        scheduler: Gives the time, and runs what is due later.
+    """
+
+    def operator(source: Observable[T]) -> Observable[T]:
+        def subscribe(observer: ObserverBase[T], _: SchedulerBase | None = None) -> DisposableBase:
+            gate = _Gate(observer, interval, urgent, lock, scheduler)
+            return CompositeDisposable(
+                source.subscribe(gate.on_next, observer.on_error, gate.on_completed), Disposable(gate.dispose)
+            )
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _Gate(Generic[T]):
+    """One subscription of :func:`latest_per_interval`."""
+
+    def __init__(
+        self,
+        observer: ObserverBase[T],
+        interval: Callable[[], float],
+        urgent: Callable[[T], bool],
+        lock: threading.RLock,
+        scheduler: SchedulerBase,
+    ) -> None:
+        self._observer = observer
+        self._interval = interval
+        self._urgent = urgent
+        self._lock = lock
+        self._scheduler = scheduler
+        self._held: list[T] = []
+        self._left_at: datetime | None = None
+        self._due: datetime | None = None
+        self._timer = SerialDisposable()
+
+    def on_next(self, item: T) -> None:
+        now = self._scheduler.now
+        due = None if self._left_at is None else self._left_at + self._scheduler.to_timedelta(self._interval())
+        if due is None or due <= now or self._urgent(item):
+            self._leave(item, now)
+            return
+        self._held = [item]
+        if self._due is None or due != self._due:
+            self._due = due
+            self._timer.disposable = self._scheduler.schedule_relative((due - now).total_seconds(), self._on_time)
+
+    def on_completed(self) -> None:
+        self._flush()
+        self._observer.on_completed()
+
+    def dispose(self) -> None:
+        with self._lock:
+            self._held = []
+        self._timer.dispose()
+
+    def _on_time(self, *_: object) -> None:
+        with self._lock:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._held:
+            self._leave(self._held[0], self._scheduler.now)
+
+    def _leave(self, item: T, now: datetime) -> None:
+        self._held = []
+        if self._due is not None:
+            self._due = None
+            self._timer.disposable = Disposable()
+        self._left_at = now
+        self._observer.on_next(item)
