@@ -11,8 +11,10 @@ from lg_streaming.errors import StreamingError
 from lg_streaming.scope import NO_SCOPE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lg_streaming.events import Priority
-    from lg_streaming.scope import LiveDefaults, Publisher, Scope
+    from lg_streaming.scope import Delivery, LiveDefaults, Outgoing, Publisher, Scope
 
 __all__ = ["Emitter", "current_emitter", "emitter_var"]
 
@@ -68,28 +70,81 @@ class Emitter:
         """
         return type(self)(self._publisher, self._execution_id, self._scope.derive(**changes), strict=self._strict)
 
-    def event(self, type: str, data: object = None, *, priority: Priority = "medium") -> None:
+    def event(
+        self,
+        type: str,
+        data: object = None,
+        *,
+        priority: Priority | None = None,
+        delivery: Delivery = "at-least-once",
+        key: str | None = None,
+    ) -> None:
         """One update of any type. ``data`` is anything; what JSON cannot hold becomes its nearest JSON value.
 
+        Args:
+            type: A type of :class:`~lg_streaming.StreamEventType`, or a name of your own.
+            data: What there is to say.
+            priority: ``low``, ``medium``, ``high`` or ``critical``; the type's own when not given.
+            delivery: What may happen to it before it is in the log. ``at-most-once``: under pressure it may be
+                dropped, which is counted. ``at-least-once``: it is not. ``exactly-once``: it needs a ``key``.
+            key: 1 to 512 characters. A second update of the execution with the same key is left out for as long as
+                the log keeps the first; so a retried node does not repeat it. A key alone means ``exactly-once``.
+
         Raises:
+            BadRequestError: The priority, the delivery or the key cannot be used, or the type is the hub's own.
             UpdateTooLargeError: It is over ``limits.update_bytes``; never inside a decorated node.
         """
-        self.send(type, data, self._scope, priority=priority)
+        self.send(type, data, self._scope, priority=priority, delivery=delivery, key=key)
 
-    def send(self, type: str, data: object, scope: Scope, *, priority: Priority = "medium") -> None:
+    def send(
+        self,
+        type: str,
+        data: object,
+        scope: Scope,
+        *,
+        priority: Priority | None = None,
+        delivery: Delivery = "at-least-once",
+        key: str | None = None,
+    ) -> None:
         """The same about another scope. Raises like :meth:`event`."""
         if self._publisher is None:
             return
         try:
-            self._publisher.publish(self._execution_id, type, data, scope=scope, priority=priority)
-        except StreamingError as error:
+            self._publisher.publish(
+                self._execution_id, type, data, scope=scope, priority=priority, delivery=delivery, key=key
+            )
+        except Exception as error:
             if self._strict:
                 raise
-            logger.warning("an update of type %r of execution %r was refused: %s", type, self._execution_id, error)
-        except Exception:
+            self._note(error, type)
+
+    def send_all(self, updates: Sequence[Outgoing]) -> None:
+        """Several updates, which follow each other in the log. Raises like :meth:`event`."""
+        if self._publisher is None:
+            return
+        try:
+            self._publisher.publish_all(self._execution_id, updates)
+        except Exception as error:
             if self._strict:
                 raise
-            logger.exception("an update of type %r of execution %r could not be published", type, self._execution_id)
+            self._note(error, *(update.type for update in updates))
+
+    def _note(self, error: Exception, *types: str) -> None:
+        names = ", ".join(map(repr, types))
+        if isinstance(error, StreamingError):
+            logger.warning("an update of type %s of execution %r was refused: %s", names, self._execution_id, error)
+        else:
+            logger.error(
+                "an update of type %s of execution %r could not be published",
+                names,
+                self._execution_id,
+                exc_info=error,
+            )
+
+    def note_failure(self) -> None:
+        """Counts an exception of one of the user's own callables in the hub's statistics."""
+        if self._publisher is not None:
+            self._publisher.note_failure()
 
     def token(self, content: str, *, role: str = "ai") -> None:
         """One piece of text. Readers join the pieces of a message; an empty piece is not sent."""

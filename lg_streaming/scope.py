@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 from lg_streaming.events import NO_SCOPE, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from lg_streaming.events import Priority
     from lg_streaming.settings import NodeDefaults
@@ -25,6 +25,7 @@ __all__ = [
     "Delivery",
     "LiveDefaults",
     "Outcome",
+    "Outgoing",
     "Publisher",
     "Scope",
     "execution_var",
@@ -33,7 +34,26 @@ __all__ = [
 
 
 Delivery = Literal["at-most-once", "at-least-once", "exactly-once"]
-"""What may happen to an update before it is in the log."""
+"""What may happen to an update before it is in the log; once there, all updates are alike.
+
+``at-most-once``: under pressure (a rate limit, a full buffer before a log that is slow or away) it may be dropped;
+that is counted, and it is never tried again. ``at-least-once``: never dropped by choice; its append is tried until
+it works. ``exactly-once``: the same, and it has a key: a second update of the execution with that key is left out
+as long as the log keeps the first.
+"""
+
+
+class Outgoing(NamedTuple):
+    """An update on its way to a publisher."""
+
+    type: str
+    data: object
+    scope: Scope = NO_SCOPE
+    priority: Priority | None = None
+    """None for the type's own, see :func:`~lg_streaming.events.priority_of`."""
+    delivery: Delivery = "at-least-once"
+    key: str | None = None
+    """The key of an update that is to be appended exactly once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +105,19 @@ class Publisher(Protocol):
         data: object = None,
         *,
         scope: Scope = NO_SCOPE,
-        priority: Priority = "medium",
+        priority: Priority | None = None,
+        delivery: Delivery = "at-least-once",
+        key: str | None = None,
     ) -> None:
         """Appends one update."""
+        ...
+
+    def publish_all(self, execution_id: str, updates: Sequence[Outgoing]) -> None:
+        """Appends several updates in one go."""
+        ...
+
+    def note_failure(self) -> None:
+        """Counts an exception of one of the user's own callables."""
         ...
 
     def enter_run(self, execution_id: str, *, owner: str | None = None, name: str | None = None) -> str:

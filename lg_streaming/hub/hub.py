@@ -61,11 +61,15 @@ class StreamHub(Producers, Readers):
             published=self._forgotten + sum(each.published for each in list(self._executions.values())),
             dropped_late=self._tally.late.value,
             dropped_too_large=self._tally.too_large.value,
+            dropped_over_rate=self._tally.over_rate.value,
+            dropped_at_most_once=self._tally.at_most_once.value,
+            repeated=self._tally.repeated.value,
             lost=self._tally.lost.value,
             waiting=writer.waiting if writer is not None else 0,
             append_failures=writer.failures if writer is not None else 0,
-            encode_fallbacks=self._codec.fallbacks,
+            encode_fallbacks=self._drafts.codec.fallbacks,
             observer_errors=self._observers.errors,
+            callable_errors=self._tally.callables.value,
         )
 
     async def aclose(self) -> None:

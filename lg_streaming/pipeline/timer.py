@@ -1,0 +1,170 @@
+"""The one timer of the process: a scheduler for all that the pipelines do later.
+
+However many nodes run, there is one thread. It starts with the first thing to wait for and ends when there
+has been nothing for a while. What it runs must be short: it is the pipelines' own work, never a user's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import logging
+import os
+import threading
+import time
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from reactivex.disposable import Disposable
+from reactivex.scheduler.periodicscheduler import PeriodicScheduler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from reactivex.abc import DisposableBase, ScheduledAction, SchedulerBase
+    from reactivex.typing import AbsoluteTime, RelativeTime
+
+__all__ = ["TIMER", "TimerScheduler", "current_timer", "timed_by"]
+
+logger = logging.getLogger(__name__)
+
+State = TypeVar("State")
+
+_LINGER: Final = 0.5
+"""Seconds the thread waits for more when there is nothing to wait for."""
+_FEW: Final = 64
+
+
+class _Entry:
+    """One thing to do later. Cancelled, it holds nothing any more."""
+
+    __slots__ = ("action",)
+
+    def __init__(self, action: Callable[[], object]) -> None:
+        self.action: Callable[[], object] | None = action
+
+
+class TimerScheduler(PeriodicScheduler):
+    """A reactivex scheduler on one daemon thread, named ``lg-streaming-timer``.
+
+    Its clock never goes back: what waits for 0.1 s waits 0.1 s, whatever happens to the computer's time.
+    An action that raises is logged and disturbs no other.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._origin = datetime.now(UTC) - timedelta(seconds=clock())
+        self.forget_all()
+
+    def forget_all(self) -> None:
+        """Starts afresh: for a forked process, which has the entries but not the thread."""
+        self._condition = threading.Condition(threading.Lock())
+        self._heap: list[tuple[float, int, _Entry]] = []
+        self._numbers = itertools.count()
+        self._cancelled = 0
+        self._thread: threading.Thread | None = None
+
+    @property
+    def now(self) -> datetime:
+        """The present time in UTC, as far as it has come since the process began."""
+        return self._origin + timedelta(seconds=self._clock())
+
+    @property
+    def waiting(self) -> int:
+        """Things to do later."""
+        with self._condition:
+            return len(self._heap) - self._cancelled
+
+    def schedule(self, action: ScheduledAction[State], state: State | None = None) -> DisposableBase:
+        """Does it on the timer's thread, as soon as that can be."""
+        return self._at(self._clock(), action, state)
+
+    def schedule_relative(
+        self, duetime: RelativeTime, action: ScheduledAction[State], state: State | None = None
+    ) -> DisposableBase:
+        """Does it after ``duetime`` seconds."""
+        return self._at(self._clock() + max(0.0, self.to_seconds(duetime)), action, state)
+
+    def schedule_absolute(
+        self, duetime: AbsoluteTime, action: ScheduledAction[State], state: State | None = None
+    ) -> DisposableBase:
+        """Does it at ``duetime``."""
+        return self._at((self.to_datetime(duetime) - self._origin).total_seconds(), action, state)
+
+    def _at(self, due: float, action: ScheduledAction[Any], state: Any) -> DisposableBase:
+        entry = _Entry(lambda: self.invoke_action(action, state))
+        with self._condition:
+            heapq.heappush(self._heap, (due, next(self._numbers), entry))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="lg-streaming-timer", daemon=True)
+                self._thread.start()
+            elif self._heap[0][2] is entry:
+                self._condition.notify()
+        return Disposable(lambda: self._cancel(entry))
+
+    def _cancel(self, entry: _Entry) -> None:
+        with self._condition:
+            if entry.action is None:
+                return
+            entry.action = None
+            self._cancelled += 1
+            if self._cancelled > _FEW and 2 * self._cancelled > len(self._heap):
+                self._heap = [each for each in self._heap if each[2].action is not None]
+                heapq.heapify(self._heap)
+                self._cancelled = 0
+
+    def _run(self) -> None:
+        while (action := self._next()) is not None:
+            try:
+                action()
+            except Exception:
+                logger.exception("an action of the timer failed")
+
+    def _next(self) -> Callable[[], object] | None:
+        """What is due next, when it is; None when the thread is to end."""
+        idle_since = self._clock()
+        with self._condition:
+            while True:
+                now = self._clock()
+                while self._heap and self._heap[0][2].action is None:
+                    heapq.heappop(self._heap)
+                    self._cancelled -= 1
+                if not self._heap:
+                    if now - idle_since >= _LINGER:
+                        self._thread = None
+                        return None
+                    self._condition.wait(idle_since + _LINGER - now)
+                elif self._heap[0][0] > now:
+                    self._condition.wait(self._heap[0][0] - now)
+                    idle_since = self._clock()
+                else:
+                    entry = heapq.heappop(self._heap)[2]
+                    action, entry.action = entry.action, None
+                    return action
+
+
+TIMER: Final = TimerScheduler()
+"""The timer of this process."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=TIMER.forget_all)
+
+_timer_var: ContextVar[SchedulerBase] = ContextVar("lg_streaming_timer", default=TIMER)
+
+
+def current_timer() -> SchedulerBase:
+    """The scheduler for what a pipeline does later: the process's timer, or the one a test put in its place."""
+    return _timer_var.get()
+
+
+@contextlib.contextmanager
+def timed_by(scheduler: SchedulerBase) -> Generator[None]:
+    """Pipelines that begin inside the block use ``scheduler``: with a ``TestScheduler``, time is virtual."""
+    token = _timer_var.set(scheduler)
+    try:
+        yield
+    finally:
+        _timer_var.reset(token)
