@@ -74,10 +74,10 @@ class Codec:
         if self._redact is not None:
             data = self._redacted(type, data)
         body = b'{"type":%b,"data":%b,"metadata":{"timestamp":"%b","execution_id":%b%b%b' % (
-            self._dumps(type),
-            self._dumps(data),
+            self.dumps(type),
+            self.dumps(data),
             self._timestamp(timestamp),
-            self._dumps(execution_id),
+            self.dumps(execution_id),
             b"" if priority == "medium" else b',"priority":"%b"' % priority.encode(),
             self._about(scope),
         )
@@ -97,7 +97,8 @@ class Codec:
         known = {name: jsonable(value) for name in NAMES if (value := getattr(scope, name)) is not None}
         return Scope(**known, extra=cast("dict[str, Any]", extra) if isinstance(extra, dict) else None).fragment
 
-    def _dumps(self, value: object) -> bytes:
+    def dumps(self, value: object) -> bytes:
+        """``value`` as JSON. Never raises."""
         try:
             return orjson.dumps(value, default=_default)
         except TypeError:  # orjson's own error is one: odd keys, cycles, huge numbers, half characters
@@ -106,7 +107,7 @@ class Codec:
 
     def _redacted(self, type: str, data: object) -> object:
         try:
-            return cast("Redact", self._redact)(type, orjson.loads(self._dumps(data)))
+            return cast("Redact", self._redact)(type, orjson.loads(self.dumps(data)))
         except Exception:
             logger.exception("redact raised on an update of type %r: its data is withheld", type)
             return {"message": "withheld: redaction failed"}

@@ -5,20 +5,28 @@ from __future__ import annotations
 import itertools
 import logging
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from lg_streaming.errors import StreamingError
-from lg_streaming.scope import NO_SCOPE
+from lg_streaming.scope import NO_SCOPE, Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lg_streaming.events import Priority
-    from lg_streaming.scope import Delivery, LiveDefaults, Outgoing, Publisher, Scope
+    from lg_streaming.scope import Delivery, LiveDefaults, Publisher, Scope
 
-__all__ = ["Emitter", "current_emitter", "emitter_var"]
+__all__ = ["Emitter", "EventRoute", "current_emitter", "emitter_var"]
 
 logger = logging.getLogger(__name__)
+
+
+class EventRoute(Protocol):
+    """The way of a node's events: what an emitter says goes with what is heard of the node, in order."""
+
+    def emit(self, update: Outgoing, *, delivery: Delivery | None) -> None:
+        """One event; ``delivery`` is None where the emitter's user named none."""
+        ...
 
 
 class Emitter:
@@ -28,11 +36,14 @@ class Emitter:
     :func:`current_emitter`. An emitter belongs to the run that was open when it was made: when that run has
     ended, what it writes is dropped and counted, since nothing may follow a run's final update.
 
+    In a node with ``@stream_event`` what it writes beside text and progress goes through the node's filter,
+    transformer and buffer, whatever ``events`` names; what that filter excludes is not sent.
+
     An emitter of a decorated node never raises into the node; one from ``hub.emitter`` raises
     ``UpdateTooLargeError`` and ``HubClosedError`` to its caller.
     """
 
-    __slots__ = ("_execution_id", "_index", "_publisher", "_scope", "_strict")
+    __slots__ = ("_event_route", "_execution_id", "_index", "_publisher", "_scope", "_strict")
 
     def __init__(
         self, publisher: Publisher | None, execution_id: str, scope: Scope = NO_SCOPE, *, strict: bool = True
@@ -42,6 +53,11 @@ class Emitter:
         self._scope = scope
         self._strict = strict
         self._index = itertools.count()
+        self._event_route: EventRoute | None = None
+
+    def through_events(self, route: EventRoute | None) -> None:
+        """From now on its events go by ``route``."""
+        self._event_route = route
 
     @property
     def active(self) -> bool:
@@ -68,7 +84,9 @@ class Emitter:
 
         The names are those of :class:`~lg_streaming.events.StreamMetadata`, and ``extra`` for your own keys.
         """
-        return type(self)(self._publisher, self._execution_id, self._scope.derive(**changes), strict=self._strict)
+        emitter = type(self)(self._publisher, self._execution_id, self._scope.derive(**changes), strict=self._strict)
+        emitter.through_events(self._event_route)
+        return emitter
 
     def event(
         self,
@@ -76,7 +94,7 @@ class Emitter:
         data: object = None,
         *,
         priority: Priority | None = None,
-        delivery: Delivery = "at-least-once",
+        delivery: Delivery | None = None,
         key: str | None = None,
     ) -> None:
         """One update of any type. ``data`` is anything; what JSON cannot hold becomes its nearest JSON value.
@@ -86,7 +104,8 @@ class Emitter:
             data: What there is to say.
             priority: ``low``, ``medium``, ``high`` or ``critical``; the type's own when not given.
             delivery: What may happen to it before it is in the log. ``at-most-once``: under pressure it may be
-                dropped, which is counted. ``at-least-once``: it is not. ``exactly-once``: it needs a ``key``.
+                dropped, which is counted. ``at-least-once``: it is not. ``exactly-once``: it needs a ``key``. When not
+                given, ``@stream_event``'s own level holds in a node that has it, and ``at-least-once`` elsewhere.
             key: 1 to 512 characters. A second update of the execution with the same key is left out for as long as
                 the log keeps the first; so a retried node does not repeat it. A key alone means ``exactly-once``.
 
@@ -94,7 +113,16 @@ class Emitter:
             BadRequestError: The priority, the delivery or the key cannot be used, or the type is the hub's own.
             UpdateTooLargeError: It is over ``limits.update_bytes``; never inside a decorated node.
         """
-        self.send(type, data, self._scope, priority=priority, delivery=delivery, key=key)
+        level = delivery or "at-least-once"
+        if self._event_route is None:
+            self.send(type, data, self._scope, priority=priority, delivery=level, key=key)
+            return
+        try:
+            self._event_route.emit(Outgoing(type, data, self._scope, priority, level, key), delivery=delivery)
+        except Exception as error:
+            if self._strict:
+                raise
+            self._note(error, type)
 
     def send(
         self,
@@ -105,10 +133,10 @@ class Emitter:
         priority: Priority | None = None,
         delivery: Delivery = "at-least-once",
         key: str | None = None,
-    ) -> None:
-        """The same about another scope. Raises like :meth:`event`."""
+    ) -> bool:
+        """The same about another scope, past what a node holds; whether it was taken. Raises like :meth:`event`."""
         if self._publisher is None:
-            return
+            return False
         try:
             self._publisher.publish(
                 self._execution_id, type, data, scope=scope, priority=priority, delivery=delivery, key=key
@@ -117,17 +145,21 @@ class Emitter:
             if self._strict:
                 raise
             self._note(error, type)
+            return False
+        return True
 
-    def send_all(self, updates: Sequence[Outgoing]) -> None:
-        """Several updates, which follow each other in the log. Raises like :meth:`event`."""
+    def send_all(self, updates: Sequence[Outgoing]) -> bool:
+        """Several updates, which follow each other in the log; whether all were taken. Raises like :meth:`event`."""
         if self._publisher is None:
-            return
+            return False
         try:
             self._publisher.publish_all(self._execution_id, updates)
         except Exception as error:
             if self._strict:
                 raise
             self._note(error, *(update.type for update in updates))
+            return False
+        return True
 
     def _note(self, error: Exception, *types: str) -> None:
         names = ", ".join(map(repr, types))
@@ -140,6 +172,10 @@ class Emitter:
                 self._execution_id,
                 exc_info=error,
             )
+
+    def encode(self, data: object) -> bytes:
+        """``data`` as JSON, as it is now: for what is sent later, when the object may have changed. Never raises."""
+        return self._publisher.encode(data) if self._publisher is not None else b"null"
 
     def note_failure(self) -> None:
         """Counts an exception of one of the user's own callables in the hub's statistics."""

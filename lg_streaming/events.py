@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FINAL_TYPES",
     "NO_SCOPE",
+    "Delivery",
     "Kind",
     "Position",
     "Priority",
@@ -37,6 +38,15 @@ Kind = Literal["token", "progress", "status", "event"]
 """What clients usually subscribe by; every type belongs to exactly one kind."""
 
 Priority = Literal["low", "medium", "high", "critical"]
+
+Delivery = Literal["at-most-once", "at-least-once", "exactly-once"]
+"""What may happen to an update before it is in the log; once there, all updates are alike.
+
+``at-most-once``: under pressure (a rate limit, a full buffer before a log that is slow or away) it may be dropped;
+that is counted, and it is never tried again. ``at-least-once``: never dropped by choice; its append is tried until
+it works. ``exactly-once``: the same, and it has a key: a second update of the execution with that key is left out
+as long as the log keeps the first.
+"""
 
 PRIORITIES: Final[tuple[Priority, ...]] = ("low", "medium", "high", "critical")
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from lg_streaming.events import NO_SCOPE, Scope
+from lg_streaming.events import NO_SCOPE, Delivery, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,16 +31,6 @@ __all__ = [
     "execution_var",
     "publishers",
 ]
-
-
-Delivery = Literal["at-most-once", "at-least-once", "exactly-once"]
-"""What may happen to an update before it is in the log; once there, all updates are alike.
-
-``at-most-once``: under pressure (a rate limit, a full buffer before a log that is slow or away) it may be dropped;
-that is counted, and it is never tried again. ``at-least-once``: never dropped by choice; its append is tried until
-it works. ``exactly-once``: the same, and it has a key: a second update of the execution with that key is left out
-as long as the log keeps the first.
-"""
 
 
 class Outgoing(NamedTuple):
@@ -114,6 +104,10 @@ class Publisher(Protocol):
 
     def publish_all(self, execution_id: str, updates: Sequence[Outgoing]) -> None:
         """Appends several updates in one go."""
+        ...
+
+    def encode(self, data: object) -> bytes:
+        """``data`` as JSON, as it is now: for what is published later, when the object may have changed."""
         ...
 
     def note_failure(self) -> None:

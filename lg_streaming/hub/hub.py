@@ -53,7 +53,7 @@ class StreamHub(Producers, Readers):
 
     def statistics(self) -> HubStatistics:
         """Counts since the hub was made, and what is there now."""
-        writer = self._writer
+        writer = self._appender.writer
         return HubStatistics(
             executions=len(self._executions),
             running=self._running,
@@ -84,6 +84,6 @@ class StreamHub(Producers, Readers):
             publishers.count -= 1
         publishers.deactivate(self)
         await self._stop_reading()
-        if self._writer is not None:
-            await asyncio.to_thread(self._writer.close, _CLOSE_TIMEOUT)
+        if self._appender.writer is not None:
+            await asyncio.to_thread(self._appender.writer.close, _CLOSE_TIMEOUT)
         await self.log.aclose()

@@ -19,11 +19,10 @@ from lg_streaming.errors import (
     describe_error,
 )
 from lg_streaming.events import check_execution_id
+from lg_streaming.hub.appender import Appender
 from lg_streaming.hub.drafts import Drafts
 from lg_streaming.hub.execution import Execution
 from lg_streaming.hub.statistics import Tally
-from lg_streaming.hub.writer import Writer
-from lg_streaming.log.base import Batch
 from lg_streaming.scope import NO_SCOPE, LiveDefaults, Outcome, Outgoing, Scope
 from lg_streaming.settings import NodeDefaults
 
@@ -57,18 +56,7 @@ class Producers:
         self._lock = threading.Lock()
         self._tally = Tally()
         self._drafts = Drafts(limits, redact, clock, self._tally)
-        self._writer = (
-            Writer(
-                log,
-                max_updates=limits.producer_buffer_updates,
-                max_bytes=limits.producer_buffer_bytes,
-                on_lost=self._note_lost,
-                on_dropped=self._tally.at_most_once.add,
-                on_repeated=self._tally.repeated.add,
-            )
-            if log.blocking
-            else None
-        )
+        self._appender = Appender(log, limits, self._drafts, self._tally)
         self._defaults = LiveDefaults(
             NodeDefaults(
                 token=settings.token_defaults, event=settings.event_defaults, progress=settings.progress_defaults
@@ -176,50 +164,19 @@ class Producers:
                 refused = refused or error
         with execution.lock:
             fit = [draft for draft in drafts if draft.scope.run_id == execution.run_id is not None]
-            self._append(execution, self._drafts.within_rate(execution, fit))
+            self._appender.append(execution, self._drafts.within_rate(execution, fit))
         if len(fit) < len(drafts):
             self._tally.late.add(len(drafts) - len(fit))
         if refused is not None:
             raise refused
 
+    def encode(self, data: object) -> bytes:
+        """See :meth:`lg_streaming.scope.Publisher.encode`."""
+        return self._drafts.codec.dumps(data)
+
     def note_failure(self) -> None:
         """See :meth:`lg_streaming.scope.Publisher.note_failure`."""
         self._tally.callables.add()
-
-    def _append(self, execution: Execution, drafts: list[Draft]) -> None:
-        """Gives drafts to the log, or to the writer. Under the execution's lock."""
-        if not drafts:
-            return
-        execution.touched_at = drafts[-1].timestamp
-        execution.published += len(drafts)
-        if self._writer is not None:
-            self._put(self._writer, execution, drafts)
-            return
-        execution.number += 1
-        batch = Batch(execution.execution_id, drafts, execution.producer, execution.number, execution.owner)
-        if repeated := self.log.append(batch):
-            self._tally.repeated.add(repeated)
-
-    def _put(self, writer: Writer, execution: Execution, drafts: list[Draft]) -> None:
-        """Gives drafts to the writer, after the notice of what was lost before them."""
-        lost = execution.lost
-        if lost:
-            notice = {"count": lost, "reason": "log_unavailable"}
-            told = self._drafts.of(execution.execution_id, "updates_lost", notice, execution.run_scope, None)
-            drafts = [told, *drafts]
-        refused = writer.put(execution, drafts)
-        if refused == 0:
-            execution.lost = 0
-            return
-        if lost:
-            refused -= 1  # the notice
-        execution.lost += refused
-        self._tally.lost.add(refused)
-
-    def _note_lost(self, execution: Execution, count: int) -> None:
-        with execution.lock:
-            execution.lost += count
-            self._tally.lost.add(count)
 
     def emitter(self, execution_id: str, **scope: Any) -> Emitter:
         """A write handle, bound to the open run; where none is open, one is.
@@ -342,13 +299,15 @@ class Producers:
 
     def _say(self, execution: Execution, outcome: Outcome, *, ends: bool) -> None:
         """Publishes a status update of the open run and, where it is the final one, closes the run."""
+        if self._closed:
+            raise HubClosedError
         scope, execution_id = execution.run_scope, execution.execution_id
         try:
             draft = self._drafts.of(execution_id, outcome.type, outcome.data, scope, "high")
         except UpdateTooLargeError:
             shorter = {"message": "the details were too large to send"}
             draft = self._drafts.of(execution_id, outcome.type, shorter, scope, "high")
-        self._append(execution, [draft])
+        self._appender.append(execution, [draft])
         if ends:
             execution.end()
             with self._lock:
@@ -379,8 +338,8 @@ class Producers:
 
     async def flush(self) -> None:
         """Returns when everything published so far is in the log (or given up)."""
-        if self._writer is not None:
-            await asyncio.wrap_future(self._writer.flush())
+        if self._appender.writer is not None:
+            await asyncio.wrap_future(self._appender.writer.flush())
 
     # --- keeping house ------------------------------------------------------------------------------------
 

@@ -232,7 +232,9 @@ class Writer:
             else:
                 break
             self.failures += 1
-            batch = batch._replace(drafts=self._without_droppable(batch.drafts))
+            kept = self._without_droppable(batch.drafts)
+            if len(kept) < len(batch.drafts):
+                batch = batch._replace(drafts=kept)
             if self._give_up.wait(delay):
                 return len(batch.drafts)
             delay = min(delay * 2, _LAST_DELAY)

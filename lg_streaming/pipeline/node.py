@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from lg_streaming.pipeline.events import EventOptions, EventPipeline
+from lg_streaming.pipeline.event_options import EventOptions
+from lg_streaming.pipeline.events import EventPipeline
 from lg_streaming.pipeline.progress import NO_PROGRESS, ProgressOptions, ProgressTracker, progress_var
 from lg_streaming.pipeline.tokens import TEXT_TYPES, TokenOptions, TokenPipeline
 
@@ -42,12 +43,12 @@ class NodeOptions:
     @property
     def enabled(self) -> bool:
         """Whether any of them is on."""
-        return any(part is not None and part.enabled for part in (self.token, self.event, self.progress))
+        return any(part is not None and part.enabled is not False for part in (self.token, self.event, self.progress))
 
     @property
     def listens(self) -> bool:
         """Whether what the models and tools inside the node do matters."""
-        return any(part is not None and part.enabled for part in (self.token, self.event))
+        return any(part is not None and part.enabled is not False for part in (self.token, self.event))
 
     def open(self, emitter: Emitter) -> NodeStream:
         """Starts the stream of one try of the node."""
@@ -65,7 +66,7 @@ class NodeStream:
         token, event, progress = options.token, options.event, options.progress
         self._emitter = emitter
         self._tokens = TokenPipeline(token, emitter) if token is not None and token.enabled else None
-        self._events = EventPipeline(event, emitter) if event is not None and event.enabled else None
+        self._events = EventPipeline(event, emitter) if event is not None and event.enabled is not False else None
         enabled = progress is not None and progress.enabled
         self._progress = ProgressTracker(emitter, progress) if enabled else NO_PROGRESS
 
@@ -77,6 +78,8 @@ class NodeStream:
     def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """One thing that happened."""
         if type in TEXT_TYPES:
+            if self._events is not None:
+                self._events.release()
             if self._tokens is not None:
                 self._tokens.take(type, data, scope)
         elif type in _ENDINGS:
