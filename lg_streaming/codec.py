@@ -77,7 +77,7 @@ class Codec:
             data = self._redacted(type, data)
         body = b'{"type":%b,"data":%b,"metadata":{"timestamp":"%b","execution_id":%b%b%b' % (
             self._name(type),
-            self._dumps(data),
+            self.dumps(data),
             self._timestamp(timestamp),
             self._name(execution_id),
             b"" if priority == "medium" else b',"priority":"%b"' % priority.encode(),
@@ -99,7 +99,8 @@ class Codec:
         known = {name: jsonable(value) for name in NAMES if (value := getattr(scope, name)) is not None}
         return Scope(**known, extra=cast("dict[str, Any]", extra) if isinstance(extra, dict) else None).fragment
 
-    def _dumps(self, value: object) -> bytes:
+    def dumps(self, value: object) -> bytes:
+        """``value`` as JSON. Never raises."""
         try:
             return orjson.dumps(value, default=_default)
         except TypeError:  # orjson's own error is one: odd keys, cycles, huge numbers, half characters
@@ -108,7 +109,7 @@ class Codec:
 
     def _redacted(self, type: str, data: object) -> object:
         try:
-            return cast("Redact", self._redact)(type, orjson.loads(self._dumps(data)))
+            return cast("Redact", self._redact)(type, orjson.loads(self.dumps(data)))
         except Exception:
             logger.exception("redact raised on an update of type %r: its data is withheld", type)
             return {"message": "withheld: redaction failed"}

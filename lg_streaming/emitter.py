@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, cast, ove
 
 from lg_streaming.chunks import message_id_of, parts_of_chunk
 from lg_streaming.errors import StreamingError, UpdateTooLargeError
-from lg_streaming.scope import NO_SCOPE
+from lg_streaming.scope import NO_SCOPE, Outgoing
 
 if TYPE_CHECKING:
-    from lg_streaming.events import Priority
-    from lg_streaming.scope import LiveDefaults, Publisher, Scope, TokenStreams
+    from collections.abc import Sequence
 
-__all__ = ["Emitter", "TextRoute", "current_emitter", "emitter_var"]
+    from lg_streaming.events import Priority
+    from lg_streaming.scope import Delivery, LiveDefaults, Publisher, Scope, TokenStreams
+
+__all__ = ["Emitter", "EventRoute", "TextRoute", "current_emitter", "emitter_var"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,14 @@ class TextRoute(Protocol):
         ...
 
 
+class EventRoute(Protocol):
+    """The way of a node's events: what an emitter says goes with what is heard of the node, in order."""
+
+    def emit(self, update: Outgoing, *, delivery: Delivery | None) -> None:
+        """One event; ``delivery`` is None where the emitter's user named none."""
+        ...
+
+
 class Emitter:
     """Writes to one execution, about one scope. Thread-safe, never waits, works with and without an event loop.
 
@@ -45,11 +55,14 @@ class Emitter:
     In a node with ``@stream_token`` its text goes through the node's filter, processor and buffer, together with
     the text of the models; whatever else it writes comes after the text before it.
 
+    In a node with ``@stream_event`` what it writes beside text and progress goes through the node's filter,
+    transformer and buffer, whatever ``events`` names; what that filter excludes is not sent.
+
     An emitter of a decorated node never raises into the node; one from ``hub.emitter`` raises
     ``UpdateTooLargeError`` and ``HubClosedError`` to its caller.
     """
 
-    __slots__ = ("_execution_id", "_heard", "_index", "_publisher", "_route", "_scope", "_strict")
+    __slots__ = ("_event_route", "_execution_id", "_heard", "_index", "_publisher", "_route", "_scope", "_strict")
 
     def __init__(
         self, publisher: Publisher | None, execution_id: str, scope: Scope = NO_SCOPE, *, strict: bool = True
@@ -61,11 +74,16 @@ class Emitter:
         self._index = itertools.count()
         self._route: TextRoute | None = None
         self._heard: Collection[str] = ()
+        self._event_route: EventRoute | None = None
 
     def through(self, route: TextRoute | None = None, *, heard: Collection[str] | None = None) -> None:
         """From now on its text goes by ``route``, and messages of the ids ``heard`` are known already."""
         self._route = route or self._route
         self._heard = heard if heard is not None else self._heard
+
+    def through_events(self, route: EventRoute | None) -> None:
+        """From now on its events go by ``route``."""
+        self._event_route = route
 
     @property
     def active(self) -> bool:
@@ -100,41 +118,107 @@ class Emitter:
         scope = self._scope.derive(**changes)
         emitter = type(self)(self._publisher, self._execution_id, scope, strict=self._strict)
         emitter.through(self._route, heard=self._heard)
+        emitter.through_events(self._event_route)
         return emitter
 
-    def event(self, type: str, data: object = None, *, priority: Priority = "medium") -> None:
+    def event(
+        self,
+        type: str,
+        data: object = None,
+        *,
+        priority: Priority | None = None,
+        delivery: Delivery | None = None,
+        key: str | None = None,
+    ) -> None:
         """One update of any type. ``data`` is anything; what JSON cannot hold becomes its nearest JSON value.
 
+        Args:
+            type: A type of :class:`~lg_streaming.StreamEventType`, or a name of your own.
+            data: What there is to say.
+            priority: ``low``, ``medium``, ``high`` or ``critical``; the type's own when not given.
+            delivery: What may happen to it before it is in the log. ``at-most-once``: under pressure it may be
+                dropped, which is counted. ``at-least-once``: it is not. ``exactly-once``: it needs a ``key``. When not
+                given, ``@stream_event``'s own level holds in a node that has it, and ``at-least-once`` elsewhere.
+            key: 1 to 512 characters. A second update of the execution with the same key is left out for as long as
+                the log keeps the first; so a retried node does not repeat it. A key alone means ``exactly-once``.
+
         Raises:
+            BadRequestError: The priority, the delivery or the key cannot be used, or the type is the hub's own.
             UpdateTooLargeError: It is over ``limits.update_bytes``; never inside a decorated node.
         """
         self.flush()
-        self.send(type, data, self._scope, priority=priority)
+        level = delivery or "at-least-once"
+        if self._event_route is None:
+            self.send(type, data, self._scope, priority=priority, delivery=level, key=key)
+            return
+        try:
+            self._event_route.emit(Outgoing(type, data, self._scope, priority, level, key), delivery=delivery)
+        except Exception as error:
+            if self._strict:
+                raise
+            self._note(error, type)
 
-    def send(self, type: str, data: object, scope: Scope, *, priority: Priority = "medium") -> bool:
-        """The same about another scope, past the text that is held; whether it was taken. Raises like :meth:`event`."""
+    def send(
+        self,
+        type: str,
+        data: object,
+        scope: Scope,
+        *,
+        priority: Priority | None = None,
+        delivery: Delivery = "at-least-once",
+        key: str | None = None,
+    ) -> bool:
+        """The same about another scope, past what a node holds; whether it was taken. Raises like :meth:`event`."""
         if self._publisher is None:
             return False
         try:
-            self._publisher.publish(self._execution_id, type, data, scope=scope, priority=priority)
-        except UpdateTooLargeError as error:
+            self._publisher.publish(
+                self._execution_id, type, data, scope=scope, priority=priority, delivery=delivery, key=key
+            )
+        except Exception as error:
             if self._strict:
                 raise
-            logger.warning("an update of type %r of execution %r is too large: %s", type, self._execution_id, error)
-            if isinstance(data, dict) and "result" in data:  # readers need the node's end more than its result
+            self._note(error, type)
+            if isinstance(error, UpdateTooLargeError) and isinstance(data, dict) and "result" in data:
+                # readers need the node's end more than its result
                 shorter = {**cast("dict[str, Any]", data), "result": {"message": "withheld: too large to send"}}
-                self.send(type, shorter, scope, priority=priority)
-        except StreamingError as error:
+                return self.send(type, shorter, scope, priority=priority, delivery=delivery, key=key)
+            return False
+        return True
+
+    def send_all(self, updates: Sequence[Outgoing]) -> bool:
+        """Several updates, which follow each other in the log; whether all were taken. Raises like :meth:`event`."""
+        if self._publisher is None:
+            return False
+        try:
+            self._publisher.publish_all(self._execution_id, updates)
+        except Exception as error:
             if self._strict:
                 raise
-            logger.warning("an update of type %r of execution %r was refused: %s", type, self._execution_id, error)
-        except Exception:
-            if self._strict:
-                raise
-            logger.exception("an update of type %r of execution %r could not be published", type, self._execution_id)
+            self._note(error, *(update.type for update in updates))
+            return False
+        return True
+
+    def _note(self, error: Exception, *types: str) -> None:
+        names = ", ".join(map(repr, types))
+        if isinstance(error, StreamingError):
+            logger.warning("an update of type %s of execution %r was refused: %s", names, self._execution_id, error)
         else:
-            return True
-        return False
+            logger.error(
+                "an update of type %s of execution %r could not be published",
+                names,
+                self._execution_id,
+                exc_info=error,
+            )
+
+    def encode(self, data: object) -> bytes:
+        """``data`` as JSON, as it is now: for what is sent later, when the object may have changed. Never raises."""
+        return self._publisher.encode(data) if self._publisher is not None else b"null"
+
+    def note_failure(self) -> None:
+        """Counts an exception of one of the user's own callables in the hub's statistics."""
+        if self._publisher is not None:
+            self._publisher.note_failure()
 
     def token(self, content: str, *, role: str = "ai") -> None:
         """One piece of text. Readers join the pieces of a message; an empty piece is not sent."""

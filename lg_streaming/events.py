@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FINAL_TYPES",
     "NO_SCOPE",
+    "Delivery",
     "Kind",
     "Position",
     "Priority",
@@ -29,12 +31,22 @@ __all__ = [
     "check_execution_id",
     "kind_of",
     "parse_priority",
+    "priority_of",
 ]
 
 Kind = Literal["token", "progress", "status", "event"]
 """What clients usually subscribe by; every type belongs to exactly one kind."""
 
 Priority = Literal["low", "medium", "high", "critical"]
+
+Delivery = Literal["at-most-once", "at-least-once", "exactly-once"]
+"""What may happen to an update before it is in the log; once there, all updates are alike.
+
+``at-most-once``: under pressure (a rate limit, a full buffer before a log that is slow or away) it may be dropped;
+that is counted, and it is never tried again. ``at-least-once``: never dropped by choice; its append is tried until
+it works. ``exactly-once``: the same, and it has a key: a second update of the execution with that key is left out
+as long as the log keeps the first.
+"""
 
 PRIORITIES: Final[tuple[Priority, ...]] = ("low", "medium", "high", "critical")
 
@@ -90,6 +102,9 @@ FINAL_TYPES: Final[frozenset[str]] = frozenset(
 )
 """The types that end a run. Exactly one of them ends each run, and nothing of that run follows it."""
 
+HUB_TYPES: Final = FINAL_TYPES | {"workflow_start", "gap"}
+"""The types that only the hub itself may write."""
+
 _KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
     {
         "token": "token",
@@ -111,6 +126,29 @@ _KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
 def kind_of(type: str) -> Kind:
     """The kind a type belongs to: ``token``, ``progress``, ``status``, or ``event`` for every other name."""
     return _KINDS.get(type, "event")
+
+
+_HIGH: Final = frozenset(
+    {"workflow_start", "workflow_interrupted", "node_interrupted", "human_prompt", "human_response", "updates_lost"}
+)
+
+
+@functools.lru_cache(maxsize=1_024)
+def priority_of(type: str) -> Priority:
+    """The priority of an update whose publisher names none.
+
+    ``high``: every type that ends with ``error``, the start, end and interruption of a run, an interrupted node,
+    prompts to a human and their answers, ``updates_lost``. ``low``: ``debug`` and ``debug:…``. ``medium``: all
+    others. Nothing is ``critical`` unless its publisher says so.
+    """
+    if type in _HIGH or type in FINAL_TYPES or type.endswith("error"):
+        return "high"
+    return "low" if is_debug(type) else "medium"
+
+
+def is_debug(type: str) -> bool:
+    """Whether a type is ``debug`` or begins with ``debug:``."""
+    return type == "debug" or type.startswith("debug:")
 
 
 def parse_priority(value: str) -> Priority:

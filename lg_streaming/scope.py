@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from lg_streaming.events import NO_SCOPE, Scope
+from lg_streaming.events import NO_SCOPE, Delivery, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from lg_streaming.events import Priority
     from lg_streaming.settings import NodeDefaults
@@ -25,6 +25,7 @@ __all__ = [
     "Delivery",
     "LiveDefaults",
     "Outcome",
+    "Outgoing",
     "Publisher",
     "Scope",
     "TokenStreams",
@@ -33,8 +34,17 @@ __all__ = [
 ]
 
 
-Delivery = Literal["at-most-once", "at-least-once", "exactly-once"]
-"""What may happen to an update before it is in the log."""
+class Outgoing(NamedTuple):
+    """An update on its way to a publisher."""
+
+    type: str
+    data: object
+    scope: Scope = NO_SCOPE
+    priority: Priority | None = None
+    """None for the type's own, see :func:`~lg_streaming.events.priority_of`."""
+    delivery: Delivery = "at-least-once"
+    key: str | None = None
+    """The key of an update that is to be appended exactly once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +117,23 @@ class Publisher(Protocol):
         data: object = None,
         *,
         scope: Scope = NO_SCOPE,
-        priority: Priority = "medium",
+        priority: Priority | None = None,
+        delivery: Delivery = "at-least-once",
+        key: str | None = None,
     ) -> None:
         """Appends one update."""
+        ...
+
+    def publish_all(self, execution_id: str, updates: Sequence[Outgoing]) -> None:
+        """Appends several updates in one go."""
+        ...
+
+    def encode(self, data: object) -> bytes:
+        """``data`` as JSON, as it is now: for what is published later, when the object may have changed."""
+        ...
+
+    def note_failure(self) -> None:
+        """Counts an exception of one of the user's own callables."""
         ...
 
     def enter_run(self, execution_id: str, *, owner: str | None = None, name: str | None = None) -> str:

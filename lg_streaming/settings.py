@@ -22,6 +22,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from lg_streaming.events import Delivery, Priority
+
 __all__ = [
     "AuthSettings",
     "GatewaySettings",
@@ -121,6 +123,9 @@ class LimitSettings(_Section):
     max_executions: PositiveInt | None = None
     """Executions running at one time."""
     max_subscribers_per_execution: PositiveInt | None = None
+    updates_per_second: PositiveFloat | None = None
+    """Updates an execution may publish, on average; as many may come at once. Beyond, updates that are sent
+    ``at-most-once`` are dropped and counted; all others, statuses and what starts or ends a node pass."""
     producer_buffer_updates: PositiveInt = 10_000
     """Updates that wait for a log that is slow or away; beyond, updates are given up and counted."""
     producer_buffer_bytes: PositiveInt = 16 * 1024 * 1024
@@ -164,10 +169,34 @@ class TokenDefaults(_Section):
     """Whether the first token of each message leaves at once."""
 
 
+MAX_EVENT_BUFFER: Final = 10_000
+MAX_EVENT_BATCH: Final = 1_000
+MAX_EVENT_INTERVAL: Final = 10.0
+"""Seconds; events are for people who watch."""
+
+
 class EventDefaults(_Section):
     """The options of ``@stream_event`` where a decorator leaves them out."""
 
     enabled: bool = True
+    """Whether events leave. The node's own start and end, without its result, leave from every decorated node."""
+    buffer_size: Annotated[int, Field(ge=1, le=MAX_EVENT_BUFFER)] = 100
+    """Events that may wait; with this many, all leave at once. 1: none waits."""
+    batch_size: Annotated[int, Field(ge=1, le=MAX_EVENT_BATCH)] = 10
+    """Events that are appended to the log in one go, at most. Each stays an update of its own."""
+    flush_interval: Annotated[float, Field(ge=0, le=MAX_EVENT_INTERVAL, allow_inf_nan=False)] = 0.05
+    """Seconds. An event that comes at least this long after the last one left leaves at once; those that follow it
+    closer wait, for this long at most. Errors and the node's own start and end never wait. 0: none waits."""
+    delivery: Delivery = "at-least-once"
+    """What may happen to an event before it is in the log. ``at-most-once``: under pressure it may be dropped, which is
+    counted. ``at-least-once``: it is not. ``exactly-once``: it is not, and a node that is tried again does not repeat
+    the events it sent before."""
+    include_state: bool = False
+    """Whether the state a node was called with leaves, as a ``values`` update."""
+    min_priority: Priority = "low"
+    """The lowest priority that passes."""
+    include_debug: bool = False
+    """Whether ``debug`` and ``debug:…`` may pass."""
 
 
 def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:

@@ -7,20 +7,21 @@ import functools
 import logging
 import time
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
 
 from lg_streaming.capture.graph import RunTracker, binding_of, tracker_var
+from lg_streaming.capture.result import messages_of, update_of
 from lg_streaming.capture.tap import TAP, listening_var, tap_var
 from lg_streaming.emitter import Emitter, emitter_var
 from lg_streaming.errors import StreamingError, describe_error
 from lg_streaming.scope import Scope, execution_var
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from contextvars import Token
     from uuid import UUID
 
@@ -37,7 +38,11 @@ class NodeStream(Protocol):
     """What is made of what a node does; one for each try of a node."""
 
     def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:
-        """One thing that happened in the node, from its ``node_start`` to what ended it."""
+        """One thing that happened in the node, from its ``node_start`` to what ended it.
+
+        What is seldom asked for comes as something to ask: of ``values`` the data is ``{state}``, of ``updates`` and
+        ``messages`` ``{read}``, a function that gives them.
+        """
         ...
 
     def activate(self) -> Callable[[], None]:
@@ -155,9 +160,13 @@ class NodeRun:
         """Says something about the node itself."""
         self.hear(type, {"node_id": self.scope.node_id, "node_name": self.name, **data}, self.scope)
 
-    def start(self) -> None:
-        """The node begins."""
+    def start(self, arguments: Sequence[object], step: Mapping[str, Any]) -> None:
+        """The node begins, called with ``arguments``; ``step`` says why the graph calls it."""
         self.report("node_start", attempt=self.scope.attempt)
+        if step:
+            self.report("debug", **step)
+        if arguments:
+            self.hear("values", {"state": arguments[-1]}, self.scope)
 
     def odd(self, error: Exception) -> None:
         """Something could not be read."""
@@ -168,8 +177,13 @@ class NodeRun:
         if self.ended:
             return
         self.ended = True
-        self.report("node_complete", result=result, duration_s=self._elapsed())
+        self._say_result(result)
         TAP.forget(self)
+
+    def _say_result(self, result: object) -> None:
+        self.hear("updates", {"read": functools.partial(update_of, result)}, self.scope)
+        self.hear("messages", {"read": functools.partial(messages_of, result)}, self.scope)
+        self.report("node_complete", result=result, duration_s=self._elapsed())
 
     def fail(self, error: BaseException) -> None:
         """The node raised: sorts out what that means. A no-op when it has ended already."""
@@ -178,7 +192,7 @@ class NodeRun:
         self.ended = True
         match error:
             case ParentCommand():
-                self.report("node_complete", result=error.args[0] if error.args else None, duration_s=self._elapsed())
+                self._say_result(cast("object", error.args[0]) if error.args else None)
             case GraphInterrupt():
                 self.binding.publisher.pause(
                     self.binding.execution_id, self.binding.run_id, _task(self.scope.namespace, self.scope.node_id)
@@ -231,7 +245,17 @@ def _task(namespace: str | None, node_id: str | None) -> str:
     return f"{namespace}\n{node_id}"
 
 
-def enter_node(plan: NodePlan, name: str, config: RunnableConfig | None) -> NodeRun | None:
+_STEP: Final = {"langgraph_step": "step", "langgraph_triggers": "triggers", "langgraph_path": "path"}
+
+
+def _step(config: RunnableConfig | None) -> dict[str, Any]:
+    metadata: dict[str, Any] = (config.get("metadata") if config is not None else None) or {}
+    return {ours: metadata[theirs] for theirs, ours in _STEP.items() if theirs in metadata}
+
+
+def enter_node(
+    plan: NodePlan, name: str, config: RunnableConfig | None, arguments: Sequence[object] = ()
+) -> NodeRun | None:
     """A run of the node, started; None when nobody listens or streaming cannot."""
     try:
         if not plan.enabled:
@@ -244,7 +268,7 @@ def enter_node(plan: NodePlan, name: str, config: RunnableConfig | None) -> Node
         if binding is None or identity is None:
             return None
         run = NodeRun(plan, binding, identity, block=block, config=config)
-        run.start()
+        run.start(arguments, _step(config))
     except StreamingError as error:
         logger.warning("node %r runs without streaming: %s", name, error)
         return None

@@ -95,7 +95,7 @@ def _config_for(run: NodeRun, kwargs: dict[str, Any]) -> dict[str, Any]:
 
 def _wrap_function(target: Callable[..., Any], plan: NodePlan, name: str) -> Callable[..., Any]:
     def node(*args: Any, **kwargs: Any) -> Any:
-        if not publishers.count or (run := enter_node(plan, name, kwargs.get("config"))) is None:
+        if not publishers.count or (run := enter_node(plan, name, kwargs.get("config"), args)) is None:
             return target(*args, **kwargs)
         undo = run.activate()
         try:
@@ -116,7 +116,7 @@ def _wrap_function(target: Callable[..., Any], plan: NodePlan, name: str) -> Cal
 
 def _wrap_coroutine(target: Callable[..., Any], plan: NodePlan, name: str) -> Callable[..., Any]:
     async def node(*args: Any, **kwargs: Any) -> Any:
-        if not publishers.count or (run := enter_node(plan, name, kwargs.get("config"))) is None:
+        if not publishers.count or (run := enter_node(plan, name, kwargs.get("config"), args)) is None:
             return await target(*args, **kwargs)
         undo = run.activate()
         try:
@@ -137,7 +137,7 @@ def _wrap_coroutine(target: Callable[..., Any], plan: NodePlan, name: str) -> Ca
 
 def _wrap_generator(target: Callable[..., Any], plan: NodePlan, name: str) -> Callable[..., Any]:
     def node(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        if not publishers.count or (run := enter_node(plan, name, kwargs.get("config"))) is None:
+        if not publishers.count or (run := enter_node(plan, name, kwargs.get("config"), args)) is None:
             return (yield from cast("Generator[Any, Any, Any]", target(*args, **kwargs)))
         return (yield from drive(run, target(*args, **_config_for(run, kwargs))))
 
@@ -146,7 +146,7 @@ def _wrap_generator(target: Callable[..., Any], plan: NodePlan, name: str) -> Ca
 
 def _wrap_async_generator(target: Callable[..., Any], plan: NodePlan, name: str) -> Callable[..., Any]:
     async def node(*args: Any, **kwargs: Any) -> AsyncGenerator[Any]:
-        run = enter_node(plan, name, kwargs.get("config")) if publishers.count else None
+        run = enter_node(plan, name, kwargs.get("config"), args) if publishers.count else None
         if run is None:
             async for item in target(*args, **kwargs):
                 yield item

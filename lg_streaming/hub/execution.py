@@ -8,7 +8,27 @@ from collections import Counter
 from lg_streaming.errors import ForbiddenError
 from lg_streaming.scope import NO_SCOPE, LiveDefaults, Outcome, Scope
 
-__all__ = ["Execution"]
+__all__ = ["Allowance", "Execution"]
+
+
+class Allowance:
+    """What an execution may still publish: ``rate`` updates a second, and as many (at least one) at once."""
+
+    __slots__ = ("_at", "_left", "_most", "_rate")
+
+    def __init__(self, rate: float, now: float) -> None:
+        self._rate = rate
+        self._most = self._left = max(1.0, rate)
+        self._at = now
+
+    def take(self, now: float) -> bool:
+        """One update comes; whether it is within the rate. One that is not costs nothing."""
+        self._left = min(self._most, self._left + max(0.0, now - self._at) * self._rate)
+        self._at = now
+        within = self._left >= 1.0
+        if within:
+            self._left -= 1.0
+        return within
 
 
 class Execution:
@@ -22,6 +42,7 @@ class Execution:
         "_attempts",
         "_participants",
         "_paused",
+        "allowance",
         "defaults",
         "execution_id",
         "lock",
@@ -42,6 +63,8 @@ class Execution:
         self.lock = threading.Lock()
         self.defaults: LiveDefaults | None = None
         """The decorators' defaults, where they differ from the settings'."""
+        self.allowance: Allowance | None = None
+        """Where there is a limit to the updates per second."""
         self.owner: str | None = None
         self.run_id: str | None = None
         """The open run; None when none is."""

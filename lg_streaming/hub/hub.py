@@ -55,7 +55,7 @@ class StreamHub(Producers, Readers):
 
     def statistics(self) -> HubStatistics:
         """Counts since the hub was made, and what is there now."""
-        writer = self._writer
+        writer = self._appender.writer
         return HubStatistics(
             executions=len(self._executions),
             running=self._running,
@@ -63,11 +63,15 @@ class StreamHub(Producers, Readers):
             published=self._forgotten + sum(each.published for each in list(self._executions.values())),
             dropped_late=self._tally.late.value,
             dropped_too_large=self._tally.too_large.value,
+            dropped_over_rate=self._tally.over_rate.value,
+            dropped_at_most_once=self._tally.at_most_once.value,
+            repeated=self._tally.repeated.value,
             lost=self._tally.lost.value,
             waiting=writer.waiting if writer is not None else 0,
             append_failures=writer.failures if writer is not None else 0,
-            encode_fallbacks=self._codec.fallbacks,
+            encode_fallbacks=self._drafts.codec.fallbacks,
             observer_errors=self._observers.errors,
+            callable_errors=self._tally.callables.value,
         )
 
     async def aclose(self) -> None:
@@ -82,7 +86,7 @@ class StreamHub(Producers, Readers):
             self._closed = True
             publishers.count -= 1
         publishers.deactivate(self)
-        if self._writer is not None:
-            await asyncio.to_thread(self._writer.close, _CLOSE_TIMEOUT)
+        if self._appender.writer is not None:
+            await asyncio.to_thread(self._appender.writer.close, _CLOSE_TIMEOUT)
         await self._stop_reading()
         await self.log.aclose()

@@ -10,35 +10,34 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uuid_utils
 
-from lg_streaming.codec import Codec
 from lg_streaming.emitter import Emitter
 from lg_streaming.errors import (
-    BadRequestError,
     ExecutionLimitError,
     HubClosedError,
+    StreamingError,
     UpdateTooLargeError,
     describe_error,
 )
-from lg_streaming.events import FINAL_TYPES, check_execution_id, parse_priority
+from lg_streaming.events import check_execution_id
+from lg_streaming.hub.appender import Appender
+from lg_streaming.hub.drafts import Drafts
 from lg_streaming.hub.execution import Execution
 from lg_streaming.hub.statistics import Tally
-from lg_streaming.hub.writer import Writer
-from lg_streaming.log.base import Batch, Draft
-from lg_streaming.scope import NO_SCOPE, LiveDefaults, Outcome, Scope
+from lg_streaming.scope import NO_SCOPE, LiveDefaults, Outcome, Outgoing, Scope
 from lg_streaming.settings import NodeDefaults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from lg_streaming.codec import Redact
     from lg_streaming.events import Priority
-    from lg_streaming.log.base import EventLog
+    from lg_streaming.log.base import Draft, EventLog
     from lg_streaming.pipeline import TokenStreamingService
+    from lg_streaming.scope import Delivery
     from lg_streaming.settings import StreamingSettings
 
 __all__ = ["Producers"]
 
-_HUBS_OWN: Final = FINAL_TYPES | {"workflow_start", "gap"}
 _SWEEP_INTERVAL: Final = 30.0
 
 
@@ -55,21 +54,13 @@ class Producers:
         self.log = log
         limits = settings.limits
         self._clock = clock
-        self._codec = Codec(max_bytes=limits.update_bytes, redact=redact)
         self._producer = secrets.token_hex(8)
         self._lives = itertools.count()
         self._executions: dict[str, Execution] = {}
         self._lock = threading.Lock()
-        self._writer = (
-            Writer(
-                log,
-                max_updates=limits.producer_buffer_updates,
-                max_bytes=limits.producer_buffer_bytes,
-                on_lost=self._note_lost,
-            )
-            if log.blocking
-            else None
-        )
+        self._tally = Tally()
+        self._drafts = Drafts(limits, redact, clock, self._tally)
+        self._appender = Appender(log, limits, self._drafts, self._tally)
         self._defaults = LiveDefaults(
             NodeDefaults(
                 token=settings.token_defaults, event=settings.event_defaults, progress=settings.progress_defaults
@@ -79,7 +70,6 @@ class Producers:
         self._swept_at = clock()
         self._running = 0
         self._forgotten = 0  # updates published to executions that were swept
-        self._tally = Tally()
 
     @property
     def debug(self) -> bool:
@@ -135,78 +125,62 @@ class Producers:
         data: object = None,
         *,
         scope: Scope = NO_SCOPE,
-        priority: Priority = "medium",
+        priority: Priority | None = None,
+        delivery: Delivery = "at-least-once",
+        key: str | None = None,
     ) -> None:
         """Appends one update.
 
         An execution nobody opened is opened; one whose run has ended takes nothing more (the update is dropped
         and counted) until it is opened again.
 
+        The other arguments are those of :meth:`lg_streaming.Emitter.event`; ``scope`` says what the update is about.
+
         Raises:
-            BadRequestError: The id cannot name an execution, the priority is unknown, or the type is one that only
-                the hub itself may write: a run's start, its final update, a gap.
+            BadRequestError: The id cannot name an execution, the priority or the delivery is unknown, the key cannot be
+                used or is missing, or the type is one that only the hub itself may write: a run's start, its final
+                update, a gap.
             UpdateTooLargeError: The encoded update is over ``limits.update_bytes``.
             ExecutionLimitError: It would open one execution more than ``limits.max_executions``.
             HubClosedError: The hub was closed.
         """
-        if type in _HUBS_OWN:
-            raise BadRequestError(f"{type!r} cannot be published: end a run with close(), fail() or cancel()")
+        self.publish_all(execution_id, (Outgoing(type, data, scope, priority, delivery, key),))
+
+    def publish_all(self, execution_id: str, updates: Sequence[Outgoing]) -> None:
+        """Appends several updates in one go: they follow each other in the log, with nothing in between.
+
+        Raises like :meth:`publish`, for the first update that is refused, after the others were appended.
+        """
         execution = self._executions.get(execution_id)
-        if execution is None or execution.run_scope is NO_SCOPE:  # it never ran, though it may have been configured
-            if scope.run_id is not None:
-                self._tally.late.add()
+        if execution is None:
+            if updates[0].scope.run_id is not None:
+                self._tally.late.add(len(updates))
                 return
             execution = self._opened(execution_id)
-        if scope is NO_SCOPE:
-            scope = execution.run_scope
-        elif scope.run_id is None:
-            scope = scope.derive(run_id=execution.run_id)
-        draft = self._draft(execution_id, type, data, scope, priority)
-        with execution.lock:
-            if execution.run_id is None or execution.run_id != scope.run_id:
-                self._tally.late.add()
-                return
-            self._append(execution, draft)
-
-    def _draft(self, execution_id: str, type: str, data: object, scope: Scope, priority: Priority) -> Draft:
         if self._closed:
             raise HubClosedError
-        if priority != "medium":
-            priority = parse_priority(priority)
-        now = self._clock()
-        try:
-            body = self._codec.encode(execution_id, type, data, scope=scope, priority=priority, timestamp=now)
-        except UpdateTooLargeError:
-            self._tally.too_large.add()
-            raise
-        return Draft(type, scope, priority, now, body)
-
-    def _append(self, execution: Execution, draft: Draft) -> None:
-        """Gives a draft to the log, or to the writer. Under the execution's lock."""
-        execution.touched_at = draft.timestamp
-        execution.published += 1
-        if self._writer is not None:
-            self._put(self._writer, execution, draft)
-            return
-        execution.number += 1
-        self.log.append(Batch(execution.execution_id, (draft,), execution.producer, execution.number, execution.owner))
-
-    def _put(self, writer: Writer, execution: Execution, draft: Draft) -> None:
-        """Gives a draft to the writer, after the notice of what was lost before it."""
-        drafts = [draft]
-        if execution.lost:
-            notice = {"count": execution.lost, "reason": "log_unavailable"}
-            drafts.insert(0, self._draft(execution.execution_id, "updates_lost", notice, execution.run_scope, "high"))
-        if writer.put(execution, drafts):
-            execution.lost = 0
-        else:
-            execution.lost += 1
-            self._tally.lost.add()
-
-    def _note_lost(self, execution: Execution, count: int) -> None:
+        drafts: list[Draft] = []
+        refused: StreamingError | None = None
+        for update in updates:
+            try:
+                drafts.append(self._drafts.of_outgoing(execution, update))
+            except StreamingError as error:
+                refused = refused or error
         with execution.lock:
-            execution.lost += count
-            self._tally.lost.add(count)
+            fit = [draft for draft in drafts if draft.scope.run_id == execution.run_id is not None]
+            self._appender.append(execution, self._drafts.within_rate(execution, fit))
+        if len(fit) < len(drafts):
+            self._tally.late.add(len(drafts) - len(fit))
+        if refused is not None:
+            raise refused
+
+    def encode(self, data: object) -> bytes:
+        """See :meth:`lg_streaming.scope.Publisher.encode`."""
+        return self._drafts.codec.dumps(data)
+
+    def note_failure(self) -> None:
+        """See :meth:`lg_streaming.scope.Publisher.note_failure`."""
+        self._tally.callables.add()
 
     def emitter(self, execution_id: str, **scope: Any) -> Emitter:
         """A write handle, bound to the open run; where none is open, one is.
@@ -344,13 +318,15 @@ class Producers:
 
     def _say(self, execution: Execution, outcome: Outcome, *, ends: bool) -> None:
         """Publishes a status update of the open run and, where it is the final one, closes the run."""
+        if self._closed:
+            raise HubClosedError
         scope, execution_id = execution.run_scope, execution.execution_id
         try:
-            draft = self._draft(execution_id, outcome.type, outcome.data, scope, "high")
+            draft = self._drafts.of(execution_id, outcome.type, outcome.data, scope, "high")
         except UpdateTooLargeError:
             shorter = {"message": "the details were too large to send"}
-            draft = self._draft(execution_id, outcome.type, shorter, scope, "high")
-        self._append(execution, draft)
+            draft = self._drafts.of(execution_id, outcome.type, shorter, scope, "high")
+        self._appender.append(execution, [draft])
         if ends:
             execution.end()
             with self._lock:
@@ -382,8 +358,8 @@ class Producers:
 
     async def flush(self) -> None:
         """Returns when everything published so far is in the log (or given up)."""
-        if self._writer is not None:
-            await asyncio.wrap_future(self._writer.flush())
+        if self._appender.writer is not None:
+            await asyncio.wrap_future(self._appender.writer.flush())
 
     # --- keeping house ------------------------------------------------------------------------------------
 

@@ -21,14 +21,22 @@ class HubStatistics:
     dropped_late: int
     """Updates dropped because their run had ended."""
     dropped_too_large: int
+    dropped_over_rate: int
+    """``at-most-once`` updates over ``limits.updates_per_second``."""
+    dropped_at_most_once: int
+    """``at-most-once`` updates given up because the log was slow or away."""
+    repeated: int
+    """Updates left out because the log has one with their key."""
     lost: int
-    """Updates given up because the log was away for too long."""
+    """Other updates given up because the log was away for too long."""
     waiting: int
     """Updates on their way to a blocking log."""
     append_failures: int
     encode_fallbacks: int
     """Updates that held something JSON cannot hold."""
     observer_errors: int
+    callable_errors: int
+    """Exceptions of the functions that were given to decorators, such as a transformer."""
 
 
 class Count:
@@ -49,9 +57,13 @@ class Count:
 class Tally:
     """The counts of one hub, see :class:`HubStatistics`."""
 
-    __slots__ = ("late", "lost", "too_large")
+    __slots__ = ("at_most_once", "callables", "late", "lost", "over_rate", "repeated", "too_large")
 
     def __init__(self) -> None:
         self.late = Count()
         self.too_large = Count()
+        self.over_rate = Count()
+        self.at_most_once = Count()
+        self.repeated = Count()
         self.lost = Count()
+        self.callables = Count()

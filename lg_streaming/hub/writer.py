@@ -2,8 +2,10 @@
 
 Publishers only put drafts into a bounded buffer. The thread takes what is there, makes batches, and appends
 each until the log has taken it; a batch is retried unchanged, so a log that did take it recognises it. When
-the buffer is full, drafts are given up and counted, and the next one that is taken is preceded by an
-``updates_lost`` update, so that readers are told.
+the buffer is full, drafts are given up and counted: first those that are sent ``at-most-once``, the oldest
+before the others, then those that come. When one of the latter was given up, the next one that is taken is
+preceded by an ``updates_lost`` update, so that readers are told. An ``at-most-once`` draft is appended once or,
+when that fails, not at all.
 """
 
 from __future__ import annotations
@@ -26,6 +28,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Writer"]
 
+
+class _Waiting:
+    """A draft in the queue; None when it was given up."""
+
+    __slots__ = ("draft", "execution")
+
+    def __init__(self, execution: Execution, draft: Draft) -> None:
+        self.execution = execution
+        self.draft: Draft | None = draft
+
+
 logger = logging.getLogger(__name__)
 
 _BATCH: Final = 500
@@ -43,6 +56,8 @@ class Writer:
         max_updates: Drafts that may wait.
         max_bytes: Bytes that may wait.
         on_lost: Told how many drafts of an execution were given up after they had been taken.
+        on_dropped: Told how many ``at-most-once`` drafts were given up.
+        on_repeated: Told how many drafts the log left out because of their key.
     """
 
     def __init__(
@@ -52,12 +67,18 @@ class Writer:
         max_updates: int,
         max_bytes: int,
         on_lost: Callable[[Execution, int], None],
+        on_dropped: Callable[[int], None],
+        on_repeated: Callable[[int], None],
     ) -> None:
         self._log = log
         self._max_updates = max_updates
         self._max_bytes = max_bytes
         self._on_lost = on_lost
-        self._queue: deque[tuple[Execution, Draft] | Future[None]] = deque()
+        self._on_dropped = on_dropped
+        self._on_repeated = on_repeated
+        self._queue: deque[_Waiting | Future[None]] = deque()
+        self._droppable: deque[_Waiting] = deque()
+        """Those in the queue that are sent at most once."""
         self._condition = threading.Condition()
         self._updates = 0
         self._bytes = 0
@@ -72,23 +93,56 @@ class Writer:
         """Drafts that are not in the log yet."""
         return self._updates
 
-    def put(self, execution: Execution, drafts: Sequence[Draft]) -> bool:
-        """Takes all of ``drafts``, or none when the buffer is full; what ends with a ``status`` is always taken."""
-        size = sum(len(draft.body) for draft in drafts)
+    def put(self, execution: Execution, drafts: Sequence[Draft]) -> int:
+        """Takes all of ``drafts`` that may not be dropped, or none of them when the buffer is full.
+
+        What ends with a ``status`` is always taken. Returns how many drafts were refused, without those that are
+        sent ``at-most-once``: these were reported as dropped.
+        """
         with self._condition:
-            if self._closing:
-                return False
-            full = self._updates + len(drafts) > self._max_updates or self._bytes + size > self._max_bytes
-            if full and kind_of(drafts[-1].type) != "status":
-                return False
-            self._queue.extend((execution, draft) for draft in drafts)
-            self._updates += len(drafts)
-            self._bytes += size
+            if not self._closing:
+                self._make_room(drafts)
+                if not self._fit(drafts):
+                    drafts = self._without_droppable(drafts)
+            if self._closing or not (self._fit(drafts) or kind_of(drafts[-1].type) == "status"):
+                return len(self._without_droppable(drafts))
+            for draft in drafts:
+                waiting = _Waiting(execution, draft)
+                self._queue.append(waiting)
+                if draft.delivery == "at-most-once":
+                    self._droppable.append(waiting)
+                self._count(draft, 1)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="lg-streaming-writer", daemon=True)
                 self._thread.start()
             self._condition.notify()
-            return True
+            return 0
+
+    def _fit(self, drafts: Sequence[Draft]) -> bool:
+        size = sum(len(draft.body) for draft in drafts)
+        return self._updates + len(drafts) <= self._max_updates and self._bytes + size <= self._max_bytes
+
+    def _make_room(self, drafts: Sequence[Draft]) -> None:
+        """Gives up what waits and may be dropped, until ``drafts`` fit."""
+        dropped = 0
+        while self._droppable and not self._fit(drafts):
+            waiting = self._droppable.popleft()
+            if waiting.draft is not None:
+                self._count(waiting.draft, -1)
+                waiting.draft = None
+                dropped += 1
+        if dropped:
+            self._on_dropped(dropped)
+
+    def _without_droppable(self, drafts: Sequence[Draft]) -> Sequence[Draft]:
+        kept = [draft for draft in drafts if draft.delivery != "at-most-once"]
+        if len(kept) < len(drafts):
+            self._on_dropped(len(drafts) - len(kept))
+        return kept
+
+    def _count(self, draft: Draft, sign: int) -> None:
+        self._updates += sign
+        self._bytes += sign * len(draft.body)
 
     def flush(self) -> Future[None]:
         """Done when everything that was put before is in the log (or given up)."""
@@ -124,19 +178,24 @@ class Writer:
                     if first.set_running_or_notify_cancel():  # whoever waited may have given up
                         first.set_result(None)
                     continue
-                execution, drafts = first[0], self._take_batch(first)
-            self._append(execution, drafts)
+                drafts = self._take_batch(first)
+            if drafts:
+                self._append(first.execution, drafts)
 
-    def _take_batch(self, first: tuple[Execution, Draft]) -> list[Draft]:
+    def _take_batch(self, first: _Waiting) -> list[Draft]:
         """The drafts of one execution at the front of the queue. Under the condition."""
-        execution, draft = first
-        drafts = [draft]
-        while self._queue and len(drafts) < _BATCH:
-            following = self._queue[0]
-            if isinstance(following, Future) or following[0] is not execution:
+        drafts: list[Draft] = []
+        following: _Waiting | Future[None] = first
+        while not isinstance(following, Future) and following.execution is first.execution:
+            if following is not first:
+                self._queue.popleft()
+            if following.draft is not None:
+                drafts.append(following.draft)
+                if following.draft.delivery == "at-most-once":
+                    self._droppable.popleft()  # both queues have one order, so it is the first there
+            if not self._queue or len(drafts) == _BATCH:
                 break
-            drafts.append(following[1])
-            self._queue.popleft()
+            following = self._queue[0]
         return drafts
 
     def _append(self, execution: Execution, drafts: list[Draft]) -> None:
@@ -149,17 +208,19 @@ class Writer:
                 number=execution.number,
                 owner=execution.owner,
             )
-        if not self._append_until_taken(batch):
-            self._on_lost(execution, len(drafts))
+        if lost := self._append_until_taken(batch):
+            self._on_lost(execution, lost)
         with self._condition:
-            self._updates -= len(drafts)
-            self._bytes -= sum(len(draft.body) for draft in drafts)
+            for draft in drafts:
+                self._count(draft, -1)
 
-    def _append_until_taken(self, batch: Batch) -> bool:
+    def _append_until_taken(self, batch: Batch) -> int:
+        """Returns how many drafts were given up, without those that may be dropped."""
         delay, strange = _FIRST_DELAY, 0
-        while True:
+        while batch.drafts:
             try:
-                self._log.append(batch)
+                if repeated := self._log.append(batch):
+                    self._on_repeated(repeated)
             except LogUnavailableError as error:
                 if self.failures == 0:
                     logger.warning("the log cannot be reached, updates wait in memory: %s", error)
@@ -167,10 +228,14 @@ class Writer:
                 strange += 1
                 if strange >= _MAX_STRANGE_FAILURES:
                     logger.exception("gave up %d updates of execution %r", len(batch.drafts), batch.execution_id)
-                    return False
+                    return len(batch.drafts)
             else:
-                return True
+                break
             self.failures += 1
+            kept = self._without_droppable(batch.drafts)
+            if len(kept) < len(batch.drafts):
+                batch = batch._replace(drafts=kept)
             if self._give_up.wait(delay):
-                return False
+                return len(batch.drafts)
             delay = min(delay * 2, _LAST_DELAY)
+        return 0

@@ -17,7 +17,7 @@ from lg_streaming.events import FINAL_TYPES, Position, StreamMetadata, StreamUpd
 
 if TYPE_CHECKING:
     from lg_streaming.events import Kind, Priority
-    from lg_streaming.scope import Scope
+    from lg_streaming.scope import Delivery, Scope
 
 __all__ = ["Batch", "Draft", "EventLog", "ExecutionState", "Listener", "LogState", "Record", "Slice", "state_after"]
 
@@ -48,12 +48,15 @@ class Draft(NamedTuple):
     """Seconds since 1970."""
     body: bytes
     """The wire JSON without its end, see :func:`lg_streaming.codec.seal`."""
+    key: str | None = None
+    """Set on an update that is to be stored exactly once: a log leaves out a draft whose key it has."""
+    delivery: Delivery = "at-least-once"
 
 
 class Record:
     """An update in its place in the log. Readers share records; they are never changed."""
 
-    __slots__ = ("epoch", "json", "priority", "scope", "seq", "timestamp", "type")
+    __slots__ = ("epoch", "json", "key", "priority", "scope", "seq", "timestamp", "type")
 
     def __init__(self, draft: Draft, seq: int, epoch: str) -> None:
         self.seq = seq
@@ -62,6 +65,7 @@ class Record:
         self.scope = draft.scope
         self.priority: Priority = draft.priority
         self.timestamp = draft.timestamp
+        self.key = draft.key
         self.json = seal(draft.body, seq, epoch)
         """The complete wire JSON of the update."""
 
@@ -160,13 +164,19 @@ class EventLog(Protocol):
     """Whether ``append`` may take long. A hub appends to a blocking log from a thread of its own, never from
     the publisher's."""
 
-    def append(self, batch: Batch) -> None:
+    def append(self, batch: Batch) -> int:
         """Appends ``batch`` and gives each draft the next sequence number, all or nothing.
 
         Thread-safe. A batch whose producer and number were appended before is recognised and not stored twice.
+        A draft whose key a kept update of the execution has, or an earlier draft of the batch, is left out; a key is
+        forgotten together with the update that has it.
+
+        Returns:
+            How many drafts were left out because of their key.
 
         Raises:
-            LogUnavailableError: It could not be appended, or it is not known whether it was: retry it unchanged.
+            LogUnavailableError: It could not be appended, or it is not known whether it was: retry it under the same
+                number, unchanged or without its ``at-most-once`` drafts.
         """
         ...
 

@@ -36,17 +36,23 @@ class _Tape:
         self._start = 0  # records before this index are trimmed and wait to be cut off
         self._bytes = 0
         self._numbers: dict[str, int] = {}
+        self._keys: set[str] = set()
         self._max_updates = retention.max_updates
         self._max_bytes = retention.max_bytes
 
-    def append(self, batch: Batch, now: float) -> bool:
-        """Appends the batch unless it was appended before."""
+    def append(self, batch: Batch, now: float) -> int:
+        """Appends the batch unless it was appended before; returns how many of its drafts were left out."""
         if self._numbers.get(batch.producer, 0) >= batch.number:
-            return False
+            return 0
         self._numbers[batch.producer] = batch.number
         self.owner = self.owner or batch.owner
-        epoch, seq = self.epoch, self.head
+        epoch, seq, repeated = self.epoch, self.head, 0
         for draft in batch.drafts:
+            if draft.key is not None:
+                if draft.key in self._keys:
+                    repeated += 1
+                    continue
+                self._keys.add(draft.key)
             seq += 1
             record = Record(draft, seq, epoch)
             self._records.append(record)
@@ -57,12 +63,13 @@ class _Tape:
         self.head = seq
         self.updated_at = now
         self._trim()
-        return True
+        return repeated
 
     def _trim(self) -> None:
         start, records = self._start, self._records
         while len(records) - start > self._max_updates or (self._bytes > self._max_bytes and len(records) - start > 1):
             self._bytes -= len(records[start].json)
+            self._keys.discard(records[start].key or "")
             start += 1
         self._start = start
         if start > _COMPACT_AT and start * 2 > len(records):
@@ -77,6 +84,7 @@ class _Tape:
         keep = self._records[-1:] if self.final is not None and self.final.seq == self.head else []
         self._start, self._records = 0, keep
         self._bytes = sum(len(record.json) for record in keep)
+        self._keys.clear()
 
     @property
     def oldest(self) -> int:
@@ -130,7 +138,7 @@ class MemoryLog:
         self._lock = threading.Lock()
         self._listeners: tuple[Listener, ...] = ()
 
-    def append(self, batch: Batch) -> None:
+    def append(self, batch: Batch) -> int:
         """See :meth:`EventLog.append`. Never raises, takes microseconds."""
         now = self._clock()
         while True:
@@ -138,10 +146,13 @@ class MemoryLog:
             with tape.lock:
                 if self._tapes.get(batch.execution_id) is not tape:
                     continue  # dropped between the two lines above
-                changed = tape.append(batch, now)
+                before = tape.head
+                repeated = tape.append(batch, now)
+                changed = tape.head != before
             break
         if changed:
             self._tell(batch.execution_id)
+        return repeated
 
     def _create(self, batch: Batch, now: float) -> _Tape:
         with self._lock:

@@ -1,6 +1,6 @@
 """From what a node does to the updates that leave, as the decorators' options say."""
 
-from lg_streaming.pipeline.events import EventFilter, EventOptions
+from lg_streaming.pipeline.event_options import EventFilter, EventOptions
 from lg_streaming.pipeline.node import NodeOptions
 from lg_streaming.pipeline.progress import (
     ProgressFormat,

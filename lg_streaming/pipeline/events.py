@@ -1,74 +1,306 @@
-"""What happens in and around a node: its start and end, tools, models."""
+"""What happens in and around a node: its start and end, tools, models, and what it says itself.
+
+The way of an event: the filter, the transformer, ``redact``, a short wait for others, the log. The node's own
+start and end take the same way, but nothing stops them, since readers tell tries and branches apart by them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+import hashlib
+import threading
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from lg_streaming.errors import OptionNotAvailableError
-from lg_streaming.events import Priority, StreamEventType
+import orjson
+from reactivex import operators as ops
+from reactivex.subject import Subject
+
+from lg_streaming.events import HUB_TYPES, NAMES, PRIORITIES, is_debug, kind_of, parse_priority, priority_of
+from lg_streaming.pipeline.operators import Guard, hold
+from lg_streaming.pipeline.timer import current_timer
+from lg_streaming.scope import Outgoing
+from lg_streaming.settings import EventDefaults
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from reactivex import Observable
+    from reactivex.abc import SchedulerBase
+
     from lg_streaming.emitter import Emitter
-    from lg_streaming.events import Scope
+    from lg_streaming.events import Priority, Scope
+    from lg_streaming.pipeline.event_options import EventOptions
+    from lg_streaming.scope import Delivery
 
-__all__ = ["EventFilter", "EventOptions", "EventPipeline", "Transformer"]
+__all__ = ["EventPipeline"]
 
-Transformer = Callable[[dict[str, Any]], dict[str, Any] | None]
-"""``transformer(event) -> event``, or None to drop it."""
-
-
-class EventFilter(TypedDict, total=False):
-    """Which events pass; exclusion wins."""
-
-    event_types: Sequence[str]
-    exclude_types: Sequence[str]
-    min_priority: Priority
-    include_debug: bool
+_LIFECYCLE: Final = frozenset({"node_start", "node_complete", "node_error", "node_interrupted"})
+_IDENTITY: Final = ("node_id", "node_name", "attempt", "duration_s")
+"""What the node's own start and end say in any case."""
+_LARGE: Final = 32_768
+"""Bytes. A larger start or end of a node is sent by itself, to see whether it is taken."""
+_WITHHELD: Final = {"message": "withheld: redaction failed"}
+_HURRY: Final = PRIORITIES.index("high")
 
 
-_NOT_YET: Final = frozenset({StreamEventType.VALUES, StreamEventType.UPDATES, StreamEventType.MESSAGES})
-_GROUP: Final = ("node_", "tool_", "llm_")
+@dataclass(slots=True, kw_only=True)
+class _Event:
+    """An event on its way."""
 
+    type: str
+    data: object
+    scope: Scope
+    priority: Priority
+    delivery: Delivery = "at-least-once"
+    key: str | None = None
+    lifecycle: Mapping[str, Any] | None = None
+    """Set for the node's own start and end: what is left of its data when everything else is taken away."""
+    body: bytes = b""
+    """The data as JSON, once it is made."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventOptions:
-    """What ``@stream_event`` was given."""
-
-    enabled: bool = True
-    events: frozenset[str] = frozenset({StreamEventType.EVENTS})
-
-    @staticmethod
-    def check(events: Sequence[str]) -> frozenset[str]:
-        """``events`` as a set.
-
-        Raises:
-            OptionNotAvailableError: It holds one of the graph's own stream modes.
-        """
-        wanted = frozenset(str(event) for event in events)
-        if missing := sorted(wanted & _NOT_YET):
-            raise OptionNotAvailableError(
-                f"stream_event(events=…) cannot stream {', '.join(missing)} in this version: leave it out"
-            )
-        return wanted
-
-    def wants(self, type: str) -> bool:
-        """Whether an event leaves. ``events`` stands for all node, tool and model events."""
-        return type in self.events or (StreamEventType.EVENTS in self.events and type.startswith(_GROUP))
+    def outgoing(self) -> Outgoing:
+        return Outgoing(self.type, orjson.Fragment(self.body), self.scope, self.priority, self.delivery, self.key)
 
 
 class EventPipeline:
-    """The way of one try of a node from what happens in it to the updates that leave."""
+    """The way of one try of a node from what happens in it to the updates that leave.
 
-    def __init__(self, options: EventOptions, emitter: Emitter) -> None:
+    Thread-safe. The functions of the options run in the thread in which something happened. What is held is kept
+    as JSON, so it says how things were when they happened.
+
+    Args:
+        options: What ``@stream_event`` was given.
+        emitter: Where updates go, and whose events come this way from now on.
+        scheduler: Times how long events wait; the process's timer when not given.
+    """
+
+    def __init__(self, options: EventOptions, emitter: Emitter, *, scheduler: SchedulerBase | None = None) -> None:
         self._options = options
         self._emitter = emitter
+        self._scheduler = scheduler or current_timer()
+        self._guard = Guard(emitter)
+        self._live = emitter.defaults
+        self._version = -1
+        self._now = options.resolved(EventDefaults())
+        self._look()
+        self._ordinals: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._left_at: datetime | None = None
+        self._waiting = False
+        self._closed = False
+        self._events: Subject[_Event] = Subject()
+        self._flush: Subject[None] = Subject()
+        shaped = self._events.pipe(ops.filter(self._passes), ops.map(self._shaped), ops.filter(_is_there))
+        leaving = hold(self, urgent=self._urgent, flush=self._flush, scheduler=self._scheduler)(
+            cast("Observable[_Event]", shaped)
+        )
+        leaving.subscribe(self._leave)
+        emitter.through_events(self)
+
+    def _look(self) -> EventDefaults:
+        """The options as they are now."""
+        if self._live is not None and self._live.version != self._version:
+            self._live = self._emitter.defaults or self._live
+            self._version = self._live.version
+            self._now = self._options.resolved(self._live.current.event)
+        return self._now
+
+    # --- how much is held, and for how long ------------------------------------------------------------------
+
+    @property
+    def size(self) -> int:
+        """Events that are held at most."""
+        return self._now.buffer_size
+
+    @property
+    def interval(self) -> float:
+        """Seconds an event is held at most."""
+        return 0.0 if self._closed else self._now.flush_interval
+
+    def _urgent(self, event: _Event) -> bool:
+        if event.lifecycle is not None or PRIORITIES.index(event.priority) >= _HURRY or self._left_at is None:
+            return True
+        return self._scheduler.now - self._left_at >= timedelta(seconds=self._now.flush_interval)
+
+    # --- in --------------------------------------------------------------------------------------------------
 
     def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:
-        """One event: of the node itself, of a tool or of a model."""
-        if type.startswith("node_") or self._options.wants(type):
-            self._emitter.send(type, data, scope)
+        """One thing that happened: in the node itself, in a tool or in a model."""
+        now, wants = self._look(), self._options.wants
+        if type in _LIFECYCLE:
+            self._take_lifecycle(type, data, scope, whole=now.enabled and wants(type))
+        elif not now.enabled:
+            return
+        elif type == "values":
+            if now.include_state or wants("values"):
+                self._push(type, data["state"], scope)
+        elif type in {"updates", "messages"}:
+            if wants(type):
+                self._take_result(type, data["read"](), scope)
+        elif wants(type):
+            self._push(type, data, scope)
+        if type == "llm_complete" and now.enabled and wants("usage") and data.get("usage"):
+            self._push("usage", {"model": data.get("model"), **data["usage"]}, scope)
+
+    def _take_result(self, type: str, found: object, scope: Scope) -> None:
+        if type == "updates":
+            self._push(type, {str(scope.node_id): found}, scope)
+        elif found:
+            self._push(type, {"messages": found}, scope)
+
+    def _take_lifecycle(self, type: str, data: dict[str, Any], scope: Scope, *, whole: bool) -> None:
+        identity = {name: data[name] for name in _IDENTITY if name in data}
+        if not whole:
+            data = {name: value for name, value in data.items() if name != "result"}
+        self._events.on_next(_Event(type=type, data=data, scope=scope, priority=priority_of(type), lifecycle=identity))
+
+    def emit(self, update: Outgoing, *, delivery: Delivery | None) -> None:
+        """What the node says itself; ``events`` does not matter to it. Text and progress have ways of their own."""
+        name, data, scope, priority, level, key = update
+        if not self._look().enabled or kind_of(name) in {"token", "progress"}:
+            self._emitter.send(name, data, scope, priority=priority, delivery=level, key=key)
+        elif delivery is None and key is None:
+            self._push(name, data, scope, priority)
+        else:
+            priority = parse_priority(priority) if priority is not None else priority_of(name)
+            self._events.on_next(_Event(type=name, data=data, scope=scope, priority=priority, delivery=level, key=key))
+
+    def _push(self, type: str, data: object, scope: Scope, priority: Priority | None = None) -> None:
+        level = self._now.delivery
+        self._events.on_next(
+            _Event(
+                type=type,
+                data=data,
+                scope=scope,
+                priority=parse_priority(priority) if priority is not None else priority_of(type),
+                delivery=level,
+                key=self._next_key(type) if level == "exactly-once" else None,
+            )
+        )
+
+    def _next_key(self, type: str) -> str:
+        """Names the next event of a type in this piece of work: the same in each of its tries."""
+        with self._lock:
+            self._ordinals[type] += 1
+            ordinal = self._ordinals[type]
+        scope = self._emitter.scope
+        name = f"{scope.run_id}\n{scope.namespace}\n{scope.node_id}\n{type}\n{ordinal}"
+        return f"node:{hashlib.blake2b(name.encode(errors='replace'), digest_size=16).hexdigest()}"
+
+    # --- the steps -------------------------------------------------------------------------------------------
+
+    def _passes(self, event: _Event) -> bool:
+        now = self._now
+        passes = (
+            (now.include_debug or not is_debug(event.type))
+            and self._options.lets_through(event.type)
+            and PRIORITIES.index(event.priority) >= PRIORITIES.index(now.min_priority)
+        )
+        if event.lifecycle is not None and not passes:
+            event.data = event.lifecycle
+        return passes or event.lifecycle is not None
+
+    def _shaped(self, event: _Event) -> _Event | None:
+        """The event as it leaves; None when it does not."""
+        event.body = self._emitter.encode(event.data)
+        if self._options.transformer is not None and self._now.enabled and event.data is not event.lifecycle:
+            shaped = self._guard.call("transformer", self._transformed, event, instead=event)
+            if shaped is None:
+                if event.lifecycle is None:
+                    return None
+                event.body = self._emitter.encode(event.lifecycle)
+            else:
+                event = shaped
+        if self._options.redact is not None:
+            event.body = self._guard.call("redact", self._redacted, event, instead=self._withheld(event))
+        self._waiting = True
+        return event
+
+    def _transformed(self, event: _Event) -> _Event | None:
+        """What the transformer makes of an event. Raises what it raises, and when it gives something unusable."""
+        scope = event.scope
+        about = {name: value for name in NAMES if (value := getattr(scope, name)) is not None}
+        given = {
+            "type": event.type,
+            "data": orjson.loads(event.body),
+            "priority": event.priority,
+            "metadata": {"execution_id": self._emitter.execution_id, **about},
+        }
+        result: Any = cast("Any", self._options.transformer)(given)
+        if result is None:
+            return None
+        try:
+            name, data = result.get("type", event.type), result["data"]
+            priority = parse_priority(result.get("priority", event.priority))
+        except (AttributeError, KeyError):
+            raise TypeError("return the event, changed or not, as {type, data, priority}; or None") from None
+        if event.lifecycle is None and not _is_an_events_name(name):
+            raise ValueError(f"an event cannot become {name!r:.80}")
+        return replace(
+            event,
+            type=event.type if event.lifecycle is not None else name,
+            priority=priority,
+            body=self._emitter.encode(data),
+        )
+
+    def _redacted(self, event: _Event) -> bytes:
+        return self._emitter.encode(cast("Any", self._options.redact)(event.type, orjson.loads(event.body)))
+
+    def _withheld(self, event: _Event) -> bytes:
+        return self._emitter.encode({**(event.lifecycle or {}), **_WITHHELD})
+
+    # --- out -------------------------------------------------------------------------------------------------
+
+    def _leave(self, events: Sequence[_Event]) -> None:
+        """Appends events to the log, ``batch_size`` in one go."""
+        self._waiting = False
+        if any(event.lifecycle is None for event in events):
+            self._left_at = self._scheduler.now
+        batch: list[Outgoing] = []
+        for event in events:
+            if event.lifecycle is not None and len(event.body) > _LARGE:
+                self._send(batch)
+                self._send_large(event, event.lifecycle)
+                batch = []
+                continue
+            batch.append(event.outgoing())
+            if len(batch) >= self._now.batch_size:
+                self._send(batch)
+                batch = []
+        self._send(batch)
+
+    def _send(self, batch: list[Outgoing]) -> None:
+        if batch:
+            self._emitter.send_all(batch)
+
+    def _send_large(self, event: _Event, identity: Mapping[str, Any]) -> None:
+        if not self._emitter.send_all((event.outgoing(),)):
+            event.body = self._emitter.encode({**identity, "message": "the details were too large to send"})
+            self._emitter.send_all((event.outgoing(),))
+
+    def release(self) -> None:
+        """Text follows: what is held leaves before it."""
+        if self._waiting:
+            self._flush.on_next(None)
 
     def close(self) -> None:
-        """The node has ended, and its end was the last event: what is held leaves now."""
+        """The node has ended: what is held leaves now, and what still comes, from a stray thread, waits no more."""
+        self._closed = True
+        self._flush.on_next(None)
+        self._guard.close()
+
+
+def _is_there(event: object) -> bool:
+    return event is not None
+
+
+def _is_an_events_name(name: object) -> bool:
+    return (
+        isinstance(name, str)
+        and bool(name)
+        and name not in HUB_TYPES
+        and name not in _LIFECYCLE
+        and kind_of(name) not in {"token", "progress"}
+    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from lg_streaming.pipeline.events import EventOptions, EventPipeline
+from lg_streaming.pipeline.event_options import EventOptions
+from lg_streaming.pipeline.events import EventPipeline
 from lg_streaming.pipeline.progress import NO_PROGRESS, ProgressOptions, ProgressTracker, progress_var
 from lg_streaming.pipeline.token_options import TokenOptions
 from lg_streaming.pipeline.tokens import TEXT_TYPES, TokenPipeline
@@ -80,6 +81,8 @@ class NodeStream:
     def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """One thing that happened."""
         if type in TEXT_TYPES:
+            if self._events is not None:
+                self._events.release()
             if self._tokens is not None:
                 self._tokens.take(type, data, scope)
         elif type in _ENDINGS:

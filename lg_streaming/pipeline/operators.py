@@ -189,6 +189,7 @@ class Guard:
         """Notes that the call of an option failed."""
         with self._lock:
             count = self._failures[option] = self._failures.get(option, 0) + 1
+        self._emitter.note_failure()
         if count == 1:
             node_id = self._emitter.scope.node_id
             logger.warning("%s of node %r raised; what it was given passes as it was", option, node_id, exc_info=error)

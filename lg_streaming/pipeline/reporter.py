@@ -13,7 +13,7 @@ from reactivex.subject import Subject
 from lg_streaming.pipeline.branches import branches_of
 from lg_streaming.pipeline.eta import TimeLeft
 from lg_streaming.pipeline.throttle import latest_per_interval
-from lg_streaming.pipeline.timers import current_timer
+from lg_streaming.pipeline.timer import current_timer
 from lg_streaming.settings import NodeDefaults
 
 if TYPE_CHECKING:

@@ -19,7 +19,6 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.types import StreamWriter
 
 from lg_streaming import current_emitter, stream_all, stream_event, stream_progress, stream_token, streaming_options
-from lg_streaming.errors import OptionNotAvailableError
 from lg_streaming.module import StreamingModule
 from lg_streaming.testing import ScriptedChatModel
 from tests.capture.graphs import TEXT, Input, State, Update, collect, graph_of, model, read
@@ -288,24 +287,6 @@ async def test_the_node_id_can_be_chosen(streaming: StreamingModule) -> None:
     run = await read(streaming, "e")
     assert run.texts() == {"the-writer": TEXT}
     assert run.one("node_start").data["node_name"] == "node"
-
-
-@pytest.mark.parametrize(
-    ("decorator", "option"),
-    [
-        (stream_event, {"events": ["values"]}),
-        (stream_event, {"buffer_size": 100}),
-        (stream_event, {"batch_size": 10}),
-        (stream_event, {"delivery": "exactly-once"}),
-        (stream_event, {"transformer": dict}),
-        (stream_event, {"filter": {}}),
-        (stream_event, {"include_state": True}),
-        (stream_event, {"redact": str}),
-    ],
-)
-def test_an_option_that_is_not_there_yet_says_so(decorator: Any, option: dict[str, Any]) -> None:
-    with pytest.raises(OptionNotAvailableError, match=next(iter(option))):
-        decorator(**option)
 
 
 def test_what_is_no_node_is_refused() -> None:

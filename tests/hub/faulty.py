@@ -46,7 +46,7 @@ class FaultyLog:
         """What happens to the next appends, one each."""
         self._faults.extend(faults * times)
 
-    def append(self, batch: Batch) -> None:
+    def append(self, batch: Batch) -> int:
         self.tried.append(batch)
         self.entered.set()
         self._open.wait(PATIENCE)
@@ -56,9 +56,10 @@ class FaultyLog:
             raise RuntimeError("the log's own mistake")
         if self.away or fault == "away":
             raise LogUnavailableError
-        self.memory.append(batch)
+        repeated = self.memory.append(batch)
         if fault == "reply lost":
             raise LogUnavailableError
+        return repeated
 
     async def read(self, execution_id: str, after: int, limit: int) -> Slice | None:
         self._check()

@@ -12,11 +12,15 @@ async def test_a_new_hub_has_counted_nothing(hub: StreamHub) -> None:
         published=0,
         dropped_late=0,
         dropped_too_large=0,
+        dropped_over_rate=0,
+        dropped_at_most_once=0,
+        repeated=0,
         lost=0,
         waiting=0,
         append_failures=0,
         encode_fallbacks=0,
         observer_errors=0,
+        callable_errors=0,
     )
 
 

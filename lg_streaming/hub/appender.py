@@ -1,0 +1,79 @@
+"""From drafts to the log: at once, or through a writer when the log may be slow or away."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lg_streaming.hub.writer import Writer
+from lg_streaming.log.base import Batch
+
+if TYPE_CHECKING:
+    from lg_streaming.hub.drafts import Drafts
+    from lg_streaming.hub.execution import Execution
+    from lg_streaming.hub.statistics import Tally
+    from lg_streaming.log.base import Draft, EventLog
+    from lg_streaming.settings import LimitSettings
+
+__all__ = ["Appender"]
+
+
+class Appender:
+    """Gives drafts to the log, in the order in which they come.
+
+    Args:
+        log: Where they go.
+        limits: How much may wait for a log that is slow or away.
+        drafts: Makes the notice of what was lost.
+        tally: Counts what is left out, dropped or lost.
+    """
+
+    def __init__(self, log: EventLog, limits: LimitSettings, drafts: Drafts, tally: Tally) -> None:
+        self._log = log
+        self._drafts = drafts
+        self._tally = tally
+        self.writer: Writer | None = None
+        """Where the log may be slow or away."""
+        if log.blocking:
+            self.writer = Writer(
+                log,
+                max_updates=limits.producer_buffer_updates,
+                max_bytes=limits.producer_buffer_bytes,
+                on_lost=self._note_lost,
+                on_dropped=tally.at_most_once.add,
+                on_repeated=tally.repeated.add,
+            )
+
+    def append(self, execution: Execution, drafts: list[Draft]) -> None:
+        """Appends ``drafts`` in one go. Under the execution's lock."""
+        if not drafts:
+            return
+        execution.touched_at = drafts[-1].timestamp
+        execution.published += len(drafts)
+        if self.writer is not None:
+            self._put(self.writer, execution, drafts)
+            return
+        execution.number += 1
+        batch = Batch(execution.execution_id, drafts, execution.producer, execution.number, execution.owner)
+        if repeated := self._log.append(batch):
+            self._tally.repeated.add(repeated)
+
+    def _put(self, writer: Writer, execution: Execution, drafts: list[Draft]) -> None:
+        """Gives drafts to the writer, after the notice of what was lost before them."""
+        lost = execution.lost
+        if lost:
+            notice = {"count": lost, "reason": "log_unavailable"}
+            told = self._drafts.of(execution.execution_id, "updates_lost", notice, execution.run_scope, None)
+            drafts = [told, *drafts]
+        refused = writer.put(execution, drafts)
+        if refused == 0:
+            execution.lost = 0
+            return
+        if lost:
+            refused -= 1  # the notice
+        execution.lost += refused
+        self._tally.lost.add(refused)
+
+    def _note_lost(self, execution: Execution, count: int) -> None:
+        with execution.lock:
+            execution.lost += count
+            self._tally.lost.add(count)

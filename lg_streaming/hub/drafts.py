@@ -1,0 +1,105 @@
+"""From what a producer says to what goes into the log: checked, encoded, and within the rate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, get_args
+
+from lg_streaming.codec import Codec
+from lg_streaming.errors import BadRequestError, UpdateTooLargeError
+from lg_streaming.events import HUB_TYPES, kind_of, parse_priority, priority_of
+from lg_streaming.hub.execution import Allowance
+from lg_streaming.log.base import Draft
+from lg_streaming.scope import NO_SCOPE, Delivery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lg_streaming.codec import Redact
+    from lg_streaming.events import Priority
+    from lg_streaming.hub.execution import Execution
+    from lg_streaming.hub.statistics import Tally
+    from lg_streaming.scope import Outgoing, Scope
+    from lg_streaming.settings import LimitSettings
+
+__all__ = ["Drafts"]
+
+_DELIVERIES: Final = frozenset[str](get_args(Delivery))
+_MAX_KEY_LENGTH: Final = 512
+
+
+class Drafts:
+    """Makes drafts.
+
+    Args:
+        limits: How large an update may be, and how many may come in a second.
+        redact: Applied to every update before it is encoded.
+        clock: Seconds since 1970.
+        tally: Counts what is refused or dropped.
+    """
+
+    def __init__(self, limits: LimitSettings, redact: Redact | None, clock: Callable[[], float], tally: Tally) -> None:
+        self._clock = clock
+        self._tally = tally
+        self._rate = limits.updates_per_second
+        self.codec = Codec(max_bytes=limits.update_bytes, redact=redact)
+
+    def of_outgoing(self, execution: Execution, update: Outgoing) -> Draft:
+        """The draft of what a producer published. Raises ``BadRequestError`` and ``UpdateTooLargeError``."""
+        name, data, scope, priority, delivery, key = update
+        if name in HUB_TYPES:
+            raise BadRequestError(f"{name!r} cannot be published: end a run with close(), fail() or cancel()")
+        if delivery != "at-least-once" or key is not None:
+            _check_delivery(delivery, key)
+        if scope is NO_SCOPE:
+            scope = execution.run_scope
+        elif scope.run_id is None:
+            scope = scope.derive(run_id=execution.run_id)
+        return self.of(execution.execution_id, name, data, scope, priority, delivery=delivery, key=key)
+
+    def of(
+        self,
+        execution_id: str,
+        type: str,
+        data: object,
+        scope: Scope,
+        priority: Priority | None,
+        *,
+        delivery: Delivery = "at-least-once",
+        key: str | None = None,
+    ) -> Draft:
+        """The draft of an update that needs no check. Raises ``UpdateTooLargeError``."""
+        priority = priority_of(type) if priority is None else parse_priority(priority)
+        now = self._clock()
+        try:
+            body = self.codec.encode(execution_id, type, data, scope=scope, priority=priority, timestamp=now)
+        except UpdateTooLargeError:
+            self._tally.too_large.add()
+            raise
+        return Draft(type, scope, priority, now, body, key, delivery)
+
+    def within_rate(self, execution: Execution, drafts: list[Draft]) -> list[Draft]:
+        """``drafts`` without those that may be dropped and are over the rate. Under the execution's lock."""
+        if self._rate is None or not drafts:
+            return drafts
+        allowance = execution.allowance
+        if allowance is None:
+            allowance = execution.allowance = Allowance(self._rate, drafts[0].timestamp)
+        kept = [draft for draft in drafts if allowance.take(draft.timestamp) or not _may_be_dropped(draft)]
+        self._tally.over_rate.add(len(drafts) - len(kept))
+        return kept
+
+
+def _check_delivery(delivery: str, key: str | None) -> None:
+    if delivery not in _DELIVERIES:
+        raise BadRequestError(f"{delivery!r:.80} is not a delivery level: use one of {', '.join(get_args(Delivery))}")
+    if key is None:
+        if delivery == "exactly-once":
+            raise BadRequestError("exactly-once needs a key that names the update: give key=…")
+    elif delivery == "at-most-once":
+        raise BadRequestError("a key is for updates that are to arrive exactly once: leave delivery out")
+    elif not 0 < len(key) <= _MAX_KEY_LENGTH:
+        raise BadRequestError(f"a key has 1 to {_MAX_KEY_LENGTH} characters, not {len(key)}")
+
+
+def _may_be_dropped(draft: Draft) -> bool:
+    return draft.delivery == "at-most-once" and kind_of(draft.type) != "status" and not draft.type.startswith("node_")
