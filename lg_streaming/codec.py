@@ -120,7 +120,7 @@ class Codec:
         if known is None:
             if len(self._names) >= _MAX_NAMES:
                 self._names.clear()
-            known = self._names[text] = self._dumps(text)
+            known = self._names[text] = self.dumps(text)
         return known
 
     def _timestamp(self, timestamp: float) -> bytes:

@@ -6,10 +6,10 @@ import itertools
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Generator, Iterable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, overload
 
 from lg_streaming.chunks import message_id_of, parts_of_chunk
-from lg_streaming.errors import StreamingError, UpdateTooLargeError
+from lg_streaming.errors import StreamingError
 from lg_streaming.scope import NO_SCOPE, Outgoing
 
 if TYPE_CHECKING:
@@ -179,10 +179,6 @@ class Emitter:
             if self._strict:
                 raise
             self._note(error, type)
-            if isinstance(error, UpdateTooLargeError) and isinstance(data, dict) and "result" in data:
-                # readers need the node's end more than its result
-                shorter = {**cast("dict[str, Any]", data), "result": {"message": "withheld: too large to send"}}
-                return self.send(type, shorter, scope, priority=priority, delivery=delivery, key=key)
             return False
         return True
 

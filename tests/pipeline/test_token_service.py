@@ -146,7 +146,9 @@ async def test_readers_get_the_processed_stream_early_and_late(streaming: Stream
     one: list[StreamUpdate] = []
     service.get_token_stream("e").subscribe(early.append)
     service.get_token_stream("e", "n").subscribe(one.append)
-    service.initialize_token_stream("e", "n", {"processor": lambda token, _: token.upper(), "filter": {"min_length": 2}})
+    service.initialize_token_stream(
+        "e", "n", {"processor": lambda token, _: token.upper(), "filter": {"min_length": 2}}
+    )
     for word in ("ab", "c", "de"):
         service.stream_token("e", "n", word)
         service.stream_token("e", "m", word)
@@ -214,7 +216,9 @@ def in_execution(streaming: StreamingModule, execution_id: str, call: Callable[[
 def test_the_global_stream_without_a_loop() -> None:
     streaming = StreamingModule()
     got: list[str] = []
-    subscription = streaming.tokens.get_global_token_stream().subscribe(lambda update: got.append(update.data["content"]))
+    subscription = streaming.tokens.get_global_token_stream().subscribe(
+        lambda update: got.append(update.data["content"])
+    )
     for execution_id in ("a", "b"):
         in_execution(streaming, execution_id, lambda: streaming.tokens.stream_token(execution_id, "n", execution_id))
 

@@ -274,7 +274,11 @@ ANSWERS: dict[str, tuple[list[Any], str, str]] = {
         "Hello",
         "hm",
     ),
-    "openai as mappings": ([{"id": "x", "choices": [{"delta": {"content": word}}]} for word in ("Hel", "lo")], "Hello", ""),
+    "openai as mappings": (
+        [{"id": "x", "choices": [{"delta": {"content": word}}]} for word in ("Hel", "lo")],
+        "Hello",
+        "",
+    ),
     "openai responses": (
         [
             Thing(type="response.created"),
@@ -298,7 +302,11 @@ ANSWERS: dict[str, tuple[list[Any], str, str]] = {
         "Hello",
         "hm",
     ),
-    "langchain": ([AIMessageChunk("Hel", id="1"), AIMessageChunk([{"type": "text", "text": "lo"}], id="1")], "Hello", ""),
+    "langchain": (
+        [AIMessageChunk("Hel", id="1"), AIMessageChunk([{"type": "text", "text": "lo"}], id="1")],
+        "Hello",
+        "",
+    ),
     "ollama": ([{"message": {"role": "assistant", "content": word}} for word in ("Hel", "lo")], "Hello", ""),
     "something else": ([1, None, {"a": 1}, Thing()], "", ""),
 }
