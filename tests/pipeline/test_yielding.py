@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import inspect
 import operator
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from types import SimpleNamespace as Thing
@@ -64,7 +65,7 @@ def returns_async() -> AsyncIterator[str]:
 
 
 async def drained(result: Any) -> str:
-    result = await result if asyncio.iscoroutine(result) else result
+    result = await result if inspect.iscoroutine(result) else result
     items = [item async for item in result] if isinstance(result, AsyncIterator) else list(result)
     return "".join(getattr(item, "text", item) for item in items)
 
