@@ -38,9 +38,7 @@ async def ours(graph: Any, streaming: StreamingModule, execution_id: str) -> int
     """Tokens an observer of the whole run got."""
     done = asyncio.get_running_loop().create_future()
     got: list[StreamUpdate] = []
-    streaming.hub.observe(execution_id).subscribe(
-        on_next=got.append, on_completed=lambda: done.set_result(None)
-    )
+    streaming.hub.observe(execution_id).subscribe(on_next=got.append, on_completed=lambda: done.set_result(None))
     await graph.ainvoke({"topic": "go"}, streaming.config(execution_id=execution_id))
     await done
     return sum(update.data.get("batch_size", 1) for update in got if update.type == "token")

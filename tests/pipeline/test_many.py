@@ -30,7 +30,7 @@ async def test_nothing_is_left_of_executions(count: int) -> None:
     threads = threading.active_count()
     async with StreamingModule(settings) as streaming:
         hub, service = streaming.hub, streaming.tokens
-        hub._clock = hub.log._clock = lambda: now  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]  # noqa: SLF001
+        hub._clock = hub.log._clock = lambda: now  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
         for number in range(count):
             execution_id = f"e{number}"
             with streaming.execution(execution_id):
@@ -64,7 +64,7 @@ async def test_two_hundred_executions_at_once_do_not_hear_each_other(streaming: 
     @stream_token(batch_size=4)
     async def asynchronous(state: State) -> Update:
         chat = ScriptedChatModel(answers=[text_of(state["topic"])])
-        await asyncio.sleep(random.random() / 100)  # noqa: S311
+        await asyncio.sleep(random.random() / 100)
         return {"text": (await chat.ainvoke("go")).text}
 
     @stream_token(batch_size=4)
