@@ -3,13 +3,24 @@
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
+from reactivex.abc import SchedulerBase
 
 from lg_streaming import current_emitter, stream_token
 from lg_streaming.module import StreamingModule
 from lg_streaming.pipeline.timer import TIMER, TimerScheduler
 from tests.pipeline.streams import texts
+
+
+def doing(call: Callable[[], object]) -> Callable[[SchedulerBase, object], None]:
+    """`call` as an action of a scheduler."""
+
+    def action(scheduler: SchedulerBase, state: object = None) -> None:
+        call()
+
+    return action
 
 
 def timers() -> list[threading.Thread]:
@@ -52,14 +63,14 @@ def test_the_thread_ends_when_there_is_nothing_to_do() -> None:
     timer = TimerScheduler()
     before = set(timers())
     rang = threading.Event()
-    timer.schedule_relative(0.01, lambda *_: rang.set())
+    timer.schedule_relative(0.01, doing(rang.set))
     assert rang.wait(5)
     deadline = time.monotonic() + 5
     while set(timers()) - before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert set(timers()) <= before
     again = threading.Event()
-    timer.schedule(lambda *_: again.set())
+    timer.schedule(doing(again.set))
     assert again.wait(5)
 
 
@@ -68,14 +79,14 @@ def test_in_order_and_whatever_an_action_raises(caplog: pytest.LogCaptureFixture
     rang: list[str] = []
     done = threading.Event()
 
-    def failing(*_: object) -> None:
+    def failing() -> None:
         rang.append("failing")
         raise RuntimeError("oh")
 
-    timer.schedule_relative(0.06, lambda *_: done.set())
-    timer.schedule_relative(0.04, lambda *_: rang.append("second"))
-    timer.schedule_absolute(timer.now, failing)
-    timer.schedule_relative(0.02, lambda *_: rang.append("first"))
+    timer.schedule_relative(0.06, doing(done.set))
+    timer.schedule_relative(0.04, doing(lambda: rang.append("second")))
+    timer.schedule_absolute(timer.now, doing(failing))
+    timer.schedule_relative(0.02, doing(lambda: rang.append("first")))
     assert done.wait(5)
     assert rang == ["failing", "first", "second"]
     assert "an action of the timer failed" in caplog.text
@@ -83,13 +94,13 @@ def test_in_order_and_whatever_an_action_raises(caplog: pytest.LogCaptureFixture
 
 def test_what_is_cancelled_is_let_go() -> None:
     timer = TimerScheduler()
-    kept = timer.schedule_relative(3600, lambda *_: None)
+    kept = timer.schedule_relative(3600, doing(lambda: None))
     for _ in range(1_000):
-        cancelled = timer.schedule_relative(3600, lambda *_: None)
+        cancelled = timer.schedule_relative(3600, doing(lambda: None))
         cancelled.dispose()
         cancelled.dispose()
     assert timer.waiting == 1
     assert len(timer._heap) < 200  # pyright: ignore[reportPrivateUsage]
     kept.dispose()
     assert timer.waiting == 0
-    timer.schedule(lambda *_: None)  # wakes the thread, which then finds nothing more to wait for
+    timer.schedule(doing(lambda: None))  # wakes the thread, which then finds nothing more to wait for

@@ -196,7 +196,10 @@ async def test_a_processor_changes_what_leaves(streaming: StreamingModule, clock
 @pytest.mark.parametrize("result", [None, 3, b"bytes"])
 @pytest.mark.row("HIVE-27")
 async def test_a_processor_that_gives_no_text(streaming: StreamingModule, result: Any) -> None:
-    run = feed(streaming, "a", "b", processor=lambda token, _: result if token == "a" else token)
+    def odd(token: str, metadata: Mapping[str, Any]) -> Any:
+        return result if token == "a" else token
+
+    run = feed(streaming, "a", "b", processor=odd)
     assert run.texts() == {"node": "ab"}
     assert run.one("error").data["type"] == "TypeError"
 
@@ -236,7 +239,7 @@ async def test_a_raising_processor_is_an_error_update(streaming: StreamingModule
         ({"min_length": 1, "max_length": 2, "exclude_whitespace": True, "pattern": "[a-z]"}, ["a", "bc"]),
     ],
 )
-@pytest.mark.parametrize("made", [TokenFilter.of, lambda conditions: TokenFilter(**conditions), dict])
+@pytest.mark.parametrize("made", [TokenFilter.of, dict])
 @pytest.mark.row("HIVE-28")
 async def test_a_filter(streaming: StreamingModule, conditions: Update, left: list[str], made: Any) -> None:
     feed(streaming, "a", " ", "bc", "\n\n", "def", filter=made(conditions), batch_size=1)

@@ -41,24 +41,21 @@ SAYS = st.builds(
     st.sampled_from(["token", "token", "thinking"]),
     st.sampled_from([None, "m1", "m2"]),
 )
-PLAIN = {
+PLAIN: dict[str, st.SearchStrategy[Any]] = {
     "buffer_size": st.integers(1, 12),
     "batch_size": st.integers(1, 6),
     "flush_interval": st.sampled_from([0.0, 0.05, 0.1, 1.0]),
     "first_token_immediately": st.booleans(),
 }
-FILTERS = st.builds(
-    dict,
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "min_length": st.integers(0, 3),
-            "exclude_whitespace": st.booleans(),
-            "pattern": st.sampled_from(["[a-z]", "^w", "é|x"]),
-        },
-    ),
+FILTERS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "min_length": st.integers(0, 3),
+        "exclude_whitespace": st.booleans(),
+        "pattern": st.sampled_from(["[a-z]", "^w", "é|x"]),
+    },
 )
-OPTIONS = st.fixed_dictionaries(
+OPTIONS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {}, optional={**PLAIN, "format": st.sampled_from(["text", "json", "structured"]), "filter": FILTERS}
 )
 STEPS = st.lists(
@@ -122,14 +119,14 @@ def close(hub: StreamHub) -> None:
 def check(hub: StreamHub, said: list[Say], options: dict[str, Any]) -> None:
     chosen = TokenFilter.of(options.get("filter", {}))
     expected: dict[tuple[str, str | None], str] = defaultdict(str)
-    for text, type, message in said:
+    for text, kind, message in said:
         if chosen.passes(text):
-            expected[type, message] += text
+            expected[kind, message] += text
     updates = seen(hub)
     assert joined(updates) == dict(expected)
     assert [each.metadata.sequence_number for each in updates] == list(range(1, len(updates) + 1))
     for message in (None, "m1", "m2"):
-        kinds = [type for text, type, about in said if about == message and chosen.passes(text)]
+        kinds = [kind for text, kind, about in said if about == message and chosen.passes(text)]
         sent = [each.type for each in updates if "content" in (each.data or {}) and each.metadata.message_id == message]
         assert [kind for kind, _ in itertools.groupby(kinds)] == [kind for kind, _ in itertools.groupby(sent)]
 

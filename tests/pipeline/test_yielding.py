@@ -2,10 +2,11 @@
 
 import asyncio
 import gc
+import inspect
 import operator
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from types import SimpleNamespace as Thing
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -40,7 +41,7 @@ def yields_words_sync() -> Iterator[str]:
 @stream_token
 async def yields_chunks() -> AsyncIterator[AIMessageChunk]:
     for word in WORDS:
-        yield AIMessageChunk(word, id="m")
+        yield AIMessageChunk(content=word, id="m")
 
 
 @stream_token
@@ -64,8 +65,8 @@ def returns_async() -> AsyncIterator[str]:
 
 
 async def drained(result: Any) -> str:
-    result = await result if asyncio.iscoroutine(result) else result
-    items = [item async for item in result] if isinstance(result, AsyncIterator) else list(result)
+    result = await result if inspect.iscoroutine(result) else result
+    items: list[Any] = [item async for item in result] if hasattr(result, "__anext__") else list(result)
     return "".join(getattr(item, "text", item) for item in items)
 
 
@@ -105,7 +106,7 @@ async def test_it_streams_while_it_is_read(streaming: StreamingModule) -> None:
 @pytest.mark.row("HIVE-D8")
 async def test_a_graph_gets_what_it_would_have_got(streaming: StreamingModule) -> None:
     def build(node: Any) -> Any:
-        builder: Any = StateGraph(Annotated[str, operator.add])  # pyright: ignore[reportArgumentType]
+        builder: Any = StateGraph(Annotated[str, operator.add])  # pyright: ignore[reportArgumentType, reportUnknownVariableType]
         builder.add_node("node", node)
         builder.add_edge(START, "node")
         builder.add_edge("node", END)
@@ -135,7 +136,9 @@ async def test_state_updates_that_are_yielded_are_no_tokens(streaming: Streaming
 
 
 @pytest.mark.row("HIVE-D16")
-async def test_what_a_model_was_heard_saying_is_not_said_again_when_it_is_yielded(streaming: StreamingModule) -> None:
+async def test_what_a_model_was_heard_saying_is_not_said_again_when_it_is_yielded(  # noqa: C901 (five small nodes)
+    streaming: StreamingModule,
+) -> None:
     @stream_token
     async def chunks() -> AsyncIterator[Any]:
         async for chunk in model().astream("go"):
@@ -187,7 +190,7 @@ class Stream:
     async def __anext__(self) -> str:
         return await anext(self._words)
 
-    async def __aenter__(self) -> "Stream":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -303,7 +306,7 @@ ANSWERS: dict[str, tuple[list[Any], str, str]] = {
         "hm",
     ),
     "langchain": (
-        [AIMessageChunk("Hel", id="1"), AIMessageChunk([{"type": "text", "text": "lo"}], id="1")],
+        [AIMessageChunk(content="Hel", id="1"), AIMessageChunk(content=[{"type": "text", "text": "lo"}], id="1")],
         "Hello",
         "",
     ),
@@ -334,7 +337,7 @@ async def test_other_clients(streaming: StreamingModule, name: str, *, asynchron
     run = await read(streaming, "e")
     told = {(each.metadata.node_id, each.type) for each in run.of("token", "thinking")}
     assert told <= {("node", "token"), ("node", "thinking")}
-    assert ["".join(run.texts(type=type).values()) for type in ("token", "thinking")] == [text, thinking]
+    assert ["".join(run.texts(type=kind).values()) for kind in ("token", "thinking")] == [text, thinking]
 
 
 async def test_tool_calls_of_other_clients(streaming: StreamingModule) -> None:
