@@ -40,6 +40,8 @@ def test_what_took_no_time_tells_nothing() -> None:
     estimate.observe(0.0, 0.0)
     estimate.observe(0.0, 50.0)
     assert estimate.left(0.0) is None
+    estimate.observe(0.0, 100.0)
+    assert estimate.left(0.0) == 0.0
 
 
 def test_a_steady_pace_is_known_exactly_and_ends_at_0() -> None:

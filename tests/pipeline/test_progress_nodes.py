@@ -1,6 +1,7 @@
 """Progress of real nodes in real graphs: how they end, how they loop, parts, threads, and parallel branches."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, RetryPolicy, Send, interrupt
 
 from lg_streaming import StreamingModule, current_progress, stream_all, stream_progress, streaming_options
+from lg_streaming.pipeline.branches import Branches
 from tests.capture.graphs import Input, Run, State, Update, graph_of, read
 from tests.pipeline.progress_kit import percentages, reports, run_node, tracker
 
@@ -286,8 +288,13 @@ async def test_threads_of_a_node_report_together(streaming: StreamingModule) -> 
             for _ in part.track(range(50)):
                 pass
 
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(work, parts))
+        usual = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(work, parts))
+        finally:
+            sys.setswitchinterval(usual)
         assert progress.percent == 100.0
         return {}
 
@@ -359,6 +366,17 @@ async def test_parallel_branches_in_threads(streaming: StreamingModule) -> None:
     graph = fan_out(branch, ["ice", "salt", "wind"])
     await asyncio.to_thread(graph.invoke, INPUT, streaming.config(execution_id="e"))
     assert_branches_add_up(await read(streaming, "e"), 3)
+
+
+def test_a_branch_that_joins_late_does_not_move_the_node_back() -> None:
+    branches = Branches()
+    branches.join("a")
+    branches.note("a", 80)
+    assert branches.combined() == 80
+    branches.join("b")
+    assert branches.combined() == 80
+    branches.note("b", 100)
+    assert branches.combined() == 90
 
 
 async def test_a_branch_that_fails_keeps_its_part(streaming: StreamingModule) -> None:
