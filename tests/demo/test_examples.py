@@ -16,7 +16,7 @@ import pytest
 from tests.support.server import serve
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SHOWN = {"01_in_process.py", "02_fastapi_server.py", "03_progress.py"}
+SHOWN = {"01_in_process.py", "02_fastapi_server.py", "03_progress.py", "04_tokens.py"}
 
 
 def run(name: str) -> str:
@@ -69,3 +69,13 @@ def test_progress() -> None:
     assert lines[0].split() == ["read:", "0.0", "%"]
     assert [line.split()[1] for line in lines[1:11]] == [f"{percent}.0" for percent in range(10, 101, 10)]
     assert re.fullmatch(r"read:  50\.0 % 0\.[4-9] s left", lines[5])
+
+
+def test_tokens() -> None:
+    *updates, result = run("04_tokens.py").splitlines()
+    told = [line.split(maxsplit=3) for line in updates]
+    assert "".join(line[8:] for line in updates) == "Call ***-**** or come by: we are open until six in the evening "
+    assert told[0] == ["0", "1", "1", "Call"]
+    assert all(int(index) + int(size) == int(total) for index, size, total, _ in told)
+    assert max(int(size) for _, size, _, _ in told) > 1
+    assert result.endswith("Call 555-0199 or come by: we are open until six in the evening . ")
