@@ -75,7 +75,7 @@ def test_tokens() -> None:
     *updates, result = run("04_tokens.py").splitlines()
     told = [line.split(maxsplit=3) for line in updates]
     assert "".join(line[8:] for line in updates) == "Call ***-**** or come by: we are open until six in the evening "
-    assert told[0] == ["0", "1", "1", "Call"]
+    assert told[0] == ["0", "1", "1", "Call "]
     assert all(int(index) + int(size) == int(total) for index, size, total, _ in told)
     assert max(int(size) for _, size, _, _ in told) > 1
     assert result.endswith("Call 555-0199 or come by: we are open until six in the evening . ")
