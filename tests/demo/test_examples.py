@@ -16,7 +16,7 @@ import pytest
 from tests.support.server import serve
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SHOWN = {"01_in_process.py", "02_fastapi_server.py", "03_progress.py", "05_progress.py"}
+SHOWN = {path.name for path in EXAMPLES.glob("*.py")}
 
 
 def run(name: str) -> str:
@@ -78,3 +78,13 @@ def test_progress_in_parts() -> None:
     assert lines[-1].split() == ["100", "%", "completed"]
     assert any(line.endswith("running fetching") for line in lines)
     assert any(line.endswith("running checking the count") for line in lines)
+
+
+def test_tokens() -> None:
+    *updates, result = run("04_tokens.py").splitlines()
+    told = [line.split(maxsplit=3) for line in updates]
+    assert "".join(line[8:] for line in updates) == "Call ***-**** or come by: we are open until six in the evening "
+    assert told[0] == ["0", "1", "1", "Call "]
+    assert all(int(index) + int(size) == int(total) for index, size, total, _ in told)
+    assert max(int(size) for _, size, _, _ in told) > 1
+    assert result.endswith("Call 555-0199 or come by: we are open until six in the evening . ")
