@@ -123,7 +123,7 @@ class _Holder(Generic[T]):
                 return
             early = self._due - scheduler.now
             if early > _EARLY:
-                self._timer = scheduler.schedule_relative(early, self._ring)
+                self._timer = scheduler.schedule_relative(early.total_seconds(), self._ring)
             else:
                 self._let_go()
         finally:

@@ -13,7 +13,6 @@ import logging
 import os
 import threading
 import time
-from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -32,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 State = TypeVar("State")
 
-_LINGER: Final = 0.5
+_LINGER: Final = 1.0
 """Seconds the thread waits for more when there is nothing to wait for."""
 _FEW: Final = 64
 
@@ -152,19 +151,19 @@ TIMER: Final = TimerScheduler()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=TIMER.forget_all)
 
-_timer_var: ContextVar[SchedulerBase] = ContextVar("lg_streaming_timer", default=TIMER)
+_in_place: Final[list[SchedulerBase]] = [TIMER]
 
 
 def current_timer() -> SchedulerBase:
     """The scheduler for what a pipeline does later: the process's timer, or the one a test put in its place."""
-    return _timer_var.get()
+    return _in_place[-1]
 
 
 @contextlib.contextmanager
 def timed_by(scheduler: SchedulerBase) -> Generator[None]:
-    """Pipelines that begin inside the block use ``scheduler``: with a ``TestScheduler``, time is virtual."""
-    token = _timer_var.set(scheduler)
+    """Pipelines that begin while the block lasts use ``scheduler``: with a ``TestScheduler``, time is virtual."""
+    _in_place.append(scheduler)
     try:
         yield
     finally:
-        _timer_var.reset(token)
+        _in_place.remove(scheduler)

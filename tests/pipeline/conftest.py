@@ -1,0 +1,22 @@
+from collections.abc import AsyncGenerator, Generator
+
+import pytest
+from reactivex.testing import TestScheduler
+
+from lg_streaming.module import StreamingModule
+from lg_streaming.pipeline.timer import timed_by
+
+
+@pytest.fixture
+def clock() -> Generator[TestScheduler]:
+    """Virtual time: nothing is late or early by itself, `clock.advance_by(0.1)` lets a tenth of a second pass."""
+    scheduler = TestScheduler()
+    with timed_by(scheduler):
+        yield scheduler
+
+
+@pytest.fixture
+async def streaming() -> AsyncGenerator[StreamingModule]:
+    async with StreamingModule() as module:
+        yield module
+        assert module.hub.statistics().running == 0, "an execution was left running"
