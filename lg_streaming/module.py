@@ -14,6 +14,7 @@ from lg_streaming.capture import activate_tracking, graph_config
 from lg_streaming.errors import StreamingConfigError, describe_error
 from lg_streaming.gateway import Gateway
 from lg_streaming.hub import StreamHub
+from lg_streaming.pipeline import EventStreamProcessor
 from lg_streaming.scope import Binding, Outcome, execution_var, publishers
 from lg_streaming.settings import StreamingSettings
 
@@ -119,6 +120,8 @@ class StreamingModule:
     ) -> None:
         self.settings = settings or StreamingSettings()
         self.hub = StreamHub(self.settings, log=log, redact=redact)
+        self.events = EventStreamProcessor(self.hub)
+        """Works on updates: batches, groups, filters, replay and statistics."""
         self._authorize = authorize
         self._gateway: Gateway | None = None
 

@@ -2,6 +2,7 @@
 
 from lg_streaming.pipeline.event_options import EventFilter, EventOptions
 from lg_streaming.pipeline.node import NodeOptions
+from lg_streaming.pipeline.processor import EventStats, EventStreamProcessor
 from lg_streaming.pipeline.progress import (
     ProgressFormat,
     ProgressOptions,
@@ -15,6 +16,8 @@ from lg_streaming.pipeline.token_service import TokenStats, TokenStreamInfo, Tok
 __all__ = [
     "EventFilter",
     "EventOptions",
+    "EventStats",
+    "EventStreamProcessor",
     "NodeOptions",
     "ProgressFormat",
     "ProgressOptions",

@@ -81,14 +81,14 @@ class EventPipeline:
         self._emitter = emitter
         self._scheduler = scheduler or current_timer()
         self._guard = Guard(emitter)
-        self._live = emitter.defaults
-        self._version = -1
-        self._now = options.resolved(EventDefaults())
-        self._look()
         self._ordinals: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._left_at: datetime | None = None
         self._waiting = False
+        self._live = emitter.defaults
+        self._version = -1
+        self._now = options.resolved(EventDefaults())
+        self._look()
         self._closed = False
         self._events: Subject[_Event] = Subject()
         self._flush: Subject[None] = Subject()
@@ -105,6 +105,7 @@ class EventPipeline:
             self._live = self._emitter.defaults or self._live
             self._version = self._live.version
             self._now = self._options.resolved(self._live.current.event)
+            self.release()
         return self._now
 
     # --- how much is held, and for how long ------------------------------------------------------------------
@@ -160,6 +161,7 @@ class EventPipeline:
         """What the node says itself; ``events`` does not matter to it. Text and progress have ways of their own."""
         name, data, scope, priority, level, key = update
         if not self._look().enabled or kind_of(name) in {"token", "progress"}:
+            self.release()
             self._emitter.send(name, data, scope, priority=priority, delivery=level, key=key)
         elif delivery is None and key is None:
             self._push(name, data, scope, priority)
@@ -281,7 +283,7 @@ class EventPipeline:
             self._emitter.send_all((event.outgoing(),))
 
     def release(self) -> None:
-        """Text follows: what is held leaves before it."""
+        """Something follows that does not come this way: what is held leaves before it."""
         if self._waiting:
             self._flush.on_next(None)
 

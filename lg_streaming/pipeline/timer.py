@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 State = TypeVar("State")
 
-_LINGER: Final = 0.5
+_LINGER: Final = 1.0
 """Seconds the thread waits for more when there is nothing to wait for."""
 _FEW: Final = 64
 
