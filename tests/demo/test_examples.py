@@ -16,7 +16,7 @@ import pytest
 from tests.support.server import serve
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SHOWN = {"01_in_process.py", "02_fastapi_server.py", "03_progress.py"}
+SHOWN = {"01_in_process.py", "02_fastapi_server.py", "03_progress.py", "06_events.py"}
 
 
 def run(name: str) -> str:
@@ -69,3 +69,11 @@ def test_progress() -> None:
     assert lines[0].split() == ["read:", "0.0", "%"]
     assert [line.split()[1] for line in lines[1:11]] == [f"{percent}.0" for percent in range(10, 101, 10)]
     assert re.fullmatch(r"read:  50\.0 % 0\.[4-9] s left", lines[5])
+
+
+def test_events() -> None:
+    start, values, charged, end = run("06_events.py").splitlines()
+    assert start == "node_start: {'node_id': 'pay', 'node_name': 'pay', 'attempt': 1}"
+    assert values == "values: {'customer': 'Ada', 'card': '****', 'paid': False}"
+    assert charged == "charged: {'customer': 'Ada', 'card': '****'}"
+    assert end == "node_complete: {'update': {'paid': True}}"
