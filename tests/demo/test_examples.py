@@ -16,7 +16,7 @@ import pytest
 from tests.support.server import serve
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SHOWN = {"01_in_process.py", "02_fastapi_server.py", "03_progress.py", "04_tokens.py", "05_progress.py"}
+SHOWN = {"01_in_process.py", "02_fastapi_server.py", "03_progress.py", "04_tokens.py", "05_progress.py", "06_events.py"}
 
 
 def run(name: str) -> str:
@@ -88,3 +88,11 @@ def test_tokens() -> None:
     assert all(int(index) + int(size) == int(total) for index, size, total, _ in told)
     assert max(int(size) for _, size, _, _ in told) > 1
     assert result.endswith("Call 555-0199 or come by: we are open until six in the evening . ")
+
+
+def test_events() -> None:
+    start, values, charged, end = run("06_events.py").splitlines()
+    assert start == "node_start: {'node_id': 'pay', 'node_name': 'pay', 'attempt': 1}"
+    assert values == "values: {'customer': 'Ada', 'card': '****', 'paid': False}"
+    assert charged == "charged: {'customer': 'Ada', 'card': '****'}"
+    assert end == "node_complete: {'update': {'paid': True}}"

@@ -10,9 +10,9 @@ from lg_streaming.scope import NO_SCOPE
 CODEC = Codec()
 
 
-def draft(type: str = "token", data: object = None, *, execution_id: str = "e") -> Draft:
+def draft(type: str = "token", data: object = None, *, execution_id: str = "e", key: str | None = None) -> Draft:
     body = CODEC.encode(execution_id, type, data, scope=NO_SCOPE, priority="medium", timestamp=0.0)
-    return Draft(type, NO_SCOPE, "medium", 0.0, body)
+    return Draft(type, NO_SCOPE, "medium", 0.0, body, key)
 
 
 class Producer:
@@ -34,6 +34,15 @@ class Producer:
             number=self.number,
             owner=self.owner,
         )
+
+    def append_keyed(self, *types: str) -> int:
+        """``type=key`` or ``type`` each; returns how many were left out."""
+        batch = self.batch(*types)
+        keyed = [
+            draft(name, execution_id=self.execution_id, key=key or None)
+            for name, _, key in (each.partition("=") for each in types)
+        ]
+        return self.log.append(batch._replace(drafts=keyed))
 
     def append(self, *types: str) -> Batch:
         batch = self.batch(*types)

@@ -58,6 +58,41 @@ async def test_the_same_number_of_another_producer_or_execution_is_another_batch
     assert await seqs(log, execution_id="other") == [1]
 
 
+@pytest.mark.row("HIVE-33")
+async def test_an_update_with_a_key_that_is_there_already_is_left_out(log: EventLog) -> None:
+    one, two = Producer(log, name="one"), Producer(log, name="two")
+    assert one.append_keyed("a=k1", "b=k2", "c") == 0
+    assert two.append_keyed("d=k2", "e=k3", "f=k3", "g=k1", "h") == 3
+    assert one.append_keyed("i=k1") == 1
+    assert [record.type for record in await records(log)] == ["a", "b", "c", "e", "h"]
+    assert await seqs(log) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.row("HIVE-33")
+async def test_keys_are_an_executions_own(log: EventLog) -> None:
+    Producer(log, "one").append_keyed("a=k")
+    assert Producer(log, "two").append_keyed("a=k") == 0
+    assert await seqs(log, execution_id="two") == [1]
+
+
+@pytest.mark.row("HIVE-33")
+async def test_a_key_is_forgotten_with_its_execution(log: EventLog) -> None:
+    producer = Producer(log)
+    producer.append_keyed("a=k")
+    await log.drop("e")
+    assert producer.append_keyed("b=k") == 0
+    assert [record.type for record in await records(log)] == ["b"]
+
+
+async def test_nobody_is_told_of_what_is_left_out(log: EventLog) -> None:
+    heard: list[str] = []
+    producer = Producer(log)
+    producer.append_keyed("a=k")
+    log.listen(heard.append)
+    producer.append_keyed("a=k")
+    assert heard == []
+
+
 @pytest.mark.parametrize(
     ("after", "limit", "expected"),
     [

@@ -138,3 +138,24 @@ async def test_trimming_again_and_again_changes_nothing(make_log: MakeLog, clock
 async def test_defaults_keep_a_whole_run(log: EventLog) -> None:
     Producer(log).append(*["token"] * 5_000)
     assert len(await seqs(log)) == 5_000
+
+
+@pytest.mark.row("HIVE-33")
+async def test_a_key_is_kept_as_long_as_its_update(make_log: MakeLog) -> None:
+    log = make_log(max_updates=2)
+    producer = Producer(log)
+    producer.append_keyed("a=k1", "b=k2")
+    assert producer.append_keyed("a=k1") == 1
+    producer.append("c")
+    assert producer.append_keyed("b=k2", "d=k1") == 1
+    assert [record.type for record in await records(log)] == ["c", "d"]
+
+
+@pytest.mark.row("HIVE-33")
+async def test_keys_go_when_an_ended_execution_ages(make_log: MakeLog, clock: Clock) -> None:
+    log = make_log(ttl=10)
+    producer = Producer(log)
+    producer.append_keyed("a=k", "workflow_complete")
+    clock.now += 11
+    log.trim()
+    assert producer.append_keyed("a=k") == 0

@@ -258,10 +258,12 @@ async def test_threads_may_say_things_at_once(streaming: StreamingModule) -> Non
     @stream_event(buffer_size=7)
     def node(state: State) -> Update:
         emitter = current_emitter()
-        threads = [
-            threading.Thread(target=lambda name=name: [emitter.event(f"{name}:{i}") for i in range(200)])
-            for name in "abc"
-        ]
+
+        def say(name: str) -> None:
+            for number in range(200):
+                emitter.event(f"{name}:{number}")
+
+        threads = [threading.Thread(target=say, args=(name,)) for name in "abc"]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -1,16 +1,16 @@
 """What `@stream_event` lets out of a node, and how."""
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
+from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, RetryPolicy
 
-from lg_streaming import StreamEventType, current_emitter, stream_event, stream_token
+from lg_streaming import StreamEventType, UpdateFilter, current_emitter, stream_event, stream_token
 from lg_streaming.errors import StreamingConfigError
 from lg_streaming.events import priority_of
 from lg_streaming.module import StreamingModule
@@ -261,19 +261,13 @@ async def test_readers_can_ask_for_what_is_important(streaming: StreamingModule)
     streaming.hub.publish("e", "tool_error")
     streaming.hub.publish("e", "note", priority="critical")
     await streaming.hub.close("e")
-    important = streaming.hub.subscribe("e", filter=_important())
+    important = streaming.hub.subscribe("e", filter=UpdateFilter.of(min_priority="high"))
     assert [update.type async for update in important] == [
         "workflow_start",
         "tool_error",
         "note",
         "workflow_complete",
     ]
-
-
-def _important() -> Any:
-    from lg_streaming import UpdateFilter
-
-    return UpdateFilter.of(min_priority="high")
 
 
 # --- transformer and redact ----------------------------------------------------------------------------------
@@ -314,31 +308,31 @@ async def test_the_start_and_end_keep_their_type(streaming: StreamingModule) -> 
     assert inside(run) == ["node_start", "other", "other", "node_complete"]
 
 
-def _raise(event: dict[str, Any]) -> dict[str, Any]:
-    event["data"] = "spoilt"
-    raise LookupError("cannot")
-
-
 @pytest.mark.row("HIVE-34")
 @pytest.mark.row("HIVE-85")
 @pytest.mark.parametrize(
-    "transformer",
+    "result",
     [
-        _raise,
-        lambda event: "not an event",
-        lambda event: {"type": "x"},
-        lambda event: {"type": "workflow_complete", "data": 1},
-        lambda event: {"type": "node_start", "data": 1},
-        lambda event: {"type": "token", "data": 1},
-        lambda event: {"type": "", "data": 1},
-        lambda event: {"data": 1, "priority": "urgent"},
+        LookupError("cannot"),
+        "not an event",
+        {"type": "x"},
+        {"type": "workflow_complete", "data": 1},
+        {"type": "node_start", "data": 1},
+        {"type": "token", "data": 1},
+        {"type": "", "data": 1},
+        {"data": 1, "priority": "urgent"},
     ],
 )
 async def test_an_event_passes_as_it_was_when_the_transformer_fails(
-    streaming: StreamingModule, transformer: Callable[..., Any], caplog: pytest.LogCaptureFixture
+    streaming: StreamingModule, result: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     def only_models(event: dict[str, Any]) -> Any:
-        return transformer(event) if event["type"].startswith("llm_") else event
+        if not event["type"].startswith("llm_"):
+            return event
+        event["data"] = "spoilt"
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     with caplog.at_level(logging.WARNING):
         run = await run_of(streaming, stream_event(transformer=only_models)(answer))
@@ -395,7 +389,10 @@ async def test_data_is_withheld_when_redact_fails(streaming: StreamingModule) ->
 async def test_a_failing_transformer_changes_neither_result_nor_exception(streaming: StreamingModule) -> None:
     error = ValueError("its own")
 
-    @stream_event(transformer=_raise, redact=_raise)  # type: ignore[arg-type]
+    def fail(*_: object) -> Any:
+        raise LookupError("cannot")
+
+    @stream_event(transformer=fail, redact=fail)
     async def node(state: State) -> Update:
         raise error
 
@@ -534,8 +531,6 @@ async def test_a_retried_node_is_told_apart_by_its_attempts(streaming: Streaming
         if len(tries) == 1:
             raise ConnectionError
         return {}
-
-    from langgraph.graph import END, START, StateGraph
 
     builder: Any = StateGraph(State)
     builder.add_node("node", node, retry_policy=RetryPolicy(initial_interval=0.001, jitter=False))
