@@ -152,7 +152,7 @@ class Producers:
         Raises like :meth:`publish`, for the first update that is refused, after the others were appended.
         """
         execution = self._executions.get(execution_id)
-        if execution is None:
+        if execution is None or execution.run_scope is NO_SCOPE:  # not there, or only configured
             if updates[0].scope.run_id is not None:
                 self._tally.late.add(len(updates))
                 return

@@ -68,7 +68,7 @@ class NodeStream:
         self._emitter = emitter
         self._tokens = TokenPipeline(token, emitter) if token is not None and token.enabled is not False else None
         if self._tokens is not None:
-            emitter.through(self._tokens)
+            emitter.through(self)  # text lets go of the events before it
         self._events = EventPipeline(event, emitter) if event is not None and event.enabled is not False else None
         tracked = progress is not None and progress.enabled is not False
         self._progress = ProgressTracker(emitter, progress) if tracked else NO_PROGRESS
@@ -93,6 +93,11 @@ class NodeStream:
             self._event(type, data, scope)
             if type == "node_start":
                 self._progress.begin()
+
+    def flush(self) -> None:
+        """Text that is held leaves now."""
+        if self._tokens is not None:
+            self._tokens.flush()
 
     def _end(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         if self._tokens is not None:

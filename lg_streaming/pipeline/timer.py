@@ -116,11 +116,19 @@ class TimerScheduler(PeriodicScheduler):
                 self._cancelled = 0
 
     def _run(self) -> None:
-        while (action := self._next()) is not None:
-            try:
-                action()
-            except Exception:
-                logger.exception("an action of the timer failed")
+        while self._do_next():
+            pass
+
+    def _do_next(self) -> bool:
+        """Does what is due next, and holds on to nothing of it; False when the thread is to end."""
+        action = self._next()
+        if action is None:
+            return False
+        try:
+            action()
+        except Exception:
+            logger.exception("an action of the timer failed")
+        return True
 
     def _next(self) -> Callable[[], object] | None:
         """What is due next, when it is; None when the thread is to end."""

@@ -229,7 +229,7 @@ async def test_what_makes_no_sense_is_refused(hub: StreamHub, options: dict[str,
 
 
 async def test_one_that_is_refused_does_not_keep_the_others_back(make_hub: MakeHub) -> None:
-    hub = make_hub(update_bytes=1_000)
+    hub = make_hub(update_bytes=1_024)
     updates = [Outgoing("note", value) for value in (1, "x" * 1_000, 2)]
     with pytest.raises(UpdateTooLargeError):
         hub.publish_all("e", updates)
