@@ -144,21 +144,26 @@ class Producers:
             ExecutionLimitError: It would open one execution more than ``limits.max_executions``.
             HubClosedError: The hub was closed.
         """
-        self.publish_all(execution_id, (Outgoing(type, data, scope, priority, delivery, key),))
+        execution = self._writable(execution_id, scope)
+        if execution is None:
+            self._tally.late.add()
+            return
+        draft = self._drafts.of_outgoing(execution, Outgoing(type, data, scope, priority, delivery, key))
+        with execution.lock:
+            if execution.run_id is None or execution.run_id != draft.scope.run_id:
+                self._tally.late.add()
+                return
+            self._appender.append(execution, self._drafts.within_rate(execution, [draft]))
 
     def publish_all(self, execution_id: str, updates: Sequence[Outgoing]) -> None:
         """Appends several updates in one go: they follow each other in the log, with nothing in between.
 
         Raises like :meth:`publish`, for the first update that is refused, after the others were appended.
         """
-        execution = self._executions.get(execution_id)
-        if execution is None or execution.run_scope is NO_SCOPE:  # not there, or only configured
-            if updates[0].scope.run_id is not None:
-                self._tally.late.add(len(updates))
-                return
-            execution = self._opened(execution_id)
-        if self._closed:
-            raise HubClosedError
+        execution = self._writable(execution_id, updates[0].scope)
+        if execution is None:
+            self._tally.late.add(len(updates))
+            return
         drafts: list[Draft] = []
         refused: StreamingError | None = None
         for update in updates:
@@ -173,6 +178,20 @@ class Producers:
             self._tally.late.add(len(drafts) - len(fit))
         if refused is not None:
             raise refused
+
+    def _writable(self, execution_id: str, scope: Scope) -> Execution | None:
+        """The execution to write to, opened where nobody did; None where what is written belongs to a run that is over.
+
+        An execution that is not known had its run, if the scope names one, before it was forgotten.
+        """
+        execution = self._executions.get(execution_id)
+        if execution is None or execution.run_scope is NO_SCOPE:  # not there, or only configured
+            if scope.run_id is not None:
+                return None
+            execution = self._opened(execution_id)
+        if self._closed:
+            raise HubClosedError
+        return execution
 
     def encode(self, data: object) -> bytes:
         """See :meth:`lg_streaming.scope.Publisher.encode`."""

@@ -90,14 +90,28 @@ class EventPipeline:
         self._now = options.resolved(EventDefaults())
         self._look()
         self._closed = False
-        self._events: Subject[_Event] = Subject()
         self._flush: Subject[None] = Subject()
-        shaped = self._events.pipe(ops.filter(self._passes), ops.map(self._shaped), ops.filter(_is_there))
-        leaving = hold(self, urgent=self._urgent, flush=self._flush, scheduler=self._scheduler)(
-            cast("Observable[_Event]", shaped)
-        )
-        leaving.subscribe(self._leave)
+        self._events: Subject[_Event] | None = None
         emitter.through_events(self)
+
+    def _give(self, event: _Event) -> None:
+        """Sends an event on its way."""
+        events = self._events
+        if events is None:
+            if event.lifecycle is not None:  # nothing waits yet, and many nodes have nothing else to say
+                if (shaped := self._shaped(event)) is not None:
+                    self._leave((shaped,))
+                return
+            with self._lock:
+                events = self._events = self._events or self._way()
+        events.on_next(event)
+
+    def _way(self) -> Subject[_Event]:
+        events: Subject[_Event] = Subject()
+        shaped = cast("Observable[_Event]", events.pipe(ops.map(self._shaped), ops.filter(_is_there)))
+        leaving = hold(self, urgent=self._urgent, flush=self._flush, scheduler=self._scheduler)(shaped)
+        leaving.subscribe(self._leave)
+        return events
 
     def _look(self) -> EventDefaults:
         """The options as they are now."""
@@ -155,7 +169,7 @@ class EventPipeline:
         identity = {name: data[name] for name in _IDENTITY if name in data}
         if not whole:
             data = {name: value for name, value in data.items() if name != "result"}
-        self._events.on_next(_Event(type=type, data=data, scope=scope, priority=priority_of(type), lifecycle=identity))
+        self._give(_Event(type=type, data=data, scope=scope, priority=priority_of(type), lifecycle=identity))
 
     def emit(self, update: Outgoing, *, delivery: Delivery | None) -> None:
         """What the node says itself; ``events`` does not matter to it. Text and progress have ways of their own."""
@@ -167,11 +181,11 @@ class EventPipeline:
             self._push(name, data, scope, priority)
         else:
             priority = parse_priority(priority) if priority is not None else priority_of(name)
-            self._events.on_next(_Event(type=name, data=data, scope=scope, priority=priority, delivery=level, key=key))
+            self._give(_Event(type=name, data=data, scope=scope, priority=priority, delivery=level, key=key))
 
     def _push(self, type: str, data: object, scope: Scope, priority: Priority | None = None) -> None:
         level = self._now.delivery
-        self._events.on_next(
+        self._give(
             _Event(
                 type=type,
                 data=data,
@@ -206,6 +220,8 @@ class EventPipeline:
 
     def _shaped(self, event: _Event) -> _Event | None:
         """The event as it leaves; None when it does not."""
+        if not self._passes(event):
+            return None
         event.body = self._emitter.encode(event.data)
         if self._options.transformer is not None and self._now.enabled and event.data is not event.lifecycle:
             shaped = self._guard.call("transformer", self._transformed, event, instead=event)

@@ -30,7 +30,7 @@ async def test_nothing_is_left_of_executions(count: int) -> None:
     threads = threading.active_count()
     async with StreamingModule(settings) as streaming:
         hub, service = streaming.hub, streaming.tokens
-        hub._clock = hub.log._clock = lambda: now  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+        hub._clock = hub._drafts._clock = hub.log._clock = lambda: now  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
         for number in range(count):
             execution_id = f"e{number}"
             with streaming.execution(execution_id):
