@@ -96,6 +96,7 @@ class _Follower:
         self._lock = threading.RLock()
         self._following: dict[str, DisposableBase | None] = {}
         self._after: dict[str, Position] = {}
+        self._again: set[str] = set()
         self._stopped = False
         self._loop: asyncio.AbstractEventLoop | None = None
         with contextlib.suppress(RuntimeError):
@@ -104,7 +105,10 @@ class _Follower:
     def follow(self, execution_id: str) -> None:
         """Observes an execution, unless it is observed already. From any thread."""
         with self._lock:
-            if self._stopped or execution_id in self._following:
+            if self._stopped:
+                return
+            if execution_id in self._following:
+                self._again.add(execution_id)  # a next run, perhaps, before the end of the last one was read
                 return
             self._following[execution_id] = None
         if self._loop is None:
@@ -137,9 +141,11 @@ class _Follower:
     def _ended(self, execution_id: str) -> None:
         with self._lock:
             self._following.pop(execution_id, None)
+            again = execution_id in self._again
+            self._again.discard(execution_id)
             while len(self._after) > _REMEMBERED:
                 del self._after[next(iter(self._after))]
-        if execution_id in self._executions():  # its next run has begun
+        if again or execution_id in self._executions():  # its next run has begun
             self.follow(execution_id)
 
     def stop(self) -> None:
