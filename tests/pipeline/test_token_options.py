@@ -351,17 +351,56 @@ async def test_a_running_node_follows_a_change(streaming: StreamingModule, clock
         assert texts(streaming.hub) == ["a"]
         clock.advance_by(0.2)
         assert texts(streaming.hub) == ["a", "b"]
-        configure("e", token={"buffer_size": 2, "batch_size": 1})
+        emitter.token("b'")
+        configure("e", token={"flush_interval": 0.5})
+        emitter.token("b, ")  # held for less than what was held before it
+        clock.advance_by(0.51)
+        assert texts(streaming.hub) == ["a", "b", "b'", "b, "]
+        configure("e", token={"flush_interval": 5.0, "buffer_size": 2, "batch_size": 1})
         emitter.token("c")
         emitter.token("d")
-        assert texts(streaming.hub) == ["a", "b", "c", "d"]
+        assert texts(streaming.hub) == ["a", "b", "b'", "b, ", "c", "d"]
         configure("another", token={"buffer_size": 1})
         emitter.token("e")
-        assert texts(streaming.hub) == ["a", "b", "c", "d"]
+        assert texts(streaming.hub) == ["a", "b", "b'", "b, ", "c", "d"]
         configure("e", token={"enabled": False})
         emitter.token("lost")
         configure("e", token={"enabled": True})
 
     with streaming.execution("e"):
         node()
-    assert texts(streaming.hub) == ["a", "b", "c", "d", "e"]
+    assert texts(streaming.hub) == ["a", "b", "b'", "b, ", "c", "d", "e"]
+
+
+async def test_roles_are_not_joined_and_updates_stay_small(streaming: StreamingModule, clock: TestScheduler) -> None:
+    @stream_token(first_token_immediately=False)
+    def node() -> None:
+        emitter = current_emitter()
+        emitter.token("a", role="user")
+        emitter.token("b")
+        for letter in "cde":
+            emitter.token(letter * 4_000)
+
+    with streaming.execution("e"):
+        node()
+    assert [(each["role"], each["content"][0], len(each["content"])) for each in tokens(streaming.hub)] == [
+        ("user", "a", 1),
+        ("ai", "b", 8_001),
+        ("ai", "e", 4_000),
+    ]
+
+
+async def test_what_is_said_after_the_nodes_end_leaves_at_once(
+    streaming: StreamingModule, clock: TestScheduler
+) -> None:
+    @stream_token
+    def node() -> Any:
+        emitter = current_emitter()
+        emitter.token("in time, ")
+        return emitter
+
+    with streaming.execution("e"):
+        emitter = node()
+        emitter.token("late, ")
+        emitter.token("later")
+        assert texts(streaming.hub) == ["in time, ", "late, ", "later"]

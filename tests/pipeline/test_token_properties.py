@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from reactivex.testing import TestScheduler
 
@@ -56,7 +56,7 @@ FILTERS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     },
 )
 OPTIONS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
-    {}, optional={**PLAIN, "format": st.sampled_from(["text", "json", "structured"]), "filter": FILTERS}
+    PLAIN, optional={"format": st.sampled_from(["text", "json", "structured"]), "filter": FILTERS}
 )
 STEPS = st.lists(
     st.one_of(
@@ -67,7 +67,8 @@ STEPS = st.lists(
         st.builds(Flush),
         st.builds(Change, st.fixed_dictionaries({}, optional=PLAIN)),
     ),
-    max_size=40,
+    min_size=4,  # short lists say little
+    max_size=60,
 )
 
 
@@ -87,6 +88,7 @@ def play(hub: StreamHub, clock: TestScheduler, steps: list[Any], look: Callable[
         look()
 
 
+@settings(max_examples=300)
 @given(steps=STEPS, options=OPTIONS)
 @pytest.mark.row("HIVE-22")
 @pytest.mark.row("HIVE-23")
