@@ -29,9 +29,8 @@
         ├── OptionNotAvailableError      an option this version does not have yet
         └── MissingExtraError            an optional package is not installed
 
-Each wire error carries a ``code``; the first digit tells whose fault it is (4 the caller's, 5 the
-server's) and :data:`CODES` tells whether trying again helps. Errors under ``StreamingConfigError``
-are raised while a program is being set up and never travel over the wire.
+Each wire error carries a ``code``; the first digit tells whose fault it is (4 the caller's, 5 the server's) and
+:data:`CODES` whether trying again helps. ``StreamingConfigError`` is of a program's set-up and never travels.
 """
 
 from __future__ import annotations
@@ -191,7 +190,6 @@ class OriginError(ForbiddenError):
 class WebSocketError(StreamingError):
     """A connection cannot go on, whatever is asked on it; the run and its other readers go on."""
 
-    name = "connection"
     retryable = True
     closes = "yes"
 
@@ -202,8 +200,6 @@ class LoginTimeoutError(WebSocketError):
     code = 4080
     name = "login_timeout"
     http_status = 408
-    retryable = True
-    closes = "yes"
     meaning = "no CONNECT or login came in time"
 
 
@@ -305,8 +301,6 @@ class SlowReaderError(WebSocketError):
     code = 4400
     name = "slow"
     http_status = 408
-    retryable = True
-    closes = "yes"
     meaning = "the reader is too slow: reconnect and resume from the last position"
 
 

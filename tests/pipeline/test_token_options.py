@@ -9,7 +9,16 @@ import pytest
 from reactivex.testing import TestScheduler
 
 from lg_streaming import StreamingSettings, current_emitter, stream_token, streaming_options
-from lg_streaming.errors import StreamingConfigError, StreamingError, TokenStreamingError
+from lg_streaming.errors import (
+    CODES,
+    DeadPeerError,
+    LoginTimeoutError,
+    SlowReaderError,
+    StreamingConfigError,
+    StreamingError,
+    TokenStreamingError,
+    WebSocketError,
+)
 from lg_streaming.module import StreamingModule
 from lg_streaming.pipeline import TokenFilter
 from lg_streaming.pipeline.token_options import TokenOptions
@@ -39,6 +48,7 @@ async def test_a_full_buffer_leaves_at_once(streaming: StreamingModule, clock: T
 
 
 @pytest.mark.row("HIVE-23")
+@pytest.mark.row("HIVE-82")
 async def test_tokens_are_joined_into_batches(streaming: StreamingModule, clock: TestScheduler) -> None:
     feed(streaming, *WORDS, batch_size=3, first_token_immediately=False)
     assert tokens(streaming.hub) == [
@@ -305,6 +315,15 @@ def test_a_bad_value_is_refused_at_decoration(options: dict[str, Any], told: str
         stream_token(**options)
     assert isinstance(raised.value, StreamingConfigError)
     assert isinstance(raised.value, StreamingError)
+
+
+@pytest.mark.row("HIVE-84")
+def test_the_seeds_errors_are_there() -> None:
+    assert issubclass(TokenStreamingError, StreamingError)
+    assert issubclass(WebSocketError, StreamingError)
+    assert {4080, 4400, 4401} == {each.code for each in (LoginTimeoutError, SlowReaderError, DeadPeerError)}
+    assert all(issubclass(each, WebSocketError) for each in (LoginTimeoutError, SlowReaderError, DeadPeerError))
+    assert {4080, 4400, 4401} <= CODES.keys()
 
 
 @pytest.mark.row("HIVE-87")
