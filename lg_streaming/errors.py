@@ -26,7 +26,6 @@
     ├── HubClosedError             5031  the hub was closed
     └── StreamingConfigError             the program is set up wrongly
         ├── TokenStreamingError          an option of @stream_token that cannot be used
-        ├── OptionNotAvailableError      an option this version does not have yet
         └── MissingExtraError            an optional package is not installed
 
 Each wire error carries a ``code``; the first digit tells whose fault it is (4 the caller's, 5 the server's) and
@@ -59,7 +58,6 @@ __all__ = [
     "LoginTimeoutError",
     "MessageRateError",
     "MissingExtraError",
-    "OptionNotAvailableError",
     "OriginError",
     "ServerRestartError",
     "SlowReaderError",
@@ -352,12 +350,6 @@ class TokenStreamingError(StreamingConfigError):
     """An option of ``@stream_token``, or of a token stream, has a value that cannot be used."""
 
     name = "token_streaming"
-
-
-class OptionNotAvailableError(StreamingConfigError):
-    """An option that is declared but not available in this version."""
-
-    name = "option_not_available"
 
 
 class MissingExtraError(StreamingConfigError):

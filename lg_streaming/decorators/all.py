@@ -47,7 +47,7 @@ def stream_all(
         progress: Options of :func:`~lg_streaming.stream_progress`.
 
     Raises:
-        OptionNotAvailableError: An option that is not available in this version is set.
+        StreamingConfigError: An option has a value that cannot be used.
         TypeError: An option is not known.
     """
     if node is not None:
