@@ -188,6 +188,7 @@ class OriginError(ForbiddenError):
 class WebSocketError(StreamingError):
     """A connection cannot go on, whatever is asked on it; the run and its other readers go on."""
 
+    name = "connection"
     retryable = True
     closes = "yes"
 
