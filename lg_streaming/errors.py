@@ -12,6 +12,7 @@
     ├── LimitError                       one of the limits was reached
     │   ├── TooManySubscriptionsError    4290
     │   ├── TooManyConnectionsError      4291
+    │   │   └── ServerFullError          the whole server, not only the caller
     │   ├── ConnectRateError             4292
     │   ├── MessageRateError             4293
     │   ├── SubscriberLimitError         4294
@@ -59,6 +60,7 @@ __all__ = [
     "MessageRateError",
     "MissingExtraError",
     "OriginError",
+    "ServerFullError",
     "ServerRestartError",
     "SlowReaderError",
     "StreamingConfigError",
@@ -254,6 +256,13 @@ class TooManyConnectionsError(LimitError):
     retryable = True
     closes = "yes"
     meaning = "too many connections are open"
+
+
+class ServerFullError(TooManyConnectionsError):
+    """The whole server has as many connections as it may, not only this caller."""
+
+    http_status = 503
+    meaning = "the server has as many connections as it may"
 
 
 class ConnectRateError(LimitError):

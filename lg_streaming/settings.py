@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
+from limits import parse as parse_rate
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -92,6 +93,8 @@ class GatewaySettings(_Section):
     """Browser origins allowed beside the server's own, such as ``https://app.example.com``; ``*`` allows all."""
     heartbeat_interval: PositiveFloat = 15.0
     """Between heartbeats (Socket.IO) and keep-alive comments (SSE)."""
+    max_stream_duration: PositiveFloat | None = None
+    """How long one event stream (SSE) lasts at most; its reader is told to come back, and goes on where it was."""
     frame_interval: NonNegativeFloat = 0.005
     """Least time between two frames to one reader; what comes meanwhile shares a frame. 0 sends at once."""
     ping_interval: PositiveFloat = 25.0
@@ -100,11 +103,28 @@ class GatewaySettings(_Section):
     """How long a peer may take to answer a ping before it counts as dead."""
 
 
+def _rate(value: str) -> str:
+    parse_rate(value)
+    return value
+
+
+Rate = Annotated[str, AfterValidator(_rate)]
+
+
 class LimitSettings(_Section):
     """What one caller, one connection or one producer may use."""
 
     connections: PositiveInt | None = 10_000
     """Open connections of this process."""
+    connections_per_subject: PositiveInt | None = 20
+    """Open connections with tokens of the same ``sub``."""
+    connections_per_address: PositiveInt | None = 100
+    """Open connections from the same address; of IPv6, from the same /64 network. Behind a proxy the server has to know
+    the callers' own addresses, see the guide on deployment."""
+    connects_per_address: Rate | None = "600/minute"
+    """Connections an address may open in a time, such as ``10/second`` or ``600/minute``."""
+    failed_logins_per_address: Rate | None = "60/minute"
+    """Failed logins of an address in a time; beyond, it is not let in until the time has passed."""
     subscriptions_per_connection: PositiveInt | None = 128
     messages_per_second: PositiveFloat | None = 20.0
     """Messages a connection may send, on average; ``message_burst`` may come at once."""

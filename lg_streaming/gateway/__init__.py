@@ -8,15 +8,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
+from starlette.routing import Route, WebSocketRoute
 
 from lg_streaming.gateway._server import on_shutdown
 from lg_streaming.gateway.auth import Action, Authorize, Grant, Policy, Principal
 from lg_streaming.gateway.edge import Edge
-from lg_streaming.gateway.limits import Census
 from lg_streaming.gateway.protocol import json_schema
 from lg_streaming.gateway.rest import Rest
 from lg_streaming.gateway.socketio import SocketIO
 from lg_streaming.gateway.sse import ServerSentEvents
+from lg_streaming.gateway.websocket import PlainWebSocket
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -52,10 +53,9 @@ class Gateway:
         self.settings = settings or hub.settings
         gateway = self.settings.gateway
         self.policy = Policy(self.settings.auth, cors_origins=gateway.cors_origins, authorize=authorize)
-        self._edge = Edge(
-            hub=hub, settings=self.settings, policy=self.policy, census=Census(self.settings.limits.connections)
-        )
+        self._edge = Edge(hub=hub, settings=self.settings, policy=self.policy)
         self._socketio = SocketIO(self._edge)
+        self._websocket = PlainWebSocket(self._edge)
         self._sse = ServerSentEvents(self._edge)
         self._rest = Rest(self._edge)
         self._unhook: Callable[[], None] | None = None
@@ -73,6 +73,8 @@ class Gateway:
     def install(self, app: Starlette) -> None:
         """Adds the HTTP routes and the Socket.IO endpoint to ``app``; call :meth:`start` and :meth:`shutdown` too."""
         app.router.routes.extend(self.router.routes)
+        app.router.routes.append(Route(f"{self.settings.gateway.prefix}/ws", self._websocket))
+        app.router.routes.append(WebSocketRoute(f"{self.settings.gateway.prefix}/ws", self._websocket))
         app.mount(f"{self.settings.gateway.prefix}/socket.io", self._socketio, name="lg_streaming.socketio")
 
     async def start(self) -> None:
@@ -94,7 +96,9 @@ class Gateway:
         It happens by itself when the server is told to stop, before the server closes connections on its own.
         """
         self._edge.draining = True
-        await asyncio.gather(self._sse.shutdown(), self._socketio.shutdown())
+        for connection in list(self._edge.connections.values()):
+            connection.send_away()
+        await asyncio.gather(self._sse.shutdown(), self._websocket.shutdown(), self._socketio.shutdown())
 
     async def shutdown(self) -> None:
         """Call it when the application stops."""

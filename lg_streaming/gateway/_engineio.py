@@ -2,7 +2,7 @@
 
 Everything that relies on their private parts is in this file. What it changes of them:
 
-- sending goes through a bounded :class:`~lg_streaming.gateway.outlet.Outlet` instead of an endless queue;
+- sending goes through a bounded `Duplex` instead of an endless queue;
 - a transport that has not logged in in time, was refused, or has logged out is closed;
 - packets are checked before they are taken apart, and events are handed over without their dispatcher, so a
   client cannot run the handlers of ``connect`` and ``disconnect`` by emitting them;
@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import engineio
 import socketio
@@ -35,10 +35,8 @@ from lg_streaming.errors import (
     TooLargeError,
     TooManyConnectionsError,
 )
-from lg_streaming.gateway._server import WebSocketLine, current_line
-from lg_streaming.gateway.frames import Frames, web_socket_frame
-from lg_streaming.gateway.outlet import Outlet, open_outlet
-from lg_streaming.gateway.packets import Json, Packets, handshake, refusal, size_of
+from lg_streaming.gateway.duplex import NORMAL_CLOSURE, Duplex
+from lg_streaming.gateway.packets import EncodeBatch, EncodeEach, Json, Packets, handshake, refusal, size_of
 from lg_streaming.gateway.peer import Peer
 from lg_streaming.gateway.protocol import RESERVED_EVENTS, check_nesting
 from lg_streaming.gateway.timers import Timers
@@ -46,15 +44,14 @@ from lg_streaming.gateway.timers import Timers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lg_streaming.gateway.transport import Connection, Guard, Transport
+    from lg_streaming.gateway.connection import Connection
+    from lg_streaming.gateway.frames import Encode, Frames
+    from lg_streaming.gateway.session import TransportName
+    from lg_streaming.gateway.transport import Guard, Transport
 
 __all__ = ["GuardedServer"]
 
 logger = logging.getLogger(__name__)
-
-_CLOSE_GRACE: Final = 1.0
-"""Seconds a peer gets to take the last frames and answer the close."""
-_NORMAL_CLOSURE: Final = 1000
 
 
 class _Packet(socketio_packet.Packet):
@@ -65,6 +62,7 @@ class _Socket(async_socket.AsyncSocket):
     """One transport."""
 
     server: _Engine
+    name: TransportName = "socketio"
 
     def __init__(self, server: _Engine, sid: str, peer: Peer) -> None:
         super().__init__(server, sid)
@@ -73,31 +71,30 @@ class _Socket(async_socket.AsyncSocket):
         self.connection: Connection = server.sio.make_connection(self)
         self.namespace_open = False
         self.login_tried = False
-        self._outlet: Outlet | None = None
-        self._line: Any = None
-        self._asgi_send: Any = None
-        self._task: asyncio.Task[Any] | None = None
-        self._closing_task: asyncio.Task[None] | None = None
+        self._duplex: Duplex | None = None
         self._timers = Timers()
 
     # ------------------------------------------------------------ Transport
+    def encoder(self, *, batch: bool) -> Encode:
+        return self.server.sio.encode_batch if batch else self.server.sio.encode_each
+
     def put(self, frames: Frames) -> None:
-        if self._outlet is not None:
-            self._outlet.put(frames)
+        if self._duplex is not None:
+            self._duplex.put(frames)
 
     def put_text(self, text: bytes) -> None:
         """Sends one engine.io packet."""
-        self.put(Frames(web_socket_frame(text)))
+        if self._duplex is not None:
+            self._duplex.put_text(text)
 
     def emit(self, event: str, payload: object) -> None:
         self.put_text(self.server.sio.packets.event(event, payload))
 
-    async def drain(self) -> None:
-        if self._outlet is not None:
-            await self._outlet.drain()
+    async def drain(self) -> bool:
+        return await self._duplex.drain() if self._duplex is not None else False
 
     def close_with(self, error: StreamingError | None = None, *, told: bool = False) -> None:
-        if self._closing_task is not None:
+        if self._duplex is None or self._duplex.closing:
             return
         if error is not None and self.namespace_open:
             if not told:
@@ -105,7 +102,7 @@ class _Socket(async_socket.AsyncSocket):
             if not error.retryable:
                 # Tells the client not to come back by itself.
                 self.put_text(self.server.sio.packets.disconnect)
-        self._shut(error.code if error is not None else _NORMAL_CLOSURE, error.name if error is not None else "")
+        self._shut(error)
 
     # ------------------------------------------------------------ engine.io's side
     async def send(self, pkt: engineio_packet.Packet) -> None:
@@ -125,20 +122,12 @@ class _Socket(async_socket.AsyncSocket):
         self.closing = True
         await self.server.tell_disconnect(self.sid, reason)
         self.closed = True
-        self._shut(_NORMAL_CLOSURE, "")
+        self._shut()
 
     async def _websocket_handler(self, ws: Any) -> None:
         """Serves the transport, in the server's own task, until it is closed."""
         self.connected = self.upgraded = True
-        self._task = asyncio.current_task()
-        self._asgi_send = ws.asgi_send
-        self._line = current_line()
-        if isinstance(self._line, WebSocketLine):
-            # A little over the limit still arrives and is answered by name; far over is cut off by the server.
-            self._line.limit_inbound(4 * self.guard.inbound_bytes)
-        if self._line is not None:
-            self._line.cut_when_silent(2 * self.guard.bounds.send_timeout)
-        self._outlet = open_outlet(ws.asgi_send, self._line, self.guard.bounds, self._give_up)
+        self._duplex = Duplex(ws.asgi_send, self.guard)
         self.put_text(handshake(self.sid, self.guard))
         self._timers.set("login", self.guard.login_timeout, self._login_too_late)
         self._timers.set("ping", self.guard.ping_interval, self._ping)
@@ -148,15 +137,14 @@ class _Socket(async_socket.AsyncSocket):
         except OSError:
             pass  # the way the ASGI driver says that the peer is gone
         except asyncio.CancelledError:
-            if self._closing_task is None or self._task is None:
+            if not self._duplex.swallow_cancel():
                 raise
-            self._task.uncancel()
         finally:
-            await self._end()
+            await self._end(self._duplex)
 
     # ------------------------------------------------------------ inside
     async def _take(self, data: str | bytes) -> None:
-        if self._closing_task is not None:
+        if self._duplex is None or self._duplex.closing:
             return
         if not isinstance(data, str):
             self._malformed("binary messages are not accepted")
@@ -167,7 +155,7 @@ class _Socket(async_socket.AsyncSocket):
         elif data == "3":
             self._timers.set("ping", self.guard.ping_interval, self._ping)
         elif data == "1":
-            self._shut(_NORMAL_CLOSURE, "")
+            self._shut()
         else:
             self._malformed(f"{data!r:.40} is not an engine.io packet")
 
@@ -187,39 +175,16 @@ class _Socket(async_socket.AsyncSocket):
         self._timers.set("ping", self.guard.ping_timeout, self._dead)
 
     def _dead(self) -> None:
-        self._give_up(DeadPeerError(f"no answer to a ping in {self.guard.ping_timeout:g} s"))
+        if self._duplex is not None:
+            self._duplex.give_up(DeadPeerError(f"no answer to a ping in {self.guard.ping_timeout:g} s"))
 
-    def _give_up(self, error: StreamingError) -> None:
-        """The peer does not read: whatever is said now is said for the case that it does after all."""
-        if self._closing_task is None:
-            logger.info("connection %s is closed: %s", self.sid, error)
-            self._shut(error.code, error.name)
+    def _shut(self, error: StreamingError | None = None) -> None:
+        if self._duplex is not None:
+            self._duplex.shut(*((error.code, error.name) if error is not None else (NORMAL_CLOSURE, "")))
 
-    def _shut(self, code: int, reason: str) -> None:
-        if self._closing_task is None:
-            self._closing_task = asyncio.create_task(self._say_goodbye(code, reason), name="lg_streaming.close")
-
-    async def _say_goodbye(self, code: int, reason: str) -> None:
-        loop = asyncio.get_running_loop()
-        if self._line is not None:
-            loop.call_later(_CLOSE_GRACE, self._line.abort)
-        try:
-            async with asyncio.timeout(_CLOSE_GRACE):
-                if self._outlet is not None:
-                    await self._outlet.flush()
-                if self._asgi_send is not None:
-                    await self._asgi_send({"type": "websocket.close", "code": code, "reason": reason})
-        except Exception as error:  # noqa: BLE001 (each server has its own for a peer that is gone)
-            logger.debug("connection %s did not take its close: %r", self.sid, error)
-            if self._line is not None:
-                self._line.abort()
-            elif self._task is not None:
-                self._task.cancel()
-
-    async def _end(self) -> None:
+    async def _end(self, duplex: Duplex) -> None:
         self._timers.cancel_all()
-        if self._outlet is not None:
-            self._outlet.stop()
+        duplex.stop()
         try:
             await self.connection.gone()
         finally:
@@ -271,7 +236,7 @@ class GuardedServer(socketio.AsyncServer):
 
     eio: _Engine
 
-    def __init__(self, *, namespace: str, guard: Guard, connect: Callable[[Transport, Peer], Connection]) -> None:
+    def __init__(self, *, namespace: str, guard: Guard, connect: Callable[[Transport], Connection]) -> None:
         # The library tells every packet at INFO, tokens and all.
         quiet = logging.getLogger(f"{__name__}.packets")
         if quiet.level == logging.NOTSET:
@@ -292,6 +257,8 @@ class GuardedServer(socketio.AsyncServer):
         )
         self.namespace = namespace
         self.packets = Packets(namespace)
+        self.encode_each = EncodeEach(self.packets)
+        self.encode_batch = EncodeBatch(self.packets)
         self._connect = connect
         self.eio.sio = self
         self.eio.guard = guard
@@ -313,7 +280,7 @@ class GuardedServer(socketio.AsyncServer):
 
     def make_connection(self, socket: _Socket) -> Connection:
         """The owner of a new transport."""
-        return self._connect(socket, socket.peer)
+        return self._connect(socket)
 
     async def take(self, socket: _Socket, text: str) -> None:
         """Takes one Socket.IO packet apart and hands it over. Nothing that comes in makes it raise."""

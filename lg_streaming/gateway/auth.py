@@ -8,10 +8,8 @@ shared secret get nowhere.
 from __future__ import annotations
 
 import asyncio
-import functools
 import inspect
 import logging
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +29,7 @@ from lg_streaming.errors import (
     TokenExpiredError,
     UnauthorizedError,
 )
+from lg_streaming.gateway.globs import matches
 
 if TYPE_CHECKING:
     from lg_streaming.gateway.peer import Peer
@@ -58,7 +57,7 @@ class Grant:
 
     def allows(self, action: Action, execution_id: str) -> bool:
         """Whether this grant is enough."""
-        return action in self.actions and any(_glob(each).fullmatch(execution_id) for each in self.executions)
+        return action in self.actions and any(matches(each, execution_id) for each in self.executions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +146,7 @@ class Policy:
             }
         return {"Access-Control-Allow-Origin": "*"} if "*" in self._origins else {}
 
-    def admit(self, peer: Peer, token: str | None = None) -> Principal:
+    async def admit(self, peer: Peer, token: str | None = None, *, ticket: str | None = None) -> Principal:
         """Who the caller is.
 
         Args:
@@ -168,10 +167,14 @@ class Policy:
                     "to let everybody in)"
                 )
             return ANONYMOUS
-        token = token or peer.bearer or (peer.cookie if self.trusts_origin(peer) else None)
+        token = token or self.token_of(peer)
         if token is None:
             raise UnauthorizedError("a token is required")
         return self.verify(token)
+
+    def token_of(self, peer: Peer) -> str | None:
+        """The token a request carries: in its header, or in the cookie, where that may count."""
+        return peer.bearer or (peer.cookie if self.trusts_origin(peer) else None)
 
     def verify(self, token: str) -> Principal:
         """The principal of a token.
@@ -311,11 +314,3 @@ def _strings(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         return ()
     return tuple(each for each in cast("list[object]", value)[:_MAX_GRANTS] if isinstance(each, str))
-
-
-@functools.lru_cache(maxsize=1_024)
-def _glob(pattern: str) -> re.Pattern[str]:
-    """``**`` stands for any run of characters, ``*`` for one without ``/``, everything else for itself."""
-    wild = {"*": "[^/]*", "**": ".*"}
-    parts = re.split(r"(\*+)", pattern[:512])
-    return re.compile("".join(wild[part[:2]] if part.startswith("*") else re.escape(part) for part in parts))

@@ -1,4 +1,4 @@
-"""What all transports of a gateway share."""
+"""What all transports share."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 
 from lg_streaming.errors import ServerRestartError
 from lg_streaming.gateway.frames import Chunks, Pacer
+from lg_streaming.gateway.limits import Census, Rates, Requests
+from lg_streaming.gateway.patterns import Patterns
+from lg_streaming.gateway.rooms import Rooms
 
 if TYPE_CHECKING:
     from lg_streaming.gateway.auth import Policy
-    from lg_streaming.gateway.limits import Census
+    from lg_streaming.gateway.connection import Connection
     from lg_streaming.hub import StreamHub
     from lg_streaming.settings import StreamingSettings
 
@@ -30,7 +33,6 @@ class Edge:
         hub: Where executions are.
         settings: All settings.
         policy: Who may come in and see what.
-        census: Open connections.
         wall: Seconds since 1970.
         monotonic: Seconds.
         jitter: Source of the delays clients are given, so that they do not all come back at once.
@@ -39,16 +41,27 @@ class Edge:
     hub: StreamHub
     settings: StreamingSettings
     policy: Policy
-    census: Census
     wall: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     jitter: random.Random = field(default_factory=random.Random)
     draining: bool = False
     """Set when the server shuts down: nobody is let in any more."""
     chunks: Chunks = field(default_factory=Chunks)
+    connections: dict[str, Connection] = field(default_factory=dict[str, "Connection"])
+    """The connections over message transports that are logged in, by id."""
+    rooms: Rooms = field(default_factory=Rooms)
+    census: Census = field(init=False)
+    rates: Rates = field(init=False)
+    requests: Requests = field(init=False)
+    patterns: Patterns = field(init=False)
     pacer: Pacer = field(init=False)
 
     def __post_init__(self) -> None:
+        limits = self.settings.limits
+        self.census = Census(limits.connections, limits.connections_per_subject, limits.connections_per_address)
+        self.rates = Rates(limits.connects_per_address, limits.failed_logins_per_address)
+        self.requests = Requests(limits, self.monotonic)
+        self.patterns = Patterns(self.hub)
         self.pacer = Pacer(self.settings.gateway.frame_interval)
 
     def check_open(self) -> None:

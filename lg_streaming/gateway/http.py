@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, cast
-from urllib.parse import unquote_to_bytes
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import parse_qs, unquote_to_bytes
 
 import orjson
 from starlette.convertors import Convertor, register_url_convertor
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.gateway.auth import Policy
 
-__all__ = ["EXECUTION_PATH", "endpoint", "execution_id_of", "json_response", "refuse_tokens_in_url"]
+__all__ = ["EXECUTION_PATH", "endpoint", "execution_id_of", "json_response", "refuse_tokens_in_url", "ticket_of"]
 
 Handle = Callable[["Request", Peer], Awaitable[Response]]
 
@@ -68,6 +68,12 @@ def refuse_tokens_in_url(request: Request) -> None:
             raise BadRequestError(
                 f"a token may not travel in the address: drop {name!r} and send an Authorization header or the cookie"
             )
+
+
+def ticket_of(scope: Mapping[str, Any]) -> str | None:
+    """The ticket in an address; the one kind of credential that may travel there, as it is good for one use only."""
+    query = parse_qs(cast("bytes", scope.get("query_string", b"")).decode("latin-1"))
+    return query.get("ticket", [None])[0]
 
 
 def json_response(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import ipaddress
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
-from lg_streaming.errors import TooManyConnectionsError
+from limits import parse
+from limits.aio.storage import MemoryStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+
+from lg_streaming.errors import ConnectRateError, MessageRateError, ServerFullError, TooManyConnectionsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Census", "TokenBucket"]
+    from limits import RateLimitItem
+
+    from lg_streaming.settings import LimitSettings
+
+__all__ = ["Census", "Lease", "Rates", "Requests", "TokenBucket", "address_key"]
+
+_MAX_BUCKETS: Final = 10_000
+_IPV6_SITE_BITS: Final = 64
+
+
+def address_key(address: str | None) -> str:
+    """What counts as one address: an IPv6 caller usually has a whole /64 network to choose from."""
+    try:
+        parsed = ipaddress.ip_address(address or "")
+    except ValueError:
+        return address or ""
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is None:
+        return str(ipaddress.ip_network((int(parsed), _IPV6_SITE_BITS), strict=False))
+    return str(parsed.ipv4_mapped or parsed) if isinstance(parsed, ipaddress.IPv6Address) else str(parsed)
 
 
 class TokenBucket:
-    """Lets ``burst`` through at once and ``rate`` a second on average.
+    """Lets `burst` through at once and `rate` a second on average.
 
     Args:
         rate: Per second; None lets everything through.
@@ -43,27 +68,155 @@ class TokenBucket:
         return 0.0
 
 
+@dataclass(slots=True, eq=False)
+class Lease:
+    """One connection's place in the census."""
+
+    census: Census
+    address: str
+    subject: str | None = None
+    released: bool = False
+
+    def name(self, subject: str) -> None:
+        """The connection has logged in as `subject`.
+
+        Raises:
+            TooManyConnectionsError: The subject has as many connections as it may.
+        """
+        if not self.released and self.subject is None:
+            self.census.claim_subject(subject)
+            self.subject = subject
+
+    def release(self) -> None:
+        """The connection is over. Harmless when repeated."""
+        if not self.released:
+            self.released = True
+            self.census.forget(self)
+
+
+@dataclass(slots=True)
 class Census:
-    """How many connections are open, over all transports of a gateway.
+    """How many connections are open, over all transports of a gateway. None means no limit.
 
     Args:
-        limit: The most there may be; None for no limit.
+        limit: Of this process.
+        per_subject: With tokens of the same subject.
+        per_address: From the same address (of IPv6 the same /64 network).
     """
 
-    def __init__(self, limit: int | None) -> None:
-        self._limit = limit
-        self.connections = 0
+    limit: int | None
+    per_subject: int | None = None
+    per_address: int | None = None
+    connections: int = 0
+    _addresses: Counter[str] = field(default_factory=Counter[str], init=False)
+    _subjects: Counter[str] = field(default_factory=Counter[str], init=False)
 
-    def enter(self) -> None:
-        """Counts one more.
+    def enter(self, address: str | None = None, subject: str | None = None) -> Lease:
+        """Counts one more, until its lease is released.
 
         Raises:
             TooManyConnectionsError: There are as many as there may be.
         """
-        if self._limit is not None and self.connections >= self._limit:
-            raise TooManyConnectionsError(retry_after=1.0)
+        if self.limit is not None and self.connections >= self.limit:
+            raise ServerFullError(retry_after=1.0)
+        key = address_key(address)
+        if self.per_address is not None and self._addresses[key] >= self.per_address:
+            self._drop_zero(self._addresses, key)
+            raise TooManyConnectionsError(
+                f"an address may have {self.per_address} connections: close some first", retry_after=1.0
+            )
+        lease = Lease(self, key)
+        if subject is not None:
+            lease.name(subject)
         self.connections += 1
+        self._addresses[key] += 1
+        return lease
 
-    def leave(self) -> None:
-        """Counts one less."""
+    def claim_subject(self, subject: str) -> None:
+        """See :meth:`Lease.name`."""
+        if self.per_subject is not None and self._subjects[subject] >= self.per_subject:
+            self._drop_zero(self._subjects, subject)
+            raise TooManyConnectionsError(
+                f"a subject may have {self.per_subject} connections: close some first", retry_after=1.0
+            )
+        self._subjects[subject] += 1
+
+    def forget(self, lease: Lease) -> None:
+        """See :meth:`Lease.release`."""
         self.connections -= 1
+        self._addresses[lease.address] -= 1
+        self._drop_zero(self._addresses, lease.address)
+        if lease.subject is not None:
+            self._subjects[lease.subject] -= 1
+            self._drop_zero(self._subjects, lease.subject)
+
+    @staticmethod
+    def _drop_zero(counts: Counter[str], key: str) -> None:
+        if not counts[key]:
+            del counts[key]
+
+
+class Rates:
+    """How often an address may connect, and how often it may fail to log in, see `limits.connects_per_address`.
+
+    Windows slide: the last window counts in proportion to how much of it still lies within the limit's time.
+    """
+
+    def __init__(self, connects: str | None, failed_logins: str | None) -> None:
+        self._storage = MemoryStorage()
+        self._limiter = SlidingWindowCounterRateLimiter(self._storage)
+        self._connects = parse(connects) if connects is not None else None
+        self._failures = parse(failed_logins) if failed_logins is not None else None
+
+    async def connect(self, address: str | None) -> None:
+        """Counts a connection from `address`.
+
+        Raises:
+            ConnectRateError: It connects, or failed to log in, too often.
+        """
+        key = address_key(address)
+        if self._failures is not None and not await self._limiter.test(self._failures, "login", key):
+            raise ConnectRateError(
+                f"too many failed logins: {self._failures} are allowed", retry_after=_window(self._failures)
+            )
+        if self._connects is not None and not await self._limiter.hit(self._connects, "connect", key):
+            raise ConnectRateError(
+                f"too many connections: {self._connects} are allowed", retry_after=_window(self._connects)
+            )
+
+    async def login_failed(self, address: str | None) -> None:
+        """Counts a failed login from `address`."""
+        if self._failures is not None:
+            await self._limiter.hit(self._failures, "login", address_key(address))
+
+
+def _window(item: RateLimitItem) -> float:
+    """Seconds after which a caller has some of its budget back, for sure."""
+    return float(item.get_expiry())
+
+
+class Requests:
+    """How fast one caller may send single requests: `limits.messages_per_second` and `message_burst` for each."""
+
+    def __init__(self, limits: LimitSettings, clock: Callable[[], float]) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def spend(self, caller: str) -> None:
+        """Counts one request of `caller`.
+
+        Raises:
+            MessageRateError: They come too fast.
+        """
+        bucket = self._buckets.pop(caller, None) or TokenBucket(
+            self._limits.messages_per_second, self._limits.message_burst, self._clock
+        )
+        self._buckets[caller] = bucket
+        while len(self._buckets) > _MAX_BUCKETS:
+            self._buckets.popitem(last=False)
+        wait = bucket.take()
+        if wait:
+            raise MessageRateError(
+                f"at most {self._limits.messages_per_second:g} requests a second: slow down", retry_after=wait
+            )

@@ -7,14 +7,17 @@ snake_case; camelCase (``executionId``) is accepted.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import Position, Priority, check_execution_id
+from lg_streaming.filters import UpdateFilter
+from lg_streaming.gateway.rooms import room_execution
 from lg_streaming.log.base import ExecutionState
 
 PROTOCOL_VERSION: Final = 1
@@ -33,14 +36,27 @@ def _after(value: str) -> str:
     return value if value == "latest" else str(Position.parse(value))
 
 
-def _not_available(value: object) -> object:
-    if value in (None, False):
-        return value
-    raise PydanticCustomError("not_available", "not available in this version: leave it out")
+def _moment(value: object) -> object:
+    if not isinstance(value, str):
+        raise PydanticCustomError("moment", "a time is a text such as '2026-11-20T20:00:00Z'")
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:
+        raise PydanticCustomError("moment", "a time looks like '2026-11-20T20:00:00Z'") from None
+
+
+def _room_id(value: str) -> str:
+    try:
+        room_execution(value)
+    except BadRequestError as error:
+        raise PydanticCustomError("room_id", "{reason}", {"reason": error.message}) from None
+    return value
 
 
 ExecutionId = Annotated[str, AfterValidator(_execution_id), Field(json_schema_extra={"minLength": 1, "maxLength": 256})]
 Names = Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=128)]
+RoomId = Annotated[str, AfterValidator(_room_id), Field(json_schema_extra={"minLength": 1, "maxLength": 251})]
+Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
 After = Annotated[str, AfterValidator(_after), Field(description="A position '<epoch>:<seq>', or 'latest'.")]
 
 
@@ -58,26 +74,49 @@ class Inbound(BaseModel):
     )
 
 
-class SubscribeExecution(Inbound):
-    """``subscribe_execution``: watch one execution."""
+class Wanted(Inbound):
+    """Which updates, and how they come."""
 
-    execution_id: ExecutionId
     events: Names | None = None
     """Kinds, types and globs such as ``task:*``; all when absent."""
     node_ids: Names | None = None
     agent_types: Names | None = None
     categories: Names | None = None
     min_priority: Priority | Literal["normal"] | None = None
-    after: After | None = None
-    """Where to go on; from the start of what is kept when absent."""
+    since: Moment | None = None
+    """Updates at or after this time."""
+    until: Moment | None = None
+    """Updates at or before this time."""
     batch: bool = False
     """Updates come as lists, in ``updates`` messages."""
+
+    def filter(self) -> UpdateFilter:
+        """The same as a filter."""
+        return UpdateFilter.of(
+            events=self.events,
+            node_ids=self.node_ids,
+            agent_types=self.agent_types,
+            categories=self.categories,
+            min_priority=self.min_priority,
+            since=self.since,
+            until=self.until,
+        )
+
+
+class SubscribeExecution(Wanted):
+    """``subscribe_execution``: watch one execution."""
+
+    execution_id: ExecutionId
+    after: After | None = None
+    """Where to go on; from the start of what is kept when absent."""
     follow: bool = False
     """Stay after a run's final update."""
     on_gap: Literal["oldest", "tail", "fail"] = "oldest"
     """Where to go on when updates are gone."""
-    merge: Annotated[Literal[False] | None, BeforeValidator(_not_available)] = None
-    delivery: Annotated[None, BeforeValidator(_not_available)] = None
+    merge: bool = False
+    """While the reader lags, token deltas of one message may come as one update, and progress as its newest."""
+    delivery: Literal["at-most-once", "at-least-once"] | None = None
+    """``at-least-once``: what is not acknowledged with ``ack`` is sent again."""
 
 
 class UnsubscribeExecution(Inbound):
@@ -86,8 +125,34 @@ class UnsubscribeExecution(Inbound):
     execution_id: ExecutionId
 
 
+class SubscribeEvents(Wanted):
+    """``subscribe_events``: watch all executions the caller may see, from now on; replaces the one before."""
+
+    executions: Names | None = None
+    """Globs over execution ids: ``*`` within a ``/`` segment, ``**`` across; all when absent."""
+
+
+class UnsubscribeEvents(Inbound):
+    """``unsubscribe_events``: stop that; or, with ``events``, only with these."""
+
+    events: Names | None = None
+
+
+class RoomMessage(Inbound):
+    """``join_room``, ``leave_room``."""
+
+    room_id: RoomId
+
+
+class Ack(Inbound):
+    """``ack``: everything up to ``position`` has arrived."""
+
+    execution_id: ExecutionId
+    position: Annotated[str, AfterValidator(lambda value: str(Position.parse(value)))]
+
+
 class Authenticate(Inbound):
-    """``authenticate``: a fresh token of the same subject."""
+    """``authenticate``: a late login, or a fresh token of the same subject."""
 
     token: Annotated[str, Field(min_length=1)]
 
@@ -147,6 +212,31 @@ class Unsubscribed(Ok):
     execution_id: str
 
 
+class EventsSubscribed(Ok):
+    """The answer to ``subscribe_events`` and ``unsubscribe_events``: what is watched now."""
+
+    events: list[str]
+    """Empty: all kinds and types."""
+    executions: list[str]
+    """Empty: nothing is watched."""
+
+
+class RoomAnswer(Ok):
+    """The answer to ``join_room`` and ``leave_room``."""
+
+    room_id: str
+    clients: int
+    """How many of this server's connections are in the room now."""
+
+
+class Acknowledged(Ok):
+    """The answer to ``ack``."""
+
+    execution_id: str
+    outstanding: int
+    """Updates that were sent and are not acknowledged."""
+
+
 class Authenticated(Ok):
     """The answer to ``authenticate``."""
 
@@ -197,10 +287,12 @@ class Status(Ok):
 class ConnectionStatus(Outbound):
     """``connection_status``: once, right after connecting."""
 
-    status: Literal["connected"] = "connected"
+    status: Literal["connected", "authentication_required"] = "connected"
+    """``authentication_required``: send ``authenticate`` within ``login_timeout_s``."""
     connection_id: str
     server_time: str
     heartbeat_interval_s: float
+    login_timeout_s: float | None = None
     protocol: int = PROTOCOL_VERSION
 
 
@@ -224,6 +316,8 @@ class Metadata(BaseModel):
     message_id: str | None = None
     category: str | None = None
     priority: Priority | None = None
+    merged_from: int | None = None
+    """The first sequence number of the updates that were merged into this one."""
 
 
 class Update(Outbound):
@@ -274,3 +368,11 @@ class ServerRestart(Outbound):
     """``server_restart``: the connection is about to close; come back after the delay."""
 
     retry_ms: int
+
+
+class Direct(Outbound):
+    """``message``: something for this connection alone, in no execution and without a position."""
+
+    type: str
+    data: Any
+    timestamp: str

@@ -47,8 +47,11 @@ class Outlet(Protocol):
         """Sends, or keeps for later; gives the connection up when too much waits. Never waits itself."""
         ...
 
-    async def drain(self) -> None:
-        """Returns when there is room for more; gives the connection up when the peer has stopped reading."""
+    async def drain(self) -> bool:
+        """Returns when there is room for more, and whether it had to wait for it.
+
+        Gives the connection up when the peer has stopped reading.
+        """
         ...
 
     async def flush(self) -> None:
@@ -91,8 +94,9 @@ class DirectOutlet:
         self._written += frames.size
         line.write(frames.wire)
 
-    async def drain(self) -> None:
+    async def drain(self) -> bool:
         line = self._line
+        waits = not line.writable
         while self._give_up is not None and not line.writable:
             sent = self._written - line.unsent
             try:
@@ -101,6 +105,7 @@ class DirectOutlet:
             except TimeoutError:
                 if self._written - line.unsent <= sent:
                     self._fail(f"nothing was read for {self._bounds.send_timeout:g} s")
+        return waits
 
     async def flush(self) -> None:
         await self._line.wait_writable()
@@ -145,9 +150,11 @@ class QueuedOutlet:
         self._empty.clear()
         self._filled.set()
 
-    async def drain(self) -> None:
+    async def drain(self) -> bool:
+        waits = not self._empty.is_set()
         while not self._empty.is_set():
             await self._empty.wait()
+        return waits
 
     async def flush(self) -> None:
         await self.drain()

@@ -22,20 +22,26 @@ from lg_streaming.gateway.messages import (
     Authenticated,
     AuthExpiring,
     ConnectionStatus,
+    Direct,
     Empty,
     ErrorBody,
+    EventsSubscribed,
     Failure,
     GapMessage,
     Heartbeat,
     Inbound,
     Ok,
     Pong,
+    RoomAnswer,
+    RoomMessage,
     ServerRestart,
     Status,
     Subscribed,
+    SubscribeEvents,
     SubscribeExecution,
     SubscriptionClosed,
     Unsubscribed,
+    UnsubscribeEvents,
     UnsubscribeExecution,
     Update,
     Updates,
@@ -66,10 +72,6 @@ RESERVED_EVENTS: Final = frozenset(
 
 NOT_YET: Final = frozenset(
     {
-        "subscribe_events",
-        "unsubscribe_events",
-        "join_room",
-        "leave_room",
         "ack",
         "respond",
         "cancel_execution",
@@ -82,6 +84,10 @@ MESSAGES_IN: Final[Mapping[str, tuple[type[Inbound], type[Ok]]]] = MappingProxyT
     {
         "subscribe_execution": (SubscribeExecution, Subscribed),
         "unsubscribe_execution": (UnsubscribeExecution, Unsubscribed),
+        "subscribe_events": (SubscribeEvents, EventsSubscribed),
+        "unsubscribe_events": (UnsubscribeEvents, EventsSubscribed),
+        "join_room": (RoomMessage, RoomAnswer),
+        "leave_room": (RoomMessage, RoomAnswer),
         "authenticate": (Authenticate, Authenticated),
         "ping": (Empty, Pong),
         "get_status": (Empty, Status),
@@ -102,6 +108,7 @@ MESSAGES_OUT: Final[Mapping[str, type[BaseModel]]] = MappingProxyType(
         "auth_expiring": AuthExpiring,
         "server_restart": ServerRestart,
         "error": ErrorBody,
+        "message": Direct,
     }
 )
 """What the server sends beside answers."""

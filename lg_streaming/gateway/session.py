@@ -1,72 +1,62 @@
 """The rules of one connection, without a transport: who it is, what it may ask, what it watches, when it has to go.
 
-A transport hands messages to :meth:`Session.handle` and does what the :class:`Reply` says.
+A transport hands messages to `Session.handle` and does what the `Reply` says.
 """
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from lg_streaming.errors import (
-    BadRequestError,
     MessageRateError,
     StreamingError,
+    TokenExpiredError,
     TooManySubscriptionsError,
     UnauthorizedError,
 )
-from lg_streaming.filters import UpdateFilter
 from lg_streaming.gateway.auth import ANONYMOUS
+from lg_streaming.gateway.handlers import HANDLERS
 from lg_streaming.gateway.limits import TokenBucket
 from lg_streaming.gateway.messages import (
     PROTOCOL_VERSION,
-    Authenticate,
-    Inbound,
     SubscribeExecution,
-    UnsubscribeExecution,
 )
 from lg_streaming.gateway.protocol import failure, parse_message
+from lg_streaming.gateway.rooms import ROOM_FILTER
+from lg_streaming.gateway.watches import EventsWatch, Reply, Watch
 
 if TYPE_CHECKING:
+    from lg_streaming.filters import UpdateFilter
     from lg_streaming.gateway.auth import Policy, Principal
-    from lg_streaming.gateway.limits import Census
+    from lg_streaming.gateway.edge import Edge
+    from lg_streaming.gateway.limits import Lease
     from lg_streaming.gateway.peer import Peer
     from lg_streaming.hub import Attached, StreamHub, Subscription
-    from lg_streaming.settings import LimitSettings
 
-__all__ = ["Reply", "Session", "Watch", "attach", "now_text"]
+__all__ = ["Due", "Session", "TransportName", "attach", "now_text"]
+
+TransportName = Literal["socketio", "websocket", "sse", "rest"]
 
 _STRIKES: Final = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Watch:
-    """One execution a connection watches."""
-
-    execution_id: str
-    subscription: Subscription
-    batch: bool
-    follow: bool
+_BEFORE_LOGIN: Final = frozenset({"authenticate", "ping"})
+_EXPIRY_WARNING: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """What a transport does after a message, in this order."""
+class Due:
+    """What has to be done now."""
 
-    answer: dict[str, Any]
-    """The acknowledgement; where none was asked for, an error in it is sent as ``error``."""
-    stop: Sequence[Watch] = ()
-    """No longer delivered."""
-    forbidden: Sequence[Watch] = ()
-    """No longer delivered, because the fresh token does not allow it; the client is told."""
-    start: Watch | None = None
-    """Delivered from now on."""
+    heartbeat: bool = False
+    warning: float | None = None
+    """The client is told that its token expires in so many seconds."""
+    pause: bool = False
+    """The token has expired: nothing is delivered until there is a fresh one."""
     close: StreamingError | None = None
-    """Then the connection ends."""
+    """The connection ends."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,77 +65,151 @@ class Session:
 
     Args:
         peer: The caller.
-        hub: Where executions are.
-        policy: Who may come in and see what.
-        limits: What one connection may use.
-        census: The connections of the gateway; entered at login.
-        wall: Seconds since 1970.
-        monotonic: Seconds.
+        edge: Hub, rules and counters.
+        transport: How it is connected.
+        expiry_grace: Seconds between the end of the token and that of the connection, for a fresh one to come.
     """
 
     peer: Peer
-    hub: StreamHub
-    policy: Policy
-    limits: LimitSettings
-    census: Census
-    wall: Callable[[], float] = time.time
-    monotonic: Callable[[], float] = time.monotonic
+    edge: Edge
+    transport: TransportName
+    expiry_grace: float
     connection_id: str = ""
     principal: Principal = ANONYMOUS
+    authenticated: bool = False
     watches: dict[str, Watch] = field(default_factory=dict[str, Watch])
-    _logged_in: bool = field(default=False, init=False)
+    """By execution; rooms are executions too."""
+    events: EventsWatch | None = None
+    _lease: Lease | None = field(default=None, init=False)
     _began: float = field(init=False)
     _bucket: TokenBucket = field(init=False)
     _strikes: Counter[str] = field(default_factory=Counter[str], init=False)
+    _beat_at: float = field(init=False)
+    _warned: bool = field(default=False, init=False)
+    _paused: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self._began = self.monotonic()
-        self._bucket = TokenBucket(self.limits.messages_per_second, self.limits.message_burst, self.monotonic)
+        limits, clock = self.edge.settings.limits, self.edge.monotonic
+        self._began = clock()
+        self._bucket = TokenBucket(limits.messages_per_second, limits.message_burst, clock)
+        self._beat_at = self._began + self.edge.settings.gateway.heartbeat_interval
+
+    @property
+    def hub(self) -> StreamHub:
+        """Where executions are."""
+        return self.edge.hub
+
+    @property
+    def policy(self) -> Policy:
+        """Who may come in and see what."""
+        return self.edge.policy
 
     # ------------------------------------------------------------ coming and going
-    def login(self, auth: object) -> None:
-        """Lets the caller in. ``auth`` is the handshake's payload: ``{"token": …}``, or nothing.
+    async def login(self, token: str | None = None, *, ticket: str | None = None, may_wait: bool = False) -> None:
+        """Lets the caller in.
+
+        Args:
+            token: What a message carried; without it the request's header and cookie are looked at.
+            ticket: A ticket, in place of a token.
+            may_wait: Whether a caller without any token is let in for the time being, to `authenticate` later.
 
         Raises:
             StreamingError: Not this caller, not with this token, or not now.
         """
-        if auth is not None and not isinstance(auth, dict):
-            raise BadRequestError("the handshake's auth is an object: {'token': …}")
-        token = cast("dict[str, object]", auth or {}).get("token")
-        if token is not None and not isinstance(token, str):
-            raise UnauthorizedError("the token is a string")
-        self.principal = self.policy.admit(self.peer, token or None)
-        self.census.enter()
-        self._logged_in = True
+        edge = self.edge
+        edge.check_open()
+        await edge.rates.connect(self.peer.address)
+        anonymous = token is None and ticket is None
+        if may_wait and anonymous and self.policy.requires_token and not self.policy.token_of(self.peer):
+            self.policy.check_origin(self.peer)
+            self._lease = edge.census.enter(self.peer.address)
+            return
+        principal = await self.identify(token, ticket)
+        self._lease = edge.census.enter(self.peer.address, principal.subject)
+        self.become(principal)
 
-    def end(self) -> list[Watch]:
-        """The connection is over. Returns what it watched, closed. Harmless when repeated."""
-        if self._logged_in:
-            self._logged_in = False
-            self.census.leave()
-        watches = list(self.watches.values())
-        for watch in watches:
+    async def identify(self, token: str | None, ticket: str | None = None) -> Principal:
+        """Who a token or a ticket stands for; a failure counts against the address. Raises like `Policy.admit`."""
+        try:
+            return await self.policy.admit(self.peer, token, ticket=ticket)
+        except UnauthorizedError:
+            await self.edge.rates.login_failed(self.peer.address)
+            raise
+
+    def become(self, principal: Principal) -> None:
+        """The caller is `principal` from now on. Raises TooManyConnectionsError when it has too many already."""
+        if self._lease is not None and principal.subject is not None:
+            self._lease.name(principal.subject)
+        self.principal, self.authenticated = principal, True
+        self._warned = self._paused = False
+
+    def end(self) -> None:
+        """The connection is over: what it watched is closed. Harmless when repeated."""
+        if self._lease is not None:
+            self._lease.release()
+        for watch in list(self.watches.values()):
             self.drop(watch)
-        return watches
+        if self.events is not None:
+            self.drop(self.events)
 
-    def drop(self, watch: Watch) -> None:
+    def drop(self, watch: Watch | EventsWatch) -> None:
         """Stops watching; harmless when that has happened."""
+        if isinstance(watch, EventsWatch):
+            watch.follower.close()
+            self.events = None if self.events is watch else self.events
+            return
         watch.subscription.close()
-        if self.watches.get(watch.execution_id) is watch:
-            del self.watches[watch.execution_id]
+        if self.watches.get(watch.execution_id) is not watch:
+            return
+        del self.watches[watch.execution_id]
+        if watch.room_id is not None:
+            self.edge.rooms.leave(watch.room_id, self)
+        if self.events is not None:
+            self.events.follower.stand(watch.execution_id, _text(watch.subscription.position))
 
     @property
     def expires_in(self) -> float | None:
         """Seconds until the token has expired; None: it never does."""
         expires_at = self.principal.expires_at
-        return None if expires_at is None else expires_at - self.wall()
+        return None if expires_at is None else expires_at - self.edge.wall()
+
+    # ------------------------------------------------------------ time
+    def next_due(self) -> float:
+        """Seconds until :meth:`advance` has something to say."""
+        until = self._beat_at - self.edge.monotonic()
+        expires_in = self.expires_in
+        if expires_in is not None:
+            if self._paused:
+                expires_in += self.expiry_grace
+            elif not self._warned:
+                expires_in -= _EXPIRY_WARNING
+            until = min(until, expires_in)
+        return max(0.0, until)
+
+    def advance(self) -> Due:
+        """What has to be done now, as time has passed."""
+        now, expires_in = self.edge.monotonic(), self.expires_in
+        beats = now >= self._beat_at
+        if beats:
+            self._beat_at = now + self.edge.settings.gateway.heartbeat_interval
+        if expires_in is None or expires_in > _EXPIRY_WARNING:
+            return Due(heartbeat=beats)
+        if expires_in <= -self.expiry_grace:
+            return Due(pause=True, close=TokenExpiredError())
+        warns, pauses = not self._warned and expires_in > 0, not self._paused and expires_in <= 0
+        self._warned = True
+        self._paused = self._paused or pauses
+        return Due(heartbeat=beats, warning=round(expires_in, 3) if warns else None, pause=pauses)
 
     # ------------------------------------------------------------ messages
     async def handle(self, name: str, arguments: Sequence[object]) -> Reply:
         """Carries out one message; nothing a client sends makes it raise."""
         try:
             self._spend()
-            return await self._carry_out(parse_message(name, arguments), name)
+            message = parse_message(name, arguments)
+            if not self.authenticated and name not in _BEFORE_LOGIN:
+                raise UnauthorizedError("send authenticate with a valid token first")
+            return await HANDLERS[name](self, message)
         except StreamingError as error:
             return Reply(answer=failure(error), close=error if self.strike(error) else None)
 
@@ -159,92 +223,79 @@ class Session:
     def _spend(self) -> None:
         wait = self._bucket.take()
         if wait:
+            limits = self.edge.settings.limits
             raise MessageRateError(
-                f"at most {self.limits.messages_per_second:g} messages a second: slow down", retry_after=wait
+                f"at most {limits.messages_per_second:g} messages a second: slow down", retry_after=wait
             )
 
-    async def _carry_out(self, message: Inbound, name: str) -> Reply:
-        match message:
-            case SubscribeExecution():
-                return await self._subscribe(message)
-            case UnsubscribeExecution():
-                return self._unsubscribe(message)
-            case Authenticate():
-                return await self._authenticate(message)
-            case _ if name == "ping":
-                return Reply(answer={"ok": True, "timestamp": now_text(self.wall())})
-            case _:
-                return Reply(answer={"ok": True, **self.status()})
+    async def subscribe(self, wanted: SubscribeExecution, *, room_id: str | None = None) -> tuple[Watch, Attached]:
+        """Begins to watch an execution, in place of what watched it before.
 
-    async def _subscribe(self, wanted: SubscribeExecution) -> Reply:
+        Raises like :func:`attach`, and TooManySubscriptionsError.
+        """
         execution_id = wanted.execution_id
-        limit = self.limits.subscriptions_per_connection
+        limit = self.edge.settings.limits.subscriptions_per_connection
         if limit is not None and len(self.watches) >= limit and execution_id not in self.watches:
             raise TooManySubscriptionsError(
                 f"a connection may watch {limit} executions: unsubscribe first", execution_id=execution_id
             )
-        subscription, attached = await attach(self.hub, self.policy, self.principal, wanted)
+        chosen = ROOM_FILTER if room_id is not None else wanted.filter()
+        subscription, attached = await attach(self.hub, self.policy, self.principal, wanted, chosen)
         previous = self.watches.get(execution_id)
         if previous is not None:
             self.drop(previous)
-        watch = Watch(execution_id=execution_id, subscription=subscription, batch=wanted.batch, follow=wanted.follow)
-        self.watches[execution_id] = watch
-        return Reply(answer=subscribed(attached), stop=(previous,) if previous is not None else (), start=watch)
-
-    def _unsubscribe(self, wanted: UnsubscribeExecution) -> Reply:
-        watch = self.watches.get(wanted.execution_id)
-        if watch is not None:
-            self.drop(watch)
-        return Reply(
-            answer={"ok": True, "execution_id": wanted.execution_id}, stop=(watch,) if watch is not None else ()
+        watch = self.watches[execution_id] = Watch(
+            execution_id=execution_id,
+            subscription=subscription,
+            batch=wanted.batch,
+            follow=wanted.follow,
+            merge=wanted.merge,
+            room_id=room_id,
         )
+        if self.events is not None:
+            self.events.follower.stand(execution_id, None)
+        return watch, attached
 
-    async def _authenticate(self, wanted: Authenticate) -> Reply:
-        if self.policy.requires_token:
-            principal = self.policy.verify(wanted.token)
-            if principal.subject != self.principal.subject:
-                raise UnauthorizedError("a fresh token must be of the same subject: reconnect to change it")
-            self.principal = principal
-        forbidden = [watch for watch in list(self.watches.values()) if not await self._still_allowed(watch)]
-        for watch in forbidden:
-            self.drop(watch)
-        expires_in = self.expires_in
-        return Reply(
-            answer={"ok": True, "expires_in_s": None if expires_in is None else round(expires_in, 3)},
-            forbidden=forbidden,
-        )
-
-    async def _still_allowed(self, watch: Watch) -> bool:
-        state = await self.hub.describe(watch.execution_id)
+    async def may_read(self, execution_id: str) -> bool:
+        """Whether the caller may read an execution. Raises LogUnavailableError."""
+        state = await self.hub.describe(execution_id)
         return await self.policy.allows(
-            self.principal, "read", watch.execution_id, state.owner if state is not None else None
+            self.principal, "read", execution_id, state.owner if state is not None else None
         )
 
     # ------------------------------------------------------------ what it tells
-    def greeting(self, heartbeat_interval: float) -> dict[str, Any]:
-        """``connection_status``."""
-        return {
-            "status": "connected",
+    def now(self) -> str:
+        """The time, as it travels."""
+        return now_text(self.edge.wall())
+
+    def greeting(self) -> dict[str, Any]:
+        """`connection_status`."""
+        settings = self.edge.settings
+        told: dict[str, Any] = {
+            "status": "connected" if self.authenticated else "authentication_required",
             "connection_id": self.connection_id,
-            "server_time": now_text(self.wall()),
-            "heartbeat_interval_s": heartbeat_interval,
+            "server_time": self.now(),
+            "heartbeat_interval_s": settings.gateway.heartbeat_interval,
             "protocol": PROTOCOL_VERSION,
         }
+        if not self.authenticated:
+            told["login_timeout_s"] = settings.limits.login_timeout
+        return told
 
     async def heartbeat(self) -> dict[str, Any]:
-        """``heartbeat``: where each watched execution stands."""
+        """`heartbeat`: where each watched execution stands."""
         positions: dict[str, str] = {}
         for execution_id in list(self.watches):
             state = await self.hub.describe(execution_id)
             if state is not None:
                 positions[execution_id] = f"{state.epoch}:{state.head}"
-        return {"timestamp": now_text(self.wall()), "positions": positions}
+        return {"timestamp": self.now(), "positions": positions}
 
     def status(self) -> dict[str, Any]:
-        """The answer to ``get_status``."""
+        """The answer to `get_status`."""
         connection: dict[str, Any] = {
             "connection_id": self.connection_id,
-            "uptime_s": round(self.monotonic() - self._began, 3),
+            "uptime_s": round(self.edge.monotonic() - self._began, 3),
         }
         if self.principal.subject is not None:
             connection["subject"] = self.principal.subject
@@ -263,14 +314,14 @@ class Session:
             ],
             "server": {
                 "protocol": PROTOCOL_VERSION,
-                "server_time": now_text(self.wall()),
-                "connections": self.census.connections,
+                "server_time": self.now(),
+                "connections": self.edge.census.connections,
             },
         }
 
 
 async def attach(
-    hub: StreamHub, policy: Policy, principal: Principal, wanted: SubscribeExecution
+    hub: StreamHub, policy: Policy, principal: Principal, wanted: SubscribeExecution, filter: UpdateFilter
 ) -> tuple[Subscription, Attached]:
     """Opens a subscription for ``principal``, if it may.
 
@@ -281,36 +332,14 @@ async def attach(
     """
     state = await hub.describe(wanted.execution_id)
     await policy.check(principal, "read", wanted.execution_id, state.owner if state is not None else None)
-    chosen = UpdateFilter.of(
-        events=wanted.events,
-        node_ids=wanted.node_ids,
-        agent_types=wanted.agent_types,
-        categories=wanted.categories,
-        min_priority=wanted.min_priority,
-    )
     subscription = hub.subscribe(
-        wanted.execution_id, after=wanted.after, filter=chosen, follow=wanted.follow, on_gap=wanted.on_gap
+        wanted.execution_id, after=wanted.after, filter=filter, follow=wanted.follow, on_gap=wanted.on_gap
     )
     try:
         return subscription, await subscription.start()
     except BaseException:
         subscription.close()
         raise
-
-
-def subscribed(attached: Attached) -> dict[str, Any]:
-    """The answer to ``subscribe_execution``."""
-    answer: dict[str, Any] = {
-        "ok": True,
-        "execution_id": attached.execution_id,
-        "state": attached.state,
-        "position": _text(attached.position),
-        "oldest": attached.oldest,
-        "recovered": attached.recovered,
-    }
-    if attached.reason is not None:
-        answer["reason"] = attached.reason
-    return answer
 
 
 def now_text(seconds: float) -> str:

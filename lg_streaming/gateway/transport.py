@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from lg_streaming.errors import BadRequestError, StreamingError
-    from lg_streaming.gateway.frames import Frames
+    from lg_streaming.errors import StreamingError
+    from lg_streaming.gateway.frames import Encode, Frames
     from lg_streaming.gateway.outlet import Bounds
+    from lg_streaming.gateway.peer import Peer
+    from lg_streaming.gateway.session import TransportName
 
-__all__ = ["Connection", "Guard", "Transport"]
+__all__ = ["Guard", "Transport"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,49 +30,28 @@ class Guard:
 class Transport(Protocol):
     """What a connection can do with its transport."""
 
+    name: TransportName
+    peer: Peer
+
+    def encoder(self, *, batch: bool) -> Encode:
+        """How updates are wrapped for it."""
+        ...
+
     def put(self, frames: Frames) -> None:
         """Sends ready frames without waiting."""
         ...
 
     def emit(self, event: str, payload: object) -> None:
-        """Sends one event without waiting."""
+        """Sends one message without waiting."""
         ...
 
-    async def drain(self) -> None:
-        """Returns when there is room for more."""
+    async def drain(self) -> bool:
+        """Returns when there is room for more, and whether it had to wait."""
         ...
 
     def close_with(self, error: StreamingError | None = None, *, told: bool = False) -> None:
-        """Says why, unless it was ``told``, and closes with the error's code. Never waits.
+        """Says why, unless it was `told`, and closes with the error's code. Never waits.
 
         A peer that does not answer the close is cut off.
         """
-        ...
-
-
-class Connection(Protocol):
-    """What the transport tells its owner, one call at a time."""
-
-    async def login(self, auth: object) -> None:
-        """The client asked to be let in; raises StreamingError to refuse."""
-        ...
-
-    def opened(self, connection_id: str) -> None:
-        """The client was let in and knows it."""
-        ...
-
-    async def received(self, event: str, arguments: list[object], answer: Callable[[object], None] | None) -> None:
-        """An event came; ``answer`` sends the acknowledgement where one was asked for."""
-        ...
-
-    def malformed(self, error: BadRequestError) -> None:
-        """Something came that is no event."""
-        ...
-
-    def reserved(self, event: str) -> None:
-        """An event came under a name that is the protocol's own."""
-        ...
-
-    async def gone(self) -> None:
-        """The transport is closed; nothing more will be called."""
         ...

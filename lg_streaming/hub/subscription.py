@@ -242,6 +242,18 @@ class Subscription:
         gap, self._gap = self._gap, None
         return Page((), self.position, gap, ended=True)
 
+    async def poll(self, limit: int = DEFAULT_LIMIT) -> Page | None:
+        """What there is now after the reader's position, without waiting; None when there is nothing.
+
+        Raises like :meth:`next_page`, which must not run at the same time.
+        """
+        if not self._closed:
+            await self.start()
+        if self._ended or self._closed:
+            gap, self._gap = self._gap, None
+            return Page((), self.position, gap, ended=True)
+        return self._digest(await self._log.read(self.execution_id, self._seq, limit))
+
     def _digest(self, found: Slice | None) -> Page | None:
         """Moves on over ``found``; None when it holds nothing to tell the reader."""
         if found is None:

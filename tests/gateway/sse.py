@@ -30,6 +30,8 @@ class EventSource:
     headers: dict[str, str] = field(default_factory=dict[str, str])
     last_event_id: str = ""
     retry: int | None = None
+    attached: dict[str, Any] | None = None
+    """The first event's data: `connection_status`."""
     comments: list[str] = field(default_factory=list[str])
     status: int = 0
 
@@ -48,7 +50,9 @@ class EventSource:
         async for line in response.aiter_lines():
             if not line:
                 self.last_event_id = identity
-                if data:
+                if kind == "connection_status":
+                    self.attached = json.loads("\n".join(data))
+                elif data:
                     yield Event(kind or "message", "\n".join(data), identity)
                 kind, data = "", list[str]()
                 continue

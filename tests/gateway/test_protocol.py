@@ -50,8 +50,11 @@ def test_absent_fields_have_their_defaults() -> None:
         ({"execution_id": "a", "follow": 1}, "follow"),
         ({"execution_id": "a", "on_gap": "skip"}, "on_gap"),
         ({"execution_id": "a", "min_priority": "urgent"}, "min_priority"),
-        ({"execution_id": "a", "merge": True}, "merge: not available in this version"),
-        ({"execution_id": "a", "delivery": "at-least-once"}, "delivery: not available in this version"),
+        ({"execution_id": "a", "merge": 1}, "merge: Input should be a valid boolean"),
+        ({"execution_id": "a", "delivery": "sometimes"}, "delivery: Input should be"),
+        ({"execution_id": "a", "since": "yesterday"}, "since: a time looks like"),
+        ({"execution_id": "a", "since": "2026-11-20T20:00:00"}, "since: Input should have timezone info"),
+        ({"execution_id": "a", "until": 7}, "until: a time is a text"),
     ],
 )
 def test_a_bad_payload_is_refused_by_field(payload: Any, told: str) -> None:

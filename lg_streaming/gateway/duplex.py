@@ -1,0 +1,103 @@
+"""A WebSocket as the gateway drives it: bounded on the way out, and always closed in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from lg_streaming.gateway._server import WebSocketLine, current_line
+from lg_streaming.gateway.frames import Frames, web_socket_frame
+from lg_streaming.gateway.outlet import Outlet, open_outlet
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from lg_streaming.errors import StreamingError
+    from lg_streaming.gateway.transport import Guard
+
+__all__ = ["NORMAL_CLOSURE", "Duplex"]
+
+logger = logging.getLogger(__name__)
+
+NORMAL_CLOSURE: Final = 1000
+_CLOSE_GRACE: Final = 1.0
+"""Seconds a peer gets to take the last frames and answer the close."""
+
+
+class Duplex:
+    """One WebSocket, of whatever protocol; made in the task that serves it.
+
+    Args:
+        send: ASGI's.
+        guard: Limits.
+    """
+
+    def __init__(self, send: Callable[[Any], Awaitable[None]], guard: Guard) -> None:
+        self._send = send
+        self._task = asyncio.current_task()
+        self._closing: asyncio.Task[None] | None = None
+        self.line = current_line()
+        if isinstance(self.line, WebSocketLine):
+            # A little over the limit still arrives and is answered by name; far over is cut off by the server.
+            self.line.limit_inbound(4 * guard.inbound_bytes)
+        if self.line is not None:
+            self.line.cut_when_silent(2 * guard.bounds.send_timeout)
+        self._outlet: Outlet = open_outlet(send, self.line, guard.bounds, self.give_up)
+        self.close_code: int | None = None
+        """Why it was closed from this side."""
+
+    @property
+    def closing(self) -> bool:
+        """Whether the close has begun."""
+        return self._closing is not None
+
+    def put(self, frames: Frames) -> None:
+        """Sends ready frames without waiting."""
+        self._outlet.put(frames)
+
+    def put_text(self, text: bytes) -> None:
+        """Sends one message."""
+        self._outlet.put(Frames(web_socket_frame(text)))
+
+    async def drain(self) -> bool:
+        """Returns when there is room for more; whether it had to wait."""
+        return await self._outlet.drain()
+
+    def give_up(self, error: StreamingError) -> None:
+        """The peer does not read: whatever is said now is said for the case that it does after all."""
+        if self._closing is None:
+            logger.info("a connection is closed: %s", error)
+            self.shut(error.code, error.name)
+
+    def shut(self, code: int, reason: str) -> None:
+        """Closes. Never waits; a peer that does not answer the close is cut off."""
+        if self._closing is None:
+            self.close_code = code
+            self._closing = asyncio.create_task(self._say_goodbye(code, reason), name="lg_streaming.close")
+
+    async def _say_goodbye(self, code: int, reason: str) -> None:
+        loop = asyncio.get_running_loop()
+        if self.line is not None:
+            loop.call_later(_CLOSE_GRACE, self.line.abort)
+        try:
+            async with asyncio.timeout(_CLOSE_GRACE):
+                await self._outlet.flush()
+                await self._send({"type": "websocket.close", "code": code, "reason": reason})
+        except Exception as error:  # noqa: BLE001 (each server has its own for a peer that is gone)
+            logger.debug("a connection did not take its close: %r", error)
+            if self.line is not None:
+                self.line.abort()
+            elif self._task is not None:
+                self._task.cancel()
+
+    def swallow_cancel(self) -> bool:
+        """Whether the cancellation that reached the serving task was this object's own last resort."""
+        if self._closing is None or self._task is None:
+            return False
+        self._task.uncancel()
+        return True
+
+    def stop(self) -> None:
+        """The WebSocket is over: drops what waits."""
+        self._outlet.stop()

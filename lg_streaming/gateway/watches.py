@@ -1,0 +1,52 @@
+"""What a connection watches, and what becomes of a message."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lg_streaming.errors import StreamingError
+    from lg_streaming.gateway.messages import SubscribeEvents
+    from lg_streaming.gateway.patterns import Follower
+    from lg_streaming.hub import Subscription
+
+__all__ = ["EventsWatch", "Reply", "Watch"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Watch:
+    """One execution a connection watches."""
+
+    execution_id: str
+    subscription: Subscription
+    batch: bool = False
+    follow: bool = False
+    merge: bool = False
+    room_id: str | None = None
+    """Set where the execution is a room."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EventsWatch:
+    """All executions of a pattern, which a connection watches."""
+
+    wanted: SubscribeEvents
+    follower: Follower
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What a transport does after a message, in this order."""
+
+    answer: dict[str, Any]
+    """The acknowledgement; where none was asked for, an error in it is sent as `error`."""
+    stop: Sequence[Watch | EventsWatch] = ()
+    """No longer delivered."""
+    forbidden: Sequence[Watch] = ()
+    """No longer delivered, because the fresh token does not allow it; the client is told."""
+    start: Watch | EventsWatch | None = None
+    """Delivered from now on."""
+    close: StreamingError | None = None
+    """Then the connection ends."""

@@ -1,0 +1,247 @@
+"""The plain WebSocket transport, `/ws`: for a browser's own `WebSocket`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import orjson
+
+from lg_streaming.codec import split
+from lg_streaming.errors import BadRequestError, StreamingError, TooLargeError
+from lg_streaming.gateway.connection import Connection, guard_of
+from lg_streaming.gateway.duplex import NORMAL_CLOSURE, Duplex
+from lg_streaming.gateway.frames import Frames, web_socket_frame
+from lg_streaming.gateway.http import ticket_of
+from lg_streaming.gateway.packets import size_of
+from lg_streaming.gateway.peer import Peer
+from lg_streaming.gateway.protocol import check_nesting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping, Sequence
+
+    from starlette.types import Receive, Scope, Send
+
+    from lg_streaming.gateway.edge import Edge
+    from lg_streaming.gateway.frames import Encode
+    from lg_streaming.gateway.session import TransportName
+    from lg_streaming.log.base import Record
+
+__all__ = ["EncodeEach", "PlainWebSocket"]
+
+logger = logging.getLogger(__name__)
+
+_SHUTDOWN_TIMEOUT: Final = 1.5
+_REPLY: Final = "reply"
+_KEYS: Final = frozenset({"type", "payload", "id"})
+
+
+class PlainWebSocket:
+    """The WebSocket server of a gateway; an ASGI application.
+
+    Args:
+        edge: What all transports share.
+    """
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._guard = guard_of(edge.settings)
+        self._open: set[_Socket] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one connection."""
+        if scope["type"] != "websocket":
+            await _upgrade_required(send)
+            return
+        await receive()
+        await send({"type": "websocket.accept"})
+        socket = _Socket(self._edge, Peer.of(scope), Duplex(send, self._guard))
+        self._open.add(socket)
+        self._idle.clear()
+        try:
+            await socket.serve(receive, ticket_of(scope))
+        finally:
+            self._open.discard(socket)
+            if not self._open:
+                self._idle.set()
+
+    async def shutdown(self) -> None:
+        """Closes all connections, within 1.5 seconds."""
+        for socket in list(self._open):
+            socket.close_with()
+        try:
+            async with asyncio.timeout(_SHUTDOWN_TIMEOUT):
+                await self._idle.wait()
+        except TimeoutError:
+            logger.warning("%d connections did not close in time", len(self._open))
+
+
+class _Socket:
+    """One connection."""
+
+    name: TransportName = "websocket"
+
+    def __init__(self, edge: Edge, peer: Peer, duplex: Duplex) -> None:
+        self.peer = peer
+        self._edge = edge
+        self._duplex = duplex
+        self._connection = Connection(edge, self)
+
+    # ------------------------------------------------------------ Transport
+    def encoder(self, *, batch: bool) -> Encode:
+        return _BATCH if batch else _EACH
+
+    def put(self, frames: Frames) -> None:
+        self._duplex.put(frames)
+
+    def emit(self, event: str, payload: object) -> None:
+        self._duplex.put_text(orjson.dumps({"type": event, "payload": payload}))
+
+    async def drain(self) -> bool:
+        return await self._duplex.drain()
+
+    def close_with(self, error: StreamingError | None = None, *, told: bool = False) -> None:
+        if self._duplex.closing:
+            return
+        if error is not None and not told:
+            self.emit("error", error.to_dict())
+        self._duplex.shut(*((error.code, error.name) if error is not None else (NORMAL_CLOSURE, "")))
+
+    # ------------------------------------------------------------ serving
+    async def serve(self, receive: Receive, ticket: str | None) -> None:
+        """Lets the caller in and takes its messages until the connection is over."""
+        try:
+            if await self._log_in(ticket):
+                self._connection.opened(secrets.token_urlsafe(15))
+            while (message := await receive())["type"] != "websocket.disconnect":
+                await self._take(message)
+        except asyncio.CancelledError:
+            if not self._duplex.swallow_cancel():
+                raise
+        finally:
+            self._duplex.stop()
+            await self._connection.gone()
+
+    async def _log_in(self, ticket: str | None) -> bool:
+        try:
+            await self._connection.login(None, ticket=ticket)
+        except StreamingError as error:
+            self.close_with(error)
+            return False
+        return True
+
+    async def _take(self, message: MutableMapping[str, Any]) -> None:
+        if self._duplex.closing:
+            return
+        text = message.get("text")
+        if not isinstance(text, str):
+            self._connection.malformed(BadRequestError("binary messages are not accepted"))
+            return
+        limit = self._edge.settings.limits.inbound_bytes
+        if size_of(text) > limit:
+            self.close_with(TooLargeError(f"a message may have {limit} bytes, not {size_of(text)}"))
+            return
+        try:
+            name, payload, number = _parsed(text)
+        except BadRequestError as error:
+            self._connection.malformed(error)
+            return
+        try:
+            await self._connection.received(name, [payload], self._answer(number))
+        except Exception:
+            logger.exception("a message on connection %s failed", self._connection.session.connection_id)
+            self.close_with(StreamingError("the server failed on this message"))
+
+    def _answer(self, number: int | str | None) -> Callable[[object], None]:
+        """Replies echo the message's `id`; without one an answer is still sent, as the browser has no other way."""
+
+        def answer(payload: object) -> None:
+            reply = {"type": _REPLY, "payload": payload}
+            self._duplex.put_text(orjson.dumps(reply if number is None else {**reply, "id": number}))
+
+        return answer
+
+
+def _parsed(text: str) -> tuple[str, object, int | str | None]:
+    """Name, payload and number of a message.
+
+    Raises:
+        BadRequestError: It is none.
+    """
+    check_nesting(text)
+    try:
+        message: object = orjson.loads(text)
+    except ValueError:
+        raise BadRequestError('a message is JSON: {"type": …, "payload": {…}}') from None
+    if not isinstance(message, dict):
+        raise BadRequestError('a message is an object: {"type": …, "payload": {…}}')
+    fields = cast("dict[str, object]", message)
+    if unknown := fields.keys() - _KEYS:
+        raise BadRequestError(f"a message has type, payload and id, not {', '.join(sorted(unknown))[:80]}")
+    name, number = fields.get("type"), fields.get("id")
+    if not isinstance(name, str):
+        raise BadRequestError("a message's type is a text")
+    if number is not None and (isinstance(number, bool) or not isinstance(number, (int, str))):
+        raise BadRequestError("a message's id is a number or a text")
+    return name, fields.get("payload"), number
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeEach:
+    """One message an update: its data's own fields at the top of the payload, beside `metadata`."""
+
+    def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:  # noqa: ARG002 (a batch needs it)
+        """See `Encode.wrap`."""
+        return Frames(b"".join([web_socket_frame(_flat(record)) for record in records]), count=len(records))
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeBatch:
+    """One `updates` message for all, each update whole."""
+
+    def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:
+        """See `Encode.wrap`."""
+        updates = b",".join([record.json for record in records])
+        return Frames(
+            web_socket_frame(
+                b'{"type":"updates","payload":{"execution_id":%b,"updates":[%b]}}'
+                % (orjson.dumps(execution_id), updates)
+            )
+        )
+
+
+_EACH: Final = EncodeEach()
+_BATCH: Final = EncodeBatch()
+
+
+def _flat(record: Record) -> bytes:
+    """`{"type": <kind>, "payload": {…data, "metadata": {…}}}`.
+
+    The update's own type is in the metadata, as the data may have a `type` too. Data that is no object is the
+    payload's `data`. Of a name that stands twice a JSON parser keeps the last, which is ours.
+    """
+    name, data, metadata = split(record.json) if record.scope.extra is None else _taken_apart(record.json)
+    head = b'{"type":"%b","payload":' % record.kind.encode()
+    tail = b'"metadata":{"type":%b,%b' % (name, metadata[1:])
+    if data == b"{}":
+        return b"%b{%b}}" % (head, tail)
+    if data.startswith(b"{"):
+        return b"%b%b,%b}}" % (head, data[:-1], tail)
+    return b'%b{"data":%b,%b}}' % (head, data, tail)
+
+
+def _taken_apart(wire: bytes) -> tuple[bytes, bytes, bytes]:
+    update = orjson.loads(wire)
+    return orjson.dumps(update["type"]), orjson.dumps(update["data"]), orjson.dumps(update["metadata"])
+
+
+async def _upgrade_required(send: Send) -> None:
+    body = orjson.dumps({"error": BadRequestError("connect over WebSocket").to_dict()})
+    headers = [(b"content-type", b"application/json"), (b"upgrade", b"websocket")]
+    await send({"type": "http.response.start", "status": 426, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
