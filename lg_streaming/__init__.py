@@ -19,6 +19,7 @@ from lg_streaming.pipeline import ProgressTracker, current_progress
 from lg_streaming.settings import StreamingSettings
 
 if TYPE_CHECKING:
+    from lg_streaming.gateway import sse_response
     from lg_streaming.module import StreamingModule
 
 __version__ = "0.1.0"
@@ -40,6 +41,7 @@ __all__ = [
     "UpdateFilter",
     "current_emitter",
     "current_progress",
+    "sse_response",
     "stream_all",
     "stream_event",
     "stream_progress",
@@ -48,8 +50,11 @@ __all__ = [
 ]
 
 
+_LATE = {"StreamingModule": "lg_streaming.module", "sse_response": "lg_streaming.gateway"}
+
+
 def __getattr__(name: str) -> Any:
-    # the module pulls in FastAPI and Socket.IO, which a program without a server does not need
-    if name == "StreamingModule":
-        return importlib.import_module("lg_streaming.module").StreamingModule
+    # these pull in FastAPI and Socket.IO, which a program without a server does not need
+    if name in _LATE:
+        return getattr(importlib.import_module(_LATE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 from starlette.routing import Route, WebSocketRoute
 
-from lg_streaming.gateway._server import on_shutdown
 from lg_streaming.gateway.auth import Action, Authorize, Grant, Policy, Principal
 from lg_streaming.gateway.edge import Edge
 from lg_streaming.gateway.protocol import json_schema
 from lg_streaming.gateway.rest import Rest
 from lg_streaming.gateway.socketio import SocketIO
-from lg_streaming.gateway.sse import ServerSentEvents
+from lg_streaming.gateway.sse import ServerSentEvents, sse_response
 from lg_streaming.gateway.websocket import PlainWebSocket
 
 if TYPE_CHECKING:
@@ -25,7 +22,7 @@ if TYPE_CHECKING:
     from lg_streaming.hub import StreamHub
     from lg_streaming.settings import StreamingSettings
 
-__all__ = ["Action", "Authorize", "Gateway", "Grant", "Principal", "json_schema"]
+__all__ = ["Action", "Authorize", "Gateway", "Grant", "Principal", "json_schema", "sse_response"]
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +55,8 @@ class Gateway:
         self._websocket = PlainWebSocket(self._edge)
         self._sse = ServerSentEvents(self._edge)
         self._rest = Rest(self._edge)
-        self._unhook: Callable[[], None] | None = None
+        self._edge.closers += [self._websocket.shutdown, self._socketio.shutdown]
+        self._edge.register()
         self.router = APIRouter(prefix=gateway.prefix)
         """The HTTP routes, under ``gateway.prefix``."""
         # The stream's route comes first: an execution's own path matches everything that begins like it.
@@ -79,9 +77,7 @@ class Gateway:
 
     async def start(self) -> None:
         """Call it when the application starts, on the server's event loop."""
-        self._edge.draining = False
-        if self._unhook is None:
-            self._unhook = on_shutdown(self.drain)
+        await self._edge.start()
         if self.policy.local_only:
             logger.warning(
                 "authentication is not set up: only callers from this machine are let in "
@@ -95,14 +91,8 @@ class Gateway:
 
         It happens by itself when the server is told to stop, before the server closes connections on its own.
         """
-        self._edge.draining = True
-        for connection in list(self._edge.connections.values()):
-            connection.send_away()
-        await asyncio.gather(self._sse.shutdown(), self._websocket.shutdown(), self._socketio.shutdown())
+        await self._edge.drain()
 
     async def shutdown(self) -> None:
         """Call it when the application stops."""
-        await self.drain()
-        if self._unhook is not None:
-            self._unhook()
-            self._unhook = None
+        await self._edge.stop()

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lg_streaming.errors import ServerRestartError
+from lg_streaming.gateway._server import on_shutdown
+from lg_streaming.gateway.auth import Policy
 from lg_streaming.gateway.frames import Chunks, Pacer
 from lg_streaming.gateway.limits import Census, Rates, Requests
 from lg_streaming.gateway.patterns import Patterns
 from lg_streaming.gateway.rooms import Rooms
+from lg_streaming.settings import AuthSettings
 
 if TYPE_CHECKING:
-    from lg_streaming.gateway.auth import Policy
     from lg_streaming.gateway.connection import Connection
+    from lg_streaming.gateway.event_stream import EventStream
     from lg_streaming.hub import StreamHub
     from lg_streaming.settings import StreamingSettings
 
@@ -49,12 +53,17 @@ class Edge:
     chunks: Chunks = field(default_factory=Chunks)
     connections: dict[str, Connection] = field(default_factory=dict[str, "Connection"])
     """The connections over message transports that are logged in, by id."""
+    closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list[Callable[[], Awaitable[None]]])
+    """What closes each transport's connections, once they are told."""
+    streams: set[EventStream] = field(default_factory=set["EventStream"])
+    """The event streams that are open."""
     rooms: Rooms = field(default_factory=Rooms)
     census: Census = field(init=False)
     rates: Rates = field(init=False)
     requests: Requests = field(init=False)
     patterns: Patterns = field(init=False)
     pacer: Pacer = field(init=False)
+    _unhook: Callable[[], None] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         limits = self.settings.limits
@@ -63,6 +72,43 @@ class Edge:
         self.requests = Requests(limits, self.monotonic)
         self.patterns = Patterns(self.hub)
         self.pacer = Pacer(self.settings.gateway.frame_interval)
+
+    @classmethod
+    def of(cls, hub: StreamHub) -> Edge:
+        """The edge of the hub's gateway; one of its own, without authentication, where it has none."""
+        edge = hub.companions.get(cls)
+        if not isinstance(edge, cls):
+            policy = Policy(AuthSettings(enabled=False), cors_origins=hub.settings.gateway.cors_origins)
+            edge = cls(hub=hub, settings=hub.settings, policy=policy)
+            edge.register()
+        return edge
+
+    def register(self) -> None:
+        """Makes this the edge of its hub."""
+        self.hub.companions[Edge] = self
+
+    async def start(self) -> None:
+        """On the server's event loop: from now on all streams end well when the server stops."""
+        if self._unhook is None:
+            self.draining = False
+            self._unhook = on_shutdown(self.drain)
+
+    async def drain(self) -> None:
+        """Sends every client away and ends all streams, within two seconds. Harmless when repeated."""
+        self.draining = True
+        for connection in list(self.connections.values()):
+            connection.send_away()
+        streams = list(self.streams)
+        for stream in streams:
+            stream.send_away()
+        await asyncio.gather(*(stream.ended.wait() for stream in streams), *(close() for close in self.closers))
+
+    async def stop(self) -> None:
+        """The server stops, or its application does."""
+        await self.drain()
+        if self._unhook is not None:
+            self._unhook()
+            self._unhook = None
 
     def check_open(self) -> None:
         """Lets nobody in while the server goes away.

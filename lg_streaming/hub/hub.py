@@ -51,6 +51,8 @@ class StreamHub(Producers, Readers):
         Producers.__init__(self, settings, log, redact, clock)
         Readers.__init__(self, log, settings.limits.max_subscribers_per_execution)
         self.tokens = TokenStreamingService(self)
+        self.companions: dict[type, object] = {}
+        """What parts above keep with this hub, one of each type."""
         publishers.count += 1
 
     def statistics(self) -> HubStatistics:
