@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI, HTTPException, Response
 
 from lg_streaming import StreamHub, StreamingSettings, sse_response
-from tests.gateway.site import Site, make_app, site
+from tests.gateway.site import make_app, site
 from tests.gateway.sse import Event, EventSource
 from tests.support.server import Server, serve
 
