@@ -52,7 +52,7 @@ class Rest:
     async def _execution(self, request: Request, peer: Peer) -> Response:
         edge = self._edge
         refuse_tokens_in_url(request)
-        principal = edge.policy.admit(peer)
+        principal = await edge.policy.admit(peer)
         execution_id = execution_id_of(request)
         state = await edge.hub.describe(execution_id)
         await edge.policy.check(principal, "read", execution_id, state.owner if state is not None else None)

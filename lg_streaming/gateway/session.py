@@ -103,7 +103,7 @@ class Session:
         self._bucket = TokenBucket(self.limits.messages_per_second, self.limits.message_burst, self.monotonic)
 
     # ------------------------------------------------------------ coming and going
-    def login(self, auth: object) -> None:
+    async def login(self, auth: object) -> None:
         """Lets the caller in. ``auth`` is the handshake's payload: ``{"token": …}``, or nothing.
 
         Raises:
@@ -114,7 +114,7 @@ class Session:
         token = cast("dict[str, object]", auth or {}).get("token")
         if token is not None and not isinstance(token, str):
             raise UnauthorizedError("the token is a string")
-        self.principal = self.policy.admit(self.peer, token or None)
+        self.principal = await self.policy.admit(self.peer, token or None)
         self.census.enter()
         self._logged_in = True
 
@@ -201,7 +201,7 @@ class Session:
 
     async def _authenticate(self, wanted: Authenticate) -> Reply:
         if self.policy.requires_token:
-            principal = self.policy.verify(wanted.token)
+            principal = await self.policy.verify(wanted.token)
             if principal.subject != self.principal.subject:
                 raise UnauthorizedError("a fresh token must be of the same subject: reconnect to change it")
             self.principal = principal

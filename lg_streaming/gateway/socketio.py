@@ -133,7 +133,7 @@ class _Client:
     # ------------------------------------------------------------ what the transport tells
     async def login(self, auth: object) -> None:
         self._edge.check_open()
-        self._session.login(auth)
+        await self._session.login(auth)
 
     def opened(self, connection_id: str) -> None:
         interval = self._edge.settings.gateway.heartbeat_interval

@@ -73,7 +73,7 @@ class ServerSentEvents:
         edge = self._edge
         edge.check_open()
         refuse_tokens_in_url(request)
-        principal = edge.policy.admit(peer)
+        principal = await edge.policy.admit(peer)
         wanted, named = _wanted(request)
         edge.census.enter()
         try:

@@ -84,21 +84,21 @@ async def test_messages_over_the_rate_are_answered_with_when_to_try_again() -> N
 async def test_a_connection_counts_from_its_login_to_its_end() -> None:
     census = Census(1)
     first, second = session(Clock(), census=census), session(Clock(), census=census)
-    first.login(None)
+    await first.login(None)
     with pytest.raises(TooManyConnectionsError):
-        second.login({})
+        await second.login({})
     assert second.end() == []
     assert census.connections == 1
     first.end()
     first.end()
     assert census.connections == 0
-    second.login({"token": "ignored while authentication is off"})
+    await second.login({"token": "ignored while authentication is off"})
 
 
 @pytest.mark.parametrize("auth", [[], "token", 7, {"token": 7}])
-def test_a_login_of_another_shape_is_refused(auth: Any) -> None:
+async def test_a_login_of_another_shape_is_refused(auth: Any) -> None:
     with pytest.raises((BadRequestError, UnauthorizedError)):
-        session(Clock()).login(auth)
+        await session(Clock()).login(auth)
 
 
 async def test_a_reply_says_what_to_start_and_what_to_stop() -> None:
