@@ -125,6 +125,40 @@ async def test_message_then_header_then_cookie() -> None:
         await policy.admit(peer(authorization=f"Basic {token()}"))
 
 
+async def test_the_cookies_name_can_be_set_and_cookies_left_alone() -> None:
+    caller = peer(cookie=f"lg_streaming_token={token()}; __Host-watch={token(sub='bob')}")
+    assert (await secret_policy().admit(caller)).subject == "alice"
+    assert (await secret_policy(cookie="__Host-watch").admit(caller)).subject == "bob"
+    for policy in (secret_policy(cookie=None), secret_policy(cookie="lg_streaming")):
+        with pytest.raises(UnauthorizedError, match="a token is required"):
+            await policy.admit(caller)
+
+
+@pytest.mark.parametrize(
+    ("cookie", "passes"),
+    [
+        ('a={"b": 1, c}; lg_streaming_token=TOKEN', True),  # others' cookies may be as they like
+        ("=; ;;; lg_streaming_token=TOKEN; a", True),
+        ('lg_streaming_token="TOKEN"', True),
+        ("lg_streaming_token=TOKEN; lg_streaming_token=TOKEN", True),
+        ("lg_streaming_token=TOKEN; lg_streaming_token=evil", False),  # set by another host of the domain
+        ("lg_streaming_token=", False),
+        ("lg_streaming_token", False),
+        ("LG_STREAMING_TOKEN=TOKEN", False),
+        ("xlg_streaming_token=TOKEN", False),
+        ("a=lg_streaming_token=TOKEN", False),
+        ("", False),
+    ],
+)
+async def test_a_cookie_is_found_among_others(cookie: str, passes: bool) -> None:
+    caller = peer(cookie=cookie.replace("TOKEN", token()))
+    if passes:
+        assert (await secret_policy().admit(caller)).subject == "alice"
+    else:
+        with pytest.raises(UnauthorizedError, match="a token is required"):
+            await secret_policy().admit(caller)
+
+
 async def test_a_cookie_does_not_count_for_a_page_that_only_the_star_lets_in() -> None:
     settings = AuthSettings.model_validate({"secret": SECRET})
     caller = peer(cookie=f"lg_streaming_token={token()}", origin="https://evil.example.com")
@@ -195,6 +229,13 @@ async def test_the_owner_may_and_nobody_else() -> None:
         ("(a+)+$", "aaaa", False),
         ("exec-1", "exec-1", True),
         ("exec-1", "exec-10", False),
+        ("room:*", "room:lobby", True),
+        ("room:*", "room:acme/lobby", False),
+        ("room:**", "room:acme/lobby", True),
+        ("room:acme-*", "room:acme-1", True),
+        ("room:acme-*", "room:evil-1", False),
+        ("room:*", "lobby", False),
+        ("acme/*", "room:acme/lobby", False),
     ],
 )
 async def test_a_grant_matches_whole_ids(glob: str, execution_id: str, passes: bool) -> None:
@@ -251,6 +292,24 @@ async def test_the_application_is_asked_last_and_may_be_sync_or_async() -> None:
         assert calls == [("alice", "read", "exec-1", "bob")]
 
 
+@pytest.mark.row("HIVE-D18")
+async def test_the_applications_answer_is_not_kept() -> None:
+    members = {"alice"}
+    calls: list[str] = []
+
+    def authorize(principal: Principal, action: str, execution_id: str, owner: str | None) -> bool:
+        calls.append(execution_id)
+        return principal.subject in members
+
+    policy = asked(authorize)
+    alice = await policy.verify(token())
+    for execution_id in ("exec-1", "exec-1", "room:lobby"):
+        assert await policy.allows(alice, "read", execution_id, None)
+    members.clear()
+    assert not await policy.allows(alice, "read", "exec-1", None)
+    assert calls == ["exec-1", "exec-1", "room:lobby", "exec-1"]
+
+
 async def _hang(*_: object) -> bool:
     await asyncio.sleep(60)
     return True
@@ -260,6 +319,10 @@ def _fail(*_: object) -> bool:
     raise RuntimeError("the application is not well")
 
 
+def _leave(*_: object) -> bool:
+    raise SystemExit(1)
+
+
 def _say(answer: object) -> Callable[[Principal, str, str, str | None], object]:
     def authorize(_: Principal, __: str, ___: str, ____: str | None) -> object:
         return answer
@@ -267,7 +330,7 @@ def _say(answer: object) -> Callable[[Principal, str, str, str | None], object]:
     return authorize
 
 
-@pytest.mark.parametrize("answer", [_fail, _say("yes"), _say(1), _say(None), _hang, _say])
+@pytest.mark.parametrize("answer", [_fail, _leave, _say("yes"), _say(1), _say(None), _hang, _say])
 async def test_anything_but_a_clear_yes_is_no(answer: Any, caplog: pytest.LogCaptureFixture) -> None:
     policy = asked(answer)
     with pytest.raises(ForbiddenError):
