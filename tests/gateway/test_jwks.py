@@ -125,12 +125,13 @@ async def test_a_token_without_a_key_id_is_refused_and_nobody_is_asked() -> None
 async def test_addresses_and_keys_in_a_tokens_header_are_not_looked_at() -> None:
     own = jwk(OTHER, "EdDSA", kid="1")
     with provider(*ALL) as given, provider(own) as evil:
-        for headers in (
+        hints: list[dict[str, Any]] = [
             {"jku": evil.url},
             {"x5u": evil.url},
             {"jwk": own},
             {"jku": evil.url, "jwk": own, "x5c": ["AA=="]},
-        ):
+        ]
+        for headers in hints:
             await refused(policy(given), by("1", OTHER, **headers))
             await refused(policy(given), by("EdDSA", OTHER, **headers))
             assert (await policy(given).verify(by("EdDSA", **headers))).subject == "alice"
@@ -266,7 +267,7 @@ async def test_nobody_listens() -> None:
 
 
 KEY = jwk(KEYS["EdDSA"], "EdDSA", kid="EdDSA")
-NONSENSE: dict[str, Callable[[Provider], None]] = {
+NONSENSE: dict[str, Callable[[Provider], object]] = {
     "nothing": lambda given: setattr(given, "answer", b""),
     "a page": lambda given: setattr(given, "answer", b"<html>log in first</html>"),
     "a list": lambda given: setattr(given, "answer", json.dumps([KEY]).encode()),
@@ -289,7 +290,7 @@ NONSENSE: dict[str, Callable[[Provider], None]] = {
 
 @pytest.mark.parametrize("answer", NONSENSE.values(), ids=NONSENSE.keys())
 async def test_nonsense_in_place_of_a_set_changes_nothing(
-    answer: Callable[[Provider], None], caplog: pytest.LogCaptureFixture
+    answer: Callable[[Provider], object], caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = Clock()
     with provider(KEY) as given:
