@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter
 
 from lg_streaming.gateway._server import on_shutdown
-from lg_streaming.gateway.auth import Action, Authorize, Grant, Policy, Principal
+from lg_streaming.gateway.auth import Action, Authorize, Grant, Policy, Principal, Revoked
 from lg_streaming.gateway.edge import Edge
 from lg_streaming.gateway.limits import Census
 from lg_streaming.gateway.protocol import json_schema
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lg_streaming.hub import StreamHub
     from lg_streaming.settings import StreamingSettings
 
-__all__ = ["Action", "Authorize", "Gateway", "Grant", "Principal", "json_schema"]
+__all__ = ["Action", "Authorize", "Gateway", "Grant", "Principal", "Revoked", "json_schema"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class Gateway:
         settings: All settings; the hub's own when not given.
         authorize: The application's own say on who may see what, see
             :data:`~lg_streaming.gateway.auth.Authorize`.
+        revoked: The application's own say on whether a token still holds, see `Revoked`.
 
     Raises:
         StreamingConfigError: The authentication settings cannot be used.
@@ -48,10 +49,13 @@ class Gateway:
         settings: StreamingSettings | None = None,
         *,
         authorize: Authorize | None = None,
+        revoked: Revoked | None = None,
     ) -> None:
         self.settings = settings or hub.settings
         gateway = self.settings.gateway
-        self.policy = Policy(self.settings.auth, cors_origins=gateway.cors_origins, authorize=authorize)
+        self.policy = Policy(
+            self.settings.auth, cors_origins=gateway.cors_origins, authorize=authorize, revoked=revoked
+        )
         self._edge = Edge(
             hub=hub, settings=self.settings, policy=self.policy, census=Census(self.settings.limits.connections)
         )
@@ -83,7 +87,7 @@ class Gateway:
         if self.policy.local_only:
             logger.warning(
                 "authentication is not set up: only callers from this machine are let in "
-                "(set auth.secret or auth.public_key, or auth.enabled=False to let everybody in)"
+                "(set auth.secret, auth.public_key or auth.jwks_url, or auth.enabled=False to let everybody in)"
             )
         elif not self.policy.requires_token:
             logger.warning("authentication is off: everybody who can reach this server may read every execution")

@@ -6,13 +6,16 @@ from typing import Any
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 
+from lg_streaming import StreamingModule, StreamingSettings
 from lg_streaming.errors import ForbiddenError, StreamingConfigError, UnauthorizedError
 from lg_streaming.gateway.auth import ANONYMOUS, Policy, Principal, Revoked
 from lg_streaming.gateway.revocation import Revocations
 from lg_streaming.settings import AuthSettings
 from tests.gateway.site import raw_client, site
 from tests.gateway.tokens import NOW, SECRET, peer, token
+from tests.support.server import serve
 
 
 class Clock:
@@ -203,6 +206,29 @@ def test_too_many_revocations_revoke_more_rather_than_less(caplog: pytest.LogCap
 
 
 # ---------------------------------------------------------------- over the wire
+async def test_a_module_passes_it_all_on() -> None:
+    def revoked(principal: Principal) -> bool:
+        return principal.claims["jti"] == "by the application"
+
+    auth = AuthSettings.model_validate({"secret": SECRET})
+    module = StreamingModule(StreamingSettings(auth=auth), revoked=revoked)
+    with pytest.raises(StreamingConfigError, match="install"):
+        module.revoke(jti="1")
+    app = FastAPI()
+    module.install(app)
+    module.hub.open("exec-1", owner="alice")
+    with serve(app) as server:
+        async with httpx2.AsyncClient(base_url=server.url) as client:
+
+            async def status(jti: str) -> int:
+                headers = {"Authorization": f"Bearer {token(jti=jti)}"}
+                return (await client.get("/executions/exec-1", headers=headers)).status_code
+
+            assert [await status("by the application"), await status("1"), await status("2")] == [401, 200, 200]
+            module.revoke(jti="1")
+            assert [await status("1"), await status("2")] == [401, 200]
+
+
 @pytest.mark.row("HIVE-76")
 async def test_a_revoked_token_opens_nothing_any_more() -> None:
     with site(auth={"secret": SECRET}) as running:
