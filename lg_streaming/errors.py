@@ -25,6 +25,7 @@
     ├── LogUnavailableError        5030  the log cannot be reached
     ├── UpdateTooLargeError        4131  a producer's update is over the limit
     ├── HubClosedError             5031  the hub was closed
+    ├── KeysUnavailableError       5032  a token cannot be checked now
     └── StreamingConfigError             the program is set up wrongly
         ├── TokenStreamingError          an option of @stream_token that cannot be used
         └── MissingExtraError            an optional package is not installed
@@ -54,6 +55,7 @@ __all__ = [
     "ForbiddenError",
     "GapError",
     "HubClosedError",
+    "KeysUnavailableError",
     "LimitError",
     "LogUnavailableError",
     "LoginTimeoutError",
@@ -348,6 +350,16 @@ class HubClosedError(StreamingError):
     name = "hub_closed"
     http_status = 503
     meaning = "the hub is closed"
+
+
+class KeysUnavailableError(StreamingError):
+    """A token's key is not known, and where keys are published cannot be reached: the token may well be good."""
+
+    code = 5032
+    name = "keys_unavailable"
+    http_status = 503
+    retryable = True
+    meaning = "the token cannot be checked at the moment: try again"
 
 
 class StreamingConfigError(StreamingError):

@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI
 
 from lg_streaming.capture import activate_tracking, graph_config
 from lg_streaming.errors import StreamingConfigError, describe_error
-from lg_streaming.gateway import Gateway
+from lg_streaming.gateway import Gateway, InitialData
 from lg_streaming.hub import StreamHub
 from lg_streaming.pipeline import EventStreamProcessor
 from lg_streaming.scope import Binding, Outcome, execution_var, publishers
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lg_streaming.capture import RunnableConfig
     from lg_streaming.codec import Redact
     from lg_streaming.emitter import Emitter
-    from lg_streaming.gateway.auth import Authorize
+    from lg_streaming.gateway.auth import Authorize, Revoked
     from lg_streaming.log import EventLog
     from lg_streaming.pipeline import TokenStreamingService
 
@@ -106,6 +106,10 @@ class StreamingModule:
         redact: ``redact(type, data) -> data``, applied to every update before it leaves.
         authorize: ``authorize(principal, action, execution_id, owner) -> bool``, sync or async: lets callers in
             beside the owner and those whose token allows it.
+        revoked: `revoked(principal) -> bool`, sync or async: refuses tokens that have not expired, at every login and
+            at every heartbeat of an open connection. An exception, or no answer in 10 seconds, counts as revoked.
+        initial_data: `initial_data(execution_id)`, sync or async: the first event of every event stream. The reader's
+            place is fixed before it is called, so what happens meanwhile follows it.
 
     A module used without a server is closed with :meth:`aclose`; one installed in an app is closed with the app.
     """
@@ -117,13 +121,22 @@ class StreamingModule:
         log: EventLog | None = None,
         redact: Redact | None = None,
         authorize: Authorize | None = None,
+        revoked: Revoked | None = None,
+        initial_data: InitialData | None = None,
     ) -> None:
         self.settings = settings or StreamingSettings()
         self.hub = StreamHub(self.settings, log=log, redact=redact)
         self.events = EventStreamProcessor(self.hub)
         """Works on updates: batches, groups, filters, replay and statistics."""
         self._authorize = authorize
+        self._revoked = revoked
+        self._initial_data = initial_data
         self._gateway: Gateway | None = None
+
+    @property
+    def gateway(self) -> Gateway | None:
+        """The network edge, once the module is installed in an app."""
+        return self._gateway
 
     @property
     def tokens(self) -> TokenStreamingService:
@@ -140,7 +153,13 @@ class StreamingModule:
         """
         if self._gateway is not None:
             raise StreamingConfigError("this module is installed already: make one module for each app")
-        self._gateway = gateway = Gateway(self.hub, self.settings, authorize=self._authorize)
+        self._gateway = gateway = Gateway(
+            self.hub,
+            self.settings,
+            authorize=self._authorize,
+            revoked=self._revoked,
+            initial_data=self._initial_data,
+        )
 
         @asynccontextmanager
         async def lifespan(_: object) -> AsyncGenerator[None]:
@@ -157,6 +176,24 @@ class StreamingModule:
 
         app.include_router(APIRouter(lifespan=lifespan))
         gateway.install(app)
+
+    def revoke(self, *, jti: str | None = None, subject: str | None = None, expires_at: float | None = None) -> None:
+        """Revokes the token with this `jti`, or all tokens of a subject that were issued (`iat`) until now, or both.
+
+        At once, in this process, until it ends: other processes do not know; `revoked` is for what all have to know.
+        A token without `iat` counts as issued before.
+
+        Args:
+            jti: The token's id.
+            subject: The tokens' `sub`.
+            expires_at: When the last of these tokens expires, in seconds since 1970, so that it can be forgotten then.
+
+        Raises:
+            StreamingConfigError: The module is not installed in an app, or neither `jti` nor `subject` is given.
+        """
+        if self._gateway is None:
+            raise StreamingConfigError("there is nothing to revoke: install the module in an app first")
+        self._gateway.policy.revoke(jti=jti, subject=subject, expires_at=expires_at)
 
     async def _sweep(self) -> None:
         while True:

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from limits import parse as parse_rate
 from pydantic import (
@@ -19,6 +21,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     SecretStr,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -41,7 +44,8 @@ Algorithm = Literal[
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # What is wrong is told without the value: it may be a secret, or have one beside it.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class AuthSettings(_Section):
@@ -54,32 +58,83 @@ class AuthSettings(_Section):
     """The shared secret of HMAC tokens (HS256); at least 32 bytes."""
     public_key: str | None = None
     """The PEM public key of RS256, ES256 or EdDSA tokens."""
+    jwks_url: str | None = None
+    """Where the keys of RS256, ES256 or EdDSA tokens are published, a JWK Set: ``https``, or ``http`` to this machine.
+    A token's ``kid`` chooses the key. The set is fetched again every 5 minutes, and for an unknown ``kid``."""
     algorithms: tuple[Algorithm, ...] | None = None
-    """Accepted algorithms. ``None``: HS256 with a secret; RS256, ES256 and EdDSA with a public key."""
+    """Accepted algorithms. ``None``: HS256 with a secret; RS256, ES256 and EdDSA with a public key or a JWK Set."""
     audience: str | None = None
     """The ``aud`` a token must have."""
     issuer: str | None = None
     """The ``iss`` a token must have."""
     leeway: NonNegativeFloat = 5.0
     """Clock difference that is forgiven when a token's times are checked."""
+    cookie: Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")] | None = "lg_streaming_token"
+    """The cookie that may carry the token; ``None``: cookies are not looked at."""
+
+    @field_validator("jwks_url")
+    @classmethod
+    def _is_safe(cls, url: str | None) -> str | None:
+        if url is not None:
+            _check_jwks_url(url)
+        return url
 
     @model_validator(mode="after")
     def _keys_fit(self) -> Self:
-        if self.secret is not None and self.public_key is not None:
-            raise ValueError("set auth.secret or auth.public_key, not both: a token is checked with one kind of key")
-        if self.enabled and self.secret is None and self.public_key is None:
-            raise ValueError("auth.enabled needs a key: set auth.secret or auth.public_key")
-        if self.secret is not None and len(self.secret.get_secret_value().encode()) < _MIN_SECRET_BYTES:
+        if sum(key is not None for key in (self.secret, self.public_key, self.jwks_url)) > 1:
             raise ValueError(
-                f"auth.secret is shorter than {_MIN_SECRET_BYTES} bytes: make one with `openssl rand -hex 32`"
+                "set one of auth.secret, auth.public_key and auth.jwks_url: a token is checked with one kind of key"
             )
+        if self.enabled and self.secret is None and self.public_key is None and self.jwks_url is None:
+            raise ValueError("auth.enabled needs a key: set auth.secret, auth.public_key or auth.jwks_url")
         for algorithm in self.algorithms or ():
             if algorithm.startswith("HS") != (self.secret is not None):
                 raise ValueError(f"auth.algorithms has {algorithm}, which does not go with the key that is set")
+        if self.secret is not None:
+            check_secret(self.secret.get_secret_value(), self.algorithms or ("HS256",))
         return self
 
 
-_MIN_SECRET_BYTES = 32
+_SECRET_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
+
+
+def check_secret(secret: str, algorithms: tuple[str, ...]) -> None:
+    """Finds a secret that is no use with one of the HMAC algorithms.
+
+    Raises:
+        ValueError: It is too short, or it is a key of another kind.
+    """
+    if secret.lstrip().startswith("-----BEGIN"):
+        raise ValueError("auth.secret is a PEM key: set auth.public_key to the public one")
+    for algorithm in algorithms:
+        needed = _SECRET_BYTES[algorithm]
+        if len(secret.encode()) < needed:
+            raise ValueError(
+                f"auth.secret is shorter than {needed} bytes, which {algorithm} needs: "
+                f"make one with `openssl rand -hex {needed}`"
+            )
+
+
+def _check_jwks_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"auth.jwks_url is not an address: {error}") from None
+    if not host or parts.username is not None or parts.password is not None or parts.fragment or not url.isprintable():
+        raise ValueError("auth.jwks_url is an address such as https://login.example.com/.well-known/jwks.json")
+    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
+        raise ValueError("auth.jwks_url needs https: whoever can change the answer makes the tokens")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class GatewaySettings(_Section):
@@ -288,7 +343,11 @@ class StreamingSettings(BaseSettings):
     """Everything that can be set. Unknown names are refused, so a typing error does not go unnoticed."""
 
     model_config = SettingsConfigDict(
-        env_prefix="LG_STREAMING_", env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix="LG_STREAMING_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     log: Annotated[str, Field(pattern=r"^memory://$")] = "memory://"

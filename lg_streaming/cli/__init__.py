@@ -1,1 +1,1 @@
-"""``python -m lg_streaming``: the demo, the schema of the wire, the version."""
+"""``python -m lg_streaming``: the demo, the schema of the wire, tokens, the version."""

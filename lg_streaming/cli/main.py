@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -100,6 +102,107 @@ def schema() -> None:
     from lg_streaming.gateway.protocol import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+@app.command()
+def token(
+    *,
+    subject: Annotated[
+        str, typer.Option(help="Who it is for: the owner of executions.", metavar="TEXT", show_default=False)
+    ],
+    execution: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What it may read beside its own executions: an id, or a glob such as 'acme/*'. Repeatable.",
+            metavar="GLOB",
+            show_default=False,
+        ),
+    ] = None,
+    action: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What it may do with these: read or control. Repeatable. (default: read)",
+            metavar="ACTION",
+            show_default=False,
+        ),
+    ] = None,
+    expires_in: Annotated[
+        str, typer.Option(help="Until when it holds: seconds, or 30m, 1h, 7d.", metavar="DURATION")
+    ] = "1h",
+    secret: Annotated[
+        str | None,
+        typer.Option(
+            help="The server's auth.secret. (default: LG_STREAMING_AUTH__SECRET of the environment, which other users "
+            "of the machine do not see, as they do arguments)",
+            metavar="TEXT",
+            show_default=False,
+        ),
+    ] = None,
+    private_key: Annotated[
+        Path | None,
+        typer.Option(help="PEM file of the key whose public half the server has.", metavar="FILE", show_default=False),
+    ] = None,
+    algorithm: Annotated[
+        str | None,
+        typer.Option(help="(default: HS256, or the usual one of the key)", metavar="NAME", show_default=False),
+    ] = None,
+    audience: Annotated[
+        str | None,
+        typer.Option(
+            help="The server's auth.audience.",
+            envvar="LG_STREAMING_AUTH__AUDIENCE",
+            metavar="TEXT",
+            show_default=False,
+        ),
+    ] = None,
+    issuer: Annotated[
+        str | None,
+        typer.Option(
+            help="The server's auth.issuer.", envvar="LG_STREAMING_AUTH__ISSUER", metavar="TEXT", show_default=False
+        ),
+    ] = None,
+    kid: Annotated[
+        str | None,
+        typer.Option(help="The key's id, for a server with auth.jwks_url.", metavar="TEXT", show_default=False),
+    ] = None,
+    claim: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A further claim, such as tenant='\"acme\"'. Repeatable.", metavar="NAME=JSON", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Print a token to try a server with.
+
+    For development: whoever can make tokens like this can read everything. In production your identity provider or your
+    login makes them, and the server has only a public key.
+
+    Only the token goes to the standard output, so `TOKEN=$(python -m lg_streaming token --subject alice)` works.
+    """
+    from lg_streaming.cli.token import TokenError, Wanted, make_token, seconds_of
+
+    try:
+        wanted = Wanted(
+            subject=subject,
+            expires_in=seconds_of(expires_in),
+            executions=tuple(execution or ()),
+            actions=tuple(action or ()),
+            secret=secret if secret is not None or private_key is not None else _secret_of_the_environment(),
+            private_key=private_key,
+            algorithm=algorithm,
+            audience=audience,
+            issuer=issuer,
+            kid=kid,
+            claims=tuple(claim or ()),
+        )
+        typer.echo(make_token(wanted))
+    except TokenError as error:
+        Console(stderr=True, highlight=False).print(f"Error: {error}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+
+
+def _secret_of_the_environment() -> str | None:
+    return os.environ.get("LG_STREAMING_AUTH__SECRET") or None
 
 
 @app.command()

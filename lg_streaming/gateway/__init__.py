@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter
 from starlette.routing import Route, WebSocketRoute
 
-from lg_streaming.gateway.auth import Action, Authorize, Grant, Policy, Principal
+from lg_streaming.gateway.auth import Action, Authorize, Grant, Policy, Principal, Revoked
 from lg_streaming.gateway.edge import Edge
+from lg_streaming.gateway.event_stream import InitialData
 from lg_streaming.gateway.protocol import json_schema
 from lg_streaming.gateway.rest import Rest
 from lg_streaming.gateway.socketio import SocketIO
@@ -22,19 +23,30 @@ if TYPE_CHECKING:
     from lg_streaming.hub import StreamHub
     from lg_streaming.settings import StreamingSettings
 
-__all__ = ["Action", "Authorize", "Gateway", "Grant", "Principal", "json_schema", "sse_response"]
+__all__ = [
+    "Action",
+    "Authorize",
+    "Gateway",
+    "Grant",
+    "InitialData",
+    "Principal",
+    "Revoked",
+    "json_schema",
+    "sse_response",
+]
 
 logger = logging.getLogger(__name__)
 
 
 class Gateway:
-    """Lets clients in over Socket.IO and Server-Sent Events.
+    """Lets clients in over Socket.IO, WebSocket, Server-Sent Events and plain HTTP.
 
     Args:
         hub: Where executions are.
         settings: All settings; the hub's own when not given.
-        authorize: The application's own say on who may see what, see
-            :data:`~lg_streaming.gateway.auth.Authorize`.
+        authorize: The application's own say on who may see what, see `Authorize`.
+        revoked: `revoked(principal) -> bool`: refuses tokens that have not expired, see `Revoked`.
+        initial_data: `initial_data(execution_id)`, sync or async: what readers of event streams are shown first.
 
     Raises:
         StreamingConfigError: The authentication settings cannot be used.
@@ -46,14 +58,18 @@ class Gateway:
         settings: StreamingSettings | None = None,
         *,
         authorize: Authorize | None = None,
+        revoked: Revoked | None = None,
+        initial_data: InitialData | None = None,
     ) -> None:
         self.settings = settings or hub.settings
         gateway = self.settings.gateway
-        self.policy = Policy(self.settings.auth, cors_origins=gateway.cors_origins, authorize=authorize)
+        self.policy = Policy(
+            self.settings.auth, cors_origins=gateway.cors_origins, authorize=authorize, revoked=revoked
+        )
         self._edge = Edge(hub=hub, settings=self.settings, policy=self.policy)
         self._socketio = SocketIO(self._edge)
         self._websocket = PlainWebSocket(self._edge)
-        self._sse = ServerSentEvents(self._edge)
+        self._sse = ServerSentEvents(self._edge, initial_data=initial_data)
         self._rest = Rest(self._edge)
         self._edge.closers += [self._websocket.shutdown, self._socketio.shutdown]
         self._edge.register()

@@ -1,8 +1,6 @@
 """Who may come in, and what they may see.
 
-Identity comes from a signed token's claims and from nothing else. The key decides the algorithms: a token
-that names another one is refused before its signature is looked at, so ``none`` and a public key used as a
-shared secret get nowhere.
+Identity comes from a signed token's claims and from nothing else.
 """
 
 from __future__ import annotations
@@ -11,76 +9,32 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 
-import jwt
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-from lg_streaming.errors import (
-    ForbiddenError,
-    OriginError,
-    StreamingConfigError,
-    TokenExpiredError,
-    UnauthorizedError,
-)
-from lg_streaming.gateway.globs import matches
+from lg_streaming.errors import ForbiddenError, OriginError, StreamingConfigError, UnauthorizedError
+from lg_streaming.gateway.claims import ClaimsReader
+from lg_streaming.gateway.jwks import RemoteKeys
+from lg_streaming.gateway.keys import static_keys
+from lg_streaming.gateway.principal import ANONYMOUS, CLAIM, Action, Grant, Principal, grants_of
+from lg_streaming.gateway.revocation import Revocations, Revoked
+from lg_streaming.gateway.tickets import Tickets
 
 if TYPE_CHECKING:
+    from lg_streaming.gateway.keys import Keys
     from lg_streaming.gateway.peer import Peer
     from lg_streaming.settings import AuthSettings
 
-__all__ = ["ANONYMOUS", "Action", "Authorize", "Grant", "Policy", "Principal"]
+__all__ = ["ANONYMOUS", "Action", "Authorize", "Grant", "Policy", "Principal", "Revoked"]
 
 logger = logging.getLogger(__name__)
 
-Action = Literal["read", "control"]
-
-CLAIM: Final = "lg_streaming"
-"""The claim that grants more than a principal's own executions."""
-_MAX_TOKEN: Final = 16_384
-_MAX_GRANTS: Final = 64
-_ACTIONS: Final = frozenset({"read", "control"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
-    """Actions on all executions whose ids match one of the globs: ``*`` within a ``/`` segment, ``**`` across."""
-
-    actions: frozenset[str]
-    executions: tuple[str, ...]
-
-    def allows(self, action: Action, execution_id: str) -> bool:
-        """Whether this grant is enough."""
-        return action in self.actions and any(matches(each, execution_id) for each in self.executions)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Principal:
-    """Who a connection acts for."""
-
-    subject: str | None = None
-    """The token's ``sub``; None for everybody while authentication is off."""
-    grants: tuple[Grant, ...] = ()
-    claims: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """All claims of the token."""
-    expires_at: float | None = None
-    """Seconds since 1970; None: never."""
-
-
-ANONYMOUS: Final = Principal()
-
 Authorize = Callable[[Principal, Action, str, str | None], bool | Awaitable[bool]]
-"""``authorize(principal, action, execution_id, owner) -> bool``, sync (run in a thread) or async.
+"""`authorize(principal, action, execution_id, owner) -> bool`, sync (run in a thread) or async.
 
-Asked when neither ownership nor a grant allows the action; while authentication is off it alone decides.
-``owner`` is None when the execution has none or does not exist (yet). An exception, or no answer in 10 seconds,
-means no.
+Asked when neither ownership nor a grant allows the action; while authentication is off it alone decides. Its answers
+are not kept: it is asked each time. `owner` is None when the execution has none or does not exist (yet). A room
+comes as `room:<room_id>`. An exception, or no answer in 10 seconds, means no.
 """
 
 
@@ -89,10 +43,12 @@ class Policy:
 
     Args:
         settings: Keys and switches.
-        cors_origins: Browser origins that are let in beside the server's own; ``*`` means all.
-        authorize: The application's own say.
+        cors_origins: Browser origins that are let in beside the server's own; `*` means all.
+        authorize: The application's own say on what a caller may see.
+        revoked: The application's own say on whether a token still holds.
         clock: Seconds since 1970.
-        authorize_timeout: Seconds until no answer counts as no.
+        answer_timeout: Seconds until no answer of the application counts as no.
+        keys: What tokens are checked with; what the settings name when not given.
 
     Raises:
         StreamingConfigError: Authentication is on and there is no key, or the key cannot be read.
@@ -104,25 +60,31 @@ class Policy:
         *,
         cors_origins: tuple[str, ...] = (),
         authorize: Authorize | None = None,
+        revoked: Revoked | None = None,
         clock: Callable[[], float] = time.time,
-        authorize_timeout: float = 10.0,
+        answer_timeout: float = 10.0,
+        keys: Keys | None = None,
     ) -> None:
         self._settings = settings
         self._origins = frozenset(origin.lower().rstrip("/") for origin in cors_origins)
         self._authorize = authorize
-        self._authorize_timeout = authorize_timeout
-        self._clock = clock
-        self._keys = _keys(settings)
-        self.requires_token = bool(self._keys) if settings.enabled is None else settings.enabled
-        """Whether callers need a token: ``auth.enabled``, and where that is unset, whether there is a key."""
+        self._revoked = revoked
+        self._answer_timeout = answer_timeout
+        self._revocations = Revocations(clock, leeway=settings.leeway)
+        self.tickets = Tickets(clock=clock)
+        """The tickets that were handed out."""
+        keys = None if settings.enabled is False else keys or _keys(settings)
+        self._reader = None if keys is None else ClaimsReader(settings, keys, clock)
+        self.requires_token = self._reader is not None if settings.enabled is None else settings.enabled
+        """Whether callers need a token: `auth.enabled`, and where that is unset, whether there is a key."""
         self.local_only = settings.enabled is None and not self.requires_token
         """Whether only callers from this machine are let in, because nobody has set authentication up."""
-        if self.requires_token and not self._keys:
-            raise StreamingConfigError("auth.enabled needs a key: set auth.secret or auth.public_key")
+        if self.requires_token and self._reader is None:
+            raise StreamingConfigError("auth.enabled needs a key: set auth.secret, auth.public_key or auth.jwks_url")
 
     # ------------------------------------------------------------ coming in
     def check_origin(self, peer: Peer) -> None:
-        """Lets a browser in only from this server's own pages and from ``gateway.cors_origins``.
+        """Lets a browser in only from this server's own pages and from `gateway.cors_origins`.
 
         Raises:
             OriginError: It comes from elsewhere.
@@ -131,7 +93,7 @@ class Policy:
             raise OriginError(f"origin {peer.origin!r:.200} is not allowed: add it to gateway.cors_origins")
 
     def trusts_origin(self, peer: Peer) -> bool:
-        """Whether the caller's cookies may count: no other site's page, and not merely let in by ``*``."""
+        """Whether the caller's cookies may count: no other site's page, and not merely let in by `*`."""
         return peer.origin is None or peer.is_same_origin or peer.origin.lower().rstrip("/") in self._origins
 
     def cors_headers(self, peer: Peer) -> dict[str, str]:
@@ -152,72 +114,87 @@ class Policy:
         Args:
             peer: The caller.
             token: What a message carried; without it the bearer header and then the cookie are looked at.
+            ticket: A ticket; it wins over all of these, and is void afterwards.
 
         Raises:
             OriginError: A browser page from elsewhere.
-            UnauthorizedError: No valid token, or no token is asked for and the caller is not on this machine.
+            UnauthorizedError: No valid token or ticket, or no token is asked for and the caller is not on this machine.
             TokenExpiredError: The token was valid once.
+            KeysUnavailableError: Whether the token is valid cannot be told now.
         """
         self.check_origin(peer)
+        if self.local_only and not peer.is_local:
+            raise UnauthorizedError(
+                "authentication is not set up, so only direct callers from this machine are let in: set "
+                "LG_STREAMING_AUTH__SECRET or LG_STREAMING_AUTH__PUBLIC_KEY (or LG_STREAMING_AUTH__ENABLED=false "
+                "to let everybody in)"
+            )
+        if ticket is not None:
+            return await self._checked(self.tickets.redeem(ticket))
         if not self.requires_token:
-            if self.local_only and not peer.is_local:
-                raise UnauthorizedError(
-                    "authentication is not set up, so only direct callers from this machine are let in: set "
-                    "LG_STREAMING_AUTH__SECRET or LG_STREAMING_AUTH__PUBLIC_KEY (or LG_STREAMING_AUTH__ENABLED=false "
-                    "to let everybody in)"
-                )
             return ANONYMOUS
         token = token or self.token_of(peer)
         if token is None:
             raise UnauthorizedError("a token is required")
-        return self.verify(token)
+        return await self.verify(token)
 
     def token_of(self, peer: Peer) -> str | None:
         """The token a request carries: in its header, or in the cookie, where that may count."""
-        return peer.bearer or (peer.cookie if self.trusts_origin(peer) else None)
+        name = self._settings.cookie
+        return peer.bearer or (peer.cookie(name) if name is not None and self.trusts_origin(peer) else None)
 
-    def verify(self, token: str) -> Principal:
+    async def verify(self, token: str) -> Principal:
         """The principal of a token.
 
         Raises:
             UnauthorizedError: It does not hold. The message does not say why, the debug log does.
             TokenExpiredError: It was valid once.
+            KeysUnavailableError: Whether it is valid cannot be told now.
         """
-        settings = self._settings
-        try:
-            if len(token) > _MAX_TOKEN:
-                raise jwt.InvalidTokenError("too long")
-            algorithm = jwt.get_unverified_header(token).get("alg")
-            if not isinstance(algorithm, str) or algorithm not in self._keys:
-                raise jwt.InvalidAlgorithmError("not an accepted algorithm")
-            claims = jwt.decode(
-                token,
-                self._keys[algorithm],
-                algorithms=[algorithm],
-                audience=settings.audience,
-                issuer=settings.issuer,
-                leeway=settings.leeway,
-                options={
-                    "require": _required(settings),
-                    "verify_aud": settings.audience is not None,
-                    "verify_iss": settings.issuer is not None,
-                },
+        if self._reader is None:
+            raise UnauthorizedError("authentication is off: no token holds")
+        claims = await self._reader.read(token)
+        return await self._checked(
+            Principal(
+                subject=claims["sub"],
+                grants=grants_of(claims.get(CLAIM)),
+                claims=claims,
+                expires_at=claims["exp"] + self._settings.leeway,
             )
-        except jwt.ExpiredSignatureError:
-            raise TokenExpiredError from None
-        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
-            logger.debug("a token was refused: %s", error)
-            raise UnauthorizedError("the token is not valid") from None
-        return Principal(
-            subject=claims["sub"],
-            grants=_grants(claims.get(CLAIM)),
-            claims=claims,
-            expires_at=int(claims["exp"]) + settings.leeway,  # whole seconds, as pyjwt looks at it
         )
+
+    async def _checked(self, principal: Principal) -> Principal:
+        if not await self.still_valid(principal):
+            logger.debug("a token of %r was refused: it is revoked", principal.subject)
+            raise UnauthorizedError("the token is not valid")
+        return principal
+
+    # ------------------------------------------------------------ leaving again
+    def revoke(self, *, jti: str | None = None, subject: str | None = None, expires_at: float | None = None) -> None:
+        """Revokes the token with this `jti`, or all tokens of a subject that were issued (`iat`) until now, or both.
+
+        From now on they open no connection and no subscription; open connections end at their next heartbeat. Only this
+        process knows: see `Revocations.add` for that and the arguments.
+
+        Raises:
+            StreamingConfigError: Neither `jti` nor `subject` is given.
+        """
+        self._revocations.add(jti=jti, subject=subject, expires_at=expires_at)
+
+    async def still_valid(self, principal: Principal) -> bool:
+        """Whether the principal's token has not been revoked: by `revoke`, or by what the application says.
+
+        Expiry is another matter: see `Principal.expires_at`. A caller without a token has nothing that can be revoked.
+        """
+        if principal.subject is None:
+            return True
+        if self._revocations.covers(principal):
+            return False
+        return self._revoked is None or await self._answer("revoked", self._revoked, principal) is False
 
     # ------------------------------------------------------------ seeing things
     async def check(self, principal: Principal, action: Action, execution_id: str, owner: str | None) -> None:
-        """Lets ``principal`` do ``action``, or not.
+        """Lets `principal` do `action`, or not.
 
         Raises:
             ForbiddenError: It may not. An execution that does not exist gets the same answer.
@@ -226,7 +203,9 @@ class Policy:
             raise ForbiddenError(execution_id=execution_id)
 
     async def allows(self, principal: Principal, action: Action, execution_id: str, owner: str | None) -> bool:
-        """Whether ``principal`` may do ``action`` on the execution of ``owner``."""
+        """Whether `principal` may do `action` on the execution of `owner`."""
+        if principal.is_bound_off(action, execution_id) or self._revocations.covers(principal):
+            return False
         if self.requires_token:
             if owner is not None and principal.subject == owner:
                 return True
@@ -236,81 +215,30 @@ class Policy:
             return True
         if self._authorize is None:
             return False
+        return await self._answer("authorize", self._authorize, principal, action, execution_id, owner) is True
+
+    async def _answer(self, name: str, ask: Callable[..., object], *arguments: object) -> object:
+        """What the application answers; None when it fails or takes too long."""
         try:
-            async with asyncio.timeout(self._authorize_timeout):
-                return await _ask(self._authorize, principal, action, execution_id, owner) is True
-        except Exception:
-            logger.exception("authorize failed for %s on execution %r: denied", action, execution_id)
-            return False
+            async with asyncio.timeout(self._answer_timeout):
+                return await _ask(ask, *arguments)
+        except BaseException as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            # What was asked about is the caller's own choice of words: told as data, never as lines of the log.
+            logger.exception("%s failed for %r: denied", name, arguments[1:] or "a token")
+            return None
 
 
-async def _ask(
-    authorize: Authorize, principal: Principal, action: Action, execution_id: str, owner: str | None
-) -> object:
-    if inspect.iscoroutinefunction(authorize):
-        return await authorize(principal, action, execution_id, owner)
-    answer = await asyncio.to_thread(authorize, principal, action, execution_id, owner)
+async def _ask(ask: Callable[..., Any], *arguments: object) -> object:
+    if inspect.iscoroutinefunction(ask):
+        return await ask(*arguments)
+    answer = await asyncio.to_thread(ask, *arguments)
     return await answer if inspect.isawaitable(answer) else answer
 
 
-_KeyOf = Mapping[str, Any]
-
-
-def _keys(settings: AuthSettings) -> _KeyOf:
-    """The key of each accepted algorithm."""
-    if settings.enabled is False:
-        return {}
-    if settings.secret is not None:
-        secret = settings.secret.get_secret_value()
-        return dict.fromkeys(settings.algorithms or ("HS256",), secret)
-    if settings.public_key is None:
-        return {}
-    try:
-        key = load_pem_public_key(settings.public_key.encode())
-    except ValueError as error:
-        raise StreamingConfigError(f"auth.public_key is not a PEM public key: {error}") from None
-    able = _algorithms_of(key)
-    accepted = settings.algorithms or tuple(name for name in able if name in {"RS256", "ES256", "EdDSA"})
-    if not accepted or not set(accepted) <= set(able):
-        raise StreamingConfigError(
-            f"auth.public_key can check {', '.join(able) or 'no known algorithm'}: set auth.algorithms to one of these"
-        )
-    return dict.fromkeys(accepted, key)
-
-
-def _algorithms_of(key: object) -> tuple[str, ...]:
-    match key:
-        case RSAPublicKey():
-            return ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
-        case EllipticCurvePublicKey():
-            return {"secp256r1": ("ES256",), "secp384r1": ("ES384",), "secp521r1": ("ES512",)}.get(key.curve.name, ())
-        case Ed25519PublicKey() | Ed448PublicKey():
-            return ("EdDSA",)
-        case _:
-            return ()
-
-
-def _required(settings: AuthSettings) -> list[str]:
-    asked = {"aud": settings.audience, "iss": settings.issuer}
-    return ["exp", "sub", *(claim for claim, value in asked.items() if value is not None)]
-
-
-def _grants(claim: object) -> tuple[Grant, ...]:
-    """What the claim grants; whatever is not of the right shape grants nothing."""
-    if not isinstance(claim, list):
-        return ()
-    found: list[Grant] = []
-    for entry in cast("list[object]", claim)[:_MAX_GRANTS]:
-        if not isinstance(entry, dict):
-            continue
-        grant = cast("dict[str, object]", entry)
-        actions, executions = _strings(grant.get("actions")), _strings(grant.get("executions"))
-        if executions and _ACTIONS.intersection(actions):
-            found.append(Grant(actions=_ACTIONS.intersection(actions), executions=executions))
-    return tuple(found)
-
-
-def _strings(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        return ()
-    return tuple(each for each in cast("list[object]", value)[:_MAX_GRANTS] if isinstance(each, str))
+def _keys(settings: AuthSettings) -> Keys | None:
+    if settings.jwks_url is not None:
+        return RemoteKeys(settings.jwks_url, settings.algorithms)
+    return static_keys(settings)

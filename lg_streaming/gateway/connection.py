@@ -164,7 +164,10 @@ class Connection:
 
     async def _beat(self) -> None:
         try:
+            await self._session.check_welcome()
             self._transport.emit("heartbeat", await self._session.heartbeat())
+        except UnauthorizedError as error:
+            self._transport.close_with(error)
         except LogUnavailableError as error:
             logger.debug("no heartbeat: %s", error)
 

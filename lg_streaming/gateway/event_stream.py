@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.responses import Response
 
 from lg_streaming.codec import Codec
-from lg_streaming.errors import StreamingError, TokenExpiredError
+from lg_streaming.errors import StreamingError, TokenExpiredError, UnauthorizedError
 from lg_streaming.gateway._server import Line, current_line
 from lg_streaming.gateway.delivery import Delivery
 from lg_streaming.gateway.frames import Frames
@@ -212,7 +212,7 @@ class EventStream(Response):
             while not (over or self._pump.done() or leaving.done()):
                 tasks = {self._pump, leaving}
                 await asyncio.wait(tasks, timeout=self._next_due(), return_when=asyncio.FIRST_COMPLETED)
-                over = self._advance()
+                over = await self._advance()
             if not leaving.done():
                 await self._finish(send)
         finally:
@@ -227,10 +227,16 @@ class EventStream(Response):
         due = self._session.next_due()
         return due if self._ends_at is None else max(0.0, min(due, self._ends_at - self._edge.monotonic()))
 
-    def _advance(self) -> bool:
+    async def _advance(self) -> bool:
         """Whether the stream has to end, as time has passed."""
-        if self._session.advance().pause:
-            self._last_words = _event("error", TokenExpiredError().to_dict())
+        due = self._session.advance()
+        try:
+            if due.pause:
+                raise TokenExpiredError
+            if due.heartbeat:
+                await self._session.check_welcome()
+        except UnauthorizedError as error:
+            self._last_words = _event("error", error.to_dict())
             return True
         if self._ends_at is not None and self._edge.monotonic() >= self._ends_at:
             self._end_with("timeout")

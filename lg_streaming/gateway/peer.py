@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["TOKEN_COOKIE", "Peer"]
-
-TOKEN_COOKIE: Final = "lg_streaming_token"
-"""Cookie that may carry the token; set it ``HttpOnly``, ``Secure`` and ``SameSite=Lax``."""
+__all__ = ["Peer"]
 
 _PROXY_HEADERS: Final = ("forwarded", "via", "x-real-ip", "cf-connecting-ip", "true-client-ip")
 
@@ -72,16 +68,14 @@ class Peer:
         scheme, _, token = self.headers.get("authorization", "").partition(" ")
         return token.strip() or None if scheme.lower() == "bearer" else None
 
-    @property
-    def cookie(self) -> str | None:
-        """The token of the cookie."""
-        jar: SimpleCookie = SimpleCookie()
-        try:
-            jar.load(self.headers.get("cookie", ""))
-        except CookieError:
-            return None
-        morsel = jar.get(TOKEN_COOKIE)
-        return morsel.value or None if morsel is not None else None
+    def cookie(self, name: str) -> str | None:
+        """The value of a cookie; None when there is none, or when there are several and they differ.
+
+        Another host of the same domain can add a cookie, and which one the browser sends first is not for it to decide.
+        """
+        pairs = (pair.partition("=") for pair in self.headers.get("cookie", "").split(";"))
+        values = {value.strip().strip('"') for key, _, value in pairs if key.strip() == name}
+        return (values.pop() or None) if len(values) == 1 else None
 
 
 def _host_name(host: str) -> str:

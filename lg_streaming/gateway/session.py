@@ -208,6 +208,15 @@ class Session:
         self._paused = self._paused or pauses
         return Due(heartbeat=beats, warning=round(expires_in, 3) if warns else None, pause=pauses)
 
+    async def check_welcome(self) -> None:
+        """Called at every heartbeat.
+
+        Raises:
+            UnauthorizedError: The caller's token has been revoked meanwhile.
+        """
+        if not await self.policy.still_valid(self.principal):
+            raise UnauthorizedError("the token is not valid any more")
+
     # ------------------------------------------------------------ messages
     async def handle(self, name: str, arguments: Sequence[object]) -> Reply:
         """Carries out one message; nothing a client sends makes it raise."""

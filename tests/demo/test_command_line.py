@@ -98,7 +98,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT, check=False)
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["schema"], ["version"]])
+@pytest.mark.parametrize("command", [[], ["demo"], ["token"], ["schema"], ["version"]])
 def test_every_command_has_help(command: list[str]) -> None:
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0

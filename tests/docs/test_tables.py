@@ -82,11 +82,12 @@ def test_the_page_of_testing_has_every_option_of_the_scripted_model() -> None:
     assert told == own
 
 
-def test_the_page_of_the_command_line_has_every_option_of_the_demo() -> None:
+@pytest.mark.parametrize("command", ["demo", "token"])
+def test_the_page_of_the_command_line_has_every_option(command: str) -> None:
     told = {
         option
-        for cells in rows(section("reference/command-line.md", "demo"))
+        for cells in rows(section("reference/command-line.md", command))
         for option in re.findall(r"--[a-z-]+", cells[0])
     }
-    shown = CliRunner().invoke(app, ["demo", "--help"], env={"COLUMNS": "200"}).output
+    shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output
     assert told == set(re.findall(r"--[a-z][a-z-]+", shown)) - {"--help"}

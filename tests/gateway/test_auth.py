@@ -1,16 +1,11 @@
 """Who is let in, and what they may see."""
 
 import asyncio
-import base64
-import json
-import time
 from collections.abc import Callable
 from typing import Any
 
-import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from lg_streaming.errors import (
     ForbiddenError,
@@ -22,39 +17,13 @@ from lg_streaming.errors import (
 from lg_streaming.gateway.auth import ANONYMOUS, Grant, Policy, Principal
 from lg_streaming.gateway.peer import Peer
 from lg_streaming.settings import AuthSettings
-
-SECRET = "a secret of at least thirty-two bytes"
-NOW = time.time()
-
-
-def peer(address: str | None = "127.0.0.1", **headers: str) -> Peer:
-    names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Peer(address=address, headers={"host": "localhost:8000", **names})
-
-
-def claims(**more: Any) -> dict[str, Any]:
-    return {key: value for key, value in {"sub": "alice", "exp": NOW + 600, **more}.items() if value is not None}
-
-
-def token(key: Any = SECRET, algorithm: str = "HS256", headers: dict[str, Any] | None = None, **more: Any) -> str:
-    return jwt.encode(claims(**more), key, algorithm, headers=headers)
-
-
-def secret_policy(**more: Any) -> Policy:
-    return Policy(AuthSettings.model_validate({"enabled": True, "secret": SECRET, **more}), clock=lambda: NOW)
-
-
-def unsigned(header: dict[str, Any], body: dict[str, Any], signature: str = "") -> str:
-    def part(value: dict[str, Any]) -> str:
-        return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
-
-    return f"{part(header)}.{part(body)}.{signature}"
+from tests.gateway.tokens import KEYS, NOW, SECRET, peer, pem, private_pem, secret_policy, token
 
 
 # ---------------------------------------------------------------- nobody has set anything up
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"])
-def test_in_development_callers_from_this_machine_are_let_in(address: str) -> None:
-    assert Policy(AuthSettings()).admit(peer(address)) == ANONYMOUS
+async def test_in_development_callers_from_this_machine_are_let_in(address: str) -> None:
+    assert await Policy(AuthSettings()).admit(peer(address)) == ANONYMOUS
 
 
 @pytest.mark.parametrize(
@@ -78,117 +47,65 @@ def test_in_development_callers_from_this_machine_are_let_in(address: str) -> No
         peer(host=""),
     ],
 )
-def test_in_development_nobody_else_is_let_in(caller: Peer) -> None:
+async def test_in_development_nobody_else_is_let_in(caller: Peer) -> None:
     with pytest.raises(UnauthorizedError, match="LG_STREAMING_AUTH__SECRET") as raised:
-        Policy(AuthSettings()).admit(caller)
+        await Policy(AuthSettings()).admit(caller)
     assert raised.value.code == 4010
 
 
-def test_switched_off_on_purpose_everybody_is_let_in() -> None:
+async def test_switched_off_on_purpose_everybody_is_let_in() -> None:
     policy = Policy(AuthSettings(enabled=False))
-    assert policy.admit(peer("203.0.113.9", x_forwarded_for="198.51.100.1")) == ANONYMOUS
+    assert await policy.admit(peer("203.0.113.9", x_forwarded_for="198.51.100.1")) == ANONYMOUS
 
 
-def test_a_key_switches_authentication_on() -> None:
+async def test_a_key_switches_authentication_on() -> None:
     policy = Policy(AuthSettings.model_validate({"secret": SECRET}))
     with pytest.raises(UnauthorizedError, match="token is required"):
-        policy.admit(peer())
+        await policy.admit(peer())
 
 
 # ---------------------------------------------------------------- tokens
-def test_a_good_token_says_who_it_is() -> None:
-    principal = secret_policy().admit(peer(), token(role="admin"))
+async def test_a_good_token_says_who_it_is() -> None:
+    principal = await secret_policy().admit(peer(), token(role="admin"))
     assert (principal.subject, principal.claims["role"]) == ("alice", "admin")
-    assert principal.expires_at == int(NOW + 600) + 5
+    assert principal.expires_at == NOW + 600 + 5
 
 
-BAD_TOKENS = {
-    "empty": "",
-    "not a token": "x.y.z",
-    "one part": "abc",
-    "too long": "a" * 20_000,
-    "deep header": base64.urlsafe_b64encode(b"[" * 8_000).decode() + ".e30.x",
-    "another secret": token("another secret of thirty-two bytes!!"),
-    "none": unsigned({"alg": "none", "typ": "JWT"}, claims()),
-    "None": unsigned({"alg": "None"}, claims()),
-    "no algorithm": unsigned({"typ": "JWT"}, claims()),
-    "algorithm is a list": unsigned({"alg": ["HS256"]}, claims(), "x"),
-    "stripped signature": token().rpartition(".")[0] + ".",
-    "HS512 is not on the list": token(algorithm="HS512", key=SECRET * 2),
-    "no exp": token(exp=None),
-    "no sub": token(sub=None),
-    "sub is a number": unsigned({"alg": "HS256"}, claims(sub=7), "x"),
-    "exp is text": jwt.encode({"sub": "alice", "exp": "tomorrow"}, SECRET, "HS256"),
-    "not yet": token(nbf=NOW + 600),
-    "issued in the future": token(iat=NOW + 600),
-    "critical header": token(headers={"crit": ["x"], "x": 1}),
-}
-
-
-@pytest.mark.parametrize("bad", BAD_TOKENS.values(), ids=BAD_TOKENS.keys())
-def test_forged_and_broken_tokens_are_refused_alike(bad: str) -> None:
-    with pytest.raises(UnauthorizedError) as raised:
-        secret_policy().admit(peer(authorization=f"Bearer {bad}"))
-    assert not isinstance(raised.value, TokenExpiredError)
-    assert raised.value.message in {"the token is not valid", "a token is required"}
-
-
-def test_an_expired_token_is_told_apart_and_a_little_lateness_forgiven() -> None:
-    assert secret_policy().verify(token(exp=time.time() - 2)).subject == "alice"  # pyjwt looks at the clock itself
+async def test_an_expired_token_is_told_apart_and_a_little_lateness_forgiven() -> None:
+    assert (await secret_policy().verify(token(exp=NOW - 4))).subject == "alice"
     with pytest.raises(TokenExpiredError) as raised:
-        secret_policy().verify(token(exp=NOW - 60))
+        await secret_policy().verify(token(exp=NOW - 5))
     assert raised.value.retryable
 
 
-def test_audience_and_issuer_are_checked_when_set() -> None:
+async def test_audience_and_issuer_are_checked_when_set() -> None:
     policy = secret_policy(audience="streams", issuer="https://login.example.com")
     good: dict[str, Any] = {"aud": ["streams", "other"], "iss": "https://login.example.com"}
-    assert policy.verify(token(**good)).subject == "alice"
+    assert (await policy.verify(token(**good))).subject == "alice"
     bad: list[dict[str, Any]] = [{"aud": "other"}, {"aud": None}, {"iss": "https://evil.example.com"}, {"iss": None}]
     for wrong in bad:
         with pytest.raises(UnauthorizedError):
-            policy.verify(token(**{**good, **wrong}))
-    assert secret_policy().verify(token(**good)).subject == "alice"
-
-
-def pem(key: Any) -> str:
-    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-
-
-KEYS = {
-    "RS256": rsa.generate_private_key(65537, 2048),
-    "ES256": ec.generate_private_key(ec.SECP256R1()),
-    "EdDSA": ed25519.Ed25519PrivateKey.generate(),
-}
+            await policy.verify(token(**{**good, **wrong}))
+    assert (await secret_policy().verify(token(**good))).subject == "alice"
 
 
 @pytest.mark.parametrize("algorithm", KEYS)
-def test_public_keys(algorithm: str) -> None:
+async def test_public_keys(algorithm: str) -> None:
     policy = Policy(AuthSettings(enabled=True, public_key=pem(KEYS[algorithm])))
-    assert policy.verify(token(KEYS[algorithm], algorithm)).subject == "alice"
+    assert (await policy.verify(token(KEYS[algorithm], algorithm))).subject == "alice"
     for other, key in KEYS.items():
         if other != algorithm:
             with pytest.raises(UnauthorizedError):
-                policy.verify(token(key, other))
-
-
-@pytest.mark.parametrize("algorithm", KEYS)
-def test_a_public_key_cannot_be_used_as_a_shared_secret(algorithm: str) -> None:
-    public = pem(KEYS[algorithm])
-    policy = Policy(AuthSettings(enabled=True, public_key=public))
-    header, body, _ = token("x" * 32).split(".")
-    import hashlib
-    import hmac
-
-    digest = hmac.new(public.encode(), f"{header}.{body}".encode(), hashlib.sha256).digest()
-    forged = f"{header}.{body}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
-    with pytest.raises(UnauthorizedError):
-        policy.verify(forged)
+                await policy.verify(token(key, other))
 
 
 def test_a_key_that_cannot_be_used_is_found_at_once() -> None:
-    private = KEYS["EdDSA"].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    for wrong in ("not a key", private, pem(rsa.generate_private_key(65537, 2048)).replace("A", "B")):
+    for wrong in (
+        "not a key",
+        private_pem(KEYS["EdDSA"]),
+        pem(rsa.generate_private_key(65537, 1024)),
+        pem(rsa.generate_private_key(65537, 2048)).replace("A", "B"),
+    ):
         with pytest.raises(StreamingConfigError, match="public_key"):
             Policy(AuthSettings(public_key=wrong))
     with pytest.raises(StreamingConfigError, match=r"auth\.algorithms"):
@@ -196,23 +113,59 @@ def test_a_key_that_cannot_be_used_is_found_at_once() -> None:
 
 
 # ---------------------------------------------------------------- where a token may come from
-def test_message_then_header_then_cookie() -> None:
+async def test_message_then_header_then_cookie() -> None:
     policy = secret_policy()
     cookie = f"a=b; lg_streaming_token={token(sub='carol')}"
-    assert policy.admit(peer(authorization=f"Bearer {token(sub='bob')}", cookie=cookie), token()).subject == "alice"
-    assert policy.admit(peer(authorization=f"bearer {token(sub='bob')}", cookie=cookie)).subject == "bob"
-    assert policy.admit(peer(cookie=cookie)).subject == "carol"
+    assert (
+        await policy.admit(peer(authorization=f"Bearer {token(sub='bob')}", cookie=cookie), token())
+    ).subject == "alice"
+    assert (await policy.admit(peer(authorization=f"bearer {token(sub='bob')}", cookie=cookie))).subject == "bob"
+    assert (await policy.admit(peer(cookie=cookie))).subject == "carol"
     with pytest.raises(UnauthorizedError):
-        policy.admit(peer(authorization=f"Basic {token()}"))
+        await policy.admit(peer(authorization=f"Basic {token()}"))
 
 
-def test_a_cookie_does_not_count_for_a_page_that_only_the_star_lets_in() -> None:
+async def test_the_cookies_name_can_be_set_and_cookies_left_alone() -> None:
+    caller = peer(cookie=f"lg_streaming_token={token()}; __Host-watch={token(sub='bob')}")
+    assert (await secret_policy().admit(caller)).subject == "alice"
+    assert (await secret_policy(cookie="__Host-watch").admit(caller)).subject == "bob"
+    for policy in (secret_policy(cookie=None), secret_policy(cookie="lg_streaming")):
+        with pytest.raises(UnauthorizedError, match="a token is required"):
+            await policy.admit(caller)
+
+
+@pytest.mark.parametrize(
+    ("cookie", "passes"),
+    [
+        ('a={"b": 1, c}; lg_streaming_token=TOKEN', True),  # others' cookies may be as they like
+        ("=; ;;; lg_streaming_token=TOKEN; a", True),
+        ('lg_streaming_token="TOKEN"', True),
+        ("lg_streaming_token=TOKEN; lg_streaming_token=TOKEN", True),
+        ("lg_streaming_token=TOKEN; lg_streaming_token=evil", False),  # set by another host of the domain
+        ("lg_streaming_token=", False),
+        ("lg_streaming_token", False),
+        ("LG_STREAMING_TOKEN=TOKEN", False),
+        ("xlg_streaming_token=TOKEN", False),
+        ("a=lg_streaming_token=TOKEN", False),
+        ("", False),
+    ],
+)
+async def test_a_cookie_is_found_among_others(cookie: str, passes: bool) -> None:
+    caller = peer(cookie=cookie.replace("TOKEN", token()))
+    if passes:
+        assert (await secret_policy().admit(caller)).subject == "alice"
+    else:
+        with pytest.raises(UnauthorizedError, match="a token is required"):
+            await secret_policy().admit(caller)
+
+
+async def test_a_cookie_does_not_count_for_a_page_that_only_the_star_lets_in() -> None:
     settings = AuthSettings.model_validate({"secret": SECRET})
     caller = peer(cookie=f"lg_streaming_token={token()}", origin="https://evil.example.com")
     with pytest.raises(UnauthorizedError):
-        Policy(settings, cors_origins=("*",)).admit(caller)
+        await Policy(settings, cors_origins=("*",)).admit(caller)
     trusted = Policy(settings, cors_origins=("https://evil.example.com",))
-    assert trusted.admit(caller).subject == "alice"
+    assert (await trusted.admit(caller)).subject == "alice"
 
 
 @pytest.mark.parametrize(
@@ -229,13 +182,13 @@ def test_a_cookie_does_not_count_for_a_page_that_only_the_star_lets_in() -> None
         ("null", ("*",), True),
     ],
 )
-def test_origins(origin: str, allowed: tuple[str, ...], passes: bool) -> None:
+async def test_origins(origin: str, allowed: tuple[str, ...], passes: bool) -> None:
     policy = Policy(AuthSettings(enabled=False), cors_origins=allowed)
     if passes:
-        policy.admit(peer(origin=origin))
+        await policy.admit(peer(origin=origin))
     else:
         with pytest.raises(OriginError):
-            policy.admit(peer(origin=origin))
+            await policy.admit(peer(origin=origin))
 
 
 def test_only_pages_of_listed_origins_may_send_cookies() -> None:
@@ -248,13 +201,13 @@ def test_only_pages_of_listed_origins_may_send_cookies() -> None:
 
 
 # ---------------------------------------------------------------- what they may see
-def granting(*entries: Any) -> Principal:
-    return secret_policy().verify(token(lg_streaming=list(entries)))
+async def granting(*entries: Any) -> Principal:
+    return await secret_policy().verify(token(lg_streaming=list(entries)))
 
 
 async def test_the_owner_may_and_nobody_else() -> None:
     policy = secret_policy()
-    alice = policy.verify(token())
+    alice = await policy.verify(token())
     assert await policy.allows(alice, "read", "exec-1", "alice")
     assert not await policy.allows(alice, "read", "exec-1", "bob")
     assert not await policy.allows(alice, "read", "exec-1", None)
@@ -276,15 +229,22 @@ async def test_the_owner_may_and_nobody_else() -> None:
         ("(a+)+$", "aaaa", False),
         ("exec-1", "exec-1", True),
         ("exec-1", "exec-10", False),
+        ("room:*", "room:lobby", True),
+        ("room:*", "room:acme/lobby", False),
+        ("room:**", "room:acme/lobby", True),
+        ("room:acme-*", "room:acme-1", True),
+        ("room:acme-*", "room:evil-1", False),
+        ("room:*", "lobby", False),
+        ("acme/*", "room:acme/lobby", False),
     ],
 )
 async def test_a_grant_matches_whole_ids(glob: str, execution_id: str, passes: bool) -> None:
-    principal = granting({"actions": ["read"], "executions": [glob]})
+    principal = await granting({"actions": ["read"], "executions": [glob]})
     assert await secret_policy().allows(principal, "read", execution_id, "bob") is passes
 
 
 async def test_a_grant_is_for_its_actions_only() -> None:
-    principal = granting({"actions": ["read"], "executions": ["**"]})
+    principal = await granting({"actions": ["read"], "executions": ["**"]})
     assert not await secret_policy().allows(principal, "control", "exec-1", None)
 
 
@@ -302,13 +262,13 @@ async def test_a_grant_is_for_its_actions_only() -> None:
     ],
 )
 async def test_a_claim_of_another_shape_grants_nothing(claim: Any) -> None:
-    principal = secret_policy().verify(token(lg_streaming=claim))
+    principal = await secret_policy().verify(token(lg_streaming=claim))
     assert principal.grants == ()
 
 
 def asked(answer: Any) -> Policy:
     return Policy(
-        AuthSettings.model_validate({"enabled": True, "secret": SECRET}), authorize=answer, authorize_timeout=0.05
+        AuthSettings.model_validate({"enabled": True, "secret": SECRET}), authorize=answer, answer_timeout=0.05
     )
 
 
@@ -325,11 +285,29 @@ async def test_the_application_is_asked_last_and_may_be_sync_or_async() -> None:
     for callback in (sync, asynchronous):
         calls.clear()
         policy = asked(callback)
-        alice = policy.verify(token())
+        alice = await policy.verify(token())
         assert await policy.allows(alice, "read", "own", "alice")
         assert calls == []
         assert await policy.allows(alice, "read", "exec-1", "bob")
         assert calls == [("alice", "read", "exec-1", "bob")]
+
+
+@pytest.mark.row("HIVE-D18")
+async def test_the_applications_answer_is_not_kept() -> None:
+    members = {"alice"}
+    calls: list[str] = []
+
+    def authorize(principal: Principal, action: str, execution_id: str, owner: str | None) -> bool:
+        calls.append(execution_id)
+        return principal.subject in members
+
+    policy = asked(authorize)
+    alice = await policy.verify(token())
+    for execution_id in ("exec-1", "exec-1", "room:lobby"):
+        assert await policy.allows(alice, "read", execution_id, None)
+    members.clear()
+    assert not await policy.allows(alice, "read", "exec-1", None)
+    assert calls == ["exec-1", "exec-1", "room:lobby", "exec-1"]
 
 
 async def _hang(*_: object) -> bool:
@@ -341,6 +319,10 @@ def _fail(*_: object) -> bool:
     raise RuntimeError("the application is not well")
 
 
+def _leave(*_: object) -> bool:
+    raise SystemExit(1)
+
+
 def _say(answer: object) -> Callable[[Principal, str, str, str | None], object]:
     def authorize(_: Principal, __: str, ___: str, ____: str | None) -> object:
         return answer
@@ -348,11 +330,11 @@ def _say(answer: object) -> Callable[[Principal, str, str, str | None], object]:
     return authorize
 
 
-@pytest.mark.parametrize("answer", [_fail, _say("yes"), _say(1), _say(None), _hang, _say])
+@pytest.mark.parametrize("answer", [_fail, _leave, _say("yes"), _say(1), _say(None), _hang, _say])
 async def test_anything_but_a_clear_yes_is_no(answer: Any, caplog: pytest.LogCaptureFixture) -> None:
     policy = asked(answer)
     with pytest.raises(ForbiddenError):
-        await policy.check(policy.verify(token()), "read", "exec-1", "bob")
+        await policy.check(await policy.verify(token()), "read", "exec-1", "bob")
     caplog.clear()
 
 

@@ -15,6 +15,7 @@ from lg_streaming.gateway.edge import Edge
 from lg_streaming.gateway.limits import Census, TokenBucket
 from lg_streaming.gateway.peer import Peer
 from lg_streaming.gateway.session import Session, now_text
+from lg_streaming.gateway.watches import Watch
 from lg_streaming.hub import StreamHub
 from lg_streaming.settings import AuthSettings, LimitSettings, StreamingSettings
 
@@ -94,7 +95,7 @@ async def test_a_reply_says_what_to_start_and_what_to_stop() -> None:
     one = session(Clock())
     one.hub.open("a")
     first = await one.handle("subscribe_execution", [{"execution_id": "a"}])
-    assert first.start is not None
+    assert isinstance(first.start, Watch)
     again = await one.handle("subscribe_execution", [{"execution_id": "a", "batch": True}])
     assert list(again.stop) == [first.start]
     assert first.start.subscription.closed

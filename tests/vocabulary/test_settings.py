@@ -82,6 +82,25 @@ def test_other_programs_variables_do_not_matter(monkeypatch: pytest.MonkeyPatch)
         (AuthSettings, {"public_key": "PEM", "algorithms": ["ES256", "HS256"]}),
         (AuthSettings, {"secret": SECRET, "algorithms": ["none"]}),
         (AuthSettings, {"secret": SECRET, "leeway": -1}),
+        (AuthSettings, {"secret": SECRET, "algorithms": ["HS256", "HS384"]}),
+        (AuthSettings, {"secret": "-----BEGIN PUBLIC KEY-----\n" + SECRET}),
+        (AuthSettings, {"secret": SECRET, "jwks_url": "https://login.example.com/keys"}),
+        (AuthSettings, {"public_key": "PEM", "jwks_url": "https://login.example.com/keys"}),
+        (AuthSettings, {"jwks_url": "https://login.example.com/keys", "algorithms": ["HS256"]}),
+        (AuthSettings, {"jwks_url": ""}),
+        (AuthSettings, {"jwks_url": "login.example.com/keys"}),
+        (AuthSettings, {"jwks_url": "http://login.example.com/keys"}),
+        (AuthSettings, {"jwks_url": "http://localhost.example.com/keys"}),
+        (AuthSettings, {"jwks_url": "http://192.168.0.1/keys"}),
+        (AuthSettings, {"jwks_url": "https:///keys"}),
+        (AuthSettings, {"jwks_url": "https://login.example.com:port/keys"}),
+        (AuthSettings, {"jwks_url": "https://alice:password@login.example.com/keys"}),
+        (AuthSettings, {"jwks_url": "https://login.example.com/keys\r\nHost: evil.example.com"}),
+        (AuthSettings, {"jwks_url": "https://[::1/keys"}),
+        (AuthSettings, {"jwks_url": "file:///etc/passwd"}),
+        (AuthSettings, {"cookie": ""}),
+        (AuthSettings, {"cookie": "a b"}),
+        (AuthSettings, {"cookie": "a=b"}),
         (LimitSettings, {"update_bytes": 0}),
         (LimitSettings, {"max_executions": 0}),
         (RetentionSettings, {"ttl": 0}),
@@ -97,7 +116,13 @@ def test_what_makes_no_sense_is_refused(section: Any, values: dict[str, Any]) ->
     [
         {"enabled": False},
         {"secret": SECRET},
-        {"enabled": True, "secret": SECRET, "algorithms": ["HS256", "HS512"]},
+        {"enabled": True, "secret": SECRET * 2, "algorithms": ["HS256", "HS512"]},
+        {"secret": SECRET, "cookie": "__Host-token"},
+        {"secret": SECRET, "cookie": None},
+        {"jwks_url": "https://login.example.com:8443/.well-known/jwks.json?v=1"},
+        {"jwks_url": "http://localhost:8080/keys", "algorithms": ["PS256"]},
+        {"jwks_url": "http://127.0.0.1/keys"},
+        {"enabled": True, "jwks_url": "http://[::1]:9000/keys"},
         {"enabled": True, "public_key": "PEM", "algorithms": ["EdDSA"]},
     ],
 )
@@ -109,6 +134,18 @@ def test_a_secret_is_not_shown() -> None:
     settings = StreamingSettings(auth=AuthSettings.model_validate({"secret": SECRET}))
     assert SECRET not in repr(settings)
     assert SECRET not in settings.model_dump_json()
+
+
+def test_an_error_does_not_show_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    for values in ({"secret": SECRET, "leeway": -1}, {"secret": SECRET, "public_key": "PEM"}, {"secret": [SECRET]}):
+        with pytest.raises(ValidationError) as caught:
+            AuthSettings.model_validate(values)
+        assert SECRET not in str(caught.value)
+    monkeypatch.setenv("LG_STREAMING_AUTH__SECRET", "hunter2")
+    with pytest.raises(ValidationError) as caught:
+        StreamingSettings()
+    assert "hunter2" not in str(caught.value)
+    assert "openssl rand -hex 32" in str(caught.value)
 
 
 def test_settings_do_not_change() -> None:

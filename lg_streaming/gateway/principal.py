@@ -1,0 +1,79 @@
+"""Who a connection acts for, and what its token lets it do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, cast
+
+from lg_streaming.gateway.globs import matches
+
+__all__ = ["ANONYMOUS", "CLAIM", "Action", "Grant", "Principal", "grants_of"]
+
+Action = Literal["read", "control"]
+
+CLAIM: Final = "lg_streaming"
+"""The claim that grants more than a principal's own executions."""
+_MAX_GRANTS: Final = 64
+_ACTIONS: Final = frozenset({"read", "control"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """Actions on all executions whose ids match one of the globs: `*` within a `/` segment, `**` across.
+
+    A room is matched as `room:<room_id>`, so `room:*` grants all rooms whose ids have no `/`.
+    """
+
+    actions: frozenset[str]
+    executions: tuple[str, ...]
+
+    def allows(self, action: Action, execution_id: str) -> bool:
+        """Whether this grant is enough."""
+        return action in self.actions and any(matches(each, execution_id) for each in self.executions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who a connection acts for."""
+
+    subject: str | None = None
+    """The token's `sub`; None for everybody while authentication is off."""
+    grants: tuple[Grant, ...] = ()
+    claims: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """All claims of the token."""
+    expires_at: float | None = None
+    """Seconds since 1970; None: never."""
+    only: str | None = None
+    """The one execution it may read, and nothing else, where it came with a ticket for that one; None: no such bound.
+
+    What else decides still has to say yes.
+    """
+
+    def is_bound_off(self, action: Action, execution_id: str) -> bool:
+        """Whether `only` forbids the action."""
+        return self.only is not None and (action != "read" or execution_id != self.only)
+
+
+ANONYMOUS: Final = Principal()
+
+
+def grants_of(claim: object) -> tuple[Grant, ...]:
+    """What the claim grants; whatever is not of the right shape grants nothing."""
+    if not isinstance(claim, list):
+        return ()
+    found: list[Grant] = []
+    for entry in cast("list[object]", claim)[:_MAX_GRANTS]:
+        if not isinstance(entry, dict):
+            continue
+        grant = cast("dict[str, object]", entry)
+        actions, executions = _strings(grant.get("actions")), _strings(grant.get("executions"))
+        if executions and _ACTIONS.intersection(actions):
+            found.append(Grant(actions=_ACTIONS.intersection(actions), executions=executions))
+    return tuple(found)
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        return ()
+    return tuple(each for each in cast("list[object]", value)[:_MAX_GRANTS] if isinstance(each, str))

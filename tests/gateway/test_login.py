@@ -1,0 +1,98 @@
+"""Logins on a real server: nobody stays without one, and nobody is who he says he is."""
+
+import json
+from contextlib import suppress
+
+import httpx2
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.gateway.site import raw_client, site
+from tests.gateway.tokens import KEYS, SECRET, pem, token
+
+
+@pytest.mark.row("FLOW-08")
+async def test_where_tokens_are_required_nobody_connects_without_one() -> None:
+    with site(auth={"secret": SECRET}) as place:
+        place.hub.open("exec-1", owner="alice")
+        for auth in ("", "{}", '{"token": ""}', '{"token": null}', '{"userId": "alice"}'):
+            async with raw_client(place, login=False) as client:
+                await client.send(f"40{auth}")
+                refused = json.loads((await client.receive())[2:])
+                assert (refused["data"]["code"], refused["data"]["retryable"]) == (4010, False)
+                with suppress(ConnectionClosed):
+                    await client.send('42["subscribe_execution",{"execution_id":"exec-1"}]')
+                _, before = await client.closed()
+                assert before == []
+        assert place.gateway.connections == 0
+        async with httpx2.AsyncClient(base_url=place.url) as http:
+            for path in ("/executions/exec-1", "/executions/exec-1/stream"):
+                answer = await http.get(path)
+                assert (answer.status_code, answer.json()["error"]["code"]) == (401, 4010)
+                assert answer.headers["www-authenticate"] == "Bearer"
+    with site(auth={"enabled": False}) as place:  # only on purpose
+        async with raw_client(place) as client:
+            assert (await client.ask("ping"))["ok"]
+
+
+@pytest.mark.row("HIVE-D19")
+async def test_who_somebody_is_comes_from_the_token_alone() -> None:
+    with site(auth={"secret": SECRET}) as place:
+        place.hub.open("exec-1", owner="alice")
+        claimed = {"token": token(sub="bob"), "sub": "alice", "userId": "alice", "metadata": {"user_id": "alice"}}
+        headers = {"X-User": "alice", "X-Forwarded-User": "alice"}
+        async with raw_client(place, auth=claimed, headers=headers) as client:
+            assert (await client.ask("get_status"))["connection"]["subject"] == "bob"
+            answer = await client.ask("subscribe_execution", {"execution_id": "exec-1"})
+            assert answer["error"]["code"] == 4030
+            answer = await client.ask("authenticate", {"token": token()})  # a token of another subject
+            assert answer["error"]["code"] == 4010
+            assert (await client.closed())[0] == 4010
+
+
+@pytest.mark.row("HIVE-D18")
+async def test_with_tokens_the_answer_is_no_unless_something_says_yes() -> None:
+    allowed: set[tuple[str | None, str, str]] = set()
+
+    def authorize(principal: object, action: str, execution_id: str, owner: str | None) -> bool:
+        return (getattr(principal, "subject", None), action, execution_id) in allowed
+
+    with site(auth={"secret": SECRET}, authorize=authorize) as place:
+        place.hub.open("alices", owner="alice")
+        place.hub.open("nobodys")
+        async with raw_client(place, auth={"token": token(sub="bob")}) as client:
+            for execution_id in ("alices", "nobodys", "unknown"):
+                answer = await client.ask("subscribe_execution", {"execution_id": execution_id})
+                assert answer["error"] == {
+                    "code": 4030,
+                    "name": "forbidden",
+                    "message": "there is no such execution, or it is not yours",
+                    "retryable": False,
+                    "execution_id": execution_id,
+                }
+            allowed.add(("bob", "read", "nobodys"))
+            assert (await client.ask("subscribe_execution", {"execution_id": "nobodys"}))["ok"]
+            assert not (await client.ask("subscribe_execution", {"execution_id": "alices"}))["ok"]
+            assert (await client.ask("get_status"))["subscriptions"][0]["execution_id"] == "nobodys"
+        async with raw_client(place, auth={"token": token()}) as client:
+            assert (await client.ask("subscribe_execution", {"execution_id": "alices"}))["ok"]
+
+
+@pytest.mark.row("HIVE-06")
+@pytest.mark.parametrize("algorithm", KEYS)
+async def test_a_server_with_a_public_key(algorithm: str) -> None:
+    with site(auth={"public_key": pem(KEYS[algorithm]), "audience": "watch", "cookie": "session"}) as place:
+        place.hub.open("exec-1", owner="alice")
+        good = token(KEYS[algorithm], algorithm, aud="watch")
+        async with raw_client(place, auth={"token": good}) as client:
+            assert (await client.ask("subscribe_execution", {"execution_id": "exec-1"}))["ok"]
+        async with raw_client(place, headers={"Cookie": f"session={good}"}) as client:
+            assert (await client.ask("get_status"))["connection"]["subject"] == "alice"
+        async with httpx2.AsyncClient(base_url=place.url) as http:
+            for presented, status in (
+                (good, 200),
+                (token(KEYS[algorithm], algorithm, aud="other"), 401),
+                (token(), 401),
+            ):
+                answer = await http.get("/executions/exec-1", headers={"Authorization": f"Bearer {presented}"})
+                assert answer.status_code == status
