@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from contextvars import Token
     from types import TracebackType
 
+    from opentelemetry.trace import TracerProvider
+
     from lg_streaming.capture import RunnableConfig
     from lg_streaming.codec import Redact
     from lg_streaming.emitter import Emitter
     from lg_streaming.gateway.auth import Authorize
     from lg_streaming.log import EventLog
     from lg_streaming.pipeline import TokenStreamingService
+    from lg_streaming.scope import Trace
 
 __all__ = ["ExecutionBlock", "StreamingModule"]
 
@@ -106,6 +109,11 @@ class StreamingModule:
         redact: ``redact(type, data) -> data``, applied to every update before it leaves.
         authorize: ``authorize(principal, action, execution_id, owner) -> bool``, sync or async: lets callers in
             beside the owner and those whose token allows it.
+        tracing: Makes OpenTelemetry spans of runs and nodes: ``True`` with the program's own tracer provider, or with
+            the one that is given.
+
+    Raises:
+        MissingExtraError: ``tracing`` needs ``pip install 'lg-streaming[tracing]'``.
 
     A module used without a server is closed with :meth:`aclose`; one installed in an app is closed with the app.
     """
@@ -117,9 +125,12 @@ class StreamingModule:
         log: EventLog | None = None,
         redact: Redact | None = None,
         authorize: Authorize | None = None,
+        tracing: TracerProvider | bool = False,
     ) -> None:
         self.settings = settings or StreamingSettings()
         self.hub = StreamHub(self.settings, log=log, redact=redact)
+        if tracing is not False:
+            self.hub.trace = _trace(None if tracing is True else tracing)
         self.events = EventStreamProcessor(self.hub)
         """Works on updates: batches, groups, filters, replay and statistics."""
         self._authorize = authorize
@@ -221,6 +232,12 @@ class StreamingModule:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def _trace(provider: TracerProvider | None) -> Trace:
+    from lg_streaming.observability.tracing import Tracing  # noqa: PLC0415 (needs the extra `tracing`)
+
+    return Tracing(provider)
 
 
 class _Activation(AbstractContextManager[StreamingModule]):

@@ -223,6 +223,7 @@ class Metadata(BaseModel):
     tool_call_id: str | None = None
     message_id: str | None = None
     category: str | None = None
+    traceparent: str | None = None
     priority: Priority | None = None
 
 

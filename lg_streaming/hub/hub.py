@@ -92,5 +92,7 @@ class StreamHub(Producers, Readers):
         publishers.deactivate(self)
         if self._appender.writer is not None:
             await asyncio.to_thread(self._appender.writer.close, _CLOSE_TIMEOUT)
+        if self.trace is not None:
+            self.trace.close()
         await self._stop_reading()
         await self.log.aclose()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lg_streaming.events import Kind, Priority
     from lg_streaming.log.base import Draft, EventLog
     from lg_streaming.pipeline import TokenStreamingService
-    from lg_streaming.scope import Delivery
+    from lg_streaming.scope import Delivery, Trace
     from lg_streaming.settings import StreamingSettings
 
 __all__ = ["Producers"]
@@ -77,6 +77,15 @@ class Producers:
     def debug(self) -> bool:
         """Whether stack traces may leave (``settings.debug``)."""
         return self.settings.debug
+
+    @property
+    def trace(self) -> Trace | None:
+        """Who follows the runs and nodes of this hub; None when nobody does."""
+        return self._drafts.trace
+
+    @trace.setter
+    def trace(self, trace: Trace | None) -> None:
+        self._drafts.trace = trace
 
     # --- the decorators' defaults --------------------------------------------------------------------------
 
