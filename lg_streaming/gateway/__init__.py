@@ -13,6 +13,7 @@ from lg_streaming.gateway._server import on_shutdown
 from lg_streaming.gateway.auth import Action, Authorize, Grant, Policy, Principal
 from lg_streaming.gateway.edge import Edge
 from lg_streaming.gateway.limits import Census
+from lg_streaming.gateway.metrics import Metrics
 from lg_streaming.gateway.protocol import json_schema
 from lg_streaming.gateway.rest import Rest
 from lg_streaming.gateway.socketio import SocketIO
@@ -40,6 +41,7 @@ class Gateway:
 
     Raises:
         StreamingConfigError: The authentication settings cannot be used.
+        MissingExtraError: ``gateway.metrics`` needs ``pip install 'lg-streaming[metrics]'``.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Gateway:
         """The HTTP routes, under ``gateway.prefix``."""
         # The stream's route comes first: an execution's own path matches everything that begins like it.
         self._sse.add_routes(self.router)
+        Metrics(self._edge).add_routes(self.router)
         self._rest.add_routes(self.router)
 
     @property

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from lg_streaming.errors import ServerRestartError
 from lg_streaming.gateway.frames import Chunks, Pacer
+from lg_streaming.gateway.protocol import MESSAGES_IN
+from lg_streaming.observability.figures import Figures
 
 if TYPE_CHECKING:
     from lg_streaming.gateway.auth import Policy
@@ -46,6 +48,8 @@ class Edge:
     draining: bool = False
     """Set when the server shuts down: nobody is let in any more."""
     chunks: Chunks = field(default_factory=Chunks)
+    figures: Figures = field(default_factory=lambda: Figures(MESSAGES_IN))
+    """What the transports count."""
     pacer: Pacer = field(init=False)
 
     def __post_init__(self) -> None:
