@@ -5,7 +5,9 @@ import dataclasses
 import io
 import json
 import logging
+import re
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -154,3 +156,19 @@ def test_a_message_of_one_s_own_with_fields(lines: io.StringIO) -> None:
     (line,) = parsed(lines)
     assert (line["event"], line["code"], line["message"]) == ("gateway.drained", 4500, "100 % of the clients are told")
     assert "subject" not in line
+
+
+def test_the_page_has_every_event_with_its_level_and_fields(root: Path) -> None:
+    page = (root / "docs" / "guide" / "observability.md").read_text(encoding="utf-8")
+    told = {
+        name: (level, frozenset(re.findall(r"`(\w+)`", about)))
+        for names, level, about in re.findall(r"^\| (`gateway\.[^|]*) \| (\w+) \|(.*)\|$", page, re.MULTILINE)
+        for name in re.findall(r"`([a-z.]+)`", names)
+    }
+    assert told == {
+        event.name: (
+            logging.getLevelName(event.level).lower(),
+            frozenset(field.name for field in dataclasses.fields(event)) - WHO.keys(),
+        )
+        for event in EVENTS
+    }

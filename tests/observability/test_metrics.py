@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -229,3 +230,19 @@ async def test_a_missing_package_is_named_where_metrics_were_asked_for(monkeypat
     gateway = Gateway(hub, StreamingSettings())
     assert "/metrics" not in {getattr(route, "path", "") for route in gateway.router.routes}
     await hub.aclose()
+
+
+async def test_the_page_has_every_metric_with_its_labels(hub: StreamHub, root: Path) -> None:
+    page = (root / "docs" / "guide" / "observability.md").read_text(encoding="utf-8")
+    told = {
+        name: frozenset(re.findall(r"`(\w+)`", labels))
+        for name, labels in re.findall(r"^\| `([a-z_]+)` \|([^|]*)\|", page, re.MULTILINE)
+    }
+    _, body = await metrics_text(hub, Figures())
+    served = {
+        sample.name.removeprefix("lg_streaming_").removesuffix("_bucket"): frozenset(sample.labels)
+        for family in text_string_to_metric_families(body.decode())
+        for sample in family.samples
+        if not sample.name.endswith(("_count", "_sum", "_created"))
+    }
+    assert told == served
