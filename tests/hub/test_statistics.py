@@ -106,7 +106,8 @@ async def test_a_reader_that_is_done_is_not_behind_when_the_execution_goes_on(hu
     publish_many(hub, "a", range(3))
     await hub.close("a")
     reader = hub.subscribe("a")
-    await page(reader)
+    assert (await page(reader)).ended
+    hub.open("a")
     publish_many(hub, "a", range(3))
     assert await hub.lag() == ReaderLag(readers=1, most=0, total=0)
 

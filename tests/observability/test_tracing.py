@@ -155,7 +155,19 @@ async def test_code_inside_a_node_has_its_span_as_the_current_one(streaming: Str
     assert is_child(spans.one("SELECT"), spans.node("look_up"))
     assert is_child(spans.node("look_up"), spans.node("outer"))
     assert is_child(spans.node("outer"), spans.run)
-    assert not trace.get_current_span().get_span_context().is_valid, "a span stayed current after its node"
+
+
+async def test_after_a_node_what_was_current_before_is_so_again(streaming: StreamingModule, spans: Spans) -> None:
+    @stream_token
+    async def look_up() -> None:
+        assert trace.get_current_span().get_span_context().is_valid
+
+    async with streaming.execution("e"):
+        await look_up()
+        assert not trace.get_current_span().get_span_context().is_valid
+        with spans.tracer.start_as_current_span("mine") as mine:
+            await look_up()
+            assert trace.get_current_span() is mine
 
 
 async def test_a_failing_node_and_its_run_say_what_went_wrong(streaming: StreamingModule, spans: Spans) -> None:
