@@ -46,7 +46,6 @@ async def test_connections_by_transport_and_how_they_ended() -> None:
     assert found.transports["websocket"].opened == 0
 
 
-@pytest.mark.row("HIVE-73")
 @pytest.mark.row("HIVE-D25")
 async def test_messages_their_rate_their_failures_and_the_time_they_took() -> None:
     monotonic, cpu = Clock(5_000.0), Clock(7.0)
