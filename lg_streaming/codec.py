@@ -74,7 +74,7 @@ class Codec:
             UpdateTooLargeError: It is over ``max_bytes``. No other error is raised.
         """
         if self._redact is not None:
-            data = self._redacted(type, data)
+            data = self.redacted(type, data)
         body = b'{"type":%b,"data":%b,"metadata":{"timestamp":"%b","execution_id":%b%b%b' % (
             self._name(type),
             self.dumps(data),
@@ -107,9 +107,12 @@ class Codec:
             self.fallbacks += 1
         return orjson.dumps(jsonable(value))
 
-    def _redacted(self, type: str, data: object) -> object:
+    def redacted(self, type: str, data: object) -> object:
+        """What may leave of an update's data: all of it where there is no ``redact``. Never raises."""
+        if self._redact is None:
+            return data
         try:
-            return cast("Redact", self._redact)(type, orjson.loads(self.dumps(data)))
+            return self._redact(type, orjson.loads(self.dumps(data)))
         except Exception:
             logger.exception("redact raised on an update of type %r: its data is withheld", type)
             return {"message": "withheld: redaction failed"}

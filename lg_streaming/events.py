@@ -238,6 +238,8 @@ class Scope:
     tool_call_id: str | None = None
     message_id: str | None = None
     category: str | None = None
+    traceparent: str | None = None
+    """On the update that starts a run or a node which is traced: its span, as W3C Trace Context says it."""
     extra: Mapping[str, Any] | None = None
     """The user's own metadata; keys of the fields above and of the log's own fields are passed over."""
     _fragment: bytes | None = field(default=None, init=False, repr=False, compare=False)
@@ -326,6 +328,11 @@ class StreamMetadata:
     def category(self) -> str | None:
         """A free word to filter by."""
         return self.scope.category
+
+    @property
+    def traceparent(self) -> str | None:
+        """The span of the run or the node that this update starts, as W3C Trace Context says it."""
+        return self.scope.traceparent
 
     @property
     def extra(self) -> Mapping[str, Any]:

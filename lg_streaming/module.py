@@ -23,12 +23,16 @@ if TYPE_CHECKING:
     from contextvars import Token
     from types import TracebackType
 
+    from opentelemetry.trace import TracerProvider
+
     from lg_streaming.capture import RunnableConfig
     from lg_streaming.codec import Redact
     from lg_streaming.emitter import Emitter
     from lg_streaming.gateway.auth import Authorize, Revoked
     from lg_streaming.log import EventLog
+    from lg_streaming.observability.events import Observer
     from lg_streaming.pipeline import TokenStreamingService
+    from lg_streaming.scope import Trace
 
 __all__ = ["ExecutionBlock", "StreamingModule"]
 
@@ -110,6 +114,13 @@ class StreamingModule:
             at every heartbeat of an open connection. An exception, or no answer in 10 seconds, counts as revoked.
         initial_data: `initial_data(execution_id)`, sync or async: the first event of every event stream. The reader's
             place is fixed before it is called, so what happens meanwhile follows it.
+        observer: A plain function that is told what happens on connections, as values of `GatewayEvent`; it must be
+            quick.
+        tracing: Makes OpenTelemetry spans of runs and nodes: ``True`` with the program's own tracer provider, or with
+            the one that is given.
+
+    Raises:
+        MissingExtraError: ``tracing`` needs ``pip install 'lg-streaming[tracing]'``.
 
     A module used without a server is closed with :meth:`aclose`; one installed in an app is closed with the app.
     """
@@ -123,14 +134,19 @@ class StreamingModule:
         authorize: Authorize | None = None,
         revoked: Revoked | None = None,
         initial_data: InitialData | None = None,
+        observer: Observer | None = None,
+        tracing: TracerProvider | bool = False,
     ) -> None:
         self.settings = settings or StreamingSettings()
         self.hub = StreamHub(self.settings, log=log, redact=redact)
+        if tracing is not False:
+            self.hub.trace = _trace(None if tracing is True else tracing)
         self.events = EventStreamProcessor(self.hub)
         """Works on updates: batches, groups, filters, replay and statistics."""
         self._authorize = authorize
         self._revoked = revoked
         self._initial_data = initial_data
+        self._observer = observer
         self._gateway: Gateway | None = None
 
     @property
@@ -159,6 +175,7 @@ class StreamingModule:
             authorize=self._authorize,
             revoked=self._revoked,
             initial_data=self._initial_data,
+            observer=self._observer,
         )
 
         @asynccontextmanager
@@ -258,6 +275,12 @@ class StreamingModule:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def _trace(provider: TracerProvider | None) -> Trace:
+    from lg_streaming.observability.tracing import Tracing  # noqa: PLC0415 (needs the extra `tracing`)
+
+    return Tracing(provider)
 
 
 class _Activation(AbstractContextManager[StreamingModule]):

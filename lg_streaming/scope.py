@@ -11,16 +11,17 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from lg_streaming.events import NO_SCOPE, Delivery, Scope
+from lg_streaming.events import FINAL_TYPES, NO_SCOPE, Delivery, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from lg_streaming.events import Priority
     from lg_streaming.settings import NodeDefaults
 
 __all__ = [
     "NO_SCOPE",
+    "TRACED",
     "Binding",
     "Delivery",
     "LiveDefaults",
@@ -29,6 +30,7 @@ __all__ = [
     "Publisher",
     "Scope",
     "TokenStreams",
+    "Trace",
     "execution_var",
     "publishers",
 ]
@@ -90,6 +92,43 @@ class TokenStreams(Protocol):
         ...
 
 
+class Trace(Protocol):
+    """Follows runs and nodes from their start to their end. Nothing in it raises."""
+
+    def see(self, execution_id: str, type: str, scope: Scope, error: Mapping[str, Any] | None) -> Scope:
+        """An update of one of :data:`TRACED` is about to be published.
+
+        Args:
+            execution_id: Its execution.
+            type: Its type.
+            scope: What it is about.
+            error: What went wrong, as it may leave; None where nothing did.
+
+        Returns:
+            The scope to publish it with.
+        """
+        ...
+
+    def enter(self, scope: Scope) -> Callable[[], None]:
+        """The node of ``scope`` is in force in the present context, until what this returns is called there."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more will come. Harmless when repeated."""
+        ...
+
+
+TRACED: Final = FINAL_TYPES | {
+    "workflow_start",
+    "workflow_interrupted",
+    "node_start",
+    "node_complete",
+    "node_error",
+    "node_interrupted",
+}
+"""The types of updates that say where a run or a node starts and ends."""
+
+
 class Publisher(Protocol):
     """Where updates go; the hub is the one real implementation.
 
@@ -104,6 +143,11 @@ class Publisher(Protocol):
     @property
     def tokens(self) -> TokenStreams:
         """Where the token streams of its nodes are known."""
+        ...
+
+    @property
+    def trace(self) -> Trace | None:
+        """Who follows its runs and nodes; None when nobody does."""
         ...
 
     def defaults(self, execution_id: str) -> LiveDefaults:

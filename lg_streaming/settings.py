@@ -156,6 +156,8 @@ class GatewaySettings(_Section):
     """Between the transport's own pings."""
     ping_timeout: PositiveFloat = 10.0
     """How long a peer may take to answer a ping before it counts as dead."""
+    metrics: bool | None = None
+    """Whether ``GET /metrics`` is served. ``None``: where the extra ``metrics`` is installed."""
 
 
 def _rate(value: str) -> str:

@@ -219,8 +219,12 @@ class NodeRun:
         config = var_child_runnable_config.set(self.config) if self.config is not None else None
         emitter = emitter_var.set(self.emitter)
         undo_stream = self._stream.activate()
+        trace = self.binding.publisher.trace
+        undo_trace = trace.enter(self.scope) if trace is not None else None
 
         def undo() -> None:
+            if undo_trace is not None:
+                undo_trace()
             undo_stream()
             emitter_var.reset(emitter)
             if config is not None:

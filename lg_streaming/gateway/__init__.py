@@ -11,11 +11,15 @@ from starlette.routing import Route, WebSocketRoute
 from lg_streaming.gateway.auth import Action, Authorize, Grant, Policy, Principal, Revoked
 from lg_streaming.gateway.edge import Edge
 from lg_streaming.gateway.event_stream import InitialData
+from lg_streaming.gateway.metrics import Metrics
 from lg_streaming.gateway.protocol import json_schema
 from lg_streaming.gateway.rest import Rest
 from lg_streaming.gateway.socketio import SocketIO
 from lg_streaming.gateway.sse import ServerSentEvents, sse_response
+from lg_streaming.gateway.watches import ClientFigures
 from lg_streaming.gateway.websocket import PlainWebSocket
+from lg_streaming.observability.events import GatewayEvents, Observer
+from lg_streaming.observability.figures import GatewayStatistics
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -47,9 +51,11 @@ class Gateway:
         authorize: The application's own say on who may see what, see `Authorize`.
         revoked: `revoked(principal) -> bool`: refuses tokens that have not expired, see `Revoked`.
         initial_data: `initial_data(execution_id)`, sync or async: what readers of event streams are shown first.
+        observer: Told what happens on connections, see `GatewayEvent`.
 
     Raises:
         StreamingConfigError: The authentication settings cannot be used.
+        MissingExtraError: ``gateway.metrics`` needs ``pip install 'lg-streaming[metrics]'``.
     """
 
     def __init__(
@@ -60,13 +66,14 @@ class Gateway:
         authorize: Authorize | None = None,
         revoked: Revoked | None = None,
         initial_data: InitialData | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.settings = settings or hub.settings
         gateway = self.settings.gateway
         self.policy = Policy(
             self.settings.auth, cors_origins=gateway.cors_origins, authorize=authorize, revoked=revoked
         )
-        self._edge = Edge(hub=hub, settings=self.settings, policy=self.policy)
+        self._edge = Edge(hub=hub, settings=self.settings, policy=self.policy, events=GatewayEvents(observer))
         self._socketio = SocketIO(self._edge)
         self._websocket = PlainWebSocket(self._edge)
         self._sse = ServerSentEvents(self._edge, initial_data=initial_data)
@@ -77,7 +84,22 @@ class Gateway:
         """The HTTP routes, under ``gateway.prefix``."""
         # The stream's route comes first: an execution's own path matches everything that begins like it.
         self._sse.add_routes(self.router)
+        Metrics(self._edge).add_routes(self.router)
         self._rest.add_routes(self.router)
+
+    def statistics(self) -> GatewayStatistics:
+        """Counts since the gateway was made, and what is there now."""
+        return self._edge.figures.snapshot()
+
+    @property
+    def clients(self) -> list[ClientFigures]:
+        """Who is connected now, over all transports."""
+        return [session.figures() for session in list(self._edge.sessions.values())]
+
+    def client(self, connection_id: str) -> ClientFigures | None:
+        """One of them; None where there is no such connection."""
+        session = self._edge.sessions.get(connection_id)
+        return session.figures() if session is not None else None
 
     @property
     def connections(self) -> int:

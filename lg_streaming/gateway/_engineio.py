@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
     from lg_streaming.gateway.connection import Connection
     from lg_streaming.gateway.frames import Encode, Frames
-    from lg_streaming.gateway.session import TransportName
     from lg_streaming.gateway.transport import Guard, Transport
+    from lg_streaming.observability.figures import Transport as TransportName
 
 __all__ = ["GuardedServer"]
 
@@ -186,7 +186,7 @@ class _Socket(async_socket.AsyncSocket):
         self._timers.cancel_all()
         duplex.stop()
         try:
-            await self.connection.gone()
+            await self.connection.gone(duplex.close_code)
         finally:
             if not self.closed:
                 self.closing = self.closed = True

@@ -79,11 +79,15 @@ class Connection:
     # ------------------------------------------------------------ what the transport tells
     async def login(self, auth: object, *, ticket: str | None = None) -> None:
         """The client asked to be let in; `auth` is `{"token": …}` or nothing. Raises StreamingError to refuse."""
-        await self._session.login(_token_in(auth), ticket=ticket, may_wait=True)
+        try:
+            await self._session.login(_token_in(auth), ticket=ticket, may_wait=True)
+        except StreamingError as error:
+            self._session.report.refused(error)
+            raise
 
     def opened(self, connection_id: str) -> None:
         """The client was let in and knows it."""
-        self._session.connection_id = connection_id
+        self._session.opened(connection_id)
         self._edge.connections[connection_id] = self
         self._transport.emit("connection_status", self._session.greeting())
         if not self._session.authenticated:
@@ -112,6 +116,7 @@ class Connection:
 
     def malformed(self, error: BadRequestError) -> None:
         """Something came that is no message."""
+        self._session.report.refused(error)
         if self._session.strike(error):
             self._transport.close_with(error)
         else:
@@ -121,10 +126,10 @@ class Connection:
         """A message came under a name that is the protocol's own."""
         self._transport.close_with(BadRequestError(f"{event!r} is a name of the protocol's own and cannot be emitted"))
 
-    async def gone(self) -> None:
-        """The transport is closed; nothing more will be called."""
+    async def gone(self, code: int | None = None) -> None:
+        """The transport is closed, with `code` where it was from this side; nothing more will be called."""
         self._edge.connections.pop(self._session.connection_id, None)
-        self._session.end()
+        self._session.end(code)
         self._timers.cancel_all()
         tasks = [*self._pumps.values(), *self._tasks]
         for task in tasks:
@@ -218,21 +223,26 @@ class Connection:
         reason = "closed"
         encode = self._transport.encoder(batch=watch.batch)
         try:
-            reason = (await Delivery(edge=self._edge, watch=watch, encode=encode, sink=self).run()).reason
+            reason = (
+                await Delivery(
+                    edge=self._edge, watch=watch, encode=encode, sink=self, report=self._session.report
+                ).run()
+            ).reason
         except GapError as error:
             reason = "gap"
             self._transport.emit("error", {**error.to_dict(), "execution_id": watch.execution_id})
         except StreamingError as error:
+            self._session.report.failed(error)
             self._transport.emit("error", {**error.to_dict(), "execution_id": watch.execution_id})
         except Exception:
             logger.exception("delivery of execution %r failed", watch.execution_id)
-        self._session.drop(watch)
+        self._session.drop(watch, reason)
         self._say_closed(watch, reason)
 
     async def _follow(self, watch: EventsWatch) -> None:
         encode = self._transport.encoder(batch=watch.wanted.batch)
         try:
-            await follow(self._edge, watch.follower, encode, self)
+            await follow(self._edge, watch.follower, encode, self, self._session.report)
         except Exception:
             logger.exception("delivery of executions %r failed", watch.follower.globs)
             self._session.drop(watch)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.edge import Edge
     from lg_streaming.gateway.frames import Encode, Frames
     from lg_streaming.gateway.patterns import Follower
+    from lg_streaming.gateway.reports import Report
     from lg_streaming.gateway.watches import Watch
     from lg_streaming.hub import Gap, Page, Subscription
 
@@ -58,6 +59,7 @@ class Delivery:
         watch: What to carry.
         encode: How updates are wrapped.
         sink: Where they go.
+        report: Told what was sent.
         idle_after: Seconds without anything to send, after which the sink is told; None: never.
         fails_on_gap: Whether the delivery ends at a gap, after telling of it.
     """
@@ -66,6 +68,7 @@ class Delivery:
     watch: Watch
     encode: Encode
     sink: Sink
+    report: Report
     idle_after: float | None = None
     fails_on_gap: bool = False
 
@@ -89,9 +92,11 @@ class Delivery:
 
     async def _write(self, page: Page) -> None:
         if page.gap is not None and self.fails_on_gap:
-            await _tell(self.sink, self.watch.execution_id, page.gap)
+            await _tell(self.sink, self.watch.execution_id, page.gap, self.report)
             raise GapError(execution_id=self.watch.execution_id)
-        await _write(self.edge, self.sink, self.watch.subscription, page, self.encode)
+        await _write(
+            self.edge, self.sink, self.watch.subscription, page, self.encode, self.report, self.watch.live_after
+        )
 
     async def _next_page(self, subscription: Subscription) -> Page:
         failures = 0
@@ -108,20 +113,34 @@ class Delivery:
                 failures += 1
 
 
-async def follow(edge: Edge, follower: Follower, encode: Encode, sink: Sink) -> None:
+async def follow(edge: Edge, follower: Follower, encode: Encode, sink: Sink, report: Report) -> None:
     """Carries all executions of a follower, until it is closed."""
     async for subscription, page in follower.pages():
         await sink.room()
-        await _write(edge, sink, subscription, page, encode)
+        await _write(edge, sink, subscription, page, encode, report)
 
 
-async def _write(edge: Edge, sink: Sink, subscription: Subscription, page: Page, encode: Encode) -> None:
+async def _write(
+    edge: Edge,
+    sink: Sink,
+    subscription: Subscription,
+    page: Page,
+    encode: Encode,
+    report: Report,
+    live_after: int = 0,
+) -> None:
     execution_id = subscription.execution_id
     if page.gap is not None:
-        await _tell(sink, execution_id, page.gap)
+        await _tell(sink, execution_id, page.gap, report)
+    size = 0
     for frames in edge.chunks.of(execution_id, page.records, subscription.filter, encode):
         await sink.write(frames)
+        size += frames.size
+    if page.records:
+        newest = page.records[-1]
+        report.sent(execution_id, len(page.records), size, newest.timestamp if newest.seq > live_after else None)
 
 
-async def _tell(sink: Sink, execution_id: str, gap: Gap) -> None:
+async def _tell(sink: Sink, execution_id: str, gap: Gap, report: Report) -> None:
+    report.gap(execution_id, gap)
     await sink.say("gap", {"execution_id": execution_id, **gap.to_dict()})

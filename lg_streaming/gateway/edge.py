@@ -15,12 +15,16 @@ from lg_streaming.gateway.auth import Policy
 from lg_streaming.gateway.frames import Chunks, Pacer
 from lg_streaming.gateway.limits import Census, Rates, Requests
 from lg_streaming.gateway.patterns import Patterns
+from lg_streaming.gateway.protocol import MESSAGES_IN
 from lg_streaming.gateway.rooms import Rooms
+from lg_streaming.observability.events import GatewayEvents
+from lg_streaming.observability.figures import Figures
 from lg_streaming.settings import AuthSettings
 
 if TYPE_CHECKING:
     from lg_streaming.gateway.connection import Connection
     from lg_streaming.gateway.event_stream import EventStream
+    from lg_streaming.gateway.session import Session
     from lg_streaming.hub import StreamHub
     from lg_streaming.settings import StreamingSettings
 
@@ -62,6 +66,12 @@ class Edge:
     rates: Rates = field(init=False)
     requests: Requests = field(init=False)
     patterns: Patterns = field(init=False)
+    figures: Figures = field(default_factory=lambda: Figures(MESSAGES_IN))
+    """What the transports count."""
+    events: GatewayEvents = field(default_factory=GatewayEvents)
+    """Where it is told what happens."""
+    sessions: dict[str, Session] = field(default_factory=dict[str, "Session"])
+    """All that are let in, over whatever transport, by the ids of their connections."""
     pacer: Pacer = field(init=False)
     _unhook: Callable[[], None] | None = field(default=None, init=False)
 

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.responses import Response
 
 from lg_streaming.codec import Codec
-from lg_streaming.errors import StreamingError, TokenExpiredError, UnauthorizedError
+from lg_streaming.errors import (
+    ServerRestartError,
+    SlowReaderError,
+    StreamingError,
+    TokenExpiredError,
+    UnauthorizedError,
+)
 from lg_streaming.gateway._server import Line, current_line
 from lg_streaming.gateway.delivery import Delivery
 from lg_streaming.gateway.frames import Frames
@@ -78,7 +84,7 @@ async def open_stream(
         return Response(status_code=200 if head_only else 204, headers={**_HEADERS, **options.headers})
     # The reader's place is fixed: what comes while this is made is delivered after it.
     initial = await _made(options.initial_data, wanted.execution_id)
-    session.connection_id = secrets.token_urlsafe(15)
+    session.opened(secrets.token_urlsafe(15))
     stream = EventStream(session, watch, options)
     stream.first_words = b"".join(
         [
@@ -183,12 +189,14 @@ class EventStream(Response):
         self._pump: asyncio.Task[None] | None = None
         self._send: Send | None = None
         self._last_words = b""
+        self._code: int | None = None
         self.first_words = b""
         self.fails_on_gap = False
         self.ended = asyncio.Event()
 
     def send_away(self) -> None:
         """The server is going to stop."""
+        self._code = ServerRestartError.code
         self._end_with("server_restart")
 
     def _end_with(self, event: str) -> None:
@@ -217,7 +225,7 @@ class EventStream(Response):
                 await self._finish(send)
         finally:
             self._edge.streams.discard(self)
-            self._session.end()
+            self._session.end(self._code)
             for task in (self._pump, leaving):
                 task.cancel()
             await asyncio.gather(self._pump, leaving, return_exceptions=True)
@@ -236,7 +244,7 @@ class EventStream(Response):
             if due.heartbeat:
                 await self._session.check_welcome()
         except UnauthorizedError as error:
-            self._last_words = _event("error", error.to_dict())
+            self._fail(error)
             return True
         if self._ends_at is not None and self._edge.monotonic() >= self._ends_at:
             self._end_with("timeout")
@@ -271,6 +279,7 @@ class EventStream(Response):
                 watch=watch,
                 encode=self._encode,
                 sink=self,
+                report=self._session.report,
                 idle_after=self._options.heartbeat_interval,
                 fails_on_gap=self.fails_on_gap,
             ).run()
@@ -280,12 +289,17 @@ class EventStream(Response):
                 self._last_words = _event("end", {"execution_id": watch.execution_id}, identity)
         except TimeoutError:
             logger.info("a reader of %r is cut off: nothing was read", watch.execution_id)
+            self._fail(SlowReaderError())
             self._cut()
         except StreamingError as error:
-            self._last_words = _event("error", {"execution_id": watch.execution_id, **error.to_dict()})
+            self._fail(error)
         except Exception:
             logger.exception("delivery of execution %r failed", watch.execution_id)
-            self._last_words = _event("error", StreamingError().to_dict())
+            self._fail(StreamingError())
+
+    def _fail(self, error: StreamingError) -> None:
+        self._code = error.code
+        self._last_words = _event("error", {"execution_id": self._watch.execution_id, **error.to_dict()})
 
     # ------------------------------------------------------------ what the delivery wants
     async def room(self) -> bool:

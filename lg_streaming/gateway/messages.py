@@ -315,6 +315,7 @@ class Metadata(BaseModel):
     tool_call_id: str | None = None
     message_id: str | None = None
     category: str | None = None
+    traceparent: str | None = None
     priority: Priority | None = None
     merged_from: int | None = None
     """The first sequence number of the updates that were merged into this one."""

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.errors import (
     ForbiddenError,
@@ -27,8 +27,9 @@ from lg_streaming.gateway.messages import (
     SubscribeExecution,
 )
 from lg_streaming.gateway.protocol import failure, parse_message
+from lg_streaming.gateway.reports import Report
 from lg_streaming.gateway.rooms import ROOM_FILTER
-from lg_streaming.gateway.watches import EventsWatch, Reply, Watch
+from lg_streaming.gateway.watches import ClientFigures, EventsWatch, Reply, Watch
 
 if TYPE_CHECKING:
     from lg_streaming.filters import UpdateFilter
@@ -37,10 +38,9 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.limits import Lease
     from lg_streaming.gateway.peer import Peer
     from lg_streaming.hub import Attached, StreamHub, Subscription
+    from lg_streaming.observability.figures import Transport
 
-__all__ = ["Due", "Session", "TransportName", "attach", "now_text"]
-
-TransportName = Literal["socketio", "websocket", "sse", "rest"]
+__all__ = ["Due", "Session", "attach", "now_text"]
 
 _STRIKES: Final = 3
 _BEFORE_LOGIN: Final = frozenset({"authenticate", "ping"})
@@ -73,7 +73,7 @@ class Session:
 
     peer: Peer
     edge: Edge
-    transport: TransportName
+    transport: Transport
     expiry_grace: float
     connection_id: str = ""
     principal: Principal = ANONYMOUS
@@ -90,10 +90,13 @@ class Session:
     _beat_at: float = field(init=False)
     _warned: bool = field(default=False, init=False)
     _paused: bool = field(default=False, init=False)
+    report: Report = field(init=False)
+    """Tells what happens."""
 
     def __post_init__(self) -> None:
         limits, clock = self.edge.settings.limits, self.edge.monotonic
         self._began = clock()
+        self.report = Report(self)
         self._bucket = TokenBucket(limits.messages_per_second, limits.message_burst, clock)
         self._beat_at = self._began + self.edge.settings.gateway.heartbeat_interval
 
@@ -143,6 +146,12 @@ class Session:
             await self.edge.rates.login_failed(self.peer.address)
             raise
 
+    def opened(self, connection_id: str) -> None:
+        """The caller is in, and its connection has a name."""
+        self.connection_id = connection_id
+        self.edge.sessions[connection_id] = self
+        self.report.opened()
+
     def become(self, principal: Principal) -> None:
         """The caller is `principal` from now on. Raises TooManyConnectionsError when it has too many already."""
         if self._lease is not None and principal.subject is not None:
@@ -150,17 +159,19 @@ class Session:
         self.principal, self.authenticated = principal, True
         self._warned = self._paused = False
 
-    def end(self) -> None:
-        """The connection is over: what it watched is closed. Harmless when repeated."""
+    def end(self, code: int | None = None) -> None:
+        """The connection is over, with `code` where it was closed from this side. Harmless when repeated."""
+        self.edge.sessions.pop(self.connection_id, None)
         if self._lease is not None:
             self._lease.release()
         for watch in list(self.watches.values()):
             self.drop(watch)
         if self.events is not None:
             self.drop(self.events)
+        self.report.closed(code)
 
-    def drop(self, watch: Watch | EventsWatch) -> None:
-        """Stops watching; harmless when that has happened."""
+    def drop(self, watch: Watch | EventsWatch, reason: str | None = None) -> None:
+        """Stops watching, for the `reason` the client is told; harmless when that has happened."""
         if isinstance(watch, EventsWatch):
             watch.follower.close()
             self.events = None if self.events is watch else self.events
@@ -169,6 +180,7 @@ class Session:
         if self.watches.get(watch.execution_id) is not watch:
             return
         del self.watches[watch.execution_id]
+        self.report.unsubscribed(watch, reason)
         if watch.room_id is not None:
             self.edge.rooms.leave(watch.room_id, self)
         if self.events is not None:
@@ -179,6 +191,11 @@ class Session:
         """Seconds until the token has expired; None: it never does."""
         expires_at = self.principal.expires_at
         return None if expires_at is None else expires_at - self.edge.wall()
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since it began."""
+        return self.edge.monotonic() - self._began
 
     # ------------------------------------------------------------ time
     def next_due(self) -> float:
@@ -220,6 +237,7 @@ class Session:
     # ------------------------------------------------------------ messages
     async def handle(self, name: str, arguments: Sequence[object]) -> Reply:
         """Carries out one message; nothing a client sends makes it raise."""
+        began, refused = self.edge.monotonic(), None
         try:
             self._spend()
             message = parse_message(name, arguments)
@@ -227,7 +245,10 @@ class Session:
                 raise UnauthorizedError("send authenticate with a valid token first")
             return await HANDLERS[name](self, message)
         except StreamingError as error:
+            refused = error
             return Reply(answer=failure(error), close=error if self.strike(error) else None)
+        finally:
+            self.report.handled(name, self.edge.monotonic() - began, refused)
 
     def strike(self, error: StreamingError) -> bool:
         """Counts an error against the connection; whether it has to be closed for it."""
@@ -267,7 +288,9 @@ class Session:
             follow=wanted.follow,
             merge=wanted.merge,
             room_id=room_id,
+            live_after=attached.position.seq if attached.position is not None else 0,
         )
+        self.report.subscribed(watch, attached, resumes=wanted.after not in {None, "latest"})
         if self.events is not None:
             self.events.follower.stand(execution_id, None)
         return watch, attached
@@ -309,11 +332,23 @@ class Session:
                 positions[execution_id] = f"{state.epoch}:{state.head}"
         return {"timestamp": self.now(), "positions": positions}
 
+    def figures(self) -> ClientFigures:
+        """What there is to say about the connection."""
+        return ClientFigures(
+            connection_id=self.connection_id,
+            transport=self.transport,
+            subject=self.principal.subject,
+            address=self.peer.address,
+            uptime_s=round(self.uptime, 3),
+            executions=tuple(watch.execution_id for watch in self.watches.values() if watch.room_id is None),
+            rooms=tuple(watch.room_id for watch in self.watches.values() if watch.room_id is not None),
+        )
+
     def status(self) -> dict[str, Any]:
         """The answer to `get_status`."""
         connection: dict[str, Any] = {
             "connection_id": self.connection_id,
-            "uptime_s": round(self.edge.monotonic() - self._began, 3),
+            "uptime_s": round(self.uptime, 3),
         }
         if self.principal.subject is not None:
             connection["subject"] = self.principal.subject

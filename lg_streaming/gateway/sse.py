@@ -63,8 +63,8 @@ class ServerSentEvents:
     async def _open(self, request: Request, peer: Peer) -> Response:
         refuse_tokens_in_url(request)
         session = Session(peer=peer, edge=self._edge, transport="sse", expiry_grace=0.0)
-        await session.login(ticket=ticket_of(request.scope))
         try:
+            await session.login(ticket=ticket_of(request.scope))
             wanted, named = _wanted(request)
             gateway = self._edge.settings.gateway
             options = StreamOptions(
@@ -74,7 +74,9 @@ class ServerSentEvents:
                 initial_data=self._initial_data,
             )
             return await open_stream(session, wanted, options, head_only=request.method == "HEAD")
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, StreamingError):
+                session.report.refused(error)
             session.end()
             raise
 
@@ -225,8 +227,8 @@ class _LazyStream(Response):
             wanted = parse(SubscribeExecution, {**wanted.model_dump(exclude_none=True), "after": last_event_id})
         await edge.start()
         session = Session(peer=peer, edge=edge, transport="sse", expiry_grace=0.0, trusted=True)
-        await session.login()
         try:
+            await session.login()
             return await open_stream(session, wanted, self._options, head_only=head_only)
         except BaseException:
             session.end()

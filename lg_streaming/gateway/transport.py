@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.frames import Encode, Frames
     from lg_streaming.gateway.outlet import Bounds
     from lg_streaming.gateway.peer import Peer
-    from lg_streaming.gateway.session import TransportName
+    from lg_streaming.observability.figures import Transport as TransportName
 
 __all__ = ["Guard", "Transport"]
 

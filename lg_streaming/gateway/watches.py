@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.messages import SubscribeEvents
     from lg_streaming.gateway.patterns import Follower
     from lg_streaming.hub import Subscription
+    from lg_streaming.observability.figures import Transport
 
-__all__ = ["EventsWatch", "Reply", "Watch"]
+__all__ = ["ClientFigures", "EventsWatch", "Reply", "Watch"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -26,6 +27,8 @@ class Watch:
     merge: bool = False
     room_id: str | None = None
     """Set where the execution is a room."""
+    live_after: int = 0
+    """The head when the reader came: what follows it comes live."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,3 +53,19 @@ class Reply:
     """Delivered from now on."""
     close: StreamingError | None = None
     """Then the connection ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientFigures:
+    """One connection, for those who run the server."""
+
+    connection_id: str
+    transport: Transport
+    subject: str | None
+    """Who its token says it is; None without one."""
+    address: str | None
+    uptime_s: float
+    executions: tuple[str, ...]
+    """What it watches."""
+    rooms: tuple[str, ...]
+    """Where it is a member."""

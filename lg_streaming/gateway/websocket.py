@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from lg_streaming.gateway.edge import Edge
     from lg_streaming.gateway.frames import Encode
-    from lg_streaming.gateway.session import TransportName
     from lg_streaming.log.base import Record
+    from lg_streaming.observability.figures import Transport as TransportName
 
 __all__ = ["EncodeEach", "PlainWebSocket"]
 
@@ -125,7 +125,7 @@ class _Socket:
                 raise
         finally:
             self._duplex.stop()
-            await self._connection.gone()
+            await self._connection.gone(self._duplex.close_code)
 
     async def _log_in(self, ticket: str | None) -> bool:
         try:

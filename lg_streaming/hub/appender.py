@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lg_streaming.events import kind_of
 from lg_streaming.hub.writer import Writer
 from lg_streaming.log.base import Batch
 
@@ -48,7 +49,8 @@ class Appender:
         if not drafts:
             return
         execution.touched_at = drafts[-1].timestamp
-        execution.published += len(drafts)
+        for draft in drafts:
+            execution.published[kind_of(draft.type)] += 1
         if self.writer is not None:
             self._put(self.writer, execution, drafts)
             return

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, cast, get_args
+
+import orjson
 
 from lg_streaming.codec import Codec
 from lg_streaming.errors import BadRequestError, UpdateTooLargeError
 from lg_streaming.events import HUB_TYPES, kind_of, parse_priority, priority_of
 from lg_streaming.hub.execution import Allowance
 from lg_streaming.log.base import Draft
-from lg_streaming.scope import NO_SCOPE, Delivery
+from lg_streaming.scope import NO_SCOPE, TRACED, Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from lg_streaming.codec import Redact
     from lg_streaming.events import Priority
     from lg_streaming.hub.execution import Execution
     from lg_streaming.hub.statistics import Tally
-    from lg_streaming.scope import Outgoing, Scope
+    from lg_streaming.scope import Outgoing, Scope, Trace
     from lg_streaming.settings import LimitSettings
 
 __all__ = ["Drafts"]
@@ -42,6 +44,8 @@ class Drafts:
         self._tally = tally
         self._rate = limits.updates_per_second
         self.codec = Codec(max_bytes=limits.update_bytes, redact=redact)
+        self.trace: Trace | None = None
+        """Who follows runs and nodes."""
 
     def of_outgoing(self, execution: Execution, update: Outgoing) -> Draft:
         """The draft of what a producer published. Raises ``BadRequestError`` and ``UpdateTooLargeError``."""
@@ -69,6 +73,8 @@ class Drafts:
     ) -> Draft:
         """The draft of an update that needs no check. Raises ``UpdateTooLargeError``."""
         priority = priority_of(type) if priority is None else parse_priority(priority)
+        if self.trace is not None and type in TRACED:
+            scope = self.trace.see(execution_id, type, scope, self._error_in(type, data))
         now = self._clock()
         try:
             body = self.codec.encode(execution_id, type, data, scope=scope, priority=priority, timestamp=now)
@@ -76,6 +82,14 @@ class Drafts:
             self._tally.too_large.add()
             raise
         return Draft(type, scope, priority, now, body, key, delivery)
+
+    def _error_in(self, type: str, data: object) -> Mapping[str, Any] | None:
+        """What an update says went wrong, redacted; None where nothing did."""
+        if not type.endswith("_error"):
+            return None
+        shown = orjson.loads(self.codec.dumps(self.codec.redacted(type, data)))  # a decorator's data is JSON already
+        error = cast("dict[str, Any]", shown).get("error") if isinstance(shown, dict) else None
+        return cast("dict[str, Any]", error) if isinstance(error, dict) else {}
 
     def within_rate(self, execution: Execution, drafts: list[Draft]) -> list[Draft]:
         """``drafts`` without those that may be dropped and are over the rate. Under the execution's lock."""

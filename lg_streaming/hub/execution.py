@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 
 from lg_streaming.errors import ForbiddenError
+from lg_streaming.hub.statistics import no_updates
 from lg_streaming.scope import NO_SCOPE, LiveDefaults, Outcome, Scope
 
 __all__ = ["Allowance", "Execution"]
@@ -71,7 +72,7 @@ class Execution:
         self.run_scope = NO_SCOPE
         self.number = 0
         """The number of the last batch that was given to the log."""
-        self.published = 0
+        self.published = no_updates()
         self.lost = 0
         """Updates given up since the last one that was taken."""
         self.touched_at = now

@@ -58,11 +58,15 @@ class StreamHub(Producers, Readers):
     def statistics(self) -> HubStatistics:
         """Counts since the hub was made, and what is there now."""
         writer = self._appender.writer
+        published = self._published()
         return HubStatistics(
             executions=len(self._executions),
             running=self._running,
             subscriptions=len(self._subscriptions),
-            published=self._forgotten + sum(each.published for each in list(self._executions.values())),
+            published=sum(published.values()),
+            published_by_kind=published,
+            delivered=self._delivered(),
+            publish_seconds=self._tally.publishing.snapshot(),
             dropped_late=self._tally.late.value,
             dropped_too_large=self._tally.too_large.value,
             dropped_over_rate=self._tally.over_rate.value,
@@ -90,5 +94,7 @@ class StreamHub(Producers, Readers):
         publishers.deactivate(self)
         if self._appender.writer is not None:
             await asyncio.to_thread(self._appender.writer.close, _CLOSE_TIMEOUT)
+        if self.trace is not None:
+            self.trace.close()
         await self._stop_reading()
         await self.log.aclose()

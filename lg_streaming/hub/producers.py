@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import secrets
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import uuid_utils
@@ -22,7 +23,7 @@ from lg_streaming.events import check_execution_id
 from lg_streaming.hub.appender import Appender
 from lg_streaming.hub.drafts import Drafts
 from lg_streaming.hub.execution import Execution
-from lg_streaming.hub.statistics import Tally
+from lg_streaming.hub.statistics import TIMED_EVERY, Tally, no_updates
 from lg_streaming.scope import NO_SCOPE, LiveDefaults, Outcome, Outgoing, Scope
 from lg_streaming.settings import NodeDefaults
 
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from lg_streaming.codec import Redact
-    from lg_streaming.events import Priority
+    from lg_streaming.events import Kind, Priority
     from lg_streaming.log.base import Draft, EventLog
     from lg_streaming.pipeline import TokenStreamingService
-    from lg_streaming.scope import Delivery
+    from lg_streaming.scope import Delivery, Trace
     from lg_streaming.settings import StreamingSettings
 
 __all__ = ["Producers"]
@@ -56,6 +57,7 @@ class Producers:
         self._clock = clock
         self._producer = secrets.token_hex(8)
         self._lives = itertools.count()
+        self._calls = itertools.count()
         self._executions: dict[str, Execution] = {}
         self._lock = threading.Lock()
         self._tally = Tally()
@@ -69,12 +71,21 @@ class Producers:
         self._closed = False
         self._swept_at = clock()
         self._running = 0
-        self._forgotten = 0  # updates published to executions that were swept
+        self._forgotten = no_updates()  # published to executions that were swept
 
     @property
     def debug(self) -> bool:
         """Whether stack traces may leave (``settings.debug``)."""
         return self.settings.debug
+
+    @property
+    def trace(self) -> Trace | None:
+        """Who follows the runs and nodes of this hub; None when nobody does."""
+        return self._drafts.trace
+
+    @trace.setter
+    def trace(self, trace: Trace | None) -> None:
+        self._drafts.trace = trace
 
     # --- the decorators' defaults --------------------------------------------------------------------------
 
@@ -144,6 +155,7 @@ class Producers:
             ExecutionLimitError: It would open one execution more than ``limits.max_executions``.
             HubClosedError: The hub was closed.
         """
+        began = 0.0 if next(self._calls) % TIMED_EVERY else time.perf_counter()
         execution = self._writable(execution_id, scope)
         if execution is None:
             self._tally.late.add()
@@ -154,12 +166,15 @@ class Producers:
                 self._tally.late.add()
                 return
             self._appender.append(execution, self._drafts.within_rate(execution, [draft]))
+        if began:
+            self._tally.publishing.observe(time.perf_counter() - began)
 
     def publish_all(self, execution_id: str, updates: Sequence[Outgoing]) -> None:
         """Appends several updates in one go: they follow each other in the log, with nothing in between.
 
         Raises like :meth:`publish`, for the first update that is refused, after the others were appended.
         """
+        began = 0.0 if next(self._calls) % TIMED_EVERY else time.perf_counter()
         execution = self._writable(execution_id, updates[0].scope)
         if execution is None:
             self._tally.late.add(len(updates))
@@ -174,6 +189,8 @@ class Producers:
         with execution.lock:
             fit = [draft for draft in drafts if draft.scope.run_id == execution.run_id is not None]
             self._appender.append(execution, self._drafts.within_rate(execution, fit))
+        if began:
+            self._tally.publishing.observe(time.perf_counter() - began)
         if len(fit) < len(drafts):
             self._tally.late.add(len(drafts) - len(fit))
         if refused is not None:
@@ -375,6 +392,14 @@ class Producers:
                     self._say(execution, outcome, ends=True)
         await self.flush()
 
+    def _published(self) -> dict[Kind, int]:
+        """Updates given to the log so far, by kind."""
+        published = dict(self._forgotten)
+        for execution in list(self._executions.values()):
+            for kind, count in execution.published.items():
+                published[kind] += count
+        return published
+
     async def flush(self) -> None:
         """Returns when everything published so far is in the log (or given up)."""
         if self._appender.writer is not None:
@@ -396,6 +421,7 @@ class Producers:
                 ttl = retention.ttl if execution.owner is None else retention.record_ttl
                 over = not execution.running and now - execution.touched_at >= ttl
                 if over and self._executions.pop(execution_id, None) is not None:
-                    self._forgotten += execution.published
+                    for kind, count in execution.published.items():
+                        self._forgotten[kind] += count
         self.tokens.sweep()
         self.log.trim()

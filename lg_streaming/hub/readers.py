@@ -10,6 +10,7 @@ from lg_streaming.events import Position, check_execution_id
 from lg_streaming.filters import ALL, UpdateFilter
 from lg_streaming.hub.observe import Observers
 from lg_streaming.hub.signal import Signal
+from lg_streaming.hub.statistics import ReaderLag
 from lg_streaming.hub.subscription import OnGap, Subscription
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Readers:
         self._max_per_execution = max_per_execution
         self._signals: dict[str, Signal] = {}
         self._subscriptions: set[Subscription] = set()
+        self._delivered_before = 0  # to subscriptions that are closed
         self._readers_lock = threading.Lock()
         self._reading_is_over = False
         self._observers = Observers()
@@ -105,6 +107,7 @@ class Readers:
             if subscription not in self._subscriptions:
                 return  # another thread closed it at the same moment
             self._subscriptions.remove(subscription)
+            self._delivered_before += subscription.delivered
             signal = self._signals[subscription.execution_id]
             signal.readers -= 1
             if signal.readers == 0:
@@ -143,6 +146,27 @@ class Readers:
             LogUnavailableError: The log cannot be reached.
         """
         return await self._source.state(execution_id)
+
+    async def lag(self) -> ReaderLag:
+        """How far all readers together are behind. It asks the log once for each execution that is read.
+
+        Raises:
+            LogUnavailableError: The log cannot be reached.
+        """
+        by_execution: dict[str, list[Subscription]] = {}
+        for subscription in list(self._subscriptions):
+            by_execution.setdefault(subscription.execution_id, []).append(subscription)
+        readers, most, total = 0, 0, 0
+        for execution_id, subscriptions in by_execution.items():
+            state = await self._source.state(execution_id)
+            behind = [each.behind(state) for each in subscriptions] if state is not None else [0] * len(subscriptions)
+            readers, most, total = readers + len(behind), max(most, *behind), total + sum(behind)
+        return ReaderLag(readers=readers, most=most, total=total)
+
+    def _delivered(self) -> int:
+        """Updates that readers took so far."""
+        with self._readers_lock:
+            return self._delivered_before + sum(each.delivered for each in self._subscriptions)
 
     def _on_append(self, execution_id: str) -> None:
         signal = self._signals.get(execution_id)

@@ -3,9 +3,36 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final, get_args
 
-__all__ = ["HubStatistics", "Tally"]
+from lg_streaming.events import Kind
+from lg_streaming.hub.histogram import Durations, Histogram
+
+__all__ = ["HubStatistics", "ReaderLag", "Tally", "no_updates"]
+
+PUBLISH_BOUNDS: Final = (5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 2.5e-2, 0.1)
+"""Seconds: from what publishing should take up to what a user would notice."""
+
+TIMED_EVERY: Final = 16
+
+
+def no_updates() -> dict[Kind, int]:
+    """Counts by kind, all 0."""
+    return dict.fromkeys(get_args(Kind), 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderLag:
+    """How many updates lie between what readers have and what is in the log."""
+
+    readers: int
+    """Subscriptions that were looked at."""
+    most: int
+    """Of the reader that is furthest behind; 0 where there is no reader."""
+    total: int
+    """Of all readers together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +45,13 @@ class HubStatistics:
     """Of these, the ones with an open run."""
     subscriptions: int
     published: int
+    """Updates given to the log, or to what waits for it."""
+    published_by_kind: Mapping[Kind, int]
+    """The same by kind: the types of all users are too many to count each."""
+    delivered: int
+    """Updates that readers took: each reader's own, also those inside this process, without what filters left out."""
+    publish_seconds: Durations
+    """Time inside the calls that publish; of every 16th call, since to look at a clock costs as well."""
     dropped_late: int
     """Updates dropped because their run had ended."""
     dropped_too_large: int
@@ -57,7 +91,7 @@ class Count:
 class Tally:
     """The counts of one hub, see :class:`HubStatistics`."""
 
-    __slots__ = ("at_most_once", "callables", "late", "lost", "over_rate", "repeated", "too_large")
+    __slots__ = ("at_most_once", "callables", "late", "lost", "over_rate", "publishing", "repeated", "too_large")
 
     def __init__(self) -> None:
         self.late = Count()
@@ -67,3 +101,4 @@ class Tally:
         self.repeated = Count()
         self.lost = Count()
         self.callables = Count()
+        self.publishing = Histogram(PUBLISH_BOUNDS)

@@ -149,6 +149,8 @@ class Subscription:
         self._ended = False
         self._closed = False
         self._finishing = False
+        self.delivered = 0
+        """Updates it has given to its reader."""
         self._recheck = 1.0 if log.blocking else None  # a notification from another machine may be lost
 
     @property
@@ -160,6 +162,12 @@ class Subscription:
     def closed(self) -> bool:
         """Whether it was closed."""
         return self._closed
+
+    def behind(self, state: LogState) -> int:
+        """How many updates there are, now that the log stands at ``state``, that the reader has not come to yet."""
+        if self._ended or self._attached is None:
+            return 0
+        return max(0, state.head - self._seq) if self._epoch in (None, state.epoch) else state.head
 
     async def start(self) -> Attached:
         """Finds the reader's place in the log. Reading does it when it was not done before.
@@ -305,6 +313,7 @@ class Subscription:
         if not records and self._gap is None and not self._ended:
             return None
         gap, self._gap = self._gap, None
+        self.delivered += len(records)
         return Page(records, self.position, gap, self._ended)
 
     async def batches(self, limit: int = DEFAULT_LIMIT) -> AsyncGenerator[list[StreamUpdate]]:

@@ -1,7 +1,8 @@
 """The counts say what happened."""
 
-from lg_streaming.hub import HubStatistics, StreamHub
-from tests.hub.helpers import MakeHub, collect, publish_many
+from lg_streaming.hub import HubStatistics, ReaderLag, StreamHub
+from lg_streaming.scope import Outgoing
+from tests.hub.helpers import MakeHub, collect, page, publish_many, take
 
 
 async def test_a_new_hub_has_counted_nothing(hub: StreamHub) -> None:
@@ -10,6 +11,9 @@ async def test_a_new_hub_has_counted_nothing(hub: StreamHub) -> None:
         running=0,
         subscriptions=0,
         published=0,
+        published_by_kind={"token": 0, "progress": 0, "status": 0, "event": 0},
+        delivered=0,
+        publish_seconds=hub.statistics().publish_seconds,
         dropped_late=0,
         dropped_too_large=0,
         dropped_over_rate=0,
@@ -22,6 +26,7 @@ async def test_a_new_hub_has_counted_nothing(hub: StreamHub) -> None:
         observer_errors=0,
         callable_errors=0,
     )
+    assert hub.statistics().publish_seconds.count == 0
 
 
 async def test_what_is_there_and_what_was(hub: StreamHub) -> None:
@@ -39,6 +44,72 @@ async def test_what_is_there_and_what_was(hub: StreamHub) -> None:
     await hub.close("a")
     await collect(reader)
     assert (hub.statistics().running, hub.statistics().subscriptions) == (1, 1)
+
+
+async def test_updates_are_counted_by_kind_also_after_their_execution_was_forgotten(make_hub: MakeHub) -> None:
+    now = 1_000.0
+    hub = make_hub(clock=lambda: now, ttl=10.0)
+    publish_many(hub, "a", range(5))
+    hub.publish("a", "progress", {"progress": 10})
+    hub.publish("a", "thinking", {"content": "…"})
+    hub.publish("a", "my_own", {})
+    await hub.close("a")
+    counted = {"token": 6, "progress": 1, "status": 2, "event": 1}
+    assert hub.statistics().published_by_kind == counted
+    now += 11.0
+    hub.sweep()
+    assert hub.statistics().executions == 0
+    assert (hub.statistics().published_by_kind, hub.statistics().published) == (counted, 10)
+
+
+async def test_what_readers_took_is_counted_for_each_and_stays_when_they_leave(hub: StreamHub) -> None:
+    publish_many(hub, "a", range(9))
+    everything, tokens = hub.subscribe("a", follow=True), hub.subscribe("a", types=["token"], follow=True)
+    await take(everything, 10)
+    await take(tokens, 9)
+    assert hub.statistics().delivered == 19
+    everything.close()
+    tokens.close()
+    assert hub.statistics().delivered == 19
+
+
+async def test_one_call_in_sixteen_is_timed(hub: StreamHub) -> None:
+    hub.open("a")
+    publish_many(hub, "a", range(32))
+    timed = hub.statistics().publish_seconds
+    assert timed.count == 2
+    assert timed.total > 0.0
+    several = [Outgoing("token", index) for index in range(3)]
+    for _ in range(16):
+        hub.publish_all("a", several)
+    assert hub.statistics().publish_seconds.count == 3
+
+
+async def test_lag_is_what_readers_have_not_come_to_yet(hub: StreamHub) -> None:
+    assert await hub.lag() == ReaderLag(readers=0, most=0, total=0)
+    publish_many(hub, "a", range(9))
+    slow, quick = hub.subscribe("a", follow=True), hub.subscribe("a", follow=True)
+    early = hub.subscribe("not-yet-there")
+    await quick.start()
+    await page(slow, limit=3)
+    await take(quick, 10)
+    publish_many(hub, "a", range(5))
+    assert await hub.lag() == ReaderLag(readers=3, most=12, total=12 + 5)
+    await take(slow, 12)
+    await take(quick, 5)
+    assert await hub.lag() == ReaderLag(readers=3, most=0, total=0)
+    early.close()
+    assert (await hub.lag()).readers == 2
+
+
+async def test_a_reader_that_is_done_is_not_behind_when_the_execution_goes_on(hub: StreamHub) -> None:
+    publish_many(hub, "a", range(3))
+    await hub.close("a")
+    reader = hub.subscribe("a")
+    assert (await page(reader)).ended
+    hub.open("a")
+    publish_many(hub, "a", range(3))
+    assert await hub.lag() == ReaderLag(readers=1, most=0, total=0)
 
 
 async def test_hubs_count_for_themselves(make_hub: MakeHub) -> None:

@@ -1,0 +1,137 @@
+"""Exact numbers after known actions."""
+
+from typing import get_args
+
+import pytest
+
+from lg_streaming.errors import CODES
+from lg_streaming.gateway.protocol import MESSAGES_IN
+from lg_streaming.hub import Histogram
+from lg_streaming.observability.figures import Figures, Transport
+
+
+class Clock:
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_new_figures_have_counted_nothing() -> None:
+    figures = Figures(MESSAGES_IN).snapshot()
+    assert set(figures.transports) == set(get_args(Transport))
+    assert (figures.connections, figures.connections_opened, figures.updates_sent) == (0, 0, 0)
+    assert (figures.messages_received, figures.failed, figures.handling.count, figures.handling.mean) == (0, 0, 0, 0.0)
+    assert set(figures.received) == {*MESSAGES_IN, "other"}
+    assert set(figures.refused) == {*map(str, CODES), "other"}
+    assert figures.delivery.count == 0
+
+
+async def test_connections_by_transport_and_how_they_ended() -> None:
+    figures = Figures()
+    for _ in range(3):
+        figures.opened("socketio")
+    figures.opened("sse")
+    figures.opened("sse")
+    figures.closed("socketio", 4400)
+    figures.closed("socketio", 1006)
+    figures.closed("sse")
+    found = figures.snapshot()
+    socketio, sse = found.transports["socketio"], found.transports["sse"]
+    assert (socketio.opened, socketio.connections, sse.opened, sse.connections) == (3, 1, 2, 1)
+    assert {code: count for code, count in socketio.closed.items() if count} == {"4400": 1, "other": 1}
+    assert {code: count for code, count in sse.closed.items() if count} == {"none": 1}
+    assert (found.connections, found.connections_opened) == (2, 5)
+    assert found.transports["websocket"].opened == 0
+
+
+@pytest.mark.row("HIVE-D25")
+async def test_messages_their_rate_their_failures_and_the_time_they_took() -> None:
+    monotonic, cpu = Clock(5_000.0), Clock(7.0)
+    figures = Figures(MESSAGES_IN, monotonic=monotonic, cpu=cpu)
+    for name in ("ping", "ping", "subscribe_execution", "a name of the client's own", "another"):
+        figures.received(name)
+        figures.handled(0.002)
+    figures.received("ping")
+    figures.handled(0.008, failed=True)
+    figures.refused(4000)
+    figures.refused(4293)
+    figures.refused(4293)
+    figures.refused(9999)
+    monotonic.now += 12.0
+    cpu.now += 3.0
+    found = figures.snapshot()
+    assert {name: count for name, count in found.received.items() if count} == {
+        "ping": 3,
+        "subscribe_execution": 1,
+        "other": 2,
+    }
+    assert (found.messages_received, found.failed) == (6, 1)
+    assert (found.uptime, found.messages_per_second) == (12.0, 0.5)
+    assert found.handling.mean == pytest.approx(0.003)
+    assert {code: count for code, count in found.refused.items() if count} == {"4000": 1, "4293": 2, "other": 1}
+    assert (found.cpu_seconds, found.cpu_share) == (3.0, 0.25)
+    assert found.peak_memory_bytes > 10_000_000
+
+
+async def test_subscriptions_rooms_resumes_gaps_merges_and_redeliveries() -> None:
+    figures = Figures()
+    for _ in range(3):
+        figures.subscribed()
+    figures.unsubscribed()
+    figures.joined()
+    figures.joined()
+    figures.left()
+    figures.resumed(recovered=True)
+    figures.resumed(recovered=True)
+    figures.resumed(recovered=False)
+    figures.gap("evicted")
+    figures.gap("epoch_changed")
+    figures.gap("evicted")
+    figures.merged(40)
+    figures.merged(2)
+    figures.redelivered(3)
+    figures.login_failed()
+    found = figures.snapshot()
+    assert (found.subscriptions, found.subscriptions_opened, found.rooms_joined) == (2, 3, 1)
+    assert (found.resumes, found.resumes_lost) == (2, 1)
+    assert found.gaps == {"evicted": 2, "epoch_changed": 1, "future_position": 0}
+    assert (found.merged, found.redelivered, found.login_failures) == (42, 3, 1)
+
+
+async def test_what_was_sent_and_how_long_it_was_on_its_way() -> None:
+    wall = Clock(1_000_000.0)
+    figures = Figures(wall=wall)
+    figures.sent("sse", 1, 100, wall.now - 0.004)
+    figures.sent("sse", 10, 900, wall.now - 0.03)
+    figures.sent("socketio", 500, 60_000)  # history: how old it is says nothing
+    figures.sent("socketio", 2, 50, wall.now + 5.0)  # a clock was set back
+    found = figures.snapshot()
+    assert (found.transports["sse"].updates, found.transports["sse"].bytes) == (11, 1_000)
+    assert (found.transports["socketio"].updates, found.transports["socketio"].bytes) == (502, 60_050)
+    assert found.updates_sent == 513
+    assert found.delivery.count == 3
+    assert found.delivery.total == pytest.approx(0.034)
+    counted = dict(zip([*found.delivery.bounds, None], found.delivery.counts, strict=True))
+    assert {bound: count for bound, count in counted.items() if count} == {0.001: 1, 0.005: 1, 0.05: 1}
+
+
+async def test_a_snapshot_does_not_change_any_more() -> None:
+    figures = Figures()
+    before = figures.snapshot()
+    figures.opened("rest")
+    figures.refused(4030)
+    figures.gap("evicted")
+    assert before.connections == 0
+    assert before.refused["4030"] == before.gaps["evicted"] == 0
+
+
+async def test_a_duration_on_a_bound_is_at_most_that_bound() -> None:
+    histogram = Histogram((1.0, 2.0))
+    for seconds in (0.5, 1.0, 1.5, 2.0, 99.0):
+        histogram.observe(seconds)
+    found = histogram.snapshot()
+    assert found.counts == (2, 2, 1)
+    assert found.cumulative() == (2, 4, 5)
+    assert (found.count, found.total) == (5, 104.0)
