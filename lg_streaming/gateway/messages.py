@@ -224,6 +224,8 @@ class Metadata(BaseModel):
     message_id: str | None = None
     category: str | None = None
     priority: Priority | None = None
+    merged_from: int | None = None
+    """Set where several updates were merged into this one: the sequence number of the first."""
 
 
 class Update(Outbound):
