@@ -155,6 +155,7 @@ def decode(wire: bytes) -> StreamUpdate:
             epoch=metadata["epoch"],
             scope=_scope_of(metadata),
             priority=metadata.get("priority", "medium"),
+            merged_from=metadata.get("merged_from"),
         ),
     )
 

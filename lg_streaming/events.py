@@ -216,7 +216,7 @@ class Position:
         return cls(match[1], int(match[2]))
 
 
-RESERVED: Final = frozenset({"timestamp", "sequence_number", "execution_id", "epoch", "priority"})
+RESERVED: Final = frozenset({"timestamp", "sequence_number", "execution_id", "epoch", "priority", "merged_from"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +278,8 @@ class StreamMetadata:
     scope: Scope = field(default_factory=Scope)
     """What it is about; each of its fields is also an attribute here."""
     priority: Priority = "medium"
+    merged_from: int | None = None
+    """The first sequence number of several updates that were merged into this one for a reader that asked for it."""
 
     @property
     def run_id(self) -> str | None:

@@ -150,6 +150,8 @@ class GatewaySettings(_Section):
     """Between heartbeats (Socket.IO) and keep-alive comments (SSE)."""
     max_stream_duration: PositiveFloat | None = None
     """How long one event stream (SSE) lasts at most; its reader is told to come back, and goes on where it was."""
+    ack_timeout: PositiveFloat = 10.0
+    """How long a reader that acknowledges may be silent before it gets again what it has not acknowledged."""
     frame_interval: NonNegativeFloat = 0.005
     """Least time between two frames to one reader; what comes meanwhile shares a frame. 0 sends at once."""
     ping_interval: PositiveFloat = 25.0

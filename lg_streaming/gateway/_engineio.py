@@ -90,6 +90,10 @@ class _Socket(async_socket.AsyncSocket):
     def emit(self, event: str, payload: object) -> None:
         self.put_text(self.server.sio.packets.event(event, payload))
 
+    def prefer_fresh(self) -> None:
+        if self._duplex is not None:
+            self._duplex.prefer_fresh()
+
     async def drain(self) -> bool:
         return await self._duplex.drain() if self._duplex is not None else False
 

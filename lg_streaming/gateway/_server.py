@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Line", "WebSocketLine", "current_line", "on_shutdown"]
 
 _UVICORN: Final = "uvicorn."
+_TCP_NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # Python has the name from 3.12 on
 
 
 class Line:
@@ -48,6 +49,20 @@ class Line:
         if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1000))
+
+    def keep_short(self, size: int) -> None:
+        """Lets about ``size`` bytes wait here and as many in the kernel, beside those in flight; not megabytes.
+
+        For a reader to whom fresh data matters more than throughput: what waits here gets old, what is still in the
+        log does not. The kernel's part needs Linux. Under TLS some more may wait, where the server encrypts.
+        """
+        sock = cast("socket.socket | None", self._transport.get_extra_info("socket"))
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, size)
+        for transport in (_under_tls(self._transport), self._transport):
+            if transport is not None:
+                transport.set_write_buffer_limits(high=size)
 
     @property
     def buffered(self) -> int:
@@ -99,6 +114,12 @@ class WebSocketLine(Line):
     async def wait_writable(self) -> None:
         """Returns when there is room, or the connection is gone."""
         await self._writable.wait()
+
+
+def _under_tls(transport: asyncio.Transport) -> asyncio.Transport | None:
+    """The transport under ``transport`` that carries encrypted bytes; None where there is none, or out of reach."""
+    inner = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    return cast("asyncio.Transport", inner) if hasattr(inner, "set_write_buffer_limits") else None
 
 
 def current_line() -> Line | None:

@@ -202,6 +202,10 @@ class Connection:
         """See `Sink.say`."""
         self._transport.emit(event, payload)
 
+    def prefer_fresh(self) -> None:
+        """See `Sink.prefer_fresh`."""
+        self._transport.prefer_fresh()
+
     async def idle(self) -> None:
         """See `Sink.idle`: heartbeats tell that the connection lives."""
 
@@ -223,11 +227,8 @@ class Connection:
         reason = "closed"
         encode = self._transport.encoder(batch=watch.batch)
         try:
-            reason = (
-                await Delivery(
-                    edge=self._edge, watch=watch, encode=encode, sink=self, report=self._session.report
-                ).run()
-            ).reason
+            delivery = Delivery(self._edge, watch, encode, self, report=self._session.report)
+            reason = (await delivery.run()).reason
         except GapError as error:
             reason = "gap"
             self._transport.emit("error", {**error.to_dict(), "execution_id": watch.execution_id})
@@ -242,7 +243,7 @@ class Connection:
     async def _follow(self, watch: EventsWatch) -> None:
         encode = self._transport.encoder(batch=watch.wanted.batch)
         try:
-            await follow(self._edge, watch.follower, encode, self, self._session.report)
+            await follow(self._edge, watch.follower, encode, self, report=self._session.report)
         except Exception:
             logger.exception("delivery of executions %r failed", watch.follower.globs)
             self._session.drop(watch)

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
     from lg_streaming.gateway.transport import Guard
 
-__all__ = ["NORMAL_CLOSURE", "Duplex"]
+__all__ = ["FRESH_BYTES", "NORMAL_CLOSURE", "Duplex"]
 
 logger = logging.getLogger(__name__)
 
 NORMAL_CLOSURE: Final = 1000
+FRESH_BYTES: Final = 4_096
+"""What may wait on the way to a slow reader that wants what is new."""
 _CLOSE_GRACE: Final = 1.0
 """Seconds a peer gets to take the last frames and answer the close."""
 
@@ -59,6 +61,11 @@ class Duplex:
     def put_text(self, text: bytes) -> None:
         """Sends one message."""
         self._outlet.put(Frames(web_socket_frame(text)))
+
+    def prefer_fresh(self) -> None:
+        """Lets little wait on the way, where the server allows that."""
+        if self.line is not None:
+            self.line.keep_short(FRESH_BYTES)
 
     async def drain(self) -> bool:
         """Returns when there is room for more; whether it had to wait."""

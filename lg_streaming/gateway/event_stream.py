@@ -22,6 +22,7 @@ from lg_streaming.errors import (
 )
 from lg_streaming.gateway._server import Line, current_line
 from lg_streaming.gateway.delivery import Delivery
+from lg_streaming.gateway.duplex import FRESH_BYTES
 from lg_streaming.gateway.frames import Frames
 from lg_streaming.gateway.handlers import subscribed
 
@@ -275,10 +276,10 @@ class EventStream(Response):
         try:
             await self._write(self.first_words)
             ending = await Delivery(
-                edge=self._edge,
-                watch=watch,
-                encode=self._encode,
-                sink=self,
+                self._edge,
+                watch,
+                self._encode,
+                self,
                 report=self._session.report,
                 idle_after=self._options.heartbeat_interval,
                 fails_on_gap=self.fails_on_gap,
@@ -315,6 +316,11 @@ class EventStream(Response):
     async def say(self, event: str, payload: dict[str, object]) -> None:
         """See `Sink.say`."""
         await self._write(_event(event, payload))
+
+    def prefer_fresh(self) -> None:
+        """See `Sink.prefer_fresh`."""
+        if self._line is not None:
+            self._line.keep_short(FRESH_BYTES)
 
     async def idle(self) -> None:
         """See `Sink.idle`."""

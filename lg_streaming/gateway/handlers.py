@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from lg_streaming.errors import UnauthorizedError
+from lg_streaming.errors import BadRequestError, UnauthorizedError
+from lg_streaming.events import Position
 from lg_streaming.gateway.messages import SubscribeExecution
 from lg_streaming.gateway.patterns import Follower
 from lg_streaming.gateway.rooms import room_execution
@@ -17,6 +18,7 @@ from lg_streaming.gateway.watches import EventsWatch, Reply
 
 if TYPE_CHECKING:
     from lg_streaming.gateway.messages import (
+        Ack,
         Authenticate,
         Empty,
         RoomMessage,
@@ -78,6 +80,17 @@ async def unsubscribe_events(session: Session, wanted: UnsubscribeEvents) -> Rep
 _NO_EVENTS: Final[dict[str, Any]] = {"ok": True, "events": [], "executions": []}
 
 
+async def ack(session: Session, wanted: Ack) -> Reply:
+    watch = session.watches.get(wanted.execution_id)
+    if watch is None or watch.acks is None:
+        raise BadRequestError(
+            "subscribe with delivery 'at-least-once' before you acknowledge", execution_id=wanted.execution_id
+        )
+    watch.acks.acked(Position.parse(wanted.position))
+    watch.acked.set()
+    return Reply(answer={"ok": True, "execution_id": wanted.execution_id, "outstanding": watch.acks.outstanding})
+
+
 async def join_room(session: Session, wanted: RoomMessage) -> Reply:
     room_id, rooms = wanted.room_id, session.edge.rooms
     execution_id = room_execution(room_id)
@@ -130,6 +143,7 @@ HANDLERS: Final[Mapping[str, Callable[[Session, Any], Awaitable[Reply]]]] = Mapp
         "unsubscribe_execution": unsubscribe_execution,
         "subscribe_events": subscribe_events,
         "unsubscribe_events": unsubscribe_events,
+        "ack": ack,
         "join_room": join_room,
         "leave_room": leave_room,
         "authenticate": authenticate,

@@ -50,7 +50,7 @@ class Metrics:
     async def _metrics(self, request: Request, peer: Peer) -> Response:
         edge = self._edge
         refuse_tokens_in_url(request)
-        if self._text is None or not await edge.policy.allows(edge.policy.admit(peer), "read", METRICS_ID, None):
+        if self._text is None or not await edge.policy.allows(await edge.policy.admit(peer), "read", METRICS_ID, None):
             raise ForbiddenError(f"metrics are for those who may read {METRICS_ID!r}")
         content_type, body = await self._text(edge.hub, edge.figures, request.headers.get("accept", ""))
         return Response(body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})

@@ -18,6 +18,8 @@ from lg_streaming.errors import BadRequestError, StreamingError
 from lg_streaming.events import Kind
 from lg_streaming.gateway.messages import (
     PROTOCOL_VERSION,
+    Ack,
+    Acknowledged,
     Authenticate,
     Authenticated,
     AuthExpiring,
@@ -72,7 +74,6 @@ RESERVED_EVENTS: Final = frozenset(
 
 NOT_YET: Final = frozenset(
     {
-        "ack",
         "respond",
         "cancel_execution",
     }
@@ -88,6 +89,7 @@ MESSAGES_IN: Final[Mapping[str, tuple[type[Inbound], type[Ok]]]] = MappingProxyT
         "unsubscribe_events": (UnsubscribeEvents, EventsSubscribed),
         "join_room": (RoomMessage, RoomAnswer),
         "leave_room": (RoomMessage, RoomAnswer),
+        "ack": (Ack, Acknowledged),
         "authenticate": (Authenticate, Authenticated),
         "ping": (Empty, Pong),
         "get_status": (Empty, Status),

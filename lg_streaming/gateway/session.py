@@ -19,6 +19,7 @@ from lg_streaming.errors import (
     TooManySubscriptionsError,
     UnauthorizedError,
 )
+from lg_streaming.gateway.acks import Acks
 from lg_streaming.gateway.auth import ANONYMOUS
 from lg_streaming.gateway.handlers import HANDLERS
 from lg_streaming.gateway.limits import TokenBucket
@@ -289,11 +290,16 @@ class Session:
             merge=wanted.merge,
             room_id=room_id,
             live_after=attached.position.seq if attached.position is not None else 0,
+            acks=self._acks(subscription) if wanted.delivery == "at-least-once" else None,
         )
         self.report.subscribed(watch, attached, resumes=wanted.after not in {None, "latest"})
         if self.events is not None:
             self.events.follower.stand(execution_id, None)
         return watch, attached
+
+    def _acks(self, subscription: Subscription) -> Acks:
+        timeout = self.edge.settings.gateway.ack_timeout
+        return Acks(subscription.position, timeout=timeout, clock=self.edge.monotonic)
 
     async def may_read(self, execution_id: str) -> bool:
         """Whether the caller may read an execution. Raises LogUnavailableError."""

@@ -45,6 +45,10 @@ class Transport(Protocol):
         """Sends one message without waiting."""
         ...
 
+    def prefer_fresh(self) -> None:
+        """Lets little wait on the way, where the server allows that."""
+        ...
+
     async def drain(self) -> bool:
         """Returns when there is room for more, and whether it had to wait."""
         ...

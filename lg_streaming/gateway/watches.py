@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
+    from lg_streaming.gateway.acks import Acks
     from lg_streaming.gateway.messages import SubscribeEvents
     from lg_streaming.gateway.patterns import Follower
     from lg_streaming.hub import Subscription
@@ -29,6 +31,10 @@ class Watch:
     """Set where the execution is a room."""
     live_after: int = 0
     """The head when the reader came: what follows it comes live."""
+    acks: Acks | None = None
+    """Set where the reader acknowledges."""
+    acked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set whenever it did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

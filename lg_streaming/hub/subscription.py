@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from lg_streaming.codec import moment_of
-from lg_streaming.errors import GapError, LogUnavailableError
+from lg_streaming.errors import BadPositionError, GapError, LogUnavailableError
 from lg_streaming.events import Position, StreamMetadata, StreamUpdate
 from lg_streaming.filters import ALL, UpdateFilter
 
@@ -143,6 +143,9 @@ class Subscription:
         self._on_close = on_close
         self._epoch: str | None = None
         self._seq = 0
+        self._floor = 0  # where reading began: nothing before it was asked for
+        self._head = 0
+        self._over_at: int | None = None  # where it ended before it was rewound
         self._end_from = 1  # the first final update at or after this number ends a reader that does not follow
         self._gap: Gap | None = None
         self._attached: Attached | None = None
@@ -157,6 +160,11 @@ class Subscription:
     def position(self) -> Position | None:
         """Where the reader stands; None before the first update."""
         return Position(self._epoch, self._seq) if self._epoch is not None else None
+
+    @property
+    def lag(self) -> int:
+        """How many updates behind the head the reader stood when it last read; filtered ones count too."""
+        return 0 if self._ended else max(0, self._head - self._seq)
 
     @property
     def closed(self) -> bool:
@@ -183,6 +191,8 @@ class Subscription:
     def _attach(self, state: LogState | None) -> Attached:
         gap = self._find_place(state)
         self._miss(gap, state)
+        self._floor = self._seq
+        self._head = state.head if state is not None else 0
         self._ended = not self.follow and state is not None and state.ended and self._seq >= state.final_seq
         return Attached(
             execution_id=self.execution_id,
@@ -236,44 +246,73 @@ class Subscription:
             GapError: Something is missing and ``on_gap`` is ``fail``.
             LogUnavailableError: The log cannot be reached; the position is kept, so call it again later.
         """
+        while True:
+            generation = self._signal.generation
+            page = await self.poll(limit)
+            if page is not None:
+                return page
+            await self._signal.wait(generation, self._recheck)
+
+    async def poll(self, limit: int = DEFAULT_LIMIT) -> Page | None:
+        """What there is now, like :meth:`next_page` but without waiting for it; None when there is nothing.
+
+        After the end it returns an empty page with ``ended`` set. Raises like :meth:`next_page`.
+        """
         if not self._closed:
             await self.start()
         while not (self._ended or self._closed):
-            generation, position = self._signal.generation, self.position
-            page = self._digest(await self._log.read(self.execution_id, self._seq, limit))
+            position, seq = self.position, self._seq
+            found = await self._log.read(self.execution_id, seq, limit)
+            if self._seq != seq:
+                continue  # rewound meanwhile: what was read is not what follows now
+            page = self._digest(found)
             if page is not None:
                 return page
             if self.position == position:
                 if self._finishing:
                     break
-                await self._signal.wait(generation, self._recheck)
+                return None
         gap, self._gap = self._gap, None
         return Page((), self.position, gap, ended=True)
 
-    async def poll(self, limit: int = DEFAULT_LIMIT) -> Page | None:
-        """What there is now after the reader's position, without waiting; None when there is nothing.
+    def rewind(self, seq: int) -> None:
+        """Goes back to sequence number ``seq`` of the present epoch: what follows it is read again.
 
-        Raises like :meth:`next_page`, which must not run at the same time.
+        For a reader that has to get again what it did not acknowledge. It never goes back before the place where
+        reading began. What was evicted meanwhile is told as a gap; a subscription that had ended ends again at the
+        same update; a closed one stays closed. Call it on the event loop that reads, between two pages: a page that
+        was read before and is still on its way would come after the rewound position otherwise. Reading that waits
+        goes on at once.
+
+        Raises:
+            BadPositionError: The reader never was that far.
         """
-        if not self._closed:
-            await self.start()
-        if self._ended or self._closed:
-            gap, self._gap = self._gap, None
-            return Page((), self.position, gap, ended=True)
-        return self._digest(await self._log.read(self.execution_id, self._seq, limit))
+        if seq > self._seq:
+            raise BadPositionError(
+                f"cannot go back to {seq}: this reader is at {self._seq}", execution_id=self.execution_id
+            )
+        seq = max(seq, self._floor)
+        if seq == self._seq:
+            return
+        if self._ended:
+            self._over_at, self._ended = self._seq, False
+        self._seq = seq
+        self._signal.notify()
 
     def _digest(self, found: Slice | None) -> Page | None:
         """Moves on over ``found``; None when it holds nothing to tell the reader."""
         if found is None:
             return self._page(())
         state = found.state
+        self._head = state.head
         if self._epoch is None:
             self._epoch = state.epoch
         elif self._epoch != state.epoch:
             return self._begin_anew(state)
         if state.oldest > self._seq + 1:
             self._miss(Gap(self._seq + 1, state.oldest - 1, "evicted"), state)
-            if self._on_gap == "tail":
+            self._ended = self._over_at is not None and self._seq >= self._over_at
+            if self._on_gap == "tail" or self._ended:
                 return self._page(())
         records = self._take(found.records)
         if not self.follow and not self._ended and state.ended and self._seq >= max(state.final_seq, self._end_from):
@@ -284,6 +323,7 @@ class Subscription:
         """The log lost this execution and began anew: what is there now is read on the next call."""
         self._miss(Gap(self._seq + 1, None, "epoch_changed"), state)
         self._epoch, self._end_from = state.epoch, 1
+        self._floor, self._over_at = self._seq, None
         return self._page(())
 
     def _take(self, records: Sequence[Record]) -> Sequence[Record]:

@@ -3,6 +3,7 @@ from collections.abc import Generator
 
 import pytest
 
+import lg_streaming.observability.metrics  # noqa: F401 (it reads a file while it is imported: before that is watched)
 from tests.gateway.site import Site, site
 
 
