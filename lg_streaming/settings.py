@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     SecretStr,
@@ -26,6 +27,8 @@ from lg_streaming.events import Delivery, Priority
 
 __all__ = [
     "AuthSettings",
+    "CompressionSettings",
+    "ContentCoding",
     "GatewaySettings",
     "LimitSettings",
     "RetentionSettings",
@@ -37,6 +40,9 @@ __all__ = [
 Algorithm = Literal[
     "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]
+
+
+ContentCoding = Literal["gzip", "zstd", "br", "deflate"]
 
 
 class _Section(BaseModel):
@@ -81,6 +87,23 @@ class AuthSettings(_Section):
 _MIN_SECRET_BYTES = 32
 
 
+class CompressionSettings(_Section):
+    """What is compressed, for clients that accept it."""
+
+    http: bool = True
+    """Event streams and HTTP answers, by the request's ``Accept-Encoding``."""
+    websocket: bool = False
+    """Messages of WebSockets, Socket.IO's too, that negotiated ``permessage-deflate`` with the server."""
+    codings: Annotated[tuple[ContentCoding, ...], Field(min_length=1)] | None = None
+    """The content codings of HTTP; of those a client likes alike, the first. ``None``: ``gzip``, ``zstd``, ``br`` and
+    ``deflate``, without those that are not installed."""
+    threshold: NonNegativeInt = 1_024
+    """Bytes. A message or an answer that is smaller stays as it is, and so does the beginning of a gzip or deflate
+    stream."""
+    level: Annotated[int, Field(ge=0, le=9)] = 6
+    """From 1, least work, to 9, smallest. 0 compresses nothing."""
+
+
 class GatewaySettings(_Section):
     """The network edge."""
 
@@ -98,6 +121,7 @@ class GatewaySettings(_Section):
     """Between the transport's own pings."""
     ping_timeout: PositiveFloat = 10.0
     """How long a peer may take to answer a ping before it counts as dead."""
+    compression: CompressionSettings = CompressionSettings()
 
 
 class LimitSettings(_Section):
