@@ -36,7 +36,7 @@ from lg_streaming.errors import (
     TooManyConnectionsError,
 )
 from lg_streaming.gateway._server import WebSocketLine, current_line
-from lg_streaming.gateway.frames import Frames, web_socket_frame
+from lg_streaming.gateway.frames import Frames, Framing, web_socket_frame
 from lg_streaming.gateway.outlet import Outlet, open_outlet
 from lg_streaming.gateway.packets import Json, Packets, handshake, refusal, size_of
 from lg_streaming.gateway.peer import Peer
@@ -73,6 +73,7 @@ class _Socket(async_socket.AsyncSocket):
         self.connection: Connection = server.sio.make_connection(self)
         self.namespace_open = False
         self.login_tried = False
+        self.frame: Framing = web_socket_frame
         self._outlet: Outlet | None = None
         self._line: Any = None
         self._asgi_send: Any = None
@@ -87,7 +88,7 @@ class _Socket(async_socket.AsyncSocket):
 
     def put_text(self, text: bytes) -> None:
         """Sends one engine.io packet."""
-        self.put(Frames(web_socket_frame(text)))
+        self.put(Frames(self.frame(text)))
 
     def emit(self, event: str, payload: object) -> None:
         self.put_text(self.server.sio.packets.event(event, payload))
@@ -138,6 +139,7 @@ class _Socket(async_socket.AsyncSocket):
             self._line.limit_inbound(4 * self.guard.inbound_bytes)
         if self._line is not None:
             self._line.cut_when_silent(2 * self.guard.bounds.send_timeout)
+        self.frame = self.guard.framings.of(self._line)
         self._outlet = open_outlet(ws.asgi_send, self._line, self.guard.bounds, self._give_up)
         self.put_text(handshake(self.sid, self.guard))
         self._timers.set("login", self.guard.login_timeout, self._login_too_late)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lg_streaming.errors import ServerRestartError
+from lg_streaming.gateway.compression import Compression
+from lg_streaming.gateway.deflate import Framings
 from lg_streaming.gateway.frames import Chunks, Pacer
 
 if TYPE_CHECKING:
@@ -47,9 +49,14 @@ class Edge:
     """Set when the server shuts down: nobody is let in any more."""
     chunks: Chunks = field(default_factory=Chunks)
     pacer: Pacer = field(init=False)
+    compression: Compression = field(init=False)
+    framings: Framings = field(init=False)
 
     def __post_init__(self) -> None:
-        self.pacer = Pacer(self.settings.gateway.frame_interval)
+        gateway = self.settings.gateway
+        self.pacer = Pacer(gateway.frame_interval)
+        self.compression = Compression(gateway.compression)
+        self.framings = Framings(gateway.compression)
 
     def check_open(self) -> None:
         """Lets nobody in while the server goes away.

@@ -67,11 +67,10 @@ class SocketIO:
                 ping_interval=gateway.ping_interval,
                 ping_timeout=gateway.ping_timeout,
                 max_transports=None if limits.connections is None else limits.connections + _SPARE_TRANSPORTS,
+                framings=edge.framings,
             ),
             connect=self._connect,
         )
-        self._encode_each = EncodeEach(self._server.packets)
-        self._encode_batch = EncodeBatch(self._server.packets)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """Serves one connection."""
@@ -90,9 +89,10 @@ class SocketIO:
         """The clients that are logged in."""
         return self._clients
 
-    def encode(self, watch: Watch) -> Encode:
-        """How the updates of ``watch`` are wrapped."""
-        return self._encode_batch if watch.batch else self._encode_each
+    def encode(self, watch: Watch, transport: Transport) -> Encode:
+        """How the updates of ``watch`` are wrapped for ``transport``."""
+        encode = EncodeBatch if watch.batch else EncodeEach
+        return encode(self._server.packets, transport.frame)
 
     async def shutdown(self) -> None:
         """Tells every client to come back later, and closes all transports, within 1.5 seconds."""
@@ -248,7 +248,7 @@ class _Client:
     async def _deliver(self, watch: Watch) -> None:
         edge, transport, delivers = self._edge, self._transport, self._delivers
         execution_id, subscription = watch.execution_id, watch.subscription
-        encode, wanted = self._owner.encode(watch), subscription.filter
+        encode, wanted = self._owner.encode(watch, transport), subscription.filter
         while True:
             page = await self._next_page(subscription)
             if not delivers.is_set():

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lg_streaming.errors import BadRequestError, StreamingError
-    from lg_streaming.gateway.frames import Frames
+    from lg_streaming.gateway.deflate import Framings
+    from lg_streaming.gateway.frames import Frames, Framing
     from lg_streaming.gateway.outlet import Bounds
 
 __all__ = ["Connection", "Guard", "Transport"]
@@ -25,10 +26,16 @@ class Guard:
     ping_interval: float
     ping_timeout: float
     max_transports: int | None
+    framings: Framings
 
 
 class Transport(Protocol):
     """What a connection can do with its transport."""
+
+    @property
+    def frame(self) -> Framing:
+        """How its messages become frames."""
+        ...
 
     def put(self, frames: Frames) -> None:
         """Sends ready frames without waiting."""
