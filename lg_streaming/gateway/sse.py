@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from starlette.routing import Router
     from starlette.types import Receive, Scope, Send
 
+    from lg_streaming.gateway.compression import Coder
     from lg_streaming.gateway.edge import Edge
     from lg_streaming.gateway.frames import Encode
     from lg_streaming.gateway.peer import Peer
@@ -58,7 +59,7 @@ class ServerSentEvents:
 
     def add_routes(self, router: Router) -> None:
         """Adds the route to ``router``."""
-        serve = endpoint(self._edge.policy, self._open)
+        serve = endpoint(self._edge.policy, self._open, self._edge.compression)
         router.add_route(f"{EXECUTION_PATH}/stream", serve, methods=["GET", "OPTIONS"])
 
     async def shutdown(self) -> None:
@@ -90,6 +91,7 @@ class ServerSentEvents:
         expires_in = None if principal.expires_at is None else principal.expires_at - edge.wall()
         stream = _Stream(self._streams, edge, subscription, _EncodeEvents(named), expires_in)
         stream.fails_on_gap = wanted.on_gap == "fail"
+        stream.code_with(edge.compression.open(request.headers))
         return stream
 
 
@@ -185,8 +187,16 @@ class _Stream(Response):
         self._line: Line | None = None
         self._pump: asyncio.Task[None] | None = None
         self._last_words = b""
+        self._coder: Coder | None = None
+        self._coded = b""
         self.fails_on_gap = False
         self.ended = asyncio.Event()
+
+    def code_with(self, coder: Coder | None) -> None:
+        """Has the body coded, from its beginning."""
+        if coder is not None:
+            self._coder = coder
+            self.headers["Content-Encoding"] = coder.name
 
     def send_away(self, retry_ms: int) -> None:
         """The server is going to stop."""
@@ -221,9 +231,13 @@ class _Stream(Response):
         if pump is not None and not pump.done():
             pump.cancel()
             await asyncio.wait({pump})
+        last = self._last_words
+        if self._coder is not None:
+            # What was coded and did not leave goes first: the reader's decoder cannot do without it.
+            last = self._coded + self._coder.finish(last)
         try:
             async with asyncio.timeout(_GOODBYE_TIMEOUT):
-                await send({"type": "http.response.body", "body": self._last_words, "more_body": False})
+                await send({"type": "http.response.body", "body": last, "more_body": False})
         except TimeoutError:
             self._cut()
 
@@ -279,6 +293,8 @@ class _Stream(Response):
 
     async def _write(self, send: Send, body: bytes) -> None:
         """Raises TimeoutError when the peer has read nothing for ``limits.send_timeout``."""
+        if self._coder is not None:
+            body = self._coded = self._coder.write(body)
         message = {"type": "http.response.body", "body": body, "more_body": True}
         line, patience = self._line, self._edge.settings.limits.send_timeout
         while True:
@@ -286,6 +302,7 @@ class _Stream(Response):
             try:
                 async with asyncio.timeout(patience):
                     await send(message)
+                self._coded = b""
                 return
             except TimeoutError:
                 # uvicorn, where there is a line, waits before it writes: nothing of the message has left yet.
