@@ -3,18 +3,24 @@
 import asyncio
 import json
 import logging
+import random
+import string
 import zlib
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 from lg_streaming.filters import ALL
+from lg_streaming.gateway._server import WebSocketLine, current_line
 from lg_streaming.gateway.deflate import Deflate, Framings
 from lg_streaming.gateway.frames import Chunks, web_socket_frame
 from lg_streaming.gateway.packets import EncodeBatch, Packets
@@ -23,10 +29,13 @@ from lg_streaming.scope import NO_SCOPE
 from lg_streaming.settings import CompressionSettings
 from tests.gateway.site import RawClient, Site, site
 from tests.support.node import node_client
+from tests.support.server import serve
 
 THRESHOLD = 500
 ON: dict[str, Any] = {"compression": {"websocket": True, "threshold": THRESHOLD}}
 NEGOTIATES = {"ws_per_message_deflate": True}
+FAR = "".join(random.Random(5).choices(string.ascii_letters, k=5_000)) * 3
+"""It repeats itself, but at a distance that a small window does not reach."""
 SHORT, LONG = "s", "lorem ipsum " * 100
 
 
@@ -131,17 +140,24 @@ def decoded(frame: bytes, window_bits: int) -> str:
     head, size = frame[0], frame[1]
     payload = frame[2 if size < 126 else 4 if size == 126 else 10 :]
     if head & 0x40:
-        payload = zlib.decompressobj(-window_bits).decompress(payload + b"\0\0\xff\xff")
+        payload += b"\0\0\xff\xff"
+        # At once, zlib would look back as far as the call's own result reaches, over any window.
+        inflate = zlib.decompressobj(-window_bits).decompress
+        payload = b"".join(inflate(payload[start : start + 16]) for start in range(0, len(payload), 16))
     return payload.decode()
 
 
 @given(
-    text=st.text(max_size=2_000) | st.integers(1, 20_000).map(lambda size: "äb" * size),
+    text=st.text(max_size=2_000) | st.integers(1, 20_000) | st.none(),
     window_bits=st.integers(9, 15),
     threshold=st.sampled_from([0, 10, 1_024]),
     level=st.integers(1, 9),
 )
-def test_a_reader_with_the_same_window_reads_it(text: str, window_bits: int, threshold: int, level: int) -> None:
+@settings(deadline=None)
+def test_a_reader_with_the_same_window_reads_it(
+    text: str | int | None, window_bits: int, threshold: int, level: int
+) -> None:
+    text = FAR if text is None else "äb" * text if isinstance(text, int) else text
     frame = Deflate(window_bits=window_bits, threshold=threshold, level=level)(text.encode())
     assert decoded(frame, window_bits) == text
     assert len(frame) <= len(web_socket_frame(text.encode()))
@@ -208,7 +224,7 @@ async def test_an_ordinary_client_reads_it(place: Site, factory: dict[str, Any],
         assert (await reader.ask("subscribe_execution", options))["ok"]
         await reader.event("updates" if batch else "status")
         for number in range(40):
-            content = f"{number} " * 500 if number % 2 else str(number)
+            content = f"{number} {FAR}" if number % 2 else str(number)
             place.hub.publish("exec-1", "note", {"content": content})
             event = await reader.event("updates" if batch else "event")
             (update,) = event["updates"] if batch else [event]
@@ -249,6 +265,27 @@ async def test_a_server_of_another_kind_compresses_by_itself(monkeypatch: pytest
             await reader.ask("subscribe_execution", {"execution_id": "exec-1"})
             assert (await reader.event("event"))["data"]["content"] == SHORT
             assert (await reader.event("event"))["data"]["content"] == LONG
+
+
+async def test_the_server_may_still_send_by_itself() -> None:
+    """Its messages refer to what it sent before unless it is kept from doing so, and the peer saw others between."""
+    first, second = "".join(random.Random(1).choices(string.ascii_letters, k=1_000)), FAR[:1_000]
+
+    async def talk(websocket: WebSocket) -> None:
+        line = current_line()
+        assert isinstance(line, WebSocketLine)
+        await websocket.accept()
+        for text in (first, second, first, second):
+            await websocket.send_text(text)
+            bits = line.take_over_deflate()
+            assert bits is not None
+            line.write(Deflate(window_bits=bits, threshold=0, level=6)(LONG.encode()))
+        await websocket.close()
+
+    with serve(Starlette(routes=[WebSocketRoute("/", talk)]), ws_per_message_deflate=True) as server:
+        async with connect(server.ws_url, compression="deflate") as connection:
+            seen = [message async for message in connection]
+    assert seen == [text for each in (first, second, first, second) for text in (each, LONG)]
 
 
 async def test_a_server_that_does_not_negotiate_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
