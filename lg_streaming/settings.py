@@ -18,6 +18,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     SecretStr,
@@ -30,6 +31,8 @@ from lg_streaming.events import Delivery, Priority
 
 __all__ = [
     "AuthSettings",
+    "CompressionSettings",
+    "ContentCoding",
     "GatewaySettings",
     "LimitSettings",
     "RetentionSettings",
@@ -41,6 +44,9 @@ __all__ = [
 Algorithm = Literal[
     "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]
+
+
+ContentCoding = Literal["gzip", "zstd", "br", "deflate"]
 
 
 class _Section(BaseModel):
@@ -137,6 +143,23 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+class CompressionSettings(_Section):
+    """What is compressed, for clients that accept it."""
+
+    http: bool = True
+    """Event streams and HTTP answers, by the request's ``Accept-Encoding``."""
+    websocket: bool = False
+    """Messages of WebSockets, Socket.IO's too, that negotiated ``permessage-deflate`` with the server."""
+    codings: Annotated[tuple[ContentCoding, ...], Field(min_length=1)] | None = None
+    """The content codings of HTTP; of those a client likes alike, the first. ``None``: ``gzip``, ``zstd``, ``br`` and
+    ``deflate``, without those that are not installed."""
+    threshold: NonNegativeInt = 1_024
+    """Bytes. A message or an answer that is smaller stays as it is, and so does the beginning of a gzip or deflate
+    stream."""
+    level: Annotated[int, Field(ge=0, le=9)] = 6
+    """From 1, least work, to 9, smallest. 0 compresses nothing."""
+
+
 class GatewaySettings(_Section):
     """The network edge."""
 
@@ -160,6 +183,7 @@ class GatewaySettings(_Section):
     """How long a peer may take to answer a ping before it counts as dead."""
     metrics: bool | None = None
     """Whether ``GET /metrics`` is served. ``None``: where the extra ``metrics`` is installed."""
+    compression: CompressionSettings = CompressionSettings()
 
 
 def _rate(value: str) -> str:

@@ -36,6 +36,7 @@ from lg_streaming.errors import (
     TooManyConnectionsError,
 )
 from lg_streaming.gateway.duplex import NORMAL_CLOSURE, Duplex
+from lg_streaming.gateway.frames import web_socket_frame
 from lg_streaming.gateway.packets import EncodeBatch, EncodeEach, Json, Packets, handshake, refusal, size_of
 from lg_streaming.gateway.peer import Peer
 from lg_streaming.gateway.protocol import RESERVED_EVENTS, check_nesting
@@ -76,7 +77,8 @@ class _Socket(async_socket.AsyncSocket):
 
     # ------------------------------------------------------------ Transport
     def encoder(self, *, batch: bool) -> Encode:
-        return self.server.sio.encode_batch if batch else self.server.sio.encode_each
+        frame = self._duplex.frame if self._duplex is not None else web_socket_frame
+        return (EncodeBatch if batch else EncodeEach)(self.server.sio.packets, frame)
 
     def put(self, frames: Frames) -> None:
         if self._duplex is not None:
@@ -261,8 +263,6 @@ class GuardedServer(socketio.AsyncServer):
         )
         self.namespace = namespace
         self.packets = Packets(namespace)
-        self.encode_each = EncodeEach(self.packets)
-        self.encode_batch = EncodeBatch(self.packets)
         self._connect = connect
         self.eio.sio = self
         self.eio.guard = guard

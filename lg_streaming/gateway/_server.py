@@ -21,6 +21,8 @@ from collections.abc import Awaitable, Callable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from websockets.extensions.permessage_deflate import PerMessageDeflate
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -94,6 +96,24 @@ class WebSocketLine(Line):
         for name in ("max_size", "max_message_size"):
             if isinstance(getattr(connection, name, None), int):
                 setattr(connection, name, min(size, getattr(connection, name)))
+
+    @property
+    def offers_deflate(self) -> bool:
+        """Whether the server negotiates permessage-deflate with clients that ask for it."""
+        return bool(getattr(self._protocol.conn, "available_extensions", ()))
+
+    def take_over_deflate(self) -> int | None:
+        """The window bits with which messages may be compressed; None when permessage-deflate was not negotiated.
+
+        The server then keeps no compressor for this connection, which has 32 KB. Were it to send a message of its
+        own all the same, it would make one for that message, and the peer could still read it.
+        """
+        for extension in getattr(self._protocol.conn, "extensions", ()):
+            if isinstance(extension, PerMessageDeflate):
+                extension.local_no_context_takeover = True
+                vars(extension).pop("encoder", None)
+                return extension.local_max_window_bits
+        return None
 
     @property
     def open(self) -> bool:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.edge import Edge
     from lg_streaming.gateway.frames import Frames
     from lg_streaming.gateway.transport import Transport
-    from lg_streaming.settings import StreamingSettings
 
 __all__ = ["Connection", "guard_of"]
 
@@ -38,9 +37,9 @@ _SPARE_TRANSPORTS: Final = 100
 """Beyond `limits.connections`: so many may be there only to hear that there are too many."""
 
 
-def guard_of(settings: StreamingSettings) -> Guard:
+def guard_of(edge: Edge) -> Guard:
     """The limits of a transport."""
-    gateway, limits = settings.gateway, settings.limits
+    gateway, limits = edge.settings.gateway, edge.settings.limits
     return Guard(
         bounds=Bounds(
             backlog_bytes=limits.backlog_bytes, backlog_frames=limits.backlog_frames, send_timeout=limits.send_timeout
@@ -49,6 +48,7 @@ def guard_of(settings: StreamingSettings) -> Guard:
         login_timeout=limits.login_timeout,
         ping_interval=gateway.ping_interval,
         ping_timeout=gateway.ping_timeout,
+        framings=edge.framings,
         max_transports=None if limits.connections is None else limits.connections + _SPARE_TRANSPORTS,
     )
 

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.gateway._server import WebSocketLine, current_line
-from lg_streaming.gateway.frames import Frames, web_socket_frame
+from lg_streaming.gateway.frames import Frames
 from lg_streaming.gateway.outlet import Outlet, open_outlet
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class Duplex:
             self.line.limit_inbound(4 * guard.inbound_bytes)
         if self.line is not None:
             self.line.cut_when_silent(2 * guard.bounds.send_timeout)
+        self.frame = guard.framings.of(self.line)
+        """How messages are framed for it."""
         self._outlet: Outlet = open_outlet(send, self.line, guard.bounds, self.give_up)
         self.close_code: int | None = None
         """Why it was closed from this side."""
@@ -60,7 +62,7 @@ class Duplex:
 
     def put_text(self, text: bytes) -> None:
         """Sends one message."""
-        self._outlet.put(Frames(web_socket_frame(text)))
+        self._outlet.put(Frames(self.frame(text)))
 
     def prefer_fresh(self) -> None:
         """Lets little wait on the way, where the server allows that."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from lg_streaming.errors import ServerRestartError
 from lg_streaming.gateway._server import on_shutdown
 from lg_streaming.gateway.auth import Policy
+from lg_streaming.gateway.compression import Compression
+from lg_streaming.gateway.deflate import Framings
 from lg_streaming.gateway.frames import Chunks, Pacer
 from lg_streaming.gateway.limits import Census, Rates, Requests
 from lg_streaming.gateway.patterns import Patterns
@@ -73,15 +75,19 @@ class Edge:
     sessions: dict[str, Session] = field(default_factory=dict[str, "Session"])
     """All that are let in, over whatever transport, by the ids of their connections."""
     pacer: Pacer = field(init=False)
+    compression: Compression = field(init=False)
+    framings: Framings = field(init=False)
     _unhook: Callable[[], None] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        limits = self.settings.limits
+        gateway, limits = self.settings.gateway, self.settings.limits
         self.census = Census(limits.connections, limits.connections_per_subject, limits.connections_per_address)
         self.rates = Rates(limits.connects_per_address, limits.failed_logins_per_address)
         self.requests = Requests(limits, self.monotonic)
         self.patterns = Patterns(self.hub)
-        self.pacer = Pacer(self.settings.gateway.frame_interval)
+        self.pacer = Pacer(gateway.frame_interval)
+        self.compression = Compression(gateway.compression)
+        self.framings = Framings(gateway.compression)
 
     @classmethod
     def of(cls, hub: StreamHub) -> Edge:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from lg_streaming.codec import Codec
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
+    from lg_streaming.gateway.compression import Coder
     from lg_streaming.gateway.messages import SubscribeExecution
     from lg_streaming.gateway.session import Session
     from lg_streaming.gateway.watches import Watch
@@ -191,6 +193,8 @@ class EventStream(Response):
         self._send: Send | None = None
         self._last_words = b""
         self._code: int | None = None
+        self._coder: Coder | None = None
+        self._coded = b""
         self.first_words = b""
         self.fails_on_gap = False
         self.ended = asyncio.Event()
@@ -207,9 +211,12 @@ class EventStream(Response):
         if self._pump is not None:
             self._pump.cancel()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (ASGI)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves the stream until its end, the client's, or the server's."""
         self._send = send
+        self._coder = self._edge.compression.open(Headers(scope=scope))
+        if self._coder is not None:
+            self.headers["Content-Encoding"] = self._coder.name
         self._line = current_line()
         if self._line is not None:
             self._line.cut_when_silent(2 * self._edge.settings.limits.send_timeout)
@@ -258,9 +265,13 @@ class EventStream(Response):
         if pump is not None and not pump.done():
             pump.cancel()
             await asyncio.wait({pump})
+        last = self._last_words
+        if self._coder is not None:
+            # What was coded and did not leave goes first: the reader's decoder cannot do without it.
+            last = self._coded + self._coder.finish(last)
         try:
             async with asyncio.timeout(_GOODBYE_TIMEOUT):
-                await send({"type": "http.response.body", "body": self._last_words, "more_body": False})
+                await send({"type": "http.response.body", "body": last, "more_body": False})
         except TimeoutError:
             self._cut()
 
@@ -306,7 +317,7 @@ class EventStream(Response):
     async def room(self) -> bool:
         """See `Sink.room`."""
         waits = self._line is not None and self._line.buffered > 0
-        await self._write(b"")
+        await self._pass_on(b"")
         return waits
 
     async def write(self, frames: Frames) -> None:
@@ -328,6 +339,12 @@ class EventStream(Response):
 
     async def _write(self, body: bytes) -> None:
         """Raises TimeoutError when the peer has read nothing for `limits.send_timeout`."""
+        if self._coder is not None:
+            body = self._coded = self._coder.write(body)
+        await self._pass_on(body)
+        self._coded = b""
+
+    async def _pass_on(self, body: bytes) -> None:
         message = {"type": "http.response.body", "body": body, "more_body": True}
         line, send, patience = self._line, self._send, self._edge.settings.limits.send_timeout
         while send is not None:

@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from lg_streaming.filters import UpdateFilter
     from lg_streaming.log.base import Record
 
-__all__ = ["CHUNK_BYTES", "Chunks", "Encode", "Frames", "Pacer", "web_socket_frame"]
+__all__ = ["CHUNK_BYTES", "Chunks", "Encode", "Frames", "Framing", "Pacer", "web_socket_frame"]
 
 CHUNK_BYTES: Final = 65_536
 """About how much leaves in one write; a single larger update still leaves whole."""
 _CACHED_BYTES: Final = 1024 * 1024
+
+
+Framing = Callable[[bytes], bytes]
+"""Makes one complete WebSocket text frame of a message. Those that make the same compare equal."""
 
 
 def web_socket_frame(text: bytes) -> bytes:
@@ -50,7 +55,7 @@ class Frames:
         return len(self.wire)
 
     def texts(self) -> Iterator[str]:
-        """The messages as text, for a connection that makes its own WebSocket frames."""
+        """The messages as text, for a connection that makes its own WebSocket frames; those here are plain ones."""
         wire, at = self.wire, 0
         while at < len(wire):
             size, at = wire[at + 1], at + 2

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from lg_streaming.gateway.auth import Policy
+    from lg_streaming.gateway.compression import Compression
 
 __all__ = ["EXECUTION_PATH", "endpoint", "execution_id_of", "json_response", "refuse_tokens_in_url", "ticket_of"]
 
@@ -91,8 +92,11 @@ def error_response(error: StreamingError, headers: dict[str, str]) -> Response:
     return json_response({"error": error.to_dict()}, error.http_status, extra)
 
 
-def endpoint(policy: Policy, handle: Handle) -> Callable[[Request], Awaitable[Response]]:
-    """Makes ``handle`` an endpoint: its errors become answers, and pages of allowed origins may read all of them."""
+def endpoint(policy: Policy, handle: Handle, compression: Compression) -> Callable[[Request], Awaitable[Response]]:
+    """Makes ``handle`` an endpoint.
+
+    Its errors become answers, pages of allowed origins may read all of them, and what is large is compressed.
+    """
 
     async def serve(request: Request) -> Response:
         peer = Peer.of(request.scope)
@@ -104,6 +108,7 @@ def endpoint(policy: Policy, handle: Handle) -> Callable[[Request], Awaitable[Re
         except StreamingError as error:
             return error_response(error, headers)
         response.headers.update(headers)
+        compression.apply(request.headers, response)
         return response
 
     return serve

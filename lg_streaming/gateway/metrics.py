@@ -45,7 +45,9 @@ class Metrics:
     def add_routes(self, router: Router) -> None:
         """Adds the route to `router`, where metrics are served."""
         if self._text is not None:
-            router.add_route("/metrics", endpoint(self._edge.policy, self._metrics), methods=["GET"])
+            router.add_route(
+                "/metrics", endpoint(self._edge.policy, self._metrics, self._edge.compression), methods=["GET"]
+            )
 
     async def _metrics(self, request: Request, peer: Peer) -> Response:
         edge = self._edge

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from lg_streaming.gateway.frames import Frames, web_socket_frame
+from lg_streaming.gateway.frames import Frames, Framing, web_socket_frame
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,13 +80,12 @@ class EncodeEach:
     """One event an update, named by its kind, with the update's JSON as it is in the log."""
 
     packets: Packets
+    frame: Framing = web_socket_frame
 
     def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:  # noqa: ARG002 (a batch needs it)
         """See :meth:`~lg_streaming.gateway.frames.Encode.wrap`."""
-        text = self.packets.ready_event
-        return Frames(
-            b"".join([web_socket_frame(text(record.kind, record.json)) for record in records]), count=len(records)
-        )
+        text, frame = self.packets.ready_event, self.frame
+        return Frames(b"".join([frame(text(record.kind, record.json)) for record in records]), count=len(records))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +93,7 @@ class EncodeBatch:
     """One ``updates`` event for all."""
 
     packets: Packets
+    frame: Framing = web_socket_frame
 
     def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:
         """See :meth:`~lg_streaming.gateway.frames.Encode.wrap`."""
@@ -105,4 +105,4 @@ class EncodeBatch:
             b",".join([record.json for record in records]),
             b"]}",
         )
-        return Frames(web_socket_frame(text))
+        return Frames(self.frame(text))

@@ -38,9 +38,9 @@ class Rest:
 
     def add_routes(self, router: Router) -> None:
         """Adds the routes to ``router``."""
-        policy = self._edge.policy
+        serve = endpoint(self._edge.policy, self._execution, self._edge.compression)
         router.add_route("/health", self._health, methods=["GET"])
-        router.add_route(EXECUTION_PATH, endpoint(policy, self._execution), methods=["GET", "OPTIONS"])
+        router.add_route(EXECUTION_PATH, serve, methods=["GET", "OPTIONS"])
 
     async def _health(self, _: Request) -> Response:
         """For load balancers: nothing in it is secret, so everybody may ask."""

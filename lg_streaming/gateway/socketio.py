@@ -32,7 +32,7 @@ class SocketIO:
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
         self._server = GuardedServer(
-            namespace=edge.settings.gateway.namespace, guard=guard_of(edge.settings), connect=self._connect
+            namespace=edge.settings.gateway.namespace, guard=guard_of(edge), connect=self._connect
         )
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
+from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from lg_streaming.errors import BadRequestError, StreamingError
@@ -57,7 +58,7 @@ class ServerSentEvents:
 
     def add_routes(self, router: Router) -> None:
         """Adds the route to `router`."""
-        serve = endpoint(self._edge.policy, self._open)
+        serve = endpoint(self._edge.policy, self._open, self._edge.compression)
         router.add_route(f"{EXECUTION_PATH}/stream", serve, methods=["GET", "OPTIONS"])
 
     async def _open(self, request: Request, peer: Peer) -> Response:
@@ -219,6 +220,7 @@ class _LazyStream(Response):
             response = await self._open(Peer.of(scope), head_only=scope.get("method") == "HEAD")
         except StreamingError as error:
             response = error_response(error, dict(self._options.headers))
+        self._edge.compression.apply(Headers(scope=scope), response)
         await response(scope, receive, send)
 
     async def _open(self, peer: Peer, *, head_only: bool) -> Response:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
+    from lg_streaming.gateway.deflate import Framings
     from lg_streaming.gateway.frames import Encode, Frames
     from lg_streaming.gateway.outlet import Bounds
     from lg_streaming.gateway.peer import Peer
@@ -25,6 +26,7 @@ class Guard:
     ping_interval: float
     ping_timeout: float
     max_transports: int | None
+    framings: Framings
 
 
 class Transport(Protocol):

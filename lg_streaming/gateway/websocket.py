@@ -14,7 +14,7 @@ from lg_streaming.codec import split
 from lg_streaming.errors import BadRequestError, StreamingError, TooLargeError
 from lg_streaming.gateway.connection import Connection, guard_of
 from lg_streaming.gateway.duplex import NORMAL_CLOSURE, Duplex
-from lg_streaming.gateway.frames import Frames, web_socket_frame
+from lg_streaming.gateway.frames import Frames
 from lg_streaming.gateway.http import ticket_of
 from lg_streaming.gateway.packets import size_of
 from lg_streaming.gateway.peer import Peer
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from lg_streaming.gateway.edge import Edge
-    from lg_streaming.gateway.frames import Encode
+    from lg_streaming.gateway.frames import Encode, Framing
     from lg_streaming.log.base import Record
     from lg_streaming.observability.figures import Transport as TransportName
 
@@ -48,7 +48,7 @@ class PlainWebSocket:
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
-        self._guard = guard_of(edge.settings)
+        self._guard = guard_of(edge)
         self._open: set[_Socket] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -94,7 +94,7 @@ class _Socket:
 
     # ------------------------------------------------------------ Transport
     def encoder(self, *, batch: bool) -> Encode:
-        return _BATCH if batch else _EACH
+        return EncodeBatch(self._duplex.frame) if batch else EncodeEach(self._duplex.frame)
 
     def put(self, frames: Frames) -> None:
         self._duplex.put(frames)
@@ -198,28 +198,29 @@ def _parsed(text: str) -> tuple[str, object, int | str | None]:
 class EncodeEach:
     """One message an update: its data's own fields at the top of the payload, beside `metadata`."""
 
+    frame: Framing
+
     def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:  # noqa: ARG002 (a batch needs it)
         """See `Encode.wrap`."""
-        return Frames(b"".join([web_socket_frame(_flat(record)) for record in records]), count=len(records))
+        frame = self.frame
+        return Frames(b"".join([frame(_flat(record)) for record in records]), count=len(records))
 
 
 @dataclass(frozen=True, slots=True)
 class EncodeBatch:
     """One `updates` message for all, each update whole."""
 
+    frame: Framing
+
     def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:
         """See `Encode.wrap`."""
         updates = b",".join([record.json for record in records])
         return Frames(
-            web_socket_frame(
+            self.frame(
                 b'{"type":"updates","payload":{"execution_id":%b,"updates":[%b]}}'
                 % (orjson.dumps(execution_id), updates)
             )
         )
-
-
-_EACH: Final = EncodeEach()
-_BATCH: Final = EncodeBatch()
 
 
 def _flat(record: Record) -> bytes:

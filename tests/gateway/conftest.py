@@ -1,10 +1,12 @@
+import importlib
 import logging
 from collections.abc import Generator
 
 import pytest
 
-import lg_streaming.observability.metrics  # noqa: F401 (it reads a file while it is imported: before that is watched)
 from tests.gateway.site import Site, site
+
+importlib.import_module("lg_streaming.observability.metrics")  # it reads a file: before that is watched
 
 
 @pytest.fixture
