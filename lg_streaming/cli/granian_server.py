@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import Awaitable, MutableMapping
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.lifespan.on import LifespanOn
+from uvicorn.config import STARTUP_FAILURE
 
 from lg_streaming.cli.serve import Listening, Serve, ServeOptions, Stop
+from lg_streaming.cli.uvicorn_server import configure
 from lg_streaming.errors import MissingExtraError, StreamingConfigError
 from lg_streaming.gateway.farewells import Farewells, farewells
 
@@ -26,6 +27,8 @@ _STREAMS_PER_CONNECTION: Final = 200
 _PING_INTERVAL_MS: Final = 20_000
 _PING_TIMEOUT_S: Final = 10
 _SECONDS_BETWEEN_TRIES: Final = 0.02
+_SECONDS_TO_FLUSH: Final = 0.3
+"""For what the last requests have answered to leave."""
 
 
 def load_granian() -> Serve:
@@ -48,23 +51,68 @@ async def _serve(
     listener.close()  # granian opens its own
     goodbyes = Farewells()
     farewells.set(goodbyes)
-    trusting = ProxyHeadersMiddleware(app, options.trusted_proxies)  # pyright: ignore[reportArgumentType]
-    requests = _Requests(trusting, stop)  # pyright: ignore[reportArgumentType]
-    server = _make_server(requests, options, host, port)
-    serving = asyncio.create_task(server.serve(), name="granian")
-    starting = asyncio.create_task(_tell_when_it_listens(requests, host, port, listening), name="granian starts")
-    stopping = asyncio.create_task(stop.wait(), name="stop granian")
+    # granian ends the application's lifespan only after the last connection, and one that is stuck never ends.
+    config = configure(app, options)
+    config.load()
+    lifespan = LifespanOn(config)
+    await lifespan.startup()
+    if lifespan.should_exit:
+        raise SystemExit(STARTUP_FAILURE)
+    try:
+        requests = _Requests(config.loaded_app, lifespan.state)
+        server = _make_server(requests, options, host, port)
+        await _run(server, requests, goodbyes, stop, _call_when_open(host, port, listening))
+    finally:
+        await lifespan.shutdown()
+
+
+async def _run(
+    server: Server, requests: _Requests, goodbyes: Farewells, stop: Stop, announcing: Coroutine[Any, Any, None]
+) -> None:
+    tasks: set[asyncio.Task[Any]] = {
+        serving := asyncio.create_task(server.serve(), name="granian"),
+        stopping := asyncio.create_task(stop.wait(), name="stop granian"),
+        asyncio.create_task(announcing, name="announce granian"),
+    }
     try:
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if stopping.done():
+        if not serving.done():
             await goodbyes.say()
             server.stop()
-        await serving
+            tasks.add(idle := asyncio.create_task(requests.idle.wait(), name="last requests"))
+            # It waits for every connection, also for those whose peers are gone or do not care.
+            await asyncio.wait(
+                {serving, idle}, timeout=stop.seconds_for_requests(), return_when=asyncio.FIRST_COMPLETED
+            )
+            await asyncio.wait({serving}, timeout=_SECONDS_TO_FLUSH)
+        if serving.done():
+            serving.result()
     finally:
-        starting.cancel()
-        stopping.cancel()
-        if not serving.done():
-            serving.cancel()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Requests:
+    """The application, which finds in each request what its start has put down for it; counts those that run."""
+
+    def __init__(self, app: Any, state: Mapping[str, Any]) -> None:
+        self._app = app
+        self._state = state
+        self._running = 0
+        self.idle = asyncio.Event()
+        """Set while none runs."""
+        self.idle.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._running += 1
+        self.idle.clear()
+        try:
+            await self._app({**scope, "state": dict(self._state)}, receive, send)
+        finally:
+            self._running -= 1
+            if not self._running:
+                self.idle.set()
 
 
 def _make_server(app: ASGIApp, options: ServeOptions, host: str, port: int) -> Server:
@@ -80,7 +128,7 @@ def _make_server(app: ASGIApp, options: ServeOptions, host: str, port: int) -> S
         app,
         host,
         port,
-        interface=Interfaces.ASGI,
+        interface=Interfaces.ASGINL,
         backlog=2048,
         backpressure=_CONNECTIONS,
         http2_settings=HTTP2Settings(
@@ -97,8 +145,7 @@ def _make_server(app: ASGIApp, options: ServeOptions, host: str, port: int) -> S
     )
 
 
-async def _tell_when_it_listens(requests: _Requests, host: str, port: int, listening: Listening) -> None:
-    await requests.started.wait()
+async def _call_when_open(host: str, port: int, listening: Listening) -> None:
     while True:
         try:
             _, writer = await asyncio.open_connection(host, port)
@@ -108,52 +155,3 @@ async def _tell_when_it_listens(requests: _Requests, host: str, port: int, liste
             writer.close()
             listening()
             return
-
-
-class _Requests:
-    """An application around another one: its shutdown waits for the requests that still run.
-
-    granian shuts the application down while it still answers requests.
-    """
-
-    def __init__(self, app: ASGIApp, stop: Stop) -> None:
-        self._app = app
-        self._stop = stop
-        self._running = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self.started = asyncio.Event()
-        """Set when the application's own start is through."""
-
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] == "lifespan":
-            return self._app(scope, self._late_shutdown(receive), self._heard_start(send))
-        return self._run(scope, receive, send)
-
-    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._running += 1
-        self._idle.clear()
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            self._running -= 1
-            if not self._running:
-                self._idle.set()
-
-    def _late_shutdown(self, receive: Receive) -> Receive:
-        async def receive_later() -> MutableMapping[str, Any]:
-            message = await receive()
-            if message["type"] == "lifespan.shutdown":
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._idle.wait(), self._stop.seconds_for_requests())
-            return message
-
-        return receive_later
-
-    def _heard_start(self, send: Send) -> Send:
-        async def send_and_hear(message: MutableMapping[str, Any]) -> None:
-            await send(message)
-            if message["type"] == "lifespan.startup.complete":
-                self.started.set()
-
-        return send_and_hear

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from lg_streaming.cli.serve import MAX_MESSAGE_BYTES, Listening, ServeOptions, Stop
 
-__all__ = ["serve_with_uvicorn"]
+__all__ = ["configure", "serve_with_uvicorn"]
 
 
 class _Server(uvicorn.Server):
@@ -41,7 +41,7 @@ async def serve_with_uvicorn(
     app: ASGIApp, options: ServeOptions, listener: socket.socket, stop: Stop, listening: Listening
 ) -> None:
     """Serves HTTP/1.1 and WebSocket; see `lg_streaming.cli.serve.Serve`."""
-    server = _Server(_config(app, options), stop, listening)
+    server = _Server(configure(app, options), stop, listening)
     stopping = asyncio.create_task(_stop_when_told(server, stop), name="stop uvicorn")
     try:
         await server.serve(sockets=[listener])
@@ -54,7 +54,8 @@ async def _stop_when_told(server: uvicorn.Server, stop: Stop) -> None:
     server.should_exit = True
 
 
-def _config(app: ASGIApp, options: ServeOptions) -> uvicorn.Config:
+def configure(app: ASGIApp, options: ServeOptions) -> uvicorn.Config:
+    """uvicorn's configuration; another server uses its parts for forwarded headers and the application's lifespan."""
     certificate = options.certificate
     return uvicorn.Config(
         app,

@@ -77,6 +77,7 @@ class _Socket(async_socket.AsyncSocket):
         self._line: Any = None
         self._asgi_send: Any = None
         self._task: asyncio.Task[Any] | None = None
+        self._listening = True
         self._closing_task: asyncio.Task[None] | None = None
         self._timers = Timers()
 
@@ -151,6 +152,8 @@ class _Socket(async_socket.AsyncSocket):
             if self._closing_task is None or self._task is None:
                 raise
             self._task.uncancel()
+            # Some servers close a connection themselves, without the code, when the application leaves it.
+            await asyncio.wait({self._closing_task})
         finally:
             await self._end()
 
@@ -207,14 +210,20 @@ class _Socket(async_socket.AsyncSocket):
             async with asyncio.timeout(_CLOSE_GRACE):
                 if self._outlet is not None:
                     await self._outlet.flush()
+                self._stop_listening()
                 if self._asgi_send is not None:
                     await self._asgi_send({"type": "websocket.close", "code": code, "reason": reason})
         except Exception as error:  # noqa: BLE001 (each server has its own for a peer that is gone)
             logger.debug("connection %s did not take its close: %r", self.sid, error)
             if self._line is not None:
                 self._line.abort()
-            elif self._task is not None:
-                self._task.cancel()
+            self._stop_listening()
+
+    def _stop_listening(self) -> None:
+        """Where the transport is out of reach: granian sends no close while the application waits for a message."""
+        if self._line is None and self._task is not None and self._listening:
+            self._listening = False
+            self._task.cancel()
 
     async def _end(self) -> None:
         self._timers.cancel_all()
