@@ -8,8 +8,8 @@ from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.lifespan.on import LifespanOn
 from uvicorn.config import STARTUP_FAILURE
+from uvicorn.lifespan.on import LifespanOn
 
 from lg_streaming.cli.serve import Listening, Serve, ServeOptions, Stop
 from lg_streaming.cli.uvicorn_server import configure

@@ -55,7 +55,7 @@ async def _stop_when_told(server: uvicorn.Server, stop: Stop) -> None:
 
 
 def configure(app: ASGIApp, options: ServeOptions) -> uvicorn.Config:
-    """uvicorn's configuration; another server uses its parts for forwarded headers and the application's lifespan."""
+    """Uvicorn's configuration; another server uses its parts for forwarded headers and the application's lifespan."""
     certificate = options.certificate
     return uvicorn.Config(
         app,

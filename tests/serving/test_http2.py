@@ -142,9 +142,11 @@ async def test_a_stream_that_is_not_read_ends_and_leaves_its_neighbours_alone(se
         connection.send_headers(1, headers_of("/executions/big/stream", server), end_stream=True)
         writer.write(connection.data_to_send())  # and no window for more than the first 64 KiB
         await settled_subscriptions(client, 1)
-        async with http_client(server, pki) as neighbour:
-            async with EventSource(neighbour, "/executions/big/stream").open() as events:
-                assert len(await token_indexes(events, until=59)) == 60
+        async with (
+            http_client(server, pki) as neighbour,
+            EventSource(neighbour, "/executions/big/stream").open() as events,
+        ):
+            assert len(await token_indexes(events, until=59)) == 60
         await settled_subscriptions(client, 0)
 
 
