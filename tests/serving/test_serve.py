@@ -175,7 +175,7 @@ def test_a_port_that_is_not_ours_to_take_is_said_so(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_host_that_nobody_knows_is_said_so() -> None:
-    with pytest.raises(AddressInUseError, match=r"^cannot listen on no\.invalid:0: (?!Unknown)"):
+    with pytest.raises(AddressInUseError, match=r"^cannot listen on no\.invalid:0: no host of that name is known$"):
         listen("no.invalid", 0)
 
 
