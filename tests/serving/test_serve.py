@@ -156,7 +156,6 @@ def test_a_bad_target_is_one_clear_line() -> None:
     assert said.count("\n") == 1
 
 
-@pytest.mark.row("HIVE-02")
 def test_a_port_that_is_taken_is_one_clear_line(pki: Pki) -> None:
     with free_socket() as taken:
         taken.listen()

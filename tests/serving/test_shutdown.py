@@ -4,7 +4,6 @@ import asyncio
 import json
 from dataclasses import dataclass
 
-import pytest
 from websockets.asyncio.client import connect
 
 from tests.serving.process import Served, served
@@ -55,7 +54,6 @@ async def sse_reader(server: Served, crowd: Crowd) -> int:
     return int(rest.partition(b'event: server_restart\ndata: {"retry_ms":')[2].partition(b"}")[0])
 
 
-@pytest.mark.row("CFLOW-02")
 async def test_five_hundred_clients_are_told_and_the_process_ends_in_its_grace_time() -> None:
     with served(f"--grace={GRACE:g}", "--log-level=warning") as server:
         crowd = Crowd()
