@@ -78,7 +78,8 @@ async def no_pending_tasks() -> AsyncGenerator[None]:
 def _of_the_runner(task: asyncio.Task[object]) -> bool:
     """Whether anyio made the task: one runs the tests and fixtures, the other waits for the part that runs now."""
     coroutine = task.get_coro()
-    return isinstance(coroutine, Coroutine) and coroutine.__qualname__.startswith("TestRunner.")
+    # The end of an async generator that was left in the middle is a coroutine without a name.
+    return isinstance(coroutine, Coroutine) and getattr(coroutine, "__qualname__", "").startswith("TestRunner.")
 
 
 def _wait_until_gone(before: Footprint) -> list[str]:

@@ -12,6 +12,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from lg_streaming.cli import options
+
 app = typer.Typer(
     name="lg_streaming",
     help="Watch LangGraph runs live: tokens, progress and events of decorated nodes.",
@@ -24,45 +26,20 @@ app = typer.Typer(
 
 _INTERRUPTED = 130
 """What a shell expects of a program that Ctrl-C ended."""
+_MISUSED = 2
+"""What a shell expects of a program whose arguments make no sense."""
 
 
 @app.command()
 def demo(
     *,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="A LangChain chat model such as openai:gpt-5-mini; its package must be installed. "
-            "Without it an offline model speaks, which needs no network and no key.",
-            metavar="PROVIDER:NAME",
-            show_default=False,
-        ),
-    ] = None,
-    question: Annotated[
-        str | None,
-        typer.Option(help="What to research. (default: how a city can stay cool in summer)", show_default=False),
-    ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[
-        int | None,
-        typer.Option(
-            help="Port to listen on; 0 takes any free one. (default: 8000, or any free one when that is taken)",
-            min=0,
-            max=65535,
-            show_default=False,
-        ),
-    ] = None,
-    speed: Annotated[float, typer.Option(help="Pace of the offline model: 2 is twice as fast.", min=0.1, max=1000)] = 1,
-    watch: Annotated[bool, typer.Option(help="Serve the page on which a browser can watch the run.")] = True,
-    keep_open: Annotated[
-        bool | None,
-        typer.Option(
-            "--keep-open/--once",
-            help="At the end stay until Ctrl-C, so that the page can be looked at; or leave. "
-            "(default: stay when the output is a terminal)",
-            show_default=False,
-        ),
-    ] = None,
+    model: options.Model = None,
+    question: options.Question = None,
+    host: options.Host = "127.0.0.1",
+    port: options.DemoPort = None,
+    speed: options.Speed = 1,
+    watch: options.Watch = True,
+    keep_open: options.KeepOpen = None,
 ) -> None:
     """Run a research assistant and watch it: here in the terminal, and in a browser.
 
@@ -74,7 +51,7 @@ def demo(
     from lg_streaming.demo.prompts import DEFAULT_QUESTION
 
     console = Console(highlight=False)
-    options = Options(
+    wanted = Options(
         question=question or DEFAULT_QUESTION,
         model=model,
         host=host,
@@ -84,16 +61,77 @@ def demo(
         keep_open=console.is_terminal if keep_open is None else keep_open,
     )
     try:
-        asyncio.run(run_demo(options, console))
+        asyncio.run(run_demo(wanted, console))
     except DemoError as error:
-        Console(stderr=True, highlight=False).print(f"Error: {error}", style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+        raise _failed(error) from error
     except KeyboardInterrupt:
         console.print("Stopped.")
         raise typer.Exit(_INTERRUPTED) from None
     except BrokenPipeError:
         sys.stdout = None  # whoever read it has left: nothing more can be written, not even at exit
         raise typer.Exit(1) from None
+
+
+@app.command()
+def serve(
+    target: options.Target,
+    *,
+    factory: options.Factory = False,
+    host: options.Host = "127.0.0.1",
+    port: options.Port = 8000,
+    certfile: options.Certfile = None,
+    keyfile: options.Keyfile = None,
+    http2: options.Http2 = False,
+    ws_compression: options.WsCompression = False,
+    trusted_proxies: options.TrustedProxies = "127.0.0.1,::1",
+    grace: options.Grace = 8,
+    log_level: options.LogLevel = "info",
+) -> None:
+    """Serve an application that has a streaming module installed, with the server options the module wants.
+
+    Over HTTP/1.1 with uvicorn; over HTTP/2 and HTTP/1.1 with granian. On Ctrl-C and SIGTERM every client is told
+    first, then connections are closed.
+    """
+    from lg_streaming.cli.certificates import Certificate, CertificateError
+    from lg_streaming.cli.serve import ServeOptions, run_server
+    from lg_streaming.cli.target import TargetError, load_app
+    from lg_streaming.demo.server import AddressInUseError
+    from lg_streaming.errors import MissingExtraError
+
+    try:
+        certificate = Certificate.load(certfile, keyfile)
+        _check_http2(http2=http2, encrypted=certificate is not None, ws_compression=ws_compression)
+        wanted = ServeOptions(
+            host=host,
+            port=port,
+            certificate=certificate,
+            http2=http2,
+            ws_compression=ws_compression,
+            trusted_proxies=trusted_proxies,
+            grace=grace,
+            log_level=log_level,
+        )
+        raise typer.Exit(run_server(load_app(target, factory=factory), wanted, _say))
+    except (CertificateError, TargetError, _OptionsError) as error:
+        raise _failed(error, code=_MISUSED) from error
+    except (AddressInUseError, MissingExtraError) as error:
+        raise _failed(error) from error
+
+
+class _OptionsError(Exception):
+    """Options that do not go together."""
+
+
+def _check_http2(*, http2: bool, encrypted: bool, ws_compression: bool) -> None:
+    if http2 and not encrypted:
+        raise _OptionsError("--http2 needs --certfile and --keyfile: browsers speak HTTP/2 over TLS only")
+    if http2 and ws_compression:
+        raise _OptionsError("--ws-compression does not go with --http2: that server cannot compress WebSocket messages")
+
+
+def _say(line: str) -> None:
+    typer.echo(line)
+    sys.stdout.flush()
 
 
 @app.command()
@@ -211,3 +249,9 @@ def version() -> None:
     from lg_streaming import __version__
 
     typer.echo(__version__)
+
+
+def _failed(error: Exception, *, code: int = 1) -> typer.Exit:
+    """Says on stderr what is wrong, in one line; raise what it returns."""
+    Console(stderr=True, highlight=False).print(f"Error: {error}", style="red", markup=False, soft_wrap=True)
+    return typer.Exit(code)

@@ -67,7 +67,9 @@ def listen(host: str, port: int | None) -> socket.socket:
             return socket.create_server((host, number), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or number == wanted[-1]:
-                reason = os.strerror(error.errno or 0)
+                # A name that cannot be resolved has an error below zero.
+                code = error.errno or 0
+                reason = os.strerror(code) if code >= 0 else "no host of that name is known"
                 raise AddressInUseError(f"cannot listen on {_in_url(host)}:{number}: {reason}") from error
     raise AddressInUseError(host)
 

@@ -143,7 +143,7 @@ class _Socket(async_socket.AsyncSocket):
         except OSError:
             pass  # the way the ASGI driver says that the peer is gone
         except asyncio.CancelledError:
-            if not self._duplex.swallow_cancel():
+            if not await self._duplex.was_closing():
                 raise
         finally:
             await self._end(self._duplex)

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 
+from lg_streaming.gateway.farewells import farewells
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -170,9 +172,13 @@ def _uvicorn_owner(task: asyncio.Task[Any] | None) -> object:
 def on_shutdown(before: Callable[[], Awaitable[None]]) -> Callable[[], None]:
     """Has ``before`` awaited when the server begins to shut down, before it closes any connection.
 
-    uvicorn, run in any way, gives its own ``shutdown`` away for this. Elsewhere SIGTERM and SIGINT start it
-    (from the main thread only), beside whatever else handles them. Returns what takes the hook away again.
+    A server that knows this library says so in `farewells`. uvicorn, run in any way, gives its own ``shutdown`` away
+    for this. Elsewhere SIGTERM and SIGINT start it (from the main thread only), beside whatever else handles them.
+    Returns what takes the hook away again.
     """
+    known = farewells.get()
+    if known is not None:
+        return known.add(before)
     server = _uvicorn_server()
     return _wrap_shutdown(server, before) if server is not None else _chain_signals(before)
 

@@ -38,6 +38,7 @@ class Duplex:
     def __init__(self, send: Callable[[Any], Awaitable[None]], guard: Guard) -> None:
         self._send = send
         self._task = asyncio.current_task()
+        self._listening = True
         self._closing: asyncio.Task[None] | None = None
         self.line = current_line()
         if isinstance(self.line, WebSocketLine):
@@ -92,19 +93,30 @@ class Duplex:
         try:
             async with asyncio.timeout(_CLOSE_GRACE):
                 await self._outlet.flush()
+                self._stop_listening()
                 await self._send({"type": "websocket.close", "code": code, "reason": reason})
         except Exception as error:  # noqa: BLE001 (each server has its own for a peer that is gone)
             logger.debug("a connection did not take its close: %r", error)
             if self.line is not None:
                 self.line.abort()
-            elif self._task is not None:
-                self._task.cancel()
+            self._stop_listening()
 
-    def swallow_cancel(self) -> bool:
-        """Whether the cancellation that reached the serving task was this object's own last resort."""
-        if self._closing is None or self._task is None:
+    def _stop_listening(self) -> None:
+        """Where the transport is out of reach: granian sends no close while the application waits for a message."""
+        if self.line is None and self._task is not None and self._listening:
+            self._listening = False
+            self._task.cancel()
+
+    async def was_closing(self) -> bool:
+        """Whether the cancellation that reached the serving task was this object's own, for the close to get through.
+
+        Waits for the close then: some servers close a connection themselves, without the code, when the application
+        leaves it.
+        """
+        if self._closing is None or self._task is None or self._listening:
             return False
         self._task.uncancel()
+        await asyncio.wait({self._closing})
         return True
 
     def stop(self) -> None:

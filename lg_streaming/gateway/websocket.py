@@ -124,7 +124,7 @@ class _Socket:
             while (message := await receive())["type"] != "websocket.disconnect":
                 await self._take(message)
         except asyncio.CancelledError:
-            if not self._duplex.swallow_cancel():
+            if not await self._duplex.was_closing():
                 raise
         finally:
             self._duplex.stop()

@@ -1,7 +1,7 @@
 """Reads a stream as the EventSource of a browser does, by the rules of the HTML standard."""
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +36,7 @@ class EventSource:
     status: int = 0
 
     @asynccontextmanager
-    async def open(self) -> AsyncGenerator[AsyncIterator[Event]]:
+    async def open(self) -> AsyncGenerator[AsyncGenerator[Event]]:
         """One connection."""
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store", **self.headers}
         if self.last_event_id:

@@ -1,0 +1,157 @@
+"""granian, which speaks HTTP/2, in this process and on this event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.lifespan.on import LifespanOn
+
+from lg_streaming.cli.serve import Listening, Serve, ServeOptions, Stop
+from lg_streaming.cli.uvicorn_server import configure
+from lg_streaming.errors import MissingExtraError, StreamingConfigError
+from lg_streaming.gateway.farewells import Farewells, farewells
+
+if TYPE_CHECKING:
+    from granian.server.embed import Server
+
+__all__ = ["load_granian"]
+
+_CONNECTIONS: Final = 65_536
+"""Beyond, granian lets connections wait unanswered; `limits.connections` refuses them by name long before."""
+_STREAMS_PER_CONNECTION: Final = 200
+_PING_INTERVAL_MS: Final = 20_000
+_PING_TIMEOUT_S: Final = 10
+_SECONDS_BETWEEN_TRIES: Final = 0.02
+_SECONDS_TO_FLUSH: Final = 0.3
+"""For what the last requests have answered to leave."""
+
+
+def load_granian() -> Serve:
+    """The server.
+
+    Raises:
+        MissingExtraError: The package granian is not installed.
+    """
+    try:
+        import granian.server.embed  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    except ImportError as error:
+        raise MissingExtraError("--http2 needs the package granian: pip install 'lg-streaming[http2]'") from error
+    return _serve
+
+
+async def _serve(
+    app: ASGIApp, options: ServeOptions, listener: socket.socket, stop: Stop, listening: Listening
+) -> None:
+    host, port = listener.getsockname()[:2]
+    listener.close()  # granian opens its own
+    goodbyes = Farewells()
+    farewells.set(goodbyes)
+    # granian ends the application's lifespan only after the last connection, and one that is stuck never ends.
+    config = configure(app, options)
+    config.load()
+    lifespan = LifespanOn(config)
+    await lifespan.startup()
+    if lifespan.should_exit:
+        raise SystemExit(STARTUP_FAILURE)
+    try:
+        requests = _Requests(config.loaded_app, lifespan.state)
+        server = _make_server(requests, options, host, port)
+        await _run(server, requests, goodbyes, stop, _call_when_open(host, port, listening))
+    finally:
+        await lifespan.shutdown()
+
+
+async def _run(
+    server: Server, requests: _Requests, goodbyes: Farewells, stop: Stop, announcing: Coroutine[Any, Any, None]
+) -> None:
+    tasks: set[asyncio.Task[Any]] = {
+        serving := asyncio.create_task(server.serve(), name="granian"),
+        stopping := asyncio.create_task(stop.wait(), name="stop granian"),
+        asyncio.create_task(announcing, name="announce granian"),
+    }
+    try:
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not serving.done():
+            await goodbyes.say()
+            server.stop()
+            tasks.add(idle := asyncio.create_task(requests.idle.wait(), name="last requests"))
+            # It waits for every connection, also for those whose peers are gone or do not care.
+            await asyncio.wait(
+                {serving, idle}, timeout=stop.seconds_for_requests(), return_when=asyncio.FIRST_COMPLETED
+            )
+            await asyncio.wait({serving}, timeout=_SECONDS_TO_FLUSH)
+        if serving.done():
+            serving.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Requests:
+    """The application, which finds in each request what its start has put down for it; counts those that run."""
+
+    def __init__(self, app: Any, state: Mapping[str, Any]) -> None:
+        self._app = app
+        self._state = state
+        self._running = 0
+        self.idle = asyncio.Event()
+        """Set while none runs."""
+        self.idle.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._running += 1
+        self.idle.clear()
+        try:
+            await self._app({**scope, "state": dict(self._state)}, receive, send)
+        finally:
+            self._running -= 1
+            if not self._running:
+                self.idle.set()
+
+
+def _make_server(app: ASGIApp, options: ServeOptions, host: str, port: int) -> Server:
+    from granian.constants import Interfaces, SSLProtocols
+    from granian.http import HTTP2Settings
+    from granian.log import LogLevels
+    from granian.server.embed import Server
+
+    certificate = options.certificate
+    if certificate is None:
+        raise StreamingConfigError("HTTP/2 needs a certificate and its key")
+    return Server(
+        app,
+        host,
+        port,
+        interface=Interfaces.ASGINL,
+        backlog=2048,
+        backpressure=_CONNECTIONS,
+        http2_settings=HTTP2Settings(
+            keep_alive_interval=_PING_INTERVAL_MS,
+            keep_alive_timeout=_PING_TIMEOUT_S,
+            max_concurrent_streams=_STREAMS_PER_CONNECTION,
+        ),
+        # It tells every start and stop, and each time that it is experimental.
+        log_level=LogLevels.debug if options.log_level == "debug" else LogLevels.error,
+        log_dictconfig={"loggers": {"_granian": {"propagate": True}}},
+        ssl_cert=certificate.certfile,
+        ssl_key=certificate.keyfile,
+        ssl_protocol_min=SSLProtocols.tls12,
+    )
+
+
+async def _call_when_open(host: str, port: int, listening: Listening) -> None:
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(host, port)
+        except OSError:
+            await asyncio.sleep(_SECONDS_BETWEEN_TRIES)
+        else:
+            writer.close()
+            listening()
+            return

@@ -1,0 +1,109 @@
+"""The options of the commands: their types, and what `--help` says of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+__all__ = [
+    "Certfile",
+    "DemoPort",
+    "Factory",
+    "Grace",
+    "Host",
+    "Http2",
+    "KeepOpen",
+    "Keyfile",
+    "LogLevel",
+    "Model",
+    "Port",
+    "Question",
+    "Speed",
+    "Target",
+    "TrustedProxies",
+    "Watch",
+    "WsCompression",
+]
+
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+
+# ---------------------------------------------------------------- demo
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="A LangChain chat model such as openai:gpt-5-mini; its package must be installed. "
+        "Without it an offline model speaks, which needs no network and no key.",
+        metavar="PROVIDER:NAME",
+        show_default=False,
+    ),
+]
+Question = Annotated[
+    str | None,
+    typer.Option(help="What to research. (default: how a city can stay cool in summer)", show_default=False),
+]
+DemoPort = Annotated[
+    int | None,
+    typer.Option(
+        help="Port to listen on; 0 takes any free one. (default: 8000, or any free one when that is taken)",
+        min=0,
+        max=65535,
+        show_default=False,
+    ),
+]
+Speed = Annotated[float, typer.Option(help="Pace of the offline model: 2 is twice as fast.", min=0.1, max=1000)]
+Watch = Annotated[bool, typer.Option(help="Serve the page on which a browser can watch the run.")]
+KeepOpen = Annotated[
+    bool | None,
+    typer.Option(
+        "--keep-open/--once",
+        help="At the end stay until Ctrl-C, so that the page can be looked at; or leave. "
+        "(default: stay when the output is a terminal)",
+        show_default=False,
+    ),
+]
+
+# ---------------------------------------------------------------- serve
+Target = Annotated[
+    str,
+    typer.Argument(help="The ASGI application, such as shop.web:app.", metavar="MODULE:APP", show_default=False),
+]
+Port = Annotated[int, typer.Option(help="Port to listen on; 0 takes any free one.", min=0, max=65535)]
+Factory = Annotated[bool, typer.Option("--factory", help="APP is a function that makes the application.")]
+Certfile = Annotated[
+    Path | None,
+    typer.Option(help="TLS certificate in PEM format, with those between it and the root.", show_default=False),
+]
+Keyfile = Annotated[Path | None, typer.Option(help="Its private key, not encrypted.", show_default=False)]
+Http2 = Annotated[
+    bool,
+    typer.Option(
+        "--http2",
+        help="Speak HTTP/2 beside HTTP/1.1; needs --certfile, --keyfile and pip install 'lg-streaming[http2]'.",
+    ),
+]
+WsCompression = Annotated[
+    bool,
+    typer.Option(
+        "--ws-compression",
+        help="Agree to compressed WebSocket messages when a client offers them; more memory for each connection.",
+    ),
+]
+TrustedProxies = Annotated[
+    str,
+    typer.Option(
+        "--forwarded-allow-ips",
+        help="Proxies whose X-Forwarded-For and X-Forwarded-Proto are believed: addresses and networks divided by "
+        "commas; * is all.",
+        envvar="FORWARDED_ALLOW_IPS",
+        metavar="ADDRESSES",
+    ),
+]
+Grace = Annotated[
+    float,
+    typer.Option(help="Seconds from Ctrl-C or SIGTERM to the end of the process, at most.", min=3, max=3600),
+]
+LogLevel = Annotated[
+    Literal["critical", "error", "warning", "info", "debug"], typer.Option(help="The least serious records to show.")
+]

@@ -1,0 +1,162 @@
+"""Serves an application until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import uvloop
+from starlette.types import ASGIApp
+
+from lg_streaming.cli.certificates import Certificate
+from lg_streaming.demo.server import listen
+
+__all__ = ["MAX_MESSAGE_BYTES", "Listening", "Serve", "ServeOptions", "Stop", "run_server"]
+
+MAX_MESSAGE_BYTES: Final = 65_536
+"""The largest WebSocket message a client may send; `limits.inbound_bytes` may be less."""
+
+_SHARE_OF_REQUESTS: Final = 0.75
+"""Of the grace time, for requests that still run; the rest is for the application's own shutdown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """What the user asked for.
+
+    `grace` is in seconds: from the signal to the end of the process. `trusted_proxies` are addresses and networks,
+    divided by commas, whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed; `*` is all.
+    """
+
+    host: str
+    port: int
+    certificate: Certificate | None
+    http2: bool
+    ws_compression: bool
+    trusted_proxies: str
+    grace: float
+    log_level: str
+
+
+Listening = Callable[[], None]
+"""Called once, when clients can connect."""
+
+
+class Stop:
+    """The order to stop, and how long that may take."""
+
+    def __init__(self, grace: float) -> None:
+        self._told = asyncio.Event()
+        self._grace = grace
+        self._requests_end = 0.0
+        self.signal: signal.Signals | None = None
+        """What ended the server; None while it runs."""
+
+    def tell(self, number: signal.Signals) -> None:
+        """Orders the server to stop. Only the first time counts."""
+        if not self._told.is_set():
+            self.signal = number
+            self._requests_end = asyncio.get_running_loop().time() + self._grace * _SHARE_OF_REQUESTS
+            self._told.set()
+
+    async def wait(self) -> None:
+        """Returns when the server is to stop."""
+        await self._told.wait()
+
+    def seconds_for_requests(self) -> float:
+        """How long requests that still run may go on."""
+        return max(0.0, self._requests_end - asyncio.get_running_loop().time())
+
+
+class Serve(Protocol):
+    """A server: serves `app` on `listener` until `stop`, and returns when all is closed."""
+
+    async def __call__(
+        self, app: ASGIApp, options: ServeOptions, listener: socket.socket, stop: Stop, listening: Listening
+    ) -> None:
+        """See the class."""
+        ...
+
+
+def run_server(app: ASGIApp, options: ServeOptions, say: Callable[[str], None]) -> int:
+    """Serve `app` until Ctrl-C or SIGTERM, and return the exit code for the shell.
+
+    Args:
+        app: The ASGI application.
+        options: How.
+        say: Takes the lines meant for the person at the terminal.
+
+    Raises:
+        AddressInUseError: The address cannot be had.
+        MissingExtraError: HTTP/2 is asked for and granian is not installed.
+    """
+    if options.http2:
+        from lg_streaming.cli.granian_server import load_granian
+
+        serve = load_granian()
+    else:
+        from lg_streaming.cli.uvicorn_server import serve_with_uvicorn as serve
+    logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    with listen(options.host, options.port) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(serve, app, options, listener, say))
+
+
+async def _serve(
+    serve: Serve, app: ASGIApp, options: ServeOptions, listener: socket.socket, say: Callable[[str], None]
+) -> int:
+    stop = Stop(options.grace)
+    address = _address(listener, secure=options.certificate is not None)
+
+    def listening() -> None:
+        say(f"Serving {address} over {_protocols(options)}. Ctrl-C ends it.")
+
+    async with _signals_to(stop, say):
+        serving = asyncio.create_task(serve(app, options, listener, stop, listening), name="server")
+        telling = asyncio.create_task(stop.wait(), name="stop")
+        await asyncio.wait({serving, telling}, return_when=asyncio.FIRST_COMPLETED)
+        telling.cancel()
+        await asyncio.wait({serving}, timeout=options.grace)
+        if not serving.done():
+            say(f"Not everything ended within {options.grace:g} s: what still runs is cancelled.")
+            serving.cancel()
+            await asyncio.wait({serving}, timeout=1)
+            return 1
+        serving.result()
+    return 128 + signal.SIGINT if stop.signal == signal.SIGINT else 0
+
+
+@asynccontextmanager
+async def _signals_to(stop: Stop, say: Callable[[str], None]) -> AsyncGenerator[None]:
+    """Ctrl-C and SIGTERM stop the server, and nothing else of the program."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def told(number: signal.Signals) -> None:
+        if stop.signal is None:
+            say("Stopping: clients are told to come back.")
+        stop.tell(number)
+
+    for number in numbers:
+        loop.add_signal_handler(number, told, number)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def _address(listener: socket.socket, *, secure: bool) -> str:
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if listener.family == socket.AF_INET6 else host
+    return f"{'https' if secure else 'http'}://{shown}:{port}"
+
+
+def _protocols(options: ServeOptions) -> str:
+    versions = "HTTP/2, HTTP/1.1" if options.http2 else "HTTP/1.1"
+    return f"{versions} and WebSocket, {'with' if options.certificate is not None else 'without'} TLS"

@@ -1,0 +1,63 @@
+"""An app as a user writes it, for `python -m lg_streaming serve`: publishes what it is told to."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+
+from lg_streaming import StreamingModule, StreamingSettings
+from lg_streaming.settings import AuthSettings, LimitSettings
+
+NOT_AN_APP = "just text"
+
+
+def settings(**changes: object) -> StreamingSettings:
+    """Open to everybody; one machine may open as many connections as a test wants."""
+    unlimited = {"connections_per_address": None} if "connections_per_address" in LimitSettings.model_fields else {}
+    return StreamingSettings.model_validate(
+        {
+            "auth": AuthSettings(enabled=False),
+            # httpx2 2.16 now and then notices what came for one stream only when the next bytes of any stream come.
+            "gateway": {"heartbeat_interval": 0.2},
+            "limits": {**unlimited, "send_timeout": 1.0},
+            **changes,
+        }
+    )
+
+
+def make() -> FastAPI:
+    app = FastAPI()
+    streaming = StreamingModule(settings())
+    streaming.install(app)
+    streaming.hub.open("exec-1")
+
+    @app.post("/publish/{execution_id}")
+    async def publish(execution_id: str, count: int, start: int = 0, size: int = 1) -> None:  # pyright: ignore[reportUnusedFunction]
+        for index in range(start, start + count):
+            streaming.hub.publish(execution_id, "token", {"content": "x" * size, "index": index})
+
+    @app.get("/peer")
+    async def peer(request: Request) -> dict[str, object]:  # pyright: ignore[reportUnusedFunction]
+        assert request.client is not None
+        return {"address": request.client.host, "port": int(request.client.port), "scheme": request.url.scheme}
+
+    @app.get("/figures")
+    async def figures() -> dict[str, int]:  # pyright: ignore[reportUnusedFunction]
+        return {"subscriptions": streaming.hub.statistics().subscriptions}
+
+    @app.get("/slow")
+    async def slow(seconds: float) -> str:  # pyright: ignore[reportUnusedFunction]
+        await asyncio.sleep(seconds)
+        return "slept"
+
+    return app
+
+
+@asynccontextmanager
+async def _broken(_: FastAPI) -> AsyncGenerator[None]:
+    raise RuntimeError("no database")
+    yield
+
+
+fails_to_start = FastAPI(lifespan=_broken)
