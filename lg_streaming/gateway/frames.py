@@ -119,7 +119,10 @@ def _cut(records: Sequence[Record], start: int) -> int:
 
 
 class Pacer:
-    """Lets readers go on in step, once per interval.
+    """Lets readers go on in step, once per interval, and never for more than half of the time.
+
+    What the readers of one beat do keeps the event loop from everything else. The next beat waits for at least as long
+    again: with many readers frames become fewer and larger, and whoever publishes on this loop still gets on.
 
     Args:
         interval: Seconds; 0 only lets the event loop turn.
@@ -130,20 +133,36 @@ class Pacer:
         self._interval = interval
         self._clock = clock
         self._beats: dict[int, asyncio.Event] = {}
+        self._rests_until = 0.0
 
     async def next(self) -> None:
-        """Returns at the next common beat that is at least half an interval away."""
+        """Returns at the next common beat that is at least half an interval away, or later while readers are many."""
         if not self._interval:
             await asyncio.sleep(0)
             return
-        loop = asyncio.get_running_loop()
-        now = (self._clock or loop.time)()
+        now = self._now()
         number = int(now / self._interval + 1.5)
         beat = self._beats.get(number)
         if beat is None:
             beat = self._beats[number] = asyncio.Event()
-            loop.call_later(number * self._interval - now, self._strike, number)
+            self._strike_at(number * self._interval, number)
         await beat.wait()
 
+    def _now(self) -> float:
+        return (self._clock or asyncio.get_running_loop().time)()
+
+    def _strike_at(self, moment: float, number: int) -> None:
+        asyncio.get_running_loop().call_later(moment - self._now(), self._strike, number)
+
     def _strike(self, number: int) -> None:
+        now = self._now()
+        if now < self._rests_until:
+            self._strike_at(self._rests_until, number)
+            return
         self._beats.pop(number).set()
+        # The event loop calls in order: this comes when every reader that was just let go has done its work.
+        asyncio.get_running_loop().call_soon(self._rest, now)
+
+    def _rest(self, began: float) -> None:
+        now = self._now()
+        self._rests_until = now + (now - began)
