@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -71,6 +72,14 @@ class Ours:
         for index in range(count):
             publish(EXECUTION, "token", {"content": content or f"token{index} ", "index": index})
             await asyncio.sleep(0)
+
+    async def publish_at(self, rate: float, count: int) -> None:
+        """So many tokens, so many a second; each tells when it was `sent`, in nanoseconds of the monotonic clock."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for index in range(count):
+            await asyncio.sleep(began + index / rate - loop.time())
+            self.hub.publish(EXECUTION, "token", {"content": f"token{index} ", "sent": time.monotonic_ns()})
 
 
 @asynccontextmanager

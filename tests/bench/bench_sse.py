@@ -1,0 +1,102 @@
+"""What an update costs the server's processor when one reader takes it as Server-Sent Events, publishing included,
+beside an ASGI application that sends the same bytes, ready-made, with one `send` an update.
+
+Both producers give the event loop a turn after each update. Ours shares frames between updates that come within
+`frame_interval`; with `prompt` the interval is 0, and nearly each update leaves alone.
+"""
+
+import asyncio
+import operator
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import uvloop
+
+from tests.bench.readers import Wanted
+from tests.bench.stage import ours, readers, serving, settings, tell
+
+UPDATES = 20_000
+ROUNDS = 5
+TARGET = 10 / 9
+TARGET_US = 10.0
+
+UPDATE = (
+    'id: 1645bb62:{0}\nevent: token\ndata: {{"type":"token","data":{{"content":"token{0} ","index":{0}}},"metadata":'
+    '{{"timestamp":"2026-11-20T20:00:00.123Z","sequence_number":{0},"execution_id":"bench","epoch":"1645bb62",'
+    '"run_id":"01a1fae7-2df2-7489-8ff7-7e10cd4e3cb8"}}}}\n\n'
+)
+
+
+class Raw:
+    """Sends ready-made updates to one reader, when told to."""
+
+    def __init__(self) -> None:
+        self.told = asyncio.Event()
+        self._bodies = [UPDATE.format(number).encode() for number in range(1, UPDATES + 1)]
+
+    async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"retry: 1000\n\n", "more_body": True})
+        await self.told.wait()
+        for body in self._bodies:
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            await asyncio.sleep(0)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def busy_us(port: int, produce: Callable[[], Awaitable[None]]) -> float:
+    """Microseconds of this process's processor time for each update, until the reader has them all."""
+    async with readers(Wanted(port=port, count=1, last=UPDATES, transport="sse")) as reader:
+        began = time.process_time()
+        await produce()
+        await reader.report(UPDATES)
+        return (time.process_time() - began) / UPDATES * 1e6
+
+
+async def measure_raw() -> float:
+    app = Raw()
+
+    async def produce() -> None:
+        app.told.set()
+
+    async with serving(app) as port:
+        return await busy_us(port, produce)
+
+
+async def measure_ours(**gateway: Any) -> float:
+    async with ours(settings(**gateway)) as server:
+        return await busy_us(server.port, lambda: server.publish(UPDATES - 1))
+
+
+async def measure_publishing() -> float:
+    """The part of it that publishing is: nobody reads."""
+    async with ours() as server:
+        began = time.process_time()
+        await server.publish(UPDATES)
+        return (time.process_time() - began) / UPDATES * 1e6
+
+
+async def measure() -> dict[str, float]:
+    """All ways in turn, several times over; of each the middle one, and the ratio of each round's pair."""
+    found: dict[str, list[float]] = {"raw": [], "ours": [], "prompt": [], "publishing": [], "ratio": []}
+    for _ in range(ROUNDS):
+        found["raw"].append(await measure_raw())
+        found["ours"].append(await measure_ours())
+        found["prompt"].append(await measure_ours(frame_interval=0.0))
+        found["publishing"].append(await measure_publishing())
+        found["ratio"].append(found["ours"][-1] / found["raw"][-1])
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def main() -> None:
+    found = uvloop.run(measure())
+    micros = {f"{name}_us": round(value, 1) for name, value in found.items() if name != "ratio"}
+    within = found["ours"] <= TARGET_US
+    tell("SSE, one reader", found["ratio"], TARGET, operator.le, **micros, within_10_us=within)
+
+
+if __name__ == "__main__":
+    main()
