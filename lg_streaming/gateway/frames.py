@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ __all__ = ["CHUNK_BYTES", "Chunks", "Encode", "Frames", "Pacer", "web_socket_fra
 CHUNK_BYTES: Final = 65_536
 """About how much leaves in one write; a single larger update still leaves whole."""
 _CACHED_BYTES: Final = 1024 * 1024
+_CACHED_PAGES: Final = 256
 
 
 def web_socket_frame(text: bytes) -> bytes:
@@ -69,6 +69,7 @@ class Encode(Protocol):
         ...
 
 
+_Page = tuple[str, "UpdateFilter", str, int, int, int]
 _Key = tuple[str, "Encode", "UpdateFilter", str, int, int, int]
 
 
@@ -79,6 +80,7 @@ class Chunks:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._cached: OrderedDict[_Key, Frames] = OrderedDict()
+        self._ends: OrderedDict[_Page, tuple[int, ...]] = OrderedDict()
 
     def of(
         self,
@@ -89,11 +91,22 @@ class Chunks:
     ) -> Iterator[Frames]:
         """The records, in order, wrapped by ``encode``."""
         start = 0
-        while start < len(records):
-            end = _cut(records, start)
+        for end in self._ends_of(execution_id, records, filter):
             part = records if end - start == len(records) else records[start:end]
             yield self._wrapped(execution_id, part, filter, encode)
             start = end
+
+    def _ends_of(self, execution_id: str, records: Sequence[Record], filter: UpdateFilter) -> tuple[int, ...]:
+        if not records:
+            return ()
+        first, last = records[0], records[-1]
+        key = (execution_id, filter, first.epoch, first.seq, last.seq, len(records))
+        ends = self._ends.get(key)
+        if ends is None:
+            ends = self._ends[key] = _cut(records)
+            if len(self._ends) > _CACHED_PAGES:
+                self._ends.popitem(last=False)
+        return ends
 
     def _wrapped(self, execution_id: str, part: Sequence[Record], filter: UpdateFilter, encode: Encode) -> Frames:
         first, last = part[0], part[-1]
@@ -108,14 +121,16 @@ class Chunks:
         return cached
 
 
-def _cut(records: Sequence[Record], start: int) -> int:
-    """Where the piece that begins at ``start`` ends."""
-    size = 0
-    for index, record in enumerate(islice(records, start, None), start):
+def _cut(records: Sequence[Record]) -> tuple[int, ...]:
+    """Where each of the pieces ends."""
+    ends: list[int] = []
+    size = start = 0
+    for index, record in enumerate(records):
         size += len(record.json) + 16
         if size > CHUNK_BYTES and index > start:
-            return index
-    return len(records)
+            ends.append(index)
+            start, size = index, len(record.json) + 16
+    return (*ends, len(records))
 
 
 class Pacer:

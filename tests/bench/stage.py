@@ -1,4 +1,4 @@
-"""What the benchmarks of the gateway share: our server, other servers, readers in a process of their own, a result's line."""
+"""What the benchmarks of the gateway share: our server, readers in a process of their own, a result's line."""
 
 import asyncio
 import json
@@ -24,8 +24,8 @@ KEEP_ALL: Final = RetentionSettings(max_updates=1_000_000, max_bytes=2**30)
 
 def unlimited() -> LimitSettings:
     """No limit to the connections: they all come from one address."""
-    return LimitSettings(
-        **{
+    return LimitSettings.model_validate(
+        {
             name: None
             for name, field in LimitSettings.model_fields.items()
             if name.startswith("connect") and type(None) in get_args(field.annotation)
