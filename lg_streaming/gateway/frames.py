@@ -97,8 +97,8 @@ class Chunks:
             start = end
 
     def _ends_of(self, execution_id: str, records: Sequence[Record], filter: UpdateFilter) -> tuple[int, ...]:
-        if not records:
-            return ()
+        if len(records) < 2:  # noqa: PLR2004 (one is a piece by itself)
+            return (1,) if records else ()
         first, last = records[0], records[-1]
         key = (execution_id, filter, first.epoch, first.seq, last.seq, len(records))
         ends = self._ends.get(key)

@@ -1,5 +1,5 @@
-"""The server whose memory `bench_idle` looks at. `python -m tests.bench.idle_app socketio` shows, by line of source, what
-an idle connection over a transport allocates: bytes, as tracemalloc knows them.
+"""The server whose memory `bench_idle` looks at. `python -m tests.bench.idle_app socketio` shows, by line of source,
+what an idle connection over a transport allocates: bytes, as tracemalloc knows them.
 """
 
 import asyncio
