@@ -7,7 +7,9 @@ Everything that relies on their private parts is in this file. What it changes o
 - packets are checked before they are taken apart, and events are handed over without their dispatcher, so a
   client cannot run the handlers of ``connect`` and ``disconnect`` by emitting them;
 - attachments are refused, so none are collected;
-- pings run on timers of the event loop, one per connection, instead of a task per ping and a sweep.
+- pings run on timers of the event loop, one per connection, instead of a task per ping and a sweep;
+- what a connection's request was, and a queue for packets, are not kept as long as the connection;
+- a client has no room of its own, so leaving costs the same however many others are connected.
 """
 # The two libraries have no types.
 # pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -199,6 +201,24 @@ class _Socket(async_socket.AsyncSocket):
                 await self.server.tell_disconnect(self.sid, self.server.reason.TRANSPORT_CLOSE)
 
 
+_STILL_READ: Final = ("asgi.receive", "asgi.send", "asgi.scope", "HTTP_CONNECTION", "HTTP_UPGRADE")
+
+
+def _forget_request(environ: dict[str, Any]) -> None:
+    """Lets go of most of the request, which python-socketio and the stack hold as long as the connection lives."""
+    kept = {name: environ[name] for name in _STILL_READ if name in environ}
+    environ.clear()
+    environ.update(kept)
+
+
+class _Manager(socketio.AsyncManager):
+    """Gives no client a room of its own: nobody sends to it, and whoever leaves would be looked for in all of them."""
+
+    def basic_enter_room(self, sid: str, namespace: str, room: str | None, eio_sid: str | None = None) -> None:
+        if room != sid:
+            super().basic_enter_room(sid, namespace, room, eio_sid=eio_sid)
+
+
 class _Engine(engineio.AsyncServer):
     """engine.io with guarded sockets, over WebSocket only."""
 
@@ -212,6 +232,9 @@ class _Engine(engineio.AsyncServer):
         """Lets python-socketio forget a transport."""
         await self._trigger_event("disconnect", sid, reason or self.reason.SERVER_DISCONNECT, run_async=False)
 
+    def create_queue(self, *_: object, **__: object) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Packets go to the outlet: a socket needs no queue."""
+
     async def _handle_connect(self, environ: dict[str, Any], transport: str, jsonp_index: object = None) -> Any:  # noqa: ARG002
         if environ["asgi.scope"]["type"] != "websocket":
             return self._bad_request("connect over WebSocket")
@@ -224,6 +247,7 @@ class _Engine(engineio.AsyncServer):
         self.idle.clear()
         try:
             await self._trigger_event("connect", sid, environ, run_async=False)
+            _forget_request(environ)
             return await socket.handle_get_request(environ)
         finally:
             self.sockets.pop(sid, None)
@@ -248,7 +272,7 @@ class GuardedServer(socketio.AsyncServer):
         if quiet.level == logging.NOTSET:
             quiet.setLevel(logging.WARNING)
         super().__init__(
-            client_manager=socketio.AsyncManager(),
+            client_manager=_Manager(),
             async_mode="asgi",
             async_handlers=False,
             always_connect=False,

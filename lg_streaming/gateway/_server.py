@@ -17,7 +17,7 @@ import signal
 import socket
 import termios
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -98,6 +98,13 @@ class WebSocketLine(Line):
         for name in ("max_size", "max_message_size"):
             if isinstance(getattr(connection, name, None), int):
                 setattr(connection, name, min(size, getattr(connection, name)))
+
+    def forget_handshake(self) -> None:
+        """Lets go of the headers the connection began with; the server keeps them for as long as it lives."""
+        for message in (getattr(self._protocol, "request", None), getattr(self._protocol, "response", None)):
+            headers = getattr(message, "headers", None)
+            if isinstance(headers, MutableMapping):
+                headers.clear()
 
     @property
     def offers_deflate(self) -> bool:

@@ -44,6 +44,7 @@ class Duplex:
         if isinstance(self.line, WebSocketLine):
             # A little over the limit still arrives and is answered by name; far over is cut off by the server.
             self.line.limit_inbound(4 * guard.inbound_bytes)
+            self.line.forget_handshake()
         if self.line is not None:
             self.line.cut_when_silent(2 * guard.bounds.send_timeout)
         self.frame = guard.framings.of(self.line)

@@ -11,7 +11,6 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ __all__ = ["CHUNK_BYTES", "Chunks", "Encode", "Frames", "Framing", "Pacer", "web
 CHUNK_BYTES: Final = 65_536
 """About how much leaves in one write; a single larger update still leaves whole."""
 _CACHED_BYTES: Final = 1024 * 1024
+_CACHED_PAGES: Final = 256
 
 
 Framing = Callable[[bytes], bytes]
@@ -74,6 +74,7 @@ class Encode(Protocol):
         ...
 
 
+_Page = tuple[str, "UpdateFilter", str, int, int, int]
 _Key = tuple[str, "Encode", "UpdateFilter", str, int, int, int]
 
 
@@ -84,6 +85,7 @@ class Chunks:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._cached: OrderedDict[_Key, Frames] = OrderedDict()
+        self._ends: OrderedDict[_Page, tuple[int, ...]] = OrderedDict()
 
     def of(
         self,
@@ -94,11 +96,22 @@ class Chunks:
     ) -> Iterator[Frames]:
         """The records, in order, wrapped by ``encode``."""
         start = 0
-        while start < len(records):
-            end = _cut(records, start)
+        for end in self._ends_of(execution_id, records, filter):
             part = records if end - start == len(records) else records[start:end]
             yield self._wrapped(execution_id, part, filter, encode)
             start = end
+
+    def _ends_of(self, execution_id: str, records: Sequence[Record], filter: UpdateFilter) -> tuple[int, ...]:
+        if len(records) < 2:  # noqa: PLR2004 (one is a piece by itself)
+            return (1,) if records else ()
+        first, last = records[0], records[-1]
+        key = (execution_id, filter, first.epoch, first.seq, last.seq, len(records))
+        ends = self._ends.get(key)
+        if ends is None:
+            ends = self._ends[key] = _cut(records)
+            if len(self._ends) > _CACHED_PAGES:
+                self._ends.popitem(last=False)
+        return ends
 
     def _wrapped(self, execution_id: str, part: Sequence[Record], filter: UpdateFilter, encode: Encode) -> Frames:
         first, last = part[0], part[-1]
@@ -113,18 +126,23 @@ class Chunks:
         return cached
 
 
-def _cut(records: Sequence[Record], start: int) -> int:
-    """Where the piece that begins at ``start`` ends."""
-    size = 0
-    for index, record in enumerate(islice(records, start, None), start):
+def _cut(records: Sequence[Record]) -> tuple[int, ...]:
+    """Where each of the pieces ends."""
+    ends: list[int] = []
+    size = start = 0
+    for index, record in enumerate(records):
         size += len(record.json) + 16
         if size > CHUNK_BYTES and index > start:
-            return index
-    return len(records)
+            ends.append(index)
+            start, size = index, len(record.json) + 16
+    return (*ends, len(records))
 
 
 class Pacer:
-    """Lets readers go on in step, once per interval.
+    """Lets readers go on in step, once per interval, and never for more than half of the time.
+
+    What the readers of one beat do keeps the event loop from everything else. The next beat waits for at least as long
+    again: with many readers frames become fewer and larger, and whoever publishes on this loop still gets on.
 
     Args:
         interval: Seconds; 0 only lets the event loop turn.
@@ -135,20 +153,36 @@ class Pacer:
         self._interval = interval
         self._clock = clock
         self._beats: dict[int, asyncio.Event] = {}
+        self._rests_until = 0.0
 
     async def next(self) -> None:
-        """Returns at the next common beat that is at least half an interval away."""
+        """Returns at the next common beat that is at least half an interval away, or later while readers are many."""
         if not self._interval:
             await asyncio.sleep(0)
             return
-        loop = asyncio.get_running_loop()
-        now = (self._clock or loop.time)()
+        now = self._now()
         number = int(now / self._interval + 1.5)
         beat = self._beats.get(number)
         if beat is None:
             beat = self._beats[number] = asyncio.Event()
-            loop.call_later(number * self._interval - now, self._strike, number)
+            self._strike_at(number * self._interval, number)
         await beat.wait()
 
+    def _now(self) -> float:
+        return (self._clock or asyncio.get_running_loop().time)()
+
+    def _strike_at(self, moment: float, number: int) -> None:
+        asyncio.get_running_loop().call_later(moment - self._now(), self._strike, number)
+
     def _strike(self, number: int) -> None:
+        now = self._now()
+        if now < self._rests_until:
+            self._strike_at(self._rests_until, number)
+            return
         self._beats.pop(number).set()
+        # The event loop calls in order: this comes when every reader that was just let go has done its work.
+        asyncio.get_running_loop().call_soon(self._rest, now)
+
+    def _rest(self, began: float) -> None:
+        now = self._now()
+        self._rests_until = now + (now - began)

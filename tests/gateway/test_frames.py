@@ -103,3 +103,25 @@ async def test_readers_of_one_interval_go_on_in_one_turn_of_the_loop(times: list
 
 async def test_without_an_interval_nobody_waits() -> None:
     await asyncio.wait_for(Pacer(0.0).next(), 1)
+
+
+async def test_readers_rest_as_long_as_their_work_took() -> None:
+    loop, skipped, work = asyncio.get_running_loop(), 0.0, 0.05
+
+    def clock() -> float:
+        return loop.time() + skipped
+
+    pacer = Pacer(0.002, clock)
+
+    async def reader() -> tuple[float, float]:
+        """When its work began in the first beat, and when the second beat came."""
+        nonlocal skipped
+        await pacer.next()
+        began = clock()
+        skipped += work
+        await pacer.next()
+        return began, clock()
+
+    times = await asyncio.wait_for(asyncio.gather(*(reader() for _ in range(3))), 10)
+    began = min(began for began, _ in times)
+    assert min(again for _, again in times) >= began + 2 * 3 * work

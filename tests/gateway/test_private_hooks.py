@@ -1,6 +1,6 @@
 """The private parts of python-socketio, python-engineio and uvicorn that the gateway relies on are still there."""
 # pyright: reportPrivateUsage=false, reportMissingTypeStubs=false, reportUnknownArgumentType=false
-# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 
 import asyncio
 import inspect
@@ -78,6 +78,17 @@ async def test_no_packet_reaches_the_dispatcher_of_python_socketio(
     assert called == []
 
 
+async def test_a_connection_keeps_nothing_of_its_request_and_has_no_room_of_its_own(open_site: Site) -> None:
+    server = open_site.gateway._socketio._server
+    async with raw_client(open_site) as client:
+        assert (await client.ask("ping"))["ok"]
+        (environ,) = server.environ.values()
+        assert set(environ) <= {"asgi.receive", "asgi.send", "asgi.scope", "HTTP_CONNECTION", "HTTP_UPGRADE"}
+        assert list(server.manager.rooms["/"]) == [None]
+        (transport,) = server.transports
+        assert transport.queue is None
+
+
 async def test_nothing_of_a_connection_is_kept(open_site: Site) -> None:
     server = open_site.gateway._socketio._server
     async with raw_client(open_site):
@@ -113,6 +124,11 @@ async def test_the_line_under_a_connection_is_found(http: str, loop: str) -> Non
         assert not line.open
         await websocket.accept()
         line.limit_inbound(1_000)
+        assert line._protocol.request.headers
+        assert line._protocol.response.headers
+        line.forget_handshake()
+        assert not line._protocol.request.headers
+        assert not line._protocol.response.headers
         assert line.open
         assert line.writable
         await line.wait_writable()
