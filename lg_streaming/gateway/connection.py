@@ -206,9 +206,6 @@ class Connection:
         """See `Sink.prefer_fresh`."""
         self._transport.prefer_fresh()
 
-    async def idle(self) -> None:
-        """See `Sink.idle`: heartbeats tell that the connection lives."""
-
     def _start(self, watch: Watch | EventsWatch) -> None:
         work = self._follow(watch) if isinstance(watch, EventsWatch) else self._deliver(watch)
         task = asyncio.create_task(work, name="lg_streaming.pump")

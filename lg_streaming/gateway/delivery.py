@@ -42,10 +42,6 @@ class Sink(Protocol):
         """Sends one message beside the updates."""
         ...
 
-    async def idle(self) -> None:
-        """Nothing has come for `Delivery.idle_after` seconds."""
-        ...
-
     def prefer_fresh(self) -> None:
         """From now on little is to wait on the way, so that a slow reader gets what is new rather than what is old."""
         ...
@@ -110,7 +106,6 @@ class Delivery:
         encode: How updates are wrapped.
         sink: Where they go.
         report: Told what was sent.
-        idle_after: Seconds without anything to send, after which the sink is told; None: never.
         fails_on_gap: Whether the delivery ends at a gap, after telling of it.
     """
 
@@ -122,7 +117,6 @@ class Delivery:
         sink: Sink,
         *,
         report: Report,
-        idle_after: float | None = None,
         fails_on_gap: bool = False,
     ) -> None:
         self._edge = edge
@@ -131,7 +125,6 @@ class Delivery:
         self._way = _Way(edge=edge, encode=encode, sink=sink, report=report)
         self._sink = sink
         self._report = report
-        self._idle_after = idle_after
         self._fails_on_gap = fails_on_gap
 
     async def run(self) -> Ending:
@@ -141,18 +134,24 @@ class Delivery:
             GapError: Updates are missing and the reader asked to fail.
             StreamingError: Nothing more can be read.
         """
-        subscription, sink = self._subscription, self._sink
+        subscription, sink, pacer = self._subscription, self._sink, self._edge.pacer
         if self._watch.merge:
             sink.prefer_fresh()
+        now = asyncio.get_running_loop().time
+        wrote_at = 0.0
         while True:
-            # First room, then a page: a reader that kept us waiting gets what is there now.
+            # Room first, and then what is there by now: a reader that kept us waiting gets more at once.
             waited = await sink.room()
-            page = await self._next_page()
+            await self._ready()
+            await pacer.after(wrote_at)
             waited |= await sink.room()
+            page = await self._read()
+            if page is None:
+                continue
             await self._write(page, lags=waited or subscription.lag > 0)
             if page.ended and await self._settled():
                 return Ending("closed" if subscription.closed else "ended", page.position)
-            await self._edge.pacer.next()
+            wrote_at = now()
 
     async def _write(self, page: Page, *, lags: bool) -> None:
         watch = self._watch
@@ -171,15 +170,11 @@ class Delivery:
         self._report.merged(len(page.records) - counting.records)
         return frames
 
-    async def _next_page(self) -> Page:
+    async def _read(self) -> Page | None:
         failures = 0
         while True:
             try:
-                async with asyncio.timeout(self._patience()):
-                    return await self._subscription.next_page()
-            except TimeoutError:
-                if not self._redeliver():
-                    await self._sink.idle()
+                return await self._subscription.poll()
             except LogUnavailableError as error:
                 if not failures:
                     self._report.failed(error)
@@ -187,10 +182,18 @@ class Delivery:
                 await asyncio.sleep(_RETRY_DELAYS[min(failures, len(_RETRY_DELAYS) - 1)])
                 failures += 1
 
-    def _patience(self) -> float | None:
-        """Seconds until there is something to do even if nothing comes; None: never."""
-        waits = [self._idle_after, self._watch.acks.wait if self._watch.acks is not None else None]
-        return min((wait for wait in waits if wait is not None), default=None)
+    async def _ready(self) -> None:
+        """Returns when there may be something to send, or to send again."""
+        acks = self._watch.acks
+        if acks is None:
+            await self._subscription.ready()
+            return None
+        while True:
+            try:
+                async with asyncio.timeout(acks.wait):
+                    return await self._subscription.ready()
+            except TimeoutError:
+                self._redeliver()
 
     # ------------------------------------------------------------ acknowledgements
     def _redeliver(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import secrets
@@ -63,8 +64,6 @@ class StreamOptions:
     """Whether updates have an `id:` line, from which a reader resumes."""
     max_duration: float | None = None
     """Seconds after which the stream ends, and the reader is to come back; None: never."""
-    heartbeat_interval: float = 15.0
-    """Seconds between comments while there is nothing else to send."""
     initial_data: InitialData | None = None
     """Makes the first event, `initial`."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -140,12 +139,19 @@ class _EncodeEvents:
 
     def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:  # noqa: ARG002 (others need it)
         """See `Encode.wrap`."""
-        parts: list[bytes] = []
-        for record in records:
-            name = b"event: %b\n" % _line(record.type) if self.named else b""
-            identity = b"id: %b:%d\n" % (record.epoch.encode(), record.seq) if self.ids else b""
-            parts.append(b"%b%bdata: %b\n\n" % (identity, name, record.json))
-        return Frames(b"".join(parts), count=len(parts))
+        names = {record.type: b"" for record in records}
+        if self.named:
+            names = {name: b"event: %b\n" % _line(name) for name in names}
+        if not self.ids:
+            return _joined([b"%bdata: %b\n\n" % (names[record.type], record.json) for record in records])
+        epoch = records[0].epoch.encode()
+        return _joined(
+            [b"id: %b:%d\n%bdata: %b\n\n" % (epoch, each.seq, names[each.type], each.json) for each in records]
+        )
+
+
+def _joined(parts: list[bytes]) -> Frames:
+    return Frames(b"".join(parts), count=len(parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +201,7 @@ class EventStream(Response):
         self._code: int | None = None
         self._coder: Coder | None = None
         self._coded = b""
+        self._writing = asyncio.Lock()
         self.first_words = b""
         self.fails_on_gap = False
         self.ended = asyncio.Event()
@@ -251,6 +258,7 @@ class EventStream(Response):
                 raise TokenExpiredError
             if due.heartbeat:
                 await self._session.check_welcome()
+                await self._keep_alive()
         except UnauthorizedError as error:
             self._fail(error)
             return True
@@ -258,6 +266,12 @@ class EventStream(Response):
             self._end_with("timeout")
             return True
         return False
+
+    async def _keep_alive(self) -> None:
+        """Says that the stream lives, unless something is on its way anyway."""
+        if not self._writing.locked():
+            with contextlib.suppress(TimeoutError):  # the delivery notices it too, and ends the stream
+                await self._write(b": keep-alive\n\n")
 
     async def _finish(self, send: Send) -> None:
         """Ends the response well, if the client takes it."""
@@ -292,7 +306,6 @@ class EventStream(Response):
                 self._encode,
                 self,
                 report=self._session.report,
-                idle_after=self._options.heartbeat_interval,
                 fails_on_gap=self.fails_on_gap,
             ).run()
             if ending.reason == "ended":
@@ -316,9 +329,11 @@ class EventStream(Response):
     # ------------------------------------------------------------ what the delivery wants
     async def room(self) -> bool:
         """See `Sink.room`."""
-        waits = self._line is not None and self._line.buffered > 0
-        await self._pass_on(b"")
-        return waits
+        if self._line is not None and not self._line.buffered:
+            return False
+        async with self._writing:
+            await self._pass_on(b"")
+        return self._line is not None
 
     async def write(self, frames: Frames) -> None:
         """See `Sink.write`."""
@@ -333,20 +348,20 @@ class EventStream(Response):
         if self._line is not None:
             self._line.keep_short(FRESH_BYTES)
 
-    async def idle(self) -> None:
-        """See `Sink.idle`."""
-        await self._write(b": keep-alive\n\n")
-
     async def _write(self, body: bytes) -> None:
         """Raises TimeoutError when the peer has read nothing for `limits.send_timeout`."""
-        if self._coder is not None:
-            body = self._coded = self._coder.write(body)
-        await self._pass_on(body)
-        self._coded = b""
+        async with self._writing:
+            if self._coder is not None:
+                body = self._coded = self._coder.write(body)
+            await self._pass_on(body)
+            self._coded = b""
 
     async def _pass_on(self, body: bytes) -> None:
         message = {"type": "http.response.body", "body": body, "more_body": True}
         line, send, patience = self._line, self._send, self._edge.settings.limits.send_timeout
+        if send is not None and line is not None and not line.buffered:
+            await send(message)  # nothing waits, so neither does this
+            return
         while send is not None:
             unsent = line.unsent if line is not None else 0
             try:

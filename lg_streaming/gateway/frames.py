@@ -168,6 +168,15 @@ class Pacer:
             self._strike_at(number * self._interval, number)
         await beat.wait()
 
+    async def after(self, moment: float) -> None:
+        """Returns at once when `moment` is at least an interval ago, else at the next beat.
+
+        Args:
+            moment: By the event loop's clock.
+        """
+        if self._now() - moment < self._interval:
+            await self.next()
+
     def _now(self) -> float:
         return (self._clock or asyncio.get_running_loop().time)()
 

@@ -76,6 +76,8 @@ class Session:
     edge: Edge
     transport: Transport
     expiry_grace: float
+    heartbeat_interval: float = 0.0
+    """Seconds; as in the settings when not given."""
     connection_id: str = ""
     principal: Principal = ANONYMOUS
     authenticated: bool = False
@@ -96,10 +98,11 @@ class Session:
 
     def __post_init__(self) -> None:
         limits, clock = self.edge.settings.limits, self.edge.monotonic
+        self.heartbeat_interval = self.heartbeat_interval or self.edge.settings.gateway.heartbeat_interval
         self._began = clock()
         self.report = Report(self)
         self._bucket = TokenBucket(limits.messages_per_second, limits.message_burst, clock)
-        self._beat_at = self._began + self.edge.settings.gateway.heartbeat_interval
+        self._beat_at = self._began + self.heartbeat_interval
 
     @property
     def hub(self) -> StreamHub:
@@ -216,7 +219,7 @@ class Session:
         now, expires_in = self.edge.monotonic(), self.expires_in
         beats = now >= self._beat_at
         if beats:
-            self._beat_at = now + self.edge.settings.gateway.heartbeat_interval
+            self._beat_at = now + self.heartbeat_interval
         if expires_in is None or expires_in > _EXPIRY_WARNING:
             return Due(heartbeat=beats)
         if expires_in <= -self.expiry_grace:
@@ -322,7 +325,7 @@ class Session:
             "status": "connected" if self.authenticated else "authentication_required",
             "connection_id": self.connection_id,
             "server_time": self.now(),
-            "heartbeat_interval_s": settings.gateway.heartbeat_interval,
+            "heartbeat_interval_s": self.heartbeat_interval,
             "protocol": PROTOCOL_VERSION,
         }
         if not self.authenticated:

@@ -71,7 +71,6 @@ class ServerSentEvents:
             options = StreamOptions(
                 named=named,
                 max_duration=gateway.max_stream_duration,
-                heartbeat_interval=gateway.heartbeat_interval,
                 initial_data=self._initial_data,
             )
             return await open_stream(session, wanted, options, head_only=request.method == "HEAD")
@@ -194,12 +193,12 @@ def sse_response(
     edge = Edge.of(hub)
     return _LazyStream(
         edge,
+        heartbeat_interval or 0.0,
         parse(SubscribeExecution, {name: value for name, value in payload.items() if value is not None}),
         StreamOptions(
             named=named,
             ids=ids,
             max_duration=max_duration or edge.settings.gateway.max_stream_duration,
-            heartbeat_interval=heartbeat_interval or edge.settings.gateway.heartbeat_interval,
             initial_data=initial_data,
             headers=dict(headers or {}),
         ),
@@ -209,9 +208,12 @@ def sse_response(
 class _LazyStream(Response):
     """Opens its stream when it is sent, and knows the request only then."""
 
-    def __init__(self, edge: Edge, wanted: SubscribeExecution, options: StreamOptions) -> None:
+    def __init__(
+        self, edge: Edge, heartbeat_interval: float, wanted: SubscribeExecution, options: StreamOptions
+    ) -> None:
         super().__init__(media_type="text/event-stream")
         self._edge = edge
+        self._heartbeat_interval = heartbeat_interval
         self._wanted = wanted
         self._options = options
 
@@ -228,7 +230,14 @@ class _LazyStream(Response):
         if last_event_id := peer.headers.get(_LAST_EVENT_ID, "").strip():
             wanted = parse(SubscribeExecution, {**wanted.model_dump(exclude_none=True), "after": last_event_id})
         await edge.start()
-        session = Session(peer=peer, edge=edge, transport="sse", expiry_grace=0.0, trusted=True)
+        session = Session(
+            peer=peer,
+            edge=edge,
+            transport="sse",
+            expiry_grace=0.0,
+            heartbeat_interval=self._heartbeat_interval,
+            trusted=True,
+        )
         try:
             await session.login()
             return await open_stream(session, wanted, self._options, head_only=head_only)

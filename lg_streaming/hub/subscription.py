@@ -141,6 +141,7 @@ class Subscription:
         self._after = after
         self._on_gap: OnGap = on_gap
         self._on_close = on_close
+        self._generation = -1
         self._epoch: str | None = None
         self._seq = 0
         self._floor = 0  # where reading began: nothing before it was asked for
@@ -247,11 +248,18 @@ class Subscription:
             LogUnavailableError: The log cannot be reached; the position is kept, so call it again later.
         """
         while True:
-            generation = self._signal.generation
             page = await self.poll(limit)
             if page is not None:
                 return page
-            await self._signal.wait(generation, self._recheck)
+            await self._signal.wait(self._generation, self._recheck)
+
+    async def ready(self) -> None:
+        """Returns when there may be something that was not there at the last read; at once where that left some.
+
+        For a reader that wants to wait first and read later, and then get more at once.
+        """
+        if not (self._attached is None or self._ended or self._closed or self.lag):
+            await self._signal.wait(self._generation, self._recheck)
 
     async def poll(self, limit: int = DEFAULT_LIMIT) -> Page | None:
         """What there is now, like :meth:`next_page` but without waiting for it; None when there is nothing.
@@ -261,6 +269,7 @@ class Subscription:
         if not self._closed:
             await self.start()
         while not (self._ended or self._closed):
+            self._generation = self._signal.generation
             position, seq = self.position, self._seq
             found = await self._log.read(self.execution_id, seq, limit)
             if self._seq != seq:
@@ -314,7 +323,7 @@ class Subscription:
             self._ended = self._over_at is not None and self._seq >= self._over_at
             if self._on_gap == "tail" or self._ended:
                 return self._page(())
-        records = self._take(found.records)
+        records = self._take(found.records, state)
         if not self.follow and not self._ended and state.ended and self._seq >= max(state.final_seq, self._end_from):
             self._ended = True
         return self._page(records)
@@ -326,11 +335,11 @@ class Subscription:
         self._floor, self._over_at = self._seq, None
         return self._page(())
 
-    def _take(self, records: Sequence[Record]) -> Sequence[Record]:
+    def _take(self, records: Sequence[Record], state: LogState) -> Sequence[Record]:
         """The records the reader gets; moves its position past all of them, or to the end of its run."""
         if not records:
             return records
-        if not self.follow:
+        if not self.follow and records[-1].seq >= self._end_from and records[0].seq <= state.final_seq:
             for index, record in enumerate(records):
                 if record.is_final and record.seq >= self._end_from:
                     self._ended = True

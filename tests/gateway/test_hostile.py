@@ -98,7 +98,7 @@ BAD_PAYLOADS: dict[str, list[Any]] = {
     "room": ["join_room", {"room_id": "a b"}],
     "rooms": ["join_room", {"room_id": ["a"]}],
     "events": ["subscribe_events", {"executions": "acme/*"}],
-    "ack": ["ack", {"execution_id": "a", "position": "latest"}],
+    "ack": ["ack", {"execution_id": "a", "position": "e:1"}],
     "unknown": ["shout", {}],
     "prototype": ["__proto__", {}],
     "underscore": ["_authenticate", {}],

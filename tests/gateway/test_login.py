@@ -1,11 +1,7 @@
 """Logins on a real server: nobody stays without one, and nobody is who he says he is."""
 
-import json
-from contextlib import suppress
-
 import httpx2
 import pytest
-from websockets.exceptions import ConnectionClosed
 
 from tests.gateway.site import raw_client, site
 from tests.gateway.tokens import KEYS, SECRET, pem, token
@@ -18,18 +14,25 @@ async def test_where_tokens_are_required_nobody_connects_without_one() -> None:
         for auth in ("", "{}", '{"token": ""}', '{"token": null}', '{"userId": "alice"}'):
             async with raw_client(place, login=False) as client:
                 await client.send(f"40{auth}")
-                refused = json.loads((await client.receive())[2:])
-                assert (refused["data"]["code"], refused["data"]["retryable"]) == (4010, False)
-                with suppress(ConnectionClosed):
-                    await client.send('42["subscribe_execution",{"execution_id":"exec-1"}]')
-                _, before = await client.closed()
-                assert before == []
+                assert (await client.receive()).startswith('40{"sid"')
+                status = await client.event("connection_status")
+                assert (status["status"], status["login_timeout_s"]) == ("authentication_required", 10)
+                assert (await client.ask("ping"))["ok"]
+                refused = await client.ask("subscribe_execution", {"execution_id": "exec-1"})
+                assert (refused["error"]["code"], refused["error"]["retryable"]) == (4010, False)
+                code, before = await client.closed()
+                assert code == 4010
+                assert not [text for text in before if text.startswith('42["token')]
         assert place.gateway.connections == 0
         async with httpx2.AsyncClient(base_url=place.url) as http:
             for path in ("/executions/exec-1", "/executions/exec-1/stream"):
                 answer = await http.get(path)
                 assert (answer.status_code, answer.json()["error"]["code"]) == (401, 4010)
                 assert answer.headers["www-authenticate"] == "Bearer"
+    with site(auth={"secret": SECRET}, limits={"login_timeout": 0.2}) as place:
+        async with raw_client(place, login=False) as client:
+            await client.send("40")
+            assert (await client.closed())[0] == 4080
     with site(auth={"enabled": False}) as place:  # only on purpose
         async with raw_client(place) as client:
             assert (await client.ask("ping"))["ok"]
@@ -96,3 +99,20 @@ async def test_a_server_with_a_public_key(algorithm: str) -> None:
             ):
                 answer = await http.get("/executions/exec-1", headers={"Authorization": f"Bearer {presented}"})
                 assert answer.status_code == status
+
+
+async def test_a_late_login_lets_a_client_in() -> None:
+    with site(auth={"secret": SECRET}) as place:
+        place.hub.open("his", owner="alice")
+        async with raw_client(place, login=False) as client:
+            await client.send("40")
+            assert (await client.event("connection_status"))["status"] == "authentication_required"
+            answer = await client.ask("authenticate", {"token": token()})
+            assert answer["ok"]
+            assert answer["expires_in_s"] > 0
+            assert (await client.ask("subscribe_execution", {"execution_id": "his"}))["ok"]
+            assert place.gateway.clients[0].subject == "alice"
+        async with raw_client(place, login=False) as client:
+            await client.send("40")
+            assert (await client.ask("authenticate", {"token": "x.y.z"}))["error"]["code"] == 4010
+            assert (await client.closed())[0] == 4010
