@@ -39,6 +39,7 @@ from lg_streaming.errors import (
 )
 from lg_streaming.gateway.duplex import NORMAL_CLOSURE, Duplex
 from lg_streaming.gateway.frames import web_socket_frame
+from lg_streaming.gateway.limits import Census
 from lg_streaming.gateway.packets import EncodeBatch, EncodeEach, Json, Packets, handshake, refusal, size_of
 from lg_streaming.gateway.peer import Peer
 from lg_streaming.gateway.protocol import RESERVED_EVENTS, check_nesting
@@ -225,6 +226,8 @@ class _Engine(engineio.AsyncServer):
     sio: GuardedServer
     guard: Guard
     sockets: dict[str, _Socket]
+    census: Census
+    """The transports that are open, logged in or not."""
     idle: asyncio.Event
     """Set while no transport is open."""
 
@@ -238,12 +241,14 @@ class _Engine(engineio.AsyncServer):
     async def _handle_connect(self, environ: dict[str, Any], transport: str, jsonp_index: object = None) -> Any:  # noqa: ARG002
         if environ["asgi.scope"]["type"] != "websocket":
             return self._bad_request("connect over WebSocket")
-        limit = self.guard.max_transports
-        if limit is not None and len(self.sockets) >= limit:
-            return self._bad_request(TooManyConnectionsError.meaning)
+        peer = Peer.of(environ["asgi.scope"])
+        try:
+            lease = self.census.enter(peer.address)
+        except TooManyConnectionsError as error:
+            return self._bad_request(error.message)
         # python-engineio's own ids end in a counter; nothing is gained by telling clients how many came.
         sid = secrets.token_urlsafe(15)
-        socket = self.sockets[sid] = _Socket(self, sid, Peer.of(environ["asgi.scope"]))
+        socket = self.sockets[sid] = _Socket(self, sid, peer)
         self.idle.clear()
         try:
             await self._trigger_event("connect", sid, environ, run_async=False)
@@ -251,6 +256,7 @@ class _Engine(engineio.AsyncServer):
             return await socket.handle_get_request(environ)
         finally:
             self.sockets.pop(sid, None)
+            lease.release()
             if not self.sockets:
                 self.idle.set()
 
@@ -290,6 +296,7 @@ class GuardedServer(socketio.AsyncServer):
         self._connect = connect
         self.eio.sio = self
         self.eio.guard = guard
+        self.eio.census = Census(guard.max_transports, per_address=guard.max_per_address)
         self.eio.idle = asyncio.Event()
         self.eio.idle.set()
         self.on("connect", self._on_connect, namespace=namespace)

@@ -34,7 +34,8 @@ logger = logging.getLogger(__name__)
 
 _EXPIRY_GRACE: Final = 25.0
 _SPARE_TRANSPORTS: Final = 100
-"""Beyond `limits.connections`: so many may be there only to hear that there are too many."""
+_SPARE_PER_ADDRESS: Final = 20
+"""Beyond `limits.connections` and `connections_per_address`: so many may be there only to hear that there are too many."""
 
 
 def guard_of(edge: Edge) -> Guard:
@@ -49,8 +50,13 @@ def guard_of(edge: Edge) -> Guard:
         ping_interval=gateway.ping_interval,
         ping_timeout=gateway.ping_timeout,
         framings=edge.framings,
-        max_transports=None if limits.connections is None else limits.connections + _SPARE_TRANSPORTS,
+        max_transports=_with_spare(limits.connections, _SPARE_TRANSPORTS),
+        max_per_address=_with_spare(limits.connections_per_address, _SPARE_PER_ADDRESS),
     )
+
+
+def _with_spare(limit: int | None, spare: int) -> int | None:
+    return None if limit is None else limit + spare
 
 
 class Connection:

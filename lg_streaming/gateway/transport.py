@@ -26,6 +26,8 @@ class Guard:
     ping_interval: float
     ping_timeout: float
     max_transports: int | None
+    max_per_address: int | None
+    """Of the transports that are open, logged in or not."""
     framings: Framings
 
 

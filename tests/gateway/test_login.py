@@ -2,6 +2,7 @@
 
 import httpx2
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from tests.gateway.site import raw_client, site
 from tests.gateway.tokens import KEYS, SECRET, pem, token
@@ -116,3 +117,14 @@ async def test_a_late_login_lets_a_client_in() -> None:
             await client.send("40")
             assert (await client.ask("authenticate", {"token": "x.y.z"}))["error"]["code"] == 4010
             assert (await client.closed())[0] == 4010
+
+
+async def test_an_address_may_not_hold_many_connections_that_never_log_in() -> None:
+    with site(limits={"connections_per_address": 1}) as place:
+        async with AsyncExitStack() as stack:
+            for _ in range(21):
+                await stack.enter_async_context(raw_client(place, login=False))
+            with pytest.raises(InvalidStatus):
+                await stack.enter_async_context(raw_client(place, login=False))
+        async with raw_client(place) as client:
+            assert (await client.ask("ping"))["ok"]
