@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 _EXPIRY_GRACE: Final = 25.0
 _SPARE_TRANSPORTS: Final = 100
 _SPARE_PER_ADDRESS: Final = 20
-"""Beyond `limits.connections` and `connections_per_address`: so many may be there only to hear that there are too many."""
+"""Beyond `limits.connections` and `connections_per_address`: so many may be there to hear that there are too many."""
 
 
 def guard_of(edge: Edge) -> Guard:
