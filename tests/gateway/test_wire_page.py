@@ -9,8 +9,8 @@ from lg_streaming.errors import CODES
 from lg_streaming.gateway.messages import SubscribeExecution
 from lg_streaming.gateway.protocol import MESSAGES_IN, MESSAGES_OUT, NOT_YET
 
-# Never on the wire in this version: connect rates, and what is said to producers.
-ELSEWHERE = {"connect_rate", "execution_limit", "update_too_large"}
+# Never on the wire: what is said to producers.
+ELSEWHERE = {"execution_limit", "update_too_large"}
 
 
 @pytest.fixture(scope="module")
