@@ -59,9 +59,9 @@ class Gateway:
         self._sse = ServerSentEvents(self._edge)
         self._rest = Rest(self._edge)
         self._unhook: Callable[[], None] | None = None
-        self.router = APIRouter(prefix=gateway.prefix)
+        self.router = APIRouter()
         """The HTTP routes, under ``gateway.prefix``."""
-        # The stream's route comes first: an execution's own path matches everything that begins like it.
+        # The stream's route comes first: the path of an execution itself matches everything that begins like it.
         self._sse.add_routes(self.router)
         self._rest.add_routes(self.router)
 
@@ -98,6 +98,7 @@ class Gateway:
         self._edge.draining = True
         for connection in list(self._edge.connections.values()):
             connection.send_away()
+        self._rest.shutdown()
         await asyncio.gather(self._sse.shutdown(), self._websocket.shutdown(), self._socketio.shutdown())
 
     async def shutdown(self) -> None:

@@ -21,6 +21,8 @@ from lg_streaming.gateway.messages import (
     Authenticate,
     Authenticated,
     AuthExpiring,
+    CancelExecution,
+    Cancelled,
     ConnectionStatus,
     Direct,
     Empty,
@@ -32,6 +34,8 @@ from lg_streaming.gateway.messages import (
     Inbound,
     Ok,
     Pong,
+    Respond,
+    Responded,
     RoomAnswer,
     RoomMessage,
     ServerRestart,
@@ -73,8 +77,6 @@ RESERVED_EVENTS: Final = frozenset(
 NOT_YET: Final = frozenset(
     {
         "ack",
-        "respond",
-        "cancel_execution",
     }
 )
 """Messages of the protocol that this version answers with ``bad_request``."""
@@ -88,6 +90,8 @@ MESSAGES_IN: Final[Mapping[str, tuple[type[Inbound], type[Ok]]]] = MappingProxyT
         "unsubscribe_events": (UnsubscribeEvents, EventsSubscribed),
         "join_room": (RoomMessage, RoomAnswer),
         "leave_room": (RoomMessage, RoomAnswer),
+        "respond": (Respond, Responded),
+        "cancel_execution": (CancelExecution, Cancelled),
         "authenticate": (Authenticate, Authenticated),
         "ping": (Empty, Pong),
         "get_status": (Empty, Status),

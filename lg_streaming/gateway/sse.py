@@ -14,7 +14,6 @@ from starlette.responses import Response
 
 from lg_streaming.codec import Codec
 from lg_streaming.errors import (
-    BadRequestError,
     StreamingError,
     TokenExpiredError,
 )
@@ -23,15 +22,17 @@ from lg_streaming.gateway.delivery import Delivery
 from lg_streaming.gateway.frames import Frames
 from lg_streaming.gateway.handlers import subscribed
 from lg_streaming.gateway.http import (
-    EXECUTION_PATH,
-    endpoint,
+    Endpoint,
+    ExecutionRoute,
     execution_id_of,
+    gone,
     refuse_tokens_in_url,
     ticket_of,
 )
 from lg_streaming.gateway.messages import SubscribeExecution
 from lg_streaming.gateway.peer import Peer
 from lg_streaming.gateway.protocol import parse
+from lg_streaming.gateway.query import FILTER_LISTS, FILTER_TEXTS, query_payload
 from lg_streaming.gateway.session import Session
 
 if TYPE_CHECKING:
@@ -53,10 +54,8 @@ logger = logging.getLogger(__name__)
 InitialData = Callable[[str], Any | Awaitable[Any]]
 """`initial_data(execution_id)`, sync (run in a thread) or async: what a reader is shown first."""
 
-_LISTS: Final = frozenset({"events", "node_ids", "agent_types", "categories"})
-_FLAGS: Final = frozenset({"follow", "batch", "merge"})
-_TEXTS: Final = frozenset({"min_priority", "since", "until", "after", "on_gap"})
-_ALIASES: Final = {"filters": "events"}
+_FLAGS: Final = frozenset({"follow", "batch", "merge", "named"})
+_TEXTS: Final = FILTER_TEXTS | {"after", "on_gap", "ticket"}
 _LIVE_STATES: Final = frozenset({"running", "interrupted", "unknown"})
 _JSON: Final = Codec()
 _GOODBYE_TIMEOUT: Final = 1.0
@@ -97,8 +96,8 @@ class ServerSentEvents:
 
     def add_routes(self, router: Router) -> None:
         """Adds the route to `router`."""
-        serve = endpoint(self._edge.policy, self._open)
-        router.add_route(f"{EXECUTION_PATH}/stream", serve, methods=["GET", "OPTIONS"])
+        endpoint = Endpoint(self._edge.policy, GET=self._open)
+        router.routes.append(ExecutionRoute(self._edge.settings.gateway.prefix, "stream", endpoint))
 
     async def shutdown(self) -> None:
         """Tells every reader to come back later, and ends all streams, within about a second."""
@@ -170,33 +169,13 @@ async def _made(initial_data: InitialData | None, execution_id: str) -> object:
 
 def _wanted(request: Request) -> tuple[SubscribeExecution, bool]:
     """What the query asks for, and whether events are named."""
-    payload: dict[str, object] = {}
-    named = True
-    for name in request.query_params:
-        values = request.query_params.getlist(name)
-        if _ALIASES.get(name, name) in _LISTS:
-            payload[_ALIASES.get(name, name)] = [part for value in values for part in value.split(",") if part]
-        elif name in _FLAGS:
-            payload[name] = _flag(name, values[-1])
-        elif name in _TEXTS:
-            payload[name] = values[-1]
-        elif name == "named":
-            named = _flag(name, values[-1])
-        elif name == "ticket":
-            continue
-        else:
-            raise BadRequestError(f"{name!r:.80}: there is no such option")
+    payload = query_payload(request, lists=FILTER_LISTS, texts=_TEXTS, flags=_FLAGS)
+    payload.pop("ticket", None)
+    named = payload.pop("named", True) is True
     last_event_id = request.headers.get("last-event-id", "").strip()
     if last_event_id:
         payload["after"] = last_event_id
     return parse(SubscribeExecution, {**payload, "execution_id": execution_id_of(request)}), named
-
-
-def _flag(name: str, value: str) -> bool:
-    known = {"true": True, "1": True, "false": False, "0": False}.get(value.lower())
-    if known is None:
-        raise BadRequestError(f"{name} is 'true' or 'false', not {value!r:.20}")
-    return known
 
 
 def _is_past_end(wanted: SubscribeExecution, attached: Attached) -> bool:
@@ -297,7 +276,7 @@ class _Stream(Response):
             self._line.cut_when_silent(2 * self._edge.settings.limits.send_timeout)
         self._streams.add(self)
         self._pump = asyncio.create_task(self._deliver(), name="lg_streaming.sse")
-        leaving = asyncio.create_task(_gone(receive), name="lg_streaming.sse.leaving")
+        leaving = asyncio.create_task(gone(receive), name="lg_streaming.sse.leaving")
         try:
             over = False
             while not (over or self._pump.done() or leaving.done()):
@@ -405,8 +384,3 @@ class _Stream(Response):
                 # uvicorn, where there is a line, waits before it writes: nothing of the message has left yet.
                 if line is None or line.unsent >= unsent:
                     raise
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -143,7 +143,7 @@ class LogState:
     @property
     def progress(self) -> float | None:
         """How far the last run is, 0 to 100; None where it has not said. It is decoded anew each time."""
-        data = decode_data(self.progress_record.json) if self.progress_record is not None else None
+        data = self.progress_record.update.data if self.progress_record is not None else None
         told = cast("dict[str, object]", data).get("progress") if isinstance(data, dict) else None
         return told if isinstance(told, (int, float)) and not isinstance(told, bool) else None
 
