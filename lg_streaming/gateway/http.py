@@ -43,6 +43,8 @@ _EXECUTION_PATH: Final = "/executions/{execution_id:lg_execution_id}"
 _TOKENS_IN_URL: Final = ("token", "access_token", "jwt", "auth")
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _BODY_TIMEOUT: Final = 10.0
+_LINGER_BYTES: Final = 1_048_576
+_MAX_DIGITS: Final = 20
 
 
 # ---------------------------------------------------------------- where a request goes
@@ -142,6 +144,8 @@ class Endpoint:
             response = _error_response(error)
             if isinstance(error, MethodError):
                 response.headers["Allow"] = self._allow
+            if isinstance(error, TooLargeError) and request.scope["http_version"] in {"1.0", "1.1"}:
+                response.headers["Connection"] = "close"  # what is left of the body is not read
         except Exception:
             logger.exception("%s %s failed", request.method, request.url.path)
             response = _error_response(StreamingError())
@@ -205,7 +209,7 @@ async def json_body(request: Request, limit: int) -> object:
 
     Args:
         request: The request.
-        limit: The most bytes it may have; it is read no further.
+        limit: The most bytes it may have.
 
     Raises:
         TooLargeError: It has more.
@@ -229,14 +233,19 @@ async def json_body(request: Request, limit: int) -> object:
 
 
 async def _read(request: Request, limit: int) -> bytes:
+    """Not more than `limit` bytes are kept; somewhat more are read, as a client that still sends hears no answer."""
     length = request.headers.get("content-length", "")
-    if length.isascii() and length.isdigit() and int(length[:20]) > limit:
+    announced = int(length[:_MAX_DIGITS]) if length.isascii() and length.isdigit() else 0
+    body, size = bytearray(), 0
+    if announced <= limit + _LINGER_BYTES:
+        async for part in request.stream():
+            size += len(part)
+            if size > limit + _LINGER_BYTES:
+                break
+            if size <= limit:
+                body += part
+    if max(size, announced) > limit:
         raise TooLargeError(f"the body has more than {limit} bytes")
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > limit:
-            raise TooLargeError(f"the body has more than {limit} bytes")
     return bytes(body)
 
 

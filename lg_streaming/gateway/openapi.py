@@ -24,6 +24,7 @@ from lg_streaming.gateway.shapes import (
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+    from pydantic.json_schema import JsonSchemaMode
 
 __all__ = ["openapi_schema"]
 
@@ -75,7 +76,7 @@ def openapi_schema(prefix: str = "") -> _Json:
 
 
 def _schemas(models: Iterable[type[BaseModel]], *, by_alias: bool) -> _Json:
-    wanted = [(model, "validation") for model in models]
+    wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in models]
     return models_json_schema(wanted, by_alias=by_alias, ref_template="#/components/schemas/{model}")[1]["$defs"]
 
 
