@@ -44,7 +44,7 @@ def query_payload(
     for given in request.query_params:
         name, values = _ALIASES.get(given, given), request.query_params.getlist(given)
         if name in lists:
-            payload[name] = [part for value in values for part in value.split(",") if part]
+            payload[name] = [part for value in values for part in value.split(",")]
         elif name in texts:
             payload[name] = values[-1]
         elif name in flags:

@@ -53,7 +53,7 @@ SCHEMA = schemathesis.openapi.from_dict(described())
 
 @SCHEMA.parametrize()
 @settings(
-    max_examples=20,
+    max_examples=40,
     deadline=None,
     database=None,
     derandomize=True,
