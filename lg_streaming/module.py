@@ -83,7 +83,7 @@ class ExecutionBlock:
 
         def cancel(reason: str | None) -> None:
             # On the task's own loop: between its steps, so either it is inside the block or this comes too late.
-            if self._token is not None and not task.cancelling():  # two blocks may share a task
+            if self._token is not None:
                 task.cancel(reason)
 
         return self._hub.on_cancel(self.execution_id, lambda reason: _on_loop(loop, cancel, reason))
