@@ -78,11 +78,11 @@ class Gateway:
         self._websocket = PlainWebSocket(self._edge)
         self._sse = ServerSentEvents(self._edge, initial_data=initial_data)
         self._rest = Rest(self._edge)
-        self._edge.closers += [self._websocket.shutdown, self._socketio.shutdown]
+        self._edge.closers += [self._rest.shutdown, self._websocket.shutdown, self._socketio.shutdown]
         self._edge.register()
-        self.router = APIRouter(prefix=gateway.prefix)
+        self.router = APIRouter()
         """The HTTP routes, under ``gateway.prefix``."""
-        # The stream's route comes first: an execution's own path matches everything that begins like it.
+        # The stream's route comes first: the path of an execution itself matches everything that begins like it.
         self._sse.add_routes(self.router)
         Metrics(self._edge).add_routes(self.router)
         self._rest.add_routes(self.router)

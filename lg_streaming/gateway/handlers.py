@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.messages import (
         Ack,
         Authenticate,
+        CancelExecution,
         Empty,
+        Respond,
         RoomMessage,
         SubscribeEvents,
         UnsubscribeEvents,
@@ -112,6 +114,18 @@ async def leave_room(session: Session, wanted: RoomMessage) -> Reply:
     )
 
 
+async def respond(session: Session, wanted: Respond) -> Reply:
+    await session.check("control", wanted.execution_id)
+    await session.hub.respond(wanted.execution_id, wanted.prompt_id, wanted.response)
+    return Reply(answer={"ok": True, "execution_id": wanted.execution_id, "prompt_id": wanted.prompt_id})
+
+
+async def cancel_execution(session: Session, wanted: CancelExecution) -> Reply:
+    await session.check("control", wanted.execution_id)
+    cancelled = await session.hub.cancel(wanted.execution_id, wanted.reason)
+    return Reply(answer={"ok": True, "execution_id": wanted.execution_id, "cancelled": cancelled})
+
+
 async def authenticate(session: Session, wanted: Authenticate) -> Reply:
     if session.policy.requires_token:
         principal = await session.identify(wanted.token)
@@ -146,6 +160,8 @@ HANDLERS: Final[Mapping[str, Callable[[Session, Any], Awaitable[Reply]]]] = Mapp
         "ack": ack,
         "join_room": join_room,
         "leave_room": leave_room,
+        "respond": respond,
+        "cancel_execution": cancel_execution,
         "authenticate": authenticate,
         "ping": ping,
         "get_status": get_status,
