@@ -80,9 +80,12 @@ class Delivery:
         subscription = watch.subscription
         while True:
             await sink.room()
+            watch.sent = subscription.position
             page = await self._next_page(subscription)
+            watch.holding = True
             await sink.room()
             await self._write(page)
+            watch.holding = False
             if page.ended:
                 return Ending("closed" if subscription.closed else "ended", page.position)
             await edge.pacer.next()
@@ -110,8 +113,7 @@ class Delivery:
 
 async def follow(edge: Edge, follower: Follower, encode: Encode, sink: Sink) -> None:
     """Carries all executions of a follower, until it is closed."""
-    async for subscription, page in follower.pages():
-        await sink.room()
+    async for subscription, page in follower.pages(sink.room):
         await _write(edge, sink, subscription, page, encode)
 
 

@@ -165,7 +165,7 @@ class Session:
         if watch.room_id is not None:
             self.edge.rooms.leave(watch.room_id, self)
         if self.events is not None:
-            self.events.follower.stand(watch.execution_id, _text(watch.subscription.position))
+            self.events.follower.stand(watch.execution_id, watch.position)
 
     @property
     def expires_in(self) -> float | None:

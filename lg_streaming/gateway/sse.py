@@ -100,6 +100,10 @@ class ServerSentEvents:
         serve = endpoint(self._edge.policy, self._open)
         router.add_route(f"{EXECUTION_PATH}/stream", serve, methods=["GET", "OPTIONS"])
 
+    def readers(self, execution_id: str) -> int:
+        """How many streams of an execution are open."""
+        return sum(stream.execution_id == execution_id for stream in list(self._streams))
+
     async def shutdown(self) -> None:
         """Tells every reader to come back later, and ends all streams, within about a second."""
         streams = list(self._streams)
@@ -277,6 +281,11 @@ class _Stream(Response):
         self.first_words = b""
         self.fails_on_gap = False
         self.ended = asyncio.Event()
+
+    @property
+    def execution_id(self) -> str:
+        """What is read."""
+        return self._watch.execution_id
 
     def send_away(self) -> None:
         """The server is going to stop."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
+    from lg_streaming.events import Position
     from lg_streaming.gateway.messages import SubscribeEvents
     from lg_streaming.gateway.patterns import Follower
     from lg_streaming.hub import Subscription
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["EventsWatch", "Reply", "Watch"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Watch:
     """One execution a connection watches."""
 
@@ -26,6 +27,15 @@ class Watch:
     merge: bool = False
     room_id: str | None = None
     """Set where the execution is a room."""
+    sent: Position | None = None
+    """Everything up to here was sent, kept before each read."""
+    holding: bool = False
+    """Whether something was read that is not sent yet."""
+
+    @property
+    def position(self) -> Position | None:
+        """Where the client stands: what was read for it and not sent does not count."""
+        return self.sent if self.holding else self.subscription.position
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
