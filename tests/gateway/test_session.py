@@ -31,9 +31,7 @@ class Clock:
 
 def session(clock: Clock, *, census: Census | None = None, **limits: Any) -> Session:
     settings = StreamingSettings(limits=LimitSettings(**limits))
-    edge = Edge(
-        hub=StreamHub(settings), settings=settings, policy=Policy(AuthSettings()), wall=clock, monotonic=clock
-    )
+    edge = Edge(hub=StreamHub(settings), settings=settings, policy=Policy(AuthSettings()), wall=clock, monotonic=clock)
     if census is not None:
         edge.census = census
     return Session(peer=HERE, edge=edge, transport="socketio", expiry_grace=25.0, authenticated=True)
