@@ -106,8 +106,8 @@ class Gateway:
     def broadcast_to_execution(self, execution_id: str, type: str, data: object = None) -> int:
         """Publishes an update of an execution, to all who watch it now and all who will. From any thread.
 
-        It is what `hub.publish` does: the update gets its place in the execution's order, in every process. An execution
-        that nobody opened is opened; one whose run has ended takes nothing.
+        It is what `hub.publish` does: the update gets its place in the execution's order, in every process. An
+        execution that nobody opened is opened; one whose run has ended takes nothing.
 
         Returns:
             How many connections and streams of this process watch the execution itself; 0 when nothing was published.

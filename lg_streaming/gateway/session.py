@@ -59,7 +59,7 @@ class Due:
     """The connection ends."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Session:
     """One connection.
 
