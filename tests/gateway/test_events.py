@@ -115,6 +115,7 @@ async def test_runs_one_after_another_all_come(readers: Readers) -> None:
     with site(limits=FAST) as place:
         reader = await watcher(readers, place, batch=True)
         for _ in range(20):
+            place.hub.open("chat")
             place.tokens("chat", 1)
             await place.hub.close("chat")
         assert seen(await take(reader, 60)) == {"chat": list(range(1, 61))}

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.gateway.sse import Event, EventSource
 
-PATIENCE = 30.0
+PATIENCE = 20.0
 """Seconds after which what does not come is missing."""
 
 Headers = dict[str, str]
@@ -208,7 +208,8 @@ class SocketReader(Reader):
             return self._over
         assert self.line is not None
         try:
-            text = await asyncio.wait_for(self.line.recv(), PATIENCE)
+            async with asyncio.timeout(PATIENCE):
+                text = await self.line.recv()
         except ConnectionClosed as closed:
             self.close_code = closed.rcvd.code if closed.rcvd is not None else 1006
             self._over = Item("closed", str(self.close_code))
@@ -326,7 +327,8 @@ class SSEReader(Reader):
     async def next(self) -> Item:
         assert self._events is not None
         try:
-            event = await asyncio.wait_for(anext(self._events), PATIENCE)
+            async with asyncio.timeout(PATIENCE):
+                event = await anext(self._events)
         except (StopAsyncIteration, httpx2.HTTPError):
             return Item("closed", "")
         payload = event.json
