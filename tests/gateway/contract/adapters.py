@@ -101,7 +101,8 @@ async def first(reader: Reader, what: What, name: str | None = None) -> Item:
             item = await reader.next()
             if item.what == what and name in {None, item.name}:
                 return item
-            assert item.what != "closed", f"closed ({reader.close_code}) before {what} {name}"
+            if item.what == "closed":
+                raise ConnectionError(f"closed ({reader.close_code}) before {what} {name}")
 
 
 async def take(reader: Reader, count: int) -> list[Any]:
@@ -115,7 +116,8 @@ async def take(reader: Reader, count: int) -> list[Any]:
 async def _any_update(reader: Reader) -> Item:
     async with asyncio.timeout(PATIENCE):
         while (item := await reader.next()).what not in {"update", "batch"}:
-            assert item.what != "closed", f"closed ({reader.close_code})"
+            if item.what == "closed":
+                raise ConnectionError(f"closed ({reader.close_code})")
     return item
 
 
@@ -275,7 +277,8 @@ class WebSocketReader(SocketReader):
         if item.what == "error":
             await first_close(self)
             raise RefusedError(item.payload)
-        assert item.name == "connection_status"
+        if item.name != "connection_status":
+            raise ConnectionError(f"{item.name} in place of connection_status")
         self.greeting = item.payload
 
     def encode(self, name: str, payload: object, number: int) -> str:
