@@ -83,7 +83,7 @@ async def anybody(_: Principal, __: str, ___: str, ____: str | None) -> bool:
     return True
 
 
-AUTH = {"auth": {"secret": SECRET}, "authorize": anybody}
+AUTH: dict[str, Any] = {"auth": {"secret": SECRET}, "authorize": anybody}
 
 
 @contextmanager

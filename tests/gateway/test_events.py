@@ -29,8 +29,8 @@ from tests.gateway.site import SECRET, Site, make_app, site
 from tests.hub.faulty import FaultyLog
 from tests.support.server import serve
 
-AUTH = {"secret": SECRET}
-FAST = {"messages_per_second": None}
+AUTH: dict[str, Any] = {"secret": SECRET}
+FAST: dict[str, Any] = {"messages_per_second": None}
 
 
 def bearer(subject: str = "alice", **claims: Any) -> str:
@@ -91,7 +91,7 @@ async def test_what_is_watched_can_be_changed_and_ended(readers: Readers) -> Non
     with site(limits=FAST) as place:
         reader = readers(place.server)
         assert isinstance(reader, SocketReader)
-        nothing = {"ok": True, "events": [], "executions": []}
+        nothing: dict[str, Any] = {"ok": True, "events": [], "executions": []}
         assert await reader.ask("unsubscribe_events") == nothing
         answer = await reader.ask("subscribe_events", {"events": ["token", "task:*"], "executions": ["acme/*", "x"]})
         assert answer == {"ok": True, "events": ["token", "task:*"], "executions": ["acme/*", "x"]}

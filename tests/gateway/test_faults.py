@@ -28,7 +28,7 @@ from tests.gateway.site import Site, site
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
 
 PATIENCE = 60.0
-FREE = {"messages_per_second": None, "connects_per_address": None}
+FREE: dict[str, Any] = {"messages_per_second": None, "connects_per_address": None}
 _BROKEN = (OSError, EOFError, RefusedError, StopAsyncIteration, httpx2.HTTPError, WebSocketException)
 
 
@@ -248,7 +248,7 @@ async def gone(place: Site, connections: int) -> None:
 
 
 async def test_half_open_lines_are_noticed_and_cost_the_others_nothing(readers: Readers) -> None:
-    limits = {**FREE, "send_timeout": 0.5}
+    limits: dict[str, Any] = {**FREE, "send_timeout": 0.5}
     with site(limits=limits, retention={"max_updates": 100_000, "max_bytes": 1 << 30}) as place:
         async with tcp_proxy(place.server.port) as proxy:
             await _attached(readers, proxy, 3)

@@ -78,7 +78,7 @@ class TcpProxy:
         """Everything passes again."""
         self._flows.set()
 
-    async def _serve(self, client_in: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+    async def serve(self, client_in: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         try:
             server_in, server = await asyncio.open_connection(self.host, self._target)
         except OSError:
@@ -143,7 +143,7 @@ async def tcp_proxy(port: int, host: str = "127.0.0.1") -> AsyncGenerator[TcpPro
         assert task is not None
         serving.add(task)
         try:
-            await proxy._serve(reader, writer)
+            await proxy.serve(reader, writer)
         except asyncio.CancelledError:
             writer.transport.abort()
         finally:

@@ -22,7 +22,7 @@ from tests.gateway.contract.adapters import (
 )
 from tests.gateway.site import SECRET, Site, site
 
-AUTH = {"secret": SECRET, "leeway": 0}
+AUTH: dict[str, Any] = {"secret": SECRET, "leeway": 0}
 
 
 def bearer(subject: str = "alice", *, lifetime: float = 600, key: str = SECRET, **claims: Any) -> str:
