@@ -69,39 +69,63 @@ def deep(levels: int) -> Any:
 _SUBSCRIBE = "subscribe_execution"
 _EVENTS = "subscribe_events"
 
+
+def anything(*values: Any) -> tuple[Any, ...]:
+    return values
+
+
 MESSAGES: list[tuple[str, Any]] = [
     *[(_SUBSCRIBE, payload) for payload in ("e", 7, True, 1.5, [], ["e"], [{"execution_id": "e"}])],
-    *[(_SUBSCRIBE, {"execution_id": bad}) for bad in (None, 7, True, [], {}, "", " ", "a b", "\u0000", "a\r\nb: c")],
-    *[(_SUBSCRIBE, {"execution_id": bad}) for bad in ("\u2028", "\u202e", "\ufeff", "\x7f", "x" * 257, "é" * 300)],
-    *[(_SUBSCRIBE, {"executionId": bad}) for bad in (None, "", "a\tb", {"$gt": ""}, ["e"])],
+    *[
+        (_SUBSCRIBE, {"execution_id": bad})
+        for bad in anything(None, 7, True, [], {}, "", " ", "a b", "\u0000", "a\r\nb: c")
+    ],
+    *[
+        (_SUBSCRIBE, {"execution_id": bad})
+        for bad in anything("\u2028", "\u202e", "\ufeff", "\x7f", "x" * 257, "é" * 300)
+    ],
+    *[(_SUBSCRIBE, {"executionId": bad}) for bad in anything(None, "", "a\tb", {"$gt": ""}, ["e"])],
     (_SUBSCRIBE, {}),
     (_SUBSCRIBE, {"execution_id": "e", "__proto__": {"admin": True}}),
     (_SUBSCRIBE, {"execution_id": "e", "constructor": 1}),
     (_SUBSCRIBE, {"execution_id": "e", "Execution_id": "f"}),
     (_SUBSCRIBE, {"execution_id": "e", "node_id": "write"}),
-    *[(_SUBSCRIBE, {"execution_id": "e", "events": bad}) for bad in ("token", 7, {}, [7], [None], [""], [["a"]])],
-    *[(_SUBSCRIBE, {"execution_id": "e", "events": bad}) for bad in (["x" * 257], ["x"] * 129, [{"type": "token"}])],
-    *[(_SUBSCRIBE, {"execution_id": "e", name: "x"}) for name in ("node_ids", "agentTypes", "categories")],
-    *[(_SUBSCRIBE, {"execution_id": "e", "min_priority": bad}) for bad in ("highest", "", 1, None, ["high"], "HIGH")][
-        :3
+    *[
+        (_SUBSCRIBE, {"execution_id": "e", "events": bad})
+        for bad in anything("token", 7, {}, [7], [None], [""], [["a"]])
     ],
-    *[(_SUBSCRIBE, {"execution_id": "e", "since": bad}) for bad in ("yesterday", 0, "", "2026-11-20", "9" * 400)],
-    *[(_SUBSCRIBE, {"execution_id": "e", "until": bad}) for bad in ("2026-11-20T20:00:00", [], "NaN")],
+    *[
+        (_SUBSCRIBE, {"execution_id": "e", "events": bad})
+        for bad in anything(["x" * 257], ["x"] * 129, [{"type": "token"}])
+    ],
+    *[(_SUBSCRIBE, {"execution_id": "e", name: "x"}) for name in ("node_ids", "agentTypes", "categories")],
+    *[(_SUBSCRIBE, {"execution_id": "e", "min_priority": bad}) for bad in anything("highest", "", 1, ["high"], "HIGH")],
+    *[
+        (_SUBSCRIBE, {"execution_id": "e", "since": bad})
+        for bad in anything("yesterday", 0, "", "2026-11-20", "9" * 400)
+    ],
+    *[(_SUBSCRIBE, {"execution_id": "e", "until": bad}) for bad in anything("2026-11-20T20:00:00", [], "NaN")],
     *[(_SUBSCRIBE, {"execution_id": "e", name: "yes"}) for name in ("batch", "follow", "merge")],
     *[(_SUBSCRIBE, {"execution_id": "e", name: 1}) for name in ("batch", "follow", "merge")],
-    *[(_SUBSCRIBE, {"execution_id": "e", "on_gap": bad}) for bad in ("explode", "", 1, None, ["oldest"])][:3],
-    *[(_SUBSCRIBE, {"execution_id": "e", "after": bad}) for bad in (7, "", "1", "a:b", "a:-1", "a:1e9", ":1", "a: 1")],
-    *[(_SUBSCRIBE, {"execution_id": "e", "after": bad}) for bad in ("a:" + "9" * 400, "é" * 300 + ":1", ["a:1"])],
+    *[(_SUBSCRIBE, {"execution_id": "e", "on_gap": bad}) for bad in anything("explode", "", 1, ["oldest"])],
+    *[
+        (_SUBSCRIBE, {"execution_id": "e", "after": bad})
+        for bad in anything(7, "", "1", "a:b", "a:-1", "a:1e9", ":1", "a: 1")
+    ],
+    *[
+        (_SUBSCRIBE, {"execution_id": "e", "after": bad})
+        for bad in anything("a:" + "9" * 400, "é" * 300 + ":1", ["a:1"])
+    ],
     (_SUBSCRIBE, {"execution_id": "e", "delivery": "exactly-once"}),
     (_SUBSCRIBE, deep(20)),
     ("unsubscribe_execution", {}),
     ("unsubscribe_execution", {"execution_id": "a b"}),
     ("unsubscribe_execution", {"execution_id": "e", "events": ["token"]}),
-    *[(_EVENTS, {"executions": bad}) for bad in ("acme/*", [7], [""], ["x" * 257], ["a"] * 129, {})],
+    *[(_EVENTS, {"executions": bad}) for bad in anything("acme/*", [7], [""], ["x" * 257], ["a"] * 129, {})],
     (_EVENTS, {"execution_id": "e"}),
     (_EVENTS, {"follow": True}),
     ("unsubscribe_events", {"executions": ["a"]}),
-    *[("join_room", {"room_id": bad}) for bad in (None, "", "a b", "x" * 252, 7, [], "\n")],
+    *[("join_room", {"room_id": bad}) for bad in anything(None, "", "a b", "x" * 252, 7, [], "\n")],
     ("join_room", {"room_id": "a", "token": "b"}),
     ("leave_room", {"room": "a"}),
     ("authenticate", {}),
@@ -278,6 +302,17 @@ def mutated(rng: random.Random, text: str) -> str | bytes:
     return text.encode() if rng.random() < 0.01 else text
 
 
+def distorted(rng: random.Random, payload: Any) -> Any:
+    """A payload of which some part is something else; it still is JSON."""
+    if rng.random() < 0.3:
+        return rng.choice([None, True, -1, 2**63, 1e308, "", "x" * 300, [], {}, [payload], {"a": payload}, *_NASTY])
+    if isinstance(payload, dict) and payload:
+        fields: dict[str, Any] = payload  # pyright: ignore[reportUnknownVariableType]
+        name = rng.choice(list(fields))
+        return {**fields, rng.choice([name, name, name + "s", "events"]): distorted(rng, fields[name])}
+    return rng.choice(["a", "token", "calm", "a/*", "a:1", 7])
+
+
 async def fuzz(reader: SocketReader, rng: random.Random, packets: int) -> None:
     """Sends up to so many on one connection without waiting for answers."""
     socket = await reader.open()
@@ -291,7 +326,10 @@ async def fuzz(reader: SocketReader, rng: random.Random, packets: int) -> None:
     with suppress(ConnectionClosed):
         for sent in range(packets):
             name, payload = rng.choice(_VALID)
-            await socket.send(mutated(rng, reader.encode(name, payload, sent)))
+            if rng.random() < 0.6:
+                await socket.send(reader.encode(name, distorted(rng, payload), sent))
+            else:
+                await socket.send(mutated(rng, reader.encode(name, payload, sent)))
     await reader.aclose()
     await listening
 

@@ -247,6 +247,7 @@ async def gone(place: Site, connections: int) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.row("FLOW-43")
 async def test_half_open_lines_are_noticed_and_cost_the_others_nothing(readers: Readers) -> None:
     limits: dict[str, Any] = {**FREE, "send_timeout": 0.5}
     with site(limits=limits, retention={"max_updates": 100_000, "max_bytes": 1 << 30}) as place:
@@ -269,6 +270,7 @@ async def _attached(readers: Readers, address: Address, count: int) -> list[Read
     return made
 
 
+@pytest.mark.row("FLOW-02")
 async def test_half_open_lines_without_anything_to_say_are_noticed_by_a_ping() -> None:
     with site(limits=FREE, gateway={"ping_interval": 0.2, "ping_timeout": 0.2}) as place:
         async with tcp_proxy(place.server.port) as proxy, readers_of(READERS["socketio"]) as readers:

@@ -7,8 +7,10 @@ from typing import Any
 
 import jwt
 import pytest
+from fastapi import FastAPI
 
-from lg_streaming.errors import BadRequestError, UpdateTooLargeError
+from lg_streaming import StreamingModule
+from lg_streaming.errors import BadRequestError, StreamingConfigError, UpdateTooLargeError
 from tests.gateway.contract.adapters import (
     PATIENCE,
     READERS,
@@ -178,3 +180,12 @@ async def test_who_watches_an_execution_is_told_in_its_order() -> None:
                 place.gateway.broadcast_to_execution("a b", "note")
             with pytest.raises(BadRequestError):
                 place.gateway.broadcast_to_room("", "note")
+
+
+def test_a_module_has_a_gateway_once_it_is_installed() -> None:
+    streaming = StreamingModule()
+    with pytest.raises(StreamingConfigError, match="install"):
+        _ = streaming.gateway
+    streaming.install(FastAPI())
+    assert not streaming.gateway.send_to("nobody", "hint")
+    asyncio.run(streaming.aclose())

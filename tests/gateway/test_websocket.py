@@ -20,6 +20,7 @@ from lg_streaming.settings import StreamingSettings
 from tests.gateway.site import Site, make_app, site
 from tests.support.browser import chromium_page
 from tests.support.server import serve
+from tests.support.tcp_proxy import tcp_proxy
 
 PATIENCE = 20.0
 
@@ -148,6 +149,90 @@ async def test_a_batch_has_whole_updates(place: Site) -> None:
     assert payload["updates"][1]["data"] == {"content": "t0 ", "index": 0}
 
 
+@pytest.mark.row("HIVE-67")
+@pytest.mark.row("HIVE-68")
+async def test_every_message_and_its_answer(place: Site) -> None:
+    wanted = {"executionId": "all", "events": ["token"], "nodeIds": ["write"], "since": "2026-01-01T00:00:00Z"}
+    conversation: list[tuple[str, Any, set[str]]] = [
+        (
+            "subscribe_execution",
+            wanted,
+            {"ok", "execution_id", "state", "position", "oldest", "recovered"},
+        ),
+        ("unsubscribe_execution", {"executionId": "all"}, {"ok", "execution_id"}),
+        ("subscribe_events", {"events": ["token"], "executions": ["a/*"]}, {"ok", "events", "executions"}),
+        ("unsubscribe_events", {}, {"ok", "events", "executions"}),
+        ("join_room", {"roomId": "lobby"}, {"ok", "room_id", "clients"}),
+        ("leave_room", {"roomId": "lobby"}, {"ok", "room_id", "clients"}),
+        ("authenticate", {"token": "any, as none is wanted"}, {"ok", "expires_in_s"}),
+        ("ping", {}, {"ok", "timestamp"}),
+        ("get_status", {}, {"ok", "connection", "subscriptions", "server"}),
+    ]
+    async with connect(f"{place.server.ws_url}/ws") as socket:
+        greeting = await message(socket)
+        assert greeting["payload"].keys() == {
+            "status",
+            "connection_id",
+            "server_time",
+            "heartbeat_interval_s",
+            "protocol",
+        }
+        for name, payload, keys in conversation:
+            answer = (await say(socket, name, payload))["payload"]
+            assert (answer["ok"], set(answer)) == (True, keys), name
+
+
+@pytest.mark.row("FLOW-42")
+async def test_heartbeats_have_a_time() -> None:
+    with site(gateway={"heartbeat_interval": 0.05}) as place:
+        async with web_socket(place) as socket:
+            beats = [(await message(socket, "heartbeat"))["payload"]["timestamp"] for _ in range(3)]
+            assert beats == sorted(set(beats))
+
+
+@pytest.mark.row("FLOW-39")
+@pytest.mark.row("FLOW-40")
+@pytest.mark.row("FLOW-41")
+@pytest.mark.row("PYEV-14")
+async def test_how_an_event_is_written(place: Site) -> None:
+    place.tokens("frames", 1)
+    await place.hub.close("frames")
+    async with httpx2.AsyncClient() as http:
+        answer = await http.get(f"{place.url}/executions/frames/stream?events=token")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert answer.headers["cache-control"] == "no-cache, no-transform"
+    assert answer.headers.get("connection", "keep-alive") == "keep-alive"
+    frames = answer.text.split("\n\n")
+    lines = [frame.split("\n") for frame in frames if frame]
+    (retry, first), (identity, event, data), last = lines[0][0:2], lines[1], lines[2]
+    assert retry.startswith("retry: ")
+    assert first == "event: connection_status"
+    greeting = json.loads(lines[0][2].removeprefix("data: "))
+    assert greeting["connection_id"]
+    assert greeting["server_time"].endswith("Z")
+    update = json.loads(data.removeprefix("data: "))
+    metadata = update["metadata"]
+    assert (identity, event) == (f"id: {metadata['epoch']}:2", "event: token")
+    assert update["type"] == "token"
+    assert metadata["timestamp"].endswith("Z")
+    assert metadata["execution_id"] == "frames"
+    assert last[1] == "event: end"
+    assert sum(frame.count("connection_status") for frame in frames) == 1
+
+
+@pytest.mark.row("HIVE-69")
+async def test_what_an_update_says_beside_its_data(place: Site) -> None:
+    place.hub.publish("mapped", "note", {"a": 1}, scope=Scope(node_id="write"), priority="high")
+    async with web_socket(place) as socket:
+        await say(socket, "subscribe_execution", {"execution_id": "mapped"})
+        metadata = (await message(socket, "event"))["payload"]["metadata"]
+    identity = f"{metadata['epoch']}:{metadata['sequence_number']}"
+    assert identity.endswith(":2")
+    assert (metadata["type"], metadata["node_id"], metadata["priority"]) == ("note", "write", "high")
+    assert metadata["timestamp"].endswith("Z")
+
+
 # ---------------------------------------------------------------- what is no message
 async def test_a_plain_request_is_told_to_upgrade(place: Site) -> None:
     async with httpx2.AsyncClient() as http:
@@ -256,19 +341,21 @@ async def test_a_browsers_own_web_socket() -> None:
 @pytest.mark.row("FLOW-45")
 async def test_a_browsers_own_event_source_comes_back_and_stops_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lg_streaming.gateway.edge._RETRY_MS", (50, 100))
-    # Each stream ends after a while, so the browser has to come back again and again.
+    # Streams end after a while, and lines are cut, so the browser has to come back again and again.
     settings = StreamingSettings.model_validate({"gateway": {"max_stream_duration": 0.6}})
     hub = StreamHub(settings)
     gateway = Gateway(hub)
     with serve(with_pages(hub, gateway)) as server:
-        async with chromium_page() as page:
+        async with tcp_proxy(server.port) as proxy, chromium_page() as page:
             responses: list[int] = []
             page.on(
                 "response", lambda response: responses.append(response.status) if "/stream" in response.url else None
             )
-            await page.goto(f"{server.url}/stream-page")
+            await page.goto(f"http://{proxy.host}:{proxy.port}/stream-page")
             for index in range(100):
                 hub.publish("exec-1", "token", {"content": f"t{index} "})
+                if index in {20, 60}:
+                    proxy.reset()
                 await asyncio.sleep(0.02)
             await hub.close("exec-1")
             await page.wait_for_function("source.readyState === EventSource.CLOSED", timeout=PATIENCE * 1000)

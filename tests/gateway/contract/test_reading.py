@@ -239,6 +239,7 @@ async def test_a_position_that_is_none(shared_site: Site, readers: Readers, name
 
 
 # ---------------------------------------------------------------- going away
+@pytest.mark.row("FLOW-16")
 async def test_a_reader_that_leaves_is_forgotten(shared_site: Site, readers: Readers, name: str) -> None:
     shared_site.hub.open(name)
     kept = readers(shared_site.server)
