@@ -144,6 +144,29 @@ async def test_a_place_further_back_is_not_gone_back_to() -> None:
     await hub.aclose()
 
 
+async def test_what_was_published_meanwhile_comes_when_the_other_way_ends() -> None:
+    hub = StreamHub()
+    watcher = Watcher(hub, Patterns(hub))
+    await watcher.follower.start()
+    reading = asyncio.create_task(watcher.read())
+    watcher.direct.add("a")
+    watcher.follower.stand("a", None)
+    for _ in range(4):
+        hub.publish("a", "note")
+    await hub.close("a")
+    await settle()
+    assert watcher.got == []
+    state = await hub.describe("a")
+    assert state is not None
+    watcher.direct.clear()
+    watcher.follower.stand("a", Position(state.epoch, 3))
+    await settle()
+    assert watcher.numbers("a") == [4, 5, 6]
+    watcher.follower.close()
+    await soon(reading)
+    await hub.aclose()
+
+
 async def test_what_is_denied_is_not_asked_about_with_every_update() -> None:
     hub = StreamHub()
     asked: list[str] = []
