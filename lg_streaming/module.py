@@ -179,14 +179,20 @@ class StreamingModule:
         self._gateway: Gateway | None = None
 
     @property
-    def gateway(self) -> Gateway | None:
-        """The network edge, once the module is installed in an app."""
-        return self._gateway
-
-    @property
     def tokens(self) -> TokenStreamingService:
         """The token streams: open ones, their statistics, and streams of your own."""
         return self.hub.tokens
+
+    @property
+    def gateway(self) -> Gateway:
+        """The network edge: what tells one client, everybody who watches an execution, or a room.
+
+        Raises:
+            StreamingConfigError: The module is not installed in an app.
+        """
+        if self._gateway is None:
+            raise StreamingConfigError("there is no gateway: install the module in an app first")
+        return self._gateway
 
     def install(self, app: FastAPI) -> None:
         """Adds the routes, the Socket.IO mount and the lifespan to ``app``; once for each module.

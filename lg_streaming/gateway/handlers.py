@@ -96,16 +96,23 @@ async def ack(session: Session, wanted: Ack) -> Reply:
 async def join_room(session: Session, wanted: RoomMessage) -> Reply:
     room_id, rooms = wanted.room_id, session.edge.rooms
     execution_id = room_execution(room_id)
-    if execution_id in session.watches:
+    previous = session.watches.get(execution_id)
+    if previous is not None and previous.room_id is not None:
         return Reply(answer={"ok": True, "room_id": room_id, "clients": rooms.members(room_id)})
     watch, _ = await session.subscribe(
         SubscribeExecution(execution_id=execution_id, after="latest", follow=True), room_id=room_id
     )
-    return Reply(answer={"ok": True, "room_id": room_id, "clients": rooms.join(room_id, session)}, start=watch)
+    return Reply(
+        answer={"ok": True, "room_id": room_id, "clients": rooms.join(room_id, session)},
+        stop=(previous,) if previous is not None else (),
+        start=watch,
+    )
 
 
 async def leave_room(session: Session, wanted: RoomMessage) -> Reply:
     watch = session.watches.get(room_execution(wanted.room_id))
+    if watch is not None and watch.room_id is None:
+        watch = None
     if watch is not None:
         session.drop(watch)
     clients = session.edge.rooms.members(wanted.room_id) if watch is not None else 0

@@ -62,7 +62,7 @@ class Due:
     """The connection ends."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Session:
     """One connection.
 
@@ -203,7 +203,7 @@ class Session:
         if watch.room_id is not None:
             self.edge.rooms.leave(watch.room_id, self)
         if self.events is not None:
-            self.events.follower.stand(watch.execution_id, _text(watch.subscription.position))
+            self.events.follower.stand(watch.execution_id, watch.position)
 
     @property
     def expires_in(self) -> float | None:
