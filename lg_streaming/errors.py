@@ -2,7 +2,9 @@
 
     StreamingError                       every error of this library
     ├── BadRequestError            4000  the caller sent something malformed
-    │   └── BadPositionError       4001  a position that cannot be read
+    │   ├── BadPositionError       4001  a position that cannot be read
+    │   ├── MethodError            4050  an HTTP method that a route does not have
+    │   └── PromptError            4090  a prompt that waits for no answer
     ├── UnauthorizedError          4010  no valid credentials
     │   └── TokenExpiredError      4011  credentials that were valid once
     ├── ForbiddenError             4030  not allowed, or not there: the answer is the same
@@ -60,8 +62,10 @@ __all__ = [
     "LogUnavailableError",
     "LoginTimeoutError",
     "MessageRateError",
+    "MethodError",
     "MissingExtraError",
     "OriginError",
+    "PromptError",
     "ServerFullError",
     "ServerRestartError",
     "SlowReaderError",
@@ -150,6 +154,26 @@ class BadPositionError(BadRequestError):
     name = "bad_position"
     closes = "no"
     meaning = "a position looks like '<epoch>:<seq>'; use one that came from this server"
+
+
+class MethodError(BadRequestError):
+    """An HTTP route was asked with a method that it does not have."""
+
+    code = 4050
+    name = "method_not_allowed"
+    http_status = 405
+    closes = "no"
+    meaning = "this route does not take this method: see the header Allow"
+
+
+class PromptError(BadRequestError):
+    """A prompt that was answered already, or never asked: two people may answer at once, so it does no harm."""
+
+    code = 4090
+    name = "no_such_prompt"
+    http_status = 409
+    closes = "no"
+    meaning = "no such prompt waits for an answer: it was answered, its run is over, or it was never asked"
 
 
 class UnauthorizedError(StreamingError):

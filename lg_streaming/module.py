@@ -19,7 +19,7 @@ from lg_streaming.scope import Binding, Outcome, execution_var, publishers
 from lg_streaming.settings import StreamingSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
     from contextvars import Token
     from types import TracebackType
 
@@ -45,6 +45,10 @@ class ExecutionBlock:
     What decorated nodes do inside belongs to the execution. The run ends by how the block ends: completed,
     failed with the exception that leaves it, cancelled, or interrupted when a node waits for a human. Blocks of
     one execution that overlap share a run, which the last one to end ends. Exceptions are never swallowed.
+
+    When the run is cancelled (`hub.cancel`, or by a reader who may), the asyncio task that entered the block is
+    cancelled. A block in a thread of its own cannot be: its run ends as cancelled at once, and what it still publishes
+    is dropped.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class ExecutionBlock:
         self._metadata = metadata
         self._run_id = ""
         self._token: Token[Binding | None] | None = None
+        self._stop_listening: Callable[[], None] | None = None
 
     @property
     def emitter(self) -> Emitter:
@@ -68,7 +73,24 @@ class ExecutionBlock:
         self._hub.open(self.execution_id, owner=self._owner, metadata=self._metadata)
         self._run_id = self._hub.enter_run(self.execution_id, owner=self._owner)
         self._token = execution_var.set(Binding(self._hub, self.execution_id, self._run_id))
+        self._stop_listening = self._listen()
         return self
+
+    def _listen(self) -> Callable[[], None] | None:
+        """Has the task of this block cancelled when the run is; a block without a task cannot be."""
+        try:
+            loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        except RuntimeError:
+            return None
+        if task is None:
+            return None
+
+        def cancel(reason: str | None) -> None:
+            # On the task's own loop: between its steps, so either it is inside the block or this comes too late.
+            if self._token is not None:
+                task.cancel(reason)
+
+        return self._hub.on_cancel(self.execution_id, lambda reason: _on_loop(loop, cancel, reason))
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -76,6 +98,8 @@ class ExecutionBlock:
         if self._token is not None:
             execution_var.reset(self._token)
             self._token = None
+        if self._stop_listening is not None:
+            self._stop_listening()
         self._hub.leave_run(self.execution_id, self._run_id, self._outcome(exc))
 
     async def __aenter__(self) -> Self:
@@ -92,6 +116,11 @@ class ExecutionBlock:
         if isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)):
             return Outcome("workflow_cancelled", {})
         return Outcome("workflow_error", {"error": describe_error(error, debug=self._hub.debug)})
+
+
+def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[str | None], None], reason: str | None) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: its tasks are over
+        loop.call_soon_threadsafe(call, reason)
 
 
 class StreamingModule:
@@ -150,14 +179,20 @@ class StreamingModule:
         self._gateway: Gateway | None = None
 
     @property
-    def gateway(self) -> Gateway | None:
-        """The network edge, once the module is installed in an app."""
-        return self._gateway
-
-    @property
     def tokens(self) -> TokenStreamingService:
         """The token streams: open ones, their statistics, and streams of your own."""
         return self.hub.tokens
+
+    @property
+    def gateway(self) -> Gateway:
+        """The network edge: what tells one client, everybody who watches an execution, or a room.
+
+        Raises:
+            StreamingConfigError: The module is not installed in an app.
+        """
+        if self._gateway is None:
+            raise StreamingConfigError("there is no gateway: install the module in an app first")
+        return self._gateway
 
     def install(self, app: FastAPI) -> None:
         """Adds the routes, the Socket.IO mount and the lifespan to ``app``; once for each module.

@@ -229,6 +229,8 @@ class LimitSettings(_Section):
     updates_per_second: PositiveFloat | None = None
     """Updates an execution may publish, on average; as many may come at once. Beyond, updates that are sent
     ``at-most-once`` are dropped and counted; all others, statuses and what starts or ends a node pass."""
+    cancel_grace: NonNegativeFloat = 10.0
+    """How long a run that handles its cancelling may take to end; then it ends as cancelled anyway."""
     producer_buffer_updates: PositiveInt = 10_000
     """Updates that wait for a log that is slow or away; beyond, updates are given up and counted."""
     producer_buffer_bytes: PositiveInt = 16 * 1024 * 1024

@@ -135,11 +135,17 @@ def _say(line: str) -> None:
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    *,
+    openapi: Annotated[
+        bool, typer.Option("--openapi", help="Print the OpenAPI description of the HTTP routes.")
+    ] = False,
+) -> None:
     """Print the JSON Schema of every message on the wire."""
+    from lg_streaming.gateway.openapi import openapi_schema
     from lg_streaming.gateway.protocol import json_schema
 
-    typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(openapi_schema() if openapi else json_schema(), indent=2, ensure_ascii=False))
 
 
 @app.command()

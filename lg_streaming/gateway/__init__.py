@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+import orjson
 from fastapi import APIRouter
 from starlette.routing import Route, WebSocketRoute
 
+from lg_streaming.errors import BadRequestError, UpdateTooLargeError
 from lg_streaming.gateway.auth import Action, Authorize, Grant, Policy, Principal, Revoked
 from lg_streaming.gateway.edge import Edge
 from lg_streaming.gateway.event_stream import InitialData
 from lg_streaming.gateway.metrics import Metrics
 from lg_streaming.gateway.protocol import json_schema
 from lg_streaming.gateway.rest import Rest
+from lg_streaming.gateway.rooms import room_execution
 from lg_streaming.gateway.socketio import SocketIO
 from lg_streaming.gateway.sse import ServerSentEvents, sse_response
 from lg_streaming.gateway.watches import ClientFigures
@@ -78,11 +82,11 @@ class Gateway:
         self._websocket = PlainWebSocket(self._edge)
         self._sse = ServerSentEvents(self._edge, initial_data=initial_data)
         self._rest = Rest(self._edge)
-        self._edge.closers += [self._websocket.shutdown, self._socketio.shutdown]
+        self._edge.closers += [self._rest.shutdown, self._websocket.shutdown, self._socketio.shutdown]
         self._edge.register()
-        self.router = APIRouter(prefix=gateway.prefix)
+        self.router = APIRouter()
         """The HTTP routes, under ``gateway.prefix``."""
-        # The stream's route comes first: an execution's own path matches everything that begins like it.
+        # The stream's route comes first: the path of an execution itself matches everything that begins like it.
         self._sse.add_routes(self.router)
         Metrics(self._edge).add_routes(self.router)
         self._rest.add_routes(self.router)
@@ -106,6 +110,72 @@ class Gateway:
         """Clients connected now, over all transports."""
         return self._edge.census.connections
 
+    # ------------------------------------------------------------ telling clients
+    def send_to(self, connection_id: str, type: str, data: object = None) -> bool:
+        """Sends one connection over Socket.IO or WebSocket a `message`, beside what it watches. From any thread.
+
+        A `message` has no position: a client that is away does not get it later. Never waits; a connection that does
+        not read is closed rather than let messages pile up.
+
+        Args:
+            connection_id: The id the client was told in `connection_status`.
+            type: Any name of your own.
+            data: Any value; what JSON does not know is described in text.
+
+        Returns:
+            Whether there is such a connection in this process.
+
+        Raises:
+            BadRequestError: The type is empty or longer than 256 characters.
+            UpdateTooLargeError: The data has more than `limits.update_bytes`.
+        """
+        content = _message(self._edge, type, data)
+        connection, loop = self._edge.connections.get(connection_id), self._edge.loop
+        if connection is None or loop is None:
+            return False
+        if asyncio._get_running_loop() is loop:  # noqa: SLF001 (the documented way raises where there is none)
+            connection.send(type, content)
+        else:
+            loop.call_soon_threadsafe(connection.send, type, content)
+        return True
+
+    def broadcast_to_execution(self, execution_id: str, type: str, data: object = None) -> int:
+        """Publishes an update of an execution, to all who watch it now and all who will. From any thread.
+
+        It is what `hub.publish` does: the update gets its place in the execution's order, in every process. An
+        execution that nobody opened is opened; one whose run has ended takes nothing.
+
+        Returns:
+            How many connections and streams of this process watch the execution itself; 0 when nothing was published.
+
+        Raises:
+            StreamingError: Like `hub.publish`.
+        """
+        hub = self._edge.hub
+        hub.publish(execution_id, type, data)
+        if not hub.is_running(execution_id):
+            return 0
+        return sum(execution_id in session.watches for session in list(self._edge.sessions.values()))
+
+    def broadcast_to_room(self, room_id: str, type: str, data: object = None) -> int:
+        """Publishes an update to a room: to its members here and in every other process. From any thread.
+
+        A room is the execution `room:<room_id>`: its updates are kept like all others, and it counts as running until
+        it is ended with `hub.close`.
+
+        Returns:
+            How many of this process's connections are in the room.
+
+        Raises:
+            BadRequestError: The id cannot name a room: it has 1 to 251 printable characters without spaces.
+            StreamingError: Like `hub.publish`.
+        """
+        execution_id = room_execution(room_id)
+        self._edge.hub.open(execution_id)
+        self._edge.hub.publish(execution_id, type, data)
+        return self._edge.rooms.members(room_id)
+
+    # ------------------------------------------------------------ life
     def install(self, app: Starlette) -> None:
         """Adds the HTTP routes and the Socket.IO endpoint to ``app``; call :meth:`start` and :meth:`shutdown` too."""
         app.router.routes.extend(self.router.routes)
@@ -134,3 +204,16 @@ class Gateway:
     async def shutdown(self) -> None:
         """Call it when the application stops."""
         await self._edge.stop()
+
+
+_TYPE_LENGTH: Final = 256
+
+
+def _message(edge: Edge, type: str, data: object) -> orjson.Fragment:
+    """The data of a `message`, as JSON. Raises BadRequestError and UpdateTooLargeError."""
+    if not 0 < len(type) <= _TYPE_LENGTH:
+        raise BadRequestError(f"a type has 1 to {_TYPE_LENGTH} characters, not {len(type)}")
+    content, limit = edge.hub.encode(data), edge.settings.limits.update_bytes
+    if len(content) > limit:
+        raise UpdateTooLargeError(f"a message may have {limit} bytes of data, not {len(content)}")
+    return orjson.Fragment(content)

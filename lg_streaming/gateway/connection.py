@@ -201,7 +201,7 @@ class Connection:
         """See `Sink.write`."""
         # First room, then the next piece, with nothing between: otherwise many subscriptions of one connection would
         # each add a piece to a buffer that is full.
-        await self._transport.drain()
+        await self.room()
         self._transport.put(frames)
 
     async def say(self, event: str, payload: dict[str, object]) -> None:

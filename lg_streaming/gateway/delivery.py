@@ -134,8 +134,8 @@ class Delivery:
             GapError: Updates are missing and the reader asked to fail.
             StreamingError: Nothing more can be read.
         """
-        subscription, sink, pacer = self._subscription, self._sink, self._edge.pacer
-        if self._watch.merge:
+        watch, subscription, sink, pacer = self._watch, self._subscription, self._sink, self._edge.pacer
+        if watch.merge:
             sink.prefer_fresh()
         now = asyncio.get_running_loop().time
         wrote_at = 0.0
@@ -145,10 +145,14 @@ class Delivery:
             await self._ready()
             await pacer.after(wrote_at)
             waited |= await sink.room()
+            watch.sent = subscription.position
+            watch.holding = True
             page = await self._read()
+            if page is not None:
+                await self._write(page, lags=waited or subscription.lag > 0)
+            watch.holding = False
             if page is None:
                 continue
-            await self._write(page, lags=waited or subscription.lag > 0)
             if page.ended and await self._settled():
                 return Ending("closed" if subscription.closed else "ended", page.position)
             wrote_at = now()
@@ -223,6 +227,5 @@ class Delivery:
 async def follow(edge: Edge, follower: Follower, encode: Encode, sink: Sink, *, report: Report) -> None:
     """Carries all executions of a follower, until it is closed."""
     way = _Way(edge=edge, encode=encode, sink=sink, report=report)
-    async for subscription, page in follower.pages():
-        await sink.room()
+    async for subscription, page in follower.pages(sink.room):
         await way.write(subscription, page)

@@ -77,6 +77,8 @@ class Edge:
     pacer: Pacer = field(init=False)
     compression: Compression = field(init=False)
     framings: Framings = field(init=False)
+    loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
+    """The server's event loop, while it runs."""
     _unhook: Callable[[], None] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -107,6 +109,7 @@ class Edge:
         """On the server's event loop: from now on all streams end well when the server stops."""
         if self._unhook is None:
             self.draining = False
+            self.loop = asyncio.get_running_loop()
             self._unhook = on_shutdown(self.drain)
 
     async def drain(self) -> None:
@@ -122,6 +125,7 @@ class Edge:
     async def stop(self) -> None:
         """The server stops, or its application does."""
         await self.drain()
+        self.loop = None
         if self._unhook is not None:
             self._unhook()
             self._unhook = None

@@ -27,6 +27,7 @@ from lg_streaming.gateway.delivery import Delivery
 from lg_streaming.gateway.duplex import FRESH_BYTES
 from lg_streaming.gateway.frames import Frames
 from lg_streaming.gateway.handlers import subscribed
+from lg_streaming.gateway.http import gone
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -229,7 +230,7 @@ class EventStream(Response):
             self._line.cut_when_silent(2 * self._edge.settings.limits.send_timeout)
         self._edge.streams.add(self)
         self._pump = asyncio.create_task(self._deliver(), name="lg_streaming.sse")
-        leaving = asyncio.create_task(_gone(receive), name="lg_streaming.sse.leaving")
+        leaving = asyncio.create_task(gone(receive), name="lg_streaming.sse.leaving")
         try:
             over = False
             while not (over or self._pump.done() or leaving.done()):
@@ -372,8 +373,3 @@ class EventStream(Response):
                 # uvicorn, where there is a line, waits before it writes: nothing of the message has left yet.
                 if line is None or line.unsent >= unsent:
                     raise
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

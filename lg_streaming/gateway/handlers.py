@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.messages import (
         Ack,
         Authenticate,
+        CancelExecution,
         Empty,
+        Respond,
         RoomMessage,
         SubscribeEvents,
         UnsubscribeEvents,
@@ -94,22 +96,41 @@ async def ack(session: Session, wanted: Ack) -> Reply:
 async def join_room(session: Session, wanted: RoomMessage) -> Reply:
     room_id, rooms = wanted.room_id, session.edge.rooms
     execution_id = room_execution(room_id)
-    if execution_id in session.watches:
+    previous = session.watches.get(execution_id)
+    if previous is not None and previous.room_id is not None:
         return Reply(answer={"ok": True, "room_id": room_id, "clients": rooms.members(room_id)})
     watch, _ = await session.subscribe(
         SubscribeExecution(execution_id=execution_id, after="latest", follow=True), room_id=room_id
     )
-    return Reply(answer={"ok": True, "room_id": room_id, "clients": rooms.join(room_id, session)}, start=watch)
+    return Reply(
+        answer={"ok": True, "room_id": room_id, "clients": rooms.join(room_id, session)},
+        stop=(previous,) if previous is not None else (),
+        start=watch,
+    )
 
 
 async def leave_room(session: Session, wanted: RoomMessage) -> Reply:
     watch = session.watches.get(room_execution(wanted.room_id))
+    if watch is not None and watch.room_id is None:
+        watch = None
     if watch is not None:
         session.drop(watch)
     clients = session.edge.rooms.members(wanted.room_id) if watch is not None else 0
     return Reply(
         answer={"ok": True, "room_id": wanted.room_id, "clients": clients}, stop=(watch,) if watch is not None else ()
     )
+
+
+async def respond(session: Session, wanted: Respond) -> Reply:
+    await session.check("control", wanted.execution_id)
+    await session.hub.respond(wanted.execution_id, wanted.prompt_id, wanted.response)
+    return Reply(answer={"ok": True, "execution_id": wanted.execution_id, "prompt_id": wanted.prompt_id})
+
+
+async def cancel_execution(session: Session, wanted: CancelExecution) -> Reply:
+    await session.check("control", wanted.execution_id)
+    cancelled = await session.hub.cancel(wanted.execution_id, wanted.reason)
+    return Reply(answer={"ok": True, "execution_id": wanted.execution_id, "cancelled": cancelled})
 
 
 async def authenticate(session: Session, wanted: Authenticate) -> Reply:
@@ -146,6 +167,8 @@ HANDLERS: Final[Mapping[str, Callable[[Session, Any], Awaitable[Reply]]]] = Mapp
         "ack": ack,
         "join_room": join_room,
         "leave_room": leave_room,
+        "respond": respond,
+        "cancel_execution": cancel_execution,
         "authenticate": authenticate,
         "ping": ping,
         "get_status": get_status,

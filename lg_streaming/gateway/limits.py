@@ -174,14 +174,22 @@ class Rates:
         Raises:
             ConnectRateError: It connects, or failed to log in, too often.
         """
+        await self.check_logins(address)
+        if self._connects is not None and not await self._limiter.hit(self._connects, "connect", address_key(address)):
+            raise ConnectRateError(
+                f"too many connections: {self._connects} are allowed", retry_after=_window(self._connects)
+            )
+
+    async def check_logins(self, address: str | None) -> None:
+        """Looks whether `address` may still try to log in, without counting anything.
+
+        Raises:
+            ConnectRateError: It failed too often.
+        """
         key = address_key(address)
         if self._failures is not None and not await self._limiter.test(self._failures, "login", key):
             raise ConnectRateError(
                 f"too many failed logins: {self._failures} are allowed", retry_after=_window(self._failures)
-            )
-        if self._connects is not None and not await self._limiter.hit(self._connects, "connect", key):
-            raise ConnectRateError(
-                f"too many connections: {self._connects} are allowed", retry_after=_window(self._connects)
             )
 
     async def login_failed(self, address: str | None) -> None:

@@ -56,6 +56,7 @@ def _room_id(value: str) -> str:
 ExecutionId = Annotated[str, AfterValidator(_execution_id), Field(json_schema_extra={"minLength": 1, "maxLength": 256})]
 Names = Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=128)]
 RoomId = Annotated[str, AfterValidator(_room_id), Field(json_schema_extra={"minLength": 1, "maxLength": 251})]
+PromptId = Annotated[str, Field(min_length=1, max_length=256)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
 After = Annotated[str, AfterValidator(_after), Field(description="A position '<epoch>:<seq>', or 'latest'.")]
 
@@ -151,6 +152,23 @@ class Ack(Inbound):
     position: Annotated[str, AfterValidator(lambda value: str(Position.parse(value)))]
 
 
+class Respond(Inbound):
+    """``respond``: answer a ``human_prompt`` of the open run."""
+
+    execution_id: ExecutionId
+    prompt_id: PromptId
+    response: Any
+    """Whatever the prompt asks for."""
+
+
+class CancelExecution(Inbound):
+    """``cancel_execution``: end the open run."""
+
+    execution_id: ExecutionId
+    reason: Annotated[str, Field(max_length=1_000)] | None = None
+    """Told to the run and to its readers."""
+
+
 class Authenticate(Inbound):
     """``authenticate``: a late login, or a fresh token of the same subject."""
 
@@ -235,6 +253,21 @@ class Acknowledged(Ok):
     execution_id: str
     outstanding: int
     """Updates that were sent and are not acknowledged."""
+
+
+class Responded(Ok):
+    """The answer to ``respond``: this response is the one that counts."""
+
+    execution_id: str
+    prompt_id: str
+
+
+class Cancelled(Ok):
+    """The answer to ``cancel_execution``."""
+
+    execution_id: str
+    cancelled: bool
+    """Whether a run was open. It ends soon after, if it has not ended yet."""
 
 
 class Authenticated(Ok):

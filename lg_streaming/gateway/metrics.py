@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
+from starlette.routing import Route
 
 from lg_streaming.errors import ForbiddenError, MissingExtraError
-from lg_streaming.gateway.http import endpoint, refuse_tokens_in_url
+from lg_streaming.gateway.http import Endpoint, refuse_tokens_in_url
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -45,9 +46,8 @@ class Metrics:
     def add_routes(self, router: Router) -> None:
         """Adds the route to `router`, where metrics are served."""
         if self._text is not None:
-            router.add_route(
-                "/metrics", endpoint(self._edge.policy, self._metrics, self._edge.compression), methods=["GET"]
-            )
+            prefix = self._edge.settings.gateway.prefix
+            router.routes.append(Route(f"{prefix}/metrics", Endpoint(self._edge, GET=self._metrics)))
 
     async def _metrics(self, request: Request, peer: Peer) -> Response:
         edge = self._edge

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from lg_streaming.errors import LogUnavailableError, StreamingError
+from lg_streaming.events import Position
 from lg_streaming.gateway.globs import matches
 
 if TYPE_CHECKING:
@@ -105,8 +106,10 @@ class Follower:
         self._clock = clock
         self._new: OrderedDict[str, None] = OrderedDict()
         self._heard = asyncio.Event()
-        self._starts: OrderedDict[str, str] = OrderedDict()
+        self._starts: OrderedDict[str, Position] = OrderedDict()
         self._denied: OrderedDict[str, float] = OrderedDict()
+        self._later: dict[str, asyncio.TimerHandle] = {}
+        """Denied executions that had something new: asked about again when the denial is over."""
         self._open: dict[str, Subscription] = {}
         self._unlisten: Callable[[], None] | None = None
         self.closed = False
@@ -118,7 +121,7 @@ class Follower:
             for execution_id in await self._hub.log.executions():
                 state = await self._hub.describe(execution_id) if self._matches(execution_id) else None
                 if state is not None:
-                    self._remember(execution_id, f"{state.epoch}:{state.head}")
+                    self._remember(execution_id, Position(state.epoch, state.head))
         except BaseException:
             self.close()
             raise
@@ -132,22 +135,35 @@ class Follower:
         for subscription in self._open.values():
             subscription.close()
         self._open.clear()
+        for timer in self._later.values():
+            timer.cancel()
+        self._later.clear()
         self._heard.set()
 
-    def stand(self, execution_id: str, position: str | None) -> None:
-        """The connection has read `execution_id` up to `position` by another way: goes on from there."""
+    def stand(self, execution_id: str, position: Position | None) -> None:
+        """The connection has read `execution_id` up to `position` by another way: goes on from there.
+
+        It never goes back: what was read before that other way began does not come again.
+        """
         self._leave(execution_id)
         if position is not None and self._matches(execution_id):
-            self._remember(execution_id, position)
+            known = self._starts.get(execution_id)
+            if known is None or known.epoch != position.epoch or known.seq < position.seq:
+                self._remember(execution_id, position)
+        self._hear(execution_id)
 
     def recheck(self) -> None:
         """What may be read has changed: everything is asked again."""
         self._denied.clear()
-        for execution_id in list(self._open):
+        for execution_id in (*self._open, *self._later):
             self._leave(execution_id)
+            self._hear(execution_id)
 
-    async def pages(self) -> AsyncGenerator[tuple[Subscription, Page]]:
-        """What comes: the subscription of an execution, and its next page. Ends when the follower is closed."""
+    async def pages(self, ready: Callable[[], Awaitable[object]]) -> AsyncGenerator[tuple[Subscription, Page]]:
+        """What comes: the subscription of an execution, and its next page. Ends when the follower is closed.
+
+        Nothing is read before `ready`, so that what may no longer be read when that returns is not.
+        """
         while not self.closed:
             if not self._new:
                 self._heard.clear()
@@ -155,7 +171,7 @@ class Follower:
                 continue
             execution_id, _ = self._new.popitem(last=False)
             try:
-                async for found in self._pages_of(execution_id):
+                async for found in self._pages_of(execution_id, ready):
                     yield found
             except LogUnavailableError:
                 await asyncio.sleep(_PATIENCE)
@@ -163,9 +179,14 @@ class Follower:
             except StreamingError:  # a limit of that execution: its next update tries again
                 self._leave(execution_id)
 
-    async def _pages_of(self, execution_id: str) -> AsyncGenerator[tuple[Subscription, Page]]:
-        subscription = await self._subscription(execution_id)
-        while subscription is not None and not self.closed and not subscription.closed:
+    async def _pages_of(
+        self, execution_id: str, ready: Callable[[], Awaitable[object]]
+    ) -> AsyncGenerator[tuple[Subscription, Page]]:
+        while True:
+            await ready()
+            subscription = await self._subscription(execution_id)
+            if subscription is None or self.closed or subscription.closed:
+                return
             page = await subscription.poll()
             if page is None:
                 state = await self._hub.describe(execution_id)
@@ -180,7 +201,9 @@ class Follower:
             return None
         if known is not None:
             return known
-        if self._clock() < self._denied.get(execution_id, 0.0):
+        wait = self._denied.get(execution_id, 0.0) - self._clock()
+        if wait > 0:
+            self._hear_later(execution_id, wait)
             return None
         if not await self._allows(execution_id):
             self._denied[execution_id] = self._clock() + _DENIAL_LIFETIME
@@ -188,26 +211,35 @@ class Follower:
             return None
         if self.closed:
             return None
-        after = self._starts.pop(execution_id, None)
-        subscription = self._hub.subscribe(execution_id, after=after, filter=self.filter, follow=True)
+        subscription = self._hub.subscribe(
+            execution_id, after=self._starts.get(execution_id), filter=self.filter, follow=True
+        )
         self._open[execution_id] = subscription
         return subscription
+
+    def _hear_later(self, execution_id: str, wait: float) -> None:
+        def hear() -> None:
+            del self._later[execution_id]
+            self._hear(execution_id)
+
+        if execution_id not in self._later:
+            self._later[execution_id] = asyncio.get_running_loop().call_later(wait, hear)
 
     def _leave(self, execution_id: str) -> None:
         """The execution's run is over, or may not be read any more: only its place is kept."""
         subscription = self._open.pop(execution_id, None)
         if subscription is not None:
             if subscription.position is not None:
-                self._remember(execution_id, str(subscription.position))
+                self._remember(execution_id, subscription.position)
             subscription.close()
 
-    def _remember(self, execution_id: str, position: str) -> None:
+    def _remember(self, execution_id: str, position: Position) -> None:
         self._starts[execution_id] = position
         self._starts.move_to_end(execution_id)
         self._bound(self._starts)
 
     @staticmethod
-    def _bound(memory: OrderedDict[str, str] | OrderedDict[str, float]) -> None:
+    def _bound(memory: OrderedDict[str, Position] | OrderedDict[str, float]) -> None:
         while len(memory) > _REMEMBERED:
             memory.popitem(last=False)
 

@@ -1,7 +1,4 @@
-"""Protocol version 1: which messages there are, how an inbound one is checked, and the schema of all of them.
-
-Messages and options that belong to the protocol but are not in this version are refused by name.
-"""
+"""Protocol version 1: which messages there are, how an inbound one is checked, and the schema of all of them."""
 
 from __future__ import annotations
 
@@ -23,6 +20,8 @@ from lg_streaming.gateway.messages import (
     Authenticate,
     Authenticated,
     AuthExpiring,
+    CancelExecution,
+    Cancelled,
     ConnectionStatus,
     Direct,
     Empty,
@@ -34,6 +33,8 @@ from lg_streaming.gateway.messages import (
     Inbound,
     Ok,
     Pong,
+    Respond,
+    Responded,
     RoomAnswer,
     RoomMessage,
     ServerRestart,
@@ -54,7 +55,6 @@ __all__ = [
     "MAX_NESTING",
     "MESSAGES_IN",
     "MESSAGES_OUT",
-    "NOT_YET",
     "PROTOCOL_VERSION",
     "RESERVED_EVENTS",
     "check_nesting",
@@ -72,15 +72,6 @@ RESERVED_EVENTS: Final = frozenset(
 )
 """Names a client may not emit: they would run handlers that are for the server's own use."""
 
-NOT_YET: Final = frozenset(
-    {
-        "respond",
-        "cancel_execution",
-    }
-)
-"""Messages of the protocol that this version answers with ``bad_request``."""
-
-
 MESSAGES_IN: Final[Mapping[str, tuple[type[Inbound], type[Ok]]]] = MappingProxyType(
     {
         "subscribe_execution": (SubscribeExecution, Subscribed),
@@ -90,6 +81,8 @@ MESSAGES_IN: Final[Mapping[str, tuple[type[Inbound], type[Ok]]]] = MappingProxyT
         "join_room": (RoomMessage, RoomAnswer),
         "leave_room": (RoomMessage, RoomAnswer),
         "ack": (Ack, Acknowledged),
+        "respond": (Respond, Responded),
+        "cancel_execution": (CancelExecution, Cancelled),
         "authenticate": (Authenticate, Authenticated),
         "ping": (Empty, Pong),
         "get_status": (Empty, Status),
@@ -155,8 +148,6 @@ def parse_message(name: str, arguments: Sequence[object]) -> Inbound:
     Raises:
         BadRequestError: There is no such message, or its payload does not fit.
     """
-    if name in NOT_YET:
-        raise BadRequestError(f"{name!r} is not available in this version")
     known = MESSAGES_IN.get(name)
     if known is None:
         raise BadRequestError(f"there is no message {name!r:.80}: use one of {', '.join(MESSAGES_IN)}")
@@ -214,7 +205,6 @@ def json_schema() -> dict[str, Any]:
         },
         "server_to_client": {name: schema(model) for name, model in MESSAGES_OUT.items()},
         "data": {name: schema(model) for name, model in PAYLOADS.items()},
-        "not_available": sorted(NOT_YET),
         "$defs": inbound[1] | outbound[1],
     }
 

@@ -1,19 +1,29 @@
-"""Plain HTTP: what an execution is, and whether the server is well."""
+"""Plain HTTP: what executions there are, their updates page by page, control over them, and how the server is."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from starlette.routing import Route
 
 from lg_streaming.errors import ForbiddenError
+from lg_streaming.gateway.handlers import HANDLERS
 from lg_streaming.gateway.http import (
-    EXECUTION_PATH,
-    endpoint,
+    Endpoint,
+    ExecutionRoute,
     execution_id_of,
+    json_body,
     json_response,
     refuse_tokens_in_url,
 )
-from lg_streaming.gateway.messages import PROTOCOL_VERSION
-from lg_streaming.gateway.session import now_text
+from lg_streaming.gateway.messages import PROTOCOL_VERSION, CancelExecution, Respond
+from lg_streaming.gateway.protocol import parse
+from lg_streaming.gateway.queries import Cursors, UpdatePages, execution_info, list_executions
+from lg_streaming.gateway.query import FILTER_LISTS, FILTER_TEXTS, query_payload
+from lg_streaming.gateway.session import Session
+from lg_streaming.gateway.shapes import Answer, ExecutionsWanted, TicketWanted, UpdatesWanted
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -25,6 +35,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Rest"]
 
+logger = logging.getLogger(__name__)
+
+_LOG_TIMEOUT: Final = 1.0
+
 
 class Rest:
     """The REST side of a gateway.
@@ -35,37 +49,103 @@ class Rest:
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
+        self._pages = UpdatePages()
+        self._cursors = Cursors()
 
     def add_routes(self, router: Router) -> None:
-        """Adds the routes to ``router``."""
-        serve = endpoint(self._edge.policy, self._execution, self._edge.compression)
-        router.add_route("/health", self._health, methods=["GET"])
-        router.add_route(EXECUTION_PATH, serve, methods=["GET", "OPTIONS"])
-
-    async def _health(self, _: Request) -> Response:
-        """For load balancers: nothing in it is secret, so everybody may ask."""
-        draining = self._edge.draining
-        return json_response(
-            {"status": "draining" if draining else "ok", "protocol": PROTOCOL_VERSION}, 503 if draining else 200
+        """Adds the routes to `router`; those of an execution itself last, as its id may hold anything."""
+        edge, prefix = self._edge, self._edge.settings.gateway.prefix
+        router.routes.extend(
+            [
+                Route(f"{prefix}/health", Endpoint(edge, GET=self._ready)),
+                Route(f"{prefix}/health/live", Endpoint(edge, GET=self._live)),
+                Route(f"{prefix}/health/ready", Endpoint(edge, GET=self._ready)),
+                Route(f"{prefix}/tickets", Endpoint(edge, POST=self._ticket)),
+                Route(f"{prefix}/executions", Endpoint(edge, GET=self._list)),
+                ExecutionRoute(prefix, "updates", Endpoint(edge, GET=self._updates)),
+                ExecutionRoute(prefix, "responses", Endpoint(edge, POST=self._respond)),
+                ExecutionRoute(prefix, "", Endpoint(edge, GET=self._execution, DELETE=self._cancel)),
+            ]
         )
+
+    async def shutdown(self) -> None:
+        """Lets everybody who waits for updates go with what is there."""
+        self._pages.shutdown()
+
+    # ------------------------------------------------------------ how the server is
+    async def _live(self, _request: Request, _peer: Peer) -> Response:
+        """Whether the process answers at all; nothing in it is secret, so everybody may ask."""
+        return json_response({"status": "ok", "protocol": PROTOCOL_VERSION})
+
+    async def _ready(self, _request: Request, _peer: Peer) -> Response:
+        """Whether requests should be sent here."""
+        status = "draining" if self._edge.draining else "ok" if await self._log_answers() else "log_unavailable"
+        return json_response({"status": status, "protocol": PROTOCOL_VERSION}, 200 if status == "ok" else 503)
+
+    async def _log_answers(self) -> bool:
+        try:
+            async with asyncio.timeout(_LOG_TIMEOUT):
+                await self._edge.hub.describe("health")
+        except Exception as error:  # noqa: BLE001 (whatever it is, requests would meet it too)
+            logger.debug("not ready: %r", error)
+            return False
+        return True
+
+    # ------------------------------------------------------------ executions
+    async def _list(self, request: Request, peer: Peer) -> Response:
+        session = await self._enter(request, peer)
+        payload = query_payload(request, lists={"state"}, texts={"owner", "cursor"}, numbers={"limit"})
+        return json_response(await list_executions(session, parse(ExecutionsWanted, payload), self._cursors))
 
     async def _execution(self, request: Request, peer: Peer) -> Response:
-        edge = self._edge
-        refuse_tokens_in_url(request)
-        principal = await edge.policy.admit(peer)
+        session = await self._enter(request, peer)
+        query_payload(request)
         execution_id = execution_id_of(request)
-        state = await edge.hub.describe(execution_id)
-        await edge.policy.check(principal, "read", execution_id, state.owner if state is not None else None)
+        state = await session.check("read", execution_id)
         if state is None:
             raise ForbiddenError(execution_id=execution_id)
-        return json_response(
-            {
-                "execution_id": execution_id,
-                "state": state.state,
-                "owner": state.owner,
-                "position": f"{state.epoch}:{state.head}",
-                "oldest": state.oldest,
-                "started_at": now_text(state.started_at),
-                "updated_at": now_text(state.updated_at),
-            }
+        return json_response(execution_info(execution_id, state))
+
+    async def _updates(self, request: Request, peer: Peer) -> Response:
+        session = await self._enter(request, peer)
+        payload = query_payload(
+            request,
+            lists=FILTER_LISTS,
+            texts=FILTER_TEXTS | {"after", "on_gap"},
+            flags={"follow"},
+            numbers={"limit", "wait"},
         )
+        wanted = parse(UpdatesWanted, {**payload, "execution_id": execution_id_of(request)})
+        return json_response(await self._pages.read(session, wanted, request.receive))
+
+    # ------------------------------------------------------------ control
+    async def _respond(self, request: Request, peer: Peer) -> Response:
+        session = await self._enter(request, peer)
+        query_payload(request)
+        execution_id = execution_id_of(request)
+        answer = parse(Answer, await self._body(request))
+        wanted = Respond(execution_id=execution_id, prompt_id=answer.prompt_id, response=answer.response)
+        return json_response((await HANDLERS["respond"](session, wanted)).answer)
+
+    async def _cancel(self, request: Request, peer: Peer) -> Response:
+        session = await self._enter(request, peer)
+        payload = {**query_payload(request, texts={"reason"}), "execution_id": execution_id_of(request)}
+        wanted = parse(CancelExecution, payload)
+        return json_response((await HANDLERS["cancel_execution"](session, wanted)).answer, 202)
+
+    async def _ticket(self, request: Request, peer: Peer) -> Response:
+        session = await self._enter(request, peer)
+        query_payload(request)
+        wanted = parse(TicketWanted, await self._body(request))
+        ticket, expires_in = session.policy.tickets.issue(session.principal, execution_id=wanted.execution_id)
+        return json_response({"ticket": ticket, "expires_in_s": round(expires_in, 3)}, 201)
+
+    # ------------------------------------------------------------ every request
+    async def _enter(self, request: Request, peer: Peer) -> Session:
+        refuse_tokens_in_url(request)
+        session = Session(peer=peer, edge=self._edge, transport="rest", expiry_grace=0.0)
+        await session.visit()
+        return session
+
+    async def _body(self, request: Request) -> object:
+        return await json_body(request, self._edge.settings.limits.inbound_bytes)

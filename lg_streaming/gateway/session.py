@@ -22,7 +22,7 @@ from lg_streaming.errors import (
 from lg_streaming.gateway.acks import Acks
 from lg_streaming.gateway.auth import ANONYMOUS
 from lg_streaming.gateway.handlers import HANDLERS
-from lg_streaming.gateway.limits import TokenBucket
+from lg_streaming.gateway.limits import TokenBucket, address_key
 from lg_streaming.gateway.messages import (
     PROTOCOL_VERSION,
     SubscribeExecution,
@@ -34,11 +34,12 @@ from lg_streaming.gateway.watches import ClientFigures, EventsWatch, Reply, Watc
 
 if TYPE_CHECKING:
     from lg_streaming.filters import UpdateFilter
-    from lg_streaming.gateway.auth import Policy, Principal
+    from lg_streaming.gateway.auth import Action, Policy, Principal
     from lg_streaming.gateway.edge import Edge
     from lg_streaming.gateway.limits import Lease
     from lg_streaming.gateway.peer import Peer
     from lg_streaming.hub import Attached, StreamHub, Subscription
+    from lg_streaming.log.base import LogState
     from lg_streaming.observability.figures import Transport
 
 __all__ = ["Due", "Session", "attach", "now_text"]
@@ -61,7 +62,7 @@ class Due:
     """The connection ends."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Session:
     """One connection.
 
@@ -142,6 +143,20 @@ class Session:
         self._lease = edge.census.enter(self.peer.address, principal.subject)
         self.become(principal)
 
+    async def visit(self) -> None:
+        """Lets the caller in for one request. It counts as a message of the caller, and not as a connection.
+
+        Raises:
+            StreamingError: Not this caller, or not now.
+        """
+        edge = self.edge
+        edge.check_open()
+        await edge.rates.check_logins(self.peer.address)
+        principal = await self.identify(None)
+        subject = principal.subject
+        edge.requests.spend(f"address {address_key(self.peer.address)}" if subject is None else f"subject {subject}")
+        self.become(principal)
+
     async def identify(self, token: str | None, ticket: str | None = None) -> Principal:
         """Who a token or a ticket stands for; a failure counts against the address. Raises like `Policy.admit`."""
         try:
@@ -188,7 +203,7 @@ class Session:
         if watch.room_id is not None:
             self.edge.rooms.leave(watch.room_id, self)
         if self.events is not None:
-            self.events.follower.stand(watch.execution_id, _text(watch.subscription.position))
+            self.events.follower.stand(watch.execution_id, watch.position)
 
     @property
     def expires_in(self) -> float | None:
@@ -303,6 +318,17 @@ class Session:
     def _acks(self, subscription: Subscription) -> Acks:
         timeout = self.edge.settings.gateway.ack_timeout
         return Acks(subscription.position, timeout=timeout, clock=self.edge.monotonic)
+
+    async def check(self, action: Action, execution_id: str) -> LogState | None:
+        """What is known of an execution, once it is clear that the caller may do `action`.
+
+        Raises:
+            ForbiddenError: It may not.
+            LogUnavailableError: The log cannot be reached.
+        """
+        state = await self.hub.describe(execution_id)
+        await self.policy.check(self.principal, action, execution_id, state.owner if state is not None else None)
+        return state
 
     async def may_read(self, execution_id: str) -> bool:
         """Whether the caller may read an execution. Raises LogUnavailableError."""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
-from lg_streaming.errors import BadRequestError, StreamingError
+from lg_streaming.errors import StreamingError
 from lg_streaming.events import Position
 from lg_streaming.gateway.edge import Edge
 from lg_streaming.gateway.event_stream import InitialData, StreamOptions, open_stream
 from lg_streaming.gateway.http import (
-    EXECUTION_PATH,
-    endpoint,
+    Endpoint,
+    ExecutionRoute,
     error_response,
     execution_id_of,
     refuse_tokens_in_url,
@@ -23,6 +23,7 @@ from lg_streaming.gateway.http import (
 from lg_streaming.gateway.messages import SubscribeExecution
 from lg_streaming.gateway.peer import Peer
 from lg_streaming.gateway.protocol import parse
+from lg_streaming.gateway.query import FILTER_LISTS, FILTER_TEXTS, query_payload
 from lg_streaming.gateway.session import Session
 
 if TYPE_CHECKING:
@@ -37,10 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ServerSentEvents", "sse_response"]
 
-_LISTS: Final = frozenset({"events", "node_ids", "agent_types", "categories"})
-_FLAGS: Final = frozenset({"follow", "batch", "merge"})
-_TEXTS: Final = frozenset({"min_priority", "since", "until", "after", "on_gap"})
-_ALIASES: Final = {"filters": "events"}
+_FLAGS: Final = frozenset({"follow", "batch", "merge", "named"})
+_TEXTS: Final = FILTER_TEXTS | {"after", "on_gap", "ticket"}
 _LAST_EVENT_ID: Final = "last-event-id"
 
 
@@ -58,8 +57,8 @@ class ServerSentEvents:
 
     def add_routes(self, router: Router) -> None:
         """Adds the route to `router`."""
-        serve = endpoint(self._edge.policy, self._open, self._edge.compression)
-        router.add_route(f"{EXECUTION_PATH}/stream", serve, methods=["GET", "OPTIONS"])
+        route = ExecutionRoute(self._edge.settings.gateway.prefix, "stream", Endpoint(self._edge, GET=self._open))
+        router.routes.append(route)
 
     async def _open(self, request: Request, peer: Peer) -> Response:
         refuse_tokens_in_url(request)
@@ -83,33 +82,13 @@ class ServerSentEvents:
 
 def _wanted(request: Request) -> tuple[SubscribeExecution, bool]:
     """What the query asks for, and whether events are named."""
-    payload: dict[str, object] = {}
-    named = True
-    for name in request.query_params:
-        values = request.query_params.getlist(name)
-        if _ALIASES.get(name, name) in _LISTS:
-            payload[_ALIASES.get(name, name)] = [part for value in values for part in value.split(",") if part]
-        elif name in _FLAGS:
-            payload[name] = _flag(name, values[-1])
-        elif name in _TEXTS:
-            payload[name] = values[-1]
-        elif name == "named":
-            named = _flag(name, values[-1])
-        elif name == "ticket":
-            continue
-        else:
-            raise BadRequestError(f"{name!r:.80}: there is no such option")
+    payload = query_payload(request, lists=FILTER_LISTS, texts=_TEXTS, flags=_FLAGS)
+    payload.pop("ticket", None)
+    named = payload.pop("named", True) is True
     last_event_id = request.headers.get(_LAST_EVENT_ID, "").strip()
     if last_event_id:
         payload["after"] = last_event_id
     return parse(SubscribeExecution, {**payload, "execution_id": execution_id_of(request)}), named
-
-
-def _flag(name: str, value: str) -> bool:
-    known = {"true": True, "1": True, "false": False, "0": False}.get(value.lower())
-    if known is None:
-        raise BadRequestError(f"{name} is 'true' or 'false', not {value!r:.20}")
-    return known
 
 
 def sse_response(
@@ -221,7 +200,8 @@ class _LazyStream(Response):
         try:
             response = await self._open(Peer.of(scope), head_only=scope.get("method") == "HEAD")
         except StreamingError as error:
-            response = error_response(error, dict(self._options.headers))
+            response = error_response(error)
+            response.headers.update(self._options.headers)
         self._edge.compression.apply(Headers(scope=scope), response)
         await response(scope, receive, send)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
+    from lg_streaming.events import Position
     from lg_streaming.gateway.acks import Acks
     from lg_streaming.gateway.messages import SubscribeEvents
     from lg_streaming.gateway.patterns import Follower
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["ClientFigures", "EventsWatch", "Reply", "Watch"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Watch:
     """One execution a connection watches."""
 
@@ -35,6 +36,15 @@ class Watch:
     """Set where the reader acknowledges."""
     acked: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever it did."""
+    sent: Position | None = None
+    """Everything up to here was sent, kept before each read."""
+    holding: bool = False
+    """Whether something was read that is not sent yet."""
+
+    @property
+    def position(self) -> Position | None:
+        """Where the client stands: what was read for it and not sent does not count."""
+        return self.sent if self.holding else self.subscription.position
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 import orjson
@@ -14,7 +15,7 @@ from lg_streaming.log.base import Draft
 from lg_streaming.scope import NO_SCOPE, TRACED, Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from lg_streaming.codec import Redact
     from lg_streaming.events import Priority
@@ -58,7 +59,10 @@ class Drafts:
             scope = execution.run_scope
         elif scope.run_id is None:
             scope = scope.derive(run_id=execution.run_id)
-        return self.of(execution.execution_id, name, data, scope, priority, delivery=delivery, key=key)
+        draft = self.of(execution.execution_id, name, data, scope, priority, delivery=delivery, key=key)
+        if name == "human_prompt":
+            _note_prompt(execution, data, scope)
+        return draft
 
     def of(
         self,
@@ -101,6 +105,18 @@ class Drafts:
         kept = [draft for draft in drafts if allowance.take(draft.timestamp) or not _may_be_dropped(draft)]
         self._tally.over_rate.add(len(drafts) - len(kept))
         return kept
+
+
+def _note_prompt(execution: Execution, data: object, scope: Scope) -> None:
+    """Before the prompt is in the log, so that its first reader can answer it."""
+    if isinstance(data, Mapping):
+        prompt_id = cast("Mapping[object, object]", data).get("prompt_id")
+    else:
+        prompt_id = getattr(data, "prompt_id", None)
+    if isinstance(prompt_id, str):
+        with execution.lock:
+            if scope.run_id == execution.run_id is not None:
+                execution.ask(prompt_id, scope)
 
 
 def _check_delivery(delivery: str, key: str | None) -> None:

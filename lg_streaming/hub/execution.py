@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from typing import TYPE_CHECKING, Final
 
 from lg_streaming.errors import ForbiddenError
 from lg_streaming.hub.statistics import no_updates
 from lg_streaming.scope import NO_SCOPE, LiveDefaults, Outcome, Scope
 
+if TYPE_CHECKING:
+    from lg_streaming.hub.handlers import Handlers
+
 __all__ = ["Allowance", "Execution"]
+
+_MAX_PROMPTS: Final = 1_000
 
 
 class Allowance:
@@ -44,13 +50,17 @@ class Execution:
         "_participants",
         "_paused",
         "allowance",
+        "cancel_reason",
+        "cancelling",
         "defaults",
         "execution_id",
+        "handlers",
         "lock",
         "lost",
         "number",
         "owner",
         "producer",
+        "prompts",
         "published",
         "run_id",
         "run_scope",
@@ -66,6 +76,13 @@ class Execution:
         """The decorators' defaults, where they differ from the settings'."""
         self.allowance: Allowance | None = None
         """Where there is a limit to the updates per second."""
+        self.handlers: Handlers | None = None
+        """Where somebody wants to be told."""
+        self.prompts: dict[str, Scope] = {}
+        """The open prompts of the open run, and what they are about."""
+        self.cancelling = False
+        """Whether the open run was asked to end."""
+        self.cancel_reason: str | None = None
         self.owner: str | None = None
         self.run_id: str | None = None
         """The open run; None when none is."""
@@ -89,6 +106,11 @@ class Execution:
     def running(self) -> bool:
         """Whether a run is open."""
         return self.run_id is not None
+
+    @property
+    def forgettable(self) -> bool:
+        """Whether it never had a run, and there is nothing else to remember."""
+        return self.run_scope is NO_SCOPE and self.defaults is None and self.handlers is None
 
     def claim(self, owner: str | None) -> None:
         """Makes ``owner`` the owner, unless it has one.
@@ -129,6 +151,8 @@ class Execution:
             return None
         if self.interrupted and outcome.type == "workflow_complete":
             return Outcome("workflow_interrupted", {})
+        if outcome.type == "workflow_cancelled" and self.cancel_reason:
+            return Outcome("workflow_cancelled", {"reason": self.cancel_reason})
         return outcome
 
     def end(self) -> None:
@@ -140,6 +164,15 @@ class Execution:
         self._participants = 0
         self._attempts.clear()
         self._paused.clear()
+        self.prompts.clear()
+        self.cancelling, self.cancel_reason = False, None
+
+    def ask(self, prompt_id: str, scope: Scope) -> None:
+        """A prompt of the open run waits for its answer; of too many, the oldest is given up."""
+        self.prompts.pop(prompt_id, None)
+        self.prompts[prompt_id] = scope
+        if len(self.prompts) > _MAX_PROMPTS:
+            del self.prompts[next(iter(self.prompts))]
 
     def pause(self, task: str) -> None:
         """``task`` waits for a human."""

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-from lg_streaming.hub.producers import Producers
+from lg_streaming.hub.control import Control
 from lg_streaming.hub.readers import Readers
 from lg_streaming.hub.statistics import HubStatistics
 from lg_streaming.log.memory import MemoryLog
@@ -25,7 +25,7 @@ __all__ = ["StreamHub"]
 _CLOSE_TIMEOUT: Final = 5.0
 
 
-class StreamHub(Producers, Readers):
+class StreamHub(Control, Readers):
     """Where executions are written and read.
 
     Args:
@@ -48,7 +48,7 @@ class StreamHub(Producers, Readers):
     ) -> None:
         settings = settings or StreamingSettings()
         log = log or MemoryLog(settings.retention, clock=clock)
-        Producers.__init__(self, settings, log, redact, clock)
+        Control.__init__(self, settings, log, redact, clock)
         Readers.__init__(self, log, settings.limits.max_subscribers_per_execution)
         self.tokens = TokenStreamingService(self)
         self.companions: dict[type, object] = {}
@@ -92,6 +92,7 @@ class StreamHub(Producers, Readers):
             self._closed = True
             publishers.count -= 1
         publishers.deactivate(self)
+        await self._handler_calls.aclose()
         if self._appender.writer is not None:
             await asyncio.to_thread(self._appender.writer.close, _CLOSE_TIMEOUT)
         if self.trace is not None:

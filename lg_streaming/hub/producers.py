@@ -43,7 +43,7 @@ _SWEEP_INTERVAL: Final = 30.0
 
 
 class Producers:
-    """Everything that writes: see :class:`~lg_streaming.hub.hub.StreamHub`, which adds the readers."""
+    """Everything that writes: see :class:`~lg_streaming.hub.control.Control`, which adds what is asked of runs."""
 
     tokens: TokenStreamingService
     """The token streams: open ones, their statistics, and streams of your own."""
@@ -341,7 +341,7 @@ class Producers:
         limit = self.settings.limits.max_executions
         with self._lock:
             if limit is not None and self._running >= limit:
-                if execution.run_scope is NO_SCOPE and execution.defaults is None:  # there is nothing to remember
+                if execution.forgettable:
                     self._executions.pop(execution.execution_id, None)
                 raise ExecutionLimitError(
                     f"limits.max_executions allows {limit} running executions", execution_id=execution.execution_id
@@ -378,10 +378,6 @@ class Producers:
     async def fail(self, execution_id: str, error: BaseException | str) -> None:
         """Ends the open run badly: ``workflow_error`` with the error's message. Otherwise like :meth:`close`."""
         await self._end(execution_id, Outcome("workflow_error", {"error": describe_error(error, debug=self.debug)}))
-
-    async def cancel(self, execution_id: str, reason: str | None = None) -> None:
-        """Ends the open run as cancelled: ``workflow_cancelled``. Otherwise like :meth:`close`."""
-        await self._end(execution_id, Outcome("workflow_cancelled", {"reason": reason} if reason else {}))
 
     async def _end(self, execution_id: str, outcome: Outcome) -> None:
         self.tokens.close_execution_token_streams(execution_id)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, cast
 
 from lg_streaming.codec import decode, decode_data, moment_of, seal
 from lg_streaming.events import FINAL_TYPES, Position, StreamMetadata, StreamUpdate, kind_of
@@ -137,6 +137,15 @@ class LogState:
     updated_at: float
     final_seq: int = 0
     """The sequence number of the last final update; 0 when there was none."""
+    progress_record: Record | None = None
+    """What the last run said of its progress last: its newest `workflow_progress`, or else its newest `progress`."""
+
+    @property
+    def progress(self) -> float | None:
+        """How far the last run is, 0 to 100; None where it has not said. It is decoded anew each time."""
+        data = self.progress_record.update.data if self.progress_record is not None else None
+        told = cast("dict[str, object]", data).get("progress") if isinstance(data, dict) else None
+        return told if isinstance(told, (int, float)) and not isinstance(told, bool) else None
 
     @property
     def ended(self) -> bool:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["MemoryLog"]
 
 _COMPACT_AT: Final = 1_024
+_NOTED: Final = FINAL_TYPES | {"workflow_start", "workflow_progress", "progress"}
 
 
 class _Tape:
@@ -32,6 +33,7 @@ class _Tape:
         self.state: ExecutionState = "running"
         self.head = 0
         self.final: Record | None = None
+        self.progress: Record | None = None
         self._records: list[Record] = []
         self._start = 0  # records before this index are trimmed and wait to be cut off
         self._bytes = 0
@@ -57,13 +59,21 @@ class _Tape:
             record = Record(draft, seq, epoch)
             self._records.append(record)
             self._bytes += len(record.json)
-            if record.type in FINAL_TYPES:
-                self.final = record
+            if record.type in _NOTED:
+                self._note(record)
             self.state = state_after(self.state, record.type)
         self.head = seq
         self.updated_at = now
         self._trim()
         return repeated
+
+    def _note(self, record: Record) -> None:
+        if record.type in FINAL_TYPES:
+            self.final = record
+        elif record.type == "workflow_start":
+            self.progress = None
+        elif record.type == "workflow_progress" or self.progress is None or self.progress.type == "progress":
+            self.progress = record
 
     def _trim(self) -> None:
         start, records = self._start, self._records
@@ -110,6 +120,7 @@ class _Tape:
             started_at=self.started_at,
             updated_at=self.updated_at,
             final_seq=self.final.seq if self.final is not None else 0,
+            progress_record=self.progress,
         )
 
 

@@ -109,6 +109,12 @@ def test_version() -> None:
     assert CliRunner().invoke(app, ["version"]).output == f"{lg_streaming.__version__}\n"
 
 
+def test_the_routes_are_described_as_openapi() -> None:
+    schema = json.loads(CliRunner().invoke(app, ["schema", "--openapi"]).output)
+    assert schema["openapi"].startswith("3.1")
+    assert "/executions/{execution_id}/updates" in schema["paths"]
+
+
 def test_the_schema_is_json_schema_of_every_message() -> None:
     schema = json.loads(CliRunner().invoke(app, ["schema"]).output)
     assert schema["$schema"].startswith("https://json-schema.org/")

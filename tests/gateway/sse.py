@@ -34,6 +34,8 @@ class EventSource:
     """The first event's data: `connection_status`."""
     comments: list[str] = field(default_factory=list[str])
     status: int = 0
+    greeted: bool = True
+    """Whether `connection_status` is taken for `attached`; else it comes like every other event."""
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[AsyncGenerator[Event]]:
@@ -43,14 +45,14 @@ class EventSource:
             headers["Last-Event-ID"] = self.last_event_id
         async with self.client.stream("GET", self.url, params=self.params, headers=headers) as response:
             self.status = response.status_code
-            yield self._events(response)
+            yield self.events_of(response)
 
-    async def _events(self, response: httpx2.Response) -> AsyncGenerator[Event]:
+    async def events_of(self, response: httpx2.Response) -> AsyncGenerator[Event]:
         kind, data, identity = "", list[str](), self.last_event_id
         async for line in response.aiter_lines():
             if not line:
                 self.last_event_id = identity
-                if kind == "connection_status":
+                if self.greeted and kind == "connection_status":
                     self.attached = json.loads("\n".join(data))
                 elif data:
                     yield Event(kind or "message", "\n".join(data), identity)

@@ -1,5 +1,7 @@
 """Logins on a real server: nobody stays without one, and nobody is who he says he is."""
 
+from contextlib import AsyncExitStack
+
 import httpx2
 import pytest
 from websockets.exceptions import InvalidStatus

@@ -9,7 +9,7 @@ import pytest
 
 from lg_streaming.errors import BadPositionError, BadRequestError
 from lg_streaming.gateway.messages import SubscribeExecution
-from lg_streaming.gateway.protocol import MESSAGES_IN, MESSAGES_OUT, NOT_YET, check_nesting, json_schema, parse_message
+from lg_streaming.gateway.protocol import MESSAGES_IN, MESSAGES_OUT, check_nesting, json_schema, parse_message
 
 
 def subscribe(**payload: Any) -> SubscribeExecution:
@@ -71,12 +71,6 @@ def test_a_bad_position_has_its_own_code(after: str) -> None:
 def test_positions_that_can_be_read() -> None:
     assert subscribe(execution_id="a", after="k3f9:17").after == "k3f9:17"
     assert subscribe(execution_id="a", after="latest").after == "latest"
-
-
-@pytest.mark.parametrize("name", sorted(NOT_YET))
-def test_what_the_protocol_has_and_this_version_has_not_is_said(name: str) -> None:
-    with pytest.raises(BadRequestError, match="not available in this version"):
-        parse_message(name, [{}])
 
 
 def test_unknown_messages_and_second_payloads_are_refused() -> None:

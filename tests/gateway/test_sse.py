@@ -295,6 +295,7 @@ async def test_nothing_is_open_by_default_behind_a_proxy_or_for_another_host(ope
         assert rebound.status_code == 401
 
 
+@pytest.mark.row("FLOW-07")
 async def test_origins_and_preflights() -> None:
     with site(gateway={"cors_origins": ("https://app.example.com",)}) as place:
         await run(place, "exec-1", 1)

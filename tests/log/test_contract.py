@@ -149,6 +149,16 @@ async def test_the_state_follows_the_updates(log: EventLog, types: list[str], st
     assert known.final_seq == max((i for i, each in enumerate(types, 1) if each in FINAL_TYPES), default=0)
 
 
+async def test_the_state_has_what_the_run_said_of_its_progress_last(log: EventLog) -> None:
+    producer = Producer(log)
+    told: list[str | None] = []
+    for name in ("workflow_start", "progress", "progress", "workflow_progress", "progress", "note", "workflow_start"):
+        producer.append(name)
+        record = (await state_of(log)).progress_record
+        told.append(None if record is None else f"{record.seq} {record.type}")
+    assert told == [None, "2 progress", "3 progress", *["4 workflow_progress"] * 3, None]
+
+
 async def test_the_first_owner_stays(log: EventLog) -> None:
     Producer(log, name="a").append("token")
     assert (await state_of(log)).owner is None

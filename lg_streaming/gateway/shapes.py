@@ -1,0 +1,140 @@
+"""The shapes of what the HTTP routes take and answer, as pydantic models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from lg_streaming.gateway.messages import (
+    ErrorBody,
+    ExecutionId,
+    Inbound,
+    Outbound,
+    PromptId,
+    SubscribeExecution,
+    Update,
+)
+from lg_streaming.log.base import ExecutionState
+
+__all__ = [
+    "Answer",
+    "ErrorAnswer",
+    "ExecutionInfo",
+    "Executions",
+    "ExecutionsWanted",
+    "GapInfo",
+    "Health",
+    "Ticket",
+    "TicketWanted",
+    "UpdatesPage",
+    "UpdatesWanted",
+]
+
+MAX_WAIT = 25.0
+"""Seconds; proxies give up on an answer after 30 or 60."""
+
+
+# ---------------------------------------------------------------- what comes in
+class UpdatesWanted(SubscribeExecution):
+    """The query of `GET /executions/{execution_id}/updates`."""
+
+    limit: Annotated[int, Field(ge=1, le=1_000)] = 100
+    """How many updates are looked at."""
+    wait: Annotated[float, Field(ge=0, le=MAX_WAIT)] = 0
+    """Seconds to wait for an update where there is none yet."""
+
+
+class ExecutionsWanted(Inbound):
+    """The query of `GET /executions`."""
+
+    state: Annotated[list[ExecutionState], Field(max_length=6)] | None = None
+    owner: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    cursor: Annotated[str, Field(min_length=1, max_length=2_048)] | None = None
+    """`next_cursor` of the page before."""
+
+
+class Answer(Inbound):
+    """The body of `POST /executions/{execution_id}/responses`."""
+
+    prompt_id: PromptId
+    response: Any
+
+
+class TicketWanted(Inbound):
+    """The body of `POST /tickets`."""
+
+    execution_id: ExecutionId | None = None
+    """The only execution that the ticket lets its holder read; absent: all that the caller may."""
+
+
+# ---------------------------------------------------------------- what goes out
+class ErrorAnswer(Outbound):
+    """The body of every answer that is an error."""
+
+    error: ErrorBody
+
+
+class ExecutionInfo(Outbound):
+    """What is known of an execution."""
+
+    execution_id: str
+    state: ExecutionState
+    owner: str | None
+    position: str
+    """The position of its last update."""
+    oldest: int
+    """The first sequence number that is still kept."""
+    started_at: str
+    updated_at: str
+    progress: float | None
+    """How far the last run is, 0 to 100, where it says so."""
+
+
+class Executions(Outbound):
+    """A page of executions, in the order of their ids."""
+
+    executions: list[ExecutionInfo]
+    next_cursor: str | None
+    """Where the next page begins; null on the last one. A page before it may be short, or empty."""
+
+
+class GapInfo(Outbound):
+    """Updates that cannot be had."""
+
+    from_: Annotated[int, Field(alias="from")]
+    to: int | None
+    reason: Literal["evicted", "epoch_changed", "future_position"]
+
+
+class UpdatesPage(Outbound):
+    """A page of an execution's updates."""
+
+    execution_id: str
+    state: ExecutionState | Literal["unknown"]
+    position: str | None
+    """What to give as `after` next time; null: nothing has happened yet."""
+    recovered: bool
+    """Whether nothing is missing before the first update."""
+    gap: GapInfo | None = None
+    """What is missing."""
+    ended: bool
+    """Nothing more comes, unless a further run begins."""
+    more: bool
+    """The next page is there already."""
+    updates: list[Update]
+
+
+class Ticket(Outbound):
+    """A credential for one request, for where a browser can send no header: `?ticket=…`."""
+
+    ticket: str
+    expires_in_s: float
+
+
+class Health(Outbound):
+    """How the server is."""
+
+    status: Literal["ok", "draining", "log_unavailable"]
+    protocol: int

@@ -1,0 +1,142 @@
+"""What readers may ask of a run: that it be cancelled, and that a prompt of it be answered."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+from lg_streaming.errors import HubClosedError, PromptError
+from lg_streaming.hub.handlers import Calls, Handlers
+from lg_streaming.hub.producers import Producers
+from lg_streaming.scope import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lg_streaming.codec import Redact
+    from lg_streaming.hub.execution import Execution
+    from lg_streaming.hub.handlers import CancelHandler, ResponseHandler
+    from lg_streaming.log.base import EventLog
+    from lg_streaming.settings import StreamingSettings
+
+__all__ = ["Control"]
+
+Handler = TypeVar("Handler")
+
+
+class Control(Producers):
+    """Everything that is asked of runs: see :class:`~lg_streaming.hub.hub.StreamHub`, which adds the readers.
+
+    Runs, handlers and open prompts live in the process that runs the graph. In another process `cancel` finds nothing
+    running and `respond` no prompt, even if both read the same log: send such requests to the process of the run.
+    """
+
+    def __init__(
+        self, settings: StreamingSettings, log: EventLog, redact: Redact | None, clock: Callable[[], float]
+    ) -> None:
+        super().__init__(settings, log, redact, clock)
+        self._handler_calls = Calls()
+
+    # --- cancelling ---------------------------------------------------------------------------------------
+
+    async def cancel(self, execution_id: str, reason: str | None = None) -> bool:
+        """Cancels the open run; returns whether one was open.
+
+        Where nobody handles it (see `on_cancel`; an `execution(...)` block does while it lasts), the run ends at once
+        with `workflow_cancelled`, whose data has the reason, and this returns when the log has it. Otherwise the
+        handlers are called, once for each run, and the run ends by its own outcome; when it has not ended after
+        `limits.cancel_grace` seconds, it ends as cancelled anyway, and what it still publishes is dropped.
+
+        Args:
+            execution_id: The execution.
+            reason: Told to the handlers and to readers.
+        """
+        execution = self._executions.get(execution_id)
+        if execution is None:
+            return False
+        with execution.lock:
+            run_id, asked_before = execution.run_id, execution.cancelling
+            if run_id is None:
+                return False
+            handlers = tuple(execution.handlers.cancel.values()) if execution.handlers is not None else ()
+            execution.cancelling, execution.cancel_reason = True, reason
+        if not handlers:
+            await self._end(execution_id, Outcome("workflow_cancelled", {"reason": reason} if reason else {}))
+        elif not asked_before:
+            grace = self.settings.limits.cancel_grace
+            asyncio.get_running_loop().call_later(grace, self._end_unheeding, execution, run_id)
+            self._handler_calls.make(handlers, execution_id, reason)
+        return True
+
+    def _end_unheeding(self, execution: Execution, run_id: str) -> None:
+        """Ends a run that was asked to end and has not."""
+        with execution.lock:
+            if execution.run_id != run_id or self._closed:
+                return
+            reason = execution.cancel_reason
+            self._say(execution, Outcome("workflow_cancelled", {"reason": reason} if reason else {}), ends=True)
+        self.tokens.close_execution_token_streams(execution.execution_id)
+
+    def on_cancel(self, execution_id: str, handler: CancelHandler) -> Callable[[], None]:
+        """Has `handler(reason)` called when a run of the execution shall be cancelled; returns what undoes that.
+
+        The handler makes the run stop, soon; it is called on the event loop that cancels, at most once for each run,
+        and must not block. It may be a coroutine function. What it raises is logged. It stays until it is undone, or
+        until the hub forgets the execution (`retention.ttl` seconds after its last update).
+
+        Raises:
+            BadRequestError: The id cannot name an execution.
+        """
+        return _added(self._execution(execution_id), lambda handlers: handlers.cancel, handler)
+
+    # --- answers of humans --------------------------------------------------------------------------------
+
+    async def respond(self, execution_id: str, prompt_id: str, response: object) -> None:
+        """Answers a prompt of the open run: a `human_prompt` update with this `prompt_id` in its data.
+
+        The first answer wins: it is published as `human_response` `{prompt_id, response}`, about the same node, and
+        given to the handlers of `on_response`. Returns when the log has it. It resumes no graph by itself. A run
+        keeps its newest 1,000 open prompts, until it ends.
+
+        Raises:
+            PromptError: There is no such prompt, it was answered, or its run is over.
+            UpdateTooLargeError: The answer is over `limits.update_bytes`; the prompt stays open.
+            HubClosedError: The hub was closed.
+        """
+        if self._closed:
+            raise HubClosedError
+        execution = self._executions.get(execution_id)
+        if execution is None:
+            raise PromptError(execution_id=execution_id)
+        with execution.lock:
+            scope = execution.prompts.get(prompt_id)
+            if scope is None:
+                raise PromptError(execution_id=execution_id)
+            answer = {"prompt_id": prompt_id, "response": response}
+            draft = self._drafts.of(execution_id, "human_response", answer, scope, None)
+            del execution.prompts[prompt_id]
+            self._appender.append(execution, [draft])
+            handlers = tuple(execution.handlers.response.values()) if execution.handlers is not None else ()
+        self._handler_calls.make(handlers, execution_id, prompt_id, response)
+        await self.flush()
+
+    def on_response(self, execution_id: str, handler: ResponseHandler) -> Callable[[], None]:
+        """Has `handler(prompt_id, response)` called when a prompt of the execution is answered; like `on_cancel`."""
+        return _added(self._execution(execution_id), lambda handlers: handlers.response, handler)
+
+
+def _added(
+    execution: Execution, of: Callable[[Handlers], dict[object, Handler]], handler: Handler
+) -> Callable[[], None]:
+    key = object()
+    with execution.lock:
+        if execution.handlers is None:
+            execution.handlers = Handlers()
+        known = of(execution.handlers)
+        known[key] = handler
+
+    def undo() -> None:
+        with execution.lock:
+            known.pop(key, None)
+
+    return undo

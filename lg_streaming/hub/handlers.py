@@ -1,0 +1,68 @@
+"""What a program wants to be told about one execution: that it shall be cancelled, that a prompt was answered."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Calls", "CancelHandler", "Handlers", "ResponseHandler"]
+
+logger = logging.getLogger(__name__)
+
+CancelHandler = Callable[[str | None], object]
+"""`handler(reason)`, sync or async."""
+
+ResponseHandler = Callable[[str, object], object]
+"""`handler(prompt_id, response)`, sync or async."""
+
+
+@dataclass(slots=True)
+class Handlers:
+    """The handlers of one execution, in the order in which they came; changed under the execution's lock."""
+
+    cancel: dict[object, CancelHandler] = field(default_factory=dict[object, CancelHandler])
+    response: dict[object, ResponseHandler] = field(default_factory=dict[object, ResponseHandler])
+
+
+class Calls:
+    """Calls handlers; what they do wrong is logged and goes no further. Async ones go on as tasks."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def make(self, handlers: Iterable[Callable[..., object]], execution_id: str, *arguments: object) -> None:
+        """Calls each handler once. On the event loop."""
+        for handler in handlers:
+            try:
+                result = handler(*arguments)
+                if inspect.isawaitable(result):
+                    self._go_on(result, execution_id)
+            except Exception:
+                logger.exception("a handler of execution %r failed", execution_id)
+
+    def _go_on(self, result: Awaitable[object], execution_id: str) -> None:
+        task = asyncio.create_task(_logged(result, execution_id), name="lg_streaming.handler")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def aclose(self) -> None:
+        """Cancels what still goes on."""
+        loop = asyncio.get_running_loop()
+        tasks = [task for task in self._tasks if task.get_loop() is loop]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _logged(result: Awaitable[object], execution_id: str) -> None:
+    try:
+        await result
+    except Exception:
+        logger.exception("a handler of execution %r failed", execution_id)

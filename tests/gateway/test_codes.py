@@ -1,0 +1,483 @@
+"""Every code of the table, provoked: what the caller is told, with which HTTP status, and what becomes of the line."""
+# pyright: reportPrivateUsage=false
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import jwt
+import pytest
+
+from lg_streaming.errors import CODES, StreamingError
+from lg_streaming.gateway import Gateway, Principal
+from lg_streaming.hub import StreamHub
+from lg_streaming.settings import StreamingSettings
+from tests.gateway.contract.adapters import (
+    PATIENCE,
+    RefusedError,
+    SocketIOReader,
+    SocketReader,
+    SSEReader,
+    WebSocketReader,
+    first,
+    until_over,
+)
+from tests.gateway.site import SECRET, Site, make_app, site
+from tests.hub.faulty import FaultyLog
+from tests.support.server import serve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of it."""
+
+    error: dict[str, Any]
+    status: int | None = None
+    """Of the HTTP answer."""
+    closed: int | None = None
+    """The WebSocket's close code; None: it is still open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    code: int
+    transport: str
+    provoke: Callable[[], Awaitable[Outcome]]
+    retry_after: bool
+    status: int | None
+
+
+CASES: list[Case] = []
+
+Provoke = Callable[[], Awaitable[Outcome]]
+
+
+def provokes(
+    code: int, transport: str, *, retry_after: bool = False, status: int | None = None
+) -> Callable[[Provoke], Provoke]:
+    def note(provoke: Provoke) -> Provoke:
+        CASES.append(
+            Case(
+                code=code,
+                transport=transport,
+                provoke=provoke,
+                retry_after=retry_after,
+                status=status,
+            )
+        )
+        return provoke
+
+    return note
+
+
+# ---------------------------------------------------------------- ways to provoke
+def bearer(subject: str = "alice", lifetime: float = 600) -> str:
+    return jwt.encode({"sub": subject, "exp": int(time.time() + lifetime)}, SECRET, "HS256")
+
+
+async def anybody(_: Principal, __: str, ___: str, ____: str | None) -> bool:
+    return True
+
+
+AUTH: dict[str, Any] = {"auth": {"secret": SECRET}, "authorize": anybody}
+
+
+@contextmanager
+def faulty_site() -> Generator[tuple[Site, FaultyLog]]:
+    log = FaultyLog()
+    hub = StreamHub(StreamingSettings(), log=log)
+    gateway = Gateway(hub)
+    with serve(make_app(hub, gateway), log_config=None) as server:
+        yield Site(hub=hub, gateway=gateway, server=server), log
+
+
+async def over_http(place: Site, execution_id: str = "e", *, token: str | None = None, **headers: str) -> Outcome:
+    """What a stream's request is answered."""
+    more = {} if token is None else {"Authorization": f"Bearer {token}"}
+    async with httpx2.AsyncClient(timeout=PATIENCE) as http:
+        answer = await http.get(f"{place.url}/executions/{execution_id}/stream", headers={**more, **headers})
+    error = answer.json()["error"]
+    if "retry_after_ms" in error:
+        assert int(answer.headers["retry-after"]) >= 1
+    if answer.status_code == 401:
+        assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.headers["cache-control"] == "no-store"
+    return Outcome(error=error, status=answer.status_code)
+
+
+async def asked(reader: SocketReader, name: str, payload: Any = None, *, times: int = 1) -> Outcome:
+    """What the last of so many messages was answered, and whether the line outlived it."""
+    error: dict[str, Any] = {}
+    for _ in range(times):
+        with pytest.raises(RefusedError) as refused:
+            await reader.ask(name, payload)
+        error = refused.value.error
+    return Outcome(error=error, closed=await _closed(reader))
+
+
+async def _closed(reader: SocketReader) -> int | None:
+    try:
+        await reader.ask("ping")
+    except RefusedError:
+        return reader.close_code
+    return None
+
+
+async def _connected(place: Site, **options: Any) -> WebSocketReader:
+    reader = WebSocketReader(place.server, **options)
+    await reader.open()
+    return reader
+
+
+async def refused_to_connect(place: Site, **options: Any) -> Outcome:
+    reader = WebSocketReader(place.server, **options)
+    try:
+        with pytest.raises(RefusedError) as refused:
+            await reader.open()
+        return Outcome(error=refused.value.error, closed=reader.close_code)
+    finally:
+        await reader.aclose()
+
+
+async def _over(reader: SocketReader) -> Outcome:
+    """How a connection ended that did nothing wrong."""
+    items = await until_over(reader)
+    errors = [item.payload for item in items if item.what == "error"]
+    await reader.aclose()
+    return Outcome(error=errors[-1] if errors else {}, closed=reader.close_code)
+
+
+async def _ask_once(place: Site, name: str, payload: Any, *, times: int = 1, **options: Any) -> Outcome:
+    reader = await _connected(place, **options)
+    try:
+        return await asked(reader, name, payload, times=times)
+    finally:
+        await reader.aclose()
+
+
+# ---------------------------------------------------------------- one for each
+@provokes(4000, "websocket")
+async def _() -> Outcome:
+    with site() as place:
+        return await _ask_once(place, "subscribe_execution", {"execution_id": "a b"}, times=3)
+
+
+@provokes(4000, "http")
+async def _() -> Outcome:
+    with site() as place:
+        return await over_http(place, "a%20b")
+
+
+@provokes(4001, "websocket")
+async def _() -> Outcome:
+    with site() as place:
+        return await _ask_once(place, "subscribe_execution", {"execution_id": "e", "after": "x"}, times=4)
+
+
+@provokes(4001, "http")
+async def _() -> Outcome:
+    with site() as place:
+        return await over_http(place, **{"Last-Event-ID": "17"})
+
+
+@provokes(4010, "websocket")
+async def _() -> Outcome:
+    with site(**AUTH) as place:
+        return await refused_to_connect(place, token="x.y.z")
+
+
+@provokes(4010, "http")
+async def _() -> Outcome:
+    with site(**AUTH) as place:
+        return await over_http(place)
+
+
+@provokes(4011, "websocket")
+async def _() -> Outcome:
+    with site(**AUTH) as place:
+        return await _ask_once(place, "authenticate", {"token": bearer(lifetime=-60)}, token=bearer())
+
+
+@provokes(4011, "http")
+async def _() -> Outcome:
+    with site(**AUTH) as place:
+        return await over_http(place, token=bearer(lifetime=-60))
+
+
+@provokes(4030, "websocket")
+async def _() -> Outcome:
+    with site(auth={"secret": SECRET}) as place:
+        return await _ask_once(place, "subscribe_execution", {"execution_id": "e"}, times=4, token=bearer())
+
+
+@provokes(4030, "http")
+async def _() -> Outcome:
+    with site(auth={"secret": SECRET}) as place:
+        return await over_http(place, token=bearer())
+
+
+@provokes(4031, "websocket")
+async def _() -> Outcome:
+    with site() as place:
+        return await refused_to_connect(place, headers={"Origin": "https://evil.example.com"})
+
+
+@provokes(4031, "http")
+async def _() -> Outcome:
+    with site() as place:
+        return await over_http(place, Origin="https://evil.example.com")
+
+
+@provokes(4080, "websocket")
+async def _() -> Outcome:
+    with site(**AUTH, limits={"login_timeout": 0.1}) as place:
+        return await _over(await _connected(place))
+
+
+@contextmanager
+def with_a_gap() -> Generator[Site]:
+    with site(retention={"max_updates": 2}) as place:
+        place.tokens("e", 10)
+        yield place
+
+
+@provokes(4091, "websocket")
+async def _() -> Outcome:
+    with with_a_gap() as place:
+        return await _ask_once(place, "subscribe_execution", {"execution_id": "e", "on_gap": "fail"}, times=4)
+
+
+@provokes(4091, "http")
+async def _() -> Outcome:
+    with with_a_gap() as place:
+        reader = SSEReader(place.server)
+        await reader.subscribe("e", on_gap="fail")
+        assert (await first(reader, "gap")).payload["reason"] == "evicted"
+        error = (await first(reader, "error")).payload
+        assert (await reader.next()).what == "closed"
+        await reader.aclose()
+        return Outcome(error=error, status=200)
+
+
+@provokes(4130, "websocket")
+async def _() -> Outcome:
+    with site(uvicorn={"ws_max_size": 1 << 24}, limits={"inbound_bytes": 1_000}) as place:
+        reader = await _connected(place)
+        await reader.send(reader.encode("ping", "x" * 2_000, 1))
+        return await _over(reader)
+
+
+@provokes(4131, "producer")
+async def _() -> Outcome:
+    return await _of_producer(lambda hub: hub.publish("e", "note", "x" * 300_000))
+
+
+@provokes(4290, "websocket")
+async def _() -> Outcome:
+    with site(limits={"subscriptions_per_connection": 1}) as place:
+        reader = await _connected(place)
+        await reader.subscribe("a")
+        outcome = await asked(reader, "subscribe_execution", {"execution_id": "b"}, times=4)
+        await reader.aclose()
+        return outcome
+
+
+@provokes(4291, "websocket", retry_after=True)
+async def _() -> Outcome:
+    with site(limits={"connections_per_address": 1}) as place:
+        reader = await _connected(place)
+        outcome = await refused_to_connect(place)
+        await reader.aclose()
+        return outcome
+
+
+@provokes(4291, "http", retry_after=True)
+async def _() -> Outcome:
+    with site(limits={"connections_per_address": 1}) as place:
+        reader = await _connected(place)
+        outcome = await over_http(place)
+        await reader.aclose()
+        return outcome
+
+
+@provokes(4291, "http", retry_after=True, status=503)
+async def _() -> Outcome:
+    with site(limits={"connections": 1}) as place:
+        reader = await _connected(place)
+        outcome = await over_http(place)
+        await reader.aclose()
+        return outcome
+
+
+@provokes(4292, "websocket", retry_after=True)
+async def _() -> Outcome:
+    with site(limits={"connects_per_address": "1/hour"}) as place:
+        await (await _connected(place)).aclose()
+        return await refused_to_connect(place)
+
+
+@provokes(4292, "http", retry_after=True)
+async def _() -> Outcome:
+    with site(**AUTH, limits={"failed_logins_per_address": "1/hour"}) as place:
+        await over_http(place)
+        return await over_http(place, token=bearer())
+
+
+@provokes(4293, "websocket", retry_after=True)
+async def _() -> Outcome:
+    with site(limits={"messages_per_second": 0.1, "message_burst": 1}) as place:
+        reader = await _connected(place)
+        await reader.ask("ping")
+        outcome = await asked(reader, "ping", times=3)
+        await reader.aclose()
+        return outcome
+
+
+@provokes(4294, "websocket")
+async def _() -> Outcome:
+    with site(limits={"max_subscribers_per_execution": 1}) as place:
+        other = await _connected(place)
+        await other.subscribe("e")
+        outcome = await _ask_once(place, "subscribe_execution", {"execution_id": "e"}, times=4)
+        await other.aclose()
+        return outcome
+
+
+@provokes(4294, "http")
+async def _() -> Outcome:
+    with site(limits={"max_subscribers_per_execution": 1}) as place:
+        other = await _connected(place)
+        await other.subscribe("e")
+        outcome = await over_http(place)
+        await other.aclose()
+        return outcome
+
+
+@provokes(4295, "producer")
+async def _() -> Outcome:
+    def open_two(hub: StreamHub) -> None:
+        hub.open("a")
+        hub.open("b")
+
+    return await _of_producer(open_two, limits={"max_executions": 1})
+
+
+@provokes(4400, "websocket")
+async def _() -> Outcome:
+    with site(limits={"send_timeout": 0.2}, retention={"max_bytes": 1 << 30}) as place:
+        reader = await _connected(place)
+        line = await reader.open()
+        await reader.subscribe("big")
+        line.transport.pause_reading()
+        for _number in range(3_000):
+            place.hub.publish("big", "note", {"fill": "x" * 10_000})
+        async with asyncio.timeout(PATIENCE):
+            while place.gateway.connections and not _closing(place):
+                await asyncio.sleep(0.01)
+        line.transport.resume_reading()
+        return await _over(reader)
+
+
+def _closing(place: Site) -> bool:
+    """Whether the only connection is being closed."""
+    return any(
+        socket._duplex.closing  # pyright: ignore[reportAttributeAccessIssue]
+        for socket in place.gateway._websocket._open
+    )
+
+
+@provokes(4401, "socketio")
+async def _() -> Outcome:
+    with site(gateway={"ping_interval": 0.1, "ping_timeout": 0.1}) as place:
+        reader = SocketIOReader(place.server)
+        await reader.open()
+        return await _over(reader)
+
+
+@provokes(4500, "websocket")
+async def _() -> Outcome:
+    with site() as place:
+        reader = await _connected(place)
+        stopping = asyncio.create_task(asyncio.to_thread(place.server.stop))
+        assert (await first(reader, "other", "server_restart")).payload["retry_ms"] >= 500
+        outcome = await _over(reader)
+        await stopping
+        return outcome
+
+
+@provokes(4500, "http", retry_after=True)
+async def _() -> Outcome:
+    with site() as place:
+        place.gateway._edge.draining = True
+        return await over_http(place)
+
+
+@provokes(5030, "websocket")
+async def _() -> Outcome:
+    with faulty_site() as (place, log):
+        log.away = True
+        return await _ask_once(place, "subscribe_execution", {"execution_id": "e"}, times=4)
+
+
+@provokes(5030, "http")
+async def _() -> Outcome:
+    with faulty_site() as (place, log):
+        log.away = True
+        return await over_http(place)
+
+
+@provokes(5031, "producer")
+async def _() -> Outcome:
+    hub = StreamHub()
+    await hub.aclose()
+    with pytest.raises(StreamingError) as raised:
+        hub.open("e")
+    return Outcome(error=raised.value.to_dict())
+
+
+@provokes(5031, "http")
+async def _() -> Outcome:
+    with site() as place:
+        await place.hub.aclose()
+        return await over_http(place)
+
+
+async def _of_producer(act: Callable[[StreamHub], None], **settings: Any) -> Outcome:
+    hub = StreamHub(StreamingSettings(**settings))
+    try:
+        with pytest.raises(StreamingError) as raised:
+            act(hub)
+    finally:
+        await hub.aclose()
+    return Outcome(error=raised.value.to_dict())
+
+
+# ---------------------------------------------------------------- the tests
+@pytest.mark.row("HIVE-70")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.code}-{case.transport}")
+async def test_a_code_is_told_as_the_table_says(case: Case) -> None:
+    known = CODES[case.code]
+    outcome = await case.provoke()
+    if outcome.error:
+        told = outcome.error
+        assert (told["code"], told["name"], told["retryable"]) == (known.number, known.name, known.retryable)
+        assert told["message"]
+        assert ("retry_after_ms" in told) is case.retry_after
+        if case.retry_after:
+            assert told["retry_after_ms"] > 0
+    else:
+        assert case.code in {4400, 4401, 4500}, "only who cannot or need not be told hears nothing but the close"
+    if case.transport == "http":
+        assert outcome.status == (case.status or known.http_status)
+    elif case.transport != "producer":
+        assert outcome.closed == (None if known.closes == "no" else case.code)
+
+
+def test_every_code_of_the_table_is_provoked() -> None:
+    assert {case.code for case in CASES} == set(CODES)
+    producers = {4131, 4295}
+    assert {case.code for case in CASES if case.transport != "producer"} == set(CODES) - producers

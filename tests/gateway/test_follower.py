@@ -1,0 +1,230 @@
+"""`Follower`, whatever happens to what it reads: every update from its beginning on, once, in order."""
+
+import asyncio
+import time
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lg_streaming.events import Position
+from lg_streaming.filters import UpdateFilter
+from lg_streaming.gateway.patterns import Follower, Patterns
+from lg_streaming.hub import StreamHub, Subscription
+from tests.hub.helpers import soon
+
+
+class Watcher:
+    """A follower and what it has given."""
+
+    def __init__(self, hub: StreamHub, patterns: Patterns, *globs: str) -> None:
+        self.forbidden: set[str] = set()
+        self.direct: set[str] = set()
+        self.got: list[tuple[str, int]] = []
+        self.follower = Follower(
+            hub,
+            patterns,
+            globs=globs or ("**",),
+            filter=UpdateFilter(),
+            allows=self._allows,
+            skips=self.direct.__contains__,
+            clock=time.monotonic,
+        )
+
+    async def _allows(self, execution_id: str) -> bool:
+        return execution_id not in self.forbidden
+
+    async def _ready(self) -> None:
+        await asyncio.sleep(0)
+
+    async def read(self) -> None:
+        async for subscription, page in self.follower.pages(self._ready):
+            self.got += [(subscription.execution_id, record.seq) for record in page.records]
+
+    def numbers(self, execution_id: str) -> list[int]:
+        return [number for name, number in self.got if name == execution_id]
+
+
+async def settle() -> None:
+    for _ in range(30):
+        await asyncio.sleep(0)
+
+
+STEPS = st.sampled_from(["publish", "end", "recheck", "forbid", "allow", "watch", "unwatch", "settle"])
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(STEPS, st.sampled_from("ab")), max_size=40))
+def test_whatever_happens_every_update_comes_once_and_in_order(steps: list[tuple[str, str]]) -> None:
+    asyncio.run(_walk(steps))
+
+
+async def _walk(steps: list[tuple[str, str]]) -> None:
+    hub = StreamHub()
+    hub.publish("a", "note")  # before the follower began: not for it
+    watcher = Watcher(hub, Patterns(hub))
+    await watcher.follower.start()
+    reading = asyncio.create_task(watcher.read())
+    direct: dict[str, Subscription] = {}
+    elsewhere: dict[str, set[int]] = {"a": {1, 2}, "b": set()}
+    for step, name in [*steps, ("allow", "a"), ("allow", "b"), ("unwatch", "a"), ("unwatch", "b"), ("settle", "a")]:
+        match step:
+            case "publish":
+                hub.open(name)
+                hub.publish(name, "note")
+            case "end":
+                await hub.close(name)
+            case "recheck":
+                watcher.follower.recheck()
+            case "forbid":
+                watcher.forbidden.add(name)
+                watcher.follower.recheck()
+            case "allow":
+                watcher.forbidden.discard(name)
+                watcher.follower.recheck()
+            case "watch" if name not in direct:
+                await settle()  # what is published is with the follower by now
+                direct[name] = hub.subscribe(name, after="latest", follow=True)
+                await direct[name].start()
+                watcher.direct.add(name)
+                watcher.follower.stand(name, None)
+            case "unwatch" if name in direct:
+                elsewhere[name] |= await _read_out(direct[name])
+                watcher.direct.discard(name)
+                watcher.follower.stand(name, direct.pop(name).position)
+            case _:
+                await settle()
+    await settle()
+    told_apart = any(step == "forbid" for step, _ in steps)
+    await _check(hub, watcher, elsewhere, complete=not told_apart)
+    watcher.follower.close()
+    await soon(reading)
+    assert hub.statistics().subscriptions == 0
+    await hub.aclose()
+
+
+async def _check(hub: StreamHub, watcher: Watcher, elsewhere: dict[str, set[int]], *, complete: bool) -> None:
+    for name in "ab":
+        state = await hub.describe(name)
+        head = state.head if state is not None else 0
+        numbers = watcher.numbers(name)
+        assert numbers == sorted(set(numbers))
+        assert not set(numbers) & elsewhere[name]
+        if complete:
+            assert set(numbers) | elsewhere[name] == set(range(1, head + 1))
+
+
+async def _read_out(subscription: Subscription) -> set[int]:
+    """The next two of what a direct subscription has for its client; the rest it leaves to the follower."""
+    page = await subscription.poll(2)
+    subscription.close()
+    return set() if page is None else {record.seq for record in page.records}
+
+
+async def test_a_place_further_back_is_not_gone_back_to() -> None:
+    hub = StreamHub()
+    watcher = Watcher(hub, Patterns(hub))
+    await watcher.follower.start()
+    reading = asyncio.create_task(watcher.read())
+    hub.publish("a", "note")
+    await settle()
+    state = await hub.describe("a")
+    assert state is not None
+    watcher.follower.stand("a", Position(state.epoch, 1))
+    hub.publish("a", "note")
+    await settle()
+    assert watcher.numbers("a") == [1, 2, 3]
+    watcher.follower.stand("a", Position(state.epoch, 4))
+    hub.publish("a", "note")
+    hub.publish("a", "note")
+    await settle()
+    assert watcher.numbers("a") == [1, 2, 3, 5]
+    watcher.follower.close()
+    await soon(reading)
+    await hub.aclose()
+
+
+async def test_what_was_published_meanwhile_comes_when_the_other_way_ends() -> None:
+    hub = StreamHub()
+    watcher = Watcher(hub, Patterns(hub))
+    await watcher.follower.start()
+    reading = asyncio.create_task(watcher.read())
+    watcher.direct.add("a")
+    watcher.follower.stand("a", None)
+    for _ in range(4):
+        hub.publish("a", "note")
+    await hub.close("a")
+    await settle()
+    assert watcher.got == []
+    state = await hub.describe("a")
+    assert state is not None
+    watcher.direct.clear()
+    watcher.follower.stand("a", Position(state.epoch, 3))
+    await settle()
+    assert watcher.numbers("a") == [4, 5, 6]
+    watcher.follower.close()
+    await soon(reading)
+    await hub.aclose()
+
+
+async def test_what_is_denied_is_not_asked_about_with_every_update() -> None:
+    hub = StreamHub()
+    asked: list[str] = []
+
+    async def allows(execution_id: str) -> bool:
+        asked.append(execution_id)
+        return False
+
+    follower = Follower(
+        hub,
+        Patterns(hub),
+        globs=("**",),
+        filter=UpdateFilter(),
+        allows=allows,
+        skips=lambda _: False,
+        clock=time.monotonic,
+    )
+    await follower.start()
+
+    async def read() -> list[Any]:
+        return [found async for found in follower.pages(settle)]
+
+    reading = asyncio.create_task(read())
+    for _ in range(50):
+        hub.publish("a", "note")
+        await settle()
+    assert asked == ["a"]
+    follower.recheck()
+    await settle()
+    assert asked == ["a", "a"]
+    follower.close()
+    assert await soon(reading) == []
+    await hub.aclose()
+
+
+async def test_the_log_is_listened_to_only_while_somebody_follows() -> None:
+    hub = StreamHub()
+    listening: list[str] = []
+    original = hub.log.listen
+
+    def listen(listener: Any) -> Any:
+        stop = original(listener)
+        listening.append("on")
+
+        def unlisten() -> None:
+            listening.append("off")
+            stop()
+
+        return unlisten
+
+    hub.log.listen = listen
+    patterns = Patterns(hub)
+    first, second = Watcher(hub, patterns), Watcher(hub, patterns, "b*")
+    await first.follower.start()
+    await second.follower.start()
+    first.follower.close()
+    assert listening == ["on"]
+    second.follower.close()
+    second.follower.close()
+    assert listening == ["on", "off"]
+    await hub.aclose()
