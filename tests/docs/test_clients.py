@@ -228,9 +228,11 @@ def curls() -> list[str]:
 async def test_curl_shows_the_stream(command: str, folder: Path, locked_place: Place) -> None:
     place = locked_place
     place.write("one")
-    position = (await place.hub.describe(EXECUTION))
+    position = await place.hub.describe(EXECUTION)
     assert position is not None
-    given = command.replace("exec-1", EXECUTION).replace("1645bb62:17", f"{position.epoch}:1").replace("$TOKEN", token())
+    given = (
+        command.replace("exec-1", EXECUTION).replace("1645bb62:17", f"{position.epoch}:1").replace("$TOKEN", token())
+    )
     words = shlex.split(given)
     if "Authorization" not in given:
         words[1:1] = ["-H", f"Authorization: Bearer {token()}"]
@@ -310,3 +312,39 @@ async def test_a_page_is_told_what_it_may_not_read(locked_place: Place) -> None:
                 await expect(page.locator("#state")).to_contain_text("no such execution", timeout=PATIENCE_MS)
             await page.goto(f"{locked_place.url}/stream.html?execution=somebody-elses")
             await expect(page.locator("#state")).to_have_text("please log in", timeout=PATIENCE_MS)
+
+
+TICKETS = """async ([path, token]) => {
+    const { open } = await import("/ticket.js");
+    let after;
+    Object.assign(window, { opened: 0, text: "", over: false });
+    async function again() {
+        window.opened += 1;
+        const source = await open(path, token, { after, lost: again });
+        source.addEventListener("token", (event) => {
+            after = event.lastEventId;
+            window.text += JSON.parse(event.data).data.content;
+        });
+        source.addEventListener("end", () => { source.close(); window.over = true; });
+    }
+    await again();
+}"""
+
+
+@pytest.mark.browser
+async def test_a_page_with_a_ticket_for_each_stream(folder: Path) -> None:
+    (folder / "blank.html").write_text("<p></p>")
+    place = Place(folder, auth={"secret": SECRET}, gateway={"max_stream_duration": 0.5})
+    place.hub.open(EXECUTION, owner="alice")
+    place.write("one ")
+    with place.serving():
+        async with chromium_page() as page:
+            await page.goto(f"{place.url}/blank.html")
+            await page.evaluate(TICKETS, [f"/executions/{EXECUTION}/stream", token()])
+            await page.wait_for_function("opened > 1", timeout=PATIENCE_MS)
+            place.write("two")
+            await page.wait_for_function("text.includes('two')", timeout=PATIENCE_MS)
+            await place.hub.close(EXECUTION)
+            await page.wait_for_function("over", timeout=PATIENCE_MS)
+            assert await page.evaluate("text") == "one two"
+    await place.hub.aclose()
