@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi import FastAPI, Response
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 importlib.import_module("lg_streaming.observability.metrics")  # it reads a file: before that is watched
 
-PAGES = Path(__file__).resolve().parents[2] / "docs/guide/clients"
+GUIDES = Path(__file__).resolve().parents[2] / "docs/guide"
+PAGES = [*(GUIDES / "clients").glob("*.md"), GUIDES / "rooms-and-events.md", GUIDES / "slow-readers.md"]
 ADDRESS = "http://127.0.0.1:8000"
 EXECUTION = "acme/run-1"
 PATIENCE = 20.0
@@ -42,7 +43,7 @@ PATIENCE_MS = PATIENCE * 1000
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The files of all pages, under the names they are given."""
-    for page in PAGES.glob("*.md"):
+    for page in PAGES:
         lines = page.read_text(encoding="utf-8").splitlines()
         for block in blocks_of(page):
             _, _, name = lines[block.line - 2].partition('title="')
@@ -218,9 +219,33 @@ async def test_a_program_says_why_it_may_not_read(
             assert "no such execution" in await running.errors()
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "then"),
+    [
+        ("all.mjs", "[ 'acme/*' ]", "acme/run-1 workflow_complete"),
+        ("room.mjs", "1 are here", "announcement { text: 'Back at noon' }"),
+        ("merged.mjs", "token 2 to 2", "workflow_complete 4 to 4"),
+        ("acknowledged.mjs", "0 are not acknowledged", "0 are not acknowledged"),
+    ],
+)
+async def test_the_programs_of_other_guides(name: str, first: str, then: str, folder: Path, open_place: Place) -> None:
+    place = open_place
+    file = folder / name
+    file.write_text(file.read_text(encoding="utf-8").replace('"exec-1"', f'"{EXECUTION}"'), encoding="utf-8")
+    place.write("one")
+    with place.serving():
+        async with program(folder, place, *node(folder, name), name=name) as running:
+            await running.until(first)
+            running.said = ""
+            place.write("two")
+            place.hub.publish("room:team/acme", "announcement", {"text": "Back at noon"})
+            await place.hub.close(EXECUTION)
+            await running.until(then)
+
+
 def curls() -> list[str]:
     """The curl commands of the page about curl."""
-    text = "".join(block.code for block in blocks_of(PAGES / "curl.md"))
+    text = "".join(block.code for block in blocks_of(GUIDES / "clients/curl.md"))
     return [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ curl")]
 
 
@@ -250,6 +275,36 @@ async def test_curl_shows_the_stream(command: str, folder: Path, locked_place: P
 
 
 # ---------------------------------------------------------------- pages
+@pytest.mark.browser
+async def test_the_route_with_initial_data_and_its_page(tmp_path: Path) -> None:
+    page = GUIDES / "event-streams.md"
+    route: dict[str, Any] = {"__name__": "app"}
+    python_code = [block.code for block in blocks_of(page) if block.language == "python"]
+    (script,) = [block.code for block in blocks_of(page) if block.language == "js"]
+    exec("".join(python_code), route)
+    app: FastAPI = route["app"]
+    hub: StreamHub = route["streaming"].hub
+    blank = tmp_path / "blank.html"
+    blank.write_text("<p></p>")
+
+    @app.get("/")
+    async def page_of_the_app() -> Response:
+        return FileResponse(blank)
+
+    hub.publish("chat-7", "token", {"content": "old"})
+    with serve(app, log_config=None) as server:
+        async with chromium_page() as shown:
+            await shown.goto(server.url)
+            async with shown.expect_console_message(timeout=PATIENCE_MS) as initial:
+                await shown.evaluate(f"() => {{ {script} }}")
+            assert "What is rain?" in str(await (await initial.value).args[0].json_value())
+            async with shown.expect_console_message(timeout=PATIENCE_MS) as live:
+                hub.publish("chat-7", "token", {"content": "new"})
+            assert (await live.value).text == "new"
+            assert (await shown.request.get(f"{server.url}/chats/8/stream")).status == 404
+            await hub.close("chat-7")
+
+
 @pytest.mark.browser
 async def test_the_page_with_event_source(open_place: Place) -> None:
     place = open_place

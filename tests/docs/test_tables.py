@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from typer.core import TyperGroup as Group
 from typer.main import get_command
 
-from lg_streaming import StreamingSettings, stream_all, stream_event, stream_progress, stream_token
+from lg_streaming import StreamingSettings, sse_response, stream_all, stream_event, stream_progress, stream_token
 from lg_streaming.cli.main import app
 from lg_streaming.testing import ScriptedChatModel
 
@@ -60,6 +60,22 @@ def test_the_page_of_settings_has_every_setting_with_its_variable_and_default() 
         name: ("LG_STREAMING_" + name.upper().replace(".", "__"), default)
         for name, default in settings_of(StreamingSettings)
     }
+
+
+def test_pages_name_settings_that_there_are() -> None:
+    known = {name for name, _ in settings_of(StreamingSettings)}
+    known |= {name.rpartition(".")[0] for name in known}
+    for page in DOCS.rglob("*.md"):
+        named = re.findall(
+            r"`((?:auth|limits|retention|gateway\.compression)\.[a-z_.]+)", page.read_text(encoding="utf-8")
+        )
+        assert set(named) <= known, page.name
+
+
+def test_the_page_of_event_streams_has_every_argument() -> None:
+    cells = [cells[0] for cells in rows(section("guide/event-streams.md", "A route of your own"))]
+    told = {name for cell in cells for name in CODE.findall(cell)}
+    assert told == set(inspect.signature(sse_response).parameters) - {"hub", "execution_id"}
 
 
 @pytest.mark.parametrize("name", sorted(DECORATORS))

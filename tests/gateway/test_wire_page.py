@@ -3,11 +3,13 @@
 import re
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from lg_streaming.errors import CODES
 from lg_streaming.gateway.messages import SubscribeExecution
 from lg_streaming.gateway.protocol import MESSAGES_IN, MESSAGES_OUT
+from tests.gateway.site import Site
 
 # Never on the wire: what is said to producers.
 ELSEWHERE = {"execution_limit", "update_too_large"}
@@ -27,6 +29,20 @@ def test_every_field_of_the_servers_messages_is_there(page: str) -> None:
     for name, model in MESSAGES_OUT.items():
         for key, field in model.model_fields.items():
             assert re.search(rf'[`"]{field.alias or key}[`":]', page), f"{name}.{key}"
+
+
+async def test_a_stream_takes_the_options_of_its_table_and_no_others(page: str, open_site: Site) -> None:
+    table = page.partition("## Server-Sent Events\n")[2].partition("| event |")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    told = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)} - {"ticket"}
+    values = {"since": "2026-11-20T20:00:00Z", "until": "2026-11-20T20:00:00Z", "after": "latest", "on_gap": "tail"}
+    flags = {"follow", "merge", "batch", "named"}
+    assert flags | values.keys() <= told
+    async with httpx2.AsyncClient(base_url=open_site.url) as http:
+        for name in told | {"unheard_of"}:
+            value = values.get(name, "true" if name in flags else "low")
+            answer = await http.head("/executions/e/stream", params={name: value})
+            assert answer.status_code == (400 if name == "unheard_of" else 200), name
 
 
 def test_the_table_of_codes_is_that_of_the_program(page: str) -> None:
