@@ -345,6 +345,8 @@ async def test_a_page_with_a_socket(name: str, locked_place: Place) -> None:
     place = locked_place
     async with chromium_page() as page:
         text = page.locator("#text")
+        sent: list[str] = []
+        page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(str(frame))))
         with place.serving():
             place.write("wrong ")
             await page.goto(f"{place.url}/{name}?execution={EXECUTION}")
@@ -354,6 +356,9 @@ async def test_a_page_with_a_socket(name: str, locked_place: Place) -> None:
         place.write("told", attempt=2)
         with place.serving():
             await expect(text).to_have_text("right told", timeout=PATIENCE_MS)
+            first, again = (frame for frame in sent if "subscribe_execution" in frame)
+            assert '"after"' not in first
+            assert '"after"' in again
             await place.hub.close(EXECUTION)
             await expect(page.locator("#state")).to_have_text("ended", timeout=PATIENCE_MS)
 
