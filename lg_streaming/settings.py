@@ -46,6 +46,7 @@ Algorithm = Literal[
 ]
 
 
+TransportName = Literal["socketio", "websocket", "sse", "rest"]
 ContentCoding = Literal["gzip", "zstd", "br", "deflate"]
 
 
@@ -169,8 +170,11 @@ class GatewaySettings(_Section):
     """The Socket.IO namespace."""
     cors_origins: tuple[str, ...] = ()
     """Browser origins allowed beside the server's own, such as ``https://app.example.com``; ``*`` allows all."""
-    heartbeat_interval: PositiveFloat = 15.0
-    """Between heartbeats (Socket.IO) and keep-alive comments (SSE)."""
+    transports: tuple[TransportName, ...] = ("socketio", "websocket", "sse", "rest")
+    """How clients may come; without ``rest`` there are still ``GET /health`` and ``POST /tickets``. Empty: no way."""
+    heartbeat_interval: PositiveFloat | None = 15.0
+    """Between heartbeats (Socket.IO, WebSocket) and keep-alive comments (SSE); at each it is also asked whether the
+    caller's token has been revoked. ``None``: neither."""
     max_stream_duration: PositiveFloat | None = None
     """How long one event stream (SSE) lasts at most; its reader is told to come back, and goes on where it was."""
     ack_timeout: PositiveFloat = 10.0

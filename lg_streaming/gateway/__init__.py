@@ -87,9 +87,12 @@ class Gateway:
         self.router = APIRouter()
         """The HTTP routes, under ``gateway.prefix``."""
         # The stream's route comes first: the path of an execution itself matches everything that begins like it.
-        self._sse.add_routes(self.router)
+        if "sse" in gateway.transports:
+            self._sse.add_routes(self.router)
         Metrics(self._edge).add_routes(self.router)
-        self._rest.add_routes(self.router)
+        self._rest.add_health(self.router)
+        if "rest" in gateway.transports:
+            self._rest.add_routes(self.router)
 
     def statistics(self) -> GatewayStatistics:
         """Counts since the gateway was made, and what is there now."""
@@ -179,9 +182,14 @@ class Gateway:
     def install(self, app: Starlette) -> None:
         """Adds the HTTP routes and the Socket.IO endpoint to ``app``; call :meth:`start` and :meth:`shutdown` too."""
         app.router.routes.extend(self.router.routes)
-        app.router.routes.append(Route(f"{self.settings.gateway.prefix}/ws", self._websocket))
-        app.router.routes.append(WebSocketRoute(f"{self.settings.gateway.prefix}/ws", self._websocket))
-        app.mount(f"{self.settings.gateway.prefix}/socket.io", self._socketio, name="lg_streaming.socketio")
+        prefix, transports = self.settings.gateway.prefix, self.settings.gateway.transports
+        if "websocket" in transports:
+            app.router.routes += [
+                Route(f"{prefix}/ws", self._websocket),
+                WebSocketRoute(f"{prefix}/ws", self._websocket),
+            ]
+        if "socketio" in transports:
+            app.mount(f"{prefix}/socket.io", self._socketio, name="lg_streaming.socketio")
 
     async def start(self) -> None:
         """Call it when the application starts, on the server's event loop."""

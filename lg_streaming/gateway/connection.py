@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
@@ -158,7 +159,9 @@ class Connection:
 
     # ------------------------------------------------------------ time
     def _schedule(self) -> None:
-        self._timers.set("due", self._session.next_due(), self._advance)
+        due = self._session.next_due()
+        if math.isfinite(due):
+            self._timers.set("due", due, self._advance)
 
     def _advance(self) -> None:
         due = self._session.advance()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import math
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -247,9 +248,11 @@ class EventStream(Response):
             await asyncio.gather(self._pump, leaving, return_exceptions=True)
             self.ended.set()
 
-    def _next_due(self) -> float:
+    def _next_due(self) -> float | None:
         due = self._session.next_due()
-        return due if self._ends_at is None else max(0.0, min(due, self._ends_at - self._edge.monotonic()))
+        if self._ends_at is not None:
+            due = max(0.0, min(due, self._ends_at - self._edge.monotonic()))
+        return due if math.isfinite(due) else None
 
     async def _advance(self) -> bool:
         """Whether the stream has to end, as time has passed."""

@@ -324,7 +324,7 @@ class ConnectionStatus(Outbound):
     """``authentication_required``: send ``authenticate`` within ``login_timeout_s``."""
     connection_id: str
     server_time: str
-    heartbeat_interval_s: float
+    heartbeat_interval_s: float | None
     login_timeout_s: float | None = None
     protocol: int = PROTOCOL_VERSION
 

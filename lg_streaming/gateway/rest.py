@@ -52,21 +52,25 @@ class Rest:
         self._pages = UpdatePages()
         self._cursors = Cursors()
 
+    def add_health(self, router: Router) -> None:
+        """Adds what is there whatever the transports are: health, and tickets."""
+        edge, prefix = self._edge, self._edge.settings.gateway.prefix
+        router.routes += [
+            Route(f"{prefix}/health", Endpoint(edge, GET=self._ready)),
+            Route(f"{prefix}/health/live", Endpoint(edge, GET=self._live)),
+            Route(f"{prefix}/health/ready", Endpoint(edge, GET=self._ready)),
+            Route(f"{prefix}/tickets", Endpoint(edge, POST=self._ticket)),
+        ]
+
     def add_routes(self, router: Router) -> None:
         """Adds the routes to `router`; those of an execution itself last, as its id may hold anything."""
         edge, prefix = self._edge, self._edge.settings.gateway.prefix
-        router.routes.extend(
-            [
-                Route(f"{prefix}/health", Endpoint(edge, GET=self._ready)),
-                Route(f"{prefix}/health/live", Endpoint(edge, GET=self._live)),
-                Route(f"{prefix}/health/ready", Endpoint(edge, GET=self._ready)),
-                Route(f"{prefix}/tickets", Endpoint(edge, POST=self._ticket)),
-                Route(f"{prefix}/executions", Endpoint(edge, GET=self._list)),
-                ExecutionRoute(prefix, "updates", Endpoint(edge, GET=self._updates)),
-                ExecutionRoute(prefix, "responses", Endpoint(edge, POST=self._respond)),
-                ExecutionRoute(prefix, "", Endpoint(edge, GET=self._execution, DELETE=self._cancel)),
-            ]
-        )
+        router.routes += [
+            Route(f"{prefix}/executions", Endpoint(edge, GET=self._list)),
+            ExecutionRoute(prefix, "updates", Endpoint(edge, GET=self._updates)),
+            ExecutionRoute(prefix, "responses", Endpoint(edge, POST=self._respond)),
+            ExecutionRoute(prefix, "", Endpoint(edge, GET=self._execution, DELETE=self._cancel)),
+        ]
 
     async def shutdown(self) -> None:
         """Lets everybody who waits for updates go with what is there."""

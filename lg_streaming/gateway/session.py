@@ -5,6 +5,7 @@ A transport hands messages to `Session.handle` and does what the `Reply` says.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -77,7 +78,7 @@ class Session:
     edge: Edge
     transport: Transport
     expiry_grace: float
-    heartbeat_interval: float = 0.0
+    heartbeat_interval: float | None = None
     """Seconds; as in the settings when not given."""
     connection_id: str = ""
     principal: Principal = ANONYMOUS
@@ -103,7 +104,7 @@ class Session:
         self._began = clock()
         self.report = Report(self)
         self._bucket = TokenBucket(limits.messages_per_second, limits.message_burst, clock)
-        self._beat_at = self._began + self.heartbeat_interval
+        self._beat_at = self._next_beat(self._began)
 
     @property
     def hub(self) -> StreamHub:
@@ -217,8 +218,11 @@ class Session:
         return self.edge.monotonic() - self._began
 
     # ------------------------------------------------------------ time
+    def _next_beat(self, now: float) -> float:
+        return now + self.heartbeat_interval if self.heartbeat_interval is not None else math.inf
+
     def next_due(self) -> float:
-        """Seconds until :meth:`advance` has something to say."""
+        """Seconds until `advance` has something to say; infinite where it never has."""
         until = self._beat_at - self.edge.monotonic()
         expires_in = self.expires_in
         if expires_in is not None:
@@ -234,7 +238,7 @@ class Session:
         now, expires_in = self.edge.monotonic(), self.expires_in
         beats = now >= self._beat_at
         if beats:
-            self._beat_at = now + self.heartbeat_interval
+            self._beat_at = self._next_beat(now)
         if expires_in is None or expires_in > _EXPIRY_WARNING:
             return Due(heartbeat=beats)
         if expires_in <= -self.expiry_grace:

@@ -172,7 +172,7 @@ def sse_response(
     edge = Edge.of(hub)
     return _LazyStream(
         edge,
-        heartbeat_interval or 0.0,
+        heartbeat_interval,
         parse(SubscribeExecution, {name: value for name, value in payload.items() if value is not None}),
         StreamOptions(
             named=named,
@@ -188,7 +188,7 @@ class _LazyStream(Response):
     """Opens its stream when it is sent, and knows the request only then."""
 
     def __init__(
-        self, edge: Edge, heartbeat_interval: float, wanted: SubscribeExecution, options: StreamOptions
+        self, edge: Edge, heartbeat_interval: float | None, wanted: SubscribeExecution, options: StreamOptions
     ) -> None:
         super().__init__(media_type="text/event-stream")
         self._edge = edge

@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from lg_streaming.errors import CODES, StreamingError
 from lg_streaming.gateway import Gateway, Principal
@@ -243,6 +244,36 @@ def with_a_gap() -> Generator[Site]:
     with site(retention={"max_updates": 2}) as place:
         place.tokens("e", 10)
         yield place
+
+
+@provokes(4050, "http", status=405)
+async def _() -> Outcome:
+    with site() as place:
+        async with httpx2.AsyncClient(timeout=PATIENCE) as http:
+            answer = await http.put(f"{place.url}/executions/e")
+    assert answer.headers["allow"] == "DELETE, GET, HEAD, OPTIONS"
+    return Outcome(error=answer.json()["error"], status=answer.status_code)
+
+
+@provokes(4090, "websocket")
+async def _() -> Outcome:
+    with site() as place:
+        place.hub.open("e")
+        answer = {"execution_id": "e", "prompt_id": "p", "response": "yes"}
+        reader = await _connected(place)
+        try:
+            return await asked(reader, "respond", answer, times=4)
+        finally:
+            await reader.aclose()
+
+
+@provokes(5032, "http", retry_after=True, status=503)
+async def _() -> Outcome:
+    unreachable = {"jwks_url": "http://127.0.0.1:9/keys"}
+    key = ed25519.Ed25519PrivateKey.generate()
+    token = jwt.encode({"sub": "alice", "exp": int(time.time() + 600)}, key, "EdDSA", headers={"kid": "k"})
+    with site(auth=unreachable) as place:
+        return await over_http(place, token=token)
 
 
 @provokes(4091, "websocket")

@@ -294,7 +294,7 @@ async def test_a_public_key_is_not_to_be_fooled(forge: Callable[[str], str], alg
 # ---------------------------------------------------------------- at the door
 async def test_no_forged_token_opens_a_stream_or_leaves_a_traceback() -> None:
     """Those that can stand in a header; `no_traceback_in_the_log` looks at the server's log."""
-    with site(auth={"secret": SECRET}) as running:
+    with site(auth={"secret": SECRET}, limits={"failed_logins_per_address": None}) as running:
         running.hub.open("exec-1", owner="alice")
         async with httpx2.AsyncClient(base_url=running.url) as client:
             for name, forged in FORGED.items():
