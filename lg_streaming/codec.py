@@ -1,7 +1,7 @@
 """An update becomes JSON bytes once, when it is published.
 
 The bytes are made in two steps, because the sequence number is known only when the log takes the update:
-:meth:`Codec.encode` makes everything but the end, :func:`seal` adds sequence number and epoch. Nothing a
+`Codec.encode` makes everything but the end, `seal` adds sequence number and epoch. Nothing a
 program can put into an update makes encoding fail: what JSON cannot hold is replaced by the nearest thing
 it can, in the end by its ``repr``.
 """
@@ -170,7 +170,7 @@ def decode_data(wire: bytes) -> Any:
 
 
 def split(wire: bytes) -> tuple[bytes, bytes, bytes]:
-    """Type, data and metadata of an update, each as JSON; for the same scopes as :func:`decode_data`."""
+    """Type, data and metadata of an update, each as JSON; for the same scopes as `decode_data`."""
     begin, end = wire.index(b',"data":'), wire.rindex(b',"metadata":{"timestamp":"')
     return wire[8:begin], wire[begin + 8 : end], wire[end + 12 : -1]
 

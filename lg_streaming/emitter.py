@@ -49,7 +49,7 @@ class Emitter:
     """Writes to one execution, about one scope. Thread-safe, never waits, works with and without an event loop.
 
     Get one with ``hub.emitter("exec-1", node_id="write")``, or inside a decorated node with
-    :func:`current_emitter`. An emitter belongs to the run that was open when it was made: when that run has
+    `current_emitter`. An emitter belongs to the run that was open when it was made: when that run has
     ended, what it writes is dropped and counted, since nothing may follow a run's final update.
 
     In a node with ``@stream_token`` its text goes through the node's filter, processor and buffer, together with
@@ -113,7 +113,7 @@ class Emitter:
     def scoped(self, **changes: Any) -> Self:
         """An emitter of the same execution about a part of this scope: ``scoped(task_id="t1")``.
 
-        The names are those of :class:`~lg_streaming.events.StreamMetadata`, and ``extra`` for your own keys.
+        The names are those of `StreamMetadata`, and ``extra`` for your own keys.
         """
         scope = self._scope.derive(**changes)
         emitter = type(self)(self._publisher, self._execution_id, scope, strict=self._strict)
@@ -133,7 +133,7 @@ class Emitter:
         """One update of any type. ``data`` is anything; what JSON cannot hold becomes its nearest JSON value.
 
         Args:
-            type: A type of :class:`~lg_streaming.StreamEventType`, or a name of your own.
+            type: A type of `StreamEventType`, or a name of your own.
             data: What there is to say.
             priority: ``low``, ``medium``, ``high`` or ``critical``; the type's own when not given.
             delivery: What may happen to it before it is in the log. ``at-most-once``: under pressure it may be
@@ -168,7 +168,7 @@ class Emitter:
         delivery: Delivery = "at-least-once",
         key: str | None = None,
     ) -> bool:
-        """The same about another scope, past what a node holds; whether it was taken. Raises like :meth:`event`."""
+        """The same about another scope, past what a node holds; whether it was taken. Raises like `event`."""
         if self._publisher is None:
             return False
         try:
@@ -183,7 +183,7 @@ class Emitter:
         return True
 
     def send_all(self, updates: Sequence[Outgoing]) -> bool:
-        """Several updates, which follow each other in the log; whether all were taken. Raises like :meth:`event`."""
+        """Several updates, which follow each other in the log; whether all were taken. Raises like `event`."""
         if self._publisher is None:
             return False
         try:

@@ -33,7 +33,7 @@
         └── MissingExtraError            an optional package is not installed
 
 Each wire error carries a ``code``; the first digit tells whose fault it is (4 the caller's, 5 the server's) and
-:data:`CODES` whether trying again helps. ``StreamingConfigError`` is of a program's set-up and never travels.
+`CODES` whether trying again helps. ``StreamingConfigError`` is of a program's set-up and never travels.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def _names(what: str, values: Iterable[str] | None) -> frozenset[str]:
 class UpdateFilter:
     """A condition on updates. Each part that is empty lets everything through; all parts must agree.
 
-    Build one with :meth:`of`. Filters are values: equal filters compare and hash equal.
+    Build one with `of`. Filters are values: equal filters compare and hash equal.
     """
 
     kinds: frozenset[str] = frozenset()
@@ -127,7 +127,7 @@ class UpdateFilter:
 
     @property
     def by_type_alone(self) -> bool:
-        """Whether :meth:`accepts_type` decides."""
+        """Whether `accepts_type` decides."""
         return self == replace(ALL, kinds=self.kinds, types=self.types, globs=self.globs)
 
     def matches(self, update: StreamUpdate) -> bool:
@@ -136,7 +136,7 @@ class UpdateFilter:
         return self.accepts(update.type, metadata, metadata.priority, metadata.timestamp)
 
     def accepts(self, type: str, about: About, priority: Priority, timestamp: datetime | None = None) -> bool:
-        """The same as :meth:`matches`, of an update's parts. ``timestamp`` matters only to ``since`` and ``until``."""
+        """The same as `matches`, of an update's parts. ``timestamp`` matters only to ``since`` and ``until``."""
         return (
             self.accepts_type(type)
             and (not self.node_ids or about.node_id in self.node_ids)

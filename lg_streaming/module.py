@@ -151,7 +151,7 @@ class StreamingModule:
     Raises:
         MissingExtraError: ``tracing`` needs ``pip install 'lg-streaming[tracing]'``.
 
-    A module used without a server is closed with :meth:`aclose`; one installed in an app is closed with the app.
+    A module used without a server is closed with `aclose`; one installed in an app is closed with the app.
     """
 
     def __init__(
@@ -289,14 +289,14 @@ class StreamingModule:
     def activate(self) -> AbstractContextManager[StreamingModule]:
         """Makes this module the process default: from now on a plain ``graph.invoke(inputs)`` streams too.
 
-        Used as a context manager it is taken back at the end of the block, else with :meth:`deactivate`.
+        Used as a context manager it is taken back at the end of the block, else with `deactivate`.
         """
         activate_tracking()
         publishers.activate(self.hub)
         return _Activation(self)
 
     def deactivate(self) -> None:
-        """Takes back one :meth:`activate`; a no-op when there is none."""
+        """Takes back one `activate`; a no-op when there is none."""
         publishers.deactivate(self.hub)
 
     async def aclose(self) -> None:

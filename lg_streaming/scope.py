@@ -43,7 +43,7 @@ class Outgoing(NamedTuple):
     data: object
     scope: Scope = NO_SCOPE
     priority: Priority | None = None
-    """None for the type's own, see :func:`~lg_streaming.events.priority_of`."""
+    """None for the type's own, see `priority_of`."""
     delivery: Delivery = "at-least-once"
     key: str | None = None
     """The key of an update that is to be appended exactly once."""
@@ -61,7 +61,7 @@ class Outcome:
 class LiveDefaults:
     """The decorators' defaults of one execution, which may change while it runs.
 
-    Whoever works with them keeps :attr:`version` and looks again when it has changed; that is one comparison.
+    Whoever works with them keeps `version` and looks again when it has changed; that is one comparison.
     """
 
     __slots__ = ("current", "version")
@@ -96,7 +96,7 @@ class Trace(Protocol):
     """Follows runs and nodes from their start to their end. Nothing in it raises."""
 
     def see(self, execution_id: str, type: str, scope: Scope, error: Mapping[str, Any] | None) -> Scope:
-        """An update of one of :data:`TRACED` is about to be published.
+        """An update of one of `TRACED` is about to be published.
 
         Args:
             execution_id: Its execution.

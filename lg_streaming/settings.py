@@ -271,7 +271,7 @@ class TokenDefaults(_Section):
     flush_interval: Annotated[float, Field(ge=0, le=MAX_FLUSH_INTERVAL, allow_inf_nan=False)] = 0.1
     """Seconds a token is held at most. 0: none is held."""
     format: TokenFormat = "text"
-    """What an update's data holds beside ``content``: see :func:`lg_streaming.stream_token`."""
+    """What an update's data holds beside ``content``: see `stream_token`."""
     include_metadata: bool = False
     """Whether an update's data has ``metadata`` about the model and its call."""
     first_token_immediately: bool = True

@@ -1,6 +1,7 @@
 """What holds for every test: asyncio only, nothing from the environment, nothing left behind."""
 
 import asyncio
+import importlib
 import os
 import threading
 import time
@@ -12,6 +13,8 @@ from blockbuster import blockbuster_ctx
 from hypothesis import settings
 
 from tests.support.leaks import Footprint, footprint, left_since
+
+importlib.import_module("lg_streaming.observability.metrics")  # it reads a file: before that is watched
 
 # Long enough for a loaded machine to end what is ending, short enough to notice a leak at once.
 GRACE = 2.0

@@ -325,6 +325,6 @@ class Tap(BaseCallbackHandler):
 TAP: Final = Tap()
 
 tap_var: ContextVar[Tap | None] = ContextVar("lg_streaming_tap", default=None)
-"""Set to :data:`TAP` while a decorated node runs; LangChain attaches it to whatever runs then."""
+"""Set to `TAP` while a decorated node runs; LangChain attaches it to whatever runs then."""
 
 register_configure_hook(tap_var, inheritable=True)

@@ -162,7 +162,7 @@ class StreamedRunnable(RunnableLambda[Any, Any]):
     """A Runnable as a node (a ToolNode, a compiled subgraph, an agent), with its tries streamed.
 
     It is a ``RunnableLambda`` by class only, because that is where LangGraph looks for the subgraph inside a
-    node (:attr:`deps`); it makes no run of its own.
+    node (`deps`); it makes no run of its own.
     """
 
     def __init__(self, node: Runnable[Any, Any], plan: NodePlan) -> None:

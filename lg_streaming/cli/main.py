@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -151,70 +150,17 @@ def schema(
 @app.command()
 def token(
     *,
-    subject: Annotated[
-        str, typer.Option(help="Who it is for: the owner of executions.", metavar="TEXT", show_default=False)
-    ],
-    execution: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="What it may read beside its own executions: an id, or a glob such as 'acme/*'. Repeatable.",
-            metavar="GLOB",
-            show_default=False,
-        ),
-    ] = None,
-    action: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="What it may do with these: read or control. Repeatable. (default: read)",
-            metavar="ACTION",
-            show_default=False,
-        ),
-    ] = None,
-    expires_in: Annotated[
-        str, typer.Option(help="Until when it holds: seconds, or 30m, 1h, 7d.", metavar="DURATION")
-    ] = "1h",
-    secret: Annotated[
-        str | None,
-        typer.Option(
-            help="The server's auth.secret. (default: LG_STREAMING_AUTH__SECRET of the environment, which other users "
-            "of the machine do not see, as they do arguments)",
-            metavar="TEXT",
-            show_default=False,
-        ),
-    ] = None,
-    private_key: Annotated[
-        Path | None,
-        typer.Option(help="PEM file of the key whose public half the server has.", metavar="FILE", show_default=False),
-    ] = None,
-    algorithm: Annotated[
-        str | None,
-        typer.Option(help="(default: HS256, or the usual one of the key)", metavar="NAME", show_default=False),
-    ] = None,
-    audience: Annotated[
-        str | None,
-        typer.Option(
-            help="The server's auth.audience.",
-            envvar="LG_STREAMING_AUTH__AUDIENCE",
-            metavar="TEXT",
-            show_default=False,
-        ),
-    ] = None,
-    issuer: Annotated[
-        str | None,
-        typer.Option(
-            help="The server's auth.issuer.", envvar="LG_STREAMING_AUTH__ISSUER", metavar="TEXT", show_default=False
-        ),
-    ] = None,
-    kid: Annotated[
-        str | None,
-        typer.Option(help="The key's id, for a server with auth.jwks_url.", metavar="TEXT", show_default=False),
-    ] = None,
-    claim: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A further claim, such as tenant='\"acme\"'. Repeatable.", metavar="NAME=JSON", show_default=False
-        ),
-    ] = None,
+    subject: options.Subject,
+    execution: options.Executions = None,
+    action: options.Actions = None,
+    expires_in: options.ExpiresIn = "1h",
+    secret: options.Secret = None,
+    private_key: options.PrivateKey = None,
+    algorithm: options.SigningAlgorithm = None,
+    audience: options.Audience = None,
+    issuer: options.Issuer = None,
+    kid: options.KeyId = None,
+    claim: options.Claims = None,
 ) -> None:
     """Print a token to try a server with.
 

@@ -8,19 +8,30 @@ from typing import Annotated, Literal
 import typer
 
 __all__ = [
+    "Actions",
+    "Audience",
     "Certfile",
+    "Claims",
     "DemoPort",
+    "Executions",
+    "ExpiresIn",
     "Factory",
     "Grace",
     "Host",
     "Http2",
+    "Issuer",
     "KeepOpen",
+    "KeyId",
     "Keyfile",
     "LogLevel",
     "Model",
     "Port",
+    "PrivateKey",
     "Question",
+    "Secret",
+    "SigningAlgorithm",
     "Speed",
+    "Subject",
     "Target",
     "TrustedProxies",
     "Watch",
@@ -106,4 +117,68 @@ Grace = Annotated[
 ]
 LogLevel = Annotated[
     Literal["critical", "error", "warning", "info", "debug"], typer.Option(help="The least serious records to show.")
+]
+
+# ---------------------------------------------------------------- token
+Subject = Annotated[
+    str, typer.Option(help="Who it is for: the owner of executions.", metavar="TEXT", show_default=False)
+]
+Executions = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What it may read beside its own executions: an id, or a glob such as 'acme/*'. Repeatable.",
+        metavar="GLOB",
+        show_default=False,
+    ),
+]
+Actions = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What it may do with these: read or control. Repeatable. (default: read)",
+        metavar="ACTION",
+        show_default=False,
+    ),
+]
+ExpiresIn = Annotated[str, typer.Option(help="Until when it holds: seconds, or 30m, 1h, 7d.", metavar="DURATION")]
+Secret = Annotated[
+    str | None,
+    typer.Option(
+        help="The server's auth.secret. (default: LG_STREAMING_AUTH__SECRET of the environment, which other users "
+        "of the machine do not see, as they do arguments)",
+        metavar="TEXT",
+        show_default=False,
+    ),
+]
+PrivateKey = Annotated[
+    Path | None,
+    typer.Option(help="PEM file of the key whose public half the server has.", metavar="FILE", show_default=False),
+]
+SigningAlgorithm = Annotated[
+    str | None,
+    typer.Option(help="(default: HS256, or the usual one of the key)", metavar="NAME", show_default=False),
+]
+Audience = Annotated[
+    str | None,
+    typer.Option(
+        help="The server's auth.audience.",
+        envvar="LG_STREAMING_AUTH__AUDIENCE",
+        metavar="TEXT",
+        show_default=False,
+    ),
+]
+Issuer = Annotated[
+    str | None,
+    typer.Option(
+        help="The server's auth.issuer.", envvar="LG_STREAMING_AUTH__ISSUER", metavar="TEXT", show_default=False
+    ),
+]
+KeyId = Annotated[
+    str | None,
+    typer.Option(help="The key's id, for a server with auth.jwks_url.", metavar="TEXT", show_default=False),
+]
+Claims = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A further claim, such as tenant='\"acme\"'. Repeatable.", metavar="NAME=JSON", show_default=False
+    ),
 ]

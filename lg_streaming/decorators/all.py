@@ -42,9 +42,9 @@ def stream_all(
 
     Args:
         node: The node, when used without parentheses.
-        token: Options of :func:`~lg_streaming.stream_token`.
-        event: Options of :func:`~lg_streaming.stream_event`.
-        progress: Options of :func:`~lg_streaming.stream_progress`.
+        token: Options of `stream_token`.
+        event: Options of `stream_event`.
+        progress: Options of `stream_progress`.
 
     Raises:
         StreamingConfigError: An option has a value that cannot be used.

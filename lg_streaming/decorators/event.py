@@ -58,8 +58,8 @@ def stream_event(
 ) -> Node | Callable[[Node], Node]:
     """Streams the node's start and end with its result, its tool calls, and its model calls.
 
-    Used like :func:`~lg_streaming.stream_token`. The node's own start and end leave from every decorated node;
-    its result leaves only with this decorator. What the node says itself with :func:`~lg_streaming.current_emitter`,
+    Used like `stream_token`. The node's own start and end leave from every decorated node;
+    its result leaves only with this decorator. What the node says itself with `current_emitter`,
     beside text and progress, goes the same way, whatever ``events`` names.
 
     An event goes through ``filter``, ``transformer`` and ``redact``, in this order. Nothing stops the node's own
@@ -95,7 +95,7 @@ def stream_event(
             it, changed or not; what it returns is what readers get (``metadata`` is for reading). None drops the
             event. When it raises or returns something else the event passes as it was, and there is an ``error``
             update. It runs in the thread in which the event happened and should not wait.
-        filter: A :class:`~lg_streaming.pipeline.EventFilter` or a mapping of its fields.
+        filter: A `EventFilter` or a mapping of its fields.
         include_state: Whether the state the node was called with leaves, as a ``values`` update. False.
         redact: ``redact(type, data) -> data``, the last to see an event of this node. It gets plain JSON values. When
             it raises, the data is withheld. The ``redact`` of the ``StreamingModule`` comes after it.

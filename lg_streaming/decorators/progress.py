@@ -52,7 +52,7 @@ def stream_progress(
 ) -> Node | Callable[[Node], Node]:
     """Streams the node's progress: 0 % at its start, what it reports, milestones, and how it ended.
 
-    Used like :func:`~lg_streaming.stream_token`. Inside the node, report with
+    Used like `stream_token`. Inside the node, report with
     ``current_progress().update(current, total)``, or loop over ``current_progress().track(items)``. The percentage
     never goes back. A node that fails keeps what it had reached, with the status ``failed`` and the ``error``.
 
@@ -73,7 +73,7 @@ def stream_progress(
         calculator: ``calculator(current, total, metadata) -> percent``, used instead of ``current / total``; limited
             to 0 … 100. One that raises, or returns no number, makes one ``error`` update, and the plain percentage
             is used in its place.
-        format: Which fields updates have, see :class:`~lg_streaming.pipeline.ProgressFormat`: ``show_percentage``
+        format: Which fields updates have, see `ProgressFormat`: ``show_percentage``
             (True), ``show_current``, ``show_total``, ``show_rate`` (False), ``precision`` (1 decimal).
         node_id: The node's id in updates; its name in the graph when not given.
 

@@ -86,7 +86,7 @@ def stream_token(
             ``message_id``, ``request_id``, and what ``include_metadata`` adds. It is called in the thread that said
             the token and should not wait. When it raises or returns something else, the token passes unprocessed, and
             there is an ``error`` update.
-        filter: A :class:`~lg_streaming.pipeline.TokenFilter` or a mapping of its fields: which tokens pass.
+        filter: A `TokenFilter` or a mapping of its fields: which tokens pass.
         first_token_immediately: Whether the first token of each message, and of its thinking, leaves at once. True.
         node_id: The node's id in updates; its name in the graph when not given.
 

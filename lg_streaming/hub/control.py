@@ -25,7 +25,7 @@ Handler = TypeVar("Handler")
 
 
 class Control(Producers):
-    """Everything that is asked of runs: see :class:`~lg_streaming.hub.hub.StreamHub`, which adds the readers.
+    """Everything that is asked of runs: see `StreamHub`, which adds the readers.
 
     Runs, handlers and open prompts live in the process that runs the graph. In another process `cancel` finds nothing
     running and `respond` no prompt, even if both read the same log: send such requests to the process of the run.

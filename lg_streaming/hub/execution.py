@@ -42,7 +42,7 @@ class Execution:
     """A small state machine: ``idle`` → ``running`` ⇄ ``interrupted`` → ``idle``, and so on.
 
     A run is open from its start to its one final update. Participants (an ``execution(...)`` block, a graph
-    call) join the open run; the last one to leave ends it. All methods are called under :attr:`lock`.
+    call) join the open run; the last one to leave ends it. All methods are called under `lock`.
     """
 
     __slots__ = (

@@ -30,7 +30,7 @@ class StreamHub(Control, Readers):
 
     Args:
         settings: Limits and retention; the defaults and the environment when not given.
-        log: Where executions are kept; a :class:`~lg_streaming.log.MemoryLog` when not given.
+        log: Where executions are kept; a `MemoryLog` when not given.
         redact: ``redact(type, data) -> data``, applied to every update before it is encoded.
         clock: Seconds since 1970.
 

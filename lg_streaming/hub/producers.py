@@ -43,7 +43,7 @@ _SWEEP_INTERVAL: Final = 30.0
 
 
 class Producers:
-    """Everything that writes: see :class:`~lg_streaming.hub.control.Control`, which adds what is asked of runs."""
+    """Everything that writes: see `Control`, which adds what is asked of runs."""
 
     tokens: TokenStreamingService
     """The token streams: open ones, their statistics, and streams of your own."""
@@ -90,7 +90,7 @@ class Producers:
     # --- the decorators' defaults --------------------------------------------------------------------------
 
     def defaults(self, execution_id: str) -> LiveDefaults:
-        """See :meth:`lg_streaming.scope.Publisher.defaults`."""
+        """See `Publisher.defaults`."""
         execution = self._executions.get(execution_id)
         own = execution.defaults if execution is not None else None
         return own if own is not None else self._defaults
@@ -145,7 +145,7 @@ class Producers:
         An execution nobody opened is opened; one whose run has ended takes nothing more (the update is dropped
         and counted) until it is opened again.
 
-        The other arguments are those of :meth:`lg_streaming.Emitter.event`; ``scope`` says what the update is about.
+        The other arguments are those of `Emitter.event`; ``scope`` says what the update is about.
 
         Raises:
             BadRequestError: The id cannot name an execution, the priority or the delivery is unknown, the key cannot be
@@ -172,7 +172,7 @@ class Producers:
     def publish_all(self, execution_id: str, updates: Sequence[Outgoing]) -> None:
         """Appends several updates in one go: they follow each other in the log, with nothing in between.
 
-        Raises like :meth:`publish`, for the first update that is refused, after the others were appended.
+        Raises like `publish`, for the first update that is refused, after the others were appended.
         """
         began = 0.0 if next(self._calls) % TIMED_EVERY else time.perf_counter()
         execution = self._writable(execution_id, updates[0].scope)
@@ -211,11 +211,11 @@ class Producers:
         return execution
 
     def encode(self, data: object) -> bytes:
-        """See :meth:`lg_streaming.scope.Publisher.encode`."""
+        """See `Publisher.encode`."""
         return self._drafts.codec.dumps(data)
 
     def note_failure(self) -> None:
-        """See :meth:`lg_streaming.scope.Publisher.note_failure`."""
+        """See `Publisher.note_failure`."""
         self._tally.callables.add()
 
     def emitter(self, execution_id: str, **scope: Any) -> Emitter:
@@ -254,9 +254,9 @@ class Producers:
         )
 
     def enter_run(self, execution_id: str, *, owner: str | None = None, name: str | None = None) -> str:
-        """Takes part in the open run, opening one where none is; returns its id. Raises like :meth:`open`.
+        """Takes part in the open run, opening one where none is; returns its id. Raises like `open`.
 
-        ``name`` is the graph's, sent with ``workflow_start``. Leave with :meth:`leave_run`.
+        ``name`` is the graph's, sent with ``workflow_start``. Leave with `leave_run`.
         """
         return self._open(execution_id, owner=owner, data={"name": name} if name else None, join=True)
 
@@ -283,7 +283,7 @@ class Producers:
             self.tokens.close_execution_token_streams(execution_id)
 
     def pause(self, execution_id: str, run_id: str, task: str) -> None:
-        """See :meth:`lg_streaming.scope.Publisher.pause`."""
+        """See `Publisher.pause`."""
         execution = self._executions.get(execution_id)
         if execution is not None:
             with execution.lock:
@@ -296,7 +296,7 @@ class Producers:
         return execution is not None and execution.running
 
     def next_attempt(self, execution_id: str, task: str) -> int:
-        """See :meth:`lg_streaming.scope.Publisher.next_attempt`."""
+        """See `Publisher.next_attempt`."""
         execution = self._executions.get(execution_id)
         if execution is None:
             return 1
@@ -376,7 +376,7 @@ class Producers:
         await self._end(execution_id, Outcome("workflow_complete", {} if result is None else {"result": result}))
 
     async def fail(self, execution_id: str, error: BaseException | str) -> None:
-        """Ends the open run badly: ``workflow_error`` with the error's message. Otherwise like :meth:`close`."""
+        """Ends the open run badly: ``workflow_error`` with the error's message. Otherwise like `close`."""
         await self._end(execution_id, Outcome("workflow_error", {"error": describe_error(error, debug=self.debug)}))
 
     async def _end(self, execution_id: str, outcome: Outcome) -> None:

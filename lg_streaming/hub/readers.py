@@ -25,7 +25,7 @@ __all__ = ["Readers"]
 
 
 class Readers:
-    """Everything that reads: see :class:`~lg_streaming.hub.hub.StreamHub`, which adds the producers.
+    """Everything that reads: see `StreamHub`, which adds the producers.
 
     Args:
         log: Where executions are.
@@ -59,12 +59,12 @@ class Readers:
         Args:
             execution_id: The execution to read.
             after: Read what follows this position; ``"latest"`` for what comes from now on; None from the start.
-            filter: What to let through; or give ``events`` or ``types`` as for :meth:`UpdateFilter.of`.
+            filter: What to let through; or give ``events`` or ``types`` as for `UpdateFilter.of`.
             events: Kinds, types and globs.
             types: Exact types and globs.
             follow: Stay after a run's final update and go on with the next run.
             on_gap: What to do when updates after ``after`` are gone: go on at the ``"oldest"`` that is kept, at the
-                ``"tail"``, or ``"fail"`` with :class:`GapError`. The first two give the reader a ``gap``.
+                ``"tail"``, or ``"fail"`` with `GapError`. The first two give the reader a ``gap``.
 
         Raises:
             BadRequestError: The id, the filter or ``on_gap`` cannot be used.
@@ -126,7 +126,7 @@ class Readers:
         on_gap: OnGap = "oldest",
         in_thread: bool = False,
     ) -> Observable[StreamUpdate]:
-        """The execution as a reactivex ``Observable``; the arguments are those of :meth:`subscribe`.
+        """The execution as a reactivex ``Observable``; the arguments are those of `subscribe`.
 
         Each subscriber reads at its own pace, so a slow or raising one disturbs nobody; one that raises is
         detached and logged. Called on an event loop, it gets its updates on that loop; elsewhere, or with

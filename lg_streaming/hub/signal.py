@@ -16,7 +16,7 @@ __all__ = ["Signal"]
 class Signal:
     """A generation counter that can be waited on.
 
-    A reader takes :attr:`generation`, reads, and when there was nothing waits for a later generation: a
+    A reader takes `generation`, reads, and when there was nothing waits for a later generation: a
     notification that came in between is not missed. Notifying is cheap while nobody waits, and costs one call
     per event loop, not per reader, while somebody does.
     """

@@ -89,7 +89,7 @@ class Count:
 
 
 class Tally:
-    """The counts of one hub, see :class:`HubStatistics`."""
+    """The counts of one hub, see `HubStatistics`."""
 
     __slots__ = ("at_most_once", "callables", "late", "lost", "over_rate", "publishing", "repeated", "too_large")
 

@@ -112,7 +112,7 @@ class Subscription:
     """Reads one execution, history first and then live.
 
     Use it as ``async for update in subscription``, as ``async for batch in subscription.batches()``, or page by
-    page with :meth:`next_page`. It ends after the final update of the run that was open (or, where none was, of
+    page with `next_page`. It ends after the final update of the run that was open (or, where none was, of
     the last one) when the reader came, unless it follows. One reader at a time may use a subscription.
 
     Guarantees: the sequence numbers it gives rise without a hole except those the filter left out and those a
@@ -262,9 +262,9 @@ class Subscription:
             await self._signal.wait(self._generation, self._recheck)
 
     async def poll(self, limit: int = DEFAULT_LIMIT) -> Page | None:
-        """What there is now, like :meth:`next_page` but without waiting for it; None when there is nothing.
+        """What there is now, like `next_page` but without waiting for it; None when there is nothing.
 
-        After the end it returns an empty page with ``ended`` set. Raises like :meth:`next_page`.
+        After the end it returns an empty page with ``ended`` set. Raises like `next_page`.
         """
         if not self._closed:
             await self.start()

@@ -47,7 +47,7 @@ class Draft(NamedTuple):
     timestamp: float
     """Seconds since 1970."""
     body: bytes
-    """The wire JSON without its end, see :func:`lg_streaming.codec.seal`."""
+    """The wire JSON without its end, see `seal`."""
     key: str | None = None
     """Set on an update that is to be stored exactly once: a log leaves out a draft whose key it has."""
     delivery: Delivery = "at-least-once"
@@ -86,11 +86,11 @@ class Record:
 
     @property
     def update(self) -> StreamUpdate:
-        """The update as a reader of :attr:`json` would have it, made anew at each call."""
+        """The update as a reader of `json` would have it, made anew at each call."""
         return decode(self.json)
 
     def update_of(self, execution_id: str) -> StreamUpdate:
-        """The same as :attr:`update`, made of what the record knows where that is enough."""
+        """The same as `update`, made of what the record knows where that is enough."""
         if self.scope.extra is not None:
             return self.update
         return StreamUpdate(
@@ -201,15 +201,15 @@ class EventLog(Protocol):
         ...
 
     async def state(self, execution_id: str) -> LogState | None:
-        """What is known of an execution, or None. Raises like :meth:`read`."""
+        """What is known of an execution, or None. Raises like `read`."""
         ...
 
     async def executions(self) -> Sequence[str]:
-        """The ids of all executions in the log. Raises like :meth:`read`."""
+        """The ids of all executions in the log. Raises like `read`."""
         ...
 
     async def drop(self, execution_id: str) -> None:
-        """Forgets an execution. When it comes back it has a new epoch. Raises like :meth:`read`."""
+        """Forgets an execution. When it comes back it has a new epoch. Raises like `read`."""
         ...
 
     def listen(self, listener: Listener) -> Callable[[], None]:

@@ -150,7 +150,7 @@ class MemoryLog:
         self._listeners: tuple[Listener, ...] = ()
 
     def append(self, batch: Batch) -> int:
-        """See :meth:`EventLog.append`. Never raises, takes microseconds."""
+        """See `EventLog.append`. Never raises, takes microseconds."""
         now = self._clock()
         while True:
             tape = self._tapes.get(batch.execution_id) or self._create(batch, now)
@@ -172,11 +172,11 @@ class MemoryLog:
             )
 
     async def read(self, execution_id: str, after: int, limit: int) -> Slice | None:
-        """See :meth:`EventLog.read`. Never waits."""
+        """See `EventLog.read`. Never waits."""
         return self.read_now(execution_id, after, limit)
 
     def read_now(self, execution_id: str, after: int, limit: int) -> Slice | None:
-        """The same as :meth:`read`, for readers without an event loop."""
+        """The same as `read`, for readers without an event loop."""
         tape = self._tapes.get(execution_id)
         if tape is None:
             return None
@@ -184,16 +184,16 @@ class MemoryLog:
             return Slice(tape.describe(), tape.after(after, limit))
 
     async def state(self, execution_id: str) -> LogState | None:
-        """See :meth:`EventLog.state`."""
+        """See `EventLog.state`."""
         found = self.read_now(execution_id, 0, 0)
         return found.state if found is not None else None
 
     async def executions(self) -> Sequence[str]:
-        """See :meth:`EventLog.executions`."""
+        """See `EventLog.executions`."""
         return tuple(self._tapes)
 
     async def drop(self, execution_id: str) -> None:
-        """See :meth:`EventLog.drop`."""
+        """See `EventLog.drop`."""
         tape = self._tapes.get(execution_id)
         if tape is None:
             return
@@ -206,7 +206,7 @@ class MemoryLog:
             listener(execution_id)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        """See :meth:`EventLog.listen`."""
+        """See `EventLog.listen`."""
         with self._lock:
             self._listeners = (*self._listeners, listener)
 
@@ -217,7 +217,7 @@ class MemoryLog:
         return stop
 
     def trim(self) -> None:
-        """See :meth:`EventLog.trim`."""
+        """See `EventLog.trim`."""
         now = self._clock()
         for execution_id, tape in list(self._tapes.items()):
             with tape.lock:
@@ -237,6 +237,6 @@ class MemoryLog:
         return 0 if tape is None else tape.size
 
     async def aclose(self) -> None:
-        """See :meth:`EventLog.aclose`."""
+        """See `EventLog.aclose`."""
         self._listeners = ()
         self._tapes.clear()

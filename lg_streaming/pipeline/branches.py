@@ -19,7 +19,7 @@ class Branches:
     counts as 100 %, one that failed as what it had reached; when it is tried again, the new try takes its place.
     A run that joins late lowers the mean; the combined progress then stays until the mean has caught up.
 
-    :attr:`lock` guards it, and everything its branches say, so that readers see the combined progress in order.
+    `lock` guards it, and everything its branches say, so that readers see the combined progress in order.
     """
 
     def __init__(self) -> None:

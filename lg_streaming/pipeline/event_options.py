@@ -74,7 +74,7 @@ class EventOptions:
         redact: Redact | None = None,
         **plain: Any,
     ) -> Self:
-        """The options, checked. ``plain`` are those of :class:`~lg_streaming.settings.EventDefaults`.
+        """The options, checked. ``plain`` are those of `EventDefaults`.
 
         Raises:
             StreamingConfigError: A value cannot be used; the message says which, and why.

@@ -32,7 +32,7 @@ _RETRY: Final = 0.005
 
 
 class Window(Protocol):
-    """How much :func:`hold` holds, and for how long. Read anew for each item, so it may change."""
+    """How much `hold` holds, and for how long. Read anew for each item, so it may change."""
 
     @property
     def size(self) -> int:

@@ -108,7 +108,7 @@ class EventStreamProcessor:
 
     Args:
         recorded: Where executions are.
-        scheduler: For all that waits; see :func:`batched`.
+        scheduler: For all that waits; see `batched`.
     """
 
     def __init__(self, recorded: Recorded, *, scheduler: SchedulerBase | None = None) -> None:
@@ -120,14 +120,14 @@ class EventStreamProcessor:
     ) -> Observable[list[T]]:
         """``events`` as lists of up to ``batch_size``; the last, partial one after ``debounce`` seconds.
 
-        See :func:`batched`.
+        See `batched`.
         """
         return _stream(events).pipe(batched(batch_size, debounce, scheduler=self._scheduler))
 
     def group_events_by_type(
         self, events: Observable[StreamUpdate] | Iterable[StreamUpdate], *, per_execution: bool = False
     ) -> Observable[GroupedObservable[str, StreamUpdate]]:
-        """One observable for each type. See :func:`by_type`."""
+        """One observable for each type. See `by_type`."""
         return _stream(events).pipe(by_type(per_execution=per_execution))
 
     def aggregate_by_execution(
@@ -141,7 +141,7 @@ class EventStreamProcessor:
         events: Observable[StreamUpdate] | Iterable[StreamUpdate],
         criteria: EventCriteria | Mapping[str, Any],
     ) -> Observable[StreamUpdate]:
-        """The updates that meet ``criteria``. See :func:`matching`."""
+        """The updates that meet ``criteria``. See `matching`."""
         return _stream(events).pipe(matching(criteria))
 
     def transform_events(
@@ -149,19 +149,19 @@ class EventStreamProcessor:
         events: Observable[StreamUpdate] | Iterable[StreamUpdate],
         function: Callable[[StreamUpdate], R | None],
     ) -> Observable[R | StreamUpdate]:
-        """What ``function`` makes of each update; None drops it. See :func:`transformed`."""
+        """What ``function`` makes of each update; None drops it. See `transformed`."""
         return _stream(events).pipe(transformed(function))
 
     def aggregate_tokens(
         self, events: Observable[StreamUpdate] | Iterable[StreamUpdate], quiet: float = 0.5
     ) -> Observable[TokenAggregate]:
-        """The text of each execution, after ``quiet`` seconds without any. See :func:`aggregate_tokens`."""
+        """The text of each execution, after ``quiet`` seconds without any. See `aggregate_tokens`."""
         return _stream(events).pipe(aggregate_tokens(quiet, scheduler=self._scheduler))
 
     def buffer_events(
         self, execution_id: str, events: Observable[StreamUpdate] | Iterable[StreamUpdate]
     ) -> Observable[StreamUpdate]:
-        """Passes ``events`` on and publishes each to an execution, so that :meth:`replay_events` has it.
+        """Passes ``events`` on and publishes each to an execution, so that `replay_events` has it.
 
         Updates that are of this execution already are not published again.
 

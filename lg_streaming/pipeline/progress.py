@@ -42,11 +42,11 @@ _ALL: Final = 100.0
 
 
 class ProgressPart:
-    """A part of a node's work, or all of it. Get one with :func:`current_progress` and :meth:`subtask`.
+    """A part of a node's work, or all of it. Get one with `current_progress` and `subtask`.
 
     A part has reached what was reported for it, or what its subtasks have reached together, whichever is more;
     it never goes back. Thread-safe; never raises into the node. Outside of a node decorated with
-    ``@stream_progress`` it does nothing, and loops over :meth:`track` run all the same.
+    ``@stream_progress`` it does nothing, and loops over `track` run all the same.
 
     As a context manager it is complete when the block ends without an exception.
     """
@@ -166,9 +166,9 @@ class ProgressPart:
 
 
 class ProgressTracker(ProgressPart):
-    """Reports the progress of one try of a node. Get it with :func:`current_progress` inside the node.
+    """Reports the progress of one try of a node. Get it with `current_progress` inside the node.
 
-    What leaves, and when, is told by the options of :func:`~lg_streaming.stream_progress`. Without an emitter it does
+    What leaves, and when, is told by the options of `stream_progress`. Without an emitter it does
     nothing.
 
     Args:
@@ -185,7 +185,7 @@ class ProgressTracker(ProgressPart):
         scheduler: SchedulerBase | None = None,
     ) -> None:
         self.round = 0
-        """Rises with each :meth:`reset`."""
+        """Rises with each `reset`."""
         self.failures = 0
         """How often the calculator failed."""
         options = options or ProgressOptions()
@@ -224,7 +224,7 @@ class ProgressTracker(ProgressPart):
                 self._reporter.restart()
 
     def report(self, amount: Amount) -> None:
-        """Says what it has reached. Under :attr:`lock`."""
+        """Says what it has reached. Under `lock`."""
         if self._reporter is not None:
             self._reporter.report(self.percent, amount)
 

@@ -102,7 +102,7 @@ class Reporter:
             self._reports.on_next(_Report(percent=0.0, amount=self._amount, status="started", urgent=True))
 
     def report(self, percent: float, amount: Amount) -> None:
-        """``percent`` of the node is done, never less than before. Under :attr:`lock`."""
+        """``percent`` of the node is done, never less than before. Under `lock`."""
         if self._ended:
             return
         self.begin()
@@ -114,7 +114,7 @@ class Reporter:
         self._reports.on_next(_Report(percent=percent, amount=amount, status="running", urgent=marked or arrived))
 
     def restart(self) -> None:
-        """Back to 0 %. Under :attr:`lock`."""
+        """Back to 0 %. Under `lock`."""
         if self._ended or not self._begun:
             return
         self._refresh()

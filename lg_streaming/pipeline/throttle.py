@@ -52,7 +52,7 @@ def latest_per_interval(
 
 
 class _Gate(Generic[T]):
-    """One subscription of :func:`latest_per_interval`."""
+    """One subscription of `latest_per_interval`."""
 
     def __init__(
         self,

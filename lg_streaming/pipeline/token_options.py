@@ -92,7 +92,7 @@ def _compiled(pattern: object) -> re.Pattern[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenOptions:
-    """What ``@stream_token`` was given; None for what was left out. Make it with :meth:`of`."""
+    """What ``@stream_token`` was given; None for what was left out. Make it with `of`."""
 
     switch: bool | None = None
     """``enabled``, where it was given."""

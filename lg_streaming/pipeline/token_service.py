@@ -251,7 +251,7 @@ class TokenStreamingService:
         """The ``token`` and ``thinking`` updates of one node, or of all nodes of an execution, from the first on.
 
         It completes when the execution's run ends. Subscribing before anything has started is allowed. On which
-        thread updates come: see :meth:`StreamHub.observe`.
+        thread updates come: see `StreamHub.observe`.
 
         Raises (when subscribed):
             BadRequestError: The id cannot name an execution.

@@ -33,7 +33,7 @@ __all__ = ["TEXT_TYPES", "TokenPipeline"]
 logger = logging.getLogger(__name__)
 
 TEXT_TYPES: Final = frozenset({"token", "thinking", "tool_args"})
-"""The types that a :class:`TokenPipeline` takes."""
+"""The types that a `TokenPipeline` takes."""
 
 _MANY: Final = 1_024
 """Messages remembered as begun; a message older than that may get a second first token."""
@@ -61,7 +61,7 @@ class _Live:
 class TokenPipeline:
     """The way of one try of a node (or of one stream of the service) from its text to the updates that leave.
 
-    Thread-safe. What is taken leaves in order; text that comes after :meth:`close` leaves at once.
+    Thread-safe. What is taken leaves in order; text that comes after `close` leaves at once.
 
     Args:
         options: What the decorator was given.
@@ -122,7 +122,7 @@ class TokenPipeline:
             self.live.apply(self.config)
 
     def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:
-        """One piece of text, of one of :data:`TEXT_TYPES`. ``data`` is the pipeline's from now on."""
+        """One piece of text, of one of `TEXT_TYPES`. ``data`` is the pipeline's from now on."""
         with self._lock:
             if self._defaults is not None and self._defaults.version != self._version:
                 self._refresh()

@@ -46,7 +46,7 @@ _EARLY: Final = timedelta(milliseconds=1)
 
 
 class EventCriteria(TypedDict, total=False):
-    """Which updates :func:`matching` lets through. All parts must agree; one that is left out lets all through."""
+    """Which updates `matching` lets through. All parts must agree; one that is left out lets all through."""
 
     types: Sequence[str]
     """Exact types, and globs such as ``task:*``."""
@@ -194,7 +194,7 @@ def collected(execution_id: str) -> Callable[[Observable[StreamUpdate]], Observa
 def matching(
     criteria: EventCriteria | Mapping[str, Any],
 ) -> Callable[[Observable[StreamUpdate]], Observable[StreamUpdate]]:
-    """The updates that meet ``criteria``, see :class:`EventCriteria`.
+    """The updates that meet ``criteria``, see `EventCriteria`.
 
     Raises:
         BadRequestError: A name or a value cannot be used: a time without a time zone, for instance.

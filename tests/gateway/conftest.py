@@ -1,12 +1,9 @@
-import importlib
 import logging
 from collections.abc import Generator
 
 import pytest
 
 from tests.gateway.site import Site, site
-
-importlib.import_module("lg_streaming.observability.metrics")  # it reads a file: before that is watched
 
 
 @pytest.fixture
