@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 import shlex
 import sys
@@ -30,7 +29,6 @@ from tests.support.server import Server, serve
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-importlib.import_module("lg_streaming.observability.metrics")  # it reads a file: before that is watched
 
 GUIDES = Path(__file__).resolve().parents[2] / "docs/guide"
 PAGES = [*(GUIDES / "clients").glob("*.md"), GUIDES / "rooms-and-events.md", GUIDES / "slow-readers.md"]
