@@ -84,11 +84,33 @@ class ToolData(Payload):
     error: Any = None
 
 
+class ModelCallData(Payload):
+    """``llm_start``, ``llm_complete``, ``llm_error``."""
+
+    model: str | None = None
+    finish_reason: str | None = None
+    usage: dict[str, Any] | None = None
+    error: Any = None
+
+
+class UsageData(Payload):
+    """``usage``."""
+
+    model: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    total_tokens: int | None = None
+
+
 class ErrorData(Payload):
     """``error``."""
 
     message: str
+    type: str | None = None
     code: int | str | None = None
+    option: str | None = None
+    """The decorator's option whose function failed."""
+    node_id: str | None = None
 
 
 class HumanPromptData(Payload):
@@ -118,6 +140,8 @@ PAYLOADS: Final[Mapping[str, type[Payload]]] = MappingProxyType(
         "workflow_progress": WorkflowProgressData,
         **dict.fromkeys(("node_start", "node_complete", "node_error", "node_interrupted"), NodeData),
         **dict.fromkeys(("tool_start", "tool_complete", "tool_error", "tool_args"), ToolData),
+        **dict.fromkeys(("llm_start", "llm_complete", "llm_error"), ModelCallData),
+        "usage": UsageData,
         "error": ErrorData,
         "human_prompt": HumanPromptData,
         "human_response": HumanResponseData,
