@@ -48,6 +48,7 @@ class Patterns:
         self._wakes[wake] = None
         if self._stop is None:
             self._loop = asyncio.get_running_loop()
+            self._new.clear()  # what was left of a former event loop would never be told
             self._stop = self._hub.log.listen(self._note)
 
         def unlisten() -> None:
@@ -210,6 +211,9 @@ class Follower:
                     self._leave(execution_id)
                 return
             yield subscription, page
+            if self._new:  # one that has no end must not keep the others waiting
+                self._hear(execution_id)
+                return
 
     async def _subscription(self, execution_id: str) -> Subscription | None:
         known = self._open.get(execution_id)

@@ -321,3 +321,37 @@ async def test_an_answer_about_former_rights_does_not_count() -> None:
     watcher.follower.close()
     await soon(reading)
     await hub.aclose()
+
+
+async def test_an_execution_that_has_much_to_say_does_not_keep_others_waiting() -> None:
+    hub = StreamHub()
+    watcher = Watcher(hub, Patterns(hub))
+    await watcher.follower.start()
+    for _ in range(1_500):
+        hub.publish("loud", "note")
+    hub.publish("quiet", "note")
+    reading = asyncio.create_task(watcher.read())
+    await settle()
+    assert watcher.numbers("loud") == list(range(1, 1_502))  # with the status that begins it
+    assert watcher.got.index(("quiet", 1)) < watcher.got.index(("loud", 600))
+    watcher.follower.close()
+    await soon(reading)
+    await hub.aclose()
+
+
+def test_patterns_hear_on_the_next_event_loop_too() -> None:
+    hub = StreamHub()
+    patterns = Patterns(hub)
+
+    async def heard(*, leaves_at_once: bool) -> list[str]:
+        found: list[str] = []
+        unlisten = patterns.listen(found.append)
+        hub.publish("a", "note")
+        if not leaves_at_once:
+            await settle()
+        unlisten()
+        return found
+
+    assert asyncio.run(heard(leaves_at_once=True)) == []
+    assert asyncio.run(heard(leaves_at_once=False)) == ["a"]
+    asyncio.run(hub.aclose())
