@@ -24,6 +24,8 @@ __all__ = ["load_granian"]
 _CONNECTIONS: Final = 65_536
 """Beyond, granian lets connections wait unanswered; `limits.connections` refuses them by name long before."""
 _STREAMS_PER_CONNECTION: Final = 200
+_MAX_HEADER_BYTES: Final = 65_536
+"""Of one request; granian's own 16 MiB are more than a caller that nobody knows yet should make it hold."""
 _PING_INTERVAL_MS: Final = 20_000
 _PING_TIMEOUT_S: Final = 10
 _SECONDS_BETWEEN_TRIES: Final = 0.02
@@ -135,6 +137,7 @@ def _make_server(app: ASGIApp, options: ServeOptions, host: str, port: int) -> S
             keep_alive_interval=_PING_INTERVAL_MS,
             keep_alive_timeout=_PING_TIMEOUT_S,
             max_concurrent_streams=_STREAMS_PER_CONNECTION,
+            max_headers_size=_MAX_HEADER_BYTES,
         ),
         # It tells every start and stop, and each time that it is experimental.
         log_level=LogLevels.debug if options.log_level == "debug" else LogLevels.error,

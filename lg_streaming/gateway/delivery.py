@@ -11,7 +11,7 @@ from lg_streaming.errors import GapError, LogUnavailableError
 from lg_streaming.gateway.merge import merged_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from lg_streaming.events import Position
     from lg_streaming.gateway.edge import Edge
@@ -69,15 +69,28 @@ class _Way:
         await self.sink.say("gap", {"execution_id": execution_id, **gap.to_dict()})
 
     async def write(
-        self, subscription: Subscription, page: Page, *, live_after: int = 0, merged: Iterable[Frames] | None = None
+        self,
+        subscription: Subscription,
+        page: Page,
+        *,
+        live_after: int = 0,
+        merged: Iterable[Frames] | None = None,
+        may_send: Callable[[Subscription], Awaitable[bool]] | None = None,
     ) -> None:
-        """Sends a page; in place of its records the frames of `merged`, where it is given."""
+        """Sends a page; in place of its records the frames of `merged`, where it is given.
+
+        With `may_send` it is asked before each piece whether that may still be sent, once there is room for it.
+        """
         execution_id, records = subscription.execution_id, page.records
         if page.gap is not None:
             await self.tell(execution_id, page.gap)
         ready = self.edge.chunks.of(execution_id, records, subscription.filter, self.encode)
         size = 0
         for frames in ready if merged is None else merged:
+            if may_send is not None:
+                await self.sink.room()
+                if not await may_send(subscription):
+                    return
             await self.sink.write(frames)
             size += frames.size
         if records:
@@ -228,4 +241,4 @@ async def follow(edge: Edge, follower: Follower, encode: Encode, sink: Sink, *, 
     """Carries all executions of a follower, until it is closed."""
     way = _Way(edge=edge, encode=encode, sink=sink, report=report)
     async for subscription, page in follower.pages(sink.room):
-        await way.write(subscription, page)
+        await way.write(subscription, page, may_send=follower.may_send)

@@ -122,4 +122,5 @@ class Duplex:
 
     def stop(self) -> None:
         """The WebSocket is over: drops what waits."""
+        self._listening = False
         self._outlet.stop()

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lg_streaming.errors import ServerRestartError
 from lg_streaming.gateway._server import on_shutdown
@@ -24,6 +24,8 @@ from lg_streaming.observability.figures import Figures
 from lg_streaming.settings import AuthSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from lg_streaming.gateway.connection import Connection
     from lg_streaming.gateway.event_stream import EventStream
     from lg_streaming.gateway.session import Session
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Edge"]
 
 _RETRY_MS = (500, 3_000)
+_GOODBYE_TIMEOUT: Final = 1.5
 
 
 @dataclass(slots=True, kw_only=True)
@@ -120,7 +123,7 @@ class Edge:
         streams = list(self.streams)
         for stream in streams:
             stream.send_away()
-        await asyncio.gather(*(stream.ended.wait() for stream in streams), *(close() for close in self.closers))
+        await asyncio.gather(_ended(streams), *(close() for close in self.closers))
 
     async def stop(self) -> None:
         """The server stops, or its application does."""
@@ -142,3 +145,14 @@ class Edge:
     def retry_ms(self) -> int:
         """When a client should come back, in milliseconds; different for each."""
         return self.jitter.randint(*_RETRY_MS)
+
+
+async def _ended(streams: Iterable[EventStream]) -> None:
+    """Waits for the streams; those that do not end by themselves, as nobody reads them, are cut."""
+    try:
+        async with asyncio.timeout(_GOODBYE_TIMEOUT):
+            for stream in streams:
+                await stream.ended.wait()
+    except TimeoutError:
+        for stream in streams:
+            stream.cut()

@@ -88,6 +88,7 @@ async def open_stream(
         return Response(status_code=200 if head_only else 204, headers={**_HEADERS, **options.headers})
     # The reader's place is fixed: what comes while this is made is delivered after it.
     initial = await _made(options.initial_data, wanted.execution_id)
+    session.edge.check_open()
     session.opened(secrets.token_urlsafe(15))
     stream = EventStream(session, watch, options)
     stream.first_words = b"".join(
@@ -203,6 +204,7 @@ class EventStream(Response):
         self._code: int | None = None
         self._coder: Coder | None = None
         self._coded = b""
+        self._begun = False
         self._writing = asyncio.Lock()
         self.first_words = b""
         self.fails_on_gap = False
@@ -289,19 +291,26 @@ class EventStream(Response):
             last = self._coded + self._coder.finish(last)
         try:
             async with asyncio.timeout(_GOODBYE_TIMEOUT):
+                await self._begin(send)  # where the server went away before the delivery had its first turn
                 await send({"type": "http.response.body", "body": last, "more_body": False})
         except TimeoutError:
-            self._cut()
+            self.cut()
 
-    def _cut(self) -> None:
+    def cut(self) -> None:
+        """Ends the connection at once, where the server allows that."""
         if self._line is not None:
             self._line.abort()
+
+    async def _begin(self, send: Send) -> None:
+        if not self._begun:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            self._begun = True
 
     async def _deliver(self) -> None:
         send, watch = self._send, self._watch
         if send is None:
             return
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await self._begin(send)
         try:
             await self._write(self.first_words)
             ending = await Delivery(
@@ -319,7 +328,7 @@ class EventStream(Response):
         except TimeoutError:
             logger.info("a reader of %r is cut off: nothing was read", watch.execution_id)
             self._fail(SlowReaderError())
-            self._cut()
+            self.cut()
         except StreamingError as error:
             self._fail(error)
         except Exception:

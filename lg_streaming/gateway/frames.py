@@ -25,6 +25,9 @@ CHUNK_BYTES: Final = 65_536
 """About how much leaves in one write; a single larger update still leaves whole."""
 _CACHED_BYTES: Final = 1024 * 1024
 _CACHED_PAGES: Final = 256
+_CACHED_PIECES: Final = 1_024
+_SHARED_NAMES: Final = 16
+"""A filter of more names is hardly shared; kept with what it was used for, it could be most of what is kept."""
 
 
 Framing = Callable[[bytes], bytes]
@@ -108,7 +111,10 @@ class Chunks:
         key = (execution_id, filter, first.epoch, first.seq, last.seq, len(records))
         ends = self._ends.get(key)
         if ends is None:
-            ends = self._ends[key] = _cut(records)
+            ends = _cut(records)
+            if not _may_be_shared(filter):
+                return ends
+            self._ends[key] = ends
             if len(self._ends) > _CACHED_PAGES:
                 self._ends.popitem(last=False)
         return ends
@@ -119,11 +125,19 @@ class Chunks:
         key = (execution_id, encode, filter, first.epoch, first.seq, last.seq, len(part))
         cached = self._cached.get(key)
         if cached is None:
-            cached = self._cached[key] = encode.wrap(execution_id, part)
+            cached = encode.wrap(execution_id, part)
+            if not _may_be_shared(filter):
+                return cached
+            self._cached[key] = cached
             self._bytes += cached.size
-            while self._bytes > self._max_bytes:
+            while self._bytes > self._max_bytes or len(self._cached) > _CACHED_PIECES:
                 self._bytes -= self._cached.popitem(last=False)[1].size
         return cached
+
+
+def _may_be_shared(filter: UpdateFilter) -> bool:
+    names = (filter.types, filter.globs, filter.node_ids, filter.agent_types, filter.categories)
+    return sum(map(len, names)) <= _SHARED_NAMES
 
 
 def _cut(records: Sequence[Record]) -> tuple[int, ...]:

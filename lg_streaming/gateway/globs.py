@@ -5,8 +5,12 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-__all__ = ["matches"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Globs", "matches"]
 
 
 def matches(pattern: str, execution_id: str) -> bool:
@@ -19,12 +23,32 @@ def matches(pattern: str, execution_id: str) -> bool:
     return pattern == "**" or _compiled(pattern).fits(execution_id)
 
 
-@dataclass(frozen=True, slots=True)
-class _Glob:
-    """A glob as an automaton of one state per element, all states in the bits of one number.
+class Globs:
+    """Several globs, of which any may fit; all are looked at in one go.
 
-    Bit `i` of a set of states: the first `i` elements of the pattern have matched what was read so far.
+    Args:
+        patterns: The globs.
     """
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._all = "**" in patterns
+        self._names = frozenset(pattern for pattern in patterns if "*" not in pattern)
+        self._wild = _automaton([pattern for pattern in patterns if "*" in pattern])
+
+    def fit(self, execution_id: str) -> bool:
+        """Whether one fits."""
+        return self._all or execution_id in self._names or self._wild.fits(execution_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Automaton:
+    """Globs as an automaton of one state per element, all states in the bits of one number.
+
+    The globs lie side by side, and where one ends nothing leads on to the next. Bit `i` of a set of states, counted
+    from where its glob begins: the first `i` elements of that have matched what was read so far.
+    """
+
+    starts: int
 
     letters: dict[str, int]
     """The elements that are this letter."""
@@ -33,11 +57,12 @@ class _Glob:
     globstars: int
     """The elements that are `**`."""
     accepting: int
+    """Where they end."""
 
     def fits(self, text: str) -> bool:
         letters, stars, globstars = self.letters, self.stars, self.globstars
         wild = stars | globstars
-        states = 1 | (1 & wild) << 1
+        states = self.starts | (self.starts & wild) << 1
         for letter in text:
             stays = globstars if letter == "/" else wild
             states = (states & letters.get(letter, 0)) << 1 | (states & stays)
@@ -48,16 +73,24 @@ class _Glob:
 
 
 @functools.lru_cache(maxsize=1_024)
-def _compiled(pattern: str) -> _Glob:
+def _compiled(pattern: str) -> _Automaton:
+    return _automaton((pattern,))
+
+
+def _automaton(patterns: Sequence[str]) -> _Automaton:
     letters: dict[str, int] = {}
-    stars = globstars = index = 0
-    for element in re.findall(r"\*+|[^*]", pattern, re.DOTALL):
-        bit = 1 << index
-        index += 1
-        if element == "*":
-            stars |= bit
-        elif element.startswith("*"):
-            globstars |= bit
-        else:
-            letters[element] = letters.get(element, 0) | bit
-    return _Glob(letters, stars, globstars, 1 << index)
+    starts = stars = globstars = accepting = 0
+    bit = 1
+    for pattern in patterns:
+        starts |= bit
+        for element in re.findall(r"\*+|[^*]", pattern, re.DOTALL):
+            if element == "*":
+                stars |= bit
+            elif element.startswith("*"):
+                globstars |= bit
+            else:
+                letters[element] = letters.get(element, 0) | bit
+            bit <<= 1
+        accepting |= bit
+        bit <<= 1
+    return _Automaton(starts=starts, letters=letters, stars=stars, globstars=globstars, accepting=accepting)

@@ -134,12 +134,16 @@ async def cancel_execution(session: Session, wanted: CancelExecution) -> Reply:
 
 
 async def authenticate(session: Session, wanted: Authenticate) -> Reply:
+    principal = session.principal
     if session.policy.requires_token:
         principal = await session.identify(wanted.token)
         if session.authenticated and principal.subject != session.principal.subject:
             raise UnauthorizedError("a fresh token must be of the same subject: reconnect to change it")
+    # All that can fail comes first: a caller is either the new one with its rights, or the old one with its own.
+    watches = list(session.watches.values())
+    forbidden = [watch for watch in watches if not await session.may_read(watch.execution_id, principal)]
+    if session.policy.requires_token:
         session.become(principal)
-    forbidden = [watch for watch in list(session.watches.values()) if not await session.may_read(watch.execution_id)]
     for watch in forbidden:
         session.drop(watch)
     if session.events is not None:

@@ -21,6 +21,7 @@ from lg_streaming.gateway.rooms import room_execution
 from lg_streaming.log.base import ExecutionState
 
 PROTOCOL_VERSION: Final = 1
+_GLOB_LETTERS: Final = 4_096
 
 
 # ---------------------------------------------------------------- client to server
@@ -43,6 +44,15 @@ def _moment(value: object) -> object:
         return datetime.fromisoformat(value)
     except ValueError:
         raise PydanticCustomError("moment", "a time looks like '2026-11-20T20:00:00Z'") from None
+
+
+def _short_globs(values: list[str]) -> list[str]:
+    """Every glob is held against the id of every execution, so there is a bound on all of them together."""
+    if sum(len(value) for value in values if "*" in value) > _GLOB_LETTERS:
+        raise PydanticCustomError(
+            "globs", "the globs have more than {limit} characters together", {"limit": _GLOB_LETTERS}
+        )
+    return values
 
 
 def _room_id(value: str) -> str:
@@ -129,7 +139,7 @@ class UnsubscribeExecution(Inbound):
 class SubscribeEvents(Wanted):
     """``subscribe_events``: watch all executions the caller may see, from now on; replaces the one before."""
 
-    executions: Names | None = None
+    executions: Annotated[Names, AfterValidator(_short_globs)] | None = None
     """Globs over execution ids: ``*`` within a ``/`` segment, ``**`` across; all when absent."""
 
 

@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from lg_streaming.errors import ForbiddenError, MissingExtraError
 from lg_streaming.gateway.http import Endpoint, refuse_tokens_in_url
+from lg_streaming.gateway.session import Session
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -52,7 +53,9 @@ class Metrics:
     async def _metrics(self, request: Request, peer: Peer) -> Response:
         edge = self._edge
         refuse_tokens_in_url(request)
-        if self._text is None or not await edge.policy.allows(await edge.policy.admit(peer), "read", METRICS_ID, None):
+        session = Session(peer=peer, edge=edge, transport="rest", expiry_grace=0.0)
+        await session.visit()
+        if self._text is None or not await edge.policy.allows(session.principal, "read", METRICS_ID, None):
             raise ForbiddenError(f"metrics are for those who may read {METRICS_ID!r}")
         content_type, body = await self._text(edge.hub, edge.figures, request.headers.get("accept", ""))
         return Response(body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from lg_streaming.errors import LogUnavailableError, StreamingError
 from lg_streaming.events import Position
-from lg_streaming.gateway.globs import matches
+from lg_streaming.gateway.globs import Globs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -23,6 +23,8 @@ _REMEMBERED: Final = 10_000
 """Executions of which a follower knows where it stands; it forgets the ones it has not heard of for longest."""
 _DENIAL_LIFETIME: Final = 5.0
 """Seconds until it is asked again whether an execution may be read after all."""
+_AT_ONCE: Final = 100
+"""Executions that are looked at before the event loop gets its turn."""
 _PATIENCE: Final = 0.5
 """Seconds until an execution that could not be read is tried again."""
 
@@ -46,6 +48,7 @@ class Patterns:
         self._wakes[wake] = None
         if self._stop is None:
             self._loop = asyncio.get_running_loop()
+            self._new.clear()  # what was left of a former event loop would never be told
             self._stop = self._hub.log.listen(self._note)
 
         def unlisten() -> None:
@@ -98,6 +101,7 @@ class Follower:
         clock: Callable[[], float],
     ) -> None:
         self.globs = tuple(globs)
+        self._globs = Globs(self.globs)
         self.filter = filter
         self._hub = hub
         self._patterns = patterns
@@ -111,6 +115,7 @@ class Follower:
         self._later: dict[str, asyncio.TimerHandle] = {}
         """Denied executions that had something new: asked about again when the denial is over."""
         self._open: dict[str, Subscription] = {}
+        self._rechecks = 0
         self._unlisten: Callable[[], None] | None = None
         self.closed = False
 
@@ -118,7 +123,9 @@ class Follower:
         """From now on nothing is missed. Raises LogUnavailableError when the log cannot be reached."""
         self._unlisten = self._patterns.listen(self._hear)
         try:
-            for execution_id in await self._hub.log.executions():
+            for number, execution_id in enumerate(await self._hub.log.executions(), 1):
+                if not number % _AT_ONCE:
+                    await asyncio.sleep(0)
                 state = await self._hub.describe(execution_id) if self._matches(execution_id) else None
                 if state is not None:
                     self._remember(execution_id, Position(state.epoch, state.head))
@@ -154,6 +161,7 @@ class Follower:
 
     def recheck(self) -> None:
         """What may be read has changed: everything is asked again."""
+        self._rechecks += 1
         self._denied.clear()
         for execution_id in (*self._open, *self._later):
             self._leave(execution_id)
@@ -179,6 +187,15 @@ class Follower:
             except StreamingError:  # a limit of that execution: its next update tries again
                 self._leave(execution_id)
 
+    async def may_send(self, subscription: Subscription) -> bool:
+        """Whether what was read from `subscription` may still be sent; asked again when that may have changed."""
+        while subscription.closed and not self.closed:
+            try:
+                return await self._allows(subscription.execution_id)
+            except LogUnavailableError:
+                await asyncio.sleep(_PATIENCE)
+        return not self.closed
+
     async def _pages_of(
         self, execution_id: str, ready: Callable[[], Awaitable[object]]
     ) -> AsyncGenerator[tuple[Subscription, Page]]:
@@ -194,6 +211,9 @@ class Follower:
                     self._leave(execution_id)
                 return
             yield subscription, page
+            if self._new:  # one that has no end must not keep the others waiting
+                self._hear(execution_id)
+                return
 
     async def _subscription(self, execution_id: str) -> Subscription | None:
         known = self._open.get(execution_id)
@@ -205,17 +225,18 @@ class Follower:
         if wait > 0:
             self._hear_later(execution_id, wait)
             return None
-        if not await self._allows(execution_id):
+        rechecks = self._rechecks
+        allowed = await self._allows(execution_id)
+        if rechecks != self._rechecks:  # the answer was about what might be read before
+            self._hear(execution_id)
+        elif not allowed:
             self._denied[execution_id] = self._clock() + _DENIAL_LIFETIME
             self._bound(self._denied)
-            return None
-        if self.closed:
-            return None
-        subscription = self._hub.subscribe(
-            execution_id, after=self._starts.get(execution_id), filter=self.filter, follow=True
-        )
-        self._open[execution_id] = subscription
-        return subscription
+        elif not self.closed:
+            self._open[execution_id] = self._hub.subscribe(
+                execution_id, after=self._starts.get(execution_id), filter=self.filter, follow=True
+            )
+        return self._open.get(execution_id)
 
     def _hear_later(self, execution_id: str, wait: float) -> None:
         def hear() -> None:
@@ -249,4 +270,4 @@ class Follower:
             self._heard.set()
 
     def _matches(self, execution_id: str) -> bool:
-        return any(matches(glob, execution_id) for glob in self.globs)
+        return self._globs.fit(execution_id)

@@ -58,7 +58,7 @@ class UpdatePages:
         self._open.add(subscription)
         try:
             page = await subscription.poll(wanted.limit)
-            if page is None and wanted.wait:
+            if page is None and wanted.wait and not session.edge.draining:
                 page = await _wait(session, subscription, wanted, receive)
             page = page or Page((), subscription.position)
         finally:

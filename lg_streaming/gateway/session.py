@@ -47,6 +47,14 @@ __all__ = ["Due", "Session", "attach", "now_text"]
 
 _STRIKES: Final = 3
 _BEFORE_LOGIN: Final = frozenset({"authenticate", "ping"})
+_AFTER_EXPIRY: Final = _BEFORE_LOGIN | {
+    "ack",
+    "get_status",
+    "leave_room",
+    "unsubscribe_events",
+    "unsubscribe_execution",
+}
+"""What a caller may still say while its token has expired: nothing that takes a right."""
 _EXPIRY_WARNING: Final = 30.0
 
 
@@ -213,6 +221,11 @@ class Session:
         return None if expires_at is None else expires_at - self.edge.wall()
 
     @property
+    def _has_expired(self) -> bool:
+        expires_in = self.expires_in
+        return expires_in is not None and expires_in <= 0
+
+    @property
     def uptime(self) -> float:
         """Seconds since it began."""
         return self.edge.monotonic() - self._began
@@ -266,6 +279,10 @@ class Session:
             message = parse_message(name, arguments)
             if not self.authenticated and name not in _BEFORE_LOGIN:
                 raise UnauthorizedError("send authenticate with a valid token first")
+            if self._has_expired and name not in _AFTER_EXPIRY:
+                # The connection has its time of grace, in which a fresh token may come.
+                refused = TokenExpiredError("the token has expired: send authenticate with a fresh one first")
+                return Reply(answer=failure(refused))
             return await HANDLERS[name](self, message)
         except StreamingError as error:
             refused = error
@@ -334,13 +351,13 @@ class Session:
         await self.policy.check(self.principal, action, execution_id, state.owner if state is not None else None)
         return state
 
-    async def may_read(self, execution_id: str) -> bool:
-        """Whether the caller may read an execution. Raises LogUnavailableError."""
+    async def may_read(self, execution_id: str, principal: Principal | None = None) -> bool:
+        """Whether the caller, or `principal` in its place, may read an execution. Raises LogUnavailableError."""
         if self.trusted:
             return True
         state = await self.hub.describe(execution_id)
         return await self.policy.allows(
-            self.principal, "read", execution_id, state.owner if state is not None else None
+            principal or self.principal, "read", execution_id, state.owner if state is not None else None
         )
 
     # ------------------------------------------------------------ what it tells

@@ -4,13 +4,23 @@ import asyncio
 import time
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lg_streaming.events import Position
 from lg_streaming.filters import UpdateFilter
+from lg_streaming.gateway.auth import Policy
+from lg_streaming.gateway.delivery import follow
+from lg_streaming.gateway.edge import Edge
+from lg_streaming.gateway.frames import CHUNK_BYTES, Frames, web_socket_frame
 from lg_streaming.gateway.patterns import Follower, Patterns
+from lg_streaming.gateway.peer import Peer
+from lg_streaming.gateway.reports import Report
+from lg_streaming.gateway.session import Session
+from lg_streaming.gateway.websocket import EncodeEach
 from lg_streaming.hub import StreamHub, Subscription
+from lg_streaming.settings import AuthSettings
 from tests.hub.helpers import soon
 
 
@@ -228,3 +238,120 @@ async def test_the_log_is_listened_to_only_while_somebody_follows() -> None:
     second.follower.close()
     assert listening == ["on", "off"]
     await hub.aclose()
+
+
+# ---------------------------------------------------------------- what may be read changes meanwhile
+class _Reader:
+    """A reader that takes only when it is let, and what has reached it."""
+
+    def __init__(self) -> None:
+        self.reads = asyncio.Event()
+        self.reads.set()
+        self.got = b""
+
+    async def room(self) -> bool:
+        await self.reads.wait()
+        return False
+
+    async def write(self, frames: Frames) -> None:
+        await self.room()
+        self.got += frames.wire
+        self.reads.clear()  # one piece at a time
+
+    async def say(self, event: str, payload: dict[str, object]) -> None:
+        raise AssertionError(event, payload)
+
+    def prefer_fresh(self) -> None: ...
+
+
+def _report(hub: StreamHub) -> tuple[Edge, Report]:
+    edge = Edge(hub=hub, settings=hub.settings, policy=Policy(AuthSettings()))
+    session = Session(peer=Peer(address="127.0.0.1", headers={}), edge=edge, transport="websocket", expiry_grace=0.0)
+    return edge, session.report
+
+
+@pytest.mark.parametrize("forbidden", [False, True])
+async def test_what_was_read_and_waits_is_sent_only_if_it_may_still_be_read(forbidden: bool) -> None:
+    hub = StreamHub()
+    watcher = Watcher(hub, Patterns(hub))
+    await watcher.follower.start()
+    reader, (edge, report) = _Reader(), _report(hub)
+    hub.open("a")
+    for name in ("first", "second"):
+        hub.publish("a", name, "x" * CHUNK_BYTES)  # a piece each
+    task = asyncio.create_task(follow(edge, watcher.follower, EncodeEach(web_socket_frame), reader, report=report))
+    while b"first" not in reader.got:
+        reader.reads.set()
+        await settle()
+    assert b"second" not in reader.got
+    if forbidden:
+        watcher.forbidden.add("a")
+    watcher.follower.recheck()
+    for _ in range(3):
+        reader.reads.set()
+        await settle()
+    assert (b"second" in reader.got) is not forbidden
+    watcher.follower.close()
+    reader.reads.set()
+    await soon(task)
+    await hub.aclose()
+
+
+async def test_an_answer_about_former_rights_does_not_count() -> None:
+    hub = StreamHub()
+    watcher = Watcher(hub, Patterns(hub))
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def slowly(execution_id: str) -> bool:
+        allowed = execution_id not in watcher.forbidden
+        asked.set()
+        await answer.wait()
+        return allowed
+
+    watcher.follower._allows = slowly
+    await watcher.follower.start()
+    reading = asyncio.create_task(watcher.read())
+    hub.publish("a", "note")
+    await asked.wait()
+    watcher.forbidden.add("a")
+    watcher.follower.recheck()
+    answer.set()
+    await settle()
+    assert watcher.got == []
+    watcher.follower.close()
+    await soon(reading)
+    await hub.aclose()
+
+
+async def test_an_execution_that_has_much_to_say_does_not_keep_others_waiting() -> None:
+    hub = StreamHub()
+    watcher = Watcher(hub, Patterns(hub))
+    await watcher.follower.start()
+    for _ in range(1_500):
+        hub.publish("loud", "note")
+    hub.publish("quiet", "note")
+    reading = asyncio.create_task(watcher.read())
+    await settle()
+    assert watcher.numbers("loud") == list(range(1, 1_502))  # with the status that begins it
+    assert watcher.got.index(("quiet", 1)) < watcher.got.index(("loud", 600))
+    watcher.follower.close()
+    await soon(reading)
+    await hub.aclose()
+
+
+def test_patterns_hear_on_the_next_event_loop_too() -> None:
+    hub = StreamHub()
+    patterns = Patterns(hub)
+
+    async def heard(*, leaves_at_once: bool) -> list[str]:
+        found: list[str] = []
+        unlisten = patterns.listen(found.append)
+        hub.publish("a", "note")
+        if not leaves_at_once:
+            await settle()
+        unlisten()
+        return found
+
+    assert asyncio.run(heard(leaves_at_once=True)) == []
+    assert asyncio.run(heard(leaves_at_once=False)) == ["a"]
+    asyncio.run(hub.aclose())

@@ -126,3 +126,15 @@ async def test_readers_rest_as_long_as_their_work_took() -> None:
     times = await asyncio.wait_for(asyncio.gather(*(reader() for _ in range(3))), 10)
     began = min(began for began, _ in times)
     assert min(again for _, again in times) >= began + 2 * 3 * work
+
+
+def test_filters_that_clients_make_up_are_not_collected() -> None:
+    chunks, encode = Chunks(), EncodeEach(Packets("/"))
+    held = [UpdateFilter.of(node_ids=[f"{number}-{name}" for name in range(17)]) for number in range(3_000)]
+    few = [UpdateFilter.of(node_ids=[str(number)]) for number in range(3_000)]
+    for each in (*held, *few):
+        for records in ([record(1)], [record(1), record(2)]):
+            assert sum(piece.count for piece in chunks.of("a", records, each, encode)) == len(records)
+    kept = {id(key[index]) for cache, index in ((chunks._cached, 2), (chunks._ends, 1)) for key in cache}
+    assert not kept & {id(each) for each in held}
+    assert len(kept) <= 1_024

@@ -14,10 +14,13 @@ from lg_streaming.gateway.auth import Policy
 from lg_streaming.gateway.edge import Edge
 from lg_streaming.gateway.limits import Census, TokenBucket
 from lg_streaming.gateway.peer import Peer
+from lg_streaming.gateway.principal import Principal, grants_of
 from lg_streaming.gateway.session import Session, now_text
 from lg_streaming.gateway.watches import Watch
 from lg_streaming.hub import StreamHub
 from lg_streaming.settings import AuthSettings, LimitSettings, StreamingSettings
+from tests.gateway.tokens import SECRET, token
+from tests.hub.faulty import FaultyLog
 
 HERE = Peer(address="127.0.0.1", headers={"host": "localhost"})
 
@@ -126,3 +129,59 @@ async def test_a_heartbeat_tells_where_each_execution_stands() -> None:
     state = await one.hub.describe("a")
     assert state is not None
     assert beat == {"timestamp": "1970-01-01T00:16:40.000Z", "positions": {"a": f"{state.epoch}:2"}}
+
+
+# ---------------------------------------------------------------- an expired token, and a fresh one
+def guarded(clock: Clock, hub: StreamHub) -> Session:
+    settings = StreamingSettings()
+    policy = Policy(AuthSettings.model_validate({"secret": SECRET}))
+    edge = Edge(hub=hub, settings=settings, policy=policy, wall=clock, monotonic=clock)
+    one = Session(peer=HERE, edge=edge, transport="socketio", expiry_grace=25.0)
+    one.become(Principal(subject="alice", expires_at=clock.now + 60))
+    return one
+
+
+async def test_an_expired_token_controls_and_reads_nothing_while_a_fresh_one_may_still_come() -> None:
+    clock, hub = Clock(), StreamHub()
+    hub.open("e", owner="alice")
+    one = guarded(clock, hub)
+    assert (await one.handle("subscribe_execution", [{"execution_id": "e"}])).answer["ok"]
+    clock.now += 61
+    taking_rights: dict[str, dict[str, Any]] = {
+        "subscribe_execution": {"execution_id": "e"},
+        "subscribe_events": {},
+        "join_room": {"room_id": "lobby"},
+        "respond": {"execution_id": "e", "prompt_id": "p", "response": 1},
+        "cancel_execution": {"execution_id": "e"},
+    }
+    for name, payload in taking_rights.items():
+        reply = await one.handle(name, [payload])
+        assert (reply.answer["error"]["name"], reply.close) == ("token_expired", None)
+    assert hub.is_running("e")
+    for name in ("ping", "get_status"):
+        assert (await one.handle(name, [])).answer["ok"]
+    assert (await one.handle("unsubscribe_execution", [{"execution_id": "e"}])).answer["ok"]
+    one.end()
+    await hub.aclose()
+
+
+async def test_a_fresh_token_counts_with_all_its_rights_or_not_at_all() -> None:
+    log = FaultyLog()
+    hub = StreamHub(log=log)
+    hub.open("acme/run")
+    await hub.flush()
+    one = guarded(Clock(), hub)
+    wide = Principal(subject="alice", grants=grants_of([{"actions": ["read"], "executions": ["acme/*"]}]))
+    one.become(wide)
+    assert (await one.handle("subscribe_execution", [{"execution_id": "acme/run"}])).answer["ok"]
+    log.away = True
+    reply = await one.handle("authenticate", [{"token": token()}])
+    assert reply.answer["error"]["name"] == "log_unavailable"
+    assert one.principal is wide
+    log.away = False
+    reply = await one.handle("authenticate", [{"token": token()}])
+    assert [watch.execution_id for watch in reply.forbidden] == ["acme/run"]
+    assert not one.watches
+    assert one.principal.grants == ()
+    one.end()
+    await hub.aclose()

@@ -6,15 +6,26 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from typing import Any
 
 import httpx2
 import pytest
 
-from tests.gateway.site import raw_client, site
+from lg_streaming.gateway import Gateway
+from lg_streaming.gateway.auth import Policy
+from lg_streaming.gateway.edge import Edge
+from lg_streaming.gateway.event_stream import EventStream, StreamOptions, open_stream
+from lg_streaming.gateway.messages import SubscribeExecution
+from lg_streaming.gateway.peer import Peer
+from lg_streaming.gateway.session import Session
+from lg_streaming.hub import StreamHub
+from lg_streaming.settings import AuthSettings, StreamingSettings
+from tests.gateway.site import make_app, raw_client, site
 from tests.gateway.sse import EventSource
 from tests.support.node import node_client
-from tests.support.server import ROOT, serve_process
+from tests.support.server import ROOT, serve, serve_process
 
 
 async def test_sigterm_with_open_clients_of_all_kinds() -> None:
@@ -92,6 +103,72 @@ async def test_nobody_is_let_in_while_the_server_goes_away() -> None:
             assert (refused.status_code, refused.json()["error"]["name"]) == (503, "server_restart")
             assert int(refused.headers["retry-after"]) >= 1
             assert (await http.get(f"{place.url}/health")).status_code == 503
+
+
+async def test_who_was_about_to_be_served_is_sent_away_too() -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def slowly(_: str) -> dict[str, int]:
+        asked.set()
+        answer.wait(10)
+        return {}
+
+    hub = StreamHub()
+    gateway = Gateway(hub, initial_data=slowly)
+    with serve(make_app(hub, gateway), log_config=None) as server:
+        async with httpx2.AsyncClient(timeout=10) as http:
+            reading = asyncio.create_task(http.get(f"{server.url}/executions/exec-1/stream"))
+            assert await asyncio.to_thread(asked.wait, 10)
+            stopping = asyncio.create_task(asyncio.to_thread(server.stop))
+            while not gateway._edge.draining:
+                await asyncio.sleep(0.01)
+            answer.set()
+            assert (await reading).json()["error"]["name"] == "server_restart"
+            assert await stopping < 3
+
+
+async def test_a_stream_that_had_no_turn_yet_ends_well() -> None:
+    edge = Edge(hub=StreamHub(), settings=StreamingSettings(), policy=Policy(AuthSettings(enabled=False)))
+    session = Session(
+        peer=Peer(address="127.0.0.1", headers={}), edge=edge, transport="sse", expiry_grace=0.0, trusted=True
+    )
+    stream = await open_stream(session, SubscribeExecution(execution_id="e"), StreamOptions())
+    assert isinstance(stream, EventStream)
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    serving = asyncio.create_task(stream({"type": "http", "headers": []}, receive, send))
+    await asyncio.sleep(0)
+    assert sent == []
+    stream.send_away()
+    await asyncio.wait_for(serving, 5)
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    assert b"server_restart" in sent[-1]["body"]
+    assert not edge.sessions
+    await edge.hub.aclose()
+
+
+async def test_streams_that_do_not_end_are_cut() -> None:
+    class Stuck:
+        def __init__(self) -> None:
+            self.ended = asyncio.Event()
+
+        def send_away(self) -> None: ...
+
+        def cut(self) -> None:
+            self.ended.set()
+
+    edge = Edge(hub=StreamHub(), settings=StreamingSettings(), policy=Policy(AuthSettings(enabled=False)))
+    stuck: Any = Stuck()
+    edge.streams.add(stuck)
+    await asyncio.wait_for(edge.drain(), 10)
+    assert stuck.ended.is_set()
+    await edge.hub.aclose()
 
 
 CHAINED = """

@@ -221,6 +221,13 @@ def test_with_authentication_they_are_for_those_who_may_read_them(grants: Any, s
         assert ask(running, jwt.encode(claims, SECRET, "HS256"))[0] == status
 
 
+def test_they_cannot_be_used_to_try_out_tokens() -> None:
+    with site(auth={"secret": SECRET}, limits={"failed_logins_per_address": "3/minute"}) as place:
+        guessed = {"Authorization": "Bearer guessed"}
+        answers = [httpx2.get(f"{place.url}/metrics", headers=guessed).status_code for _ in range(5)]
+    assert answers == [401, 401, 401, 429, 429]
+
+
 async def test_a_missing_package_is_named_where_metrics_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client.exposition", None)
     monkeypatch.delitem(sys.modules, "lg_streaming.observability.metrics")

@@ -183,6 +183,15 @@ async def test_a_websocket_message_over_the_limit_ends_the_connection(server: Se
         assert client.close_code == 4130
 
 
+async def test_headers_are_not_collected_by_the_megabyte(server: Served, pki: Pki) -> None:
+    async with http_client(server, pki) as client:
+        little = await client.get("/health", headers={"x-note": "x" * 10_000})
+        assert little.status_code == 200
+        much = {f"x-note-{number}": "x" * 10_000 for number in range(7)}
+        assert (await client.get("/health", headers=much)).status_code == 431
+        assert (await client.get("/health")).status_code == 200
+
+
 async def test_sigterm_ends_streams_first_and_waits_for_requests(pki: Pki) -> None:
     with served("--http2", *pki.options, "--grace=20") as server:
         async with (
