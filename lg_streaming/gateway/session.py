@@ -5,7 +5,6 @@ A transport hands messages to `Session.handle` and does what the `Reply` says.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from lg_streaming.errors import (
 )
 from lg_streaming.gateway.acks import Acks
 from lg_streaming.gateway.auth import ANONYMOUS
+from lg_streaming.gateway.deadlines import Deadlines
 from lg_streaming.gateway.handlers import HANDLERS
 from lg_streaming.gateway.limits import TokenBucket, address_key
 from lg_streaming.gateway.messages import (
@@ -36,6 +36,7 @@ from lg_streaming.gateway.watches import ClientFigures, EventsWatch, Reply, Watc
 if TYPE_CHECKING:
     from lg_streaming.filters import UpdateFilter
     from lg_streaming.gateway.auth import Action, Policy, Principal
+    from lg_streaming.gateway.deadlines import Due
     from lg_streaming.gateway.edge import Edge
     from lg_streaming.gateway.limits import Lease
     from lg_streaming.gateway.peer import Peer
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from lg_streaming.log.base import LogState
     from lg_streaming.observability.figures import Transport
 
-__all__ = ["Due", "Session", "attach", "now_text"]
+__all__ = ["Session", "attach", "now_text"]
 
 _STRIKES: Final = 3
 _BEFORE_LOGIN: Final = frozenset({"authenticate", "ping"})
@@ -55,20 +56,6 @@ _AFTER_EXPIRY: Final = _BEFORE_LOGIN | {
     "unsubscribe_execution",
 }
 """What a caller may still say while its token has expired: nothing that takes a right."""
-_EXPIRY_WARNING: Final = 30.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Due:
-    """What has to be done now."""
-
-    heartbeat: bool = False
-    warning: float | None = None
-    """The client is told that its token expires in so many seconds."""
-    pause: bool = False
-    """The token has expired: nothing is delivered until there is a fresh one."""
-    close: StreamingError | None = None
-    """The connection ends."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -100,9 +87,7 @@ class Session:
     _began: float = field(init=False)
     _bucket: TokenBucket = field(init=False)
     _strikes: Counter[str] = field(default_factory=Counter[str], init=False)
-    _beat_at: float = field(init=False)
-    _warned: bool = field(default=False, init=False)
-    _paused: bool = field(default=False, init=False)
+    _deadlines: Deadlines = field(init=False)
     report: Report = field(init=False)
     """Tells what happens."""
 
@@ -112,7 +97,7 @@ class Session:
         self._began = clock()
         self.report = Report(self)
         self._bucket = TokenBucket(limits.messages_per_second, limits.message_burst, clock)
-        self._beat_at = self._next_beat(self._began)
+        self._deadlines = Deadlines(clock, self.heartbeat_interval, self.expiry_grace)
 
     @property
     def hub(self) -> StreamHub:
@@ -185,7 +170,7 @@ class Session:
         if self._lease is not None and principal.subject is not None:
             self._lease.name(principal.subject)
         self.principal, self.authenticated = principal, True
-        self._warned = self._paused = False
+        self._deadlines.renew()
 
     def end(self, code: int | None = None) -> None:
         """The connection is over, with `code` where it was closed from this side. Harmless when repeated."""
@@ -231,35 +216,13 @@ class Session:
         return self.edge.monotonic() - self._began
 
     # ------------------------------------------------------------ time
-    def _next_beat(self, now: float) -> float:
-        return now + self.heartbeat_interval if self.heartbeat_interval is not None else math.inf
-
     def next_due(self) -> float:
         """Seconds until `advance` has something to say; infinite where it never has."""
-        until = self._beat_at - self.edge.monotonic()
-        expires_in = self.expires_in
-        if expires_in is not None:
-            if self._paused:
-                expires_in += self.expiry_grace
-            elif not self._warned:
-                expires_in -= _EXPIRY_WARNING
-            until = min(until, expires_in)
-        return max(0.0, until)
+        return self._deadlines.next_due(self.expires_in)
 
     def advance(self) -> Due:
         """What has to be done now, as time has passed."""
-        now, expires_in = self.edge.monotonic(), self.expires_in
-        beats = now >= self._beat_at
-        if beats:
-            self._beat_at = self._next_beat(now)
-        if expires_in is None or expires_in > _EXPIRY_WARNING:
-            return Due(heartbeat=beats)
-        if expires_in <= -self.expiry_grace:
-            return Due(pause=True, close=TokenExpiredError())
-        warns, pauses = not self._warned and expires_in > 0, not self._paused and expires_in <= 0
-        self._warned = True
-        self._paused = self._paused or pauses
-        return Due(heartbeat=beats, warning=round(expires_in, 3) if warns else None, pause=pauses)
+        return self._deadlines.advance(self.expires_in)
 
     async def check_welcome(self) -> None:
         """Called at every heartbeat.

@@ -1,5 +1,6 @@
 """The rules of a connection, with the time in the test's hands."""
 
+import math
 from typing import Any
 
 import pytest
@@ -8,9 +9,11 @@ from lg_streaming.errors import (
     BadPositionError,
     BadRequestError,
     MessageRateError,
+    TokenExpiredError,
     TooManyConnectionsError,
 )
 from lg_streaming.gateway.auth import Policy
+from lg_streaming.gateway.deadlines import Deadlines, Due
 from lg_streaming.gateway.edge import Edge
 from lg_streaming.gateway.limits import Census, TokenBucket
 from lg_streaming.gateway.peer import Peer
@@ -185,3 +188,31 @@ async def test_a_fresh_token_counts_with_all_its_rights_or_not_at_all() -> None:
     assert one.principal.grants == ()
     one.end()
     await hub.aclose()
+
+
+# ---------------------------------------------------------------- time
+def test_what_is_due_on_the_way_to_the_end_of_a_token() -> None:
+    clock = Clock()
+    deadlines = Deadlines(clock, 15.0, 25.0)
+    expires_at = clock.now + 40.0
+
+    def pass_time() -> tuple[float, Due]:
+        waited = deadlines.next_due(expires_at - clock.now)
+        clock.now += waited
+        return waited, deadlines.advance(expires_at - clock.now)
+
+    assert pass_time() == (10.0, Due(warning=30.0))
+    assert pass_time() == (5.0, Due(heartbeat=True))
+    assert pass_time() == (15.0, Due(heartbeat=True))
+    assert pass_time() == (10.0, Due(pause=True))
+    assert pass_time() == (5.0, Due(heartbeat=True))
+    expires_at += 100
+    deadlines.renew()
+    assert pass_time() == (15.0, Due(heartbeat=True))
+    expires_at = clock.now - 25
+    _, due = pass_time()
+    assert isinstance(due.close, TokenExpiredError)
+
+
+def test_without_heartbeats_and_without_an_end_nothing_is_ever_due() -> None:
+    assert Deadlines(Clock(), None, 0.0).next_due(None) == math.inf
