@@ -1,4 +1,5 @@
 """`Follower`, whatever happens to what it reads: every update from its beginning on, once, in order."""
+# pyright: reportPrivateUsage=false
 
 import asyncio
 import time

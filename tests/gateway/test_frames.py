@@ -1,4 +1,5 @@
 """Updates are wrapped once, cut into pieces, and readers go on in step."""
+# pyright: reportPrivateUsage=false
 
 import asyncio
 from collections.abc import Sequence
