@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Line", "WebSocketLine", "current_line", "on_shutdown"]
 
 _UVICORN: Final = "uvicorn."
+_LONGEST_TIMEOUT: Final = 2**31 - 1
+"""Milliseconds; the kernel takes no more."""
 _TCP_NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # Python has the name from 3.12 on
 
 
@@ -52,7 +54,8 @@ class Line:
         sock = cast("socket.socket | None", self._transport.get_extra_info("socket"))
         if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
             with contextlib.suppress(OSError):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1000))
+                milliseconds = round(min(seconds * 1000, _LONGEST_TIMEOUT))
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
     def keep_short(self, size: int) -> None:
         """Lets about ``size`` bytes wait here and as many in the kernel, beside those in flight; not megabytes.

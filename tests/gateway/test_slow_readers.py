@@ -157,3 +157,9 @@ async def test_a_reader_that_comes_back_in_time_hears_4400(caplog: pytest.LogCap
                     await asyncio.sleep(0.01)
             client.connection.transport.resume_reading()
             assert (await client.closed())[0] == 4400
+
+
+async def test_a_patience_of_years_is_as_good_as_any() -> None:
+    with site(limits={"send_timeout": 1e9}) as place:
+        async with raw_client(place) as client:
+            assert (await client.ask("ping"))["ok"]
