@@ -249,7 +249,7 @@ class Session:
         return Due(heartbeat=beats, warning=round(expires_in, 3) if warns else None, pause=pauses)
 
     async def check_welcome(self) -> None:
-        """Called at every heartbeat.
+        """Called at every heartbeat, and when a page was waited for.
 
         Raises:
             UnauthorizedError: The caller's token has been revoked meanwhile.
