@@ -113,7 +113,9 @@ class Codec:
             return data
         try:
             return self._redact(type, orjson.loads(self.dumps(data)))
-        except Exception:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             logger.exception("redact raised on an update of type %r: its data is withheld", type)
             return {"message": "withheld: redaction failed"}
 

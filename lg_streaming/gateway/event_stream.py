@@ -29,6 +29,7 @@ from lg_streaming.gateway.duplex import FRESH_BYTES
 from lg_streaming.gateway.frames import Frames
 from lg_streaming.gateway.handlers import subscribed
 from lg_streaming.gateway.http import gone
+from lg_streaming.hub.handlers import is_not_its_own
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,7 +116,9 @@ async def _made(initial_data: InitialData | None, execution_id: str) -> object:
                 return await initial_data(execution_id)
             made = await asyncio.to_thread(initial_data, execution_id)
             return await made if inspect.isawaitable(made) else made
-    except Exception:
+    except BaseException as error:
+        if is_not_its_own(error):
+            raise
         logger.exception("initial_data failed for execution %r", execution_id)
         raise StreamingError("the initial data could not be made", execution_id=execution_id) from None
 

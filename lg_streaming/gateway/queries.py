@@ -49,8 +49,8 @@ class UpdatePages:
         """A page, as JSON.
 
         Raises:
-            StreamingError: The caller may not read the execution, the filter is wrong, a limit is reached, or the log
-                cannot be reached.
+            StreamingError: The caller may not read the execution, its token was revoked while it waited, the filter is
+                wrong, a limit is reached, or the log cannot be reached.
         """
         fails = wanted.on_gap == "fail"
         lenient = wanted.model_copy(update={"on_gap": "oldest"}) if fails else wanted
@@ -60,6 +60,7 @@ class UpdatePages:
             page = await subscription.poll(wanted.limit)
             if page is None and wanted.wait and not session.edge.draining:
                 page = await _wait(session, subscription, wanted, receive)
+                await session.check_welcome()
             page = page or Page((), subscription.position)
         finally:
             self._open.discard(subscription)

@@ -225,7 +225,7 @@ class Session:
         return self._deadlines.advance(self.expires_in)
 
     async def check_welcome(self) -> None:
-        """Called at every heartbeat.
+        """Called at every heartbeat, and when a page was waited for.
 
         Raises:
             UnauthorizedError: The caller's token has been revoked meanwhile.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Calls", "CancelHandler", "Handlers", "ResponseHandler"]
+__all__ = ["Calls", "CancelHandler", "Handlers", "ResponseHandler", "is_not_its_own"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,14 @@ class Handlers:
     response: dict[object, ResponseHandler] = field(default_factory=dict[object, ResponseHandler])
 
 
+def is_not_its_own(error: BaseException) -> bool:
+    """Whether what comes out of a coroutine of the application was sent into it: Ctrl-C, or that its task shall end."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    return isinstance(error, KeyboardInterrupt)
+
+
 class Calls:
     """Calls handlers; what they do wrong is logged and goes no further. Async ones go on as tasks."""
 
@@ -44,7 +52,9 @@ class Calls:
                 result = handler(*arguments)
                 if inspect.isawaitable(result):
                     self._go_on(result, execution_id)
-            except Exception:
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # a SystemExit would end the event loop with all that runs on it
                 logger.exception("a handler of execution %r failed", execution_id)
 
     def _go_on(self, result: Awaitable[object], execution_id: str) -> None:
@@ -64,5 +74,7 @@ class Calls:
 async def _logged(result: Awaitable[object], execution_id: str) -> None:
     try:
         await result
-    except Exception:
+    except BaseException as error:
+        if is_not_its_own(error):
+            raise
         logger.exception("a handler of execution %r failed", execution_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 from collections.abc import Callable
@@ -178,7 +177,7 @@ has to be quick and must not block."""
 
 
 class GatewayEvents:
-    """Tells the log and an observer what happens. Nothing an observer does reaches the gateway.
+    """Tells the log and an observer what happens. Nothing an observer raises reaches the gateway.
 
     Args:
         observer: Told of every event; None where nobody is.
@@ -194,7 +193,7 @@ class GatewayEvents:
             )
         self._observer = observer
         self.observer_errors = 0
-        """Exceptions of the observer; the first is logged with its traceback."""
+        """What the observer raised; the first is logged with its traceback."""
 
     @property
     def wants_all(self) -> bool:
@@ -202,7 +201,7 @@ class GatewayEvents:
         return self._observer is not None or logger.isEnabledFor(logging.DEBUG)
 
     def tell(self, event: GatewayEvent) -> None:
-        """Something happened. Never raises."""
+        """Something happened. Never raises but on Ctrl-C."""
         if logger.isEnabledFor(event.level):
             about: dict[str, Any] = {field.name: getattr(event, field.name) for field in fields(event)}
             log_event(logger, event.level, event.name, **about)
@@ -210,7 +209,9 @@ class GatewayEvents:
             return
         try:
             self._observer(event)
-        except (Exception, asyncio.CancelledError):
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # a SystemExit would end the event loop with all that runs on it
             self.observer_errors += 1
             if self.observer_errors == 1:
                 logger.exception("the observer raised on %s; from now on that is only counted", event.name)

@@ -11,8 +11,10 @@ from fastapi import FastAPI
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from lg_streaming.gateway import Authorize, Gateway
+from lg_streaming.codec import Redact
+from lg_streaming.gateway import Authorize, Gateway, InitialData, Revoked
 from lg_streaming.hub import StreamHub
+from lg_streaming.observability.events import Observer
 from lg_streaming.settings import StreamingSettings
 from tests.support.server import Server, serve
 
@@ -53,10 +55,17 @@ def make_app(hub: StreamHub, gateway: Gateway) -> FastAPI:
 
 @contextmanager
 def site(
-    *, authorize: Authorize | None = None, uvicorn: dict[str, Any] | None = None, **settings: Any
+    *,
+    authorize: Authorize | None = None,
+    revoked: Revoked | None = None,
+    initial_data: InitialData | None = None,
+    observer: Observer | None = None,
+    redact: Redact | None = None,
+    uvicorn: dict[str, Any] | None = None,
+    **settings: Any,
 ) -> Generator[Site]:
-    hub = StreamHub(StreamingSettings(**settings))
-    gateway = Gateway(hub, authorize=authorize)
+    hub = StreamHub(StreamingSettings(**settings), redact=redact)
+    gateway = Gateway(hub, authorize=authorize, revoked=revoked, initial_data=initial_data, observer=observer)
     # Without a configuration of its own uvicorn's log reaches the one pytest looks at.
     with serve(make_app(hub, gateway), log_config=None, **(uvicorn or {})) as server:
         yield Site(hub=hub, gateway=gateway, server=server)

@@ -12,6 +12,7 @@ import pytest
 from websockets.exceptions import WebSocketException
 
 from tests.gateway.contract.adapters import (
+    LASTING,
     READERS,
     Address,
     Item,
@@ -35,6 +36,12 @@ _BROKEN = (OSError, EOFError, RefusedError, StopAsyncIteration, httpx2.HTTPError
 @pytest.fixture(params=READERS)
 async def readers(request: pytest.FixtureRequest) -> AsyncGenerator[Readers]:
     async with readers_of(READERS[request.param]) as made:
+        yield made
+
+
+@pytest.fixture(params=LASTING)
+async def lasting(request: pytest.FixtureRequest) -> AsyncGenerator[Readers]:
+    async with readers_of(LASTING[request.param]) as made:
         yield made
 
 
@@ -248,12 +255,12 @@ async def gone(place: Site, connections: int) -> None:
 
 
 @pytest.mark.row("FLOW-43")
-async def test_half_open_lines_are_noticed_and_cost_the_others_nothing(readers: Readers) -> None:
+async def test_half_open_lines_are_noticed_and_cost_the_others_nothing(lasting: Readers) -> None:
     limits: dict[str, Any] = {**FREE, "send_timeout": 0.5}
     with site(limits=limits, retention={"max_updates": 100_000, "max_bytes": 1 << 30}) as place:
         async with tcp_proxy(place.server.port) as proxy:
-            await _attached(readers, proxy, 3)
-            (well,) = await _attached(readers, place.server, 1)
+            await _attached(lasting, proxy, 3)
+            (well,) = await _attached(lasting, place.server, 1)
             reading = asyncio.create_task(until_over(well))
             proxy.freeze()
             for _ in range(2_000):

@@ -266,3 +266,19 @@ async def test_open_connections_end_at_their_next_heartbeat() -> None:
             assert "event: error" in text
             assert '"code":4010' in text
             assert (await other.ask("ping"))["ok"]
+
+
+async def test_who_waits_for_a_page_gets_none_once_the_token_is_revoked() -> None:
+    with site(auth={"secret": SECRET}) as place:
+        place.hub.open("his", owner="alice")
+        headers = {"Authorization": f"Bearer {token()}"}
+        async with httpx2.AsyncClient(base_url=place.url, headers=headers, timeout=10) as http:
+            position = (await http.get("/executions/his/updates")).json()["position"]
+            waiting = asyncio.create_task(http.get(f"/executions/his/updates?wait=20&after={position}"))
+            async with asyncio.timeout(10):
+                while not place.gateway.connections:
+                    await asyncio.sleep(0.01)
+            place.gateway.policy.revoke(subject="alice")
+            place.hub.publish("his", "note", {"secret": 1})
+            answer = await waiting
+            assert (answer.status_code, answer.json()["error"]["code"]) == (401, 4010)

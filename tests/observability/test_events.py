@@ -97,7 +97,7 @@ def test_what_happens_with_every_message_is_only_told_where_somebody_cares(caplo
     assert GatewayEvents().wants_all
 
 
-@pytest.mark.parametrize("error", [ValueError("mine"), asyncio.CancelledError()], ids=repr)
+@pytest.mark.parametrize("error", [ValueError("mine"), asyncio.CancelledError(), SystemExit(1)], ids=repr)
 def test_an_observer_that_raises_disturbs_nobody(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
     calls: list[GatewayEvent] = []
 

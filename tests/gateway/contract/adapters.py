@@ -60,6 +60,13 @@ class Reader(ABC):
     transport: str
     duplex: bool
     """Whether the client can say more than what it wants to read."""
+    lasting: bool = True
+    """Whether it holds a connection as long as it reads: such a one counts against the limits of connections and
+    readers, and can be told something, as that the server stops. What does not hold one asks again and again."""
+    always_batches: bool = False
+    """Whether updates come as lists without being asked for."""
+    gap_code: int | None = 4091
+    """The code of the error that ends a reader with `on_gap=fail`; None: it is told the gap and gets nothing else."""
 
     def __init__(self, address: Address, *, token: str | None = None, headers: Headers | None = None) -> None:
         self.address = address
@@ -358,8 +365,88 @@ def _with_bearer(token: str | None, headers: Headers | None) -> Headers:
     return {**({} if token is None else {"Authorization": f"Bearer {token}"}), **(headers or {})}
 
 
-# A polling reader of `GET /executions/{id}/updates` belongs here as soon as there is such a route.
-READERS: dict[str, type[Reader]] = {each.transport: each for each in (SocketIOReader, WebSocketReader, SSEReader)}
+# ---------------------------------------------------------------- pages
+class PollingReader(Reader):
+    """Asks for the next page when the one before is used up, and lets the server wait for it."""
+
+    transport = "polling"
+    duplex = False
+    lasting = False
+    always_batches = True
+    gap_code = None
+    wait = 10.0
+
+    def __init__(self, address: Address, *, token: str | None = None, headers: Headers | None = None) -> None:
+        super().__init__(address, token=token, headers=_with_bearer(token, headers))
+        self._client: httpx2.AsyncClient | None = None
+        self._response: httpx2.Response | None = None
+        self._url = ""
+        self._query: dict[str, str] = {}
+        self._kept: deque[Item] = deque()
+
+    async def subscribe(self, execution_id: str, *, batch: bool = False, **options: Any) -> dict[str, Any]:
+        """The first page; `batch` says nothing here, as every page is a list."""
+        await self.aclose()
+        self.stack = AsyncExitStack()
+        self._client = await self.stack.enter_async_context(httpx2.AsyncClient(timeout=PATIENCE, headers=self.headers))
+        self._url = f"http://{self.address.host}:{self.address.port}/executions/{execution_id}"
+        self._query = {"limit": "500", **{name: _in_query(value) for name, value in options.items()}}
+        self._kept.clear()
+        page = await self._get("/updates", self._query)
+        known = page["state"] != "unknown"
+        about = await self._get("") if known else {"position": None, "oldest": None}
+        self._keep(page)
+        return {
+            "ok": True,
+            "state": page["state"],
+            "position": about["position"],
+            "oldest": about["oldest"],
+            "recovered": page["recovered"],
+            "reason": page.get("gap", {}).get("reason"),
+        }
+
+    async def next(self) -> Item:
+        while not self._kept:
+            try:
+                self._keep(await self._get("/updates", {**self._query, "wait": str(self.wait)}))
+            except RefusedError as refused:
+                self._kept += [Item("error", "error", refused.error), Item("closed", "")]
+            except httpx2.HTTPError:
+                self._kept.append(Item("closed", ""))
+        return self._kept[0] if self._kept[0].what == "closed" else self._kept.popleft()
+
+    async def _get(self, path: str, query: dict[str, str] | None = None) -> dict[str, Any]:
+        assert self._client is not None
+        self._response = await self._client.get(self._url + path, params=query)
+        answer = self._response.json()
+        if self._response.status_code != 200:
+            raise RefusedError(answer["error"], self._response.status_code)
+        return answer
+
+    def _keep(self, page: dict[str, Any]) -> None:
+        """What a page says, in the order in which it is meant."""
+        if "gap" in page:
+            self._kept.append(Item("gap", "gap", {"execution_id": page["execution_id"], **page["gap"]}))
+        if page["updates"]:
+            self._kept.append(Item("batch", "updates", page["updates"]))
+        follow = self._query.get("follow") == "true"
+        if "gap" in page and self._query.get("on_gap") == "fail":
+            self._kept.append(Item("closed", ""))
+        elif page["ended"] and not follow:
+            self._kept += [Item("end", "ended", page), Item("closed", "")]
+        self._query.pop("after", None)
+        if page["position"] is not None:
+            self._query["after"] = page["position"]
+
+    def cut(self) -> None:
+        if self._response is not None:
+            with suppress(OSError):  # the server may have been quicker
+                self._response.extensions["network_stream"].get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
+
+_ALL: tuple[type[Reader], ...] = (SocketIOReader, WebSocketReader, SSEReader, PollingReader)
+READERS: dict[str, type[Reader]] = {each.transport: each for each in _ALL}
+LASTING: dict[str, type[Reader]] = {each.transport: each for each in _ALL if each.lasting}
 SOCKETS: dict[str, type[SocketReader]] = {each.transport: each for each in (SocketIOReader, WebSocketReader)}
 
 Make = Callable[..., Reader]

@@ -2,7 +2,7 @@ from collections.abc import AsyncGenerator, Generator
 
 import pytest
 
-from tests.gateway.contract.adapters import READERS, SOCKETS, Readers, readers_of
+from tests.gateway.contract.adapters import LASTING, READERS, SOCKETS, Readers, readers_of
 from tests.gateway.site import Site, site
 
 
@@ -10,6 +10,13 @@ from tests.gateway.site import Site, site
 async def readers(request: pytest.FixtureRequest) -> AsyncGenerator[Readers]:
     """Makes readers: the test is run over each transport."""
     async with readers_of(READERS[request.param]) as made:
+        yield made
+
+
+@pytest.fixture(params=LASTING)
+async def lasting(request: pytest.FixtureRequest) -> AsyncGenerator[Readers]:
+    """Makes readers over the transports that hold a connection as long as they read."""
+    async with readers_of(LASTING[request.param]) as made:
         yield made
 
 

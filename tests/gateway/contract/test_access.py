@@ -44,7 +44,12 @@ async def anybody(_: Principal, __: str, ___: str, ____: str | None) -> bool:
 @pytest.fixture(scope="module")
 def place() -> Generator[Site]:
     """A server that wants tokens; `his` is alice's, `acme/run-1` and `hidden` are bob's."""
-    with site(auth=AUTH, authorize=auditor, gateway={"cors_origins": ("https://app.example.com",)}) as running:
+    with site(
+        auth=AUTH,
+        authorize=auditor,
+        limits={"messages_per_second": None},
+        gateway={"cors_origins": ("https://app.example.com",)},
+    ) as running:
         running.hub.open("his", owner="alice")
         running.hub.open("acme/run-1", owner="bob")
         running.hub.open("hidden", owner="bob")
@@ -212,13 +217,13 @@ async def test_a_login_that_never_comes(sockets: Readers) -> None:
 # ---------------------------------------------------------------- limits
 @pytest.mark.row("FLOW-01")
 @pytest.mark.row("HIVE-10")
-async def test_one_connection_too_many_is_refused_and_the_others_stay(readers: Readers) -> None:
+async def test_one_connection_too_many_is_refused_and_the_others_stay(lasting: Readers) -> None:
     with site(limits={"connections": 2}) as place:
         place.hub.open("e")
-        kept = [readers(place.server) for _ in range(2)]
+        kept = [lasting(place.server) for _ in range(2)]
         for reader in kept:
             await reader.subscribe("e")
-        refused = await refusal(readers, place, "e")
+        refused = await refusal(lasting, place, "e")
         assert (refused.code, refused.status) in {(4291, None), (4291, 503)}
         assert refused.error["retryable"]
         assert refused.error["retry_after_ms"] > 0
@@ -229,29 +234,29 @@ async def test_one_connection_too_many_is_refused_and_the_others_stay(readers: R
         async with asyncio.timeout(PATIENCE):
             while place.gateway.connections > 1:
                 await asyncio.sleep(0.01)
-        assert (await readers(place.server).subscribe("e"))["ok"]
+        assert (await lasting(place.server).subscribe("e"))["ok"]
 
 
-async def test_connections_of_one_subject(readers: Readers) -> None:
+async def test_connections_of_one_subject(lasting: Readers) -> None:
     with site(auth=AUTH, limits={"connections_per_subject": 1}, authorize=anybody) as place:
-        assert (await readers(place.server, token=bearer()).subscribe("e"))["ok"]
-        refused = await refusal(readers, place, "e", token=bearer())
+        assert (await lasting(place.server, token=bearer()).subscribe("e"))["ok"]
+        refused = await refusal(lasting, place, "e", token=bearer())
         assert (refused.code, refused.status) in {(4291, None), (4291, 429)}
-        assert (await readers(place.server, token=bearer("bob")).subscribe("e"))["ok"]
+        assert (await lasting(place.server, token=bearer("bob")).subscribe("e"))["ok"]
 
 
-async def test_connections_of_one_address(readers: Readers) -> None:
+async def test_connections_of_one_address(lasting: Readers) -> None:
     with site(limits={"connections_per_address": 1}) as place:
-        assert (await readers(place.server).subscribe("e"))["ok"]
-        refused = await refusal(readers, place, "e")
+        assert (await lasting(place.server).subscribe("e"))["ok"]
+        refused = await refusal(lasting, place, "e")
         assert (refused.code, refused.status) in {(4291, None), (4291, 429)}
 
 
-async def test_connecting_too_often(readers: Readers) -> None:
+async def test_connecting_too_often(lasting: Readers) -> None:
     with site(limits={"connects_per_address": "3/hour"}) as place:
         for _ in range(3):
-            assert (await readers(place.server).subscribe("e"))["ok"]
-        refused = await refusal(readers, place, "e")
+            assert (await lasting(place.server).subscribe("e"))["ok"]
+        refused = await refusal(lasting, place, "e")
         assert (refused.code, refused.status) in {(4292, None), (4292, 429)}
         assert refused.error["retry_after_ms"] >= 1_000
 
@@ -263,10 +268,10 @@ async def test_failing_to_log_in_too_often(readers: Readers) -> None:
         assert (await refusal(readers, place, "e", token=bearer())).code == 4292
 
 
-async def test_readers_of_one_execution(readers: Readers) -> None:
+async def test_lasting_of_one_execution(lasting: Readers) -> None:
     with site(limits={"max_subscribers_per_execution": 1}) as place:
-        assert (await readers(place.server).subscribe("e"))["ok"]
-        refused = await refusal(readers, place, "e")
+        assert (await lasting(place.server).subscribe("e"))["ok"]
+        refused = await refusal(lasting, place, "e")
         assert (refused.code, refused.error["retryable"]) == (4294, True)
         assert refused.status in {None, 429}
 
