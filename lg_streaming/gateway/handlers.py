@@ -74,7 +74,9 @@ async def unsubscribe_events(session: Session, wanted: UnsubscribeEvents) -> Rep
         return Reply(answer=_NO_EVENTS)
     left = [name for name in watch.wanted.events or () if name not in (wanted.events or ())]
     if wanted.events and left:
-        return await subscribe_events(session, watch.wanted.model_copy(update={"events": left}))
+        watch.wanted = watch.wanted.model_copy(update={"events": left})
+        watch.follower.narrow(watch.wanted.filter())
+        return Reply(answer={"ok": True, "events": left, "executions": list(watch.follower.globs)})
     session.drop(watch)
     return Reply(answer=_NO_EVENTS, stop=(watch,))
 

@@ -38,7 +38,7 @@ class Patterns:
     def __init__(self, hub: StreamHub) -> None:
         self._hub = hub
         self._wakes: dict[Callable[[str], None], None] = {}
-        self._new: set[str] = set()
+        self._new: dict[str, None] = {}  # in the order they came
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: Callable[[], None] | None = None
@@ -64,13 +64,13 @@ class Patterns:
         loop = self._loop
         with self._lock:
             first = not self._new
-            self._new.add(execution_id)
+            self._new[execution_id] = None
         if first and loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._tell)
 
     def _tell(self) -> None:
         with self._lock:
-            new, self._new = self._new, set()
+            new, self._new = self._new, {}
         for wake in tuple(self._wakes):
             for execution_id in new:
                 wake(execution_id)
@@ -158,6 +158,13 @@ class Follower:
             if known is None or known.epoch != position.epoch or known.seq < position.seq:
                 self._remember(execution_id, position)
         self._hear(execution_id)
+
+    def narrow(self, filter: UpdateFilter) -> None:
+        """From now on less is wanted; nothing of what still is gets lost."""
+        self.filter = filter
+        for execution_id in (*self._open, *self._later):
+            self._leave(execution_id)
+            self._hear(execution_id)
 
     def recheck(self) -> None:
         """What may be read has changed: everything is asked again."""

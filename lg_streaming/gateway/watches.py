@@ -47,7 +47,7 @@ class Watch:
         return self.sent if self.holding else self.subscription.position
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class EventsWatch:
     """All executions of a pattern, which a connection watches."""
 

@@ -302,3 +302,18 @@ async def test_a_log_that_is_away_for_a_while() -> None:
             assert refused.value.code == 5030
             log.away = False
             assert seen(await take(reader, 23)) == {"e": list(range(4, 24)), "f": [1, 2, 3]}
+
+
+async def test_leaving_some_events_loses_none_of_the_others() -> None:
+    with site(limits=FAST) as place:
+        async with one_watcher(place) as reader:
+            await reader.ask("subscribe_events", {"events": ["token", "note", "mark"]})
+            place.tokens("e", 400)
+            place.hub.publish("e", "note")
+            left = await reader.ask("unsubscribe_events", {"events": ["note"]})
+            assert left["events"] == ["token", "mark"]
+            place.tokens("e", 100, start=400)
+            place.hub.publish("e", "note")
+            got = await all_before(reader, place)
+            tokens = [update["data"]["index"] for update in got if update["type"] == "token"]
+            assert sorted(set(tokens)) == list(range(500))
