@@ -168,6 +168,7 @@ class Pacer:
         self._clock = clock
         self._beats: dict[int, asyncio.Event] = {}
         self._rests_until = 0.0
+        self._measures = False  # whether the work of readers that did not wait for a beat is being measured
 
     async def next(self) -> None:
         """Returns at the next common beat that is at least half an interval away, or later while readers are many."""
@@ -183,13 +184,17 @@ class Pacer:
         await beat.wait()
 
     async def after(self, moment: float) -> None:
-        """Returns at once when `moment` is at least an interval ago, else at the next beat.
+        """Returns at once when `moment` is at least an interval ago and readers do not rest, else at the next beat.
 
         Args:
             moment: By the event loop's clock.
         """
-        if self._now() - moment < self._interval:
+        now = self._now()
+        if now - moment < self._interval or now < self._rests_until:
             await self.next()
+        elif not self._measures:
+            self._measures = True
+            asyncio.get_running_loop().call_soon(self._rest, now)
 
     def _now(self) -> float:
         return (self._clock or asyncio.get_running_loop().time)()
@@ -207,5 +212,6 @@ class Pacer:
         asyncio.get_running_loop().call_soon(self._rest, now)
 
     def _rest(self, began: float) -> None:
+        self._measures = False
         now = self._now()
         self._rests_until = now + (now - began)

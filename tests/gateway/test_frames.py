@@ -129,6 +129,25 @@ async def test_readers_rest_as_long_as_their_work_took() -> None:
     assert min(again for _, again in times) >= began + 2 * 3 * work
 
 
+async def test_readers_that_need_not_wait_for_a_beat_rest_too() -> None:
+    loop, skipped, work = asyncio.get_running_loop(), 0.0, 5.0
+
+    def clock() -> float:
+        return loop.time() + skipped
+
+    pacer = Pacer(0.2, clock)
+    for _ in range(3):
+        await pacer.after(clock() - 1)  # at once
+        skipped += work
+    await asyncio.sleep(0)
+    resting = asyncio.create_task(pacer.after(clock() - 1))
+    await asyncio.sleep(0.5)
+    assert not resting.done()
+    skipped += 3 * work
+    await asyncio.wait_for(pacer.after(clock() - 1), 10)
+    resting.cancel()
+
+
 def test_filters_that_clients_make_up_are_not_collected() -> None:
     chunks, encode = Chunks(), EncodeEach(Packets("/"))
     held = [UpdateFilter.of(node_ids=[f"{number}-{name}" for name in range(17)]) for number in range(3_000)]
