@@ -121,7 +121,6 @@ class Census:
             raise ServerFullError(retry_after=1.0)
         key = address_key(address)
         if self.per_address is not None and self._addresses[key] >= self.per_address:
-            self._drop_zero(self._addresses, key)
             raise TooManyConnectionsError(
                 f"an address may have {self.per_address} connections: close some first", retry_after=1.0
             )
@@ -135,7 +134,6 @@ class Census:
     def claim_subject(self, subject: str) -> None:
         """See :meth:`Lease.name`."""
         if self.per_subject is not None and self._subjects[subject] >= self.per_subject:
-            self._drop_zero(self._subjects, subject)
             raise TooManyConnectionsError(
                 f"a subject may have {self.per_subject} connections: close some first", retry_after=1.0
             )

@@ -1,0 +1,110 @@
+"""Counting what callers use."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lg_streaming.errors import ConnectRateError, MessageRateError, ServerFullError, TooManyConnectionsError
+from lg_streaming.gateway.limits import Census, Lease, Rates, Requests, address_key
+from lg_streaming.settings import LimitSettings
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("testclient", "testclient", True),
+        (None, "", True),
+    ],
+)
+def test_what_counts_as_one_address(one: str | None, other: str, same: bool) -> None:
+    assert (address_key(one) == address_key(other)) is same
+
+
+def test_the_whole_ipv6_network_of_a_caller_has_one_allowance() -> None:
+    census = Census(None, per_address=2)
+    leases = [census.enter(f"2001:db8::{number}") for number in (1, 2)]
+    with pytest.raises(TooManyConnectionsError):
+        census.enter("2001:db8::3")
+    census.enter("2001:db8:0:1::3")
+    leases[0].release()
+    census.enter("2001:db8::3")
+
+
+def test_a_full_server_and_a_full_address_are_told_apart() -> None:
+    census = Census(1, per_address=1)
+    census.enter("192.0.2.1")
+    with pytest.raises(ServerFullError) as full:
+        census.enter("192.0.2.2")
+    assert (full.value.http_status, full.value.code) == (503, 4291)
+    with pytest.raises(TooManyConnectionsError) as own:
+        Census(None, per_address=0).enter("192.0.2.1")
+    assert (own.value.http_status, own.value.code) == (429, 4291)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["in", "out", "name"]), st.sampled_from("ab"), st.sampled_from("xy"))))
+def test_the_census_counts_who_is_there(steps: list[tuple[str, str, str]]) -> None:
+    census = Census(6, per_subject=2, per_address=4)
+    there: list[Lease] = []
+    for step, address, subject in steps:
+        try:
+            if step == "in":
+                there.append(census.enter(address))
+            elif step == "name" and there:
+                there[-1].name(subject)
+            elif there:
+                gone = there.pop(0)
+                gone.release()
+                gone.release()
+        except TooManyConnectionsError:
+            pass
+        addresses = Counter(lease.address for lease in there)
+        subjects = Counter(lease.subject for lease in there if lease.subject is not None)
+        assert census.connections == len(there) <= 6
+        assert max(addresses.values(), default=0) <= 4
+        assert max(subjects.values(), default=0) <= 2
+    for lease in there:
+        lease.release()
+    for address in "ab":
+        for subject in "xy":
+            census.enter(address, subject).release()
+    assert census.connections == 0
+
+
+async def test_rates_are_of_an_address() -> None:
+    rates = Rates("2/minute", "1/minute")
+    for _ in range(2):
+        await rates.connect("192.0.2.1")
+    with pytest.raises(ConnectRateError) as refused:
+        await rates.connect("192.0.2.1")
+    assert refused.value.retry_after == 60
+    await rates.connect("192.0.2.2")
+    await rates.login_failed("192.0.2.2")
+    with pytest.raises(ConnectRateError, match="failed logins"):
+        await rates.connect("192.0.2.2")
+
+
+async def test_without_rates_everybody_may_come_as_often_as_he_likes() -> None:
+    rates = Rates(None, None)
+    for _ in range(100):
+        await rates.connect("192.0.2.1")
+        await rates.login_failed("192.0.2.1")
+
+
+def test_requests_are_of_a_caller() -> None:
+    now = 0.0
+    requests = Requests(LimitSettings(messages_per_second=2, message_burst=2), lambda: now)
+    for _ in range(2):
+        requests.spend("alice")
+    with pytest.raises(MessageRateError) as refused:
+        requests.spend("alice")
+    assert refused.value.retry_after == 0.5
+    requests.spend("bob")
+    now = 0.5
+    requests.spend("alice")
