@@ -6,21 +6,20 @@ The names below are the public interface; everything else is reached through the
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
-
-from lg_streaming.decorators import stream_all, stream_event, stream_progress, stream_token, streaming_options
-from lg_streaming.emitter import Emitter, current_emitter
-from lg_streaming.errors import StreamingError
-from lg_streaming.events import Position, StreamEventType, StreamMetadata, StreamUpdate
-from lg_streaming.filters import UpdateFilter
-from lg_streaming.hub import StreamHub, Subscription
-from lg_streaming.log import EventLog, MemoryLog
-from lg_streaming.pipeline import ProgressTracker, current_progress
-from lg_streaming.settings import StreamingSettings
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from lg_streaming.decorators import stream_all, stream_event, stream_progress, stream_token, streaming_options
+    from lg_streaming.emitter import Emitter, current_emitter
+    from lg_streaming.errors import StreamingError
+    from lg_streaming.events import Position, StreamEventType, StreamMetadata, StreamUpdate
+    from lg_streaming.filters import UpdateFilter
     from lg_streaming.gateway import sse_response
+    from lg_streaming.hub import StreamHub, Subscription
+    from lg_streaming.log import EventLog, MemoryLog
     from lg_streaming.module import StreamingModule
+    from lg_streaming.pipeline import ProgressTracker, current_progress
+    from lg_streaming.settings import StreamingSettings
 
 __version__ = "0.1.0"
 
@@ -49,12 +48,40 @@ __all__ = [
     "streaming_options",
 ]
 
-
-_LATE = {"StreamingModule": "lg_streaming.module", "sse_response": "lg_streaming.gateway"}
+# A program imports what it uses and no more: a client needs neither LangGraph nor FastAPI, a worker no server.
+_HOME: Final = {
+    "Emitter": "emitter",
+    "EventLog": "log",
+    "MemoryLog": "log",
+    "Position": "events",
+    "ProgressTracker": "pipeline",
+    "StreamEventType": "events",
+    "StreamHub": "hub",
+    "StreamMetadata": "events",
+    "StreamUpdate": "events",
+    "StreamingError": "errors",
+    "StreamingModule": "module",
+    "StreamingSettings": "settings",
+    "Subscription": "hub",
+    "UpdateFilter": "filters",
+    "current_emitter": "emitter",
+    "current_progress": "pipeline",
+    "sse_response": "gateway",
+    "stream_all": "decorators",
+    "stream_event": "decorators",
+    "stream_progress": "decorators",
+    "stream_token": "decorators",
+    "streaming_options": "decorators",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # these pull in FastAPI and Socket.IO, which a program without a server does not need
-    if name in _LATE:
-        return getattr(importlib.import_module(_LATE[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
