@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     from lg_streaming.settings import StreamingSettings
 
 __all__ = ["Producers"]
+
+
+@functools.lru_cache(maxsize=1_024)
+def _categorised(category: str, run_id: str | None) -> Scope:
+    """One scope for many updates: its JSON is made once."""
+    return Scope(category=category, run_id=run_id)
 
 
 class Producers(Runs):
@@ -198,8 +205,9 @@ class Producers(Runs):
     ) -> None:
         """One update of any type, from anywhere: `hub.emit("doc-7", "saved", {"pages": 4}, category="document")`.
 
-        Short for `hub.emitter(execution_id, category=category, missing=missing).event(type, data, …)`, and raises like
-        it. A run that nobody else ends is ended with `hub.close` or `hub.fail`.
+        In a decorated node of the execution it is the node's, like everything `current_emitter` writes. A run that
+        nobody else ends is ended with `hub.close` or `hub.fail`; what comes after that is dropped and counted, until a
+        run is open again. Raises like `publish`.
 
         Args:
             execution_id: The execution to write to.
@@ -209,12 +217,16 @@ class Producers(Runs):
             priority: See `Emitter.event`.
             delivery: See `Emitter.event`.
             key: See `Emitter.event`.
-            missing: What to do where no run is open, see `emitter`.
+            missing: See `publish`.
         """
-        scope = {"category": category} if category is not None else {}
-        self.emitter(execution_id, missing=missing, **scope).event(
-            type, data, priority=priority, delivery=delivery, key=key
-        )
+        inside = emitter_var.get()
+        if inside.writes_to(self, execution_id):
+            own = inside.scoped(category=category) if category is not None else inside
+            own.strict().event(type, data, priority=priority, delivery=delivery, key=key)
+            return
+        scope = _categorised(category, self.open_run(execution_id)) if category is not None else NO_SCOPE
+        level = delivery or "at-least-once"
+        self.publish(execution_id, type, data, scope=scope, priority=priority, delivery=level, key=key, missing=missing)
 
     def emitter(self, execution_id: str | None = None, *, missing: Missing | None = None, **scope: Any) -> Emitter:
         """A write handle.
