@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from lg_streaming.emitter.parts import PartKind
-    from lg_streaming.events import Scope
+    from lg_streaming.events import Priority, Scope
 
 __all__ = ["NO_EMITTER", "Emitter", "PromptType", "current_emitter", "emitter_var"]
 
@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 PromptType = Literal["approval", "input", "choice", "confirmation"]
 
+_LOG_PRIORITY: Final[Mapping[str, Priority]] = {"debug": "low", "error": "high", "critical": "high", "fatal": "high"}
 _CANCELLED: Final = {"message": "cancelled", "code": "cancelled"}
 
 
@@ -176,9 +177,15 @@ class Emitter(Handle):
             cost: What that cost, in a currency of your own.
             details: More, such as `input_token_details`.
         """
-        total = input_tokens + output_tokens if total_tokens is None else total_tokens
-        counts = {"input_tokens": input_tokens, "output_tokens": output_tokens, "total_tokens": total}
-        self._tell("usage", **counts, model=model, cost=cost, **details)
+        self._tell(
+            "usage",
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            total_tokens=input_tokens + output_tokens if total_tokens is None else total_tokens,
+            model=model,
+            cost=cost,
+            **details,
+        )
 
     # --- nodes and tools ----------------------------------------------------------------------------------
 
@@ -371,21 +378,26 @@ class Emitter(Handle):
             return
         self.flush()
         joined, self._begun = self._begun == run_id, None
-        self._publisher.leave_run(self._execution_id, run_id, outcome, joined=joined)
+        try:
+            self._publisher.leave_run(self._execution_id, run_id, outcome, joined=joined)
+        except Exception as error:
+            if self._strict:
+                raise
+            self._note(error, outcome.type)
 
     # --- what was found and used --------------------------------------------------------------------------
 
     def source_documents(self, documents: Sequence[Any]) -> None:
         """What the answer rests on; the data is the list itself."""
-        self._emit("source_documents", list(documents), self._scope)
+        self._emit("source_documents", documents, self._scope)
 
     def used_tools(self, tools: Sequence[Any]) -> None:
         """The tools that were used: `{tool, input, output, duration_s?, error?}` each; the data is the list itself."""
-        self._emit("used_tools", list(tools), self._scope)
+        self._emit("used_tools", tools, self._scope)
 
     def artifacts(self, artifacts: Sequence[Any]) -> None:
         """What was made: files, images, code; the data is the list itself."""
-        self._emit("artifacts", list(artifacts), self._scope)
+        self._emit("artifacts", artifacts, self._scope)
 
     def metadata(self, **fields: Any) -> None:
         """What else is to be known, such as ids and follow-up questions."""
@@ -402,14 +414,8 @@ class Emitter(Handle):
 
         A line of level `debug` has the priority `low`, one of `error` or `critical` `high`.
         """
-        data = {"level": level, "message": message, **({"context": dict(context)} if context else {})}
-        match level.lower():
-            case "debug":
-                self._emit("log", data, self._scope, priority="low")
-            case "error" | "critical" | "fatal":
-                self._emit("log", data, self._scope, priority="high")
-            case _:
-                self._emit("log", data, self._scope)
+        data = {"level": level, "message": message, **({"context": context} if context else {})}
+        self._emit("log", data, self._scope, priority=_LOG_PRIORITY.get(str(level).lower()))
 
     def custom(self, name: str, data: object = None) -> None:
         """An event of your own, of type `custom`: `{name, data}`."""
@@ -455,10 +461,10 @@ class Emitter(Handle):
             prompt_id=prompt_id,
             prompt=prompt,
             type=type,
-            choices=list(choices) if choices is not None else None,
+            choices=choices,
             timeout_s=timeout_s,
             required=required,
-            metadata=dict(metadata) if metadata is not None else None,
+            metadata=metadata,
         )
         return prompt_id
 
@@ -475,9 +481,9 @@ class Emitter(Handle):
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._publisher is None:
-            return
         error = None if exc is None else _CANCELLED if _is_cancelling(exc) else self._described(exc)
+        strict = self._strict
+        self._strict = strict and exc is None  # what cannot be said must not hide the exception that leaves the block
         for part in self._parts.drain():
             self._end(part, f"{part.kind}_complete" if error is None else f"{part.kind}_error", error=error)
         self._message = None
@@ -485,6 +491,7 @@ class Emitter(Handle):
             self._leave(_outcome(error))
         elif error is not None and error is not _CANCELLED:
             self._emit("error", error, self._scope)
+        self._strict = strict
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

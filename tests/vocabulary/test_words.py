@@ -314,6 +314,28 @@ async def test_what_is_cancelled_says_so() -> None:
     assert got[-2].data["error"]["code"] == "cancelled"
 
 
+async def test_what_cannot_be_said_does_not_hide_the_exception_of_the_block(caplog: pytest.LogCaptureFixture) -> None:
+    hub = StreamHub()
+
+    async def block() -> None:
+        with hub.emitter("e") as emitter:
+            emitter.node_start("write")
+            await hub.aclose()
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no") as caught:
+        await block()
+    assert caught.value.__cause__ is caught.value.__context__ is None
+    assert [record.exc_info for record in caplog.records] == [None, None]
+    assert "was refused: the hub" in caplog.text
+
+
+async def test_an_error_too_large_to_send_does_not_keep_the_rest_from_ending() -> None:
+    got = await in_block(open_three, error=ValueError("x" * 300_000))
+    assert [update.type for update in got][5:] == ["workflow_error"]
+    assert got[-1].data == {"message": "the details were too large to send"}
+
+
 @pytest.mark.parametrize("how", ["open", "block"])
 async def test_a_run_that_others_began_goes_on(how: str) -> None:
     streaming = StreamingModule()
