@@ -102,8 +102,9 @@ class Handle:
 
     @property
     def active(self) -> bool:
-        """Whether anything written arrives anywhere; False for the emitter outside of a decorated node."""
-        return self._publisher is not None
+        """Whether what is written arrives; False once its run is over, and outside of a decorated node."""
+        publisher, run_id = self._publisher, self._scope.run_id
+        return publisher is not None and (run_id is None or publisher.open_run(self._execution_id) == run_id)
 
     @property
     def execution_id(self) -> str:

@@ -66,12 +66,13 @@ async def test_an_emitter_says_what_it_is_about() -> None:
     narrower = emitter.scoped(task_id="t", node_id="plan")
     emitter.token("a")
     narrower.event("note", priority="high")
+    assert (emitter.active, emitter.execution_id) == (True, "e")
     await hub.close("e")
     _, first, second, _ = await collect(hub.subscribe("e"))
     assert (first.metadata.node_id, first.metadata.task_id, first.metadata.extra) == ("write", None, {"tenant": 1})
     assert (second.metadata.node_id, second.metadata.task_id, second.metadata.priority) == ("plan", "t", "high")
     assert first.metadata.run_id == second.metadata.run_id == emitter.scope.run_id
-    assert (emitter.active, emitter.execution_id) == (True, "e")
+    assert (emitter.active, emitter.execution_id) == (False, "e")
     await hub.aclose()
 
 

@@ -477,6 +477,47 @@ async def test_an_emitter_in_a_node_goes_on_with_the_node() -> None:
     await streaming.aclose()
 
 
+@pytest.mark.row("FLOW-20")
+@pytest.mark.row("FLOW-21")
+@pytest.mark.row("FLOW-38")
+async def test_an_emitter_is_active_until_its_run_ends_and_does_nothing_after() -> None:
+    hub = StreamHub(StreamingSettings(auto_open=False))
+    with pytest.raises(ExecutionNotFoundError):
+        hub.emitter("e").token("nobody is there")
+    hub.open("e")
+    emitter = hub.emitter("e")
+    assert (emitter.execution_id, emitter.active) == ("e", True)
+    await hub.close("e")
+    assert not emitter.active
+    assert not NO_EMITTER.active
+    emitter.token("late")
+    emitter.workflow_complete()
+    assert [update.type for update in await collect(hub.subscribe("e"))] == ["workflow_start", "workflow_complete"]
+    await hub.aclose()
+
+
+@pytest.mark.row("AOS-28")
+@pytest.mark.row("PYEV-22")
+async def test_the_text_as_it_grows_the_final_text_and_everything_are_three_views_of_one_order() -> None:
+    hub = StreamHub()
+    with hub.emitter("e") as emitter:
+        emitter.status("running")
+        emitter.start()
+        emitter.token("Hi ")
+        emitter.token("there, you fool")
+        emitter.end()
+        emitter.message("Hi there")
+    raw = await collect(hub.subscribe("e", events=["token"]))
+    final = await collect(hub.subscribe("e", types=["message"]))
+    everything = await collect(hub.subscribe("e"))
+    assert "".join(update.data["content"] for update in raw) == "Hi there, you fool"
+    assert [update.data["content"] for update in final] == ["Hi there"]
+    assert [update.type for update in everything] == [
+        "workflow_start", "status", "llm_start", "token", "token", "llm_complete", "message", "workflow_complete",
+    ]  # fmt: skip
+    await hub.aclose()
+
+
 @pytest.mark.row("PYEV-16")
 def test_any_thread_may_write_with_no_loop_anywhere() -> None:
     hub = StreamHub()
