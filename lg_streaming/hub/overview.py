@@ -94,7 +94,7 @@ class Overview(Control, Readers):
                 state=state,
                 owner=execution.owner,
                 priority=execution.priority,
-                metadata=execution.metadata,
+                metadata=dict(execution.metadata),
                 run_id=execution.run_id,
                 idle_timeout=execution.idle_timeout,
                 started_at=moment_of(execution.started_at),

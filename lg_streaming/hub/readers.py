@@ -88,7 +88,7 @@ class Readers:
             if signal is None:
                 signal = self._signals[execution_id] = Signal()
             elif limit is not None and signal.readers >= limit:
-                raise SubscriberLimitError(execution_id=execution_id)
+                raise SubscriberLimitError(execution_id=execution_id, details={"limit": limit})
             signal.readers += 1
             subscription = Subscription(
                 execution_id,

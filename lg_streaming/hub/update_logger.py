@@ -78,10 +78,15 @@ class UpdateLogger:
                 self._log(execution_id, draft)
             except Exception:
                 _logger.exception("an update of execution %r could not be logged", execution_id)
-            if self._left_out and self._queue.empty():
-                with self._lock:
-                    left_out, self._left_out = self._left_out, 0
-                updates_logger.warning("%d updates were not logged: handlers of the log are too slow", left_out)
+            if self._queue.empty():
+                self._tell_left_out()
+        self._tell_left_out()
+
+    def _tell_left_out(self) -> None:
+        with self._lock:
+            left_out, self._left_out = self._left_out, 0
+        if left_out:
+            updates_logger.warning("%d updates were not logged: handlers of the log are too slow", left_out)
 
     def _log(self, execution_id: str, draft: Draft) -> None:
         data = orjson.dumps(decode_data(seal(draft.body, 0, ""))).decode()
