@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Generator
 from typing import TypedDict
 
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from lg_streaming.log import Batch, MemoryLog
 from lg_streaming.pipeline.timer import timed_by
 from lg_streaming.scope import Outcome, publishers
 from lg_streaming.settings import LimitSettings
+from tests.gateway.site import site
 from tests.hub.helpers import PATIENCE, MakeHub, collect, take, types
 
 HOUR = 3_600.0
@@ -65,6 +67,16 @@ async def test_a_reader_who_waits_is_told_and_let_go(clock: TestScheduler, make_
     await asyncio.sleep(0)
     clock.advance_by(13)
     assert types(await reading) == ["workflow_start", "workflow_abandoned"]
+
+
+async def test_readers_over_the_network_are_told_too() -> None:
+    with site(limits={"idle_timeout": 0.1}) as place:
+        place.hub.open("e")
+        async with httpx2.AsyncClient(timeout=PATIENCE) as http:
+            text = (await http.get(f"{place.url}/executions/e/stream")).text
+            told = (await http.get(f"{place.url}/executions/e")).json()
+        assert text.index("event: workflow_abandoned") < text.index("event: end")
+        assert told["state"] == "abandoned"
 
 
 async def test_any_update_begins_the_time_anew(clock: TestScheduler, make_hub: MakeHub) -> None:
