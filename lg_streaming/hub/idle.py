@@ -7,6 +7,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Final
 
+from lg_streaming.errors import HubClosedError
 from lg_streaming.pipeline.timer import current_timer
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class IdleWatch:
     def _look(self) -> float | None:
         """Looks at all runs; returns the shortest timeout of those that stay open, None where there is none."""
         end = self._end()
-        if end is None or self._closed:
+        if end is None:
             return None
         shortest: float | None = None
         now = self._timer.to_seconds(self._timer.now)
@@ -95,6 +96,8 @@ class IdleWatch:
             try:
                 if end(execution, timeout, now):
                     continue
+            except HubClosedError:
+                return None
             except Exception:
                 logger.exception("the idle run of execution %r could not be ended", execution.execution_id)
             shortest = timeout if shortest is None else min(shortest, timeout)

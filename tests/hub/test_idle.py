@@ -276,17 +276,18 @@ def test_the_timer_keeps_no_hub_alive(clock: TestScheduler) -> None:
     publishers.count -= 1  # it was never closed
 
 
-@pytest.mark.parametrize("running", [True, False])
-async def test_a_closed_hub_looks_at_nothing(
-    clock: TestScheduler, caplog: pytest.LogCaptureFixture, running: bool
+async def test_a_closed_hub_ends_nothing_and_complains_of_nothing(
+    clock: TestScheduler, make_hub: MakeHub, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hub = StreamHub(limited(10))
-    hub.open("e")
-    if not running:
-        await hub.close("e")
-    await hub.aclose()
+    looking, closed = make_hub(idle_timeout=10), make_hub(idle_timeout=10)
+    for hub in (looking, closed):
+        hub.open("e")
+    looking._closed = True  # pyright: ignore[reportPrivateUsage] (while a look goes on)
+    await closed.aclose()
     clock.advance_by(HOUR)
     assert not caplog.records
+    assert all(hub.is_running("e") for hub in (looking, closed)), "runs are left as they are"
+    looking._closed = False  # pyright: ignore[reportPrivateUsage] (so that it is closed after the test)
 
 
 EVENTS = st.lists(

@@ -498,6 +498,34 @@ async def test_a_shutdown_goes_on_past_what_fails(make_hub: MakeHub, caplog: pyt
     assert hub.health().status == "closed"
 
 
+async def test_a_shutdown_ends_what_was_asked_to_end_on_a_loop_that_is_gone(make_hub: MakeHub) -> None:
+    log = KeptLog()
+    hub = make_hub(log=log, cancel_grace=0.05)
+    hub.open("deaf")
+    hub.on_cancel("deaf", lambda reason: None)
+    assert await asyncio.to_thread(asyncio.run, hub.cancel("deaf", "first"))
+    await soon(hub.shutdown())
+    assert log.kept["deaf"][-1] == "workflow_cancelled"
+
+
+async def test_at_a_shutdown_a_slow_reader_reads_to_the_end(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    for number in range(5_000):
+        hub.publish("e", "note", number)
+    got: list[str] = []
+
+    async def read() -> None:
+        async for batch in hub.subscribe("e").batches():
+            await asyncio.sleep(0.01)
+            got.extend(types(batch))
+
+    reading = asyncio.create_task(read())
+    await asyncio.sleep(0)
+    await hub.shutdown()
+    await reading
+    assert (len(got), got[-1]) == (5_002, "workflow_cancelled")
+
+
 async def test_a_shutdown_gives_a_slow_log_its_updates(make_hub: MakeHub) -> None:
     log = FaultyLog(delay=0.02)
     hub = make_hub(log=log)
@@ -540,17 +568,19 @@ async def test_of_a_thousand_executions_nothing_is_left(make_hub: MakeHub) -> No
 
     tracemalloc.start()
     try:
-        await wave("warm", 1_000)  # tables grow once
-        tasks, threads = len(asyncio.all_tasks()), threading.active_count()
+        await wave("warm-", 1_000)  # tables grow once
+        tasks, threads = asyncio.all_tasks(), set(threading.enumerate())
         gc.collect()
         before, _ = tracemalloc.get_traced_memory()
-        await wave("e", 1_000)
+        await wave("fed-", 1_000)
         gc.collect()
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert after - before < 100_000, "bytes: a hundred for each execution would be a leak"
-    assert (len(asyncio.all_tasks()), threading.active_count()) == (tasks, threads)
+    assert asyncio.all_tasks() == tasks
+    assert {thread.name for thread in set(threading.enumerate()) - threads} <= {"lg-streaming-timer"}
     statistics = hub.statistics()
     assert (statistics.executions, statistics.running, statistics.subscriptions) == (0, 0, 0)
-    assert not [each for each in gc.get_objects() if isinstance(each, Execution)]
+    executions = [each for each in gc.get_objects() if isinstance(each, Execution)]
+    assert not [each for each in executions if each.execution_id.startswith(("warm-", "fed-"))]
