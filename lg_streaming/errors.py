@@ -11,6 +11,7 @@
     │   └── OriginError            4031  a browser origin that is not on the list
     ├── ExecutionNotFoundError     4040  nothing to write to, and nothing shall be opened
     ├── GapError                   4091  the reader asked to fail rather than skip
+    ├── ExecutionExistsError       4092  the id of an execution that runs already
     ├── TooLargeError              4130  an inbound message over the limit
     ├── LimitError                       one of the limits was reached
     │   ├── TooManySubscriptionsError    4290
@@ -54,6 +55,7 @@ __all__ = [
     "Code",
     "ConnectRateError",
     "DeadPeerError",
+    "ExecutionExistsError",
     "ExecutionLimitError",
     "ExecutionNotFoundError",
     "ForbiddenError",
@@ -109,6 +111,7 @@ class StreamingError(Exception):
         message: What is wrong and what to do about it.
         execution_id: The execution it is about, where there is one.
         retry_after: Seconds to wait before trying again, where that helps.
+        details: Facts for programs, such as the limit that was reached: plain JSON values. They travel with the error.
     """
 
     code: ClassVar[int] = 5000
@@ -118,10 +121,18 @@ class StreamingError(Exception):
     closes: ClassVar[str] = "no"
     meaning: ClassVar[str] = "something went wrong in the server"
 
-    def __init__(self, message: str = "", *, execution_id: str | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        execution_id: str | None = None,
+        retry_after: float | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
         self.message = message or self.meaning
         self.execution_id = execution_id
         self.retry_after = retry_after
+        self.details: Mapping[str, Any] = dict(details or {})
         super().__init__(self.message)
 
     def to_dict(self) -> dict[str, Any]:
@@ -136,6 +147,8 @@ class StreamingError(Exception):
             wire["retry_after_ms"] = round(self.retry_after * 1000)
         if self.execution_id is not None:
             wire["execution_id"] = self.execution_id
+        if self.details:
+            wire["details"] = dict(self.details)
         return wire
 
 
@@ -252,6 +265,15 @@ class GapError(StreamingError):
     http_status = 200
     retryable = True
     meaning = "updates after this position are no longer kept"
+
+
+class ExecutionExistsError(StreamingError):
+    """An execution was to be made under an id whose run is open."""
+
+    code = 4092
+    name = "execution_exists"
+    http_status = 409
+    meaning = "an execution with this id is running: choose another id, or end its run first"
 
 
 class TooLargeError(StreamingError):
@@ -419,7 +441,11 @@ class MissingExtraError(StreamingConfigError):
 
 
 def describe_error(error: BaseException | str, *, debug: bool = False) -> dict[str, Any]:
-    """An error as it may travel: its message and type; its stack only when ``debug`` is set."""
+    """An error as it may travel: its message, its type, and its `code` where it has one.
+
+    A code is an attribute `code` of the exception that is a number or a text, as the errors of this library and those
+    of many clients of models have. The stack goes along only when `debug` is set.
+    """
     if isinstance(error, str):
         return {"message": error}
     name = type(error).__name__
@@ -428,9 +454,19 @@ def describe_error(error: BaseException | str, *, debug: bool = False) -> dict[s
     except Exception:  # noqa: BLE001 (a __str__ of the user's own may raise anything)
         message = name
     described: dict[str, Any] = {"message": message, "type": name}
+    if (code := _code_of(error)) is not None:
+        described["code"] = code
     if debug:
         described["stack"] = "".join(traceback.format_exception(error))
     return described
+
+
+def _code_of(error: BaseException) -> int | str | None:
+    try:
+        code: object = getattr(error, "code", None)
+    except Exception:  # noqa: BLE001 (a property of the user's own may raise anything)
+        return None
+    return code if isinstance(code, (int, str)) and not isinstance(code, bool) and code != "" else None
 
 
 def _codes(base: type[StreamingError]) -> dict[int, Code]:

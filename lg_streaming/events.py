@@ -137,17 +137,18 @@ _HIGH: Final = frozenset(
 )
 
 
-@functools.lru_cache(maxsize=1_024)
-def priority_of(type: str) -> Priority:
+@functools.lru_cache(maxsize=4_096)
+def priority_of(type: str, usual: Priority = "medium") -> Priority:
     """The priority of an update whose publisher names none.
 
     ``high``: every type that ends with ``error``, the start, end and interruption of a run, an interrupted node,
-    prompts to a human and their answers, ``updates_lost``. ``low``: ``debug`` and ``debug:…``. ``medium``: all
-    others. Nothing is ``critical`` unless its publisher says so.
+    prompts to a human and their answers, ``updates_lost``. ``low``: ``debug`` and ``debug:…``. All others have the
+    ``usual`` priority, that of their execution: ``medium`` unless it was opened with another one. In a ``critical``
+    execution what would be ``high`` is ``critical`` too.
     """
     if type in _HIGH or type in FINAL_TYPES or type.endswith("error"):
-        return "high"
-    return "low" if is_debug(type) else "medium"
+        return "critical" if usual == "critical" else "high"
+    return "low" if is_debug(type) else usual
 
 
 def is_debug(type: str) -> bool:
@@ -169,6 +170,9 @@ def parse_priority(value: str) -> Priority:
 
 
 _EXECUTION_ID_LENGTH: Final = 256
+
+ROOM_PREFIX: Final = "room:"
+"""How the id of an execution begins that is a room of the gateway."""
 
 
 def check_execution_id(value: object) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lg_streaming.capture import RunnableConfig
     from lg_streaming.codec import Redact
     from lg_streaming.emitter import Emitter
+    from lg_streaming.events import Priority
     from lg_streaming.gateway.auth import Authorize, Revoked
     from lg_streaming.log import EventLog
     from lg_streaming.observability.events import Observer
@@ -52,12 +53,18 @@ class ExecutionBlock:
     """
 
     def __init__(
-        self, hub: StreamHub, execution_id: str, owner: str | None, metadata: Mapping[str, Any] | None
+        self,
+        hub: StreamHub,
+        execution_id: str,
+        owner: str | None,
+        metadata: Mapping[str, Any] | None,
+        priority: Priority | None,
     ) -> None:
         self.execution_id = execution_id
         self._hub = hub
         self._owner = owner
         self._metadata = metadata
+        self._priority: Priority | None = priority
         self._run_id = ""
         self._token: Token[Binding | None] | None = None
         self._stop_listening: Callable[[], None] | None = None
@@ -70,7 +77,7 @@ class ExecutionBlock:
     def __enter__(self) -> Self:
         if self._token is not None:
             raise StreamingConfigError("this execution block is entered already: make one for each use")
-        self._hub.open(self.execution_id, owner=self._owner, metadata=self._metadata)
+        self._hub.open(self.execution_id, owner=self._owner, metadata=self._metadata, priority=self._priority)
         self._run_id = self._hub.enter_run(self.execution_id, owner=self._owner)
         self._token = execution_var.set(Binding(self._hub, self.execution_id, self._run_id))
         self._stop_listening = self._listen()
@@ -258,20 +265,22 @@ class StreamingModule:
         *,
         owner: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        priority: Priority | None = None,
     ) -> ExecutionBlock:
         """A run of an execution as a block: ``async with streaming.execution("exec-1", owner="alice"): …``.
 
         Args:
             execution_id: 1 to 256 printable characters without spaces; a new UUID when not given.
             owner: Who may read it; compared with a token's ``sub``.
-            metadata: Sent with ``workflow_start``.
+            metadata: Kept with the run, and sent with ``workflow_start``.
+            priority: Of updates for which neither their publisher nor their type names one; see `StreamHub.open`.
 
         Raises (on entry):
-            BadRequestError: The id cannot name an execution.
+            BadRequestError: The id cannot name an execution, or the priority is none.
             ForbiddenError: The execution has another owner.
             ExecutionLimitError: ``limits.max_executions`` executions are running.
         """
-        return ExecutionBlock(self.hub, execution_id or str(uuid_utils.uuid7()), owner, metadata)
+        return ExecutionBlock(self.hub, execution_id or str(uuid_utils.uuid7()), owner, metadata, priority)
 
     def config(
         self, config: RunnableConfig | None = None, *, execution_id: str | None = None, owner: str | None = None
@@ -292,8 +301,16 @@ class StreamingModule:
         Used as a context manager it is taken back at the end of the block, else with `deactivate`.
         """
         activate_tracking()
+        self.hub.companions[StreamingModule] = self
         publishers.activate(self.hub)
         return _Activation(self)
+
+    @classmethod
+    def active(cls) -> Self | None:
+        """The module that was activated last and is still active, the process's default; None when there is none."""
+        hub = publishers.default
+        module = hub.companions.get(StreamingModule) if isinstance(hub, StreamHub) else None
+        return module if isinstance(module, cls) else None
 
     def deactivate(self) -> None:
         """Takes back one `activate`; a no-op when there is none."""

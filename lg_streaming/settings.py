@@ -233,6 +233,9 @@ class LimitSettings(_Section):
     updates_per_second: PositiveFloat | None = None
     """Updates an execution may publish, on average; as many may come at once. Beyond, updates that are sent
     ``at-most-once`` are dropped and counted; all others, statuses and what starts or ends a node pass."""
+    idle_timeout: NonNegativeFloat | None = 300.0
+    """How long a run may be open with nothing to hear of it and no node at work in it; then it ends as abandoned. Not
+    while it waits for a human, and rooms never end so. ``None`` or 0: never."""
     cancel_grace: NonNegativeFloat = 10.0
     """How long a run that handles its cancelling may take to end; then it ends as cancelled anyway."""
     producer_buffer_updates: PositiveInt = 10_000
@@ -396,6 +399,8 @@ class StreamingSettings(BaseSettings):
     auto_open: bool = True
     """Whether an update opens a run where none is open; otherwise it is refused with `ExecutionNotFoundError`. Blocks,
     graphs and `hub.open` open one in any case."""
+    log_events: bool = False
+    """Whether each published update is logged, with its data, at ``INFO`` on the logger ``lg_streaming.updates``."""
     debug: bool = False
     """Stack traces in ``node_error`` and ``workflow_error``. Never on a public server."""
 

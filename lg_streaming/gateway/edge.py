@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -21,6 +22,7 @@ from lg_streaming.gateway.protocol import MESSAGES_IN
 from lg_streaming.gateway.rooms import Rooms
 from lg_streaming.observability.events import GatewayEvents
 from lg_streaming.observability.figures import Figures
+from lg_streaming.observability.logs import log_event
 from lg_streaming.settings import AuthSettings
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from lg_streaming.settings import StreamingSettings
 
 __all__ = ["Edge"]
+
+logger = logging.getLogger("lg_streaming.gateway")
 
 _RETRY_MS = (500, 3_000)
 _GOODBYE_TIMEOUT: Final = 1.5
@@ -114,6 +118,7 @@ class Edge:
             self.draining = False
             self.loop = asyncio.get_running_loop()
             self._unhook = on_shutdown(self.drain)
+            log_event(logger, logging.INFO, "gateway.started")
 
     async def drain(self) -> None:
         """Sends every client away and ends all streams, within two seconds. Harmless when repeated."""
@@ -132,6 +137,7 @@ class Edge:
         if self._unhook is not None:
             self._unhook()
             self._unhook = None
+            log_event(logger, logging.INFO, "gateway.stopped")
 
     def check_open(self) -> None:
         """Lets nobody in while the server goes away.

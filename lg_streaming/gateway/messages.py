@@ -205,6 +205,8 @@ class ErrorBody(Outbound):
     retryable: bool
     retry_after_ms: int | None = None
     execution_id: str | None = None
+    details: dict[str, Any] | None = None
+    """Facts for programs, such as the limit that was reached."""
 
 
 class Failure(Outbound):

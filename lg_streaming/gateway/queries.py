@@ -198,4 +198,5 @@ def execution_info(execution_id: str, state: LogState) -> dict[str, Any]:
         "started_at": now_text(state.started_at),
         "updated_at": now_text(state.updated_at),
         "progress": state.progress,
+        "metadata": state.metadata,
     }

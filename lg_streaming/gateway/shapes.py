@@ -90,6 +90,8 @@ class ExecutionInfo(Outbound):
     updated_at: str
     progress: float | None
     """How far the last run is, 0 to 100, where it says so."""
+    metadata: dict[str, Any]
+    """What the last run was opened with; often empty."""
 
 
 class Executions(Outbound):

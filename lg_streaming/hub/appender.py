@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lg_streaming.events import kind_of
+from lg_streaming.hub.update_logger import UpdateLogger
 from lg_streaming.hub.writer import Writer
 from lg_streaming.log.base import Batch
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from lg_streaming.hub.execution import Execution
     from lg_streaming.hub.statistics import Tally
     from lg_streaming.log.base import Draft, EventLog
-    from lg_streaming.settings import LimitSettings
+    from lg_streaming.settings import StreamingSettings
 
 __all__ = ["Appender"]
 
@@ -23,17 +24,20 @@ class Appender:
 
     Args:
         log: Where they go.
-        limits: How much may wait for a log that is slow or away.
+        settings: How much may wait for a log that is slow or away, and whether updates are logged.
         drafts: Makes the notice of what was lost.
         tally: Counts what is left out, dropped or lost.
     """
 
-    def __init__(self, log: EventLog, limits: LimitSettings, drafts: Drafts, tally: Tally) -> None:
+    def __init__(self, log: EventLog, settings: StreamingSettings, drafts: Drafts, tally: Tally) -> None:
         self._log = log
         self._drafts = drafts
         self._tally = tally
         self.writer: Writer | None = None
         """Where the log may be slow or away."""
+        self.logger = UpdateLogger() if settings.log_events else None
+        """Where updates are logged."""
+        limits = settings.limits
         if log.blocking:
             self.writer = Writer(
                 log,
@@ -51,6 +55,8 @@ class Appender:
         execution.touched_at = drafts[-1].timestamp
         for draft in drafts:
             execution.published[kind_of(draft.type)] += 1
+        if self.logger is not None:
+            self.logger.put(execution.execution_id, drafts)
         if self.writer is not None:
             self._put(self.writer, execution, drafts)
             return
@@ -64,7 +70,7 @@ class Appender:
         lost = execution.lost
         if lost:
             notice = {"count": lost, "reason": "log_unavailable"}
-            told = self._drafts.of(execution.execution_id, "updates_lost", notice, execution.run_scope, None)
+            told = self._drafts.of(execution, "updates_lost", notice, execution.run_scope, None)
             drafts = [told, *drafts]
         refused = writer.put(execution, drafts)
         if refused == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, TypeVar
 
 from lg_streaming.errors import HubClosedError, PromptError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from lg_streaming.settings import StreamingSettings
 
 __all__ = ["Control"]
+
+logger = logging.getLogger(__name__)
 
 Handler = TypeVar("Handler")
 
@@ -52,8 +55,14 @@ class Control(Producers):
             reason: Told to the handlers and to readers.
         """
         execution = self._executions.get(execution_id)
-        if execution is None:
+        if execution is None or not self._cancel(execution, reason):
             return False
+        if not execution.running:
+            await self.flush()
+        return True
+
+    def _cancel(self, execution: Execution, reason: str | None) -> bool:
+        """See `cancel`; whether a run was open."""
         with execution.lock:
             run_id, asked_before = execution.run_id, execution.cancelling
             if run_id is None:
@@ -61,17 +70,37 @@ class Control(Producers):
             handlers = tuple(execution.handlers.cancel.values()) if execution.handlers is not None else ()
             execution.cancelling, execution.cancel_reason = True, reason
         if not handlers:
-            await self._end(execution_id, Outcome("workflow_cancelled", {"reason": reason} if reason else {}))
+            cancelled = Outcome("workflow_cancelled", {"reason": reason} if reason else {})
+            self._end(execution.execution_id, cancelled, run_id)
         elif not asked_before:
             grace = self.settings.limits.cancel_grace
             asyncio.get_running_loop().call_later(grace, self._end_unheeding, execution, run_id)
-            self._handler_calls.make(handlers, execution_id, reason)
+            self._handler_calls.make(handlers, execution.execution_id, reason)
         return True
 
-    def _end_unheeding(self, execution: Execution, run_id: str) -> None:
+    async def _cancel_all(self, reason: str) -> None:
+        """Cancels all open runs; those that handle it have `limits.cancel_grace` seconds, all at the same time.
+
+        No run begins any more. A run that cannot be ended holds up none of the others.
+        """
+        with self._lock:
+            self._stopping = True
+        for execution in list(self._executions.values()):
+            try:
+                self._cancel(execution, reason)
+            except Exception:
+                logger.exception("execution %r could not be cancelled", execution.execution_id)
+        await self._ends.until(lambda: self._running == 0, self.settings.limits.cancel_grace)
+        for execution in list(self._executions.values()):
+            try:
+                self._end_unheeding(execution, execution.run_id)
+            except Exception:
+                logger.exception("execution %r could not be ended", execution.execution_id)
+
+    def _end_unheeding(self, execution: Execution, run_id: str | None) -> None:
         """Ends a run that was asked to end and has not."""
         with execution.lock:
-            if execution.run_id != run_id or self._closed:
+            if execution.run_id is None or execution.run_id != run_id or self._closed:
                 return
             reason = execution.cancel_reason
             self._say(execution, Outcome("workflow_cancelled", {"reason": reason} if reason else {}), ends=True)
@@ -113,7 +142,7 @@ class Control(Producers):
             if scope is None:
                 raise PromptError(execution_id=execution_id)
             answer = {"prompt_id": prompt_id, "response": response}
-            draft = self._drafts.of(execution_id, "human_response", answer, scope, None)
+            draft = self._drafts.of(execution, "human_response", answer, scope, None)
             del execution.prompts[prompt_id]
             self._appender.append(execution, [draft])
             handlers = tuple(execution.handlers.response.values()) if execution.handlers is not None else ()

@@ -60,14 +60,14 @@ class Drafts:
             scope = execution.run_scope
         elif scope.run_id is None:
             scope = scope.derive(run_id=execution.run_id)
-        draft = self.of(execution.execution_id, name, data, scope, priority, delivery=delivery, key=key)
+        draft = self.of(execution, name, data, scope, priority, delivery=delivery, key=key)
         if name in _PROMPTING:
             _note_prompt(execution, name, data, scope)
         return draft
 
     def of(
         self,
-        execution_id: str,
+        execution: Execution,
         type: str,
         data: object,
         scope: Scope,
@@ -77,7 +77,8 @@ class Drafts:
         key: str | None = None,
     ) -> Draft:
         """The draft of an update that needs no check. Raises ``UpdateTooLargeError``."""
-        priority = priority_of(type) if priority is None else parse_priority(priority)
+        execution_id = execution.execution_id
+        priority = priority_of(type, execution.priority) if priority is None else parse_priority(priority)
         if self.trace is not None and type in TRACED:
             scope = self.trace.see(execution_id, type, scope, self._error_in(type, data))
         now = self._clock()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.errors import ForbiddenError
 from lg_streaming.hub.statistics import no_updates
 from lg_streaming.scope import NO_SCOPE, LiveDefaults, Outcome, Scope
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lg_streaming.events import Priority
     from lg_streaming.hub.handlers import Handlers
+    from lg_streaming.log.base import ExecutionState
 
 __all__ = ["Allowance", "Execution"]
 
@@ -47,6 +51,8 @@ class Execution:
 
     __slots__ = (
         "_attempts",
+        "_idle_since",
+        "_idle_updates",
         "_participants",
         "_paused",
         "allowance",
@@ -55,15 +61,20 @@ class Execution:
         "defaults",
         "execution_id",
         "handlers",
+        "idle_timeout",
         "lock",
         "lost",
+        "metadata",
         "number",
+        "outcome",
         "owner",
+        "priority",
         "producer",
         "prompts",
         "published",
         "run_id",
         "run_scope",
+        "started_at",
         "touched_at",
     )
 
@@ -84,6 +95,16 @@ class Execution:
         """Whether the open run was asked to end."""
         self.cancel_reason: str | None = None
         self.owner: str | None = None
+        self.metadata: Mapping[str, Any] = {}
+        """What the open run, or the last one, was opened with."""
+        self.priority: Priority = "medium"
+        """Of updates for which neither their publisher nor their type names one."""
+        self.idle_timeout: float | None = None
+        """Seconds after which an open run ends in which nothing happens; None for never."""
+        self.outcome: ExecutionState | None = None
+        """How the last run ended that is over."""
+        self.started_at = now
+        """When the open run, or the last one, was opened."""
         self.run_id: str | None = None
         """The open run; None when none is."""
         self.run_scope = NO_SCOPE
@@ -96,6 +117,20 @@ class Execution:
         self._participants = 0
         self._attempts: Counter[str] = Counter()
         self._paused: set[str] = set()
+        self._idle_updates = -1
+        self._idle_since = 0.0
+
+    @property
+    def state(self) -> ExecutionState | None:
+        """How the open run is, or the last one ended; None where none was opened yet."""
+        if self.run_id is None:
+            return self.outcome
+        return "interrupted" if self._paused and not self._participants else "running"
+
+    @property
+    def updates(self) -> int:
+        """Updates it has published."""
+        return sum(self.published.values())
 
     @property
     def interrupted(self) -> bool:
@@ -126,8 +161,9 @@ class Execution:
             )
         self.owner = owner
 
-    def begin(self, run_id: str) -> None:
+    def begin(self, run_id: str, metadata: Mapping[str, Any], now: float) -> None:
         """Opens a run."""
+        self.metadata, self.started_at = metadata, now
         self.run_id = run_id
         self.run_scope = Scope(run_id=run_id)
         self._reset()
@@ -155,9 +191,9 @@ class Execution:
             return Outcome("workflow_cancelled", {"reason": self.cancel_reason})
         return outcome
 
-    def end(self) -> None:
+    def end(self, outcome: ExecutionState) -> None:
         """Closes the open run."""
-        self.run_id = None
+        self.run_id, self.outcome = None, outcome
         self._reset()
 
     def _reset(self) -> None:
@@ -166,6 +202,18 @@ class Execution:
         self._paused.clear()
         self.prompts.clear()
         self.cancelling, self.cancel_reason = False, None
+        self._idle_updates = -1
+
+    def idle_for(self, now: float) -> float:
+        """Seconds since it was first seen that nothing happens any more; 0 while somebody is at work in the run.
+
+        Somebody is at work while the run has a participant, and a human while a prompt is open or the run is
+        interrupted. Otherwise something has happened when there are more updates than last time.
+        """
+        updates = self.updates
+        if self._participants or self._paused or self.prompts or updates != self._idle_updates:
+            self._idle_updates, self._idle_since = updates, now
+        return now - self._idle_since
 
     def ask(self, prompt_id: str, scope: Scope) -> None:
         """A prompt of the open run waits for its answer; of too many, the oldest is given up."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Final
 
 from lg_streaming.hub.control import Control
+from lg_streaming.hub.opening import new_id
+from lg_streaming.hub.overview import Overview
 from lg_streaming.hub.readers import Readers
 from lg_streaming.hub.statistics import HubStatistics
 from lg_streaming.log.memory import MemoryLog
@@ -23,9 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["StreamHub"]
 
 _CLOSE_TIMEOUT: Final = 5.0
+_READ_TIMEOUT: Final = 1.0
 
 
-class StreamHub(Control, Readers):
+class StreamHub(Overview):
     """Where executions are written and read.
 
     Args:
@@ -33,6 +37,7 @@ class StreamHub(Control, Readers):
         log: Where executions are kept; a `MemoryLog` when not given.
         redact: ``redact(type, data) -> data``, applied to every update before it is encoded.
         clock: Seconds since 1970.
+        new_id: Makes the ids of runs, and of executions that are created without one; a UUID when not given.
 
     Publishing is synchronous, thread-safe, and never waits for I/O. Order: the updates of an execution have
     one order, given when the log takes them; every reader sees it. Readers never slow a producer down.
@@ -45,10 +50,12 @@ class StreamHub(Control, Readers):
         log: EventLog | None = None,
         redact: Redact | None = None,
         clock: Callable[[], float] = time.time,
+        new_id: Callable[[], str] = new_id,
     ) -> None:
         settings = settings or StreamingSettings()
         log = log or MemoryLog(settings.retention, clock=clock)
         Control.__init__(self, settings, log, redact, clock)
+        self._new_id = new_id
         Readers.__init__(self, log, settings.limits.max_subscribers_per_execution)
         self.tokens = TokenStreamingService(self)
         self.companions: dict[type, object] = {}
@@ -80,6 +87,23 @@ class StreamHub(Control, Readers):
             callable_errors=self._tally.callables.value,
         )
 
+    async def shutdown(self, reason: str = "shutdown") -> None:
+        """Ends all open runs, then closes the hub. Harmless when repeated.
+
+        Every open run is cancelled, as `cancel` does it: those that handle it have ``limits.cancel_grace`` seconds to
+        come to their own end, all at the same time, and the others end at once with ``workflow_cancelled`` and the
+        reason. No run begins any more. Readers in this process have a second to read to the end. What goes wrong with
+        one execution is logged and holds up no other. Afterwards the hub raises `HubClosedError`.
+
+        The end of a process is no reason for this where the log outlives it: that is what `aclose` is for.
+        """
+        if not self._closed:
+            await self._cancel_all(reason)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.flush(), _CLOSE_TIMEOUT)
+            await self._let_finish(_READ_TIMEOUT)
+        await self.aclose()
+
     async def aclose(self) -> None:
         """Empties the buffer into the log (for up to 5 s), ends all readers, and frees everything.
 
@@ -91,10 +115,13 @@ class StreamHub(Control, Readers):
                 return
             self._closed = True
             publishers.count -= 1
+        self._idle.close()
         publishers.deactivate(self)
         await self._handler_calls.aclose()
         if self._appender.writer is not None:
             await asyncio.to_thread(self._appender.writer.close, _CLOSE_TIMEOUT)
+        if self._appender.logger is not None:
+            await asyncio.to_thread(self._appender.logger.close, _CLOSE_TIMEOUT)
         if self.trace is not None:
             self.trace.close()
         await self._stop_reading()

@@ -40,6 +40,7 @@ class Readers:
         self._delivered_before = 0  # to subscriptions that are closed
         self._readers_lock = threading.Lock()
         self._reading_is_over = False
+        self._leaving = Signal()  # told of every subscription that closes
         self._observers = Observers()
         self._stop_listening = log.listen(self._on_append)
 
@@ -87,7 +88,7 @@ class Readers:
             if signal is None:
                 signal = self._signals[execution_id] = Signal()
             elif limit is not None and signal.readers >= limit:
-                raise SubscriberLimitError(execution_id=execution_id)
+                raise SubscriberLimitError(execution_id=execution_id, details={"limit": limit})
             signal.readers += 1
             subscription = Subscription(
                 execution_id,
@@ -113,6 +114,7 @@ class Readers:
             if signal.readers == 0:
                 del self._signals[subscription.execution_id]
         signal.notify()
+        self._leaving.notify()
 
     def observe(
         self,
@@ -173,12 +175,17 @@ class Readers:
         if signal is not None:
             signal.notify()
 
-    async def _stop_reading(self) -> None:
-        """Ends all subscriptions; observers get what is in the log first, for up to a second."""
+    async def _let_finish(self, patience: float) -> None:
+        """Ends all subscriptions once they have read what there is; returns when they have, or patience is over."""
         with self._readers_lock:
             self._reading_is_over = True
         for subscription in list(self._subscriptions):
             subscription.finish()
+        await self._leaving.until(lambda: not self._subscriptions, patience)
+
+    async def _stop_reading(self) -> None:
+        """Ends all subscriptions; observers get what is in the log first, for up to a second."""
+        await self._let_finish(0.0)
         await self._observers.aclose()
         for subscription in list(self._subscriptions):
             subscription.close()

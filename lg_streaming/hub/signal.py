@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 __all__ = ["Signal"]
 
@@ -60,6 +60,23 @@ class Signal:
             if timer is not None:
                 timer.cancel()
             self._forget(loop, future)
+
+    async def until(self, condition: Callable[[], bool], at_most: float) -> bool:
+        """Returns when `condition` holds, which may change with each notification, or after `at_most` seconds.
+
+        Returns:
+            Whether it holds.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + at_most
+        while True:
+            generation = self.generation
+            if condition():
+                return True
+            left = deadline - clock()
+            if left <= 0:
+                return False
+            await self.wait(generation, left)
 
     def _forget(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
         with self._lock:

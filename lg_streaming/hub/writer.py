@@ -87,6 +87,8 @@ class Writer:
         self._thread: threading.Thread | None = None
         self.failures = 0
         """Appends that failed, each try counted."""
+        self.failing = False
+        """Whether the last append failed; it is tried again."""
 
     @property
     def waiting(self) -> int:
@@ -221,6 +223,7 @@ class Writer:
             try:
                 if repeated := self._log.append(batch):
                     self._on_repeated(repeated)
+                self.failing = False
             except LogUnavailableError as error:
                 if self.failures == 0:
                     logger.warning("the log cannot be reached, updates wait in memory: %s", error)
@@ -232,6 +235,7 @@ class Writer:
             else:
                 break
             self.failures += 1
+            self.failing = True
             kept = self._without_droppable(batch.drafts)
             if len(kept) < len(batch.drafts):
                 batch = batch._replace(drafts=kept)

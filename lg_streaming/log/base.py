@@ -8,9 +8,9 @@ plainly what is no longer there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
 from lg_streaming.codec import decode, decode_data, moment_of, seal
 from lg_streaming.events import FINAL_TYPES, Position, StreamMetadata, StreamUpdate, kind_of
@@ -139,6 +139,15 @@ class LogState:
     """The sequence number of the last final update; 0 when there was none."""
     progress_record: Record | None = None
     """What the last run said of its progress last: its newest `workflow_progress`, or else its newest `progress`."""
+    start_record: Record | None = None
+    """The `workflow_start` of the last run."""
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the last run was opened with, as it may leave. It is decoded anew each time."""
+        data = self.start_record.update.data if self.start_record is not None else None
+        told = cast("dict[str, object]", data).get("metadata") if isinstance(data, dict) else None
+        return cast("dict[str, Any]", told) if isinstance(told, dict) else {}
 
     @property
     def progress(self) -> float | None:

@@ -34,6 +34,7 @@ class _Tape:
         self.head = 0
         self.final: Record | None = None
         self.progress: Record | None = None
+        self.start: Record | None = None
         self._records: list[Record] = []
         self._start = 0  # records before this index are trimmed and wait to be cut off
         self._bytes = 0
@@ -71,7 +72,7 @@ class _Tape:
         if record.type in FINAL_TYPES:
             self.final = record
         elif record.type == "workflow_start":
-            self.progress = None
+            self.start, self.progress = record, None
         elif record.type == "workflow_progress" or self.progress is None or self.progress.type == "progress":
             self.progress = record
 
@@ -121,6 +122,7 @@ class _Tape:
             updated_at=self.updated_at,
             final_seq=self.final.seq if self.final is not None else 0,
             progress_record=self.progress,
+            start_record=self.start,
         )
 
 

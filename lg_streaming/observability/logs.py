@@ -35,6 +35,7 @@ class LogFields(TypedDict, total=False):
     message_name: str | None
     """The name of a client's message."""
     updates: int | None
+    update_type: str | None
     bytes: int | None
     duration_s: float | None
     """Seconds."""

@@ -294,6 +294,15 @@ async def _() -> Outcome:
         return Outcome(error=error, status=200)
 
 
+@provokes(4092, "producer")
+async def _() -> Outcome:
+    def create_twice(hub: StreamHub) -> None:
+        hub.create("e")
+        hub.create("e")
+
+    return await _of_producer(create_twice)
+
+
 @provokes(4130, "websocket")
 async def _() -> Outcome:
     with site(uvicorn={"ws_max_size": 1 << 24}, limits={"inbound_bytes": 1_000}) as place:
@@ -515,5 +524,5 @@ async def test_a_code_is_told_as_the_table_says(case: Case) -> None:
 
 def test_every_code_of_the_table_is_provoked() -> None:
     assert {case.code for case in CASES} == set(CODES)
-    producers = {4040, 4131, 4295}
+    producers = {4040, 4092, 4131, 4295}
     assert {case.code for case in CASES if case.transport != "producer"} == set(CODES) - producers

@@ -70,6 +70,7 @@ async def test_normal_is_read_as_medium(hub: StreamHub) -> None:
     assert got[0].metadata.priority == "medium"
 
 
+@pytest.mark.row("AOS-03")
 async def test_no_more_than_max_executions_run(make_hub: MakeHub) -> None:
     hub = make_hub(max_executions=2)
     hub.open("a")
@@ -78,7 +79,7 @@ async def test_no_more_than_max_executions_run(make_hub: MakeHub) -> None:
         for call in opening(hub):
             with pytest.raises(ExecutionLimitError) as caught:
                 call("c")
-            assert caught.value.execution_id == "c"
+            assert (caught.value.execution_id, caught.value.details) == ("c", {"limit": 2})
     assert await hub.describe("c") is None
     assert (hub.statistics().running, hub.statistics().executions) == (2, 2)
     hub.publish("a", "token")
@@ -95,7 +96,7 @@ async def test_no_more_than_max_subscribers_read_an_execution(make_hub: MakeHub)
     first, _ = hub.subscribe("e"), hub.subscribe("e")
     with pytest.raises(SubscriberLimitError) as caught:
         hub.subscribe("e")
-    assert caught.value.execution_id == "e"
+    assert (caught.value.execution_id, caught.value.details) == ("e", {"limit": 2})
     hub.subscribe("other")
     hub.observe("e").subscribe(on_error=lambda error: None)
     assert hub.statistics().subscriptions == 3

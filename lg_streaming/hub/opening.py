@@ -1,0 +1,79 @@
+"""How a run is to be opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import uuid_utils
+
+from lg_streaming.errors import BadRequestError
+from lg_streaming.events import parse_priority
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lg_streaming.events import Priority
+
+__all__ = ["IdleTimeout", "Opening", "new_id"]
+
+IdleTimeout = float | Literal["default"] | None
+"""Seconds after which a run ends in which nothing happens; None or 0 for never, `"default"` for the setting's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """What is wanted of a run that is opened, or of the one that is open already."""
+
+    owner: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    name: str | None = None
+    """The graph's."""
+    priority: Priority | None = None
+    """None: as it is."""
+    idle_timeout: IdleTimeout = "default"
+    """`"default"`: as it is."""
+    join: bool = False
+    """Whether to take part in the run."""
+    fresh: bool = False
+    """Whether no run may be open."""
+
+    @classmethod
+    def of(
+        cls,
+        owner: str | None,
+        metadata: Mapping[str, Any] | None,
+        priority: str | None,
+        idle_timeout: IdleTimeout,
+        *,
+        fresh: bool = False,
+    ) -> Self:
+        """What a program asks for, checked.
+
+        Raises:
+            BadRequestError: The priority or the timeout is none.
+        """
+        if idle_timeout is not None and idle_timeout != "default" and not _is_duration(idle_timeout):
+            raise BadRequestError(f"idle_timeout is a number of seconds, None or 'default', not {idle_timeout!r:.80}")
+        return cls(
+            owner=owner,
+            metadata=dict(metadata or {}),
+            priority=None if priority is None else parse_priority(priority),
+            idle_timeout=idle_timeout,
+            fresh=fresh,
+        )
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What is told of it in the run's `workflow_start`."""
+        told = {"metadata": dict(self.metadata), "name": self.name}
+        return {name: value for name, value in told.items() if value}
+
+
+def new_id() -> str:
+    """An id that nothing else has: a UUID of version 7, so ids sort by the time at which they were made."""
+    return str(uuid_utils.uuid7())
+
+
+def _is_duration(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0

@@ -1,0 +1,101 @@
+"""Published updates in the program's own log (`settings.log_events`)."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+from lg_streaming.codec import decode_data, seal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lg_streaming.log.base import Draft
+
+__all__ = ["UpdateLogger"]
+
+updates_logger = logging.getLogger("lg_streaming.updates")
+_logger = logging.getLogger(__name__)
+
+_MAX_DATA: Final = 1_000
+"""Characters of the data that a line has."""
+
+
+class UpdateLogger:
+    """Writes a record at `INFO` for each update, on the logger `lg_streaming.updates`, from a thread of its own.
+
+    A publisher never waits for what a handler of the log does, and a handler may itself publish. What is logged is what
+    leaves: the data is redacted already. Its first 1,000 characters are in the message, never in a field.
+
+    Args:
+        max_waiting: Updates that may wait for slow handlers; beyond, they are not logged, which a warning says.
+    """
+
+    def __init__(self, max_waiting: int = 10_000) -> None:
+        self._max_waiting = max_waiting
+        self._queue: SimpleQueue[tuple[str, Draft] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._left_out = 0
+
+    def put(self, execution_id: str, drafts: Sequence[Draft]) -> None:
+        """These updates are published. What a handler publishes while it handles an update is not logged in turn."""
+        if not updates_logger.isEnabledFor(logging.INFO) or threading.current_thread() is self._thread:
+            return
+        if self._queue.qsize() >= self._max_waiting:
+            with self._lock:
+                self._left_out += len(drafts)
+            return
+        if self._thread is None:
+            self._start()
+        for draft in drafts:
+            self._queue.put((execution_id, draft))
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._run, name="lg-streaming-update-logger", daemon=True)
+                self._thread.start()
+
+    def close(self, timeout: float) -> None:
+        """Logs what waits, for up to `timeout` seconds. Blocks. Harmless when repeated."""
+        with self._lock:
+            self._closed = True
+            thread = self._thread
+        if thread is not None:
+            self._queue.put(None)
+            thread.join(timeout)
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            execution_id, draft = item
+            try:
+                self._log(execution_id, draft)
+            except Exception:
+                _logger.exception("an update of execution %r could not be logged", execution_id)
+            if self._queue.empty():
+                self._tell_left_out()
+        self._tell_left_out()
+
+    def _tell_left_out(self) -> None:
+        with self._lock:
+            left_out, self._left_out = self._left_out, 0
+        if left_out:
+            updates_logger.warning("%d updates were not logged: handlers of the log are too slow", left_out)
+
+    def _log(self, execution_id: str, draft: Draft) -> None:
+        data = orjson.dumps(decode_data(seal(draft.body, 0, ""))).decode()
+        if len(data) > _MAX_DATA:
+            data = f"{data[:_MAX_DATA]}…"
+        updates_logger.info(
+            "update execution_id=%r type=%r data=%s",
+            execution_id,
+            draft.type,
+            data,
+            extra={"event": "update", "execution_id": execution_id, "update_type": draft.type},
+        )
