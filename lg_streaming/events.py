@@ -32,6 +32,7 @@ __all__ = [
     "kind_of",
     "parse_priority",
     "priority_of",
+    "priority_within",
 ]
 
 Kind = Literal["token", "progress", "status", "event"]
@@ -137,18 +138,27 @@ _HIGH: Final = frozenset(
 )
 
 
-@functools.lru_cache(maxsize=4_096)
-def priority_of(type: str, usual: Priority = "medium") -> Priority:
-    """The priority of an update whose publisher names none.
+@functools.lru_cache(maxsize=1_024)
+def priority_of(type: str) -> Priority:
+    """The priority of an update whose publisher names none, in an execution that has none of its own.
 
     ``high``: every type that ends with ``error``, the start, end and interruption of a run, an interrupted node,
-    prompts to a human and their answers, ``updates_lost``. ``low``: ``debug`` and ``debug:…``. All others have the
-    ``usual`` priority, that of their execution: ``medium`` unless it was opened with another one. In a ``critical``
-    execution what would be ``high`` is ``critical`` too.
+    prompts to a human and their answers, ``updates_lost``. ``low``: ``debug`` and ``debug:…``. ``medium``: all
+    others. Nothing is ``critical`` unless its publisher or its execution says so.
     """
     if type in _HIGH or type in FINAL_TYPES or type.endswith("error"):
-        return "critical" if usual == "critical" else "high"
-    return "low" if is_debug(type) else usual
+        return "high"
+    return "low" if is_debug(type) else "medium"
+
+
+def priority_within(own: Priority, usual: Priority) -> Priority:
+    """The priority of an update whose type has ``own``, in an execution whose priority is ``usual``.
+
+    What is ``medium`` has the execution's; what is ``high`` is not below the rest of a ``critical`` execution.
+    """
+    if own == "medium":
+        return usual
+    return "critical" if own == "high" and usual == "critical" else own
 
 
 def is_debug(type: str) -> bool:

@@ -9,7 +9,7 @@ import orjson
 
 from lg_streaming.codec import Codec
 from lg_streaming.errors import BadRequestError, UpdateTooLargeError
-from lg_streaming.events import HUB_TYPES, kind_of, parse_priority, priority_of
+from lg_streaming.events import HUB_TYPES, kind_of, parse_priority, priority_of, priority_within
 from lg_streaming.hub.execution import Allowance
 from lg_streaming.log.base import Draft
 from lg_streaming.scope import NO_SCOPE, TRACED, Delivery
@@ -78,7 +78,12 @@ class Drafts:
     ) -> Draft:
         """The draft of an update that needs no check. Raises ``UpdateTooLargeError``."""
         execution_id = execution.execution_id
-        priority = priority_of(type, execution.priority) if priority is None else parse_priority(priority)
+        if priority is None:
+            priority = priority_of(type)
+            if execution.priority != "medium":
+                priority = priority_within(priority, execution.priority)
+        else:
+            priority = parse_priority(priority)
         if self.trace is not None and type in TRACED:
             scope = self.trace.see(execution_id, type, scope, self._error_in(type, data))
         now = self._clock()

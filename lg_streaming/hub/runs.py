@@ -17,7 +17,7 @@ from lg_streaming.errors import (
     UpdateTooLargeError,
     describe_error,
 )
-from lg_streaming.events import ROOM_PREFIX, check_execution_id, priority_of
+from lg_streaming.events import ROOM_PREFIX, check_execution_id, priority_within
 from lg_streaming.hub.appender import Appender
 from lg_streaming.hub.drafts import Drafts
 from lg_streaming.hub.execution import Execution
@@ -315,7 +315,7 @@ class Runs:
         """Publishes a status update of the open run and, where it is the final one, closes the run."""
         if self._closed:
             raise HubClosedError
-        scope, priority = execution.run_scope, priority_of("workflow_start", execution.priority)
+        scope, priority = execution.run_scope, priority_within("high", execution.priority)
         try:
             draft = self._drafts.of(execution, outcome.type, outcome.data, scope, priority)
         except UpdateTooLargeError:
