@@ -94,7 +94,7 @@ class Flowise:
         replica_id: Names this process, where it follows.
     """
 
-    keep_alive: bytes = b":heartbeat\n\n"
+    keep_alive: bytes = b":heartbeat\n"  # no empty line: fetch-event-source takes one for an event without data
     shared: bool = False
 
     def __init__(self, execution_id: str, *, follow: bool, listener_id: str, replica_id: str) -> None:
