@@ -240,6 +240,17 @@ def test_updates_become_flowises_events(updates: list[Update], frames: list[Fram
     assert told(updates) == frames
 
 
+async def test_a_chat_window_that_draws_one_answer(open_site: Site, http: httpx2.AsyncClient) -> None:
+    """It draws one at `start`, and one at `INPROGRESS`: the guide says how to have only the first."""
+    open_site.tokens("chat-1", 1)
+    open_site.hub.publish("chat-1", "node_complete", NODE)
+    await open_site.hub.fail("chat-1", "no")
+    chosen = "token,event,workflow_complete,workflow_error,workflow_cancelled,workflow_interrupted"
+    assert [frame["event"] for frame in await read(http, open_site, f"&events={chosen}")] == [
+        *("start", "token", "nextAgentFlow", "agentFlowExecutedData", "agentFlowEvent", "error", "end")
+    ]
+
+
 def test_what_a_provider_says_of_a_wrong_key_stays_here() -> None:
     leak = "401 Incorrect API key provided: sk-abc***"
     frames = told([("error", {"message": leak}), ("node_error", {**NODE, "error": {"message": leak}})])
