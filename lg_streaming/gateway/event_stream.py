@@ -308,15 +308,18 @@ class EventStream(Response):
 
     async def write(self, frames: Frames) -> None:
         """See `Sink.write`."""
-        await self._write(frames.wire)
+        if frames.wire:
+            await self._write(frames.wire)
 
     async def say(self, event: str, payload: dict[str, object]) -> None:
         """See `Sink.say`."""
-        await self._write(self.dialect.say(event, payload))
+        if words := self.dialect.say(event, payload):
+            await self._write(words)
 
     async def _at_head(self) -> None:
         """Everything there is has been written."""
-        await self._write(self.dialect.at_head())
+        if words := self.dialect.at_head():
+            await self._write(words)
         if self.dialect.over:
             self._watch.subscription.close()
 

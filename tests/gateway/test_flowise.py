@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from typing import Any
 
 import httpx2
@@ -15,9 +15,12 @@ from lg_streaming import StreamingSettings, sse_response
 from lg_streaming.codec import Codec
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import NO_SCOPE, Position, Scope, StreamEventType, priority_of
-from lg_streaming.filters import ALL
+from lg_streaming.filters import ALL, UpdateFilter
 from lg_streaming.gateway.dialects import DialectName, Flowise
-from lg_streaming.gateway.frames import Chunks
+from lg_streaming.gateway.edge import Edge
+from lg_streaming.gateway.frames import Chunks, Encode, Frames
+from lg_streaming.gateway.merge import merge
+from lg_streaming.gateway.openapi import openapi_schema
 from lg_streaming.hub import StreamHub
 from lg_streaming.log.base import Draft, Record
 from tests.gateway.site import Site, site
@@ -452,6 +455,17 @@ async def test_a_prompt_ends_the_stream_and_its_answer_is_read_by_the_next(
     ]
 
 
+async def test_a_prompt_that_was_answered_much_later_is_not_asked(open_site: Site, http: httpx2.AsyncClient) -> None:
+    """More lies between than is read in one go."""
+    open_site.hub.publish("chat-1", "human_prompt", APPROVAL)
+    open_site.tokens("chat-1", 3_000)
+    await open_site.hub.respond("chat-1", "p1", True)
+    await open_site.hub.close("chat-1")
+    frames = await read(http, open_site)
+    assert len(named(frames, "token")) == 3_000
+    assert not named(frames, "action")
+
+
 async def test_a_reader_who_is_there_when_a_prompt_comes(open_site: Site, http: httpx2.AsyncClient) -> None:
     open_site.hub.open("chat-1")
     source = EventSource(http, f"{open_site.url}/executions/chat-1/stream", {"dialect": "flowise"})
@@ -620,9 +634,50 @@ async def test_readers_of_all_kinds_side_by_side(open_site: Site, http: httpx2.A
     assert (await native).text.count("event: token\n") == 200
 
 
-async def test_a_merged_token_is_one_token() -> None:
-    records = [record(number, "token", {"content": f"t{number} "}) for number in range(3)]
-    assert "".join(named(frames_of(dialect().wrap("chat-1", records).wire.decode()), "token")) == "t0 t1 t2 "
+def test_a_merged_token_is_one_token() -> None:
+    merged = merge([record(number, "token", {"content": f"t{number} "}) for number in (1, 2, 3)], atomic=False)
+    frames = frames_of(dialect().wrap("chat-1", merged).wire.decode())
+    assert named(frames, "start", "token") == ["t1 t2 t3 ", "t1 t2 t3 "]
+
+
+def test_the_option_is_described() -> None:
+    parameters = openapi_schema()["paths"]["/executions/{execution_id}/stream"]["get"]["parameters"]
+    schemas = {each["name"]: each["schema"] for each in parameters}
+    assert schemas["dialect"] == {"const": "flowise", "type": "string"}
+    assert schemas["named"]["type"] == "boolean"
+
+
+def test_trouble_that_passes_is_not_told() -> None:
+    """To Flowise's clients an error is a failure of the run."""
+    assert not dialect().say("error", {"code": 5030, "message": "the log cannot be reached"})
+    assert frames_of(dialect().say("gap", {"from": 1, "to": 2}).decode()) == [
+        {"event": "gap", "data": {"from": 1, "to": 2}}
+    ]
+
+
+class Spy(Chunks):
+    """Notes for whom frames are looked up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Encode] = []
+
+    def of(
+        self, execution_id: str, records: Sequence[Record], filter: UpdateFilter, encode: Encode
+    ) -> Iterator[Frames]:
+        self.asked.append(encode)
+        return super().of(execution_id, records, filter, encode)
+
+
+async def test_the_frames_that_others_share_are_left_alone(open_site: Site, http: httpx2.AsyncClient) -> None:
+    edge = Edge.of(open_site.hub)
+    edge.chunks = spy = Spy()
+    open_site.tokens("chat-1", 10)
+    await open_site.hub.close("chat-1")
+    await read(http, open_site)
+    assert not spy.asked
+    await http.get(f"{open_site.url}/executions/chat-1/stream")
+    assert spy.asked
 
 
 def test_frames_of_one_reader_are_kept_for_nobody() -> None:
@@ -631,6 +686,7 @@ def test_frames_of_one_reader_are_kept_for_nobody() -> None:
     first, again = (b"".join(each.wire for each in chunks.of("chat-1", records, ALL, flowise)) for _ in range(2))
     assert b'"start"' in first
     assert b'"start"' not in again, "it was made anew, by what the reader has been told"
+    assert not [value for value in vars(chunks).values() if isinstance(value, dict) and value]
 
 
 async def test_what_is_redacted_stays_so(http: httpx2.AsyncClient) -> None:
