@@ -9,6 +9,7 @@
     │   └── TokenExpiredError      4011  credentials that were valid once
     ├── ForbiddenError             4030  not allowed, or not there: the answer is the same
     │   └── OriginError            4031  a browser origin that is not on the list
+    ├── ExecutionNotFoundError     4040  nothing to write to, and nothing shall be opened
     ├── GapError                   4091  the reader asked to fail rather than skip
     ├── TooLargeError              4130  an inbound message over the limit
     ├── LimitError                       one of the limits was reached
@@ -54,6 +55,7 @@ __all__ = [
     "ConnectRateError",
     "DeadPeerError",
     "ExecutionLimitError",
+    "ExecutionNotFoundError",
     "ForbiddenError",
     "GapError",
     "HubClosedError",
@@ -228,6 +230,18 @@ class LoginTimeoutError(WebSocketError):
     name = "login_timeout"
     http_status = 408
     meaning = "no CONNECT or login came in time"
+
+
+class ExecutionNotFoundError(StreamingError):
+    """No run of the execution is open, and publishing shall not open one (`auto_open=False`, or `missing="raise"`).
+
+    A reader is never told this: to it an execution that does not exist and one that it may not read are alike.
+    """
+
+    code = 4040
+    name = "execution_not_found"
+    http_status = 404
+    meaning = "no run of this execution is open: open one first"
 
 
 class GapError(StreamingError):

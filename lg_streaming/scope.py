@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 from lg_streaming.events import FINAL_TYPES, NO_SCOPE, Delivery, Scope
 
@@ -25,6 +25,7 @@ __all__ = [
     "Binding",
     "Delivery",
     "LiveDefaults",
+    "Missing",
     "Outcome",
     "Outgoing",
     "Publisher",
@@ -34,6 +35,11 @@ __all__ = [
     "execution_var",
     "publishers",
 ]
+
+
+Missing = Literal["open", "drop", "raise"]
+"""What becomes of an update where no run is open: a run is opened, the update is dropped and counted, or it is refused
+with `ExecutionNotFoundError`."""
 
 
 class Outgoing(NamedTuple):
@@ -188,8 +194,22 @@ class Publisher(Protocol):
         """Joins the execution's open run if it waits for a human, and returns its id; else None."""
         ...
 
-    def leave_run(self, execution_id: str, run_id: str, outcome: Outcome) -> None:
-        """Leaves a run; the last one to leave ends it with its outcome."""
+    def begin_run(
+        self, execution_id: str, *, name: str | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> str | None:
+        """Starts a run, joins it and returns its id; None, and nothing, where one is open."""
+        ...
+
+    def find_run(self, execution_id: str, missing: Missing) -> str | None:
+        """The id of the open run; what is `missing` is opened, dropped (None) or an `ExecutionNotFoundError`."""
+        ...
+
+    def open_run(self, execution_id: str) -> str | None:
+        """The id of the open run; None where none is."""
+        ...
+
+    def leave_run(self, execution_id: str, run_id: str, outcome: Outcome, *, joined: bool = True) -> None:
+        """Leaves a run; the last one to leave ends it with its outcome. Whoever had not `joined` counts for nobody."""
         ...
 
     def pause(self, execution_id: str, run_id: str, task: str) -> None:

@@ -393,6 +393,9 @@ class StreamingSettings(BaseSettings):
     token_defaults: TokenDefaults = TokenDefaults()
     event_defaults: EventDefaults = EventDefaults()
     progress_defaults: ProgressDefaults = ProgressDefaults()
+    auto_open: bool = True
+    """Whether an update opens a run where none is open; otherwise it is refused with `ExecutionNotFoundError`. Blocks,
+    graphs and `hub.open` open one in any case."""
     debug: bool = False
     """Stack traces in ``node_error`` and ``workflow_error``. Never on a public server."""
 

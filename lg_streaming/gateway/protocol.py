@@ -49,7 +49,7 @@ from lg_streaming.gateway.messages import (
     Update,
     Updates,
 )
-from lg_streaming.gateway.payloads import PAYLOADS
+from lg_streaming.payloads import PAYLOADS
 
 __all__ = [
     "MAX_NESTING",

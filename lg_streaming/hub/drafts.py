@@ -28,6 +28,7 @@ __all__ = ["Drafts"]
 
 _DELIVERIES: Final = frozenset[str](get_args(Delivery))
 _MAX_KEY_LENGTH: Final = 512
+_PROMPTING: Final = frozenset({"human_prompt", "human_response"})
 
 
 class Drafts:
@@ -60,8 +61,8 @@ class Drafts:
         elif scope.run_id is None:
             scope = scope.derive(run_id=execution.run_id)
         draft = self.of(execution.execution_id, name, data, scope, priority, delivery=delivery, key=key)
-        if name == "human_prompt":
-            _note_prompt(execution, data, scope)
+        if name in _PROMPTING:
+            _note_prompt(execution, name, data, scope)
         return draft
 
     def of(
@@ -107,8 +108,8 @@ class Drafts:
         return kept
 
 
-def _note_prompt(execution: Execution, data: object, scope: Scope) -> None:
-    """Before the prompt is in the log, so that its first reader can answer it."""
+def _note_prompt(execution: Execution, name: str, data: object, scope: Scope) -> None:
+    """A prompt is noted before it is in the log, so that its first reader can answer it."""
     if isinstance(data, Mapping):
         prompt_id = cast("Mapping[object, object]", data).get("prompt_id")
     else:
@@ -116,7 +117,10 @@ def _note_prompt(execution: Execution, data: object, scope: Scope) -> None:
     if isinstance(prompt_id, str):
         with execution.lock:
             if scope.run_id == execution.run_id is not None:
-                execution.ask(prompt_id, scope)
+                if name == "human_prompt":
+                    execution.ask(prompt_id, scope)
+                else:
+                    execution.prompts.pop(prompt_id, None)
 
 
 def _check_delivery(delivery: str, key: str | None) -> None:

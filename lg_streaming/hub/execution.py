@@ -139,12 +139,12 @@ class Execution:
         self._paused.clear()
         return resumed
 
-    def leave(self, outcome: Outcome) -> Outcome | None:
-        """One participant less. Returns what to publish: nothing while others remain.
+    def leave(self, outcome: Outcome, *, joined: bool = True) -> Outcome | None:
+        """One participant less, unless it had not `joined`. Returns what to publish: nothing while others remain.
 
         A run in which a node waits for a human is interrupted, even if the block around it ended well.
         """
-        self._participants = max(0, self._participants - 1)
+        self._participants = max(0, self._participants - joined)
         if outcome.type == "workflow_interrupted":
             self._paused.add("")
         if self._participants:

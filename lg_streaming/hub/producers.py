@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
-from lg_streaming.emitter import Emitter
-from lg_streaming.errors import (
-    HubClosedError,
-    StreamingError,
-)
+from lg_streaming.emitter import Emitter, emitter_var
+from lg_streaming.errors import BadRequestError, HubClosedError, StreamingError
+from lg_streaming.events import check_execution_id
 from lg_streaming.hub.execution import Execution
 from lg_streaming.hub.runs import Runs
 from lg_streaming.hub.statistics import TIMED_EVERY
-from lg_streaming.scope import NO_SCOPE, LiveDefaults, Outgoing, Scope
+from lg_streaming.scope import NO_SCOPE, LiveDefaults, Outgoing, Scope, execution_var
 from lg_streaming.settings import NodeDefaults
 
 if TYPE_CHECKING:
@@ -23,10 +22,16 @@ if TYPE_CHECKING:
     from lg_streaming.codec import Redact
     from lg_streaming.events import Priority
     from lg_streaming.log.base import Draft, EventLog
-    from lg_streaming.scope import Delivery
+    from lg_streaming.scope import Delivery, Missing
     from lg_streaming.settings import StreamingSettings
 
 __all__ = ["Producers"]
+
+
+@functools.lru_cache(maxsize=1_024)
+def _categorised(category: str, run_id: str | None) -> Scope:
+    """One scope for many updates: its JSON is made once."""
+    return Scope(category=category, run_id=run_id)
 
 
 class Producers(Runs):
@@ -95,24 +100,34 @@ class Producers(Runs):
         priority: Priority | None = None,
         delivery: Delivery = "at-least-once",
         key: str | None = None,
+        missing: Missing | None = None,
     ) -> None:
         """Appends one update.
 
-        An execution nobody opened is opened; one whose run has ended takes nothing more (the update is dropped
-        and counted) until it is opened again.
+        An execution whose run has ended takes nothing more until it is opened again: the update is dropped and counted.
 
-        The other arguments are those of `Emitter.event`; ``scope`` says what the update is about.
+        Args:
+            execution_id: The execution to write to.
+            type: A type of `StreamEventType`, or a name of your own.
+            data: What there is to say.
+            scope: What the update is about.
+            priority: See `Emitter.event`.
+            delivery: See `Emitter.event`.
+            key: See `Emitter.event`.
+            missing: What to do where the execution had no run yet: `open` one, `drop` the update (which is counted), or
+                `raise`. None: what `settings.auto_open` says.
 
         Raises:
             BadRequestError: The id cannot name an execution, the priority or the delivery is unknown, the key cannot be
                 used or is missing, or the type is one that only the hub itself may write: a run's start, its final
                 update, a gap.
             UpdateTooLargeError: The encoded update is over ``limits.update_bytes``.
+            ExecutionNotFoundError: The execution had no run yet, and none shall be opened.
             ExecutionLimitError: It would open one execution more than ``limits.max_executions``.
             HubClosedError: The hub was closed.
         """
         began = 0.0 if next(self._calls) % TIMED_EVERY else time.perf_counter()
-        execution = self._writable(execution_id, scope)
+        execution = self._writable(execution_id, scope, missing)
         if execution is None:
             self._tally.late.add()
             return
@@ -152,7 +167,7 @@ class Producers(Runs):
         if refused is not None:
             raise refused
 
-    def _writable(self, execution_id: str, scope: Scope) -> Execution | None:
+    def _writable(self, execution_id: str, scope: Scope, missing: Missing | None = None) -> Execution | None:
         """The execution to write to, opened where nobody did; None where what is written belongs to a run that is over.
 
         An execution that is not known had its run, if the scope names one, before it was forgotten.
@@ -161,7 +176,9 @@ class Producers(Runs):
         if execution is None or execution.run_scope is NO_SCOPE:  # not there, or only configured
             if scope.run_id is not None:
                 return None
-            execution = self._opened(execution_id)
+            if self.find_run(execution_id, missing) is None:
+                return None
+            execution = self._executions[execution_id]
         if self._closed:
             raise HubClosedError
         return execution
@@ -174,17 +191,74 @@ class Producers(Runs):
         """See `Publisher.note_failure`."""
         self._tally.callables.add()
 
-    def emitter(self, execution_id: str, **scope: Any) -> Emitter:
-        """A write handle, bound to the open run; where none is open, one is.
+    def emit(
+        self,
+        execution_id: str,
+        type: str,
+        data: object = None,
+        *,
+        category: str | None = None,
+        priority: Priority | None = None,
+        delivery: Delivery | None = None,
+        key: str | None = None,
+        missing: Missing | None = None,
+    ) -> None:
+        """One update of any type, from anywhere: `hub.emit("doc-7", "saved", {"pages": 4}, category="document")`.
+
+        In a decorated node of the execution it is the node's, like everything `current_emitter` writes. A run that
+        nobody else ends is ended with `hub.close` or `hub.fail`; what comes after that is dropped and counted, until a
+        run is open again. Raises like `publish`.
 
         Args:
             execution_id: The execution to write to.
-            scope: What the updates are about: ``node_id``, ``agent_type``, ``task_id``, ``request_id``,
-                ``tool_call_id``, ``message_id``, ``category``, and ``extra`` for keys of your own.
+            type: A type of `StreamEventType`, or a name of your own.
+            data: What there is to say.
+            category: A free word that readers may filter by.
+            priority: See `Emitter.event`.
+            delivery: See `Emitter.event`.
+            key: See `Emitter.event`.
+            missing: See `publish`.
+        """
+        inside = emitter_var.get()
+        if inside.writes_to(self, execution_id):
+            own = inside.scoped(category=category) if category is not None else inside
+            own.strict().event(type, data, priority=priority, delivery=delivery, key=key)
+            return
+        scope = _categorised(category, self.open_run(execution_id)) if category is not None else NO_SCOPE
+        level = delivery or "at-least-once"
+        self.publish(execution_id, type, data, scope=scope, priority=priority, delivery=level, key=key, missing=missing)
+
+    def emitter(self, execution_id: str | None = None, *, missing: Missing | None = None, **scope: Any) -> Emitter:
+        """A write handle.
+
+        In a decorated node of this execution it is about the node, and its text and events go with the node's; what you
+        name replaces parts of that scope. In an `execution(...)` block it writes to the run of the block.
+
+        Args:
+            execution_id: The execution to write to; the one that is in force when not given.
+            missing: What its first update does where no run is open: `open` one, `drop` it and what follows until one
+                is open (which is counted), or `raise`. None: what `settings.auto_open` says.
+            scope: What the updates are about: `node_id`, `agent_type`, `task_id`, `request_id`, `tool_call_id`,
+                `message_id`, `category`, and `extra` for keys of your own.
 
         Raises:
-            BadRequestError: The id cannot name an execution.
-            ExecutionLimitError: ``limits.max_executions`` executions are running.
+            BadRequestError: The id cannot name an execution, or none is given and none is in force.
+            HubClosedError: The hub was closed.
         """
-        self.open(execution_id)
-        return Emitter(self, execution_id, Scope(**scope, run_id=self._executions[execution_id].run_id))
+        if self._closed:
+            raise HubClosedError
+        inside, block = emitter_var.get(), execution_var.get()
+        if execution_id is not None:
+            check_execution_id(execution_id)
+        if inside.writes_to(self, execution_id):
+            return inside.scoped(**scope).strict()
+        if (
+            block is not None
+            and block.publisher is self
+            and (execution_id is None or execution_id == block.execution_id)
+        ):
+            return Emitter(self, block.execution_id, Scope(**scope, run_id=block.run_id))
+        if execution_id is None:
+            raise BadRequestError("no execution is in force here: name the one to write to")
+        missing = missing or ("open" if self.settings.auto_open else "raise")
+        return Emitter(self, execution_id, Scope(**scope, run_id=self.open_run(execution_id)), missing=missing)

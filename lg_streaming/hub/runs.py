@@ -6,12 +6,14 @@ import asyncio
 import itertools
 import secrets
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import uuid_utils
 
 from lg_streaming.errors import (
     ExecutionLimitError,
+    ExecutionNotFoundError,
     HubClosedError,
     UpdateTooLargeError,
     describe_error,
@@ -24,13 +26,13 @@ from lg_streaming.hub.statistics import Tally, no_updates
 from lg_streaming.scope import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from lg_streaming.codec import Redact
     from lg_streaming.events import Kind
     from lg_streaming.log.base import EventLog
     from lg_streaming.pipeline import TokenStreamingService
-    from lg_streaming.scope import Trace
+    from lg_streaming.scope import Missing, Trace
     from lg_streaming.settings import StreamingSettings
 
 __all__ = ["Runs"]
@@ -109,8 +111,53 @@ class Runs:
             return None
         return self.enter_run(execution_id)
 
-    def leave_run(self, execution_id: str, run_id: str, outcome: Outcome) -> None:
-        """Leaves a run; the last participant to leave ends it with its outcome. A no-op when it is over."""
+    def begin_run(
+        self, execution_id: str, *, name: str | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> str | None:
+        """Opens a run, takes part in it and returns its id; where one is open, does nothing. Raises like `open`."""
+        said = {"name": name, "metadata": dict(metadata) if metadata else None}
+        data = {field: value for field, value in said.items() if value is not None}
+        with self._holding(execution_id) as execution:
+            if execution.running:
+                return None
+            run_id = self._begin(execution, data)
+            execution.join()
+            return run_id
+
+    def find_run(self, execution_id: str, missing: Missing | None = None) -> str | None:
+        """The id of the open run.
+
+        Args:
+            execution_id: The execution.
+            missing: What to do where none is open: `open` one, `drop` (None is returned), or `raise`. None: what
+                `settings.auto_open` says.
+
+        Raises:
+            ExecutionNotFoundError: No run is open, and none shall be opened.
+        """
+        run_id = self.open_run(execution_id)
+        if run_id is not None:
+            return run_id
+        match missing or ("open" if self.settings.auto_open else "raise"):
+            case "open":
+                return self.open(execution_id)
+            case "drop":
+                check_execution_id(execution_id)
+                return None
+            case "raise":
+                check_execution_id(execution_id)
+                raise ExecutionNotFoundError(execution_id=execution_id)
+
+    def open_run(self, execution_id: str) -> str | None:
+        """The id of the open run; None where none is."""
+        execution = self._executions.get(execution_id)
+        return execution.run_id if execution is not None else None
+
+    def leave_run(self, execution_id: str, run_id: str, outcome: Outcome, *, joined: bool = True) -> None:
+        """Leaves a run; the last participant to leave ends it with its outcome. A no-op when it is over.
+
+        One that had not `joined` only ends a run that nobody takes part in.
+        """
         execution = self._executions.get(execution_id)
         if execution is None:
             return
@@ -118,7 +165,7 @@ class Runs:
         with execution.lock:
             if execution.run_id != run_id:
                 return
-            said = execution.leave(outcome)
+            said = execution.leave(outcome, joined=joined)
             if said is not None:
                 self._say(execution, said, ends=said.type != "workflow_interrupted")
         if not execution.running:
@@ -145,18 +192,21 @@ class Runs:
         with execution.lock:
             return execution.next_attempt(task)
 
-    def _opened(self, execution_id: str) -> Execution:
-        self._open(execution_id, owner=None, data=None, join=False)
-        return self._executions[execution_id]
-
     def _open(self, execution_id: str, *, owner: str | None, data: dict[str, Any] | None, join: bool) -> str:
+        with self._holding(execution_id) as execution:
+            return self._open_locked(execution, owner=owner, data=data, join=join)
+
+    @contextmanager
+    def _holding(self, execution_id: str) -> Generator[Execution]:
+        """The execution under its lock, made where it is not known."""
         if self._closed:
             raise HubClosedError
         while True:
             execution = self._execution(execution_id)
             with execution.lock:
                 if self._executions.get(execution_id) is execution:  # else it was swept between the two lines
-                    return self._open_locked(execution, owner=owner, data=data, join=join)
+                    yield execution
+                    return
 
     def _open_locked(self, execution: Execution, *, owner: str | None, data: dict[str, Any] | None, join: bool) -> str:
         execution.claim(owner)

@@ -302,6 +302,11 @@ async def _() -> Outcome:
         return await _over(reader)
 
 
+@provokes(4040, "producer")
+async def _() -> Outcome:
+    return await _of_producer(lambda hub: hub.publish("e", "note", missing="raise"))
+
+
 @provokes(4131, "producer")
 async def _() -> Outcome:
     return await _of_producer(lambda hub: hub.publish("e", "note", "x" * 300_000))
@@ -510,5 +515,5 @@ async def test_a_code_is_told_as_the_table_says(case: Case) -> None:
 
 def test_every_code_of_the_table_is_provoked() -> None:
     assert {case.code for case in CASES} == set(CODES)
-    producers = {4131, 4295}
+    producers = {4040, 4131, 4295}
     assert {case.code for case in CASES if case.transport != "producer"} == set(CODES) - producers

@@ -64,6 +64,7 @@ async def test_a_run_that_does_not_heed_is_ended_after_the_grace(make_hub: MakeH
     hub = make_hub(cancel_grace=0.01)
     hub.on_cancel("e", lambda reason: None)
     emitter = hub.emitter("e")
+    emitter.workflow_start()
     assert await hub.cancel("e", "enough")
     updates = await everything(hub)
     assert (updates[-1].type, updates[-1].data) == ("workflow_cancelled", {"reason": "enough"})

@@ -240,6 +240,7 @@ async def test_one_that_is_refused_does_not_keep_the_others_back(make_hub: MakeH
 
 
 async def test_a_whole_batch_that_comes_too_late_is_counted(hub: StreamHub) -> None:
+    hub.open("e")
     emitter = hub.emitter("e")
     await hub.close("e")
     assert emitter.send_all([Outgoing("note", value, emitter.scope) for value in range(3)])

@@ -26,7 +26,15 @@ UNUSUAL = ["..", "../../etc/passwd", "*", "**", "e:1", "a,b", "%00", "<script>",
 
 def opening(hub: StreamHub) -> list[Callable[[Any], object]]:
     """All that open an execution."""
-    return [hub.open, hub.enter_run, hub.emitter, partial(hub.publish, type="token")]
+    return [
+        hub.open,
+        hub.enter_run,
+        hub.begin_run,
+        lambda execution_id: hub.emitter(execution_id).token("x"),
+        lambda execution_id: hub.emitter(execution_id).workflow_start(),
+        partial(hub.emit, type="note"),
+        partial(hub.publish, type="token"),
+    ]
 
 
 @pytest.mark.parametrize("execution_id", HOSTILE, ids=ascii)

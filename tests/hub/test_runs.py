@@ -121,6 +121,7 @@ async def test_ending_what_is_not_open_does_nothing(hub: StreamHub) -> None:
 
 
 async def test_nothing_of_a_run_follows_its_end(hub: StreamHub) -> None:
+    hub.open("e")
     emitter = hub.emitter("e")
     await hub.close("e")
     emitter.token("late")
@@ -130,6 +131,7 @@ async def test_nothing_of_a_run_follows_its_end(hub: StreamHub) -> None:
 
 
 async def test_a_late_emitter_does_not_write_into_the_next_run(hub: StreamHub) -> None:
+    hub.open("e")
     first = hub.emitter("e")
     await hub.close("e")
     second = hub.emitter("e")

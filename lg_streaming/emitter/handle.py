@@ -1,28 +1,27 @@
-"""The write handle: everything a program says about an execution goes through an emitter."""
+"""The core of an emitter: one execution, one scope, one run, and the way its updates take."""
 
 from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Generator, Iterable
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
-from lg_streaming.chunks import message_id_of, parts_of_chunk
+from lg_streaming.emitter.parts import OpenParts
 from lg_streaming.errors import StreamingError
 from lg_streaming.scope import NO_SCOPE, Outgoing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from lg_streaming.events import Priority
-    from lg_streaming.scope import Delivery, LiveDefaults, Publisher, Scope, TokenStreams
+    from lg_streaming.scope import Delivery, LiveDefaults, Missing, Publisher, Scope, TokenStreams
 
-__all__ = ["Emitter", "EventRoute", "TextRoute", "current_emitter", "emitter_var"]
+__all__ = ["EventRoute", "Handle", "TextRoute"]
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
+_NO_RUN: Final = ""
+"""A run that is over, or never was: what is written to it is dropped and counted."""
 
 
 class TextRoute(Protocol):
@@ -45,33 +44,49 @@ class EventRoute(Protocol):
         ...
 
 
-class Emitter:
-    """Writes to one execution, about one scope. Thread-safe, never waits, works with and without an event loop.
+class Handle:
+    """Writes to one execution, about one scope; see `Emitter`, which adds the words.
 
-    Get one with ``hub.emitter("exec-1", node_id="write")``, or inside a decorated node with
-    `current_emitter`. An emitter belongs to the run that was open when it was made: when that run has
-    ended, what it writes is dropped and counted, since nothing may follow a run's final update.
-
-    In a node with ``@stream_token`` its text goes through the node's filter, processor and buffer, together with
-    the text of the models; whatever else it writes comes after the text before it.
-
-    In a node with ``@stream_event`` what it writes beside text and progress goes through the node's filter,
-    transformer and buffer, whatever ``events`` names; what that filter excludes is not sent.
-
-    An emitter of a decorated node never raises into the node; one from ``hub.emitter`` raises
-    ``UpdateTooLargeError`` and ``HubClosedError`` to its caller.
+    Args:
+        publisher: Where updates go; None: nowhere.
+        execution_id: The execution.
+        scope: What the updates are about.
+        strict: Whether what goes wrong is raised; otherwise it is logged.
+        missing: What becomes of an update when no run is open, and the scope names none; None: what the publisher does.
+            Otherwise the handle finds its run once, and keeps to it.
+        parts: What is open; nothing when not given.
     """
 
-    __slots__ = ("_event_route", "_execution_id", "_heard", "_index", "_publisher", "_route", "_scope", "_strict")
+    __slots__ = (
+        "_event_route",
+        "_execution_id",
+        "_heard",
+        "_index",
+        "_missing",
+        "_parts",
+        "_publisher",
+        "_route",
+        "_scope",
+        "_strict",
+    )
 
     def __init__(
-        self, publisher: Publisher | None, execution_id: str, scope: Scope = NO_SCOPE, *, strict: bool = True
+        self,
+        publisher: Publisher | None,
+        execution_id: str,
+        scope: Scope = NO_SCOPE,
+        *,
+        strict: bool = True,
+        missing: Missing | None = None,
+        parts: OpenParts | None = None,
     ) -> None:
         self._publisher = publisher
         self._execution_id = execution_id
         self._scope = scope
         self._strict = strict
+        self._missing: Missing | None = missing
         self._index = itertools.count()
+        self._parts = parts or OpenParts()
         self._route: TextRoute | None = None
         self._heard: Collection[str] = ()
         self._event_route: EventRoute | None = None
@@ -110,13 +125,29 @@ class Emitter:
         """Where the token streams of its hub are known; None when it is not active."""
         return self._publisher.tokens if self._publisher is not None else None
 
-    def scoped(self, **changes: Any) -> Self:
-        """An emitter of the same execution about a part of this scope: ``scoped(task_id="t1")``.
+    def writes_to(self, publisher: Publisher, execution_id: str | None = None) -> bool:
+        """Whether it writes to this publisher, and to this execution where one is named."""
+        return self._publisher is publisher and (execution_id is None or execution_id == self._execution_id)
 
-        The names are those of `StreamMetadata`, and ``extra`` for your own keys.
+    def scoped(self, **changes: Any) -> Self:
+        """An emitter of the same execution about a part of this scope: `scoped(task_id="t1")`.
+
+        The names are those of `StreamMetadata`, and `extra` for your own keys. What it opens, this one may close.
         """
-        scope = self._scope.derive(**changes)
-        emitter = type(self)(self._publisher, self._execution_id, scope, strict=self._strict)
+        return self._about(self._scope.derive(**changes))
+
+    def strict(self) -> Self:
+        """The same, but what goes wrong is raised to the caller, and what it opens is its own."""
+        emitter = type(self)(self._publisher, self._execution_id, self._scope, missing=self._missing)
+        return self._alike(emitter)
+
+    def _about(self, scope: Scope) -> Self:
+        emitter = type(self)(
+            self._publisher, self._execution_id, scope, strict=self._strict, missing=self._missing, parts=self._parts
+        )
+        return self._alike(emitter)
+
+    def _alike(self, emitter: Self) -> Self:
         emitter.through(self._route, heard=self._heard)
         emitter.through_events(self._event_route)
         return emitter
@@ -146,13 +177,25 @@ class Emitter:
             BadRequestError: The priority, the delivery or the key cannot be used, or the type is the hub's own.
             UpdateTooLargeError: It is over ``limits.update_bytes``; never inside a decorated node.
         """
+        self._emit(type, data, self._scope, priority=priority, delivery=delivery, key=key)
+
+    def _emit(
+        self,
+        type: str,
+        data: object,
+        scope: Scope,
+        *,
+        priority: Priority | None = None,
+        delivery: Delivery | None = None,
+        key: str | None = None,
+    ) -> None:
         self.flush()
         level = delivery or "at-least-once"
         if self._event_route is None:
-            self.send(type, data, self._scope, priority=priority, delivery=level, key=key)
+            self.send(type, data, scope, priority=priority, delivery=level, key=key)
             return
         try:
-            self._event_route.emit(Outgoing(type, data, self._scope, priority, level, key), delivery=delivery)
+            self._event_route.emit(Outgoing(type, data, scope, priority, level, key), delivery=delivery)
         except Exception as error:
             if self._strict:
                 raise
@@ -172,6 +215,8 @@ class Emitter:
         if self._publisher is None:
             return False
         try:
+            if self._missing is not None and scope.run_id is None:
+                scope = self._in_run(self._publisher, self._missing, scope)
             self._publisher.publish(
                 self._execution_id, type, data, scope=scope, priority=priority, delivery=delivery, key=key
             )
@@ -195,6 +240,26 @@ class Emitter:
             return False
         return True
 
+    def _in_run(self, publisher: Publisher, missing: Missing, scope: Scope) -> Scope:
+        """`scope` in the run this emitter belongs to, which is found now if it was not before."""
+        if self._scope.run_id is None:
+            run_id = publisher.find_run(self._execution_id, missing)
+            if run_id is None:
+                return scope.derive(run_id=_NO_RUN)
+            self._scope = self._scope.derive(run_id=run_id)
+        return scope.derive(run_id=self._scope.run_id)
+
+    def _ready(self) -> Scope:
+        """Its scope, in the run it belongs to: for what is derived from it and used many times."""
+        if self._publisher is not None and self._missing is not None and self._scope.run_id is None:
+            try:
+                self._in_run(self._publisher, self._missing, self._scope)
+            except Exception as error:
+                if self._strict:
+                    raise
+                self._note(error, "workflow_start")
+        return self._scope
+
     def _note(self, error: Exception, *types: str) -> None:
         names = ", ".join(map(repr, types))
         if isinstance(error, StreamingError):
@@ -216,16 +281,6 @@ class Emitter:
         if self._publisher is not None:
             self._publisher.note_failure()
 
-    def token(self, content: str, *, role: str = "ai") -> None:
-        """One piece of text. Readers join the pieces of a message; an empty piece is not sent."""
-        if content:
-            self._say("token", {"content": content, "index": next(self._index), "role": role}, self._scope)
-
-    def thinking(self, content: str) -> None:
-        """One piece of a model's reasoning."""
-        if content:
-            self._say("thinking", {"content": content, "index": next(self._index)}, self._scope)
-
     def _say(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         if self._route is not None:
             self._route.take(type, data, scope)
@@ -236,100 +291,3 @@ class Emitter:
         """Text of the node that is held leaves now. A no-op where none is."""
         if self._route is not None:
             self._route.flush()
-
-    @overload
-    def tokens(self, stream: AsyncIterable[T]) -> AsyncGenerator[T]: ...
-
-    @overload
-    def tokens(self, stream: Iterable[T]) -> Generator[T]: ...
-
-    def tokens(self, stream: AsyncIterable[T] | Iterable[T]) -> AsyncGenerator[T] | Generator[T]:
-        """Streams the text of a model's answer while you read it: ``async for chunk in emitter.tokens(answer): …``.
-
-        It yields what ``stream`` yields, unchanged. Chunks may be strings, or what the clients of OpenAI, Anthropic,
-        LangChain and Ollama give, as objects or mappings; text becomes ``token``, reasoning ``thinking``, pieces of
-        tool calls ``tool_args``. A chunk that is none of these just passes. In a decorated node a LangChain model is
-        heard anyway, and its chunks are not said twice.
-
-        Args:
-            stream: Any iterable or async iterable. An async one gives an async generator.
-        """
-        saying = _Saying(self, self._say, self._heard)
-        if isinstance(stream, AsyncIterable):
-            return saying.asynchronous(stream)
-        return saying.synchronous(stream)
-
-    def progress(self, current: float, total: float, *, text: str | None = None) -> None:
-        """How far a piece of work is: ``current`` of ``total`` in any unit."""
-        percent = 0.0 if total <= 0 else min(100.0, max(0.0, 100.0 * current / total))
-        data = {"progress": round(percent, 1), "current": current, "total": total, "status": "running"}
-        self.event("progress", data | ({"text": text} if text is not None else {}))
-
-    def status(self, status: str, **details: Any) -> None:
-        """The state of what is going on, in a word, with any details."""
-        self.event("status", {"status": status, **details})
-
-    def custom(self, name: str, data: object = None) -> None:
-        """An event of your own, of type ``custom``: ``{name, data}``."""
-        self.event("custom", {"name": name, "data": data})
-
-
-class _Saying:
-    """One answer that is read through an emitter."""
-
-    def __init__(
-        self, emitter: Emitter, say: Callable[[str, dict[str, Any], Scope], None], heard: Collection[str]
-    ) -> None:
-        self._emitter = emitter
-        self._say = say
-        self._heard = heard
-        self._scope = emitter.scope
-        self._indexes = {"token": itertools.count(), "thinking": itertools.count()}
-
-    async def asynchronous(self, stream: AsyncIterable[T]) -> AsyncGenerator[T]:
-        try:
-            async for chunk in stream:
-                self._chunk(chunk)
-                yield chunk
-        finally:
-            self._end()
-
-    def synchronous(self, stream: Iterable[T]) -> Generator[T]:
-        try:
-            for chunk in stream:
-                self._chunk(chunk)
-                yield chunk
-        finally:
-            self._end()
-
-    def _chunk(self, chunk: object) -> None:
-        if not self._emitter.active:
-            return
-        try:
-            message_id = message_id_of(chunk)
-            if message_id is not None and message_id in self._heard:
-                return
-            if message_id is not None and message_id != self._scope.message_id:
-                self._scope = self._scope.derive(message_id=message_id)
-            for kind, data in parts_of_chunk(chunk):
-                if kind != "tool_args":
-                    data |= {"index": next(self._indexes[kind]), "role": "ai"}
-                self._say(kind, data, self._scope)
-        except StreamingError:
-            raise
-        except Exception:
-            logger.exception("a chunk of type %s could not be read", type(chunk).__name__)
-
-    def _end(self) -> None:
-        self._emitter.flush()
-
-
-NO_EMITTER: Final = Emitter(None, "")
-
-emitter_var: ContextVar[Emitter] = ContextVar("lg_streaming_emitter", default=NO_EMITTER)
-"""Set while a decorated node runs."""
-
-
-def current_emitter() -> Emitter:
-    """The emitter of the decorated node that is running; outside of one, an emitter that does nothing."""
-    return emitter_var.get()

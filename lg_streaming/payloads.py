@@ -1,7 +1,7 @@
 """What the ``data`` of the canonical update types looks like.
 
 These describe; nothing is checked against them on the way out. Types that are not listed, and a user's own,
-hold whatever was published.
+hold whatever was published. The data of `source_documents`, `used_tools` and `artifacts` is a list.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class MilestoneData(Payload):
     """``milestone``."""
 
     milestone: float | str
-    progress: float
+    progress: float | None = None
 
 
 class WorkflowProgressData(Payload):
@@ -61,6 +61,50 @@ class WorkflowProgressData(Payload):
     current_node_name: str | None = None
     progress: float
     eta_s: float | None = None
+
+
+class MessageData(Payload):
+    """``message``: a whole message."""
+
+    role: str
+    content: Any
+    created_at: str | None = None
+    item: Any = None
+
+
+class LogData(Payload):
+    """``log``: a line for people."""
+
+    level: str
+    message: str
+    context: dict[str, Any] | None = None
+
+
+class StatusData(Payload):
+    """``status``."""
+
+    status: str
+
+
+class CustomData(Payload):
+    """``custom``: an event of the program's own."""
+
+    name: str
+    data: Any = None
+
+
+class WorkflowData(Payload):
+    """``workflow_start`` and what ends or interrupts a run."""
+
+    run_id: str | None = None
+    """At the start."""
+    name: str | None = None
+    metadata: dict[str, Any] | None = None
+    result: Any = None
+    """At a good end."""
+    error: Any = None
+    reason: str | None = None
+    """Why it was cancelled or given up."""
 
 
 class NodeData(Payload):
@@ -88,6 +132,7 @@ class ModelCallData(Payload):
     """``llm_start``, ``llm_complete``, ``llm_error``."""
 
     model: str | None = None
+    duration_s: float | None = None
     finish_reason: str | None = None
     usage: dict[str, Any] | None = None
     error: Any = None
@@ -100,6 +145,8 @@ class UsageData(Payload):
     input_tokens: int | None = None
     output_tokens: int | None = None
     total_tokens: int | None = None
+    cost: float | None = None
+    """In a currency of the program's own."""
 
 
 class ErrorData(Payload):
@@ -141,6 +188,21 @@ PAYLOADS: Final[Mapping[str, type[Payload]]] = MappingProxyType(
         **dict.fromkeys(("node_start", "node_complete", "node_error", "node_interrupted"), NodeData),
         **dict.fromkeys(("tool_start", "tool_complete", "tool_error", "tool_args"), ToolData),
         **dict.fromkeys(("llm_start", "llm_complete", "llm_error"), ModelCallData),
+        **dict.fromkeys(
+            (
+                "workflow_start",
+                "workflow_complete",
+                "workflow_error",
+                "workflow_cancelled",
+                "workflow_abandoned",
+                "workflow_interrupted",
+            ),
+            WorkflowData,
+        ),
+        "message": MessageData,
+        "log": LogData,
+        "status": StatusData,
+        "custom": CustomData,
         "usage": UsageData,
         "error": ErrorData,
         "human_prompt": HumanPromptData,

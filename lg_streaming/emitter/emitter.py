@@ -1,0 +1,577 @@
+"""The words an emitter knows: everything a program can say about an execution."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping, Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, overload
+
+import uuid_utils
+
+from lg_streaming.emitter.handle import Handle
+from lg_streaming.emitter.parts import OpenPart
+from lg_streaming.emitter.saying import Saying
+from lg_streaming.errors import BadRequestError, describe_error
+from lg_streaming.scope import NO_SCOPE, Outcome
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from types import TracebackType
+
+    from lg_streaming.emitter.parts import PartKind
+    from lg_streaming.events import Priority, Scope
+
+__all__ = ["NO_EMITTER", "Emitter", "PromptType", "current_emitter", "emitter_var"]
+
+T = TypeVar("T")
+
+PromptType = Literal["approval", "input", "choice", "confirmation"]
+
+_LOG_PRIORITY: Final[Mapping[str, Priority]] = {"debug": "low", "error": "high", "critical": "high", "fatal": "high"}
+_CANCELLED: Final = {"message": "cancelled", "code": "cancelled"}
+
+
+class Emitter(Handle):
+    """Writes to one execution, about one scope. Thread-safe, never waits, works with and without an event loop.
+
+    Get one with `hub.emitter("exec-1", node_id="write")`, or inside a decorated node with `current_emitter`.
+
+    An emitter belongs to one run: the one that was open when it was made; where none was, the one its first update
+    opens or finds. When that run has ended, what it writes is dropped and counted, since nothing may follow a run's
+    final update; only `workflow_start` begins another.
+
+    As a context manager, with `with` or `async with`, it begins the run where none is open, and closes what it opened:
+    messages, tool calls and nodes that are still open, and a run it began. When an exception leaves the block, open
+    parts end with it first, then the run does; in a run that others began the exception is an `error` update, and the
+    run goes on. Exceptions are never swallowed.
+
+    In a node with `@stream_token` its text goes through the node's filter, processor and buffer, together with
+    the text of the models; whatever else it writes comes after the text before it.
+
+    In a node with `@stream_event` what it writes beside text and progress goes through the node's filter,
+    transformer and buffer, whatever `events` names; what that filter excludes is not sent.
+
+    An emitter of a decorated node never raises into the node; one from `hub.emitter` raises `UpdateTooLargeError`,
+    `BadRequestError` and `HubClosedError` to its caller.
+
+    Everywhere `None` means not known, and is left out of what is sent.
+    """
+
+    __slots__ = ("_begun", "_message")
+
+    _begun: str | None
+    """The run this emitter began and takes part in."""
+    _message: OpenPart | None
+    """The message its text belongs to."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._begun = None
+        self._message = None
+
+    # --- text ---------------------------------------------------------------------------------------------
+
+    def token(self, content: str, *, role: str = "ai") -> None:
+        """One piece of text. Readers join the pieces of a message; an empty piece is not sent."""
+        if content:
+            message = self._message
+            scope = self._scope if message is None else message.scope
+            self._say("token", {"content": content, "index": next(self._index), "role": role}, scope)
+
+    def thinking(self, content: str) -> None:
+        """One piece of a model's reasoning."""
+        if content:
+            message = self._message
+            scope = self._scope if message is None else message.scope
+            self._say("thinking", {"content": content, "index": next(self._index)}, scope)
+
+    @overload
+    def tokens(self, stream: AsyncIterable[T]) -> AsyncGenerator[T]: ...
+
+    @overload
+    def tokens(self, stream: Iterable[T]) -> Generator[T]: ...
+
+    def tokens(self, stream: AsyncIterable[T] | Iterable[T]) -> AsyncGenerator[T] | Generator[T]:
+        """Streams the text of a model's answer while you read it: `async for chunk in emitter.tokens(answer): …`.
+
+        It yields what `stream` yields, unchanged. Chunks may be strings, or what the clients of OpenAI, Anthropic,
+        LangChain and Ollama give, as objects or mappings; text becomes `token`, reasoning `thinking`, pieces of
+        tool calls `tool_args`. A chunk that is none of these just passes. In a decorated node a LangChain model is
+        heard anyway, and its chunks are not said twice.
+
+        Args:
+            stream: Any iterable or async iterable. An async one gives an async generator.
+        """
+        scope = self._message.scope if self._message is not None else self._ready()
+        saying = Saying(self, self._say, scope, self._heard)
+        if isinstance(stream, AsyncIterable):
+            return saying.asynchronous(stream)
+        return saying.synchronous(stream)
+
+    def message(
+        self, content: Any, *, role: str = "ai", created_at: datetime | str | None = None, item: object = None
+    ) -> None:
+        """A whole message, of type `message`: what a chat shows at once. For text that grows use `token`.
+
+        Args:
+            content: The text, or the content blocks.
+            role: Who says it.
+            created_at: When it was made, if not now.
+            item: The program's own record of it.
+        """
+        created = created_at if created_at is None or isinstance(created_at, str) else created_at.isoformat()
+        self._tell("message", role=role, content=content, created_at=created, item=item)
+
+    def start(self, model: str | None = None, *, message_id: str | None = None, **details: Any) -> str:
+        """A message begins (`llm_start`): the text that follows from this emitter belongs to it, until `end`.
+
+        One that is open ends first. Messages that grow side by side need an emitter each: `emitter.scoped()`.
+
+        Args:
+            model: Who writes it.
+            message_id: Its id; one is made when none is given.
+            details: More to say about it.
+
+        Returns:
+            The message's id.
+        """
+        self.end()
+        message_id = message_id or _new_id()
+        part = OpenPart("llm", message_id, model, self._ready().derive(message_id=message_id))
+        self._message = part
+        self._index = itertools.count()
+        self._begin(part, "llm_start", model=model, **details)
+        return message_id
+
+    def end(self, *, finish_reason: str | None = None, usage: Mapping[str, Any] | None = None, **details: Any) -> None:
+        """The message is complete (`llm_complete`, with `duration_s`). A no-op when none is open.
+
+        Args:
+            finish_reason: Why the model stopped, such as `stop`, `length`, `tool_use` or `content_filter`.
+            usage: What it used, as the model's package tells it; `usage` says it in the words of all models.
+            details: More to say about it.
+        """
+        part, self._message = self._message, None
+        if part is not None and self._parts.close("llm", part.id) is not None:
+            self._end(part, "llm_complete", finish_reason=finish_reason, usage=usage, **details)
+
+    def usage(
+        self,
+        input_tokens: int,
+        output_tokens: int,
+        *,
+        total_tokens: int | None = None,
+        model: str | None = None,
+        cost: float | None = None,
+        **details: Any,
+    ) -> None:
+        """What a model used.
+
+        Args:
+            input_tokens: Tokens it read.
+            output_tokens: Tokens it wrote.
+            total_tokens: Both; their sum when not given.
+            model: Which model.
+            cost: What that cost, in a currency of your own.
+            details: More, such as `input_token_details`.
+        """
+        self._tell(
+            "usage",
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            total_tokens=input_tokens + output_tokens if total_tokens is None else total_tokens,
+            model=model,
+            cost=cost,
+            **details,
+        )
+
+    # --- nodes and tools ----------------------------------------------------------------------------------
+
+    def node_start(
+        self, node_id: str | None = None, *, name: str | None = None, attempt: int | None = None, **details: Any
+    ) -> Self:
+        """A node begins. Returns the emitter of the node: what it writes is about the node.
+
+        ```python
+        node = emitter.node_start("fetch")
+        node.token("…")
+        node.node_complete(result)
+        ```
+
+        Args:
+            node_id: The node; that of this emitter when not given.
+            name: How people call it; its id when not given.
+            attempt: 1 for the first try. At a higher one readers start the node's text afresh.
+            details: More to say about it.
+
+        Raises:
+            BadRequestError: Neither the call nor the emitter names a node.
+        """
+        node_id = node_id or self._scope.node_id
+        if node_id is None:
+            self._refuse("node_start", "name the node: node_start('fetch')")
+            return self.scoped()
+        scope = self._ready().derive(node_id=node_id, **({"attempt": attempt} if attempt is not None else {}))
+        part = OpenPart("node", node_id, name or node_id, scope)
+        self._begin(part, "node_start", node_id=node_id, node_name=part.name, attempt=attempt, **details)
+        return self._about(scope)
+
+    def node_complete(self, result: object = None, *, node_id: str | None = None, **details: Any) -> None:
+        """A node is done (`node_complete`, with `duration_s` where `node_start` told its begin).
+
+        Args:
+            result: What it gave.
+            node_id: The node; that of this emitter, else the one that began last.
+            details: More to say about it.
+
+        Raises:
+            BadRequestError: Nothing tells which node.
+        """
+        self._node_end("node_complete", node_id, result=result, **details)
+
+    def node_error(self, error: BaseException | str, *, node_id: str | None = None, **details: Any) -> None:
+        """A node has failed (`node_error`): with the error's message and type, its stack only in debug mode.
+
+        The other arguments are those of `node_complete`.
+        """
+        self._node_end("node_error", node_id, error=self._described(error), **details)
+
+    def _node_end(self, type: str, node_id: str | None, /, **data: Any) -> None:
+        part = self._closing("node", node_id or self._scope.node_id)
+        if part is None:
+            self._refuse(type, f"name the node: {type}(…, node_id='fetch')")
+            return
+        self._end(part, type, **data)
+
+    def tool_start(self, tool: str, input: object = None, *, tool_call_id: str | None = None, **details: Any) -> Self:
+        """A tool is called. Returns the emitter of the call, whose `tool_complete` and `tool_error` are about it.
+
+        Args:
+            tool: The tool's name.
+            input: What it is called with.
+            tool_call_id: The call's id; one is made when none is given.
+            details: More to say about it.
+        """
+        tool_call_id = tool_call_id or _new_id()
+        scope = self._ready().derive(tool_call_id=tool_call_id)
+        part = OpenPart("tool", tool_call_id, tool, scope)
+        self._begin(part, "tool_start", tool=tool, tool_call_id=tool_call_id, input=input, **details)
+        return self._about(scope)
+
+    def tool_complete(
+        self, output: object = None, *, tool: str | None = None, tool_call_id: str | None = None, **details: Any
+    ) -> None:
+        """A tool has answered (`tool_complete`, with `duration_s` where `tool_start` told its begin).
+
+        Args:
+            output: What it gave.
+            tool: The tool's name; without an id, its newest open call is meant.
+            tool_call_id: The call; that of this emitter, else the newest open one.
+            details: More to say about it.
+
+        Raises:
+            BadRequestError: Nothing tells which tool.
+        """
+        self._tool_end("tool_complete", tool, tool_call_id, output=output, **details)
+
+    def tool_error(
+        self, error: BaseException | str, *, tool: str | None = None, tool_call_id: str | None = None, **details: Any
+    ) -> None:
+        """A tool has failed (`tool_error`): with the error's message and type, its stack only in debug mode.
+
+        The other arguments are those of `tool_complete`.
+        """
+        self._tool_end("tool_error", tool, tool_call_id, error=self._described(error), **details)
+
+    def _tool_end(self, type: str, tool: str | None, tool_call_id: str | None, /, **data: Any) -> None:
+        part = self._closing("tool", tool_call_id or self._scope.tool_call_id, tool)
+        if part is None:
+            self._refuse(type, f"name the tool: {type}(…, tool='search')")
+            return
+        self._end(part, type, **data)
+
+    # --- how far ------------------------------------------------------------------------------------------
+
+    def progress(self, current: float, total: float, *, text: str | None = None, eta_s: float | None = None) -> None:
+        """How far a piece of work is: `current` of `total` in any unit, and the seconds it will still take."""
+        self._tell(
+            "progress",
+            progress=_percent(current, total),
+            current=current,
+            total=total,
+            status="running",
+            text=text,
+            eta_s=eta_s,
+        )
+
+    def milestone(self, milestone: float | str, progress: float | None = None) -> None:
+        """A mark that was reached: a percentage, or a name with the percentage it stands for."""
+        reached = progress if progress is not None or isinstance(milestone, str) else milestone
+        self._tell("milestone", milestone=milestone, progress=reached)
+
+    def workflow_progress(
+        self,
+        completed_nodes: int,
+        total_nodes: int,
+        *,
+        current_node: str | None = None,
+        current_node_name: str | None = None,
+        eta_s: float | None = None,
+    ) -> None:
+        """How many nodes of the workflow are done, which one is at work, and the seconds it will still take."""
+        self._tell(
+            "workflow_progress",
+            total_nodes=total_nodes,
+            completed_nodes=completed_nodes,
+            current_node=current_node,
+            current_node_name=current_node_name,
+            progress=_percent(completed_nodes, total_nodes),
+            eta_s=eta_s,
+        )
+
+    # --- the run ------------------------------------------------------------------------------------------
+
+    def workflow_start(self, name: str | None = None, *, metadata: Mapping[str, Any] | None = None) -> None:
+        """Begins a run, unless one is open: there is one `workflow_start` a run, and it is the run's first update.
+
+        Args:
+            name: The workflow's name.
+            metadata: Sent with it.
+
+        Raises:
+            ExecutionLimitError: `limits.max_executions` executions are running.
+        """
+        publisher, execution_id = self._publisher, self._execution_id
+        if publisher is None or (self._scope.run_id is not None and self._is_open(self._scope.run_id)):
+            return
+        try:
+            begun = publisher.begin_run(execution_id, name=name, metadata=metadata)
+        except Exception as error:
+            if self._strict:
+                raise
+            self._note(error, "workflow_start")
+            return
+        self._begun = begun
+        self._scope = self._scope.derive(run_id=begun)
+        if begun is None:
+            self._ready()
+
+    def workflow_complete(self, result: object = None) -> None:
+        """Ends the run well, with `result`; where others take part in it still, the last of them ends it.
+
+        Unlike `await hub.close(…)` it does not wait until the log has it.
+        """
+        self._leave(Outcome("workflow_complete", {} if result is None else {"result": result}))
+
+    def workflow_error(self, error: BaseException | str) -> None:
+        """Ends the run badly, with the error; otherwise like `workflow_complete`."""
+        self._leave(Outcome("workflow_error", {"error": self._described(error)}))
+
+    def _is_open(self, run_id: str) -> bool:
+        return self._publisher is not None and self._publisher.open_run(self._execution_id) == run_id
+
+    def _leave(self, outcome: Outcome) -> None:
+        run_id = self._ready().run_id
+        if self._publisher is None or run_id is None:
+            return
+        self.flush()
+        joined, self._begun = self._begun == run_id, None
+        try:
+            self._publisher.leave_run(self._execution_id, run_id, outcome, joined=joined)
+        except Exception as error:
+            if self._strict:
+                raise
+            self._note(error, outcome.type)
+
+    # --- what was found and used --------------------------------------------------------------------------
+
+    def source_documents(self, documents: Sequence[Any]) -> None:
+        """What the answer rests on; the data is the list itself."""
+        self._emit("source_documents", documents, self._scope)
+
+    def used_tools(self, tools: Sequence[Any]) -> None:
+        """The tools that were used: `{tool, input, output, duration_s?, error?}` each; the data is the list itself."""
+        self._emit("used_tools", tools, self._scope)
+
+    def artifacts(self, artifacts: Sequence[Any]) -> None:
+        """What was made: files, images, code; the data is the list itself."""
+        self._emit("artifacts", artifacts, self._scope)
+
+    def metadata(self, **fields: Any) -> None:
+        """What else is to be known, such as ids and follow-up questions."""
+        self._emit("metadata", fields, self._scope)
+
+    # --- everything else ----------------------------------------------------------------------------------
+
+    def status(self, status: str, **details: Any) -> None:
+        """The state of what is going on, in a word, with any details."""
+        self._emit("status", {"status": status, **details}, self._scope)
+
+    def log(self, level: str, message: str, context: Mapping[str, Any] | None = None) -> None:
+        """A line of a log, for people: `debug`, `info`, `warning`, `error` or a level of your own.
+
+        A line of level `debug` has the priority `low`, one of `error` or `critical` `high`.
+        """
+        data = {"level": level, "message": message, **({"context": context} if context else {})}
+        self._emit("log", data, self._scope, priority=_LOG_PRIORITY.get(str(level).lower()))
+
+    def custom(self, name: str, data: object = None) -> None:
+        """An event of your own, of type `custom`: `{name, data}`."""
+        self._emit("custom", {"name": name, "data": data}, self._scope)
+
+    def error(self, error: BaseException | str, *, code: int | str | None = None) -> None:
+        """Something went wrong, and the run goes on: the error's message and type, its stack only in debug mode.
+
+        `workflow_error` and `hub.fail` end the run.
+        """
+        self._emit("error", self._described(error) | ({"code": code} if code is not None else {}), self._scope)
+
+    # --- humans -------------------------------------------------------------------------------------------
+
+    def human_prompt(
+        self,
+        prompt: str,
+        *,
+        type: PromptType = "input",
+        choices: Sequence[Any] | None = None,
+        timeout_s: float | None = None,
+        required: bool | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        prompt_id: str | None = None,
+    ) -> str:
+        """Asks the people who watch. A reader who may answers with `respond`; `hub.on_response` tells the program.
+
+        Args:
+            prompt: The question.
+            type: `approval`, `input`, `choice` or `confirmation`.
+            choices: What to choose from.
+            timeout_s: How many seconds the program is going to wait; readers may show it.
+            required: Whether there has to be an answer.
+            metadata: More for the page that asks.
+            prompt_id: Names the prompt; a name is made when none is given.
+
+        Returns:
+            The prompt's id.
+        """
+        prompt_id = prompt_id or _new_id()
+        self._tell(
+            "human_prompt",
+            prompt_id=prompt_id,
+            prompt=prompt,
+            type=type,
+            choices=choices,
+            timeout_s=timeout_s,
+            required=required,
+            metadata=metadata,
+        )
+        return prompt_id
+
+    def human_response(self, prompt_id: str, response: object) -> None:
+        """The answer to a prompt that came another way than by `respond`: the prompt is open no more."""
+        self._emit("human_response", {"prompt_id": prompt_id, "response": response}, self._scope)
+
+    # --- what it opened -----------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self.workflow_start()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        error = None if exc is None else _CANCELLED if _is_cancelling(exc) else self._described(exc)
+        strict = self._strict
+        self._strict = strict and exc is None  # what cannot be said must not hide the exception that leaves the block
+        for part in self._parts.drain():
+            self._end(part, f"{part.kind}_complete" if error is None else f"{part.kind}_error", error=error)
+        self._message = None
+        if self._begun is not None:
+            self._leave(_outcome(error))
+        elif error is not None and error is not _CANCELLED:
+            self._emit("error", error, self._scope)
+        self._strict = strict
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(exc_type, exc, traceback)
+
+    def _begin(self, part: OpenPart, type: str, /, **data: Any) -> None:
+        self._parts.open(part)
+        self._tell_of(part.scope, type, **data)
+
+    def _closing(self, kind: PartKind, id: str | None, name: str | None = None) -> OpenPart | None:
+        """The part that ends: the open one of this id, else the newest open one, else one nobody told the begin of."""
+        if id is None:
+            newest = self._parts.newest(kind, name)
+            if newest is not None:
+                return self._parts.close(kind, newest.id) or newest
+            if name is None:
+                return None
+            return OpenPart(kind, "", name, self._scope, began_at=0)
+        known = self._parts.close(kind, id)
+        if known is not None:
+            return known
+        own = {"node_id": id} if kind == "node" else {"tool_call_id": id}
+        return OpenPart(kind, id, name or (id if kind == "node" else None), self._ready().derive(**own), began_at=0)
+
+    def _end(self, part: OpenPart, type: str, /, **data: Any) -> None:
+        names = {"node": ("node_id", "node_name"), "tool": ("tool_call_id", "tool"), "llm": (None, "model")}
+        id_field, name_field = names[part.kind]
+        about: dict[str, Any] = {name_field: part.name}
+        if id_field is not None and part.id:
+            about = {id_field: part.id} | about
+        self._tell_of(part.scope, type, **about, **data, duration_s=part.duration_s if part.began_at else None)
+
+    def _tell(self, type: str, /, **fields: Any) -> None:
+        self._tell_of(self._scope, type, **fields)
+
+    def _tell_of(self, scope: Scope, type: str, /, **fields: Any) -> None:
+        self._emit(type, {name: value for name, value in fields.items() if value is not None}, scope)
+
+    def _described(self, error: BaseException | str) -> dict[str, Any]:
+        return describe_error(error, debug=self._publisher is not None and self._publisher.debug)
+
+    def _refuse(self, type: str, message: str) -> None:
+        error = BadRequestError(message, execution_id=self._execution_id)
+        if self._publisher is None:
+            return
+        if self._strict:
+            raise error
+        self._note(error, type)
+
+
+def _new_id() -> str:
+    return str(uuid_utils.uuid7())
+
+
+def _percent(current: float, total: float) -> float:
+    return 0.0 if total <= 0 else round(min(100.0, max(0.0, 100.0 * current / total)), 1)
+
+
+def _is_cancelling(error: BaseException) -> bool:
+    return isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt))
+
+
+def _outcome(error: Mapping[str, Any] | None) -> Outcome:
+    if error is None:
+        return Outcome("workflow_complete", {})
+    if error is _CANCELLED:
+        return Outcome("workflow_cancelled", {})
+    return Outcome("workflow_error", {"error": error})
+
+
+NO_EMITTER: Final = Emitter(None, "", NO_SCOPE)
+
+emitter_var: ContextVar[Emitter] = ContextVar("lg_streaming_emitter", default=NO_EMITTER)
+"""Set while a decorated node runs."""
+
+
+def current_emitter() -> Emitter:
+    """The emitter of the decorated node that is running; outside of one, an emitter that does nothing."""
+    return emitter_var.get()

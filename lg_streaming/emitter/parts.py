@@ -1,0 +1,76 @@
+"""What an emitter has opened and not closed yet: messages, tool calls, nodes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from lg_streaming.scope import Scope
+
+__all__ = ["OpenPart", "OpenParts", "PartKind"]
+
+PartKind = Literal["llm", "tool", "node"]
+
+_MOST: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPart:
+    """A part that has begun."""
+
+    kind: PartKind
+    id: str
+    """A node's id, or the id of a tool call or a message."""
+    name: str | None
+    """A node's name, a tool's or a model's."""
+    scope: Scope
+    began_at: float = field(default_factory=time.perf_counter)
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds since it began."""
+        return round(time.perf_counter() - self.began_at, 6)
+
+
+class OpenParts:
+    """The parts an emitter and those made of it have open, in the order in which they began. Thread-safe.
+
+    It remembers the newest 1,000; what was opened before those and is never closed stays open.
+    """
+
+    __slots__ = ("_lock", "_parts")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._parts: dict[tuple[PartKind, str], OpenPart] = {}
+
+    def open(self, part: OpenPart) -> None:
+        """``part`` begins; one of the same kind and id begins anew."""
+        with self._lock:
+            self._parts.pop((part.kind, part.id), None)
+            self._parts[part.kind, part.id] = part
+            if len(self._parts) > _MOST:
+                del self._parts[next(iter(self._parts))]
+
+    def close(self, kind: PartKind, id: str) -> OpenPart | None:
+        """The part, which is open no more; None when it was not."""
+        with self._lock:
+            return self._parts.pop((kind, id), None)
+
+    def newest(self, kind: PartKind, name: str | None = None) -> OpenPart | None:
+        """The one that began last, of those with this name where one is given."""
+        with self._lock:
+            for part in reversed(self._parts.values()):
+                if part.kind == kind and name in {None, part.name}:
+                    return part
+        return None
+
+    def drain(self) -> list[OpenPart]:
+        """All of them, the newest first; none is open any more."""
+        with self._lock:
+            parts = list(reversed(self._parts.values()))
+            self._parts.clear()
+        return parts

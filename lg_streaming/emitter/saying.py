@@ -1,0 +1,77 @@
+"""A model's answer that is read through an emitter, and streamed on the way."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Generator, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lg_streaming.chunks import message_id_of, parts_of_chunk
+from lg_streaming.errors import StreamingError
+
+if TYPE_CHECKING:
+    from lg_streaming.emitter.handle import Handle
+    from lg_streaming.scope import Scope
+
+__all__ = ["Saying"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Saying:
+    """One answer: what its chunks say goes to `say`, but for messages of the ids `heard`."""
+
+    def __init__(
+        self,
+        emitter: Handle,
+        say: Callable[[str, dict[str, Any], Scope], None],
+        scope: Scope,
+        heard: Collection[str],
+    ) -> None:
+        self._emitter = emitter
+        self._say = say
+        self._heard = heard
+        self._scope = scope
+        self._indexes = {"token": itertools.count(), "thinking": itertools.count()}
+
+    async def asynchronous(self, stream: AsyncIterable[T]) -> AsyncGenerator[T]:
+        """Yields what `stream` yields, and says it."""
+        try:
+            async for chunk in stream:
+                self._chunk(chunk)
+                yield chunk
+        finally:
+            self._end()
+
+    def synchronous(self, stream: Iterable[T]) -> Generator[T]:
+        """Yields what `stream` yields, and says it."""
+        try:
+            for chunk in stream:
+                self._chunk(chunk)
+                yield chunk
+        finally:
+            self._end()
+
+    def _chunk(self, chunk: object) -> None:
+        if not self._emitter.active:
+            return
+        try:
+            message_id = message_id_of(chunk)
+            if message_id is not None and message_id in self._heard:
+                return
+            if message_id is not None and message_id != self._scope.message_id:
+                self._scope = self._scope.derive(message_id=message_id)
+            for kind, data in parts_of_chunk(chunk):
+                if kind != "tool_args":
+                    data |= {"index": next(self._indexes[kind]), "role": "ai"}
+                self._say(kind, data, self._scope)
+        except StreamingError:
+            raise
+        except Exception:
+            logger.exception("a chunk of type %s could not be read", type(chunk).__name__)
+
+    def _end(self) -> None:
+        self._emitter.flush()
