@@ -224,6 +224,9 @@ BECOMES: list[tuple[list[Update], list[Frame]]] = [
     ([("workflow_progress", {"progress": 50})], [{"event": "workflow_progress", "data": {"progress": 50}}]),
     ([("status", "ok")], [{"event": "status", "data": "ok"}]),
     ([("agent_trace", {"step": "tool_start"})], [{"event": "agent_trace", "data": {"step": "tool_start"}}]),
+    ([("custom", {"name": "note", "data": 1})], [{"event": "note", "data": 1}]),
+    ([("custom", {"name": "end", "data": 1})], [{"event": "custom:end", "data": 1}]),
+    ([("custom", {"name": 3, "data": 1})], [{"event": "custom", "data": {"name": 3, "data": 1}}]),
     ([("end", 1), ("abort", 2)], [{"event": "custom:end", "data": 1}, {"event": "custom:abort", "data": 2}]),
     (
         [("human_response", {"prompt_id": "p", "response": 1})],
@@ -322,6 +325,53 @@ def test_metadata_that_is_json_is_read() -> None:
             "data": {"memoryType": "Buffer", "followUpPrompts": ["Why?"], "flowVariables": "{not json"},
         },
         DONE,
+    ]
+
+
+def speak(hub: StreamHub) -> None:
+    """Most words there are, and a failure in the midst of a tool."""
+    with hub.emitter("chat-1") as emitter:
+        node = emitter.node_start("write", name="Write")
+        node.start("a-model")
+        node.thinking("Let me see.")
+        node.token("Rain.")
+        node.usage(input_tokens=3, output_tokens=1)
+        node.end()
+        call = node.tool_start("search", {"q": "rain"})
+        call.tool_complete("wet")
+        node.workflow_progress(2, 1, current_node="write")
+        node.node_complete({"text": "Rain."})
+        emitter.source_documents([{"page_content": "It rains."}])
+        emitter.artifacts([{"type": "png"}])
+        emitter.custom("weather", {"rain": True})
+        emitter.metadata(chatId="chat-1")
+        emitter.error("a cloud")
+        emitter.tool_start("search", {"q": "snow"})
+        raise ValueError("no more rain")
+
+
+@pytest.mark.row("FLOW-24", "FLOW-27", "FLOW-28", "FLOW-29", "FLOW-31", "FLOW-34", "FLOW-35", "FLOW-36", "FLOW-37")
+async def test_what_an_emitter_says(open_site: Site, http: httpx2.AsyncClient) -> None:
+    with pytest.raises(ValueError, match="no more rain"):
+        speak(open_site.hub)
+    frames = await read(http, open_site)
+    assert [frame["event"] for frame in frames] == [
+        *("agentFlowEvent", "nextAgentFlow", "llm_start", "start", "thinking", "thinking", "token", "usageMetadata"),
+        *("llm_complete", "calledTools", "usedTools", "workflow_progress", "nextAgentFlow", "agentFlowExecutedData"),
+        *("sourceDocuments", "artifacts", "weather", "error", "calledTools", "usedTools"),
+        *("agentFlowEvent", "metadata", "error", "end"),
+    ]
+    assert named(frames, "sourceDocuments", "artifacts") == [[{"pageContent": "It rains."}], [{"type": "png"}]]
+    assert named(frames, "usedTools") == [
+        [USED],
+        [USED, {"tool": "search", "toolInput": {"q": "snow"}, "toolOutput": "", "error": "no more rain"}],
+    ]
+    assert [(each["nodeId"], each["nodeLabel"], each["status"]) for each in named(frames, "nextAgentFlow")] == [
+        *(("write", "Write", "INPROGRESS"), ("write", "Write", "FINISHED"))
+    ]
+    assert named(frames, "usageMetadata")[0]["total_tokens"] == 4
+    assert named(frames, "agentFlowEvent", "error", "metadata", "end") == [
+        *("INPROGRESS", "a cloud", "ERROR", {"chatId": "chat-1"}, "no more rain", "[DONE]")
     ]
 
 

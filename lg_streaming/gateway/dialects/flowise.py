@@ -54,7 +54,7 @@ _FLOW_ENDS: Final = {
 }
 _NODE_ENDS: Final = {"node_complete": "FINISHED", "node_error": "ERROR", "node_interrupted": "STOPPED"}
 _OURS: Final = frozenset({"start", "end", "abort", "action", "listenerReady", "executionEnd"})
-"""Names that say how a stream stands: an update of such a type is sent as `custom:<type>`."""
+"""Names that say how a stream stands."""
 _GONE: Final = {
     "timeout": "the stream has lasted as long as it may: ask again",
     "server_restart": "the server restarts: ask again",
@@ -241,8 +241,15 @@ class Flowise:
     def _read_artifacts(self, _: Record, data: Any) -> Iterator[Frame]:
         yield _frame("artifacts", bare_list(data))
 
+    def _read_custom(self, record: Record, data: Any) -> Iterator[Frame]:
+        name = members(data).get("name")
+        if isinstance(name, str) and name:
+            yield _frame(_own(name), members(data).get("data"))
+        else:
+            yield from self._read_other(record, data)
+
     def _read_other(self, record: Record, data: Any) -> Iterator[Frame]:
-        yield _frame(f"custom:{record.type}" if record.type in _OURS else record.type, data)
+        yield _frame(_own(record.type), data)
 
     # ------------------------------------------------------------ tools
     def _read_used_tools(self, _: Record, data: Any) -> Iterator[Frame]:
@@ -357,6 +364,7 @@ class Flowise:
         "metadata": _read_metadata,
         "source_documents": _read_source_documents,
         "artifacts": _read_artifacts,
+        "custom": _read_custom,
         "used_tools": _read_used_tools,
         "tool_start": _read_tool_start,
         "tool_complete": _read_tool_end,
@@ -370,6 +378,11 @@ class Flowise:
         "workflow_interrupted": _read_workflow_interrupted,
         **dict.fromkeys(_FLOW_ENDS, _read_workflow_end),
     }
+
+
+def _own(name: str) -> str:
+    """A name of a program's own, which must not be taken for one of Flowise's that say how a stream stands."""
+    return f"custom:{name}" if name in _OURS else name
 
 
 def _call_key(record: Record, data: object) -> str:
