@@ -281,8 +281,10 @@ class EventStream(Response):
                 chunks=None if self.dialect.shared else Chunks(max_bytes=0),
                 at_head=None if self.dialect.shared else self._at_head,
             ).run()
-            last = self.dialect.ended(ending.position, run_is_over=ending.reason == "ended")
-            self._last_words = last or self._last_words
+            over = ending.reason == "ended"
+            known = await self._edge.hub.describe(watch.execution_id) if over and not self.dialect.shared else None
+            state = known.state if known is not None else None
+            self._last_words = self.dialect.ended(ending.position, run_is_over=over, state=state) or self._last_words
         except TimeoutError:
             logger.info("a reader of %r is cut off: nothing was read", watch.execution_id)
             self._fail(SlowReaderError())

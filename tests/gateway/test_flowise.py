@@ -395,6 +395,27 @@ async def test_an_error_that_was_said_is_not_said_again(open_site: Site, http: h
     assert named(await read(http, open_site), "error", "end") == ["no more rain", "[DONE]"]
 
 
+async def test_a_reader_of_one_node_hears_that_the_run_failed(open_site: Site, http: httpx2.AsyncClient) -> None:
+    open_site.hub.publish("chat-1", "token", {"content": "Hm"}, scope=Scope(node_id="write"))
+    open_site.hub.publish("chat-1", "token", {"content": "no"}, scope=Scope(node_id="plan"))
+    await open_site.hub.fail("chat-1", ValueError("no more rain"))
+    frames = await read(http, open_site, "&node_ids=write")
+    assert [(frame["event"], frame["data"]) for frame in frames] == [
+        *(("start", "Hm"), ("token", "Hm"), ("error", "the run failed"), ("end", "[DONE]"))
+    ]
+
+
+def test_how_a_later_run_ended_is_not_told_of_this_one() -> None:
+    flowise = dialect()
+    flowise.wrap("chat-1", [record(1, "workflow_error", {}), record(2, "workflow_start", {})])
+    flowise.wrap("chat-1", [record(3, "workflow_complete", {})])
+    assert frames_of(flowise.ended(None, run_is_over=True, state="failed").decode()) == [DONE]
+    assert frames_of(dialect().ended(None, run_is_over=True, state="cancelled").decode()) == [
+        {"event": "abort", "data": "[DONE]"},
+        DONE,
+    ]
+
+
 async def test_a_timeout_is_told_as_such(open_site: Site, http: httpx2.AsyncClient) -> None:
     open_site.hub.open("chat-1")
     await open_site.hub.fail("chat-1", TimeoutError("too slow"))

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
     from lg_streaming.events import Position
     from lg_streaming.gateway.frames import Encode
+    from lg_streaming.log.base import ExecutionState
 
 __all__ = ["Dialect", "DialectName"]
 
@@ -52,8 +53,14 @@ class Dialect(Protocol):
         """Everything there is has been written; what there is to say to a reader who waits now."""
         ...
 
-    def ended(self, position: Position | None, *, run_is_over: bool) -> bytes:
-        """The last words of a stream that has got everything; of one that was closed, where the run is not over."""
+    def ended(self, position: Position | None, *, run_is_over: bool, state: ExecutionState | None = None) -> bytes:
+        """The last words of a stream that has got everything, or was closed.
+
+        Args:
+            position: Where the reader stands.
+            run_is_over: Whether it has got everything.
+            state: That of the execution, for a dialect that is not shared.
+        """
         ...
 
     def failed(self, error: StreamingError) -> bytes:

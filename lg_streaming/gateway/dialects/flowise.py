@@ -31,6 +31,7 @@ from lg_streaming.gateway.dialects.flowise_shapes import (
     used_tool_of,
 )
 from lg_streaming.gateway.frames import Frames
+from lg_streaming.log.base import state_after
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
     from lg_streaming.events import Position
     from lg_streaming.gateway.frames import Encode
-    from lg_streaming.log.base import Record
+    from lg_streaming.log.base import ExecutionState, Record
 
 __all__ = ["Flowise"]
 
@@ -55,6 +56,11 @@ _FLOW_ENDS: Final = {
 _NODE_ENDS: Final = {"node_complete": "FINISHED", "node_error": "ERROR", "node_interrupted": "STOPPED"}
 _OURS: Final = frozenset({"start", "end", "abort", "action", "listenerReady", "executionEnd"})
 """Names that say how a stream stands."""
+_FAREWELLS: Final = {
+    "failed": ("error", "the run failed"),
+    "abandoned": ("error", "the program that ran it is gone"),
+    "cancelled": ("abort", _DONE),
+}
 _GONE: Final = {
     "timeout": "the stream has lasted as long as it may: ask again",
     "server_restart": "the server restarts: ask again",
@@ -121,6 +127,7 @@ class Flowise:
         self._interrupted = False
         self._asked: str | None = None  # the id of the action the reader was shown
         self._last_error = ""
+        self._finished = False
         self._farewell: tuple[str, str] | None = None
 
     @property
@@ -164,8 +171,16 @@ class Flowise:
         yield _frame("agentFlowEvent", "STOPPED")
         yield _frame("action", stop.action)
 
-    def ended(self, position: Position | None, *, run_is_over: bool) -> bytes:  # noqa: ARG002 (there are no ids)
+    def ended(
+        self,
+        position: Position | None,  # noqa: ARG002 (there are no ids)
+        *,
+        run_is_over: bool,
+        state: ExecutionState | None = None,
+    ) -> bytes:
         """See `Dialect.ended`."""
+        if run_is_over and not self._finished and state is not None:
+            self._farewell = _FAREWELLS.get(state)  # the reader's filter left out how the run ended
         return b"".join([*self._last_of_run(), _frame("end", _DONE)])
 
     def _last_of_run(self) -> Iterator[Frame]:
@@ -337,17 +352,11 @@ class Flowise:
         error = members(data).get("error")
         timed_out = record.type == "workflow_error" and members(error).get("type") == "TimeoutError"
         yield _frame("agentFlowEvent", "TIMEOUT" if timed_out else _FLOW_ENDS[record.type])
-        self._flow, self._interrupted = "", False
+        self._flow, self._interrupted, self._finished = "", False, True
         self._prompts.clear()
-        match record.type:
-            case "workflow_error":
-                self._farewell = ("error", error_text(error))
-            case "workflow_abandoned":
-                self._farewell = ("error", error_text(error, "the program that ran it is gone"))
-            case "workflow_cancelled":
-                self._farewell = ("abort", _DONE)
-            case _:
-                pass
+        self._farewell = _FAREWELLS.get(state_after("running", record.type))
+        if self._farewell is not None and self._farewell[0] == "error":
+            self._farewell = ("error", error_text(error, self._farewell[1]))
         if self._follow:
             yield from self._last_of_run()
             yield _frame("executionEnd", {"chatId": self._metadata.get("chatId", self._execution_id)})

@@ -72,7 +72,7 @@ def text_of(data: object) -> str:
     return content if isinstance(content, str) else ""
 
 
-def error_text(error: object, otherwise: str = "the run failed") -> str:
+def error_text(error: object, otherwise: str) -> str:
     """An error as one sentence. What a model's provider says of a wrong key holds a part of the key: it stays here."""
     message = error if isinstance(error, str) else members(error).get("message")
     if not isinstance(message, str) or not message:

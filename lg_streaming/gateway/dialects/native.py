@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
     from lg_streaming.events import Position
     from lg_streaming.gateway.frames import Encode
-    from lg_streaming.log.base import Record
+    from lg_streaming.log.base import ExecutionState, Record
 
 __all__ = ["Native"]
 
@@ -52,7 +52,13 @@ class Native:
         """See `Dialect.at_head`."""
         return b""
 
-    def ended(self, position: Position | None, *, run_is_over: bool) -> bytes:
+    def ended(
+        self,
+        position: Position | None,
+        *,
+        run_is_over: bool,
+        state: ExecutionState | None = None,  # noqa: ARG002 (its readers know by the updates)
+    ) -> bytes:
         """See `Dialect.ended`."""
         if not run_is_over:
             return b""
