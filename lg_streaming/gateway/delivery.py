@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.events import Position
     from lg_streaming.gateway.edge import Edge
-    from lg_streaming.gateway.frames import Encode, Frames
+    from lg_streaming.gateway.frames import Chunks, Encode, Frames
     from lg_streaming.gateway.patterns import Follower
     from lg_streaming.gateway.reports import Report
     from lg_streaming.gateway.watches import Watch
@@ -59,7 +59,7 @@ class Ending:
 class _Way:
     """How updates get to one reader."""
 
-    edge: Edge
+    chunks: Chunks
     encode: Encode
     sink: Sink
     report: Report
@@ -84,7 +84,7 @@ class _Way:
         execution_id, records = subscription.execution_id, page.records
         if page.gap is not None:
             await self.tell(execution_id, page.gap)
-        ready = self.edge.chunks.of(execution_id, records, subscription.filter, self.encode)
+        ready = self.chunks.of(execution_id, records, subscription.filter, self.encode)
         size = 0
         for frames in ready if merged is None else merged:
             if may_send is not None:
@@ -120,6 +120,8 @@ class Delivery:
         sink: Where they go.
         report: Told what was sent.
         fails_on_gap: Whether the delivery ends at a gap, after telling of it.
+        chunks: Where ready frames are kept for other readers; the edge's own when not given.
+        at_head: Awaited each time that everything there is has been written.
     """
 
     def __init__(
@@ -131,14 +133,17 @@ class Delivery:
         *,
         report: Report,
         fails_on_gap: bool = False,
+        chunks: Chunks | None = None,
+        at_head: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._edge = edge
         self._watch = watch
         self._subscription = watch.subscription
-        self._way = _Way(edge=edge, encode=encode, sink=sink, report=report)
+        self._way = _Way(chunks=chunks or edge.chunks, encode=encode, sink=sink, report=report)
         self._sink = sink
         self._report = report
         self._fails_on_gap = fails_on_gap
+        self._at_head = at_head
 
     async def run(self) -> Ending:
         """Returns when the subscription has ended, and everything is acknowledged where that was asked for.
@@ -166,6 +171,8 @@ class Delivery:
             watch.holding = False
             if page is None:
                 continue
+            if self._at_head is not None and not (page.ended or subscription.lag):
+                await self._at_head()
             if page.ended and await self._settled():
                 return Ending("closed" if subscription.closed else "ended", page.position)
             wrote_at = now()
@@ -239,6 +246,6 @@ class Delivery:
 
 async def follow(edge: Edge, follower: Follower, encode: Encode, sink: Sink, *, report: Report) -> None:
     """Carries all executions of a follower, until it is closed."""
-    way = _Way(edge=edge, encode=encode, sink=sink, report=report)
+    way = _Way(chunks=edge.chunks, encode=encode, sink=sink, report=report)
     async for subscription, page in follower.pages(sink.room):
         await way.write(subscription, page, may_send=follower.may_send)

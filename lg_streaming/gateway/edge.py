@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -70,6 +71,8 @@ class Edge:
     """What closes each transport's connections, once they are told."""
     streams: set[EventStream] = field(default_factory=set["EventStream"])
     """The event streams that are open."""
+    replica_id: str = field(default_factory=lambda: secrets.token_hex(8))
+    """Tells the server's processes apart."""
     rooms: Rooms = field(default_factory=Rooms)
     census: Census = field(init=False)
     rates: Rates = field(init=False)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
-from lg_streaming.codec import Codec
 from lg_streaming.errors import (
     ServerRestartError,
     SlowReaderError,
@@ -25,23 +24,22 @@ from lg_streaming.errors import (
 )
 from lg_streaming.gateway._server import Line, current_line
 from lg_streaming.gateway.delivery import Delivery
+from lg_streaming.gateway.dialects import Dialect, DialectName, Flowise, Native
 from lg_streaming.gateway.duplex import FRESH_BYTES
-from lg_streaming.gateway.frames import Frames
+from lg_streaming.gateway.frames import Chunks
 from lg_streaming.gateway.handlers import subscribed
 from lg_streaming.gateway.http import gone
 from lg_streaming.hub.handlers import is_not_its_own
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from starlette.types import Receive, Scope, Send
 
     from lg_streaming.gateway.compression import Coder
+    from lg_streaming.gateway.frames import Frames
     from lg_streaming.gateway.messages import SubscribeExecution
     from lg_streaming.gateway.session import Session
     from lg_streaming.gateway.watches import Watch
     from lg_streaming.hub import Attached
-    from lg_streaming.log.base import Record
 
 __all__ = ["EventStream", "InitialData", "StreamOptions", "open_stream"]
 
@@ -51,7 +49,6 @@ InitialData = Callable[[str], Any | Awaitable[Any]]
 """`initial_data(execution_id)`, sync (run in a thread) or async: what a reader is shown first."""
 
 _LIVE_STATES: Final = frozenset({"running", "interrupted", "unknown"})
-_JSON: Final = Codec()
 _GOODBYE_TIMEOUT: Final = 1.0
 _INITIAL_DATA_TIMEOUT: Final = 10.0
 _HEADERS: Final = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
@@ -71,6 +68,8 @@ class StreamOptions:
     """Makes the first event, `initial`."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     """Headers of the answer beside its own."""
+    dialect: DialectName | None = None
+    """What it is written in; None: the library's own events."""
 
 
 async def open_stream(
@@ -84,7 +83,7 @@ async def open_stream(
     # With `fail` the stream itself says what is missing, and ends there.
     lenient = wanted.model_copy(update={"on_gap": "oldest"}) if wanted.on_gap == "fail" else wanted
     watch, attached = await session.subscribe(lenient)
-    if head_only or _is_past_end(wanted, attached):
+    if head_only or (options.dialect is None and _is_past_end(wanted, attached)):
         session.end()
         return Response(status_code=200 if head_only else 204, headers={**_HEADERS, **options.headers})
     # The reader's place is fixed: what comes while this is made is delivered after it.
@@ -92,13 +91,10 @@ async def open_stream(
     session.edge.check_open()
     session.opened(secrets.token_urlsafe(15))
     stream = EventStream(session, watch, options)
-    stream.first_words = b"".join(
-        [
-            b"retry: %d\n" % session.edge.retry_ms(),
-            _event("connection_status", {**session.greeting(), **_without_ok(subscribed(attached))}),
-            *([_event("initial", initial)] if options.initial_data is not None else []),
-        ]
-    )
+    status = {**session.greeting(), **_without_ok(subscribed(attached))}
+    stream.first_words = stream.dialect.greeting(session.edge.retry_ms(), status)
+    if options.initial_data is not None:
+        stream.first_words += stream.dialect.say("initial", initial)
     stream.fails_on_gap = wanted.on_gap == "fail"
     return stream
 
@@ -136,55 +132,13 @@ def _is_past_end(wanted: SubscribeExecution, attached: Attached) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _EncodeEvents:
-    """One event an update."""
-
-    named: bool
-    ids: bool
-
-    def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:  # noqa: ARG002 (others need it)
-        """See `Encode.wrap`."""
-        names = {record.type: b"" for record in records}
-        if self.named:
-            names = {name: b"event: %b\n" % _line(name) for name in names}
-        if not self.ids:
-            return _joined([b"%bdata: %b\n\n" % (names[record.type], record.json) for record in records])
-        epoch = records[0].epoch.encode()
-        return _joined(
-            [b"id: %b:%d\n%bdata: %b\n\n" % (epoch, each.seq, names[each.type], each.json) for each in records]
+def _dialect(session: Session, watch: Watch, options: StreamOptions) -> Dialect:
+    if options.dialect == "flowise":
+        replica_id = session.edge.replica_id
+        return Flowise(
+            watch.execution_id, follow=watch.follow, listener_id=session.connection_id, replica_id=replica_id
         )
-
-
-def _joined(parts: list[bytes]) -> Frames:
-    return Frames(b"".join(parts), count=len(parts))
-
-
-@dataclass(frozen=True, slots=True)
-class _EncodeBatch:
-    """One event for all, its data a list."""
-
-    named: bool
-    ids: bool
-
-    def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:  # noqa: ARG002 (others need it)
-        """See `Encode.wrap`."""
-        last = records[-1]
-        name = b"event: updates\n" if self.named else b""
-        identity = b"id: %b:%d\n" % (last.epoch.encode(), last.seq) if self.ids else b""
-        return Frames(b"%b%bdata: [%b]\n\n" % (identity, name, b",".join([record.json for record in records])))
-
-
-def _line(text: str) -> bytes:
-    """``text`` as the rest of a line: a type is anybody's own name, and a line break in it would begin a new field."""
-    if not text.isprintable():
-        text = "".join(letter if letter.isprintable() else " " for letter in text)
-    return text.encode("utf-8", "replace")
-
-
-def _event(name: str, content: object, identity: object = None) -> bytes:
-    head = b"" if identity is None else b"id: %b\n" % str(identity).encode()
-    return b"%bevent: %b\ndata: %b\n\n" % (head, name.encode(), _JSON.dumps(content))
+    return Native(watch.execution_id, named=options.named, ids=options.ids, batch=watch.batch)
 
 
 class EventStream(Response):
@@ -196,9 +150,8 @@ class EventStream(Response):
         self._session = session
         self._edge = session.edge
         self._watch = watch
-        self._options = options
-        encoder = _EncodeBatch if watch.batch else _EncodeEvents
-        self._encode = encoder(options.named, options.ids)
+        self.dialect = _dialect(session, watch, options)
+        self._says_keep_alive = options.dialect == "flowise"
         self._ends_at = None if options.max_duration is None else self._edge.monotonic() + options.max_duration
         self._line: Line | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -221,7 +174,7 @@ class EventStream(Response):
     def _end_with(self, event: str) -> None:
         """Ends the stream; the reader is told when to come back."""
         retry_ms = self._edge.retry_ms()
-        self._last_words = b"retry: %d\n" % retry_ms + _event(event, {"retry_ms": retry_ms})
+        self._last_words = self.dialect.sent_away(event, retry_ms)
         if self._pump is not None:
             self._pump.cancel()
 
@@ -231,6 +184,8 @@ class EventStream(Response):
         self._coder = self._edge.compression.open(Headers(scope=scope))
         if self._coder is not None:
             self.headers["Content-Encoding"] = self._coder.name
+        if self._says_keep_alive and scope["http_version"] in {"1.0", "1.1"}:
+            self.headers["Connection"] = "keep-alive"
         self._line = current_line()
         if self._line is not None:
             self._line.cut_when_silent(2 * self._edge.settings.limits.send_timeout)
@@ -280,7 +235,7 @@ class EventStream(Response):
         """Says that the stream lives, unless something is on its way anyway."""
         if not self._writing.locked():
             with contextlib.suppress(TimeoutError):  # the delivery notices it too, and ends the stream
-                await self._write(b": keep-alive\n\n")
+                await self._write(self.dialect.keep_alive)
 
     async def _finish(self, send: Send) -> None:
         """Ends the response well, if the client takes it."""
@@ -319,15 +274,17 @@ class EventStream(Response):
             ending = await Delivery(
                 self._edge,
                 watch,
-                self._encode,
+                self.dialect.encode,
                 self,
                 report=self._session.report,
                 fails_on_gap=self.fails_on_gap,
+                chunks=None if self.dialect.shared else Chunks(max_bytes=0),
+                at_head=None if self.dialect.shared else self._at_head,
             ).run()
-            if ending.reason == "ended":
-                # With its own id, so that a reader whose filter left the last updates out does not come back.
-                identity = ending.position if self._options.ids else None
-                self._last_words = _event("end", {"execution_id": watch.execution_id}, identity)
+            over = ending.reason == "ended"
+            known = await self._edge.hub.describe(watch.execution_id) if over and not self.dialect.shared else None
+            state = known.state if known is not None else None
+            self._last_words = self.dialect.ended(ending.position, run_is_over=over, state=state) or self._last_words
         except TimeoutError:
             logger.info("a reader of %r is cut off: nothing was read", watch.execution_id)
             self._fail(SlowReaderError())
@@ -340,7 +297,7 @@ class EventStream(Response):
 
     def _fail(self, error: StreamingError) -> None:
         self._code = error.code
-        self._last_words = _event("error", {"execution_id": self._watch.execution_id, **error.to_dict()})
+        self._last_words = self.dialect.failed(error)
 
     # ------------------------------------------------------------ what the delivery wants
     async def room(self) -> bool:
@@ -353,11 +310,20 @@ class EventStream(Response):
 
     async def write(self, frames: Frames) -> None:
         """See `Sink.write`."""
-        await self._write(frames.wire)
+        if frames.wire:
+            await self._write(frames.wire)
 
     async def say(self, event: str, payload: dict[str, object]) -> None:
         """See `Sink.say`."""
-        await self._write(_event(event, payload))
+        if words := self.dialect.say(event, payload):
+            await self._write(words)
+
+    async def _at_head(self) -> None:
+        """Everything there is has been written."""
+        if words := self.dialect.at_head():
+            await self._write(words)
+        if self.dialect.over:
+            self._watch.subscription.close()
 
     def prefer_fresh(self) -> None:
         """See `Sink.prefer_fresh`."""

@@ -82,7 +82,11 @@ _Key = tuple[str, "Encode", "UpdateFilter", str, int, int, int]
 
 
 class Chunks:
-    """Cuts pages into pieces of about 64 KiB and wraps each piece once for all readers that need the same."""
+    """Cuts pages into pieces of about 64 KiB and wraps each piece once for all readers that need the same.
+
+    Args:
+        max_bytes: How much is kept for other readers; 0 keeps nothing, for frames that are one reader's own.
+    """
 
     def __init__(self, max_bytes: int = _CACHED_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -112,7 +116,7 @@ class Chunks:
         ends = self._ends.get(key)
         if ends is None:
             ends = _cut(records)
-            if not _may_be_shared(filter):
+            if not self._keeps(filter):
                 return ends
             self._ends[key] = ends
             if len(self._ends) > _CACHED_PAGES:
@@ -126,7 +130,7 @@ class Chunks:
         cached = self._cached.get(key)
         if cached is None:
             cached = encode.wrap(execution_id, part)
-            if not _may_be_shared(filter):
+            if not self._keeps(filter):
                 return cached
             self._cached[key] = cached
             self._bytes += cached.size
@@ -134,10 +138,11 @@ class Chunks:
                 self._bytes -= self._cached.popitem(last=False)[1].size
         return cached
 
-
-def _may_be_shared(filter: UpdateFilter) -> bool:
-    names = (filter.types, filter.globs, filter.node_ids, filter.agent_types, filter.categories)
-    return sum(map(len, names)) <= _SHARED_NAMES
+    def _keeps(self, filter: UpdateFilter) -> bool:
+        if not self._max_bytes:
+            return False
+        names = (filter.types, filter.globs, filter.node_ids, filter.agent_types, filter.categories)
+        return sum(map(len, names)) <= _SHARED_NAMES
 
 
 def _cut(records: Sequence[Record]) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from lg_streaming.gateway.shapes import (
     Executions,
     ExecutionsWanted,
     Health,
+    StreamWanted,
     Ticket,
     TicketWanted,
     UpdatesPage,
@@ -30,7 +31,14 @@ __all__ = ["openapi_schema"]
 
 _Json = dict[str, Any]
 
-_IN: Final[tuple[type[BaseModel], ...]] = (Answer, CancelExecution, ExecutionsWanted, TicketWanted, UpdatesWanted)
+_IN: Final[tuple[type[BaseModel], ...]] = (
+    Answer,
+    CancelExecution,
+    ExecutionsWanted,
+    StreamWanted,
+    TicketWanted,
+    UpdatesWanted,
+)
 _OUT: Final[tuple[type[BaseModel], ...]] = (
     Cancelled,
     ErrorAnswer,
@@ -62,7 +70,7 @@ def openapi_schema(prefix: str = "") -> _Json:
     """
     inbound, outbound = _schemas(_IN, by_alias=False), _schemas(_OUT, by_alias=True)
     paths = {**_of_the_server(), **_of_executions(inbound)}
-    queries = {ExecutionsWanted.__name__, UpdatesWanted.__name__, CancelExecution.__name__}
+    queries = {model.__name__ for model in (ExecutionsWanted, StreamWanted, UpdatesWanted, CancelExecution)}
     return {
         "openapi": "3.1.0",
         "info": {"title": "lg_streaming", "version": str(PROTOCOL_VERSION)},
@@ -102,7 +110,8 @@ def _of_executions(inbound: _Json) -> _Json:
     lists = inbound[ExecutionsWanted.__name__]["properties"]
     pages = inbound[UpdatesWanted.__name__]["properties"]
     cancel = inbound[CancelExecution.__name__]["properties"]
-    streams = _parameters(pages, (*_FILTERS, "after", "on_gap", "follow", "batch", "merge"))
+    streams = inbound[StreamWanted.__name__]["properties"]
+    stream_options = (*_FILTERS, "after", "on_gap", "follow", "batch", "merge", "named", "dialect")
     return {
         "/executions": {
             "get": _operation(
@@ -133,7 +142,7 @@ def _of_executions(inbound: _Json) -> _Json:
         },
         "/executions/{execution_id}/stream": {
             "get": {
-                **_operation("All updates as Server-Sent Events.", {}, [_AN_ID, *streams]),
+                **_operation("All updates as Server-Sent Events.", {}, [_AN_ID, *_parameters(streams, stream_options)]),
                 "responses": {
                     "200": {"description": "The stream.", "content": {"text/event-stream": {}}},
                     "204": {"description": "The reader has it all."},

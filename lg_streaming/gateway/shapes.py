@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
+from lg_streaming.gateway.dialects import DialectName
 from lg_streaming.gateway.messages import (
     ErrorBody,
     ExecutionId,
@@ -25,6 +27,7 @@ __all__ = [
     "ExecutionsWanted",
     "GapInfo",
     "Health",
+    "StreamWanted",
     "Ticket",
     "TicketWanted",
     "UpdatesPage",
@@ -36,6 +39,28 @@ MAX_WAIT = 25.0
 
 
 # ---------------------------------------------------------------- what comes in
+class StreamWanted(SubscribeExecution):
+    """The query of `GET /executions/{execution_id}/stream`."""
+
+    named: bool = True
+    """Whether events are named by their update's type; else a browser's `onmessage` fires."""
+    dialect: Annotated[
+        DialectName | None, Field(description="What the stream is written in; this library's own events when absent.")
+    ] = None
+
+    @model_validator(mode="after")
+    def _fits_the_dialect(self) -> Self:
+        if self.dialect is None:
+            return self
+        for name, given in {"batch": self.batch, "named": self.named and "named" in self.model_fields_set}.items():
+            if given:
+                reason = (
+                    f"{name} does not go with dialect={self.dialect}: its frames hold one update each, without names"
+                )
+                raise PydanticCustomError("dialect", "{reason}", {"reason": reason})
+        return self
+
+
 class UpdatesWanted(SubscribeExecution):
     """The query of `GET /executions/{execution_id}/updates`."""
 

@@ -20,11 +20,11 @@ from lg_streaming.gateway.http import (
     refuse_tokens_in_url,
     ticket_of,
 )
-from lg_streaming.gateway.messages import SubscribeExecution
 from lg_streaming.gateway.peer import Peer
 from lg_streaming.gateway.protocol import parse
 from lg_streaming.gateway.query import FILTER_LISTS, FILTER_TEXTS, query_payload
 from lg_streaming.gateway.session import Session
+from lg_streaming.gateway.shapes import StreamWanted
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -33,13 +33,14 @@ if TYPE_CHECKING:
     from starlette.routing import Router
     from starlette.types import Receive, Scope, Send
 
+    from lg_streaming.gateway.dialects import DialectName
     from lg_streaming.hub import StreamHub
     from lg_streaming.hub.subscription import OnGap
 
 __all__ = ["ServerSentEvents", "sse_response"]
 
 _FLAGS: Final = frozenset({"follow", "batch", "merge", "named"})
-_TEXTS: Final = FILTER_TEXTS | {"after", "on_gap", "ticket"}
+_TEXTS: Final = FILTER_TEXTS | {"after", "dialect", "on_gap", "ticket"}
 _LAST_EVENT_ID: Final = "last-event-id"
 
 
@@ -65,10 +66,11 @@ class ServerSentEvents:
         session = Session(peer=peer, edge=self._edge, transport="sse", expiry_grace=0.0)
         try:
             await session.login(ticket=ticket_of(request.scope))
-            wanted, named = _wanted(request)
+            wanted = _wanted(request)
             gateway = self._edge.settings.gateway
             options = StreamOptions(
-                named=named,
+                named=wanted.named,
+                dialect=wanted.dialect,
                 max_duration=gateway.max_stream_duration,
                 initial_data=self._initial_data,
             )
@@ -80,15 +82,14 @@ class ServerSentEvents:
             raise
 
 
-def _wanted(request: Request) -> tuple[SubscribeExecution, bool]:
-    """What the query asks for, and whether events are named."""
+def _wanted(request: Request) -> StreamWanted:
+    """What the query asks for."""
     payload = query_payload(request, lists=FILTER_LISTS, texts=_TEXTS, flags=_FLAGS)
     payload.pop("ticket", None)
-    named = payload.pop("named", True) is True
     last_event_id = request.headers.get(_LAST_EVENT_ID, "").strip()
     if last_event_id:
         payload["after"] = last_event_id
-    return parse(SubscribeExecution, {**payload, "execution_id": execution_id_of(request)}), named
+    return parse(StreamWanted, {**payload, "execution_id": execution_id_of(request)})
 
 
 def sse_response(
@@ -109,6 +110,7 @@ def sse_response(
     on_gap: OnGap = "oldest",
     named: bool = True,
     ids: bool = True,
+    dialect: DialectName | None = None,
     initial_data: InitialData | None = None,
     max_duration: float | None = None,
     heartbeat_interval: float | None = None,
@@ -142,6 +144,8 @@ def sse_response(
         on_gap: What to do when updates after `after` are gone.
         named: Whether an event is named by its update's type; else a browser's `onmessage` fires.
         ids: Whether events have ids, from which a reader resumes.
+        dialect: `"flowise"`: the stream is written for Flowise's clients. It has neither names nor ids nor batches, so
+            `batch` cannot be had with it.
         initial_data: `initial_data(execution_id)`, sync or async, makes the first event, `initial`. The reader's place
             is fixed before it is called, so what happens meanwhile follows it.
         max_duration: Seconds after which the stream ends and the reader is told to come back; None: never.
@@ -167,16 +171,19 @@ def sse_response(
         "follow": follow,
         "merge": merge,
         "on_gap": on_gap,
+        "dialect": dialect,
+        **({} if named else {"named": False}),
         **{name: list(names) for name, names in options.items() if names is not None},
     }
     edge = Edge.of(hub)
     return _LazyStream(
         edge,
         heartbeat_interval,
-        parse(SubscribeExecution, {name: value for name, value in payload.items() if value is not None}),
+        parse(StreamWanted, {name: value for name, value in payload.items() if value is not None}),
         StreamOptions(
             named=named,
             ids=ids,
+            dialect=dialect,
             max_duration=max_duration or edge.settings.gateway.max_stream_duration,
             initial_data=initial_data,
             headers=dict(headers or {}),
@@ -188,7 +195,7 @@ class _LazyStream(Response):
     """Opens its stream when it is sent, and knows the request only then."""
 
     def __init__(
-        self, edge: Edge, heartbeat_interval: float | None, wanted: SubscribeExecution, options: StreamOptions
+        self, edge: Edge, heartbeat_interval: float | None, wanted: StreamWanted, options: StreamOptions
     ) -> None:
         super().__init__(media_type="text/event-stream")
         self._edge = edge
@@ -208,7 +215,7 @@ class _LazyStream(Response):
     async def _open(self, peer: Peer, *, head_only: bool) -> Response:
         edge, wanted = self._edge, self._wanted
         if last_event_id := peer.headers.get(_LAST_EVENT_ID, "").strip():
-            wanted = parse(SubscribeExecution, {**wanted.model_dump(exclude_none=True), "after": last_event_id})
+            wanted = parse(StreamWanted, {**wanted.model_dump(exclude_unset=True), "after": last_event_id})
         await edge.start()
         session = Session(
             peer=peer,

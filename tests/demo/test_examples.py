@@ -16,7 +16,15 @@ import pytest
 from tests.support.server import serve
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SHOWN = {"01_in_process.py", "02_fastapi_server.py", "03_progress.py", "04_tokens.py", "05_progress.py", "06_events.py"}
+SHOWN = {
+    "01_in_process.py",
+    "02_fastapi_server.py",
+    "03_progress.py",
+    "04_tokens.py",
+    "05_progress.py",
+    "06_events.py",
+    "07_flowise.py",
+}
 
 
 def run(name: str) -> str:
@@ -96,3 +104,16 @@ def test_events() -> None:
     assert values == "values: {'customer': 'Ada', 'card': '****', 'paid': False}"
     assert charged == "charged: {'customer': 'Ada', 'card': '****'}"
     assert end == "node_complete: {'update': {'paid': True}}"
+
+
+def test_flowise() -> None:
+    """With Flowise's own clients in tests/gateway/test_flowise_clients.py."""
+    asked = {"question": "What is rain?", "streaming": "true", "overrideConfig": {"sessionId": "s1"}}
+    with serve(load("07_flowise.py").app) as server:
+        stream = httpx2.post(f"{server.url}/api/v1/prediction/write", json=asked, timeout=30).text
+    told = [json.loads(data) for data in re.findall(r"^data:(.+)$", stream, re.MULTILINE)]
+    tokens = [frame["data"] for frame in told if frame["event"] == "token"]
+    assert "".join(tokens) == "Rain is water that falls from clouds.Sent."
+    metadata, end = told[-2:]
+    assert (metadata["data"]["chatId"], metadata["data"]["sessionId"]) == ("s1", "s1")
+    assert end == {"event": "end", "data": "[DONE]"}

@@ -203,7 +203,7 @@ async def test_gaps(http: httpx2.AsyncClient) -> None:
         "/executions/a/stream?batch=perhaps",
         "/executions/a/stream?delivery=at-least-once",
         "/executions/a/stream?since=yesterday",
-        "/executions/a/stream?dialect=flowise",
+        "/executions/a/stream?dialect=other",
         "/executions/a/stream?follow=maybe",
         "/executions/a/stream?nodes=write",
         "/executions/a/stream?min_priority=urgent",

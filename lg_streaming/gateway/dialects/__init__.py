@@ -1,0 +1,9 @@
+"""What event streams are written in: this library's own events, or those of another system."""
+
+from __future__ import annotations
+
+from lg_streaming.gateway.dialects.base import Dialect, DialectName
+from lg_streaming.gateway.dialects.flowise import Flowise
+from lg_streaming.gateway.dialects.native import Native
+
+__all__ = ["Dialect", "DialectName", "Flowise", "Native"]

@@ -1,0 +1,72 @@
+"""What an event stream needs to know of what it is written in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lg_streaming.errors import StreamingError
+    from lg_streaming.events import Position
+    from lg_streaming.gateway.frames import Encode
+    from lg_streaming.log.base import ExecutionState
+
+__all__ = ["Dialect", "DialectName"]
+
+DialectName = Literal["flowise"]
+"""The dialects beside the library's own."""
+
+
+class Dialect(Protocol):
+    """How one stream says things. It may remember what it has said, so each stream has one of its own."""
+
+    @property
+    def encode(self) -> Encode:
+        """How updates are wrapped; it gets each update once, in order."""
+        ...
+
+    @property
+    def shared(self) -> bool:
+        """Whether other readers at the same place need the same bytes."""
+        ...
+
+    @property
+    def keep_alive(self) -> bytes:
+        """Sent while there is nothing else to send."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """Whether the stream has to end, although the run goes on."""
+        ...
+
+    def greeting(self, retry_ms: int, status: Mapping[str, object]) -> bytes:
+        """The first words; `status` is that of the connection and the subscription."""
+        ...
+
+    def say(self, event: str, payload: object) -> bytes:
+        """Something beside the updates; empty where the dialect keeps it to itself."""
+        ...
+
+    def at_head(self) -> bytes:
+        """Everything there is has been written; what there is to say to a reader who waits now."""
+        ...
+
+    def ended(self, position: Position | None, *, run_is_over: bool, state: ExecutionState | None = None) -> bytes:
+        """The last words of a stream that has got everything, or was closed.
+
+        Args:
+            position: Where the reader stands.
+            run_is_over: Whether it has got everything.
+            state: That of the execution, for a dialect that is not shared.
+        """
+        ...
+
+    def failed(self, error: StreamingError) -> bytes:
+        """The last words of a stream that cannot go on."""
+        ...
+
+    def sent_away(self, event: str, retry_ms: int) -> bytes:
+        """The last words of a stream whose reader is to come back."""
+        ...

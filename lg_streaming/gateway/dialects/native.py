@@ -1,0 +1,125 @@
+"""The library's own events: one an update, with its position as id and its type as name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from lg_streaming.codec import Codec
+from lg_streaming.gateway.frames import Frames
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lg_streaming.errors import StreamingError
+    from lg_streaming.events import Position
+    from lg_streaming.gateway.frames import Encode
+    from lg_streaming.log.base import ExecutionState, Record
+
+__all__ = ["Native"]
+
+_JSON: Final = Codec()
+
+
+class Native:
+    """See `Dialect`.
+
+    Args:
+        execution_id: The execution.
+        named: Whether updates have an `event:` line.
+        ids: Whether they have an `id:` line.
+        batch: Whether they come as lists.
+    """
+
+    keep_alive: bytes = b": keep-alive\n\n"
+    shared: bool = True
+    over: bool = False
+
+    def __init__(self, execution_id: str, *, named: bool, ids: bool, batch: bool) -> None:
+        self._execution_id = execution_id
+        self._ids = ids
+        self.encode: Encode = (_EncodeBatch if batch else _EncodeEvents)(named, ids)
+
+    def greeting(self, retry_ms: int, status: Mapping[str, object]) -> bytes:
+        """See `Dialect.greeting`."""
+        return b"retry: %d\n" % retry_ms + _event("connection_status", status)
+
+    def say(self, event: str, payload: object) -> bytes:
+        """See `Dialect.say`."""
+        return _event(event, payload)
+
+    def at_head(self) -> bytes:
+        """See `Dialect.at_head`."""
+        return b""
+
+    def ended(
+        self,
+        position: Position | None,
+        *,
+        run_is_over: bool,
+        state: ExecutionState | None = None,  # noqa: ARG002 (its readers know by the updates)
+    ) -> bytes:
+        """See `Dialect.ended`."""
+        if not run_is_over:
+            return b""
+        # With its own id, so that a reader whose filter left the last updates out does not come back.
+        return _event("end", {"execution_id": self._execution_id}, position if self._ids else None)
+
+    def failed(self, error: StreamingError) -> bytes:
+        """See `Dialect.failed`."""
+        return _event("error", {"execution_id": self._execution_id, **error.to_dict()})
+
+    def sent_away(self, event: str, retry_ms: int) -> bytes:
+        """See `Dialect.sent_away`."""
+        return b"retry: %d\n" % retry_ms + _event(event, {"retry_ms": retry_ms})
+
+
+@dataclass(frozen=True, slots=True)
+class _EncodeEvents:
+    """One event an update."""
+
+    named: bool
+    ids: bool
+
+    def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:  # noqa: ARG002 (others need it)
+        """See `Encode.wrap`."""
+        names = {record.type: b"" for record in records}
+        if self.named:
+            names = {name: b"event: %b\n" % _line(name) for name in names}
+        if not self.ids:
+            return _joined([b"%bdata: %b\n\n" % (names[record.type], record.json) for record in records])
+        epoch = records[0].epoch.encode()
+        return _joined(
+            [b"id: %b:%d\n%bdata: %b\n\n" % (epoch, each.seq, names[each.type], each.json) for each in records]
+        )
+
+
+def _joined(parts: list[bytes]) -> Frames:
+    return Frames(b"".join(parts), count=len(parts))
+
+
+@dataclass(frozen=True, slots=True)
+class _EncodeBatch:
+    """One event for all, its data a list."""
+
+    named: bool
+    ids: bool
+
+    def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:  # noqa: ARG002 (others need it)
+        """See `Encode.wrap`."""
+        last = records[-1]
+        name = b"event: updates\n" if self.named else b""
+        identity = b"id: %b:%d\n" % (last.epoch.encode(), last.seq) if self.ids else b""
+        return Frames(b"%b%bdata: [%b]\n\n" % (identity, name, b",".join([record.json for record in records])))
+
+
+def _line(text: str) -> bytes:
+    """``text`` as the rest of a line: a type is anybody's own name, and a line break in it would begin a new field."""
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else " " for letter in text)
+    return text.encode("utf-8", "replace")
+
+
+def _event(name: str, content: object, identity: object = None) -> bytes:
+    head = b"" if identity is None else b"id: %b\n" % str(identity).encode()
+    return b"%bevent: %b\ndata: %b\n\n" % (head, name.encode(), _JSON.dumps(content))
