@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping, Sequence
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, overload
 
 import uuid_utils
@@ -30,6 +31,13 @@ T = TypeVar("T")
 PromptType = Literal["approval", "input", "choice", "confirmation"]
 
 _LOG_PRIORITY: Final[Mapping[str, Priority]] = {"debug": "low", "error": "high", "critical": "high", "fatal": "high"}
+_NAMED_BY: Final[Mapping[PartKind, tuple[str | None, str]]] = {
+    "node": ("node_id", "node_name"),
+    "tool": ("tool_call_id", "tool"),
+    "llm": (None, "model"),
+}
+"""The fields of a part's id and of its name."""
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _CANCELLED: Final = {"message": "cancelled", "code": "cancelled"}
 
 
@@ -56,7 +64,7 @@ class Emitter(Handle):
     An emitter of a decorated node never raises into the node; one from `hub.emitter` raises `UpdateTooLargeError`,
     `BadRequestError` and `HubClosedError` to its caller.
 
-    Everywhere `None` means not known, and is left out of what is sent.
+    Everywhere `None` means not known, and is left out of what is sent. Details never replace what a word says itself.
     """
 
     __slots__ = ("_begun", "_message")
@@ -142,7 +150,7 @@ class Emitter(Handle):
         part = OpenPart("llm", message_id, model, self._ready().derive(message_id=message_id))
         self._message = part
         self._index = itertools.count()
-        self._begin(part, "llm_start", model=model, **details)
+        self._begin(part, "llm_start", details, model=model)
         return message_id
 
     def end(self, *, finish_reason: str | None = None, usage: Mapping[str, Any] | None = None, **details: Any) -> None:
@@ -155,7 +163,7 @@ class Emitter(Handle):
         """
         part, self._message = self._message, None
         if part is not None and self._parts.close("llm", part.id) is not None:
-            self._end(part, "llm_complete", finish_reason=finish_reason, usage=usage, **details)
+            self._end(part, "llm_complete", details, finish_reason=finish_reason, usage=usage)
 
     def usage(
         self,
@@ -179,12 +187,12 @@ class Emitter(Handle):
         """
         self._tell(
             "usage",
+            details,
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             total_tokens=input_tokens + output_tokens if total_tokens is None else total_tokens,
             model=model,
             cost=cost,
-            **details,
         )
 
     # --- nodes and tools ----------------------------------------------------------------------------------
@@ -215,7 +223,7 @@ class Emitter(Handle):
             return self.scoped()
         scope = self._ready().derive(node_id=node_id, **({"attempt": attempt} if attempt is not None else {}))
         part = OpenPart("node", node_id, name or node_id, scope)
-        self._begin(part, "node_start", node_id=node_id, node_name=part.name, attempt=attempt, **details)
+        self._begin(part, "node_start", details, node_id=node_id, node_name=part.name, attempt=attempt)
         return self._about(scope)
 
     def node_complete(self, result: object = None, *, node_id: str | None = None, **details: Any) -> None:
@@ -229,21 +237,21 @@ class Emitter(Handle):
         Raises:
             BadRequestError: Nothing tells which node.
         """
-        self._node_end("node_complete", node_id, result=result, **details)
+        self._node_end("node_complete", node_id, details, result=result)
 
     def node_error(self, error: BaseException | str, *, node_id: str | None = None, **details: Any) -> None:
         """A node has failed (`node_error`): with the error's message and type, its stack only in debug mode.
 
         The other arguments are those of `node_complete`.
         """
-        self._node_end("node_error", node_id, error=self._described(error), **details)
+        self._node_end("node_error", node_id, details, error=self._described(error))
 
-    def _node_end(self, type: str, node_id: str | None, /, **data: Any) -> None:
+    def _node_end(self, type: str, node_id: str | None, details: Mapping[str, Any], **data: Any) -> None:
         part = self._closing("node", node_id or self._scope.node_id)
         if part is None:
             self._refuse(type, f"name the node: {type}(…, node_id='fetch')")
             return
-        self._end(part, type, **data)
+        self._end(part, type, details, **data)
 
     def tool_start(self, tool: str, input: object = None, *, tool_call_id: str | None = None, **details: Any) -> Self:
         """A tool is called. Returns the emitter of the call, whose `tool_complete` and `tool_error` are about it.
@@ -257,7 +265,7 @@ class Emitter(Handle):
         tool_call_id = tool_call_id or _new_id()
         scope = self._ready().derive(tool_call_id=tool_call_id)
         part = OpenPart("tool", tool_call_id, tool, scope)
-        self._begin(part, "tool_start", tool=tool, tool_call_id=tool_call_id, input=input, **details)
+        self._begin(part, "tool_start", details, tool=tool, tool_call_id=tool_call_id, input=input)
         return self._about(scope)
 
     def tool_complete(
@@ -274,7 +282,7 @@ class Emitter(Handle):
         Raises:
             BadRequestError: Nothing tells which tool.
         """
-        self._tool_end("tool_complete", tool, tool_call_id, output=output, **details)
+        self._tool_end("tool_complete", (tool, tool_call_id), details, output=output)
 
     def tool_error(
         self, error: BaseException | str, *, tool: str | None = None, tool_call_id: str | None = None, **details: Any
@@ -283,14 +291,17 @@ class Emitter(Handle):
 
         The other arguments are those of `tool_complete`.
         """
-        self._tool_end("tool_error", tool, tool_call_id, error=self._described(error), **details)
+        self._tool_end("tool_error", (tool, tool_call_id), details, error=self._described(error))
 
-    def _tool_end(self, type: str, tool: str | None, tool_call_id: str | None, /, **data: Any) -> None:
+    def _tool_end(
+        self, type: str, call: tuple[str | None, str | None], details: Mapping[str, Any], **data: Any
+    ) -> None:
+        tool, tool_call_id = call
         part = self._closing("tool", tool_call_id or self._scope.tool_call_id, tool)
         if part is None:
             self._refuse(type, f"name the tool: {type}(…, tool='search')")
             return
-        self._end(part, type, **data)
+        self._end(part, type, details, **data)
 
     # --- how far ------------------------------------------------------------------------------------------
 
@@ -407,7 +418,7 @@ class Emitter(Handle):
 
     def status(self, status: str, **details: Any) -> None:
         """The state of what is going on, in a word, with any details."""
-        self._emit("status", {"status": status, **details}, self._scope)
+        self._tell("status", details, status=status)
 
     def log(self, level: str, message: str, context: Mapping[str, Any] | None = None) -> None:
         """A line of a log, for people: `debug`, `info`, `warning`, `error` or a level of your own.
@@ -485,7 +496,7 @@ class Emitter(Handle):
         strict = self._strict
         self._strict = strict and exc is None  # what cannot be said must not hide the exception that leaves the block
         for part in self._parts.drain():
-            self._end(part, f"{part.kind}_complete" if error is None else f"{part.kind}_error", error=error)
+            self._end(part, f"{part.kind}_complete" if error is None else f"{part.kind}_error", {}, error=error)
         self._message = None
         if self._begun is not None:
             self._leave(_outcome(error))
@@ -501,9 +512,9 @@ class Emitter(Handle):
     ) -> None:
         self.__exit__(exc_type, exc, traceback)
 
-    def _begin(self, part: OpenPart, type: str, /, **data: Any) -> None:
+    def _begin(self, part: OpenPart, type: str, details: Mapping[str, Any], **fields: Any) -> None:
         self._parts.open(part)
-        self._tell_of(part.scope, type, **data)
+        self._tell_of(part.scope, type, details, fields)
 
     def _closing(self, kind: PartKind, id: str | None, name: str | None = None) -> OpenPart | None:
         """The part that ends: the open one of this id, else the newest open one, else one nobody told the begin of."""
@@ -520,19 +531,20 @@ class Emitter(Handle):
         own = {"node_id": id} if kind == "node" else {"tool_call_id": id}
         return OpenPart(kind, id, name or (id if kind == "node" else None), self._ready().derive(**own), began_at=0)
 
-    def _end(self, part: OpenPart, type: str, /, **data: Any) -> None:
-        names = {"node": ("node_id", "node_name"), "tool": ("tool_call_id", "tool"), "llm": (None, "model")}
-        id_field, name_field = names[part.kind]
-        about: dict[str, Any] = {name_field: part.name}
+    def _end(self, part: OpenPart, type: str, details: Mapping[str, Any], **fields: Any) -> None:
+        id_field, name_field = _NAMED_BY[part.kind]
+        about = {name_field: part.name, "duration_s": part.duration_s if part.began_at else None}
         if id_field is not None and part.id:
-            about = {id_field: part.id} | about
-        self._tell_of(part.scope, type, **about, **data, duration_s=part.duration_s if part.began_at else None)
+            about[id_field] = part.id
+        self._tell_of(part.scope, type, details, about | fields)
 
-    def _tell(self, type: str, /, **fields: Any) -> None:
-        self._tell_of(self._scope, type, **fields)
+    def _tell(self, word: str, details: Mapping[str, Any] = _NOTHING, /, **fields: Any) -> None:
+        self._tell_of(self._scope, word, details, fields)
 
-    def _tell_of(self, scope: Scope, type: str, /, **fields: Any) -> None:
-        self._emit(type, {name: value for name, value in fields.items() if value is not None}, scope)
+    def _tell_of(self, scope: Scope, type: str, details: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+        """The fields that are known; details beside them never replace one."""
+        known = {name: value for name, value in fields.items() if value is not None}
+        self._emit(type, {**details, **known}, scope)
 
     def _described(self, error: BaseException | str) -> dict[str, Any]:
         return describe_error(error, debug=self._publisher is not None and self._publisher.debug)

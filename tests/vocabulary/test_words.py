@@ -233,6 +233,21 @@ async def test_what_a_node_or_a_tool_writes_is_about_it() -> None:
     assert all("duration_s" in update.data for update in got[5:8])
 
 
+async def test_details_go_along_and_replace_nothing() -> None:
+    def write(emitter: Emitter) -> None:
+        node = emitter.node_start("write", node_name="forged", kind="llm")
+        node.node_complete("done", duration_s="forged", node_id="write", rows=3)
+        emitter.usage(1, 2, total="x")
+        emitter.tool_start("search", type="mcp").tool_complete(1, details={"a": 1}, fields=2, scope=3)
+
+    started, done, used, tool, answered = [update.data for update in await said(write)]
+    assert started == {"node_id": "write", "node_name": "write", "kind": "llm"}
+    assert (done["rows"], done["duration_s"] == "forged") == (3, False)
+    assert used == {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3, "total": "x"}
+    assert tool["type"] == "mcp"
+    assert (answered["details"], answered["fields"], answered["scope"]) == ({"a": 1}, 2, 3)
+
+
 async def test_without_an_id_the_newest_open_part_is_meant() -> None:
     def write(emitter: Emitter) -> None:
         emitter.tool_start("search", tool_call_id="a")
