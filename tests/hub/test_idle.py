@@ -194,6 +194,7 @@ async def test_rooms_stay(clock: TestScheduler, make_hub: MakeHub) -> None:
 
 async def test_an_abandoned_execution_can_have_a_next_run(clock: TestScheduler, make_hub: MakeHub) -> None:
     hub = make_hub(idle_timeout=10)
+    hub.open("e")
     late = hub.emitter("e")
     clock.advance_by(13)
     late.custom("late", {})
