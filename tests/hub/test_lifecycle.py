@@ -478,7 +478,7 @@ class KeptLog(MemoryLog):
         return super().append(batch)
 
 
-@pytest.mark.row("AOS-23", "AOS-02")
+@pytest.mark.row("AOS-23")
 async def test_a_shutdown_goes_on_past_what_fails(make_hub: MakeHub, caplog: pytest.LogCaptureFixture) -> None:
     log = KeptLog()
     hub = make_hub(log=log, cancel_grace=0.05)
