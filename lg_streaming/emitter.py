@@ -110,6 +110,16 @@ class Emitter:
         """Where the token streams of its hub are known; None when it is not active."""
         return self._publisher.tokens if self._publisher is not None else None
 
+    @property
+    def raises(self) -> bool:
+        """Whether what cannot be written is raised to the caller; in a decorated node, or not active, it never is."""
+        return self._strict and self._publisher is not None
+
+    @property
+    def debug(self) -> bool:
+        """Whether stack traces may leave (``settings.debug``)."""
+        return self._publisher is not None and self._publisher.debug
+
     def scoped(self, **changes: Any) -> Self:
         """An emitter of the same execution about a part of this scope: ``scoped(task_id="t1")``.
 
@@ -225,6 +235,13 @@ class Emitter:
         """One piece of a model's reasoning."""
         if content:
             self._say("thinking", {"content": content, "index": next(self._index)}, self._scope)
+
+    def say(self, type: str, data: dict[str, Any], scope: Scope) -> None:
+        """A piece of a message (``token``, ``thinking``, ``tool_args``) about another scope, by the way text goes.
+
+        ``data`` is the emitter's from now on. Raises like `event`.
+        """
+        self._say(type, data, scope)
 
     def _say(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         if self._route is not None:

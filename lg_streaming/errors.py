@@ -10,6 +10,7 @@
     ├── ForbiddenError             4030  not allowed, or not there: the answer is the same
     │   └── OriginError            4031  a browser origin that is not on the list
     ├── GapError                   4091  the reader asked to fail rather than skip
+    ├── TransitionError            4096  a step that a task, an agent or a request cannot take now
     ├── TooLargeError              4130  an inbound message over the limit
     ├── LimitError                       one of the limits was reached
     │   ├── TooManySubscriptionsError    4290
@@ -77,6 +78,7 @@ __all__ = [
     "TooLargeError",
     "TooManyConnectionsError",
     "TooManySubscriptionsError",
+    "TransitionError",
     "UnauthorizedError",
     "UpdateTooLargeError",
     "WebSocketError",
@@ -238,6 +240,15 @@ class GapError(StreamingError):
     http_status = 200
     retryable = True
     meaning = "updates after this position are no longer kept"
+
+
+class TransitionError(StreamingError):
+    """A producer said something of a task, an agent or a request that cannot be in the state it is in."""
+
+    code = 4096
+    name = "illegal_transition"
+    http_status = 409
+    meaning = "this cannot follow: see the states of the activity"
 
 
 class TooLargeError(StreamingError):
