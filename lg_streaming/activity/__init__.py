@@ -2,10 +2,19 @@
 
 from lg_streaming.activity.agent import AgentStream, LogLevel
 from lg_streaming.activity.handler import AgentLogHandler
-from lg_streaming.activity.llm import LLMErrorType, LLMRequest, LLMRequestState, LLMRequestStatus, LLMStream
+from lg_streaming.activity.llm import LLMStream
 from lg_streaming.activity.output import Output, OutputStream
+from lg_streaming.activity.providers import LLMErrorType
 from lg_streaming.activity.registry import Agents, Tasks
-from lg_streaming.activity.states import AgentState, AgentStatus, TaskState, TaskStatus
+from lg_streaming.activity.request import LLMRequest
+from lg_streaming.activity.states import (
+    AgentState,
+    AgentStatus,
+    LLMRequestState,
+    LLMRequestStatus,
+    TaskState,
+    TaskStatus,
+)
 from lg_streaming.activity.task import IntermediateType, TaskStream
 
 __all__ = [

@@ -7,6 +7,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from lg_streaming.activity.text import encoded_size, last_bytes
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -42,23 +44,18 @@ class OutputBuffer:
 
     def add(self, stream: OutputStream, content: str, at: datetime) -> None:
         """The newest piece; older ones make room for it."""
-        encoded = content.encode(errors="surrogatepass")
-        if len(encoded) > self._most_bytes:
-            encoded = encoded[len(encoded) - self._most_bytes :]
-            content = encoded.decode(errors="ignore")
+        size = encoded_size(content)
+        if size > self._most_bytes:
+            content = last_bytes(content, self._most_bytes)
         with self._lock:
-            self._pieces.append((Output(stream=stream, content=content, at=at), len(encoded)))
-            self._size += len(encoded)
-            while len(self._pieces) > self._most or self._size > self._most_bytes:
+            self._pieces.append((Output(stream=stream, content=content, at=at), size))
+            self._size += size
+            while self._size > self._most_bytes and len(self._pieces) > 1:
+                self._size -= self._pieces.popleft()[1]
+            while len(self._pieces) > self._most:
                 self._size -= self._pieces.popleft()[1]
 
     def pieces(self, stream: OutputStream | None = None) -> list[Output]:
         """What is in it, oldest first; of both streams when none is named."""
         with self._lock:
             return [piece for piece, _ in self._pieces if stream is None or piece.stream == stream]
-
-    def clear(self) -> None:
-        """Empties it."""
-        with self._lock:
-            self._pieces.clear()
-            self._size = 0

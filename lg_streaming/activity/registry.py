@@ -34,7 +34,7 @@ class Registry(Generic[A]):
         self._emitter = emitter
         self._what = what
         self._open: dict[str, A] = {}
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
         self._closed = False
 
     def _add(self, id: str, make: Callable[[Emitter], A]) -> A:

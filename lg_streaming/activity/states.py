@@ -1,4 +1,4 @@
-"""What is known of tasks and agents."""
+"""What is known of tasks, agents and requests."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ if TYPE_CHECKING:
 
     from lg_streaming.events import Priority
 
-__all__ = ["AgentState", "AgentStatus", "TaskState", "TaskStatus"]
+__all__ = ["AgentState", "AgentStatus", "LLMRequestState", "LLMRequestStatus", "TaskState", "TaskStatus"]
 
 TaskStatus = Literal["pending", "queued", "assigned", "running", "completed", "failed", "cancelled"]
+
+LLMRequestStatus = Literal["running", "retrying", "completed", "failed"]
 
 AgentStatus = Literal["idle", "busy", "paused", "stopped", "error"]
 
@@ -74,10 +76,34 @@ class AgentState:
     task_id: str | None = None
     """The task it works at, or worked at last."""
     metadata: Mapping[str, Any] | None = None
-    metrics: Mapping[str, float] = _NO_METRICS
+    metrics: Mapping[str, float] = field(default_factory=lambda: _NO_METRICS)
     """The last value of each figure, also while they are held."""
     health: Mapping[str, Any] = field(default_factory=dict[str, Any])
     error: Mapping[str, Any] | None = None
     """The last one."""
     spawned_at: datetime | None = None
     stopped_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LLMRequestState:
+    """What is known of a request, over all that was said of it. Immutable."""
+
+    request_id: str
+    status: LLMRequestStatus = "running"
+    model: str | None = None
+    provider: str | None = None
+    agent_id: str | None = None
+    task_id: str | None = None
+    tokens: int = 0
+    """Pieces of text of the present try."""
+    usage: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    tool_calls: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The tools that were called in the present try, by the id of the call."""
+    finish_reason: str | None = None
+    failures: int = 0
+    """Tries that failed."""
+    error: Mapping[str, Any] | None = None
+    """Of the last of them."""
+    started_at: datetime
+    ended_at: datetime | None = None
