@@ -40,7 +40,7 @@ class Activity(ABC):
         what: Names it in messages: ``task 't1'``.
     """
 
-    __slots__ = ("_emitter", "_ended", "_lock", "_refusing", "_scheduler", "_what", "_when_ended")
+    __slots__ = ("__weakref__", "_emitter", "_ended", "_lock", "_refusing", "_scheduler", "_what", "_when_ended")
 
     def __init__(self, emitter: Emitter, what: str) -> None:
         self._emitter = emitter

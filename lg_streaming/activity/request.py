@@ -179,7 +179,9 @@ class LLMRequest(Activity):
                 call.arguments.add(arguments)
                 call.pieces += 1
             if is_complete:
-                given = _input_of(call) if arguments is None or isinstance(arguments, str) else dict(arguments)
+                given = (
+                    _input_of(call) if arguments is None or isinstance(arguments, str) else {"input": dict(arguments)}
+                )
                 self._say_tool("tool_start", tool_call_id, {"tool": tool, "tool_call_id": tool_call_id, **given})
                 call.began_at = self._now()
             self._calls[tool_call_id] = call

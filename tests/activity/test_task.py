@@ -139,9 +139,7 @@ async def test_a_task_that_fails_or_is_cancelled_says_why(hub: StreamHub) -> Non
     TaskStream(hub.emitter("e"), "t2").cancelled("not needed")
     updates = await read(hub)
     failed, cancelled = said(updates, "task:failed"), said(updates, "task:cancelled")
-    assert failed == [
-        {"task_id": "t1", "status": "failed", "error": {"message": "no such file", "type": "ValueError"}}
-    ]
+    assert failed == [{"task_id": "t1", "status": "failed", "error": {"message": "no such file", "type": "ValueError"}}]
     assert cancelled == [{"task_id": "t2", "status": "cancelled", "reason": "not needed"}]
     assert next(update for update in updates if update.type == "task:failed").metadata.priority == "high"
 
@@ -343,9 +341,7 @@ async def test_metrics_are_put_together(hub: StreamHub) -> None:
 
 @pytest.mark.row("CFLOW-13")
 async def test_what_is_not_included_changes_only_the_state(hub: StreamHub) -> None:
-    task = TaskStream(
-        hub.emitter("e"), "t1", include_progress=False, include_intermediate=False, include_metrics=False
-    )
+    task = TaskStream(hub.emitter("e"), "t1", include_progress=False, include_intermediate=False, include_metrics=False)
     task.started()
     task.progress(50)
     task.intermediate("x")
