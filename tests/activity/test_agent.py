@@ -252,22 +252,26 @@ async def test_what_is_not_included_is_only_kept(hub: StreamHub) -> None:
     assert agent.state.metrics["cpu_percent"] == 5
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        lambda e: AgentStream(e, ""),
-        lambda e: AgentStream(e, "a", interval=-1),
-        lambda e: AgentStream(e, "a", buffer_size=-1),
-        lambda e: AgentStream(e, "a", buffer_bytes="many"),
-        lambda e: AgentStream(e, "a").started(""),
-        lambda e: AgentStream(e, "a").output("stdin", "x"),
-        lambda e: AgentStream(e, "a").output("stdout", b"x"),
-        lambda e: AgentStream(e, "a").log("warning", "x"),
-        lambda e: AgentStream(e, "a").metrics(cpu_percent=float("nan")),
-        lambda e: AgentStream(e, "a").health(True, 101),
-        lambda e: AgentStream(e, "a").health(True, -1),
-    ],
-)
+def agent_of(emitter: Any, *arguments: Any, **options: Any) -> Any:
+    return AgentStream(emitter, *arguments, **options)
+
+
+WRONG: list[Callable[[Any], object]] = [
+    lambda e: agent_of(e, ""),
+    lambda e: agent_of(e, "a", interval=-1),
+    lambda e: agent_of(e, "a", buffer_size=-1),
+    lambda e: agent_of(e, "a", buffer_bytes="many"),
+    lambda e: agent_of(e, "a").started(""),
+    lambda e: agent_of(e, "a").output("stdin", "x"),
+    lambda e: agent_of(e, "a").output("stdout", b"x"),
+    lambda e: agent_of(e, "a").log("warning", "x"),
+    lambda e: agent_of(e, "a").metrics(cpu_percent=float("nan")),
+    lambda e: agent_of(e, "a").health(True, 101),
+    lambda e: agent_of(e, "a").health(True, -1),
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 async def test_values_that_cannot_be_used_are_refused(hub: StreamHub, wrong: Callable[[Any], object]) -> None:
     with pytest.raises(BadRequestError):
         wrong(hub.emitter("e"))

@@ -410,22 +410,22 @@ def test_any_steps_in_any_order() -> None:
     run_state_machine_as_test(Requests)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        lambda r: r.token(None),
-        lambda r: r.thinking(b"x"),
-        lambda r: r.tool_call("", "t"),
-        lambda r: r.tool_call("c", ""),
-        lambda r: (r.tool_call("c", "t"), r.tool_call("c", "t")),
-        lambda r: r.tool_result("unknown", 1),
-        lambda r: r.tool_result("c", 1, tool="t", duration_s=-1),
-        lambda r: r.usage(input_tokens=-1),
-        lambda r: r.usage(cost=float("nan")),
-        lambda r: r.error("no", error_type="weather"),
-        lambda r: r.completed(1),
-    ],
-)
+WRONG: list[Callable[[Any], object]] = [
+    lambda r: r.token(None),
+    lambda r: r.thinking(b"x"),
+    lambda r: r.tool_call("", "t"),
+    lambda r: r.tool_call("c", ""),
+    lambda r: (r.tool_call("c", "t"), r.tool_call("c", "t")),
+    lambda r: r.tool_result("unknown", 1),
+    lambda r: r.tool_result("c", 1, tool="t", duration_s=-1),
+    lambda r: r.usage(input_tokens=-1),
+    lambda r: r.usage(cost=float("nan")),
+    lambda r: r.error("no", error_type="weather"),
+    lambda r: r.completed(1),
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_values_that_cannot_be_used_are_refused(wrong: Callable[[Any], object]) -> None:
     recorder = Recorder()
     request = LLMStream(recorder).request()

@@ -164,15 +164,18 @@ async def test_a_thousand_of_each_leave_nothing() -> None:
     tasks, agents, llm = Tasks(emitter), Agents(emitter), LLMStream(emitter)
     kept: list[weakref.ref[Any]] = []
     threads = threading.active_count()
-    for number in range(1_000):
+
+    def work(number: int) -> None:
         with agents.agent(f"a{number}") as agent, tasks.task(f"t{number}") as task, llm.request() as request:
             for percent in range(3):
                 task.progress(percent)
                 agent.metrics(cpu_percent=percent)
             agent.output("stdout", "x" * 100)
             request.token("x" * 100)
-            kept += [weakref.ref(task), weakref.ref(agent), weakref.ref(request)]
-    del task, agent, request
+            kept.extend([weakref.ref(task), weakref.ref(agent), weakref.ref(request)])
+
+    for number in range(1_000):
+        work(number)
     assert (len(tasks), len(agents), len(llm)) == (0, 0, 0)
     assert threading.active_count() <= threads + 1, "one timer for all"
     await until(lambda: TIMER.waiting == 0)

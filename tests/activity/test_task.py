@@ -381,32 +381,36 @@ async def test_the_state_is_put_together_over_the_steps(hub: StreamHub, clock: T
     assert state.status == "running", "a state does not change afterwards"
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        lambda e: TaskStream(e, ""),
-        lambda e: TaskStream(e, "t", priority="urgent"),
-        lambda e: TaskStream(e, "t", interval=-1),
-        lambda e: TaskStream(e, "t", dependencies="t0"),
-        lambda e: running(e).progress(101),
-        lambda e: running(e).progress(float("nan")),
-        lambda e: running(e).progress("half"),
-        lambda e: running(e).progress(1, eta_s=-1),
-        lambda e: running(e).intermediate("x", "whole"),
-        lambda e: running(e).metrics(cpu_percent=float("inf")),
-        lambda e: TaskStream(e, "t").assigned(""),
-    ],
-)
+def task_of(emitter: Any, *arguments: Any, **options: Any) -> Any:
+    return TaskStream(emitter, *arguments, **options)
+
+
+def running_task(emitter: Any) -> Any:
+    task = task_of(emitter, "t")
+    task.started()
+    return task
+
+
+WRONG: list[Callable[[Any], object]] = [
+    lambda e: task_of(e, ""),
+    lambda e: task_of(e, "t", priority="urgent"),
+    lambda e: task_of(e, "t", interval=-1),
+    lambda e: task_of(e, "t", dependencies="t0"),
+    lambda e: running_task(e).progress(101),
+    lambda e: running_task(e).progress(float("nan")),
+    lambda e: running_task(e).progress("half"),
+    lambda e: running_task(e).progress(1, eta_s=-1),
+    lambda e: running_task(e).intermediate("x", "whole"),
+    lambda e: running_task(e).metrics(cpu_percent=float("inf")),
+    lambda e: task_of(e, "t").assigned(""),
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 async def test_values_that_cannot_be_used_are_refused(hub: StreamHub, wrong: Callable[[Any], object]) -> None:
     with pytest.raises(BadRequestError):
         wrong(hub.emitter("e"))
     assert set(types(await read(hub))) <= {"task:created", "task:started"}
-
-
-def running(emitter: Emitter) -> TaskStream:
-    task = TaskStream(emitter, "t")
-    task.started()
-    return task
 
 
 # ---------------------------------------------------------------- as a block
@@ -455,7 +459,7 @@ async def test_a_graph_that_waits_for_a_human_has_not_failed(hub: StreamHub) -> 
 
 
 async def test_a_block_that_ended_its_task_itself_is_left_alone(hub: StreamHub) -> None:
-    with pytest.raises(ValueError, match="later"), TaskStream(hub.emitter("e"), "t1") as task:
+    with pytest.raises(ValueError, match="later"), TaskStream(hub.emitter("e"), "t1") as task:  # noqa: PT012 (a block)
         task.completed("early")
         raise ValueError("later")
     assert types(await read(hub)) == ["task:created", "task:started", "task:completed"]
@@ -497,7 +501,7 @@ async def test_what_a_block_raised_matters_more_than_that_its_end_cannot_be_told
 ) -> None:
     hub = StreamHub()
     task = TaskStream(hub.emitter("e"), "t1")
-    with pytest.raises(ValueError, match="mine"), task:
+    with pytest.raises(ValueError, match="mine"), task:  # noqa: PT012 (a block)
         await hub.aclose()
         raise ValueError("mine")
     assert "the end of task 't1' was refused" in caplog.text
@@ -538,7 +542,7 @@ def test_what_users_say_never_replaces_what_the_task_says(own: dict[str, int]) -
     task.started()
     task.progress(1, metadata=own)
     task.intermediate(own)
-    task.metrics(**{name: value for name, value in own.items()})
+    task.metrics(**own)
     task.completed(own)
     expected = ["pending", "running", "running", "running", "running", "completed"]
     assert [(data["task_id"], data["status"]) for _, data in emitter.said] == [("t", each) for each in expected]

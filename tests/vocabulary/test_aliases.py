@@ -17,53 +17,52 @@ TYPES = [*StreamEventType]
 def passing(*names: str) -> set[str]:
     """The canonical types that a filter lets through, by either way to name them."""
     by_events, by_types = UpdateFilter.of(events=names), UpdateFilter.of(types=names)
-    assert [type for type in TYPES if by_events.accepts_type(type)] == [
-        type for type in TYPES if by_types.accepts_type(type)
-    ]
-    return {str(type) for type in TYPES if by_types.accepts_type(type)}
+    found = {str(each) for each in TYPES if by_types.accepts_type(each)}
+    assert found == {str(each) for each in TYPES if by_events.accepts_type(each)}
+    return found
+
+
+NAMES: list[tuple[str, set[str]]] = [
+    ("workflow:start", {"workflow_start"}),
+    ("workflow:end", {"workflow_complete"}),
+    ("workflow:error", {"workflow_error"}),
+    ("node:end", {"node_complete"}),
+    ("node:error", {"node_error"}),
+    ("nodeEnd", {"node_complete"}),
+    ("final", {"workflow_complete"}),
+    ("toolCall", {"tool_start"}),
+    ("tool:call", {"tool_start"}),
+    ("llm:token", {"token"}),
+    ("llm:request:started", {"llm_start"}),
+    ("llm:tool:result", {"tool_complete", "tool_error"}),
+    ("sourceDocuments", {"source_documents"}),
+    ("node:*", {"node_start", "node_complete", "node_error"}),
+    (
+        "llm:*",
+        {
+            "llm_start",
+            "llm_complete",
+            "llm_error",
+            "token",
+            "tool_args",
+            "tool_start",
+            "tool_complete",
+            "tool_error",
+            "usage",
+        },
+    ),
+    ("llm:request:*", {"llm_start", "llm_complete", "llm_error"}),
+    ("llm:*:error", {"llm_error"}),
+    ("task:*", set()),
+    ("*:error", set()),
+    ("n*", {"node_start", "node_complete", "node_error", "node_interrupted"}),
+    ("a*", {"artifacts"}),
+    ("Node:end", set()),
+]
 
 
 @pytest.mark.row("HIVE-83")
-@pytest.mark.parametrize(
-    ("name", "meant"),
-    [
-        ("workflow:start", {"workflow_start"}),
-        ("workflow:end", {"workflow_complete"}),
-        ("workflow:error", {"workflow_error"}),
-        ("node:end", {"node_complete"}),
-        ("node:error", {"node_error"}),
-        ("nodeEnd", {"node_complete"}),
-        ("final", {"workflow_complete"}),
-        ("toolCall", {"tool_start"}),
-        ("tool:call", {"tool_start"}),
-        ("llm:token", {"token"}),
-        ("llm:request:started", {"llm_start"}),
-        ("llm:tool:result", {"tool_complete", "tool_error"}),
-        ("sourceDocuments", {"source_documents"}),
-        ("node:*", {"node_start", "node_complete", "node_error"}),
-        (
-            "llm:*",
-            {
-                "llm_start",
-                "llm_complete",
-                "llm_error",
-                "token",
-                "tool_args",
-                "tool_start",
-                "tool_complete",
-                "tool_error",
-                "usage",
-            },
-        ),
-        ("llm:request:*", {"llm_start", "llm_complete", "llm_error"}),
-        ("llm:*:error", {"llm_error"}),
-        ("task:*", set()),
-        ("*:error", set()),
-        ("n*", {"node_start", "node_complete", "node_error", "node_interrupted"}),
-        ("a*", {"artifacts"}),
-        ("Node:end", set()),
-    ],
-)
+@pytest.mark.parametrize(("name", "meant"), NAMES)
 def test_a_name_of_another_system_lets_ours_through(name: str, meant: set[str]) -> None:
     assert passing(name) == meant
     own = name.replace("*", "x")
@@ -105,7 +104,7 @@ def test_no_other_system_s_name_is_written() -> None:
     written = {
         alias
         for source in sources
-        if source.name not in {"aliases.py"}
+        if source.name != "aliases.py"
         for alias in ALIASES
         if ":" in alias and f'"{alias}"' in source.read_text(encoding="utf-8")
     }
