@@ -65,6 +65,7 @@ async def test_open_agents_are_known(hub: StreamHub) -> None:
 
 
 @pytest.mark.row("CFLOW-33")
+@pytest.mark.row("CFLOW-34")
 async def test_open_requests_are_known(hub: StreamHub) -> None:
     llm = LLMStream(hub.emitter("e"))
     request = llm.request(request_id="r1", model="m", provider="anything")

@@ -69,6 +69,17 @@ def test_a_name_of_another_system_lets_ours_through(name: str, meant: set[str]) 
     assert UpdateFilter.of(events=[name]).accepts_type(own), "a type of the user's own may have that name"
 
 
+@pytest.mark.row("AOS-27")
+def test_kinds_of_chunks_are_read() -> None:
+    assert passing("text_delta") == {"token"}
+    assert passing("system_progress") == {"progress"}
+    assert passing("tool_call_request") == {"tool_start"}
+    assert passing("tool_result_emission") == {"tool_complete", "tool_error"}
+    assert passing("final_response") == {"llm_complete"}
+    assert passing("metadata_update") == {"metadata"}
+    assert passing("workflow_update") == {"workflow_progress"}
+
+
 @pytest.mark.row("HIVE-83")
 def test_every_name_stands_for_types_that_there_are() -> None:
     for alias, meant in ALIASES.items():
