@@ -88,7 +88,12 @@ async def test_a_record_that_comes_of_saying_a_record_is_passed_over(logger: log
     logger.addHandler(agent.log_handler())
     logger.info("one")
     logger.info("two")
-    assert [data["message"] for data in said(await read(hub), "agent:log:info")] == ["one", "two"]
+    _, *updates = await read(hub)
+    assert [(update.type, update.data["message"]) for update in updates] == [
+        ("agent:log:info", "one"),
+        ("agent:log:info", "two"),
+    ]
+    assert hub.statistics().callable_errors == 0
     await hub.aclose()
 
 
