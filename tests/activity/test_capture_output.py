@@ -133,8 +133,7 @@ GROUP = """
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     print(child.pid, flush=True)
     {handler}
-    print("ready", flush=True)
-    print("unended", end="", flush=True)
+    print("ready\\nunended", end="", flush=True)  # in one write: who sees that it is ready may end it
     time.sleep(600)
 """
 
