@@ -217,10 +217,12 @@ def check_name(value: object, what: str) -> str:
     return value
 
 
-def number(value: object, what: str, *, least: float = -math.inf, most: float = math.inf) -> float:
-    """``value`` if it is a finite number in bounds. Raises ``BadRequestError``."""
+def number(value: object, what: str, *, least: float = -math.inf, most: float = math.inf, whole: bool = False) -> float:
+    """``value`` if it is a finite number in bounds, and an int where it must be. Raises ``BadRequestError``."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise BadRequestError(f"{what} is a finite number, not {value!r:.80}")
+    if whole and not isinstance(value, int):
+        raise BadRequestError(f"{what} is a whole number, not {value!r}")
     if not least <= value <= most:
         bounds = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
         raise BadRequestError(f"{what} is {bounds}, not {value!r}")

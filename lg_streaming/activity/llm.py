@@ -102,7 +102,12 @@ class LLMStream(Registry[LLMRequest]):
         )
 
         def make(emitter: Emitter) -> LLMRequest:
-            about = {"request_id": request_id, "message_id": message_id or request_id, **known(task_id=task_id)}
+            about: dict[str, Any] = {
+                "request_id": request_id,
+                "message_id": message_id or request_id,
+                "attempt": emitter.scope.attempt or 1,  # said from the start, so that readers see it rise
+                **known(task_id=task_id),
+            }
             if agent_id is not None:
                 about["extra"] = {**(emitter.scope.extra or {}), "agent_id": agent_id}
             scoped = emitter.scoped(**about)

@@ -227,11 +227,11 @@ class LLMRequest(Activity):
     def usage(
         self,
         *,
-        input_tokens: float | None = None,
-        output_tokens: float | None = None,
-        total_tokens: float | None = None,
-        prompt_tokens: float | None = None,
-        completion_tokens: float | None = None,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        total_tokens: int | None = None,
+        prompt_tokens: int | None = None,
+        completion_tokens: int | None = None,
         cost: float | None = None,
         cost_breakdown: Mapping[str, float] | None = None,
     ) -> None:
@@ -254,7 +254,9 @@ class LLMRequest(Activity):
                 "total_tokens": total_tokens,
                 "cost": cost,
             }
-            figures = {name: number(value, name, least=0) for name, value in known(**given).items()}
+            figures = {
+                name: number(value, name, least=0, whole=name != "cost") for name, value in known(**given).items()
+            }
             merged = {**self._state.usage, **figures}
             if total_tokens is None:
                 merged["total_tokens"] = merged.get("input_tokens", 0) + merged.get("output_tokens", 0)

@@ -239,7 +239,7 @@ async def test_an_error_ends_a_request_unless_it_is_tried_again(hub: StreamHub, 
     }
     assert (second["error_type"], second["retry_attempt"]) == ("timeout", 7)
     assert (third["error_type"], third["will_retry"], "retry_attempt" in third) == ("network", False, False)
-    assert [update.metadata.attempt for update in updates] == [None] * 5 + [2] * 3 + [3] * 2
+    assert [update.metadata.attempt for update in updates] == [1] * 5 + [2] * 3 + [3] * 2
     assert [data.get("retry_attempt") for data in said(updates, "llm_start")] == [None, 1, 2]
     assert [data["index"] for data in said(updates, "token")] == [0, 0], "the text begins afresh"
     assert {update.metadata.message_id for update in updates} == {"r1"}
@@ -386,7 +386,7 @@ class Requests(RuleBasedStateMachine):
         STEPS[step](self.request)
         self.expected = ENDS.get(step, "running")
         self.text += "x" if step == "token" else ""
-        assert self.emitter.said[-1][2] == (self.attempts if self.attempts > 1 else None)
+        assert self.emitter.said[-1][2] == self.attempts
 
     @invariant()
     def it_is_where_it_should_be(self) -> None:
@@ -420,6 +420,7 @@ WRONG: list[Callable[[Any], object]] = [
     lambda r: r.tool_result("c", 1, tool="t", duration_s=-1),
     lambda r: r.usage(input_tokens=-1),
     lambda r: r.usage(cost=float("nan")),
+    lambda r: r.usage(total_tokens=1.5),
     lambda r: r.error("no", error_type="weather"),
     lambda r: r.completed(1),
 ]
