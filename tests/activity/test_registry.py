@@ -164,7 +164,8 @@ async def test_a_thousand_of_each_leave_nothing() -> None:
     emitter = hub.emitter("e")
     tasks, agents, llm = Tasks(emitter), Agents(emitter), LLMStream(emitter)
     kept: list[weakref.ref[Any]] = []
-    threads = threading.active_count()
+    emitter.event("note")  # what a run itself waits for is not counted
+    threads, waiting = threading.active_count(), TIMER.waiting
 
     def work(number: int) -> None:
         with agents.agent(f"a{number}") as agent, tasks.task(f"t{number}") as task, llm.request() as request:
@@ -179,7 +180,7 @@ async def test_a_thousand_of_each_leave_nothing() -> None:
         work(number)
     assert (len(tasks), len(agents), len(llm)) == (0, 0, 0)
     assert threading.active_count() <= threads + 1, "one timer for all"
-    await until(lambda: TIMER.waiting == 0)
+    await until(lambda: TIMER.waiting <= waiting)
     gc.collect()
     assert not [reference for reference in kept if reference() is not None]
     await hub.aclose()
