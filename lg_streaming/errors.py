@@ -12,6 +12,7 @@
     ├── ExecutionNotFoundError     4040  nothing to write to, and nothing shall be opened
     ├── GapError                   4091  the reader asked to fail rather than skip
     ├── ExecutionExistsError       4092  the id of an execution that runs already
+    ├── TransitionError            4096  a step that a task, an agent or a request cannot take now
     ├── TooLargeError              4130  an inbound message over the limit
     ├── LimitError                       one of the limits was reached
     │   ├── TooManySubscriptionsError    4290
@@ -81,6 +82,7 @@ __all__ = [
     "TooLargeError",
     "TooManyConnectionsError",
     "TooManySubscriptionsError",
+    "TransitionError",
     "UnauthorizedError",
     "UpdateTooLargeError",
     "WebSocketError",
@@ -274,6 +276,15 @@ class ExecutionExistsError(StreamingError):
     name = "execution_exists"
     http_status = 409
     meaning = "an execution with this id is running: choose another id, or end its run first"
+
+
+class TransitionError(StreamingError):
+    """A producer said something of a task, an agent or a request that cannot be in the state it is in."""
+
+    code = 4096
+    name = "illegal_transition"
+    http_status = 409
+    meaning = "this cannot follow: see the states of the activity"
 
 
 class TooLargeError(StreamingError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
+from lg_streaming.aliases import ALIASES
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import PRIORITIES, Priority, StreamUpdate, kind_of, parse_priority
 
@@ -53,6 +54,18 @@ def _names(what: str, values: Iterable[str] | None) -> frozenset[str]:
     return names
 
 
+def _with_aliased(types: frozenset[str], globs: frozenset[str]) -> frozenset[str]:
+    """``types``, and those that they and ``globs`` stand for as names of other systems.
+
+    A glob is read so when it begins with a namespace, as ``llm:*`` does: ``n*`` is a glob of our types alone.
+    """
+    named = [ALIASES.get(name, ()) for name in types]
+    spaces = [glob for glob in globs if ":" in glob.partition("*")[0]]
+    if spaces:
+        named += [meant for alias, meant in ALIASES.items() if any(_glob(glob, alias) for glob in spaces)]
+    return types.union(*named)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateFilter:
     """A condition on updates. Each part that is empty lets everything through; all parts must agree.
@@ -98,6 +111,9 @@ class UpdateFilter:
             since: The earliest time, inclusive.
             until: The latest time, inclusive.
 
+        In ``events`` and ``types`` the names of other systems (`ALIASES`) are read too: ``node:end`` lets
+        ``node_complete`` through, and ``llm:*`` all that names beginning with ``llm:`` stand for.
+
         Raises:
             BadRequestError: A list is a bare string or too long, a name is empty or too long, the priority is
                 unknown, or a time has no time zone.
@@ -110,7 +126,7 @@ class UpdateFilter:
         globs = frozenset(name for name in wanted | exact if "*" in name)
         return cls(
             kinds=(wanted & _KINDS),
-            types=((wanted - _KINDS) | exact) - globs,
+            types=_with_aliased(((wanted - _KINDS) | exact) - globs, globs),
             globs=globs,
             node_ids=_names("node_ids", node_ids),
             agent_types=_names("agent_types", agent_types),

@@ -86,14 +86,14 @@ class Emitter(Handle):
         if content:
             message = self._message
             scope = self._scope if message is None else message.scope
-            self._say("token", {"content": content, "index": next(self._index), "role": role}, scope)
+            self.say("token", {"content": content, "index": next(self._index), "role": role}, scope)
 
     def thinking(self, content: str) -> None:
         """One piece of a model's reasoning."""
         if content:
             message = self._message
             scope = self._scope if message is None else message.scope
-            self._say("thinking", {"content": content, "index": next(self._index)}, scope)
+            self.say("thinking", {"content": content, "index": next(self._index)}, scope)
 
     @overload
     def tokens(self, stream: AsyncIterable[T]) -> AsyncGenerator[T]: ...
@@ -113,7 +113,7 @@ class Emitter(Handle):
             stream: Any iterable or async iterable. An async one gives an async generator.
         """
         scope = self._message.scope if self._message is not None else self._ready()
-        saying = Saying(self, self._say, scope, self._heard)
+        saying = Saying(self, scope, self._heard)
         if isinstance(stream, AsyncIterable):
             return saying.asynchronous(stream)
         return saying.synchronous(stream)
@@ -547,7 +547,7 @@ class Emitter(Handle):
         self._emit(type, {**details, **known}, scope)
 
     def _described(self, error: BaseException | str) -> dict[str, Any]:
-        return describe_error(error, debug=self._publisher is not None and self._publisher.debug)
+        return describe_error(error, debug=self.debug)
 
     def _refuse(self, type: str, message: str) -> None:
         error = BadRequestError(message, execution_id=self._execution_id)

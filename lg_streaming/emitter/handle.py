@@ -130,6 +130,16 @@ class Handle:
         """Whether it writes to this publisher, and to this execution where one is named."""
         return self._publisher is publisher and (execution_id is None or execution_id == self._execution_id)
 
+    @property
+    def raises(self) -> bool:
+        """Whether what cannot be written is raised to the caller; in a decorated node, or not active, it never is."""
+        return self._strict and self._publisher is not None
+
+    @property
+    def debug(self) -> bool:
+        """Whether stack traces may leave (`settings.debug`)."""
+        return self._publisher is not None and self._publisher.debug
+
     def scoped(self, **changes: Any) -> Self:
         """An emitter of the same execution about a part of this scope: `scoped(task_id="t1")`.
 
@@ -282,7 +292,11 @@ class Handle:
         if self._publisher is not None:
             self._publisher.note_failure()
 
-    def _say(self, type: str, data: dict[str, Any], scope: Scope) -> None:
+    def say(self, type: str, data: dict[str, Any], scope: Scope) -> None:
+        """A piece of a message (`token`, `thinking`, `tool_args`) about another scope, by the way text goes.
+
+        `data` is the emitter's from now on. Raises like `event`.
+        """
         if self._route is not None:
             self._route.take(type, data, scope)
         else:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Generator, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterable, Collection, Generator, Iterable
+from typing import TYPE_CHECKING, TypeVar
 
 from lg_streaming.chunks import message_id_of, parts_of_chunk
 from lg_streaming.errors import StreamingError
@@ -22,17 +22,10 @@ T = TypeVar("T")
 
 
 class Saying:
-    """One answer: what its chunks say goes to `say`, but for messages of the ids `heard`."""
+    """One answer: what its chunks say is said, but for messages of the ids `heard`."""
 
-    def __init__(
-        self,
-        emitter: Handle,
-        say: Callable[[str, dict[str, Any], Scope], None],
-        scope: Scope,
-        heard: Collection[str],
-    ) -> None:
+    def __init__(self, emitter: Handle, scope: Scope, heard: Collection[str]) -> None:
         self._emitter = emitter
-        self._say = say
         self._heard = heard
         self._scope = scope
         self._indexes = {"token": itertools.count(), "thinking": itertools.count()}
@@ -67,7 +60,7 @@ class Saying:
             for kind, data in parts_of_chunk(chunk):
                 if kind != "tool_args":
                     data |= {"index": next(self._indexes[kind]), "role": "ai"}
-                self._say(kind, data, self._scope)
+                self._emitter.say(kind, data, self._scope)
         except StreamingError:
             raise
         except Exception:

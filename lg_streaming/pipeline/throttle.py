@@ -1,4 +1,4 @@
-"""An Rx operator: at most one item per interval, and never the last one lost."""
+"""At most one item per interval, and never the last one lost: as an Rx operator, and by hand."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from reactivex import Observable
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
+from lg_streaming.pipeline.timer import current_timer
+
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
     from reactivex.abc import DisposableBase, ObserverBase, SchedulerBase
 
-__all__ = ["latest_per_interval"]
+__all__ = ["Throttle", "latest_per_interval"]
 
 T = TypeVar("T")
 
@@ -41,9 +43,14 @@ def latest_per_interval(
 
     def operator(source: Observable[T]) -> Observable[T]:
         def subscribe(observer: ObserverBase[T], _: SchedulerBase | None = None) -> DisposableBase:
-            gate = _Gate(observer, interval, urgent, lock, scheduler)
+            throttle = Throttle(interval, observer.on_next, urgent=urgent, lock=lock, scheduler=scheduler)
+
+            def complete() -> None:
+                throttle.flush()
+                observer.on_completed()
+
             return CompositeDisposable(
-                source.subscribe(gate.on_next, observer.on_error, gate.on_completed), Disposable(gate.dispose)
+                source.subscribe(throttle.offer, observer.on_error, complete), Disposable(throttle.dispose)
             )
 
         return Observable(subscribe)
@@ -51,31 +58,41 @@ def latest_per_interval(
     return operator
 
 
-class _Gate(Generic[T]):
-    """One subscription of `latest_per_interval`."""
+class Throttle(Generic[T]):
+    """`latest_per_interval` of one source, by hand.
+
+    Args:
+        interval: Seconds; asked for each item, so that it may change.
+        send: Where an item goes: on the caller's thread, or on the timer's when it leaves by time.
+        lock: Held while an item leaves by time. The caller holds the same lock.
+        urgent: Which items do not wait; none when not given.
+        scheduler: Gives the time, and runs what is due later; the process's timer when not given.
+    """
 
     def __init__(
         self,
-        observer: ObserverBase[T],
         interval: Callable[[], float],
-        urgent: Callable[[T], bool],
+        send: Callable[[T], None],
+        *,
         lock: threading.RLock,
-        scheduler: SchedulerBase,
+        urgent: Callable[[T], bool] | None = None,
+        scheduler: SchedulerBase | None = None,
     ) -> None:
-        self._observer = observer
+        self._send = send
         self._interval = interval
         self._urgent = urgent
         self._lock = lock
-        self._scheduler = scheduler
+        self._scheduler = scheduler or current_timer()
         self._held: list[T] = []
         self._left_at: datetime | None = None
         self._due: datetime | None = None
         self._timer = SerialDisposable()
 
-    def on_next(self, item: T) -> None:
+    def offer(self, item: T) -> None:
+        """A new item, in place of the one that is held."""
         now = self._scheduler.now
         due = None if self._left_at is None else self._left_at + self._scheduler.to_timedelta(self._interval())
-        if due is None or due <= now or self._urgent(item):
+        if due is None or due <= now or (self._urgent is not None and self._urgent(item)):
             self._leave(item, now)
             return
         self._held = [item]
@@ -83,22 +100,20 @@ class _Gate(Generic[T]):
             self._due = due
             self._timer.disposable = self._scheduler.schedule_relative((due - now).total_seconds(), self._on_time)
 
-    def on_completed(self) -> None:
-        self._flush()
-        self._observer.on_completed()
+    def flush(self) -> None:
+        """The item that is held leaves now. A no-op where none is."""
+        if self._held:
+            self._leave(self._held[0], self._scheduler.now)
 
     def dispose(self) -> None:
+        """Gives up the item that is held."""
         with self._lock:
             self._held = []
         self._timer.dispose()
 
     def _on_time(self, *_: object) -> None:
         with self._lock:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._held:
-            self._leave(self._held[0], self._scheduler.now)
+            self.flush()
 
     def _leave(self, item: T, now: datetime) -> None:
         self._held = []
@@ -106,4 +121,4 @@ class _Gate(Generic[T]):
             self._due = None
             self._timer.disposable = Disposable()
         self._left_at = now
-        self._observer.on_next(item)
+        self._send(item)

@@ -13,6 +13,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
+from lg_streaming.activity import TaskStream
 from lg_streaming.errors import CODES, StreamingError
 from lg_streaming.gateway import Gateway, Principal
 from lg_streaming.hub import StreamHub
@@ -411,6 +412,14 @@ async def _() -> Outcome:
     return await _of_producer(open_two, limits={"max_executions": 1})
 
 
+@provokes(4096, "producer")
+async def _() -> Outcome:
+    def complete_what_has_not_started(hub: StreamHub) -> None:
+        TaskStream(hub.emitter("e"), "t").completed()
+
+    return await _of_producer(complete_what_has_not_started)
+
+
 @provokes(4400, "websocket")
 async def _() -> Outcome:
     with site(limits={"send_timeout": 0.2}, retention={"max_bytes": 1 << 30}) as place:
@@ -524,5 +533,5 @@ async def test_a_code_is_told_as_the_table_says(case: Case) -> None:
 
 def test_every_code_of_the_table_is_provoked() -> None:
     assert {case.code for case in CASES} == set(CODES)
-    producers = {4040, 4092, 4131, 4295}
+    producers = {4040, 4092, 4096, 4131, 4295}
     assert {case.code for case in CASES if case.transport != "producer"} == set(CODES) - producers

@@ -12,7 +12,7 @@ from lg_streaming.gateway.protocol import MESSAGES_IN, MESSAGES_OUT
 from tests.gateway.site import Site
 
 # Never on the wire: what is said to producers.
-ELSEWHERE = {"execution_limit", "update_too_large"}
+ELSEWHERE = {"execution_limit", "illegal_transition", "update_too_large"}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,61 @@
+"""From the bytes of a stream to the pieces of text that leave: lines, and parts of very long ones."""
+
+from __future__ import annotations
+
+import codecs
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Lines"]
+
+
+class Lines:
+    """Cuts a stream of bytes into lines, each with its line end. Joined, the pieces are exactly what came.
+
+    A line of more than ``longest`` characters leaves in pieces of that length, as soon as they are there. Bytes that
+    are not UTF-8 become U+FFFD. Only a line feed ends a line.
+    """
+
+    __slots__ = ("_decode", "_length", "_longest", "_parts")
+
+    def __init__(self, longest: int) -> None:
+        self._longest = longest
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._parts: list[str] = []
+        self._length = 0
+
+    def feed(self, data: bytes) -> Iterator[str]:
+        """The pieces that are complete with ``data``."""
+        yield from self._cut(self._decode(data))
+
+    def end(self) -> Iterator[str]:
+        """What is left when the stream is over: a last line that does not end."""
+        yield from self._cut(self._decode(b"", final=True))
+        if self._parts:
+            yield self._taken()
+
+    def _cut(self, text: str) -> Iterator[str]:
+        *lines, last = text.split("\n")
+        for line in [*(line + "\n" for line in lines), last]:
+            rest = line
+            while self._length + len(rest) > self._longest:
+                room = self._longest - self._length
+                self._keep(rest[:room])
+                rest = rest[room:]
+                yield self._taken()
+            self._keep(rest)
+            if rest.endswith("\n"):
+                yield self._taken()
+
+    def _keep(self, text: str) -> None:
+        if text:
+            self._parts.append(text)
+            self._length += len(text)
+
+    def _taken(self) -> str:
+        text = "".join(self._parts)
+        self._parts.clear()
+        self._length = 0
+        return text

@@ -1,0 +1,109 @@
+"""What is known of tasks, agents and requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from lg_streaming.events import Priority
+
+__all__ = ["AgentState", "AgentStatus", "LLMRequestState", "LLMRequestStatus", "TaskState", "TaskStatus"]
+
+TaskStatus = Literal["pending", "queued", "assigned", "running", "completed", "failed", "cancelled"]
+
+LLMRequestStatus = Literal["running", "retrying", "completed", "failed"]
+
+AgentStatus = Literal["idle", "busy", "paused", "stopped", "error"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskState:
+    """What is known of a task, over all that was said of it. Immutable."""
+
+    task_id: str
+    status: TaskStatus | None = None
+    """None as long as nothing was published of it."""
+    name: str | None = None
+    description: str | None = None
+    type: str | None = None
+    priority: Priority = "medium"
+    agent_id: str | None = None
+    dependencies: tuple[str, ...] = ()
+    """Ids of tasks that come before it. They are told, not waited for."""
+    metadata: Mapping[str, Any] | None = None
+    progress: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """The last progress, also while it is held."""
+    metrics: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """The last value of each metric."""
+    intermediate_results: int = 0
+    """How many there were."""
+    result: Any = None
+    error: Mapping[str, Any] | None = None
+    reason: str | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+_NO_METRICS: Final[Mapping[str, float]] = MappingProxyType(
+    {
+        "tasks_completed": 0,
+        "tasks_failed": 0,
+        "avg_execution_s": 0,
+        "cpu_percent": 0,
+        "memory_bytes": 0,
+        "total_tokens": 0,
+        "total_cost": 0,
+        "uptime_s": 0,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentState:
+    """What is known of an agent, over all that was said of it. Immutable."""
+
+    agent_id: str
+    agent_type: str | None = None
+    name: str | None = None
+    status: AgentStatus | None = None
+    """None as long as nothing was published of it."""
+    task_id: str | None = None
+    """The task it works at, or worked at last."""
+    metadata: Mapping[str, Any] | None = None
+    metrics: Mapping[str, float] = field(default_factory=lambda: _NO_METRICS)
+    """The last value of each figure, also while they are held."""
+    health: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    error: Mapping[str, Any] | None = None
+    """The last one."""
+    spawned_at: datetime | None = None
+    stopped_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LLMRequestState:
+    """What is known of a request, over all that was said of it. Immutable."""
+
+    request_id: str
+    status: LLMRequestStatus = "running"
+    model: str | None = None
+    provider: str | None = None
+    agent_id: str | None = None
+    task_id: str | None = None
+    tokens: int = 0
+    """Pieces of text of the present try."""
+    usage: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    tool_calls: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The tools that were called in the present try, by the id of the call."""
+    finish_reason: str | None = None
+    failures: int = 0
+    """Tries that failed."""
+    error: Mapping[str, Any] | None = None
+    """Of the last of them."""
+    started_at: datetime
+    ended_at: datetime | None = None
