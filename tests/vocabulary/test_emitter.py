@@ -9,7 +9,7 @@ from lg_streaming.emitter import NO_EMITTER, Emitter, current_emitter, emitter_v
 from lg_streaming.errors import HubClosedError, UpdateTooLargeError
 from lg_streaming.events import NO_SCOPE, Priority, Scope
 from lg_streaming.hub import StreamHub
-from lg_streaming.scope import Delivery
+from lg_streaming.scope import Delivery, Missing
 from lg_streaming.settings import LimitSettings, StreamingSettings
 from tests.hub.helpers import collect
 
@@ -99,6 +99,7 @@ class BrokenPublisher(StreamHub):
         priority: Priority | None = None,
         delivery: Delivery = "at-least-once",
         key: str | None = None,
+        missing: Missing | None = None,
     ) -> None:
         raise RuntimeError("broken")
 
