@@ -132,6 +132,13 @@ class ModelCallData(Payload):
     """``llm_start``, ``llm_complete``, ``llm_error``."""
 
     model: str | None = None
+    provider: str | None = None
+    response: str | None = None
+    response_truncated: bool | None = None
+    error_type: str | None = None
+    code: int | str | None = None
+    will_retry: bool | None = None
+    retry_attempt: int | None = None
     duration_s: float | None = None
     finish_reason: str | None = None
     usage: dict[str, Any] | None = None
@@ -179,6 +186,89 @@ class HumanResponseData(Payload):
     response: Any
 
 
+class TaskData(Payload):
+    """``task:…``: what each step adds is in the guide to tasks."""
+
+    task_id: str
+    status: Literal["pending", "queued", "assigned", "running", "completed", "failed", "cancelled"]
+    name: str | None = None
+    description: str | None = None
+    priority: Literal["low", "medium", "high", "critical"] | None = None
+    agent_id: str | None = None
+    dependencies: list[str] | None = None
+    progress: float | None = None
+    current_step: str | None = None
+    current_step_number: int | None = None
+    total_steps: int | None = None
+    eta_s: float | None = None
+    data: Any = None
+    type: str | None = None
+    """Of the task, or in ``task:intermediate`` one of ``partial``, ``checkpoint``, ``artifact``."""
+    sequence: int | None = None
+    is_final: bool | None = None
+    metrics: dict[str, float] | None = None
+    metadata: dict[str, Any] | None = None
+    result: Any = None
+    error: Any = None
+    reason: str | None = None
+    waited_s: float | None = None
+    duration_s: float | None = None
+
+
+class AgentData(Payload):
+    """``agent:…``: what each step adds is in the guide to agents."""
+
+    agent_id: str
+    status: Literal["idle", "busy", "paused", "stopped", "error"] | None = None
+    agent_type: str | None = None
+    name: str | None = None
+    task_id: str | None = None
+    content: str | None = None
+    level: Literal["debug", "info", "warn", "error", "fatal"] | None = None
+    message: str | None = None
+    logger: str | None = None
+    context: dict[str, Any] | None = None
+    exception: Any = None
+    metrics: dict[str, float] | None = None
+    healthy: bool | None = None
+    score: float | None = None
+    issues: list[str] | None = None
+    last_check: str | None = None
+    metadata: dict[str, Any] | None = None
+    error: Any = None
+    reason: str | None = None
+    uptime_s: float | None = None
+
+
+_TASK_STEPS: Final = (
+    "created",
+    "queued",
+    "assigned",
+    "started",
+    "progress",
+    "intermediate",
+    "metrics",
+    "completed",
+    "failed",
+    "cancelled",
+)
+_AGENT_STEPS: Final = (
+    "spawned",
+    "started",
+    "paused",
+    "error",
+    "stopped",
+    "output:stdout",
+    "output:stderr",
+    "log:debug",
+    "log:info",
+    "log:warn",
+    "log:error",
+    "log:fatal",
+    "metrics",
+    "health",
+)
+
 PAYLOADS: Final[Mapping[str, type[Payload]]] = MappingProxyType(
     {
         **dict.fromkeys(("token", "thinking"), TokenData),
@@ -207,6 +297,8 @@ PAYLOADS: Final[Mapping[str, type[Payload]]] = MappingProxyType(
         "error": ErrorData,
         "human_prompt": HumanPromptData,
         "human_response": HumanResponseData,
+        **{f"task:{step}": TaskData for step in _TASK_STEPS},
+        **{f"agent:{step}": AgentData for step in _AGENT_STEPS},
     }
 )
 """The shape of ``data``, by update type."""
