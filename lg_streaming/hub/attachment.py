@@ -276,8 +276,8 @@ class Attachment:
                 self.delivered += min(sent, size)
                 page, attempts = _after(page, sent), 0
                 self._move_to(_before(page) or self._position)
-            if not self._is_active():
-                continue  # it said so while it was called
+            if not _size(page) or not self._is_active():
+                continue  # it had taken all, or does not want more since it was called
             attempts += 1
             if attempts < self.policy.attempts and _may_help(error):
                 await self._pause(self._wait_after(error, attempts - 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import secrets
@@ -158,7 +159,8 @@ class _Path:
             if self._fsync:
                 os.fsync(file)
         except OSError:
-            os.ftruncate(file, size)
+            with contextlib.suppress(OSError):  # a pipe or a device cannot be cut
+                os.ftruncate(file, size)
             raise
 
     def close(self) -> None:
