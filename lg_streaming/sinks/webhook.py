@@ -123,7 +123,8 @@ class WebhookSink:
 
     async def _post(self, headers: Mapping[str, str], body: bytes) -> tuple[int, float | None]:
         """The status of the answer, and for how many seconds it asks to be left alone."""
-        async with self._opened().stream("POST", self._url, content=body, headers=headers) as answer:
+        client = await self._opened()
+        async with client.stream("POST", self._url, content=body, headers=headers) as answer:
             size = 0
             async for piece in answer.aiter_raw():  # read to its end, the connection serves the next request too
                 size += len(piece)
@@ -131,12 +132,12 @@ class WebhookSink:
                     break
             return answer.status_code, _seconds(answer.headers.get("retry-after"), self._clock())
 
-    def _opened(self) -> httpx2.AsyncClient:
+    async def _opened(self) -> httpx2.AsyncClient:
         loop = asyncio.get_running_loop()
         client = self._client
         if client is None:
-            # the policy's timeout holds for the whole request
-            client = self._client = self._http.AsyncClient(timeout=None)
+            # it reads the system's certificates; the policy's timeout holds for the whole request
+            client = self._client = await asyncio.to_thread(self._http.AsyncClient, timeout=None)
             self._loop = loop
         elif self._loop is not loop:
             raise SinkRejectedError("a WebhookSink serves one event loop: make another one", sink_id=self.id)
