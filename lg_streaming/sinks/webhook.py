@@ -134,14 +134,14 @@ class WebhookSink:
 
     async def _opened(self) -> httpx2.AsyncClient:
         loop = asyncio.get_running_loop()
-        client = self._client
-        if client is None:
+        if self._client is None:
             # it reads the system's certificates; the policy's timeout holds for the whole request
-            client = self._client = await asyncio.to_thread(self._http.AsyncClient, timeout=None)
-            self._loop = loop
-        elif self._loop is not loop:
+            made: httpx2.AsyncClient = await asyncio.to_thread(self._http.AsyncClient, timeout=None)
+            self._client, self._loop = made, loop
+            return made
+        if self._loop is not loop:
             raise SinkRejectedError("a WebhookSink serves one event loop: make another one", sink_id=self.id)
-        return client
+        return self._client
 
     async def closed(self, reason: CloseReason) -> None:
         """Posts nothing: the final update says it."""

@@ -355,8 +355,9 @@ async def test_a_shared_sink_serves_several_executions_and_is_left_open(hub: Str
     ids=repr,
 )
 async def test_what_cannot_be_used_is_refused(hub: StreamHub, change: dict[str, Any], message: str) -> None:
+    chosen: dict[str, Any] = {"execution_id": "e", "sink": Recorder(), **change}
     with pytest.raises(BadRequestError, match=message):
-        hub.attach(**{"execution_id": "e", "sink": Recorder(), **change})
+        hub.attach(**chosen)
     assert hub.statistics().sinks == hub.statistics().subscriptions == 0
 
 

@@ -392,7 +392,7 @@ async def test_each_update_is_one_record_with_execution_number_type_and_data(hub
         """e #2 'token' {"content":"hello"}""",
         r"""e #3 'a\nb' "c\nd" """.strip(),
     ]
-    first = cast("Any", records[0])
+    first: Any = records[0]
     assert (first.levelno, first.event, first.execution_id) == (logging.WARNING, "stream_update", "e")
     assert first.update_type == "token"
 

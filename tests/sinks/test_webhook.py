@@ -30,7 +30,8 @@ def place() -> Generator[Endpoint]:
 
 
 def sink_of(place: Endpoint, **options: Any) -> WebhookSink:
-    return WebhookSink(place.url, **{"batch_interval": 0.0, "backoff": SOON, **options})
+    chosen: dict[str, Any] = {"batch_interval": 0.0, "backoff": SOON, **options}
+    return WebhookSink(place.url, **chosen)
 
 
 async def test_batches_say_what_they_hold_and_are_signed(hub: StreamHub, place: Endpoint) -> None:
@@ -251,8 +252,9 @@ def test_a_webhook_works_without_a_loop_and_serves_one_loop_only(place: Endpoint
     ids=repr,
 )
 def test_what_cannot_be_used_is_refused(options: dict[str, Any], message: str) -> None:
+    chosen: dict[str, Any] = {"url": "http://127.0.0.1/", **options}
     with pytest.raises(StreamingConfigError, match=message):
-        WebhookSink(**{"url": "http://127.0.0.1/", **options})
+        WebhookSink(**chosen)
 
 
 def test_the_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
