@@ -50,6 +50,8 @@ class WebhookSink:
     again, after the backoff's pause or the answer's ``Retry-After`` (at most 5 minutes), whichever is longer. Any other
     answer refuses the batch for good, a redirect too, and 410 detaches the sink.
 
+    One that is shared serves one event loop, which has to last until the sink is closed.
+
     Args:
         url: Where to; ``http`` or ``https``.
         secret: What to sign with, see `verify_webhook`; each of several signs, while one takes over from another.

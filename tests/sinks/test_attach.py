@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from lg_streaming import Position, StreamUpdate, UpdateFilter
+from lg_streaming.backoff import Backoff
 from lg_streaming.errors import (
     BadPositionError,
     BadRequestError,
@@ -16,7 +17,7 @@ from lg_streaming.errors import (
 )
 from lg_streaming.hub import CloseReason, SendPolicy, Sink, StreamHub
 from tests.hub.faulty import FaultyLog
-from tests.hub.helpers import MakeHub, Threads, contents, publish_many, seqs, soon, types, until, upto
+from tests.hub.helpers import MakeHub, Threads, collect, contents, publish_many, seqs, soon, types, until, upto
 from tests.sinks.helpers import Recorder, failing, hanging
 
 
@@ -224,6 +225,21 @@ async def test_detaching_ends_a_call_that_hangs(hub: StreamHub) -> None:
     assert attachment.delivered == 0
 
 
+async def test_a_sink_that_was_interrupted_is_closed_whatever_it_raises_then(hub: StreamHub) -> None:
+    class Bad(Recorder):
+        async def closed(self, reason: CloseReason) -> None:
+            await super().closed(reason)
+            raise asyncio.CancelledError
+
+    sink = Bad(before=hanging())
+    attachment = hub.attach("e", sink)
+    hub.publish("e", "token")
+    await until(lambda: bool(sink.calls))
+    attachment.detach()
+    await soon(attachment.wait())
+    assert sink.ending == ["closed detached", "aclose"]
+
+
 async def test_detaching_ends_a_pause(hub: StreamHub) -> None:
     sink, slow = Recorder(), Recorder("slow", failing())
     attached = [
@@ -401,6 +417,23 @@ async def test_what_follows_closely_shares_a_call_and_flushing_does_not_wait_for
     assert sizes == [1, 9]
 
 
+async def test_flushing_while_a_sink_fails_is_not_forgotten_until_it_has_succeeded(hub: StreamHub) -> None:
+    sizes: list[int] = []
+
+    def fail_once(updates: Sequence[StreamUpdate]) -> None:
+        sizes.append(len(updates))
+        if len(sizes) == 1:
+            raise OSError("away")
+
+    policy = SendPolicy(interval=3_600, attempts=2, backoff=Backoff(delay=0.1, jitter=0))
+    hub.open("e")
+    hub.attach("e", Recorder(before=fail_once), policy=policy)
+    await until(lambda: sizes == [1])
+    hub.publish("e", "token")
+    await soon(hub.flush_sinks("e"))
+    assert sizes == [1, 1, 1]
+
+
 async def test_flushing_waits_for_what_filters_leave_out_too_and_not_for_what_is_over(hub: StreamHub) -> None:
     await soon(hub.flush_sinks("nowhere"))
     sink = Recorder()
@@ -439,6 +472,28 @@ async def test_closing_the_hub_serves_and_closes_every_sink_whatever_one_of_them
         hub.attach("e", Recorder())
     await hub.aclose()
     assert hub.statistics().sinks == 0
+
+
+async def test_a_sink_that_holds_up_the_end_of_the_hub_holds_up_no_other_reader(
+    hub: StreamHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lg_streaming.hub.attachments._PATIENCE", 0.5)
+    sink = Recorder(before=hanging())
+    hub.attach("e", sink)
+    hub.publish("e", "token")
+    await until(lambda: bool(sink.calls))
+    reading = asyncio.create_task(collect(hub.subscribe("e")))
+    closing = asyncio.create_task(hub.aclose())
+    assert seqs(await soon(reading)) == [1, 2]
+    assert not closing.done()
+    await soon(closing)
+
+
+async def test_the_late_end_of_a_replaced_sink_does_not_take_the_new_one_along(hub: StreamHub) -> None:
+    old = hub.attach("e", Recorder())
+    new = hub.attach("e", Recorder(), replace=True)
+    hub._on_stop(old)  # pyright: ignore[reportPrivateUsage] (as when it ends by itself in another thread meanwhile)
+    assert hub.sinks("e") == [new]
 
 
 @pytest.mark.row("PYEV-16", "PYEV-D8")

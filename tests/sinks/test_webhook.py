@@ -216,23 +216,38 @@ async def test_the_id_is_the_same_whoever_sends_the_same_and_else_another(hub: S
     assert one == again != other
 
 
-def test_a_webhook_works_without_a_loop_and_serves_one_loop_only(place: Endpoint) -> None:
+def test_a_webhook_works_without_a_loop(place: Endpoint) -> None:
     hub = StreamHub()
-    sink = sink_of(place)
-    attachment = hub.attach("e", sink, shared=True)
+    attachment = hub.attach("e", sink_of(place))
     publish_many(hub, "e", range(3))
     asyncio.run(hub.close("e"))
     attachment.join(10)
     assert place.numbers() == upto(5)
+    asyncio.run(hub.aclose())
 
-    async def elsewhere() -> None:
-        other = hub.attach("e", sink, shared=True, on_error="raise")
-        with pytest.raises(SinkError, match="one event loop"):
-            await soon(other.wait())
-        await sink.aclose()
-        await hub.aclose()
 
-    asyncio.run(elsewhere())
+async def test_a_shared_webhook_serves_one_loop_only(hub: StreamHub, place: Endpoint) -> None:
+    sink = sink_of(place)
+    hub.publish("e", "token")
+    hub.attach("e", sink, shared=True)
+    await soon(hub.flush_sinks("e"))
+    hub.publish("f", "token")
+    elsewhere = await asyncio.to_thread(hub.attach, "f", sink, shared=True, on_error="raise")
+    with pytest.raises(SinkError, match="one event loop"):
+        await soon(elsewhere.wait())
+    await sink.aclose()
+
+
+async def test_it_is_not_left_alone_for_longer_than_is_sensible(
+    hub: StreamHub, place: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lg_streaming.sinks.webhook._MAX_RETRY_AFTER", 0.05)
+    place.answer(503, 503, retry_after="86400")
+    place.answer(503, retry_after=formatdate(time.time() + 86_400, usegmt=True))
+    hub.attach("e", sink_of(place))
+    hub.publish("e", "token")
+    await soon(hub.flush_sinks("e"))
+    assert place.numbers() == [1, 2]
 
 
 @pytest.mark.parametrize(
