@@ -13,7 +13,7 @@ from lg_streaming import StreamUpdate
 from lg_streaming.backoff import Backoff
 from lg_streaming.errors import CODES, SinkError, SinkRejectedError
 from lg_streaming.hub import SendPolicy, Sink, StreamHub
-from tests.hub.helpers import contents, publish_many, seqs, soon, until, upto
+from tests.hub.helpers import MakeHub, contents, publish_many, seqs, soon, until, upto
 from tests.sinks.helpers import Recorder, failing, hanging
 
 AT_ONCE = Backoff(delay=0)
@@ -198,6 +198,19 @@ async def test_pauses_are_the_backoffs_or_longer_where_the_sink_asks_for_it(
     await soon(hub.flush_sinks("e"))
     assert least <= times[1] - times[0] < least + 2
     assert attachment.errors == 1
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2])
+async def test_where_a_sink_fails_behind_a_gap_the_gap_does_not_come_again(make_hub: MakeHub, taken: int) -> None:
+    hub = make_hub(max_updates=2)
+    publish_many(hub, "e", range(5))
+    sink = Moody([taken])
+    attachment = hub.attach("e", sink)
+    await soon(hub.flush_sinks("e"))
+    came = ["gap", 5, 6]
+    del came[taken]  # what failed
+    assert [update.type if update.type == "gap" else update.metadata.sequence_number for update in sink.got] == came
+    assert (attachment.delivered, attachment.failed) == (2, 1)
 
 
 async def test_what_a_sink_refuses_is_not_sent_again(hub: StreamHub) -> None:
