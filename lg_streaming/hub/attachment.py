@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from lg_streaming.errors import LogUnavailableError, SinkError, StreamingError
 from lg_streaming.hub.handlers import is_not_its_own
 from lg_streaming.hub.signal import Signal
-from lg_streaming.hub.sink import AnySink, ClosableSink, CloseReason, OnError, PageSink, SendPolicy
+from lg_streaming.hub.sink import AnySink, ClosableSink, CloseReason, OnError, PageSink, SendPolicy, Sink
 from lg_streaming.hub.subscription import Page
 from lg_streaming.log.base import state_after
 
@@ -71,6 +71,7 @@ class Attachment:
         """What ended it, with ``on_error="raise"``."""
         self.reason: CloseReason | None = None
         """Why it ended; None while it has not."""
+        self._pages = sink if isinstance(sink, PageSink) else None  # to ask a protocol takes long
         self._subscription = subscription
         self._log = log
         self._random = random
@@ -319,9 +320,9 @@ class Attachment:
 
     async def _send(self, page: Page) -> BaseException | None:
         """One call of the sink; returns what went wrong."""
-        if isinstance(self.sink, PageSink):
-            return await self._guarded(self.sink.send_page(self.execution_id, page))
-        return await self._guarded(self.sink.send(page.updates(self.execution_id)))
+        if self._pages is not None:
+            return await self._guarded(self._pages.send_page(self.execution_id, page))
+        return await self._guarded(cast("Sink", self.sink).send(page.updates(self.execution_id)))
 
     async def _guarded(self, call: Awaitable[None]) -> BaseException | None:
         limit = self.policy.timeout
