@@ -31,6 +31,8 @@
     ├── UpdateTooLargeError        4131  a producer's update is over the limit
     ├── HubClosedError             5031  the hub was closed
     ├── KeysUnavailableError       5032  a token cannot be checked now
+    ├── SinkError                  5040  a sink did not take what it was sent
+    │   └── SinkRejectedError            and it is of no use to send it again
     └── StreamingConfigError             the program is set up wrongly
         ├── TokenStreamingError          an option of @stream_token that cannot be used
         └── MissingExtraError            an optional package is not installed
@@ -73,6 +75,8 @@ __all__ = [
     "PromptError",
     "ServerFullError",
     "ServerRestartError",
+    "SinkError",
+    "SinkRejectedError",
     "SlowReaderError",
     "StreamingConfigError",
     "StreamingError",
@@ -431,6 +435,45 @@ class KeysUnavailableError(StreamingError):
     http_status = 503
     retryable = True
     meaning = "the token cannot be checked at the moment: try again"
+
+
+class SinkError(StreamingError):
+    """A sink did not take what it was sent. It is told to the owner of the sink and never travels.
+
+    A sink may raise it itself, to say more than that it failed.
+
+    Args:
+        message: What went wrong.
+        execution_id: The execution whose updates were sent.
+        sink_id: The sink.
+        sent: How many of the updates of the call were taken before the one that failed; None where that is not known,
+            so that all of them count as failed.
+        retry_after: Seconds to wait before sending again.
+    """
+
+    code = 5040
+    name = "sink_failed"
+    retryable = True
+    meaning = "a sink did not take what it was sent"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        execution_id: str | None = None,
+        sink_id: str | None = None,
+        sent: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, execution_id=execution_id, retry_after=retry_after)
+        self.sink_id = sink_id
+        self.sent = sent
+
+
+class SinkRejectedError(SinkError):
+    """A sink does not take these updates, however often they are sent."""
+
+    retryable = False
 
 
 class StreamingConfigError(StreamingError):

@@ -1,13 +1,18 @@
 """The hub: where executions are written and read."""
 
+from lg_streaming.hub.attachment import Attachment
 from lg_streaming.hub.histogram import Durations, Histogram
 from lg_streaming.hub.hub import StreamHub
 from lg_streaming.hub.overview import ExecutionInfo, HubHealth
+from lg_streaming.hub.sink import ClosableSink, CloseReason, PageSink, SendPolicy, Sink
 from lg_streaming.hub.statistics import HubStatistics, ReaderLag
 from lg_streaming.hub.subscription import Attached, Gap, Page, Subscription
 
 __all__ = [
     "Attached",
+    "Attachment",
+    "ClosableSink",
+    "CloseReason",
     "Durations",
     "ExecutionInfo",
     "Gap",
@@ -15,7 +20,10 @@ __all__ = [
     "HubHealth",
     "HubStatistics",
     "Page",
+    "PageSink",
     "ReaderLag",
+    "SendPolicy",
+    "Sink",
     "StreamHub",
     "Subscription",
 ]

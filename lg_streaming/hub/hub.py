@@ -7,10 +7,10 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Final
 
+from lg_streaming.hub.attachments import Sinks
 from lg_streaming.hub.control import Control
 from lg_streaming.hub.opening import new_id
 from lg_streaming.hub.overview import Overview
-from lg_streaming.hub.readers import Readers
 from lg_streaming.hub.statistics import HubStatistics
 from lg_streaming.log.memory import MemoryLog
 from lg_streaming.pipeline import TokenStreamingService
@@ -56,7 +56,7 @@ class StreamHub(Overview):
         log = log or MemoryLog(settings.retention, clock=clock)
         Control.__init__(self, settings, log, redact, clock)
         self._new_id = new_id
-        Readers.__init__(self, log, settings.limits.max_subscribers_per_execution)
+        Sinks.__init__(self, log, settings.limits.max_subscribers_per_execution, self.flush)
         self.tokens = TokenStreamingService(self)
         self.companions: dict[type, object] = {}
         """What parts above keep with this hub, one of each type."""
@@ -85,6 +85,8 @@ class StreamHub(Overview):
             encode_fallbacks=self._drafts.codec.fallbacks,
             observer_errors=self._observers.errors,
             callable_errors=self._tally.callables.value,
+            sinks=len(self._attachments),
+            sink_errors=self._errors_of_sinks(),
         )
 
     async def shutdown(self, reason: str = "shutdown") -> None:
@@ -107,6 +109,7 @@ class StreamHub(Overview):
     async def aclose(self) -> None:
         """Empties the buffer into the log (for up to 5 s), ends all readers, and frees everything.
 
+        Sinks get what is in the log first, for up to 5 s, and are closed.
         Open runs are left as they are: they are not over because this process is. Harmless when repeated.
         """
         self.tokens.close()

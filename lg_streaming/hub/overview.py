@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from lg_streaming.codec import moment_of
+from lg_streaming.hub.attachments import Sinks
 from lg_streaming.hub.control import Control
-from lg_streaming.hub.readers import Readers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -62,7 +62,7 @@ class HubHealth:
     subscriptions: int
 
 
-class Overview(Control, Readers):
+class Overview(Control, Sinks):
     """Both sides of a hub, seen together: see `StreamHub`."""
 
     def executions(self, state: ExecutionState | Iterable[ExecutionState] | None = None) -> list[ExecutionInfo]:

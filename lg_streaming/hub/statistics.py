@@ -71,6 +71,10 @@ class HubStatistics:
     observer_errors: int
     callable_errors: int
     """Exceptions of the functions that were given to decorators, such as a transformer."""
+    sinks: int
+    """Attached sinks, and those that are being closed."""
+    sink_errors: int
+    """How often sending to a sink failed, each attempt counted, or closing one."""
 
 
 class Count:

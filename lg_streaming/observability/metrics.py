@@ -101,7 +101,7 @@ def _hub_metrics(hub: HubStatistics) -> Iterator[Metric]:
     yield _counter_by("updates_dropped", "Updates that did not get into the log", "reason", dropped.items())
     yield _counter("append_failures", "Tries to write to the log that failed", hub.append_failures)
     yield _counter("encode_fallbacks", "Updates that held something JSON cannot hold", hub.encode_fallbacks)
-    raised = {"observer": hub.observer_errors, "callable": hub.callable_errors}
+    raised = {"observer": hub.observer_errors, "callable": hub.callable_errors, "sink": hub.sink_errors}
     yield _counter_by("callback_errors", "Exceptions of the program's own functions", "source", raised.items())
     yield _histogram("publish_seconds", "Time inside a call that publishes, of every 16th", hub.publish_seconds)
 

@@ -500,6 +500,28 @@ async def _() -> Outcome:
         return await over_http(place)
 
 
+@provokes(5040, "producer")
+async def _() -> Outcome:
+    class Broken:
+        id = "broken"
+
+        async def send(self, updates: object) -> None:
+            raise OSError("away")
+
+        async def closed(self, reason: object) -> None: ...
+
+        def is_active(self) -> bool:
+            return True
+
+    hub = StreamHub()
+    hub.attach("e", Broken(), on_error="raise")
+    hub.publish("e", "note")
+    with pytest.raises(StreamingError) as raised:
+        await hub.flush_sinks("e")
+    await hub.aclose()
+    return Outcome(error=raised.value.to_dict())
+
+
 async def _of_producer(act: Callable[[StreamHub], None], **settings: Any) -> Outcome:
     hub = StreamHub(StreamingSettings(**settings))
     try:
@@ -533,5 +555,5 @@ async def test_a_code_is_told_as_the_table_says(case: Case) -> None:
 
 def test_every_code_of_the_table_is_provoked() -> None:
     assert {case.code for case in CASES} == set(CODES)
-    producers = {4040, 4092, 4096, 4131, 4295}
+    producers = {4040, 4092, 4096, 4131, 4295, 5040}
     assert {case.code for case in CASES if case.transport != "producer"} == set(CODES) - producers

@@ -24,6 +24,8 @@ async def test_a_new_hub_has_counted_nothing(hub: StreamHub) -> None:
         append_failures=0,
         encode_fallbacks=0,
         observer_errors=0,
+        sinks=0,
+        sink_errors=0,
         callable_errors=0,
     )
     assert hub.statistics().publish_seconds.count == 0

@@ -1,0 +1,85 @@
+"""Updates as records of `logging`."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+from lg_streaming.sinks.worker import Worker
+
+if TYPE_CHECKING:
+    from lg_streaming.events import StreamUpdate
+    from lg_streaming.hub.sink import CloseReason
+
+__all__ = ["LoggingSink"]
+
+_MAX_DATA: Final = 1_000
+
+
+class LoggingSink:
+    """Writes one log record for each update: execution, number, type and data.
+
+    The record also has the attributes ``event`` (``stream_update``), ``execution_id`` and ``update_type``. Handlers are
+    called in a thread of the sink's own, since they may block. What a handler raises, logging itself deals with.
+
+    Args:
+        logger: Where to; the logger ``lg_streaming.updates`` when not given.
+        level: A level of `logging`.
+        data: Whether to write the data, up to 1,000 characters of its JSON. It may hold what people wrote.
+        id: Names the sink; made up when not given.
+    """
+
+    def __init__(
+        self,
+        logger: logging.Logger | str = "lg_streaming.updates",
+        level: int = logging.INFO,
+        *,
+        data: bool = True,
+        id: str | None = None,
+    ) -> None:
+        self.id = id or f"logging-{secrets.token_hex(4)}"
+        self._logger = logging.getLogger(logger) if isinstance(logger, str) else logger
+        self._level = level
+        self._data = data
+        self._worker = Worker(f"lg-streaming-{self.id}")
+        self._closed = False
+
+    async def send(self, updates: Sequence[StreamUpdate]) -> None:
+        """Writes ``updates``, where the logger takes the level."""
+        if self._logger.isEnabledFor(self._level):
+            await self._worker.run(lambda: self._write(updates))
+
+    def _write(self, updates: Sequence[StreamUpdate]) -> None:
+        for update in updates:
+            about = update.metadata
+            told = _shown(update.data) if self._data else ""
+            self._logger.log(
+                self._level,
+                "%s #%d %r %s",  # a type is any text: none may forge a line
+                about.execution_id,
+                about.sequence_number,
+                update.type,
+                told,
+                extra={"event": "stream_update", "execution_id": about.execution_id, "update_type": update.type},
+            )
+
+    async def closed(self, reason: CloseReason) -> None:
+        """Writes nothing: the final update says it."""
+
+    def is_active(self) -> bool:
+        """Until it is closed."""
+        return not self._closed
+
+    async def aclose(self) -> None:
+        """Ends the thread; the logger stays as it is."""
+        self._closed = True
+        self._worker.close()
+
+
+def _shown(data: object) -> str:
+    text = orjson.dumps(data).decode()
+    return text if len(text) <= _MAX_DATA else f"{text[:_MAX_DATA]}…"
