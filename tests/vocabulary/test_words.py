@@ -315,8 +315,8 @@ async def test_what_is_cancelled_says_so() -> None:
     assert got[-2].data["error"]["code"] == "cancelled"
 
 
-@pytest.mark.row("FLOW-20", "FLOW-D10")
 @pytest.mark.parametrize("how", ["open", "block"])
+@pytest.mark.row("FLOW-20", "FLOW-D10")
 async def test_a_run_that_others_began_goes_on(how: str) -> None:
     streaming = StreamingModule()
     hub = streaming.hub
