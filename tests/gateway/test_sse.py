@@ -357,6 +357,7 @@ async def test_too_many_connections() -> None:
 
 
 # ---------------------------------------------------------------- plain HTTP
+@pytest.mark.row("AOS-18")
 async def test_an_executions_state(open_site: Site, http: httpx2.AsyncClient) -> None:
     open_site.hub.open("exec-1", owner="alice")
     open_site.tokens("exec-1", 3)
@@ -369,6 +370,8 @@ async def test_an_executions_state(open_site: Site, http: httpx2.AsyncClient) ->
     }
     assert answer["position"].endswith(":4")
     assert answer["updated_at"].endswith("Z")
+    page = (await http.get(f"{open_site.url}/executions/exec-1/updates")).json()
+    assert answer["updated_at"] == page["updates"][-1]["metadata"]["timestamp"]
     unknown = await http.get(f"{open_site.url}/executions/nothing")
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (403, 4030)
 
