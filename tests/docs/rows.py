@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["IDS", "NOT_YET", "Row", "marked_tests", "problems", "rows_of", "written"]
+__all__ = ["IDS", "PAGE", "MarkError", "Row", "main", "marked_tests", "problems", "rows_of", "written"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/explanation/row-by-row.md"
@@ -184,7 +184,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("ids", nargs="*", metavar="ID", help="tell the tests of these rows, and write nothing")
     parser.add_argument("--check", action="store_true", help="write nothing, and fail where the page is out of date")
     asked = parser.parse_args(arguments)
-    tests = marked_tests(ROOT / "tests")
+    try:
+        tests = marked_tests(ROOT / "tests")
+    except MarkError as error:
+        print(error, file=sys.stderr)
+        return 1
     if asked.ids:
         for row_id in asked.ids:
             print("\n".join((row_id, *(f"  {test}" for test in tests.get(row_id, ["no test"])))))

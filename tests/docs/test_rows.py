@@ -164,3 +164,10 @@ def test_the_command_tells_the_tests_of_a_row(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out == "FLOW-01\n  tests/test_it.py::test_one\n  tests/test_it.py::test_two\n"
     assert main(["FLOW-01", "FLOW-02"]) == 1
     assert "FLOW-02\n  no test\n" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("place")
+def test_the_command_tells_of_a_mark_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tests/test_it.py").write_text("@pytest.mark.row(ROW)\ndef test_one(): ...", encoding="utf-8")
+    assert main([]) == 1
+    assert capsys.readouterr().err == "tests/test_it.py, line 1: name rows by their ids, not 'ROW'\n"
