@@ -20,7 +20,7 @@ from tests.support.server import serve
 
 
 # ---------------------------------------------------------------- what there is
-@pytest.mark.row("HIVE-01", "CFLOW-02", "HIVE-14")
+@pytest.mark.row("HIVE-01", "CFLOW-02", "HIVE-14", "AOS-02")
 async def test_a_module_has_all_parts_and_installs_them_once() -> None:
     streaming = StreamingModule(StreamingSettings())
     assert isinstance(streaming.tokens, TokenStreamingService)
