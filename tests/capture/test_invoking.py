@@ -27,7 +27,7 @@ def write_sync(state: State) -> Update:
 INPUT: Input = {"topic": "rivers"}
 
 
-@pytest.mark.row("HIVE-29")
+@pytest.mark.row("HIVE-29", "HIVE-D1")
 async def test_an_async_node_under_ainvoke(streaming: StreamingModule) -> None:
     result = await graph_of(write).ainvoke(INPUT, streaming.config(execution_id="e"))
     assert result == {"topic": "rivers", "text": TEXT, "messages": []}
@@ -41,6 +41,24 @@ async def test_an_async_node_under_ainvoke(streaming: StreamingModule) -> None:
     assert [token.data["index"] for token in run.of("token")] == [sum(sizes[:n]) for n in range(len(sizes))]
     assert len({token.metadata.message_id for token in run.of("token")}) == 1
     assert run.texts() == {"write": TEXT}
+
+
+@pytest.mark.row("HIVE-D27")
+async def test_the_graph_runs_once_and_its_tokens_are_the_models(streaming: StreamingModule) -> None:
+    runs = 0
+
+    @stream_token(flush_interval=0)
+    async def counted(state: State) -> Update:
+        nonlocal runs
+        runs += 1
+        return {"text": (await model().ainvoke(state["topic"])).text}
+
+    modes: Any = ["values", "messages"]
+    yielded = await collect(graph_of(counted).astream(INPUT, streaming.config(execution_id="e"), stream_mode=modes))
+    assert runs == 1
+    assert [state["text"] for mode, state in yielded if mode == "values" and "text" in state] == [TEXT]
+    said = [chunk.text async for chunk in model().astream("rivers") if chunk.text]
+    assert [token.data["content"] for token in (await read(streaming, "e")).of("token")] == said
 
 
 async def test_a_sync_node_under_ainvoke(streaming: StreamingModule) -> None:
@@ -178,6 +196,7 @@ async def test_the_activated_module_sees_a_plain_call(streaming: StreamingModule
     assert sorted(await streaming.hub.log.executions()) == ["exec-1", "thread-1"]
 
 
+@pytest.mark.row("HIVE-D5")
 async def test_without_ids_the_run_id_names_the_execution(streaming: StreamingModule) -> None:
     with streaming.activate():
         await graph_of(write).ainvoke(INPUT)
@@ -238,6 +257,7 @@ async def test_an_execution_can_switch_a_decorator_off(streaming: StreamingModul
     assert (await read(streaming, "f")).texts() == {"write": TEXT}
 
 
+@pytest.mark.row("FLOW-46")
 async def test_two_hundred_executions_at_once_do_not_mix(streaming: StreamingModule) -> None:
     @stream_token
     async def echo(state: State) -> Update:

@@ -202,6 +202,7 @@ async def test_threads_with_a_context_are_heard_without_a_config(streaming: Stre
     assert (await read(streaming, "e")).texts() == {"node": TEXT}
 
 
+@pytest.mark.row("HIVE-D5")
 async def test_called_outside_any_graph(streaming: StreamingModule) -> None:
     @stream_token
     async def node(word: str) -> str:

@@ -280,7 +280,7 @@ async def test_an_execution_block_ends_as_it_is_left(streaming: StreamingModule)
     assert (await read(streaming, "sync")).types == ["workflow_start", "workflow_complete"]
 
 
-@pytest.mark.row("HIVE-85")
+@pytest.mark.row("HIVE-85", "PYEV-21")
 async def test_streaming_that_breaks_does_not_break_the_node(
     streaming: StreamingModule, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -305,6 +305,7 @@ async def test_streaming_that_breaks_does_not_break_the_node(
     await streaming.hub.cancel("f")
 
 
+@pytest.mark.row("PYEV-21")
 async def test_a_closed_hub_does_not_break_the_node(streaming: StreamingModule) -> None:
     closing = StreamingModule()
 
@@ -330,7 +331,7 @@ async def test_a_hostile_thread_id_turns_streaming_off_and_nothing_else(
     assert await streaming.hub.log.executions() == ()
 
 
-@pytest.mark.row("HIVE-16")
+@pytest.mark.row("HIVE-16", "HIVE-D3")
 async def test_state_and_result_are_never_touched(streaming: StreamingModule) -> None:
     seen: list[Any] = []
 

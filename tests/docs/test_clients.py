@@ -308,6 +308,7 @@ async def test_the_route_with_initial_data_and_its_page(tmp_path: Path) -> None:
             await hub.close("chat-7")
 
 
+@pytest.mark.row("PYEV-D5")
 @pytest.mark.browser
 async def test_the_page_with_event_source(open_place: Place) -> None:
     place = open_place

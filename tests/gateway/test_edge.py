@@ -20,7 +20,7 @@ from tests.support.server import serve
 
 
 # ---------------------------------------------------------------- what there is
-@pytest.mark.row("HIVE-01", "CFLOW-02")
+@pytest.mark.row("HIVE-01", "CFLOW-02", "HIVE-14", "AOS-02")
 async def test_a_module_has_all_parts_and_installs_them_once() -> None:
     streaming = StreamingModule(StreamingSettings())
     assert isinstance(streaming.tokens, TokenStreamingService)
@@ -121,7 +121,7 @@ async def test_who_answers_no_ping_is_gone_however_much_is_sent_to_it() -> None:
         assert place.gateway.statistics().rooms_joined == 0
 
 
-@pytest.mark.row("FLOW-06")
+@pytest.mark.row("FLOW-06", "FLOW-D5")
 async def test_a_stream_says_when_to_come_back_and_differently_to_each(open_site: Site) -> None:
     open_site.hub.open("a")
     retries: set[int] = set()
@@ -153,7 +153,7 @@ async def test_a_stream_that_is_over_is_over_once() -> None:
 
 
 # ---------------------------------------------------------------- limits
-@pytest.mark.row("HIVE-07")
+@pytest.mark.row("HIVE-07", "HIVE-D20")
 async def test_an_address_may_connect_only_so_often_and_a_connection_ask_only_so_much() -> None:
     with site(limits={"connects_per_address": "3/minute", "message_burst": 3, "messages_per_second": 1}) as place:
         for _ in range(2):
@@ -171,7 +171,7 @@ async def test_an_address_may_connect_only_so_often_and_a_connection_ask_only_so
             assert '"retry_after_ms":60000' in refused
 
 
-@pytest.mark.row("FLOW-09")
+@pytest.mark.row("FLOW-09", "FLOW-D5")
 async def test_an_execution_over_its_rate_loses_only_what_may_be_lost() -> None:
     with site(limits={"updates_per_second": 5}) as place:
         place.hub.open("a")
@@ -189,7 +189,7 @@ async def test_an_execution_over_its_rate_loses_only_what_may_be_lost() -> None:
         assert place.hub.statistics().dropped_over_rate == 50 - types.count("note")
 
 
-@pytest.mark.row("HIVE-05", "FLOW-07", "CFLOW-D6")
+@pytest.mark.row("HIVE-05", "FLOW-07", "CFLOW-D6", "FLOW-D5", "HIVE-D22")
 async def test_origins_on_every_transport() -> None:
     listed, other = "https://app.example.com", "https://evil.example.com"
     with site(gateway={"cors_origins": (listed, "https://second.example.com")}) as place:
@@ -210,7 +210,7 @@ async def test_origins_on_every_transport() -> None:
 
 
 # ---------------------------------------------------------------- figures and observers
-@pytest.mark.row("HIVE-73", "CFLOW-12", "HIVE-D25")
+@pytest.mark.row("HIVE-73", "CFLOW-12", "HIVE-D25", "HIVE-14", "CFLOW-D7")
 async def test_the_figures_are_those_of_what_happened() -> None:
     with site() as place:
         place.hub.open("a")

@@ -194,7 +194,7 @@ def tenants(**options: Any) -> Generator[Site]:
         yield place
 
 
-@pytest.mark.row("HIVE-D17")
+@pytest.mark.row("HIVE-D17", "CFLOW-D4")
 async def test_everybody_sees_his_own_and_nothing_tells_that_there_is_more(readers: Readers) -> None:
     with tenants() as place:
         alice = await watcher(readers, place, token=bearer())

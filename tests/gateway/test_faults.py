@@ -142,6 +142,7 @@ async def tear(place: Site, readers: Readers, drops: int, seed: int) -> None:
     assert got[-1]["type"] == "workflow_complete"
 
 
+@pytest.mark.row("FLOW-46")
 @pytest.mark.parametrize("seed", range(2))
 async def test_lines_that_break_lose_nothing_and_repeat_nothing(readers: Readers, seed: int) -> None:
     with site(limits=FREE, retention={"max_updates": 1_000_000, "max_bytes": 1 << 30}) as place:

@@ -97,6 +97,7 @@ async def test_without_rates_everybody_may_come_as_often_as_he_likes() -> None:
         await rates.login_failed("192.0.2.1")
 
 
+@pytest.mark.row("HIVE-D20")
 def test_requests_are_of_a_caller() -> None:
     now = 0.0
     requests = Requests(LimitSettings(messages_per_second=2, message_burst=2), lambda: now)

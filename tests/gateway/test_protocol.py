@@ -29,6 +29,7 @@ def test_absent_fields_have_their_defaults() -> None:
     assert (plain.after, plain.batch, plain.follow, plain.on_gap, plain.events) == (None, False, False, "oldest", None)
 
 
+@pytest.mark.row("HIVE-D24")
 @pytest.mark.parametrize(
     ("payload", "told"),
     [

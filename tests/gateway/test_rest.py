@@ -66,7 +66,7 @@ async def code_of(request: Awaitable[httpx2.Response]) -> tuple[int, int]:
 
 
 # ---------------------------------------------------------------- pages of updates
-@pytest.mark.row("PYEV-17")
+@pytest.mark.row("PYEV-17", "PYEV-21")
 async def test_polling_gets_every_update_once(open_site: Site, http: httpx2.AsyncClient) -> None:
     pages = Pages(http, open_site, limit=10)
     nothing = await pages.next()
@@ -293,6 +293,7 @@ async def test_the_progress_of_an_execution(open_site: Site, http: httpx2.AsyncC
 
 
 # ---------------------------------------------------------------- control
+@pytest.mark.row("FLOW-46")
 async def test_answering_a_prompt(open_site: Site, http: httpx2.AsyncClient) -> None:
     url = f"{open_site.url}/executions/exec-1/responses"
     ask(open_site)

@@ -81,6 +81,7 @@ async def test_a_reader_that_stops_is_cut_off_and_the_others_are_not_disturbed(p
         assert (await client.ask("ping"))["ok"]
 
 
+@pytest.mark.row("FLOW-46", "CFLOW-D5")
 async def test_what_waits_for_stalled_readers_is_bounded_and_given_back(place: Site) -> None:
     publish(place, "big", 40)
     tracemalloc.start()
@@ -97,6 +98,7 @@ async def test_what_waits_for_stalled_readers_is_bounded_and_given_back(place: S
         tracemalloc.stop()
 
 
+@pytest.mark.row("FLOW-D3")
 async def test_a_slow_reader_that_moves_is_kept(place: Site) -> None:
     async with raw_client(place) as client:
         await client.send('42["subscribe_execution",{"execution_id":"big"}]')

@@ -178,6 +178,7 @@ async def forget(client: NodeClient) -> None:
         await client.next()
 
 
+@pytest.mark.row("FLOW-D9", "AOS-28")
 async def test_two_clients_at_once_see_the_same_and_do_not_disturb_each_other(open_site: Site) -> None:
     async with two_clients(open_site.url) as (first, second):
         await first.emit("subscribe_execution", {"execution_id": "exec-1"})
@@ -214,6 +215,7 @@ async def test_filters(open_site: Site, wanted: dict[str, Any], types: set[str])
 
 @pytest.mark.row("HIVE-72")
 @pytest.mark.row("HIVE-64")
+@pytest.mark.row("HIVE-D23")
 async def test_an_unsubscribed_execution_is_silent_and_an_empty_id_is_required(open_site: Site) -> None:
     async with node_client(open_site.url) as client:
         await client.emit("subscribe_execution", {"execution_id": "a"})
@@ -229,6 +231,7 @@ async def test_an_unsubscribed_execution_is_silent_and_an_empty_id_is_required(o
         assert open_site.hub.statistics().subscriptions == 0
 
 
+@pytest.mark.row("HIVE-D23")
 async def test_subscribing_again_replaces_the_subscription(open_site: Site) -> None:
     open_site.hub.open("exec-1")
     async with node_client(open_site.url) as client:
@@ -320,6 +323,7 @@ async def test_the_transports_own_pings_keep_a_quiet_client() -> None:
             assert (await client.emit("ping"))["ok"]
 
 
+@pytest.mark.row("HIVE-D22")
 async def test_another_prefix_and_namespace() -> None:
     with site(gateway={"prefix": "/streaming", "namespace": "/live"}) as place:
         await run(place, "exec-1", 3)
@@ -440,6 +444,7 @@ async def test_limits_on_connections_and_subscriptions() -> None:
     assert place.hub.statistics().subscriptions == 0
 
 
+@pytest.mark.row("HIVE-D23")
 async def test_everything_is_freed_when_clients_leave(open_site: Site) -> None:
     async with two_clients(open_site.url) as (first, second):
         for client in (first, second):

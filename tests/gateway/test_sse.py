@@ -49,6 +49,7 @@ def token(subject: str = "alice", **claims: Any) -> str:
 
 
 # ---------------------------------------------------------------- reading
+@pytest.mark.row("FLOW-D7")
 async def test_a_run_from_its_start_to_its_end(open_site: Site, http: httpx2.AsyncClient) -> None:
     source = EventSource(http, stream(open_site, "exec-1"))
     producing = asyncio.create_task(run(open_site, "exec-1", 100, delay=0.001))
@@ -65,7 +66,7 @@ async def test_a_run_from_its_start_to_its_end(open_site: Site, http: httpx2.Asy
     assert 500 <= source.retry <= 3_000
 
 
-@pytest.mark.row("PYEV-13")
+@pytest.mark.row("PYEV-13", "FLOW-D14")
 async def test_the_headers(open_site: Site, http: httpx2.AsyncClient) -> None:
     await run(open_site, "exec-1", 1)
     answer = await http.get(stream(open_site, "exec-1"))
@@ -87,6 +88,7 @@ async def test_the_same_update_as_on_every_other_wire(open_site: Site, http: htt
     assert [event.data.encode() for event in events[:-1]] == [record.json for record in page.records]
 
 
+@pytest.mark.row("FLOW-D6")
 @pytest.mark.parametrize("seed", range(3))
 async def test_coming_back_with_the_last_event_id_loses_and_repeats_nothing(
     open_site: Site, http: httpx2.AsyncClient, seed: int
@@ -133,7 +135,7 @@ async def test_past_the_end_there_is_nothing_even_for_a_reader_whose_filter_left
     assert latest.status == 204
 
 
-@pytest.mark.row("CFLOW-09")
+@pytest.mark.row("CFLOW-09", "PYEV-D5")
 async def test_filters_and_plain_messages(open_site: Site, http: httpx2.AsyncClient) -> None:
     hub = open_site.hub
     hub.emitter("exec-1", node_id="write").token("a")
@@ -151,7 +153,7 @@ async def test_filters_and_plain_messages(open_site: Site, http: httpx2.AsyncCli
     assert await types(events="task:*", named="false") == ["message", "end"]
 
 
-@pytest.mark.row("CFLOW-08")
+@pytest.mark.row("CFLOW-08", "FLOW-D4", "PYEV-D9")
 async def test_a_quiet_stream_is_kept_alive_and_a_follower_stays(http: httpx2.AsyncClient) -> None:
     with site(gateway={"heartbeat_interval": 0.05}) as place:
         await run(place, "exec-1", 1)
@@ -186,6 +188,7 @@ async def test_gaps(http: httpx2.AsyncClient) -> None:
 
 
 # ---------------------------------------------------------------- refusals have a real status
+@pytest.mark.row("PYEV-D6")
 @pytest.mark.parametrize(
     "path",
     [
@@ -207,6 +210,8 @@ async def test_gaps(http: httpx2.AsyncClient) -> None:
         "/executions/a/stream?follow=maybe",
         "/executions/a/stream?nodes=write",
         "/executions/a/stream?min_priority=urgent",
+        "/executions/a/stream?categories=",
+        "/executions/a/stream?events=",
         "/executions/a/stream?token=a.b.c",
         "/executions/a/stream?access_token=a.b.c",
         "/executions/a?token=a.b.c",
@@ -352,6 +357,7 @@ async def test_too_many_connections() -> None:
 
 
 # ---------------------------------------------------------------- plain HTTP
+@pytest.mark.row("AOS-18")
 async def test_an_executions_state(open_site: Site, http: httpx2.AsyncClient) -> None:
     open_site.hub.open("exec-1", owner="alice")
     open_site.tokens("exec-1", 3)
@@ -364,6 +370,8 @@ async def test_an_executions_state(open_site: Site, http: httpx2.AsyncClient) ->
     }
     assert answer["position"].endswith(":4")
     assert answer["updated_at"].endswith("Z")
+    page = (await http.get(f"{open_site.url}/executions/exec-1/updates")).json()
+    assert answer["updated_at"] == page["updates"][-1]["metadata"]["timestamp"]
     unknown = await http.get(f"{open_site.url}/executions/nothing")
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (403, 4030)
 

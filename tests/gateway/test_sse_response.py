@@ -48,7 +48,7 @@ async def hub() -> AsyncGenerator[StreamHub]:
     await hub.aclose()
 
 
-@pytest.mark.row("PYEV-10", "FLOW-39", "PYEV-13")
+@pytest.mark.row("PYEV-10", "FLOW-39", "PYEV-13", "PYEV-D9")
 async def test_one_line_makes_a_resumable_stream(hub: StreamHub, http: httpx2.AsyncClient) -> None:
     hub.publish("chat-1", "token", {"content": "Hel"}, scope=hub.emitter("chat-1", category="chat").scope)
     hub.publish("chat-1", "token", {"content": "lo"})
@@ -107,7 +107,7 @@ async def test_initial_data_that_fails_is_an_error_before_the_stream(
     assert hub.statistics().subscriptions == 0
 
 
-@pytest.mark.row("PYEV-12")
+@pytest.mark.row("PYEV-12", "PYEV-D2")
 async def test_a_bound_on_the_time_ends_the_stream_well(hub: StreamHub, http: httpx2.AsyncClient) -> None:
     hub.open("chat-1")
     with own_route(hub, max_duration=0.3, heartbeat_interval=0.1) as server:

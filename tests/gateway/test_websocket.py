@@ -151,6 +151,7 @@ async def test_a_batch_has_whole_updates(place: Site) -> None:
 
 @pytest.mark.row("HIVE-67")
 @pytest.mark.row("HIVE-68")
+@pytest.mark.row("HIVE-D24")
 async def test_every_message_and_its_answer(place: Site) -> None:
     wanted = {"executionId": "all", "events": ["token"], "nodeIds": ["write"], "since": "2026-01-01T00:00:00Z"}
     conversation: list[tuple[str, Any, set[str]]] = [
@@ -182,7 +183,7 @@ async def test_every_message_and_its_answer(place: Site) -> None:
             assert (answer["ok"], set(answer)) == (True, keys), name
 
 
-@pytest.mark.row("FLOW-42")
+@pytest.mark.row("FLOW-42", "FLOW-D4")
 async def test_heartbeats_have_a_time() -> None:
     with site(gateway={"heartbeat_interval": 0.05}) as place:
         async with web_socket(place) as socket:
@@ -194,6 +195,7 @@ async def test_heartbeats_have_a_time() -> None:
 @pytest.mark.row("FLOW-40")
 @pytest.mark.row("FLOW-41")
 @pytest.mark.row("PYEV-14")
+@pytest.mark.row("FLOW-D7")
 async def test_how_an_event_is_written(place: Site) -> None:
     place.tokens("frames", 1)
     await place.hub.close("frames")

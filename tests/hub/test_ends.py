@@ -86,6 +86,7 @@ async def test_a_reader_ends_at_the_end_of_its_run_however_small_its_pages(hub: 
     assert [each.ended for each in pages] == [False, False, False, False, True]
 
 
+@pytest.mark.row("CFLOW-D1")
 async def test_a_filter_that_leaves_the_final_update_out_does_not_hide_the_end(hub: StreamHub) -> None:
     await run(hub, 3)
     assert types(await collect(hub.subscribe("e", types=["token"]))) == ["token"] * 3

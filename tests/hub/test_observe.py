@@ -155,6 +155,7 @@ async def test_disposing_from_within_stops_at_once(hub: StreamHub) -> None:
     assert seqs(observer.got) == upto(3)
 
 
+@pytest.mark.row("HIVE-54", "HIVE-78")
 async def test_the_options_are_those_of_a_subscription(hub: StreamHub) -> None:
     publish_many(hub, "e", range(5))
     await hub.close("e")

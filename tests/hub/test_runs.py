@@ -114,6 +114,7 @@ async def test_a_run_ends_once(hub: StreamHub, ends: list[str]) -> None:
     assert sum(update.is_final for update in await everything(hub)) == 1
 
 
+@pytest.mark.row("FLOW-D11")
 async def test_ending_what_is_not_open_does_nothing(hub: StreamHub) -> None:
     await hub.close("e")
     await hub.fail("e", "no")
@@ -130,6 +131,7 @@ async def test_nothing_of_a_run_follows_its_end(hub: StreamHub) -> None:
     assert hub.statistics().dropped_late == 2
 
 
+@pytest.mark.row("FLOW-38")
 async def test_a_late_emitter_does_not_write_into_the_next_run(hub: StreamHub) -> None:
     hub.open("e")
     first = hub.emitter("e")
@@ -279,7 +281,7 @@ async def test_a_run_that_comes_after_the_execution_was_forgotten_here_is_kept(m
     assert state.head == 3 * 7
 
 
-@pytest.mark.row("PYEV-09")
+@pytest.mark.row("PYEV-09", "PYEV-D11")
 async def test_an_ended_execution_is_kept_for_late_readers_and_then_freed(make_hub: MakeHub) -> None:
     now = [0.0]
     hub = make_hub(clock=lambda: now[0], ttl=10, record_ttl=100)

@@ -29,6 +29,7 @@ from tests.hub.helpers import (
 )
 
 
+@pytest.mark.row("PYEV-D10")
 async def test_a_reader_that_comes_before_the_start_sees_the_whole_run(hub: StreamHub) -> None:
     subscription = hub.subscribe("e")
     attached = await subscription.start()
@@ -43,6 +44,7 @@ async def test_a_reader_that_comes_before_the_start_sees_the_whole_run(hub: Stre
     assert types(got) == ["workflow_start", "token", "workflow_complete"]
 
 
+@pytest.mark.row("PYEV-D10")
 async def test_a_late_reader_sees_the_run_from_its_beginning(hub: StreamHub) -> None:
     publish_many(hub, "e", range(50))
     subscription = hub.subscribe("e")

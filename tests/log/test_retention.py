@@ -76,6 +76,7 @@ async def test_an_ended_execution_keeps_its_state_and_final_update(make_log: Mak
     assert after.ended
 
 
+@pytest.mark.row("PYEV-D11")
 async def test_an_ended_execution_is_forgotten_after_record_ttl(make_log: MakeLog, clock: Clock) -> None:
     log = make_log(ttl=10, record_ttl=100)
     heard: list[str] = []

@@ -196,7 +196,7 @@ def test_the_route_serves_them() -> None:
     assert value(samples, "connections", transport="sse") == 0
 
 
-@pytest.mark.row("FLOW-10")
+@pytest.mark.row("FLOW-10", "FLOW-D5")
 def test_switched_off_nothing_is_served() -> None:
     with site(gateway={"metrics": False}) as running:
         assert ask(running)[0] == 404

@@ -23,7 +23,7 @@ def decorated(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("count", [2_000, pytest.param(10_000, marks=pytest.mark.soak)])
-@pytest.mark.row("HIVE-D26")
+@pytest.mark.row("HIVE-D26", "FLOW-46")
 async def test_nothing_is_left_of_executions(count: int) -> None:
     now = 0.0
     settings = StreamingSettings(retention=RetentionSettings(ttl=1.0, record_ttl=2.0))

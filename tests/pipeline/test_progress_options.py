@@ -29,7 +29,7 @@ async def test_at_most_one_report_an_interval_but_start_and_end_always(streaming
     assert [data["status"] for data in reports(run)] == ["started", *["running"] * 6, "completed"]
 
 
-@pytest.mark.row("HIVE-37")
+@pytest.mark.row("HIVE-37", "CFLOW-D9")
 async def test_the_last_report_of_an_interval_leaves_by_time(streaming: StreamingModule) -> None:
     def body(progress: Any, wait: Any) -> None:
         progress.update(1, 10)
@@ -56,7 +56,7 @@ async def test_interval_0_lets_everything_leave(streaming: StreamingModule) -> N
     assert percentages(await run_node(streaming, count_to(4, seconds=0.0), interval=0)) == [0, 25, 50, 75, 100, 100]
 
 
-@pytest.mark.row("HIVE-38")
+@pytest.mark.row("HIVE-38", "HIVE-D7")
 @pytest.mark.parametrize(
     ("granularity", "expected"),
     [
@@ -95,7 +95,7 @@ async def test_metrics_are_told_when_asked_for(streaming: StreamingModule) -> No
     assert ["elapsed_s" in data for data in without] == [False] * 5 + [True]  # how long the node took is always told
 
 
-@pytest.mark.row("HIVE-41")
+@pytest.mark.row("HIVE-41", "HIVE-D7")
 async def test_one_update_crosses_several_milestones(streaming: StreamingModule) -> None:
     def body(progress: Any, wait: Any) -> None:
         progress.update(80, 100)
@@ -129,7 +129,7 @@ async def test_a_node_that_only_returns_has_passed_all_milestones(streaming: Str
     ]
 
 
-@pytest.mark.row("HIVE-42")
+@pytest.mark.row("HIVE-42", "HIVE-D7")
 async def test_a_calculator_is_used_instead_and_clamped(streaming: StreamingModule) -> None:
     def calculator(current: float, total: float, metadata: Mapping[str, Any]) -> float:
         return current * metadata.get("worth", 1)
@@ -218,7 +218,7 @@ async def test_100_is_shown_only_when_it_is_reached(streaming: StreamingModule, 
     assert percentages(run)[2] == 100
 
 
-@pytest.mark.row("D7")
+@pytest.mark.row("HIVE-D7")
 @pytest.mark.parametrize(
     "option",
     [

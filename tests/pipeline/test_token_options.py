@@ -49,6 +49,7 @@ async def test_a_full_buffer_leaves_at_once(streaming: StreamingModule, clock: T
 
 @pytest.mark.row("HIVE-23")
 @pytest.mark.row("HIVE-82")
+@pytest.mark.row("HIVE-54")
 async def test_tokens_are_joined_into_batches(streaming: StreamingModule, clock: TestScheduler) -> None:
     feed(streaming, *WORDS, batch_size=3, first_token_immediately=False)
     assert tokens(streaming.hub) == [
@@ -336,7 +337,7 @@ def test_options_can_be_made_and_read() -> None:
         TokenOptions.of(bufferSize=7)
 
 
-@pytest.mark.row("HIVE-12")
+@pytest.mark.row("HIVE-12", "HIVE-D2")
 async def test_the_defaults_are_looked_up_when_the_node_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     @stream_token(first_token_immediately=False)
     def node() -> None:

@@ -60,6 +60,7 @@ async def test_progress_is_a_share_of_the_whole(current: float, total: float, pe
     assert named == data | {"text": "half way"}
 
 
+@pytest.mark.row("FLOW-38")
 async def test_an_emitter_says_what_it_is_about() -> None:
     hub = StreamHub()
     emitter = hub.emitter("e", node_id="write", extra={"tenant": 1})

@@ -73,6 +73,7 @@ def test_an_error_keeps_what_it_knows_when_it_is_copied() -> None:
     assert copied.to_dict() == LogUnavailableError("why", execution_id="e", retry_after=2.0).to_dict()
 
 
+@pytest.mark.row("FLOW-D8")
 def test_an_error_of_somebody_else_is_described_without_its_stack() -> None:
     with pytest.raises(ValueError, match="no") as caught:
         raise ValueError("no")

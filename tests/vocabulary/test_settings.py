@@ -130,6 +130,7 @@ def test_what_goes_together_is_taken(values: dict[str, Any]) -> None:
     AuthSettings.model_validate(values)
 
 
+@pytest.mark.row("CFLOW-D7")
 def test_a_secret_is_not_shown() -> None:
     settings = StreamingSettings(auth=AuthSettings.model_validate({"secret": SECRET}))
     assert SECRET not in repr(settings)

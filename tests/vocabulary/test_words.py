@@ -146,6 +146,7 @@ WORDS: dict[str, tuple[Write, str, Any]] = {
 @pytest.mark.row("FLOW-37")
 @pytest.mark.row("PYEV-02")
 @pytest.mark.row("PYEV-18")
+@pytest.mark.row("HIVE-78")
 @pytest.mark.parametrize(("write", "type", "data"), WORDS.values(), ids=WORDS.keys())
 async def test_a_word_writes_one_update_as_described(write: Write, type: str, data: Any) -> None:
     (update,) = await said(write)
@@ -352,6 +353,7 @@ async def test_an_error_too_large_to_send_does_not_keep_the_rest_from_ending() -
 
 
 @pytest.mark.parametrize("how", ["open", "block"])
+@pytest.mark.row("FLOW-20", "FLOW-D10")
 async def test_a_run_that_others_began_goes_on(how: str) -> None:
     streaming = StreamingModule()
     hub = streaming.hub
@@ -431,6 +433,7 @@ async def test_emit_says_one_thing_in_a_category_to_those_who_want_it() -> None:
 
 @pytest.mark.row("FLOW-19")
 @pytest.mark.row("AOS-16")
+@pytest.mark.row("AOS-D7")
 async def test_what_becomes_of_an_update_nobody_opened_a_run_for() -> None:
     hub = StreamHub()
     hub.emit("a", "note")
@@ -449,6 +452,7 @@ async def test_what_becomes_of_an_update_nobody_opened_a_run_for() -> None:
     await hub.aclose()
 
 
+@pytest.mark.row("FLOW-21")
 async def test_without_auto_open_a_run_has_to_be_open() -> None:
     hub = StreamHub(StreamingSettings(auto_open=False))
     for write in (lambda: hub.emitter("a").token("x"), lambda: hub.publish("a", "note"), lambda: hub.emit("a", "note")):

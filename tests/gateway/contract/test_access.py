@@ -85,7 +85,7 @@ async def test_an_expired_token_is_refused_by_its_own_code(place: Site, readers:
     assert (refused.code, refused.error["retryable"]) == (4011, True)
 
 
-@pytest.mark.row("FLOW-08")
+@pytest.mark.row("FLOW-08", "CFLOW-D4")
 async def test_without_a_token_nothing_can_be_read(place: Site, readers: Readers) -> None:
     assert (await refusal(readers, place)).code == 4010
 
@@ -119,6 +119,7 @@ async def test_the_owner_the_granted_and_the_authorized_may_read(
     assert (await readers(place.server, token=bearer(subject, **claims)).subscribe(execution_id))["ok"]
 
 
+@pytest.mark.row("FLOW-D12", "PYEV-D7")
 @pytest.mark.parametrize(
     ("execution_id", "subject", "claims"),
     [

@@ -66,6 +66,7 @@ async def test_a_live_run_from_start_to_end(shared_site: Site, readers: Readers,
     assert bool([item for item in items if item.what == "batch"]) is (batch or reader.always_batches)
 
 
+@pytest.mark.row("FLOW-D9")
 async def test_a_late_reader_gets_the_whole_run(shared_site: Site, readers: Readers, name: str) -> None:
     await run(shared_site, name, 1_500)
     reader = readers(shared_site.server)
@@ -76,6 +77,7 @@ async def test_a_late_reader_gets_the_whole_run(shared_site: Site, readers: Read
     assert answer["position"] == position(updates[-1])
 
 
+@pytest.mark.row("CFLOW-D2")
 async def test_from_any_position_exactly_what_follows(shared_site: Site, readers: Readers, name: str) -> None:
     await run(shared_site, name, 40)
     state = await shared_site.hub.describe(name)
@@ -132,7 +134,7 @@ FILTERS: dict[str, tuple[dict[str, Any], list[str]]] = {
 }
 
 
-@pytest.mark.row("CFLOW-09")
+@pytest.mark.row("CFLOW-09", "CFLOW-D1")
 @pytest.mark.parametrize(("wanted", "types"), FILTERS.values(), ids=FILTERS.keys())
 async def test_filters(
     shared_site: Site, readers: Readers, name: str, wanted: dict[str, Any], types: list[str]
