@@ -290,6 +290,7 @@ def test_the_kind_of_an_error_without_a_status() -> None:
 
 
 @pytest.mark.row("CFLOW-33")
+@pytest.mark.row("CFLOW-D11")
 async def test_the_whole_response_is_kept_up_to_a_size(hub: StreamHub) -> None:
     long = LLMStream(hub.emitter("e")).request()
     for number in range(5_000):

@@ -263,6 +263,7 @@ def test_any_steps_in_any_order() -> None:
 
 @pytest.mark.row("CFLOW-13")
 @pytest.mark.row("CFLOW-15")
+@pytest.mark.row("CFLOW-D9")
 async def test_progress_leaves_once_a_second_and_the_last_one_by_itself(hub: StreamHub, clock: TestScheduler) -> None:
     one, other = TaskStream(hub.emitter("e"), "t1"), TaskStream(hub.emitter("e"), "t2")
     one.started()

@@ -79,6 +79,7 @@ async def test_readers_over_the_network_are_told_too() -> None:
         assert told["state"] == "abandoned"
 
 
+@pytest.mark.row("FLOW-D3")
 async def test_any_update_begins_the_time_anew(clock: TestScheduler, make_hub: MakeHub) -> None:
     now = 0.0  # the hub's own clock stands still, as if the computer's had been set back
     hub = make_hub(clock=lambda: now)

@@ -175,6 +175,7 @@ async def test_a_sink_that_is_replaced_is_closed_and_its_end_does_not_touch_the_
 
 
 @pytest.mark.row("AOS-13", "FLOW-17", "FLOW-18")
+@pytest.mark.row("FLOW-D11")
 async def test_detaching(hub: StreamHub) -> None:
     sink = Recorder()
     attachment = hub.attach("e", sink)
