@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import re
@@ -24,6 +25,9 @@ SHOWN = {
     "05_progress.py",
     "06_events.py",
     "07_flowise.py",
+    "08_emitters.py",
+    "09_activity.py",
+    "10_sinks.py",
 }
 
 
@@ -117,3 +121,56 @@ def test_flowise() -> None:
     metadata, end = told[-2:]
     assert (metadata["data"]["chatId"], metadata["data"]["sessionId"]) == ("s1", "s1")
     assert end == {"event": "end", "data": "[DONE]"}
+
+
+def test_emitters() -> None:
+    lines = run("08_emitters.py").splitlines()
+    assert [line.split()[0] for line in lines if not line.startswith("The")] == [
+        *["workflow_start", "node_start", "tool_start", "tool_start", "tool_start"],
+        *["tool_complete", "tool_error", "tool_complete", "node_complete"],
+        *["llm_start", "usage", "llm_complete"],
+        *["human_prompt", "human_response", "status", "workflow_complete"],
+    ]
+    assert "The paper shop is cheapest." in lines
+    told = {line.split()[0]: line for line in lines}
+    assert "'art-shop'" in told["tool_error"]
+    assert re.search(r"'duration_s': \d+\.\d+.*'price': 8\.2", told["tool_complete"])  # the slowest call came last
+    assert "'cost': 0.0002" in told["usage"]
+    assert "'ordered'" in told["status"]
+
+
+def test_activity() -> None:
+    lines = run("09_activity.py").splitlines()
+    assert [line.strip() for line in lines if line.startswith("  stdout")] == [
+        f"stdout | test {number} passed" for number in range(1, 5)
+    ]
+    assert "  stderr | 1 warning: low on disk" in lines
+    assert "All four tests pass." in lines
+    steps = [line.split()[0] for line in lines if line.startswith(("task:", "agent:"))]
+    assert [step for step in steps if step.startswith("task:")] == [
+        *["task:created", "task:started", "task:progress", "task:progress", "task:completed"],
+    ]
+    assert steps[0] == "agent:spawned"
+    assert steps[-1] == "agent:stopped"
+    assert any(line.startswith("usage") and "'cost': 0.0009" in line for line in lines)
+    assert any(line.startswith("agent:log:info") and "the tests ended with 0" in line for line in lines)
+
+
+def test_sinks() -> None:
+    lines = run("10_sinks.py").splitlines()
+    logged = [line for line in lines if line.startswith("log: ")]
+    count = len(logged)
+    assert [line.split()[2] for line in logged] == [f"#{number}" for number in range(1, count + 1)]
+    posts = [line for line in lines if line.startswith("webhook: ")]
+    assert posts[0].endswith("answered with 503")
+    assert posts[1] == posts[0].replace("503", "204")  # the same updates once more
+    taken = [json.loads(post[9:].partition(" answered")[0]) for post in posts if post.endswith("204")]
+    assert [number for numbers in taken for number in numbers] == [*range(1, count + 1)]
+    delivered = ast.literal_eval(lines[-2])
+    assert delivered == {
+        "file": f"{count} updates, 0 tries failed",
+        "log": f"{count} updates, 0 tries failed",
+        "webhook": f"{count} updates, 1 tries failed",
+    }
+    last = json.loads(lines[-1].removeprefix("the file's last line: "))
+    assert (last["type"], last["metadata"]["sequence_number"]) == ("workflow_complete", count)
