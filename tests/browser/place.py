@@ -37,7 +37,8 @@ WATCH = """async ([id, options, name]) => {
     if (ticketFrom) plain.ticket = async (id) => (await fetch(`${ticketFrom}?id=${encodeURIComponent(id)}`)).text();
     if (socketio) {
         const { io } = await import("/socket.io.esm.min.js");
-        const auth = plain.token && (async (answer) => answer({ token: await plain.token() }));
+        const token = async () => (typeof plain.token === "function" ? plain.token() : plain.token);
+        const auth = async (answer) => answer({ token: await token() });
         const wait = { reconnectionDelay: 50, reconnectionDelayMax: 200 };
         plain.socket = window.socket ??= io(plain.url, { transports: ["websocket"], auth, forceNew: true, ...wait });
     }
