@@ -70,7 +70,9 @@ class Watcher:
     async def until(self, what: str) -> None:
         """Waits until this expression holds; `it` is what the page has noted."""
         try:
-            await self.page.wait_for_function(f"(() => {{ const it = {self._name}; return {what}; }})()", timeout=PATIENCE_MS)
+            await self.page.wait_for_function(
+                f"(() => {{ const it = {self._name}; return {what}; }})()", timeout=PATIENCE_MS
+            )
         except Exception as error:
             raise AssertionError(f"not {what}: {await self.page.evaluate(f'JSON.stringify({self._name})')}") from error
 
@@ -103,6 +105,10 @@ class Place:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
+
+    def come_back_as(self, other: Place) -> None:
+        """Serves where `other` did."""
+        self._port = other._port
 
     @contextmanager
     def serving(self) -> Generator[Server]:
