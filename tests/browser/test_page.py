@@ -120,7 +120,10 @@ async def test_many_executions_share_a_web_socket_and_one_execution_may_be_watch
                         const { createClient } = await import("/lg-streaming.js");
                         const client = window.client = createClient({ transport: "websocket" });
                         window.seen = {};
-                        const watch = (name, id) => client.subscribe(id, { onUpdate: ({ type }) => (seen[name] ??= []).push(type) });
+                        const watch = (name, id) => {
+                            seen[name] = [];
+                            return client.subscribe(id, { onUpdate: ({ type }) => seen[name].push(type) });
+                        };
                         window.subscriptions = [watch("a", "exec-1"), watch("b", "exec-2"), watch("c", "exec-3")];
                     }"""
                 )
@@ -137,7 +140,7 @@ async def test_many_executions_share_a_web_socket_and_one_execution_may_be_watch
                 assert made.gateway.connections == 2
                 await page.evaluate("client.close()")
                 await made.nobody_is_left()
-                assert await page.evaluate("seen") == dict.fromkeys("abc", ["workflow_start", "token"])
+                assert await page.evaluate("seen") == {name: ["workflow_start", "token"] for name in "abc"}
 
 
 @pytest.mark.parametrize("transport", ["sse", "websocket", "socketio"])
@@ -178,8 +181,9 @@ CONTROL = """async (transport) => {
     const { createClient } = await import("/lg-streaming.js");
     const client = createClient({ transport, token: async () => (await fetch("/my-token")).text() });
     const subscription = client.subscribe("acme/run-1");
-    while (!["connected", "polling"].includes(subscription.state)) await new Promise((resolve) => setTimeout(resolve, 10));
-    const wrong = await client.respond("acme/run-1", "no such prompt", 1).catch(({ code, codeName }) => [code, codeName]);
+    const isLive = () => ["connected", "polling"].includes(subscription.state);
+    while (!isLive()) await new Promise((resolve) => setTimeout(resolve, 10));
+    const wrong = await client.respond("acme/run-1", "none", 1).catch(({ code, codeName }) => [code, codeName]);
     const other = await client.cancel("somebody-elses").catch(({ code }) => code);
     const cancelled = await client.cancel("acme/run-1", "enough");
     await subscription.done;
@@ -218,8 +222,12 @@ async def test_a_page_of_another_origin_imports_the_module_and_watches_with_its_
                             assert await watcher.texts() == ["one "]
 
 
+def first_words(execution_id: str) -> dict[str, str]:
+    return {"shown": execution_id}
+
+
 async def test_what_the_application_shows_first_is_given_to_the_page() -> None:
-    async with place(initial_data=lambda execution_id: {"shown": execution_id}) as made:
+    async with place(initial_data=first_words) as made:
         with made.serving():
             async with page_at(made.url) as page:
                 watcher = await watch(page, "sse")
