@@ -60,7 +60,9 @@ async def test_connections_that_break_lose_and_repeat_nothing(transport: str) ->
                 await watcher.ended()
                 assert await watcher.get("updates") == list(range(1, 203))
                 assert await watcher.texts() == ["".join(f"{index} " for index in range(200))]
-                assert "reconnecting" in await watcher.get("states")
+                assert proxy.connections >= 4
+                if transport != "polling":  # a browser may repeat a request that broke by itself
+                    assert "reconnecting" in await watcher.get("states")
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
