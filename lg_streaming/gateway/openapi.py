@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic.json_schema import models_json_schema
 
 from lg_streaming.errors import CODES
+from lg_streaming.gateway.assets import ASSETS
 from lg_streaming.gateway.messages import PROTOCOL_VERSION, CancelExecution, Cancelled, Responded
 from lg_streaming.gateway.shapes import (
     Answer,
@@ -61,7 +62,8 @@ def openapi_schema(prefix: str = "") -> _Json:
         prefix: What stands before every path: `gateway.prefix`.
     """
     inbound, outbound = _schemas(_IN, by_alias=False), _schemas(_OUT, by_alias=True)
-    paths = {**_of_the_server(), **_of_executions(inbound)}
+    assets = {f"/{path}": {"get": _ASSET} for path in ASSETS}
+    paths = {**_of_the_server(), **_of_executions(inbound), **assets}
     queries = {ExecutionsWanted.__name__, UpdatesWanted.__name__, CancelExecution.__name__}
     return {
         "openapi": "3.1.0",
@@ -203,4 +205,13 @@ _METRICS: Final[_Json] = {
         },
         **_errors(_EVERYWHERE),
     },
+}
+_ASSET: Final[_Json] = {
+    "summary": "A file of the module for browsers.",
+    "parameters": [],
+    "responses": {
+        "200": {"description": "The file.", "content": {"text/javascript": {"schema": {"type": "string"}}}},
+        "304": {"description": "The caller has it already."},
+    },
+    "security": [{}],
 }
