@@ -7,8 +7,6 @@ Needs no key and no other host. In this folder:
     python server.py        then open http://127.0.0.1:8000
 """
 
-from __future__ import annotations
-
 import asyncio
 import sys
 from collections.abc import AsyncGenerator

@@ -124,7 +124,7 @@ class Store {
   #run = new Run();
   #view: View;
   #state: View["state"];
-  #refusal: StreamingError | null = null;
+  #refusal: Problem | null = null;
   #listeners = new Set<() => void>();
   #connection: { client: Client; subscription: Subscription } | null = null;
   #after: string | null = null; // the position of what came over earlier connections
@@ -162,6 +162,7 @@ class Store {
   retry = () => {
     if (this.#state !== "failed") return;
     this.#close();
+    this.#state = "connecting";
     this.#settle();
   };
 
@@ -169,7 +170,7 @@ class Store {
   #settle = () => {
     const isWanted = this.#listeners.size > 0 && this.#id !== null;
     if (!isWanted) this.#close();
-    else if (this.#connection === null && this.#state !== "ended") this.#open();
+    else if (this.#connection === null && this.#state !== "ended" && this.#state !== "failed") this.#open();
   };
 
   #execution() {
@@ -192,10 +193,21 @@ class Store {
   }
 
   #open() {
-    const { events, nodeIds, categories, after, follow, merge } = this.#options;
-    const client = this.#makeClient();
     this.#refusal = null;
     if (this.#after === null && this.#restore()) return;
+    try {
+      this.#connection = this.#connect();
+    } catch (error) {
+      this.#connectionIs("failed", error as Error); // an option that cannot be used
+      return;
+    }
+    addEventListener("pagehide", this.#save);
+    document.addEventListener("visibilitychange", this.#save);
+  }
+
+  #connect() {
+    const { events, nodeIds, categories, after, follow, merge } = this.#options;
+    const client = this.#makeClient();
     const subscription = client.subscribe(this.#execution(), {
       events, nodeIds, categories, follow, merge,
       after: this.#after ?? after,
@@ -203,9 +215,7 @@ class Store {
       onGap: (gap) => this.#missed(gap),
       onState: (state, { error }) => this.#connectionIs(state, error),
     });
-    addEventListener("pagehide", this.#save);
-    document.addEventListener("visibilitychange", this.#save);
-    this.#connection = { client, subscription };
+    return { client, subscription };
   }
 
   #close() {
@@ -231,7 +241,7 @@ class Store {
     this.#options.onGap?.(gap);
   }
 
-  #connectionIs(state: State, error: StreamingError | undefined) {
+  #connectionIs(state: State, error: Problem | undefined) {
     if (state === "closed") return; // by us: nobody looks any more
     this.#state = state;
     this.#refusal = state === "failed" && error !== undefined ? error : null;

@@ -1,0 +1,122 @@
+"""The React example and a page for tests, type-checked and built with esbuild."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi.staticfiles import StaticFiles
+
+from lg_streaming.gateway import Gateway
+from lg_streaming.hub import StreamHub
+from lg_streaming.settings import StreamingSettings
+from tests.support.node import JS, node_executable
+from tests.support.server import serve
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Generator
+    from types import ModuleType
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "examples/react"
+PAGE = (
+    '<!doctype html><title>Harness</title><div id="root"></div><script type="module" src="/built/harness.js"></script>'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A copy of the example among the files it needs, where packages and results may lie."""
+
+    example: Path
+
+    def run(self, *command: str) -> str:
+        """What a command prints in the example's folder; its packages' commands are found."""
+        path = f"{JS / 'node_modules/.bin'}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            command, cwd=self.example, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def script(self, name: str) -> str:
+        """Does what `npm run name` does."""
+        scripts = json.loads((self.example / "package.json").read_text(encoding="utf-8"))["scripts"]
+        return self.run("sh", "-c", scripts[name])
+
+    def server(self) -> ModuleType:
+        """The example's `server.py`."""
+        spec = importlib.util.spec_from_file_location("react_example_server", self.example / "server.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+
+def build(folder: Path) -> Build:
+    """Builds the example as its page says, and the page for tests with React's checks for development."""
+    node_executable()
+    example = folder / "examples/react"
+    shutil.copytree(EXAMPLE, example, ignore=shutil.ignore_patterns("node_modules", "dist"))
+    shutil.copytree(Path(__file__).with_name("react"), example, dirs_exist_ok=True)
+    shutil.copytree(ROOT / "lg_streaming/static", folder / "lg_streaming/static")
+    (example / "node_modules").symlink_to(JS / "node_modules")
+    built = Build(example)
+    built.script("build")
+    built.run("esbuild", "harness.tsx", "--bundle", "--outdir=built")
+    built.run("esbuild", "server.tsx", "--bundle", "--platform=node", "--outfile=built/server.cjs")
+    return built
+
+
+class Place:
+    """A hub that outlives its server, which may come back at the same address; its page is the one for tests."""
+
+    def __init__(self, built: Build, **settings: object) -> None:
+        self.settings = StreamingSettings.model_validate(settings)
+        self.hub = StreamHub(self.settings)
+        self.requests: list[str] = []
+        self._built = built
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    @contextmanager
+    def serving(self) -> Generator[None]:
+        with serve(self._app(), port=self._port, log_config=None) as server:
+            self._port = server.port
+            yield
+
+    def _app(self) -> FastAPI:
+        gateway = Gateway(self.hub)
+
+        @asynccontextmanager
+        async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+            await gateway.start()
+            yield
+            await gateway.shutdown()
+
+        app = FastAPI(lifespan=lifespan)
+        gateway.install(app)
+        app.add_api_route("/", lambda: HTMLResponse(PAGE))
+        app.add_api_route("/favicon.ico", lambda: PlainTextResponse(""))
+        app.mount("/built", StaticFiles(directory=self._built.example / "built"))
+        return app
+
+    def write(self, text: str, *, execution_id: str = "exec-1", attempt: int = 1) -> None:
+        scope = self.hub.emitter(execution_id, node_id="write", attempt=attempt, message_id="m1").scope
+        self.say("token", {"content": text}, execution_id=execution_id, scope=scope)
+
+    def say(self, type: str, data: Any, *, execution_id: str = "exec-1", **more: Any) -> None:
+        self.hub.publish(execution_id, type, data, **more)
