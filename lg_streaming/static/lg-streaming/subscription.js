@@ -214,14 +214,16 @@ export class Subscription {
 
   // ---------------------------------------------------------- what comes
   #take(updates, position) {
-    const fresh = updates.filter((update) => this.#advance(update));
+    const fresh = [];
+    for (const update of updates) {
+      if (!this.#advance(update)) continue; // it came already
+      fresh.push(update);
+      this.#assembly.add(update);
+      call(this.#options.onUpdate, update);
+      if (OVER.has(this.#state)) return;
+    }
     if (fresh.length > 0) {
       this.#backoff.reset();
-      for (const update of fresh) {
-        this.#assembly.add(update);
-        call(this.#options.onUpdate, update);
-        if (OVER.has(this.#state)) return;
-      }
       call(this.#options.onUpdates, fresh);
     }
     this.#moveTo(position);

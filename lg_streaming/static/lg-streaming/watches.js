@@ -1,8 +1,11 @@
 import { LOG_UNAVAILABLE, StreamingError, lost, refusal } from "./errors.js";
 
+const MIN_RENEWAL = 250;
+
 // What the messages of a connection do for those who watch over it; how they travel is for the subclasses.
 export class Watches {
   watching = new Map(); // execution id -> {order, sink, isLive}
+  #renewal;
 
   watches(executionId) {
     return this.watching.has(executionId);
@@ -33,7 +36,7 @@ export class Watches {
 
   take(type, payload) {
     const watch = this.watching.get(payload?.execution_id);
-    if (type === "auth_expiring") this.renew();
+    if (type === "auth_expiring") this.#renewLater(payload.in_s);
     else if (!watch?.isLive) return;
     else if (type === "updates") watch.sink.updates(payload.updates);
     else if (type === "gap") watch.sink.gap(payload);
@@ -45,11 +48,19 @@ export class Watches {
     for (const watch of [...this.watching.values()]) this.#forget(watch, tell);
   }
 
+  // Half of what is left is waited for, so that tokens which never last long are not renewed without a pause.
+  #renewLater(left) {
+    clearTimeout(this.#renewal);
+    this.#renewal = setTimeout(() => this.#renew(left / 2), Math.max(MIN_RENEWAL, 500 * left));
+  }
+
   // Only a token that can change can be renewed.
-  async renew() {
+  async #renew(left) {
     if (!this.link.renews || !this.link.hasToken) return;
-    const token = await Promise.resolve(this.link.token()).catch(() => undefined);
-    if (token !== undefined && this.isOpen) this.ask("authenticate", { token }, () => {});
+    const token = await this.link.token().catch(() => undefined);
+    if (!this.isOpen) return;
+    if (token === undefined) this.#renewLater(left);
+    else this.ask("authenticate", { token }, () => {});
   }
 
   #failed(watch, error) {
@@ -61,7 +72,9 @@ export class Watches {
     if (this.watching.get(watch.order.executionId) !== watch) return;
     this.watching.delete(watch.order.executionId);
     tell(watch.sink);
-    if (this.watching.size === 0) this.left();
+    if (this.watching.size > 0) return;
+    clearTimeout(this.#renewal);
+    this.left();
   }
 
   #unwatch(watch) {
