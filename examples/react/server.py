@@ -75,7 +75,7 @@ def build_graph(streaming: StreamingModule, model: ScriptedChatModel, *, pause: 
 
     @stream_token
     @stream_event
-    @stream_progress
+    @stream_progress(interval=0.2)
     async def write(state: State) -> State:
         wanted = SHORTER if state.get("choice") == "Make it shorter" else REPORT
         text, report = wanted.format(topic=state.get("topic", "")), ""
@@ -90,7 +90,7 @@ def build_graph(streaming: StreamingModule, model: ScriptedChatModel, *, pause: 
         return {"choice": await ask(streaming, QUESTION, CHOICES)}
 
     @stream_event
-    @stream_progress
+    @stream_progress(interval=0.2)
     async def send(state: State) -> State:
         paragraphs = state.get("report", "").split("\n")
         for number, _ in enumerate(paragraphs, start=1):

@@ -7,23 +7,18 @@ import json
 import os
 import shutil
 import subprocess
-from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
-from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
-from lg_streaming.gateway import Gateway
-from lg_streaming.hub import StreamHub
-from lg_streaming.settings import StreamingSettings
+from tests.browser.place import EXECUTION, Place
 from tests.support.node import JS, node_executable
-from tests.support.server import serve
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
     from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,45 +73,19 @@ def build(folder: Path) -> Build:
     return built
 
 
-class Place:
-    """A hub that outlives its server, which may come back at the same address; its page is the one for tests."""
+class ReactPlace(Place):
+    """A place whose page `/harness` is the one for tests."""
 
-    def __init__(self, built: Build, **settings: object) -> None:
-        self.settings = StreamingSettings.model_validate(settings)
-        self.hub = StreamHub(self.settings)
-        self.requests: list[str] = []
+    def __init__(self, built: Build, **settings: Any) -> None:
+        super().__init__(**settings)
         self._built = built
-        self._port = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
-
-    @contextmanager
-    def serving(self) -> Generator[None]:
-        with serve(self._app(), port=self._port, log_config=None) as server:
-            self._port = server.port
-            yield
 
     def _app(self) -> FastAPI:
-        gateway = Gateway(self.hub)
-
-        @asynccontextmanager
-        async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-            await gateway.start()
-            yield
-            await gateway.shutdown()
-
-        app = FastAPI(lifespan=lifespan)
-        gateway.install(app)
-        app.add_api_route("/", lambda: HTMLResponse(PAGE))
-        app.add_api_route("/favicon.ico", lambda: PlainTextResponse(""))
+        app = super()._app()
+        app.add_api_route("/harness", lambda: HTMLResponse(PAGE))
         app.mount("/built", StaticFiles(directory=self._built.example / "built"))
         return app
 
-    def write(self, text: str, *, execution_id: str = "exec-1", attempt: int = 1) -> None:
-        scope = self.hub.emitter(execution_id, node_id="write", attempt=attempt, message_id="m1").scope
-        self.say("token", {"content": text}, execution_id=execution_id, scope=scope)
-
-    def say(self, type: str, data: Any, *, execution_id: str = "exec-1", **more: Any) -> None:
-        self.hub.publish(execution_id, type, data, **more)
+    def say(self, type: str, data: object, **scope: Any) -> None:
+        """One update of the execution."""
+        self.hub.publish(EXECUTION, type, data, scope=self.hub.emitter(EXECUTION, **scope).scope)

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from playwright.async_api import Locator, Page, expect
 
-from tests.browser.react_site import EXAMPLE, Build, Place, build
+from tests.browser.place import EXECUTION, PATIENCE, PATIENCE_MS
+from tests.browser.react_site import EXAMPLE, Build, ReactPlace, build
 from tests.gateway.tokens import SECRET, token
 from tests.support.browser import chromium_page
 from tests.support.node import JS
@@ -25,8 +26,6 @@ from tests.support.server import serve
 
 pytestmark = pytest.mark.browser
 
-PATIENCE = 20.0
-PATIENCE_MS = PATIENCE * 1000
 WORDS = [f"word{number} " for number in range(200)]
 
 
@@ -42,8 +41,8 @@ def server(built: Build) -> ModuleType:
 
 
 @pytest.fixture
-async def place(built: Build) -> AsyncGenerator[Place]:
-    place = Place(built)
+async def place(built: Build) -> AsyncGenerator[ReactPlace]:
+    place = ReactPlace(built)
     yield place
     await place.hub.aclose()
 
@@ -51,18 +50,18 @@ async def place(built: Build) -> AsyncGenerator[Place]:
 class Harness:
     """The page for tests; see `harness.tsx`."""
 
-    def __init__(self, page: Page, place: Place) -> None:
+    def __init__(self, page: Page, place: ReactPlace) -> None:
         self.page = page
         self.place = place
         self.streams: list[str] = []
         page.on("request", lambda request: self.streams.append(request.url) if "/stream" in request.url else None)
 
     async def load(self) -> None:
-        await self.page.goto(f"{self.place.url}/")
+        await self.page.goto(f"{self.place.url}/harness")
         await self.page.wait_for_function("() => window.harness")
 
     async def show(
-        self, id: str | None = "exec-1", *, mode: str = "visible", options: dict[str, Any] | None = None
+        self, id: str | None = EXECUTION, *, mode: str = "visible", options: dict[str, Any] | None = None
     ) -> str:
         """Renders the page; returns the text that it shows at once."""
         wanted = {"id": id, "mode": mode, "options": options or {}}
@@ -98,14 +97,14 @@ async def browser(**view: int) -> AsyncGenerator[Page]:
 
 
 @asynccontextmanager
-async def harness(place: Place) -> AsyncGenerator[Harness]:
+async def harness(place: ReactPlace) -> AsyncGenerator[Harness]:
     async with browser() as page:
         one = Harness(page, place)
         await one.load()
         yield one
 
 
-async def readers(place: Place, count: int) -> None:
+async def readers(place: ReactPlace, count: int) -> None:
     """Waits until so many subscriptions are on the server, and no more."""
     async with asyncio.timeout(PATIENCE):
         while place.hub.statistics().subscriptions != count:
@@ -140,7 +139,7 @@ def test_the_hook_is_one_file_and_the_example_asks_no_other_host() -> None:
 
 # ---------------------------------------------------------------- one connection
 @pytest.mark.row("PYEV-17")
-async def test_one_connection_under_strict_mode_and_none_after_unmount(place: Place) -> None:
+async def test_one_connection_under_strict_mode_and_none_after_unmount(place: ReactPlace) -> None:
     with place.serving():
         async with harness(place) as page:
             place.write("Hello ")
@@ -153,14 +152,14 @@ async def test_one_connection_under_strict_mode_and_none_after_unmount(place: Pl
             await page.leave()
             await readers(place, 0)
             place.write(" More.")
-            await place.hub.close("exec-1")
+            await place.hub.close(EXECUTION)
             await page.show()
             await page.until_text("Hello there. More.")
             await page.until("view.state === 'ended' && view.status === 'completed'")
             await readers(place, 0)
 
 
-async def test_options_that_say_the_same_never_connect_anew(place: Place) -> None:
+async def test_options_that_say_the_same_never_connect_anew(place: ReactPlace) -> None:
     with place.serving():
         async with harness(place) as page:
             place.write("Hello")
@@ -175,14 +174,14 @@ async def test_options_that_say_the_same_never_connect_anew(place: Place) -> Non
             await readers(place, 1)
 
 
-async def test_another_execution_shows_nothing_of_the_one_before(place: Place) -> None:
+async def test_another_execution_shows_nothing_of_the_one_before(place: ReactPlace) -> None:
     with place.serving():
         async with harness(place) as page:
             place.write("one")
             place.write("two", execution_id="exec-2")
             await page.show(None)
             assert await page.get("state") == "idle"
-            await page.show("exec-1")
+            await page.show(EXECUTION)
             await page.until_text("one")
             assert await page.show("exec-2") == ""
             await page.until_text("two")
@@ -193,7 +192,7 @@ async def test_another_execution_shows_nothing_of_the_one_before(place: Place) -
             assert await page.page.evaluate("() => harness.view.cancel().catch((error) => error.message)")
 
 
-async def test_a_hidden_activity_holds_no_connection_and_goes_on_where_it_was(place: Place) -> None:
+async def test_a_hidden_activity_holds_no_connection_and_goes_on_where_it_was(place: ReactPlace) -> None:
     with place.serving():
         async with harness(place) as page:
             place.write("one ")
@@ -209,7 +208,7 @@ async def test_a_hidden_activity_holds_no_connection_and_goes_on_where_it_was(pl
 
 
 # ---------------------------------------------------------------- what comes
-async def test_a_thousand_tokens_a_second_are_shown_frame_by_frame(place: Place) -> None:
+async def test_a_thousand_tokens_a_second_are_shown_frame_by_frame(place: ReactPlace) -> None:
     with place.serving():
         async with harness(place) as page:
             await page.show()
@@ -219,7 +218,7 @@ async def test_a_thousand_tokens_a_second_are_shown_frame_by_frame(place: Place)
                 for word in WORDS[:10]:
                     place.write(word)
                 await asyncio.sleep(max(0.0, began + number / 100 - time.monotonic()))
-            await place.hub.close("exec-1")
+            await place.hub.close(EXECUTION)
             await page.until("view.state === 'ended'")
             took = time.monotonic() - began
             assert await page.get("text") == "".join(WORDS[:10]) * 200
@@ -229,7 +228,7 @@ async def test_a_thousand_tokens_a_second_are_shown_frame_by_frame(place: Place)
             assert await page.get("updates.at(-1).type") == "workflow_complete"
 
 
-async def test_a_node_that_is_tried_again_begins_its_text_afresh(place: Place) -> None:
+async def test_a_node_that_is_tried_again_begins_its_text_afresh(place: ReactPlace) -> None:
     with place.serving():
         async with harness(place) as page:
             await page.show(options={"maxUpdates": 0})
@@ -240,25 +239,25 @@ async def test_a_node_that_is_tried_again_begins_its_text_afresh(place: Place) -
             assert await page.get("updates.length") == 0
 
 
-async def test_nodes_progress_and_the_end_of_a_run(place: Place) -> None:
+async def test_nodes_progress_and_the_end_of_a_run(place: ReactPlace) -> None:
     with place.serving():
         async with harness(place) as page:
-            scope = place.hub.emitter("exec-1", node_id="write", attempt=1).scope
+            scope = {"node_id": "write", "attempt": 1}
             await page.show()
-            place.say("node_start", {"node_id": "write", "node_name": "Writer"}, scope=scope)
-            place.say("progress", {"progress": 40.0, "status": "running"}, scope=scope)
+            place.say("node_start", {"node_id": "write", "node_name": "Writer"}, **scope)
+            place.say("progress", {"progress": 40.0, "status": "running"}, **scope)
             await page.until("view.progress === 40")
             assert await page.get("status") == "running"
             (node,) = await page.get("nodes")
             assert (node["name"], node["state"], node["progress"]) == ("Writer", "running", 40)
             place.say("workflow_progress", {"progress": 10.0, "total_nodes": 4, "completed_nodes": 0})
-            place.say("progress", {"progress": 60.0, "status": "running"}, scope=scope)
+            place.say("progress", {"progress": 60.0, "status": "running"}, **scope)
             await page.until("view.nodes[0].progress === 60")
             assert await page.get("progress") == 10
             place.say(
-                "node_error", {"node_id": "write", "node_name": "Writer", "error": {"message": "no ink"}}, scope=scope
+                "node_error", {"node_id": "write", "node_name": "Writer", "error": {"message": "no ink"}}, **scope
             )
-            await place.hub.fail("exec-1", RuntimeError("no report"))
+            await place.hub.fail(EXECUTION, RuntimeError("no report"))
             await page.until("view.state === 'ended'")
             assert await page.get("status") == "failed"
             assert await page.get("error.message") == "no report"
@@ -266,12 +265,12 @@ async def test_nodes_progress_and_the_end_of_a_run(place: Place) -> None:
             assert (node["state"], node["error"]) == ("failed", "no ink")
 
 
-async def test_a_prompt_is_there_until_it_is_answered_and_the_second_answer_is_refused(place: Place) -> None:
+async def test_a_prompt_is_there_until_it_is_answered_and_the_second_answer_is_refused(place: ReactPlace) -> None:
     told: list[Any] = []
     with place.serving():
         async with harness(place) as page:
-            place.hub.open("exec-1")
-            place.hub.on_response("exec-1", lambda prompt_id, response: told.append((prompt_id, response)))
+            place.hub.open(EXECUTION)
+            place.hub.on_response(EXECUTION, lambda prompt_id, response: told.append((prompt_id, response)))
             await page.show()
             place.say("human_prompt", {"prompt_id": "p1", "prompt": "Go on?", "type": "approval"})
             await page.until("view.prompts.length === 1")
@@ -289,7 +288,7 @@ async def test_a_prompt_is_there_until_it_is_answered_and_the_second_answer_is_r
 
 # ---------------------------------------------------------------- trouble
 @pytest.mark.row("PYEV-17")
-async def test_a_restart_of_the_server_in_mid_stream_loses_and_doubles_nothing(place: Place) -> None:
+async def test_a_restart_of_the_server_in_mid_stream_loses_and_doubles_nothing(place: ReactPlace) -> None:
     async with browser() as tab:
         page = Harness(tab, place)
         with place.serving():
@@ -302,7 +301,7 @@ async def test_a_restart_of_the_server_in_mid_stream_loses_and_doubles_nothing(p
         with place.serving():
             await page.until_text("one two")
             place.write("three")
-            await place.hub.close("exec-1")
+            await place.hub.close(EXECUTION)
             await page.until("view.state === 'ended'")
             assert await page.get("text") == "one two three"
             assert await tab.evaluate("() => harness.told") == [1, 2, 3, 4, 5]
@@ -310,7 +309,7 @@ async def test_a_restart_of_the_server_in_mid_stream_loses_and_doubles_nothing(p
 
 
 async def test_a_server_that_has_forgotten_the_run_shows_a_gap_and_the_new_text_alone(
-    place: Place, built: Build
+    place: ReactPlace, built: Build
 ) -> None:
     async with browser() as tab:
         page = Harness(tab, place)
@@ -319,7 +318,7 @@ async def test_a_server_that_has_forgotten_the_run_shows_a_gap_and_the_new_text_
             await page.show()
             place.write("old")
             await page.until_text("old")
-        forgotten, place.hub = place.hub, Place(built).hub
+        forgotten, place.hub = place.hub, ReactPlace(built).hub
         await forgotten.aclose()
         place.write("new")
         with place.serving():
@@ -330,7 +329,7 @@ async def test_a_server_that_has_forgotten_the_run_shows_a_gap_and_the_new_text_
 
 @pytest.mark.row("PYEV-17")
 async def test_where_no_stream_comes_through_it_polls(built: Build) -> None:
-    place = Place(built, gateway={"transports": ["sse", "rest"]})
+    place = ReactPlace(built, gateway={"transports": ["sse", "rest"]})
     with place.serving():
         async with harness(place) as page:
             await page.page.route("**/stream*", lambda route: route.fulfill(status=501))  # a proxy in between
@@ -338,15 +337,15 @@ async def test_where_no_stream_comes_through_it_polls(built: Build) -> None:
             place.write("Hello ")
             await page.until("view.state === 'polling' && view.text === 'Hello '")
             place.write("there.")
-            await place.hub.close("exec-1")
+            await place.hub.close(EXECUTION)
             await page.until("view.state === 'ended' && view.text === 'Hello there.'")
             assert await page.page.evaluate("() => harness.told") == [1, 2, 3, 4]
     await place.hub.aclose()
 
 
 async def test_a_refused_login_says_why_and_a_new_token_mends_it(built: Build) -> None:
-    place = Place(built, auth={"secret": SECRET})
-    place.hub.open("exec-1", owner="alice")
+    place = ReactPlace(built, auth={"secret": SECRET})
+    place.hub.open(EXECUTION, owner="alice")
     with place.serving():
         async with harness(place) as page:
             await page.page.evaluate("(token) => (harness.token = token)", token(exp=time.time() - 60))
@@ -363,7 +362,7 @@ async def test_a_refused_login_says_why_and_a_new_token_mends_it(built: Build) -
     await place.hub.aclose()
 
 
-async def test_an_option_there_is_not_is_refused_as_an_error(place: Place) -> None:
+async def test_an_option_there_is_not_is_refused_as_an_error(place: ReactPlace) -> None:
     with place.serving():
         async with harness(place) as page:
             await page.show("not an id")
@@ -372,12 +371,12 @@ async def test_an_option_there_is_not_is_refused_as_an_error(place: Place) -> No
 
 
 # ---------------------------------------------------------------- over a reload
-async def test_after_a_reload_everything_is_there_and_only_what_is_new_comes(place: Place) -> None:
+async def test_after_a_reload_everything_is_there_and_only_what_is_new_comes(place: ReactPlace) -> None:
     resumed = {"resume": True}
     with place.serving():
         async with harness(place) as page:
-            scope = place.hub.emitter("exec-1", node_id="write", attempt=1).scope
-            place.say("node_start", {"node_id": "write", "node_name": "write"}, scope=scope)
+            scope = {"node_id": "write", "attempt": 1}
+            place.say("node_start", {"node_id": "write", "node_name": "write"}, **scope)
             place.write("Hello ")
             place.say("human_prompt", {"prompt_id": "p1", "prompt": "Go on?"})
             await page.show(options=resumed)
@@ -391,7 +390,7 @@ async def test_after_a_reload_everything_is_there_and_only_what_is_new_comes(pla
             assert [prompt["prompt_id"] for prompt in await page.get("prompts")] == ["p1"]
             assert [node["name"] for node in await page.get("nodes")] == ["write"]
             assert await page.get("updates.length") == 5
-            await place.hub.close("exec-1")
+            await place.hub.close(EXECUTION)
             await page.until("view.state === 'ended'")
             before = len(page.streams)
             await page.load()
@@ -405,7 +404,7 @@ async def test_after_a_reload_everything_is_there_and_only_what_is_new_comes(pla
             assert await page.page.evaluate("() => harness.told") == [3, 5]
 
 
-async def test_without_resume_a_reload_has_it_all_from_the_start(place: Place) -> None:
+async def test_without_resume_a_reload_has_it_all_from_the_start(place: ReactPlace) -> None:
     with place.serving():
         async with harness(place) as page:
             place.write("Hello")
@@ -416,14 +415,14 @@ async def test_without_resume_a_reload_has_it_all_from_the_start(place: Place) -
                 await page.load()
 
 
-async def test_what_a_server_has_rendered_is_taken_up(place: Place, built: Build) -> None:
+async def test_what_a_server_has_rendered_is_taken_up(place: ReactPlace, built: Build) -> None:
     rendered = json.loads(built.run("node", "built/server.cjs"))
     assert 'data-state="connecting"' in rendered["followed"]
     assert 'data-state="idle"' in rendered["idle"]
     with place.serving():
         async with harness(place) as page:
             place.write("Hello")
-            await page.page.evaluate("(html) => harness.hydrate(html, {id: 'exec-1'})", rendered["followed"])
+            await page.page.evaluate("(html) => harness.hydrate(html, {id: 'acme/run-1'})", rendered["followed"])
             await page.until_text("Hello")
             assert len(page.streams) == 1
 
@@ -444,7 +443,7 @@ async def start(page: Page, url: str) -> str:
 
 
 async def test_the_example_from_the_first_key_to_the_end(server: ModuleType) -> None:
-    app = server.build_app(delay=0.01, pause=0.05)
+    app = server.build_app(delay=0.02, pause=0.05)
     with serve(app) as serving:
         async with browser() as page:
             execution_id = await start(page, f"{serving.url}/")
@@ -452,7 +451,10 @@ async def test_the_example_from_the_first_key_to_the_end(server: ModuleType) -> 
             texts = page.get_by_label("Text")
             assert await texts.get_attribute("aria-live") == "polite"
             assert await texts.get_attribute("aria-busy") == "true"
-            assert await page.get_by_role("progressbar").evaluate("(bar) => 0 < bar.value && bar.value < 100")
+            await page.wait_for_function(
+                "() => [...document.querySelectorAll('progress')].some((bar) => 0 < bar.value)"
+            )
+            assert await page.get_by_role("progressbar").evaluate("(bar) => bar.value") < 100
             before = await shown(page).nth(1).text_content()
             await page.reload()
             await expect(shown(page).nth(1)).to_contain_text(before or "", timeout=PATIENCE_MS)

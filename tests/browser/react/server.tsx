@@ -14,4 +14,4 @@ function follower(id: string | null) {
   );
 }
 
-console.log(JSON.stringify({ followed: follower("exec-1"), idle: follower(null) }));
+console.log(JSON.stringify({ followed: follower("acme/run-1"), idle: follower(null) }));
