@@ -39,6 +39,7 @@ class Asset:
     """One file, and what tells its contents apart from those of another version."""
 
     content: bytes
+    media_type: str
     etag: str
     """Weak, as the file may be compressed."""
 
@@ -46,7 +47,8 @@ class Asset:
     def of(cls, file: Traversable) -> Asset:
         """Reads a file of the package."""
         content = file.read_bytes()
-        return cls(content, f'W/"{hashlib.sha256(content).hexdigest()[:32]}"')
+        media_type = "text/javascript" if file.name.endswith(".js") else "application/typescript"
+        return cls(content, media_type, f'W/"{hashlib.sha256(content).hexdigest()[:32]}"')
 
 
 def _read() -> dict[str, Asset]:
@@ -89,4 +91,4 @@ class _Sender:
         known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
         if known & {"*", self._asset.etag.removeprefix("W/")}:
             return Response(status_code=304, headers=headers)
-        return Response(self._asset.content, headers=headers, media_type="text/javascript")
+        return Response(self._asset.content, headers=headers, media_type=self._asset.media_type)

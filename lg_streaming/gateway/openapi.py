@@ -62,7 +62,7 @@ def openapi_schema(prefix: str = "") -> _Json:
         prefix: What stands before every path: `gateway.prefix`.
     """
     inbound, outbound = _schemas(_IN, by_alias=False), _schemas(_OUT, by_alias=True)
-    assets = {f"/{path}": {"get": _ASSET} for path in ASSETS}
+    assets = {f"/{path}": {"get": _asset(asset.media_type)} for path, asset in ASSETS.items()}
     paths = {**_of_the_server(), **_of_executions(inbound), **assets}
     queries = {ExecutionsWanted.__name__, UpdatesWanted.__name__, CancelExecution.__name__}
     return {
@@ -192,6 +192,18 @@ def _parameter(name: str, schema: _Json) -> _Json:
     return parameter
 
 
+def _asset(media_type: str) -> _Json:
+    return {
+        "summary": "A file of the module for browsers.",
+        "parameters": [],
+        "responses": {
+            "200": {"description": "The file.", "content": {media_type: {"schema": {"type": "string"}}}},
+            "304": {"description": "The caller has it already."},
+        },
+        "security": [{}],
+    }
+
+
 _METRICS: Final[_Json] = {
     "summary": "Counts, for Prometheus, for those who may read 'lg_streaming/metrics'.",
     "parameters": [],
@@ -205,13 +217,4 @@ _METRICS: Final[_Json] = {
         },
         **_errors(_EVERYWHERE),
     },
-}
-_ASSET: Final[_Json] = {
-    "summary": "A file of the module for browsers.",
-    "parameters": [],
-    "responses": {
-        "200": {"description": "The file.", "content": {"text/javascript": {"schema": {"type": "string"}}}},
-        "304": {"description": "The caller has it already."},
-    },
-    "security": [{}],
 }

@@ -15,7 +15,7 @@ from playwright.async_api import Page
 from lg_streaming.gateway import Gateway, InitialData
 from lg_streaming.hub import StreamHub
 from lg_streaming.settings import StreamingSettings
-from tests.gateway.tokens import token
+from tests.gateway.tokens import peer, token
 from tests.support.browser import chromium_page
 from tests.support.node import JS
 from tests.support.server import Server, serve
@@ -32,7 +32,8 @@ QUICK = {"backoff": {"initial": 50, "max": 200}, "pollInterval": 10}
 WATCH = """async ([id, options, name]) => {
     const { subscribe } = await import(options.module ?? "/lg-streaming.js");
     const { module, socketio, tokenFrom, ticketFrom, ...plain } = options;
-    const noted = window[name] = { updates: [], types: [], states: [], transports: [], gaps: [], errors: [], texts: [], initial: [] };
+    const lists = ["updates", "types", "states", "transports", "gaps", "errors", "texts", "initial"];
+    const noted = window[name] = Object.fromEntries(lists.map((list) => [list, []]));
     if (tokenFrom) plain.token = async () => (await fetch(tokenFrom)).text();
     if (ticketFrom) plain.ticket = async (id) => (await fetch(`${ticketFrom}?id=${encodeURIComponent(id)}`)).text();
     if (socketio) {
@@ -70,7 +71,9 @@ class Watcher:
     async def until(self, what: str) -> None:
         """Waits until this expression holds; `it` is what the page has noted."""
         try:
-            await self.page.wait_for_function(f"(() => {{ const it = {self._name}; return {what}; }})()", timeout=PATIENCE_MS)
+            await self.page.wait_for_function(
+                f"(() => {{ const it = {self._name}; return {what}; }})()", timeout=PATIENCE_MS
+            )
         except Exception as error:
             raise AssertionError(f"not {what}: {await self.page.evaluate(f'JSON.stringify({self._name})')}") from error
 
@@ -104,6 +107,10 @@ class Place:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
+    def come_back_as(self, other: Place) -> None:
+        """Serves where `other` did."""
+        self._port = other._port
+
     @contextmanager
     def serving(self) -> Generator[Server]:
         with serve(self._wrap(self._app()), port=self._port, log_config=None) as server:
@@ -133,7 +140,7 @@ class Place:
 
         @app.get("/my-ticket")
         async def my_ticket(id: str) -> Response:
-            principal = await gateway.policy.admit(_nobody(), token())
+            principal = await gateway.policy.admit(peer(), token())
             return PlainTextResponse(gateway.policy.tickets.issue(principal, execution_id=id)[0])
 
         @app.get("/socket.io.esm.min.js")
@@ -151,12 +158,6 @@ class Place:
         async with asyncio.timeout(PATIENCE):
             while self.gateway.clients or self.gateway.connections or self.hub.statistics().subscriptions:
                 await asyncio.sleep(0.02)
-
-
-def _nobody() -> Any:
-    from tests.gateway.tokens import peer
-
-    return peer()
 
 
 @asynccontextmanager

@@ -198,7 +198,7 @@ async def test_a_server_that_lost_its_log_is_not_mixed_up_with_the_one_before(tr
             watcher = await watch(page, transport)
             await watcher.until("it.updates.length >= 2")
         made.write("after")
-        made._port = before._port
+        made.come_back_as(before)
         with made.serving():
             await watcher.until("it.gaps.length > 0")
             await made.hub.close(EXECUTION)
@@ -253,4 +253,3 @@ async def test_a_new_attempt_begins_its_text_afresh(transport: str) -> None:
                 await watcher.until("it.updates.length >= 3")
                 assert await watcher.texts() == ["right"]
                 assert await watcher.get("texts") == [["m1", "wrong "], ["m1", ""], ["m2", "right"]]
-

@@ -137,7 +137,9 @@ class EventSourceLine {
       if (status === 204) this.#finish(() => this.#sink.ended());
       else this.lost(lost());
     } catch (error) {
-      this.lost(error);
+      // Without event streams, this would be the address of another execution.
+      const isAnother = error.executionId === `${this.#order.executionId}/stream`;
+      this.lost(isAnother ? noTransport("event stream") : error);
     }
   }
 
