@@ -1,7 +1,7 @@
 // A run, live, in a React component: what `useStreaming(executionId)` returns grows with it.
 //
-// Copy this file into your project. It needs React 18 or later and `lg-streaming.js`, which your server serves and the
-// Python package contains; see docs/guide/clients/react.md for ways to have the name "lg-streaming" found.
+// Copy this file into your project. Beside React it needs the module `lg-streaming`, which is part of the Python package
+// and is served by your server; the guide "React" has two ways to have it found.
 
 import { useEffect, useMemo, useState, useSyncExternalStore } from "react";
 import { createClient, TextAssembly } from "lg-streaming";
@@ -184,7 +184,10 @@ class Store {
 
   #makeClient() {
     const { client, url, transport, token, pollInterval, maxAttempts } = this.#options;
-    if (client !== undefined) return client;
+    if (client !== undefined) {
+      if ([url, transport, token, pollInterval, maxAttempts].every((option) => option === undefined)) return client;
+      throw new TypeError("useStreaming was given a client: url, transport, token, … belong to its createClient");
+    }
     const newest = async () => {
       const { token } = this.#options;
       return typeof token === "function" ? token() : (token ?? "");
@@ -198,7 +201,9 @@ class Store {
     try {
       this.#connection = this.#connect();
     } catch (error) {
-      this.#connectionIs("failed", error as Error); // an option that cannot be used
+      this.#state = "failed"; // an option that cannot be used
+      this.#refusal = error as Error;
+      this.#changed();
       return;
     }
     addEventListener("pagehide", this.#save);
@@ -206,11 +211,12 @@ class Store {
   }
 
   #connect() {
-    const { events, nodeIds, categories, after, follow, merge } = this.#options;
+    const { client: _, url, transport, token, pollInterval, maxAttempts, resume, maxUpdates, ...wanted } = this.#options;
     const client = this.#makeClient();
     const subscription = client.subscribe(this.#execution(), {
-      events, nodeIds, categories, follow, merge,
-      after: this.#after ?? after,
+      ...wanted,
+      after: this.#after ?? wanted.after,
+      onUpdate: (update) => this.#options.onUpdate?.(update),
       onUpdates: (updates) => this.#take(updates),
       onGap: (gap) => this.#missed(gap),
       onState: (state, { error }) => this.#connectionIs(state, error),
@@ -229,10 +235,8 @@ class Store {
   }
 
   #take(updates: readonly Update[]) {
-    const { onUpdate, maxUpdates = 200 } = this.#options;
-    this.#run.take(updates, maxUpdates);
+    this.#run.take(updates, this.#options.maxUpdates ?? 200);
     this.#changed();
-    if (onUpdate !== undefined) updates.forEach((update) => onUpdate(update));
   }
 
   #missed(gap: Gap) {
@@ -241,8 +245,8 @@ class Store {
     this.#options.onGap?.(gap);
   }
 
-  #connectionIs(state: State, error: Problem | undefined) {
-    if (state === "closed") return; // by us: nobody looks any more
+  #connectionIs(state: State, error: StreamingError | undefined) {
+    if (this.#connection === null) return; // closed by us: nobody looks any more
     this.#state = state;
     this.#refusal = state === "failed" && error !== undefined ? error : null;
     if (state === "ended") this.#run.finish();
@@ -388,7 +392,8 @@ class Run {
     return run;
   }
 
-  #learn({ type, data, metadata }: Update) {
+  #learn({ type, data: given, metadata }: Update) {
+    const data = given ?? {};
     const { run_id: runId } = metadata;
     if (runId !== undefined && runId !== this.#facts.runId) this.#facts = { ...NOTHING, runId };
     if (this.#facts.status === "unknown") this.#now({ status: "running" });
@@ -398,15 +403,15 @@ class Run {
       const error = end === "failed" ? problemOf(data) : null;
       this.#now({ status: end, error, prompts: [], nodes: nodes.map((node) => ended(node, end)) });
     } else if (type === "workflow_interrupted") this.#now({ status: "interrupted" });
-    else if (type === "workflow_progress") this.#now({ progress: data.progress, isOverall: true });
-    else if (type === "human_prompt") this.#now({ prompts: [...prompts, data] });
+    else if (type === "workflow_progress") this.#now({ progress: data.progress ?? null, isOverall: true });
+    else if (type === "human_prompt" && data.prompt_id !== undefined) this.#now({ prompts: [...prompts, data] });
     else if (type === "human_response") {
       this.#now({ prompts: prompts.filter((prompt) => prompt.prompt_id !== data.prompt_id) });
     } else if (type in NODE_STATES) {
       if (status === "interrupted" && type === "node_start") this.#now({ status: "running" });
-      this.#node(metadata, { state: NODE_STATES[type], name: data.node_name, error: null }, type === "node_start");
+      this.#node(metadata, { state: NODE_STATES[type], name: data.node_name ?? metadata.node_id, error: null }, type === "node_start");
       if (type === "node_error") this.#node(metadata, { error: problemOf(data).message });
-    } else if (type === "progress") {
+    } else if (type === "progress" && data.progress !== undefined) {
       if (!isOverall) this.#now({ progress: data.progress });
       if (metadata.node_id !== undefined) this.#node(metadata, { progress: data.progress });
     }
@@ -431,7 +436,7 @@ function ended(node: NodeView, run: RunStatus): NodeView {
 }
 
 function problemOf(data: unknown): Problem {
-  const { error, message } = (data ?? {}) as { error?: unknown; message?: unknown };
+  const { error, message } = data as { error?: unknown; message?: unknown };
   if (typeof error === "object" && error !== null && "message" in error) return error as Problem;
   return { message: String(error ?? message ?? "it failed") };
 }

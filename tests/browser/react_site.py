@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples/react"
-PAGE = (
-    '<!doctype html><title>Harness</title><div id="root"></div><script type="module" src="/built/harness.js"></script>'
-)
+PAGE = """<!doctype html>
+<link rel="icon" href="data:,">
+<script type="importmap">{ "imports": { "lg-streaming": "/lg-streaming.js" } }</script>
+<div id="root"></div>
+<script type="module" src="/built/harness.js"></script>"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,10 @@ class Build:
 
 
 def build(folder: Path) -> Build:
-    """Builds the example as its page says, and the page for tests with React's checks for development."""
+    """Builds the example with the browser module in it, and the page for tests with the one that the server serves.
+
+    The latter has React's checks for development.
+    """
     node_executable()
     example = folder / "examples/react"
     shutil.copytree(EXAMPLE, example, ignore=shutil.ignore_patterns("node_modules", "dist"))
@@ -68,7 +73,7 @@ def build(folder: Path) -> Build:
     (example / "node_modules").symlink_to(JS / "node_modules")
     built = Build(example)
     built.script("build")
-    built.run("esbuild", "harness.tsx", "--bundle", "--outdir=built")
+    built.run("esbuild", "harness.tsx", "--bundle", "--external:lg-streaming", "--format=esm", "--outdir=built")
     built.run("esbuild", "server.tsx", "--bundle", "--platform=node", "--outfile=built/server.cjs")
     return built
 

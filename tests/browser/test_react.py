@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,11 +19,14 @@ import pytest
 from playwright.async_api import Locator, Page, expect
 
 from tests.browser.place import EXECUTION, PATIENCE, PATIENCE_MS
-from tests.browser.react_site import EXAMPLE, Build, ReactPlace, build
+from tests.browser.react_site import EXAMPLE, ROOT, Build, ReactPlace, build
+from tests.docs.fences import blocks_of
 from tests.gateway.tokens import SECRET, token
 from tests.support.browser import chromium_page
 from tests.support.node import JS
 from tests.support.server import serve
+
+GUIDE = ROOT / "docs/guide/clients/react.md"
 
 pytestmark = pytest.mark.browser
 
@@ -54,17 +58,19 @@ class Harness:
         self.page = page
         self.place = place
         self.streams: list[str] = []
+        """The addresses of all streams and sockets that were asked for."""
         page.on("request", lambda request: self.streams.append(request.url) if "/stream" in request.url else None)
+        page.on("websocket", lambda socket: self.streams.append(socket.url))
 
     async def load(self) -> None:
         await self.page.goto(f"{self.place.url}/harness")
         await self.page.wait_for_function("() => window.harness")
 
     async def show(
-        self, id: str | None = EXECUTION, *, mode: str = "visible", options: dict[str, Any] | None = None
+        self, id: str | None = EXECUTION, *, mode: str = "visible", options: dict[str, Any] | None = None, **more: Any
     ) -> str:
         """Renders the page; returns the text that it shows at once."""
-        wanted = {"id": id, "mode": mode, "options": options or {}}
+        wanted = {"id": id, "mode": mode, "options": options or {}, **more}
         return await self.page.evaluate("(wanted) => harness.show(wanted)", wanted)
 
     async def leave(self) -> None:
@@ -122,6 +128,38 @@ def test_the_example_is_well_typed_and_its_misuse_is_not(built: Build) -> None:
         (built.example / "wrong.ts").unlink()
 
 
+def test_the_code_of_the_guide_is_well_typed(built: Build) -> None:
+    blocks = [block.code for block in blocks_of(GUIDE) if block.language == "tsx"]
+    files = [built.example / f"guide-{number}.tsx" for number in range(len(blocks))]
+    for file, code in zip(files, blocks, strict=True):
+        file.write_text(code, encoding="utf-8")
+    built.script("check")
+    for file in files:
+        file.unlink()
+    assert len(files) == 3
+
+
+def rows_of(section: str) -> set[str]:
+    """The names in the first column of a section's table."""
+    text = GUIDE.read_text(encoding="utf-8").partition(f"## {section}\n")[2].partition("\n## ")[0]
+    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    return {name for cell in cells for name in re.findall(r"`(\w+)", cell)}
+
+
+def test_the_guide_has_every_option() -> None:
+    hook = (EXAMPLE / "useStreaming.ts").read_text(encoding="utf-8")
+    picked = re.findall(r'"(\w+)"', "".join(re.findall(r"^type For\w+ = Pick<.*$", hook, re.MULTILINE)))
+    own = hook.partition("interface StreamingOptions")[2].partition("\n}")[0]
+    assert rows_of("Options") == {*picked, *re.findall(r"readonly (\w+)\?:", own)}
+
+
+async def test_the_guide_has_everything_that_is_returned(place: ReactPlace) -> None:
+    with place.serving():
+        async with harness(place) as page:
+            await page.show()
+            assert rows_of("What it returns") == set(await page.page.evaluate("() => Object.keys(harness.view)"))
+
+
 def test_the_example_asks_for_the_packages_that_are_tested() -> None:
     asked = json.loads((EXAMPLE / "package.json").read_text(encoding="utf-8"))
     tested = json.loads((JS / "package.json").read_text(encoding="utf-8"))["dependencies"]
@@ -139,24 +177,43 @@ def test_the_hook_is_one_file_and_the_example_asks_no_other_host() -> None:
 
 # ---------------------------------------------------------------- one connection
 @pytest.mark.row("PYEV-17")
-async def test_one_connection_under_strict_mode_and_none_after_unmount(place: ReactPlace) -> None:
+@pytest.mark.parametrize("transport", ["sse", "websocket"])
+async def test_one_connection_under_strict_mode_and_none_after_unmount(place: ReactPlace, transport: str) -> None:
+    options = {"transport": transport}
     with place.serving():
         async with harness(place) as page:
             place.write("Hello ")
-            await page.show()
+            await page.show(options=options)
             await page.until_text("Hello")
             place.write("there.")
             await page.until_text("Hello there.")
             assert len(page.streams) == 1
             await readers(place, 1)
             await page.leave()
-            await readers(place, 0)
+            await place.nobody_is_left()
             place.write(" More.")
             await place.hub.close(EXECUTION)
-            await page.show()
+            await page.show(options=options)
             await page.until_text("Hello there. More.")
             await page.until("view.state === 'ended' && view.status === 'completed'")
-            await readers(place, 0)
+            await place.nobody_is_left()
+
+
+async def test_components_share_a_client_and_its_connection(place: ReactPlace) -> None:
+    with place.serving():
+        async with harness(place) as page:
+            place.write("Hello")
+            place.write("Good morning", execution_id="another")
+            await page.show(shared={"transport": "websocket"})
+            shown = page.page.locator("p")
+            await expect(shown).to_have_text(["Hello", "Good morning"], timeout=PATIENCE_MS)
+            assert len(page.streams) == 1
+            await page.page.evaluate("() => harness.client.close()")
+            await page.until("view.state === 'closed'")
+            await page.leave()
+            await page.show(options={"url": "/"})
+            await page.until("view.state === 'failed'")
+            assert "belong to its createClient" in await page.get("error.message")
 
 
 async def test_options_that_say_the_same_never_connect_anew(place: ReactPlace) -> None:
@@ -362,12 +419,22 @@ async def test_a_refused_login_says_why_and_a_new_token_mends_it(built: Build) -
     await place.hub.aclose()
 
 
-async def test_an_option_there_is_not_is_refused_as_an_error(place: ReactPlace) -> None:
+BAD = [
+    pytest.param({"event": ["token"]}, 'no option "event"', id="misspelt"),
+    pytest.param({"transport": "pigeon"}, "the option transport", id="unknown"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD)
+async def test_an_option_that_cannot_be_used_is_an_error_that_says_so(
+    place: ReactPlace, options: dict[str, Any], message: str
+) -> None:
     with place.serving():
         async with harness(place) as page:
-            await page.show("not an id")
+            await page.show(options=options)
             await page.until("view.state === 'failed'")
-            assert "printable characters" in await page.get("error.message")
+            assert message in await page.get("error.message")
+            assert page.streams == []
 
 
 # ---------------------------------------------------------------- over a reload

@@ -4,6 +4,8 @@ import { Activity, StrictMode } from "react";
 import { flushSync } from "react-dom";
 import { createRoot, hydrateRoot } from "react-dom/client";
 import type { Root } from "react-dom/client";
+import { createClient } from "lg-streaming";
+import type { Client, ClientOptions } from "lg-streaming";
 import { Follower } from "./Follower.js";
 import type { Streaming, StreamingOptions } from "./useStreaming.js";
 
@@ -11,6 +13,8 @@ interface Wanted {
   id: string | null;
   options?: StreamingOptions;
   mode?: "visible" | "hidden";
+  /** Of a client that is shared with a second component, which follows the execution `another`. */
+  shared?: ClientOptions;
 }
 
 const harness = {
@@ -23,17 +27,22 @@ const harness = {
   states: [] as string[],
   token: undefined as string | undefined,
 
-  page({ id, options = {}, mode = "visible" }: Wanted) {
+  client: undefined as Client | undefined,
+
+  page({ id, options = {}, mode = "visible", shared }: Wanted) {
+    if (shared !== undefined) this.client ??= createClient(shared);
     // A new object and new functions each time, as components write them.
     const fresh = (): StreamingOptions => ({
       ...structuredClone(options),
       ...(this.token !== undefined && { token: this.token }),
+      ...(this.client !== undefined && { client: this.client }),
       onUpdate: (update) => this.told.push(update.metadata.sequence_number),
     });
     return (
       <StrictMode>
         <Activity mode={mode}>
           <Follower id={id} options={fresh()} onView={(view) => this.saw(view)} />
+          {shared !== undefined && <Follower id="another" options={fresh()} />}
         </Activity>
       </StrictMode>
     );
