@@ -139,12 +139,13 @@ class Store {
 
   getView = () => this.#view;
 
+  // StrictMode subscribes, leaves and subscribes again. That costs nothing: a client connects a moment later only.
   subscribe = (listener: () => void) => {
     this.#listeners.add(listener);
-    queueMicrotask(this.#settle);
+    this.#settle();
     return () => {
       this.#listeners.delete(listener);
-      queueMicrotask(this.#settle);
+      this.#settle();
     };
   };
 
@@ -166,12 +167,11 @@ class Store {
     this.#settle();
   };
 
-  // StrictMode subscribes, leaves and subscribes again in one go. Looked at afterwards, that is one connection.
-  #settle = () => {
+  #settle() {
     const isWanted = this.#listeners.size > 0 && this.#id !== null;
     if (!isWanted) this.#close();
     else if (this.#connection === null && this.#state !== "ended" && this.#state !== "failed") this.#open();
-  };
+  }
 
   #execution() {
     if (this.#id === null) throw new Error("there is no execution yet");
