@@ -223,3 +223,62 @@ test("filters travel under their names on the wire, and an id may hold anything"
     since: "2026-11-20T20:00:00Z", until: "2026-11-21T20:00:00Z", after: "e:1", on_gap: "tail", limit: "1000",
   });
 });
+
+// A WebSocket whose server is the test: `said` is what the client sends, `say` what it hears.
+class FakeWebSocket {
+  static all = [];
+  said = [];
+
+  constructor(address) {
+    this.address = address;
+    FakeWebSocket.all.push(this);
+    queueMicrotask(() => this.say("connection_status", { status: "connected", heartbeat_interval_s: null }));
+  }
+
+  send(text) {
+    this.said.push(JSON.parse(text));
+  }
+
+  say(type, payload, more = {}) {
+    this.onmessage({ data: JSON.stringify({ type, payload, ...more }) });
+  }
+
+  answer(index, payload) {
+    this.say("reply", { ok: true, ...payload }, { id: this.said[index].id });
+  }
+
+  close(code) {
+    this.closedWith = code;
+  }
+}
+
+const soon = () => new Promise((resolve) => setTimeout(resolve, 5));
+
+test("what was on its way to an earlier subscription is not taken for the next one's", async () => {
+  const client = createClient({ url, transport: "websocket", WebSocket: FakeWebSocket });
+  const other = client.subscribe("exec-2");
+  const first = client.subscribe("exec-1");
+  await soon();
+  const [socket] = FakeWebSocket.all;
+  assert.deepEqual(socket.said.map(({ type, payload }) => [type, payload.execution_id]), [
+    ["subscribe_execution", "exec-2"],
+    ["subscribe_execution", "exec-1"],
+  ]);
+  socket.answer(1, { position: "e:9" });
+  const updates = (...numbers) => socket.say("updates", { execution_id: "exec-1", updates: numbers.map(note) });
+  updates(1);
+  first.close();
+  const seen = [];
+  const second = client.subscribe("exec-1", { onUpdate: ({ data }) => seen.push(data) });
+  await soon();
+  updates(2, 3);
+  socket.answer(3, { position: "e:9" });
+  updates(1, 2, 3);
+  assert.deepEqual(seen, [1, 2, 3]);
+  assert.deepEqual(socket.said.slice(2).map(({ type }) => type), ["unsubscribe_execution", "subscribe_execution"]);
+  second.close();
+  assert.equal(socket.closedWith, undefined);
+  other.close();
+  assert.equal(socket.closedWith, 1000);
+  assert.equal(FakeWebSocket.all.length, 1);
+});

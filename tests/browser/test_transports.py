@@ -226,6 +226,25 @@ async def test_a_filter_and_a_position_are_the_servers(transport: str) -> None:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("has_begun", [True, False])
+async def test_who_wants_the_latest_misses_nothing_from_then_on(transport: str, has_begun: bool) -> None:
+    async with place() as made, AsyncExitStack() as stack:
+        with made.serving():
+            page = await stack.enter_async_context(page_at(made.url))
+            if has_begun:
+                made.write("old ")
+            watcher = await watch(page, transport, after="latest")
+            await watcher.until(f"it.states.includes('{STREAMING_STATE[transport]}')")
+        await watcher.until("it.states.includes('reconnecting')")
+        made.write("while it was away ")
+        with made.serving():
+            await watcher.until("it.updates.length >= 1")
+            await made.hub.close(EXECUTION)
+            await watcher.ended()
+        assert await watcher.get("updates") == ([3, 4] if has_begun else [1, 2, 3])
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_who_follows_stays_for_the_next_run(transport: str) -> None:
     async with place() as made:
         made.write("one ")

@@ -3,6 +3,7 @@
 const UNAUTHORIZED = [4010, 4011];
 export const GAP = 4091;
 export const LOG_UNAVAILABLE = 5030;
+const SERVER_RESTART = 4500;
 
 export class StreamingError extends Error {
   name = "StreamingError";
@@ -58,6 +59,11 @@ export function refusal(name, message, { code, status } = {}) {
 // What the server, or this browser, answers where it does not have such a transport at all.
 export function isAbsent({ code, status }) {
   return code === null && [404, 405, 426, 501].includes(status);
+}
+
+// Whether there is no server at all just now.
+export function isAway({ code, codeName }) {
+  return code === SERVER_RESTART || codeName === "unreachable";
 }
 
 export function noTransport(name) {

@@ -123,9 +123,16 @@ class EventSourceLine {
     const isRefused = this.#source.readyState === 2;
     this.#source.close();
     clearTimeout(this.#timer);
-    if (this.#told !== undefined) this.lost(this.#told, this.#told.retryAfter);
-    else if (this.#in || !isRefused) this.lost(this.#in ? lost() : unreachable());
-    else this.#explain();
+    if (this.#told !== undefined) this.lost(this.#told);
+    else if (this.#in) this.lost(lost());
+    else if (isRefused) this.#explain();
+    else this.#look();
+  }
+
+  // Whether it is the stream alone that cannot be had.
+  async #look() {
+    const isThere = await this.#link.isThere(this.#order.executionId, this.#requests.signal);
+    this.lost(isThere ? lost() : unreachable());
   }
 
   // EventSource does not tell why it was refused; a request of our own is answered.

@@ -49,6 +49,16 @@ export class Link {
     return this.ticket && ours("ticket", () => this.ticket(executionId));
   }
 
+  // Whether the server answers at all, whatever it says.
+  async isThere(executionId, signal) {
+    try {
+      await this.request(this.address(executionId), { signal });
+      return true;
+    } catch (error) {
+      return error.status !== undefined;
+    }
+  }
+
   json(address, options) {
     return this.request(address, options, (response) => response.json());
   }

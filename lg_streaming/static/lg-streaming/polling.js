@@ -17,7 +17,7 @@ export class PollingTransport {
     const requests = new AbortController();
     const { signal } = requests;
     const tell = (event, ...values) => signal.aborted || sink[event](...values);
-    this.#poll(order, tell, signal).catch((error) => tell("lost", asError(error), error.retryAfter));
+    this.#poll(order, tell, signal).catch((error) => tell("lost", asError(error)));
     return { close: () => requests.abort() };
   }
 
@@ -28,8 +28,11 @@ export class PollingTransport {
       if (page.gap) tell("gap", page.gap);
       if (page.gap && order.query.on_gap === "fail") throw refusal("gap", "updates are gone", { code: GAP });
       tell("updates", page.updates, page.position ?? undefined);
-      if (page.ended && !order.follow) tell("ended", page.position ?? undefined);
-      else if (!page.more) await pause(this.#interval, signal);
+      if (page.ended && !order.follow) {
+        tell("ended", page.position ?? undefined);
+        return;
+      }
+      if (!page.more) await pause(this.#interval, signal);
     }
   }
 

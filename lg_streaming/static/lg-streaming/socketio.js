@@ -62,7 +62,7 @@ export class SocketIoTransport extends Watches {
     connect_error: (error) => {
       const told = error.data?.code === undefined ? unreachable(error) : new StreamingError(error.data);
       if (this.#socket.active) this.#pause(told);
-      else this.forgetAll((sink) => sink.lost(told, told.retryAfter));
+      else this.forgetAll((sink) => sink.lost(told));
     },
     error: (payload) => {
       if (payload?.execution_id === undefined) this.#told = new StreamingError(payload);
@@ -75,9 +75,6 @@ export class SocketIoTransport extends Watches {
   };
 
   #pause(error) {
-    for (const watch of this.watching.values()) {
-      watch.isLive = false;
-      watch.sink.paused(error);
-    }
+    for (const watch of this.watching.values()) watch.sink.paused(error);
   }
 }

@@ -1,5 +1,5 @@
 import { Backoff } from "./backoff.js";
-import { GAP, call, isAbsent } from "./errors.js";
+import { GAP, call, isAbsent, isAway } from "./errors.js";
 import { TextAssembly } from "./text.js";
 
 const STABLE = 5000; // a line that has lasted this long, or brought something, was a success
@@ -17,7 +17,7 @@ export class Subscription {
   #using = 0; // which of them
   #absent = new Set(); // transports that the server does not have
   #failures = 0; // of this transport in a row, without being let in
-  #current = null; // {index, line, isIn}
+  #current = null; // {index, line, isIn, from}
   #trial = null; // of a better transport, while the page polls
   #assembly = new TextAssembly();
   #state = "connecting";
@@ -25,7 +25,6 @@ export class Subscription {
   #after;
   #backoff;
   #wasRefused = false;
-  #wasIn = false;
   #timer; // to the next attempt
   #stable;
   #upgrade;
@@ -103,7 +102,7 @@ export class Subscription {
   }
 
   #open(index) {
-    const attempt = { index, line: null, isIn: false };
+    const attempt = { index, line: null, isIn: false, from: this.#position };
     attempt.line = this.#transports[index].open(this.#order(), this.#sink(attempt));
     return attempt;
   }
@@ -135,8 +134,13 @@ export class Subscription {
       this.#trial = null;
       this.#current = attempt;
       this.#using = attempt.index;
+      if (this.#options.merge && attempt.from !== this.#position) {
+        attempt.line.close(); // what it merges may begin before what has come meanwhile
+        this.#attempt();
+        return;
+      }
     }
-    attempt.isIn = this.#wasIn = true;
+    attempt.isIn = true;
     this.#wasRefused = false;
     this.#failures = 0;
     if (this.#after === "latest") {
@@ -183,13 +187,13 @@ export class Subscription {
       if (this.#absent.size === this.#transports.length) return null;
     } else if (!error.retryable) return null;
     if (this.#backoff.attempt >= this.#host.maxAttempts) return null;
-    const delay = this.#backoff.next(wait);
+    const delay = this.#backoff.next(wait ?? error.retryAfter);
     return this.#nextTransport(attempt, error) ? 0 : delay;
   }
 
-  // Chooses the transport of the next attempt; whether to try it at once.
+  // Chooses the transport of the next attempt; whether to try it at once. A server that is away is so for all.
   #nextTransport(attempt, error) {
-    if (attempt.isIn || error.isUnauthorized) return false;
+    if (attempt.isIn || error.isUnauthorized || isAway(error)) return false;
     this.#failures += 1;
     const isBarred = isAbsent(error) || error.codeName === "blocked";
     if (!isBarred && this.#failures < 2) return false;

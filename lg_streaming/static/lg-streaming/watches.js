@@ -29,7 +29,7 @@ export class Watches {
         sink.opened({ ...answer, ...this.status });
       } else {
         const error = new StreamingError(answer.error);
-        this.#forget(watch, (own) => own.lost(error, error.retryAfter));
+        this.#forget(watch, (own) => own.lost(error));
       }
     });
   }
@@ -88,5 +88,5 @@ export class Watches {
 function closed(sink, reason, told) {
   if (reason === "ended") sink.ended();
   else if (reason === "forbidden") sink.lost(refusal("forbidden", "you may not watch this any more", { code: 4030 }));
-  else sink.lost(told ?? lost(), told?.retryAfter);
+  else sink.lost(told ?? lost());
 }

@@ -37,6 +37,7 @@ class Wire extends Watches {
   status = {};
   isOpen = false;
   #gone;
+  #executionId;
   #socket = null;
   #over = false;
   #answers = new Map();
@@ -53,6 +54,7 @@ class Wire extends Watches {
   }
 
   async start(executionId) {
+    this.#executionId = executionId;
     const { WebSocket, openTimeout } = this.link;
     if (WebSocket === undefined) throw noTransport("WebSocket");
     const own = await this.link.ownTicket(executionId);
@@ -68,7 +70,7 @@ class Wire extends Watches {
     this.#end();
     const { code, codeName: name, message, retryable } = error;
     for (const answer of this.#answers.values()) answer({ ok: false, error: { code, name, message, retryable } });
-    this.forgetAll((sink) => sink.lost(error, this.#wait ?? error.retryAfter));
+    this.forgetAll((sink) => sink.lost(error, this.#wait));
   }
 
   // Nobody watches here any more.
@@ -102,14 +104,13 @@ class Wire extends Watches {
     else this.#explain();
   }
 
-  // A WebSocket does not tell why it was refused; a plain request is answered with 426 where WebSockets are served.
+  // A WebSocket does not tell why it was refused; a plain request is answered with 426 where WebSockets are served. A
+  // page of another origin is shown no such answer, so the server is asked for something else, too.
   async #explain() {
-    try {
-      await this.link.request(this.link.socketAddress().replace(/^ws/, "http"));
-      this.lost(noTransport("WebSocket"));
-    } catch (error) {
-      this.lost(error.status === 426 ? blocked("the WebSocket") : error);
-    }
+    const address = this.link.socketAddress().replace(/^ws/, "http");
+    const error = await this.link.request(address).then(() => noTransport("WebSocket"), (refused) => refused);
+    const isThere = error.status !== undefined || (await this.link.isThere(this.#executionId));
+    this.lost(isThere && (error.status === undefined || error.status === 426) ? lost() : error);
   }
 
   #message(text) {
