@@ -408,7 +408,7 @@ class TokenStreamingError(StreamingConfigError):
     name = "token_streaming"
 
 
-class MissingExtraError(StreamingConfigError, ImportError):
+class MissingExtraError(StreamingConfigError, ImportError):  # pyright: ignore[reportIncompatibleVariableOverride] (name)
     """A feature needs an optional package that is not installed. It is an ``ImportError`` too."""
 
     name = "missing_extra"

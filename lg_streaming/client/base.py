@@ -178,9 +178,7 @@ class StreamClient(ABC):
             StreamingError: The server refused it, or there is no connection.
         """
         query = {"state": ",".join(state), "owner": owner or "", "cursor": cursor or "", "limit": str(limit)}
-        return await self._rest.ask(
-            "GET", "/executions", query={name: value for name, value in query.items() if value}
-        )
+        return await self._rest.ask("GET", "/executions", query={name: value for name, value in query.items() if value})
 
     async def execution(self, execution_id: str) -> dict[str, Any]:
         """What is known of an execution: state, owner, position, times, progress. Raises like `executions`."""

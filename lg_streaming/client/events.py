@@ -33,8 +33,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 ClientState = Literal["disconnected", "connecting", "connected", "reconnecting", "failed"]
-"""``disconnected``: not asked to be connected, or left. ``connecting``: for the first time. ``connected``: the server has
-let us in. ``reconnecting``: lost, and waiting or trying. ``failed``: given up, or refused for good."""
+"""``disconnected``: not asked to be connected, or left. ``connecting``: for the first time. ``connected``: the server
+has let us in. ``reconnecting``: lost, and waiting or trying. ``failed``: given up, or refused for good."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +128,7 @@ class GapSeen(ClientEvent):
     last: int | None
     """The last missing one; None where nobody can know it."""
     reason: str
-    """``evicted``, ``epoch_changed``, ``future_position``: told by the server. ``missing``: found by the client itself."""
+    """``evicted``, ``epoch_changed``, ``future_position``: told by the server. ``missing``: found by the client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ class InterruptedStreamError(Exception):
 
 def told_failure(told: object, *, execution_id: str | None = None) -> InterruptedStreamError:
     """The failure that an error object of the wire tells of; what the wire says about trying again counts."""
-    fields = cast("Mapping[str, Any]", told) if isinstance(told, dict) else {}
+    fields: Mapping[str, Any] = cast("dict[str, Any]", told) if isinstance(told, dict) else {}
     number = fields.get("code")
     kind = _BY_CODE.get(number, StreamingError) if isinstance(number, int) else StreamingError
     retry_after_ms = fields.get("retry_after_ms")

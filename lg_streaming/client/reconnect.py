@@ -42,8 +42,8 @@ _FINAL: Final = (UnauthorizedError, GapError)
 class Reconnect:
     """The state of one connection that is made again when it is lost.
 
-    Guarantees: between two tries that fail it waits as the backoff says, or longer where the server asked for it; only a
-    connection that has proved good starts the count of tries anew, so a server that lets in and drops is not stormed.
+    Guarantees: between two tries that fail it waits as the backoff says, or longer where the server asked for it; only
+    a connection that has proved good starts the count of tries anew, so a server that lets in and drops is not stormed.
 
     Args:
         config: The backoff, how many tries there are, and whether there is more than one; looked at anew each time.

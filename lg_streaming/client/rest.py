@@ -123,7 +123,9 @@ class Rest:
             await http.aclose()
 
 
-async def refusal_of(answer: httpx2.Response, pieces: AsyncGenerator[bytes], execution_id: str) -> InterruptedStreamError:
+async def refusal_of(
+    answer: httpx2.Response, pieces: AsyncGenerator[bytes], execution_id: str
+) -> InterruptedStreamError:
     """The failure that the answer to a stream's request tells of."""
     body = b""
     async for piece in pieces:

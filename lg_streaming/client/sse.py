@@ -73,7 +73,9 @@ class SSEClient(StreamClient):
     def state(self) -> ClientState:
         """The state of the stream that fares worst; `disconnected` where there is none."""
         states = {stream.state for stream in self._streams}
-        return next((state for state in _WORST_FIRST if state in states), "connected" if states else "disconnected")
+        if not states:
+            return "disconnected"
+        return next((state for state in _WORST_FIRST if state in states), "connected")
 
     async def respond(self, execution_id: str, prompt_id: str, response: object) -> None:
         """See `StreamClient.respond`."""
@@ -312,4 +314,3 @@ class _EventStream(ClientSubscription):
             self._hearing.listeners.tell(Trouble(execution_id=self.execution_id, error=failure.error))
         else:
             self._failure = failure
-
