@@ -72,7 +72,7 @@ class SSEClient(StreamClient):
     @property
     def state(self) -> ClientState:
         """The state of the stream that fares worst; `disconnected` where there is none."""
-        states = {stream.state for stream in self._streams}
+        states: set[ClientState] = {stream.state for stream in self._streams}
         if not states:
             return "disconnected"
         return next((state for state in _WORST_FIRST if state in states), "connected")
