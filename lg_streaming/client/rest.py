@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
@@ -16,6 +17,7 @@ try:
     import httpx2
 except ImportError as missing:
     raise MissingExtraError("the client needs httpx2: pip install 'lg-streaming[client]'") from missing
+importlib.import_module("httpcore2")  # httpx2 does it at first use, where it would hold up the event loop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -54,21 +56,23 @@ class Rest:
         self._config = config
         self._tokens = tokens
         self._http: httpx2.AsyncClient | None = None
+        self._making = asyncio.Lock()
 
-    @property
-    def http(self) -> httpx2.AsyncClient:
+    async def http(self) -> httpx2.AsyncClient:
         """The connections, made at first use."""
-        if self._http is None:
-            config = self._config()
-            # Without credentials the jar takes no cookie; those in `headers` are sent all the same.
-            policy = None if config.with_credentials else DefaultCookiePolicy(allowed_domains=[])
-            self._http = httpx2.AsyncClient(
-                verify=config.ssl_context or True,
-                timeout=config.connect_timeout,
-                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=4),
-                cookies=CookieJar(policy),
-            )
-        return self._http
+        async with self._making:
+            if self._http is None:
+                config = self._config()
+                # Without credentials the jar takes no cookie; those in `headers` are sent all the same.
+                policy = None if config.with_credentials else DefaultCookiePolicy(allowed_domains=[])
+                self._http = httpx2.AsyncClient(
+                    # To read the usual authorities takes a while.
+                    verify=config.ssl_context or await asyncio.to_thread(httpx2.create_ssl_context),
+                    timeout=config.connect_timeout,
+                    limits=httpx2.Limits(max_connections=None, max_keepalive_connections=4),
+                    cookies=CookieJar(policy),
+                )
+            return self._http
 
     async def headers(self) -> dict[str, str]:
         """Those of a request made now. Raises InterruptedStreamError where there is no token."""
@@ -104,9 +108,10 @@ class Rest:
         content = None if body is None else orjson.dumps(body)
         if content is not None:
             headers["Content-Type"] = "application/json"
+        http = await self.http()
         try:
             async with asyncio.timeout(config.connect_timeout):
-                answer = await self.http.request(
+                answer = await http.request(
                     method, config.url + path, params=dict(query or {}), headers=headers, content=content
                 )
         except (httpx2.RequestError, TimeoutError) as error:

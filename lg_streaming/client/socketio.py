@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SocketIOClient"]
 
+_TURNS: Final = 10
+"""Turns of the event loop in which a subscription whose loop was just left lets go; Python ends its generators later."""
 _KINDS: Final = frozenset({"token", "progress", "status", "event"})
 
 
@@ -262,14 +264,16 @@ class SocketIOClient(StreamClient):
         task.add_done_callback(self._tasks.discard)
 
     # ------------------------------------------------------------ what a subscription needs
-    def enter(self, feed: _Feed) -> None:
+    async def enter(self, feed: _Feed) -> None:
         """It wants what comes for its execution. Raises BadRequestError while another does."""
-        other = self._feeds.setdefault(feed.execution_id, feed)
-        if other is not feed:
-            raise BadRequestError(
-                "this client watches the execution already: close that subscription, or use another client",
-                execution_id=feed.execution_id,
-            )
+        for _ in range(_TURNS):
+            if self._feeds.setdefault(feed.execution_id, feed) is feed:
+                return
+            await asyncio.sleep(0)
+        raise BadRequestError(
+            "this client watches the execution already: close that subscription, or use another client",
+            execution_id=feed.execution_id,
+        )
 
     def leave(self, feed: _Feed) -> None:
         """It wants no more."""
@@ -326,7 +330,7 @@ class _Feed(ClientSubscription):
             while self._line is None and not (self._ended or self._left):
                 if self._failure is not None:
                     raise self._failure
-                self._client.enter(self)
+                await self._client.enter(self)
                 await self._subscribe()
 
     async def _receive(self) -> list[StreamUpdate] | None:

@@ -136,7 +136,7 @@ class SSEClient(StreamClient):
             headers["Last-Event-ID"] = str(position)
         # Unnamed updates can be told from what the stream says about itself, whatever their types are.
         query = {**wanted.query(position), "named": "false"}
-        request = self._rest.http.stream(
+        request = (await self._rest.http()).stream(
             "GET",
             self._config.url + execution_path(wanted.execution_id, "stream"),
             params=query,
