@@ -313,6 +313,11 @@ class _Feed(ClientSubscription):
         """See `ClientSubscription.state`."""
         return self._client.state
 
+    @property
+    def waiting(self) -> int:
+        """Updates that wait for the reader."""
+        return self._count
+
     async def aclose(self) -> None:
         """See `ClientSubscription.aclose`."""
         self._left = True

@@ -106,6 +106,11 @@ class ClientSubscription(ABC):
         return self.state == "connected"
 
     @property
+    def waiting(self) -> int:
+        """Updates that have come and wait for the reader; none where the network holds them back."""
+        return 0
+
+    @property
     def duplicates(self) -> int:
         """Updates that came a second time and were dropped."""
         return self._place.duplicates
