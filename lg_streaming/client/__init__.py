@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, Final
 
+from lg_streaming.errors import MissingExtraError
+
 if TYPE_CHECKING:
     from lg_streaming.client.base import ClientStatistics, StreamClient
     from lg_streaming.client.config import ClientOptions, Token
@@ -63,9 +65,16 @@ _HOME: Final = {
     "ClientSubscription": "subscription",
     **dict.fromkeys(("SyncClient", "SyncSubscription"), "sync"),
 }
+_EXTRA: Final = frozenset({"aiohttp", "httpx2"})
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME.get(name, 'events')}"), name)
+    try:
+        module = importlib.import_module(f"{__name__}.{_HOME.get(name, 'events')}")
+    except ModuleNotFoundError as missing:
+        if missing.name not in _EXTRA:
+            raise
+        raise MissingExtraError(f"{name} needs {missing.name}: pip install 'lg-streaming[client]'") from missing
+    return getattr(module, name)

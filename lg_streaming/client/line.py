@@ -8,19 +8,15 @@ import logging
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
+import aiohttp
 import orjson
+import socketio
+from engineio import base_client as engineio_clients
+from socketio import packet as socketio_packet
+from socketio.exceptions import SocketIOError
 
 from lg_streaming.client.failures import InterruptedStreamError, http_failure, told_failure
-from lg_streaming.errors import ConnectionLostError, DeadPeerError, MissingExtraError, UnauthorizedError
-
-try:
-    import aiohttp
-    import socketio
-    from engineio import base_client as engineio_clients
-    from socketio import packet as socketio_packet
-    from socketio.exceptions import SocketIOError
-except ImportError as missing:
-    raise MissingExtraError("the Socket.IO client needs aiohttp: pip install 'lg-streaming[client]'") from missing
+from lg_streaming.errors import ConnectionLostError, DeadPeerError, UnauthorizedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping

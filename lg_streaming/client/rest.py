@@ -8,15 +8,12 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
+import httpx2
 import orjson
 
 from lg_streaming.client.failures import InterruptedStreamError, http_failure
-from lg_streaming.errors import ConnectionLostError, MissingExtraError
+from lg_streaming.errors import ConnectionLostError
 
-try:
-    import httpx2
-except ImportError as missing:
-    raise MissingExtraError("the client needs httpx2: pip install 'lg-streaming[client]'") from missing
 importlib.import_module("httpcore2")  # httpx2 does it at first use, where it would hold up the event loop
 
 if TYPE_CHECKING:

@@ -389,7 +389,7 @@ class _Feed(ClientSubscription):
         """Updates. What comes while the subscription is not in force comes again when it is."""
         if self._line is not line:
             return
-        self._refusals, self._warning = 0, None
+        self._warning = None
         self._keep(self._place.take(self._hearing.read(contents, self.execution_id)))
         if self._count >= self._client.backlog:
             self._line = None
@@ -436,4 +436,5 @@ class _Feed(ClientSubscription):
         if updates:
             self._waiting.append(updates)
             self._count += len(updates)
+            self._refusals = 0
             self._wake.set()

@@ -163,6 +163,7 @@ class _EventStream(ClientSubscription):
         self._closing = AsyncExitStack()
         self._parser = EventStreamParser(client.config.max_event_bytes)
         self._comments = 0
+        self._early: list[StreamUpdate] = []  # what came with the greeting
         self._patience: float | None = None
         self._failure: InterruptedStreamError | None = None
         self._closed = False
@@ -191,6 +192,7 @@ class _EventStream(ClientSubscription):
             self.machine.begin()
             try:
                 await self._alarm.within(self._client.config.connect_timeout, self._dial())
+                await self._be_greeted()
             except TimeoutError:
                 await self._failed(connection_failure(TimeoutError("no answer in time"), self.execution_id))
             except InterruptedStreamError as failure:
@@ -217,6 +219,11 @@ class _EventStream(ClientSubscription):
         self._patience = self._client.config.patience(None) or self._client.config.connect_timeout
         self._pieces = pieces
 
+    async def _be_greeted(self) -> None:
+        """Reads until the server has said where the reader stands; raises InterruptedStreamError."""
+        while self._pieces is not None and self.machine.state != "connected" and not self._ended:
+            self._early += await self._read() or ()
+
     async def _failed(self, failure: InterruptedStreamError) -> None:
         """Waits until it is time to try again. Raises the failure's own error where there is no other try."""
         await self._hang_up()
@@ -235,8 +242,11 @@ class _EventStream(ClientSubscription):
 
     # ------------------------------------------------------------ reading
     async def _receive(self) -> list[StreamUpdate] | None:
-        while not (self._ended or self._closed):
+        while self._early or not (self._ended or self._closed):
             await self.connect()
+            if self._early:
+                early, self._early = self._early, []
+                return early
             try:
                 if (batch := await self._read()) is not None:
                     return batch

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import AbstractContextManager, ExitStack
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, Unpack
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["SyncClient", "SyncSubscription"]
 
 T = TypeVar("T")
+
+_PATIENCE: Final = 5.0
 
 
 class SyncClient:
@@ -111,14 +114,21 @@ class SyncClient:
         if portal is None:
             raise RuntimeError("use the client as a context manager: with SyncClient(…) as client: …")
 
+        ended = threading.Event()
+
         async def run() -> T:
-            return await work()
+            try:
+                return await work()
+            finally:
+                ended.set()
 
         result = portal.start_task_soon(run)
         try:
             return result.result()
         except BaseException:
-            result.cancel()  # Ctrl-C ends the waiting here, and the work there; elsewhere it is done already
+            # Ctrl-C ends the waiting here: then the work ends too, before anything else is asked for.
+            result.cancel()
+            ended.wait(_PATIENCE)
             raise
 
 
@@ -192,11 +202,11 @@ class SyncSubscription(AbstractContextManager["SyncSubscription"]):
 
 def _client_class(transport: str) -> type[StreamClient]:
     if transport == "sse":
-        from lg_streaming.client.sse import SSEClient  # noqa: PLC0415 (each needs packages of its own)
+        from lg_streaming.client import SSEClient  # noqa: PLC0415 (each needs packages of its own)
 
         return SSEClient
     if transport == "socketio":
-        from lg_streaming.client.socketio import SocketIOClient  # noqa: PLC0415 (the same)
+        from lg_streaming.client import SocketIOClient  # noqa: PLC0415 (the same)
 
         return SocketIOClient
     raise ValueError(f"transport is 'sse' or 'socketio', not {transport!r}")

@@ -28,7 +28,12 @@ def cut(proxy: TcpProxy) -> None:
     proxy.reset()
 
 
-FAULTS: dict[str, Fault] = {"reset": TcpProxy.reset, "finish": TcpProxy.finish, "half-open": TcpProxy.freeze, "cut": cut}
+FAULTS: dict[str, Fault] = {
+    "reset": TcpProxy.reset,
+    "finish": TcpProxy.finish,
+    "half-open": TcpProxy.freeze,
+    "cut": cut,
+}
 
 
 @asynccontextmanager

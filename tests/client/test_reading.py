@@ -180,7 +180,19 @@ async def test_leaving_in_the_middle_keeps_the_place(place: Place, make: Make) -
 
 
 # ---------------------------------------------------------------- listeners
-NAMES = ["token", "notification", "message", "end", "error", "gap2", "connected", "initial", "timeout", "updates", "a b"]
+NAMES = [
+    "token",
+    "notification",
+    "message",
+    "end",
+    "error",
+    "gap2",
+    "connected",
+    "initial",
+    "timeout",
+    "updates",
+    "a b",
+]
 
 
 @pytest.mark.row("CFLOW-38")

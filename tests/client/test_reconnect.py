@@ -30,7 +30,9 @@ LOST = InterruptedStreamError(ConnectionLostError())
 class Machine:
     """A machine, what it told, and the pauses it asked for."""
 
-    def __init__(self, *, random: Callable[[], float] = lambda: 0.0, token: Token | None = None, **options: Any) -> None:
+    def __init__(
+        self, *, random: Callable[[], float] = lambda: 0.0, token: Token | None = None, **options: Any
+    ) -> None:
         self.told: list[ClientEvent] = []
         config = ClientConfig(url=URL, **options)
         self.it = Reconnect(lambda: config, TokenSource(token), tell=self.told.append, random=random)
