@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["SocketIOClient"]
 
 _TURNS: Final = 10
-"""Turns of the event loop in which a subscription whose loop was just left lets go; Python ends its generators later."""
+"""Turns of the event loop in which a subscription whose loop was just left lets go; Python ends generators late."""
 _KINDS: Final = frozenset({"token", "progress", "status", "event"})
 
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SSEClient"]
 
-_WORST_FIRST: Final[tuple[ClientState, ...]] = ("failed", "reconnecting", "connecting", "disconnected")
+_WORST_FIRST: Final[tuple[ClientState, ...]] = ("failed", "reconnecting", "connecting", "disconnected", "connected")
 
 
 class SSEClient(StreamClient):
@@ -75,7 +75,7 @@ class SSEClient(StreamClient):
         states: set[ClientState] = {stream.state for stream in self._streams}
         if not states:
             return "disconnected"
-        return next((state for state in _WORST_FIRST if state in states), "connected")
+        return min(states, key=_WORST_FIRST.index)
 
     async def respond(self, execution_id: str, prompt_id: str, response: object) -> None:
         """See `StreamClient.respond`."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
 from contextlib import AbstractContextManager, ExitStack
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from lg_streaming.client.config import ClientOptions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-    from types import TracebackType
+    from collections.abc import Awaitable, Callable, Iterator
+    from types import AsyncGeneratorType, TracebackType
 
     from lg_streaming.client.base import ClientStatistics, StreamClient
     from lg_streaming.client.events import ClientState
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["SyncClient", "SyncSubscription"]
 
 T = TypeVar("T")
-
-_PATIENCE: Final = 5.0
 
 
 class SyncClient:
@@ -114,21 +112,14 @@ class SyncClient:
         if portal is None:
             raise RuntimeError("use the client as a context manager: with SyncClient(…) as client: …")
 
-        ended = threading.Event()
-
         async def run() -> T:
-            try:
-                return await work()
-            finally:
-                ended.set()
+            return await work()
 
         result = portal.start_task_soon(run)
         try:
             return result.result()
         except BaseException:
-            # Ctrl-C ends the waiting here: then the work ends too, before anything else is asked for.
-            result.cancel()
-            ended.wait(_PATIENCE)
+            result.cancel()  # Ctrl-C ends the waiting here, and the work there; elsewhere it is done already
             raise
 
 
@@ -188,13 +179,20 @@ class SyncSubscription(AbstractContextManager["SyncSubscription"]):
         self.close()
 
     def _batches(self) -> Iterator[list[StreamUpdate]]:
-        batches: AsyncGenerator[list[StreamUpdate]] = self._subscription.batches()
+        batches = cast("AsyncGeneratorType[list[StreamUpdate]]", self._subscription.batches())
         try:
             while (batch := self._run(lambda: anext(batches, None))) is not None:
                 yield batch
             self._position = self._subscription.position
         finally:
-            self._run(batches.aclose)
+            self._run(lambda: self._leave(batches))
+
+    async def _leave(self, batches: AsyncGeneratorType[list[StreamUpdate]]) -> None:
+        # Ctrl-C may have come anywhere, also while the next batch was being asked for: closing ends that first.
+        await self._subscription.aclose()
+        while batches.ag_running:  # noqa: ASYNC110 (a generator has no event to await)
+            await asyncio.sleep(0)
+        await batches.aclose()
 
     def _stand_after(self, updates: list[StreamUpdate]) -> None:
         self._position = next((each.position for each in reversed(updates) if each.type != "gap"), self._position)

@@ -43,7 +43,7 @@ class _Maker:
         self.made: list[StreamClient] = []
 
     def __call__(self, url: str, **options: Any) -> StreamClient:
-        defaults = {"reconnect_delay": 0.01, "max_reconnect_delay": 0.1, "connect_timeout": 5.0}
+        defaults: dict[str, Any] = {"reconnect_delay": 0.01, "max_reconnect_delay": 0.1, "connect_timeout": 5.0}
         self.made.append(CLIENTS[self.kind](url, **{**defaults, **options}))
         return self.made[-1]
 

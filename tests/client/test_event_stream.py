@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from lg_streaming.client.event_stream import EventStreamParser, EventTooLargeError, StreamEvent
 
 LINES = st.sampled_from(
-    ["data: a", "data:b", "data", "data:  two", "event: x", "event", "id: e:1", "id: e\0", ": beat", "retry: 12", ""]
-    + ["retry: 1x", "nonsense", "data: ä€😀", "event: y", "id"]
+    [
+        *("data: a", "data:b", "data", "data:  two", "data: ä€😀", "event: x", "event", "event: y"),
+        *("id: e:1", "id: e\0", "id", ": beat", "retry: 12", "retry: 1x", "nonsense", ""),
+    ]
 )
 ENDS = st.sampled_from(["\n", "\r\n", "\r"])
 

@@ -68,7 +68,8 @@ NONSENSE: list[object] = [
 @pytest.mark.row("CFLOW-D8")
 async def test_what_is_no_update_is_told_and_passed_over() -> None:
     wire = frame(update(1)) + "".join(frame(each) for each in NONSENSE) + frame([update(2), {"no": 1}, update(3)])
-    controls = "".join(frame(each, "gap") for each in ("{", {}, [])) + frame({"of": "a later version"}, "news")
+    gaps: list[object] = ["{", {}, []]
+    controls = "".join(frame(each, "gap") for each in gaps) + frame({"of": "a later version"}, "news")
     app, _ = stream_of(wire + controls + END)
     with serve(app) as server:
         async with SSEClient(server.url) as client:

@@ -56,7 +56,7 @@ def test_nothing_is_missing_without_a_word(seqs: list[int]) -> None:
     shown = reader.take(*seqs)
     covered: list[int] = []
     for each in shown:
-        covered += range(each["from"], each["to"] + 1) if isinstance(each, dict) else [each]
+        covered += [each] if isinstance(each, int) else range(each["from"], each["to"] + 1)
     assert covered == list(range(1, max(seqs, default=0) + 1))
 
 
@@ -87,7 +87,7 @@ def test_a_new_epoch_nobody_told_of_is_a_gap() -> None:
         (gap(4, None, "epoch_changed"), [1, 2], "b"),
         (gap(2, 3, "future_position"), [2, 3], "a"),
     ],
-    ids=lambda value: value["reason"] if isinstance(value, dict) else "",
+    ids=["evicted", "epoch_changed", "future_position"],
 )
 def test_after_a_gap_that_was_told_reading_goes_on(told: dict[str, Any], then: list[int], epoch: str) -> None:
     reader = Reader(Position("a", 3))

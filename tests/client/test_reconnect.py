@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -319,7 +320,7 @@ def test_every_order_of_events_leads_where_the_table_says(steps: list[str]) -> N
         state = state if expected is None else expected
         assert machine.it.state == state
     changes = [event for event in machine.told if isinstance(event, StateChanged)]
-    assert all(before.state == after.previous for before, after in zip(changes, changes[1:], strict=False))
+    assert all(before.state == after.previous for before, after in pairwise(changes))
 
 
 def _do(machine: Machine, step: str, failure: InterruptedStreamError) -> None:

@@ -120,4 +120,4 @@ def test_ctrl_c_ends_a_script_that_waits(place: Site, transport: str) -> None:
         assert [process.stdout.readline().strip() for _ in range(2)] == ["workflow_start", "token"]
         process.send_signal(signal.SIGINT)
         said, complaints = process.communicate(timeout=20)
-        assert (said.strip(), complaints, process.returncode) == ("interrupted", "", 0)
+        assert (complaints, said.strip(), process.returncode) == ("", "interrupted", 0)
