@@ -123,11 +123,13 @@ async def test_a_server_that_is_silent_counts_as_dead(place: Place, make: Make) 
     place.tokens("e", 3)
     async with through_proxy(place) as (proxy, url):
         client = make(url, silence_timeout=0.3)
-        heard = Heard(client)
+        heard, came = Heard(client), asyncio.Event()
+        client.on_update(lambda update: came.set() if update.metadata.sequence_number == 4 else None)
         reading = asyncio.create_task(read_all(client))
-        await heard.until("connected")
+        await asyncio.wait_for(came.wait(), PATIENCE)
         proxy.freeze()
-        lost = await heard.until("disconnected")
+        async with asyncio.timeout(2):  # far less than anything else would notice it
+            lost = await heard.until("disconnected")
         assert isinstance(lost.error, DeadPeerError)
         assert lost.will_reconnect
         proxy.reset()

@@ -104,6 +104,16 @@ async def test_what_comes_twice_is_given_once() -> None:
     assert asked == ["", "a:2"]
 
 
+@pytest.mark.row("CFLOW-D8")
+async def test_a_stream_says_how_long_to_wait_when_it_breaks() -> None:
+    app, _ = stream_of("retry: 123\n" + frame(update(1)), frame(update(2)) + END)
+    with serve(app) as server:
+        async with SSEClient(server.url, reconnect_delay=9.0) as client:
+            heard = Heard(client)
+            assert seqs(await read_all(client)) == [1, 2]
+            assert [each.delay for each in heard.of("reconnecting")] == [0.123]
+
+
 BUSY = [Response(status_code=503), Response(status_code=429, headers={"Retry-After": "0"}), Response(status_code=502)]
 
 
