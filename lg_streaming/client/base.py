@@ -111,7 +111,8 @@ class StreamClient(ABC):
             after: Begin behind this position; `"latest"`: with what comes from now on; None: at the start.
             follow: Whether to stay after a run's final update, for the next run.
             on_gap: Where to go on when updates are gone: at the `"oldest"` kept, at the `"tail"`, or `"fail"`.
-            batch: Whether updates travel in lists, which costs less at high rates; what is read is the same.
+            batch: Whether updates travel in lists of up to about 64 KiB, which costs less at high rates; what is read is
+                the same. A list that a broken connection cut short comes again as a whole.
             merge: Whether the server may merge token deltas and progress while this reader lags.
 
         Raises:
@@ -259,7 +260,8 @@ class StreamClient(ABC):
     def configure(self, **options: Unpack[ClientOptions]) -> None:
         """Changes options. Connections that stand are left alone; each option counts from the next one on.
 
-        `ssl_context` and `with_credentials` of requests count until the first of them was sent.
+        Over HTTP, connections are kept for later requests: there `ssl_context` and `with_credentials` stay as they were
+        at the first one.
 
         Raises:
             ValueError: A value cannot be used.

@@ -11,6 +11,7 @@ from typing import Any
 
 import jwt
 import pytest
+from engineio.base_client import connected_clients
 
 from lg_streaming.client import Disconnected, StreamClient
 from lg_streaming.errors import DeadPeerError, ServerRestartError, TokenExpiredError, UnauthorizedError
@@ -137,6 +138,8 @@ async def test_a_server_that_is_silent_counts_as_dead(place: Place, make: Make) 
         await heard.until("connected", 2)
         await place.hub.close("e")
         assert seqs(await reading) == [1, 2, 3, 4, 5]
+        await client.aclose()
+        assert connected_clients == [], "python-engineio keeps its clients in a list of the whole process"
 
 
 async def test_heartbeats_keep_a_quiet_connection(make: Make) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from reactivex import operators as ops
 
 from lg_streaming.errors import (
@@ -20,7 +23,8 @@ from lg_streaming.errors import (
     StreamingError,
 )
 from lg_streaming.events import Position, StreamUpdate
-from tests.client.conftest import PATIENCE, Heard, Make, Place, place_with, read_all, seqs
+from tests.client.conftest import OPEN, PATIENCE, Heard, Make, Place, place_with, read_all, seqs
+from tests.gateway.site import site
 
 
 async def take(updates: Any, count: int) -> list[StreamUpdate]:
@@ -382,6 +386,22 @@ async def test_not_a_gateway(make: Make, place: Place) -> None:
         await read_all(client)
     with pytest.raises(ConnectionLostError, match="url right"):
         await client.executions()
+
+
+async def test_a_certificate_is_checked(make: Make, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    with authority.issue_cert("localhost").private_key_and_cert_chain_pem.tempfile(str(tmp_path)) as pem:
+        with site(**OPEN, uvicorn={"ssl_certfile": pem}) as running:
+            running.tokens("e", 1)
+            url = running.url.replace("http://127.0.0.1", "https://localhost")
+            with pytest.raises(ConnectionLostError, match="(?i)certificate"):
+                await take(make(url, auto_reconnect=False).subscribe("e"), 1)
+            trusting = ssl.create_default_context()
+            authority.configure_trust(trusting)
+            client = make(url, ssl_context=trusting)
+            assert seqs(await take(client.subscribe("e"), 2)) == [1, 2]
+            assert (await client.execution("e"))["state"] == "running"
+            await client.aclose()
 
 
 # ---------------------------------------------------------------- leaving
