@@ -111,8 +111,8 @@ class StreamClient(ABC):
             after: Begin behind this position; `"latest"`: with what comes from now on; None: at the start.
             follow: Whether to stay after a run's final update, for the next run.
             on_gap: Where to go on when updates are gone: at the `"oldest"` kept, at the `"tail"`, or `"fail"`.
-            batch: Whether updates travel in lists of up to about 64 KiB, which costs less at high rates; what is read is
-                the same. A list that a broken connection cut short comes again as a whole.
+            batch: Whether updates travel in lists of up to about 64 KiB, which costs less at high rates; what is read
+                is the same. A list that a broken connection cut short comes again as a whole.
             merge: Whether the server may merge token deltas and progress while this reader lags.
 
         Raises:

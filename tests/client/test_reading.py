@@ -389,19 +389,19 @@ async def test_not_a_gateway(make: Make, place: Place) -> None:
 
 
 async def test_a_certificate_is_checked(make: Make, tmp_path: Path) -> None:
-    authority = trustme.CA()
-    with authority.issue_cert("localhost").private_key_and_cert_chain_pem.tempfile(str(tmp_path)) as pem:
-        with site(**OPEN, uvicorn={"ssl_certfile": pem}) as running:
-            running.tokens("e", 1)
-            url = running.url.replace("http://127.0.0.1", "https://localhost")
-            with pytest.raises(ConnectionLostError, match="(?i)certificate"):
-                await take(make(url, auto_reconnect=False).subscribe("e"), 1)
-            trusting = ssl.create_default_context()
-            authority.configure_trust(trusting)
-            client = make(url, ssl_context=trusting)
-            assert seqs(await take(client.subscribe("e"), 2)) == [1, 2]
-            assert (await client.execution("e"))["state"] == "running"
-            await client.aclose()
+    authority, trusting = trustme.CA(), ssl.create_default_context()
+    authority.configure_trust(trusting)
+    pem = tmp_path / "server.pem"
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(pem))
+    with site(**OPEN, uvicorn={"ssl_certfile": str(pem)}) as running:
+        running.tokens("e", 1)
+        url = running.url.replace("http://127.0.0.1", "https://localhost")
+        with pytest.raises(ConnectionLostError, match=r"(?i)certificate"):
+            await take(make(url, auto_reconnect=False).subscribe("e"), 1)
+        client = make(url, ssl_context=trusting)
+        assert seqs(await take(client.subscribe("e"), 2)) == [1, 2]
+        assert (await client.execution("e"))["state"] == "running"
+        await client.aclose()
 
 
 # ---------------------------------------------------------------- leaving
