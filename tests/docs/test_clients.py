@@ -178,7 +178,8 @@ PROGRAMS = [
     pytest.param(node, "watch.mjs", id="node-socketio"),
     pytest.param(node, "stream.mjs", id="node-sse"),
     pytest.param(python, "watch.py", id="python-socketio"),
-    pytest.param(python, "stream.py", id="python-sse"),
+    pytest.param(python, "read.py", id="python-client"),
+    pytest.param(python, "script.py", id="python-script"),
 ]
 
 
