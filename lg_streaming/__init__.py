@@ -9,13 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from lg_streaming.activity import Agents, AgentStream, LLMStream, Tasks, TaskStream
     from lg_streaming.decorators import stream_all, stream_event, stream_progress, stream_token, streaming_options
     from lg_streaming.emitter import Emitter, current_emitter
     from lg_streaming.errors import StreamingError
     from lg_streaming.events import Position, StreamEventType, StreamMetadata, StreamUpdate
     from lg_streaming.filters import UpdateFilter
     from lg_streaming.gateway import sse_response
-    from lg_streaming.hub import StreamHub, Subscription
+    from lg_streaming.hub import Attachment, SendPolicy, Sink, StreamHub, Subscription
     from lg_streaming.log import EventLog, MemoryLog
     from lg_streaming.module import StreamingModule
     from lg_streaming.pipeline import ProgressTracker, current_progress
@@ -24,11 +25,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AgentStream",
+    "Agents",
+    "Attachment",
     "Emitter",
     "EventLog",
+    "LLMStream",
     "MemoryLog",
     "Position",
     "ProgressTracker",
+    "SendPolicy",
+    "Sink",
     "StreamEventType",
     "StreamHub",
     "StreamMetadata",
@@ -37,6 +44,8 @@ __all__ = [
     "StreamingModule",
     "StreamingSettings",
     "Subscription",
+    "TaskStream",
+    "Tasks",
     "UpdateFilter",
     "current_emitter",
     "current_progress",
@@ -50,11 +59,17 @@ __all__ = [
 
 # A program imports what it uses and no more: a client needs neither LangGraph nor FastAPI, a worker no server.
 _HOME: Final = {
+    "AgentStream": "activity",
+    "Agents": "activity",
+    "Attachment": "hub",
     "Emitter": "emitter",
     "EventLog": "log",
+    "LLMStream": "activity",
     "MemoryLog": "log",
     "Position": "events",
     "ProgressTracker": "pipeline",
+    "SendPolicy": "hub",
+    "Sink": "hub",
     "StreamEventType": "events",
     "StreamHub": "hub",
     "StreamMetadata": "events",
@@ -63,6 +78,8 @@ _HOME: Final = {
     "StreamingModule": "module",
     "StreamingSettings": "settings",
     "Subscription": "hub",
+    "TaskStream": "activity",
+    "Tasks": "activity",
     "UpdateFilter": "filters",
     "current_emitter": "emitter",
     "current_progress": "pipeline",

@@ -26,7 +26,7 @@ from lg_streaming.events import NAMES, RESERVED, Scope, StreamMetadata, StreamUp
 if TYPE_CHECKING:
     from lg_streaming.events import Priority
 
-__all__ = ["Codec", "Redact", "decode", "decode_data", "jsonable", "moment_of", "seal", "split"]
+__all__ = ["Codec", "Redact", "decode", "decode_data", "jsonable", "moment_of", "seal", "split", "update_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +145,11 @@ def seal(body: bytes, seq: int, epoch: str) -> bytes:
 
 def decode(wire: bytes) -> StreamUpdate:
     """The update that ``wire`` holds. Raises ``ValueError`` or ``KeyError`` when it holds none."""
-    update = orjson.loads(wire)
+    return update_of(orjson.loads(wire))
+
+
+def update_of(update: Mapping[str, Any]) -> StreamUpdate:
+    """The update that parsed JSON describes. Raises ``ValueError``, ``KeyError`` or ``TypeError`` when it is none."""
     metadata: dict[str, Any] = update["metadata"]
     return StreamUpdate(
         type=update["type"],

@@ -23,6 +23,7 @@
     │   ├── SubscriberLimitError         4294
     │   └── ExecutionLimitError          4295
     ├── WebSocketError                   a connection that cannot go on
+    │   ├── ConnectionLostError          a client cannot reach its server, or gave up trying
     │   ├── LoginTimeoutError      4080  connected but never logged in
     │   └── SlowReaderError        4400  the reader does not keep up
     │       └── DeadPeerError      4401  the reader is gone
@@ -38,7 +39,8 @@
         └── MissingExtraError            an optional package is not installed
 
 Each wire error carries a ``code``; the first digit tells whose fault it is (4 the caller's, 5 the server's) and
-`CODES` whether trying again helps. ``StreamingConfigError`` is of a program's set-up and never travels.
+`CODES` whether trying again helps. ``StreamingConfigError`` is of a program's set-up and never travels, nor does
+``ConnectionLostError``.
 """
 
 from __future__ import annotations
@@ -57,6 +59,7 @@ __all__ = [
     "BadRequestError",
     "Code",
     "ConnectRateError",
+    "ConnectionLostError",
     "DeadPeerError",
     "ExecutionExistsError",
     "ExecutionLimitError",
@@ -240,6 +243,13 @@ class WebSocketError(StreamingError):
     name = "connection"
     retryable = True
     closes = "yes"
+
+
+class ConnectionLostError(WebSocketError):
+    """A client has no connection to its server. It is the client's own finding and never travels."""
+
+    name = "connection_lost"
+    meaning = "the server cannot be reached: resume from the last position once it can"
 
 
 class LoginTimeoutError(WebSocketError):
@@ -488,8 +498,8 @@ class TokenStreamingError(StreamingConfigError):
     name = "token_streaming"
 
 
-class MissingExtraError(StreamingConfigError):
-    """A feature needs an optional package that is not installed."""
+class MissingExtraError(StreamingConfigError, ImportError):  # pyright: ignore[reportIncompatibleVariableOverride] (name)
+    """A feature needs an optional package that is not installed. It is an ``ImportError`` too."""
 
     name = "missing_extra"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from html import escape
 from importlib.resources import files
 from string import Template
-from urllib.parse import quote
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
@@ -30,8 +29,8 @@ _HEADERS = {
 def watch_router(*, prefix: str = "") -> APIRouter:
     """A router with ``GET {prefix}/watch/{execution_id}``: a page that shows the execution live in a browser.
 
-    The page reads the event stream at ``{prefix}/executions/{execution_id}/stream``, so `prefix` must be the gateway's
-    (``settings.gateway.prefix``). The page itself holds no data: who may see an execution is decided by the stream.
+    The page reads the execution with the gateway's own `lg-streaming.js`, so `prefix` must be the gateway's
+    (``settings.gateway.prefix``). The page itself holds no data: who may see an execution is decided by the gateway.
     """
     router = APIRouter(prefix=prefix, include_in_schema=False)
 
@@ -44,7 +43,7 @@ def watch_router(*, prefix: str = "") -> APIRouter:
         base = f"{request.scope.get('root_path', '')}{prefix}"
         html = _PAGE.substitute(
             execution=escape(execution_id),
-            stream=escape(f"{base}/executions/{quote(execution_id)}/stream"),
+            gateway=escape(f"{base}/"),
             assets=escape(f"{base}/watch-assets"),
         )
         return Response(html, media_type="text/html", headers=_HEADERS)

@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from starlette.routing import Route, WebSocketRoute
 
 from lg_streaming.errors import BadRequestError, UpdateTooLargeError
+from lg_streaming.gateway.assets import Assets
 from lg_streaming.gateway.auth import Action, Authorize, Grant, Policy, Principal, Revoked
 from lg_streaming.gateway.edge import Edge
 from lg_streaming.gateway.event_stream import InitialData
@@ -90,6 +91,7 @@ class Gateway:
         if "sse" in gateway.transports:
             self._sse.add_routes(self.router)
         Metrics(self._edge).add_routes(self.router)
+        Assets(self._edge).add_routes(self.router)
         self._rest.add_health(self.router)
         if "rest" in gateway.transports:
             self._rest.add_routes(self.router)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic.json_schema import models_json_schema
 
 from lg_streaming.errors import CODES
+from lg_streaming.gateway.assets import ASSETS
 from lg_streaming.gateway.messages import PROTOCOL_VERSION, CancelExecution, Cancelled, Responded
 from lg_streaming.gateway.shapes import (
     Answer,
@@ -69,7 +70,8 @@ def openapi_schema(prefix: str = "") -> _Json:
         prefix: What stands before every path: `gateway.prefix`.
     """
     inbound, outbound = _schemas(_IN, by_alias=False), _schemas(_OUT, by_alias=True)
-    paths = {**_of_the_server(), **_of_executions(inbound)}
+    assets = {f"/{path}": {"get": _asset(asset.media_type)} for path, asset in ASSETS.items()}
+    paths = {**_of_the_server(), **_of_executions(inbound), **assets}
     queries = {model.__name__ for model in (ExecutionsWanted, StreamWanted, UpdatesWanted, CancelExecution)}
     return {
         "openapi": "3.1.0",
@@ -197,6 +199,18 @@ def _parameter(name: str, schema: _Json) -> _Json:
     if plain.get("type") == "array":
         parameter |= {"style": "form", "explode": False}
     return parameter
+
+
+def _asset(media_type: str) -> _Json:
+    return {
+        "summary": "A file of the module for browsers.",
+        "parameters": [],
+        "responses": {
+            "200": {"description": "The file.", "content": {media_type: {"schema": {"type": "string"}}}},
+            "304": {"description": "The caller has it already."},
+        },
+        "security": [{}],
+    }
 
 
 _METRICS: Final[_Json] = {

@@ -116,6 +116,8 @@ class Drafts:
 
 def _note_prompt(execution: Execution, name: str, data: object, scope: Scope) -> None:
     """A prompt is noted before it is in the log, so that its first reader can answer it."""
+    if isinstance(data, orjson.Fragment):  # a node with `@stream_event` has its events encoded already
+        data = orjson.loads(orjson.dumps(data))
     if isinstance(data, Mapping):
         prompt_id = cast("Mapping[object, object]", data).get("prompt_id")
     else:

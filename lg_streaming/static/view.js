@@ -2,10 +2,11 @@
 
 const CONNECTIONS = {
   connecting: "connecting",
-  live: "live",
+  connected: "live",
+  polling: "live, by polling",
   reconnecting: "connection lost, trying again",
   ended: "all updates received",
-  refused: "not connected",
+  failed: "not connected",
 };
 
 export class RunView {

@@ -102,7 +102,7 @@ async def test_a_run_is_watched_live_and_survives_a_reload() -> None:
             streams: list[str] = []
             page.on("request", lambda request: streams.append(request.url) if "/stream" in request.url else None)
             await page.goto(f"{server.url}/watch/acme/exec-1")
-            await expect(page.locator("#connection")).to_have_attribute("data-state", "live", timeout=PATIENCE)
+            await expect(page.locator("#connection")).to_have_attribute("data-state", "connected", timeout=PATIENCE)
             await expect(page.locator("#run-state")).to_have_text("waiting")
 
             working = asyncio.create_task(server.run_the_assistant("acme/exec-1", speed=LIVE))
@@ -244,7 +244,7 @@ async def test_a_refused_reader_is_told_why() -> None:
         async with browser() as page:
             await page.goto(f"{server.url}/watch/exec-1")
             connection = page.locator("#connection")
-            await expect(connection).to_have_attribute("data-state", "refused", timeout=PATIENCE)
+            await expect(connection).to_have_attribute("data-state", "failed", timeout=PATIENCE)
             assert "token" in (await connection.text_content() or "")
 
 

@@ -20,17 +20,17 @@ async def http() -> AsyncGenerator[httpx2.AsyncClient]:
         yield client
 
 
-async def test_the_page_names_its_execution_and_its_stream(http: httpx2.AsyncClient) -> None:
+async def test_the_page_names_its_execution_and_its_gateway(http: httpx2.AsyncClient) -> None:
     page = await http.get("/watch/acme/run-1")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert 'data-execution="acme/run-1"' in page.text
-    assert 'data-stream="/executions/acme/run-1/stream"' in page.text
+    assert 'data-gateway="/"' in page.text
     assert "$" not in page.text
 
 
-async def test_the_page_under_a_prefix_reads_the_stream_under_that_prefix(http: httpx2.AsyncClient) -> None:
+async def test_the_page_under_a_prefix_reads_the_gateway_under_that_prefix(http: httpx2.AsyncClient) -> None:
     page = await http.get("/live/watch/run-1")
-    assert 'data-stream="/live/executions/run-1/stream"' in page.text
+    assert 'data-gateway="/live/"' in page.text
     assert 'src="/live/watch-assets/watch.js"' in page.text
 
 
@@ -39,7 +39,7 @@ async def test_the_page_of_an_app_behind_a_path_uses_that_path() -> None:
     app.include_router(watch_router())
     transport = httpx2.ASGITransport(app, root_path="/inner")
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
-        assert 'data-stream="/inner/executions/run-1/stream"' in (await client.get("/watch/run-1")).text
+        assert 'data-gateway="/inner/"' in (await client.get("/watch/run-1")).text
 
 
 @pytest.mark.parametrize("name", ["watch.js", "view.js", "run.js", "watch.css"])

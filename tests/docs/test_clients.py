@@ -178,7 +178,8 @@ PROGRAMS = [
     pytest.param(node, "watch.mjs", id="node-socketio"),
     pytest.param(node, "stream.mjs", id="node-sse"),
     pytest.param(python, "watch.py", id="python-socketio"),
-    pytest.param(python, "stream.py", id="python-sse"),
+    pytest.param(python, "read.py", id="python-client"),
+    pytest.param(python, "script.py", id="python-script"),
 ]
 
 
@@ -334,6 +335,33 @@ async def test_the_page_with_event_source(open_place: Place) -> None:
             await page.reload()
             await expect(state).to_have_text("done", timeout=PATIENCE_MS)
             await expect(texts).to_have_text(["right told", "and <b>"], timeout=PATIENCE_MS)
+
+
+@pytest.mark.browser
+async def test_the_page_with_the_module(locked_place: Place, open_place: Place) -> None:
+    place = open_place
+    async with chromium_page() as page:
+        texts, state = page.locator("#texts p"), page.locator("#state")
+        with place.serving():
+            place.write("wrong ")
+            await page.goto(f"{place.url}/watch.html?execution={EXECUTION}")
+            await expect(texts).to_have_text(["wrong "], timeout=PATIENCE_MS)
+            place.write("right ", attempt=2)
+            place.write("and <b>", attempt=2, message_id="m2")
+            await expect(texts).to_have_text(["right ", "and <b>"], timeout=PATIENCE_MS)
+            assert "after=" in await asked_on_reload(page)
+            await expect(texts).to_have_text(["right ", "and <b>"], timeout=PATIENCE_MS)
+        place.write("told", attempt=2)
+        with place.serving():
+            await expect(texts).to_have_text(["right told", "and <b>"], timeout=PATIENCE_MS)
+            await place.hub.close(EXECUTION)
+            await expect(state).to_have_text("ended", timeout=PATIENCE_MS)
+            await page.reload()
+            await expect(state).to_have_text("ended", timeout=PATIENCE_MS)
+            await expect(texts).to_have_text(["right told", "and <b>"], timeout=PATIENCE_MS)
+        with locked_place.serving():
+            await page.goto(f"{locked_place.url}/watch.html?execution=somebody-elses")
+            await expect(state).to_contain_text("token", timeout=PATIENCE_MS)
 
 
 async def asked_on_reload(page: Page) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lg_streaming import StreamingModule, StreamingSettings
+from lg_streaming import StreamingModule, StreamingSettings, current_emitter, stream_event
 from lg_streaming.errors import BadRequestError, HubClosedError, PromptError, UpdateTooLargeError
 from lg_streaming.hub import StreamHub
 from tests.hub.helpers import MakeHub, collect, soon, types, until
@@ -245,6 +245,21 @@ async def test_the_first_answer_wins(hub: StreamHub) -> None:
     assert updates[2].data == {"prompt_id": "p1", "response": {"approved": True}}
     assert (updates[2].metadata.node_id, updates[2].metadata.run_id) == ("review", updates[1].metadata.run_id)
     assert told == [("p1", {"approved": True})]
+
+
+async def test_the_prompt_of_a_node_with_stream_event_can_be_answered(streaming: StreamingModule) -> None:
+    answers: list[Any] = []
+
+    @stream_event
+    async def review(_: Any) -> None:
+        emitter = current_emitter()
+        emitter.event("human_prompt", {"prompt_id": "p1", "prompt": "Go on?", "type": "approval"})
+        await streaming.hub.respond("e", "p1", "yes")
+
+    streaming.hub.on_response("e", lambda prompt_id, response: answers.append((prompt_id, response)))
+    async with streaming.execution("e"):
+        await review({})
+    assert answers == [("p1", "yes")]
 
 
 async def test_what_was_never_asked_or_is_over_takes_no_answer(hub: StreamHub) -> None:

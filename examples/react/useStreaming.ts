@@ -1,0 +1,442 @@
+// A run, live, in a React component: what `useStreaming(executionId)` returns grows with it.
+//
+// Copy this file into your project. Beside React it needs the module `lg-streaming`, which is part of the Python package
+// and is served by your server; the guide "React" has two ways to have it found.
+
+import { useEffect, useMemo, useState, useSyncExternalStore } from "react";
+import { createClient, TextAssembly } from "lg-streaming";
+import type {
+  Client, ClientOptions, Gap, Message, State, StreamingError, SubscribeOptions, Subscription, Update,
+} from "lg-streaming";
+
+/** How the run is. `unknown`: nothing has been heard of it yet. */
+export type RunStatus = "unknown" | "running" | "interrupted" | "completed" | "failed" | "cancelled" | "abandoned";
+
+/** One node of the graph. One that runs several times, one after another or side by side, is there several times. */
+export interface NodeView {
+  /** Tells the runs of one node apart; fit for React's `key`. */
+  readonly key: string;
+  readonly nodeId: string;
+  readonly name: string;
+  readonly state: Exclude<RunStatus, "unknown">;
+  /** 2 when it is tried for the second time. */
+  readonly attempt: number;
+  /** 0 to 100; null where the node does not say. */
+  readonly progress: number | null;
+  /** What it failed with. */
+  readonly error: string | null;
+}
+
+/** A question that the run waits for. The fields beside these are what the program sent. */
+export interface Prompt {
+  readonly prompt_id: string;
+  readonly prompt: string;
+  readonly type?: "approval" | "input" | "choice" | "confirmation";
+  readonly choices?: readonly string[];
+  readonly [field: string]: unknown;
+}
+
+/** What went wrong: the server's coded error that ended the connection, or what the run failed with. */
+export type Problem = Partial<StreamingError> & { readonly message: string };
+
+/** What is known of an execution. A new object when something has changed, at most one each frame. */
+export interface View {
+  /** How the connection is; `idle` without an execution. */
+  readonly state: State | "idle";
+  readonly status: RunStatus;
+  /** The texts of all messages, an empty line between two. */
+  readonly text: string;
+  readonly messages: readonly Message[];
+  /** How far the run is, 0 to 100, as its last `workflow_progress` says, or else its last `progress`; or null. */
+  readonly progress: number | null;
+  readonly nodes: readonly NodeView[];
+  /** The questions that wait for an answer. */
+  readonly prompts: readonly Prompt[];
+  /** The newest updates, at most `maxUpdates`. */
+  readonly updates: readonly Update[];
+  /** The last updates that the server could not give: something is missing in what is shown. */
+  readonly gap: Gap | null;
+  readonly error: Problem | null;
+}
+
+export interface Streaming extends View {
+  /** Answers a prompt; rejects with the server's coded error, 4090 where somebody else was quicker. */
+  respond(promptId: string, response: unknown): Promise<unknown>;
+  /** Asks the run to end. */
+  cancel(reason?: string): Promise<unknown>;
+  /** Connects once more after `failed`; what is there stays. */
+  retry(): void;
+}
+
+type ForClient = Pick<ClientOptions, "url" | "transport" | "token" | "pollInterval" | "maxAttempts">;
+type ForSubscription = Pick<SubscribeOptions, "events" | "nodeIds" | "categories" | "after" | "follow" | "merge">;
+
+/**
+ * The options may be new objects at each render. A change of what they say connects anew, from the start; a new token
+ * or function is just used from then on.
+ */
+export interface StreamingOptions extends ForClient, ForSubscription {
+  /** A client for several hooks to share, made outside of the component; then `url`, … stand there. */
+  readonly client?: Client;
+  /** What is shown survives a reload of the page, in `sessionStorage`, under this name or one made of the execution. */
+  readonly resume?: boolean | string;
+  /** How many updates are kept in `updates`: 200. Text, nodes and prompts are kept whole. */
+  readonly maxUpdates?: number;
+  /** Called for each update, also where several share a render. */
+  readonly onUpdate?: (update: Update) => void;
+  readonly onGap?: (gap: Gap) => void;
+}
+
+/** Follows an execution while the component is there. Without an id it waits for one. */
+export function useStreaming(executionId: string | null | undefined, options: StreamingOptions = {}): Streaming {
+  const id = executionId ?? null;
+  const wanted = whatIsWanted(id, options);
+  const [kept, keep] = useState(() => new Store(id, options, wanted));
+  let store = kept;
+  if (kept.wanted !== wanted || kept.client !== options.client) {
+    store = new Store(id, options, wanted);
+    keep(store); // React renders again at once; nothing of this render is shown
+  }
+  useEffect(() => store.update(options));
+  const view = useSyncExternalStore(store.subscribe, store.getView, id === null ? idle : connecting);
+  return useMemo(() => ({ ...view, respond: store.respond, cancel: store.cancel, retry: store.retry }), [view, store]);
+}
+
+const KEPT_CHARACTERS = 1_000_000; // of what is kept over a reload
+
+const IDLE: View = {
+  state: "idle", status: "unknown", text: "", messages: [], progress: null, nodes: [], prompts: [], updates: [],
+  gap: null, error: null,
+};
+const CONNECTING: View = { ...IDLE, state: "connecting" };
+const idle = () => IDLE;
+const connecting = () => CONNECTING;
+
+/** What decides which updates come, as text: equal for options that say the same. */
+function whatIsWanted(id: string | null, { client, token, maxUpdates, onUpdate, onGap, ...rest }: StreamingOptions) {
+  return JSON.stringify([id, token !== undefined, rest]);
+}
+
+/** One execution as React's external store: connected while somebody listens. */
+class Store {
+  readonly #id: string | null;
+  #options: StreamingOptions;
+  #run = new Run();
+  #view: View;
+  #state: View["state"];
+  #refusal: Problem | null = null;
+  #listeners = new Set<() => void>();
+  #connection: { client: Client; subscription: Subscription } | null = null;
+  #after: string | null = null; // the position of what came over earlier connections
+  #stopWaiting: (() => void) | null = null; // for the next frame
+
+  constructor(id: string | null, options: StreamingOptions, readonly wanted: string, readonly client = options.client) {
+    this.#id = id;
+    this.#options = options;
+    this.#view = id === null ? IDLE : CONNECTING;
+    this.#state = this.#view.state;
+  }
+
+  getView = () => this.#view;
+
+  // StrictMode subscribes, leaves and subscribes again. That costs nothing: a client connects a moment later only.
+  subscribe = (listener: () => void) => {
+    this.#listeners.add(listener);
+    this.#settle();
+    return () => {
+      this.#listeners.delete(listener);
+      this.#settle();
+    };
+  };
+
+  /** The options of the newest render. */
+  update(options: StreamingOptions) {
+    const isRenewed = typeof options.token === "string" && options.token !== this.#options.token;
+    this.#options = options;
+    if (isRenewed && this.#state === "failed") this.retry();
+  }
+
+  respond = async (promptId: string, response: unknown) => this.#client().respond(this.#execution(), promptId, response);
+
+  cancel = async (reason?: string) => this.#client().cancel(this.#execution(), reason);
+
+  retry = () => {
+    if (this.#state !== "failed") return;
+    this.#close();
+    this.#state = "connecting";
+    this.#settle();
+  };
+
+  #settle() {
+    const isWanted = this.#listeners.size > 0 && this.#id !== null;
+    if (!isWanted) this.#close();
+    else if (this.#connection === null && this.#state !== "ended" && this.#state !== "failed") this.#open();
+  }
+
+  #execution() {
+    if (this.#id === null) throw new Error("there is no execution yet");
+    return this.#id;
+  }
+
+  #client() {
+    return this.#connection?.client ?? this.#makeClient();
+  }
+
+  #makeClient() {
+    const { client, url, transport, token, pollInterval, maxAttempts } = this.#options;
+    if (client !== undefined) {
+      if ([url, transport, token, pollInterval, maxAttempts].every((option) => option === undefined)) return client;
+      throw new TypeError("useStreaming was given a client: url, transport, token, … belong to its createClient");
+    }
+    const newest = async () => {
+      const { token } = this.#options;
+      return typeof token === "function" ? token() : (token ?? "");
+    };
+    return createClient({ url, transport, pollInterval, maxAttempts, ...(token !== undefined && { token: newest }) });
+  }
+
+  #open() {
+    this.#refusal = null;
+    if (this.#after === null && this.#restore()) return;
+    try {
+      this.#connection = this.#connect();
+    } catch (error) {
+      this.#state = "failed"; // an option that cannot be used
+      this.#refusal = error as Error;
+      this.#changed();
+      return;
+    }
+    addEventListener("pagehide", this.#save);
+    document.addEventListener("visibilitychange", this.#save);
+  }
+
+  #connect() {
+    const { client: _, url, transport, token, pollInterval, maxAttempts, resume, maxUpdates, ...wanted } = this.#options;
+    const client = this.#makeClient();
+    const subscription = client.subscribe(this.#execution(), {
+      ...wanted,
+      after: this.#after ?? wanted.after,
+      onUpdate: (update) => this.#options.onUpdate?.(update),
+      onUpdates: (updates) => this.#take(updates),
+      onGap: (gap) => this.#missed(gap),
+      onState: (state, { error }) => this.#connectionIs(state, error),
+    });
+    return { client, subscription };
+  }
+
+  #close() {
+    if (this.#connection === null) return;
+    const { subscription } = this.#connection;
+    this.#after = subscription.position ?? this.#after;
+    this.#connection = null;
+    subscription.close();
+    removeEventListener("pagehide", this.#save);
+    document.removeEventListener("visibilitychange", this.#save);
+  }
+
+  #take(updates: readonly Update[]) {
+    this.#run.take(updates, this.#options.maxUpdates ?? 200);
+    this.#changed();
+  }
+
+  #missed(gap: Gap) {
+    this.#run.miss(gap);
+    this.#changed();
+    this.#options.onGap?.(gap);
+  }
+
+  #connectionIs(state: State, error: StreamingError | undefined) {
+    if (this.#connection === null) return; // closed by us: nobody looks any more
+    this.#state = state;
+    this.#refusal = state === "failed" && error !== undefined ? error : null;
+    if (state === "ended") this.#run.finish();
+    this.#changed();
+    if (state === "ended") this.#save();
+  }
+
+  // ---------------------------------------------------------- over a reload
+  get #key() {
+    const { resume } = this.#options;
+    return typeof resume === "string" ? resume : `useStreaming ${this.#id}`;
+  }
+
+  #save = () => {
+    const { resume, follow } = this.#options;
+    if (!resume || this.#connection === null) return;
+    const isOver = this.#state === "ended" && !follow;
+    const position = this.#connection.subscription.position ?? this.#after;
+    const kept = JSON.stringify({ wanted: this.wanted, position, isOver, run: this.#run });
+    try {
+      sessionStorage.removeItem(this.#key);
+      if (kept.length <= KEPT_CHARACTERS) sessionStorage.setItem(this.#key, kept);
+    } catch {
+      // It is full or forbidden: after a reload all comes from the start.
+    }
+  };
+
+  /** Takes up what was kept; returns whether nothing more is to come. */
+  #restore() {
+    if (!this.#options.resume) return false;
+    try {
+      const { wanted, position, isOver, run } = JSON.parse(sessionStorage.getItem(this.#key) ?? "null");
+      if (wanted !== this.wanted || position === null) return false;
+      this.#run = Run.from(run);
+      this.#after = position;
+      if (isOver) this.#state = "ended";
+      this.#changed();
+      return isOver === true;
+    } catch {
+      return false; // nothing there, or nothing of ours
+    }
+  }
+
+  // At most one render each frame. A page that is not seen has no frames, but its title and its sounds may want to know.
+  #changed() {
+    if (this.#stopWaiting !== null) return;
+    const show = () => {
+      this.#stopWaiting?.();
+      this.#stopWaiting = null;
+      this.#view = this.#run.view(this.#state, this.#refusal);
+      for (const listener of this.#listeners) listener();
+    };
+    const frame = requestAnimationFrame(show);
+    const timer = setTimeout(show, 250);
+    this.#stopWaiting = () => {
+      cancelAnimationFrame(frame);
+      clearTimeout(timer);
+    };
+  }
+}
+
+const ENDS: Readonly<Record<string, RunStatus>> = {
+  workflow_complete: "completed",
+  workflow_error: "failed",
+  workflow_cancelled: "cancelled",
+  workflow_abandoned: "abandoned",
+};
+const NODE_STATES: Readonly<Record<string, NodeView["state"]>> = {
+  node_start: "running",
+  node_complete: "completed",
+  node_error: "failed",
+  node_interrupted: "interrupted",
+};
+
+/** What is known of the last run. */
+interface Facts {
+  readonly runId: string | null;
+  readonly status: RunStatus;
+  readonly progress: number | null;
+  readonly isOverall: boolean; // whether `progress` is that of the whole run
+  readonly nodes: readonly NodeView[];
+  readonly prompts: readonly Prompt[];
+  readonly error: Problem | null;
+}
+
+const NOTHING: Facts = {
+  runId: null, status: "unknown", progress: null, isOverall: false, nodes: [], prompts: [], error: null,
+};
+
+/** Folds updates into a view. Nothing that was shown is changed: what changes is replaced. */
+class Run {
+  #facts = NOTHING;
+  #texts = new TextAssembly();
+  #updates: readonly Update[] = [];
+  #gap: Gap | null = null;
+  #joined: { messages: readonly Message[]; text: string } = { messages: [], text: "" };
+
+  view(state: View["state"], refusal: Problem | null): View {
+    const { status, progress, nodes, prompts, error } = this.#facts;
+    const { messages } = this.#texts;
+    if (messages !== this.#joined.messages) {
+      const texts = messages.map((message) => message.text).filter((text) => text !== "");
+      this.#joined = { messages, text: texts.join("\n\n") };
+    }
+    const { text } = this.#joined;
+    const rest = { updates: this.#updates, gap: this.#gap, error: refusal ?? error };
+    return { state, status, text, messages, progress, nodes, prompts, ...rest };
+  }
+
+  take(updates: readonly Update[], maxUpdates: number) {
+    for (const update of updates) {
+      this.#texts.add(update);
+      this.#learn(update);
+    }
+    const all = [...this.#updates, ...updates];
+    this.#updates = all.slice(Math.max(0, all.length - maxUpdates));
+  }
+
+  miss(gap: Gap) {
+    if (gap.reason === "evicted") this.#texts.miss();
+    else {
+      this.#facts = NOTHING; // the server began anew
+      this.#texts.clear();
+      this.#updates = [];
+    }
+    this.#gap = gap;
+  }
+
+  finish() {
+    this.#texts.finish();
+  }
+
+  toJSON() {
+    return { facts: this.#facts, texts: this.#texts, updates: this.#updates, gap: this.#gap };
+  }
+
+  static from({ facts, texts, updates, gap }: { facts: Facts; texts: object; updates: Update[]; gap: Gap | null }) {
+    const run = new Run();
+    run.#facts = facts;
+    run.#texts = TextAssembly.from(texts);
+    run.#updates = updates;
+    run.#gap = gap;
+    return run;
+  }
+
+  #learn({ type, data: given, metadata }: Update) {
+    const data = given ?? {};
+    const { run_id: runId } = metadata;
+    if (runId !== undefined && runId !== this.#facts.runId) this.#facts = { ...NOTHING, runId };
+    if (this.#facts.status === "unknown") this.#now({ status: "running" });
+    const { nodes, prompts, isOverall, status } = this.#facts;
+    const end = ENDS[type];
+    if (end !== undefined) {
+      const error = end === "failed" ? problemOf(data) : null;
+      this.#now({ status: end, error, prompts: [], nodes: nodes.map((node) => ended(node, end)) });
+    } else if (type === "workflow_interrupted") this.#now({ status: "interrupted" });
+    else if (type === "workflow_progress") this.#now({ progress: data.progress ?? null, isOverall: true });
+    else if (type === "human_prompt" && data.prompt_id !== undefined) this.#now({ prompts: [...prompts, data] });
+    else if (type === "human_response") {
+      this.#now({ prompts: prompts.filter((prompt) => prompt.prompt_id !== data.prompt_id) });
+    } else if (type in NODE_STATES) {
+      if (status === "interrupted" && type === "node_start") this.#now({ status: "running" });
+      this.#node(metadata, { state: NODE_STATES[type], name: data.node_name ?? metadata.node_id, error: null }, type === "node_start");
+      if (type === "node_error") this.#node(metadata, { error: problemOf(data).message });
+    } else if (type === "progress" && data.progress !== undefined) {
+      if (!isOverall) this.#now({ progress: data.progress });
+      if (metadata.node_id !== undefined) this.#node(metadata, { progress: data.progress });
+    }
+  }
+
+  #now(changes: Partial<Facts>) {
+    this.#facts = { ...this.#facts, ...changes };
+  }
+
+  #node(metadata: Update["metadata"], changes: Partial<NodeView>, isNew = false) {
+    const { nodes } = this.#facts;
+    const { node_id: nodeId = "", namespace = nodeId, attempt = 1 } = metadata;
+    const known = nodes.find(({ key }) => key === namespace);
+    const fresh = { key: namespace, nodeId, name: nodeId, state: "running", attempt, progress: null, error: null } as const;
+    const node: NodeView = { ...(known === undefined || isNew ? fresh : known), ...changes };
+    this.#now({ nodes: known === undefined ? [...nodes, node] : nodes.map((one) => (one === known ? node : one)) });
+  }
+}
+
+function ended(node: NodeView, run: RunStatus): NodeView {
+  return node.state === "running" ? { ...node, state: run as NodeView["state"] } : node;
+}
+
+function problemOf(data: unknown): Problem {
+  const { error, message } = data as { error?: unknown; message?: unknown };
+  if (typeof error === "object" && error !== null && "message" in error) return error as Problem;
+  return { message: String(error ?? message ?? "it failed") };
+}

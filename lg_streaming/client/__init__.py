@@ -1,0 +1,80 @@
+"""Clients of a gateway, for programs in other processes than the graph's.
+
+They need the extra `client` and no part of the server: importing this module loads neither FastAPI nor LangGraph.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+from lg_streaming.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from lg_streaming.client.base import ClientStatistics, StreamClient
+    from lg_streaming.client.config import ClientOptions, Token
+    from lg_streaming.client.events import (
+        ClientEvent,
+        ClientState,
+        Connected,
+        Connecting,
+        Disconnected,
+        GapSeen,
+        InitialData,
+        Message,
+        ParseFailed,
+        Reconnecting,
+        StateChanged,
+        Trouble,
+    )
+    from lg_streaming.client.socketio import SocketIOClient
+    from lg_streaming.client.sse import SSEClient
+    from lg_streaming.client.subscription import ClientSubscription
+    from lg_streaming.client.sync import SyncClient, SyncSubscription
+
+__all__ = [
+    "ClientEvent",
+    "ClientOptions",
+    "ClientState",
+    "ClientStatistics",
+    "ClientSubscription",
+    "Connected",
+    "Connecting",
+    "Disconnected",
+    "GapSeen",
+    "InitialData",
+    "Message",
+    "ParseFailed",
+    "Reconnecting",
+    "SSEClient",
+    "SocketIOClient",
+    "StateChanged",
+    "StreamClient",
+    "SyncClient",
+    "SyncSubscription",
+    "Token",
+    "Trouble",
+]
+
+# `httpx2` and `socketio` are imported with the client that needs them, and only then.
+_HOME: Final = {
+    **dict.fromkeys(("ClientStatistics", "StreamClient"), "base"),
+    **dict.fromkeys(("ClientOptions", "Token"), "config"),
+    "SocketIOClient": "socketio",
+    "SSEClient": "sse",
+    "ClientSubscription": "subscription",
+    **dict.fromkeys(("SyncClient", "SyncSubscription"), "sync"),
+}
+_EXTRA: Final = frozenset({"aiohttp", "httpx2"})
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = importlib.import_module(f"{__name__}.{_HOME.get(name, 'events')}")
+    except ModuleNotFoundError as missing:
+        if missing.name not in _EXTRA:
+            raise
+        raise MissingExtraError(f"{name} needs {missing.name}: pip install 'lg-streaming[client]'") from missing
+    return getattr(module, name)

@@ -1,0 +1,136 @@
+"""How a client is set up."""
+
+from __future__ import annotations
+
+import inspect
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Final, Self, TypedDict, cast
+from urllib.parse import urlsplit
+
+from lg_streaming.backoff import Backoff
+from lg_streaming.errors import StreamingError, UnauthorizedError
+
+__all__ = ["ClientConfig", "ClientOptions", "Token", "TokenSource"]
+
+Token = str | Callable[[], str | Awaitable[str]]
+"""A token, or what gives one, sync or async. A callable is asked before each connection and whenever the server says
+that the token expires, so it keeps a token that is still good by itself."""
+
+
+class ClientOptions(TypedDict, total=False):
+    """The options of a client; each may be left out."""
+
+    token: Token | None
+    """Who we are. Default: nobody."""
+    headers: Mapping[str, str]
+    """Headers of every request beside our own."""
+    auto_reconnect: bool
+    """Whether a lost connection is made again. Default: yes."""
+    reconnect_delay: float
+    """Seconds before the first try again. Default: 1."""
+    max_reconnect_delay: float
+    """Seconds that no pause of ours exceeds. Default: 30. What the server asks for may be longer."""
+    backoff_factor: float
+    """By how much each pause is longer than the one before. Default: 2."""
+    jitter: float
+    """The random share that is taken off a pause, 0 to 1. Default: 0.5."""
+    max_reconnect_attempts: int
+    """Tries again after which a client gives up, counted since a connection last proved good. Default: 0, no end."""
+    connect_timeout: float
+    """Seconds until a connection must stand, and a request be answered, with the time for a token. Default: 10."""
+    silence_timeout: float | None
+    """Seconds without a sign of life after which a connection counts as dead. Default: 2.5 times the heartbeat interval
+    that the server announces; never, where it has no heartbeats."""
+    with_credentials: bool
+    """Whether cookies that the server sets are kept and sent back, as a load balancer may want it. Default: no."""
+    ssl_context: ssl.SSLContext | None
+    """For `https`: what to check the server's certificate with. Default: the usual authorities."""
+    max_event_bytes: int
+    """Bytes of the largest message that is read. Default: 16 MiB."""
+
+
+_HEARTBEATS: Final = 2.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientConfig:
+    """The same, complete and checked.
+
+    Raises:
+        ValueError: The address or a value cannot be used.
+    """
+
+    url: str
+    token: Token | None = None
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    auto_reconnect: bool = True
+    reconnect_delay: float = 1.0
+    max_reconnect_delay: float = 30.0
+    backoff_factor: float = 2.0
+    jitter: float = 0.5
+    max_reconnect_attempts: int = 0
+    connect_timeout: float = 10.0
+    silence_timeout: float | None = None
+    with_credentials: bool = False
+    ssl_context: ssl.SSLContext | None = None
+    max_event_bytes: int = 16_777_216
+
+    def __post_init__(self) -> None:
+        address = urlsplit(self.url)
+        if address.scheme not in {"http", "https"} or not address.hostname:
+            raise ValueError(f"the url is where the gateway is, such as 'http://127.0.0.1:8000', not {self.url!r:.200}")
+        if address.query or address.fragment:
+            raise ValueError(f"the url ends with the gateway's prefix and has no query: {self.url!r:.200}")
+        if self.max_reconnect_attempts < 0:
+            raise ValueError(f"max_reconnect_attempts is a whole number from 0 on, not {self.max_reconnect_attempts!r}")
+        for name in ("connect_timeout", "silence_timeout", "max_event_bytes"):
+            value = cast("float | None", getattr(self, name))
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} is more than 0, not {value!r}")
+        object.__setattr__(self, "url", self.url.rstrip("/"))
+        _ = self.backoff  # its values are checked now rather than when a connection is lost
+
+    @property
+    def backoff(self) -> Backoff:
+        """The pauses between tries."""
+        return Backoff(
+            delay=self.reconnect_delay,
+            factor=self.backoff_factor,
+            max_delay=self.max_reconnect_delay,
+            jitter=self.jitter,
+        )
+
+    def patience(self, heartbeat_interval: float | None) -> float | None:
+        """Seconds of silence after which a connection counts as dead, at this interval of heartbeats; None: never."""
+        if self.silence_timeout is not None:
+            return self.silence_timeout
+        return None if heartbeat_interval is None else _HEARTBEATS * heartbeat_interval
+
+    def changed(self, options: Mapping[str, object]) -> Self:
+        """The same with other options. Raises TypeError for one that is not there."""
+        present = {each.name: cast("object", getattr(self, each.name)) for each in fields(self)}
+        return type(self)(**{**present, **options})  # pyright: ignore[reportArgumentType]
+
+
+class TokenSource:
+    """Gives tokens, and knows whether asking for another may help."""
+
+    def __init__(self, token: Token | None) -> None:
+        self._token = token
+
+    async def get(self) -> str | None:
+        """A token for the next connection. Raises what the callable raises."""
+        if self._token is None or isinstance(self._token, str):
+            return self._token
+        token = self._token()
+        return await token if inspect.isawaitable(token) else token
+
+    def replace(self, token: Token | None) -> None:
+        """From now on another token, or another way to get one."""
+        self._token = token
+
+    def may_mend(self, error: StreamingError) -> bool:
+        """Whether a fresh token may do where this error was told."""
+        return callable(self._token) and isinstance(error, UnauthorizedError)

@@ -1,0 +1,176 @@
+"""When to connect, when to wait and for how long, when to give up: one connection's life, without I/O or clock.
+
+Whoever holds the connection says what happened, and does what the answer says:
+
+    machine.begin()           a try begins
+    machine.opened()          the server has let us in
+    machine.proved()          something came over it: tries are counted anew
+    machine.over(failure)     it ended, or could not be made: try again in so many seconds, or raise
+    machine.left()            we do not want it any more
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from lg_streaming.client.events import (
+    ClientEvent,
+    ClientState,
+    Connected,
+    Connecting,
+    Disconnected,
+    Reconnecting,
+    StateChanged,
+    Trouble,
+)
+from lg_streaming.errors import GapError, UnauthorizedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lg_streaming.client.config import ClientConfig, TokenSource
+    from lg_streaming.client.failures import InterruptedStreamError
+    from lg_streaming.errors import StreamingError
+
+__all__ = ["Reconnect"]
+
+_TRYING: Final = frozenset({"connecting", "reconnecting"})
+_FINAL: Final = (UnauthorizedError, GapError)
+"""What only a fresh token, or another place to begin at, can mend."""
+
+
+class Reconnect:
+    """The state of one connection that is made again when it is lost.
+
+    Guarantees: between two tries that fail it waits as the backoff says, or longer where the server asked for it; only
+    a connection that has proved good starts the count of tries anew, so a server that lets in and drops is not stormed.
+
+    Args:
+        config: The backoff, how many tries there are, and whether there is more than one; looked at anew each time.
+        tokens: Knows whether a fresh token may help where one was refused.
+        tell: Hears every event.
+        random: Gives a number from 0 (included) to 1 (excluded).
+        execution_id: The execution whose connection it is; None where one connection carries all.
+    """
+
+    def __init__(
+        self,
+        config: Callable[[], ClientConfig],
+        tokens: TokenSource,
+        *,
+        tell: Callable[[ClientEvent], None],
+        random: Callable[[], float],
+        execution_id: str | None = None,
+    ) -> None:
+        self._config = config
+        self._tokens = tokens
+        self._tell = tell
+        self._random = random
+        self._execution_id = execution_id
+        self._state: ClientState = "disconnected"
+        self._hint: float | None = None
+        self._mended = False
+        self.attempts = 0
+        """How many tries have failed since a connection last proved good."""
+        self.connections = 0
+        """How many connections were let in."""
+
+    @property
+    def state(self) -> ClientState:
+        """Where it stands."""
+        return self._state
+
+    def begin(self) -> None:
+        """A connection is being made."""
+        if self._state in {"disconnected", "failed"}:
+            self.attempts, self._hint, self._mended = 0, None, False
+            self._become("connecting")
+        elif self._state != "reconnecting":
+            raise RuntimeError(f"a connection that is {self._state} is not begun")
+        self._tell(Connecting(execution_id=self._execution_id, attempt=self.attempts))
+
+    def opened(self, connection_id: str | None = None) -> None:
+        """The server has let us in. That alone proves nothing: it may drop us at once."""
+        if self._state not in _TRYING:
+            raise RuntimeError(f"a connection that is {self._state} is not opened")
+        self.connections += 1
+        self._become("connected")
+        self._tell(Connected(execution_id=self._execution_id, connection_id=connection_id))
+
+    def proved(self) -> None:
+        """An update or a heartbeat came: the connection is good."""
+        if self._state == "connected":
+            self.attempts = 0
+            self._mended = False
+
+    def hint(self, seconds: float) -> None:
+        """The server says how long to wait when this connection ends."""
+        self._hint = max(0.0, seconds)
+
+    def over(self, failure: InterruptedStreamError) -> float:
+        """The connection is over, or could not be made.
+
+        Returns:
+            Seconds until the next try.
+
+        Raises:
+            StreamingError: The failure's own error, where trying again is of no use, not wanted, or was in vain often
+                enough.
+        """
+        if self._state not in _TRYING and self._state != "connected":
+            raise RuntimeError(f"a connection that is {self._state} does not end")
+        error, config = failure.error, self._config()
+        self._tell(Trouble(execution_id=self._execution_id, error=error))
+        # A fresh token is tried once; refused again, it is not the token's age that is wrong.
+        mended = not self._mended and self._tokens.may_mend(error)
+        self._mended |= mended
+        if not mended and (not failure.retryable or isinstance(error, _FINAL)):
+            self._end("failed", error)
+            raise error
+        limit = config.max_reconnect_attempts
+        if not config.auto_reconnect or (limit and self.attempts >= limit):
+            self._end("failed" if config.auto_reconnect else "disconnected", error)
+            raise error
+        delay = 0.0 if mended else self._delay(config, error)
+        self._go_on(delay, error)
+        return delay
+
+    def left(self) -> None:
+        """We do not want it any more. Harmless when repeated, and where it failed before."""
+        if self._state not in {"disconnected", "failed"}:
+            self._end("disconnected", None)
+
+    def _delay(self, config: ClientConfig, error: StreamingError) -> float:
+        own = config.backoff.seconds(self.attempts, self._random)
+        wish = error.retry_after if error.retry_after is not None else self._hint
+        if wish is None:
+            return own
+        # The first time the server's wish counts; then it has to do better than a wish that did not help.
+        return wish if self.attempts == 0 else max(wish, own)
+
+    def _go_on(self, delay: float, error: StreamingError) -> None:
+        self.attempts += 1
+        self._hint = None
+        self._become("reconnecting")
+        self._tell(
+            Disconnected(
+                execution_id=self._execution_id,
+                will_reconnect=True,
+                reconnect_delay=delay,
+                attempt=self.attempts,
+                error=error,
+            )
+        )
+        self._tell(Reconnecting(execution_id=self._execution_id, attempt=self.attempts, delay=delay))
+
+    def _end(self, state: ClientState, error: StreamingError | None) -> None:
+        self._hint = None
+        self._become(state)
+        self._tell(
+            Disconnected(execution_id=self._execution_id, will_reconnect=False, attempt=self.attempts, error=error)
+        )
+
+    def _become(self, state: ClientState) -> None:
+        previous, self._state = self._state, state
+        if state != previous:
+            self._tell(StateChanged(execution_id=self._execution_id, state=state, previous=previous))

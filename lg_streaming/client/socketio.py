@@ -1,0 +1,440 @@
+"""The client over Socket.IO."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random as _random
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, Unpack, cast
+
+from lg_streaming.client.alarm import Alarm
+from lg_streaming.client.base import StreamClient, utc_now
+from lg_streaming.client.config import ClientOptions
+from lg_streaming.client.events import Message, Trouble
+from lg_streaming.client.failures import InterruptedStreamError, told_failure
+from lg_streaming.client.line import Line
+from lg_streaming.client.reconnect import Reconnect
+from lg_streaming.client.rest import token_for
+from lg_streaming.client.subscription import ClientSubscription
+from lg_streaming.errors import (
+    BadRequestError,
+    ConnectionLostError,
+    DeadPeerError,
+    ForbiddenError,
+    GapError,
+    ServerRestartError,
+    StreamingError,
+)
+from lg_streaming.events import Position
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+    from datetime import datetime
+
+    from lg_streaming.client.events import ClientState
+    from lg_streaming.client.subscription import Hearing
+    from lg_streaming.client.wanted import Wanted
+    from lg_streaming.events import StreamUpdate
+
+__all__ = ["SocketIOClient"]
+
+_TURNS: Final = 10
+"""Turns of the event loop in which a subscription whose loop was just left lets go; Python ends generators late."""
+_KINDS: Final = frozenset({"token", "progress", "status", "event"})
+
+
+class SocketIOClient(StreamClient):
+    """Reads executions over Socket.IO, all of them over one connection.
+
+    A subscription whose reader is slow is left when `backlog` updates wait for it, and taken up again from there
+    when they are read; the others go on meanwhile. An execution can be watched once at a time by one client.
+
+    Args:
+        url: Where the gateway is, such as `"http://127.0.0.1:8000"`, with its prefix where it has one.
+        namespace: The gateway's `gateway.namespace`.
+        backlog: Updates that may wait for the reader of one subscription; one more message of them may come.
+        random: Gives numbers from 0 (included) to 1 (excluded), for the pauses between tries.
+        now: Gives the time, in UTC.
+        options: See `ClientOptions`.
+
+    Raises:
+        ValueError: The url or an option cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        namespace: str = "/",
+        backlog: int = 1_000,
+        random: Callable[[], float] = _random.random,
+        now: Callable[[], datetime] = utc_now,
+        **options: Unpack[ClientOptions],
+    ) -> None:
+        super().__init__(url, random=random, now=now, **options)
+        if backlog < 1:
+            raise ValueError(f"backlog is a whole number from 1 on, not {backlog!r}")
+        self.backlog = backlog
+        self._namespace = namespace
+        self._feeds: dict[str, _Feed] = {}
+        self._machine = Reconnect(
+            lambda: self._config, self._tokens, tell=self._hearing.listeners.tell, random=self._random
+        )
+        self._runner: asyncio.Task[None] | None = None
+        self._ready: asyncio.Future[Line] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def state(self) -> ClientState:
+        """The connection's state."""
+        return self._machine.state
+
+    async def connect(self) -> None:
+        """Returns once there is a connection; subscribing does it when it was not done before. Harmless when repeated.
+
+        Raises:
+            StreamingError: It was refused for good, or there were as many tries as may be.
+        """
+        await self.line()
+
+    async def respond(self, execution_id: str, prompt_id: str, response: object) -> None:
+        """See `StreamClient.respond`."""
+        await self._ask("respond", {"execution_id": execution_id, "prompt_id": prompt_id, "response": response})
+
+    async def cancel(self, execution_id: str, *, reason: str | None = None) -> bool:
+        """See `StreamClient.cancel`."""
+        payload = {"execution_id": execution_id, **({} if reason is None else {"reason": reason})}
+        return (await self._ask("cancel_execution", payload))["cancelled"] is True
+
+    async def _ask(self, name: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        line = await self.line()
+        try:
+            return await line.ask(name, payload)
+        except InterruptedStreamError as failure:
+            raise failure.error from None
+
+    async def aclose(self) -> None:
+        """See `StreamClient.aclose`."""
+        await super().aclose()
+        runner, self._runner = self._runner, None
+        tasks = [*self._tasks, *([runner] if runner is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._machine.left()
+        self._give_up(ConnectionLostError("the client was closed"))
+        self._ready = None
+
+    @property
+    def _open(self) -> list[ClientSubscription]:
+        return list(self._feeds.values())
+
+    @property
+    def _connections(self) -> int:
+        return self._machine.connections
+
+    def _subscription(self, wanted: Wanted) -> ClientSubscription:
+        return _Feed(self, wanted, self._hearing)
+
+    # ------------------------------------------------------------ the connection
+    async def line(self) -> Line:
+        """The connection, once it stands. Raises StreamingError when there will be none."""
+        if self._runner is None or self._runner.done():
+            self._ready = asyncio.get_running_loop().create_future()
+            self._runner = asyncio.create_task(self._run(), name="lg_streaming.client")
+        while self._ready is not None:
+            line = await asyncio.shield(self._ready)
+            if not line.lost:
+                return line
+            await asyncio.sleep(0)  # its end is known here before it is there
+        raise ConnectionLostError("the client was closed")
+
+    async def _run(self) -> None:
+        """Holds a connection until there is no point in it."""
+        while True:
+            self._machine.begin()
+            line = Line(
+                self._config,
+                namespace=self._namespace,
+                received=self._received,
+                unreadable=lambda content, error: self._hearing.unreadable(content, error, None),
+            )
+            try:
+                failure = await self._hold(line)
+            except InterruptedStreamError as refused:
+                failure = refused
+            finally:
+                self._let_go(line)
+                await line.aclose()
+            try:
+                delay = self._machine.over(failure)
+            except StreamingError as error:
+                self._give_up(error)
+                return
+            await asyncio.sleep(delay)
+
+    async def _hold(self, line: Line) -> InterruptedStreamError:
+        """Why the connection is over. Raises InterruptedStreamError where it never was."""
+        greeting = await line.open(await token_for(self._tokens))
+        self._machine.opened(greeting.get("connection_id"))
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_result(line)
+        patience = self._config.patience(greeting.get("heartbeat_interval_s"))
+        now = asyncio.get_running_loop().time
+        while True:
+            left = None if patience is None else line.heard_at + patience - now()
+            if left is not None and left <= 0:
+                line.lose(DeadPeerError(f"no sign of life in {patience:g} s"))
+            failure = await line.wait_lost(left)
+            if failure is not None:
+                return failure
+
+    def _let_go(self, line: Line) -> None:
+        if self._ready is not None and self._ready.done():
+            self._ready = asyncio.get_running_loop().create_future()
+        for feed in list(self._feeds.values()):
+            feed.lost(line)
+
+    def _give_up(self, error: StreamingError) -> None:
+        """Whoever waits for the connection is told that there will be none."""
+        for feed in list(self._feeds.values()):
+            feed.give_up(error)
+        ready = self._ready
+        if ready is not None and not ready.done():
+            ready.set_exception(error)
+            ready.exception()  # it may be that nobody waits
+
+    # ------------------------------------------------------------ what comes
+    def _received(self, line: Line, name: str, payload: Any) -> None:
+        try:
+            self._digest(line, name, payload)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self._hearing.unreadable({name: payload}, error, None)
+
+    def _digest(self, line: Line, name: str, payload: Any) -> None:
+        if name in _KINDS:
+            self._machine.proved()
+            self._to_feed(payload["metadata"]["execution_id"], lambda feed: feed.came(line, [payload]))
+        elif name == "updates":
+            self._machine.proved()
+            self._to_feed(payload["execution_id"], lambda feed: feed.came(line, payload["updates"]))
+        elif name == "heartbeat":
+            self._machine.proved()
+        elif name == "gap":
+            self._to_feed(payload["execution_id"], lambda feed: feed.missed(line, payload))
+        elif name == "subscription_closed":
+            self._to_feed(payload["execution_id"], lambda feed: feed.closed(line, payload["reason"]))
+        elif name == "auth_expiring":
+            self._spawn(self._refresh(line))
+        elif name == "server_restart":
+            restart = ServerRestartError(retry_after=payload["retry_ms"] / 1000)
+            line.cause = InterruptedStreamError(restart)
+        elif name == "message":
+            self._hearing.listeners.tell(Message(type=payload["type"], data=payload["data"]))
+        elif name == "error":
+            self._told(line, told_failure(payload))
+
+    def _to_feed(self, execution_id: str, tell: Callable[[_Feed], None]) -> None:
+        feed = self._feeds.get(execution_id)
+        if feed is not None:
+            tell(feed)
+
+    def _told(self, line: Line, failure: InterruptedStreamError) -> None:
+        error = failure.error
+        if error.execution_id is not None:
+            self._to_feed(error.execution_id, lambda feed: feed.warned(failure))
+        elif error.closes == "yes":
+            line.cause = failure
+            return  # it is told when the connection ends
+        self._hearing.listeners.tell(Trouble(execution_id=error.execution_id, error=error))
+
+    async def _refresh(self, line: Line) -> None:
+        """Has the token replaced before it expires; where that fails, the server ends the connection later."""
+        try:
+            token = await token_for(self._tokens)
+            if token is not None:
+                await line.ask("authenticate", {"token": token})
+        except InterruptedStreamError as failure:
+            self._hearing.listeners.tell(Trouble(error=failure.error))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="lg_streaming.client.refresh")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # ------------------------------------------------------------ what a subscription needs
+    async def enter(self, feed: _Feed) -> None:
+        """It wants what comes for its execution. Raises BadRequestError while another does."""
+        for _ in range(_TURNS):
+            if self._feeds.setdefault(feed.execution_id, feed) is feed:
+                return
+            await asyncio.sleep(0)
+        raise BadRequestError(
+            "this client watches the execution already: close that subscription, or use another client",
+            execution_id=feed.execution_id,
+        )
+
+    def leave(self, feed: _Feed) -> None:
+        """It wants no more."""
+        if self._feeds.get(feed.execution_id) is feed:
+            del self._feeds[feed.execution_id]
+            self._hearing.duplicates += feed.duplicates
+            self._hearing.gaps += feed.gaps
+
+    def pause(self, attempt: int, error: StreamingError) -> float:
+        """Seconds until a subscription that was refused is tried again. Raises the error where it is not."""
+        limit = self._config.max_reconnect_attempts
+        if not self._config.auto_reconnect or (limit and attempt >= limit):
+            raise error
+        if error.retry_after is not None:
+            return error.retry_after
+        return self._config.backoff.seconds(attempt, self._random)
+
+
+class _Feed(ClientSubscription):
+    """A subscription over Socket.IO."""
+
+    def __init__(self, client: SocketIOClient, wanted: Wanted, hearing: Hearing) -> None:
+        super().__init__(wanted, hearing)
+        self._client = client
+        self._alarm = Alarm()
+        self._line: Line | None = None  # the connection on which the server has accepted the subscription
+        self._waiting: deque[list[StreamUpdate]] = deque()
+        self._count = 0
+        self._wake = asyncio.Event()
+        self._refusals = 0
+        self._warning: InterruptedStreamError | None = None
+        self._failure: StreamingError | None = None
+        self._left = False
+
+    @property
+    def state(self) -> ClientState:
+        """See `ClientSubscription.state`."""
+        return self._client.state
+
+    @property
+    def waiting(self) -> int:
+        """Updates that wait for the reader."""
+        return self._count
+
+    async def aclose(self) -> None:
+        """See `ClientSubscription.aclose`."""
+        self._left = True
+        self._alarm.ring()
+        self._waiting.clear()
+        line, self._line = self._line, None
+        if line is not None and not self._ended:
+            line.post("unsubscribe_execution", {"execution_id": self.execution_id})
+        self._client.leave(self)
+
+    # ------------------------------------------------------------ reading
+    async def connect(self) -> None:
+        """See `ClientSubscription.connect`."""
+        with contextlib.suppress(TimeoutError):  # somebody closed it meanwhile
+            while self._line is None and not (self._ended or self._left):
+                if self._failure is not None:
+                    raise self._failure
+                await self._client.enter(self)
+                await self._subscribe()
+
+    async def _receive(self) -> list[StreamUpdate] | None:
+        while True:
+            if self._waiting:
+                batch = self._waiting.popleft()
+                self._count -= len(batch)
+                return batch
+            if self._ended or self._left:
+                return None
+            if self._line is None:
+                await self.connect()
+                continue
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                await self._alarm.within(None, self._wake.wait())
+
+    async def _subscribe(self) -> None:
+        """Tries once; afterwards it is accepted, or it is time for another try. Raises StreamingError, TimeoutError."""
+        warning, self._warning = self._warning, None
+        if warning is not None:
+            await self._refused(warning)
+        line = await self._alarm.within(None, self._client.line())
+        payload = self._wanted.payload(self._place.position)
+        asking = line.ask("subscribe_execution", payload, accepted=lambda answer: self._accepted(line, answer))
+        try:
+            await self._alarm.within(None, asking)
+        except InterruptedStreamError as failure:
+            if not line.lost:  # otherwise the connection is made again, and this tried again on it
+                self._hearing.listeners.tell(Trouble(execution_id=self.execution_id, error=failure.error))
+                await self._refused(failure)
+
+    async def _refused(self, failure: InterruptedStreamError) -> None:
+        """Waits until the next try. Raises the failure's error where there is none."""
+        if not failure.retryable or isinstance(failure.error, GapError):
+            raise failure.error from None
+        delay = self._client.pause(self._refusals, failure.error)
+        self._refusals += 1
+        await self._alarm.within(None, asyncio.sleep(delay))
+
+    def _accepted(self, line: Line, answer: Mapping[str, Any]) -> None:
+        if self._left:
+            line.post("unsubscribe_execution", {"execution_id": self.execution_id})
+            return
+        self._line = line
+        head = cast("str | None", answer.get("position"))
+        self._attached(None if head is None else Position.parse(head))
+
+    # ------------------------------------------------------------ what comes
+    def came(self, line: Line, contents: list[Any]) -> None:
+        """Updates. What comes while the subscription is not in force comes again when it is."""
+        if self._line is not line:
+            return
+        self._warning = None
+        self._keep(self._place.take(self._hearing.read(contents, self.execution_id)))
+        if self._count >= self._client.backlog:
+            self._line = None
+            line.post("unsubscribe_execution", {"execution_id": self.execution_id})
+
+    def missed(self, line: Line, told: Mapping[str, Any]) -> None:
+        """A gap."""
+        if self._line is line:
+            self._keep([self._place.missed(told)])
+
+    def warned(self, failure: InterruptedStreamError) -> None:
+        """An error of this subscription, which may be about to close."""
+        self._warning = failure
+
+    def closed(self, line: Line, reason: str) -> None:
+        """The server has closed the subscription."""
+        if self._line is not line:
+            return
+        warning = self._warning
+        self._line = None
+        if reason == "ended":
+            self._ended = True
+        elif reason == "forbidden":
+            self._failure = ForbiddenError(execution_id=self.execution_id)
+        elif reason == "gap" or (warning is not None and not warning.retryable):
+            self._failure = warning.error if warning is not None else GapError(execution_id=self.execution_id)
+        elif warning is None:
+            gone = ConnectionLostError("the server has closed the subscription", execution_id=self.execution_id)
+            self._warning = InterruptedStreamError(gone)
+        self._wake.set()
+
+    def lost(self, line: Line) -> None:
+        """The connection is gone."""
+        if self._line is line:
+            self._line = None
+            self._wake.set()
+
+    def give_up(self, error: StreamingError) -> None:
+        """There will be no other connection."""
+        if self._line is None and not self._ended:
+            self._failure = error
+
+    def _keep(self, updates: list[StreamUpdate]) -> None:
+        if updates:
+            self._waiting.append(updates)
+            self._count += len(updates)
+            self._refusals = 0
+            self._wake.set()

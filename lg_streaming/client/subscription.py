@@ -1,0 +1,195 @@
+"""A reader of an execution in another process."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from lg_streaming.client.events import ParseFailed
+from lg_streaming.client.place import Place
+from lg_streaming.codec import update_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+    from datetime import datetime
+    from types import TracebackType
+
+    from lg_streaming.client.events import ClientState, Listeners
+    from lg_streaming.client.wanted import Wanted
+    from lg_streaming.events import Position, StreamUpdate
+
+__all__ = ["ClientSubscription", "Hearing"]
+
+_SHOWN: Final = 1_000
+
+
+@dataclass(slots=True, kw_only=True)
+class Hearing:
+    """What the subscriptions of one client share: who hears of what, and counts."""
+
+    listeners: Listeners
+    now: Callable[[], datetime]
+    """The time, in UTC."""
+    updates: int = 0
+    """Updates that were handed over."""
+    duplicates: int = 0
+    gaps: int = 0
+    parse_errors: int = 0
+
+    def read(self, contents: Iterable[Any], execution_id: str) -> list[StreamUpdate]:
+        """The updates that parsed JSON describes; what describes none is passed over and told of."""
+        updates: list[StreamUpdate] = []
+        for content in contents:
+            try:
+                updates.append(update_of(content))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                self.unreadable(content, error, execution_id)
+        return updates
+
+    def unreadable(self, content: object, error: Exception, execution_id: str | None) -> None:
+        """Something came that cannot be read."""
+        self.parse_errors += 1
+        text = content.decode("utf-8", "replace") if isinstance(content, bytes) else repr(content)
+        self.listeners.tell(ParseFailed(execution_id=execution_id, content=text[:_SHOWN], reason=repr(error)))
+
+    def hand_over(self, updates: list[StreamUpdate]) -> None:
+        """These go to their reader now."""
+        self.updates += len(updates)
+        self.listeners.tell_updates(updates)
+
+
+class ClientSubscription(ABC):
+    """Reads one execution over as many connections as it takes, history first and then live.
+
+    Use it as `async for update in subscription` or as `async for batch in subscription.batches()`; once, and by one
+    reader. It ends after the final update of the run that was open (or, where none was, of the last one), unless it
+    follows. Leaving the loop closes it; to go on later, subscribe again with `after=subscription.position`.
+
+    Guarantees: every update comes once and in order, whatever happens to connections. What cannot be had is told as an
+    update of the type `gap`, with `data` `{from, to, reason}`. A slow reader is not sent more than it takes: nothing
+    piles up here.
+    """
+
+    def __init__(self, wanted: Wanted, hearing: Hearing) -> None:
+        self._wanted = wanted
+        self._hearing = hearing
+        after = wanted.after if wanted.after != "latest" else None
+        self._place = Place(
+            wanted.execution_id, after, complete=wanted.complete, now=hearing.now, tell=hearing.listeners.tell
+        )
+        self._position = after
+        self._begun = False
+        self._at_latest = wanted.after == "latest"
+        self._ended = False
+        """Whether the server has said that nothing more comes."""
+
+    @property
+    def execution_id(self) -> str:
+        """What it reads."""
+        return self._wanted.execution_id
+
+    @property
+    def position(self) -> Position | None:
+        """The last update that was handed over; None before the first. Resume with `after=subscription.position`."""
+        return self._position
+
+    @property
+    @abstractmethod
+    def state(self) -> ClientState:
+        """The state of the connection it reads over."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server has let us in and the connection is not known to be lost."""
+        return self.state == "connected"
+
+    @property
+    def waiting(self) -> int:
+        """Updates that have come and wait for the reader; none where the network holds them back."""
+        return 0
+
+    @property
+    def duplicates(self) -> int:
+        """Updates that came a second time and were dropped."""
+        return self._place.duplicates
+
+    @property
+    def gaps(self) -> int:
+        """Gaps there were."""
+        return self._place.gaps
+
+    @abstractmethod
+    async def connect(self) -> None:
+        """Returns once the server has accepted the subscription. Iterating does it when it was not done before.
+
+        Harmless when repeated.
+
+        Raises:
+            StreamingError: It was refused for good, or there were as many tries as may be.
+        """
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Leaves; a loop over it ends. Harmless when repeated."""
+
+    @abstractmethod
+    async def _receive(self) -> list[StreamUpdate] | None:
+        """What came, as the place let it through; None after the end. Raises StreamingError like iterating."""
+
+    async def batches(self) -> AsyncGenerator[list[StreamUpdate]]:
+        """What came together, as one list at a time; ends like the iteration does.
+
+        Raises:
+            StreamingError: It was refused for good, or there were as many tries as may be; `GapError` where updates are
+                missing and `on_gap` is `fail`.
+        """
+        async with aclosing(self._handed_over()) as batches:
+            async for batch in batches:
+                self._position = next((each.position for each in reversed(batch) if each.type != "gap"), self._position)
+                yield batch
+
+    async def _handed_over(self) -> AsyncGenerator[list[StreamUpdate]]:
+        if self._begun:
+            raise RuntimeError("a subscription is read once: subscribe again, with after=subscription.position")
+        self._begun = True
+        try:
+            while (batch := await self._receive()) is not None:
+                if batch:
+                    self._hearing.hand_over(batch)
+                    yield batch
+            if self._ended:
+                self._position = self._place.position
+        finally:
+            await self.aclose()
+
+    async def _updates(self) -> AsyncGenerator[StreamUpdate]:
+        async with aclosing(self._handed_over()) as batches:
+            async for batch in batches:
+                for update in batch:
+                    if update.type != "gap":
+                        self._position = update.position
+                    yield update
+
+    def __aiter__(self) -> AsyncIterator[StreamUpdate]:
+        return self._updates()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _attached(self, head: Position | None) -> None:
+        """The server has accepted; its last update is `head`. Reading from the latest on begins there, for good."""
+        if not self._at_latest:
+            return
+        self._at_latest = False
+        if head is not None:
+            self._place.begin(head)
+        else:
+            # There is nothing yet: whatever comes while we are away is wanted too.
+            self._wanted = self._wanted.from_the_start()

@@ -1,0 +1,210 @@
+"""The clients for programs without an event loop: scripts, notebooks, threads."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractContextManager, ExitStack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from lg_streaming.client.config import ClientOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from types import AsyncGeneratorType, TracebackType
+
+    from lg_streaming.client.base import ClientStatistics, StreamClient
+    from lg_streaming.client.events import ClientState
+    from lg_streaming.client.subscription import ClientSubscription
+    from lg_streaming.events import Position, StreamUpdate
+
+__all__ = ["SyncClient", "SyncSubscription"]
+
+T = TypeVar("T")
+
+
+class SyncClient:
+    """A client to be used without `await`. Use it as a context manager.
+
+    A client of the asynchronous kind works behind it, on an event loop in a thread of its own; so do listeners. Every
+    method raises as that client's does. It may be used from several threads.
+
+    Args:
+        url: Where the gateway is, such as `"http://127.0.0.1:8000"`, with its prefix where it has one.
+        transport: How to connect.
+        options: See `ClientOptions`.
+
+    Raises:
+        ValueError: The url or an option cannot be used.
+        MissingExtraError: The extra `client` is not installed.
+    """
+
+    def __init__(
+        self, url: str, *, transport: Literal["sse", "socketio"] = "sse", **options: Unpack[ClientOptions]
+    ) -> None:
+        self._client = _client_class(transport)(url, **options)
+        self._open = ExitStack()
+        self._portal: BlockingPortal | None = None
+
+    def subscribe(self, execution_id: str, **wanted: Any) -> SyncSubscription:
+        """A reader of an execution: `for update in client.subscribe("exec-1"): …`.
+
+        Args:
+            execution_id: What to read; it need not have started.
+            wanted: As for `StreamClient.subscribe`.
+        """
+        return SyncSubscription(self._run, lambda: self._client.subscribe(execution_id, **wanted))
+
+    def text(self, execution_id: str, *, after: Position | str | None = None) -> str:
+        """See `StreamClient.text`."""
+        return self._run(lambda: self._client.text(execution_id, after=after))
+
+    def executions(self, **wanted: Any) -> dict[str, Any]:
+        """See `StreamClient.executions`."""
+        return self._run(lambda: self._client.executions(**wanted))
+
+    def execution(self, execution_id: str) -> dict[str, Any]:
+        """See `StreamClient.execution`."""
+        return self._run(lambda: self._client.execution(execution_id))
+
+    def respond(self, execution_id: str, prompt_id: str, response: object) -> None:
+        """See `StreamClient.respond`."""
+        self._run(lambda: self._client.respond(execution_id, prompt_id, response))
+
+    def cancel(self, execution_id: str, *, reason: str | None = None) -> bool:
+        """See `StreamClient.cancel`."""
+        return self._run(lambda: self._client.cancel(execution_id, reason=reason))
+
+    def on(self, name: str, callback: Callable[[Any], object]) -> Callable[[], None]:
+        """See `StreamClient.on`. Listeners are called in the client's thread."""
+        return self._client.on(name, callback)
+
+    @property
+    def state(self) -> ClientState:
+        """See `StreamClient.state`."""
+        return self._client.state
+
+    def statistics(self) -> ClientStatistics:
+        """See `StreamClient.statistics`."""
+        return self._client.statistics()
+
+    def close(self) -> None:
+        """Closes every subscription and connection, and ends the thread. Harmless when repeated."""
+        self._portal = None
+        self._open.close()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as opening:
+            portal = opening.enter_context(start_blocking_portal("asyncio", name="lg-streaming-client"))
+            opening.callback(portal.call, self._client.aclose)
+            self._portal = portal
+            self._open = opening.pop_all()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, work: Callable[[], Awaitable[T]]) -> T:
+        portal = self._portal
+        if portal is None:
+            raise RuntimeError("use the client as a context manager: with SyncClient(…) as client: …")
+
+        async def run() -> T:
+            return await work()
+
+        result = portal.start_task_soon(run)
+        try:
+            return result.result()
+        except BaseException:
+            result.cancel()  # Ctrl-C ends the waiting here, and the work there; elsewhere it is done already
+            raise
+
+
+class SyncSubscription(AbstractContextManager["SyncSubscription"]):
+    """A `ClientSubscription` to be read with `for`. Leaving the loop closes it.
+
+    Args:
+        run: Runs something on the client's event loop and returns its result.
+        subscribe: Makes the subscription.
+    """
+
+    def __init__(
+        self, run: Callable[[Callable[[], Awaitable[Any]]], Any], subscribe: Callable[[], ClientSubscription]
+    ) -> None:
+        self._run = run
+        self._subscription = subscribe()
+        self._position = self._subscription.position
+
+    @property
+    def execution_id(self) -> str:
+        """What it reads."""
+        return self._subscription.execution_id
+
+    @property
+    def position(self) -> Position | None:
+        """The last update that was handed over; None before the first. Resume with `after=subscription.position`."""
+        return self._position
+
+    @property
+    def state(self) -> ClientState:
+        """See `ClientSubscription.state`."""
+        return self._subscription.state
+
+    def connect(self) -> None:
+        """See `ClientSubscription.connect`."""
+        self._run(self._subscription.connect)
+
+    def batches(self) -> Iterator[list[StreamUpdate]]:
+        """What came together, as one list at a time. Raises like `ClientSubscription.batches`."""
+        for batch in self._batches():
+            self._stand_after(batch)
+            yield batch
+
+    def __iter__(self) -> Iterator[StreamUpdate]:
+        for batch in self._batches():
+            for update in batch:
+                self._stand_after([update])
+                yield update
+
+    def close(self) -> None:
+        """Leaves. Harmless when repeated, and from any thread."""
+        self._run(self._subscription.aclose)
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _batches(self) -> Iterator[list[StreamUpdate]]:
+        batches = cast("AsyncGeneratorType[list[StreamUpdate]]", self._subscription.batches())
+        try:
+            while (batch := self._run(lambda: anext(batches, None))) is not None:
+                yield batch
+            self._position = self._subscription.position
+        finally:
+            self._run(lambda: self._leave(batches))
+
+    async def _leave(self, batches: AsyncGeneratorType[list[StreamUpdate]]) -> None:
+        # Ctrl-C may have come anywhere, also while the next batch was being asked for: closing ends that first.
+        await self._subscription.aclose()
+        while batches.ag_running:  # noqa: ASYNC110 (a generator has no event to await)
+            await asyncio.sleep(0)
+        await batches.aclose()
+
+    def _stand_after(self, updates: list[StreamUpdate]) -> None:
+        self._position = next((each.position for each in reversed(updates) if each.type != "gap"), self._position)
+
+
+def _client_class(transport: str) -> type[StreamClient]:
+    if transport == "sse":
+        from lg_streaming.client import SSEClient  # noqa: PLC0415 (each needs packages of its own)
+
+        return SSEClient
+    if transport == "socketio":
+        from lg_streaming.client import SocketIOClient  # noqa: PLC0415 (the same)
+
+        return SocketIOClient
+    raise ValueError(f"transport is 'sse' or 'socketio', not {transport!r}")

@@ -1,0 +1,113 @@
+// Watches executions of an lg_streaming server from a browser (or from Node): over EventSource, WebSocket, a
+// socket.io-client that the page brings along, or polling. Comes back by itself where it was, and puts together the
+// text of each message. Without dependencies; the types are in lg-streaming.d.ts. All times are in milliseconds.
+
+import { StreamingError } from "./lg-streaming/errors.js";
+import { EventSourceTransport } from "./lg-streaming/event-source.js";
+import { Link } from "./lg-streaming/link.js";
+import { BACKOFF_OPTIONS, CLIENT_OPTIONS, SUBSCRIBE_OPTIONS, checked, checkedId } from "./lg-streaming/options.js";
+import { PollingTransport } from "./lg-streaming/polling.js";
+import { SocketIoTransport } from "./lg-streaming/socketio.js";
+import { Subscription } from "./lg-streaming/subscription.js";
+import { WebSocketTransport } from "./lg-streaming/websocket.js";
+
+export { Backoff } from "./lg-streaming/backoff.js";
+export { TextAssembly } from "./lg-streaming/text.js";
+export { StreamingError };
+
+export function createClient(options = {}) {
+  return new Client(checked(options, CLIENT_OPTIONS, "createClient"));
+}
+
+// One execution, without a client of one's own.
+export function subscribe(executionId, options = {}) {
+  const forClient = Object.entries(options).filter(([name]) => Object.hasOwn(CLIENT_OPTIONS, name));
+  const others = Object.entries(options).filter(([name]) => !Object.hasOwn(CLIENT_OPTIONS, name));
+  return createClient(Object.fromEntries(forClient)).subscribe(executionId, Object.fromEntries(others));
+}
+
+class Client {
+  #link;
+  #subscriptions = new Set();
+  #stopListening = null;
+
+  constructor(options) {
+    const { socket, backoff = {}, maxAttempts = Infinity, upgradeInterval = 60_000 } = options;
+    this.#link = new Link(options);
+    this.transports = transportsOf(this.#link, options);
+    this.backoff = checked(backoff, BACKOFF_OPTIONS, "backoff");
+    Object.assign(this, { maxAttempts, upgradeInterval, storage: storageOf(options.storage) });
+    this.renews = this.#link.renews || socket !== undefined;
+    this.url = this.#link.address("").replace(/\/executions\/$/, "");
+  }
+
+  subscribe(executionId, options = {}) {
+    const wanted = checked(options, SUBSCRIBE_OPTIONS, "subscribe");
+    const subscription = new Subscription(this, checkedId(executionId), wanted);
+    this.#subscriptions.add(subscription);
+    this.#stopListening ??= this.#listen();
+    queueMicrotask(() => subscription.begin()); // so that a page has the subscription when its callbacks are called
+    return subscription;
+  }
+
+  async respond(executionId, promptId, response) {
+    const payload = { execution_id: checkedId(executionId), prompt_id: promptId, response };
+    const address = this.#link.address(executionId, "responses");
+    return this.#send("respond", payload, address, { method: "POST", body: { prompt_id: promptId, response } });
+  }
+
+  async cancel(executionId, reason) {
+    const payload = { execution_id: checkedId(executionId), ...(reason !== undefined && { reason }) };
+    const address = this.#link.address(executionId, "", { reason });
+    return this.#send("cancel_execution", payload, address, { method: "DELETE" });
+  }
+
+  close() {
+    for (const subscription of [...this.#subscriptions]) subscription.close();
+  }
+
+  forget(subscription) {
+    this.#subscriptions.delete(subscription);
+    if (this.#subscriptions.size > 0) return;
+    this.#stopListening?.();
+    this.#stopListening = null;
+  }
+
+  // Over a connection that is there, or else by a request.
+  async #send(type, payload, address, request) {
+    const sent = this.transports.map((transport) => transport.send?.(type, payload));
+    const answer = await sent.find((one) => one !== undefined);
+    if (answer === undefined) return this.#link.json(address, request);
+    if (!answer.ok) throw new StreamingError(answer.error);
+    return answer;
+  }
+
+  #listen() {
+    const all = (does) => () => [...this.#subscriptions].forEach(does);
+    const hurry = all((subscription) => subscription.hurry());
+    const hears = [
+      [globalThis, "online", hurry],
+      [globalThis, "pagehide", all((subscription) => subscription.suspend())],
+      [globalThis, "pageshow", ({ persisted }) => persisted && all((subscription) => subscription.wake())()],
+      [globalThis.document, "visibilitychange", () => (document.hidden ? all((one) => one.save()) : hurry)()],
+    ];
+    for (const [target, name, does] of hears) target?.addEventListener?.(name, does);
+    return () => hears.forEach(([target, name, does]) => target?.removeEventListener?.(name, does));
+  }
+}
+
+function transportsOf(link, { socket, transport = "auto", pollInterval = 1000 }) {
+  if (socket !== undefined) return [new SocketIoTransport(link, socket)];
+  const transports = { sse: EventSourceTransport, websocket: WebSocketTransport, polling: PollingTransport };
+  const names = transport === "auto" ? Object.keys(transports) : [transport];
+  return names.map((name) => new transports[name](link, pollInterval));
+}
+
+function storageOf(given) {
+  if (given !== undefined) return given;
+  try {
+    return globalThis.sessionStorage ?? null;
+  } catch {
+    return null; // a page may be forbidden to keep anything
+  }
+}

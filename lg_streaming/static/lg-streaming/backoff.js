@@ -1,0 +1,37 @@
+import { BACKOFF_OPTIONS, checked } from "./options.js";
+
+// How long to wait before each further attempt: longer and longer, and no two clients alike.
+export class Backoff {
+  #options;
+  #attempt = 0;
+
+  constructor(options = {}) {
+    const given = checked(options, BACKOFF_OPTIONS, "backoff");
+    this.#options = { initial: 1000, max: 30_000, factor: 2, jitter: 0.5, random: Math.random, ...given };
+  }
+
+  // How many waits there were since the last success.
+  get attempt() {
+    return this.#attempt;
+  }
+
+  // The next wait. What the server has asked for wins.
+  next(hint) {
+    const { initial, max, factor, jitter, random } = this.#options;
+    const longest = Math.min(max, initial * factor ** this.#attempt);
+    this.#attempt += 1;
+    return Math.round(hint ?? longest * (1 - jitter * random()));
+  }
+
+  reset() {
+    this.#attempt = 0;
+  }
+}
+
+export function pause(delay, signal) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, delay);
+    signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+  });
+}
+

@@ -1,0 +1,71 @@
+// What can go wrong, as the server tells it and as this side notices it.
+
+const UNAUTHORIZED = [4010, 4011];
+export const GAP = 4091;
+export const LOG_UNAVAILABLE = 5030;
+const SERVER_RESTART = 4500;
+
+export class StreamingError extends Error {
+  name = "StreamingError";
+
+  constructor(told, { status, cause } = {}) {
+    super(told.message, cause === undefined ? undefined : { cause });
+    this.code = told.code ?? null;
+    this.codeName = told.name;
+    this.retryable = told.retryable;
+    if (told.retry_after_ms !== undefined) this.retryAfter = told.retry_after_ms;
+    if (told.execution_id !== undefined) this.executionId = told.execution_id;
+    if (status !== undefined) this.status = status;
+  }
+
+  get isUnauthorized() {
+    return UNAUTHORIZED.includes(this.code);
+  }
+}
+
+export const trouble = (name, message, details) => new StreamingError({ name, message, retryable: true }, details);
+export const unreachable = (cause) => trouble("unreachable", "the server cannot be reached", { cause });
+export const lost = () => trouble("lost", "the connection is lost");
+export const silent = () => trouble("silent", "the server has gone silent");
+export const blocked = (way) => trouble("blocked", `nothing comes through ${way}`);
+export const malformed = (cause) => trouble("malformed", "what the server sent cannot be understood", { cause });
+
+export function asError(error) {
+  return error instanceof StreamingError ? error : unreachable(error);
+}
+
+export async function errorOf(response) {
+  const { error } = await response.json().catch(() => ({}));
+  const retryable = response.status >= 500 || response.status === 429 || response.status === 408;
+  const told = { name: "http", message: `the server answered ${response.status}`, retryable };
+  return new StreamingError(error?.message ? error : told, { status: response.status });
+}
+
+// A page's own callback must not break the stream; what it throws is shown like any uncaught error.
+export function call(callback, ...values) {
+  try {
+    callback?.(...values);
+  } catch (error) {
+    if (typeof reportError === "function") reportError(error);
+    else console.error(error);
+  }
+}
+
+// An error after which the same would happen again.
+export function refusal(name, message, { code, status } = {}) {
+  return new StreamingError({ code, name, message, retryable: false }, { status });
+}
+
+// What the server, or this browser, answers where it does not have such a transport at all.
+export function isAbsent({ code, status }) {
+  return code === null && [404, 405, 426, 501].includes(status);
+}
+
+// Whether there is no server at all just now.
+export function isAway({ code, codeName }) {
+  return code === SERVER_RESTART || codeName === "unreachable";
+}
+
+export function noTransport(name) {
+  return refusal("unavailable", `there is no ${name} here`, { status: 404 });
+}

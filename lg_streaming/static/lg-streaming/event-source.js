@@ -1,0 +1,179 @@
+import { pause } from "./backoff.js";
+import {
+  LOG_UNAVAILABLE, StreamingError, asError, blocked, lost, malformed, noTransport, silent, trouble, unreachable,
+} from "./errors.js";
+
+// Each transport has `open(order, sink)`, which returns at once with `{close(), check?()}`, and tells the sink:
+//   opened(status)           we are in
+//   updates(list, position)  what came, and where we stand after it if that is further
+//   gap(gap), initial(data), trouble(error)
+//   ended(position)          nothing more comes
+//   lost(error, wait)        the line is over; the server may have said when to come back
+//   paused(error)            the line is away and will come back by itself (socket.io-client only)
+// `order` is {executionId, query, follow, after()}. After `close()` nothing is told any more.
+
+export class EventSourceTransport {
+  name = "sse";
+  #link;
+
+  constructor(link) {
+    this.#link = link;
+  }
+
+  open(order, sink) {
+    const line = new EventSourceLine(this.#link, order, sink);
+    line.start().catch((error) => line.lost(asError(error)));
+    return line;
+  }
+}
+
+class EventSourceLine {
+  #link;
+  #order;
+  #sink;
+  #source = null;
+  #requests = new AbortController();
+  #over = false;
+  #in = false;
+  #told; // the error the server has said
+  #heardAt = Date.now();
+  #seen; // where the server stood when we last asked
+  #timer;
+
+  constructor(link, order, sink) {
+    this.#link = link;
+    this.#order = order;
+    this.#sink = sink;
+  }
+
+  async start() {
+    const { executionId } = this.#order;
+    if (this.#link.EventSource === undefined) throw noTransport("EventSource");
+    const ticket = await this.#link.ticketFor(executionId, this.#requests.signal);
+    if (this.#over) return;
+    const { EventSource, withCredentials } = this.#link;
+    this.#timer = setTimeout(() => this.lost(blocked("the event stream")), this.#link.openTimeout);
+    this.#source = new EventSource(this.#address({ batch: true, named: false, ticket }), { withCredentials });
+    this.#source.onerror = (event) => this.#failed(event);
+    this.#on("message", (updates, { lastEventId }) => this.#sink.updates(updates, lastEventId));
+    this.#on("connection_status", (status) => this.#opened(status));
+    this.#on("initial", (data) => this.#sink.initial(data));
+    this.#on("gap", (gap) => this.#sink.gap(gap));
+    this.#on("end", (_, { lastEventId }) => this.#finish(() => this.#sink.ended(lastEventId)));
+    for (const name of ["timeout", "server_restart"]) {
+      this.#on(name, ({ retry_ms }) => this.lost(trouble(name, "the server has ended the stream"), retry_ms));
+    }
+  }
+
+  close() {
+    this.#over = true;
+    clearTimeout(this.#timer);
+    this.#requests.abort();
+    this.#source?.close();
+  }
+
+  lost(error, wait) {
+    this.#finish(() => this.#sink.lost(error, wait));
+  }
+
+  #address(more) {
+    const { executionId, query, follow, after } = this.#order;
+    const wanted = { ...query, after: after(), ...(follow && { follow }), ...more };
+    return this.#link.address(executionId, "stream", wanted);
+  }
+
+  #on(name, does) {
+    this.#source.addEventListener(name, (event) => {
+      if (this.#over) return;
+      this.#heardAt = Date.now();
+      let data;
+      try {
+        data = JSON.parse(event.data);
+      } catch (error) {
+        this.lost(malformed(error));
+        return;
+      }
+      does(data, event);
+    });
+  }
+
+  #opened(status) {
+    clearTimeout(this.#timer);
+    this.#in = true;
+    this.#sink.opened(status);
+    const interval = status.heartbeat_interval_s;
+    if (interval && !this.#over) this.#timer = setInterval(() => this.check(), 3000 * interval);
+  }
+
+  #finish(tell) {
+    if (this.#over) return;
+    this.close();
+    tell();
+  }
+
+  // With data it is the server that says what is wrong; without, the connection is over.
+  #failed(event) {
+    if (this.#over) return;
+    if (typeof event.data === "string") {
+      const told = errorIn(event.data);
+      if (told.code === LOG_UNAVAILABLE) this.#sink.trouble(told); // the server keeps trying, and the stream stays
+      else this.#told = told;
+      return;
+    }
+    const isRefused = this.#source.readyState === 2;
+    this.#source.close();
+    clearTimeout(this.#timer);
+    if (this.#told !== undefined) this.lost(this.#told);
+    else if (this.#in) this.lost(lost());
+    else if (isRefused) this.#explain();
+    else this.#look();
+  }
+
+  // Whether it is the stream alone that cannot be had.
+  async #look() {
+    const isThere = await this.#link.isThere(this.#order.executionId, this.#requests.signal);
+    this.lost(isThere ? lost() : unreachable());
+  }
+
+  // EventSource does not tell why it was refused; a request of our own is answered.
+  async #explain() {
+    try {
+      const { signal } = this.#requests;
+      const accept = "text/event-stream";
+      const status = await this.#link.request(this.#address({}), { accept, signal }, (response) => response.status);
+      if (status === 204) this.#finish(() => this.#sink.ended());
+      else this.lost(lost());
+    } catch (error) {
+      // Without event streams, this would be the address of another execution.
+      const isAnother = error.executionId === `${this.#order.executionId}/stream`;
+      this.lost(isAnother ? noTransport("event stream") : error);
+    }
+  }
+
+  // Comments that keep a stream alive are not shown to pages, so a quiet stream may be a dead one: the server is asked
+  // whether it is further than we are.
+  async check() {
+    const before = this.#heardAt;
+    if (this.#over || !this.#in || Date.now() - before < 2000) return;
+    const isQuiet = () => !this.#over && this.#heardAt === before;
+    try {
+      const { signal } = this.#requests;
+      const { position } = await this.#link.json(this.#link.address(this.#order.executionId), { signal });
+      const isFurther = position !== this.#seen && position !== this.#order.after();
+      this.#seen = position;
+      if (!isFurther || !isQuiet()) return;
+      await pause(2000, signal);
+      if (isQuiet()) this.lost(silent());
+    } catch (error) {
+      if (error.retryable && isQuiet()) this.lost(error);
+    }
+  }
+}
+
+function errorIn(text) {
+  try {
+    return new StreamingError(JSON.parse(text));
+  } catch (error) {
+    return malformed(error);
+  }
+}

@@ -1,0 +1,109 @@
+import { asError, errorOf, malformed, silent, trouble } from "./errors.js";
+
+// Where the server is, and who we are.
+export class Link {
+  constructor(options) {
+    const { url, token, ticket, withCredentials = false, openTimeout = 10_000 } = options;
+    const page = globalThis.location?.href;
+    if (url === undefined && page === undefined) throw new TypeError("outside of a page, the option url is needed");
+    const base = new URL(url ?? "/", page);
+    this.#base = `${base.origin}${base.pathname.replace(/\/+$/, "")}`;
+    Object.assign(this, { ticket, withCredentials, openTimeout, hasToken: token !== undefined });
+    this.renews = typeof token === "function" || ticket !== undefined;
+    this.#token = token;
+    this.#fetch = options.fetch ?? ((...request) => globalThis.fetch(...request));
+    this.EventSource = options.EventSource ?? globalThis.EventSource;
+    this.WebSocket = options.WebSocket ?? globalThis.WebSocket;
+  }
+
+  #base;
+  #token;
+  #fetch;
+
+  address(executionId, last = "", query = {}) {
+    const wanted = Object.entries(query).filter(([, value]) => value !== undefined);
+    const search = wanted.length ? `?${new URLSearchParams(wanted)}` : "";
+    return `${this.#base}/executions/${encodeURIComponent(executionId)}${last && `/${last}`}${search}`;
+  }
+
+  socketAddress(ticket) {
+    const search = ticket === undefined ? "" : `?${new URLSearchParams({ ticket })}`;
+    return `${this.#base.replace(/^http/, "ws")}/ws${search}`;
+  }
+
+  async token() {
+    return typeof this.#token === "function" ? ours("token", this.#token) : this.#token;
+  }
+
+  // What stands for us in an address; undefined where a cookie does, or nothing has to.
+  async ticketFor(executionId, signal) {
+    const own = await this.ownTicket(executionId);
+    if (own !== undefined || !this.hasToken) return own;
+    const body = { execution_id: executionId };
+    const { ticket } = await this.json(`${this.#base}/tickets`, { method: "POST", body, signal });
+    return ticket;
+  }
+
+  // A ticket that the page has got by itself.
+  async ownTicket(executionId) {
+    return this.ticket && ours("ticket", () => this.ticket(executionId));
+  }
+
+  // Whether the server answers at all, whatever it says.
+  async isThere(executionId, signal) {
+    try {
+      await this.request(this.address(executionId), { signal });
+      return true;
+    } catch (error) {
+      return error.status !== undefined;
+    }
+  }
+
+  json(address, options) {
+    return this.request(address, options, (response) => response.json());
+  }
+
+  // What `read` makes of the answer, of which nothing is left afterwards. `timeout` is for the head of the answer.
+  // Whatever else happens is thrown as a StreamingError.
+  async request(address, options = {}, read = () => {}) {
+    const { method = "GET", body, accept = "application/json", signal, timeout = this.openTimeout } = options;
+    const headers = { Accept: accept };
+    if (body !== undefined) headers["Content-Type"] = "application/json";
+    if (this.hasToken) headers.Authorization = `Bearer ${await this.token()}`;
+    const control = new AbortController();
+    const stop = () => control.abort();
+    signal?.addEventListener("abort", stop);
+    if (signal?.aborted) stop();
+    let late = false;
+    const timer = setTimeout(() => ((late = true), stop()), timeout);
+    try {
+      const response = await this.#fetch(address, {
+        method,
+        headers,
+        body: body === undefined ? undefined : JSON.stringify(body),
+        credentials: this.withCredentials ? "include" : "same-origin",
+        cache: "no-store",
+        signal: control.signal,
+      });
+      clearTimeout(timer);
+      if (!response.ok) throw await errorOf(response);
+      return await read(response);
+    } catch (error) {
+      if (late) throw silent();
+      throw error instanceof SyntaxError ? malformed(error) : asError(error);
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", stop);
+      stop();
+    }
+  }
+}
+
+// What a function of the page gives us.
+async function ours(name, make) {
+  try {
+    return await make();
+  } catch (error) {
+    throw trouble(name, `the page's function for a ${name} has failed`, { cause: error });
+  }
+}

@@ -1,0 +1,78 @@
+// Which options there are, and what they may be.
+
+const anyOf = (...values) => [values.map((value) => `"${value}"`).join(", "), (value) => values.includes(value)];
+const kind = (...names) => [names.join(" or "), (value) => names.includes(typeof value)];
+const FUNCTION = kind("function");
+const BOOLEAN = kind("boolean");
+const LIST = ["a list of texts", (value) => Array.isArray(value) && value.every((one) => typeof one === "string")];
+const DURATION = ["a number, 0 or more", (value) => typeof value === "number" && value >= 0];
+
+export const CLIENT_OPTIONS = {
+  url: ["an address", (value) => typeof value === "string" || value instanceof URL],
+  transport: anyOf("auto", "sse", "websocket", "polling"),
+  socket: ["a socket of socket.io-client", (value) => typeof value?.emit === "function"],
+  token: kind("string", "function"),
+  ticket: FUNCTION,
+  withCredentials: BOOLEAN,
+  storage: ["a Storage or null", (value) => value === null || typeof value?.getItem === "function"],
+  backoff: ["an object", (value) => typeof value === "object"],
+  maxAttempts: DURATION,
+  openTimeout: DURATION,
+  pollInterval: DURATION,
+  upgradeInterval: DURATION,
+  fetch: FUNCTION,
+  EventSource: FUNCTION,
+  WebSocket: FUNCTION,
+};
+
+export const BACKOFF_OPTIONS = {
+  initial: DURATION,
+  max: DURATION,
+  factor: DURATION,
+  jitter: DURATION,
+  random: FUNCTION,
+};
+
+export const SUBSCRIBE_OPTIONS = {
+  events: LIST,
+  nodeIds: LIST,
+  agentTypes: LIST,
+  categories: LIST,
+  minPriority: anyOf("low", "medium", "high", "critical"),
+  since: kind("string"),
+  until: kind("string"),
+  after: ['a position or "latest"', (value) => typeof value === "string"],
+  follow: BOOLEAN,
+  merge: BOOLEAN,
+  gap: anyOf("oldest", "tail", "fail"),
+  resume: kind("boolean", "string"),
+  signal: ["an AbortSignal", (value) => typeof value?.addEventListener === "function"],
+  onUpdate: FUNCTION,
+  onUpdates: FUNCTION,
+  onText: FUNCTION,
+  onGap: FUNCTION,
+  onInitial: FUNCTION,
+  onState: FUNCTION,
+  onError: FUNCTION,
+};
+
+// The options that were given; a misspelt one does not go unnoticed.
+export function checked(given, known, what) {
+  const options = {};
+  for (const [name, value] of Object.entries(given)) {
+    if (!Object.hasOwn(known, name)) {
+      throw new TypeError(`${what} has no option "${name}": use ${Object.keys(known).join(", ")}`);
+    }
+    if (value === undefined) continue;
+    const [wanted, fits] = known[name];
+    if (!fits(value)) throw new TypeError(`the option ${name} of ${what} is ${wanted}`);
+    options[name] = value;
+  }
+  return options;
+}
+
+export function checkedId(executionId) {
+  if (typeof executionId === "string" && /^[!-\u{10ffff}]{1,256}$/u.test(executionId)) return executionId;
+  throw new TypeError("an execution id is a text of 1 to 256 printable characters without spaces");
+}
+

@@ -1,0 +1,80 @@
+import { StreamingError, lost, refusal, unreachable } from "./errors.js";
+import { Watches } from "./watches.js";
+
+// A socket that belongs to the page: it connects, comes back and says who we are by itself.
+export class SocketIoTransport extends Watches {
+  name = "socketio";
+  link;
+  status = {};
+  #socket;
+  #told;
+  #isListening = false;
+
+  constructor(link, socket) {
+    super();
+    this.link = link;
+    this.#socket = socket;
+  }
+
+  get isOpen() {
+    return this.#socket.connected;
+  }
+
+  open(order, sink) {
+    if (this.watches(order.executionId)) {
+      const message = "a socket watches an execution once: give the second subscription a socket of its own";
+      queueMicrotask(() => sink.lost(refusal("watched_already", message)));
+      return { close() {} };
+    }
+    if (!this.#isListening) this.#listen();
+    const line = this.watch(order, sink);
+    if (!this.#socket.active) this.#socket.connect();
+    return line;
+  }
+
+  ask(type, payload, answer) {
+    this.#socket.emit(type, payload, answer);
+  }
+
+  send(type, payload) {
+    return this.isOpen ? new Promise((resolve) => this.ask(type, payload, resolve)) : undefined;
+  }
+
+  left() {
+    for (const [name, does] of Object.entries(this.#hears)) this.#socket.off(name, does);
+    this.#isListening = false;
+  }
+
+  #listen() {
+    for (const [name, does] of Object.entries(this.#hears)) this.#socket.on(name, does);
+    this.#isListening = true;
+  }
+
+  #hears = {
+    connect: () => {
+      this.#told = undefined;
+      for (const watch of this.watching.values()) this.subscribe(watch);
+    },
+    disconnect: (reason) => {
+      if (reason === "io server disconnect") this.forgetAll((sink) => sink.lost(this.#told ?? lost()));
+      else this.#pause(this.#told ?? lost());
+    },
+    connect_error: (error) => {
+      const told = error.data?.code === undefined ? unreachable(error) : new StreamingError(error.data);
+      if (this.#socket.active) this.#pause(told);
+      else this.forgetAll((sink) => sink.lost(told));
+    },
+    error: (payload) => {
+      if (payload?.execution_id === undefined) this.#told = new StreamingError(payload);
+      else this.take("error", payload);
+    },
+    updates: (payload) => this.take("updates", payload),
+    gap: (payload) => this.take("gap", payload),
+    subscription_closed: (payload) => this.take("subscription_closed", payload),
+    auth_expiring: (payload) => this.take("auth_expiring", payload),
+  };
+
+  #pause(error) {
+    for (const watch of this.watching.values()) watch.sink.paused(error);
+  }
+}

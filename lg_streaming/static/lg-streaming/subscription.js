@@ -1,0 +1,344 @@
+import { Backoff } from "./backoff.js";
+import { GAP, call, isAbsent, isAway } from "./errors.js";
+import { TextAssembly } from "./text.js";
+
+const STABLE = 5000; // a line that has lasted this long, or brought something, was a success
+const KEPT_CHARACTERS = 1_000_000; // what a page keeps over a reload at most
+const OVER = new Set(["ended", "failed", "closed"]);
+const IN_WORDS = { nodeIds: "node_ids", agentTypes: "agent_types", minPriority: "min_priority", gap: "on_gap" };
+const WANTED = ["events", "nodeIds", "agentTypes", "categories", "minPriority", "since", "until", "merge", "gap"];
+
+export class Subscription {
+  #host;
+  #id;
+  #options;
+  #query;
+  #transports;
+  #using = 0; // which of them
+  #absent = new Set(); // transports that the server does not have
+  #failures = 0; // of this transport in a row, without being let in
+  #current = null; // {index, line, isIn, from}
+  #trial = null; // of a better transport, while the page polls
+  #assembly = new TextAssembly();
+  #state = "connecting";
+  #position = null;
+  #after;
+  #backoff;
+  #wasRefused = false;
+  #timer; // to the next attempt
+  #stable;
+  #upgrade;
+  #settle;
+
+  constructor(host, executionId, options) {
+    this.#host = host;
+    this.#id = executionId;
+    this.#options = options;
+    this.#after = options.after;
+    this.#backoff = new Backoff(host.backoff);
+    this.#transports = host.transports;
+    const names = WANTED.filter((name) => options[name] !== undefined && options[name] !== false);
+    this.#query = Object.fromEntries(names.map((name) => [IN_WORDS[name] ?? name, options[name]]));
+    this.done = new Promise((resolve, reject) => (this.#settle = { resolve, reject }));
+    this.done.catch(() => {}); // a page need not look at it
+    this.close = this.close.bind(this);
+  }
+
+  get state() {
+    return this.#state;
+  }
+
+  get position() {
+    return this.#position;
+  }
+
+  get messages() {
+    return this.#assembly.messages;
+  }
+
+  get executionId() {
+    return this.#id;
+  }
+
+  begin() {
+    const { signal } = this.#options;
+    signal?.addEventListener("abort", this.close);
+    if (signal?.aborted) this.close();
+    if (OVER.has(this.#state)) return;
+    const wasOver = this.#restore();
+    if (wasOver) this.#finish("ended", {});
+    else {
+      this.#say("connecting", {});
+      this.#attempt();
+    }
+  }
+
+  close() {
+    if (!OVER.has(this.#state)) this.#finish("closed", {});
+  }
+
+  // The network is back, or somebody looks: no more waiting.
+  hurry() {
+    if (this.#timer !== undefined) this.#attempt();
+    else this.#current?.line?.check?.();
+  }
+
+  // The page goes, perhaps to come back as it was.
+  suspend() {
+    this.save();
+    this.#drop();
+  }
+
+  wake() {
+    if (!OVER.has(this.#state)) this.#attempt();
+  }
+
+  // ---------------------------------------------------------- attempts
+  #attempt() {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (OVER.has(this.#state)) return;
+    this.#current = this.#open(this.#using);
+  }
+
+  #open(index) {
+    const attempt = { index, line: null, isIn: false, from: this.#position };
+    attempt.line = this.#transports[index].open(this.#order(), this.#sink(attempt));
+    return attempt;
+  }
+
+  #order() {
+    const after = () => this.#position ?? this.#after;
+    return { executionId: this.#id, query: this.#query, follow: this.#options.follow ?? false, after };
+  }
+
+  #sink(attempt) {
+    const heard = (does) => (...values) => {
+      if (attempt === this.#current || attempt === this.#trial) does(...values);
+    };
+    return {
+      opened: heard((status) => this.#opened(attempt, status)),
+      updates: heard((updates, position) => this.#take(updates, position)),
+      gap: heard((gap) => this.#missed(gap)),
+      initial: heard((data) => call(this.#options.onInitial, data)),
+      trouble: heard((error) => call(this.#options.onError, error)),
+      ended: heard((position) => this.#ended(position)),
+      paused: heard((error) => this.#say("reconnecting", { error, attempt: this.#backoff.attempt })),
+      lost: heard((error, wait) => this.#lost(attempt, error, wait)),
+    };
+  }
+
+  #opened(attempt, status) {
+    if (attempt === this.#trial) {
+      this.#current.line.close();
+      this.#trial = null;
+      this.#current = attempt;
+      this.#using = attempt.index;
+      if (this.#options.merge && attempt.from !== this.#position) {
+        attempt.line.close(); // what it merges may begin before what has come meanwhile
+        this.#attempt();
+        return;
+      }
+    }
+    attempt.isIn = true;
+    this.#wasRefused = false;
+    this.#failures = 0;
+    if (this.#after === "latest") {
+      this.#after = undefined;
+      this.#position ??= status.position ?? null;
+    }
+    const { name } = this.#transports[attempt.index];
+    this.#say(name === "polling" ? "polling" : "connected", { transport: name });
+    if (OVER.has(this.#state)) return;
+    clearTimeout(this.#stable);
+    this.#stable = setTimeout(() => this.#backoff.reset(), STABLE);
+    if (name === "polling" && this.#transports.length > 1) this.#tryBetterLater();
+  }
+
+  #lost(attempt, error, wait) {
+    if (attempt === this.#trial) {
+      this.#trial = null;
+      this.#tryBetter(attempt.index + 1);
+      return;
+    }
+    clearTimeout(this.#stable);
+    clearTimeout(this.#upgrade);
+    this.#trial?.line.close();
+    this.#trial = null;
+    this.#current = null;
+    const delay = this.#decide(attempt, error, wait);
+    if (delay === null) {
+      this.#finish("failed", { error });
+      return;
+    }
+    this.#timer = setTimeout(() => this.#attempt(), delay);
+    const { name } = this.#transports[this.#using];
+    this.#say("reconnecting", { error, delay, attempt: this.#backoff.attempt, transport: name });
+  }
+
+  // How long to wait; null when trying again makes no sense.
+  #decide(attempt, error, wait) {
+    if (error.code === GAP) return null;
+    if (error.isUnauthorized) {
+      if (this.#wasRefused || !(this.#host.renews || attempt.isIn)) return null;
+      this.#wasRefused = true;
+    } else if (isAbsent(error)) {
+      this.#absent.add(attempt.index);
+      if (this.#absent.size === this.#transports.length) return null;
+    } else if (!error.retryable) return null;
+    if (this.#backoff.attempt >= this.#host.maxAttempts) return null;
+    const delay = this.#backoff.next(wait ?? error.retryAfter);
+    return this.#nextTransport(attempt, error) ? 0 : delay;
+  }
+
+  // Chooses the transport of the next attempt; whether to try it at once. A server that is away is so for all.
+  #nextTransport(attempt, error) {
+    if (attempt.isIn || error.isUnauthorized || isAway(error)) return false;
+    this.#failures += 1;
+    const isBarred = isAbsent(error) || error.codeName === "blocked";
+    if (!isBarred && this.#failures < 2) return false;
+    this.#failures = 0;
+    const before = this.#using;
+    do this.#using = (this.#using + 1) % this.#transports.length;
+    while (this.#absent.has(this.#using));
+    return isBarred && this.#using > before;
+  }
+
+  #tryBetterLater() {
+    clearTimeout(this.#upgrade);
+    this.#upgrade = setTimeout(() => this.#tryBetter(0), this.#host.upgradeInterval);
+  }
+
+  #tryBetter(from) {
+    let index = from;
+    while (this.#absent.has(index)) index += 1;
+    if (index < this.#current.index) this.#trial = this.#open(index);
+    else this.#tryBetterLater();
+  }
+
+  // ---------------------------------------------------------- what comes
+  #take(updates, position) {
+    const fresh = [];
+    for (const update of updates) {
+      if (!this.#advance(update)) continue; // it came already
+      fresh.push(update);
+      this.#assembly.add(update);
+      call(this.#options.onUpdate, update);
+      if (OVER.has(this.#state)) return;
+    }
+    if (fresh.length > 0) {
+      this.#backoff.reset();
+      call(this.#options.onUpdates, fresh);
+    }
+    this.#moveTo(position);
+    this.#showTexts();
+  }
+
+  #advance({ metadata: { epoch, sequence_number: number } }) {
+    const [known, last] = split(this.#position);
+    if (epoch === known && number <= last) return false;
+    this.#position = `${epoch}:${number}`;
+    return true;
+  }
+
+  // A filter may have left out the last updates.
+  #moveTo(position) {
+    if (!position) return;
+    const [epoch, number] = split(position);
+    const [known, last] = split(this.#position);
+    if (epoch !== known || number > last) this.#position = position;
+  }
+
+  #missed(gap) {
+    if (gap.reason === "evicted") this.#assembly.miss();
+    else {
+      this.#position = null; // the server began anew
+      this.#assembly.clear();
+    }
+    call(this.#options.onGap, gap);
+    this.#showTexts();
+  }
+
+  #showTexts() {
+    for (const message of this.#assembly.changes()) {
+      if (!OVER.has(this.#state)) call(this.#options.onText, message, this.#assembly.messages);
+    }
+  }
+
+  #ended(position) {
+    this.#moveTo(position);
+    this.#assembly.finish();
+    this.#showTexts();
+    if (!OVER.has(this.#state)) this.#finish("ended", {});
+  }
+
+  // ---------------------------------------------------------- the end
+  #finish(state, detail) {
+    this.#drop();
+    this.#options.signal?.removeEventListener("abort", this.close);
+    this.#say(state, detail);
+    if (state === "ended") this.save();
+    this.#host.forget(this);
+    if (state === "failed") {
+      call(this.#options.onError, detail.error);
+      this.#settle.reject(detail.error);
+    } else this.#settle.resolve();
+  }
+
+  #drop() {
+    for (const timer of [this.#timer, this.#stable, this.#upgrade]) clearTimeout(timer);
+    this.#timer = undefined;
+    for (const attempt of [this.#current, this.#trial]) attempt?.line.close();
+    this.#current = this.#trial = null;
+  }
+
+  #say(state, detail) {
+    this.#state = state;
+    call(this.#options.onState, state, detail);
+  }
+
+  // ---------------------------------------------------------- over a reload
+  get #key() {
+    const { resume } = this.#options;
+    return typeof resume === "string" ? resume : `lg-streaming ${this.#host.url} ${this.#id}`;
+  }
+
+  // Whoever asks for other updates than before has to ask for all of them.
+  get #wanted() {
+    return JSON.stringify([this.#id, this.#query, this.#options.follow ?? false]);
+  }
+
+  save() {
+    const { storage } = this.#host;
+    if (!this.#options.resume || !storage || this.#state === "closed") return;
+    const isOver = this.#state === "ended" && !this.#options.follow;
+    const kept = JSON.stringify({ wanted: this.#wanted, position: this.#position, isOver, texts: this.#assembly });
+    try {
+      if (kept.length <= KEPT_CHARACTERS) storage.setItem(this.#key, kept);
+      else storage.removeItem(this.#key);
+    } catch {
+      storage.removeItem(this.#key); // it is full: better nothing than something old
+    }
+  }
+
+  // Whether there is nothing more to come.
+  #restore() {
+    const { storage } = this.#host;
+    if (!this.#options.resume || !storage) return false;
+    try {
+      const { wanted, position, isOver, texts } = JSON.parse(storage.getItem(this.#key));
+      if (wanted !== this.#wanted || (position === null && !isOver)) return false;
+      this.#assembly = TextAssembly.from(texts);
+      this.#position = position;
+      for (const message of this.messages) call(this.#options.onText, message, this.messages);
+      return isOver;
+    } catch {
+      return false; // nothing there, or nothing of ours
+    }
+  }
+}
+
+function split(position) {
+  const [epoch, number] = (position ?? "").split(":");
+  return [epoch, Number(number)];
+}

@@ -1,0 +1,92 @@
+import { LOG_UNAVAILABLE, StreamingError, lost, refusal } from "./errors.js";
+
+const MIN_RENEWAL = 250;
+
+// What the messages of a connection do for those who watch over it; how they travel is for the subclasses.
+export class Watches {
+  watching = new Map(); // execution id -> {order, sink, isLive}
+  #renewal;
+
+  watches(executionId) {
+    return this.watching.has(executionId);
+  }
+
+  watch(order, sink) {
+    const watch = { order, sink, isLive: false };
+    this.watching.set(order.executionId, watch);
+    if (this.isOpen) this.subscribe(watch);
+    return { close: () => this.#unwatch(watch) };
+  }
+
+  subscribe(watch) {
+    const { order, sink } = watch;
+    const { executionId, query, follow, after } = order;
+    const wanted = { ...query, after: after(), batch: true, ...(follow && { follow }) };
+    this.ask("subscribe_execution", { execution_id: executionId, ...wanted }, (answer) => {
+      if (this.watching.get(executionId) !== watch) return;
+      if (answer.ok) {
+        watch.isLive = true; // what came before this answer was for one who watched here earlier
+        sink.opened({ ...answer, ...this.status });
+      } else {
+        const error = new StreamingError(answer.error);
+        this.#forget(watch, (own) => own.lost(error));
+      }
+    });
+  }
+
+  take(type, payload) {
+    const watch = this.watching.get(payload?.execution_id);
+    if (type === "auth_expiring") this.#renewLater(payload.in_s);
+    else if (!watch?.isLive) return;
+    else if (type === "updates") watch.sink.updates(payload.updates);
+    else if (type === "gap") watch.sink.gap(payload);
+    else if (type === "error") this.#failed(watch, new StreamingError(payload));
+    else if (type === "subscription_closed") this.#forget(watch, (sink) => closed(sink, payload.reason, watch.told));
+  }
+
+  forgetAll(tell) {
+    for (const watch of [...this.watching.values()]) this.#forget(watch, tell);
+  }
+
+  // Half of what is left is waited for, so that tokens which never last long are not renewed without a pause.
+  #renewLater(left) {
+    clearTimeout(this.#renewal);
+    this.#renewal = setTimeout(() => this.#renew(left / 2), Math.max(MIN_RENEWAL, 500 * left));
+  }
+
+  // Only a token that can change can be renewed.
+  async #renew(left) {
+    if (!this.link.renews || !this.link.hasToken) return;
+    const token = await this.link.token().catch(() => undefined);
+    if (!this.isOpen) return;
+    if (token === undefined) this.#renewLater(left);
+    else this.ask("authenticate", { token }, () => {});
+  }
+
+  #failed(watch, error) {
+    if (error.code === LOG_UNAVAILABLE) watch.sink.trouble(error); // the server keeps trying
+    else watch.told = error; // what comes next is that the subscription is closed
+  }
+
+  #forget(watch, tell) {
+    if (this.watching.get(watch.order.executionId) !== watch) return;
+    this.watching.delete(watch.order.executionId);
+    tell(watch.sink);
+    if (this.watching.size > 0) return;
+    clearTimeout(this.#renewal);
+    this.left();
+  }
+
+  #unwatch(watch) {
+    this.#forget(watch, () => {
+      if (this.isOpen) this.ask("unsubscribe_execution", { execution_id: watch.order.executionId }, () => {});
+    });
+  }
+}
+
+// What a client makes of the reason why a subscription was closed.
+function closed(sink, reason, told) {
+  if (reason === "ended") sink.ended();
+  else if (reason === "forbidden") sink.lost(refusal("forbidden", "you may not watch this any more", { code: 4030 }));
+  else sink.lost(told ?? lost());
+}
