@@ -28,11 +28,12 @@ SHOWN = {
     "08_emitters.py",
     "09_activity.py",
     "10_sinks.py",
+    "11_client.py",
 }
 
 
-def run(name: str) -> str:
-    command = [sys.executable, str(EXAMPLES / name)]
+def run(name: str, *arguments: str) -> str:
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
     done = subprocess.run(command, cwd=EXAMPLES.parent, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -174,3 +175,16 @@ def test_sinks() -> None:
     }
     last = json.loads(lines[-1].removeprefix("the file's last line: "))
     assert (last["type"], last["metadata"]["sequence_number"]) == ("workflow_complete", count)
+
+
+def test_client() -> None:
+    with serve(load("02_fastapi_server.py").app) as server:
+        first, second, third = run("11_client.py", server.url).splitlines()
+    beginning = first.removeprefix("Server-Sent Events: ")
+    rest = re.fullmatch(
+        r"Socket\.IO, after [^ ]+:\d+: (.+?)\[llm_complete\]\[node_complete\]\[workflow_complete\]", second
+    )
+    assert rest is not None
+    assert len(beginning) > 20
+    assert beginning + rest[1] == "Rain is water that falls from clouds in drops."
+    assert third == "all of it: Rain is water that falls from clouds in drops."
