@@ -26,7 +26,7 @@ from lg_streaming.events import NAMES, RESERVED, Scope, StreamMetadata, StreamUp
 if TYPE_CHECKING:
     from lg_streaming.events import Priority
 
-__all__ = ["Codec", "Redact", "decode", "decode_data", "jsonable", "moment_of", "seal", "split"]
+__all__ = ["Codec", "Encoded", "Redact", "decode", "decode_data", "jsonable", "moment_of", "seal", "split"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,16 @@ Redact = Callable[[str, Any], Any]
 """``redact(type, data) -> data``: what may leave of an update's data. It gets plain JSON values."""
 
 T = TypeVar("T")
+
+
+class Encoded:
+    """Data that is JSON already, and as it may leave: it is neither redacted nor encoded again."""
+
+    __slots__ = ("json",)
+
+    def __init__(self, json: bytes) -> None:
+        self.json = json
+
 
 _MAX_REPR: Final = 1_000
 _MAX_DEPTH: Final = 64
@@ -73,11 +83,13 @@ class Codec:
         Raises:
             UpdateTooLargeError: It is over ``max_bytes``. No other error is raised.
         """
-        if self._redact is not None:
-            data = self.redacted(type, data)
+        if data.__class__ is not Encoded:
+            json = self.dumps(data if self._redact is None else self.redacted(type, data))
+        else:
+            json = cast("Encoded", data).json
         body = b'{"type":%b,"data":%b,"metadata":{"timestamp":"%b","execution_id":%b%b%b' % (
             self._name(type),
-            self.dumps(data),
+            json,
             self._timestamp(timestamp),
             self._name(execution_id),
             b"" if priority == "medium" else b',"priority":"%b"' % priority.encode(),
@@ -106,6 +118,10 @@ class Codec:
         except TypeError:  # orjson's own error is one: odd keys, cycles, huge numbers, half characters
             self.fallbacks += 1
         return orjson.dumps(jsonable(value))
+
+    def ready(self, type: str, data: object) -> Encoded:
+        """The data of an update, redacted and encoded: what is the application's own is called now. Never raises."""
+        return Encoded(self.dumps(self.redacted(type, data)))
 
     def redacted(self, type: str, data: object) -> object:
         """What may leave of an update's data: all of it where there is no ``redact``. Never raises."""

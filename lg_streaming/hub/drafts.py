@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 import orjson
 
-from lg_streaming.codec import Codec
+from lg_streaming.codec import Codec, Encoded
 from lg_streaming.errors import BadRequestError, UpdateTooLargeError
 from lg_streaming.events import HUB_TYPES, kind_of, parse_priority, priority_of, priority_within
 from lg_streaming.hub.execution import Allowance
@@ -98,7 +98,8 @@ class Drafts:
         """What an update says went wrong, redacted; None where nothing did."""
         if not type.endswith("_error"):
             return None
-        shown = orjson.loads(self.codec.dumps(self.codec.redacted(type, data)))  # a decorator's data is JSON already
+        ready = data if isinstance(data, Encoded) else self.codec.ready(type, data)
+        shown = orjson.loads(ready.json)
         error = cast("dict[str, Any]", shown).get("error") if isinstance(shown, dict) else None
         return cast("dict[str, Any]", error) if isinstance(error, dict) else {}
 
