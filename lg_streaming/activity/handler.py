@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from lg_streaming.errors import describe_error
 
@@ -38,9 +38,9 @@ class AgentLogHandler(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Says one record, unless a filter is against it."""
-        passed: object = self.filter(record)  # from Python 3.12 on it may be another record
+        passed = cast("bool | logging.LogRecord", self.filter(record))  # from Python 3.12 on it may be another record
         if passed:
-            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+            self.emit(record if isinstance(passed, bool) else passed)
         return bool(passed)
 
     def emit(self, record: logging.LogRecord) -> None:

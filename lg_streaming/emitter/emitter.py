@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping, Sequence
 from contextvars import ContextVar
+from datetime import date
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, overload
 
@@ -53,7 +54,8 @@ class Emitter(Handle):
     As a context manager, with `with` or `async with`, it begins the run where none is open, and closes what it opened:
     messages, tool calls and nodes that are still open, and a run it began. When an exception leaves the block, open
     parts end with it first, then the run does; in a run that others began the exception is an `error` update, and the
-    run goes on. Exceptions are never swallowed.
+    run goes on. Exceptions are never swallowed. An emitter may be entered several times, in one another or by several
+    threads: what it opened is closed, and the run ends, when the last of these blocks is left, by how that one ends.
 
     In a node with `@stream_token` its text goes through the node's filter, processor and buffer, together with
     the text of the models; whatever else it writes comes after the text before it.
@@ -67,16 +69,19 @@ class Emitter(Handle):
     Everywhere `None` means not known, and is left out of what is sent. Details never replace what a word says itself.
     """
 
-    __slots__ = ("_begun", "_message")
+    __slots__ = ("_begun", "_blocks", "_message")
 
     _begun: str | None
     """The run this emitter began and takes part in."""
+    _blocks: int
+    """How many blocks of it are open, one in another or side by side."""
     _message: OpenPart | None
     """The message its text belongs to."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._begun = None
+        self._blocks = 0
         self._message = None
 
     # --- text ---------------------------------------------------------------------------------------------
@@ -129,7 +134,7 @@ class Emitter(Handle):
             created_at: When it was made, if not now.
             item: The program's own record of it.
         """
-        created = created_at if created_at is None or isinstance(created_at, str) else created_at.isoformat()
+        created = created_at.isoformat() if isinstance(created_at, date) else created_at
         self._tell("message", role=role, content=content, created_at=created, item=item)
 
     def start(self, model: str | None = None, *, message_id: str | None = None, **details: Any) -> str:
@@ -148,9 +153,9 @@ class Emitter(Handle):
         self.end()
         message_id = message_id or _new_id()
         part = OpenPart("llm", message_id, model, self._ready().derive(message_id=message_id))
+        self._begin(part, "llm_start", details, model=model)
         self._message = part
         self._index = itertools.count()
-        self._begin(part, "llm_start", details, model=model)
         return message_id
 
     def end(self, *, finish_reason: str | None = None, usage: Mapping[str, Any] | None = None, **details: Any) -> None:
@@ -185,12 +190,19 @@ class Emitter(Handle):
             cost: What that cost, in a currency of your own.
             details: More, such as `input_token_details`.
         """
+        if total_tokens is None:
+            try:
+                total_tokens = input_tokens + output_tokens
+            except TypeError:
+                told = f"{input_tokens!r:.40} and {output_tokens!r:.40}"
+                self._refuse("usage", f"input_tokens and output_tokens are numbers, not {told}")
+                return
         self._tell(
             "usage",
             details,
             input_tokens=input_tokens,
             output_tokens=output_tokens,
-            total_tokens=input_tokens + output_tokens if total_tokens is None else total_tokens,
+            total_tokens=total_tokens,
             model=model,
             cost=cost,
         )
@@ -307,9 +319,13 @@ class Emitter(Handle):
 
     def progress(self, current: float, total: float, *, text: str | None = None, eta_s: float | None = None) -> None:
         """How far a piece of work is: `current` of `total` in any unit, and the seconds it will still take."""
+        percent = _percent(current, total)
+        if percent is None:
+            self._refuse("progress", f"current and total are numbers, not {current!r:.40} and {total!r:.40}")
+            return
         self._tell(
             "progress",
-            progress=_percent(current, total),
+            progress=percent,
             current=current,
             total=total,
             status="running",
@@ -332,13 +348,18 @@ class Emitter(Handle):
         eta_s: float | None = None,
     ) -> None:
         """How many nodes of the workflow are done, which one is at work, and the seconds it will still take."""
+        percent = _percent(completed_nodes, total_nodes)
+        if percent is None:
+            told = f"{completed_nodes!r:.40} and {total_nodes!r:.40}"
+            self._refuse("workflow_progress", f"completed_nodes and total_nodes are numbers, not {told}")
+            return
         self._tell(
             "workflow_progress",
             total_nodes=total_nodes,
             completed_nodes=completed_nodes,
             current_node=current_node,
             current_node_name=current_node_name,
-            progress=_percent(completed_nodes, total_nodes),
+            progress=percent,
             eta_s=eta_s,
         )
 
@@ -487,11 +508,17 @@ class Emitter(Handle):
 
     def __enter__(self) -> Self:
         self.workflow_start()
+        with self._parts.lock:
+            self._blocks += 1
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        with self._parts.lock:
+            self._blocks -= 1
+            if self._blocks:
+                return  # the block around it, or the one beside it, is the one that closes
         error = None if exc is None else _CANCELLED if _is_cancelling(exc) else self._described(exc)
         strict = self._strict
         self._strict = strict and exc is None  # what cannot be said must not hide the exception that leaves the block
@@ -513,8 +540,8 @@ class Emitter(Handle):
         self.__exit__(exc_type, exc, traceback)
 
     def _begin(self, part: OpenPart, type: str, details: Mapping[str, Any], **fields: Any) -> None:
-        self._parts.open(part)
         self._tell_of(part.scope, type, details, fields)
+        self._parts.open(part)
 
     def _closing(self, kind: PartKind, id: str | None, name: str | None = None) -> OpenPart | None:
         """The part that ends: the open one of this id, else the newest open one, else one nobody told the begin of."""
@@ -562,8 +589,12 @@ def _new_id() -> str:
     return str(uuid_utils.uuid7())
 
 
-def _percent(current: float, total: float) -> float:
-    return 0.0 if total <= 0 else round(min(100.0, max(0.0, 100.0 * current / total)), 1)
+def _percent(current: float, total: float) -> float | None:
+    """None where that cannot be said of what was given."""
+    try:
+        return 0.0 if total <= 0 else round(min(100.0, max(0.0, 100.0 * float(current) / float(total))), 1)
+    except (TypeError, ValueError):
+        return None
 
 
 def _is_cancelling(error: BaseException) -> bool:

@@ -52,6 +52,8 @@ class Drafts:
     def of_outgoing(self, execution: Execution, update: Outgoing) -> Draft:
         """The draft of what a producer published. Raises ``BadRequestError`` and ``UpdateTooLargeError``."""
         name, data, scope, priority, delivery, key = update
+        if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] (callers may not be typed)
+            raise BadRequestError(f"a type is a string, not {name!r:.80}")
         if name in HUB_TYPES:
             raise BadRequestError(f"{name!r} cannot be published: end a run with close(), fail() or cancel()")
         if delivery != "at-least-once" or key is not None:
@@ -138,6 +140,8 @@ def _check_delivery(delivery: str, key: str | None) -> None:
             raise BadRequestError("exactly-once needs a key that names the update: give key=…")
     elif delivery == "at-most-once":
         raise BadRequestError("a key is for updates that are to arrive exactly once: leave delivery out")
+    elif not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance] (callers may not be typed)
+        raise BadRequestError(f"a key is a string, not {key!r:.80}")
     elif not 0 < len(key) <= _MAX_KEY_LENGTH:
         raise BadRequestError(f"a key has 1 to {_MAX_KEY_LENGTH} characters, not {len(key)}")
 

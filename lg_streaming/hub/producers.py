@@ -219,6 +219,8 @@ class Producers(Runs):
             key: See `Emitter.event`.
             missing: See `publish`.
         """
+        if category is not None and not isinstance(category, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise BadRequestError(f"a category is a string, not {category!r:.80}")
         inside = emitter_var.get()
         if inside.writes_to(self, execution_id):
             own = inside.scoped(category=category) if category is not None else inside

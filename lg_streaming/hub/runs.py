@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Runs"]
 
-_SHORTER: Final = Encoded(b'{"message":"the details were too large to send"}')
+_SHORTER: Final = b'{"message":"the details were too large to send"}'
 
 
 class _Said(NamedTuple):
@@ -309,7 +309,8 @@ class Runs(Executions):
         try:
             draft = self._drafts.of(execution, said.type, said.data, scope, priority)
         except UpdateTooLargeError:
-            draft = self._drafts.of(execution, said.type, _SHORTER, scope, priority)
+            shorter = b'{"error":%b}' % _SHORTER if said.type == "workflow_error" else _SHORTER
+            draft = self._drafts.of(execution, said.type, Encoded(shorter), scope, priority)
         self._appender.append(execution, [draft])
         if ends:
             execution.end(state_after("running", said.type))
