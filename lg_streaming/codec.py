@@ -64,6 +64,7 @@ class Codec:
         self._max_bytes = max_bytes
         self._redact = redact
         self._second = (-1, b"")
+        self._millis = (-1, b"")
         self._names: dict[str, bytes] = {}
         self.fallbacks = 0
         """How many updates held something JSON cannot hold."""
@@ -83,17 +84,18 @@ class Codec:
         Raises:
             UpdateTooLargeError: It is over ``max_bytes``. No other error is raised.
         """
-        if data.__class__ is not Encoded:
-            json = self.dumps(data if self._redact is None else self.redacted(type, data))
+        if isinstance(data, Encoded):
+            json = data.json
         else:
-            json = cast("Encoded", data).json
+            json = self.dumps(data if self._redact is None else self.redacted(type, data))
+        names = self._names
         body = b'{"type":%b,"data":%b,"metadata":{"timestamp":"%b","execution_id":%b%b%b' % (
-            self._name(type),
+            names.get(type) or self._name(type),
             json,
             self._timestamp(timestamp),
-            self._name(execution_id),
+            names.get(execution_id) or self._name(execution_id),
             b"" if priority == "medium" else b',"priority":"%b"' % priority.encode(),
-            self._about(scope),
+            scope.encoded or self._about(scope),
         )
         if len(body) > self._max_bytes:
             raise UpdateTooLargeError(
@@ -146,12 +148,17 @@ class Codec:
 
     def _timestamp(self, timestamp: float) -> bytes:
         millis = int(timestamp * 1000)
+        known, text = self._millis
+        if millis == known:
+            return text
         known, text = self._second  # one read: another thread may put another second there
         if millis // 1000 != known:
             moment = datetime.fromtimestamp(millis // 1000, UTC)
             text = b"%d-%02d-%02dT%02d:%02d:%02d" % moment.timetuple()[:6]
             self._second = (millis // 1000, text)
-        return b"%b.%03dZ" % (text, millis % 1000)
+        text = b"%b.%03dZ" % (text, millis % 1000)
+        self._millis = (millis, text)
+        return text
 
 
 def seal(body: bytes, seq: int, epoch: str) -> bytes:

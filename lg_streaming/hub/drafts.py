@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lg_streaming.events import Priority
     from lg_streaming.hub.execution import Execution
     from lg_streaming.hub.statistics import Tally
-    from lg_streaming.scope import Outgoing, Scope, Trace
+    from lg_streaming.scope import Scope, Trace
     from lg_streaming.settings import LimitSettings
 
 __all__ = ["Drafts"]
@@ -49,9 +49,22 @@ class Drafts:
         self.trace: Trace | None = None
         """Who follows runs and nodes."""
 
-    def of_outgoing(self, execution: Execution, update: Outgoing) -> Draft:
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit to the updates per second."""
+        return self._rate is not None
+
+    def checked(  # noqa: PLR0917 (the fields of `Outgoing`, at every update)
+        self,
+        execution: Execution,
+        name: str,
+        data: object,
+        scope: Scope,
+        priority: Priority | None,
+        delivery: Delivery,
+        key: str | None,
+    ) -> Draft:
         """The draft of what a producer published. Raises ``BadRequestError`` and ``UpdateTooLargeError``."""
-        name, data, scope, priority, delivery, key = update
         if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] (callers may not be typed)
             raise BadRequestError(f"a type is a string, not {name!r:.80}")
         if name in HUB_TYPES:
@@ -62,19 +75,18 @@ class Drafts:
             scope = execution.run_scope
         elif scope.run_id is None:
             scope = scope.derive(run_id=execution.run_id)
-        draft = self.of(execution, name, data, scope, priority, delivery=delivery, key=key)
+        draft = self.of(execution, name, data, scope, priority, delivery, key)
         if name in _PROMPTING:
             _note_prompt(execution, name, data, scope)
         return draft
 
-    def of(
+    def of(  # noqa: PLR0917 (at every update, too)
         self,
         execution: Execution,
         type: str,
         data: object,
         scope: Scope,
         priority: Priority | None,
-        *,
         delivery: Delivery = "at-least-once",
         key: str | None = None,
     ) -> Draft:
