@@ -11,9 +11,9 @@ from lg_streaming.events import ROOM_PREFIX, check_execution_id
 from lg_streaming.hub.appender import Appender
 from lg_streaming.hub.drafts import Drafts
 from lg_streaming.hub.execution import Execution
-from lg_streaming.hub.opening import new_id
 from lg_streaming.hub.signal import Signal
 from lg_streaming.hub.statistics import Tally, no_updates
+from lg_streaming.scope import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
