@@ -11,7 +11,7 @@ from lg_streaming.errors import PromptError
 from lg_streaming.events import StreamUpdate
 from lg_streaming.hub import StreamHub
 from lg_streaming.scope import Outcome
-from tests.hub.helpers import PATIENCE, page, soon, types
+from tests.hub.helpers import PATIENCE, page, types
 
 E = "e"
 
