@@ -48,7 +48,7 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -504,25 +504,34 @@ class MissingExtraError(StreamingConfigError, ImportError):  # pyright: ignore[r
     name = "missing_extra"
 
 
+_MAX_MESSAGE: Final = 8_000
+
+
 def describe_error(error: BaseException | str, *, debug: bool = False) -> dict[str, Any]:
     """An error as it may travel: its message, its type, and its `code` where it has one.
 
     A code is an attribute `code` of the exception that is a number or a text, as the errors of this library and those
-    of many clients of models have. The stack goes along only when `debug` is set.
+    of many clients of models have. Of a message longer than 8,000 characters the beginning goes along, and the stack
+    only when `debug` is set.
     """
     if isinstance(error, str):
-        return {"message": error}
+        return {"message": _cut(error)}
     name = type(error).__name__
     try:
         message = str(error) or name
     except Exception:  # noqa: BLE001 (a __str__ of the user's own may raise anything)
         message = name
-    described: dict[str, Any] = {"message": message, "type": name}
+    described: dict[str, Any] = {"message": _cut(message), "type": name}
     if (code := _code_of(error)) is not None:
         described["code"] = code
     if debug:
         described["stack"] = "".join(traceback.format_exception(error))
     return described
+
+
+def _cut(message: str) -> str:
+    """At most so much that what failed can always be told."""
+    return message if len(message) <= _MAX_MESSAGE else message[: _MAX_MESSAGE - 1] + "…"
 
 
 def _code_of(error: BaseException) -> int | str | None:

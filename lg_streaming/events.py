@@ -29,6 +29,7 @@ __all__ = [
     "StreamMetadata",
     "StreamUpdate",
     "check_execution_id",
+    "check_scope",
     "kind_of",
     "parse_priority",
     "priority_of",
@@ -279,6 +280,23 @@ class Scope:
 
 
 NAMES: Final = tuple(f.name for f in fields(Scope) if f.name not in {"extra", "encoded"})
+
+_SCOPE_FIELDS: Final = frozenset({*NAMES, "extra"}) - {"run_id"}
+
+
+def check_scope(fields: Mapping[str, object]) -> None:
+    """Sees that a program may set these fields of a scope; which run it is, the hub knows.
+
+    Raises:
+        BadRequestError: It has not.
+    """
+    if not fields.keys() <= _SCOPE_FIELDS:
+        unknown = ", ".join(sorted(fields.keys() - _SCOPE_FIELDS))
+        fields_there_are = ", ".join(name for name in NAMES if name in _SCOPE_FIELDS)
+        raise BadRequestError(
+            f"{unknown} cannot be set of a scope: there are {fields_there_are}, and extra={{…}} for keys of your own"
+        )
+
 
 NO_SCOPE: Final = Scope()
 """About the execution as a whole."""

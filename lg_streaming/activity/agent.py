@@ -30,7 +30,9 @@ logger = logging.getLogger(__name__)
 LogLevel = Literal["debug", "info", "warn", "error", "fatal"]
 
 _STREAMS: Final = frozenset[str](get_args(OutputStream))
-_LEVELS: Final = frozenset[str](get_args(LogLevel))
+_READ_AS: Final[Mapping[str, LogLevel]] = MappingProxyType(
+    {**{level: level for level in get_args(LogLevel)}, "warning": "warn", "critical": "fatal"}
+)
 _ALIVE: Final = frozenset({"idle", "busy", "paused", "error"})
 
 _LEGAL: Final[Mapping[str, tuple[frozenset[str | None], AgentStatus | None]]] = MappingProxyType(
@@ -214,13 +216,19 @@ class AgentStream(PacedActivity):
                 self._tell(f"agent:output:{stream}", {"content": content})
             self._buffer.add(stream, content, self._now())
 
-    def log(self, level: LogLevel, message: str, context: Mapping[str, Any] | None = None) -> None:
-        """Something it noted. ``fatal`` is published with the priority ``high``, like ``error``."""
+    def log(
+        self, level: LogLevel | Literal["warning", "critical"], message: str, context: Mapping[str, Any] | None = None
+    ) -> None:
+        """Something it noted. ``fatal`` is published with the priority ``high``, like ``error``.
+
+        ``warning`` and ``critical`` are read as ``warn`` and ``fatal``.
+        """
         with self._refusing:
-            if level not in _LEVELS:
+            read = _READ_AS.get(level)
+            if read is None:
                 raise BadRequestError(f"{level!r:.80} is not one of debug, info, warn, error, fatal")
             told = known(message=message, context=None if context is None else dict(context))
-            self._log(level, told)
+            self._log(read, told)
 
     def metrics(
         self,

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import date
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, get_args, overload
 
 from lg_streaming.emitter.part_words import PartWords
 from lg_streaming.emitter.saying import Saying
@@ -23,6 +23,7 @@ __all__ = ["NO_EMITTER", "Emitter", "PromptType", "current_emitter", "emitter_va
 T = TypeVar("T")
 
 PromptType = Literal["approval", "input", "choice", "confirmation"]
+_PROMPT_TYPES: Final = frozenset[str](get_args(PromptType))
 
 _LOG_PRIORITY: Final[Mapping[str, Priority]] = {"debug": "low", "error": "high", "critical": "high", "fatal": "high"}
 _CANCELLED: Final = {"message": "cancelled", "code": "cancelled"}
@@ -328,7 +329,14 @@ class Emitter(PartWords):
 
         Returns:
             The prompt's id.
+
+        Raises:
+            BadRequestError: There is no such type of prompts.
         """
+        if type not in _PROMPT_TYPES:
+            self._refuse(
+                "human_prompt", f"a prompt's type is one of {', '.join(get_args(PromptType))}, not {type!r:.80}"
+            )
         prompt_id = prompt_id or new_id()
         self._tell(
             "human_prompt",

@@ -7,7 +7,8 @@ import logging
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from lg_streaming.emitter.parts import OpenParts
-from lg_streaming.errors import StreamingError
+from lg_streaming.errors import BadRequestError, StreamingError
+from lg_streaming.events import check_scope
 from lg_streaming.scope import NO_SCOPE, Outgoing
 
 if TYPE_CHECKING:
@@ -144,7 +145,17 @@ class Handle:
         """An emitter of the same execution about a part of this scope: `scoped(task_id="t1")`.
 
         The names are those of `StreamMetadata`, and `extra` for your own keys. What it opens, this one may close.
+
+        Raises:
+            BadRequestError: A name is none of a scope's.
         """
+        try:
+            check_scope(changes)
+        except BadRequestError as error:
+            if self._strict and self._publisher is not None:
+                raise
+            self._note(error, "scope")
+            return self._about(self._scope)
         return self._about(self._scope.derive(**changes))
 
     def strict(self) -> Self:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from lg_streaming.codec import moment_of
+from lg_streaming.errors import BadRequestError
 from lg_streaming.hub.attachments import Sinks
 from lg_streaming.hub.control import Control
+from lg_streaming.log.base import ExecutionState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -15,9 +17,11 @@ if TYPE_CHECKING:
 
     from lg_streaming.events import Priority
     from lg_streaming.hub.execution import Execution
-    from lg_streaming.log.base import ExecutionState
 
 __all__ = ["ExecutionInfo", "HubHealth", "Overview"]
+
+
+_STATES: Final = frozenset[str](get_args(ExecutionState))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +77,14 @@ class Overview(Control, Sinks):
 
         Args:
             state: Only those in this state, or in one of these; None for all.
+
+        Raises:
+            BadRequestError: There is no such state.
         """
         wanted = {state} if isinstance(state, str) else None if state is None else set(state)
+        if unknown := (wanted or set()) - _STATES:
+            states = ", ".join(get_args(ExecutionState))
+            raise BadRequestError(f"{', '.join(map(repr, unknown))} is no state: use some of {states}")
         infos = (self._info(execution) for execution in list(self._executions.values()))
         return [info for info in infos if info is not None and (wanted is None or info.state in wanted)]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lg_streaming.emitter import Emitter, emitter_var
 from lg_streaming.errors import BadRequestError, HubClosedError, StreamingError
-from lg_streaming.events import check_execution_id
+from lg_streaming.events import check_execution_id, check_scope
 from lg_streaming.hub.execution import Execution
 from lg_streaming.hub.runs import Runs
 from lg_streaming.hub.statistics import TIMED_EVERY
@@ -252,6 +252,7 @@ class Producers(Runs):
         """
         if self._closed:
             raise HubClosedError
+        check_scope(scope)
         inside, block = emitter_var.get(), execution_var.get()
         if execution_id is not None:
             check_execution_id(execution_id)

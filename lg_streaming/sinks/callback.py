@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
-from lg_streaming.errors import SinkError
+from lg_streaming.errors import SinkError, StreamingConfigError
 from lg_streaming.hub.handlers import is_not_its_own
 from lg_streaming.hub.sink import SendPolicy
 from lg_streaming.sinks.worker import Worker
@@ -33,6 +33,9 @@ class CallbackSink:
         id: Names the sink; made up when not given.
         in_thread: Set it to False for a plain function that uses what belongs to the event loop, and never blocks.
         policy: How it is sent to.
+
+    Raises:
+        StreamingConfigError: What is to be called is no function.
     """
 
     def __init__(
@@ -44,6 +47,8 @@ class CallbackSink:
         in_thread: bool = True,
         policy: SendPolicy | None = None,
     ) -> None:
+        if not callable(function) or (on_closed is not None and not callable(on_closed)):
+            raise StreamingConfigError(f"a callback is a function, not {function!r:.80}")
         self.id = id or f"callback-{secrets.token_hex(4)}"
         self.policy = policy or SendPolicy()
         self._function = function

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
+from lg_streaming.errors import StreamingConfigError
 from lg_streaming.sinks.worker import Worker
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class LoggingSink:
 
     Args:
         logger: Where to; the logger ``lg_streaming.updates`` when not given.
-        level: A level of `logging`.
+        level: A level of `logging`, or its name.
         data: Whether to write the data, up to 1,000 characters of its JSON. It may hold what people wrote.
         id: Names the sink; made up when not given.
     """
@@ -36,14 +37,14 @@ class LoggingSink:
     def __init__(
         self,
         logger: logging.Logger | str = "lg_streaming.updates",
-        level: int = logging.INFO,
+        level: int | str = logging.INFO,
         *,
         data: bool = True,
         id: str | None = None,
     ) -> None:
         self.id = id or f"logging-{secrets.token_hex(4)}"
         self._logger = logging.getLogger(logger) if isinstance(logger, str) else logger
-        self._level = level
+        self._level = _level(level)
         self._data = data
         self._worker = Worker(f"lg-streaming-{self.id}")
         self._closed = False
@@ -83,3 +84,10 @@ class LoggingSink:
 def _shown(data: object) -> str:
     text = orjson.dumps(data).decode()
     return text if len(text) <= _MAX_DATA else f"{text[:_MAX_DATA]}…"
+
+
+def _level(level: int | str) -> int:
+    known = logging.getLevelNamesMapping().get(level) if isinstance(level, str) else level
+    if not isinstance(known, int):
+        raise StreamingConfigError(f"{level!r:.80} is no level of logging: use logging.INFO, or 'INFO'")
+    return known

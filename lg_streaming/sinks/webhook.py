@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import orjson
 
@@ -92,7 +92,7 @@ class WebhookSink:
             )
         except ValueError as error:
             raise StreamingConfigError(f"webhook: {error}") from None
-        self.id = id or f"webhook-{place.scheme}://{place.hostname}{place.path}"
+        self.id = id or f"webhook-{place.scheme}://{_host(place)}{place.path}"
         self._http = _httpx2()
         self._url = url
         self._keys = keys_of(secret)
@@ -202,3 +202,8 @@ def _seconds(text: str | None, now: float) -> float | None:
         return None
     seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now
     return min(max(seconds, 0.0), _MAX_RETRY_AFTER)
+
+
+def _host(place: SplitResult) -> str:
+    """Host and port, without what may be secret before them."""
+    return place.netloc.rpartition("@")[2]

@@ -188,9 +188,9 @@ async def test_logs_have_a_level(hub: StreamHub) -> None:
     agent = AgentStream(hub.emitter("e"), "a1")
     agent.log("debug", "look")
     agent.log("info", "Task completed", {"task_id": "t1", "level": "x"})
-    agent.log("warn", "careful")
+    agent.log("warning", "careful")
     agent.log("error", "broken")
-    agent.log("fatal", "gone")
+    agent.log("critical", "gone")
     _, *updates = await read(hub)
     assert types(updates) == [f"agent:log:{level}" for level in ("debug", "info", "warn", "error", "fatal")]
     assert updates[1].data == {
@@ -264,7 +264,7 @@ WRONG: list[Callable[[Any], object]] = [
     lambda e: agent_of(e, "a").started(""),
     lambda e: agent_of(e, "a").output("stdin", "x"),
     lambda e: agent_of(e, "a").output("stdout", b"x"),
-    lambda e: agent_of(e, "a").log("warning", "x"),
+    lambda e: agent_of(e, "a").log("loud", "x"),
     lambda e: agent_of(e, "a").metrics(cpu_percent=float("nan")),
     lambda e: agent_of(e, "a").health(True, 101),
     lambda e: agent_of(e, "a").health(True, -1),

@@ -231,6 +231,9 @@ async def test_executions_by_their_state(hub: StreamHub) -> None:
     hub.leave_run("interrupted", hub.enter_run("interrupted"), Outcome("workflow_interrupted", {}))
     assert [info.state for info in hub.executions()] == [info.execution_id for info in hub.executions()]
     assert [info.execution_id for info in hub.executions("running")] == ["running"]
+    misspelt: Any = "runing"
+    with pytest.raises(BadRequestError, match="runing"):
+        hub.executions(misspelt)
     ended = hub.executions({"completed", "failed", "cancelled", "abandoned"})
     assert [info.execution_id for info in ended] == ["completed", "failed", "cancelled"]
     assert hub.executions(()) == []

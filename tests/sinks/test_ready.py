@@ -425,3 +425,15 @@ async def test_a_gap_reaches_a_function(make_hub: MakeHub) -> None:
     hub.attach("e", CallbackSink(got.append))
     await soon(hub.flush_sinks("e"))
     assert types(got) == ["gap", "token", "token"]
+
+
+def test_what_cannot_be_called_or_is_no_level_is_refused_at_once() -> None:
+    number: Any = 3
+    for make in (
+        lambda: CallbackSink(number),
+        lambda: CallbackSink(print, on_closed=number),
+        lambda: LoggingSink(level="LOUD"),
+    ):
+        with pytest.raises(StreamingConfigError):
+            make()
+    assert LoggingSink(level="WARNING").is_active()

@@ -282,8 +282,8 @@ def test_the_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_its_id_does_not_tell_what_is_in_the_url_beside_the_place() -> None:
-    sink = WebhookSink("https://user:word@example.com/hook?key=secret")
-    assert sink.id == "webhook-https://example.com/hook"
+    sink = WebhookSink("https://user:word@example.com:8443/hook?key=secret")
+    assert sink.id == "webhook-https://example.com:8443/hook"
 
 
 # ---------------------------------------------------------------- signatures

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -349,10 +349,46 @@ async def test_what_cannot_be_said_does_not_hide_the_exception_of_the_block(capl
     assert "was refused: the hub" in caplog.text
 
 
-async def test_an_error_too_large_to_send_does_not_keep_the_rest_from_ending() -> None:
+async def test_an_error_of_any_size_is_told_as_far_as_it_can_be() -> None:
     got = await in_block(open_three, error=ValueError("x" * 300_000))
-    assert [update.type for update in got][5:] == ["workflow_error"]
-    assert got[-1].data == {"error": {"message": "the details were too large to send"}}
+    assert [update.type for update in got][5:] == ["llm_error", "tool_error", "node_error", "workflow_error"]
+    assert {(len(update.data["error"]["message"]), update.data["error"]["message"][-2:]) for update in got[5:]} == {
+        (8_000, "x…")
+    }
+
+
+async def test_a_result_too_large_to_send_does_not_keep_the_run_from_ending() -> None:
+    hub = StreamHub()
+    hub.emitter("e").status("begun")
+    hub.emitter("e").workflow_error("x" * 300_000)
+    with hub.emitter("f") as emitter:
+        emitter.workflow_complete("x" * 300_000)
+    (*_, failed), (*_, complete) = await collect(hub.subscribe("e")), await collect(hub.subscribe("f"))
+    assert (failed.type, len(failed.data["error"]["message"])) == ("workflow_error", 8_000)
+    assert (complete.type, "result" in complete.data) == ("workflow_complete", False)
+    await hub.aclose()
+
+
+async def test_what_is_no_part_of_a_scope_is_refused_and_in_a_node_passed_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    hub = StreamHub()
+    for call in (hub.emitter, hub.emitter("e").scoped):
+        for wrong in ("nodeid", "run_id"):
+            with pytest.raises(BadRequestError, match=f"{wrong} cannot be set.*node_id.*extra="):
+                call(**cast("dict[str, Any]", {wrong: "x"}))
+    Emitter(hub, "e", strict=False).scoped(nodeid="x").status("goes on")
+    assert "nodeid cannot be set" in caplog.text
+    assert hub.statistics().published == 2
+    await hub.aclose()
+
+
+async def test_a_prompt_of_no_known_type_is_refused() -> None:
+    hub = StreamHub()
+    unknown: Any = "nonsense"
+    with pytest.raises(BadRequestError, match="approval, input, choice, confirmation"):
+        hub.emitter("e").human_prompt("?", type=unknown)
+    await hub.aclose()
 
 
 @pytest.mark.parametrize("how", ["open", "block"])
