@@ -14,7 +14,7 @@ from lg_streaming.client.config import ClientOptions
 from lg_streaming.client.events import Message, Trouble
 from lg_streaming.client.failures import InterruptedStreamError, told_failure
 from lg_streaming.client.line import Line
-from lg_streaming.client.reconnect import Reconnect
+from lg_streaming.client.reconnect import Reconnect, pause_of
 from lg_streaming.client.rest import token_for
 from lg_streaming.client.subscription import ClientSubscription
 from lg_streaming.errors import (
@@ -29,7 +29,7 @@ from lg_streaming.errors import (
 from lg_streaming.events import Position
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from lg_streaming.client.events import ClientState
@@ -176,7 +176,7 @@ class SocketIOClient(StreamClient):
 
     async def _hold(self, line: Line) -> InterruptedStreamError:
         """Why the connection is over. Raises InterruptedStreamError where it never was."""
-        greeting = await line.open(await token_for(self._tokens))
+        greeting = await line.open(await token_for(self._tokens, self._config.connect_timeout))
         self._machine.opened(greeting.get("connection_id"))
         if self._ready is not None and not self._ready.done():
             self._ready.set_result(line)
@@ -226,7 +226,7 @@ class SocketIOClient(StreamClient):
         elif name == "subscription_closed":
             self._to_feed(payload["execution_id"], lambda feed: feed.closed(line, payload["reason"]))
         elif name == "auth_expiring":
-            self._spawn(self._refresh(line))
+            self._renew(line)
         elif name == "server_restart":
             restart = ServerRestartError(retry_after=payload["retry_ms"] / 1000)
             line.cause = InterruptedStreamError(restart)
@@ -252,14 +252,16 @@ class SocketIOClient(StreamClient):
     async def _refresh(self, line: Line) -> None:
         """Has the token replaced before it expires; where that fails, the server ends the connection later."""
         try:
-            token = await token_for(self._tokens)
+            token = await token_for(self._tokens, self._config.connect_timeout)
             if token is not None:
                 await line.ask("authenticate", {"token": token})
         except InterruptedStreamError as failure:
             self._hearing.listeners.tell(Trouble(error=failure.error))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work, name="lg_streaming.client.refresh")
+    def _renew(self, line: Line) -> None:
+        if self._tasks:
+            return  # that one will do
+        task = asyncio.create_task(self._refresh(line), name="lg_streaming.client.refresh")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -287,9 +289,7 @@ class SocketIOClient(StreamClient):
         limit = self._config.max_reconnect_attempts
         if not self._config.auto_reconnect or (limit and attempt >= limit):
             raise error
-        if error.retry_after is not None:
-            return error.retry_after
-        return self._config.backoff.seconds(attempt, self._random)
+        return pause_of(self._config, attempt, self._random, error.retry_after)
 
 
 class _Feed(ClientSubscription):

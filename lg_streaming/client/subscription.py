@@ -43,7 +43,7 @@ class Hearing:
         updates: list[StreamUpdate] = []
         for content in contents:
             try:
-                updates.append(update_of(content))
+                updates.append(_checked(update_of(content), execution_id))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 self.unreadable(content, error, execution_id)
         return updates
@@ -58,6 +58,16 @@ class Hearing:
         """These go to their reader now."""
         self.updates += len(updates)
         self.listeners.tell_updates(updates)
+
+
+def _checked(update: StreamUpdate, execution_id: str) -> StreamUpdate:
+    """The update, if it may stand in this execution. Raises TypeError or ValueError."""
+    metadata = update.metadata
+    if (type(update.type), type(metadata.epoch), type(metadata.sequence_number)) != (str, str, int):
+        raise TypeError("an update has a type, a sequence number and an epoch")
+    if metadata.execution_id != execution_id:
+        raise ValueError(f"an update of {execution_id!r} was asked for, and this is of {metadata.execution_id!r:.300}")
+    return update
 
 
 class ClientSubscription(ABC):
