@@ -87,7 +87,12 @@ class ClientSubscription(ABC):
         self._hearing = hearing
         after = wanted.after if wanted.after != "latest" else None
         self._place = Place(
-            wanted.execution_id, after, complete=wanted.complete, now=hearing.now, tell=hearing.listeners.tell
+            wanted.execution_id,
+            after,
+            complete=wanted.complete,
+            tail=wanted.options.get("on_gap") == "tail",
+            now=hearing.now,
+            tell=hearing.listeners.tell,
         )
         self._position = after
         self._begun = False
@@ -195,6 +200,7 @@ class ClientSubscription(ABC):
 
     def _attached(self, head: Position | None) -> None:
         """The server has accepted; its last update is `head`. Reading from the latest on begins there, for good."""
+        self._place.head = head
         if not self._at_latest:
             return
         self._at_latest = False

@@ -164,3 +164,20 @@ test("who asks over a socket of socket.io-client that is lost is told so", async
   await assert.rejects(asking, { codeName: "lost" });
   assert.deepEqual(listeners.get("disconnect"), []);
 });
+
+test("that the server began anew is told once, also to those who come back before anything came", async () => {
+  for (const [gap, position] of [["oldest", "new:0"], ["tail", "new:7"]]) {
+    const client = createClient({ ...quick, transport: "websocket", WebSocket: FakeWebSocket });
+    const gaps = [];
+    const subscription = client.subscribe("exec-1", { after: "old:5", gap, onGap: (one) => gaps.push(one) });
+    await soon();
+    const { last } = FakeWebSocket;
+    last.say("reply", { ok: true, position: "new:7" }, last.said[0].id);
+    last.say("gap", { execution_id: "exec-1", from: 6, to: null, reason: "epoch_changed" });
+    last.onclose({ code: 1006 });
+    await soon();
+    assert.deepEqual([last.said[0].payload.after, FakeWebSocket.last.said[0].payload.after], ["old:5", position]);
+    assert.equal(gaps.length, 1);
+    subscription.close();
+  }
+});

@@ -24,6 +24,7 @@ export class Subscription {
   #state = "connecting";
   #position = null;
   #after;
+  #head; // where the server stood when it let us in
   #backoff;
   #wasRefused = false;
   #timer; // to the next attempt
@@ -148,6 +149,7 @@ export class Subscription {
       }
     }
     attempt.isIn = true;
+    this.#head = status.position;
     this.#wasRefused = false;
     this.#failures = 0;
     if (this.#after === "latest") {
@@ -263,7 +265,11 @@ export class Subscription {
   #missed(gap) {
     if (gap.reason === "evicted") this.#assembly.miss();
     else {
-      this.#position = null; // the server began anew
+      // The server began anew. Whoever comes back before an update of it came is not told of that again.
+      const [epoch] = split(this.#head);
+      const isKnown = POSITION.test(this.#head) && epoch !== split(this.#position ?? this.#after)[0];
+      if (isKnown) this.#position = this.#options.gap === "tail" ? this.#head : `${epoch}:0`;
+      else this.#position = null;
       this.#assembly.clear();
     }
     call(this.#options.onGap, gap);
