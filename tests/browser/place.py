@@ -150,8 +150,8 @@ class Place:
         return app
 
     def write(self, text: str, *, attempt: int = 1, message_id: str = "m1", execution_id: str = EXECUTION) -> None:
-        scope = self.hub.emitter(execution_id, node_id="write", attempt=attempt, message_id=message_id).scope
-        self.hub.publish(execution_id, "token", {"content": text}, scope=scope)
+        emitter = self.hub.emitter(execution_id, node_id="write", attempt=attempt, message_id=message_id)
+        emitter.event("token", {"content": text})
 
     async def nobody_is_left(self) -> None:
         """Waits until the server has forgotten all its clients."""

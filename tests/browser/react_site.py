@@ -93,4 +93,4 @@ class ReactPlace(Place):
 
     def say(self, type: str, data: object, **scope: Any) -> None:
         """One update of the execution."""
-        self.hub.publish(EXECUTION, type, data, scope=self.hub.emitter(EXECUTION, **scope).scope)
+        self.hub.emitter(EXECUTION, **scope).event(type, data)

@@ -296,6 +296,25 @@ async def test_answers_and_the_end_of_a_run(place: Place, make: Make) -> None:
         await client.execution("unknown")
 
 
+async def test_a_prompt_is_answered_and_a_run_cancelled_from_afar(place: Place, make: Make) -> None:
+    answers: list[tuple[str, object]] = []
+    place.hub.on_response("e", lambda prompt_id, response: answers.append((prompt_id, response)))
+    client = make(place.url)
+    place.hub.emitter("e", node_id="approve").human_prompt("Send it?", type="approval", prompt_id="p1")
+    seen: list[str] = []
+    async for update in client.subscribe("e"):
+        seen.append(update.type)
+        if update.type == "human_prompt":
+            await client.respond("e", update.data["prompt_id"], {"ok": True})
+        elif update.type == "human_response":
+            assert update.data == {"prompt_id": "p1", "response": {"ok": True}}
+            assert await client.cancel("e", reason="enough") is True
+    assert answers == [("p1", {"ok": True})]
+    assert seen == ["workflow_start", "human_prompt", "human_response", "workflow_cancelled"]
+    with pytest.raises(PromptError):
+        await client.respond("e", "p1", "too late")
+
+
 async def test_the_text_of_a_run(place: Place, make: Make) -> None:
     def write(text: str, **scope: Any) -> None:
         emitter = place.hub.emitter("e", node_id="write", **scope)

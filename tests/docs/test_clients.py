@@ -93,8 +93,8 @@ class Place:
         return app
 
     def write(self, text: str, *, attempt: int = 1, message_id: str = "m1") -> None:
-        scope = self.hub.emitter(EXECUTION, node_id="write", attempt=attempt, message_id=message_id).scope
-        self.hub.publish(EXECUTION, "token", {"content": text}, scope=scope)
+        emitter = self.hub.emitter(EXECUTION, node_id="write", attempt=attempt, message_id=message_id)
+        emitter.event("token", {"content": text})
 
 
 @pytest.fixture
