@@ -368,7 +368,8 @@ def test_a_client_closed_by_another_thread_ends_the_loop(transport: Any) -> None
         assert failures == []
 
 
-def test_a_loop_left_open_may_be_thrown_away_after_the_client() -> None:
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_loop_may_outlive_the_client(goes_on: bool) -> None:
     streams, _ = stream_of(frame([update(1), update(2)]) + END)
     with serve(streams) as server:
         with SyncClient(server.url) as client:
@@ -376,6 +377,8 @@ def test_a_loop_left_open_may_be_thrown_away_after_the_client() -> None:
             updates = iter(subscription)
             assert next(updates).metadata.sequence_number == 1
         subscription.close()
+        if goes_on:
+            assert seqs(list(updates)) == [2]
         del updates
         with pytest.raises(RuntimeError, match="closed"):
             client.execution("e")
