@@ -175,7 +175,7 @@ test("that the server began anew is told once, also to those who come back befor
     last.say("reply", { ok: true, position: "new:7" }, last.said[0].id);
     last.say("gap", { execution_id: "exec-1", from: 6, to: null, reason: "epoch_changed" });
     last.onclose({ code: 1006 });
-    await soon();
+    while (FakeWebSocket.last === last || FakeWebSocket.last.said.length === 0) await soon();
     assert.deepEqual([last.said[0].payload.after, FakeWebSocket.last.said[0].payload.after], ["old:5", position]);
     assert.equal(gaps.length, 1);
     subscription.close();

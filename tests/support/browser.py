@@ -57,7 +57,19 @@ class _Chromium:
                 "--no-sandbox",
                 "--disable-dev-shm-usage",
                 "--disable-background-networking",
-                # Pages that are not in front are to go on as they would there.
+                # What Playwright gives to a Chromium of its own: nothing goes on in the background, a page that goes is
+                # gone, and pages that are not in front go on as they would there.
+                "--disable-back-forward-cache",
+                "--disable-component-update",
+                "--disable-default-apps",
+                "--disable-extensions",
+                "--disable-field-trial-config",
+                "--disable-hang-monitor",
+                "--disable-ipc-flooding-protection",
+                "--force-color-profile=srgb",
+                "--hide-scrollbars",
+                "--metrics-recording-only",
+                "--mute-audio",
                 "--disable-background-timer-throttling",
                 "--disable-backgrounding-occluded-windows",
                 "--disable-renderer-backgrounding",
