@@ -26,7 +26,7 @@ from lg_streaming.events import NAMES, RESERVED, Scope, StreamMetadata, StreamUp
 if TYPE_CHECKING:
     from lg_streaming.events import Priority
 
-__all__ = ["Codec", "Redact", "decode", "decode_data", "jsonable", "moment_of", "seal", "split", "update_of"]
+__all__ = ["Codec", "Encoded", "Redact", "decode", "decode_data", "jsonable", "moment_of", "seal", "split", "update_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,16 @@ Redact = Callable[[str, Any], Any]
 """``redact(type, data) -> data``: what may leave of an update's data. It gets plain JSON values."""
 
 T = TypeVar("T")
+
+
+class Encoded:
+    """Data that is JSON already, and as it may leave: it is neither redacted nor encoded again."""
+
+    __slots__ = ("json",)
+
+    def __init__(self, json: bytes) -> None:
+        self.json = json
+
 
 _MAX_REPR: Final = 1_000
 _MAX_DEPTH: Final = 64
@@ -54,6 +64,7 @@ class Codec:
         self._max_bytes = max_bytes
         self._redact = redact
         self._second = (-1, b"")
+        self._millis = (-1, b"")
         self._names: dict[str, bytes] = {}
         self.fallbacks = 0
         """How many updates held something JSON cannot hold."""
@@ -73,15 +84,18 @@ class Codec:
         Raises:
             UpdateTooLargeError: It is over ``max_bytes``. No other error is raised.
         """
-        if self._redact is not None:
-            data = self.redacted(type, data)
+        if isinstance(data, Encoded):
+            json = data.json
+        else:
+            json = self.dumps(data if self._redact is None else self.redacted(type, data))
+        names = self._names
         body = b'{"type":%b,"data":%b,"metadata":{"timestamp":"%b","execution_id":%b%b%b' % (
-            self._name(type),
-            self.dumps(data),
+            names.get(type) or self._name(type),
+            json,
             self._timestamp(timestamp),
-            self._name(execution_id),
+            names.get(execution_id) or self._name(execution_id),
             b"" if priority == "medium" else b',"priority":"%b"' % priority.encode(),
-            self._about(scope),
+            scope.encoded or self._about(scope),
         )
         if len(body) > self._max_bytes:
             raise UpdateTooLargeError(
@@ -107,6 +121,10 @@ class Codec:
             self.fallbacks += 1
         return orjson.dumps(jsonable(value))
 
+    def ready(self, type: str, data: object) -> Encoded:
+        """The data of an update, redacted and encoded: what is the application's own is called now. Never raises."""
+        return Encoded(self.dumps(self.redacted(type, data)))
+
     def redacted(self, type: str, data: object) -> object:
         """What may leave of an update's data: all of it where there is no ``redact``. Never raises."""
         if self._redact is None:
@@ -130,12 +148,17 @@ class Codec:
 
     def _timestamp(self, timestamp: float) -> bytes:
         millis = int(timestamp * 1000)
+        known, text = self._millis
+        if millis == known:
+            return text
         known, text = self._second  # one read: another thread may put another second there
         if millis // 1000 != known:
             moment = datetime.fromtimestamp(millis // 1000, UTC)
             text = b"%d-%02d-%02dT%02d:%02d:%02d" % moment.timetuple()[:6]
             self._second = (millis // 1000, text)
-        return b"%b.%03dZ" % (text, millis % 1000)
+        text = b"%b.%03dZ" % (text, millis % 1000)
+        self._millis = (millis, text)
+        return text
 
 
 def seal(body: bytes, seq: int, epoch: str) -> bytes:

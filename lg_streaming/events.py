@@ -262,7 +262,8 @@ class Scope:
     """On the update that starts a run or a node which is traced: its span, as W3C Trace Context says it."""
     extra: Mapping[str, Any] | None = None
     """The user's own metadata; keys of the fields above and of the log's own fields are passed over."""
-    _fragment: bytes | None = field(default=None, init=False, repr=False, compare=False)
+    encoded: bytes | None = field(default=None, init=False, repr=False, compare=False)
+    """Its `fragment`, once that was made."""
 
     def derive(self, **changes: Any) -> Self:
         """The same scope with some fields changed."""
@@ -271,15 +272,15 @@ class Scope:
     @property
     def fragment(self) -> bytes:
         """The set fields as JSON members, each with a comma before it: ``,"node_id":"write"``."""
-        if self._fragment is None:
+        if self.encoded is None:
             members = {name: value for name in NAMES if (value := getattr(self, name)) is not None}
             own = {str(k): v for k, v in (self.extra or {}).items() if k not in RESERVED and k not in NAMES}
             encoded = orjson.dumps(members | own, default=repr)
-            object.__setattr__(self, "_fragment", b"," + encoded[1:-1] if len(encoded) > len(b"{}") else b"")
-        return self._fragment or b""
+            object.__setattr__(self, "encoded", b"," + encoded[1:-1] if len(encoded) > len(b"{}") else b"")
+        return self.encoded or b""
 
 
-NAMES: Final = tuple(f.name for f in fields(Scope) if f.name not in {"extra", "_fragment"})
+NAMES: Final = tuple(f.name for f in fields(Scope) if f.name not in {"extra", "encoded"})
 
 NO_SCOPE: Final = Scope()
 """About the execution as a whole."""

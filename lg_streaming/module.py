@@ -7,7 +7,6 @@ import contextlib
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-import uuid_utils
 from fastapi import APIRouter, FastAPI
 
 from lg_streaming.capture import activate_tracking, graph_config
@@ -15,7 +14,7 @@ from lg_streaming.errors import StreamingConfigError, describe_error
 from lg_streaming.gateway import Gateway, InitialData
 from lg_streaming.hub import StreamHub
 from lg_streaming.pipeline import EventStreamProcessor
-from lg_streaming.scope import Binding, Outcome, execution_var, publishers
+from lg_streaming.scope import Binding, Outcome, execution_var, new_id, publishers
 from lg_streaming.settings import StreamingSettings
 
 if TYPE_CHECKING:
@@ -280,7 +279,7 @@ class StreamingModule:
             ForbiddenError: The execution has another owner.
             ExecutionLimitError: ``limits.max_executions`` executions are running.
         """
-        return ExecutionBlock(self.hub, execution_id or str(uuid_utils.uuid7()), owner, metadata, priority)
+        return ExecutionBlock(self.hub, execution_id or new_id(), owner, metadata, priority)
 
     def config(
         self, config: RunnableConfig | None = None, *, execution_id: str | None = None, owner: str | None = None

@@ -11,6 +11,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
+import uuid_utils
+
 from lg_streaming.events import FINAL_TYPES, NO_SCOPE, Delivery, Scope
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ __all__ = [
     "TokenStreams",
     "Trace",
     "execution_var",
+    "new_id",
     "publishers",
 ]
 
@@ -228,6 +231,11 @@ class Binding:
     publisher: Publisher
     execution_id: str
     run_id: str
+
+
+def new_id() -> str:
+    """An id that nothing else has: a UUID of version 7, so ids sort by the time at which they were made."""
+    return str(uuid_utils.uuid7())
 
 
 execution_var: ContextVar[Binding | None] = ContextVar("lg_streaming_execution", default=None)

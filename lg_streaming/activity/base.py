@@ -8,11 +8,10 @@ import threading
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-import uuid_utils
-
 from lg_streaming.errors import BadRequestError, StreamingError, TransitionError
 from lg_streaming.pipeline.throttle import Throttle
 from lg_streaming.pipeline.timer import current_timer
+from lg_streaming.scope import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -206,7 +205,7 @@ def known(**fields: Any) -> dict[str, Any]:
 
 def id_of(emitter: Emitter, given: object, what: str) -> str:
     """``given`` if it can name something; when it is None, one that is made."""
-    made = str(uuid_utils.uuid7())
+    made = new_id()
     return made if given is None else accepted(emitter, lambda: check_name(given, what), made)
 
 

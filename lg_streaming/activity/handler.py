@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from lg_streaming.errors import describe_error
 
@@ -23,7 +23,7 @@ class AgentLogHandler(logging.Handler):
     ``fatal``. Data: ``level``, ``message``, ``logger``; the exception of a record only with ``settings.debug``. A
     formatter is not used.
 
-    It never raises, waits for nothing but its lock, and passes over the records of this library, and those that are
+    It never raises, holds no lock of its own, and passes over the records of this library, and those that are
     logged while it says another. When the agent has stopped, records are passed over.
     """
 
@@ -31,6 +31,17 @@ class AgentLogHandler(logging.Handler):
         super().__init__(level)
         self._agent = agent
         self._here = threading.local()
+
+    def createLock(self) -> None:  # noqa: N802 (logging's name)
+        """None: the agent is thread-safe, and who holds its lock while it writes may log something."""
+        self.lock = None
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Says one record, unless a filter is against it."""
+        passed = cast("bool | logging.LogRecord", self.filter(record))  # from Python 3.12 on it may be another record
+        if passed:
+            self.emit(record if isinstance(passed, bool) else passed)
+        return bool(passed)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Says one record."""

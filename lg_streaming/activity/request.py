@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
-
-import orjson
 
 from lg_streaming.activity.base import Activity, check_name, is_interruption, known, number
 from lg_streaming.activity.providers import LLMErrorType, error_type_of
@@ -408,6 +407,6 @@ def _input_of(call: _ToolCall) -> dict[str, Any]:
     if not text:
         return {"input": {}}
     try:
-        return {"input": orjson.loads(text)}
-    except ValueError:
+        return {"input": json.loads(text)}  # orjson makes a float of a whole number of more than 64 bits
+    except (ValueError, RecursionError):
         return {"input": text}

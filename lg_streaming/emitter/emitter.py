@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from types import MappingProxyType
+from datetime import date
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, overload
 
-import uuid_utils
-
-from lg_streaming.emitter.handle import Handle
-from lg_streaming.emitter.parts import OpenPart
+from lg_streaming.emitter.part_words import PartWords
 from lg_streaming.emitter.saying import Saying
-from lg_streaming.errors import BadRequestError, describe_error
-from lg_streaming.scope import NO_SCOPE, Outcome
+from lg_streaming.scope import NO_SCOPE, Outcome, new_id
 
 if TYPE_CHECKING:
     from datetime import datetime
     from types import TracebackType
 
-    from lg_streaming.emitter.parts import PartKind
-    from lg_streaming.events import Priority, Scope
+    from lg_streaming.events import Priority
 
 __all__ = ["NO_EMITTER", "Emitter", "PromptType", "current_emitter", "emitter_var"]
 
@@ -31,17 +25,10 @@ T = TypeVar("T")
 PromptType = Literal["approval", "input", "choice", "confirmation"]
 
 _LOG_PRIORITY: Final[Mapping[str, Priority]] = {"debug": "low", "error": "high", "critical": "high", "fatal": "high"}
-_NAMED_BY: Final[Mapping[PartKind, tuple[str | None, str]]] = {
-    "node": ("node_id", "node_name"),
-    "tool": ("tool_call_id", "tool"),
-    "llm": (None, "model"),
-}
-"""The fields of a part's id and of its name."""
-_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _CANCELLED: Final = {"message": "cancelled", "code": "cancelled"}
 
 
-class Emitter(Handle):
+class Emitter(PartWords):
     """Writes to one execution, about one scope. Thread-safe, never waits, works with and without an event loop.
 
     Get one with `hub.emitter("exec-1", node_id="write")`, or inside a decorated node with `current_emitter`.
@@ -53,7 +40,8 @@ class Emitter(Handle):
     As a context manager, with `with` or `async with`, it begins the run where none is open, and closes what it opened:
     messages, tool calls and nodes that are still open, and a run it began. When an exception leaves the block, open
     parts end with it first, then the run does; in a run that others began the exception is an `error` update, and the
-    run goes on. Exceptions are never swallowed.
+    run goes on. Exceptions are never swallowed. An emitter may be entered several times, in one another or by several
+    threads: what it opened is closed, and the run ends, when the last of these blocks is left, by how that one ends.
 
     In a node with `@stream_token` its text goes through the node's filter, processor and buffer, together with
     the text of the models; whatever else it writes comes after the text before it.
@@ -67,17 +55,17 @@ class Emitter(Handle):
     Everywhere `None` means not known, and is left out of what is sent. Details never replace what a word says itself.
     """
 
-    __slots__ = ("_begun", "_message")
+    __slots__ = ("_begun", "_blocks")
 
     _begun: str | None
     """The run this emitter began and takes part in."""
-    _message: OpenPart | None
-    """The message its text belongs to."""
+    _blocks: int
+    """How many blocks of it are open, one in another or side by side."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._begun = None
-        self._message = None
+        self._blocks = 0
 
     # --- text ---------------------------------------------------------------------------------------------
 
@@ -129,41 +117,8 @@ class Emitter(Handle):
             created_at: When it was made, if not now.
             item: The program's own record of it.
         """
-        created = created_at if created_at is None or isinstance(created_at, str) else created_at.isoformat()
+        created = created_at.isoformat() if isinstance(created_at, date) else created_at
         self._tell("message", role=role, content=content, created_at=created, item=item)
-
-    def start(self, model: str | None = None, *, message_id: str | None = None, **details: Any) -> str:
-        """A message begins (`llm_start`): the text that follows from this emitter belongs to it, until `end`.
-
-        One that is open ends first. Messages that grow side by side need an emitter each: `emitter.scoped()`.
-
-        Args:
-            model: Who writes it.
-            message_id: Its id; one is made when none is given.
-            details: More to say about it.
-
-        Returns:
-            The message's id.
-        """
-        self.end()
-        message_id = message_id or _new_id()
-        part = OpenPart("llm", message_id, model, self._ready().derive(message_id=message_id))
-        self._message = part
-        self._index = itertools.count()
-        self._begin(part, "llm_start", details, model=model)
-        return message_id
-
-    def end(self, *, finish_reason: str | None = None, usage: Mapping[str, Any] | None = None, **details: Any) -> None:
-        """The message is complete (`llm_complete`, with `duration_s`). A no-op when none is open.
-
-        Args:
-            finish_reason: Why the model stopped, such as `stop`, `length`, `tool_use` or `content_filter`.
-            usage: What it used, as the model's package tells it; `usage` says it in the words of all models.
-            details: More to say about it.
-        """
-        part, self._message = self._message, None
-        if part is not None and self._parts.close("llm", part.id) is not None:
-            self._end(part, "llm_complete", details, finish_reason=finish_reason, usage=usage)
 
     def usage(
         self,
@@ -185,131 +140,34 @@ class Emitter(Handle):
             cost: What that cost, in a currency of your own.
             details: More, such as `input_token_details`.
         """
+        if total_tokens is None:
+            try:
+                total_tokens = input_tokens + output_tokens
+            except TypeError:
+                told = f"{input_tokens!r:.40} and {output_tokens!r:.40}"
+                self._refuse("usage", f"input_tokens and output_tokens are numbers, not {told}")
+                return
         self._tell(
             "usage",
             details,
             input_tokens=input_tokens,
             output_tokens=output_tokens,
-            total_tokens=input_tokens + output_tokens if total_tokens is None else total_tokens,
+            total_tokens=total_tokens,
             model=model,
             cost=cost,
         )
-
-    # --- nodes and tools ----------------------------------------------------------------------------------
-
-    def node_start(
-        self, node_id: str | None = None, *, name: str | None = None, attempt: int | None = None, **details: Any
-    ) -> Self:
-        """A node begins. Returns the emitter of the node: what it writes is about the node.
-
-        ```python
-        node = emitter.node_start("fetch")
-        node.token("…")
-        node.node_complete(result)
-        ```
-
-        Args:
-            node_id: The node; that of this emitter when not given.
-            name: How people call it; its id when not given.
-            attempt: 1 for the first try. At a higher one readers start the node's text afresh.
-            details: More to say about it.
-
-        Raises:
-            BadRequestError: Neither the call nor the emitter names a node.
-        """
-        node_id = node_id or self._scope.node_id
-        if node_id is None:
-            self._refuse("node_start", "name the node: node_start('fetch')")
-            return self.scoped()
-        scope = self._ready().derive(node_id=node_id, **({"attempt": attempt} if attempt is not None else {}))
-        part = OpenPart("node", node_id, name or node_id, scope)
-        self._begin(part, "node_start", details, node_id=node_id, node_name=part.name, attempt=attempt)
-        return self._about(scope)
-
-    def node_complete(self, result: object = None, *, node_id: str | None = None, **details: Any) -> None:
-        """A node is done (`node_complete`, with `duration_s` where `node_start` told its begin).
-
-        Args:
-            result: What it gave.
-            node_id: The node; that of this emitter, else the one that began last.
-            details: More to say about it.
-
-        Raises:
-            BadRequestError: Nothing tells which node.
-        """
-        self._node_end("node_complete", node_id, details, result=result)
-
-    def node_error(self, error: BaseException | str, *, node_id: str | None = None, **details: Any) -> None:
-        """A node has failed (`node_error`): with the error's message and type, its stack only in debug mode.
-
-        The other arguments are those of `node_complete`.
-        """
-        self._node_end("node_error", node_id, details, error=self._described(error))
-
-    def _node_end(self, type: str, node_id: str | None, details: Mapping[str, Any], **data: Any) -> None:
-        part = self._closing("node", node_id or self._scope.node_id)
-        if part is None:
-            self._refuse(type, f"name the node: {type}(…, node_id='fetch')")
-            return
-        self._end(part, type, details, **data)
-
-    def tool_start(self, tool: str, input: object = None, *, tool_call_id: str | None = None, **details: Any) -> Self:
-        """A tool is called. Returns the emitter of the call, whose `tool_complete` and `tool_error` are about it.
-
-        Args:
-            tool: The tool's name.
-            input: What it is called with.
-            tool_call_id: The call's id; one is made when none is given.
-            details: More to say about it.
-        """
-        tool_call_id = tool_call_id or _new_id()
-        scope = self._ready().derive(tool_call_id=tool_call_id)
-        part = OpenPart("tool", tool_call_id, tool, scope)
-        self._begin(part, "tool_start", details, tool=tool, tool_call_id=tool_call_id, input=input)
-        return self._about(scope)
-
-    def tool_complete(
-        self, output: object = None, *, tool: str | None = None, tool_call_id: str | None = None, **details: Any
-    ) -> None:
-        """A tool has answered (`tool_complete`, with `duration_s` where `tool_start` told its begin).
-
-        Args:
-            output: What it gave.
-            tool: The tool's name; without an id, its newest open call is meant.
-            tool_call_id: The call; that of this emitter, else the newest open one.
-            details: More to say about it.
-
-        Raises:
-            BadRequestError: Nothing tells which tool.
-        """
-        self._tool_end("tool_complete", (tool, tool_call_id), details, output=output)
-
-    def tool_error(
-        self, error: BaseException | str, *, tool: str | None = None, tool_call_id: str | None = None, **details: Any
-    ) -> None:
-        """A tool has failed (`tool_error`): with the error's message and type, its stack only in debug mode.
-
-        The other arguments are those of `tool_complete`.
-        """
-        self._tool_end("tool_error", (tool, tool_call_id), details, error=self._described(error))
-
-    def _tool_end(
-        self, type: str, call: tuple[str | None, str | None], details: Mapping[str, Any], **data: Any
-    ) -> None:
-        tool, tool_call_id = call
-        part = self._closing("tool", tool_call_id or self._scope.tool_call_id, tool)
-        if part is None:
-            self._refuse(type, f"name the tool: {type}(…, tool='search')")
-            return
-        self._end(part, type, details, **data)
 
     # --- how far ------------------------------------------------------------------------------------------
 
     def progress(self, current: float, total: float, *, text: str | None = None, eta_s: float | None = None) -> None:
         """How far a piece of work is: `current` of `total` in any unit, and the seconds it will still take."""
+        percent = _percent(current, total)
+        if percent is None:
+            self._refuse("progress", f"current and total are numbers, not {current!r:.40} and {total!r:.40}")
+            return
         self._tell(
             "progress",
-            progress=_percent(current, total),
+            progress=percent,
             current=current,
             total=total,
             status="running",
@@ -332,13 +190,18 @@ class Emitter(Handle):
         eta_s: float | None = None,
     ) -> None:
         """How many nodes of the workflow are done, which one is at work, and the seconds it will still take."""
+        percent = _percent(completed_nodes, total_nodes)
+        if percent is None:
+            told = f"{completed_nodes!r:.40} and {total_nodes!r:.40}"
+            self._refuse("workflow_progress", f"completed_nodes and total_nodes are numbers, not {told}")
+            return
         self._tell(
             "workflow_progress",
             total_nodes=total_nodes,
             completed_nodes=completed_nodes,
             current_node=current_node,
             current_node_name=current_node_name,
-            progress=_percent(completed_nodes, total_nodes),
+            progress=percent,
             eta_s=eta_s,
         )
 
@@ -466,7 +329,7 @@ class Emitter(Handle):
         Returns:
             The prompt's id.
         """
-        prompt_id = prompt_id or _new_id()
+        prompt_id = prompt_id or new_id()
         self._tell(
             "human_prompt",
             prompt_id=prompt_id,
@@ -487,11 +350,17 @@ class Emitter(Handle):
 
     def __enter__(self) -> Self:
         self.workflow_start()
+        with self._parts.lock:
+            self._blocks += 1
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        with self._parts.lock:
+            self._blocks -= 1
+            if self._blocks:
+                return  # the block around it, or the one beside it, is the one that closes
         error = None if exc is None else _CANCELLED if _is_cancelling(exc) else self._described(exc)
         strict = self._strict
         self._strict = strict and exc is None  # what cannot be said must not hide the exception that leaves the block
@@ -512,58 +381,13 @@ class Emitter(Handle):
     ) -> None:
         self.__exit__(exc_type, exc, traceback)
 
-    def _begin(self, part: OpenPart, type: str, details: Mapping[str, Any], **fields: Any) -> None:
-        self._parts.open(part)
-        self._tell_of(part.scope, type, details, fields)
 
-    def _closing(self, kind: PartKind, id: str | None, name: str | None = None) -> OpenPart | None:
-        """The part that ends: the open one of this id, else the newest open one, else one nobody told the begin of."""
-        if id is None:
-            newest = self._parts.newest(kind, name)
-            if newest is not None:
-                return self._parts.close(kind, newest.id) or newest
-            if name is None:
-                return None
-            return OpenPart(kind, "", name, self._scope, began_at=0)
-        known = self._parts.close(kind, id)
-        if known is not None:
-            return known
-        own = {"node_id": id} if kind == "node" else {"tool_call_id": id}
-        return OpenPart(kind, id, name or (id if kind == "node" else None), self._ready().derive(**own), began_at=0)
-
-    def _end(self, part: OpenPart, type: str, details: Mapping[str, Any], **fields: Any) -> None:
-        id_field, name_field = _NAMED_BY[part.kind]
-        about = {name_field: part.name, "duration_s": part.duration_s if part.began_at else None}
-        if id_field is not None and part.id:
-            about[id_field] = part.id
-        self._tell_of(part.scope, type, details, about | fields)
-
-    def _tell(self, word: str, details: Mapping[str, Any] = _NOTHING, /, **fields: Any) -> None:
-        self._tell_of(self._scope, word, details, fields)
-
-    def _tell_of(self, scope: Scope, type: str, details: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
-        """The fields that are known; details beside them never replace one."""
-        known = {name: value for name, value in fields.items() if value is not None}
-        self._emit(type, {**details, **known}, scope)
-
-    def _described(self, error: BaseException | str) -> dict[str, Any]:
-        return describe_error(error, debug=self.debug)
-
-    def _refuse(self, type: str, message: str) -> None:
-        error = BadRequestError(message, execution_id=self._execution_id)
-        if self._publisher is None:
-            return
-        if self._strict:
-            raise error
-        self._note(error, type)
-
-
-def _new_id() -> str:
-    return str(uuid_utils.uuid7())
-
-
-def _percent(current: float, total: float) -> float:
-    return 0.0 if total <= 0 else round(min(100.0, max(0.0, 100.0 * current / total)), 1)
+def _percent(current: float, total: float) -> float | None:
+    """None where that cannot be said of what was given."""
+    try:
+        return 0.0 if total <= 0 else round(min(100.0, max(0.0, 100.0 * float(current) / float(total))), 1)
+    except (TypeError, ValueError):
+        return None
 
 
 def _is_cancelling(error: BaseException) -> bool:

@@ -41,15 +41,16 @@ class OpenParts:
     It remembers the newest 1,000; what was opened before those and is never closed stays open.
     """
 
-    __slots__ = ("_lock", "_parts")
+    __slots__ = ("_parts", "lock")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
+        """Also of what the emitters of these parts count."""
         self._parts: dict[tuple[PartKind, str], OpenPart] = {}
 
     def open(self, part: OpenPart) -> None:
         """``part`` begins; one of the same kind and id begins anew."""
-        with self._lock:
+        with self.lock:
             self._parts.pop((part.kind, part.id), None)
             self._parts[part.kind, part.id] = part
             if len(self._parts) > _MOST:
@@ -57,12 +58,12 @@ class OpenParts:
 
     def close(self, kind: PartKind, id: str) -> OpenPart | None:
         """The part, which is open no more; None when it was not."""
-        with self._lock:
+        with self.lock:
             return self._parts.pop((kind, id), None)
 
     def newest(self, kind: PartKind, name: str | None = None) -> OpenPart | None:
         """The one that began last, of those with this name where one is given."""
-        with self._lock:
+        with self.lock:
             for part in reversed(self._parts.values()):
                 if part.kind == kind and name in {None, part.name}:
                     return part
@@ -70,7 +71,7 @@ class OpenParts:
 
     def drain(self) -> list[OpenPart]:
         """All of them, the newest first; none is open any more."""
-        with self._lock:
+        with self.lock:
             parts = list(reversed(self._parts.values()))
             self._parts.clear()
         return parts

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import orjson
+
+from lg_streaming.codec import Encoded
 from lg_streaming.events import kind_of
 from lg_streaming.hub.update_logger import UpdateLogger
 from lg_streaming.hub.writer import Writer
@@ -69,7 +72,7 @@ class Appender:
         """Gives drafts to the writer, after the notice of what was lost before them."""
         lost = execution.lost
         if lost:
-            notice = {"count": lost, "reason": "log_unavailable"}
+            notice = Encoded(orjson.dumps({"count": lost, "reason": "log_unavailable"}))  # under the lock: no `redact`
             told = self._drafts.of(execution, "updates_lost", notice, execution.run_scope, None)
             drafts = [told, *drafts]
         refused = writer.put(execution, drafts)

@@ -237,6 +237,8 @@ class Attachment:
                 return await self._ending()
             if len(page.records) < size:
                 await self._pause(self.policy.interval, until_hurried=True)
+            else:
+                await asyncio.sleep(0)  # neither the log nor the sink may ever wait: others want to run, too
         return self.reason or "detached"
 
     def _move_to(self, position: Position | None) -> None:

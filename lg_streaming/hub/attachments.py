@@ -158,8 +158,10 @@ class Sinks(Readers):
     def _start(self, attachment: Attachment) -> None:
         name = f"lg_streaming.sink {attachment.sink_id} of {attachment.execution_id}"
         try:
-            loop = asyncio.get_running_loop()
+            loop = None if self._delivery.runs_here() else asyncio.get_running_loop()
         except RuntimeError:
+            loop = None
+        if loop is None:
             self._delivery.start(attachment.run, attachment.done, name=name)
         else:
             loop.create_task(attachment.run(), name=name).add_done_callback(attachment.done)

@@ -99,12 +99,13 @@ class Control(Producers):
 
     def _end_unheeding(self, execution: Execution, run_id: str | None) -> None:
         """Ends a run that was asked to end and has not."""
-        with execution.lock:
-            if execution.run_id is None or execution.run_id != run_id or self._closed:
-                return
-            reason = execution.cancel_reason
-            self._say(execution, Outcome("workflow_cancelled", {"reason": reason} if reason else {}), ends=True)
-        self.tokens.close_execution_token_streams(execution.execution_id)
+        if run_id is None or execution.run_id != run_id or self._closed:
+            return
+        self.tokens.flush_execution(execution.execution_id)  # what was said before the end is not lost with it
+        reason = execution.cancel_reason
+        cancelled = Outcome("workflow_cancelled", {"reason": reason} if reason else {})
+        if self._conclude(execution, run_id, cancelled):
+            self.tokens.close_execution_token_streams(execution.execution_id)
 
     def on_cancel(self, execution_id: str, handler: CancelHandler) -> Callable[[], None]:
         """Has `handler(reason)` called when a run of the execution shall be cancelled; returns what undoes that.
@@ -137,12 +138,14 @@ class Control(Producers):
         execution = self._executions.get(execution_id)
         if execution is None:
             raise PromptError(execution_id=execution_id)
+        scope = execution.prompts.get(prompt_id)
+        if scope is None:
+            raise PromptError(execution_id=execution_id)
+        answer = {"prompt_id": prompt_id, "response": response}
+        draft = self._drafts.of(execution, "human_response", answer, scope, None)
         with execution.lock:
-            scope = execution.prompts.get(prompt_id)
-            if scope is None:
+            if execution.prompts.get(prompt_id) is not scope:  # another answer came first
                 raise PromptError(execution_id=execution_id)
-            answer = {"prompt_id": prompt_id, "response": response}
-            draft = self._drafts.of(execution, "human_response", answer, scope, None)
             del execution.prompts[prompt_id]
             self._appender.append(execution, [draft])
             handlers = tuple(execution.handlers.response.values()) if execution.handlers is not None else ()

@@ -43,6 +43,10 @@ class DeliveryThread:
         asyncio.set_event_loop(loop)
         try:
             loop.run_forever()
+            left = asyncio.all_tasks(loop)  # what a sink began and did not await
+            for task in left:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.run_until_complete(loop.shutdown_default_executor())
         finally:
@@ -61,6 +65,10 @@ class DeliveryThread:
             if self._jobs == 0 and self._loop is not None:
                 self._loop.stop()
                 self._loop = None
+
+    def runs_here(self) -> bool:
+        """Whether this thread is the one."""
+        return threading.current_thread() in self._threads
 
     async def join(self, patience: float) -> None:
         """Waits for up to ``patience`` seconds until the thread has ended; it does when its last job has."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 import orjson
 
-from lg_streaming.codec import Codec
+from lg_streaming.codec import Codec, Encoded
 from lg_streaming.errors import BadRequestError, UpdateTooLargeError
 from lg_streaming.events import HUB_TYPES, kind_of, parse_priority, priority_of, priority_within
 from lg_streaming.hub.execution import Allowance
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lg_streaming.events import Priority
     from lg_streaming.hub.execution import Execution
     from lg_streaming.hub.statistics import Tally
-    from lg_streaming.scope import Outgoing, Scope, Trace
+    from lg_streaming.scope import Scope, Trace
     from lg_streaming.settings import LimitSettings
 
 __all__ = ["Drafts"]
@@ -49,9 +49,24 @@ class Drafts:
         self.trace: Trace | None = None
         """Who follows runs and nodes."""
 
-    def of_outgoing(self, execution: Execution, update: Outgoing) -> Draft:
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit to the updates per second."""
+        return self._rate is not None
+
+    def checked(  # noqa: PLR0917 (the fields of `Outgoing`, at every update)
+        self,
+        execution: Execution,
+        name: str,
+        data: object,
+        scope: Scope,
+        priority: Priority | None,
+        delivery: Delivery,
+        key: str | None,
+    ) -> Draft:
         """The draft of what a producer published. Raises ``BadRequestError`` and ``UpdateTooLargeError``."""
-        name, data, scope, priority, delivery, key = update
+        if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] (callers may not be typed)
+            raise BadRequestError(f"a type is a string, not {name!r:.80}")
         if name in HUB_TYPES:
             raise BadRequestError(f"{name!r} cannot be published: end a run with close(), fail() or cancel()")
         if delivery != "at-least-once" or key is not None:
@@ -60,19 +75,18 @@ class Drafts:
             scope = execution.run_scope
         elif scope.run_id is None:
             scope = scope.derive(run_id=execution.run_id)
-        draft = self.of(execution, name, data, scope, priority, delivery=delivery, key=key)
+        draft = self.of(execution, name, data, scope, priority, delivery, key)
         if name in _PROMPTING:
             _note_prompt(execution, name, data, scope)
         return draft
 
-    def of(
+    def of(  # noqa: PLR0917 (at every update, too)
         self,
         execution: Execution,
         type: str,
         data: object,
         scope: Scope,
         priority: Priority | None,
-        *,
         delivery: Delivery = "at-least-once",
         key: str | None = None,
     ) -> Draft:
@@ -98,7 +112,8 @@ class Drafts:
         """What an update says went wrong, redacted; None where nothing did."""
         if not type.endswith("_error"):
             return None
-        shown = orjson.loads(self.codec.dumps(self.codec.redacted(type, data)))  # a decorator's data is JSON already
+        ready = data if isinstance(data, Encoded) else self.codec.ready(type, data)
+        shown = orjson.loads(ready.json)
         error = cast("dict[str, Any]", shown).get("error") if isinstance(shown, dict) else None
         return cast("dict[str, Any]", error) if isinstance(error, dict) else {}
 
@@ -139,6 +154,8 @@ def _check_delivery(delivery: str, key: str | None) -> None:
             raise BadRequestError("exactly-once needs a key that names the update: give key=…")
     elif delivery == "at-most-once":
         raise BadRequestError("a key is for updates that are to arrive exactly once: leave delivery out")
+    elif not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance] (callers may not be typed)
+        raise BadRequestError(f"a key is a string, not {key!r:.80}")
     elif not 0 < len(key) <= _MAX_KEY_LENGTH:
         raise BadRequestError(f"a key has 1 to {_MAX_KEY_LENGTH} characters, not {len(key)}")
 

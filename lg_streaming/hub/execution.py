@@ -138,6 +138,11 @@ class Execution:
         return bool(self._paused)
 
     @property
+    def participants(self) -> int:
+        """How many take part in the open run."""
+        return self._participants
+
+    @property
     def running(self) -> bool:
         """Whether a run is open."""
         return self.run_id is not None

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 from lg_streaming.hub.attachments import Sinks
 from lg_streaming.hub.control import Control
-from lg_streaming.hub.opening import new_id
 from lg_streaming.hub.overview import Overview
 from lg_streaming.hub.statistics import HubStatistics
 from lg_streaming.log.memory import MemoryLog
 from lg_streaming.pipeline import TokenStreamingService
-from lg_streaming.scope import publishers
+from lg_streaming.scope import new_id, publishers
 from lg_streaming.settings import StreamingSettings
 
 if TYPE_CHECKING:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-import uuid_utils
-
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import parse_priority
 
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.events import Priority
 
-__all__ = ["IdleTimeout", "Opening", "new_id"]
+__all__ = ["IdleTimeout", "Opening"]
 
 IdleTimeout = float | Literal["default"] | None
 """Seconds after which a run ends in which nothing happens; None or 0 for never, `"default"` for the setting's."""
@@ -68,11 +66,6 @@ class Opening:
         """What is told of it in the run's `workflow_start`."""
         told = {"metadata": dict(self.metadata), "name": self.name}
         return {name: value for name, value in told.items() if value}
-
-
-def new_id() -> str:
-    """An id that nothing else has: a UUID of version 7, so ids sort by the time at which they were made."""
-    return str(uuid_utils.uuid7())
 
 
 def _is_duration(value: object) -> bool:

@@ -127,16 +127,19 @@ class Producers(Runs):
             HubClosedError: The hub was closed.
         """
         began = 0.0 if next(self._calls) % TIMED_EVERY else time.perf_counter()
-        execution = self._writable(execution_id, scope, missing)
-        if execution is None:
-            self._tally.late.add()
-            return
-        draft = self._drafts.of_outgoing(execution, Outgoing(type, data, scope, priority, delivery, key))
+        execution = self._executions.get(execution_id)
+        if execution is None or execution.run_scope is NO_SCOPE or self._closed:
+            execution = self._writable(execution_id, scope, missing)
+            if execution is None:
+                self._tally.late.add()
+                return
+        drafts = self._drafts
+        draft = drafts.checked(execution, type, data, scope, priority, delivery, key)
         with execution.lock:
             if execution.run_id is None or execution.run_id != draft.scope.run_id:
                 self._tally.late.add()
                 return
-            self._appender.append(execution, self._drafts.within_rate(execution, [draft]))
+            self._appender.append(execution, drafts.within_rate(execution, [draft]) if drafts.limited else [draft])
         if began:
             self._tally.publishing.observe(time.perf_counter() - began)
 
@@ -154,7 +157,7 @@ class Producers(Runs):
         refused: StreamingError | None = None
         for update in updates:
             try:
-                drafts.append(self._drafts.of_outgoing(execution, update))
+                drafts.append(self._drafts.checked(execution, *update))
             except StreamingError as error:
                 refused = refused or error
         with execution.lock:
@@ -219,6 +222,8 @@ class Producers(Runs):
             key: See `Emitter.event`.
             missing: See `publish`.
         """
+        if category is not None and not isinstance(category, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise BadRequestError(f"a category is a string, not {category!r:.80}")
         inside = emitter_var.get()
         if inside.writes_to(self, execution_id):
             own = inside.scoped(category=category) if category is not None else inside

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-import secrets
-import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from lg_streaming.codec import Encoded
 from lg_streaming.errors import (
     ExecutionExistsError,
     ExecutionLimitError,
@@ -17,14 +15,10 @@ from lg_streaming.errors import (
     UpdateTooLargeError,
     describe_error,
 )
-from lg_streaming.events import ROOM_PREFIX, check_execution_id, priority_within
-from lg_streaming.hub.appender import Appender
-from lg_streaming.hub.drafts import Drafts
-from lg_streaming.hub.execution import Execution
+from lg_streaming.events import check_execution_id, priority_within
+from lg_streaming.hub.executions import Executions
 from lg_streaming.hub.idle import IdleWatch
-from lg_streaming.hub.opening import Opening, new_id
-from lg_streaming.hub.signal import Signal
-from lg_streaming.hub.statistics import Tally, no_updates
+from lg_streaming.hub.opening import Opening
 from lg_streaming.log.base import state_after
 from lg_streaming.scope import Outcome
 
@@ -32,65 +26,51 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from lg_streaming.codec import Redact
-    from lg_streaming.events import Kind, Priority
+    from lg_streaming.events import Priority
+    from lg_streaming.hub.execution import Execution
     from lg_streaming.hub.opening import IdleTimeout
     from lg_streaming.log.base import EventLog
-    from lg_streaming.pipeline import TokenStreamingService
-    from lg_streaming.scope import Missing, Trace
+    from lg_streaming.scope import Missing
     from lg_streaming.settings import StreamingSettings
 
 __all__ = ["Runs"]
 
-_SWEEP_INTERVAL: Final = 30.0
+_SHORTER: Final = b'{"message":"the details were too large to send"}'
 
 
-class Runs:
-    """Executions and their runs: see `Producers`, which adds publishing."""
+class _Said(NamedTuple):
+    """What is said of a run, as it leaves."""
 
-    tokens: TokenStreamingService
-    """The token streams: open ones, their statistics, and streams of your own."""
+    type: str
+    data: Encoded
+
+
+class _FirstWords(NamedTuple):
+    """What there is to say when a run is opened, or joined."""
+
+    run_id: str
+    """Of a run that begins."""
+    start: _Said | None
+    resumed: _Said | None
+
+    def fit(self, execution: Execution, opening: Opening) -> bool:
+        """Whether they are the right ones. Under the execution's lock."""
+        resumes = execution.running and execution.interrupted and opening.join
+        return execution.running == (self.start is None) and (not resumes or self.resumed is not None)
+
+
+class Runs(Executions):
+    """Executions and their runs: see `Producers`, which adds publishing.
+
+    What a run says of itself is redacted and encoded before its execution is locked: both call what is the
+    application's own, which may wait for anything, and may itself publish.
+    """
 
     def __init__(
         self, settings: StreamingSettings, log: EventLog, redact: Redact | None, clock: Callable[[], float]
     ) -> None:
-        self.settings = settings
-        self.log = log
-        limits = settings.limits
-        self._clock = clock
-        self._new_id = new_id
-        self._producer = secrets.token_hex(8)
-        self._lives = itertools.count()
-        self._executions: dict[str, Execution] = {}
-        self._lock = threading.Lock()
-        self._tally = Tally()
-        self._drafts = Drafts(limits, redact, clock, self._tally)
-        self._appender = Appender(log, settings, self._drafts, self._tally)
+        super().__init__(settings, log, redact, clock)
         self._idle = IdleWatch(self._executions, self._end_if_idle)
-        self._closed = False
-        self._stopping = False  # runs may go on to their ends, and none begins
-        self._ends = Signal()  # told of every end
-        self._swept_at = clock()
-        self._running = 0
-        self._forgotten = no_updates()  # published to executions that were swept
-
-    @property
-    def debug(self) -> bool:
-        """Whether stack traces may leave (``settings.debug``)."""
-        return self.settings.debug
-
-    @property
-    def trace(self) -> Trace | None:
-        """Who follows the runs and nodes of this hub; None when nobody does."""
-        return self._drafts.trace
-
-    @trace.setter
-    def trace(self, trace: Trace | None) -> None:
-        self._drafts.trace = trace
-
-    @property
-    def id(self) -> str:
-        """Names this hub; no other has the same."""
-        return self._producer
 
     def open(
         self,
@@ -205,11 +185,6 @@ class Runs:
                 check_execution_id(execution_id)
                 raise ExecutionNotFoundError(execution_id=execution_id)
 
-    def open_run(self, execution_id: str) -> str | None:
-        """The id of the open run; None where none is."""
-        execution = self._executions.get(execution_id)
-        return execution.run_id if execution is not None else None
-
     def leave_run(self, execution_id: str, run_id: str, outcome: Outcome, *, joined: bool = True) -> None:
         """Leaves a run; the last participant to leave ends it with its outcome. A no-op when it is over.
 
@@ -223,8 +198,9 @@ class Runs:
             if execution.run_id != run_id:
                 return
             said = execution.leave(outcome, joined=joined)
-            if said is not None:
-                self._say(execution, said, ends=said.type != "workflow_interrupted")
+        if said is not None:
+            final = said.type != "workflow_interrupted"
+            self._conclude(execution, run_id, said, ends=final, unless=lambda: execution.participants > 0)
         if not execution.running:
             self.tokens.close_execution_token_streams(execution_id)
 
@@ -235,11 +211,6 @@ class Runs:
             with execution.lock:
                 if execution.run_id == run_id:
                     execution.pause(task)
-
-    def is_running(self, execution_id: str) -> bool:
-        """Whether a run of the execution is open."""
-        execution = self._executions.get(execution_id)
-        return execution is not None and execution.running
 
     def next_attempt(self, execution_id: str, task: str) -> int:
         """See `Publisher.next_attempt`."""
@@ -254,11 +225,23 @@ class Runs:
             raise HubClosedError
         while True:
             execution = self._execution(execution_id)
+            first_words = self._first_words(execution, opening)
             with execution.lock:
-                if self._executions.get(execution_id) is execution:  # else it was swept between the two lines
-                    return self._open_locked(execution, opening)
+                # else it was swept meanwhile, or another thread has opened, ended or interrupted a run
+                if self._executions.get(execution_id) is execution and first_words.fit(execution, opening):
+                    return self._open_locked(execution, opening, first_words)
 
-    def _open_locked(self, execution: Execution, opening: Opening) -> str:
+    def _first_words(self, execution: Execution, opening: Opening) -> _FirstWords:
+        start = resumed = None
+        run_id = ""
+        if not execution.running:
+            run_id = self._new_id()
+            start = self._ready(Outcome("workflow_start", {"run_id": run_id, **opening.data}))
+        elif opening.join and execution.interrupted:
+            resumed = self._ready(Outcome("status", {"status": "resumed"}))
+        return _FirstWords(run_id, start, resumed)
+
+    def _open_locked(self, execution: Execution, opening: Opening, first_words: _FirstWords) -> str:
         run_id = execution.run_id
         if opening.fresh and run_id is not None:
             raise ExecutionExistsError(execution_id=execution.execution_id)
@@ -267,32 +250,17 @@ class Runs:
             execution.priority = opening.priority
         if opening.idle_timeout != "default":
             execution.idle_timeout = opening.idle_timeout or None
-        if run_id is None:
-            run_id = self._begin(execution, opening)
+        if first_words.start is not None:
+            run_id = self._begin(execution, opening, first_words.run_id, first_words.start)
             if opening.join:
                 execution.join()
-        elif opening.join and execution.join():
-            self._say(execution, Outcome("status", {"status": "resumed"}), ends=False)
+        elif opening.join and execution.join() and first_words.resumed is not None:
+            self._say(execution, first_words.resumed, ends=False)
         if execution.idle_timeout is not None:
             self._idle.watch(execution.idle_timeout)
-        return run_id
+        return run_id or first_words.run_id
 
-    def _execution(self, execution_id: str) -> Execution:
-        known = self._executions.get(execution_id)
-        if known is not None:
-            return known
-        check_execution_id(execution_id)
-        self._sweep_now_and_then()
-        with self._lock:
-            known = self._executions.get(execution_id)
-            if known is None:
-                producer = f"{self._producer}-{next(self._lives)}"
-                known = self._executions[execution_id] = Execution(execution_id, producer, self._clock())
-                if not execution_id.startswith(ROOM_PREFIX):
-                    known.idle_timeout = self.settings.limits.idle_timeout or None
-            return known
-
-    def _begin(self, execution: Execution, opening: Opening) -> str:
+    def _begin(self, execution: Execution, opening: Opening, run_id: str, start: _Said) -> str:
         limit = self.settings.limits.max_executions
         with self._lock:
             if self._stopping:
@@ -306,24 +274,46 @@ class Runs:
                     details={"limit": limit},
                 )
             self._running += 1
-        run_id = self._new_id()
         execution.begin(run_id, opening.metadata, self._clock())
-        self._say(execution, Outcome("workflow_start", {"run_id": run_id, **opening.data}), ends=False)
+        self._say(execution, start, ends=False)
         return run_id
 
-    def _say(self, execution: Execution, outcome: Outcome, *, ends: bool) -> None:
-        """Publishes a status update of the open run and, where it is the final one, closes the run."""
+    def _ready(self, outcome: Outcome) -> _Said:
+        """What is to be said of a run, redacted and encoded. Not under the execution's lock."""
+        return _Said(outcome.type, self._drafts.codec.ready(outcome.type, outcome.data))
+
+    def _conclude(
+        self,
+        execution: Execution,
+        run_id: str | None,
+        outcome: Outcome,
+        *,
+        ends: bool = True,
+        unless: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Says how the run of `run_id` came out, if it is open and it is not `unless`; whether it did."""
+        if run_id is None or execution.run_id != run_id:
+            return False
+        said = self._ready(outcome)
+        with execution.lock:
+            if execution.run_id != run_id or unless():
+                return False
+            self._say(execution, said, ends=ends)
+        return True
+
+    def _say(self, execution: Execution, said: _Said, *, ends: bool) -> None:
+        """Publishes a status update of the open run and, where it is the final one, closes the run. Under its lock."""
         if self._closed:
             raise HubClosedError
         scope, priority = execution.run_scope, priority_within("high", execution.priority)
         try:
-            draft = self._drafts.of(execution, outcome.type, outcome.data, scope, priority)
+            draft = self._drafts.of(execution, said.type, said.data, scope, priority)
         except UpdateTooLargeError:
-            shorter = {"message": "the details were too large to send"}
-            draft = self._drafts.of(execution, outcome.type, shorter, scope, priority)
+            shorter = b'{"error":%b}' % _SHORTER if said.type == "workflow_error" else _SHORTER
+            draft = self._drafts.of(execution, said.type, Encoded(shorter), scope, priority)
         self._appender.append(execution, [draft])
         if ends:
-            execution.end(state_after("running", outcome.type))
+            execution.end(state_after("running", said.type))
             with self._lock:
                 self._running -= 1
             self._ends.notify()
@@ -357,9 +347,7 @@ class Runs:
             self.tokens.flush_execution(execution_id)
             execution = self._executions.get(execution_id)
             if execution is not None:
-                with execution.lock:
-                    if execution.running:
-                        self._say(execution, Outcome("error", described), ends=False)
+                self._conclude(execution, execution.run_id, Outcome("error", described), ends=False)
         await self.flush()
 
     def _end(self, execution_id: str, outcome: Outcome, run_id: str | None = None) -> None:
@@ -367,24 +355,12 @@ class Runs:
         self.tokens.close_execution_token_streams(execution_id)
         execution = self._executions.get(execution_id)
         if execution is not None:
-            with execution.lock:
-                if execution.running and run_id in {None, execution.run_id}:
-                    self._say(execution, outcome, ends=True)
-
-    def _published(self) -> dict[Kind, int]:
-        """Updates given to the log so far, by kind."""
-        published = dict(self._forgotten)
-        for execution in list(self._executions.values()):
-            for kind, count in execution.published.items():
-                published[kind] += count
-        return published
+            self._conclude(execution, run_id or execution.run_id, outcome)
 
     async def flush(self) -> None:
         """Returns when everything published so far is in the log (or given up)."""
         if self._appender.writer is not None:
             await asyncio.wrap_future(self._appender.writer.flush())
-
-    # --- keeping house ------------------------------------------------------------------------------------
 
     def _end_if_idle(self, execution: Execution, timeout: float, now: float) -> bool:
         """Ends the open run if nothing has happened in it for so long; whether it did."""
@@ -395,28 +371,8 @@ class Runs:
         self.tokens.flush_execution(execution.execution_id)  # what a token stream holds is something to hear
         with execution.lock:
             idle = execution.idle_for(now)
-            if execution.run_id is None or execution.run_id != run_id or idle < timeout:
-                return False
-            said: dict[str, Any] = {"reason": "idle_timeout", "idle_s": round(idle, 3)}
-            self._say(execution, Outcome("workflow_abandoned", said), ends=True)
+        abandoned = Outcome("workflow_abandoned", {"reason": "idle_timeout", "idle_s": round(idle, 3)})
+        if not self._conclude(execution, run_id, abandoned, unless=lambda: execution.idle_for(now) < timeout):
+            return False
         self.tokens.close_execution_token_streams(execution.execution_id)
         return True
-
-    def _sweep_now_and_then(self) -> None:
-        if self._clock() - self._swept_at >= _SWEEP_INTERVAL:
-            self.sweep()
-
-    def sweep(self) -> None:
-        """Forgets what is past its time. It happens by itself as executions come; a server also calls it."""
-        self._swept_at = now = self._clock()
-        retention = self.settings.retention
-        for execution_id, execution in list(self._executions.items()):
-            with execution.lock:
-                # one that is owned is known as long as the log knows it: nobody else may open it meanwhile
-                ttl = retention.ttl if execution.owner is None else retention.record_ttl
-                over = not execution.running and now - execution.touched_at >= ttl
-                if over and self._executions.pop(execution_id, None) is not None:
-                    for kind, count in execution.published.items():
-                        self._forgotten[kind] += count
-        self.tokens.sweep()
-        self.log.trim()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["MemoryLog"]
 
 _COMPACT_AT: Final = 1_024
-_NOTED: Final = FINAL_TYPES | {"workflow_start", "workflow_progress", "progress"}
+_NOTED: Final = FINAL_TYPES | {"workflow_start", "workflow_interrupted", "workflow_progress", "progress"}
 
 
 class _Tape:
@@ -60,20 +60,24 @@ class _Tape:
             record = Record(draft, seq, epoch)
             self._records.append(record)
             self._bytes += len(record.json)
-            if record.type in _NOTED:
+            if record.type in _NOTED or self.state == "interrupted":
                 self._note(record)
-            self.state = state_after(self.state, record.type)
         self.head = seq
         self.updated_at = now
-        self._trim()
+        if self._bytes > self._max_bytes or len(self._records) - self._start > self._max_updates:
+            self._trim()
         return repeated
 
     def _note(self, record: Record) -> None:
+        """It says how the run stands."""
+        self.state = state_after(self.state, record.type)
         if record.type in FINAL_TYPES:
             self.final = record
         elif record.type == "workflow_start":
             self.start, self.progress = record, None
-        elif record.type == "workflow_progress" or self.progress is None or self.progress.type == "progress":
+        elif record.type == "workflow_progress" or (
+            record.type == "progress" and (self.progress is None or self.progress.type == "progress")
+        ):
             self.progress = record
 
     def _trim(self) -> None:

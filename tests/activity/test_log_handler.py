@@ -1,6 +1,8 @@
 """Log records as updates about an agent."""
 
+import asyncio
 import logging
+import threading
 from typing import Any
 
 import pytest
@@ -119,3 +121,36 @@ async def test_whatever_is_logged_nothing_raises(logger: logging.Logger, capsys:
     await hub.aclose()
     logger.info("after the hub")
     assert capsys.readouterr().err == ""
+
+
+def test_who_logs_and_who_writes_about_the_agent_never_wait_for_each_other(logger: logging.Logger) -> None:
+    """One thread is in the agent and logs (here: what is written does, when it is shown); another one only logs."""
+    inside, logged = threading.Event(), threading.Event()
+
+    class Shown:
+        def __repr__(self) -> str:
+            inside.set()
+            logged.wait(1)
+            logger.info("from inside")
+            return "shown"
+
+    class Late(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            if record.getMessage() == "from outside":
+                inside.wait(10)
+            return True
+
+    hub = StreamHub()
+    agent = AgentStream(hub.emitter("e"), "a1")
+    handler = agent.log_handler()
+    handler.addFilter(Late())
+    logger.addHandler(handler)
+    write = threading.Thread(target=lambda: agent.log("info", "told", {"what": Shown()}), daemon=True)
+    log = threading.Thread(target=lambda: logger.info("from outside"), daemon=True)
+    log.start()
+    write.start()
+    for thread in (write, log):
+        thread.join(10)
+        assert not thread.is_alive(), "each waits for the other"
+    messages = [data["message"] for data in said(asyncio.run(read(hub)), "agent:log:info")]
+    assert sorted(messages) == ["from inside", "from outside", "told"]

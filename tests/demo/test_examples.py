@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import re
@@ -24,11 +25,15 @@ SHOWN = {
     "05_progress.py",
     "06_events.py",
     "07_flowise.py",
+    "08_emitters.py",
+    "09_activity.py",
+    "10_sinks.py",
+    "11_client.py",
 }
 
 
-def run(name: str) -> str:
-    command = [sys.executable, str(EXAMPLES / name)]
+def run(name: str, *arguments: str) -> str:
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
     done = subprocess.run(command, cwd=EXAMPLES.parent, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -117,3 +122,74 @@ def test_flowise() -> None:
     metadata, end = told[-2:]
     assert (metadata["data"]["chatId"], metadata["data"]["sessionId"]) == ("s1", "s1")
     assert end == {"event": "end", "data": "[DONE]"}
+
+
+def test_emitters() -> None:
+    lines = run("08_emitters.py").splitlines()
+    assert [line.split()[0] for line in lines if not line.startswith("The")] == [
+        *["workflow_start", "node_start", "tool_start", "tool_start", "tool_start"],
+        *["tool_complete", "tool_error", "tool_complete", "node_complete"],
+        *["llm_start", "usage", "llm_complete"],
+        *["human_prompt", "human_response", "status", "workflow_complete"],
+    ]
+    assert "The paper shop is cheapest." in lines
+    told = {line.split()[0]: line for line in lines}
+    assert "'art-shop'" in told["tool_error"]
+    assert re.search(r"'duration_s': \d+\.\d+.*'price': 8\.2", told["tool_complete"])  # the slowest call came last
+    assert "'cost': 0.0002" in told["usage"]
+    assert "'ordered'" in told["status"]
+
+
+def test_activity() -> None:
+    lines = run("09_activity.py").splitlines()
+    assert [line.strip() for line in lines if line.startswith("  stdout")] == [
+        f"stdout | test {number} passed" for number in range(1, 5)
+    ]
+    assert "  stderr | 1 warning: low on disk" in lines
+    assert "All four tests pass." in lines
+    steps = [line.split()[0] for line in lines if line.startswith(("task:", "agent:"))]
+    assert [step for step in steps if step.startswith("task:")] == [
+        *["task:created", "task:started", "task:progress", "task:progress", "task:completed"],
+    ]
+    assert steps[0] == "agent:spawned"
+    assert steps[-1] == "agent:stopped"
+    assert any(line.startswith("usage") and "'cost': 0.0009" in line for line in lines)
+    assert any(line.startswith("agent:log:info") and "the tests ended with 0" in line for line in lines)
+
+
+def test_sinks() -> None:
+    lines = run("10_sinks.py").splitlines()
+    logged = [line for line in lines if line.startswith("log: exec-1")]
+    count = len(logged)
+    assert [line.split()[2] for line in logged] == [f"#{number}" for number in range(1, count + 1)]
+    posts = [line for line in lines if line.startswith("webhook: ")]
+    assert posts[0].endswith("answered with 503")
+    assert posts[1] == posts[0].replace("503", "204")  # the same updates once more
+    taken = 0
+    for post in posts[1:]:
+        told = re.fullmatch(r"webhook: (\d+) up to [^ ]+:(\d+); answered with 204", post)
+        assert told is not None
+        taken += int(told[1])
+        assert taken == int(told[2])
+    assert taken == count
+    delivered = ast.literal_eval(lines[-2])
+    assert delivered == {
+        "file": f"{count} updates, 0 tries failed",
+        "log": f"{count} updates, 0 tries failed",
+        "webhook": f"{count} updates, 1 tries failed",
+    }
+    last = json.loads(lines[-1].removeprefix("the file's last line: "))
+    assert (last["type"], last["metadata"]["sequence_number"]) == ("workflow_complete", count)
+
+
+def test_client() -> None:
+    with serve(load("02_fastapi_server.py").app) as server:
+        first, second, third = run("11_client.py", server.url).splitlines()
+    beginning = first.removeprefix("Server-Sent Events: ")
+    rest = re.fullmatch(
+        r"Socket\.IO, after [^ ]+:\d+: (.+?)\[llm_complete\]\[node_complete\]\[workflow_complete\]", second
+    )
+    assert rest is not None
+    assert len(beginning) > 20
+    assert beginning + rest[1] == "Rain is water that falls from clouds in drops."
+    assert third == "all of it: Rain is water that falls from clouds in drops."

@@ -1,13 +1,15 @@
-"""The tutorial's server, page and program, taken from its text and used as it says."""
+"""The tutorial's server, page and programs, taken from its text and used as it says."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib.util
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 from fastapi import FastAPI
 from playwright.async_api import expect
@@ -19,6 +21,8 @@ from tests.support.server import Server, serve
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/tutorial.md"
 ANSWER = "Rain is water that falls from clouds."
+SHOWN = ["[workflow_start]", "[node_start]", f"{ANSWER}[node_complete]", "[workflow_complete]"]
+ADDRESS = "http://127.0.0.1:8000"
 PATIENCE = 20.0
 
 
@@ -59,20 +63,34 @@ async def test_the_page_shows_the_answer_and_survives_a_reload(server: Server) -
 async def test_the_program_shows_the_answer_live_and_afterwards(server: Server, folder: Path) -> None:
     program = folder / "watch.mjs"
     text = program.read_text(encoding="utf-8")
-    assert '"http://127.0.0.1:8000"' in text
+    assert ADDRESS in text
     print_id = "\nconsole.log(execution_id);\n"
-    program.write_text(text.replace("http://127.0.0.1:8000", server.url) + print_id, encoding="utf-8")
+    program.write_text(text.replace(ADDRESS, server.url) + print_id, encoding="utf-8")
     (folder / "node_modules").symlink_to(JS / "node_modules")
     execution_id, live = (await node(program)).split("\n", 1)
-    lines = ["[workflow_start]", "[node_start]", f"{ANSWER}[node_complete]", "[workflow_complete]"]
-    assert live.splitlines() == lines
-    assert (await node(program, execution_id)).splitlines() == [execution_id, *lines]
+    assert live.splitlines() == SHOWN
+    assert (await node(program, execution_id)).splitlines() == [execution_id, *SHOWN]
+
+
+async def test_the_python_program_shows_the_answer(server: Server, folder: Path) -> None:
+    program = folder / "watch.py"
+    text = program.read_text(encoding="utf-8")
+    assert ADDRESS in text
+    program.write_text(text.replace(ADDRESS, server.url), encoding="utf-8")
+    async with httpx2.AsyncClient(base_url=server.url) as http:
+        answer = await http.post("/ask", params={"question": "What is rain?"})
+    assert (await ran(sys.executable, program, answer.json()["execution_id"])).splitlines() == SHOWN
 
 
 async def node(*arguments: object) -> str:
-    """What a program prints, once it has ended well."""
+    """What a program of Node prints, once it has ended well."""
     command = shutil.which("node")
     assert command, "node is not installed: `make test` installs it"
+    return await ran(command, *arguments)
+
+
+async def ran(command: str, *arguments: object) -> str:
+    """What a program prints, once it has ended well."""
     process = await asyncio.create_subprocess_exec(
         command, *map(str, arguments), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )

@@ -303,3 +303,18 @@ async def test_a_closed_hub_takes_no_answer(make_hub: MakeHub) -> None:
     await hub.aclose()
     with pytest.raises(HubClosedError):
         await hub.respond("e", "p1", "yes")
+
+
+async def test_text_that_was_said_before_an_unheeding_run_is_ended_is_not_lost(make_hub: MakeHub) -> None:
+    hub = make_hub(cancel_grace=0.01)
+    hub.on_cancel("e", lambda reason: None)
+    hub.open("e")
+    hub.tokens.initialize_token_stream(
+        "e", "write", {"buffer_size": 100, "flush_interval": 60, "first_token_immediately": False}
+    )
+    hub.tokens.stream_token("e", "write", "held")
+    assert await hub.cancel("e")
+    updates = await everything(hub)
+    assert types(updates) == ["workflow_start", "token", "workflow_cancelled"]
+    assert updates[1].data["content"] == "held"
+    assert hub.statistics().dropped_late == 0

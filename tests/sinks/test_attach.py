@@ -656,3 +656,63 @@ async def test_waiting_may_be_given_up(hub: StreamHub) -> None:
     hub.publish("e", "token")
     await hub.close("e")
     await soon(attachment.wait())
+
+
+def test_a_sink_in_the_thread_without_a_loop_may_attach_another_which_lasts_longer() -> None:
+    hub = StreamHub()
+    second = Recorder("second")
+    first = Recorder("first", lambda _: hub.attach("f", second) and None)
+    attachment = hub.attach("e", first)
+    hub.open("f")
+    hub.open("e")
+    asyncio.run(hub.close("e"))
+    attachment.join(10)
+    (other,) = hub.sinks("f")
+    hub.emit("f", "late", 1)
+    asyncio.run(hub.close("f"))
+    other.join(10)
+    assert contents(second.got) == [1]
+    assert second.calls[-2:] == ["closed completed", "aclose"]
+    asyncio.run(hub.aclose())
+
+
+def test_what_a_sink_leaves_behind_in_the_thread_is_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+    cancelled = threading.Event()
+    begun: list[asyncio.Task[None]] = []
+
+    async def forever() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            cancelled.set()
+
+    async def begin(_: Sequence[StreamUpdate]) -> None:
+        begun.append(asyncio.create_task(forever()))
+        await asyncio.sleep(0)
+
+    hub = StreamHub()
+    attachment = hub.attach("e", Recorder(before=begin))
+    hub.open("e")
+    asyncio.run(hub.close("e"))
+    attachment.join(10)
+    assert cancelled.wait(10)
+    asyncio.run(hub.aclose())
+    assert begun[0].cancelled()
+    assert not caplog.records
+
+
+async def test_a_sink_with_a_long_way_to_go_lets_others_have_their_turn(hub: StreamHub) -> None:
+    publish_many(hub, "e", range(5_000))
+    turns: list[int] = []
+
+    async def others() -> None:
+        while True:
+            turns.append(len(sink.got))
+            await asyncio.sleep(0)
+
+    sink = Recorder()
+    hub.attach("e", sink)
+    other = asyncio.create_task(others())
+    await soon(hub.flush_sinks("e"))
+    other.cancel()
+    assert {500, 1_000, 4_500} <= set(turns)

@@ -3,6 +3,8 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -11,9 +13,10 @@ from hypothesis import strategies as st
 
 from lg_streaming import StreamHub, StreamingModule, StreamingSettings, StreamUpdate, current_emitter, stream_token
 from lg_streaming.emitter import NO_EMITTER, Emitter
-from lg_streaming.errors import BadRequestError, ExecutionNotFoundError, PromptError
+from lg_streaming.errors import BadRequestError, ExecutionNotFoundError, PromptError, UpdateTooLargeError
 from lg_streaming.payloads import PAYLOADS
-from tests.hub.helpers import collect
+from lg_streaming.settings import LimitSettings
+from tests.hub.helpers import collect, types
 
 Write = Callable[[Emitter], object]
 
@@ -349,7 +352,7 @@ async def test_what_cannot_be_said_does_not_hide_the_exception_of_the_block(capl
 async def test_an_error_too_large_to_send_does_not_keep_the_rest_from_ending() -> None:
     got = await in_block(open_three, error=ValueError("x" * 300_000))
     assert [update.type for update in got][5:] == ["workflow_error"]
-    assert got[-1].data == {"message": "the details were too large to send"}
+    assert got[-1].data == {"error": {"message": "the details were too large to send"}}
 
 
 @pytest.mark.parametrize("how", ["open", "block"])
@@ -624,3 +627,106 @@ def test_in_a_block_every_part_that_begins_ends_once(steps: list[tuple[str, str,
             open_parts.pop(key, None)
     assert open_parts == {}
     assert got[-1].type == ("workflow_error" if fails else "workflow_complete")
+
+
+async def test_an_emitter_that_is_entered_again_closes_what_it_opened_at_the_last_exit() -> None:
+    hub = StreamHub()
+    emitter = hub.emitter("e")
+    with emitter:
+        with emitter:
+            emitter.start("m")
+        emitter.token("still open")
+    assert types(await collect(hub.subscribe("e"))) == [
+        "workflow_start",
+        "llm_start",
+        "token",
+        "llm_complete",
+        "workflow_complete",
+    ]
+    await hub.aclose()
+
+
+async def test_of_blocks_side_by_side_the_last_one_ends_the_run() -> None:
+    hub = StreamHub()
+    emitter = hub.emitter("e")
+    left = asyncio.Event()
+
+    async def short() -> None:
+        async with emitter:
+            emitter.token("a")
+        left.set()
+
+    async def long() -> None:
+        async with emitter:
+            await left.wait()
+            emitter.token("b")
+
+    await asyncio.gather(long(), short())
+    got = await collect(hub.subscribe("e"))
+    assert types(got) == ["workflow_start", "token", "token", "workflow_complete"]
+    assert hub.statistics().dropped_late == 0
+    await hub.aclose()
+
+
+async def test_a_part_whose_begin_is_refused_is_not_open() -> None:
+    hub = StreamHub(StreamingSettings(limits=LimitSettings(update_bytes=1_500)))
+    with hub.emitter("e") as emitter:
+        for begin in (
+            lambda: emitter.tool_start("search", "x" * 2_000),
+            lambda: emitter.start("m", prompt="x" * 2_000),
+            lambda: emitter.node_start("n", input="x" * 2_000),
+        ):
+            with pytest.raises(UpdateTooLargeError):
+                begin()
+        emitter.token("mine")
+    got = await collect(hub.subscribe("e"))
+    assert types(got) == ["workflow_start", "token", "workflow_complete"]
+    assert got[1].metadata.message_id is None
+    await hub.aclose()
+
+
+NONSENSE: list[tuple[str, Callable[[Any], object]]] = [
+    ("current and total are numbers, not None and 3", lambda it: it.progress(None, 3)),
+    ("current and total are numbers, not 'a' and 3", lambda it: it.progress("a", 3)),
+    ("completed_nodes and total_nodes are numbers, not 1 and None", lambda it: it.workflow_progress(1, None)),
+    ("input_tokens and output_tokens are numbers, not None and 1", lambda it: it.usage(None, 1)),
+    ("a type is a string, not 5", lambda it: it.event(5)),
+    ("a type is a string, not ['a']", lambda it: it.event(["a"])),
+    ("a key is a string, not 5", lambda it: it.event("saved", key=5)),
+]
+
+
+@pytest.mark.parametrize(("message", "say"), NONSENSE)
+async def test_what_makes_no_sense_is_refused_and_in_a_node_logged(
+    message: str, say: Callable[[Any], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    hub = StreamHub()
+    emitter = hub.emitter("e")
+    with pytest.raises(BadRequestError) as refused:
+        say(emitter)
+    assert message in str(refused.value)
+    say(Emitter(hub, "e", strict=False))
+    say(NO_EMITTER)
+    assert [(record.exc_info, message in record.getMessage()) for record in caplog.records] == [(None, True)]
+    await hub.aclose()
+
+
+async def test_a_category_is_a_string() -> None:
+    hub = StreamHub()
+    category: Any = ["a"]
+    with pytest.raises(BadRequestError, match="a category is a string"):
+        hub.emit("e", "saved", category=category)
+    assert not hub.executions()
+    await hub.aclose()
+
+
+async def test_progress_may_be_any_kind_of_number() -> None:
+    hub = StreamHub()
+    emitter: Any = hub.emitter("e")
+    emitter.progress(Decimal(1), Fraction(4))
+    emitter.message("hi", created_at=5)
+    await hub.close("e")
+    _, progress, message, _ = await collect(hub.subscribe("e"))
+    assert progress.data["progress"] == 25.0
+    assert message.data["created_at"] == 5
+    await hub.aclose()
