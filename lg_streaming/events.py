@@ -187,7 +187,7 @@ ROOM_PREFIX: Final = "room:"
 
 
 def check_execution_id(value: object) -> str:
-    """``value`` if it can name an execution: 1 to 256 printable characters without spaces.
+    """``value`` if it can name an execution: 1 to 256 printable characters without spaces, and neither `.` nor `..`.
 
     Raises:
         BadRequestError: It cannot.
@@ -200,6 +200,8 @@ def check_execution_id(value: object) -> str:
         raise BadRequestError(f"an execution id has at most {_EXECUTION_ID_LENGTH} characters, this one {len(value)}")
     if not value.isprintable() or " " in value:
         raise BadRequestError("an execution id holds printable characters only, and no spaces")
+    if value in {".", ".."}:
+        raise BadRequestError("an execution id that is '.' or '..' would lead elsewhere in an address")
     return value
 
 

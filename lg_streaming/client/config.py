@@ -102,11 +102,13 @@ class ClientConfig:
             jitter=self.jitter,
         )
 
-    def patience(self, heartbeat_interval: float | None) -> float | None:
-        """Seconds of silence after which a connection counts as dead, at this interval of heartbeats; None: never."""
+    def patience(self, heartbeat_interval: object) -> float | None:
+        """Seconds of silence after which a connection counts as dead, at the interval the server says; None: never."""
         if self.silence_timeout is not None:
             return self.silence_timeout
-        return None if heartbeat_interval is None else _HEARTBEATS * heartbeat_interval
+        if not isinstance(heartbeat_interval, (int, float)) or heartbeat_interval <= 0:
+            return None
+        return _HEARTBEATS * heartbeat_interval
 
     def changed(self, options: Mapping[str, object]) -> Self:
         """The same with other options. Raises TypeError for one that is not there."""

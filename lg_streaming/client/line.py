@@ -16,6 +16,7 @@ from socketio import packet as socketio_packet
 from socketio.exceptions import SocketIOError
 
 from lg_streaming.client.failures import InterruptedStreamError, http_failure, told_failure
+from lg_streaming.client.rest import as_json
 from lg_streaming.errors import ConnectionLostError, DeadPeerError, UnauthorizedError
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ _PER_MESSAGE: Final = 0.06
 _BURST: Final = 30
 """A little less than the server's `limits.messages_per_second` and `limits.message_burst` allow by default."""
 _GOODBYE: Final = 1.0
+_BROKEN: Final = (SocketIOError, aiohttp.ClientError, OSError, ValueError, LookupError, TypeError, AttributeError)
+"""What python-socketio raises where there is no server, or where one says what it should not."""
 
 
 class _Json:
@@ -88,6 +91,7 @@ class Line:
         self._received = received
         self._loop = asyncio.get_running_loop()
         self._session: aiohttp.ClientSession | None = None
+        self._answer: aiohttp.ClientResponse | None = None  # python-socketio may lose sight of it
         self._greeting: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self._lost: asyncio.Future[InterruptedStreamError] = self._loop.create_future()
         self._outbox: asyncio.Queue[Callable[[], Coroutine[Any, Any, None]]] = asyncio.Queue()
@@ -126,7 +130,7 @@ class Line:
         except TimeoutError:
             late = ConnectionLostError(f"no connection in {self._config.connect_timeout:g} s")
             raise InterruptedStreamError(late) from None
-        except (SocketIOError, aiohttp.ClientError, OSError, ValueError) as error:
+        except _BROKEN as error:
             raise _refusal_in(error) from error
         if not self._greeting.done():
             raise self._lost.result()
@@ -142,6 +146,7 @@ class Line:
         self._session = self._client.eio.http = aiohttp.ClientSession(
             cookie_jar=aiohttp.CookieJar(unsafe=True) if config.with_credentials else aiohttp.DummyCookieJar(),
             connector=aiohttp.TCPConnector(ssl=config.ssl_context or True),
+            trace_configs=[self._tracing()],
         )
         await self._client.connect(
             config.url,
@@ -155,6 +160,23 @@ class Line:
         reading = cast("asyncio.Task[None] | None", self._client.eio.read_loop_task)
         if reading is not None:
             reading.add_done_callback(lambda _: self.lose(ConnectionLostError("the connection broke off")))
+
+    def _tracing(self) -> aiohttp.TraceConfig:
+        """Has redirects refused, as the token would go wherever they lead; a WebSocket has no option for it."""
+
+        async def refuse(_session: object, _context: object, told: aiohttp.TraceRequestRedirectParams) -> None:
+            answer = told.response
+            raise aiohttp.ClientResponseError(
+                answer.request_info, (), status=answer.status, headers=cast("Any", answer.headers)
+            )
+
+        async def keep(_session: object, _context: object, told: aiohttp.TraceRequestEndParams) -> None:
+            self._answer = told.response
+
+        tracing = aiohttp.TraceConfig()
+        tracing.on_request_redirect.append(refuse)
+        tracing.on_request_end.append(keep)
+        return tracing
 
     def _refused(self, told: object = None) -> None:
         details: object = cast("Mapping[str, object]", told).get("data") if isinstance(told, dict) else None
@@ -180,7 +202,11 @@ class Line:
             name: The message's name.
             payload: What it says.
             accepted: Called with an answer that is no refusal, before anything that comes after it.
+
+        Raises:
+            BadRequestError: JSON cannot hold the payload.
         """
+        as_json(payload)  # what cannot be sent would fail where nobody sees it
         answer: asyncio.Future[Any] = self._loop.create_future()
         answer.add_done_callback(_seen)
         self._asked.add(answer)
@@ -261,6 +287,8 @@ class Line:
                         await self._client.disconnect()
         finally:
             engine.state = "disconnected"
+            if self._answer is not None:
+                self._answer.close()
             if self._session is not None:
                 await self._session.close()
             loops = cast("list[asyncio.Task[None] | None]", [engine.read_loop_task, engine.write_loop_task])
@@ -276,7 +304,7 @@ def _refusal_in(error: BaseException) -> InterruptedStreamError:
     """The failure an error of python-socketio means; the HTTP status stands only in what it was raised from."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, aiohttp.WSServerHandshakeError):
+        if isinstance(cause, aiohttp.ClientResponseError):  # a failed handshake is one, too
             return http_failure(cause.status, None, dict(cause.headers or {}))
         if isinstance(cause, aiohttp.ClientError | OSError) and str(cause):
             break

@@ -36,14 +36,14 @@ def observable(subscribe: Callable[[], ClientSubscription]) -> Observable[Stream
         task = loop.create_task(
             _pump(observer, subscription), name=f"lg-streaming observer of {subscription.execution_id}"
         )
-        return Disposable(lambda: _stop(task))
+        return Disposable(lambda: _stop(loop, task))
 
     return reactivex.create(on_subscribe)
 
 
-def _stop(task: asyncio.Task[None]) -> None:
+def _stop(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
     with contextlib.suppress(RuntimeError):  # reactivex may dispose once more when the loop is closed
-        task.cancel()
+        loop.call_soon_threadsafe(task.cancel)
 
 
 async def _pump(observer: ObserverBase[StreamUpdate], subscription: ClientSubscription) -> None:

@@ -24,6 +24,7 @@ class Place:
         execution_id: What is read.
         after: Where to begin; None: wherever the first update stands.
         complete: Whether every update is wanted, so that a missing number is a loss and not the filter's doing.
+        tail: Whether reading goes on at the newest update after a gap, and not at the oldest that is kept.
         now: Gives the time, in UTC.
         tell: Hears of each gap.
     """
@@ -34,15 +35,19 @@ class Place:
         after: Position | None,
         *,
         complete: bool,
+        tail: bool = False,
         now: Callable[[], datetime],
         tell: Callable[[GapSeen], None],
     ) -> None:
         self._execution_id = execution_id
         self._complete = complete
+        self._tail = tail
         self._now = now
         self._tell = tell
         self._position = after
         self._anew = False  # a gap was told of after which numbers may go on anywhere
+        self.head: Position | None = None
+        """Where the server stood when it let us in."""
         self.duplicates = 0
         """Updates that came again and were dropped."""
         self.gaps = 0
@@ -95,8 +100,15 @@ class Place:
         elif reason == "evicted" and before is not None and last is not None:
             self._position = Position(before.epoch, max(before.seq, last))
         else:
-            self._anew = True
+            self._begin_anew()
         return self._miss(first, last, str(reason))
+
+    def _begin_anew(self) -> None:
+        """The log is another one. Whoever comes back before an update of it was wanted is not told of that again."""
+        self._anew = True
+        head, before = self.head, self._position
+        if head is not None and before is not None and head.epoch != before.epoch:
+            self._position = head if self._tail else Position(head.epoch, 0)
 
     def _miss(self, first: int, last: int | None, reason: str) -> StreamUpdate:
         self.gaps += 1

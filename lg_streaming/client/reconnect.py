@@ -32,11 +32,25 @@ if TYPE_CHECKING:
     from lg_streaming.client.failures import InterruptedStreamError
     from lg_streaming.errors import StreamingError
 
-__all__ = ["Reconnect"]
+__all__ = ["Reconnect", "pause_of"]
 
 _TRYING: Final = frozenset({"connecting", "reconnecting"})
 _FINAL: Final = (UnauthorizedError, GapError)
 """What only a fresh token, or another place to begin at, can mend."""
+
+
+_LONGEST_WISH: Final = 3_600.0
+"""Seconds that a server may ask for: nobody is sent away for good by one wrong number."""
+
+
+def pause_of(config: ClientConfig, attempt: int, random: Callable[[], float], wish: float | None) -> float:
+    """Seconds until the next try, after `attempt` others that failed and with what the server asks for."""
+    own = config.backoff.seconds(attempt, random)
+    if wish is None:
+        return own
+    wish = min(max(0.0, wish), _LONGEST_WISH)
+    # The first time the server's wish counts; then it has to do better than a wish that did not help.
+    return wish if attempt == 0 else max(wish, own)
 
 
 class Reconnect:
@@ -105,7 +119,7 @@ class Reconnect:
 
     def hint(self, seconds: float) -> None:
         """The server says how long to wait when this connection ends."""
-        self._hint = max(0.0, seconds)
+        self._hint = seconds
 
     def over(self, failure: InterruptedStreamError) -> float:
         """The connection is over, or could not be made.
@@ -141,12 +155,8 @@ class Reconnect:
             self._end("disconnected", None)
 
     def _delay(self, config: ClientConfig, error: StreamingError) -> float:
-        own = config.backoff.seconds(self.attempts, self._random)
         wish = error.retry_after if error.retry_after is not None else self._hint
-        if wish is None:
-            return own
-        # The first time the server's wish counts; then it has to do better than a wish that did not help.
-        return wish if self.attempts == 0 else max(wish, own)
+        return pause_of(config, self.attempts, self._random, wish)
 
     def _go_on(self, delay: float, error: StreamingError) -> None:
         self.attempts += 1

@@ -12,7 +12,8 @@ import httpx2
 import orjson
 
 from lg_streaming.client.failures import InterruptedStreamError, http_failure
-from lg_streaming.errors import ConnectionLostError
+from lg_streaming.errors import BadRequestError, ConnectionLostError, UnauthorizedError
+from lg_streaming.events import check_execution_id
 
 importlib.import_module("httpcore2")  # httpx2 does it at first use, where it would hold up the event loop
 
@@ -21,18 +22,30 @@ if TYPE_CHECKING:
 
     from lg_streaming.client.config import ClientConfig, TokenSource
 
-__all__ = ["Rest", "connection_failure", "execution_path", "refusal_of", "token_for"]
+__all__ = ["Rest", "as_json", "connection_failure", "execution_path", "is_encoded", "refusal_of", "token_for"]
 
 _ERROR_BYTES = 65_536
 
 
-async def token_for(tokens: TokenSource) -> str | None:
-    """A token. Raises InterruptedStreamError where the program's own callable fails: it may do better later."""
+async def token_for(tokens: TokenSource, seconds: float) -> str | None:
+    """A token, within so many seconds.
+
+    Raises:
+        InterruptedStreamError: The program's own callable fails, which may do better later, or gives what is no token.
+    """
+    limit = asyncio.timeout(seconds)
     try:
-        return await tokens.get()
+        async with limit:
+            token = cast("object", await tokens.get())
     except Exception as error:
-        lost = ConnectionLostError(f"there is no token: the callable raised {error!r}")
-        raise InterruptedStreamError(lost) from error
+        why = f"the callable gave none in {seconds:g} s" if limit.expired() else f"the callable raised {error!r}"
+        raise InterruptedStreamError(ConnectionLostError(f"there is no token: {why}")) from error
+    if token is None:
+        return None
+    if not isinstance(token, str) or not token.isascii() or not token.isprintable():
+        wrong = UnauthorizedError("a token is a text of printable ASCII characters, without a line break at its end")
+        raise InterruptedStreamError(wrong, retryable=False)
+    return token
 
 
 def connection_failure(error: BaseException, execution_id: str | None = None) -> InterruptedStreamError:
@@ -73,7 +86,7 @@ class Rest:
 
     async def headers(self) -> dict[str, str]:
         """Those of a request made now. Raises InterruptedStreamError where there is no token."""
-        token = await token_for(self._tokens)
+        token = await token_for(self._tokens, self._config().connect_timeout)
         return {
             **({} if token is None else {"Authorization": f"Bearer {token}"}),
             **self._config().headers,
@@ -102,18 +115,19 @@ class Rest:
 
     async def _ask(self, method: str, path: str, query: Mapping[str, str] | None, body: object) -> dict[str, Any]:
         config, headers = self._config(), await self.headers()
-        content = None if body is None else orjson.dumps(body)
+        headers |= {"Accept": "application/json", "Accept-Encoding": "identity"}
+        content = None if body is None else as_json(body)
         if content is not None:
             headers["Content-Type"] = "application/json"
         http = await self.http()
         try:
             async with asyncio.timeout(config.connect_timeout):
-                answer = await http.request(
+                async with http.stream(
                     method, config.url + path, params=dict(query or {}), headers=headers, content=content
-                )
+                ) as answer:
+                    told = await _told(answer, answer.aiter_bytes(), config.max_event_bytes)
         except (httpx2.RequestError, TimeoutError) as error:
             raise connection_failure(error) from error
-        told = _json(answer.content)
         if not answer.is_success or not isinstance(told, dict):
             raise http_failure(answer.status_code, told, answer.headers)
         return cast("dict[str, Any]", told)
@@ -129,21 +143,38 @@ async def refusal_of(
     answer: httpx2.Response, pieces: AsyncGenerator[bytes], execution_id: str
 ) -> InterruptedStreamError:
     """The failure that the answer to a stream's request tells of."""
-    body = b""
-    async for piece in pieces:
-        body += piece
-        if len(body) > _ERROR_BYTES:
-            break  # an error of ours is short
-    return http_failure(answer.status_code, _json(body), answer.headers, execution_id=execution_id)
+    told = await _told(answer, pieces, _ERROR_BYTES)
+    return http_failure(answer.status_code, told, answer.headers, execution_id=execution_id)
+
+
+def is_encoded(answer: httpx2.Response) -> bool:
+    """Whether it is compressed, which nobody asked for: a few bytes may be as many as it likes."""
+    return answer.headers.get("content-encoding", "identity") != "identity"
+
+
+def as_json(value: object) -> bytes:
+    """What a message says. Raises BadRequestError where JSON cannot say it."""
+    try:
+        return orjson.dumps(value)
+    except TypeError as error:
+        raise BadRequestError(f"JSON cannot hold what is to be sent: {error}") from None
 
 
 def execution_path(execution_id: str, last: str = "") -> str:
-    """The path of an execution, or of something of it."""
-    return f"/executions/{quote(execution_id, safe='')}{'/' if last else ''}{last}"
+    """The path of an execution, or of something of it. Raises BadRequestError where no execution has such an id."""
+    return f"/executions/{quote(check_execution_id(execution_id), safe='')}{'/' if last else ''}{last}"
 
 
-def _json(content: bytes) -> object:
+async def _told(answer: httpx2.Response, pieces: AsyncGenerator[bytes], most: int) -> object:
+    """The JSON of an answer; None where it is none, or has more bytes than that."""
+    if is_encoded(answer):
+        return None
+    body = bytearray()
+    async for piece in pieces:
+        body += piece
+        if len(body) > most:
+            return None
     try:
-        return orjson.loads(content)
+        return orjson.loads(body)
     except orjson.JSONDecodeError:
         return None

@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random as _random
-from collections import deque
-from typing import TYPE_CHECKING, Any, Final, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
-from lg_streaming.client.alarm import Alarm
 from lg_streaming.client.base import StreamClient, utc_now
 from lg_streaming.client.config import ClientOptions
 from lg_streaming.client.events import Message, Trouble
 from lg_streaming.client.failures import InterruptedStreamError, told_failure
+from lg_streaming.client.feed import Feed
 from lg_streaming.client.line import Line
-from lg_streaming.client.reconnect import Reconnect
+from lg_streaming.client.reconnect import Reconnect, pause_of
 from lg_streaming.client.rest import token_for
 from lg_streaming.client.subscription import ClientSubscription
 from lg_streaming.errors import (
     BadRequestError,
     ConnectionLostError,
     DeadPeerError,
-    ForbiddenError,
-    GapError,
     ServerRestartError,
     StreamingError,
 )
-from lg_streaming.events import Position
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from lg_streaming.client.events import ClientState
-    from lg_streaming.client.subscription import Hearing
     from lg_streaming.client.wanted import Wanted
-    from lg_streaming.events import StreamUpdate
 
 __all__ = ["SocketIOClient"]
 
@@ -77,7 +70,7 @@ class SocketIOClient(StreamClient):
             raise ValueError(f"backlog is a whole number from 1 on, not {backlog!r}")
         self.backlog = backlog
         self._namespace = namespace
-        self._feeds: dict[str, _Feed] = {}
+        self._feeds: dict[str, Feed] = {}
         self._machine = Reconnect(
             lambda: self._config, self._tokens, tell=self._hearing.listeners.tell, random=self._random
         )
@@ -135,7 +128,7 @@ class SocketIOClient(StreamClient):
         return self._machine.connections
 
     def _subscription(self, wanted: Wanted) -> ClientSubscription:
-        return _Feed(self, wanted, self._hearing)
+        return Feed(self, wanted, self._hearing)
 
     # ------------------------------------------------------------ the connection
     async def line(self) -> Line:
@@ -176,7 +169,7 @@ class SocketIOClient(StreamClient):
 
     async def _hold(self, line: Line) -> InterruptedStreamError:
         """Why the connection is over. Raises InterruptedStreamError where it never was."""
-        greeting = await line.open(await token_for(self._tokens))
+        greeting = await line.open(await token_for(self._tokens, self._config.connect_timeout))
         self._machine.opened(greeting.get("connection_id"))
         if self._ready is not None and not self._ready.done():
             self._ready.set_result(line)
@@ -226,7 +219,7 @@ class SocketIOClient(StreamClient):
         elif name == "subscription_closed":
             self._to_feed(payload["execution_id"], lambda feed: feed.closed(line, payload["reason"]))
         elif name == "auth_expiring":
-            self._spawn(self._refresh(line))
+            self._renew(line)
         elif name == "server_restart":
             restart = ServerRestartError(retry_after=payload["retry_ms"] / 1000)
             line.cause = InterruptedStreamError(restart)
@@ -235,7 +228,7 @@ class SocketIOClient(StreamClient):
         elif name == "error":
             self._told(line, told_failure(payload))
 
-    def _to_feed(self, execution_id: str, tell: Callable[[_Feed], None]) -> None:
+    def _to_feed(self, execution_id: str, tell: Callable[[Feed], None]) -> None:
         feed = self._feeds.get(execution_id)
         if feed is not None:
             tell(feed)
@@ -252,19 +245,21 @@ class SocketIOClient(StreamClient):
     async def _refresh(self, line: Line) -> None:
         """Has the token replaced before it expires; where that fails, the server ends the connection later."""
         try:
-            token = await token_for(self._tokens)
+            token = await token_for(self._tokens, self._config.connect_timeout)
             if token is not None:
                 await line.ask("authenticate", {"token": token})
         except InterruptedStreamError as failure:
             self._hearing.listeners.tell(Trouble(error=failure.error))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work, name="lg_streaming.client.refresh")
+    def _renew(self, line: Line) -> None:
+        if self._tasks:
+            return  # that one will do
+        task = asyncio.create_task(self._refresh(line), name="lg_streaming.client.refresh")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     # ------------------------------------------------------------ what a subscription needs
-    async def enter(self, feed: _Feed) -> None:
+    async def enter(self, feed: Feed) -> None:
         """It wants what comes for its execution. Raises BadRequestError while another does."""
         for _ in range(_TURNS):
             if self._feeds.setdefault(feed.execution_id, feed) is feed:
@@ -275,7 +270,7 @@ class SocketIOClient(StreamClient):
             execution_id=feed.execution_id,
         )
 
-    def leave(self, feed: _Feed) -> None:
+    def leave(self, feed: Feed) -> None:
         """It wants no more."""
         if self._feeds.get(feed.execution_id) is feed:
             del self._feeds[feed.execution_id]
@@ -287,154 +282,4 @@ class SocketIOClient(StreamClient):
         limit = self._config.max_reconnect_attempts
         if not self._config.auto_reconnect or (limit and attempt >= limit):
             raise error
-        if error.retry_after is not None:
-            return error.retry_after
-        return self._config.backoff.seconds(attempt, self._random)
-
-
-class _Feed(ClientSubscription):
-    """A subscription over Socket.IO."""
-
-    def __init__(self, client: SocketIOClient, wanted: Wanted, hearing: Hearing) -> None:
-        super().__init__(wanted, hearing)
-        self._client = client
-        self._alarm = Alarm()
-        self._line: Line | None = None  # the connection on which the server has accepted the subscription
-        self._waiting: deque[list[StreamUpdate]] = deque()
-        self._count = 0
-        self._wake = asyncio.Event()
-        self._refusals = 0
-        self._warning: InterruptedStreamError | None = None
-        self._failure: StreamingError | None = None
-        self._left = False
-
-    @property
-    def state(self) -> ClientState:
-        """See `ClientSubscription.state`."""
-        return self._client.state
-
-    @property
-    def waiting(self) -> int:
-        """Updates that wait for the reader."""
-        return self._count
-
-    async def aclose(self) -> None:
-        """See `ClientSubscription.aclose`."""
-        self._left = True
-        self._alarm.ring()
-        self._waiting.clear()
-        line, self._line = self._line, None
-        if line is not None and not self._ended:
-            line.post("unsubscribe_execution", {"execution_id": self.execution_id})
-        self._client.leave(self)
-
-    # ------------------------------------------------------------ reading
-    async def connect(self) -> None:
-        """See `ClientSubscription.connect`."""
-        with contextlib.suppress(TimeoutError):  # somebody closed it meanwhile
-            while self._line is None and not (self._ended or self._left):
-                if self._failure is not None:
-                    raise self._failure
-                await self._client.enter(self)
-                await self._subscribe()
-
-    async def _receive(self) -> list[StreamUpdate] | None:
-        while True:
-            if self._waiting:
-                batch = self._waiting.popleft()
-                self._count -= len(batch)
-                return batch
-            if self._ended or self._left:
-                return None
-            if self._line is None:
-                await self.connect()
-                continue
-            self._wake.clear()
-            with contextlib.suppress(TimeoutError):
-                await self._alarm.within(None, self._wake.wait())
-
-    async def _subscribe(self) -> None:
-        """Tries once; afterwards it is accepted, or it is time for another try. Raises StreamingError, TimeoutError."""
-        warning, self._warning = self._warning, None
-        if warning is not None:
-            await self._refused(warning)
-        line = await self._alarm.within(None, self._client.line())
-        payload = self._wanted.payload(self._place.position)
-        asking = line.ask("subscribe_execution", payload, accepted=lambda answer: self._accepted(line, answer))
-        try:
-            await self._alarm.within(None, asking)
-        except InterruptedStreamError as failure:
-            if not line.lost:  # otherwise the connection is made again, and this tried again on it
-                self._hearing.listeners.tell(Trouble(execution_id=self.execution_id, error=failure.error))
-                await self._refused(failure)
-
-    async def _refused(self, failure: InterruptedStreamError) -> None:
-        """Waits until the next try. Raises the failure's error where there is none."""
-        if not failure.retryable or isinstance(failure.error, GapError):
-            raise failure.error from None
-        delay = self._client.pause(self._refusals, failure.error)
-        self._refusals += 1
-        await self._alarm.within(None, asyncio.sleep(delay))
-
-    def _accepted(self, line: Line, answer: Mapping[str, Any]) -> None:
-        if self._left:
-            line.post("unsubscribe_execution", {"execution_id": self.execution_id})
-            return
-        self._line = line
-        head = cast("str | None", answer.get("position"))
-        self._attached(None if head is None else Position.parse(head))
-
-    # ------------------------------------------------------------ what comes
-    def came(self, line: Line, contents: list[Any]) -> None:
-        """Updates. What comes while the subscription is not in force comes again when it is."""
-        if self._line is not line:
-            return
-        self._warning = None
-        self._keep(self._place.take(self._hearing.read(contents, self.execution_id)))
-        if self._count >= self._client.backlog:
-            self._line = None
-            line.post("unsubscribe_execution", {"execution_id": self.execution_id})
-
-    def missed(self, line: Line, told: Mapping[str, Any]) -> None:
-        """A gap."""
-        if self._line is line:
-            self._keep([self._place.missed(told)])
-
-    def warned(self, failure: InterruptedStreamError) -> None:
-        """An error of this subscription, which may be about to close."""
-        self._warning = failure
-
-    def closed(self, line: Line, reason: str) -> None:
-        """The server has closed the subscription."""
-        if self._line is not line:
-            return
-        warning = self._warning
-        self._line = None
-        if reason == "ended":
-            self._ended = True
-        elif reason == "forbidden":
-            self._failure = ForbiddenError(execution_id=self.execution_id)
-        elif reason == "gap" or (warning is not None and not warning.retryable):
-            self._failure = warning.error if warning is not None else GapError(execution_id=self.execution_id)
-        elif warning is None:
-            gone = ConnectionLostError("the server has closed the subscription", execution_id=self.execution_id)
-            self._warning = InterruptedStreamError(gone)
-        self._wake.set()
-
-    def lost(self, line: Line) -> None:
-        """The connection is gone."""
-        if self._line is line:
-            self._line = None
-            self._wake.set()
-
-    def give_up(self, error: StreamingError) -> None:
-        """There will be no other connection."""
-        if self._line is None and not self._ended:
-            self._failure = error
-
-    def _keep(self, updates: list[StreamUpdate]) -> None:
-        if updates:
-            self._waiting.append(updates)
-            self._count += len(updates)
-            self._refusals = 0
-            self._wake.set()
+        return pause_of(self._config, attempt, self._random, error.retry_after)

@@ -19,7 +19,7 @@ from lg_streaming.client.event_stream import EventStreamParser, EventTooLargeErr
 from lg_streaming.client.events import InitialData, Trouble
 from lg_streaming.client.failures import InterruptedStreamError, told_failure
 from lg_streaming.client.reconnect import Reconnect
-from lg_streaming.client.rest import connection_failure, execution_path, refusal_of
+from lg_streaming.client.rest import connection_failure, execution_path, is_encoded, refusal_of
 from lg_streaming.client.subscription import ClientSubscription
 from lg_streaming.errors import (
     BadRequestError,
@@ -72,7 +72,7 @@ class SSEClient(StreamClient):
     @property
     def state(self) -> ClientState:
         """The state of the stream that fares worst; `disconnected` where there is none."""
-        states: set[ClientState] = {stream.state for stream in self._streams}
+        states: set[ClientState] = {stream.state for stream in list(self._streams)}  # another thread may ask
         if not states:
             return "disconnected"
         return min(states, key=_WORST_FIRST.index)
@@ -181,6 +181,9 @@ class _EventStream(ClientSubscription):
             self._alarm.ring()  # who reads lets go of the connection itself
             return
         await self._hang_up()
+        self._leave()
+
+    def _leave(self) -> None:
         self.machine.left()
         self._client.ended(self)
 
@@ -201,6 +204,9 @@ class _EventStream(ClientSubscription):
                 await self._hang_up()
                 self.machine.left()
                 raise
+        if self._closed:
+            await self._hang_up()
+            self._leave()
 
     async def _dial(self) -> None:
         answer, self._closing = await self._client.open(self._wanted, self._place.position)
@@ -210,7 +216,7 @@ class _EventStream(ClientSubscription):
             return
         if answer.status_code != HTTPStatus.OK:
             raise await refusal_of(answer, pieces, self.execution_id)
-        if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+        if is_encoded(answer) or not answer.headers.get("content-type", "").startswith("text/event-stream"):
             error = ConnectionLostError("the answer is no event stream: is the url a gateway's?")
             raise InterruptedStreamError(error, retryable=False)
         self._parser = EventStreamParser(self._client.config.max_event_bytes)
@@ -220,9 +226,19 @@ class _EventStream(ClientSubscription):
         self._pieces = pieces
 
     async def _be_greeted(self) -> None:
-        """Reads until the server has said where the reader stands; raises InterruptedStreamError."""
+        """Reads until the server has said where the reader stands; raises InterruptedStreamError, TimeoutError."""
+        now = asyncio.get_running_loop().time
+        late = now() + self._client.config.connect_timeout
         while self._pieces is not None and self.machine.state != "connected" and not self._ended:
             self._early += await self._read() or ()
+            if self.connected:
+                return
+            if self._early:
+                self._early.clear()
+                error = ConnectionLostError("the stream does not begin with a gateway's greeting")
+                raise InterruptedStreamError(error, retryable=False)
+            if now() > late:
+                raise TimeoutError
 
     async def _failed(self, failure: InterruptedStreamError) -> None:
         """Waits until it is time to try again. Raises the failure's own error where there is no other try."""

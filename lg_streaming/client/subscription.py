@@ -43,7 +43,7 @@ class Hearing:
         updates: list[StreamUpdate] = []
         for content in contents:
             try:
-                updates.append(update_of(content))
+                updates.append(_checked(update_of(content), execution_id))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 self.unreadable(content, error, execution_id)
         return updates
@@ -58,6 +58,16 @@ class Hearing:
         """These go to their reader now."""
         self.updates += len(updates)
         self.listeners.tell_updates(updates)
+
+
+def _checked(update: StreamUpdate, execution_id: str) -> StreamUpdate:
+    """The update, if it may stand in this execution. Raises TypeError or ValueError."""
+    metadata = update.metadata
+    if (type(update.type), type(metadata.epoch), type(metadata.sequence_number)) != (str, str, int):
+        raise TypeError("an update has a type, a sequence number and an epoch")
+    if metadata.execution_id != execution_id:
+        raise ValueError(f"an update of {execution_id!r} was asked for, and this is of {metadata.execution_id!r:.300}")
+    return update
 
 
 class ClientSubscription(ABC):
@@ -77,7 +87,12 @@ class ClientSubscription(ABC):
         self._hearing = hearing
         after = wanted.after if wanted.after != "latest" else None
         self._place = Place(
-            wanted.execution_id, after, complete=wanted.complete, now=hearing.now, tell=hearing.listeners.tell
+            wanted.execution_id,
+            after,
+            complete=wanted.complete,
+            tail=wanted.options.get("on_gap") == "tail",
+            now=hearing.now,
+            tell=hearing.listeners.tell,
         )
         self._position = after
         self._begun = False
@@ -185,6 +200,7 @@ class ClientSubscription(ABC):
 
     def _attached(self, head: Position | None) -> None:
         """The server has accepted; its last update is `head`. Reading from the latest on begins there, for good."""
+        self._place.head = head
         if not self._at_latest:
             return
         self._at_latest = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["SyncClient", "SyncSubscription"]
 
 T = TypeVar("T")
+
+
+class _ClosedError(RuntimeError):
+    """The client was closed meanwhile, perhaps by another thread."""
 
 
 class SyncClient:
@@ -46,6 +51,7 @@ class SyncClient:
         self._client = _client_class(transport)(url, **options)
         self._open = ExitStack()
         self._portal: BlockingPortal | None = None
+        self._closed = False
 
     def subscribe(self, execution_id: str, **wanted: Any) -> SyncSubscription:
         """A reader of an execution: `for update in client.subscribe("exec-1"): …`.
@@ -91,6 +97,7 @@ class SyncClient:
 
     def close(self) -> None:
         """Closes every subscription and connection, and ends the thread. Harmless when repeated."""
+        self._closed = True
         self._portal = None
         self._open.close()
 
@@ -99,6 +106,7 @@ class SyncClient:
             portal = opening.enter_context(start_blocking_portal("asyncio", name="lg-streaming-client"))
             opening.callback(portal.call, self._client.aclose)
             self._portal = portal
+            self._closed = False
             self._open = opening.pop_all()
         return self
 
@@ -109,6 +117,8 @@ class SyncClient:
 
     def _run(self, work: Callable[[], Awaitable[T]]) -> T:
         portal = self._portal
+        if self._closed:
+            raise _ClosedError("the client was closed")
         if portal is None:
             raise RuntimeError("use the client as a context manager: with SyncClient(…) as client: …")
 
@@ -171,7 +181,8 @@ class SyncSubscription(AbstractContextManager["SyncSubscription"]):
 
     def close(self) -> None:
         """Leaves. Harmless when repeated, and from any thread."""
-        self._run(self._subscription.aclose)
+        with contextlib.suppress(_ClosedError):  # which has closed this, too
+            self._run(self._subscription.aclose)
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -184,8 +195,11 @@ class SyncSubscription(AbstractContextManager["SyncSubscription"]):
             while (batch := self._run(lambda: anext(batches, None))) is not None:
                 yield batch
             self._position = self._subscription.position
+        except _ClosedError:
+            return
         finally:
-            self._run(lambda: self._leave(batches))
+            with contextlib.suppress(_ClosedError):
+                self._run(lambda: self._leave(batches))
 
     async def _leave(self, batches: AsyncGeneratorType[list[StreamUpdate]]) -> None:
         # Ctrl-C may have come anywhere, also while the next batch was being asked for: closing ends that first.

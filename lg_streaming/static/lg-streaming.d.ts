@@ -191,7 +191,7 @@ export interface ClientOptions {
   backoff?: BackoffOptions;
   /** How many attempts in a row to come back. No end when not given. */
   maxAttempts?: number;
-  /** How long the server may take to answer. 10,000 when not given. */
+  /** How long the server may take to answer, and a function of the page to give a token. 10,000 when not given. */
   openTimeout?: number;
   /** How long to wait between two polls. 1,000 when not given. */
   pollInterval?: number;
@@ -242,7 +242,8 @@ export class Backoff {
   constructor(options?: BackoffOptions);
   /** How many waits there were since the last success. */
   readonly attempt: number;
-  /** The next wait; `hint`, where the server has said one. */
+  /** The next wait. `hint` is what the server has asked for: it counts as it is the first time, up to an hour, and
+      after that where it is the longer one. */
   next(hint?: number): number;
   reset(): void;
 }

@@ -2,7 +2,7 @@
 // socket.io-client that the page brings along, or polling. Comes back by itself where it was, and puts together the
 // text of each message. Without dependencies; the types are in lg-streaming.d.ts. All times are in milliseconds.
 
-import { StreamingError } from "./lg-streaming/errors.js";
+import { StreamingError, refused } from "./lg-streaming/errors.js";
 import { EventSourceTransport } from "./lg-streaming/event-source.js";
 import { Link } from "./lg-streaming/link.js";
 import { BACKOFF_OPTIONS, CLIENT_OPTIONS, SUBSCRIBE_OPTIONS, checked, checkedId } from "./lg-streaming/options.js";
@@ -78,7 +78,7 @@ class Client {
     const sent = this.transports.map((transport) => transport.send?.(type, payload));
     const answer = await sent.find((one) => one !== undefined);
     if (answer === undefined) return this.#link.json(address, request);
-    if (!answer.ok) throw new StreamingError(answer.error);
+    if (!answer?.ok) throw refused(answer);
     return answer;
   }
 

@@ -30,7 +30,9 @@ TIMEOUT = 60.0
 
 
 # ---------------------------------------------------------------- in Node
-@pytest.mark.parametrize("name", ["text.test.mjs", pytest.param("client.test.mjs", marks=pytest.mark.row("CFLOW-37"))])
+@pytest.mark.parametrize(
+    "name", ["text.test.mjs", "hostile.test.mjs", pytest.param("client.test.mjs", marks=pytest.mark.row("CFLOW-37"))]
+)
 def test_in_node(name: str) -> None:
     command = [node_executable(), "--test", str(HERE / name)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)

@@ -281,6 +281,37 @@ async def test_a_callable_that_fails_is_asked_again(make: Make) -> None:
         assert "identity provider" in heard.of("disconnected")[0].error.message
 
 
+@pytest.mark.parametrize("on_gap", ["oldest", "tail"])
+@pytest.mark.parametrize("kind", CLIENTS)
+async def test_that_the_server_began_anew_is_told_once_however_often_one_comes_back(kind: str, on_gap: str) -> None:
+    """Also where the filter has let nothing through since."""
+    async with place_with() as place:
+        with place.serving():
+            place.tokens("e", 5)
+            async with through_proxy(place) as (proxy, url):
+                client = CLIENTS[kind](url, reconnect_delay=0.01, max_reconnect_delay=0.02)
+                heard, got = Heard(client), list[StreamUpdate]()
+
+                async def read() -> None:
+                    wanted: dict[str, Any] = {"events": ["note:*"], "after": "other:2", "on_gap": on_gap}
+                    async for each in client.subscribe("e", **wanted):
+                        got.append(each)
+
+                reading = asyncio.create_task(read())
+                await heard.until("gap")
+                for count in range(2, 5):
+                    proxy.reset()
+                    await heard.until("connected", count)
+                proxy.reset()
+                place.hub.publish("e", "note:late", {"message": "said while nobody was connected"})
+                await place.hub.close("e")
+                async with asyncio.timeout(PATIENCE):
+                    await reading
+                await client.aclose()
+                assert [each.type for each in got] == ["gap", "note:late"]
+                assert [each.reason for each in heard.of("gap")] == ["epoch_changed"]
+
+
 # ---------------------------------------------------------------- many times
 @pytest.mark.soak
 @pytest.mark.parametrize("kind", CLIENTS)

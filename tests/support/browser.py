@@ -1,16 +1,26 @@
 """Debian's Chromium through Playwright's asynchronous interface."""
 
+import asyncio
+import atexit
 import shutil
+import subprocess
+import tempfile
+import threading
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from playwright.async_api import Page, async_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
+START_TIMEOUT = 30.0
+
+
 class BrowserError(Exception):
-    """There is no browser on this machine."""
+    """There is no browser on this machine, or it does not start."""
 
 
 def chromium_executable() -> str:
@@ -22,21 +32,88 @@ def chromium_executable() -> str:
     raise BrowserError(msg)
 
 
+class _Chromium:
+    """One headless Chromium for all tests of this process: to start one takes longer than most tests."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._address = ""
+
+    def address(self) -> str:
+        """Where it is controlled; starts it where it does not run."""
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._start()
+            return self._address
+
+    def _start(self) -> None:
+        profile = Path(tempfile.mkdtemp(prefix="chromium-"))
+        self._process = process = subprocess.Popen(
+            [
+                chromium_executable(),
+                "--headless",
+                # Root has no sandbox, and containers have a small /dev/shm.
+                "--no-sandbox",
+                "--disable-dev-shm-usage",
+                "--disable-background-networking",
+                # What Playwright gives to a Chromium of its own: nothing goes on in the background, a page that goes is
+                # gone, and pages that are not in front go on as they would there.
+                "--disable-back-forward-cache",
+                "--disable-component-update",
+                "--disable-default-apps",
+                "--disable-extensions",
+                "--disable-field-trial-config",
+                "--disable-hang-monitor",
+                "--disable-ipc-flooding-protection",
+                "--force-color-profile=srgb",
+                "--hide-scrollbars",
+                "--metrics-recording-only",
+                "--mute-audio",
+                "--disable-background-timer-throttling",
+                "--disable-backgrounding-occluded-windows",
+                "--disable-renderer-backgrounding",
+                "--no-first-run",
+                "--remote-debugging-port=0",
+                f"--user-data-dir={profile}",
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        atexit.register(_stop, process, profile)
+        told, end = profile / "DevToolsActivePort", time.monotonic() + START_TIMEOUT
+        while not (told.exists() and len(lines := told.read_text().split()) == 2):
+            if process.poll() is not None or time.monotonic() > end:
+                msg = "chromium does not start"
+                raise BrowserError(msg)
+            time.sleep(0.01)
+        self._address = f"ws://127.0.0.1:{lines[0]}{lines[1]}"
+
+
+def _stop(process: subprocess.Popen[bytes], profile: Path) -> None:
+    process.terminate()
+    process.wait()
+    shutil.rmtree(profile, ignore_errors=True)
+
+
+_CHROMIUM = _Chromium()
+
+
 @asynccontextmanager
 async def chromium_page(*, width: int = 1280, height: int = 800) -> AsyncGenerator[Page]:
-    """A page in a fresh headless Chromium without any request outside this machine; closed at the end.
+    """A page of its own in a headless Chromium, which shares nothing with other tests' pages; closed at the end.
 
     Args:
         width: Of the view, in pixels.
         height: Of the view, in pixels.
     """
+    address = await asyncio.to_thread(_CHROMIUM.address)
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=chromium_executable(),
-            # Root has no sandbox, and containers have a small /dev/shm.
-            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"],
-        )
+        browser = await playwright.chromium.connect_over_cdp(address)
+        context = await browser.new_context(viewport={"width": width, "height": height})
         try:
-            yield await browser.new_page(viewport={"width": width, "height": height})
+            yield await context.new_page()
         finally:
-            await browser.close()
+            await context.close()
+            await browser.close()  # leaves it

@@ -1,5 +1,7 @@
 import { BACKOFF_OPTIONS, checked } from "./options.js";
 
+const LONGEST_WISH = 3_600_000; // nobody is sent away for good by one wrong number
+
 // How long to wait before each further attempt: longer and longer, and no two clients alike.
 export class Backoff {
   #options;
@@ -15,12 +17,16 @@ export class Backoff {
     return this.#attempt;
   }
 
-  // The next wait. What the server has asked for wins.
+  // The next wait. What the server has asked for counts the first time; then it has to do better than a wish that did
+  // not help.
   next(hint) {
     const { initial, max, factor, jitter, random } = this.#options;
     const longest = Math.min(max, initial * factor ** this.#attempt);
+    const own = longest * (1 - jitter * random());
     this.#attempt += 1;
-    return Math.round(hint ?? longest * (1 - jitter * random()));
+    if (!Number.isFinite(hint)) return Math.round(own);
+    const wish = Math.min(Math.max(0, hint), LONGEST_WISH);
+    return Math.round(this.#attempt === 1 ? wish : Math.max(wish, own));
   }
 
   reset() {

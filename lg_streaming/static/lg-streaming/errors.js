@@ -35,10 +35,20 @@ export function asError(error) {
 }
 
 export async function errorOf(response) {
-  const { error } = await response.json().catch(() => ({}));
+  const error = (await response.json().catch(() => null))?.error;
   const retryable = response.status >= 500 || response.status === 429 || response.status === 408;
   const told = { name: "http", message: `the server answered ${response.status}`, retryable };
   return new StreamingError(error?.message ? error : told, { status: response.status });
+}
+
+// The error in an answer that is a refusal, or should be one.
+export function refused(answer) {
+  return typeof answer?.error?.message === "string" ? new StreamingError(answer.error) : malformed();
+}
+
+// The answer to what was asked over a line that is gone.
+export function unanswered({ code, codeName: name, message, retryable }) {
+  return { ok: false, error: { code, name, message, retryable } };
 }
 
 // A page's own callback must not break the stream; what it throws is shown like any uncaught error.

@@ -36,7 +36,7 @@ class EventSourceLine {
   #over = false;
   #in = false;
   #told; // the error the server has said
-  #heardAt = Date.now();
+  #heardAt = performance.now();
   #seen; // where the server stood when we last asked
   #timer;
 
@@ -85,7 +85,7 @@ class EventSourceLine {
   #on(name, does) {
     this.#source.addEventListener(name, (event) => {
       if (this.#over) return;
-      this.#heardAt = Date.now();
+      this.#heardAt = performance.now();
       let data;
       try {
         data = JSON.parse(event.data);
@@ -101,7 +101,7 @@ class EventSourceLine {
     clearTimeout(this.#timer);
     this.#in = true;
     this.#sink.opened(status);
-    const interval = status.heartbeat_interval_s;
+    const interval = status?.heartbeat_interval_s;
     if (interval && !this.#over) this.#timer = setInterval(() => this.check(), 3000 * interval);
   }
 
@@ -154,7 +154,7 @@ class EventSourceLine {
   // whether it is further than we are.
   async check() {
     const before = this.#heardAt;
-    if (this.#over || !this.#in || Date.now() - before < 2000) return;
+    if (this.#over || !this.#in || performance.now() - before < 2000) return;
     const isQuiet = () => !this.#over && this.#heardAt === before;
     try {
       const { signal } = this.#requests;

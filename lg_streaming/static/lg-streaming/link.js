@@ -32,7 +32,7 @@ export class Link {
   }
 
   async token() {
-    return typeof this.#token === "function" ? ours("token", this.#token) : this.#token;
+    return typeof this.#token === "function" ? ours("token", this.#token, this.openTimeout) : this.#token;
   }
 
   // What stands for us in an address; undefined where a cookie does, or nothing has to.
@@ -46,7 +46,7 @@ export class Link {
 
   // A ticket that the page has got by itself.
   async ownTicket(executionId) {
-    return this.ticket && ours("ticket", () => this.ticket(executionId));
+    return this.ticket && ours("ticket", () => this.ticket(executionId), this.openTimeout);
   }
 
   // Whether the server answers at all, whatever it says.
@@ -99,11 +99,17 @@ export class Link {
   }
 }
 
-// What a function of the page gives us.
-async function ours(name, make) {
+// What a function of the page gives us, in time.
+async function ours(name, make, patience) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`there was none in ${patience} ms`)), patience);
+  });
   try {
-    return await make();
+    return await Promise.race([make(), late]);
   } catch (error) {
     throw trouble(name, `the page's function for a ${name} has failed`, { cause: error });
+  } finally {
+    clearTimeout(timer);
   }
 }

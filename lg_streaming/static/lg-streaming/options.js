@@ -5,7 +5,9 @@ const kind = (...names) => [names.join(" or "), (value) => names.includes(typeof
 const FUNCTION = kind("function");
 const BOOLEAN = kind("boolean");
 const LIST = ["a list of texts", (value) => Array.isArray(value) && value.every((one) => typeof one === "string")];
-const DURATION = ["a number, 0 or more", (value) => typeof value === "number" && value >= 0];
+const COUNT = ["a number, 0 or more", (value) => typeof value === "number" && value >= 0];
+// A browser takes a longer time for none at all.
+const DURATION = ["a number, 0 to 2147483647", (value) => COUNT[1](value) && value < 2 ** 31];
 
 export const CLIENT_OPTIONS = {
   url: ["an address", (value) => typeof value === "string" || value instanceof URL],
@@ -16,7 +18,7 @@ export const CLIENT_OPTIONS = {
   withCredentials: BOOLEAN,
   storage: ["a Storage or null", (value) => value === null || typeof value?.getItem === "function"],
   backoff: ["an object", (value) => typeof value === "object"],
-  maxAttempts: DURATION,
+  maxAttempts: COUNT,
   openTimeout: DURATION,
   pollInterval: DURATION,
   upgradeInterval: DURATION,
@@ -28,8 +30,8 @@ export const CLIENT_OPTIONS = {
 export const BACKOFF_OPTIONS = {
   initial: DURATION,
   max: DURATION,
-  factor: DURATION,
-  jitter: DURATION,
+  factor: COUNT,
+  jitter: COUNT,
   random: FUNCTION,
 };
 
@@ -72,7 +74,7 @@ export function checked(given, known, what) {
 }
 
 export function checkedId(executionId) {
-  if (typeof executionId === "string" && /^[!-\u{10ffff}]{1,256}$/u.test(executionId)) return executionId;
-  throw new TypeError("an execution id is a text of 1 to 256 printable characters without spaces");
+  if (typeof executionId === "string" && /^(?!\.{1,2}$)[!-\ud7ff\ue000-\u{10ffff}]{1,256}$/u.test(executionId)) return executionId;
+  throw new TypeError("an execution id is a text of 1 to 256 printable characters without spaces, and not . or ..");
 }
 

@@ -1,4 +1,4 @@
-import { StreamingError, lost, refusal, unreachable } from "./errors.js";
+import { StreamingError, lost, refusal, unanswered, unreachable } from "./errors.js";
 import { Watches } from "./watches.js";
 
 // A socket that belongs to the page: it connects, comes back and says who we are by itself.
@@ -37,7 +37,15 @@ export class SocketIoTransport extends Watches {
   }
 
   send(type, payload) {
-    return this.isOpen ? new Promise((resolve) => this.ask(type, payload, resolve)) : undefined;
+    return this.isOpen ? new Promise((resolve) => this.#ask(type, payload, resolve)) : undefined;
+  }
+
+  // socket.io-client forgets what it has asked over a connection that is lost.
+  #ask(type, payload, resolve) {
+    const settle = (answer) => (this.#socket.off("disconnect", gone), resolve(answer));
+    const gone = () => settle(unanswered(lost()));
+    this.#socket.on("disconnect", gone);
+    this.ask(type, payload, settle);
   }
 
   left() {

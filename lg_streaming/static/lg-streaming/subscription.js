@@ -1,9 +1,10 @@
 import { Backoff } from "./backoff.js";
-import { GAP, call, isAbsent, isAway } from "./errors.js";
+import { GAP, call, isAbsent, isAway, malformed } from "./errors.js";
 import { TextAssembly } from "./text.js";
 
 const STABLE = 5000; // a line that has lasted this long, or brought something, was a success
 const KEPT_CHARACTERS = 1_000_000; // what a page keeps over a reload at most
+const POSITION = /^[\w-]{1,32}:\d{1,15}$/;
 const OVER = new Set(["ended", "failed", "closed"]);
 const IN_WORDS = { nodeIds: "node_ids", agentTypes: "agent_types", minPriority: "min_priority", gap: "on_gap" };
 const WANTED = ["events", "nodeIds", "agentTypes", "categories", "minPriority", "since", "until", "merge", "gap"];
@@ -23,6 +24,7 @@ export class Subscription {
   #state = "connecting";
   #position = null;
   #after;
+  #head; // where the server stood when it let us in
   #backoff;
   #wasRefused = false;
   #timer; // to the next attempt
@@ -114,7 +116,13 @@ export class Subscription {
 
   #sink(attempt) {
     const heard = (does) => (...values) => {
-      if (attempt === this.#current || attempt === this.#trial) does(...values);
+      if (attempt !== this.#current && attempt !== this.#trial) return;
+      try {
+        does(...values);
+      } catch (error) {
+        attempt.line?.close(); // the server says what it should not
+        this.#lost(attempt, malformed(error));
+      }
     };
     return {
       opened: heard((status) => this.#opened(attempt, status)),
@@ -141,6 +149,7 @@ export class Subscription {
       }
     }
     attempt.isIn = true;
+    this.#head = status.position;
     this.#wasRefused = false;
     this.#failures = 0;
     if (this.#after === "latest") {
@@ -220,6 +229,10 @@ export class Subscription {
   #take(updates, position) {
     const fresh = [];
     for (const update of updates) {
+      if (!isOf(this.#id, update)) {
+        call(this.#options.onError, malformed());
+        continue;
+      }
       if (!this.#advance(update)) continue; // it came already
       fresh.push(update);
       this.#assembly.add(update);
@@ -243,7 +256,7 @@ export class Subscription {
 
   // A filter may have left out the last updates.
   #moveTo(position) {
-    if (!position) return;
+    if (!POSITION.test(position)) return;
     const [epoch, number] = split(position);
     const [known, last] = split(this.#position);
     if (epoch !== known || number > last) this.#position = position;
@@ -252,7 +265,11 @@ export class Subscription {
   #missed(gap) {
     if (gap.reason === "evicted") this.#assembly.miss();
     else {
-      this.#position = null; // the server began anew
+      // The server began anew. Whoever comes back before an update of it came is not told of that again.
+      const [epoch] = split(this.#head);
+      const isKnown = POSITION.test(this.#head) && epoch !== split(this.#position ?? this.#after)[0];
+      if (isKnown) this.#position = this.#options.gap === "tail" ? this.#head : `${epoch}:0`;
+      else this.#position = null;
       this.#assembly.clear();
     }
     call(this.#options.onGap, gap);
@@ -317,7 +334,15 @@ export class Subscription {
       if (kept.length <= KEPT_CHARACTERS) storage.setItem(this.#key, kept);
       else storage.removeItem(this.#key);
     } catch {
-      storage.removeItem(this.#key); // it is full: better nothing than something old
+      this.#forgetKept(storage); // it is full: better nothing than something old
+    }
+  }
+
+  #forgetKept(storage) {
+    try {
+      storage.removeItem(this.#key);
+    } catch {
+      // it is not ours any more
     }
   }
 
@@ -327,7 +352,7 @@ export class Subscription {
     if (!this.#options.resume || !storage) return false;
     try {
       const { wanted, position, isOver, texts } = JSON.parse(storage.getItem(this.#key));
-      if (wanted !== this.#wanted || (position === null && !isOver)) return false;
+      if (wanted !== this.#wanted || !(POSITION.test(position) || (position === null && isOver))) return false;
       this.#assembly = TextAssembly.from(texts);
       this.#position = position;
       for (const message of this.messages) call(this.#options.onText, message, this.messages);
@@ -336,6 +361,12 @@ export class Subscription {
       return false; // nothing there, or nothing of ours
     }
   }
+}
+
+// Whether it is an update of that execution, as far as its place is concerned.
+function isOf(executionId, update) {
+  const { execution_id: id, epoch, sequence_number: number } = update?.metadata ?? {};
+  return typeof update?.type === "string" && id === executionId && typeof epoch === "string" && Number.isInteger(number);
 }
 
 function split(position) {

@@ -1,4 +1,4 @@
-import { LOG_UNAVAILABLE, StreamingError, lost, refusal } from "./errors.js";
+import { LOG_UNAVAILABLE, StreamingError, lost, refusal, refused } from "./errors.js";
 
 const MIN_RENEWAL = 250;
 
@@ -24,11 +24,11 @@ export class Watches {
     const wanted = { ...query, after: after(), batch: true, ...(follow && { follow }) };
     this.ask("subscribe_execution", { execution_id: executionId, ...wanted }, (answer) => {
       if (this.watching.get(executionId) !== watch) return;
-      if (answer.ok) {
+      if (answer?.ok) {
         watch.isLive = true; // what came before this answer was for one who watched here earlier
         sink.opened({ ...answer, ...this.status });
       } else {
-        const error = new StreamingError(answer.error);
+        const error = refused(answer);
         this.#forget(watch, (own) => own.lost(error));
       }
     });

@@ -1,4 +1,6 @@
-import { StreamingError, asError, blocked, lost, malformed, noTransport, refusal, silent } from "./errors.js";
+import {
+  StreamingError, asError, blocked, lost, malformed, noTransport, refusal, refused, silent, unanswered,
+} from "./errors.js";
 import { Watches } from "./watches.js";
 
 const CLOSED_FOR_GOOD = [1003, 1008, 4000, 4010, 4031, 4130, 5000]; // after these the same would happen again
@@ -67,9 +69,7 @@ class Wire extends Watches {
 
   lost(error) {
     if (this.#over) return;
-    this.#end();
-    const { code, codeName: name, message, retryable } = error;
-    for (const answer of this.#answers.values()) answer({ ok: false, error: { code, name, message, retryable } });
+    this.#end(error);
     this.forgetAll((sink) => sink.lost(error, this.#wait));
   }
 
@@ -88,12 +88,14 @@ class Wire extends Watches {
     return new Promise((resolve) => this.ask(type, payload, resolve));
   }
 
-  #end() {
+  #end(error = lost()) {
     this.#over = true;
     this.isOpen = false;
     clearTimeout(this.#timer);
     this.#gone();
     this.#socket?.close(1000);
+    for (const answer of this.#answers.values()) answer(unanswered(error));
+    this.#answers.clear();
   }
 
   #closed(code) {
@@ -155,7 +157,7 @@ class Wire extends Watches {
     const token = await this.link.token();
     if (this.#over) return;
     const answer = await this.send("authenticate", { token });
-    if (!answer.ok) throw new StreamingError(answer.error);
+    if (!answer?.ok) throw refused(answer);
   }
 
   // The server says something at every heartbeat, so a silent one is gone.

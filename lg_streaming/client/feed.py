@@ -1,0 +1,175 @@
+"""A subscription over Socket.IO, on the connection that it shares with others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import TYPE_CHECKING, Any, cast
+
+from lg_streaming.client.alarm import Alarm
+from lg_streaming.client.events import Trouble
+from lg_streaming.client.failures import InterruptedStreamError
+from lg_streaming.client.subscription import ClientSubscription
+from lg_streaming.errors import ConnectionLostError, ForbiddenError, GapError, StreamingError
+from lg_streaming.events import Position
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lg_streaming.client.events import ClientState
+    from lg_streaming.client.line import Line
+    from lg_streaming.client.socketio import SocketIOClient
+    from lg_streaming.client.subscription import Hearing
+    from lg_streaming.client.wanted import Wanted
+    from lg_streaming.events import StreamUpdate
+
+__all__ = ["Feed"]
+
+
+class Feed(ClientSubscription):
+    """A subscription over Socket.IO."""
+
+    def __init__(self, client: SocketIOClient, wanted: Wanted, hearing: Hearing) -> None:
+        super().__init__(wanted, hearing)
+        self._client = client
+        self._alarm = Alarm()
+        self._line: Line | None = None  # the connection on which the server has accepted the subscription
+        self._waiting: deque[list[StreamUpdate]] = deque()
+        self._count = 0
+        self._wake = asyncio.Event()
+        self._refusals = 0
+        self._warning: InterruptedStreamError | None = None
+        self._failure: StreamingError | None = None
+        self._left = False
+
+    @property
+    def state(self) -> ClientState:
+        """See `ClientSubscription.state`."""
+        return self._client.state
+
+    @property
+    def waiting(self) -> int:
+        """Updates that wait for the reader."""
+        return self._count
+
+    async def aclose(self) -> None:
+        """See `ClientSubscription.aclose`."""
+        self._left = True
+        self._alarm.ring()
+        self._waiting.clear()
+        line, self._line = self._line, None
+        if line is not None and not self._ended:
+            line.post("unsubscribe_execution", {"execution_id": self.execution_id})
+        self._client.leave(self)
+
+    # ------------------------------------------------------------ reading
+    async def connect(self) -> None:
+        """See `ClientSubscription.connect`."""
+        with contextlib.suppress(TimeoutError):  # somebody closed it meanwhile
+            while self._line is None and not (self._ended or self._left):
+                if self._failure is not None:
+                    raise self._failure
+                await self._client.enter(self)
+                await self._subscribe()
+
+    async def _receive(self) -> list[StreamUpdate] | None:
+        while True:
+            if self._waiting:
+                batch = self._waiting.popleft()
+                self._count -= len(batch)
+                return batch
+            if self._ended or self._left:
+                return None
+            if self._line is None:
+                await self.connect()
+                continue
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                await self._alarm.within(None, self._wake.wait())
+
+    async def _subscribe(self) -> None:
+        """Tries once; afterwards it is accepted, or it is time for another try. Raises StreamingError, TimeoutError."""
+        warning, self._warning = self._warning, None
+        if warning is not None:
+            await self._refused(warning)
+        line = await self._alarm.within(None, self._client.line())
+        payload = self._wanted.payload(self._place.position)
+        asking = line.ask("subscribe_execution", payload, accepted=lambda answer: self._accepted(line, answer))
+        try:
+            await self._alarm.within(None, asking)
+        except InterruptedStreamError as failure:
+            if not line.lost:  # otherwise the connection is made again, and this tried again on it
+                self._hearing.listeners.tell(Trouble(execution_id=self.execution_id, error=failure.error))
+                await self._refused(failure)
+
+    async def _refused(self, failure: InterruptedStreamError) -> None:
+        """Waits until the next try. Raises the failure's error where there is none."""
+        if not failure.retryable or isinstance(failure.error, GapError):
+            raise failure.error from None
+        delay = self._client.pause(self._refusals, failure.error)
+        self._refusals += 1
+        await self._alarm.within(None, asyncio.sleep(delay))
+
+    def _accepted(self, line: Line, answer: Mapping[str, Any]) -> None:
+        if self._left:
+            line.post("unsubscribe_execution", {"execution_id": self.execution_id})
+            return
+        self._line = line
+        head = cast("str | None", answer.get("position"))
+        self._attached(None if head is None else Position.parse(head))
+
+    # ------------------------------------------------------------ what comes
+    def came(self, line: Line, contents: list[Any]) -> None:
+        """Updates. What comes while the subscription is not in force comes again when it is."""
+        if self._line is not line:
+            return
+        self._warning = None
+        self._keep(self._place.take(self._hearing.read(contents, self.execution_id)))
+        if self._count >= self._client.backlog:
+            self._line = None
+            line.post("unsubscribe_execution", {"execution_id": self.execution_id})
+
+    def missed(self, line: Line, told: Mapping[str, Any]) -> None:
+        """A gap."""
+        if self._line is line:
+            self._keep([self._place.missed(told)])
+
+    def warned(self, failure: InterruptedStreamError) -> None:
+        """An error of this subscription, which may be about to close."""
+        self._warning = failure
+
+    def closed(self, line: Line, reason: str) -> None:
+        """The server has closed the subscription."""
+        if self._line is not line:
+            return
+        warning = self._warning
+        self._line = None
+        if reason == "ended":
+            self._ended = True
+        elif reason == "forbidden":
+            self._failure = ForbiddenError(execution_id=self.execution_id)
+        elif reason == "gap" or (warning is not None and not warning.retryable):
+            self._failure = warning.error if warning is not None else GapError(execution_id=self.execution_id)
+        elif warning is None:
+            gone = ConnectionLostError("the server has closed the subscription", execution_id=self.execution_id)
+            self._warning = InterruptedStreamError(gone)
+        self._wake.set()
+
+    def lost(self, line: Line) -> None:
+        """The connection is gone."""
+        if self._line is line:
+            self._line = None
+            self._wake.set()
+
+    def give_up(self, error: StreamingError) -> None:
+        """There will be no other connection."""
+        if self._line is None and not self._ended:
+            self._failure = error
+
+    def _keep(self, updates: list[StreamUpdate]) -> None:
+        if updates:
+            self._waiting.append(updates)
+            self._count += len(updates)
+            self._refusals = 0
+            self._wake.set()
