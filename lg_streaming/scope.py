@@ -215,6 +215,10 @@ class Publisher(Protocol):
         """Leaves a run; the last one to leave ends it with its outcome. Whoever had not `joined` counts for nobody."""
         ...
 
+    def hold(self, execution_id: str, run_id: str) -> Callable[[], None]:
+        """Something is at work in the run, which does not end as idle until what this returns is called, once."""
+        ...
+
     def pause(self, execution_id: str, run_id: str, task: str) -> None:
         """``task`` waits for a human; until it is tried again the run cannot complete."""
         ...

@@ -300,7 +300,7 @@ class AgentStream(PacedActivity):
 
         Complete, and in order for each stream: joined, the contents are what the program wrote, with U+FFFD for bytes
         that are not UTF-8. A line has its line end; the last one may lack it. An update that is refused is logged, and
-        disturbs nothing.
+        disturbs nothing. The run does not end as idle while the program works, also when it prints nothing.
 
         When it is cancelled, the program and all it started in its process group get SIGTERM, and SIGKILL ``grace``
         seconds later, and whatever was written is put out before the cancellation passes on.
@@ -321,7 +321,8 @@ class AgentStream(PacedActivity):
             OSError: The program cannot be started.
         """
         make, grace = self._capturing(command, cwd, env, max_line, grace)
-        return await run_child_async(make, grace)
+        with self._emitter.at_work():
+            return await run_child_async(make, grace)
 
     def capture_output_sync(
         self,
@@ -334,7 +335,8 @@ class AgentStream(PacedActivity):
     ) -> int:
         """The same for code without an event loop; an exception such as ``KeyboardInterrupt`` ends the program."""
         make, grace = self._capturing(command, cwd, env, max_line, grace)
-        return run_child(make, grace)
+        with self._emitter.at_work():
+            return run_child(make, grace)
 
     def log_handler(self, level: int | str = logging.NOTSET) -> AgentLogHandler:
         """A handler for Python's logging that says records as `log` does; see `AgentLogHandler`."""

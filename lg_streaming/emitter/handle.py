@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from lg_streaming.emitter.parts import OpenParts
@@ -12,7 +13,7 @@ from lg_streaming.events import check_scope
 from lg_streaming.scope import NO_SCOPE, Outgoing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Generator, Sequence
 
     from lg_streaming.events import Priority
     from lg_streaming.scope import Delivery, LiveDefaults, Missing, Publisher, Scope, TokenStreams
@@ -261,6 +262,20 @@ class Handle:
             self._note(error, *(update.type for update in updates))
             return False
         return True
+
+    @contextmanager
+    def at_work(self) -> Generator[None]:
+        """While the block lasts its run does not end as idle, however long nothing is said; where none is open, one is.
+
+        `execution(...)` blocks, graphs, decorated nodes and `with hub.emitter(…)` do so by themselves.
+        """
+        run_id = self._ready().run_id
+        release = self._publisher.hold(self._execution_id, run_id) if self._publisher is not None and run_id else None
+        try:
+            yield
+        finally:
+            if release is not None:
+                release()
 
     def _in_run(self, publisher: Publisher, missing: Missing, scope: Scope) -> Scope:
         """`scope` in the run this emitter belongs to, which is found now if it was not before."""

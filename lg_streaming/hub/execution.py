@@ -56,6 +56,7 @@ class Execution:
         "_participants",
         "_paused",
         "allowance",
+        "at_work",
         "cancel_reason",
         "cancelling",
         "defaults",
@@ -115,6 +116,8 @@ class Execution:
         """Updates given up since the last one that was taken."""
         self.touched_at = now
         self._participants = 0
+        self.at_work = 0
+        """What is at work in the open run without taking part in it."""
         self._attempts: Counter[str] = Counter()
         self._paused: set[str] = set()
         self._idle_updates = -1
@@ -202,7 +205,7 @@ class Execution:
         self._reset()
 
     def _reset(self) -> None:
-        self._participants = 0
+        self._participants = self.at_work = 0
         self._attempts.clear()
         self._paused.clear()
         self.prompts.clear()
@@ -212,11 +215,11 @@ class Execution:
     def idle_for(self, now: float) -> float:
         """Seconds since it was first seen that nothing happens any more; 0 while somebody is at work in the run.
 
-        Somebody is at work while the run has a participant, and a human while a prompt is open or the run is
-        interrupted. Otherwise something has happened when there are more updates than last time.
+        Somebody is at work while the run has a participant, or something that said so; a human, while a prompt is open
+        or the run is interrupted. Otherwise something has happened when there are more updates than last time.
         """
         updates = self.updates
-        if self._participants or self._paused or self.prompts or updates != self._idle_updates:
+        if self._participants or self.at_work or self._paused or self.prompts or updates != self._idle_updates:
             self._idle_updates, self._idle_since = updates, now
         return now - self._idle_since
 

@@ -204,6 +204,19 @@ class Runs(Executions):
         if not execution.running:
             self.tokens.close_execution_token_streams(execution_id)
 
+    def hold(self, execution_id: str, run_id: str) -> Callable[[], None]:
+        """See `Publisher.hold`."""
+        execution = self._executions.get(execution_id)
+
+        def count(change: int) -> None:
+            if execution is not None:
+                with execution.lock:
+                    if execution.run_id == run_id:
+                        execution.at_work += change
+
+        count(1)
+        return lambda: count(-1)
+
     def pause(self, execution_id: str, run_id: str, task: str) -> None:
         """See `Publisher.pause`."""
         execution = self._executions.get(execution_id)

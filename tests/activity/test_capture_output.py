@@ -315,3 +315,13 @@ async def test_output_that_is_not_included_is_kept(hub: StreamHub) -> None:
     assert await agent.capture_output(["echo", "hello"]) == 0
     assert [piece.content for piece in agent.output_buffer("stdout")] == ["hello\n"]
     assert said(await read(hub), OUT) == []
+
+
+@both_ways
+async def test_a_program_that_is_silent_keeps_its_run_open(sync: bool) -> None:
+    hub = StreamHub(StreamingSettings(limits=LimitSettings(idle_timeout=0.05)))
+    agent = AgentStream(hub.emitter("e"), "a1")
+    await capture(agent, program("import time; time.sleep(0.5); print('done')"), sync=sync)
+    updates = await take(hub.subscribe("e", types=[OUT, "workflow_abandoned"]), 2)
+    assert [update.type for update in updates] == [OUT, "workflow_abandoned"]
+    await hub.aclose()

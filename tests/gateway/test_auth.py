@@ -17,7 +17,7 @@ from lg_streaming.errors import (
 from lg_streaming.gateway.auth import ANONYMOUS, Grant, Policy, Principal
 from lg_streaming.gateway.peer import Peer
 from lg_streaming.settings import AuthSettings
-from tests.gateway.tokens import KEYS, NOW, SECRET, peer, pem, private_pem, secret_policy, token
+from tests.gateway.tokens import KEYS, LIFETIME, NOW, SECRET, peer, pem, private_pem, secret_policy, token
 
 
 # ---------------------------------------------------------------- nobody has set anything up
@@ -68,7 +68,7 @@ async def test_a_key_switches_authentication_on() -> None:
 async def test_a_good_token_says_who_it_is() -> None:
     principal = await secret_policy().admit(peer(), token(role="admin"))
     assert (principal.subject, principal.claims["role"]) == ("alice", "admin")
-    assert principal.expires_at == NOW + 600 + 5
+    assert principal.expires_at == NOW + LIFETIME + 5
 
 
 async def test_an_expired_token_is_told_apart_and_a_little_lateness_forgiven() -> None:

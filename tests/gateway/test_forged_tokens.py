@@ -18,6 +18,7 @@ from lg_streaming.settings import AuthSettings
 from tests.gateway.site import raw_client, site
 from tests.gateway.tokens import (
     KEYS,
+    LIFETIME,
     NOW,
     SECRET,
     base64url,
@@ -60,7 +61,7 @@ def flipped(text: str, at: int) -> str:
     return text[:at] + letters[letters.index(text[at]) ^ 1] + text[at + 1 :]
 
 
-EXP = NOW + 600
+EXP = NOW + LIFETIME
 
 BROKEN = {
     "nothing": "",
@@ -162,11 +163,11 @@ CLAIMS = {
     "sub is an object": saying(sub={"id": "alice"}),
     "sub comes twice": said(f'{{"sub": "alice", "sub": "bob", "exp": {EXP}}}'),
     "a claim inside comes twice": said(f'{{"sub": "alice", "exp": {EXP}, "x": {{"a": 1, "a": 2}}}}'),
-    "not yet": saying(nbf=NOW + 600),
+    "not yet": saying(nbf=NOW + LIFETIME),
     "nbf is text": saying(nbf="0"),
     "nbf is NaN": saying(nbf=float("nan")),
     "nbf is null": said(f'{{"sub": "alice", "exp": {EXP}, "nbf": null}}'),
-    "issued in the future": saying(iat=NOW + 600),
+    "issued in the future": saying(iat=NOW + LIFETIME),
     "iat is nonsense": saying(iat="yesterday"),
     "iat is an object": saying(iat={}),
     "iat is negative": saying(iat=-5),

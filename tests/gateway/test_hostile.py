@@ -118,7 +118,21 @@ async def test_a_bad_payload_is_answered_where_an_answer_was_asked_for(open_site
         assert (await client.event("error"))["code"] == 4000
 
 
-HOSTILE_IDS = ["a b", " ", "a\n", "a\r\nevent: x", "a\x00b", "\x7f", "\u202e", "x" * 257, "x" * 1024, "\t", "\u2028"]
+HOSTILE_IDS = [
+    ".",
+    "..",
+    "a b",
+    " ",
+    "a\n",
+    "a\r\nevent: x",
+    "a\x00b",
+    "\x7f",
+    "\u202e",
+    "x" * 257,
+    "x" * 1024,
+    "\t",
+    "\u2028",
+]
 
 
 @pytest.mark.parametrize("execution_id", HOSTILE_IDS)
@@ -129,7 +143,7 @@ async def test_hostile_ids_are_refused(open_site: Site, execution_id: str) -> No
 
 
 @pytest.mark.parametrize(
-    "execution_id", ["..", "../../etc/passwd", "*", "**", "a/*", "%2e%2e", "<script>", "'--", "x" * 256]
+    "execution_id", ["...", "../../etc/passwd", "*", "**", "a/*", "%2e%2e", "<script>", "'--", "x" * 256]
 )
 async def test_odd_ids_are_only_names(open_site: Site, execution_id: str) -> None:
     open_site.tokens("exec-1", 3)

@@ -17,6 +17,8 @@ from lg_streaming.settings import AuthSettings
 
 SECRET = "a secret of at least thirty-two bytes"
 NOW = time.time()
+LIFETIME = 86_400
+"""Seconds. `NOW` is when the tests were collected, and some of them run on real servers long after that."""
 
 KEYS: dict[str, Any] = {
     "RS256": rsa.generate_private_key(65537, 2048),
@@ -32,7 +34,7 @@ def peer(address: str | None = "127.0.0.1", **headers: str) -> Peer:
 
 def claims(**more: Any) -> dict[str, Any]:
     """The claims of a good token, with some changed; None leaves one out."""
-    return {key: value for key, value in {"sub": "alice", "exp": NOW + 600, **more}.items() if value is not None}
+    return {key: value for key, value in {"sub": "alice", "exp": NOW + LIFETIME, **more}.items() if value is not None}
 
 
 def token(key: Any = SECRET, algorithm: str = "HS256", headers: dict[str, Any] | None = None, **more: Any) -> str:

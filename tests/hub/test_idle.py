@@ -186,6 +186,25 @@ async def test_what_is_no_timeout_is_refused(hub: StreamHub, wrong: float) -> No
     assert hub.info("e") is None
 
 
+async def test_a_run_stays_while_something_is_at_work_in_it(clock: TestScheduler, make_hub: MakeHub) -> None:
+    hub = make_hub()
+    emitter = hub.emitter("e")
+    with emitter.at_work():
+        with emitter.scoped(task_id="t").at_work():
+            clock.advance_by(HOUR)
+        clock.advance_by(HOUR)
+        assert hub.is_running("e")
+    clock.advance_by(361)
+    assert not hub.is_running("e")
+
+    hub.open("f")
+    with hub.emitter("f").at_work():
+        await hub.close("f")
+        hub.open("f")
+        clock.advance_by(361)
+        assert not hub.is_running("f"), "that was another run"
+
+
 async def test_rooms_stay(clock: TestScheduler, make_hub: MakeHub) -> None:
     hub = make_hub()
     hub.publish(room_execution("lobby"), "note", "hi")

@@ -25,7 +25,7 @@ def decorated(words: list[str]) -> None:
 @pytest.mark.parametrize("count", [2_000, pytest.param(10_000, marks=pytest.mark.soak)])
 @pytest.mark.row("HIVE-D26", "FLOW-46")
 async def test_nothing_is_left_of_executions(count: int) -> None:
-    now = 0.0
+    now, waiting = 0.0, TIMER.waiting  # hubs of other tests may wait for their next look
     settings = StreamingSettings(retention=RetentionSettings(ttl=1.0, record_ttl=2.0))
     threads = threading.active_count()
     async with StreamingModule(settings) as streaming:
@@ -44,7 +44,7 @@ async def test_nothing_is_left_of_executions(count: int) -> None:
         assert service.statistics().total_tokens == 5 * count
         assert service.get_active_token_streams() == []
         assert threading.active_count() <= threads + 1  # the one timer
-        assert TIMER.waiting == 1, "the hub's next look at its runs"
+        assert TIMER.waiting <= waiting + 1, "the hub's next look at its runs"
         await asyncio.sleep(0.01)
         gc.collect()
         assert [each for each in gc.get_objects() if isinstance(each, TokenPipeline)] == []
@@ -53,7 +53,7 @@ async def test_nothing_is_left_of_executions(count: int) -> None:
         statistics = hub.statistics()
         assert (statistics.executions, statistics.running, statistics.subscriptions) == (0, 0, 0)
         assert statistics.dropped_late == 0
-    assert TIMER.waiting == 0
+    assert TIMER.waiting <= waiting
 
 
 @pytest.mark.parametrize("kind", ["async", "sync", "threaded"])
@@ -82,11 +82,12 @@ async def test_two_hundred_executions_at_once_do_not_hear_each_other(streaming: 
             result = await graph.ainvoke({"topic": topic}, config)
         assert result["text"] == text_of(topic)
 
+    waiting = TIMER.waiting
     await asyncio.gather(*(run(number) for number in range(200)))
     for number in range(200):
         found = await read(streaming, f"e{number}")
         assert found.texts() == {"node": text_of(f"topic{number}")}
-    assert TIMER.waiting == 1, "the hub's next look at its runs"
+    assert TIMER.waiting <= waiting + 1, "the hub's next look at its runs"
 
 
 async def test_threads_of_one_node_lose_nothing(streaming: StreamingModule) -> None:

@@ -28,7 +28,7 @@ def timers() -> list[threading.Thread]:
 
 
 async def test_two_hundred_nodes_share_one_timer(streaming: StreamingModule) -> None:
-    inside = 0
+    inside, others = 0, TIMER.waiting  # hubs of other tests may wait for their next look
     all_inside = asyncio.Event()
     seen_threads: list[int] = []
     waiting: list[int] = []
@@ -55,8 +55,8 @@ async def test_two_hundred_nodes_share_one_timer(streaming: StreamingModule) -> 
 
     await asyncio.gather(*(run(f"e{n}") for n in range(200)))
     assert seen_threads == [1]
-    assert waiting[0] <= 200
-    assert TIMER.waiting == 0
+    assert waiting[0] <= others + 201, "one for each node, and the hub's next look at its runs"
+    assert TIMER.waiting <= others + 1
 
 
 def test_the_thread_ends_when_there_is_nothing_to_do() -> None:
