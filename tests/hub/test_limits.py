@@ -21,7 +21,7 @@ HOSTILE: list[Any] = [
     "", " ", "a b", "a\nb", "a\r\nb", "a\0b", "\x1b[2J", "a\u2028b", "\ud800", "\u200b", "x" * 257, None, 7, b"e", (1,),
 ]  # fmt: skip
 
-UNUSUAL = ["..", "../../etc/passwd", "*", "**", "e:1", "a,b", "%00", "<script>", '"', "'", "{}", "Ä😀", "x" * 256]
+UNUSUAL = ["...", "../../etc/passwd", "*", "**", "e:1", "a,b", "%00", "<script>", '"', "'", "{}", "Ä😀", "x" * 256]
 
 
 def opening(hub: StreamHub) -> list[Callable[[Any], object]]:
