@@ -17,17 +17,17 @@ from langchain_core.tracers.context import register_configure_hook
 from langgraph.constants import TAG_NOSTREAM
 
 from lg_streaming.capture.content import parts_of_event, parts_of_message
+from lg_streaming.capture.model_call import ABOUT, ModelCall
 from lg_streaming.chunks import text
 from lg_streaming.errors import describe_error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from uuid import UUID
 
     from langchain_core.messages import BaseMessage
     from langchain_core.outputs import GenerationChunk
 
-    from lg_streaming.chunks import Part
     from lg_streaming.scope import Scope
 
 __all__ = ["TAP", "Listening", "listening_var", "tap_var"]
@@ -64,65 +64,6 @@ listening_var: ContextVar[Listening | None] = ContextVar("lg_streaming_listening
 """The innermost decorated node that is running."""
 
 
-class _ModelCall:
-    """One call of a model, between its start and its end."""
-
-    __slots__ = ("_about", "_dialect", "_indexes", "_listening", "_message_id", "_scope", "_spoke", "name")
-
-    def __init__(self, listening: Listening, run_id: UUID, name: str, about: dict[str, Any]) -> None:
-        self.name = name
-        self._about = about
-        self._listening = listening
-        self._message_id = f"lc_run--{run_id}"
-        self._scope = listening.scope.derive(request_id=str(run_id), message_id=self._message_id)
-        listening.message_ids.add(self._message_id)
-        self._dialect = ""  # under v3 some models report each token twice: the first dialect heard is the one
-        self._indexes: dict[str, int] = {}
-        self._spoke = False
-
-    def say(self, parts: Iterable[Part], *, dialect: str, message_id: str | None = None) -> None:
-        """Passes on a piece of the message."""
-        if self._dialect != dialect:
-            if self._dialect:
-                return
-            self._dialect = dialect
-        if message_id is not None and message_id != self._message_id:
-            self._message_id = message_id
-            self._listening.message_ids.add(message_id)
-            self._scope = self._scope.derive(message_id=message_id)
-        for kind, data in parts:
-            if kind == "tool_args":
-                self._spoke = self._spoke or "tool_call_id" in data
-            else:
-                self._spoke = True
-                data["index"] = index = self._indexes.get(kind, 0)
-                data["role"] = "ai"
-                data["metadata"] = self._about
-                self._indexes[kind] = index + 1
-            self._listening.hear(kind, data, self._scope)
-
-    def say_once(self, parts: Iterable[Part], message_id: str | None) -> None:
-        """Says the whole message, unless it came in pieces before."""
-        if not self._spoke:
-            self._dialect = ""
-            self.say(parts, dialect="whole", message_id=message_id)
-
-    def report(self, type: str, data: dict[str, Any]) -> None:
-        self._listening.hear(type, {"model": self.name, **data}, self._scope)
-
-
-_ABOUT: Final = {
-    "ls_provider": "provider",
-    "ls_model_type": "model_type",
-    "ls_temperature": "temperature",
-    "ls_max_tokens": "max_tokens",
-    "langgraph_node": "langgraph_node",
-    "langgraph_step": "langgraph_step",
-    "langgraph_checkpoint_ns": "langgraph_checkpoint_ns",
-}
-"""What of a call's metadata goes along with its tokens: not the user's own keys, which may be secret."""
-
-
 class Tap(BaseCallbackHandler):
     """Hears models and tools inside decorated nodes and tells the node."""
 
@@ -131,7 +72,7 @@ class Tap(BaseCallbackHandler):
 
     def __init__(self) -> None:
         self._nodes: dict[UUID, Listening] = {}
-        self._calls: dict[UUID, _ModelCall] = {}
+        self._calls: dict[UUID, ModelCall] = {}
         self._tools: dict[UUID, tuple[Listening, Scope, dict[str, Any]]] = {}
 
     @property
@@ -233,8 +174,8 @@ class Tap(BaseCallbackHandler):
         if listening is None:
             return
         name = about.get("ls_model_name") or about.get("name") or (serialized or {}).get("name") or "model"
-        known = {"model": str(name)} | {new: about[old] for old, new in _ABOUT.items() if about.get(old) is not None}
-        call = self._calls[run_id] = _ModelCall(listening, run_id, str(name), known)
+        known = {"model": str(name)} | {new: about[old] for old, new in ABOUT.items() if about.get(old) is not None}
+        call = self._calls[run_id] = ModelCall(listening, run_id, str(name), known)
         call.report("llm_start", {})
 
     def on_llm_new_token(
