@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from uuid import UUID
 
-    from lg_streaming.capture.tap import Listening
+    from lg_streaming.capture.node import NodeFrame
     from lg_streaming.chunks import Part
 
 __all__ = ["ABOUT", "ModelCall"]
@@ -30,7 +30,7 @@ class ModelCall:
 
     __slots__ = ("_about", "_dialect", "_indexes", "_listening", "_message_id", "_scope", "_spoke", "name")
 
-    def __init__(self, listening: Listening, run_id: UUID, name: str, about: dict[str, Any]) -> None:
+    def __init__(self, listening: NodeFrame, run_id: UUID, name: str, about: dict[str, Any]) -> None:
         self.name = name
         self._about = about
         self._listening = listening

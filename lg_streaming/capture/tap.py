@@ -1,25 +1,25 @@
-"""The tap: one LangChain callback handler for the whole process, attached to what runs inside decorated nodes.
+"""The tap: one LangChain callback handler for the whole process, attached to what runs inside captured nodes.
 
-It is registered through a context variable that is set only while a decorated node runs, so models outside of
-decorated nodes keep their non-streaming calls. Inside, its two ``tap_output`` methods make LangChain treat it
-as a streaming handler (the test is structural), so that ``model.invoke()`` streams.
+LangChain asks the tap's hook, whenever something starts, whether to attach it. The hook says yes only inside a node that
+is running and listens, so models elsewhere keep their non-streaming calls. Inside, the tap's two ``tap_output`` methods
+make LangChain treat it as a streaming handler (the test is structural), so that ``model.invoke()`` streams.
 """
 
 from __future__ import annotations
 
-import logging
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, LLMResult
 from langchain_core.tracers.context import register_configure_hook
 from langgraph.constants import TAG_NOSTREAM
 
 from lg_streaming.capture.content import parts_of_event, parts_of_message
+from lg_streaming.capture.follow import RunFollower
 from lg_streaming.capture.model_call import ABOUT, ModelCall
+from lg_streaming.capture.runs import RUNS
 from lg_streaming.chunks import text
 from lg_streaming.errors import describe_error
+from lg_streaming.scope import current_frame
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -28,107 +28,19 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
     from langchain_core.outputs import GenerationChunk
 
-    from lg_streaming.scope import Scope
+    from lg_streaming.capture.node import NodeFrame
 
-__all__ = ["TAP", "Listening", "listening_var", "tap_var"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["TAP", "ModelEars", "Tap"]
 
 T = TypeVar("T")
 
 
-class Listening(Protocol):
-    """A decorated node that is running: where what the tap hears goes."""
-
-    @property
-    def scope(self) -> Scope:
-        """What the node's updates are about."""
-        ...
-
-    @property
-    def run_ids(self) -> set[UUID]:
-        """The LangChain runs known to belong to the node; forgotten when it ends."""
-        ...
-
-    @property
-    def message_ids(self) -> set[str]:
-        """The messages that models inside the node said."""
-        ...
-
-    def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:
-        """One thing that happened. Never raises."""
-        ...
-
-
-listening_var: ContextVar[Listening | None] = ContextVar("lg_streaming_listening", default=None)
-"""The innermost decorated node that is running."""
-
-
-class Tap(BaseCallbackHandler):
-    """Hears models and tools inside decorated nodes and tells the node."""
-
-    run_inline = True
-    raise_error = False
+class ModelEars(RunFollower):
+    """Follows runs, and hears the models in captured nodes."""
 
     def __init__(self) -> None:
-        self._nodes: dict[UUID, Listening] = {}
+        super().__init__()
         self._calls: dict[UUID, ModelCall] = {}
-        self._tools: dict[UUID, tuple[Listening, Scope, dict[str, Any]]] = {}
-
-    @property
-    def ignore_retriever(self) -> bool:
-        """Not heard."""
-        return True
-
-    @property
-    def ignore_custom_event(self) -> bool:
-        """Not heard."""
-        return True
-
-    # --- these two make models stream -----------------------------------------------------------------------
-
-    def tap_output_iter(self, run_id: UUID, output: Iterator[T]) -> Iterator[T]:  # noqa: ARG002
-        """Part of LangChain's protocol of streaming handlers; lets everything through."""
-        return output
-
-    def tap_output_aiter(self, run_id: UUID, output: AsyncIterator[T]) -> AsyncIterator[T]:  # noqa: ARG002
-        """Part of LangChain's protocol of streaming handlers; lets everything through."""
-        return output
-
-    # --- whose run is it ------------------------------------------------------------------------------------
-
-    def adopt(self, run_id: UUID, listening: Listening) -> None:
-        """Makes the runs below ``run_id`` belong to a node, also where no context variable reaches."""
-        self._nodes[run_id] = listening
-        listening.run_ids.add(run_id)
-
-    def forget(self, listening: Listening) -> None:
-        """Frees what is known of a node that has ended."""
-        for run_id in listening.run_ids:
-            self._nodes.pop(run_id, None)
-            self._calls.pop(run_id, None)
-            self._tools.pop(run_id, None)
-        listening.run_ids.clear()
-
-    def _listening(self, run_id: UUID, parent_run_id: UUID | None) -> Listening | None:
-        listening = listening_var.get()
-        if listening is None and parent_run_id is not None:
-            listening = self._nodes.get(parent_run_id)
-        if listening is not None:
-            self.adopt(run_id, listening)
-        return listening
-
-    def on_chain_start(
-        self,
-        serialized: dict[str, Any],  # noqa: ARG002
-        inputs: dict[str, Any],  # noqa: ARG002
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        **kwargs: Any,  # noqa: ARG002
-    ) -> None:
-        """Remembers whose chain it is."""
-        self._listening(run_id, parent_run_id)
 
     # --- models ---------------------------------------------------------------------------------------------
 
@@ -170,8 +82,9 @@ class Tap(BaseCallbackHandler):
     ) -> None:
         if tags and TAG_NOSTREAM in tags:
             return
-        listening = self._listening(run_id, parent_run_id)
-        if listening is None:
+        run, new = RUNS.start(self, run_id, parent_run_id, about)
+        listening = run.frame
+        if listening is None or not new:
             return
         name = about.get("ls_model_name") or about.get("name") or (serialized or {}).get("name") or "model"
         known = {"model": str(name)} | {new: about[old] for old, new in ABOUT.items() if about.get(old) is not None}
@@ -223,49 +136,29 @@ class Tap(BaseCallbackHandler):
         if call is not None:
             call.report("llm_error", {"error": describe_error(error)})
 
-    # --- tools ----------------------------------------------------------------------------------------------
 
-    def on_tool_start(
-        self,
-        serialized: dict[str, Any] | None,
-        input_str: str,
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        inputs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """A tool begins."""
-        listening = self._listening(run_id, parent_run_id)
-        if listening is None:
-            return
-        call_id = kwargs.get("tool_call_id")
-        scope = listening.scope.derive(tool_call_id=call_id) if isinstance(call_id, str) else listening.scope
-        data = {"tool": kwargs.get("name") or (serialized or {}).get("name") or "tool", "tool_call_id": call_id}
-        about = {key: value for key, value in data.items() if value is not None}
-        self._tools[run_id] = (listening, scope, about)
-        listening.hear("tool_start", {**about, "input": inputs if inputs is not None else input_str}, scope)
+class Tap(ModelEars):
+    """Makes the models in captured nodes stream, and hears them."""
 
-    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """A tool is done. A tool that answered with an error message has failed too."""
-        if (known := self._tools.pop(run_id, None)) is not None:
-            listening, scope, about = known
-            content = getattr(output, "content", output)
-            if getattr(output, "status", None) == "error":
-                listening.hear("tool_error", {**about, "error": describe_error(str(content))}, scope)
-            else:
-                listening.hear("tool_complete", {**about, "output": content}, scope)
+    def tap_output_iter(self, run_id: UUID, output: Iterator[T]) -> Iterator[T]:  # noqa: ARG002
+        """Part of LangChain's protocol of streaming handlers; lets everything through."""
+        return output
 
-    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """A tool failed."""
-        if (known := self._tools.pop(run_id, None)) is not None:
-            listening, scope, about = known
-            listening.hear("tool_error", {**about, "error": describe_error(error)}, scope)
+    def tap_output_aiter(self, run_id: UUID, output: AsyncIterator[T]) -> AsyncIterator[T]:  # noqa: ARG002
+        """Part of LangChain's protocol of streaming handlers; lets everything through."""
+        return output
 
 
 TAP: Final = Tap()
 
-tap_var: ContextVar[Tap | None] = ContextVar("lg_streaming_tap", default=None)
-"""Set to `TAP` while a decorated node runs; LangChain attaches it to whatever runs then."""
 
-register_configure_hook(tap_var, inheritable=True)
+class _TapHook:
+    """Answers like a context variable whose value follows the node that runs; LangChain only ever asks for `get`."""
+
+    def get(self) -> Tap | None:
+        """The tap inside a captured node that is running and listens."""
+        frame: NodeFrame | None = cast("Any", current_frame())
+        return TAP if frame is not None and frame.listens else None
+
+
+register_configure_hook(cast("Any", _TapHook()), inheritable=True)

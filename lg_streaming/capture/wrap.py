@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, get_type_hints
 
 from langchain_core.runnables import Runnable, RunnableLambda
 
-from lg_streaming.capture.node import enter_node
+from lg_streaming.capture.enter import activate, enter_node
 from lg_streaming.capture.yields import drive, drive_async, yielding, yields
 from lg_streaming.scope import publishers
 
@@ -97,7 +97,7 @@ def _wrap_function(target: Callable[..., Any], plan: NodePlan, name: str) -> Cal
     def node(*args: Any, **kwargs: Any) -> Any:
         if not publishers.count or (run := enter_node(plan, name, kwargs.get("config"), args)) is None:
             return target(*args, **kwargs)
-        undo = run.activate()
+        undo = activate(run)
         try:
             result = target(*args, **_config_for(run, kwargs))
         except BaseException as error:
@@ -118,7 +118,7 @@ def _wrap_coroutine(target: Callable[..., Any], plan: NodePlan, name: str) -> Ca
     async def node(*args: Any, **kwargs: Any) -> Any:
         if not publishers.count or (run := enter_node(plan, name, kwargs.get("config"), args)) is None:
             return await target(*args, **kwargs)
-        undo = run.activate()
+        undo = activate(run)
         try:
             result = await target(*args, **_config_for(run, kwargs))
         except BaseException as error:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping, Sequence
-from contextvars import ContextVar
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, get_args, overload
 
 from lg_streaming.emitter.part_words import PartWords
 from lg_streaming.emitter.saying import Saying
-from lg_streaming.scope import NO_SCOPE, Outcome, new_id
+from lg_streaming.scope import NO_SCOPE, Outcome, current_frame, frame_var, new_id
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
     from lg_streaming.events import Priority
 
-__all__ = ["NO_EMITTER", "Emitter", "PromptType", "current_emitter", "emitter_var"]
+__all__ = ["NO_EMITTER", "Emitter", "PromptType", "current_emitter"]
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -412,10 +415,22 @@ def _outcome(error: Mapping[str, Any] | None) -> Outcome:
 
 NO_EMITTER: Final = Emitter(None, "", NO_SCOPE)
 
-emitter_var: ContextVar[Emitter] = ContextVar("lg_streaming_emitter", default=NO_EMITTER)
-"""Set while a decorated node runs."""
+_no_node = threading.Event()
 
 
 def current_emitter() -> Emitter:
-    """The emitter of the decorated node that is running; outside of one, an emitter that does nothing."""
-    return emitter_var.get()
+    """The emitter of the decorated node, or of the tool in it, that is running; outside, an emitter that does nothing.
+
+    A task or thread that goes on after its node has returned gets the latter, and the log has a warning: take the
+    emitter while the node runs, and hand it over.
+    """
+    frame = current_frame()
+    if frame is not None:
+        return frame.emitter
+    if frame_var.get() is not None and not _no_node.is_set():
+        _no_node.set()
+        logger.warning(
+            "current_emitter() was called where the node has returned already: what it writes goes nowhere. "
+            "Take the emitter inside the node and hand it to the task or thread that goes on"
+        )
+    return NO_EMITTER

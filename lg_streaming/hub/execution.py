@@ -11,7 +11,7 @@ from lg_streaming.hub.statistics import no_updates
 from lg_streaming.scope import NO_SCOPE, LiveDefaults, Outcome, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from lg_streaming.events import Priority
     from lg_streaming.hub.handlers import Handlers
@@ -77,6 +77,7 @@ class Execution:
         "run_scope",
         "started_at",
         "touched_at",
+        "updates_before",
     )
 
     def __init__(self, execution_id: str, producer: str, now: float) -> None:
@@ -112,6 +113,8 @@ class Execution:
         self.number = 0
         """The number of the last batch that was given to the log."""
         self.published = no_updates()
+        self.updates_before = 0
+        """Updates of earlier runs."""
         self.lost = 0
         """Updates given up since the last one that was taken."""
         self.touched_at = now
@@ -119,7 +122,7 @@ class Execution:
         self.at_work = 0
         """What is at work in the open run without taking part in it."""
         self._attempts: Counter[str] = Counter()
-        self._paused: set[str] = set()
+        self._paused: dict[str, Sequence[Mapping[str, Any]]] = {}
         self._idle_updates = -1
         self._idle_since = 0.0
 
@@ -171,7 +174,7 @@ class Execution:
 
     def begin(self, run_id: str, metadata: Mapping[str, Any], now: float) -> None:
         """Opens a run."""
-        self.metadata, self.started_at = metadata, now
+        self.metadata, self.started_at, self.updates_before = metadata, now, self.updates
         self.run_id = run_id
         self.run_scope = Scope(run_id=run_id)
         self._reset()
@@ -190,14 +193,22 @@ class Execution:
         """
         self._participants = max(0, self._participants - joined)
         if outcome.type == "workflow_interrupted":
-            self._paused.add("")
+            self._paused.setdefault("", outcome.data.get("interrupts", ()))
         if self._participants:
             return None
-        if self.interrupted and outcome.type == "workflow_complete":
-            return Outcome("workflow_interrupted", {})
+        if self.interrupted and outcome.type in {"workflow_complete", "workflow_interrupted"}:
+            return Outcome("workflow_interrupted", self._questions(outcome.data))
         if outcome.type == "workflow_cancelled" and self.cancel_reason:
             return Outcome("workflow_cancelled", {"reason": self.cancel_reason})
         return outcome
+
+    def _questions(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The data of a ``workflow_interrupted``: each open question once, known by its id."""
+        asked: dict[object, Mapping[str, Any]] = {}
+        for interrupts in self._paused.values():
+            for each in interrupts:
+                asked.setdefault(each.get("id") or id(each), each)
+        return {**data, **({"interrupts": list(asked.values())} if asked else {})}
 
     def end(self, outcome: ExecutionState) -> None:
         """Closes the open run."""
@@ -230,12 +241,12 @@ class Execution:
         if len(self.prompts) > _MAX_PROMPTS:
             del self.prompts[next(iter(self.prompts))]
 
-    def pause(self, task: str) -> None:
-        """``task`` waits for a human."""
-        self._paused.add(task)
+    def pause(self, task: str, interrupts: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Notes that ``task`` waits for a human, with these questions."""
+        self._paused[task] = interrupts
 
     def next_attempt(self, task: str) -> int:
         """Counts the tries of ``task`` in the open run."""
-        self._paused.discard(task)
+        self._paused.pop(task, None)
         self._attempts[task] += 1
         return self._attempts[task]

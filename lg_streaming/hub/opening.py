@@ -27,6 +27,8 @@ class Opening:
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     name: str | None = None
     """The graph's."""
+    parent: Mapping[str, Any] | None = None
+    """The execution, run, node and tool call in which the graph was called."""
     priority: Priority | None = None
     """None: as it is."""
     idle_timeout: IdleTimeout = "default"
@@ -64,7 +66,7 @@ class Opening:
     @property
     def data(self) -> dict[str, Any]:
         """What is told of it in the run's `workflow_start`."""
-        told = {"metadata": dict(self.metadata), "name": self.name}
+        told = {"metadata": dict(self.metadata), "name": self.name, "parent": self.parent}
         return {name: value for name, value in told.items() if value}
 
 

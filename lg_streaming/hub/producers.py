@@ -7,13 +7,13 @@ import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
-from lg_streaming.emitter import Emitter, emitter_var
+from lg_streaming.emitter import Emitter, current_emitter
 from lg_streaming.errors import BadRequestError, HubClosedError, StreamingError
 from lg_streaming.events import check_execution_id, check_scope
 from lg_streaming.hub.execution import Execution
 from lg_streaming.hub.runs import Runs
 from lg_streaming.hub.statistics import TIMED_EVERY
-from lg_streaming.scope import NO_SCOPE, LiveDefaults, Outgoing, Scope, execution_var
+from lg_streaming.scope import NO_SCOPE, LiveDefaults, Outgoing, Scope, current_block
 from lg_streaming.settings import NodeDefaults
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class Producers(Runs):
         """
         if category is not None and not isinstance(category, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise BadRequestError(f"a category is a string, not {category!r:.80}")
-        inside = emitter_var.get()
+        inside = current_emitter()
         if inside.writes_to(self, execution_id):
             own = inside.scoped(category=category) if category is not None else inside
             own.strict().event(type, data, priority=priority, delivery=delivery, key=key)
@@ -253,17 +253,17 @@ class Producers(Runs):
         if self._closed:
             raise HubClosedError
         check_scope(scope)
-        inside, block = emitter_var.get(), execution_var.get()
+        inside, block = current_emitter(), current_block()
         if execution_id is not None:
             check_execution_id(execution_id)
         if inside.writes_to(self, execution_id):
             return inside.scoped(**scope).strict()
         if (
             block is not None
-            and block.publisher is self
-            and (execution_id is None or execution_id == block.execution_id)
+            and block.binding.publisher is self
+            and (execution_id is None or execution_id == block.binding.execution_id)
         ):
-            return Emitter(self, block.execution_id, Scope(**scope, run_id=block.run_id))
+            return Emitter(self, block.binding.execution_id, Scope(**scope, run_id=block.binding.run_id))
         if execution_id is None:
             raise BadRequestError("no execution is in force here: name the one to write to")
         missing = missing or ("open" if self.settings.auto_open else "raise")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lg_streaming.codec import Encoded
@@ -23,7 +24,7 @@ from lg_streaming.log.base import state_after
 from lg_streaming.scope import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from lg_streaming.codec import Redact
     from lg_streaming.events import Priority
@@ -137,12 +138,23 @@ class Runs(Executions):
                     self._open(made, opening)
                     return made
 
-    def enter_run(self, execution_id: str, *, owner: str | None = None, name: str | None = None) -> str:
+    def enter_run(
+        self,
+        execution_id: str,
+        *,
+        owner: str | None = None,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        priority: Priority | None = None,
+        parent: Mapping[str, Any] | None = None,
+    ) -> str:
         """Takes part in the open run, opening one where none is; returns its id. Raises like `open`.
 
-        ``name`` is the graph's, sent with ``workflow_start``. Leave with `leave_run`.
+        ``name`` is the graph's and ``parent`` the node in which it was called, both sent with ``workflow_start``. Leave
+        with `leave_run`.
         """
-        return self._open(execution_id, Opening(owner=owner, name=name, join=True))
+        opening = Opening.of(owner, metadata, priority, "default")
+        return self._open(execution_id, replace(opening, name=name, parent=parent, join=True))
 
     def resume_run(self, execution_id: str) -> str | None:
         """Takes part in the open run if it waits for a human, and returns its id; else None."""
@@ -217,13 +229,18 @@ class Runs(Executions):
         count(1)
         return lambda: count(-1)
 
-    def pause(self, execution_id: str, run_id: str, task: str) -> None:
+    def pause(self, execution_id: str, run_id: str, task: str, interrupts: Sequence[Mapping[str, Any]] = ()) -> None:
         """See `Publisher.pause`."""
         execution = self._executions.get(execution_id)
         if execution is not None:
             with execution.lock:
                 if execution.run_id == run_id:
-                    execution.pause(task)
+                    execution.pause(task, interrupts)
+
+    def is_silent(self, execution_id: str, run_id: str) -> bool:
+        """See `Publisher.is_silent`."""
+        execution = self._executions.get(execution_id)
+        return execution is not None and execution.run_id == run_id and execution.updates <= execution.updates_before + 1
 
     def next_attempt(self, execution_id: str, task: str) -> int:
         """See `Publisher.next_attempt`."""

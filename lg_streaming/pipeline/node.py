@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lg_streaming.pipeline.event_options import EventOptions
 from lg_streaming.pipeline.events import EventPipeline
-from lg_streaming.pipeline.progress import NO_PROGRESS, ProgressOptions, ProgressTracker, progress_var
+from lg_streaming.pipeline.progress import NO_PROGRESS, ProgressOptions, ProgressTracker
 from lg_streaming.pipeline.token_options import TokenOptions
+from lg_streaming.pipeline.timer import current_timer
 from lg_streaming.pipeline.tokens import TEXT_TYPES, TokenPipeline
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ class NodeOptions:
         """Starts the stream of one try of the node."""
         return NodeStream(self, emitter)
 
+    def later(self, seconds: float, action: Callable[[], None]) -> Callable[[], None]:
+        """Calls `action` after so many seconds, on the timer's thread; returns a function that prevents that."""
+        return current_timer().schedule_relative(seconds, lambda *_: action()).dispose
+
 
 class NodeStream:
     """Takes what happens in one try of a node and lets out what the options ask for.
@@ -73,10 +78,16 @@ class NodeStream:
         tracked = progress is not None and progress.enabled is not False
         self._progress = ProgressTracker(emitter, progress) if tracked else NO_PROGRESS
 
-    def activate(self) -> Callable[[], None]:
-        """Puts the node's progress tracker in force."""
-        token = progress_var.set(self._progress)
-        return lambda: progress_var.reset(token)
+    @property
+    def progress(self) -> ProgressTracker:
+        """Reports how far the node is; does nothing without ``@stream_progress``."""
+        return self._progress
+
+    def release(self) -> None:
+        """Publishes what is held, text and events: what follows comes from inside the node."""
+        if self._events is not None:
+            self._events.release()
+        self.flush()
 
     def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """One thing that happened."""

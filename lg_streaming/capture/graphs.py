@@ -1,0 +1,146 @@
+"""Decorated graphs: a decorator on a compiled graph holds for every node in it, subgraphs and agents included."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from langchain_core.runnables.config import merge_configs
+from langgraph._internal._runnable import RunnableCallable
+from langgraph.pregel import Pregel
+
+from lg_streaming.capture.follow import RunFollower
+from lg_streaming.capture.graph import note_interrupt
+from lg_streaming.capture.node import open_node
+from lg_streaming.capture.plan import GraphPlan, Selection
+from lg_streaming.capture.runs import RUNS
+from lg_streaming.capture.wrap import StreamedRunnable, original_of
+from langgraph.callbacks import GraphCallbackHandler
+from lg_streaming.scope import publishers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
+    from langchain_core.runnables import Runnable
+    from langgraph.callbacks import GraphInterruptEvent
+    from langgraph.pregel._read import PregelNode
+
+    from lg_streaming.capture.runs import Run
+
+__all__ = ["decorate_graph", "is_graph", "plan_of"]
+
+logger = logging.getLogger(__name__)
+
+AnyGraph = Pregel[Any, Any, Any, Any]
+
+
+class GraphFollower(RunFollower, GraphCallbackHandler):
+    """Finds the calls of a decorated graph, and captures what its nodes do not capture themselves.
+
+    It is one of the callbacks in the graph's own config, so it goes wherever the graph goes.
+    """
+
+    takes_roots: ClassVar[bool] = True
+
+    def __init__(self, plan: GraphPlan, original: AnyGraph) -> None:
+        super().__init__()
+        self.plan = plan
+        self.original = original
+
+    @property
+    def ignore_llm(self) -> bool:
+        """Whether models' tokens pass it by."""
+        return True
+
+    def on_chain_start(self, serialized: dict[str, Any], inputs: dict[str, Any], **kwargs: Any) -> None:
+        """Notes whose run it is, where a module is in use at all."""
+        if publishers.count:
+            super().on_chain_start(serialized, inputs, **kwargs)
+
+    def take_root(
+        self,
+        run: Run,
+        run_id: UUID,  # noqa: ARG002
+        parent_run_id: UUID | None,
+        name: str,
+        metadata: Mapping[str, Any],
+        inputs: object,
+    ) -> None:
+        """Makes the graph's plan that of its first run; a graph that is a node of another is a captured node."""
+        if self in run.handlers:
+            return
+        run.handlers = (*run.handlers, self)
+        run.plan, run.own_plan, run.children_wrapped = self.plan, True, True
+        node = RUNS.get(parent_run_id)
+        if node is None or not node.is_node or node.namespace != run.namespace or node.opened is not None:
+            return
+        place, options = RUNS.place_of(parent_run_id), self.plan.for_graph
+        captured = node.frame is not None and node.frame.graph_namespace == node.namespace
+        if place is not None and options.enabled and not captured:
+            open_node(node, place, str(metadata.get("langgraph_node") or name), options, metadata, inputs)
+            run.frame = node.frame
+
+    def on_interrupt(self, event: GraphInterruptEvent) -> None:
+        """Notes that a graph waits for a human."""
+        note_interrupt(event)
+
+
+def is_graph(target: object) -> bool:
+    """Whether ``target`` is a compiled graph."""
+    return isinstance(target, Pregel)
+
+
+def _follower_of(graph: object) -> GraphFollower | None:
+    callbacks: object = ((graph.config or {}).get("callbacks") if isinstance(graph, Pregel) else None) or ()
+    found = [each for each in cast("list[object]", callbacks) if isinstance(each, GraphFollower)] if isinstance(callbacks, list) else []
+    return found[-1] if found else None
+
+
+def plan_of(graph: object) -> GraphPlan | None:
+    """What the decorators on a graph ask for; None when there are none."""
+    follower = _follower_of(graph)
+    return follower.plan if follower is not None else None
+
+
+def decorate_graph(graph: object, selection: Selection) -> Any:
+    """A copy of a compiled graph whose nodes are captured as ``selection`` and earlier decorators ask.
+
+    It is a graph of the same class: what LangGraph and its tools do with the one they do with the other.
+    """
+    follower = _follower_of(graph)
+    known = follower.plan.selections if follower is not None else ()
+    original = follower.original if follower is not None else cast("AnyGraph", graph)
+    _check(selection, original)
+    plan = GraphPlan((*known, selection))
+    nodes: dict[str, PregelNode] = {name: _captured(name, node, plan) for name, node in original.nodes.items()}
+    config = merge_configs(original.config, {"callbacks": [GraphFollower(plan, original)]})
+    return original.copy({"nodes": nodes, "config": config})
+
+
+def _captured(name: str, node: PregelNode, plan: GraphPlan) -> PregelNode:
+    options = plan.for_node(name, name)
+    if options is None or name.startswith("__") or _is_decorated(node.bound):
+        return node
+    return node.copy({"bound": StreamedRunnable(node.bound, options)})
+
+
+def _is_decorated(bound: Runnable[Any, Any]) -> bool:
+    """Whether a node is decorated itself: it keeps its own options."""
+    if isinstance(bound, StreamedRunnable):
+        return True
+    functions = (bound.func, bound.afunc) if isinstance(bound, RunnableCallable) else ()
+    return any(original_of(each) is not each for each in functions if each is not None)
+
+
+def _check(selection: Selection, graph: AnyGraph) -> None:
+    names = [name for name in graph.nodes if not name.startswith("__")]
+    for pattern in (*(selection.nodes or ()), *selection.exclude):
+        alone = Selection(selection.options, (pattern,))
+        if "/" not in pattern and not any(alone.holds_for(name, name) for name in names):
+            logger.warning(
+                "no node of graph %r is named %r: it has %s; nodes of subgraphs may match still",
+                graph.get_name(),
+                pattern,
+                ", ".join(names) or "none",
+            )
