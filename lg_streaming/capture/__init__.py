@@ -3,6 +3,7 @@
 from langchain_core.runnables import RunnableConfig
 
 from lg_streaming.capture.graph import activate_tracking, graph_config
+from lg_streaming.capture.holders import change_held, held_by
 from lg_streaming.capture.node import NodePlan, NodeStream
 from lg_streaming.capture.wrap import StreamedRunnable, original_of, wrap_node
 
@@ -12,7 +13,9 @@ __all__ = [
     "RunnableConfig",
     "StreamedRunnable",
     "activate_tracking",
+    "change_held",
     "graph_config",
+    "held_by",
     "original_of",
     "wrap_node",
 ]

@@ -14,6 +14,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
 
 from lg_streaming.capture.graph import RunTracker, binding_of, tracker_var
+from lg_streaming.capture.idle import keep_idle_clock
 from lg_streaming.capture.result import messages_of, update_of
 from lg_streaming.capture.tap import TAP, listening_var, tap_var
 from lg_streaming.emitter import Emitter, emitter_var
@@ -143,6 +144,7 @@ class NodeRun:
         if self._listens:
             if TAP not in manager.handlers:
                 manager.add_handler(TAP, inherit=True)
+            keep_idle_clock(manager, TAP)
             if manager.parent_run_id is not None:
                 TAP.adopt(manager.parent_run_id, self)
         return {**config, "callbacks": manager}

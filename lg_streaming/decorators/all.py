@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, overload
 
 from lg_streaming.decorators.event import stream_event
-from lg_streaming.decorators.marking import Node
+from lg_streaming.decorators.marking import ABSENT, Node
 from lg_streaming.decorators.progress import stream_progress
 from lg_streaming.decorators.token import stream_token
 
@@ -29,13 +29,13 @@ def stream_all(
 
 
 def stream_all(
-    node: Node | None = None,
+    node: Any = ABSENT,
     /,
     *,
     token: Mapping[str, Any] | bool = False,
     event: Mapping[str, Any] | bool = False,
     progress: Mapping[str, Any] | bool = False,
-) -> Node | Callable[[Node], Node]:
+) -> Any:
     """Several decorators as one: each is applied that is given, with its options, or with ``True`` for its defaults.
 
     Without parentheses all three are applied with their defaults; ``@stream_all()`` applies none.
@@ -50,7 +50,7 @@ def stream_all(
         StreamingConfigError: An option has a value that cannot be used.
         TypeError: An option is not known.
     """
-    if node is not None:
+    if node is not ABSENT:
         token = event = progress = True
     decorators: list[Callable[[Any], Any]] = [
         decorator(**(given if not isinstance(given, bool) else {}))
@@ -63,4 +63,4 @@ def stream_all(
             node = decorator(node)
         return node
 
-    return apply(node) if node is not None else apply
+    return apply(node) if node is not ABSENT else apply

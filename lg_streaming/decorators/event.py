@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, overload
 
-from lg_streaming.decorators.marking import Node, mark
+from lg_streaming.decorators.marking import ABSENT, Node, decorate
 from lg_streaming.events import StreamEventType
 from lg_streaming.pipeline import EventOptions, NodeOptions
 
@@ -41,7 +41,7 @@ def stream_event(
 
 
 def stream_event(
-    node: Node | None = None,
+    node: Any = ABSENT,
     /,
     *,
     enabled: bool | None = None,
@@ -55,7 +55,7 @@ def stream_event(
     include_state: bool | None = None,
     redact: Redact | None = None,
     node_id: str | None = None,
-) -> Node | Callable[[Node], Node]:
+) -> Any:
     """Streams the node's start and end with its result, its tool calls, and its model calls.
 
     Used like `stream_token`. The node's own start and end leave from every decorated node;
@@ -117,4 +117,4 @@ def stream_event(
         redact=redact,
     )
     options = NodeOptions(event=event, node_id=node_id)
-    return mark(node, options) if node is not None else lambda node: mark(node, options)
+    return decorate(node, options)

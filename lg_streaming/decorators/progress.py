@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, overload
 
-from lg_streaming.decorators.marking import Node, mark
+from lg_streaming.decorators.marking import ABSENT, Node, decorate
 from lg_streaming.pipeline import NodeOptions, ProgressOptions
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def stream_progress(
 
 
 def stream_progress(
-    node: Node | None = None,
+    node: Any = ABSENT,
     /,
     *,
     enabled: bool | None = None,
@@ -49,7 +49,7 @@ def stream_progress(
     calculator: ProgressCalculator | None = None,
     format: ProgressFormat | Mapping[str, Any] | None = None,
     node_id: str | None = None,
-) -> Node | Callable[[Node], Node]:
+) -> Any:
     """Streams the node's progress: 0 % at its start, what it reports, milestones, and how it ended.
 
     Used like `stream_token`. Inside the node, report with
@@ -91,4 +91,4 @@ def stream_progress(
         format=format,
     )
     options = NodeOptions(progress=progress, node_id=node_id)
-    return mark(node, options) if node is not None else lambda node: mark(node, options)
+    return decorate(node, options)

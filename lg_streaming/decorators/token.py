@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, overload
 
-from lg_streaming.decorators.marking import Node, mark
+from lg_streaming.decorators.marking import ABSENT, Node, decorate
 from lg_streaming.pipeline import NodeOptions, TokenOptions
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def stream_token(
 
 
 def stream_token(
-    node: Node | None = None,
+    node: Any = ABSENT,
     /,
     *,
     enabled: bool | None = None,
@@ -52,7 +52,7 @@ def stream_token(
     filter: TokenFilter | Mapping[str, Any] | None = None,
     first_token_immediately: bool | None = None,
     node_id: str | None = None,
-) -> Node | Callable[[Node], Node]:
+) -> Any:
     """Streams the text of the models a node calls, and with it reasoning and tool call arguments.
 
     Works on functions, methods, callable objects, generators and Runnables, sync and async, with or without
@@ -105,4 +105,4 @@ def stream_token(
         first_token_immediately=first_token_immediately,
     )
     options = NodeOptions(token=token, node_id=node_id)
-    return mark(node, options) if node is not None else lambda node: mark(node, options)
+    return decorate(node, options)
