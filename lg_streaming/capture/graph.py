@@ -106,11 +106,6 @@ class RunTracker(GraphCallbackHandler):
         return True
 
     @property
-    def ignore_agent(self) -> bool:
-        """Not heard."""
-        return True
-
-    @property
     def ignore_retriever(self) -> bool:
         """Not heard."""
         return True
@@ -160,6 +155,29 @@ class RunTracker(GraphCallbackHandler):
                 root.resume(publisher, str(thread_id))
         except StreamingError as error:
             logger.warning("%s runs without streaming: %s", root.name, error)
+
+    def on_tool_start(
+        self,
+        serialized: dict[str, Any],  # noqa: ARG002
+        input_str: str,  # noqa: ARG002
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        **kwargs: Any,  # noqa: ARG002
+    ) -> None:
+        """Notes a tool below a root run: a decorated function may be called in it."""
+        root = self._roots.get(parent_run_id) if parent_run_id is not None else None
+        if root is not None:
+            self._roots[run_id] = root
+            root.run_ids.add(run_id)
+
+    def on_tool_end(self, output: object, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        """Forgets a tool that has ended."""
+        self._pop(run_id)
+
+    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        """Forgets a tool that has ended."""
+        self._pop(run_id)
 
     def on_chain_end(self, outputs: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
         """The root ended well, or waits for a human."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from lg_streaming.decorators.event import stream_event
 from lg_streaming.decorators.marking import ABSENT, Node
 from lg_streaming.decorators.progress import stream_progress
 from lg_streaming.decorators.token import stream_token
+from lg_streaming.errors import StreamingConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 __all__ = ["stream_all"]
 
@@ -53,8 +55,12 @@ def stream_all(
     if node is not ABSENT:
         token = event = progress = True
     decorators: list[Callable[[Any], Any]] = [
-        decorator(**(given if not isinstance(given, bool) else {}))
-        for decorator, given in ((stream_progress, progress), (stream_event, event), (stream_token, token))
+        decorator(**_options(name, given))
+        for decorator, name, given in (
+            (stream_progress, "progress", progress),
+            (stream_event, "event", event),
+            (stream_token, "token", token),
+        )
         if given is not False
     ]
 
@@ -64,3 +70,11 @@ def stream_all(
         return node
 
     return apply(node) if node is not ABSENT else apply
+
+
+def _options(name: str, given: object) -> dict[str, Any]:
+    if isinstance(given, Mapping):
+        return dict(cast("Mapping[str, Any]", given))
+    if given is not True:
+        raise StreamingConfigError(f"{name} is a mapping of options, True or False, not {given!r:.100}")
+    return {}
