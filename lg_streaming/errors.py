@@ -36,6 +36,7 @@
     │   └── SinkRejectedError            and it is of no use to send it again
     └── StreamingConfigError             the program is set up wrongly
         ├── TokenStreamingError          an option of @stream_token that cannot be used
+        ├── NotANodeError                a decorator on what can be no node
         └── MissingExtraError            an optional package is not installed
 
 Each wire error carries a ``code``; the first digit tells whose fault it is (4 the caller's, 5 the server's) and
@@ -74,6 +75,7 @@ __all__ = [
     "MessageRateError",
     "MethodError",
     "MissingExtraError",
+    "NotANodeError",
     "OriginError",
     "PromptError",
     "ServerFullError",
@@ -496,6 +498,12 @@ class TokenStreamingError(StreamingConfigError):
     """An option of ``@stream_token``, or of a token stream, has a value that cannot be used."""
 
     name = "token_streaming"
+
+
+class NotANodeError(StreamingConfigError, TypeError):
+    """A decorator was applied to what can be no node of a graph. It is a ``TypeError`` too."""
+
+    name = "not_a_node"
 
 
 class MissingExtraError(StreamingConfigError, ImportError):  # pyright: ignore[reportIncompatibleVariableOverride] (name)

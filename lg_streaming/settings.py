@@ -396,6 +396,9 @@ class StreamingSettings(BaseSettings):
     token_defaults: TokenDefaults = TokenDefaults()
     event_defaults: EventDefaults = EventDefaults()
     progress_defaults: ProgressDefaults = ProgressDefaults()
+    capture: Literal["decorated", "all"] = "decorated"
+    """What is captured of a graph: decorated nodes and graphs, or every node of every graph that is called with
+    `streaming.config(...)`, inside an execution block, or while the module is active."""
     auto_open: bool = True
     """Whether an update opens a run where none is open; otherwise it is refused with `ExecutionNotFoundError`. Blocks,
     graphs and `hub.open` open one in any case."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lg_streaming.capture.plan import GraphPlan
     from lg_streaming.scope import Publisher
 
-__all__ = ["CallTracker", "configured_id", "current_call", "graph_config", "is_tracker"]
+__all__ = ["CallTracker", "configured_id", "current_call", "graph_config", "is_tracker", "note_interrupt", "parent_run_id"]
 
 
 class _Interrupts(GraphCallbackHandler):
@@ -216,11 +216,12 @@ def graph_config(
 
 def current_call() -> GraphCall | None:
     """The graph call in which the running code was called, whether or not its node is captured."""
-    run = RUNS.get(_parent_run_id())
+    run = RUNS.get(parent_run_id())
     return run.call if run is not None else None
 
 
-def _parent_run_id() -> UUID | None:
+def parent_run_id() -> UUID | None:
+    """The id of the LangChain run in whose context the code runs; None outside of any."""
     config = var_child_runnable_config.get()
     manager = config.get("callbacks") if config else None
     return manager.parent_run_id if isinstance(manager, BaseCallbackManager) else None

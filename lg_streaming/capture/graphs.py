@@ -6,15 +6,15 @@ import logging
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from langchain_core.runnables.config import merge_configs
-from langgraph._internal._runnable import RunnableCallable
+from langgraph._internal._runnable import RunnableCallable, RunnableSeq
 from langgraph.pregel import Pregel
 
 from lg_streaming.capture.follow import RunFollower
 from lg_streaming.capture.graph import note_interrupt
 from lg_streaming.capture.node import open_node
-from lg_streaming.capture.plan import GraphPlan, Selection
+from lg_streaming.capture.plan import GraphPlan, NodePlan, Selection
 from lg_streaming.capture.runs import RUNS
-from lg_streaming.capture.wrap import StreamedRunnable, original_of
+from lg_streaming.capture.wrap import StreamedRunnable, plan_in
 from langgraph.callbacks import GraphCallbackHandler
 from lg_streaming.scope import publishers
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.capture.runs import Run
 
-__all__ = ["decorate_graph", "is_graph", "plan_of"]
+__all__ = ["decorate_graph", "is_graph", "options_of", "plan_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -120,17 +120,19 @@ def decorate_graph(graph: object, selection: Selection) -> Any:
 
 def _captured(name: str, node: PregelNode, plan: GraphPlan) -> PregelNode:
     options = plan.for_node(name, name)
-    if options is None or name.startswith("__") or _is_decorated(node.bound):
+    if options is None or name.startswith("__") or options_of(node.bound) is not None:
         return node
     return node.copy({"bound": StreamedRunnable(node.bound, options)})
 
 
-def _is_decorated(bound: Runnable[Any, Any]) -> bool:
-    """Whether a node is decorated itself: it keeps its own options."""
+def options_of(node: object) -> NodePlan | None:
+    """The options of a node that is decorated itself, as LangGraph holds it; None when it is not."""
+    bound: object = node.steps[0] if isinstance(node, RunnableSeq) else node
     if isinstance(bound, StreamedRunnable):
-        return True
+        return bound.plan
     functions = (bound.func, bound.afunc) if isinstance(bound, RunnableCallable) else ()
-    return any(original_of(each) is not each for each in functions if each is not None)
+    plans = [plan_in(each) for each in functions if each is not None]
+    return next((plan for plan in plans if plan is not None), None)
 
 
 def _check(selection: Selection, graph: AnyGraph) -> None:

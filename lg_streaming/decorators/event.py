@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, overload
 
-from lg_streaming.decorators.marking import Node, mark
+from lg_streaming.decorators.marking import ABSENT, Node, decorate
 from lg_streaming.events import StreamEventType
 from lg_streaming.pipeline import EventOptions, NodeOptions
 
@@ -19,29 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["stream_event"]
 
 
-@overload
-def stream_event(node: Node, /) -> Node: ...
 
 
 @overload
 def stream_event(
-    *,
-    enabled: bool | None = None,
-    events: Sequence[StreamEventType | str] = (StreamEventType.EVENTS,),
-    buffer_size: int | None = None,
-    batch_size: int | None = None,
-    flush_interval: float | None = None,
-    delivery: Delivery | None = None,
-    transformer: Transformer | None = None,
-    filter: EventFilter | Mapping[str, Any] | None = None,
-    include_state: bool | None = None,
-    redact: Redact | None = None,
-    node_id: str | None = None,
-) -> Callable[[Node], Node]: ...
-
-
-def stream_event(
-    node: Node | None = None,
+    node: Node,
     /,
     *,
     enabled: bool | None = None,
@@ -55,7 +37,48 @@ def stream_event(
     include_state: bool | None = None,
     redact: Redact | None = None,
     node_id: str | None = None,
-) -> Node | Callable[[Node], Node]:
+    nodes: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+) -> Node: ...
+
+
+@overload
+def stream_event(
+    *,
+    enabled: bool | None = None,
+    events: Sequence[StreamEventType | str] = (StreamEventType.EVENTS,),
+    buffer_size: int | None = None,
+    batch_size: int | None = None,
+    flush_interval: float | None = None,
+    delivery: Delivery | None = None,
+    transformer: Transformer | None = None,
+    filter: EventFilter | Mapping[str, Any] | None = None,
+    include_state: bool | None = None,
+    redact: Redact | None = None,
+    node_id: str | None = None,
+    nodes: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+) -> Callable[[Node], Node]: ...
+
+
+def stream_event(
+    node: Any = ABSENT,
+    /,
+    *,
+    enabled: bool | None = None,
+    events: Sequence[StreamEventType | str] = (StreamEventType.EVENTS,),
+    buffer_size: int | None = None,
+    batch_size: int | None = None,
+    flush_interval: float | None = None,
+    delivery: Delivery | None = None,
+    transformer: Transformer | None = None,
+    filter: EventFilter | Mapping[str, Any] | None = None,
+    include_state: bool | None = None,
+    redact: Redact | None = None,
+    node_id: str | None = None,
+    nodes: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+) -> Any:
     """Streams the node's start and end with its result, its tool calls, and its model calls.
 
     Used like `stream_token`. The node's own start and end leave from every decorated node;
@@ -72,7 +95,7 @@ def stream_event(
     below are those of the settings where nothing is set.
 
     Args:
-        node: The node, when used without parentheses.
+        node: The node, or a compiled graph, whose nodes are then all decorated, subgraphs and agents included.
         enabled: False leaves the node as it is. True.
         events: What is captured. ``events``, the default, stands for all node, tool and model events; or name some:
             ``node_complete`` (the node's result), ``tool_start``, ``tool_complete``, ``tool_error``, ``llm_start``,
@@ -100,6 +123,8 @@ def stream_event(
         redact: ``redact(type, data) -> data``, the last to see an event of this node. It gets plain JSON values. When
             it raises, the data is withheld. The ``redact`` of the ``StreamingModule`` comes after it.
         node_id: The node's id in updates; its name in the graph when not given.
+        nodes: Of a graph, the nodes to decorate: names, or paths such as ``agent/model``, as globs; all when not given.
+        exclude: Of a graph, the nodes to leave out, in the same form.
 
     Raises:
         StreamingConfigError: An option has a value that cannot be used.
@@ -117,4 +142,4 @@ def stream_event(
         redact=redact,
     )
     options = NodeOptions(event=event, node_id=node_id)
-    return mark(node, options) if node is not None else lambda node: mark(node, options)
+    return decorate(node, options, nodes, exclude)
