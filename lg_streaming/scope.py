@@ -29,6 +29,7 @@ __all__ = [
     "Block",
     "Delivery",
     "Frame",
+    "FrameMark",
     "LiveDefaults",
     "Missing",
     "Outcome",
@@ -306,6 +307,21 @@ class Frame(Protocol):
         ...
 
 
+class FrameMark:
+    """Stands for a frame in contexts, which may outlive it: when the frame has ended, nothing of it is kept.
+
+    Args:
+        frame: The frame.
+        outer: The mark of the frame around it.
+    """
+
+    __slots__ = ("frame", "outer")
+
+    def __init__(self, frame: Frame, outer: FrameMark | None) -> None:
+        self.frame: Frame | None = frame
+        self.outer = outer
+
+
 class Block:
     """An ``execution(...)`` block that was entered.
 
@@ -335,7 +351,7 @@ class Block:
         return not self.left and binding.publisher.open_run(binding.execution_id) == binding.run_id
 
 
-frame_var: ContextVar[Frame | None] = ContextVar("lg_streaming_frame", default=None)
+frame_var: ContextVar[FrameMark | None] = ContextVar("lg_streaming_frame", default=None)
 """The innermost node or tool in this context. It may have ended: read it with `current_frame`."""
 
 block_var: ContextVar[Block | None] = ContextVar("lg_streaming_block", default=None)
@@ -344,10 +360,13 @@ block_var: ContextVar[Block | None] = ContextVar("lg_streaming_block", default=N
 
 def current_frame() -> Frame | None:
     """The innermost node or tool of this context that has not ended; None where there is none."""
-    frame = frame_var.get()
-    while frame is not None and frame.ended:
-        frame = frame.outer
-    return frame
+    mark = frame_var.get()
+    while mark is not None:
+        frame = mark.frame
+        if frame is not None and not frame.ended:
+            return frame
+        mark = mark.outer
+    return None
 
 
 def current_block() -> Block | None:

@@ -118,7 +118,7 @@ def activate(run: NodeRun) -> Callable[[], None]:
     trace = run.binding.publisher.trace
     undo_trace = trace.enter(run.scope) if trace is not None else None
     config = var_child_runnable_config.set(run.config) if run.config is not None else None
-    frame = frame_var.set(run)
+    frame = frame_var.set(run.mark)
 
     def undo() -> None:
         if not reset_in_context(frame_var, frame):

@@ -167,7 +167,7 @@ class RunFollower(BaseCallbackHandler):
         tool.report("tool_start", input=inputs if inputs is not None else input_str)
         if tool.run is not None:
             run.frame = tool.run
-            frame_var.set(tool.run)
+            frame_var.set(tool.run.mark)
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
         """Publishes that a tool is done. A tool that answered with an error message has failed too."""

@@ -107,13 +107,8 @@ class CallTracker(RunFollower, _Interrupts):
         return execution_id is None or execution_id == binding.execution_id
 
 
-class ListeningTracker(ModelEars, CallTracker):
+class ListeningTracker(CallTracker, ModelEars):
     """A tracker of ``capture="all"``: hears models too, where no context reaches the tap."""
-
-    def __init__(self, publisher: Publisher, options: CallOptions) -> None:
-        ModelEars.__init__(self)
-        self._publisher = publisher
-        self._options = options
 
     @property
     def ignore_llm(self) -> bool:

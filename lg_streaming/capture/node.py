@@ -15,7 +15,7 @@ from lg_streaming.capture.result import messages_of, update_of
 from lg_streaming.capture.runs import RUNS
 from lg_streaming.emitter import NO_EMITTER, Emitter
 from lg_streaming.errors import StreamingError, describe_error
-from lg_streaming.scope import Scope, current_block, frame_var
+from lg_streaming.scope import FrameMark, Scope, current_block, frame_var
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -69,6 +69,11 @@ class NodeFrame(Protocol):
     @property
     def ended(self) -> bool:
         """Whether it has returned or raised."""
+        ...
+
+    @property
+    def mark(self) -> FrameMark:
+        """What stands for it in contexts."""
         ...
 
     @property
@@ -145,6 +150,7 @@ class NodeRun:
         "echo",
         "ended",
         "graph_namespace",
+        "mark",
         "message_ids",
         "name",
         "outer",
@@ -165,6 +171,7 @@ class NodeRun:
         self.binding = binding
         self.block = current_block()
         self.outer = outer
+        self.mark = FrameMark(self, outer.mark if outer is not None else None)
         self.call = call
         self.name = identity.name
         self.scope = identity.scope.derive(node_id=plan.node_id or identity.node_id)
@@ -355,6 +362,7 @@ class NodeRun:
     def _forget(self) -> None:
         if self._cancel_timer is not None:
             self._cancel_timer()
+        self.mark.frame = None
         RUNS.forget(self.run_ids)
 
     def _elapsed(self) -> float:
@@ -364,10 +372,11 @@ class NodeRun:
 class ToolRun:
     """One call of a tool in a captured node: what happens in it carries the call's id."""
 
-    __slots__ = ("_emitter", "ended", "outer", "run_ids", "scope")
+    __slots__ = ("_emitter", "ended", "mark", "outer", "run_ids", "scope")
 
     def __init__(self, outer: NodeFrame, tool_call_id: str) -> None:
         self.outer = outer
+        self.mark = FrameMark(self, outer.mark)
         self.scope = outer.scope.derive(tool_call_id=tool_call_id)
         self.run_ids: set[UUID] = set()
         self.ended = False
@@ -426,6 +435,7 @@ class ToolRun:
     def end(self) -> None:
         """Ends the call."""
         self.ended = True
+        self.mark.frame = None
         RUNS.forget(self.run_ids)
 
 
@@ -485,7 +495,7 @@ def open_node(run: Run, place: Place, name: str, plan: NodePlan, metadata: Mappi
         logger.warning("node %r runs without streaming: %s", name, error)
         return
     run.frame = run.opened = frame
-    frame_var.set(frame)
+    frame_var.set(frame.mark)
     frame.wait_for_options()
 
 

@@ -27,6 +27,7 @@ class Run:
 
     __slots__ = (
         "_copies",
+        "_ear",
         "_turn",
         "by",
         "call",
@@ -53,6 +54,7 @@ class Run:
         self.tool: ToolCall | None = None
         """The tool call that it is."""
         self._copies = self._turn = 0
+        self._ear: object = None
         self.call: GraphCall | None = parent.call if parent is not None else frame.call if frame is not None else None
         """The graph call it is part of."""
         self.frame = frame
@@ -75,6 +77,13 @@ class Run:
     def meet_again(self, handler: object) -> None:
         """Notes that one handler is attached several times: it then sees everything as often."""
         self._copies += handler is self.by
+
+    def is_heard_by(self, handler: object) -> bool:
+        """Whether ``handler`` is the one to hear this call of a model; the first that asks is."""
+        if self._ear is None:
+            self._ear = handler
+            return True
+        return False
 
     def is_for(self, handler: object) -> bool:
         """Whether ``handler`` is to publish the event that it sees: each once, whoever else sees it."""

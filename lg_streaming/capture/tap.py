@@ -39,7 +39,6 @@ class ModelEars(RunFollower):
     """Follows runs, and hears the models in captured nodes."""
 
     def __init__(self) -> None:
-        super().__init__()
         self._calls: dict[UUID, ModelCall] = {}
 
     # --- models ---------------------------------------------------------------------------------------------
@@ -82,9 +81,9 @@ class ModelEars(RunFollower):
     ) -> None:
         if tags and TAG_NOSTREAM in tags:
             return
-        run, new = RUNS.start(self, run_id, parent_run_id, about)
+        run, _ = RUNS.start(self, run_id, parent_run_id, about)
         listening = run.frame
-        if listening is None or not new:
+        if listening is None or not run.is_heard_by(self):
             return
         name = about.get("ls_model_name") or about.get("name") or (serialized or {}).get("name") or "model"
         known = {"model": str(name)} | {new: about[old] for old, new in ABOUT.items() if about.get(old) is not None}

@@ -11,6 +11,7 @@ from lg_streaming.pipeline.progress import NO_PROGRESS, ProgressOptions, Progres
 from lg_streaming.pipeline.token_options import TokenOptions
 from lg_streaming.pipeline.timer import current_timer
 from lg_streaming.pipeline.tokens import TEXT_TYPES, TokenPipeline
+from lg_streaming.scope import Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,8 +121,12 @@ class NodeStream:
             self._events.close()
 
     def _event(self, type: str, data: dict[str, Any], scope: Scope) -> None:
-        if self._events is not None:
+        if self._events is None:
+            pass
+        elif type == "custom":  # the node's own words, whichever events are asked for
+            self._events.emit(Outgoing(type, data, scope), delivery=None)
+        else:
             self._events.take(type, data, scope)
-        elif type.startswith("node_"):
+        if self._events is None and type.startswith("node_"):
             data.pop("result", None)
             self._emitter.send(type, data, scope)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lg_streaming.emitter import NO_EMITTER, Emitter, current_emitter, emitter_var
+from lg_streaming.emitter import NO_EMITTER, Emitter, current_emitter
 from lg_streaming.errors import HubClosedError, UpdateTooLargeError
 from lg_streaming.events import NO_SCOPE, Priority, Scope
 from lg_streaming.hub import StreamHub
@@ -126,7 +126,3 @@ def test_outside_of_a_node_the_emitter_does_nothing() -> None:
     emitter.token("a")
     emitter.progress(1, 2)
     emitter.scoped(node_id="n").custom("note")
-    other = Emitter(None, "")
-    token = emitter_var.set(other)
-    assert current_emitter() is other
-    emitter_var.reset(token)
