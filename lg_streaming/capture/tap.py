@@ -1,8 +1,9 @@
 """The tap: one LangChain callback handler for the whole process, attached to what runs inside decorated nodes.
 
 It is registered through a context variable that is set only while a decorated node runs, so models outside of
-decorated nodes keep their non-streaming calls. Inside, its two ``tap_output`` methods make LangChain treat it
-as a streaming handler (the test is structural), so that ``model.invoke()`` streams.
+decorated nodes keep their non-streaming calls. Inside, LangChain takes it for a streaming handler (the test is
+structural), so that ``model.invoke()`` streams. For the rest of a call that would give another answer when it is
+streamed, such as one with ``n=2``, the handler passes for a plain one.
 """
 
 from __future__ import annotations
@@ -12,13 +13,11 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, LLMResult
+from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.tracers.context import register_configure_hook
 from langgraph.constants import TAG_NOSTREAM
 
-from lg_streaming.capture.content import parts_of_event, parts_of_message
-from lg_streaming.capture.model_call import ABOUT, ModelCall
-from lg_streaming.chunks import text
+from lg_streaming.capture.model_call import ABOUT, ModelCall, must_not_stream, whole_call_var
 from lg_streaming.errors import describe_error
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from langchain_core.messages import BaseMessage
-    from langchain_core.outputs import GenerationChunk
+    from langchain_core.outputs import GenerationChunk, LLMResult
 
     from lg_streaming.scope import Scope
 
@@ -85,15 +84,20 @@ class Tap(BaseCallbackHandler):
         """Not heard."""
         return True
 
-    # --- these two make models stream -----------------------------------------------------------------------
+    # --- this makes models stream ---------------------------------------------------------------------------
 
-    def tap_output_iter(self, run_id: UUID, output: Iterator[T]) -> Iterator[T]:  # noqa: ARG002
-        """Part of LangChain's protocol of streaming handlers; lets everything through."""
-        return output
+    @property
+    def __class__(self) -> type[Tap]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """What LangChain's structural test looks at: a streaming handler, but in a call that must not stream."""
+        return Tap if whole_call_var.get() else StreamingTap
 
-    def tap_output_aiter(self, run_id: UUID, output: AsyncIterator[T]) -> AsyncIterator[T]:  # noqa: ARG002
-        """Part of LangChain's protocol of streaming handlers; lets everything through."""
-        return output
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            """Give LangChain the two methods of a streaming handler, under the same condition."""
+            if name in _STREAMING and not whole_call_var.get():
+                return getattr(StreamingTap, name).__get__(self)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     # --- whose run is it ------------------------------------------------------------------------------------
 
@@ -168,15 +172,17 @@ class Tap(BaseCallbackHandler):
         tags: Sequence[str] | None,
         about: dict[str, Any],
     ) -> None:
+        whole_call_var.set(must_not_stream(serialized, about.get("invocation_params") or {}))
         if tags and TAG_NOSTREAM in tags:
             return
         listening = self._listening(run_id, parent_run_id)
         if listening is None:
             return
+        type = str(((serialized or {}).get("id") or ["model"])[-1])
         name = about.get("ls_model_name") or about.get("name") or (serialized or {}).get("name") or "model"
         known = {"model": str(name)} | {new: about[old] for old, new in ABOUT.items() if about.get(old) is not None}
-        call = self._calls[run_id] = ModelCall(listening, run_id, str(name), known)
-        call.report("llm_start", {})
+        call = self._calls[run_id] = ModelCall(listening, run_id, str(name), known, type)
+        call.start()
 
     def on_llm_new_token(
         self,
@@ -191,37 +197,27 @@ class Tap(BaseCallbackHandler):
         if call is None:
             return
         if isinstance(chunk, ChatGenerationChunk):
-            call.say(parts_of_message(chunk.message), dialect="chunks", message_id=chunk.message.id)
+            call.add_chunk(chunk.message)
         elif isinstance(token, str) and token:
-            call.say((text(token),), dialect="chunks")
+            call.add_text(token)
 
     def on_stream_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
         """A model gave a piece, as an event of the content-block protocol."""
         call = self._calls.get(run_id)
         if call is not None:
-            call.say(parts_of_event(event), dialect="events", message_id=event.get("id"))
+            call.add_event(event)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
         """A model is done; what did not come in pieces comes now, whole."""
         call = self._calls.pop(run_id, None)
-        if call is None:
-            return
-        data: dict[str, Any] = {}
-        for generation in response.generations[0][:1] if response.generations else ():
-            if isinstance(generation, ChatGeneration):
-                message = generation.message
-                call.say_once(parts_of_message(message), message.id)
-                data["finish_reason"] = message.response_metadata.get("finish_reason")
-                data["usage"] = getattr(message, "usage_metadata", None)
-            elif generation.text:
-                call.say_once((text(generation.text),), None)
-        call.report("llm_complete", {key: value for key, value in data.items() if value is not None})
+        if call is not None:
+            call.complete(response)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """A model failed."""
+        """A model failed, or its caller stopped it."""
         call = self._calls.pop(run_id, None)
         if call is not None:
-            call.report("llm_error", {"error": describe_error(error)})
+            call.fail(error)
 
     # --- tools ----------------------------------------------------------------------------------------------
 
@@ -262,6 +258,20 @@ class Tap(BaseCallbackHandler):
             listening, scope, about = known
             listening.hear("tool_error", {**about, "error": describe_error(error)}, scope)
 
+
+class StreamingTap(Tap):
+    """What a `Tap` passes for while models inside decorated nodes are to stream. It has no instances."""
+
+    def tap_output_iter(self, run_id: UUID, output: Iterator[T]) -> Iterator[T]:  # noqa: ARG002
+        """Part of LangChain's protocol of streaming handlers; lets everything through."""
+        return output
+
+    def tap_output_aiter(self, run_id: UUID, output: AsyncIterator[T]) -> AsyncIterator[T]:  # noqa: ARG002
+        """Part of LangChain's protocol of streaming handlers; lets everything through."""
+        return output
+
+
+_STREAMING: Final = frozenset({"tap_output_iter", "tap_output_aiter"})
 
 TAP: Final = Tap()
 
