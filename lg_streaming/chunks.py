@@ -94,7 +94,7 @@ def _text_in(value: object) -> str:
         return value
     if isinstance(value, list):
         return "".join(_text_in(_get(each, "text")) for each in cast("list[object]", value))
-    return _text_in(_get(value, "text")) if isinstance(value, Mapping) else ""
+    return _text_in(cast("Mapping[str, Any]", value).get("text")) if isinstance(value, Mapping) else ""
 
 
 def _of_content(content: object) -> Iterator[Part]:

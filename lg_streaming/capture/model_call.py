@@ -107,6 +107,7 @@ class ModelCall:
     __slots__ = (
         "_about",
         "_dialect",
+        "_ended",
         "_indexes",
         "_kinds",
         "_last_id",
@@ -135,6 +136,7 @@ class ModelCall:
         self._replaced: list[Scope] = []
         self._scope = listening.scope.derive(request_id=str(run_id), message_id=self._message_id)
         listening.message_ids.add(self._message_id)
+        self._ended = False
         self._dialect = ""  # under v3 some models report each token twice: the first dialect with content counts
         self._indexes: dict[str, int] = {}
         self._kinds: set[str] = set()
@@ -166,12 +168,16 @@ class ModelCall:
         if event.get("event") == "message-start" and isinstance(message_id := event.get("id"), str) and message_id:
             self._adopt(message_id)  # that protocol's message has this id, whatever the chunks inside it have
             self._rank = _PINNED
-        if self._dialect != "events" and self._dialect:
-            return
+        if event.get("event") == "message-finish":
+            self._finish_event(event)
+        elif self._dialect in {"", "events"}:
+            self._read_event(event)
+
+    def _read_event(self, event: Mapping[str, Any]) -> None:
         if self._reader is None:
             self._reader = EventReader()
         if parts := list(self._reader.read(event)):
-            self._dialect, self._streamed = "events", True
+            self._dialect = "events"
             self._publish(parts)
 
     def _publish(self, parts: Iterable[Part]) -> None:
@@ -216,15 +222,31 @@ class ModelCall:
 
     def complete(self, response: LLMResult) -> None:
         """Publish what did not come in pieces, then the end. Of several answers the first is published."""
+        if self._ended:
+            return
         answers = response.generations[0] if response.generations else []
-        data: dict[str, Any] = {"model": self.name}
-        if answers:
-            data |= self._finish(answers[0], response)
+        data = self._finish(answers[0], response) if answers else {}
         if len(answers) > 1:
             data["answers"] = len(answers)
+        self._end(data)
+
+    def _finish_event(self, event: Mapping[str, Any]) -> None:
+        """Publish the end where the protocol says it: the caller may have its message before `complete` is called."""
+        if not self._spoke:
+            return
+        metadata: dict[str, Any] = event.get("metadata") or {}
+        self._publish(late_parts(AIMessage("", response_metadata=metadata), self._sent_kinds()))
+        data = {"finish_reason": finish_reason(metadata), "usage": event.get("usage")}
+        self._end({key: value for key, value in data.items() if value is not None})
+
+    def _end(self, data: dict[str, Any]) -> None:
+        self._ended = True
         if self._replaced:
             data["replaces"] = [scope.message_id for scope in self._replaced]
-        self._listening.hear("llm_complete", data, self._scope)
+        self._listening.hear("llm_complete", {"model": self.name, **data}, self._scope)
+
+    def _sent_kinds(self) -> set[str]:
+        return self._kinds | {"reasoning"} if "thinking" in self._indexes else self._kinds
 
     def _finish(self, answer: Generation, response: LLMResult) -> dict[str, Any]:
         usage: object = None
@@ -236,9 +258,7 @@ class ModelCall:
             if not self._spoke:
                 self._publish(parts_of_message(message))
             if isinstance(message, AIMessage):
-                if "thinking" in self._indexes:
-                    self._kinds.add("reasoning")
-                self._publish(late_parts(message, self._kinds))
+                self._publish(late_parts(message, self._sent_kinds()))
                 usage = message.usage_metadata
                 self._check_usage(message)
             info = {**info, **message.response_metadata}
@@ -252,8 +272,10 @@ class ModelCall:
 
         A call that was cancelled, or whose reader stopped, has not failed: its text counts.
         """
+        if self._ended:
+            return
         if isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, GraphBubbleUp)):
-            self._listening.hear("llm_complete", {"model": self.name, "cancelled": True}, self._scope)
+            self._end({"cancelled": True})
             return
         described = describe_error(error)
         for scope in (*self._replaced, self._scope):

@@ -93,7 +93,7 @@ class Tap(BaseCallbackHandler):
 
     if not TYPE_CHECKING:
 
-        def __getattr__(self, name):
+        def __getattr__(self, name: str) -> Any:
             """Give LangChain the two methods of a streaming handler, under the same condition."""
             if name in _STREAMING and not whole_call_var.get():
                 return getattr(StreamingTap, name).__get__(self)
@@ -178,10 +178,10 @@ class Tap(BaseCallbackHandler):
         listening = self._listening(run_id, parent_run_id)
         if listening is None:
             return
-        type = str(((serialized or {}).get("id") or ["model"])[-1])
+        made_of = str(((serialized or {}).get("id") or ["model"])[-1])
         name = about.get("ls_model_name") or about.get("name") or (serialized or {}).get("name") or "model"
         known = {"model": str(name)} | {new: about[old] for old, new in ABOUT.items() if about.get(old) is not None}
-        call = self._calls[run_id] = ModelCall(listening, run_id, str(name), known, type)
+        call = self._calls[run_id] = ModelCall(listening, run_id, str(name), known, made_of)
         call.start()
 
     def on_llm_new_token(

@@ -72,8 +72,8 @@ class NodeStream:
         if self._tokens is not None:
             emitter.through(self)  # text lets go of the events before it
         self._events = EventPipeline(event, emitter) if event is not None and event.enabled is not False else None
-        self._texts: set[str | None] = set()
-        """Messages of which text went to the token pipeline, and whose model calls have not ended."""
+        self._texts: set[tuple[str | None, str | None]] = set()
+        """Calls, and their messages, of which text went to the token pipeline, until they end."""
         self._text_scope: Scope | None = None
         tracked = progress is not None and progress.enabled is not False
         self._progress = ProgressTracker(emitter, progress) if tracked else NO_PROGRESS
@@ -92,7 +92,7 @@ class NodeStream:
                 self._tokens.take(type, data, scope)
                 if scope is not self._text_scope:
                     self._text_scope = scope
-                    self._texts.add(scope.message_id)
+                    self._texts.add((scope.request_id, scope.message_id))
         elif type in _ENDINGS:
             self._end(type, data, scope)
         else:
@@ -129,7 +129,8 @@ class NodeStream:
 
         They do when text they have is void, and when it left under ids that the message does not keep.
         """
-        has_text = scope.message_id in self._texts
-        self._texts.discard(scope.message_id)
+        key = (scope.request_id, scope.message_id)
+        has_text = key in self._texts
+        self._texts.discard(key)
         self._text_scope = None
         return (has_text and type == "llm_error") or (self._tokens is not None and "replaces" in data)

@@ -30,7 +30,13 @@ class Messages:
             events += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
             events.append({"type": "content_block_stop", "index": index})
         ending = {"stop_reason": _reason(turn), "stop_sequence": None}
-        events.append({"type": "message_delta", "delta": ending, "usage": {"input_tokens": turn.tokens[0], "output_tokens": turn.tokens[1]}})
+        events.append(
+            {
+                "type": "message_delta",
+                "delta": ending,
+                "usage": {"input_tokens": turn.tokens[0], "output_tokens": turn.tokens[1]},
+            }
+        )
         events.append({"type": "message_stop"})
         return [sse(event, str(event["type"])) for event in events]
 

@@ -33,7 +33,7 @@ KEY = SecretStr("none")
 
 
 def _chat(url: str, **options: Any) -> BaseChatModel:
-    given = {"stream_usage": True, "max_retries": 0, **options}
+    given: dict[str, Any] = {"stream_usage": True, "max_retries": 0, **options}
     return ChatOpenAI(model="gpt-stand-in", base_url=f"{url}/v1", api_key=KEY, **given)
 
 
@@ -57,10 +57,12 @@ RESPONSES = {
     for version in ("v0", "responses/v1", "v1")
 }
 ANTHROPIC = {
-    version: Package(f"anthropic {version}", Messages(), functools.partial(_anthropic, version)) for version in ("v0", "v1")
+    version: Package(f"anthropic {version}", Messages(), functools.partial(_anthropic, version))
+    for version in ("v0", "v1")
 }
 MISTRAL = {
-    version: Package(f"mistral {version}", MistralChat(), functools.partial(_mistral, version)) for version in ("v0", "v1")
+    version: Package(f"mistral {version}", MistralChat(), functools.partial(_mistral, version))
+    for version in ("v0", "v1")
 }
 PACKAGES = (CHAT, *RESPONSES.values(), *ANTHROPIC.values(), *MISTRAL.values())
 THINKING = (*RESPONSES.values(), *ANTHROPIC.values(), *MISTRAL.values())
@@ -93,6 +95,11 @@ async def _astream(model: Any) -> list[AIMessage]:
     return _finished([chunk async for chunk in model.astream("go")])
 
 
+async def _events(model: Any) -> list[AIMessage]:
+    stream = await model.astream_events("go", version="v3")
+    return [await stream.output]
+
+
 async def _abatch(model: Any) -> list[AIMessage]:
     return await model.abatch(["go", "go"])
 
@@ -104,4 +111,5 @@ WAYS: dict[str, Asks] = {
     "astream": _astream,
     "batch": _batch,
     "abatch": _abatch,
+    "events": _events,
 }

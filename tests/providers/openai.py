@@ -19,7 +19,10 @@ class ChatCompletions:
 
     def whole(self, turn: Turn, body: Body) -> Body:
         texts = ["".join(turn.text), *turn.others][: body.get("n") or 1]
-        choices = [{"index": n, "finish_reason": _reason(turn), "message": _message(text, turn)} for n, text in enumerate(texts)]
+        choices = [
+            {"index": n, "finish_reason": _reason(turn), "message": _message(text, turn)}
+            for n, text in enumerate(texts)
+        ]
         return {**_completion(turn, "chat.completion"), "choices": choices, "usage": _usage(turn)}
 
     def stream(self, turn: Turn, body: Body) -> list[bytes]:
@@ -34,7 +37,9 @@ class ChatCompletions:
         chunks: list[Body] = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
         for index, other in enumerate(turn.others, 1):  # a request with n > 1 streams its answers interleaved
             if index < (body.get("n") or 1):
-                chunks.insert(2 * index, {"choices": [{"index": index, "delta": {"content": other}, "finish_reason": None}]})
+                chunks.insert(
+                    2 * index, {"choices": [{"index": index, "delta": {"content": other}, "finish_reason": None}]}
+                )
         chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": _reason(turn)}]})
         if (body.get("stream_options") or {}).get("include_usage"):
             chunks.append({"choices": [], "usage": _usage(turn)})
@@ -79,8 +84,8 @@ class Responses:
         add("response.created", response=_response(turn, status="in_progress", output=[]))
         for index, (item, deltas) in enumerate(_items(turn)):
             add("response.output_item.added", output_index=index, item=_opened(item))
-            for type, data in deltas:
-                add(type, item_id=item["id"], output_index=index, **data)
+            for kind, data in deltas:
+                add(kind, item_id=item["id"], output_index=index, **data)
             add("response.output_item.done", output_index=index, item=item)
         ending = "response.incomplete" if turn.cut_off else "response.completed"
         add(ending, response=self.whole(turn, body))
@@ -119,7 +124,7 @@ Delta = tuple[str, Body]
 
 def _opened(item: Body) -> Body:
     """An item as it is when it is added: without what its deltas bring."""
-    empty = {"summary": [], "content": [], "arguments": ""}
+    empty: Body = {"summary": [], "content": [], "arguments": ""}
     return {**item, **{name: value for name, value in empty.items() if name in item}}
 
 

@@ -92,7 +92,9 @@ async def run_node(streaming: StreamingModule, provider: Provider, node: Any, ex
 async def seen(streaming: StreamingModule, package: Package, asks: Asks, *turns: Turn, **options: Any) -> Seen:
     """Run a decorated node."""
     with serving(package.dialect, *turns) as provider:
-        return await run_node(streaming, provider, decorated(node_of(asks, made(package, provider.url, turns, options))))
+        return await run_node(
+            streaming, provider, decorated(node_of(asks, made(package, provider.url, turns, options)))
+        )
 
 
 async def plain(package: Package, asks: Asks, *turns: Turn, **options: Any) -> list[AIMessage]:

@@ -11,6 +11,8 @@ from tests.providers.models import ANTHROPIC, CHAT, MISTRAL, PACKAGES, RESPONSES
 from tests.providers.runs import plain, seen
 from tests.providers.turns import CALLS, RAIN, TEXT_AND_CALLS, THOUGHT, Turn
 
+pytestmark = pytest.mark.filterwarnings("ignore::langchain_core._api.beta_decorator.LangChainBetaWarning")
+
 each_package = pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
 
 
@@ -41,7 +43,7 @@ async def test_the_streamed_text_has_the_id_of_the_message(
 
 
 @each_package
-@pytest.mark.parametrize("way", ["invoke", "astream"])
+@pytest.mark.parametrize("way", ["invoke", "astream", "events"])
 @pytest.mark.parametrize("turn", [CALLS, TEXT_AND_CALLS], ids=["calls", "text and calls"])
 async def test_the_pieces_of_parallel_tool_calls_join_to_their_arguments(
     streaming: StreamingModule, package: Package, way: str, turn: Turn
@@ -57,7 +59,7 @@ async def test_the_pieces_of_parallel_tool_calls_join_to_their_arguments(
 
 
 @pytest.mark.parametrize("package", THINKING, ids=lambda package: package.name)
-@pytest.mark.parametrize("way", ["ainvoke", "stream"])
+@pytest.mark.parametrize("way", ["ainvoke", "stream", "events"])
 async def test_reasoning_is_thinking(streaming: StreamingModule, package: Package, way: str) -> None:
     found = await seen(streaming, package, WAYS[way], THOUGHT)
     assert "".join(found.texts("thinking").values()) == "Let me think about it." == reasoning_of(found.message)
@@ -82,7 +84,7 @@ async def test_reasoning_that_leaves_before_the_id_is_known_is_mapped(streaming:
 @pytest.mark.parametrize(
     "package", [*RESPONSES.values(), *ANTHROPIC.values(), *MISTRAL.values()], ids=lambda package: package.name
 )
-@pytest.mark.parametrize("way", ["ainvoke", "stream"])
+@pytest.mark.parametrize("way", ["ainvoke", "stream", "events"])
 async def test_citations_are_blocks(streaming: StreamingModule, package: Package, way: str) -> None:
     found = await seen(streaming, package, WAYS[way], replace(RAIN, citation="https://example.com/rain"))
     assert found.texts() == {found.message.id: "It rains in the mountains."}
@@ -93,7 +95,7 @@ async def test_citations_are_blocks(streaming: StreamingModule, package: Package
 
 
 @pytest.mark.parametrize("package", [*RESPONSES.values(), *ANTHROPIC.values()], ids=lambda package: package.name)
-@pytest.mark.parametrize("way", ["ainvoke", "stream"])
+@pytest.mark.parametrize("way", ["ainvoke", "stream", "events"])
 async def test_a_refusal_is_a_block(streaming: StreamingModule, package: Package, way: str) -> None:
     found = await seen(streaming, package, WAYS[way], Turn(refusal="I cannot help with that."))
     assert [block["type"] for block in found.blocks()] == ["refusal"]
