@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from langchain_core.messages import AIMessageChunk, BaseMessage
@@ -24,7 +24,12 @@ _TOOL_CALLS: Final = frozenset(
     {"tool_call", "tool_call_chunk", "invalid_tool_call", "tool_use", "input_json_delta", "function_call"}
 )
 """Blocks that repeat the message's ``tool_call_chunks`` or ``tool_calls``."""
-_PLAIN_TEXT: Final = frozenset({"type", "text", "index"})
+_SIMPLE: Final[dict[object, tuple[frozenset[str], str, Callable[[str], Part]]]] = {
+    "text": (frozenset({"type", "text", "index"}), "text", text),
+    "thinking": (frozenset({"type", "thinking", "index"}), "thinking", thinking),
+    "reasoning": (frozenset({"type", "reasoning", "index"}), "reasoning", thinking),
+}
+"""Blocks that need no translator when they have these keys alone: their text's key, and what it becomes."""
 _TRANSLATED: Final = frozenset({"reasoning_content", "reasoning", "tool_calls", "function_call", "parsed"})
 """Keys of ``additional_kwargs`` for which a message with a plain text needs no content blocks."""
 _BARE: Final = frozenset({"type", "index", "id"})
@@ -37,8 +42,8 @@ def parts_of_message(message: BaseMessage) -> Iterable[Part]:
     kwargs = message.additional_kwargs
     if isinstance(content, str):
         parts = _parts_of_text(message, content) if kwargs else [text(content)] if content else []
-    elif not kwargs and (plain := _plain_text(content)) is not None:
-        parts = [text(plain)] if plain else []
+    elif not kwargs and (simple := _simple(content)) is not None:
+        parts = simple
     elif content or kwargs:
         parts = _parts_of_blocks(message)
     else:
@@ -55,13 +60,15 @@ def parts_of_message(message: BaseMessage) -> Iterable[Part]:
     return parts
 
 
-def _plain_text(content: Sequence[str | Block]) -> str | None:
-    """Return the text of content that is one text block and nothing more: the usual token of many providers."""
+def _simple(content: Sequence[str | Block]) -> list[Part] | None:
+    """Return the parts of content that is one block of text or reasoning: the usual token of many providers."""
     if len(content) == 1:
         only = content[0]
-        if isinstance(only, dict) and only.get("type") == "text" and only.keys() <= _PLAIN_TEXT:
-            words = only.get("text")
-            return words if isinstance(words, str) else None
+        if isinstance(only, dict) and (known := _SIMPLE.get(only.get("type"))) is not None:
+            keys, name, make = known
+            words = only.get(name)
+            if isinstance(words, str) and only.keys() <= keys:
+                return [make(words)] if words else []
     return None
 
 

@@ -45,7 +45,7 @@ class Chunks(BaseChatModel):
 
 
 def chunk(content: Content = "", **fields: Any) -> AIMessageChunk:
-    return AIMessageChunk(content, **fields)
+    return AIMessageChunk(content=content, **fields)
 
 
 async def run_of(streaming: StreamingModule, chat: Any, *, way: str = "ainvoke") -> tuple[AIMessage, Run]:
