@@ -142,6 +142,12 @@ class ModelCallData(Payload):
     duration_s: float | None = None
     finish_reason: str | None = None
     usage: dict[str, Any] | None = None
+    answers: int | None = None
+    """How many answers the call has, where there is more than one; the first is published."""
+    cancelled: bool | None = None
+    """True where the call was cancelled, or its reader stopped; its text counts."""
+    replaces: list[str] | None = None
+    """Ids under which pieces of this message left before its own was known."""
     error: Any = None
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from langchain_core.callbacks import BaseCallbackHandler
 
-from lg_streaming.capture.node import CANCELLED, ToolRun, open_node
+from lg_streaming.capture.node import CANCELLED, ToolRun, agent_of, open_node
 from lg_streaming.capture.outcome import ending_of, interrupts_of
 from lg_streaming.capture.runs import RUNS
 from lg_streaming.errors import describe_error
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lg_streaming.capture.runs import Run
     from lg_streaming.events import Scope
 
-__all__ = ["RunFollower", "ToolCall"]
+__all__ = ["RunFollower", "ToolCall", "scope_in"]
 
 
 class RunFollower(BaseCallbackHandler):
@@ -163,7 +163,8 @@ class RunFollower(BaseCallbackHandler):
         if not isinstance(call_id, str):
             call_id = None
         data = {"tool": kwargs.get("name") or (serialized or {}).get("name") or "tool", "tool_call_id": call_id}
-        run.tool = tool = ToolCall(frame, {key: value for key, value in data.items() if value is not None}, call_id)
+        known = {key: value for key, value in data.items() if value is not None}
+        run.tool = tool = ToolCall(frame, scope_in(frame, metadata or {}), known, call_id)
         tool.report("tool_start", input=inputs if inputs is not None else input_str)
         if tool.run is not None:
             run.frame = tool.run
@@ -197,7 +198,7 @@ class RunFollower(BaseCallbackHandler):
         """Publishes an event of LangChain's ``dispatch_custom_event``."""
         run = RUNS.get(run_id)
         frame = RUNS.frame_at(run)
-        if run is not None and frame is not None and run.is_for(self):
+        if run is not None and frame is not None and run.is_published_by(self):
             frame.hear("custom", {"name": name, "data": data}, frame.scope)
 
 
@@ -206,16 +207,18 @@ class ToolCall:
 
     __slots__ = ("_about", "frame", "run", "scope")
 
-    def __init__(self, frame: NodeFrame, about: dict[str, Any], call_id: str | None) -> None:
+    def __init__(self, frame: NodeFrame, scope: Scope, about: dict[str, Any], call_id: str | None) -> None:
         self.frame = frame
-        self.run = ToolRun(frame, call_id) if call_id is not None else None
-        self.scope: Scope = self.run.scope if self.run is not None else frame.scope
+        self.run = ToolRun(frame, scope.derive(tool_call_id=call_id)) if call_id is not None else None
+        self.scope = self.run.scope if self.run is not None else scope
         self._about = about
 
     def report(self, type: str, **data: Any) -> None:
+        """Publishes something about the call."""
         self.frame.hear(type, {**self._about, **data}, self.scope)
 
     def end(self, type: str, **data: Any) -> None:
+        """Ends the call: nothing that follows carries its id."""
         if self.run is not None:
             self.run.end()
         self.report(type, **data)
@@ -223,3 +226,15 @@ class ToolCall:
 
 def _tool_of(run: Run | None) -> ToolCall | None:
     return run.tool if run is not None else None
+
+
+def scope_in(frame: NodeFrame, metadata: Mapping[str, Any]) -> Scope:
+    """What a run of this metadata is about: a graph inside the node may be another agent, and has nodes of its own."""
+    scope, changes = frame.scope, dict[str, Any]()
+    agent = agent_of(metadata)
+    if agent is not None and agent != scope.agent_type:
+        changes["agent_type"] = agent
+    outer, inner = frame.graph_namespace, metadata.get("langgraph_checkpoint_ns")
+    if outer is not None and isinstance(inner, str) and inner.startswith(f"{outer}|"):
+        changes["namespace"] = f"{scope.namespace}{inner[len(outer):]}"
+    return scope.derive(**changes) if changes else scope

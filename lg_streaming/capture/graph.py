@@ -19,7 +19,7 @@ from lg_streaming.capture.calls import CallOptions, GraphCall
 from lg_streaming.capture.follow import RunFollower
 from lg_streaming.capture.outcome import questions
 from lg_streaming.capture.runs import RUNS, Place, Run
-from lg_streaming.capture.tap import ModelEars
+from lg_streaming.capture.tap import ModelFollower
 from lg_streaming.scope import current_block, current_frame, publishers
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class CallTracker(RunFollower, _Interrupts):
         return execution_id is None or execution_id == binding.execution_id
 
 
-class ListeningTracker(CallTracker, ModelEars):
+class ListeningTracker(CallTracker, ModelFollower):
     """A tracker of ``capture="all"``: hears models too, where no context reaches the tap."""
 
     @property

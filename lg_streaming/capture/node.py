@@ -374,10 +374,10 @@ class ToolRun:
 
     __slots__ = ("_emitter", "ended", "mark", "outer", "run_ids", "scope")
 
-    def __init__(self, outer: NodeFrame, tool_call_id: str) -> None:
+    def __init__(self, outer: NodeFrame, scope: Scope) -> None:
         self.outer = outer
         self.mark = FrameMark(self, outer.mark)
-        self.scope = outer.scope.derive(tool_call_id=tool_call_id)
+        self.scope = scope
         self.run_ids: set[UUID] = set()
         self.ended = False
         self._emitter: Emitter | None = None

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.capture.calls import GraphCall
     from lg_streaming.capture.follow import ToolCall
+    from lg_streaming.capture.model_call import ModelCall
     from lg_streaming.capture.node import NodeFrame, NodeRun
     from lg_streaming.capture.plan import GraphPlan
 
@@ -27,7 +28,7 @@ class Run:
 
     __slots__ = (
         "_copies",
-        "_ear",
+        "_listener",
         "_turn",
         "by",
         "call",
@@ -36,6 +37,7 @@ class Run:
         "handlers",
         "ids",
         "is_node",
+        "model",
         "namespace",
         "opened",
         "own_plan",
@@ -54,7 +56,9 @@ class Run:
         self.tool: ToolCall | None = None
         """The tool call that it is."""
         self._copies = self._turn = 0
-        self._ear: object = None
+        self._listener: object = None
+        self.model: ModelCall | None = None
+        """The model call that it is."""
         self.call: GraphCall | None = parent.call if parent is not None else frame.call if frame is not None else None
         """The graph call it is part of."""
         self.frame = frame
@@ -79,14 +83,15 @@ class Run:
         self._copies += handler is self.by
 
     def is_heard_by(self, handler: object) -> bool:
-        """Whether ``handler`` is the one to hear this call of a model; the first that asks is."""
-        if self._ear is None:
-            self._ear = handler
+        """Whether ``handler`` is to publish this call of a model; the first that asks is."""
+        if self._listener is None:
+            self._listener = self.by = handler
+            self._copies = 0
             return True
         return False
 
-    def is_for(self, handler: object) -> bool:
-        """Whether ``handler`` is to publish the event that it sees: each once, whoever else sees it."""
+    def is_published_by(self, handler: object) -> bool:
+        """Whether ``handler`` is to publish the event that it sees: each once, whichever handlers see it."""
         if handler is not self.by:
             return False
         if not self._copies:

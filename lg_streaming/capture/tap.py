@@ -1,47 +1,40 @@
 """The tap: one LangChain callback handler for the whole process, attached to what runs inside captured nodes.
 
 LangChain asks the tap's hook, whenever something starts, whether to attach it. The hook says yes only inside a node that
-is running and listens, so models elsewhere keep their non-streaming calls. Inside, the tap's two ``tap_output`` methods
-make LangChain treat it as a streaming handler (the test is structural), so that ``model.invoke()`` streams.
+is running and listens, so models elsewhere keep their non-streaming calls. Inside, LangChain takes the tap for a streaming
+handler (the test is structural), so that ``model.invoke()`` streams. For the rest of a call that would give another answer
+when it is streamed, such as one with ``n=2``, the tap passes for a plain handler.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, LLMResult
+from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.tracers.context import register_configure_hook
 from langgraph.constants import TAG_NOSTREAM
 
-from lg_streaming.capture.content import parts_of_event, parts_of_message
-from lg_streaming.capture.follow import RunFollower
-from lg_streaming.capture.model_call import ABOUT, ModelCall
+from lg_streaming.capture.follow import RunFollower, scope_in
+from lg_streaming.capture.model_call import ABOUT, ModelCall, must_not_stream, whole_call_var
 from lg_streaming.capture.runs import RUNS
-from lg_streaming.chunks import text
-from lg_streaming.errors import describe_error
 from lg_streaming.scope import current_frame
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from uuid import UUID
 
     from langchain_core.messages import BaseMessage
-    from langchain_core.outputs import GenerationChunk
+    from langchain_core.outputs import GenerationChunk, LLMResult
 
     from lg_streaming.capture.node import NodeFrame
 
-__all__ = ["TAP", "ModelEars", "Tap"]
+__all__ = ["TAP", "ModelFollower", "Tap"]
 
 T = TypeVar("T")
 
 
-class ModelEars(RunFollower):
-    """Follows runs, and hears the models in captured nodes."""
-
-    def __init__(self) -> None:
-        self._calls: dict[UUID, ModelCall] = {}
-
-    # --- models ---------------------------------------------------------------------------------------------
+class ModelFollower(RunFollower):
+    """Follows runs, and publishes what the models in captured nodes write."""
 
     def on_chat_model_start(
         self,
@@ -54,7 +47,7 @@ class ModelEars(RunFollower):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """A chat model begins."""
+        """Publishes that a chat model begins."""
         self._model_start(serialized, run_id, parent_run_id, tags, {**(metadata or {}), **kwargs})
 
     def on_llm_start(
@@ -68,27 +61,32 @@ class ModelEars(RunFollower):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """A text model begins."""
+        """Publishes that a text model begins."""
         self._model_start(serialized, run_id, parent_run_id, tags, {**(metadata or {}), **kwargs})
 
     def _model_start(
         self,
-        serialized: dict[str, Any] | None,
+        serialized: Mapping[str, Any] | None,
         run_id: UUID,
         parent_run_id: UUID | None,
         tags: Sequence[str] | None,
-        about: dict[str, Any],
+        about: Mapping[str, Any],
     ) -> None:
-        if tags and TAG_NOSTREAM in tags:
-            return
+        whole_call_var.set(must_not_stream(serialized, about.get("invocation_params") or {}))
         run, _ = RUNS.start(self, run_id, parent_run_id, about)
-        listening = run.frame
-        if listening is None or not run.is_heard_by(self):
+        frame = run.frame
+        if frame is None or (tags and TAG_NOSTREAM in tags) or not run.is_heard_by(self):
             return
+        made_of = str(((serialized or {}).get("id") or ["model"])[-1])
         name = about.get("ls_model_name") or about.get("name") or (serialized or {}).get("name") or "model"
         known = {"model": str(name)} | {new: about[old] for old, new in ABOUT.items() if about.get(old) is not None}
-        call = self._calls[run_id] = ModelCall(listening, run_id, str(name), known)
-        call.report("llm_start", {})
+        run.model = ModelCall(frame, scope_in(frame, about), run_id, str(name), known, made_of)
+        run.model.start()
+
+    def _call(self, run_id: UUID) -> ModelCall | None:
+        """The call that this handler is to publish."""
+        run = RUNS.get(run_id)
+        return run.model if run is not None and run.model is not None and run.is_published_by(self) else None
 
     def on_llm_new_token(
         self,
@@ -98,46 +96,53 @@ class ModelEars(RunFollower):
         run_id: UUID,
         **kwargs: Any,  # noqa: ARG002
     ) -> None:
-        """A model gave a piece."""
-        call = self._calls.get(run_id)
+        """Publishes a piece of a model's answer."""
+        call = self._call(run_id)
         if call is None:
             return
         if isinstance(chunk, ChatGenerationChunk):
-            call.say(parts_of_message(chunk.message), dialect="chunks", message_id=chunk.message.id)
+            call.add_chunk(chunk.message)
         elif isinstance(token, str) and token:
-            call.say((text(token),), dialect="chunks")
+            call.add_text(token)
 
     def on_stream_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """A model gave a piece, as an event of the content-block protocol."""
-        call = self._calls.get(run_id)
+        """Publishes a piece of a model's answer, which comes as an event of the content-block protocol."""
+        call = self._call(run_id)
         if call is not None:
-            call.say(parts_of_event(event), dialect="events", message_id=event.get("id"))
+            call.add_event(event)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """A model is done; what did not come in pieces comes now, whole."""
-        call = self._calls.pop(run_id, None)
-        if call is None:
-            return
-        data: dict[str, Any] = {}
-        for generation in response.generations[0][:1] if response.generations else ():
-            if isinstance(generation, ChatGeneration):
-                message = generation.message
-                call.say_once(parts_of_message(message), message.id)
-                data["finish_reason"] = message.response_metadata.get("finish_reason")
-                data["usage"] = getattr(message, "usage_metadata", None)
-            elif generation.text:
-                call.say_once((text(generation.text),), None)
-        call.report("llm_complete", {key: value for key, value in data.items() if value is not None})
+        """Publishes the end of a model call, and before it what did not come in pieces."""
+        run = RUNS.end(run_id)
+        if run is not None and run.model is not None:
+            run.model.complete(response)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """A model failed."""
-        call = self._calls.pop(run_id, None)
-        if call is not None:
-            call.report("llm_error", {"error": describe_error(error)})
+        """Publishes that a model failed, or that its caller stopped it."""
+        run = RUNS.end(run_id)
+        if run is not None and run.model is not None:
+            run.model.fail(error)
 
 
-class Tap(ModelEars):
-    """Makes the models in captured nodes stream, and hears them."""
+class Tap(ModelFollower):
+    """Makes the models in captured nodes stream, and publishes what they write."""
+
+    @property
+    def __class__(self) -> type[Tap]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """What LangChain's structural test looks at: a streaming handler, but in a call that must not stream."""
+        return Tap if whole_call_var.get() else StreamingTap
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Give LangChain the two methods of a streaming handler, under the same condition."""
+            if name in _STREAMING and not whole_call_var.get():
+                return getattr(StreamingTap, name).__get__(self)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
+class StreamingTap(Tap):
+    """What a `Tap` passes for while models inside captured nodes are to stream. It has no instances."""
 
     def tap_output_iter(self, run_id: UUID, output: Iterator[T]) -> Iterator[T]:  # noqa: ARG002
         """Part of LangChain's protocol of streaming handlers; lets everything through."""
@@ -147,6 +152,8 @@ class Tap(ModelEars):
         """Part of LangChain's protocol of streaming handlers; lets everything through."""
         return output
 
+
+_STREAMING: Final = frozenset({"tap_output_iter", "tap_output_aiter"})
 
 TAP: Final = Tap()
 

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["EventPipeline"]
 
 _LIFECYCLE: Final = frozenset({"node_start", "node_complete", "node_error", "node_interrupted"})
-_IDENTITY: Final = ("node_id", "node_name", "attempt", "duration_s")
-"""What the node's own start and end say in any case."""
+_IDENTITY: Final = ("node_id", "node_name", "attempt", "duration_s", "model", "replaces")
+"""What stays of an event that nothing stops, when everything else is taken away."""
 _LARGE: Final = 32_768
 """Bytes. A larger start or end of a node is sent by itself, to see whether it is taken."""
 _WITHHELD: Final = {"message": "withheld: redaction failed"}
@@ -141,10 +141,13 @@ class EventPipeline:
 
     # --- in --------------------------------------------------------------------------------------------------
 
-    def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:
-        """One thing that happened: in the node itself, in a tool or in a model."""
+    def take(self, type: str, data: dict[str, Any], scope: Scope, *, always: bool = False) -> None:
+        """One thing that happened: in the node itself, in a tool or in a model.
+
+        Nothing stops the node's own start and end, and what leaves ``always``.
+        """
         now, wants = self._look(), self._options.wants
-        if type in _LIFECYCLE:
+        if always or type in _LIFECYCLE:
             self._take_lifecycle(type, data, scope, whole=now.enabled and wants(type))
         elif not now.enabled:
             return

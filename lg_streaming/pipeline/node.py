@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["NodeOptions", "NodeStream"]
 
 _ENDINGS = {"node_complete": "completed", "node_error": "failed", "node_interrupted": "interrupted"}
+_MODEL_ENDINGS = frozenset({"llm_complete", "llm_error"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,7 @@ class NodeStream:
 
     The node's own start and end always leave: readers need them to tell tries and branches apart. A node's
     result leaves only from a node with ``@stream_event``. Text that is held leaves before the node's end does.
+    The failure of a model call whose text has left always leaves too: it makes that text void.
     """
 
     def __init__(self, options: NodeOptions, emitter: Emitter) -> None:
@@ -76,6 +78,9 @@ class NodeStream:
         if self._tokens is not None:
             emitter.through(self)  # text lets go of the events before it
         self._events = EventPipeline(event, emitter) if event is not None and event.enabled is not False else None
+        self._texts: set[tuple[str | None, str | None]] = set()
+        """Calls, and their messages, of which text went to the token pipeline, until they end."""
+        self._text_scope: Scope | None = None
         tracked = progress is not None and progress.enabled is not False
         self._progress = ProgressTracker(emitter, progress) if tracked else NO_PROGRESS
 
@@ -97,6 +102,9 @@ class NodeStream:
                 self._events.release()
             if self._tokens is not None:
                 self._tokens.take(type, data, scope)
+                if scope is not self._text_scope:
+                    self._text_scope = scope
+                    self._texts.add((scope.request_id, scope.message_id))
         elif type in _ENDINGS:
             self._end(type, data, scope)
         else:
@@ -121,12 +129,23 @@ class NodeStream:
             self._events.close()
 
     def _event(self, type: str, data: dict[str, Any], scope: Scope) -> None:
+        owed = type in _MODEL_ENDINGS and self._is_owed(type, data, scope)
         if self._events is None:
-            pass
+            if owed or type.startswith("node_"):
+                data.pop("result", None)
+                self._emitter.send(type, data, scope)
         elif type == "custom":  # the node's own words, whichever events are asked for
             self._events.emit(Outgoing(type, data, scope), delivery=None)
         else:
-            self._events.take(type, data, scope)
-        if self._events is None and type.startswith("node_"):
-            data.pop("result", None)
-            self._emitter.send(type, data, scope)
+            self._events.take(type, data, scope, always=owed)
+
+    def _is_owed(self, type: str, data: dict[str, Any], scope: Scope) -> bool:
+        """Return whether readers of the node's text need the end of a model call, whatever events are asked for.
+
+        They do when text they have is void, and when it left under ids that the message does not keep.
+        """
+        key = (scope.request_id, scope.message_id)
+        has_text = key in self._texts
+        self._texts.discard(key)
+        self._text_scope = None
+        return (has_text and type == "llm_error") or (self._tokens is not None and "replaces" in data)
