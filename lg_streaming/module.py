@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from contextlib import AbstractContextManager, asynccontextmanager
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from fastapi import APIRouter, FastAPI
@@ -389,7 +389,9 @@ def _plan_of(capture: str) -> GraphPlan | None:
     if capture == "decorated":
         return None
     if capture == "all":
-        return GraphPlan([Selection(NodeOptions(token=TokenOptions(), event=EventOptions(), progress=ProgressOptions()))])
+        return GraphPlan(
+            [Selection(NodeOptions(token=TokenOptions(), event=EventOptions(), progress=ProgressOptions()))]
+        )
     raise StreamingConfigError(f"capture is 'decorated' or 'all', not {capture!r:.80}")
 
 

@@ -48,9 +48,7 @@ def enter_node(
     return run
 
 
-def _entered(
-    plan: NodePlan, name: str, config: RunnableConfig | None, arguments: Sequence[object]
-) -> NodeRun | None:
+def _entered(plan: NodePlan, name: str, config: RunnableConfig | None, arguments: Sequence[object]) -> NodeRun | None:
     metadata: Mapping[str, Any] = (config.get("metadata") if config is not None else None) or {}
     parent_id = _parent_id(config)
     waiting = _waiting(parent_id, metadata)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from langchain_core.callbacks import BaseCallbackHandler
 
@@ -23,7 +23,23 @@ if TYPE_CHECKING:
     from lg_streaming.capture.runs import Run
     from lg_streaming.events import Scope
 
-__all__ = ["RunFollower", "ToolCall", "scope_in"]
+__all__ = ["RunFollower", "RunStart", "ToolCall", "scope_in"]
+
+
+class RunStart(NamedTuple):
+    """What a handler learns when a run starts."""
+
+    run: Run
+    run_id: UUID
+    parent_run_id: UUID | None
+    name: str
+    metadata: Mapping[str, Any]
+    inputs: object
+
+    @property
+    def node_name(self) -> str:
+        """The name of the graph's node in which it runs, else its own."""
+        return str(self.metadata.get("langgraph_node") or self.name)
 
 
 class RunFollower(BaseCallbackHandler):
@@ -53,33 +69,23 @@ class RunFollower(BaseCallbackHandler):
         known = metadata or {}
         name = str(kwargs.get("name") or "graph")
         run, new = RUNS.start(self, run_id, parent_run_id, known, root=self.takes_roots)
+        start = RunStart(run, run_id, parent_run_id, name, known, inputs)
         if self.takes_roots:
-            self.take_root(run, run_id, parent_run_id, name, known, inputs)
+            self.take_root(start)
         if new and run.is_node:
-            self._capture(run, parent_run_id, name, known, inputs)
+            self._capture(start)
 
-    def take_root(
-        self,
-        run: Run,
-        run_id: UUID,
-        parent_run_id: UUID | None,
-        name: str,
-        metadata: Mapping[str, Any],
-        inputs: object,
-    ) -> None:
+    def take_root(self, start: RunStart) -> None:
         """Looks whether a run is the root of what this handler was attached to."""
 
-    def _capture(
-        self, run: Run, parent_run_id: UUID | None, name: str, metadata: Mapping[str, Any], inputs: object
-    ) -> None:
-        parent = RUNS.get(parent_run_id)
+    def _capture(self, start: RunStart) -> None:
+        run, parent = start.run, RUNS.get(start.parent_run_id)
         if run.plan is None or parent is None or parent.children_wrapped:
             return
-        place = RUNS.place_of(parent_run_id)
-        name = str(metadata.get("langgraph_node") or name)
-        options = run.plan.for_node(name, node_path(run.namespace or name))
+        place = RUNS.place_of(start.parent_run_id)
+        options = run.plan.for_node(start.node_name, node_path(run.namespace or start.node_name))
         if place is not None and options is not None and options.enabled:
-            open_node(run, place, name, options, metadata, inputs)
+            open_node(run, place, options, name=start.node_name, metadata=start.metadata, state=start.inputs)
 
     def on_chain_end(self, outputs: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
         """Ends the node or the graph call whose run it is."""
@@ -236,5 +242,5 @@ def scope_in(frame: NodeFrame, metadata: Mapping[str, Any]) -> Scope:
         changes["agent_type"] = agent
     outer, inner = frame.graph_namespace, metadata.get("langgraph_checkpoint_ns")
     if outer is not None and isinstance(inner, str) and inner.startswith(f"{outer}|"):
-        changes["namespace"] = f"{scope.namespace}{inner[len(outer):]}"
+        changes["namespace"] = f"{scope.namespace}{inner[len(outer) :]}"
     return scope.derive(**changes) if changes else scope

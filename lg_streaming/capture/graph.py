@@ -1,8 +1,8 @@
 """Finds the calls of graphs: the root of what a handler was attached to is a call, however deep LangChain sees it.
 
-A tracker is a plain callback handler (it does not make models stream). ``streaming.config(...)`` puts one into a call's
-config; the default one sees every call while a module is active or an execution block is open. A call that was given its
-execution is that execution's run from its first moment; others are when the first captured node enters.
+A tracker is a plain callback handler: it does not make models stream. ``streaming.config(...)`` puts one into a
+call's config; the default one sees every call while a module is active or an execution block is open. A call that was
+given its execution is that execution's run from its first moment; others are when the first captured node enters.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from langchain_core.tracers.context import register_configure_hook
 from langgraph.callbacks import GraphCallbackHandler
 
 from lg_streaming.capture.calls import CallOptions, GraphCall
-from lg_streaming.capture.follow import RunFollower
+from lg_streaming.capture.follow import RunFollower, RunStart
 from lg_streaming.capture.outcome import questions
 from lg_streaming.capture.runs import RUNS, Place, Run
 from lg_streaming.capture.tap import ModelFollower
 from lg_streaming.scope import current_block, current_frame, publishers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from uuid import UUID
 
     from langchain_core.runnables import RunnableConfig
@@ -32,7 +31,15 @@ if TYPE_CHECKING:
     from lg_streaming.capture.plan import GraphPlan
     from lg_streaming.scope import Publisher
 
-__all__ = ["CallTracker", "configured_id", "current_call", "graph_config", "is_tracker", "note_interrupt", "parent_run_id"]
+__all__ = [
+    "CallTracker",
+    "configured_id",
+    "current_call",
+    "graph_config",
+    "is_tracker",
+    "note_interrupt",
+    "parent_run_id",
+]
 
 
 class _Interrupts(GraphCallbackHandler):
@@ -70,16 +77,9 @@ class CallTracker(RunFollower, _Interrupts):
         """Whether models' tokens pass it by: each handler costs every token."""
         return True
 
-    def take_root(
-        self,
-        run: Run,
-        run_id: UUID,
-        parent_run_id: UUID | None,
-        name: str,
-        metadata: Mapping[str, Any],
-        inputs: object,  # noqa: ARG002
-    ) -> None:
+    def take_root(self, start: RunStart) -> None:
         """Makes a graph call of the first run that this config reaches."""
+        run, parent_run_id = start.run, start.parent_run_id
         if self in run.handlers:
             return
         run.handlers = (*run.handlers, self)
@@ -92,9 +92,9 @@ class CallTracker(RunFollower, _Interrupts):
         parent = _told_of(place) if place is not None and options.execution_id is not None else None
         if run.root is not None:
             run.root.complete()
-        thread_id = metadata.get("thread_id")
-        call = GraphCall(self._publisher, name, run_id, options=options, thread_id=thread_id, parent=parent)
-        _take(run, run_id, call, options.plan)
+        thread_id = start.metadata.get("thread_id")
+        call = GraphCall(self._publisher, start.name, start.run_id, options=options, thread_id=thread_id, parent=parent)
+        _take(start, call, options.plan)
 
     def _is_part_of(self, place: Place | None, run: Run) -> bool:
         """Whether the call names no execution of its own, but is made inside one."""
@@ -126,28 +126,20 @@ class DefaultTracker(RunFollower, _Interrupts):
         """Whether models' tokens pass it by."""
         return True
 
-    def take_root(
-        self,
-        run: Run,
-        run_id: UUID,
-        parent_run_id: UUID | None,  # noqa: ARG002
-        name: str,
-        metadata: Mapping[str, Any],
-        inputs: object,  # noqa: ARG002
-    ) -> None:
+    def take_root(self, start: RunStart) -> None:
         """Makes a graph call of a run that belongs to nothing yet."""
-        if run.call is not None or run.frame is not None:
+        if start.run.call is not None or start.run.frame is not None:
             return
         block, publisher = current_block(), publishers.default
-        call = GraphCall(
-            publisher if block is None else None, name, run_id, thread_id=metadata.get("thread_id"), block=block
-        )
+        own, thread_id = publisher if block is None else None, start.metadata.get("thread_id")
+        call = GraphCall(own, start.name, start.run_id, thread_id=thread_id, block=block)
         source = block.binding.publisher if block is not None else publisher
-        _take(run, run_id, call, cast("Any", source).capture_plan if source is not None else None)
+        _take(start, call, cast("Any", source).capture_plan if source is not None else None)
 
 
-def _take(run: Run, run_id: UUID, call: GraphCall, plan: GraphPlan | None) -> None:
+def _take(start: RunStart, call: GraphCall, plan: GraphPlan | None) -> None:
     """Makes a run the root of a call. What it was part of before holds no more, but for the graph's own decorator."""
+    run, run_id = start.run, start.run_id
     run.root = run.call = call
     run.frame = None
     run.ids.discard(run_id)

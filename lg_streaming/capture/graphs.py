@@ -5,28 +5,24 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables.config import merge_configs
 from langgraph._internal._runnable import RunnableCallable, RunnableSeq
+from langgraph.callbacks import GraphCallbackHandler
 from langgraph.pregel import Pregel
 
-from lg_streaming.capture.follow import RunFollower
+from lg_streaming.capture.follow import RunFollower, RunStart
 from lg_streaming.capture.graph import note_interrupt
 from lg_streaming.capture.node import open_node
 from lg_streaming.capture.plan import GraphPlan, NodePlan, Selection
 from lg_streaming.capture.runs import RUNS
 from lg_streaming.capture.wrap import StreamedRunnable, plan_in
-from langgraph.callbacks import GraphCallbackHandler
 from lg_streaming.scope import publishers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from uuid import UUID
-
-    from langchain_core.runnables import Runnable
     from langgraph.callbacks import GraphInterruptEvent
     from langgraph.pregel._read import PregelNode
 
-    from lg_streaming.capture.runs import Run
 
 __all__ = ["decorate_graph", "is_graph", "options_of", "plan_of"]
 
@@ -58,16 +54,9 @@ class GraphFollower(RunFollower, GraphCallbackHandler):
         if publishers.count:
             super().on_chain_start(serialized, inputs, **kwargs)
 
-    def take_root(
-        self,
-        run: Run,
-        run_id: UUID,  # noqa: ARG002
-        parent_run_id: UUID | None,
-        name: str,
-        metadata: Mapping[str, Any],
-        inputs: object,
-    ) -> None:
+    def take_root(self, start: RunStart) -> None:
         """Makes the graph's plan that of its first run; a graph that is a node of another is a captured node."""
+        run, parent_run_id = start.run, start.parent_run_id
         if self in run.handlers:
             return
         run.handlers = (*run.handlers, self)
@@ -78,7 +67,7 @@ class GraphFollower(RunFollower, GraphCallbackHandler):
         place, options = RUNS.place_of(parent_run_id), self.plan.for_graph
         captured = node.frame is not None and node.frame.graph_namespace == node.namespace
         if place is not None and options.enabled and not captured:
-            open_node(node, place, str(metadata.get("langgraph_node") or name), options, metadata, inputs)
+            open_node(node, place, options, name=start.node_name, metadata=start.metadata, state=start.inputs)
             run.frame = node.frame
 
     def on_interrupt(self, event: GraphInterruptEvent) -> None:
@@ -92,8 +81,10 @@ def is_graph(target: object) -> bool:
 
 
 def _follower_of(graph: object) -> GraphFollower | None:
-    callbacks: object = ((graph.config or {}).get("callbacks") if isinstance(graph, Pregel) else None) or ()
-    found = [each for each in cast("list[object]", callbacks) if isinstance(each, GraphFollower)] if isinstance(callbacks, list) else []
+    config = cast("AnyGraph", graph).config if isinstance(graph, Pregel) else None
+    callbacks: object = (config or {}).get("callbacks")
+    handlers = callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks
+    found = [each for each in cast("list[object]", handlers or []) if isinstance(each, GraphFollower)]
     return found[-1] if found else None
 
 
@@ -127,10 +118,11 @@ def _captured(name: str, node: PregelNode, plan: GraphPlan) -> PregelNode:
 
 def options_of(node: object) -> NodePlan | None:
     """The options of a node that is decorated itself, as LangGraph holds it; None when it is not."""
-    bound: object = node.steps[0] if isinstance(node, RunnableSeq) else node
+    found: Any = node
+    bound: Any = found.steps[0] if isinstance(node, RunnableSeq) else found
     if isinstance(bound, StreamedRunnable):
         return bound.plan
-    functions = (bound.func, bound.afunc) if isinstance(bound, RunnableCallable) else ()
+    functions: tuple[Any, ...] = (bound.func, bound.afunc) if isinstance(bound, RunnableCallable) else ()
     plans = [plan_in(each) for each in functions if each is not None]
     return next((plan for plan in plans if plan is not None), None)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from collections.abc import Mapping
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration
-from langgraph.errors import GraphBubbleUp
 
 from lg_streaming.capture.content import EventReader, late_parts, parts_of_message
+from lg_streaming.capture.outcome import ending_of
 from lg_streaming.chunks import text
 from lg_streaming.errors import describe_error
 
@@ -108,10 +107,10 @@ class ModelCall:
         "_about",
         "_dialect",
         "_ended",
+        "_frame",
         "_indexes",
         "_kinds",
         "_last_id",
-        "_frame",
         "_message_id",
         "_rank",
         "_reader",
@@ -125,7 +124,7 @@ class ModelCall:
     )
 
     def __init__(
-        self, frame: NodeFrame, scope: Scope, run_id: UUID, name: str, about: dict[str, Any], type: str
+        self, frame: NodeFrame, scope: Scope, run_id: UUID, *, name: str, about: dict[str, Any], type: str
     ) -> None:
         self.name = name
         self.type = type
@@ -276,7 +275,7 @@ class ModelCall:
         """
         if self._ended:
             return
-        if isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, GraphBubbleUp)):
+        if ending_of(error) != "failed":
             self._end({"cancelled": True})
             return
         described = describe_error(error)

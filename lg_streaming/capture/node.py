@@ -345,8 +345,8 @@ class NodeRun:
             return
         match ending_of(error):
             case "complete":
-                handed = isinstance(error, ParentCommand) and error.args
-                self._report_result(cast("object", error.args[0]) if handed else None)
+                handed = cast("tuple[object, ...]", error.args) if isinstance(error, ParentCommand) else ()
+                self._report_result(handed[0] if handed else None)
             case "interrupted":
                 interrupts = interrupts_of(error, self.scope.namespace)
                 binding, task = self.binding, task_of(self.scope.namespace, self.scope.node_id)
@@ -463,9 +463,7 @@ def identify(
     if namespace is not None and (outer is None or outer.graph_namespace != namespace):
         node_id = str(metadata.get("langgraph_node") or name)
         attempt = number(task_of(namespace, own_id or node_id))
-        scope = Scope(
-            run_id=binding.run_id, namespace=namespace, attempt=attempt, agent_type=agent, tool_call_id=tool
-        )
+        scope = Scope(run_id=binding.run_id, namespace=namespace, attempt=attempt, agent_type=agent, tool_call_id=tool)
         return Identity(name, node_id, scope, namespace)
     around = node_around(outer)
     if around is not None and around.name == name:
@@ -483,7 +481,7 @@ def node_around(frame: NodeFrame | None) -> NodeRun | None:
     return frame if isinstance(frame, NodeRun) else None
 
 
-def open_node(run: Run, place: Place, name: str, plan: NodePlan, metadata: Mapping[str, Any], state: object) -> None:
+def open_node(run: Run, place: Place, plan: NodePlan, *, name: str, metadata: Mapping[str, Any], state: object) -> None:
     """Captures the node whose run starts, without a decorator on it. The node is in force in the present context."""
     try:
         binding = place.binding or (place.call.enter(None) if place.call is not None else None)

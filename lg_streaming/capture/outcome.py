@@ -11,8 +11,8 @@ from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
 __all__ = ["Ending", "ending_of", "interrupts_of", "questions"]
 
 Ending = Literal["complete", "interrupted", "cancelled", "failed"]
-"""``complete``: it handed a `Command` to the parent graph. ``interrupted``: it waits for a human. ``cancelled``: its task
-was cancelled, its generator was closed, or its reader stopped reading. ``failed``: everything else."""
+"""``complete``: it handed a `Command` to the parent graph. ``interrupted``: it waits for a human. ``cancelled``: its
+task was cancelled, its generator was closed, or its reader stopped reading. ``failed``: everything else."""
 
 
 def ending_of(error: BaseException) -> Ending:

@@ -1,8 +1,8 @@
 """LangGraph's own voice, for which it has no callbacks: stream writers, cached nodes, interrupts and breakpoints.
 
-These are hooks into methods of LangGraph's loop that are not public. Each looks at what the method does and changes nothing
-of it. Where a version of LangGraph has no such method, that hook is missing and the log has a warning; everything else
-works. `tests/capture/test_pregel_hooks.py` holds what they rely on.
+These are hooks into methods of LangGraph's loop that are not public. Each looks at what the method does and changes
+nothing of it. Where a version of LangGraph has no such method, that hook is missing and the log has a warning;
+everything else works. `tests/capture/test_pregel_hooks.py` holds what they rely on.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from langgraph.runtime import Runtime
 
 from lg_streaming.capture.graph import configured_id, parent_run_id
 from lg_streaming.capture.graphs import options_of
+from lg_streaming.capture.node import agent_of
 from lg_streaming.capture.outcome import questions
 from lg_streaming.capture.runs import RUNS
 from lg_streaming.events import node_path
@@ -91,8 +92,8 @@ def _report_cached_node(graph_id: Any, run: Run, task: Any) -> None:
     if run.call is not None:
         run.call.captured += 1
     node_id = options.node_id or task.name
-    agent = (task.config.get("metadata") or {}).get("lc_agent_name")
-    scope = Scope(run_id=binding.run_id, node_id=node_id, namespace=namespace, agent_type=agent)
+    metadata: dict[str, Any] = task.config.get("metadata") or {}
+    scope = Scope(run_id=binding.run_id, node_id=node_id, namespace=namespace, agent_type=agent_of(metadata))
     data = {"node_id": node_id, "node_name": task.name}
     binding.publisher.publish(binding.execution_id, "node_cached", data, scope=scope)
 
@@ -159,7 +160,7 @@ def install_hooks() -> None:
         kind: Any = getattr(_loop, class_name, None)
         original = getattr(kind, method, None)
         if original is None:
-            logger.warning("this version of LangGraph has no %s.%s: part of what it does is not seen", class_name, method)
+            logger.warning("LangGraph has no %s.%s here: part of what it does is not seen", class_name, method)
         else:
             setattr(kind, method, hook(original))
         _installed.append(f"{class_name}.{method}")

@@ -1,7 +1,7 @@
 """The LangChain runs of this process that matter here: which graph call, node or tool each belongs to.
 
-A run is known by its id from its start to its end. What a call, a model or a tool belongs to follows from the run it was
-started in, and only where that says nothing, from the context.
+A run is known by its id from its start to its end. What a call, a model or a tool belongs to follows from the run it
+was started in, and only where that says nothing, from the context.
 """
 
 from __future__ import annotations
@@ -131,7 +131,13 @@ class Runs:
         return self._runs.get(run_id) if run_id is not None else None
 
     def start(
-        self, by: object, run_id: UUID, parent_id: UUID | None, metadata: Mapping[str, Any] | None, *, root: bool = False
+        self,
+        by: object,
+        run_id: UUID,
+        parent_id: UUID | None,
+        metadata: Mapping[str, Any] | None,
+        *,
+        root: bool = False,
     ) -> tuple[Run, bool]:
         """The run of this id, and whether it is new: several handlers may see one run start.
 

@@ -1,9 +1,9 @@
 """The tap: one LangChain callback handler for the whole process, attached to what runs inside captured nodes.
 
-LangChain asks the tap's hook, whenever something starts, whether to attach it. The hook says yes only inside a node that
-is running and listens, so models elsewhere keep their non-streaming calls. Inside, LangChain takes the tap for a streaming
-handler (the test is structural), so that ``model.invoke()`` streams. For the rest of a call that would give another answer
-when it is streamed, such as one with ``n=2``, the tap passes for a plain handler.
+LangChain asks the tap's hook, whenever something starts, whether to attach it. The hook attaches it only inside a node
+that is running and listens, so models elsewhere keep their non-streaming calls. Inside, LangChain takes the tap for a
+streaming handler (the test is structural), so that ``model.invoke()`` streams. For the rest of a call that would give
+another answer when it is streamed, such as one with ``n=2``, the tap passes for a plain handler.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class ModelFollower(RunFollower):
         made_of = str(((serialized or {}).get("id") or ["model"])[-1])
         name = about.get("ls_model_name") or about.get("name") or (serialized or {}).get("name") or "model"
         known = {"model": str(name)} | {new: about[old] for old, new in ABOUT.items() if about.get(old) is not None}
-        run.model = ModelCall(frame, scope_in(frame, about), run_id, str(name), known, made_of)
+        run.model = ModelCall(frame, scope_in(frame, about), run_id, name=str(name), about=known, type=made_of)
         run.model.start()
 
     def _call(self, run_id: UUID) -> ModelCall | None:

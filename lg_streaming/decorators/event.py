@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["stream_event"]
 
 
-
-
 @overload
 def stream_event(
     node: Node,

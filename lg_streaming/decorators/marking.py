@@ -31,9 +31,7 @@ ABSENT: Final[Any] = object()
 """The default of a decorator's first argument: the decorator is used with parentheses."""
 
 
-def decorate(
-    node: Any, options: NodeOptions, nodes: Sequence[str] | None = None, exclude: Sequence[str] = ()
-) -> Any:
+def decorate(node: Any, options: NodeOptions, nodes: Sequence[str] | None = None, exclude: Sequence[str] = ()) -> Any:
     """Return ``node`` marked with ``options``; for `ABSENT`, the decorator that does so.
 
     ``nodes`` and ``exclude`` choose among the nodes of a graph.
@@ -56,7 +54,8 @@ def decorate(
 
 
 def _names(what: str, values: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(values, str) or not all(isinstance(each, str) and each for each in values):
+    listed: Sequence[object] = values
+    if isinstance(values, str) or not all(isinstance(each, str) and each for each in listed):
         raise StreamingConfigError(f"{what} is a list of names of nodes, not {values!r:.100}")
     return tuple(values)
 

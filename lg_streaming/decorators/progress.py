@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["stream_progress"]
 
 
-
-
 @overload
 def stream_progress(
     node: Node,

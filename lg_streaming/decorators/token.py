@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["stream_token"]
 
 
-
-
 @overload
 def stream_token(
     node: Node,

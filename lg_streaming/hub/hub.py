@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from lg_streaming.hub.attachments import Sinks
 from lg_streaming.hub.control import Control
@@ -59,8 +59,6 @@ class StreamHub(Overview):
         self.tokens = TokenStreamingService(self)
         self.companions: dict[type, object] = {}
         """What parts above keep with this hub, one of each type."""
-        self.capture_plan: Any = None
-        """What to capture beside decorated nodes; None for nothing."""
         publishers.count += 1
 
     def statistics(self) -> HubStatistics:

@@ -42,6 +42,8 @@ class Producers(Runs):
     ) -> None:
         super().__init__(settings, log, redact, clock)
         self._calls = itertools.count()
+        self.capture_plan: Any = None
+        """What to capture beside decorated nodes; None for nothing."""
         self._defaults = LiveDefaults(
             NodeDefaults(
                 token=settings.token_defaults, event=settings.event_defaults, progress=settings.progress_defaults

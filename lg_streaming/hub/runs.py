@@ -240,7 +240,9 @@ class Runs(Executions):
     def is_silent(self, execution_id: str, run_id: str) -> bool:
         """See `Publisher.is_silent`."""
         execution = self._executions.get(execution_id)
-        return execution is not None and execution.run_id == run_id and execution.updates <= execution.updates_before + 1
+        return (
+            execution is not None and execution.run_id == run_id and execution.updates <= execution.updates_before + 1
+        )
 
     def next_attempt(self, execution_id: str, task: str) -> int:
         """See `Publisher.next_attempt`."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 from lg_streaming.pipeline.event_options import EventOptions
 from lg_streaming.pipeline.events import EventPipeline
 from lg_streaming.pipeline.progress import NO_PROGRESS, ProgressOptions, ProgressTracker
-from lg_streaming.pipeline.token_options import TokenOptions
 from lg_streaming.pipeline.timer import current_timer
+from lg_streaming.pipeline.token_options import TokenOptions
 from lg_streaming.pipeline.tokens import TEXT_TYPES, TokenPipeline
 from lg_streaming.scope import Outgoing
 
@@ -60,7 +60,11 @@ class NodeOptions:
 
     def later(self, seconds: float, action: Callable[[], None]) -> Callable[[], None]:
         """Calls `action` after so many seconds, on the timer's thread; returns a function that prevents that."""
-        return current_timer().schedule_relative(seconds, lambda *_: action()).dispose
+
+        def act(_: object, __: object = None) -> None:
+            action()
+
+        return current_timer().schedule_relative(seconds, act).dispose
 
 
 class NodeStream:
