@@ -226,7 +226,11 @@ class LimitSettings(_Section):
     login_timeout: PositiveFloat = 10.0
     """From opening a transport to a completed login."""
     update_bytes: Annotated[int, Field(ge=1_024)] = 262_144
-    """Size of one update, encoded."""
+    """Size of one update, encoded. A longer text leaves in several updates that join to the same text. What is captured
+    of nodes, models and tools leaves shortened."""
+    large_updates: Literal["refuse", "shorten"] = "refuse"
+    """What becomes of a larger update that a program publishes itself, where it is no text: ``refuse`` raises
+    `UpdateTooLargeError` to it, ``shorten`` shortens it like a captured one."""
     max_executions: PositiveInt | None = None
     """Executions running at one time."""
     max_subscribers_per_execution: PositiveInt | None = None

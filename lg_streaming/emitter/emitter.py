@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, get_args, 
 
 from lg_streaming.emitter.part_words import PartWords
 from lg_streaming.emitter.saying import Saying
+from lg_streaming.errors import leaves
 from lg_streaming.scope import NO_SCOPE, Outcome, new_id
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Emitter(PartWords):
     transformer and buffer, whatever `events` names; what that filter excludes is not sent.
 
     An emitter of a decorated node never raises into the node; one from `hub.emitter` raises `UpdateTooLargeError`,
-    `BadRequestError` and `HubClosedError` to its caller.
+    `BadRequestError` and `HubClosedError` to its caller. Text that is too large for one update leaves in several.
 
     Everywhere `None` means not known, and is left out of what is sent. Details never replace what a word says itself.
     """
@@ -399,7 +400,7 @@ def _percent(current: float, total: float) -> float | None:
 
 
 def _is_cancelling(error: BaseException) -> bool:
-    return isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt))
+    return all(isinstance(leaf, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)) for leaf in leaves(error))
 
 
 def _outcome(error: Mapping[str, Any] | None) -> Outcome:

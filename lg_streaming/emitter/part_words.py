@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from lg_streaming.emitter.handle import Handle
 from lg_streaming.emitter.parts import OpenPart
-from lg_streaming.errors import BadRequestError, describe_error
+from lg_streaming.errors import BadRequestError, UpdateTooLargeError, describe_error
 from lg_streaming.scope import new_id
 
 if TYPE_CHECKING:
@@ -208,7 +208,11 @@ class PartWords(Handle):
         about = {name_field: part.name, "duration_s": part.duration_s if part.began_at else None}
         if id_field is not None and part.id:
             about[id_field] = part.id
-        self._tell_of(part.scope, type, details, about | fields)
+        try:
+            self._tell_of(part.scope, type, details, about | fields)
+        except UpdateTooLargeError:  # it is open still, and may be closed with less
+            self._parts.open(part)
+            raise
 
     def _tell(self, word: str, details: Mapping[str, Any] = _NOTHING, /, **fields: Any) -> None:
         self._tell_of(self._scope, word, details, fields)

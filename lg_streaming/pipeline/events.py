@@ -39,8 +39,6 @@ __all__ = ["EventPipeline"]
 _LIFECYCLE: Final = frozenset({"node_start", "node_complete", "node_error", "node_interrupted"})
 _IDENTITY: Final = ("node_id", "node_name", "attempt", "duration_s")
 """What the node's own start and end say in any case."""
-_LARGE: Final = 32_768
-"""Bytes. A larger start or end of a node is sent by itself, to see whether it is taken."""
 _WITHHELD: Final = {"message": "withheld: redaction failed"}
 _HURRY: Final = PRIORITIES.index("high")
 
@@ -278,11 +276,6 @@ class EventPipeline:
             self._left_at = self._scheduler.now
         batch: list[Outgoing] = []
         for event in events:
-            if event.lifecycle is not None and len(event.body) > _LARGE:
-                self._send(batch)
-                self._send_large(event, event.lifecycle)
-                batch = []
-                continue
             batch.append(event.outgoing())
             if len(batch) >= self._now.batch_size:
                 self._send(batch)
@@ -292,11 +285,6 @@ class EventPipeline:
     def _send(self, batch: list[Outgoing]) -> None:
         if batch:
             self._emitter.send_all(batch)
-
-    def _send_large(self, event: _Event, identity: Mapping[str, Any]) -> None:
-        if not self._emitter.send_all((event.outgoing(),)):
-            event.body = self._emitter.encode({**identity, "message": "the details were too large to send"})
-            self._emitter.send_all((event.outgoing(),))
 
     def release(self) -> None:
         """Something follows that does not come this way: what is held leaves before it."""
