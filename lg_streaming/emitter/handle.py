@@ -246,16 +246,10 @@ class Handle:
         try:
             if self._missing is not None and scope.run_id is None:
                 scope = self._in_run(self._publisher, self._missing, scope)
-            self._publisher.publish(
-                self._execution_id,
-                type,
-                data,
-                scope=scope,
-                priority=priority,
-                delivery=delivery,
-                key=key,
-                large=large if self._strict else "shorten",
-            )
+            named: dict[str, Any] = {"scope": scope, "priority": priority, "delivery": delivery, "key": key}
+            if large is not None or not self._strict:
+                named["large"] = large if self._strict else "shorten"
+            self._publisher.publish(self._execution_id, type, data, **named)
         except Exception as error:
             if self._strict:
                 raise
@@ -311,7 +305,7 @@ class Handle:
         return self._scope
 
     def _note(self, error: Exception, *types: str) -> None:
-        names = ", ".join(types)
+        names = ", ".join(map(str, types))
         if isinstance(error, StreamingError):
             if self._publisher is not None:
                 self._publisher.note_refused(self._execution_id, names, error)

@@ -35,6 +35,8 @@ _MEANING: Final[Mapping[str, str]] = {
     "closed": "the hub is closed",
 }
 _SHORTENED: Final = "shortened"
+_MOST_NOTICES: Final = 64
+"""Notices of one execution: of updates that are not valid, each kind of mistake is one."""
 _REMEMBERED: Final = 1_024
 """Executions that the hub does not know, of which it remembers what was logged."""
 
@@ -104,12 +106,13 @@ class Drops:
             self._notice(_SHORTENED, execution, execution.execution_id, type, "")
 
     def _notice(self, reason: str, execution: Execution | None, execution_id: str, type: str, details: str) -> None:
+        news = details if reason == "invalid" else reason
         if execution is not None:
-            if reason in execution.noticed:
+            if news in execution.noticed or len(execution.noticed) >= _MOST_NOTICES:
                 return
-            execution.noticed.add(reason)
+            execution.noticed.add(news)
         else:
-            key = (execution_id, reason)
+            key = (execution_id, news)
             if key in self._unknown:
                 return
             self._unknown[key] = None
@@ -126,17 +129,17 @@ class Drops:
                 return
             if reason == _SHORTENED:
                 logger.warning(
-                    "execution %r: an update of type %r is over limits.update_bytes and leaves shortened or in several; "
+                    "an update of type %r of execution %r is over limits.update_bytes and leaves shortened or in several; "
                     "further ones are only counted",
-                    execution_id,
                     name,
+                    execution_id,
                 )
                 continue
             logger.warning(
-                "execution %r: an update of type %r was dropped (%s): %s%s; further ones are only counted",
-                execution_id,
+                "an update of type %r of execution %r was %s: %s; further ones are only counted, as %r",
                 name,
+                execution_id,
+                "refused" if details else "dropped",
+                details or _MEANING[reason],
                 reason,
-                _MEANING[reason],
-                f": {details}" if details else "",
             )

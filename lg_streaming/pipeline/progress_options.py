@@ -48,6 +48,8 @@ class ProgressOptions:
     milestones: tuple[float, ...] | None = None
     calculator: ProgressCalculator | None = None
     format: Mapping[str, Any] | None = None
+    types: frozenset[str] | None = None
+    """The types of updates that leave; None for all. ``@stream_event`` sets it."""
 
     @classmethod
     def of(
