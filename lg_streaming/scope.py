@@ -184,9 +184,7 @@ class Publisher(Protocol):
         """Appends one update."""
         ...
 
-    def publish_all(
-        self, execution_id: str, updates: Sequence[Outgoing], *, large: LargeUpdates | None = None
-    ) -> None:
+    def publish_all(self, execution_id: str, updates: Sequence[Outgoing], *, large: LargeUpdates | None = None) -> None:
         """Appends several updates in one go."""
         ...
 

@@ -133,9 +133,7 @@ class Drafts:
             execution_id, type, ready, scope=scope, priority=priority, timestamp=now
         )
         keys = [key if key is None or not part else f"{key}\0{part}" for part in range(len(bodies))]
-        return [
-            Draft(type, scope, priority, now, body, own, delivery) for body, own in zip(bodies, keys, strict=True)
-        ]
+        return [Draft(type, scope, priority, now, body, own, delivery) for body, own in zip(bodies, keys, strict=True)]
 
     def _error_in(self, type: str, data: object) -> Mapping[str, Any] | None:
         """What an update says went wrong, redacted; None where nothing did."""

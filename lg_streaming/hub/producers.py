@@ -169,9 +169,7 @@ class Producers(Runs):
         self._drops.note(reason, self._executions.get(execution_id), execution_id, type, amount=amount)
         self._drops.report()
 
-    def publish_all(
-        self, execution_id: str, updates: Sequence[Outgoing], *, large: LargeUpdates | None = None
-    ) -> None:
+    def publish_all(self, execution_id: str, updates: Sequence[Outgoing], *, large: LargeUpdates | None = None) -> None:
         """Appends several updates in one go: they follow each other in the log, with nothing in between.
 
         Raises like `publish`, for the first update that is refused, after the others were appended.

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Runs"]
 
+
 class _Said(NamedTuple):
     """What is said of a run, as it leaves."""
 

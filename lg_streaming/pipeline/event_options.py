@@ -9,6 +9,7 @@ from typing import Any, Final, Self, TypedDict, cast
 
 from pydantic import ValidationError
 
+from lg_streaming.checks import refused_option
 from lg_streaming.errors import BadRequestError, StreamingConfigError
 from lg_streaming.events import Priority, StreamEventType, kind_of
 from lg_streaming.filters import ALL, UpdateFilter
@@ -182,8 +183,6 @@ def _checked(plain: dict[str, Any]) -> dict[str, Any]:
     try:
         checked = EventDefaults.model_validate(given)
     except ValidationError as error:
-        problems = [
-            f"stream_event({each['loc'][0]}=…): {each['msg']}, not {each['input']!r:.80}" for each in error.errors()
-        ]
+        problems = [refused_option("stream_event", str(each["loc"][0]), each) for each in error.errors()]
         raise StreamingConfigError("; ".join(problems)) from None
     return {name: getattr(checked, name) for name in given}
