@@ -25,6 +25,7 @@ __all__ = ["NUMBER_ERROR", "Number", "count", "option", "rate", "refused_option"
 
 N = TypeVar("N")
 
+_REAL: Final = (numbers.Real, Decimal)
 NUMBER_ERROR: Final = "lg_streaming_number"
 """The type of pydantic's error for a number that is refused. Its message is complete."""
 
@@ -65,9 +66,7 @@ class Number:
         """Return whether an option takes ``value``."""
         if value is None:
             return self.none is not None
-        if isinstance(value, bool) or not isinstance(
-            value, numbers.Integral if self.whole else (numbers.Real, Decimal)
-        ):
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral if self.whole else _REAL):
             return False
         number: Any = value
         if math.isnan(number) or (math.isinf(number) and not (self.infinite and number > 0)):
@@ -105,7 +104,7 @@ def rate(unit: str, *, none: str | None = None) -> Number:
 
 
 def option(number: Number) -> WrapValidator:
-    """A field of a pydantic model that takes ``number``: use it as ``Annotated[float, option(seconds())]``."""
+    """Validator of a field of a pydantic model that takes ``number``."""
 
     def checked(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         try:
@@ -122,7 +121,8 @@ def option(number: Number) -> WrapValidator:
 def refused_option(function: str, option: str, problem: ErrorDetails, *, where: str = "") -> str:
     """Return what to say of an option of a decorator that pydantic refused: ``stream_token(buffer_size=…) is …``."""
     if problem["type"] == NUMBER_ERROR:
-        return f"{function}({option}=…){where} {problem['msg']}"
+        expected = problem.get("ctx", {}).get("expected")
+        return f"{function}({option}=…){where} is {expected}, not {problem['input']!r:.80}"
     return f"{function}({option}=…){where}: {problem['msg']}, not {problem['input']!r:.80}"
 
 

@@ -543,13 +543,13 @@ def describe_error(error: BaseException | str, *, debug: bool = False) -> dict[s
     causes = _causes(error)
     if causes:
         described["causes"] = [_described(cause) for cause in causes[:_MAX_CAUSES]]
-    if isinstance(error, BaseExceptionGroup) and causes:
+    if causes and isinstance(error, BaseExceptionGroup):
         first = described["causes"][0]
         described["message"] = _cut(f"{described['message']}: {first['type']}: {first['message']}")
         if len(causes) == 1 and "code" in first:
             described.setdefault("code", first["code"])
     if debug:
-        described["stack"] = _stack(error)
+        described["stack"] = _stack(cast("BaseException", error))
     return described
 
 

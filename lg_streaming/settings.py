@@ -21,9 +21,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from lg_streaming.checks import Number, count, option, rate, seconds
+from lg_streaming.checks import NUMBER_ERROR, Number, count, option, rate, seconds
 from lg_streaming.events import Delivery, Priority
 
 __all__ = [
@@ -197,8 +198,10 @@ def _rate(value: str) -> str:
     except ValueError:
         amount = 0
     if amount <= 0:
-        raise ValueError(
-            f"a rate is above 0, such as '10/second' or '600/minute', or None for no limit, not {value!r:.40}"
+        raise PydanticCustomError(
+            NUMBER_ERROR,
+            "is a rate above 0, such as '10/second' or '600/minute', or None for no limit, not {shown}",
+            {"shown": f"{value!r:.40}"},
         )
     return value
 
@@ -382,9 +385,9 @@ class NodeDefaults(_Section):
         """
         merged = self.model_dump()
         for name, options in parts.items():
-            for option, value in (options or {}).items():
-                nested = isinstance(value, Mapping) and isinstance(merged[name].get(option), dict)
-                merged[name][option] = {**merged[name][option], **value} if nested else value
+            for each, value in (options or {}).items():
+                nested = isinstance(value, Mapping) and isinstance(merged[name].get(each), dict)
+                merged[name][each] = {**merged[name][each], **value} if nested else value
         return type(self).model_validate(merged)
 
 

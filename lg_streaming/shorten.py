@@ -109,9 +109,9 @@ def _cut_object(fields: dict[str, Any], room: int, depth: int) -> dict[str, Any]
     names = {name: len(dumps(name)) + 2 for name in fields}
     costs = {name: names[name] + len(dumps(value)) for name, value in fields.items()}
     kept: dict[str, Any] = {}
-    for name in fields:
+    for name, value in fields.items():
         if name in _IDENTITY and costs[name] <= left // 4:
-            kept[name] = fields[name]
+            kept[name] = value
             left -= costs[name]
     others = [name for name in fields if name not in kept and names[name] + _LEAST <= left][: max(0, left // _LEAST)]
     for name, share in zip(others, _shares([costs[name] for name in others], left), strict=True):

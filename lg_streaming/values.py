@@ -14,7 +14,8 @@ import os
 import re
 from array import array
 from collections import deque
-from collections.abc import Iterable, Mapping, MappingView, Sequence, Set
+from collections.abc import Iterable, Mapping, MappingView, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -66,7 +67,7 @@ def escaped(json: bytes) -> bytes:
     return json
 
 
-def simpler(value: object) -> object:  # noqa: PLR0911 (a table of types)
+def simpler(value: object) -> object:  # noqa: C901, PLR0911, PLR0912 (a table of types)
     """Return what to encode in place of a value that orjson does not know."""
     match value:
         case BaseModel():
@@ -78,7 +79,7 @@ def simpler(value: object) -> object:  # noqa: PLR0911 (a table of types)
         case float():
             return float(value)
         case bytes() | bytearray() | memoryview():
-            return _text(bytes(value))
+            return _text(bytes(cast("bytes", value)))
         case Enum():
             return cast("object", value.value)
         case datetime() | date() | time():
@@ -91,7 +92,7 @@ def simpler(value: object) -> object:  # noqa: PLR0911 (a table of types)
             return describe_error(value)
         case Mapping():
             return dict(cast("Mapping[object, object]", value))
-        case Sequence() | Set() | MappingView() | deque() | array():
+        case Sequence() | AbstractSet() | MappingView() | deque() | array():
             return list(itertools.islice(cast("Iterable[object]", value), _MAX_ITEMS))
         case os.PathLike():
             path = os.fspath(cast("os.PathLike[str] | os.PathLike[bytes]", value))
@@ -100,7 +101,8 @@ def simpler(value: object) -> object:  # noqa: PLR0911 (a table of types)
             return cast("object", value.pattern)
         case _ if is_dataclass(value) and not isinstance(value, type):
             return _fields(value)
-    return _foreign(value)
+        case _:
+            return _foreign(value)
 
 
 def _model(value: BaseModel) -> object:
@@ -177,7 +179,7 @@ class _Plain:
         except Exception:  # noqa: BLE001 (any method of a foreign object may raise anything)
             return _clean(f"<{type(value).__name__}>")
 
-    def _of(self, value: object, around: frozenset[int]) -> Any:
+    def _of(self, value: object, around: frozenset[int]) -> Any:  # noqa: PLR0911 (a table of types)
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, Enum):

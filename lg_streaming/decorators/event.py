@@ -95,9 +95,10 @@ def stream_event(
             do the same in each try. The node's own start and end are always ``at-least-once``. ``"at-least-once"``.
         transformer: ``transformer(event)`` gets ``{type, data, priority, metadata}`` as plain JSON values and returns
             it, changed or not; what it returns is what readers get. Keys that it adds, to the event or to its
-            ``metadata``, leave as the update's own metadata; those that are there already in ``metadata`` are for
-            reading. None drops the event. When it raises or returns something else the event passes as it was, and there is an ``error``
-            update. It runs in the thread in which the event happened and should not wait.
+            ``metadata``, leave as the update's own metadata; a reserved key is passed over. The values that
+            ``metadata`` has already are for reading. None drops the event. When it raises or returns something else
+            the event passes as it was, and there is an ``error`` update. It runs in the thread in which the event
+            happened and should not wait.
         filter: A `EventFilter` or a mapping of its fields.
         include_state: Whether the state the node was called with leaves, as a ``values`` update. False.
         redact: ``redact(type, data) -> data``, the last to see an event of this node. It gets plain JSON values. When

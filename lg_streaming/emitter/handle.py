@@ -196,8 +196,8 @@ class Handle:
                 given, ``@stream_event``'s own level holds in a node that has it, and ``at-least-once`` elsewhere.
             key: 1 to 512 characters. A second update of the execution with the same key is left out for as long as
                 the log keeps the first; so a retried node does not repeat it. A key alone means ``exactly-once``.
-            large: What to do where it is over ``limits.update_bytes``: ``refuse`` it, or ``shorten`` it. When not given,
-                it is shortened inside a decorated node, and elsewhere ``limits.large_updates`` holds.
+            large: What to do where it is over ``limits.update_bytes``: ``refuse`` it, or ``shorten`` it. When not
+                given, it is shortened inside a decorated node, and elsewhere ``limits.large_updates`` holds.
 
         Raises:
             BadRequestError: The priority, the delivery or the key cannot be used, or the type is the hub's own.

@@ -66,7 +66,7 @@ class Drops:
     def counts(self) -> dict[str, int]:
         """The number of dropped updates by reason; every reason is there."""
         with self._lock:
-            return dict[str, int](self._counts)
+            return {reason: self._counts[reason] for reason in _REASONS}
 
     @property
     def pending(self) -> bool:
@@ -129,8 +129,8 @@ class Drops:
                 return
             if reason == _SHORTENED:
                 logger.warning(
-                    "an update of type %r of execution %r is over limits.update_bytes and leaves shortened or in several; "
-                    "further ones are only counted",
+                    "an update of type %r of execution %r is over limits.update_bytes and leaves shortened, or in "
+                    "several; further ones are only counted",
                     name,
                     execution_id,
                 )

@@ -151,6 +151,7 @@ class Producers(Runs):
                 if execution.run_id is not None and execution.run_id == made[0].scope.run_id:
                     self._appender.append(execution, drafts.within_rate(execution, made) if drafts.limited else made)
                 else:
+                    began = 0.0
                     self._drop_late(execution, type)
         finally:
             if self._drops.pending:

@@ -177,7 +177,7 @@ class EventPipeline:
         """
         name, data, scope, priority, level, key = update
         kind = kind_of(name)
-        asked = kind == "event" or kind == "status" or (kind == "progress" and self._options.wants(name))
+        asked = kind in {"event", "status"} or (kind == "progress" and self._options.wants(name))
         if not self._look().enabled or not asked:
             self.release()
             self._emitter.send(name, data, scope, priority=priority, delivery=level, key=key)

@@ -57,7 +57,7 @@ class NodeOptions:
 
 
 def _tracker(progress: ProgressOptions | None, event: EventOptions | None, emitter: Emitter) -> ProgressTracker:
-    """The node's progress: as ``@stream_progress`` says, else as the settings do where ``@stream_event`` asks for it."""
+    """The node's progress, as ``@stream_progress`` says, or the settings where only ``@stream_event`` asks for it."""
     if progress is None and event is not None and event.enabled is not False and event.tracks:
         progress = ProgressOptions(types=event.progress_types)
     return ProgressTracker(emitter, progress) if progress is not None and progress.enabled is not False else NO_PROGRESS

@@ -402,7 +402,7 @@ async def test_a_failing_transformer_changes_neither_result_nor_exception(stream
     assert "node_error" in (await read(streaming, "e")).types
 
 
-async def test_an_end_that_is_too_large_is_said_without_its_details(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_too_large_leaves_shortened() -> None:
     settings = StreamingSettings.model_validate({"limits": {"update_bytes": 50_000}})
     async with StreamingModule(settings) as streaming:
 
@@ -413,8 +413,13 @@ async def test_an_end_that_is_too_large_is_said_without_its_details(caplog: pyte
             return {"text": "x" * 60_000}
 
         run = await run_of(streaming, node)
-    assert inside(run) == ["node_start", "note", "node_complete"]
-    assert run.one("node_complete").data["message"] == "the details were too large to send"
+    assert inside(run) == ["node_start", "note", "note", "node_complete"]
+    assert run.of("note")[0].data["truncated"] == {"value": 60_002}
+    end = run.one("node_complete").data
+    assert end["truncated"] == {"result": 60_011}
+    assert end["node_id"] == "node"
+    assert "duration_s" in end
+    assert 40_000 < len(end["result"]["text"]) < 50_000
 
 
 async def test_a_wrong_priority_in_a_node_is_logged_and_raises_nothing(
@@ -441,7 +446,6 @@ async def test_a_wrong_priority_in_a_node_is_logged_and_raises_nothing(
         ({"events": "values"}, "list"),
         ({"events": ["token"]}, "stream_token"),
         ({"events": ["tool_args"]}, "stream_token"),
-        ({"events": ["progress"]}, "stream_progress"),
         ({"events": ["my_own"]}, "emits itself"),
         ({"buffer_size": 0}, "buffer_size"),
         ({"buffer_size": 10_001}, "buffer_size"),

@@ -727,7 +727,7 @@ NONSENSE: list[tuple[str, Callable[[Any], object]]] = [
     ("current and total are numbers, not None and 3", lambda it: it.progress(None, 3)),
     ("current and total are numbers, not 'a' and 3", lambda it: it.progress("a", 3)),
     ("completed_nodes and total_nodes are numbers, not 1 and None", lambda it: it.workflow_progress(1, None)),
-    ("input_tokens and output_tokens are numbers, not None and 1", lambda it: it.usage(None, 1)),
+    ("input_tokens is a whole number of tokens from 0 on, not None", lambda it: it.usage(None, 1)),
     ("a type is a string, not 5", lambda it: it.event(5)),
     ("a type is a string, not ['a']", lambda it: it.event(["a"])),
     ("a key is a string, not 5", lambda it: it.event("saved", key=5)),
