@@ -19,7 +19,7 @@ import orjson
 from lg_streaming.errors import UpdateTooLargeError
 from lg_streaming.events import NAMES, RESERVED, Scope, StreamMetadata, StreamUpdate, parse_timestamp
 from lg_streaming.shorten import TEXT_FIELDS, shorten, shorten_object, split_text
-from lg_streaming.values import escaped, exact, jsonable
+from lg_streaming.values import STRICT, dumps, escaped, jsonable, simpler
 
 if TYPE_CHECKING:
     from lg_streaming.events import Priority
@@ -138,7 +138,10 @@ class Codec:
         around = len(self._wrap(execution_id, type, b"", Scope(), priority, timestamp))
         scope = fit_scope(scope, max(_LEAST_ROOM, self._max_bytes - around - _LEAST_ROOM))
         room = max(_LEAST_ROOM, self._max_bytes - around - len(scope.fragment))
-        pieces = split_text(type, data.json, room) if type in TEXT_FIELDS else [shorten(data.json, room)]
+        if len(data.json) <= room:
+            pieces = [data.json]
+        else:
+            pieces = split_text(type, data.json, room) if type in TEXT_FIELDS else [shorten(data.json, room)]
         return scope, [self._wrap(execution_id, type, json, scope, priority, timestamp) for json in pieces]
 
     def _wrap(  # noqa: PLR0917 (the parts of an update)
@@ -155,11 +158,12 @@ class Codec:
 
     def dumps(self, value: object) -> bytes:
         """``value`` as JSON. Never raises."""
-        json = exact(value)
-        if json is not None:
-            return json
-        self.fallbacks += 1
-        return escaped(orjson.dumps(jsonable(value)))
+        try:  # as `values.dumps` does, without another call at every update
+            json = orjson.dumps(value, simpler, STRICT)
+        except TypeError:
+            self.fallbacks += 1
+            json = orjson.dumps(jsonable(value))
+        return json if json.isascii() else escaped(json)
 
     def ready(self, type: str, data: object) -> Encoded:
         """The data of an update, redacted and encoded: what is the application's own is called now. Never raises."""
@@ -209,7 +213,7 @@ def fit_scope(scope: Scope, room: int) -> Scope:
     bare = scope.derive(extra=None)
     left = room - len(bare.fragment)
     if left >= _LEAST_ROOM // 4:
-        return bare.derive(extra=orjson.loads(shorten(exact(own) or orjson.dumps(jsonable(own)), left)))
+        return bare.derive(extra=orjson.loads(shorten(dumps(own), left)))
     if len(bare.fragment) <= room:
         return bare
     named = orjson.loads(b"{" + bare.fragment[1:] + b"}")

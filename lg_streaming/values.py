@@ -29,12 +29,15 @@ from pydantic import BaseModel
 
 from lg_streaming.errors import describe_error
 
-__all__ = ["SAFE_INTEGER", "dumps", "escaped", "exact", "jsonable"]
+__all__ = ["SAFE_INTEGER", "STRICT", "dumps", "escaped", "jsonable", "simpler"]
 
 T = TypeVar("T")
 
 SAFE_INTEGER: Final = 2**53 - 1
 """The largest whole number that every JSON reader keeps exactly; a larger one leaves as a string."""
+
+STRICT: Final = orjson.OPT_STRICT_INTEGER
+"""The option with which orjson refuses whole numbers over `SAFE_INTEGER`."""
 
 _MAX_REPR: Final = 1_000
 _MAX_DEPTH: Final = 64
@@ -46,16 +49,10 @@ _SPLITTERS: Final = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (
 
 def dumps(value: object) -> bytes:
     """Encode ``value`` as JSON, whatever it is. Never raises."""
-    json = exact(value)
-    return json if json is not None else escaped(orjson.dumps(jsonable(value)))
-
-
-def exact(value: object) -> bytes | None:
-    """Encode ``value`` in one pass; return None when it needs the slow one (`jsonable`)."""
     try:
-        json = orjson.dumps(value, default=simpler, option=orjson.OPT_STRICT_INTEGER)
+        json = orjson.dumps(value, simpler, STRICT)
     except TypeError:  # orjson's own error is one: odd keys, cycles, large numbers, half characters
-        return None
+        json = orjson.dumps(jsonable(value))
     return json if json.isascii() else escaped(json)
 
 

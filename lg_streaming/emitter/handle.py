@@ -246,10 +246,21 @@ class Handle:
         try:
             if self._missing is not None and scope.run_id is None:
                 scope = self._in_run(self._publisher, self._missing, scope)
-            named: dict[str, Any] = {"scope": scope, "priority": priority, "delivery": delivery, "key": key}
-            if large is not None or not self._strict:
-                named["large"] = large if self._strict else "shorten"
-            self._publisher.publish(self._execution_id, type, data, **named)
+            if large is None and self._strict:
+                self._publisher.publish(
+                    self._execution_id, type, data, scope=scope, priority=priority, delivery=delivery, key=key
+                )
+            else:
+                self._publisher.publish(
+                    self._execution_id,
+                    type,
+                    data,
+                    scope=scope,
+                    priority=priority,
+                    delivery=delivery,
+                    key=key,
+                    large=large if self._strict else "shorten",
+                )
         except Exception as error:
             if self._strict:
                 raise

@@ -46,16 +46,13 @@ class Drafts:
         self._clock = clock
         self._tally = tally
         self._rate = limits.updates_per_second
+        self.limited = self._rate is not None
+        """Whether there is a limit to the updates per second."""
         self._refuses = limits.large_updates == "refuse"
         self._redacts = redact is not None
         self.codec = Codec(max_bytes=limits.update_bytes, reserve=SEAL_BYTES, redact=redact)
         self.trace: Trace | None = None
         """Who follows runs and nodes."""
-
-    @property
-    def limited(self) -> bool:
-        """Whether there is a limit to the updates per second."""
-        return self._rate is not None
 
     def checked(  # noqa: PLR0917 (the fields of `Outgoing`, at every update)
         self,
@@ -85,7 +82,7 @@ class Drafts:
         elif scope.run_id is None:
             scope = scope.derive(run_id=execution.run_id)
         refuses = self._refuses if large is None else large == "refuse"
-        drafts = self.of(execution, name, data, scope, priority, delivery, key, refuses=refuses)
+        drafts = self.of(execution, name, data, scope, priority, delivery, key, refuses)
         if name in _PROMPTING:
             _note_prompt(execution, name, data, scope)
         return drafts
@@ -99,8 +96,7 @@ class Drafts:
         priority: Priority | None,
         delivery: Delivery = "at-least-once",
         key: str | None = None,
-        *,
-        refuses: bool = False,
+        refuses: bool = False,  # noqa: FBT001, FBT002 (at every update, too)
     ) -> list[Draft]:
         """Return the drafts of an update that needs no check.
 

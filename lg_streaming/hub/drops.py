@@ -59,7 +59,8 @@ class Drops:
         self._lock = threading.Lock()
         self._counts: dict[DropReason, int] = dict.fromkeys(_REASONS, 0)
         self._shortened = 0
-        self._notices: deque[_Notice] = deque()
+        self.notices: deque[_Notice] = deque()
+        """What `report` has to log; empty nearly always."""
         self._unknown: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     @property
@@ -67,11 +68,6 @@ class Drops:
         """The number of dropped updates by reason; every reason is there."""
         with self._lock:
             return {reason: self._counts[reason] for reason in _REASONS}
-
-    @property
-    def pending(self) -> bool:
-        """Whether `report` has something to log."""
-        return bool(self._notices)
 
     @property
     def shortened(self) -> int:
@@ -118,13 +114,13 @@ class Drops:
             self._unknown[key] = None
             if len(self._unknown) > _REMEMBERED:
                 self._unknown.popitem(last=False)
-        self._notices.append(_Notice(execution_id, reason, type, details))
+        self.notices.append(_Notice(execution_id, reason, type, details))
 
     def report(self) -> None:
         """Log what is news. Not under a lock."""
-        while self._notices:
+        while self.notices:
             try:
-                execution_id, reason, name, details = self._notices.popleft()
+                execution_id, reason, name, details = self.notices.popleft()
             except IndexError:  # another thread was faster
                 return
             if reason == _SHORTENED:

@@ -49,6 +49,7 @@ class Producers(Runs):
     ) -> None:
         super().__init__(settings, log, redact, clock)
         self._calls = itertools.count()
+        self._notices = self._drops.notices  # looked at with every update
         self._defaults = LiveDefaults(
             NodeDefaults(
                 token=settings.token_defaults, event=settings.event_defaults, progress=settings.progress_defaults
@@ -154,7 +155,7 @@ class Producers(Runs):
                     began = 0.0
                     self._drop_late(execution, type)
         finally:
-            if self._drops.pending:
+            if self._notices:
                 self._drops.report()
         if made[0].timestamp >= self._sweep_at:
             self._sweep_now_and_then()
