@@ -68,6 +68,8 @@ class Number:
             return self.none is not None
         if isinstance(value, bool) or not isinstance(value, numbers.Integral if self.whole else _REAL):
             return False
+        if isinstance(value, Decimal) and value.is_nan():  # a signaling one raises when it is looked at
+            return False
         number: Any = value
         if math.isnan(number) or (math.isinf(number) and not (self.infinite and number > 0)):
             return False

@@ -57,7 +57,8 @@ class Executions:
         self._stopping = False  # runs may go on to their ends, and none begins
         self._ends = Signal()  # told of every end
         self._sweep_interval = min(_SWEEP_INTERVAL, max(_SHORTEST_SWEEP, settings.retention.ttl / 2))
-        self._sweep_at = clock() + self._sweep_interval
+        self._swept_at = clock()
+        self._sweep_at = self._swept_at + self._sweep_interval
         self._running: int = 0
         self._forgotten = no_updates()  # published to executions that were swept
 
@@ -117,7 +118,7 @@ class Executions:
 
     def _sweep_now_and_then(self) -> None:
         now = self._clock()
-        if not 0.0 < self._sweep_at - now <= self._sweep_interval:  # it is due, or the clock was set back
+        if not self._swept_at <= now < self._sweep_at:  # it is due, or the clock was set back
             self.sweep()
 
     def sweep(self) -> None:
@@ -126,7 +127,7 @@ class Executions:
         It happens by itself with any use of the hub, at most once in 30 seconds or in half of ``retention.ttl``,
         whichever is shorter; a server also calls it.
         """
-        now = self._clock()
+        self._swept_at = now = self._clock()
         self._sweep_at = now + self._sweep_interval
         retention = self.settings.retention
         for execution_id, execution in list(self._executions.items()):

@@ -69,6 +69,9 @@ class HubHealth:
 class Overview(Control, Sinks):
     """Both sides of a hub, seen together: see `StreamHub`."""
 
+    def _before_reading(self) -> None:
+        self._sweep_now_and_then()
+
     def executions(self, state: ExecutionState | Iterable[ExecutionState] | None = None) -> list[ExecutionInfo]:
         """The executions this hub has written to and not forgotten, the one that was first first.
 

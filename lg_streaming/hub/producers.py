@@ -157,7 +157,7 @@ class Producers(Runs):
         finally:
             if self._notices:
                 self._drops.report()
-        if made[0].timestamp >= self._sweep_at:
+        if not self._swept_at <= made[0].timestamp < self._sweep_at:
             self._sweep_now_and_then()
         if began:
             self._tally.publishing.observe(time.perf_counter() - began)

@@ -232,6 +232,7 @@ class Runs(Executions):
     def _open(self, execution_id: str, opening: Opening) -> str:
         if self._closed:
             raise HubClosedError
+        self._sweep_now_and_then()
         while True:
             execution = self._execution(execution_id)
             first_words = self._first_words(execution, opening)

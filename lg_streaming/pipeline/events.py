@@ -231,7 +231,8 @@ class EventPipeline:
         if not self._passes(event):
             return None
         event.body = self._emitter.encode(event.data)
-        if self._options.transformer is not None and self._now.enabled and event.data is not event.lifecycle:
+        bare = event.lifecycle is not None and event.data is event.lifecycle
+        if self._options.transformer is not None and self._now.enabled and not bare:
             shaped = self._guard.call("transformer", self._transformed, event, instead=event)
             if shaped is None:
                 if event.lifecycle is None:
@@ -267,7 +268,7 @@ class EventPipeline:
         return replace(
             event,
             type=event.type if event.lifecycle is not None else name,
-            scope=_with_added(scope, given, result),
+            scope=_with_added(scope, result),
             priority=priority,
             body=self._emitter.encode(data),
         )
@@ -309,15 +310,18 @@ class EventPipeline:
         self._guard.close()
 
 
-def _with_added(scope: Scope, given: Mapping[str, Any], result: Mapping[str, Any]) -> Scope:
+_NOT_ADDED: Final = frozenset({"type", "data", "priority", "metadata", *RESERVED, *NAMES})
+"""The keys of what a transformer gets, and those that it cannot set."""
+
+
+def _with_added(scope: Scope, result: Mapping[str, Any]) -> Scope:
     """``scope`` with the keys that a transformer added, to the event or to its metadata."""
-    added: dict[str, Any] = {}
     metadata = result.get("metadata")
-    for keys, before in ((metadata, given["metadata"]), (result, given)):
+    added: dict[str, Any] = {}
+    for keys in (metadata, result):
         if isinstance(keys, Mapping):
-            new = cast("Mapping[object, Any]", keys)
-            added |= {str(key): new[key] for key in new if key not in before}
-    added = {key: value for key, value in added.items() if key not in RESERVED and key not in NAMES}
+            added |= {str(key): value for key, value in cast("Mapping[object, Any]", keys).items()}
+    added = {key: value for key, value in added.items() if key not in _NOT_ADDED}
     return scope.derive(extra={**(scope.extra or {}), **added}) if added else scope
 
 

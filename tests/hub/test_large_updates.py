@@ -200,7 +200,7 @@ async def test_a_program_is_told_unless_it_asked_for_less(make_hub: MakeHub) -> 
     ]
     for call in calls:
         for large in (None, "refuse"):
-            with pytest.raises(UpdateTooLargeError, match="limits.update_bytes allows 1024"):
+            with pytest.raises(UpdateTooLargeError, match=r"limits\.update_bytes allows 1024"):
                 call(large)
         call("shorten")
     assert (hub.statistics().dropped["too_large"], hub.statistics().shortened) == (8, 4)

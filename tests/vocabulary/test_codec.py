@@ -28,6 +28,7 @@ from lg_streaming.codec import Codec, decode
 from lg_streaming.errors import UpdateTooLargeError
 from lg_streaming.events import NO_SCOPE, Position, Scope
 from lg_streaming.log.base import Draft, Record
+from lg_streaming.values import jsonable
 from tests.vocabulary.wire import loaded, update, wire
 
 
@@ -299,6 +300,66 @@ def test_what_json_cannot_hold_becomes_the_nearest_thing(data: object, expected:
 )
 def test_something_odd_elsewhere_changes_nothing(data: object) -> None:
     assert loaded({"a": data, 1: 2**70})["a"] == loaded({"a": data})["a"]
+
+
+SPLITTERS = ["\u2028", "\u2029", "\x85", "\n", "\r\n", "\x0b", "\x1c"]
+
+
+@given(
+    st.recursive(
+        st.text() | st.sampled_from(SPLITTERS), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_an_update_is_one_line_whoever_splits_it(data: object) -> None:
+    sent = wire(data, scope=Scope(node_id="\u2028", extra={"\x85": "\u2029"}))
+    assert len(sent.decode().splitlines()) == 1
+    assert decode(sent).data == data
+
+
+@given(st.integers())
+def test_a_whole_number_is_exact_for_every_reader(number: int) -> None:
+    got = loaded([number])[0]
+    assert (got if abs(number) < 2**53 else int(got)) == number
+    assert isinstance(got, int) == (abs(number) < 2**53)
+    assert loaded({1: number})["1"] == got
+
+
+@given(st.text(st.characters(min_codepoint=0x10000), min_size=1))
+def test_halves_of_characters_come_together(text: str) -> None:
+    halves = "".join(chr(unit) for each in text for unit in (0xD7C0 + (ord(each) >> 10), 0xDC00 + (ord(each) & 0x3FF)))
+    assert loaded(halves) == text
+
+
+@pytest.mark.parametrize(
+    "data", [np.float32(0.5), Decimal("1.5"), PurePosixPath("/a"), timedelta(1), deque([1]), np.array([1.5]), {1.5}]
+)
+def test_a_scope_s_own_keys_have_the_nearest_json_value_too(data: object) -> None:
+    assert update(scope=Scope(extra={"mine": data})).metadata.extra == {"mine": loaded(data)}
+
+
+def test_nothing_is_consumed() -> None:
+    items = iter([1, 2, 3])
+    numbers = (each for each in [1, 2])
+    assert isinstance(loaded({"items": items, "numbers": numbers})["items"], str)
+    assert (list(items), list(numbers)) == ([1, 2, 3], [1, 2])
+
+
+def test_a_very_large_array_is_described() -> None:
+    assert loaded(np.zeros(1_000_001)).startswith("array([0., 0.")
+
+
+def test_what_is_left_out_of_a_very_long_value_is_marked() -> None:
+    assert jsonable({1: list(range(300_000))})["1"][-2:] == [199_998, "…"]
+
+
+def test_a_model_that_cannot_dump_itself_keeps_its_fields() -> None:
+    class Broken(BaseModel):
+        name: str
+
+        def model_dump(self, **_: Any) -> Any:
+            raise RuntimeError
+
+    assert loaded(Broken(name="a")) == {"name": "a"}
 
 
 def test_messages_and_documents_keep_their_fields() -> None:
