@@ -1,6 +1,7 @@
 """What does not get into the log is counted by reason, and the log says so once for each reason and execution."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -78,7 +79,7 @@ async def test_what_is_over_the_rate(make_hub: MakeHub, caplog: pytest.LogCaptur
 
 async def test_what_a_log_that_is_away_costs(make_hub: MakeHub, caplog: pytest.LogCaptureFixture) -> None:
     log = FaultyLog()
-    log.down = True
+    log.hold()
     hub = make_hub(log=log, producer_buffer_updates=5)
     for _ in range(3):
         hub.publish("e", "note", delivery="at-most-once")
@@ -89,27 +90,27 @@ async def test_what_a_log_that_is_away_costs(make_hub: MakeHub, caplog: pytest.L
     assert statistics.lost >= 4
     told = [line for line in warned(caplog) if "was dropped" in line]
     assert [("at-most-once" in line, "too long" in line) for line in told] == [(True, False), (False, True)]
-    log.down = False
+    log.release()
 
 
-@pytest.mark.parametrize(
-    ("say", "reason", "times"),
-    [
-        (lambda it: it.event("note", key=""), "invalid", 1),
-        (lambda it: it.event("workflow_complete"), "invalid", 1),
-        (lambda it: it.usage(-1, 2), "invalid", 1),
-        (lambda it: it.milestone(101), "invalid", 1),
-    ],
-)
+MISTAKES: list[Callable[[Any], object]] = [
+    lambda it: it.event("note", key=""),
+    lambda it: it.event("workflow_complete"),
+    lambda it: it.usage(-1, 2),
+    lambda it: it.milestone(101),
+]
+
+
+@pytest.mark.parametrize("say", MISTAKES)
 async def test_what_is_refused_in_a_node_is_counted(
-    hub: StreamHub, caplog: pytest.LogCaptureFixture, say: Any, reason: str, times: int
+    hub: StreamHub, caplog: pytest.LogCaptureFixture, say: Callable[[Any], object]
 ) -> None:
     hub.open("e")
     emitter = Emitter(hub, "e", strict=False)
     for _ in range(5):
         say(emitter)
-    assert dropped(hub) == {reason: 5}
-    assert len(warned(caplog)) == times
+    assert dropped(hub) == {"invalid": 5}
+    assert len(warned(caplog)) == 1
 
 
 async def test_different_mistakes_are_each_told(hub: StreamHub, caplog: pytest.LogCaptureFixture) -> None:

@@ -135,7 +135,8 @@ async def test_a_node_begins_and_ends_at_any_limit(limit: int, size: int) -> Non
 
     graph = StateGraph(MessagesState).add_node("node", node).add_edge(START, "node").compile()
     async with StreamingModule(StreamingSettings(limits=LimitSettings(update_bytes=limit))) as streaming:
-        await graph.ainvoke({"messages": "x" * size}, streaming.config(execution_id="e"))
+        given: Any = {"messages": "x" * size}
+        await graph.ainvoke(given, streaming.config(execution_id="e"))
         got = await collect(streaming.hub.subscribe("e"))
         found = await streaming.hub.log.read("e", 0, 100)
     expected = ["node_start", "values", "note", "tool_start", "tool_complete", "updates", "node_complete"]
@@ -204,9 +205,10 @@ async def test_a_program_is_told_unless_it_asked_for_less(make_hub: MakeHub) -> 
                 call(large)
         call("shorten")
     assert (hub.statistics().dropped["too_large"], hub.statistics().shortened) == (8, 4)
-    shortening = make_hub(update_bytes=LEAST, large_updates="shorten")
+    shortening = StreamHub(StreamingSettings(limits=LimitSettings(update_bytes=LEAST, large_updates="shorten")))
     shortening.emitter("e").event("note", "x" * 5_000)
     assert shortening.statistics().shortened == 1
+    await shortening.aclose()
 
 
 async def test_pieces_of_a_text_that_is_to_come_once_come_once(make_hub: MakeHub) -> None:
@@ -237,7 +239,7 @@ async def test_redact_is_called_once_and_nothing_it_hides_comes_back() -> None:
 
     def redact(type_: str, data: Any) -> Any:
         calls.append(type_)
-        return {**data, "secret": "…"} if isinstance(data, dict) else data
+        return {**data, "secret": "…"}
 
     hub = StreamHub(StreamingSettings(limits=LimitSettings(update_bytes=LEAST)), redact=redact)
     hub.publish("e", "note", {"secret": "hunter2", "text": "x" * 5_000}, large="shorten")
@@ -271,7 +273,8 @@ async def test_a_node_s_text_joins_at_the_least_limit(options: dict[str, Any]) -
 
     graph = StateGraph(MessagesState).add_node("node", node).add_edge(START, "node").compile()
     async with StreamingModule(StreamingSettings(limits=LimitSettings(update_bytes=LEAST))) as streaming:
-        await graph.ainvoke({"messages": "x"}, streaming.config(execution_id="e"))
+        given: Any = {"messages": "x"}
+        await graph.ainvoke(given, streaming.config(execution_id="e"))
         got = await collect(streaming.hub.subscribe("e", types=["token"]))
     text = "".join(update.data["content"] for update in got)
     assert text == "a" * 700 + "é" * 4_000 + "\n\u2028" * 1_000 + "😀" * 1_000

@@ -645,7 +645,8 @@ async def test_progress_comes_with_each_try_however_it_is_delivered(streaming: S
 
     builder = StateGraph(State).add_node("node", node, retry_policy=RetryPolicy(initial_interval=0.001))
     graph = builder.add_edge(START, "node").compile()
-    await graph.ainvoke(INPUT, streaming.config(execution_id="e"))
+    given: Any = INPUT
+    await graph.ainvoke(given, streaming.config(execution_id="e"))
     run = await read(streaming, "e")
     assert [update.metadata.attempt for update in run.of("progress") if update.data["progress"] == 0] == [1, 2]
 

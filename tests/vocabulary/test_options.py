@@ -44,13 +44,10 @@ ZERO_MEANS_SOMETHING: Final = {
 
 
 def numeric(model: type[BaseModel]) -> list[str]:
-    kinds = {int, float}
-    return [
-        name
-        for name, each in model.model_fields.items()
-        if each.annotation in kinds or kinds & set(get_args(each.annotation))
-        if bool not in {each.annotation, *get_args(each.annotation)}
-    ]
+    kinds: dict[str, set[Any]] = {
+        name: {each.annotation, *get_args(each.annotation)} for name, each in model.model_fields.items()
+    }
+    return [name for name, types in kinds.items() if types & {int, float} and bool not in types]
 
 
 MODELS = (
