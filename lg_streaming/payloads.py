@@ -29,6 +29,10 @@ class TokenData(Payload):
     role: str | None = None
     total_tokens: int | None = None
     message_id: str | None = None
+    part: int | None = None
+    """Of a piece too large for one update: which part of it this is, from 1."""
+    parts: int | None = None
+    """How many parts that piece has."""
 
 
 class ProgressData(Payload):

@@ -14,6 +14,7 @@ import orjson
 from lg_streaming.codec import decode_data
 from lg_streaming.gateway.frames import CHUNK_BYTES
 from lg_streaming.log.base import Record
+from lg_streaming.values import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -198,16 +199,20 @@ class _Text:
         if last is self._first:
             return last
         data = {**self._data, "content": "".join(self._contents), "batch_size": self._tokens}
+        data.pop("part", None)
+        data.pop("parts", None)
         if self._index is None:
             data.pop("index", None)
         else:
             data["index"] = self._index
         if last.scope.extra is not None:
             whole = orjson.loads(last.json)
-            return MergedRecord(last, first, _since(orjson.dumps({**whole, "data": data}), first))
+            return MergedRecord(last, first, _since(escaped(orjson.dumps({**whole, "data": data})), first))
         json = last.json
         begin, end = json.index(b',"data":') + 8, json.rindex(_METADATA)
-        return MergedRecord(last, first, _since(b"".join((json[:begin], orjson.dumps(data), json[end:])), first))
+        return MergedRecord(
+            last, first, _since(b"".join((json[:begin], escaped(orjson.dumps(data)), json[end:])), first)
+        )
 
 
 def _message_of(record: Record, data: dict[str, Any]) -> object:

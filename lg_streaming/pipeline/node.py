@@ -67,6 +67,13 @@ class NodeOptions:
         return current_timer().schedule_relative(seconds, act).dispose
 
 
+def _tracker(progress: ProgressOptions | None, event: EventOptions | None, emitter: Emitter) -> ProgressTracker:
+    """The node's progress, as ``@stream_progress`` says, or the settings where only ``@stream_event`` asks for it."""
+    if progress is None and event is not None and event.enabled is not False and event.tracks:
+        progress = ProgressOptions(types=event.progress_types)
+    return ProgressTracker(emitter, progress) if progress is not None and progress.enabled is not False else NO_PROGRESS
+
+
 class NodeStream:
     """Takes what happens in one try of a node and lets out what the options ask for.
 
@@ -85,8 +92,7 @@ class NodeStream:
         self._texts: set[tuple[str | None, str | None]] = set()
         """Calls, and their messages, of which text went to the token pipeline, until they end."""
         self._text_scope: Scope | None = None
-        tracked = progress is not None and progress.enabled is not False
-        self._progress = ProgressTracker(emitter, progress) if tracked else NO_PROGRESS
+        self._progress = _tracker(progress, event, emitter)
 
     @property
     def progress(self) -> ProgressTracker:
