@@ -10,9 +10,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-import orjson
-
 from lg_streaming.errors import BadPositionError, BadRequestError
+from lg_streaming.values import dumps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -280,7 +279,7 @@ class Scope:
         if self.encoded is None:
             members = {name: value for name in NAMES if (value := getattr(self, name)) is not None}
             own = {str(k): v for k, v in (self.extra or {}).items() if k not in RESERVED and k not in NAMES}
-            encoded = orjson.dumps(members | own, default=repr)
+            encoded = dumps(members | own)
             object.__setattr__(self, "encoded", b"," + encoded[1:-1] if len(encoded) > len(b"{}") else b"")
         return self.encoded or b""
 

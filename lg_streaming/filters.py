@@ -19,6 +19,8 @@ _KINDS: Final = frozenset({"token", "progress", "status", "event"})
 _MAX_NAMES: Final = 128
 _MAX_NAME_LENGTH: Final = 256
 _MAX_MEMO: Final = 512
+DEFAULT_CATEGORY: Final = "default"
+"""The category of an update without one, for filters."""
 
 
 class About(Protocol):
@@ -106,7 +108,7 @@ class UpdateFilter:
             types: Exact types and globs only: ``types=["token"]`` leaves ``thinking`` out.
             node_ids: Nodes the update must be about.
             agent_types: Agents the update must be about.
-            categories: Categories the update must have.
+            categories: Categories the update must have; an update without one counts as ``default``.
             min_priority: The lowest priority that passes.
             since: The earliest time, inclusive.
             until: The latest time, inclusive.
@@ -157,7 +159,7 @@ class UpdateFilter:
             self.accepts_type(type)
             and (not self.node_ids or about.node_id in self.node_ids)
             and (not self.agent_types or about.agent_type in self.agent_types)
-            and (not self.categories or about.category in self.categories)
+            and (not self.categories or (about.category or DEFAULT_CATEGORY) in self.categories)
             and (self.min_priority == "low" or PRIORITIES.index(priority) >= PRIORITIES.index(self.min_priority))
             and self._accepts_time(timestamp)
         )

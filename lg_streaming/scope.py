@@ -26,6 +26,7 @@ __all__ = [
     "TRACED",
     "Binding",
     "Delivery",
+    "LargeUpdates",
     "LiveDefaults",
     "Missing",
     "Outcome",
@@ -43,6 +44,11 @@ __all__ = [
 Missing = Literal["open", "drop", "raise"]
 """What becomes of an update where no run is open: a run is opened, the update is dropped and counted, or it is refused
 with `ExecutionNotFoundError`."""
+
+
+LargeUpdates = Literal["refuse", "shorten"]
+"""What becomes of an update over ``limits.update_bytes`` that is no text: it is refused with `UpdateTooLargeError`, or
+leaves shortened. Text is split in any case."""
 
 
 class Outgoing(NamedTuple):
@@ -173,12 +179,17 @@ class Publisher(Protocol):
         priority: Priority | None = None,
         delivery: Delivery = "at-least-once",
         key: str | None = None,
+        large: LargeUpdates | None = None,
     ) -> None:
         """Appends one update."""
         ...
 
-    def publish_all(self, execution_id: str, updates: Sequence[Outgoing]) -> None:
+    def publish_all(self, execution_id: str, updates: Sequence[Outgoing], *, large: LargeUpdates | None = None) -> None:
         """Appends several updates in one go."""
+        ...
+
+    def note_refused(self, execution_id: str, type: str, error: Exception) -> None:
+        """Counts and logs an update that was refused where nothing may be raised."""
         ...
 
     def encode(self, data: object) -> bytes:

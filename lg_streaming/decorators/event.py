@@ -79,7 +79,9 @@ def stream_event(
             ``llm_complete``, ``llm_error``. Further there are ``usage`` (what a model call cost in tokens),
             ``updates`` (``{node_id: update}``, what the node returned for the state), ``messages`` (those in it),
             ``values`` (the state the node was called with) and ``debug`` (why the graph called it). State leaves only
-            where it is asked for by ``values`` or ``include_state``.
+            where it is asked for by ``values`` or ``include_state``. ``progress`` sends the node's progress and its
+            milestones, as `stream_progress` without options does, and through this decorator's filter; ``milestone``
+            only the milestones. ``error`` stands for ``node_error``, ``tool_error`` and ``llm_error``.
         buffer_size: Events that may wait, 1 to 10000; with this many, all leave at once. 100.
         batch_size: Events that are appended to the log in one go, 1 to 1000: nothing comes between them, and readers
             are woken once. Each stays an update of its own. 10.
@@ -92,8 +94,9 @@ def stream_event(
             is tried again, its first event of a type is not appended again, nor its second, and so on; for nodes that
             do the same in each try. The node's own start and end are always ``at-least-once``. ``"at-least-once"``.
         transformer: ``transformer(event)`` gets ``{type, data, priority, metadata}`` as plain JSON values and returns
-            it, changed or not; what it returns is what readers get (``metadata`` is for reading). None drops the
-            event. When it raises or returns something else the event passes as it was, and there is an ``error``
+            it, changed or not; what it returns is what readers get. Keys that it adds, to the event or to its
+            ``metadata``, leave as the update's own metadata; those that are there already in ``metadata`` are for
+            reading. None drops the event. When it raises or returns something else the event passes as it was, and there is an ``error``
             update. It runs in the thread in which the event happened and should not wait.
         filter: A `EventFilter` or a mapping of its fields.
         include_state: Whether the state the node was called with leaves, as a ``values`` update. False.

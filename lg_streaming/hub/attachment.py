@@ -327,7 +327,7 @@ class Attachment:
         return await self._guarded(cast("Sink", self.sink).send(page.updates(self.execution_id)))
 
     async def _guarded(self, call: Awaitable[None]) -> BaseException | None:
-        limit = self.policy.timeout
+        limit = self.policy.limit
         timer = asyncio.timeout(limit if limit != math.inf else None)
         try:
             async with timer:

@@ -286,4 +286,4 @@ def _policy_of(sink: AnySink, given: SendPolicy | None, timeout: float | None) -
     try:
         return policy if timeout is None else changed(policy, timeout=timeout)
     except ValueError as error:
-        raise BadRequestError(f"send_timeout: {error}") from None
+        raise BadRequestError(f"send_{error}") from None

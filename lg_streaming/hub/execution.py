@@ -66,6 +66,7 @@ class Execution:
         "lock",
         "lost",
         "metadata",
+        "noticed",
         "number",
         "outcome",
         "owner",
@@ -115,6 +116,8 @@ class Execution:
         self.lost = 0
         """Updates given up since the last one that was taken."""
         self.touched_at = now
+        self.noticed: set[str] = set()
+        """Reasons for which the log has said that updates were dropped."""
         self._participants = 0
         self.at_work = 0
         """What is at work in the open run without taking part in it."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lg_streaming.codec import Encoded
 from lg_streaming.errors import (
     ExecutionExistsError,
     ExecutionLimitError,
     ExecutionNotFoundError,
     HubClosedError,
-    UpdateTooLargeError,
     describe_error,
 )
 from lg_streaming.events import check_execution_id, priority_within
@@ -25,7 +23,7 @@ from lg_streaming.scope import Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from lg_streaming.codec import Redact
+    from lg_streaming.codec import Encoded, Redact
     from lg_streaming.events import Priority
     from lg_streaming.hub.execution import Execution
     from lg_streaming.hub.opening import IdleTimeout
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
     from lg_streaming.settings import StreamingSettings
 
 __all__ = ["Runs"]
-
-_SHORTER: Final = b'{"message":"the details were too large to send"}'
 
 
 class _Said(NamedTuple):
@@ -312,6 +308,7 @@ class Runs(Executions):
             if execution.run_id != run_id or unless():
                 return False
             self._say(execution, said, ends=ends)
+        self._drops.report()
         return True
 
     def _say(self, execution: Execution, said: _Said, *, ends: bool) -> None:
@@ -319,12 +316,7 @@ class Runs(Executions):
         if self._closed:
             raise HubClosedError
         scope, priority = execution.run_scope, priority_within("high", execution.priority)
-        try:
-            draft = self._drafts.of(execution, said.type, said.data, scope, priority)
-        except UpdateTooLargeError:
-            shorter = b'{"error":%b}' % _SHORTER if said.type == "workflow_error" else _SHORTER
-            draft = self._drafts.of(execution, said.type, Encoded(shorter), scope, priority)
-        self._appender.append(execution, [draft])
+        self._appender.append(execution, self._drafts.of(execution, said.type, said.data, scope, priority))
         if ends:
             execution.end(state_after("running", said.type))
             with self._lock:

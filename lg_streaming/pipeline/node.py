@@ -56,6 +56,13 @@ class NodeOptions:
         return NodeStream(self, emitter)
 
 
+def _tracker(progress: ProgressOptions | None, event: EventOptions | None, emitter: Emitter) -> ProgressTracker:
+    """The node's progress: as ``@stream_progress`` says, else as the settings do where ``@stream_event`` asks for it."""
+    if progress is None and event is not None and event.enabled is not False and event.tracks:
+        progress = ProgressOptions(types=event.progress_types)
+    return ProgressTracker(emitter, progress) if progress is not None and progress.enabled is not False else NO_PROGRESS
+
+
 class NodeStream:
     """Takes what happens in one try of a node and lets out what the options ask for.
 
@@ -70,8 +77,7 @@ class NodeStream:
         if self._tokens is not None:
             emitter.through(self)  # text lets go of the events before it
         self._events = EventPipeline(event, emitter) if event is not None and event.enabled is not False else None
-        tracked = progress is not None and progress.enabled is not False
-        self._progress = ProgressTracker(emitter, progress) if tracked else NO_PROGRESS
+        self._progress = _tracker(progress, event, emitter)
 
     def activate(self) -> Callable[[], None]:
         """Puts the node's progress tracker in force."""

@@ -190,7 +190,7 @@ class Reporter:
         self._say("progress", data | self._combined())
 
     def _say(self, type: str, data: dict[str, Any]) -> None:
-        if self._options.enabled:
+        if self._options.enabled and (self._given.types is None or type in self._given.types):
             self._emitter.event(type, data)
 
     def _fields(self, percent: float, amount: Amount) -> dict[str, Any]:

@@ -248,13 +248,8 @@ class TokenPipeline:
         kind, _, scope = batch[0]
         live = self.live
         data = formatted(batch, live.format, include_metadata=live.include_metadata)
-        sent = self.emitter.send(kind, data, scope)
+        self.emitter.send(kind, data, scope)
         self.updates += 1
-        if not sent and len(batch) > 1:  # too large together: each by itself, as if it had not been joined
-            self.updates += len(batch) - 1
-            for piece in batch:
-                single = formatted([piece], live.format, include_metadata=live.include_metadata)
-                self.emitter.send(kind, single, scope)
 
     def report(self) -> None:
         """Tells the hub's statistics what has come in since the last time."""

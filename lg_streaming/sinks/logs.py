@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
+from lg_streaming.checks import Number
 from lg_streaming.errors import StreamingConfigError
 from lg_streaming.sinks.worker import Worker
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["LoggingSink"]
 
 _MAX_DATA: Final = 1_000
+_LEVEL: Final = Number(whole=True, above=True)
 
 
 class LoggingSink:
@@ -88,6 +90,6 @@ def _shown(data: object) -> str:
 
 def _level(level: int | str) -> int:
     known = logging.getLevelNamesMapping().get(level) if isinstance(level, str) else level
-    if not isinstance(known, int):
-        raise StreamingConfigError(f"{level!r:.80} is no level of logging: use logging.INFO, or 'INFO'")
+    if known is None or not _LEVEL.accepts(known):
+        raise StreamingConfigError(f"level {_LEVEL.refusal(level)}: use logging.INFO, or 'INFO'")
     return known

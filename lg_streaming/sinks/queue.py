@@ -8,6 +8,7 @@ import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
+from lg_streaming.checks import count
 from lg_streaming.errors import SinkError, SinkRejectedError, StreamingConfigError
 from lg_streaming.hub.sink import SendPolicy
 
@@ -50,10 +51,7 @@ class QueueSink:
     """
 
     def __init__(self, maxsize: int = 1_000, *, overflow: Overflow = "wait", id: str | None = None) -> None:
-        if maxsize < 1:
-            raise StreamingConfigError(
-                f"maxsize is at least 1, not {maxsize!r}: a queue without a bound fills the memory"
-            )
+        count("updates").check("maxsize", maxsize, StreamingConfigError)
         if overflow not in get_args(Overflow):
             raise StreamingConfigError(f"overflow is one of {', '.join(get_args(Overflow))}, not {overflow!r:.80}")
         try:
