@@ -153,7 +153,7 @@ def handle_in_a_thread(state: State, config: RunnableConfig, error: NodeError) -
     return Command(update={"text": f"handled {type(error.error).__name__} of {error.node}"}, goto="after")
 
 
-FAST = RetryPolicy(initial_interval=0.001, retry_on=ConnectionError)
+FAST = RetryPolicy(initial_interval=0.001, jitter=False, retry_on=ConnectionError)
 KEYWORDS: dict[str, tuple[dict[str, Any], Callable[[], Work]]] = {
     "none": ({}, Work),
     "retry_policy": ({"retry_policy": FAST}, lambda: Work(failures=2)),
