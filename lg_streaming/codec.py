@@ -38,7 +38,7 @@ __all__ = [
     "update_of",
 ]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 Redact = Callable[[str, Any], Any]
 """``redact(type, data) -> data``: what may leave of an update's data. It gets plain JSON values."""
@@ -53,7 +53,7 @@ class Encoded:
     __slots__ = ("json",)
 
     def __init__(self, json: bytes) -> None:
-        self.json = json
+        self.json: bytes = json
 
 
 _MAX_NAMES: Final = 1_024
@@ -78,7 +78,7 @@ class Codec:
         self._second = (-1, b"")
         self._millis = (-1, b"")
         self._names: dict[str, bytes] = {}
-        self.fallbacks = 0
+        self.fallbacks: int = 0
         """How many updates held something JSON cannot hold."""
 
     def encode(

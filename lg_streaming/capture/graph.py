@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunTracker", "activate_tracking", "binding_of", "graph_config", "tracker_var"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class _Root:

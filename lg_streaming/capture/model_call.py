@@ -31,7 +31,7 @@ class ModelCall:
     __slots__ = ("_about", "_dialect", "_indexes", "_listening", "_message_id", "_scope", "_spoke", "name")
 
     def __init__(self, listening: Listening, run_id: UUID, name: str, about: dict[str, Any]) -> None:
-        self.name = name
+        self.name: str = name
         self._about = about
         self._listening = listening
         self._message_id = f"lc_run--{run_id}"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NodePlan", "NodeRun", "NodeStream", "enter_node"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class NodeStream(Protocol):
@@ -112,23 +112,23 @@ class NodeRun:
         block: Binding | None,
         config: RunnableConfig | None,
     ) -> None:
-        self.binding = binding
-        self.block = block
+        self.binding: Binding = binding
+        self.block: Binding | None = block
         """The ``execution(...)`` block that was in force when the node was entered."""
-        self.name = identity.name
+        self.name: str = identity.name
         self.scope = scope = identity.scope
-        self.graph_namespace = identity.graph_namespace
+        self.graph_namespace: str | None = identity.graph_namespace
         self.run_ids: set[UUID] = set()
         self.message_ids: set[str] = set()
-        self.emitter = Emitter(binding.publisher, binding.execution_id, scope, strict=False)
+        self.emitter: Emitter = Emitter(binding.publisher, binding.execution_id, scope, strict=False)
         self.emitter.through(heard=self.message_ids)
         self._stream = plan.open(self.emitter)
         self._listens = plan.listens
-        self.config = self._config_inside(config)
+        self.config: RunnableConfig | None = self._config_inside(config)
         """What the node's own calls get as their config; None where the node has none."""
         self.echo: list[str] | None = None
         """What models said since the node yielded last; None in a node that does not yield."""
-        self.ended = False
+        self.ended: bool = False
         self._started = time.perf_counter()
 
     def _config_inside(self, config: RunnableConfig | None) -> RunnableConfig | None:

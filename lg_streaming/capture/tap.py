@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TAP", "Listening", "listening_var", "tap_var"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 

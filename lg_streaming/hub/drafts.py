@@ -48,7 +48,7 @@ class Drafts:
         self._rate = limits.updates_per_second
         self._refuses = limits.large_updates == "refuse"
         self._redacts = redact is not None
-        self.codec = Codec(max_bytes=limits.update_bytes, reserve=SEAL_BYTES, redact=redact)
+        self.codec: Codec = Codec(max_bytes=limits.update_bytes, reserve=SEAL_BYTES, redact=redact)
         self.trace: Trace | None = None
         """Who follows runs and nodes."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
-from langchain.agents import create_agent
+from langchain.agents import create_agent  # pyright: ignore[reportUnknownVariableType]
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import tool
@@ -103,7 +103,8 @@ def tool_node(work: Work) -> Any:
 
 
 def agent(work: Work) -> Any:
-    return create_agent(ScriptedChatModel(answers=work.say, first_delay=work.wait), [])
+    make: Any = create_agent
+    return make(ScriptedChatModel(answers=work.say, first_delay=work.wait), [])
 
 
 def sequence(work: Work) -> Any:
