@@ -3,7 +3,7 @@
 import asyncio
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytest
 from langchain.agents import create_agent  # pyright: ignore[reportUnknownVariableType]
@@ -103,8 +103,7 @@ def tool_node(work: Work) -> Any:
 
 
 def agent(work: Work) -> Any:
-    make: Any = create_agent
-    return make(ScriptedChatModel(answers=work.say, first_delay=work.wait), [])
+    return cast("Any", create_agent)(ScriptedChatModel(answers=work.say, first_delay=work.wait), [])
 
 
 def sequence(work: Work) -> Any:

@@ -350,6 +350,11 @@ async def ask_in_a_coroutine(question: str) -> str:
     return (await model().ainvoke(question)).text
 
 
+def decorated_then_tool(decorate: Decorator) -> BaseTool:
+    make: Any = tool
+    return make(decorate(ask))
+
+
 def an_async_tool() -> BaseTool:
     make: Any = tool
     return make("ask")(ask_async)
@@ -357,7 +362,7 @@ def an_async_tool() -> BaseTool:
 
 TOOLS: dict[str, Callable[[Decorator], BaseTool]] = {
     "@tool below ours": lambda decorate: decorate(tool(ask)),
-    "@tool above ours": lambda decorate: tool(decorate(ask)),
+    "@tool above ours": lambda decorate: decorated_then_tool(decorate),
     "async @tool below ours": lambda decorate: decorate(an_async_tool()),
     "async @tool above ours": lambda decorate: StructuredTool.from_function(coroutine=decorate(ask_async), name="ask"),
     "Tool": lambda decorate: decorate(Tool("ask", ask, "Ask a question.")),
