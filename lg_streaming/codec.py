@@ -10,19 +10,19 @@ An update over the limit is refused by `Codec.encode`, and fitted into it by `Co
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from lg_streaming.errors import UpdateTooLargeError
-from lg_streaming.events import NAMES, RESERVED, Scope, StreamMetadata, StreamUpdate, parse_timestamp
+from lg_streaming.events import NAMES, RESERVED, Scope, update_of
 from lg_streaming.shorten import TEXT_FIELDS, shorten, shorten_object, split_text
 from lg_streaming.values import STRICT, dumps, escaped, jsonable, simpler
 
 if TYPE_CHECKING:
-    from lg_streaming.events import Priority
+    from lg_streaming.events import Priority, StreamUpdate
 
 __all__ = [
     "SEAL_BYTES",
@@ -38,7 +38,7 @@ __all__ = [
     "update_of",
 ]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 Redact = Callable[[str, Any], Any]
 """``redact(type, data) -> data``: what may leave of an update's data. It gets plain JSON values."""
@@ -53,7 +53,7 @@ class Encoded:
     __slots__ = ("json",)
 
     def __init__(self, json: bytes) -> None:
-        self.json = json
+        self.json: bytes = json
 
 
 _MAX_NAMES: Final = 1_024
@@ -78,7 +78,7 @@ class Codec:
         self._second = (-1, b"")
         self._millis = (-1, b"")
         self._names: dict[str, bytes] = {}
-        self.fallbacks = 0
+        self.fallbacks: int = 0
         """How many updates held something JSON cannot hold."""
 
     def encode(
@@ -231,24 +231,6 @@ def decode(wire: bytes) -> StreamUpdate:
     return update_of(orjson.loads(wire))
 
 
-def update_of(update: Mapping[str, Any]) -> StreamUpdate:
-    """The update that parsed JSON describes. Raises ``ValueError``, ``KeyError`` or ``TypeError`` when it is none."""
-    metadata: dict[str, Any] = update["metadata"]
-    return StreamUpdate(
-        type=update["type"],
-        data=update["data"],
-        metadata=StreamMetadata(
-            timestamp=parse_timestamp(metadata["timestamp"]),
-            sequence_number=metadata["sequence_number"],
-            execution_id=metadata["execution_id"],
-            epoch=metadata["epoch"],
-            scope=_scope_of(metadata),
-            priority=metadata.get("priority", "medium"),
-            merged_from=metadata.get("merged_from"),
-        ),
-    )
-
-
 def decode_data(wire: bytes) -> Any:
     """Only the data of the update that ``wire`` holds, where its scope has no keys of the user's own.
 
@@ -267,11 +249,6 @@ def split(wire: bytes) -> tuple[bytes, bytes, bytes]:
 def moment_of(timestamp: float) -> datetime:
     """Seconds since 1970 as the wire shows them: whole milliseconds."""
     return datetime.fromtimestamp(int(timestamp * 1000) / 1000, UTC)
-
-
-def _scope_of(metadata: dict[str, Any]) -> Scope:
-    extra = {key: value for key, value in metadata.items() if key not in _NAMED}
-    return Scope(**{name: metadata[name] for name in NAMES if name in metadata}, extra=extra or None)
 
 
 _NAMED: Final = RESERVED.union(NAMES)

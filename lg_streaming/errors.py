@@ -141,7 +141,7 @@ class StreamingError(Exception):
         retry_after: float | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
-        self.message = message or self.meaning
+        self.message: str = message or self.meaning
         self.execution_id = execution_id
         self.retry_after = retry_after
         self.details: Mapping[str, Any] = dict(details or {})

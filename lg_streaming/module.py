@@ -191,12 +191,12 @@ class StreamingModule:
         observer: Observer | None = None,
         tracing: TracerProvider | bool = False,
     ) -> None:
-        self.settings = settings or StreamingSettings()
-        self.hub = StreamHub(self.settings, log=log, redact=redact)
+        self.settings: StreamingSettings = settings or StreamingSettings()
+        self.hub: StreamHub = StreamHub(self.settings, log=log, redact=redact)
         self.hub.capture_plan = _plan_of(self.settings.capture)
         if tracing is not False:
             self.hub.trace = _trace(None if tracing is True else tracing)
-        self.events = EventStreamProcessor(self.hub)
+        self.events: EventStreamProcessor = EventStreamProcessor(self.hub)
         """Works on updates: batches, groups, filters, replay and statistics."""
         self._authorize = authorize
         self._revoked = revoked

@@ -90,8 +90,8 @@ class LiveDefaults:
     __slots__ = ("current", "version")
 
     def __init__(self, current: NodeDefaults) -> None:
-        self.current = current
-        self.version = 0
+        self.current: NodeDefaults = current
+        self.version: int = 0
 
     def change(self, current: NodeDefaults) -> None:
         """From now on ``current`` holds."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from limits import parse as parse_rate
@@ -54,7 +54,7 @@ IDLE_TIMEOUT: Final = seconds(zero="never ends it", none="for never")
 
 class _Section(BaseModel):
     # What is wrong is told without the value: it may be a secret, or have one beside it.
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class AuthSettings(_Section):
@@ -394,7 +394,7 @@ class NodeDefaults(_Section):
 class StreamingSettings(BaseSettings):
     """Everything that can be set. Unknown names are refused, so a typing error does not go unnoticed."""
 
-    model_config = SettingsConfigDict(
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         env_prefix="LG_STREAMING_",
         env_nested_delimiter="__",
         extra="forbid",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Activity", "PacedActivity", "accepted", "check_name", "id_of", "is_interruption", "known", "number"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _MAX_NAME_LENGTH = 256
 

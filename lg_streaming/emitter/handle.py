@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EventRoute", "Handle", "TextRoute"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _NO_RUN: Final = ""
 """A run that is over, or never was: what is written to it is dropped and counted."""

@@ -19,7 +19,7 @@ from lg_streaming.values import escaped
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from lg_streaming.events import StreamUpdate
+    from lg_streaming.events import Priority, Scope, StreamUpdate
     from lg_streaming.gateway.frames import Encode, Frames
 
 __all__ = ["MergedRecord", "merge", "merged_frames"]
@@ -47,15 +47,15 @@ class MergedRecord(Record):
     __slots__ = ("merged_from",)
 
     def __init__(self, last: Record, merged_from: int, json: bytes) -> None:
-        self.seq = last.seq
-        self.epoch = last.epoch
-        self.type = last.type
-        self.scope = last.scope
-        self.priority = last.priority
-        self.timestamp = last.timestamp
+        self.seq: int = last.seq
+        self.epoch: str = last.epoch
+        self.type: str = last.type
+        self.scope: Scope = last.scope
+        self.priority: Priority = last.priority
+        self.timestamp: float = last.timestamp
         self.key = None
         self.json = json
-        self.merged_from = merged_from
+        self.merged_from: int = merged_from
         """The first sequence number it stands for."""
 
     def update_of(self, execution_id: str) -> StreamUpdate:  # noqa: ARG002 (its JSON says it too)

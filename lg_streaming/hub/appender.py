@@ -38,7 +38,7 @@ class Appender:
         self._tally = tally
         self.writer: Writer | None = None
         """Where the log may be slow or away."""
-        self.logger = UpdateLogger() if settings.log_events else None
+        self.logger: UpdateLogger | None = UpdateLogger() if settings.log_events else None
         """Where updates are logged."""
         limits = settings.limits
         if log.blocking:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Sinks"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _PATIENCE: Final = 5.0
 _GRACE: Final = 1.0

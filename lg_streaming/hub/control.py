@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Control"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 Handler = TypeVar("Handler")
 

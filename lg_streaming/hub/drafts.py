@@ -50,7 +50,7 @@ class Drafts:
         """Whether there is a limit to the updates per second."""
         self._refuses = limits.large_updates == "refuse"
         self._redacts = redact is not None
-        self.codec = Codec(max_bytes=limits.update_bytes, reserve=SEAL_BYTES, redact=redact)
+        self.codec: Codec = Codec(max_bytes=limits.update_bytes, reserve=SEAL_BYTES, redact=redact)
         self.trace: Trace | None = None
         """Who follows runs and nodes."""
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DropReason", "Drops"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 DropReason = Literal[
     "late", "foreign_run", "no_run", "over_rate", "at_most_once", "lost", "too_large", "invalid", "limit", "closed"

@@ -13,7 +13,7 @@ from lg_streaming.scope import NO_SCOPE, LiveDefaults, Outcome, Scope
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lg_streaming.events import Priority
+    from lg_streaming.events import Kind, Priority
     from lg_streaming.hub.handlers import Handlers
     from lg_streaming.log.base import ExecutionState
 
@@ -82,10 +82,10 @@ class Execution:
     )
 
     def __init__(self, execution_id: str, producer: str, now: float) -> None:
-        self.execution_id = execution_id
-        self.producer = producer
+        self.execution_id: str = execution_id
+        self.producer: str = producer
         """Names this object to the log: when the hub forgets an execution and it comes back, numbers begin anew."""
-        self.lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock()
         self.defaults: LiveDefaults | None = None
         """The decorators' defaults, where they differ from the settings'."""
         self.allowance: Allowance | None = None
@@ -94,7 +94,7 @@ class Execution:
         """Where somebody wants to be told."""
         self.prompts: dict[str, Scope] = {}
         """The open prompts of the open run, and what they are about."""
-        self.cancelling = False
+        self.cancelling: bool = False
         """Whether the open run was asked to end."""
         self.cancel_reason: str | None = None
         self.owner: str | None = None
@@ -106,23 +106,23 @@ class Execution:
         """Seconds after which an open run ends in which nothing happens; None for never."""
         self.outcome: ExecutionState | None = None
         """How the last run ended that is over."""
-        self.started_at = now
+        self.started_at: float = now
         """When the open run, or the last one, was opened."""
         self.run_id: str | None = None
         """The open run; None when none is."""
-        self.run_scope = NO_SCOPE
-        self.number = 0
+        self.run_scope: Scope = NO_SCOPE
+        self.number: int = 0
         """The number of the last batch that was given to the log."""
-        self.published = no_updates()
-        self.updates_before = 0
+        self.published: dict[Kind, int] = no_updates()
+        self.updates_before: int = 0
         """Updates of earlier runs."""
-        self.lost = 0
+        self.lost: int = 0
         """Updates given up since the last one that was taken."""
-        self.touched_at = now
+        self.touched_at: float = now
         self.noticed: set[str] = set()
         """Reasons for which the log has said that updates were dropped."""
         self._participants = 0
-        self.at_work = 0
+        self.at_work: int = 0
         """What is at work in the open run without taking part in it."""
         self._attempts: Counter[str] = Counter()
         self._paused: dict[str, Sequence[Mapping[str, Any]]] = {}

@@ -56,7 +56,7 @@ class StreamHub(Overview):
         Control.__init__(self, settings, log, redact, clock)
         self._new_id = new_id
         Sinks.__init__(self, log, settings.limits.max_subscribers_per_execution, self.flush)
-        self.tokens = TokenStreamingService(self)
+        self.tokens: TokenStreamingService = TokenStreamingService(self)
         self.companions: dict[type, object] = {}
         """What parts above keep with this hub, one of each type."""
         publishers.count += 1

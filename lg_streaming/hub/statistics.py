@@ -96,7 +96,7 @@ class Count:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.value = 0
+        self.value: int = 0
 
     def add(self, amount: int = 1) -> None:
         """Adds ``amount``."""
@@ -110,7 +110,7 @@ class Tally:
     __slots__ = ("callables", "drops", "publishing", "repeated")
 
     def __init__(self) -> None:
-        self.drops = Drops()
-        self.repeated = Count()
-        self.callables = Count()
-        self.publishing = Histogram(PUBLISH_BOUNDS)
+        self.drops: Drops = Drops()
+        self.repeated: Count = Count()
+        self.callables: Count = Count()
+        self.publishing: Histogram = Histogram(PUBLISH_BOUNDS)

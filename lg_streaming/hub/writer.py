@@ -39,7 +39,7 @@ class _Waiting:
         self.draft: Draft | None = draft
 
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _BATCH: Final = 500
 _FIRST_DELAY: Final = 0.05
@@ -86,9 +86,9 @@ class Writer:
         self._closing = False
         self._give_up = threading.Event()
         self._thread: threading.Thread | None = None
-        self.failures = 0
+        self.failures: int = 0
         """Appends that failed, each try counted."""
-        self.failing = False
+        self.failing: bool = False
         """Whether the last append failed; it is tried again."""
 
     @property

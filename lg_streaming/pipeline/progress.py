@@ -33,7 +33,7 @@ __all__ = [
     "current_progress",
 ]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -183,9 +183,9 @@ class ProgressTracker(ProgressPart):
         *,
         scheduler: SchedulerBase | None = None,
     ) -> None:
-        self.round = 0
+        self.round: int = 0
         """Rises with each `reset`."""
-        self.failures = 0
+        self.failures: int = 0
         """How often the calculator failed."""
         options = options or ProgressOptions()
         self._calculator = options.calculator

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TokenStats", "TokenStreamInfo", "TokenStreamingService"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _WINDOW: Final = 10
 """Seconds over which the rate is taken."""

@@ -37,7 +37,7 @@ __all__ = [
     "transformed",
 ]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")

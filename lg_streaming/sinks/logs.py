@@ -44,7 +44,7 @@ class LoggingSink:
         data: bool = True,
         id: str | None = None,
     ) -> None:
-        self.id = id or f"logging-{secrets.token_hex(4)}"
+        self.id: str = id or f"logging-{secrets.token_hex(4)}"
         self._logger = logging.getLogger(logger) if isinstance(logger, str) else logger
         self._level = _level(level)
         self._data = data

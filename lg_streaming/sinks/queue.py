@@ -58,12 +58,12 @@ class QueueSink:
             self._loop = asyncio.get_running_loop()
         except RuntimeError:
             raise StreamingConfigError("a QueueSink is made on the event loop that reads it") from None
-        self.id = id or f"queue-{secrets.token_hex(4)}"
+        self.id: str = id or f"queue-{secrets.token_hex(4)}"
         self.maxsize = maxsize
         self.overflow: Overflow = overflow
         # it may wait for its reader as long as it likes: what follows is in the log, and nobody else waits
-        self.policy = SendPolicy(timeout=math.inf if overflow == "wait" else SendPolicy().timeout)
-        self.dropped = 0
+        self.policy: SendPolicy = SendPolicy(timeout=math.inf if overflow == "wait" else SendPolicy().timeout)
+        self.dropped: int = 0
         """Updates it let go of, with ``drop_oldest``."""
         self.reason: CloseReason | None = None
         """Why nothing more comes; None while something may."""

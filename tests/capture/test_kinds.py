@@ -1,4 +1,4 @@
-"""What may stand under each decorator works in a real graph and its text arrives; the rest is refused in one sentence."""
+"""What may stand under a decorator works in a real graph and its text arrives; the rest is refused in one sentence."""
 
 import abc
 import asyncio
@@ -350,10 +350,20 @@ async def ask_in_a_coroutine(question: str) -> str:
     return (await model().ainvoke(question)).text
 
 
+def decorated_then_tool(decorate: Decorator) -> BaseTool:
+    make: Any = tool
+    return make(decorate(ask))
+
+
+def an_async_tool() -> BaseTool:
+    make: Any = tool
+    return make("ask")(ask_async)
+
+
 TOOLS: dict[str, Callable[[Decorator], BaseTool]] = {
     "@tool below ours": lambda decorate: decorate(tool(ask)),
-    "@tool above ours": lambda decorate: tool(decorate(ask)),
-    "async @tool below ours": lambda decorate: decorate(tool("ask")(ask_async)),
+    "@tool above ours": lambda decorate: decorated_then_tool(decorate),
+    "async @tool below ours": lambda decorate: decorate(an_async_tool()),
     "async @tool above ours": lambda decorate: StructuredTool.from_function(coroutine=decorate(ask_async), name="ask"),
     "Tool": lambda decorate: decorate(Tool("ask", ask, "Ask a question.")),
     "StructuredTool of both": lambda decorate: decorate(
