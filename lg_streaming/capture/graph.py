@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +21,7 @@ from langgraph.callbacks import GraphCallbackHandler
 from langgraph.errors import GraphInterrupt
 
 from lg_streaming.errors import StreamingError, describe_error
+from lg_streaming.fork import new_event, new_lock
 from lg_streaming.scope import Binding, Outcome, publishers
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class _Root:
         self.run_ids = {run_id}
         self.interrupted = False
         self.started = time.perf_counter()
-        self._lock = threading.Lock()  # parallel sync nodes enter on several threads
+        self._lock = new_lock()  # parallel sync nodes enter on several threads
         self._binding: Binding | None = None
         self._refused = False
 
@@ -238,7 +238,7 @@ _DEFAULT: Final = RunTracker()
 tracker_var: ContextVar[RunTracker | None] = ContextVar("lg_streaming_tracker", default=_DEFAULT)
 """The tracker that sees every graph once a module is activated. Its default makes it known on every thread and task;
 it is None inside decorated nodes, where nothing new begins."""
-_registered = threading.Event()
+_registered = new_event()
 
 
 def activate_tracking() -> None:

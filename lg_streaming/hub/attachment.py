@@ -7,11 +7,11 @@ import concurrent.futures
 import contextlib
 import logging
 import math
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from lg_streaming.errors import LogUnavailableError, SinkError, StreamingError
+from lg_streaming.fork import bury, new_lock
 from lg_streaming.hub.handlers import is_not_its_own
 from lg_streaming.hub.signal import Signal
 from lg_streaming.hub.sink import AnySink, ClosableSink, CloseReason, OnError, PageSink, SendPolicy, Sink
@@ -79,7 +79,7 @@ class Attachment:
         self._on_done = on_done
         self._position: Position | None = None
         self._moved = Signal()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
         self._delivering = False
@@ -175,6 +175,15 @@ class Attachment:
             if self.reason is not None or (self._position is not None and self._position.seq >= seq):
                 return
             await self._moved.wait(generation)
+
+    def end_in_child(self) -> None:
+        """End it in a forked process, where the sink gets nothing more and is not closed: the parent does both."""
+        bury(self._loop, self._task, self._done, self._woken)
+        self.reason = self.reason or "detached"
+        self._loop = self._task = None
+        self._moved = Signal()
+        self._done = concurrent.futures.Future()
+        self._done.set_result(None)
 
     def done(self, task: asyncio.Task[None]) -> None:
         """Called when `run` has returned, or was never begun."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import threading
 from collections import OrderedDict
 from dataclasses import replace as changed
 from typing import TYPE_CHECKING, Final, get_args
 
 from lg_streaming.errors import BadRequestError, HubClosedError, SinkError, SubscriberLimitError
+from lg_streaming.fork import new_rlock
 from lg_streaming.hub.attachment import Attachment
 from lg_streaming.hub.delivery import DeliveryThread
 from lg_streaming.hub.readers import Readers
@@ -45,7 +45,7 @@ class Sinks(Readers):
     def __init__(self, log: EventLog, max_per_execution: int | None, flush: Callable[[], Awaitable[None]]) -> None:
         super().__init__(log, max_per_execution)
         self._flush_log = flush
-        self._sinks_lock = threading.RLock()
+        self._sinks_lock = new_rlock()
         self._attached: dict[str, dict[str, Attachment]] = {}
         self._attachments: set[Attachment] = set()  # the attached ones, and those whose sink is being closed
         self._holders: dict[int, set[Attachment]] = {}  # the same by the sink's identity
@@ -53,6 +53,14 @@ class Sinks(Readers):
         self._sink_errors = 0  # of attachments that are over
         self._no_more_sinks = False
         self._delivery = DeliveryThread()
+
+    def _forget_readers(self) -> None:
+        super()._forget_readers()
+        for attachment in self._attachments:
+            attachment.end_in_child()
+        self._sink_errors += sum(attachment.errors for attachment in self._attachments)
+        self._attached, self._attachments, self._holders = {}, set(), {}
+        self._untold.clear()
 
     def attach(
         self,

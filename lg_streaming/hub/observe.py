@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import reactivex
 from reactivex.disposable import Disposable
 
+from lg_streaming.fork import bury, restart_after_fork
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -38,6 +40,12 @@ class Observers:
         """Observers that raised and were detached."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._threads: set[threading.Thread] = set()
+        restart_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget the parent's observers, which go on there."""
+        bury(self._tasks)
+        self._tasks, self._threads = set(), set()
 
     def observable(self, subscribe: Callable[[], Subscription], *, in_thread: bool) -> Observable[StreamUpdate]:
         """A cold observable: each subscriber gets a subscription of its own, from the position on."""

@@ -17,6 +17,7 @@ from lg_streaming.codec import moment_of
 from lg_streaming.errors import BadPositionError, GapError, LogUnavailableError
 from lg_streaming.events import Position, StreamMetadata, StreamUpdate
 from lg_streaming.filters import ALL, UpdateFilter
+from lg_streaming.fork import ForkGuard
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -155,6 +156,7 @@ class Subscription:
         self._finishing = False
         self.delivered = 0
         """Updates it has given to its reader."""
+        self._guard = ForkGuard(f"this subscription of {execution_id!r}", "subscribe again in this process")
         self._recheck = 1.0 if log.blocking else None  # a notification from another machine may be lost
 
     @property
@@ -246,6 +248,7 @@ class Subscription:
         Raises:
             GapError: Something is missing and ``on_gap`` is ``fail``.
             LogUnavailableError: The log cannot be reached; the position is kept, so call it again later.
+            ForkedError: If the process was forked after the subscription was made.
         """
         while True:
             page = await self.poll(limit)
@@ -266,6 +269,7 @@ class Subscription:
 
         After the end it returns an empty page with ``ended`` set. Raises like `next_page`.
         """
+        self._guard.check()
         if not self._closed:
             await self.start()
         while not (self._ended or self._closed):

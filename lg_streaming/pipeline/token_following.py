@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from typing import TYPE_CHECKING, Final, Protocol
 
 from reactivex import Observable
 from reactivex.disposable import Disposable
 
 from lg_streaming.filters import UpdateFilter
+from lg_streaming.fork import bury, new_lock, new_rlock, restart_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +59,13 @@ class GlobalTokens:
         self._hub = hub
         self._executions = executions
         self._followers: tuple[_Follower, ...] = ()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
+        restart_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget the parent's subscribers, which are served there."""
+        bury(self._followers)
+        self._followers = ()
 
     def begins(self, execution_id: str) -> None:
         """A token stream of an execution opens."""
@@ -93,7 +99,7 @@ class _Follower:
         self._hub = hub
         self._executions = executions
         self._observer = observer
-        self._lock = threading.RLock()
+        self._lock = new_rlock()
         self._following: dict[str, DisposableBase | None] = {}
         self._after: dict[str, Position] = {}
         self._again: set[str] = set()
