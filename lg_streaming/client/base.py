@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from lg_streaming.client.config import ClientConfig, ClientOptions, TokenSource
 from lg_streaming.client.events import ClientState, Listeners
+from lg_streaming.client.outage import Outage
 from lg_streaming.client.rest import Rest, execution_path
 from lg_streaming.client.subscription import ClientSubscription, Hearing
 from lg_streaming.client.texts import Texts
@@ -77,6 +78,7 @@ class StreamClient(ABC):
         self._random = random
         self._hearing = Hearing(listeners=Listeners(), now=now)
         self._tokens = TokenSource(self._config.token)
+        self._outage = Outage()
         self._rest = Rest(lambda: self._config, self._tokens)
 
     # ------------------------------------------------------------ reading

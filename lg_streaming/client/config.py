@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Final, Self, TypedDict, cast
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from lg_streaming.backoff import Backoff
 from lg_streaming.errors import StreamingError, UnauthorizedError
@@ -36,8 +36,11 @@ class ClientOptions(TypedDict, total=False):
     """By how much each pause is longer than the one before. Default: 2."""
     jitter: float
     """The random share that is taken off a pause, 0 to 1. Default: 0.5."""
-    max_reconnect_attempts: int
-    """Tries again after which a client gives up, counted since a connection last proved good. Default: 0, no end."""
+    max_reconnect_attempts: int | None
+    """Tries again after which a client gives up, counted since a connection last proved good. Default: 0, no end; None
+    is the same."""
+    give_up_after: float | None
+    """Seconds without a good connection after which a client gives up; its last try begins then. Default: never."""
     connect_timeout: float
     """Seconds until a connection must stand, and a request be answered, with the time for a token. Default: 10."""
     silence_timeout: float | None
@@ -52,6 +55,7 @@ class ClientOptions(TypedDict, total=False):
 
 
 _HEARTBEATS: Final = 2.5
+_MAY_BE_NONE: Final = frozenset({"give_up_after", "silence_timeout"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +74,8 @@ class ClientConfig:
     max_reconnect_delay: float = 30.0
     backoff_factor: float = 2.0
     jitter: float = 0.5
-    max_reconnect_attempts: int = 0
+    max_reconnect_attempts: int | None = 0
+    give_up_after: float | None = None
     connect_timeout: float = 10.0
     silence_timeout: float | None = None
     with_credentials: bool = False
@@ -83,14 +88,23 @@ class ClientConfig:
             raise ValueError(f"the url is where the gateway is, such as 'http://127.0.0.1:8000', not {self.url!r:.200}")
         if address.query or address.fragment:
             raise ValueError(f"the url ends with the gateway's prefix and has no query: {self.url!r:.200}")
-        if self.max_reconnect_attempts < 0:
-            raise ValueError(f"max_reconnect_attempts is a whole number from 0 on, not {self.max_reconnect_attempts!r}")
-        for name in ("connect_timeout", "silence_timeout", "max_event_bytes"):
-            value = cast("float | None", getattr(self, name))
-            if value is not None and not value > 0:
+        tries = cast("object", self.max_reconnect_attempts)
+        if tries is not None and (not isinstance(tries, int) or isinstance(tries, bool) or tries < 0):
+            raise ValueError(f"max_reconnect_attempts is a whole number from 0 on, not {tries!r}")
+        for name in ("connect_timeout", "silence_timeout", "give_up_after", "max_event_bytes"):
+            value = cast("object", getattr(self, name))
+            if value is None and name in _MAY_BE_NONE:
+                continue
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
                 raise ValueError(f"{name} is more than 0, not {value!r}")
         object.__setattr__(self, "url", self.url.rstrip("/"))
         _ = self.backoff  # its values are checked now rather than when a connection is lost
+
+    @property
+    def address(self) -> str:
+        """The url as messages show it, without a user name and a password."""
+        parts = urlsplit(self.url)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
     @property
     def backoff(self) -> Backoff:

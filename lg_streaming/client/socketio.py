@@ -72,7 +72,11 @@ class SocketIOClient(StreamClient):
         self._namespace = namespace
         self._feeds: dict[str, Feed] = {}
         self._machine = Reconnect(
-            lambda: self._config, self._tokens, tell=self._hearing.listeners.tell, random=self._random
+            lambda: self._config,
+            self._tokens,
+            tell=self._hearing.listeners.tell,
+            random=self._random,
+            outage=self._outage,
         )
         self._runner: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[Line] | None = None

@@ -17,9 +17,9 @@ from lg_streaming.client.base import StreamClient, utc_now
 from lg_streaming.client.config import ClientOptions
 from lg_streaming.client.event_stream import EventStreamParser, EventTooLargeError
 from lg_streaming.client.events import InitialData, Trouble
-from lg_streaming.client.failures import InterruptedStreamError, told_failure
+from lg_streaming.client.failures import InterruptedStreamError, connection_failure, told_failure
 from lg_streaming.client.reconnect import Reconnect
-from lg_streaming.client.rest import connection_failure, execution_path, is_encoded, refusal_of
+from lg_streaming.client.rest import execution_path, is_encoded, refusal_of
 from lg_streaming.client.subscription import ClientSubscription
 from lg_streaming.errors import (
     BadRequestError,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SSEClient"]
 
+_UPDATE_EVENTS: Final = frozenset({"", "updates", "token", "progress", "status", "event"})
 _WORST_FIRST: Final[tuple[ClientState, ...]] = ("failed", "reconnecting", "connecting", "disconnected", "connected")
 
 
@@ -121,6 +122,7 @@ class SSEClient(StreamClient):
             tell=self._hearing.listeners.tell,
             random=self._random,
             execution_id=execution_id,
+            outage=self._outage,
         )
 
     @property
@@ -134,7 +136,7 @@ class SSEClient(StreamClient):
         headers |= await self._rest.headers()
         if position is not None:
             headers["Last-Event-ID"] = str(position)
-        # Unnamed updates can be told from what the stream says about itself, whatever their types are.
+        # A type may be named like an event of the protocol; without names nothing has to be guessed.
         query = {**wanted.query(position), "named": "false"}
         request = (await self._rest.http()).stream(
             "GET",
@@ -147,9 +149,26 @@ class SSEClient(StreamClient):
             try:
                 answer = await closing.enter_async_context(request)
             except httpx2.RequestError as error:
-                raise connection_failure(error, wanted.execution_id) from error
+                raise connection_failure(error, self._config.address, wanted.execution_id) from error
             return answer, closing.pop_all()
         raise AssertionError  # pragma: no cover (an exit stack swallows nothing here)
+
+
+def _holds_updates(event: StreamEvent, content: object) -> bool:
+    """Return whether an event is an update or a list of them, with or without a name.
+
+    A server may name an update by its type, by its kind or not at all. A type is any name, also one of the protocol's
+    own events, so the content decides. Only what an application shows first, `initial`, may look like an update.
+    """
+    if event.name in _UPDATE_EVENTS:
+        return True
+    if event.name == "initial" and event.id is None:
+        return False
+    first = cast("list[object]", content)[:1] if isinstance(content, list) else [content]
+    return any(
+        isinstance(each, dict) and "type" in each and isinstance(cast("dict[str, object]", each).get("metadata"), dict)
+        for each in first
+    )
 
 
 class _EventStream(ClientSubscription):
@@ -197,7 +216,8 @@ class _EventStream(ClientSubscription):
                 await self._alarm.within(self._client.config.connect_timeout, self._dial())
                 await self._be_greeted()
             except TimeoutError:
-                await self._failed(connection_failure(TimeoutError("no answer in time"), self.execution_id))
+                late = TimeoutError("no answer in time")
+                await self._failed(connection_failure(late, self._client.config.address, self.execution_id))
             except InterruptedStreamError as failure:
                 await self._failed(failure)
             except BaseException:
@@ -215,9 +235,10 @@ class _EventStream(ClientSubscription):
             self._ended = True
             return
         if answer.status_code != HTTPStatus.OK:
-            raise await refusal_of(answer, pieces, self.execution_id)
+            raise await refusal_of(answer, pieces, self._client.config.address, self.execution_id)
         if is_encoded(answer) or not answer.headers.get("content-type", "").startswith("text/event-stream"):
-            error = ConnectionLostError("the answer is no event stream: is the url a gateway's?")
+            address = self._client.config.address
+            error = ConnectionLostError(f"the answer of {address} is no event stream: is the url a gateway's?")
             raise InterruptedStreamError(error, retryable=False)
         self._parser = EventStreamParser(self._client.config.max_event_bytes)
         self._comments = 0
@@ -283,9 +304,10 @@ class _EventStream(ClientSubscription):
             dead = DeadPeerError(f"no sign of life in {self._patience or 0:g} s", execution_id=self.execution_id)
             raise InterruptedStreamError(dead) from None
         except (httpx2.RequestError, httpx2.StreamError, EventTooLargeError) as error:
-            raise connection_failure(error, self.execution_id) from error
+            raise connection_failure(error, self._client.config.address, self.execution_id) from error
         if piece is None:
-            raise connection_failure(EOFError("the stream broke off"), self.execution_id)
+            broken = EOFError("the stream broke off")
+            raise connection_failure(broken, self._client.config.address, self.execution_id)
         batch: list[StreamUpdate] = []
         for event in events:
             self._take(event, batch)
@@ -299,7 +321,7 @@ class _EventStream(ClientSubscription):
     def _take(self, event: StreamEvent, batch: list[StreamUpdate]) -> None:
         try:
             content = orjson.loads(event.data)
-            if event.name:
+            if not _holds_updates(event, content):
                 self._control(event, content, batch)
             else:
                 contents = cast("list[Any]", content) if isinstance(content, list) else [content]
