@@ -53,6 +53,7 @@ _locks: Final[dict[int, _Ref]] = {}
 _objects: Final[dict[int, _Ref]] = {}
 _buried: Final[list[object]] = []
 _generation = 0
+_RLOCK: Final[type] = type(threading.RLock())
 
 
 def _remove(ref: _Ref) -> None:
@@ -119,19 +120,24 @@ class ForkGuard:
         self._instead = instead
         self._generation = _generation
 
+    @property
+    def forked(self) -> bool:
+        """Whether the process was forked after the object was made."""
+        return self._generation != _generation
+
     def check(self) -> None:
         """Raise in a child.
 
         Raises:
             ForkedError: If the process was forked after the object was made.
         """
-        if self._generation != _generation:
+        if self.forked:
             raise ForkedError(f"{self._what} belongs to the process before os.fork(): {self._instead}")
 
 
 def _reset(lock: Any) -> None:
-    is_owned = getattr(lock, "_is_owned", None)
-    if is_owned is None or isinstance(lock, threading.Condition) or not is_owned():
+    # A reentrant lock that the forking thread holds is released later, by that thread.
+    if not (isinstance(lock, _RLOCK) and lock._is_owned()):  # noqa: SLF001 (see below)
         lock._at_fork_reinit()  # noqa: SLF001 (what the standard library does with its own locks)
 
 

@@ -17,6 +17,7 @@ from lg_streaming.client.subscription import ClientSubscription, Hearing
 from lg_streaming.client.texts import Texts
 from lg_streaming.client.wanted import OnGap, Wanted
 from lg_streaming.filters import UpdateFilter
+from lg_streaming.fork import restart_after_fork
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -79,7 +80,12 @@ class StreamClient(ABC):
         self._hearing = Hearing(listeners=Listeners(), now=now)
         self._tokens = TokenSource(self._config.token)
         self._outage = Outage()
+        restart_after_fork(self)
         self._rest = Rest(lambda: self._config, self._tokens)
+
+    @abstractmethod
+    def after_fork(self) -> None:
+        """Connect anew in a forked process: connections and subscriptions there are belong to the parent."""
 
     # ------------------------------------------------------------ reading
     def subscribe(

@@ -55,6 +55,8 @@ class Feed(ClientSubscription):
 
     async def aclose(self) -> None:
         """See `ClientSubscription.aclose`."""
+        if self._guard.forked:
+            return
         self._left = True
         self._alarm.ring()
         self._waiting.clear()
@@ -66,6 +68,7 @@ class Feed(ClientSubscription):
     # ------------------------------------------------------------ reading
     async def connect(self) -> None:
         """See `ClientSubscription.connect`."""
+        self._guard.check()
         with contextlib.suppress(TimeoutError):  # somebody closed it meanwhile
             while self._line is None and not (self._ended or self._left):
                 if self._failure is not None:

@@ -14,6 +14,7 @@ import orjson
 from lg_streaming.client.failures import InterruptedStreamError, connection_failure, http_failure
 from lg_streaming.errors import BadRequestError, ConnectionLostError, UnauthorizedError
 from lg_streaming.events import check_execution_id
+from lg_streaming.fork import bury, restart_after_fork
 
 importlib.import_module("httpcore2")  # httpx2 does it at first use, where it would hold up the event loop
 
@@ -61,6 +62,12 @@ class Rest:
         self._tokens = tokens
         self._http: httpx2.AsyncClient | None = None
         self._making = asyncio.Lock()
+        restart_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Connect anew: the connections there are belong to the parent."""
+        bury(self._http, self._making)
+        self._http, self._making = None, asyncio.Lock()
 
     async def http(self) -> httpx2.AsyncClient:
         """The connections, made at first use."""

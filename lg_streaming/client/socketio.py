@@ -12,6 +12,7 @@ from lg_streaming.client.events import Message, Trouble
 from lg_streaming.client.failures import InterruptedStreamError, told_failure
 from lg_streaming.client.feed import Feed
 from lg_streaming.client.line import Line
+from lg_streaming.client.outage import Outage
 from lg_streaming.client.reconnect import Reconnect, pause_of
 from lg_streaming.client.rest import token_for
 from lg_streaming.client.subscription import ClientSubscription
@@ -22,6 +23,7 @@ from lg_streaming.errors import (
     ServerRestartError,
     StreamingError,
 )
+from lg_streaming.fork import bury
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,16 +73,26 @@ class SocketIOClient(StreamClient):
         self.backlog = backlog
         self._namespace = namespace
         self._feeds: dict[str, Feed] = {}
-        self._machine = Reconnect(
+        self._machine = self._make_machine()
+        self._runner: asyncio.Task[None] | None = None
+        self._ready: asyncio.Future[Line] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def _make_machine(self) -> Reconnect:
+        return Reconnect(
             lambda: self._config,
             self._tokens,
             tell=self._hearing.listeners.tell,
             random=self._random,
             outage=self._outage,
         )
-        self._runner: asyncio.Task[None] | None = None
-        self._ready: asyncio.Future[Line] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+
+    def after_fork(self) -> None:
+        """See `StreamClient.after_fork`."""
+        bury(self._feeds, self._runner, self._ready, self._tasks)
+        self._feeds, self._runner, self._ready, self._tasks = {}, None, None, set()
+        self._outage = Outage()
+        self._machine = self._make_machine()
 
     @property
     def state(self) -> ClientState:

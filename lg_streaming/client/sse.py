@@ -18,6 +18,7 @@ from lg_streaming.client.config import ClientOptions
 from lg_streaming.client.event_stream import EventStreamParser, EventTooLargeError
 from lg_streaming.client.events import InitialData, Trouble
 from lg_streaming.client.failures import InterruptedStreamError, connection_failure, told_failure
+from lg_streaming.client.outage import Outage
 from lg_streaming.client.reconnect import Reconnect
 from lg_streaming.client.rest import execution_path, is_encoded, refusal_of
 from lg_streaming.client.subscription import ClientSubscription
@@ -29,6 +30,7 @@ from lg_streaming.errors import (
     ServerRestartError,
 )
 from lg_streaming.events import Position
+from lg_streaming.fork import bury
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -69,6 +71,12 @@ class SSEClient(StreamClient):
         super().__init__(url, random=random, now=now, **options)
         self._streams: set[_EventStream] = set()
         self._gone_connections = 0
+
+    def after_fork(self) -> None:
+        """See `StreamClient.after_fork`."""
+        bury(self._streams)
+        self._streams = set()
+        self._outage = Outage()
 
     @property
     def state(self) -> ClientState:
@@ -196,6 +204,8 @@ class _EventStream(ClientSubscription):
     async def aclose(self) -> None:
         """See `ClientSubscription.aclose`."""
         self._closed = True
+        if self._guard.forked:
+            return
         if self._alarm.waits:
             self._alarm.ring()  # who reads lets go of the connection itself
             return
@@ -209,6 +219,7 @@ class _EventStream(ClientSubscription):
     # ------------------------------------------------------------ connecting
     async def connect(self) -> None:
         """See `ClientSubscription.connect`."""
+        self._guard.check()
         self._client.began(self)
         while self._pieces is None and not (self._ended or self._closed):
             self.machine.begin()

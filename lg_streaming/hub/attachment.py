@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from lg_streaming.errors import LogUnavailableError, SinkError, StreamingError
+from lg_streaming.eventloop import forbid_running_loop
 from lg_streaming.fork import bury, new_lock
 from lg_streaming.hub.handlers import is_not_its_own
 from lg_streaming.hub.signal import Signal
@@ -117,12 +118,14 @@ class Attachment:
             raise self.error
 
     def join(self, timeout: float | None = None) -> None:
-        """The same as `wait` for a thread without an event loop.
+        """Block like `wait`, on a thread without an event loop.
 
         Raises:
             SinkError: Like `wait`.
+            BlockingCallError: If an event loop runs on this thread: the sink may need it.
             TimeoutError: It is not over after ``timeout`` seconds.
         """
+        forbid_running_loop("Attachment.join()", "use `await attachment.wait()`")
         try:
             self._done.result(timeout)
         except TimeoutError:

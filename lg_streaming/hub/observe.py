@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import reactivex
 from reactivex.disposable import Disposable
 
+from lg_streaming.eventloop import forbid_blocking_run
 from lg_streaming.fork import bury, restart_after_fork
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Observers:
             observer: ObserverBase[StreamUpdate],
             scheduler: SchedulerBase | None = None,  # noqa: ARG001 (part of the Rx signature; the loop schedules)
         ) -> DisposableBase:
+            if not in_thread:
+                forbid_blocking_run()
             subscription = subscribe()
             self._start(observer, subscription, in_thread=in_thread)
             return Disposable(subscription.close)

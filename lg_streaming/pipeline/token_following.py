@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from reactivex import Observable
 from reactivex.disposable import Disposable
 
+from lg_streaming.eventloop import forbid_blocking_run
 from lg_streaming.filters import UpdateFilter
 from lg_streaming.fork import bury, new_lock, new_rlock, restart_after_fork
 
@@ -76,6 +77,7 @@ class GlobalTokens:
         """Each subscriber gets everything that open streams have said, and what is said from now on."""
 
         def subscribe(observer: ObserverBase[StreamUpdate], _: SchedulerBase | None = None) -> DisposableBase:
+            forbid_blocking_run()
             follower = _Follower(self._hub, self._executions, observer)
             with self._lock:
                 self._followers = (*self._followers, follower)
