@@ -73,7 +73,7 @@ def _tls_refusal(error: BaseException) -> ssl.SSLError | None:
         seen.add(id(cause))
         for each in (cause, *(part for part in cause.args if isinstance(part, BaseException))):
             if isinstance(each, ssl.SSLCertVerificationError) or (
-                isinstance(each, ssl.SSLError) and each.reason in _TLS_REFUSALS
+                isinstance(each, ssl.SSLError) and getattr(each, "reason", None) in _TLS_REFUSALS
             ):
                 return each
         cause = cause.__cause__ or cause.__context__

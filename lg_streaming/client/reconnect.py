@@ -161,8 +161,9 @@ class Reconnect:
         left = self._time_left(config)
         limit = config.max_reconnect_attempts
         if (limit and self.attempts >= limit) or left <= 0:
-            self._end("failed", error)
-            raise self._gave_up(config, error) from error
+            gave_up = self._gave_up(config, error)
+            self._end("failed", gave_up)
+            raise gave_up from error
         delay = 0.0 if mended else min(self._delay(config, error), left)
         if self._state in _TRYING and not mended:
             self._outage.begin(self, config, error, delay)

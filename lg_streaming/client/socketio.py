@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random as _random
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from lg_streaming.client.wanted import Wanted
 
 __all__ = ["SocketIOClient"]
+
+logger = logging.getLogger(__name__)
 
 _TURNS: Final = 10
 """Turns of the event loop in which a subscription whose loop was just left lets go; Python ends generators late."""
@@ -173,6 +176,11 @@ class SocketIOClient(StreamClient):
                 failure = await self._hold(line)
             except InterruptedStreamError as refused:
                 failure = refused
+            except Exception as error:
+                logger.exception("the connection to %s broke", self._config.address)
+                failure = InterruptedStreamError(
+                    ConnectionLostError(f"the connection broke: {error!r}"), retryable=False
+                )
             finally:
                 self._let_go(line)
                 await line.aclose()
