@@ -186,6 +186,7 @@ class _EventStream(ClientSubscription):
         super().__init__(wanted, hearing)
         self._client = client
         self._alarm = Alarm()
+        self._connecting = asyncio.Lock()
         self._pieces: AsyncGenerator[bytes] | None = None
         self._closing = AsyncExitStack()
         self._parser = EventStreamParser(client.config.max_event_bytes)
@@ -220,6 +221,10 @@ class _EventStream(ClientSubscription):
     async def connect(self) -> None:
         """See `ClientSubscription.connect`."""
         self._guard.check()
+        async with self._connecting:
+            await self._connect()
+
+    async def _connect(self) -> None:
         self._client.began(self)
         while self._pieces is None and not (self._ended or self._closed):
             self.machine.begin()

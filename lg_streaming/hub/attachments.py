@@ -102,7 +102,7 @@ class Sinks(Readers):
             shared: The sink serves other executions as well: at the end it is neither told nor closed.
 
         Raises:
-            BadRequestError: The id, the filter, ``on_error`` or ``send_timeout`` cannot be used; it is no sink; another
+            BadRequestError: The id, the filter, ``on_error`` or ``send_timeout`` cannot be used; it is no sink, or a closed one; another
                 sink with its id is attached, and ``replace`` is not set; or it is attached to another execution, and
                 ``shared`` is not set at both.
             BadPositionError: ``after`` is not a position.
@@ -123,6 +123,7 @@ class Sinks(Readers):
                     execution_id=execution_id,
                 )
             self._check_shared(sink, shared=shared)
+            _check_active(sink, execution_id)
 
             def subscribe() -> Subscription:
                 return self.subscribe(
@@ -278,6 +279,16 @@ async def _not_over(attachments: list[Attachment], patience: float) -> list[Atta
         for wait in late:
             wait.cancel()
     return [attachment for attachment in attachments if not attachment.over]
+
+
+def _check_active(sink: AnySink, execution_id: str) -> None:
+    """Refuse a sink that takes nothing any more. One that cannot tell is attached, and fails there."""
+    try:
+        active = sink.is_active()
+    except Exception:  # noqa: BLE001 (a sink may raise anything)
+        return
+    if not active:
+        raise BadRequestError(f"sink {sink.id!r} is closed: make another one", execution_id=execution_id)
 
 
 def _check(sink: AnySink, on_error: OnError) -> None:
