@@ -102,9 +102,9 @@ class Sinks(Readers):
             shared: The sink serves other executions as well: at the end it is neither told nor closed.
 
         Raises:
-            BadRequestError: The id, the filter, ``on_error`` or ``send_timeout`` cannot be used; it is no sink, or a closed one; another
-                sink with its id is attached, and ``replace`` is not set; or it is attached to another execution, and
-                ``shared`` is not set at both.
+            BadRequestError: The id, the filter, ``on_error`` or ``send_timeout`` cannot be used; it is no sink, or a
+                closed one; another sink with its id is attached, and ``replace`` is not set; or it is attached to
+                another execution, and ``shared`` is not set at both.
             BadPositionError: ``after`` is not a position.
             SubscriberLimitError: ``limits.max_subscribers_per_execution`` are reading.
             HubClosedError: The hub was closed.
