@@ -59,8 +59,11 @@ class Machine:
             tell=lambda _: None,
             random=lambda: 0.0,
             outage=outage,
-            clock=lambda: self.now,
+            clock=self._clock,
         )
+
+    def _clock(self) -> float:
+        return self.now
 
     def fail(self, took: float = 0.0, failure: InterruptedStreamError = LOST) -> float:
         self.it.begin()

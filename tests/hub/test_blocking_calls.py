@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 PIPES: dict[str, list[Any]] = {
     "plain": [],
-    "mapped": [ops.map(lambda update: update.type)],
+    "mapped": [ops.map(repr)],
     "piped": [ops.filter(lambda _: True), ops.take(1), ops.to_list()],
     "shared": [ops.share()],
     "merged": [ops.flat_map(lambda update: [update])],
@@ -42,11 +42,9 @@ async def test_what_is_awaited_works(hub: StreamHub, pipe: list[Any]) -> None:
     hub.open("e")
     await hub.close("e")
     assert (await hub.observe("e").pipe(*pipe)).type == "workflow_complete"
-    assert (await hub.observe("e").pipe(*pipe, ops.to_future())).type == "workflow_complete"
-    assert [update.type for update in await hub.observe("e").pipe(*pipe, ops.to_list())] == [
-        "workflow_start",
-        "workflow_complete",
-    ]
+    assert (await hub.observe("e").pipe(*pipe).pipe(ops.to_future())).type == "workflow_complete"
+    updates = await hub.observe("e").pipe(*pipe).pipe(ops.to_list())
+    assert [update.type for update in updates] == ["workflow_start", "workflow_complete"]
 
 
 async def test_run_works_in_another_thread_and_where_updates_come_from_one(hub: StreamHub) -> None:
