@@ -348,10 +348,13 @@ def test_a_sink_may_be_attached_in_both_processes(programs: ForkingPrograms) -> 
 streaming = StreamingModule()
 seen = []
 sink = CallbackSink(lambda update: seen.append(update.type))
-attachment = streaming.hub.attach("job", sink)
+attachment = streaming.hub.attach("job", sink, shared=True)
+first = streaming.hub.attach("first", sink, shared=True)
+run(streaming, "first")
+first.join(PATIENCE)  # the thread of the sink waits for more when the process forks
+seen.clear()
 
 def child():
-    seen.clear()
     again = streaming.hub.attach("other", sink)
     run(streaming, "other")
     again.join(PATIENCE)
