@@ -37,7 +37,10 @@
     └── StreamingConfigError             the program is set up wrongly
         ├── TokenStreamingError          an option of @stream_token that cannot be used
         ├── NotANodeError                a decorator on what can be no node
-        └── MissingExtraError            an optional package is not installed
+        ├── MissingExtraError            an optional package is not installed
+        ├── UnsupportedPlatformError     this operating system lacks what a feature needs
+        ├── ForkedError                  an object of the parent process, used after `os.fork()`
+        └── BlockingCallError            a call that would block the event loop it waits for
 
 Each wire error carries a ``code``; the first digit tells whose fault it is (4 the caller's, 5 the server's) and
 `CODES` whether trying again helps. ``StreamingConfigError`` is of a program's set-up and never travels, nor does
@@ -58,6 +61,7 @@ __all__ = [
     "CODES",
     "BadPositionError",
     "BadRequestError",
+    "BlockingCallError",
     "Code",
     "ConnectRateError",
     "ConnectionLostError",
@@ -66,6 +70,7 @@ __all__ = [
     "ExecutionLimitError",
     "ExecutionNotFoundError",
     "ForbiddenError",
+    "ForkedError",
     "GapError",
     "HubClosedError",
     "KeysUnavailableError",
@@ -93,6 +98,7 @@ __all__ = [
     "TooManySubscriptionsError",
     "TransitionError",
     "UnauthorizedError",
+    "UnsupportedPlatformError",
     "UpdateTooLargeError",
     "WebSocketError",
     "describe_error",
@@ -511,6 +517,24 @@ class MissingExtraError(StreamingConfigError, ImportError):  # pyright: ignore[r
     """A feature needs an optional package that is not installed. It is an ``ImportError`` too."""
 
     name = "missing_extra"
+
+
+class UnsupportedPlatformError(StreamingConfigError):
+    """A feature needs an operating system function that this platform lacks, such as a Linux one on Windows."""
+
+    name = "unsupported_platform"
+
+
+class ForkedError(StreamingConfigError):
+    """A connection or a reader was opened before `os.fork()` and is used in the child. Open another one there."""
+
+    name = "forked"
+
+
+class BlockingCallError(StreamingConfigError):
+    """A blocking call was made on the thread of a running event loop, which would stop the loop that it waits for."""
+
+    name = "blocking_call"
 
 
 _MAX_MESSAGE: Final = 8_000

@@ -318,6 +318,7 @@ class AgentStream(PacedActivity):
         Raises:
             BadRequestError: The command is not a list (in a decorated node, too), or a number cannot be used.
             TransitionError: The agent has stopped. In a decorated node the program runs nevertheless.
+            UnsupportedPlatformError: If this is not Linux.
             OSError: The program cannot be started.
         """
         make, grace = self._capturing(command, cwd, env, max_line, grace)
@@ -333,7 +334,10 @@ class AgentStream(PacedActivity):
         max_line: int = 8_192,
         grace: float = 5.0,
     ) -> int:
-        """The same for code without an event loop; an exception such as ``KeyboardInterrupt`` ends the program."""
+        """Do the same in code without an event loop. An exception such as ``KeyboardInterrupt`` ends the program.
+
+        It blocks its thread until the program has ended. Call it on an event loop's thread and the loop stands still.
+        """
         make, grace = self._capturing(command, cwd, env, max_line, grace)
         with self._emitter.at_work():
             return run_child(make, grace)

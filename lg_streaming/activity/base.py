@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from lg_streaming.checks import Number
 from lg_streaming.errors import BadRequestError, StreamingError, TransitionError
+from lg_streaming.fork import new_rlock
 from lg_streaming.pipeline.throttle import Throttle
 from lg_streaming.pipeline.timer import current_timer
 from lg_streaming.scope import new_id
@@ -45,7 +46,7 @@ class Activity(ABC):
     def __init__(self, emitter: Emitter, what: str) -> None:
         self._emitter = emitter
         self._what = what
-        self._lock = threading.RLock()
+        self._lock = new_rlock()
         self._scheduler = current_timer()
         self._refusing = _Refusing(self._lock, emitter, what)
         self._ended = False

@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from lg_streaming.activity.lines import Lines
-from lg_streaming.errors import BadRequestError
+from lg_streaming.errors import BadRequestError, UnsupportedPlatformError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +41,7 @@ class Child:
 
     Raises:
         BadRequestError: The command is a string, or empty.
+        UnsupportedPlatformError: If this is not Linux.
         OSError: It cannot be started.
     """
 
@@ -55,6 +56,11 @@ class Child:
     ) -> None:
         if isinstance(command, (str, bytes)) or not command:
             raise BadRequestError("the command is a list: the program, then its arguments")
+        if not hasattr(os, "pidfd_open"):
+            raise UnsupportedPlatformError(
+                "capture_output needs Linux (pidfd_open): elsewhere run the program yourself and publish its lines"
+                " with agent.output()"
+            )
         self._take = take
         self._process = subprocess.Popen(  # noqa: S603 (running the caller's command is what this is for)
             [os.fspath(part) for part in command],

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lg_streaming.activity.text import encoded_size, last_bytes
+from lg_streaming.fork import new_lock
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -40,7 +40,7 @@ class OutputBuffer:
         self._most_bytes = most_bytes
         self._pieces: deque[tuple[Output, int]] = deque()
         self._size = 0
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def add(self, stream: OutputStream, content: str, at: datetime) -> None:
         """The newest piece; older ones make room for it."""

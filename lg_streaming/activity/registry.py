@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from lg_streaming.activity.agent import AgentStream
@@ -11,6 +10,7 @@ from lg_streaming.activity.base import Activity, id_of
 from lg_streaming.activity.task import TaskStream
 from lg_streaming.emitter import NO_EMITTER, Emitter
 from lg_streaming.errors import TransitionError
+from lg_streaming.fork import new_rlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -34,7 +34,7 @@ class Registry(Generic[A]):
         self._emitter = emitter
         self._what = what
         self._open: dict[str, A] = {}
-        self._mutex = threading.RLock()
+        self._mutex = new_rlock()
         self._closed = False
 
     def _add(self, id: str, make: Callable[[Emitter], A]) -> A:

@@ -19,6 +19,7 @@ from lg_streaming import StreamingModule
 from lg_streaming.cli import words
 from lg_streaming.cli.render import Renderer, make_renderer
 from lg_streaming.cli.run_view import RunView
+from lg_streaming.cli.signals import handling
 from lg_streaming.cli.watcher import Watcher, WatchError
 from lg_streaming.demo.graph import Graph, build_graph
 from lg_streaming.demo.models import ModelNotAvailableError, make_model
@@ -143,12 +144,8 @@ class _Demo:
 async def _interrupted() -> None:
     """Return on Ctrl-C."""
     pressed = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, pressed.set)
-    try:
+    with handling([signal.SIGINT], lambda _: pressed.set()):
         await pressed.wait()
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)
 
 
 async def _is_overdue(ended: asyncio.Task[None], *, after: asyncio.Task[Any]) -> bool:

@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-import uvloop
 from starlette.types import ASGIApp
 
 from lg_streaming.cli.certificates import Certificate
+from lg_streaming.cli.signals import handling
 from lg_streaming.demo.server import listen
 
 __all__ = ["MAX_MESSAGE_BYTES", "Listening", "Serve", "ServeOptions", "Stop", "run_server"]
@@ -103,8 +103,17 @@ def run_server(app: ASGIApp, options: ServeOptions, say: Callable[[str], None]) 
     else:
         from lg_streaming.cli.uvicorn_server import serve_with_uvicorn as serve
     logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
-    with listen(options.host, options.port) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with listen(options.host, options.port) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(serve, app, options, listener, say))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's factory; None, for the standard event loop, where there is no uvloop, as on Windows."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 async def _serve(
@@ -134,21 +143,14 @@ async def _serve(
 @asynccontextmanager
 async def _signals_to(stop: Stop, say: Callable[[str], None]) -> AsyncGenerator[None]:
     """Ctrl-C and SIGTERM stop the server, and nothing else of the program."""
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
 
     def told(number: signal.Signals) -> None:
         if stop.signal is None:
             say("Stopping: clients are told to come back.")
         stop.tell(number)
 
-    for number in numbers:
-        loop.add_signal_handler(number, told, number)
-    try:
+    with handling((signal.SIGINT, signal.SIGTERM), told):
         yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
 
 
 def _address(listener: socket.socket, *, secure: bool) -> str:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from lg_streaming.client.config import ClientConfig, ClientOptions, TokenSource
 from lg_streaming.client.events import ClientState, Listeners
+from lg_streaming.client.outage import Outage
 from lg_streaming.client.rest import Rest, execution_path
 from lg_streaming.client.subscription import ClientSubscription, Hearing
 from lg_streaming.client.texts import Texts
 from lg_streaming.client.wanted import OnGap, Wanted
 from lg_streaming.filters import UpdateFilter
+from lg_streaming.fork import restart_after_fork
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -77,7 +79,13 @@ class StreamClient(ABC):
         self._random = random
         self._hearing = Hearing(listeners=Listeners(), now=now)
         self._tokens = TokenSource(self._config.token)
+        self._outage = Outage()
+        restart_after_fork(self)
         self._rest = Rest(lambda: self._config, self._tokens)
+
+    @abstractmethod
+    def after_fork(self) -> None:
+        """Connect anew in a forked process: connections and subscriptions there are belong to the parent."""
 
     # ------------------------------------------------------------ reading
     def subscribe(

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Final, Self, TypedDict, cast
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from lg_streaming.backoff import Backoff
 from lg_streaming.checks import count, seconds
@@ -37,8 +37,11 @@ class ClientOptions(TypedDict, total=False):
     """By how much each pause is longer than the one before. Default: 2."""
     jitter: float
     """The random share that is taken off a pause, 0 to 1. Default: 0.5."""
-    max_reconnect_attempts: int
-    """Tries again after which a client gives up, counted since a connection last proved good. Default: 0, no end."""
+    max_reconnect_attempts: int | None
+    """Tries again after which a client gives up, counted since a connection last proved good. Default: 0, no end; None
+    is the same."""
+    give_up_after: float | None
+    """Seconds without a good connection after which a client gives up; its last try begins then. Default: never."""
     connect_timeout: float
     """Seconds until a connection must stand, and a request be answered, with the time for a token. Default: 10."""
     silence_timeout: float | None
@@ -56,7 +59,8 @@ _HEARTBEATS: Final = 2.5
 _NUMBERS: Final = {
     "reconnect_delay": seconds(zero="tries at once"),
     "max_reconnect_delay": seconds(zero="tries at once"),
-    "max_reconnect_attempts": count("tries", zero="for no end"),
+    "max_reconnect_attempts": count("tries", zero="for no end", none="for no end"),
+    "give_up_after": seconds(none="never to give up"),
     "connect_timeout": seconds(),
     "silence_timeout": seconds(none="for 2.5 heartbeats"),
     "max_event_bytes": count("bytes"),
@@ -79,7 +83,8 @@ class ClientConfig:
     max_reconnect_delay: float = 30.0
     backoff_factor: float = 2.0
     jitter: float = 0.5
-    max_reconnect_attempts: int = 0
+    max_reconnect_attempts: int | None = 0
+    give_up_after: float | None = None
     connect_timeout: float = 10.0
     silence_timeout: float | None = None
     with_credentials: bool = False
@@ -96,6 +101,12 @@ class ClientConfig:
             number.check(name, getattr(self, name), ValueError)
         object.__setattr__(self, "url", self.url.rstrip("/"))
         _ = self.backoff  # its values are checked now rather than when a connection is lost
+
+    @property
+    def address(self) -> str:
+        """The url as messages show it, without a user name and a password."""
+        parts = urlsplit(self.url)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
     @property
     def backoff(self) -> Backoff:

@@ -34,6 +34,7 @@ class Feed(ClientSubscription):
         super().__init__(wanted, hearing)
         self._client = client
         self._alarm = Alarm()
+        self._connecting = asyncio.Lock()
         self._line: Line | None = None  # the connection on which the server has accepted the subscription
         self._waiting: deque[list[StreamUpdate]] = deque()
         self._count = 0
@@ -55,6 +56,8 @@ class Feed(ClientSubscription):
 
     async def aclose(self) -> None:
         """See `ClientSubscription.aclose`."""
+        if self._guard.forked:
+            return
         self._left = True
         self._alarm.ring()
         self._waiting.clear()
@@ -66,6 +69,11 @@ class Feed(ClientSubscription):
     # ------------------------------------------------------------ reading
     async def connect(self) -> None:
         """See `ClientSubscription.connect`."""
+        self._guard.check()
+        async with self._connecting:
+            await self._connect()
+
+    async def _connect(self) -> None:
         with contextlib.suppress(TimeoutError):  # somebody closed it meanwhile
             while self._line is None and not (self._ended or self._left):
                 if self._failure is not None:

@@ -15,7 +15,7 @@ from engineio import base_client as engineio_clients
 from socketio import packet as socketio_packet
 from socketio.exceptions import SocketIOError
 
-from lg_streaming.client.failures import InterruptedStreamError, http_failure, told_failure
+from lg_streaming.client.failures import InterruptedStreamError, connection_failure, http_failure, told_failure
 from lg_streaming.client.rest import as_json
 from lg_streaming.errors import ConnectionLostError, DeadPeerError, UnauthorizedError
 
@@ -128,10 +128,10 @@ class Line:
                 # Whichever comes first: the greeting, or the end.
                 await asyncio.wait({self._greeting, self._lost}, return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError:
-            late = ConnectionLostError(f"no connection in {self._config.connect_timeout:g} s")
+            late = ConnectionLostError(f"no connection to {self._config.address} in {self._config.connect_timeout:g} s")
             raise InterruptedStreamError(late) from None
         except _BROKEN as error:
-            raise _refusal_in(error) from error
+            raise _refusal_in(error, self._config.address) from error
         if not self._greeting.done():
             raise self._lost.result()
         greeting = self._greeting.result()
@@ -300,16 +300,17 @@ class Line:
                 engineio_clients.connected_clients.remove(engine)
 
 
-def _refusal_in(error: BaseException) -> InterruptedStreamError:
+def _refusal_in(error: BaseException, address: str) -> InterruptedStreamError:
     """The failure an error of python-socketio means; the HTTP status stands only in what it was raised from."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, aiohttp.ClientResponseError):  # a failed handshake is one, too
-            return http_failure(cause.status, None, dict(cause.headers or {}))
+            headers = {str(name).lower(): value for name, value in (cause.headers or {}).items()}
+            return http_failure(cause.status, None, headers, address)
         if isinstance(cause, aiohttp.ClientError | OSError) and str(cause):
             break
         cause = cause.__cause__ or cause.__context__
-    return InterruptedStreamError(ConnectionLostError(f"the connection failed: {cause or error}"))
+    return connection_failure(cause or error, address)
 
 
 def _seen(answer: asyncio.Future[Any]) -> None:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 import reactivex
 from reactivex.disposable import Disposable
 
+from lg_streaming.errors import StreamingConfigError
+from lg_streaming.eventloop import forbid_blocking_run
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -31,7 +34,8 @@ def observable(subscribe: Callable[[], ClientSubscription]) -> Observable[Stream
         observer: ObserverBase[StreamUpdate],
         scheduler: SchedulerBase | None = None,  # noqa: ARG001 (part of the Rx signature; the loop schedules)
     ) -> DisposableBase:
-        loop = asyncio.get_running_loop()
+        forbid_blocking_run()
+        loop = _running_loop()
         subscription = subscribe()
         task = loop.create_task(
             _pump(observer, subscription), name=f"lg-streaming observer of {subscription.execution_id}"
@@ -39,6 +43,15 @@ def observable(subscribe: Callable[[], ClientSubscription]) -> Observable[Stream
         return Disposable(lambda: _stop(loop, task))
 
     return reactivex.create(on_subscribe)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise StreamingConfigError(
+            "observe() of a client is subscribed on a running event loop: use SyncClient, or run it with asyncio"
+        ) from None
 
 
 def _stop(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:

@@ -11,6 +11,8 @@ Whoever holds the connection says what happened, and does what the answer says:
 
 from __future__ import annotations
 
+import math
+import time
 from typing import TYPE_CHECKING, Final
 
 from lg_streaming.client.events import (
@@ -23,6 +25,7 @@ from lg_streaming.client.events import (
     StateChanged,
     Trouble,
 )
+from lg_streaming.client.outage import Outage
 from lg_streaming.errors import GapError, UnauthorizedError
 
 if TYPE_CHECKING:
@@ -65,6 +68,8 @@ class Reconnect:
         tell: Hears every event.
         random: Gives a number from 0 (included) to 1 (excluded).
         execution_id: The execution whose connection it is; None where one connection carries all.
+        outage: Logs that connections cannot be made; shared by the connections of one client.
+        clock: Seconds, monotonic.
     """
 
     def __init__(
@@ -75,7 +80,12 @@ class Reconnect:
         tell: Callable[[ClientEvent], None],
         random: Callable[[], float],
         execution_id: str | None = None,
+        outage: Outage | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._outage = outage if outage is not None else Outage()
+        self._clock = clock
+        self._since: float | None = None  # when the first try began after which no connection was good
         self._config = config
         self._tokens = tokens
         self._tell = tell
@@ -97,10 +107,12 @@ class Reconnect:
     def begin(self) -> None:
         """A connection is being made."""
         if self._state in {"disconnected", "failed"}:
-            self.attempts, self._hint, self._mended = 0, None, False
+            self.attempts, self._hint, self._mended, self._since = 0, None, False, None
             self._become("connecting")
         elif self._state != "reconnecting":
             raise RuntimeError(f"a connection that is {self._state} is not begun")
+        if self._since is None:
+            self._since = self._clock()
         self._tell(Connecting(execution_id=self._execution_id, attempt=self.attempts))
 
     def opened(self, connection_id: str | None = None) -> None:
@@ -116,6 +128,8 @@ class Reconnect:
         if self._state == "connected":
             self.attempts = 0
             self._mended = False
+            self._since = None
+            self._outage.end(self, self._config())
 
     def hint(self, seconds: float) -> None:
         """The server says how long to wait when this connection ends."""
@@ -141,13 +155,39 @@ class Reconnect:
         if not mended and (not failure.retryable or isinstance(error, _FINAL)):
             self._end("failed", error)
             raise error
-        limit = config.max_reconnect_attempts
-        if not config.auto_reconnect or (limit and self.attempts >= limit):
-            self._end("failed" if config.auto_reconnect else "disconnected", error)
+        if not config.auto_reconnect:
+            self._end("disconnected", error)
             raise error
-        delay = 0.0 if mended else self._delay(config, error)
+        left = self._time_left(config)
+        limit = config.max_reconnect_attempts
+        if (limit and self.attempts >= limit) or left <= 0:
+            gave_up = self._gave_up(config, error)
+            self._end("failed", gave_up)
+            raise gave_up from error
+        delay = 0.0 if mended else min(self._delay(config, error), left)
+        if self._state in _TRYING and not mended:
+            self._outage.begin(self, config, error, delay)
         self._go_on(delay, error)
         return delay
+
+    def _time_left(self, config: ClientConfig) -> float:
+        """Seconds until there is no other try."""
+        if config.give_up_after is None:
+            return math.inf
+        if self._since is None:
+            self._since = self._clock()
+        return self._since + config.give_up_after - self._clock()
+
+    def _gave_up(self, config: ClientConfig, error: StreamingError) -> StreamingError:
+        seconds = 0.0 if self._since is None else self._clock() - self._since
+        tries = self.attempts + 1
+        return type(error)(
+            f"gave up on {config.address} after {tries} {'try' if tries == 1 else 'tries'} in {seconds:.1f} s:"
+            f" {error.message}",
+            execution_id=error.execution_id,
+            retry_after=error.retry_after,
+            details=error.details,
+        )
 
     def left(self) -> None:
         """We do not want it any more. Harmless when repeated, and where it failed before."""
@@ -174,7 +214,8 @@ class Reconnect:
         self._tell(Reconnecting(execution_id=self._execution_id, attempt=self.attempts, delay=delay))
 
     def _end(self, state: ClientState, error: StreamingError | None) -> None:
-        self._hint = None
+        self._hint = self._since = None
+        self._outage.forget(self)
         self._become(state)
         self._tell(
             Disconnected(execution_id=self._execution_id, will_reconnect=False, attempt=self.attempts, error=error)

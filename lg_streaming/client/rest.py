@@ -11,9 +11,10 @@ from urllib.parse import quote
 import httpx2
 import orjson
 
-from lg_streaming.client.failures import InterruptedStreamError, http_failure
+from lg_streaming.client.failures import InterruptedStreamError, connection_failure, http_failure
 from lg_streaming.errors import BadRequestError, ConnectionLostError, UnauthorizedError
 from lg_streaming.events import check_execution_id
+from lg_streaming.fork import bury, restart_after_fork
 
 importlib.import_module("httpcore2")  # httpx2 does it at first use, where it would hold up the event loop
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.client.config import ClientConfig, TokenSource
 
-__all__ = ["Rest", "as_json", "connection_failure", "execution_path", "is_encoded", "refusal_of", "token_for"]
+__all__ = ["Rest", "as_json", "execution_path", "is_encoded", "refusal_of", "token_for"]
 
 _ERROR_BYTES = 65_536
 
@@ -48,12 +49,6 @@ async def token_for(tokens: TokenSource, seconds: float) -> str | None:
     return token
 
 
-def connection_failure(error: BaseException, execution_id: str | None = None) -> InterruptedStreamError:
-    """The failure that an error of the network means."""
-    why = str(error) or type(error).__name__
-    return InterruptedStreamError(ConnectionLostError(f"the connection failed: {why}", execution_id=execution_id))
-
-
 class Rest:
     """Requests to one gateway, over connections that are kept.
 
@@ -67,6 +62,12 @@ class Rest:
         self._tokens = tokens
         self._http: httpx2.AsyncClient | None = None
         self._making = asyncio.Lock()
+        restart_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Connect anew: the connections there are belong to the parent."""
+        bury(self._http, self._making)
+        self._http, self._making = None, asyncio.Lock()
 
     async def http(self) -> httpx2.AsyncClient:
         """The connections, made at first use."""
@@ -127,9 +128,9 @@ class Rest:
                 ) as answer:
                     told = await _told(answer, answer.aiter_bytes(), config.max_event_bytes)
         except (httpx2.RequestError, TimeoutError) as error:
-            raise connection_failure(error) from error
+            raise connection_failure(error, config.address) from error
         if not answer.is_success or not isinstance(told, dict):
-            raise http_failure(answer.status_code, told, answer.headers)
+            raise http_failure(answer.status_code, told, answer.headers, config.address)
         return cast("dict[str, Any]", told)
 
     async def aclose(self) -> None:
@@ -140,11 +141,11 @@ class Rest:
 
 
 async def refusal_of(
-    answer: httpx2.Response, pieces: AsyncGenerator[bytes], execution_id: str
+    answer: httpx2.Response, pieces: AsyncGenerator[bytes], address: str, execution_id: str
 ) -> InterruptedStreamError:
     """The failure that the answer to a stream's request tells of."""
     told = await _told(answer, pieces, _ERROR_BYTES)
-    return http_failure(answer.status_code, told, answer.headers, execution_id=execution_id)
+    return http_failure(answer.status_code, told, answer.headers, address, execution_id=execution_id)
 
 
 def is_encoded(answer: httpx2.Response) -> bool:

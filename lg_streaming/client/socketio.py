@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random as _random
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
@@ -12,6 +13,7 @@ from lg_streaming.client.events import Message, Trouble
 from lg_streaming.client.failures import InterruptedStreamError, told_failure
 from lg_streaming.client.feed import Feed
 from lg_streaming.client.line import Line
+from lg_streaming.client.outage import Outage
 from lg_streaming.client.reconnect import Reconnect, pause_of
 from lg_streaming.client.rest import token_for
 from lg_streaming.client.subscription import ClientSubscription
@@ -22,6 +24,7 @@ from lg_streaming.errors import (
     ServerRestartError,
     StreamingError,
 )
+from lg_streaming.fork import bury
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from lg_streaming.client.wanted import Wanted
 
 __all__ = ["SocketIOClient"]
+
+logger = logging.getLogger(__name__)
 
 _TURNS: Final = 10
 """Turns of the event loop in which a subscription whose loop was just left lets go; Python ends generators late."""
@@ -71,12 +76,26 @@ class SocketIOClient(StreamClient):
         self.backlog = backlog
         self._namespace = namespace
         self._feeds: dict[str, Feed] = {}
-        self._machine = Reconnect(
-            lambda: self._config, self._tokens, tell=self._hearing.listeners.tell, random=self._random
-        )
+        self._machine = self._make_machine()
         self._runner: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[Line] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def _make_machine(self) -> Reconnect:
+        return Reconnect(
+            lambda: self._config,
+            self._tokens,
+            tell=self._hearing.listeners.tell,
+            random=self._random,
+            outage=self._outage,
+        )
+
+    def after_fork(self) -> None:
+        """See `StreamClient.after_fork`."""
+        bury(self._feeds, self._runner, self._ready, self._tasks)
+        self._feeds, self._runner, self._ready, self._tasks = {}, None, None, set()
+        self._outage = Outage()
+        self._machine = self._make_machine()
 
     @property
     def state(self) -> ClientState:
@@ -157,6 +176,11 @@ class SocketIOClient(StreamClient):
                 failure = await self._hold(line)
             except InterruptedStreamError as refused:
                 failure = refused
+            except Exception as error:
+                logger.exception("the connection to %s broke", self._config.address)
+                failure = InterruptedStreamError(
+                    ConnectionLostError(f"the connection broke: {error!r}"), retryable=False
+                )
             finally:
                 self._let_go(line)
                 await line.aclose()

@@ -17,9 +17,10 @@ from lg_streaming.client.base import StreamClient, utc_now
 from lg_streaming.client.config import ClientOptions
 from lg_streaming.client.event_stream import EventStreamParser, EventTooLargeError
 from lg_streaming.client.events import InitialData, Trouble
-from lg_streaming.client.failures import InterruptedStreamError, told_failure
+from lg_streaming.client.failures import InterruptedStreamError, connection_failure, told_failure
+from lg_streaming.client.outage import Outage
 from lg_streaming.client.reconnect import Reconnect
-from lg_streaming.client.rest import connection_failure, execution_path, is_encoded, refusal_of
+from lg_streaming.client.rest import execution_path, is_encoded, refusal_of
 from lg_streaming.client.subscription import ClientSubscription
 from lg_streaming.errors import (
     BadRequestError,
@@ -29,6 +30,7 @@ from lg_streaming.errors import (
     ServerRestartError,
 )
 from lg_streaming.events import Position
+from lg_streaming.fork import bury
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SSEClient"]
 
+_UPDATE_EVENTS: Final = frozenset({"", "updates", "token", "progress", "status", "event"})
 _WORST_FIRST: Final[tuple[ClientState, ...]] = ("failed", "reconnecting", "connecting", "disconnected", "connected")
 
 
@@ -68,6 +71,12 @@ class SSEClient(StreamClient):
         super().__init__(url, random=random, now=now, **options)
         self._streams: set[_EventStream] = set()
         self._gone_connections = 0
+
+    def after_fork(self) -> None:
+        """See `StreamClient.after_fork`."""
+        bury(self._streams)
+        self._streams = set()
+        self._outage = Outage()
 
     @property
     def state(self) -> ClientState:
@@ -121,6 +130,7 @@ class SSEClient(StreamClient):
             tell=self._hearing.listeners.tell,
             random=self._random,
             execution_id=execution_id,
+            outage=self._outage,
         )
 
     @property
@@ -134,7 +144,7 @@ class SSEClient(StreamClient):
         headers |= await self._rest.headers()
         if position is not None:
             headers["Last-Event-ID"] = str(position)
-        # Unnamed updates can be told from what the stream says about itself, whatever their types are.
+        # A type may be named like an event of the protocol; without names nothing has to be guessed.
         query = {**wanted.query(position), "named": "false"}
         request = (await self._rest.http()).stream(
             "GET",
@@ -147,9 +157,26 @@ class SSEClient(StreamClient):
             try:
                 answer = await closing.enter_async_context(request)
             except httpx2.RequestError as error:
-                raise connection_failure(error, wanted.execution_id) from error
+                raise connection_failure(error, self._config.address, wanted.execution_id) from error
             return answer, closing.pop_all()
         raise AssertionError  # pragma: no cover (an exit stack swallows nothing here)
+
+
+def _holds_updates(event: StreamEvent, content: object) -> bool:
+    """Return whether an event is an update or a list of them, with or without a name.
+
+    A server may name an update by its type, by its kind or not at all. A type is any name, also one of the protocol's
+    own events, so the content decides. Only what an application shows first, `initial`, may look like an update.
+    """
+    if event.name in _UPDATE_EVENTS:
+        return True
+    if event.name == "initial" and event.id is None:
+        return False
+    first = cast("list[object]", content)[:1] if isinstance(content, list) else [content]
+    return any(
+        isinstance(each, dict) and "type" in each and isinstance(cast("dict[str, object]", each).get("metadata"), dict)
+        for each in first
+    )
 
 
 class _EventStream(ClientSubscription):
@@ -159,6 +186,7 @@ class _EventStream(ClientSubscription):
         super().__init__(wanted, hearing)
         self._client = client
         self._alarm = Alarm()
+        self._connecting = asyncio.Lock()
         self._pieces: AsyncGenerator[bytes] | None = None
         self._closing = AsyncExitStack()
         self._parser = EventStreamParser(client.config.max_event_bytes)
@@ -177,6 +205,8 @@ class _EventStream(ClientSubscription):
     async def aclose(self) -> None:
         """See `ClientSubscription.aclose`."""
         self._closed = True
+        if self._guard.forked:
+            return
         if self._alarm.waits:
             self._alarm.ring()  # who reads lets go of the connection itself
             return
@@ -190,6 +220,11 @@ class _EventStream(ClientSubscription):
     # ------------------------------------------------------------ connecting
     async def connect(self) -> None:
         """See `ClientSubscription.connect`."""
+        self._guard.check()
+        async with self._connecting:
+            await self._connect()
+
+    async def _connect(self) -> None:
         self._client.began(self)
         while self._pieces is None and not (self._ended or self._closed):
             self.machine.begin()
@@ -197,7 +232,8 @@ class _EventStream(ClientSubscription):
                 await self._alarm.within(self._client.config.connect_timeout, self._dial())
                 await self._be_greeted()
             except TimeoutError:
-                await self._failed(connection_failure(TimeoutError("no answer in time"), self.execution_id))
+                late = TimeoutError("no answer in time")
+                await self._failed(connection_failure(late, self._client.config.address, self.execution_id))
             except InterruptedStreamError as failure:
                 await self._failed(failure)
             except BaseException:
@@ -215,9 +251,10 @@ class _EventStream(ClientSubscription):
             self._ended = True
             return
         if answer.status_code != HTTPStatus.OK:
-            raise await refusal_of(answer, pieces, self.execution_id)
+            raise await refusal_of(answer, pieces, self._client.config.address, self.execution_id)
         if is_encoded(answer) or not answer.headers.get("content-type", "").startswith("text/event-stream"):
-            error = ConnectionLostError("the answer is no event stream: is the url a gateway's?")
+            address = self._client.config.address
+            error = ConnectionLostError(f"the answer of {address} is no event stream: is the url a gateway's?")
             raise InterruptedStreamError(error, retryable=False)
         self._parser = EventStreamParser(self._client.config.max_event_bytes)
         self._comments = 0
@@ -283,9 +320,10 @@ class _EventStream(ClientSubscription):
             dead = DeadPeerError(f"no sign of life in {self._patience or 0:g} s", execution_id=self.execution_id)
             raise InterruptedStreamError(dead) from None
         except (httpx2.RequestError, httpx2.StreamError, EventTooLargeError) as error:
-            raise connection_failure(error, self.execution_id) from error
+            raise connection_failure(error, self._client.config.address, self.execution_id) from error
         if piece is None:
-            raise connection_failure(EOFError("the stream broke off"), self.execution_id)
+            broken = EOFError("the stream broke off")
+            raise connection_failure(broken, self._client.config.address, self.execution_id)
         batch: list[StreamUpdate] = []
         for event in events:
             self._take(event, batch)
@@ -299,7 +337,7 @@ class _EventStream(ClientSubscription):
     def _take(self, event: StreamEvent, batch: list[StreamUpdate]) -> None:
         try:
             content = orjson.loads(event.data)
-            if event.name:
+            if not _holds_updates(event, content):
                 self._control(event, content, batch)
             else:
                 contents = cast("list[Any]", content) if isinstance(content, list) else [content]

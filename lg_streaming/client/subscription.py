@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from lg_streaming.client.events import ParseFailed
 from lg_streaming.client.place import Place
 from lg_streaming.codec import update_of
+from lg_streaming.fork import ForkGuard
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
@@ -96,6 +97,7 @@ class ClientSubscription(ABC):
         )
         self._position = after
         self._begun = False
+        self._guard = ForkGuard(f"this subscription of {wanted.execution_id!r}", "subscribe again in this process")
         self._at_latest = wanted.after == "latest"
         self._ended = False
         """Whether the server has said that nothing more comes."""
@@ -166,11 +168,13 @@ class ClientSubscription(ABC):
                 yield batch
 
     async def _handed_over(self) -> AsyncGenerator[list[StreamUpdate]]:
+        self._guard.check()
         if self._begun:
             raise RuntimeError("a subscription is read once: subscribe again, with after=subscription.position")
         self._begun = True
         try:
             while (batch := await self._receive()) is not None:
+                self._guard.check()
                 if batch:
                     self._hearing.hand_over(batch)
                     yield batch

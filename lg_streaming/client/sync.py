@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from lg_streaming.client.config import ClientOptions
+from lg_streaming.fork import ForkGuard, bury, new_lock, restart_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -52,6 +53,15 @@ class SyncClient:
         self._open = ExitStack()
         self._portal: BlockingPortal | None = None
         self._closed = False
+        self._forked = False
+        self._reopening = new_lock()
+        restart_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Begin anew with the next call in a forked process: the thread there was belongs to the parent."""
+        bury(self._portal, self._open)
+        self._forked = self._portal is not None
+        self._portal, self._open = None, ExitStack()
 
     def subscribe(self, execution_id: str, **wanted: Any) -> SyncSubscription:
         """A reader of an execution: `for update in client.subscribe("exec-1"): …`.
@@ -98,6 +108,7 @@ class SyncClient:
     def close(self) -> None:
         """Closes every subscription and connection, and ends the thread. Harmless when repeated."""
         self._closed = True
+        self._forked = False
         self._portal = None
         self._open.close()
 
@@ -115,10 +126,20 @@ class SyncClient:
     ) -> None:
         self.close()
 
+    def _reopened(self) -> BlockingPortal | None:
+        """The thread of this process, after a fork; None where the client was not open before it."""
+        with self._reopening:
+            if self._forked:
+                self._forked = False
+                self.__enter__()
+            return self._portal
+
     def _run(self, work: Callable[[], Awaitable[T]]) -> T:
         portal = self._portal
         if self._closed:
             raise _ClosedError("the client was closed")
+        if portal is None:
+            portal = self._reopened()
         if portal is None:
             raise RuntimeError("use the client as a context manager: with SyncClient(…) as client: …")
 
@@ -147,6 +168,7 @@ class SyncSubscription(AbstractContextManager["SyncSubscription"]):
         self._run = run
         self._subscription = subscribe()
         self._position = self._subscription.position
+        self._guard = ForkGuard(f"this subscription of {self.execution_id!r}", "subscribe again in this process")
 
     @property
     def execution_id(self) -> str:
@@ -165,6 +187,7 @@ class SyncSubscription(AbstractContextManager["SyncSubscription"]):
 
     def connect(self) -> None:
         """See `ClientSubscription.connect`."""
+        self._guard.check()
         self._run(self._subscription.connect)
 
     def batches(self) -> Iterator[list[StreamUpdate]]:
@@ -181,6 +204,8 @@ class SyncSubscription(AbstractContextManager["SyncSubscription"]):
 
     def close(self) -> None:
         """Leaves. Harmless when repeated, and from any thread."""
+        if self._guard.forked:
+            return
         with contextlib.suppress(_ClosedError):  # which has closed this, too
             self._run(self._subscription.aclose)
 
@@ -192,14 +217,17 @@ class SyncSubscription(AbstractContextManager["SyncSubscription"]):
     def _batches(self) -> Iterator[list[StreamUpdate]]:
         batches = cast("AsyncGeneratorType[list[StreamUpdate]]", self._subscription.batches())
         try:
+            self._guard.check()
             while (batch := self._run(lambda: anext(batches, None))) is not None:
                 yield batch
+                self._guard.check()
             self._position = self._subscription.position
         except _ClosedError:
             return
         finally:
-            with contextlib.suppress(_ClosedError):
-                self._run(lambda: self._leave(batches))
+            if not self._guard.forked:
+                with contextlib.suppress(_ClosedError):
+                    self._run(lambda: self._leave(batches))
 
     async def _leave(self, batches: AsyncGeneratorType[list[StreamUpdate]]) -> None:
         # Ctrl-C may have come anywhere, also while the next batch was being asked for: closing ends that first.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, get_args, overload
@@ -13,6 +12,7 @@ from lg_streaming.checks import Number, count, seconds
 from lg_streaming.emitter.part_words import PartWords
 from lg_streaming.emitter.saying import Saying
 from lg_streaming.errors import leaves
+from lg_streaming.fork import new_event
 from lg_streaming.scope import NO_SCOPE, Outcome, current_frame, frame_var, new_id
 
 if TYPE_CHECKING:
@@ -433,7 +433,7 @@ def _outcome(error: Mapping[str, Any] | None) -> Outcome:
 
 NO_EMITTER: Final = Emitter(None, "", NO_SCOPE)
 
-_no_node = threading.Event()
+_no_node = new_event()
 
 
 def current_emitter() -> Emitter:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
+
+from lg_streaming.fork import new_lock
 
 if TYPE_CHECKING:
     from lg_streaming.scope import Scope
@@ -44,7 +45,7 @@ class OpenParts:
     __slots__ = ("_parts", "lock")
 
     def __init__(self) -> None:
-        self.lock: threading.Lock = threading.Lock()
+        self.lock = new_lock()
         """Also of what the emitters of these parts count."""
         self._parts: dict[tuple[PartKind, str], OpenPart] = {}
 

@@ -12,10 +12,9 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
-import fcntl
 import signal
 import socket
-import termios
+import sys
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from types import CoroutineType
@@ -28,12 +27,20 @@ from lg_streaming.gateway.farewells import farewells
 if TYPE_CHECKING:
     from types import FrameType
 
+try:
+    import fcntl
+    import termios
+except ImportError:  # Windows: only what waits in this process can be seen
+    fcntl = termios = None
+
 __all__ = ["Line", "WebSocketLine", "current_line", "on_shutdown"]
 
 _UVICORN: Final = "uvicorn."
 _LONGEST_TIMEOUT: Final = 2**31 - 1
 """Milliseconds; the kernel takes no more."""
-_TCP_NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # Python has the name from 3.12 on
+_TCP_NOTSENT_LOWAT: Final[int | None] = getattr(
+    socket, "TCP_NOTSENT_LOWAT", 25 if sys.platform == "linux" else None
+)  # Python has the name from 3.12 on
 
 
 class Line:
@@ -64,7 +71,7 @@ class Line:
         log does not. The kernel's part needs Linux. Under TLS some more may wait, where the server encrypts.
         """
         sock = cast("socket.socket | None", self._transport.get_extra_info("socket"))
-        if sock is not None:
+        if sock is not None and _TCP_NOTSENT_LOWAT is not None:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, size)
         for transport in (_under_tls(self._transport), self._transport):
@@ -82,7 +89,7 @@ class Line:
         sock = cast("socket.socket | None", self._transport.get_extra_info("socket"))
         queued = array.array("i", [0])
         with contextlib.suppress(OSError, ValueError):
-            if sock is not None:
+            if sock is not None and fcntl is not None and termios is not None:
                 fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, queued)
         return self.buffered + queued[0]
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from lg_streaming.errors import ServerRestartError
+from lg_streaming.fork import bury, restart_after_fork
 from lg_streaming.gateway._server import on_shutdown
 from lg_streaming.gateway.auth import Policy
 from lg_streaming.gateway.compression import Compression
@@ -43,7 +44,7 @@ _RETRY_MS = (500, 3_000)
 _GOODBYE_TIMEOUT: Final = 1.5
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, weakref_slot=True)
 class Edge:
     """Hub, settings, rules and counters, and whether the server is going away.
 
@@ -100,6 +101,16 @@ class Edge:
         self.pacer = Pacer(gateway.frame_interval)
         self.compression = Compression(gateway.compression)
         self.framings = Framings(gateway.compression)
+        restart_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget the parent's server and its clients, which stay there."""
+        bury(self.connections, self.streams, self.sessions, self.rooms, self.loop, self._unhook)
+        self.connections, self.streams, self.sessions, self.rooms = {}, set(), {}, Rooms()
+        limits = self.settings.limits
+        self.census = Census(limits.connections, limits.connections_per_subject, limits.connections_per_address)
+        self.replica_id = secrets.token_hex(8)
+        self.draining, self.loop, self._unhook = False, None, None
 
     @classmethod
     def of(cls, hub: StreamHub) -> Edge:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from lg_streaming.errors import LogUnavailableError, StreamingError
 from lg_streaming.events import Position
+from lg_streaming.fork import bury, new_lock, restart_after_fork
 from lg_streaming.gateway.globs import Globs
 
 if TYPE_CHECKING:
@@ -39,9 +39,17 @@ class Patterns:
         self._hub = hub
         self._wakes: dict[Callable[[str], None], None] = {}
         self._new: dict[str, None] = {}  # in the order they came
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: Callable[[], None] | None = None
+        restart_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget the parent's followers and event loop."""
+        bury(self._wakes, self._loop)
+        if self._stop is not None:
+            self._stop()
+        self._wakes, self._new, self._loop, self._stop = {}, {}, None, None
 
     def listen(self, wake: Callable[[str], None]) -> Callable[[], None]:
         """Calls `wake` with the id of each execution that got an update from now on; returns what stops that."""

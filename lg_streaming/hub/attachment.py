@@ -7,11 +7,12 @@ import concurrent.futures
 import contextlib
 import logging
 import math
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from lg_streaming.errors import LogUnavailableError, SinkError, StreamingError
+from lg_streaming.eventloop import forbid_running_loop
+from lg_streaming.fork import bury, new_lock
 from lg_streaming.hub.handlers import is_not_its_own
 from lg_streaming.hub.signal import Signal
 from lg_streaming.hub.sink import AnySink, ClosableSink, CloseReason, OnError, PageSink, SendPolicy, Sink
@@ -79,7 +80,7 @@ class Attachment:
         self._on_done = on_done
         self._position: Position | None = None
         self._moved = Signal()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
         self._delivering = False
@@ -117,12 +118,14 @@ class Attachment:
             raise self.error
 
     def join(self, timeout: float | None = None) -> None:
-        """The same as `wait` for a thread without an event loop.
+        """Block like `wait`, on a thread without an event loop.
 
         Raises:
             SinkError: Like `wait`.
+            BlockingCallError: If an event loop runs on this thread: the sink may need it.
             TimeoutError: It is not over after ``timeout`` seconds.
         """
+        forbid_running_loop("Attachment.join()", "use `await attachment.wait()`")
         try:
             self._done.result(timeout)
         except TimeoutError:
@@ -175,6 +178,15 @@ class Attachment:
             if self.reason is not None or (self._position is not None and self._position.seq >= seq):
                 return
             await self._moved.wait(generation)
+
+    def end_in_child(self) -> None:
+        """End it in a forked process, where the sink gets nothing more and is not closed: the parent does both."""
+        bury(self._loop, self._task, self._done, self._woken)
+        self.reason = self.reason or "detached"
+        self._loop = self._task = None
+        self._moved = Signal()
+        self._done = concurrent.futures.Future()
+        self._done.set_result(None)
 
     def done(self, task: asyncio.Task[None]) -> None:
         """Called when `run` has returned, or was never begun."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import threading
 from collections import OrderedDict
 from dataclasses import replace as changed
 from typing import TYPE_CHECKING, Final, get_args
 
 from lg_streaming.errors import BadRequestError, HubClosedError, SinkError, SubscriberLimitError
+from lg_streaming.fork import new_rlock
 from lg_streaming.hub.attachment import Attachment
 from lg_streaming.hub.delivery import DeliveryThread
 from lg_streaming.hub.readers import Readers
@@ -45,7 +45,7 @@ class Sinks(Readers):
     def __init__(self, log: EventLog, max_per_execution: int | None, flush: Callable[[], Awaitable[None]]) -> None:
         super().__init__(log, max_per_execution)
         self._flush_log = flush
-        self._sinks_lock = threading.RLock()
+        self._sinks_lock = new_rlock()
         self._attached: dict[str, dict[str, Attachment]] = {}
         self._attachments: set[Attachment] = set()  # the attached ones, and those whose sink is being closed
         self._holders: dict[int, set[Attachment]] = {}  # the same by the sink's identity
@@ -53,6 +53,14 @@ class Sinks(Readers):
         self._sink_errors = 0  # of attachments that are over
         self._no_more_sinks = False
         self._delivery = DeliveryThread()
+
+    def _forget_readers(self) -> None:
+        super()._forget_readers()
+        for attachment in self._attachments:
+            attachment.end_in_child()
+        self._sink_errors += sum(attachment.errors for attachment in self._attachments)
+        self._attached, self._attachments, self._holders = {}, set(), {}
+        self._untold.clear()
 
     def attach(
         self,
@@ -94,9 +102,9 @@ class Sinks(Readers):
             shared: The sink serves other executions as well: at the end it is neither told nor closed.
 
         Raises:
-            BadRequestError: The id, the filter, ``on_error`` or ``send_timeout`` cannot be used; it is no sink; another
-                sink with its id is attached, and ``replace`` is not set; or it is attached to another execution, and
-                ``shared`` is not set at both.
+            BadRequestError: The id, the filter, ``on_error`` or ``send_timeout`` cannot be used; it is no sink, or a
+                closed one; another sink with its id is attached, and ``replace`` is not set; or it is attached to
+                another execution, and ``shared`` is not set at both.
             BadPositionError: ``after`` is not a position.
             SubscriberLimitError: ``limits.max_subscribers_per_execution`` are reading.
             HubClosedError: The hub was closed.
@@ -115,6 +123,7 @@ class Sinks(Readers):
                     execution_id=execution_id,
                 )
             self._check_shared(sink, shared=shared)
+            _check_active(sink, execution_id)
 
             def subscribe() -> Subscription:
                 return self.subscribe(
@@ -270,6 +279,16 @@ async def _not_over(attachments: list[Attachment], patience: float) -> list[Atta
         for wait in late:
             wait.cancel()
     return [attachment for attachment in attachments if not attachment.over]
+
+
+def _check_active(sink: AnySink, execution_id: str) -> None:
+    """Refuse a sink that takes nothing any more. One that cannot tell is attached, and fails there."""
+    try:
+        active = sink.is_active()
+    except Exception:  # noqa: BLE001 (a sink may raise anything)
+        return
+    if not active:
+        raise BadRequestError(f"sink {sink.id!r} is closed: make another one", execution_id=execution_id)
 
 
 def _check(sink: AnySink, on_error: OnError) -> None:

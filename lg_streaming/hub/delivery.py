@@ -6,6 +6,8 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any
 
+from lg_streaming.fork import bury, new_lock, restart_after_fork
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
@@ -19,10 +21,16 @@ class DeliveryThread:
     """Runs coroutines on an event loop of its own. The thread is there while there is something to run."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads: set[threading.Thread] = set()
         self._jobs = 0
+        restart_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Start without a thread and an event loop: those there are belong to the parent."""
+        bury(self._loop)
+        self._loop, self._threads, self._jobs = None, set(), 0
 
     def start(self, job: Job, on_done: OnDone, *, name: str) -> None:
         """Runs ``job()`` as a task called ``name``, then ``on_done(task)``. From any thread; returns at once."""

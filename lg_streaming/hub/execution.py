@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.errors import ForbiddenError
+from lg_streaming.fork import new_lock
 from lg_streaming.hub.statistics import no_updates
 from lg_streaming.scope import NO_SCOPE, LiveDefaults, Outcome, Scope
 
@@ -85,7 +85,7 @@ class Execution:
         self.execution_id: str = execution_id
         self.producer: str = producer
         """Names this object to the log: when the hub forgets an execution and it comes back, numbers begin anew."""
-        self.lock: threading.Lock = threading.Lock()
+        self.lock = new_lock()
         self.defaults: LiveDefaults | None = None
         """The decorators' defaults, where they differ from the settings'."""
         self.allowance: Allowance | None = None

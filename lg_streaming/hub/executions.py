@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import secrets
-import threading
 from typing import TYPE_CHECKING, Final
 
 from lg_streaming.events import ROOM_PREFIX, check_execution_id
+from lg_streaming.fork import new_lock
 from lg_streaming.hub.appender import Appender
 from lg_streaming.hub.drafts import Drafts
 from lg_streaming.hub.execution import Execution
@@ -48,7 +48,7 @@ class Executions:
         self._producer = secrets.token_hex(8)
         self._lives = itertools.count()
         self._executions: dict[str, Execution] = {}
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._tally = Tally()
         self._drops = self._tally.drops
         self._drafts = Drafts(limits, redact, clock, self._tally)
@@ -61,6 +61,17 @@ class Executions:
         self._sweep_at = self._swept_at + self._sweep_interval
         self._running: int = 0
         self._forgotten = no_updates()  # published to executions that were swept
+
+    def _forget_runs(self) -> None:
+        """Forget the parent's runs, which go on there. This hub gets another id."""
+        self._producer = secrets.token_hex(8)
+        self._lives = itertools.count()
+        for execution in list(self._executions.values()):
+            for kind, count in execution.published.items():
+                self._forgotten[kind] += count
+        self._executions.clear()
+        self._running = 0
+        self._ends = Signal()
 
     @property
     def debug(self) -> bool:

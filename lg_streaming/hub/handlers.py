@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lg_streaming.fork import bury, restart_after_fork
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -44,6 +46,12 @@ class Calls:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
+        restart_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget the parent's handlers that are at work, which go on there."""
+        bury(self._tasks)
+        self._tasks = set()
 
     def make(self, handlers: Iterable[Callable[..., object]], execution_id: str, *arguments: object) -> None:
         """Calls each handler once. On the event loop."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+
+from lg_streaming.fork import new_lock
 
 __all__ = ["Durations", "Histogram"]
 
@@ -51,7 +52,7 @@ class Histogram:
         self._bounds = tuple(bounds)
         self._counts = [0] * (len(self._bounds) + 1)
         self._total = 0.0
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def observe(self, seconds: float) -> None:
         """Counts one duration. Below 0, as when a clock was set back, it counts as 0."""

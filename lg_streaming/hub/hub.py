@@ -7,6 +7,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Final
 
+from lg_streaming.fork import restart_after_fork
 from lg_streaming.hub.attachments import Sinks
 from lg_streaming.hub.control import Control
 from lg_streaming.hub.overview import Overview
@@ -60,6 +61,12 @@ class StreamHub(Overview):
         self.companions: dict[type, object] = {}
         """What parts above keep with this hub, one of each type."""
         publishers.count += 1
+        restart_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Leave runs, readers and sinks to the parent process. What this process publishes starts runs of its own."""
+        self._forget_readers()
+        self._forget_runs()
 
     def statistics(self) -> HubStatistics:
         """Counts since the hub was made, and what is there now."""

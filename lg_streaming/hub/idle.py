@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 import weakref
 from typing import TYPE_CHECKING, Final
 
 from lg_streaming.errors import HubClosedError
+from lg_streaming.fork import new_lock, restart_after_fork
 from lg_streaming.pipeline.timer import current_timer
 
 if TYPE_CHECKING:
@@ -45,10 +45,15 @@ class IdleWatch:
         self._executions = executions
         self._end = weakref.WeakMethod(end)
         self._timer = current_timer()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._interval: float | None = None  # of the look that is to come
         self._cancel: Callable[[], None] | None = None
         self._closed = False
+        restart_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget the next look: the timer of the child has no entries of the parent."""
+        self._interval = self._cancel = None
 
     def watch(self, timeout: float) -> None:
         """There is a run that may end so after `timeout` seconds. From any thread."""

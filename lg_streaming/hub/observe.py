@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 import reactivex
 from reactivex.disposable import Disposable
 
+from lg_streaming.eventloop import forbid_blocking_run
+from lg_streaming.fork import bury, restart_after_fork
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -38,6 +41,12 @@ class Observers:
         """Observers that raised and were detached."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._threads: set[threading.Thread] = set()
+        restart_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget the parent's observers, which go on there."""
+        bury(self._tasks)
+        self._tasks, self._threads = set(), set()
 
     def observable(self, subscribe: Callable[[], Subscription], *, in_thread: bool) -> Observable[StreamUpdate]:
         """A cold observable: each subscriber gets a subscription of its own, from the position on."""
@@ -46,6 +55,8 @@ class Observers:
             observer: ObserverBase[StreamUpdate],
             scheduler: SchedulerBase | None = None,  # noqa: ARG001 (part of the Rx signature; the loop schedules)
         ) -> DisposableBase:
+            if not in_thread:
+                forbid_blocking_run()
             subscription = subscribe()
             self._start(observer, subscription, in_thread=in_thread)
             return Disposable(subscription.close)

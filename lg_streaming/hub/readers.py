@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, get_args
 
 from lg_streaming.errors import BadRequestError, HubClosedError, SubscriberLimitError
 from lg_streaming.events import Position, check_execution_id
 from lg_streaming.filters import ALL, UpdateFilter
+from lg_streaming.fork import bury, new_lock
 from lg_streaming.hub.observe import Observers
 from lg_streaming.hub.signal import Signal
 from lg_streaming.hub.statistics import ReaderLag
@@ -38,11 +38,18 @@ class Readers:
         self._signals: dict[str, Signal] = {}
         self._subscriptions: set[Subscription] = set()
         self._delivered_before = 0  # to subscriptions that are closed
-        self._readers_lock = threading.Lock()
+        self._readers_lock = new_lock()
         self._reading_is_over = False
         self._leaving = Signal()  # told of every subscription that closes
         self._observers = Observers()
         self._stop_listening = log.listen(self._on_append)
+
+    def _forget_readers(self) -> None:
+        """Forget the parent's subscriptions, which go on there."""
+        bury(self._signals, self._subscriptions)
+        self._delivered_before += sum(each.delivered for each in self._subscriptions)
+        self._signals, self._subscriptions = {}, set()
+        self._leaving = Signal()
 
     def subscribe(
         self,

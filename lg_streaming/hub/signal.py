@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from typing import TYPE_CHECKING
+
+from lg_streaming.fork import new_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,7 +28,7 @@ class Signal:
         self.generation: int = 0
         self.readers: int = 0
         """How many subscriptions use this signal; kept by the hub."""
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._waiters: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
 
     def notify(self) -> None:

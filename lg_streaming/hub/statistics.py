@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, get_args
 
 from lg_streaming.events import Kind
+from lg_streaming.fork import new_lock
 from lg_streaming.hub.drops import Drops
 from lg_streaming.hub.histogram import Durations, Histogram
 
@@ -95,7 +95,7 @@ class Count:
     __slots__ = ("_lock", "value")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self.value: int = 0
 
     def add(self, amount: int = 1) -> None:

@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from lg_streaming.codec import moment_of
-from lg_streaming.errors import BadPositionError, GapError, LogUnavailableError
+from lg_streaming.errors import BadPositionError, BadRequestError, GapError, LogUnavailableError
 from lg_streaming.events import Position, StreamMetadata, StreamUpdate
 from lg_streaming.filters import ALL, UpdateFilter
+from lg_streaming.fork import ForkGuard
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -155,6 +156,8 @@ class Subscription:
         self._finishing = False
         self.delivered: int = 0
         """Updates it has given to its reader."""
+        self._iterated = self._awaited = False
+        self._guard = ForkGuard(f"this subscription of {execution_id!r}", "subscribe again in this process")
         self._recheck = 1.0 if log.blocking else None  # a notification from another machine may be lost
 
     @property
@@ -246,12 +249,27 @@ class Subscription:
         Raises:
             GapError: Something is missing and ``on_gap`` is ``fail``.
             LogUnavailableError: The log cannot be reached; the position is kept, so call it again later.
+            ForkedError: If the process was forked after the subscription was made.
+            BadRequestError: If another task is waiting for a page.
         """
-        while True:
-            page = await self.poll(limit)
-            if page is not None:
-                return page
-            await self._signal.wait(self._generation, self._recheck)
+        if self._awaited:
+            raise self._in_use()
+        self._awaited = True
+        try:
+            while True:
+                page = await self.poll(limit)
+                if page is not None:
+                    return page
+                await self._signal.wait(self._generation, self._recheck)
+        finally:
+            self._awaited = False
+
+    def _in_use(self) -> BadRequestError:
+        return BadRequestError(
+            "this subscription is being read, or its loop was left: subscribe once for each reader, to read on with"
+            " after=subscription.position",
+            execution_id=self.execution_id,
+        )
 
     async def ready(self) -> None:
         """Returns when there may be something that was not there at the last read; at once where that left some.
@@ -266,6 +284,7 @@ class Subscription:
 
         After the end it returns an empty page with ``ended`` set. Raises like `next_page`.
         """
+        self._guard.check()
         if not self._closed:
             await self.start()
         while not (self._ended or self._closed):
@@ -369,7 +388,15 @@ class Subscription:
         """What there is, as one list at a time, up to ``limit`` updates each; ends like the iteration does.
 
         While the log cannot be reached it waits and tries again.
+
+        Raises:
+            BadRequestError: If another loop reads the subscription.
+            GapError: If something is missing and ``on_gap`` is ``fail``.
+            ForkedError: If the process was forked after the subscription was made.
         """
+        if self._iterated:
+            raise self._in_use()
+        self._iterated = True
         failures = 0
         try:
             while True:
@@ -385,6 +412,7 @@ class Subscription:
                 if page.ended:
                     return
         finally:
+            self._iterated = False
             self.close()
 
     async def _updates(self) -> AsyncGenerator[StreamUpdate]:

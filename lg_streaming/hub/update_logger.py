@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from lg_streaming.codec import decode_data, seal
+from lg_streaming.fork import new_lock, restart_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,10 +39,15 @@ class UpdateLogger:
     def __init__(self, max_waiting: int = 10_000) -> None:
         self._max_waiting = max_waiting
         self._queue: SimpleQueue[tuple[str, Draft] | None] = SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._thread: threading.Thread | None = None
         self._closed = False
         self._left_out = 0
+        restart_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Start without a thread: the parent logs what waits."""
+        self._queue, self._thread, self._left_out = SimpleQueue(), None, 0
 
     def put(self, execution_id: str, drafts: Sequence[Draft]) -> None:
         """These updates are published. What a handler publishes while it handles an update is not logged in turn."""

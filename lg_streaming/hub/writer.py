@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from lg_streaming.errors import LogUnavailableError
 from lg_streaming.events import kind_of
+from lg_streaming.fork import new_condition, new_event, restart_after_fork
 from lg_streaming.log.base import Batch
 
 if TYPE_CHECKING:
@@ -77,19 +78,27 @@ class Writer:
         self._on_lost = on_lost
         self._on_dropped = on_dropped
         self._on_repeated = on_repeated
+        self._condition = new_condition()
+        self._closing = False
+        self._give_up = new_event()
+        self.failures = 0
+        """Appends that failed, each try counted."""
+        self._start_empty()
+        restart_after_fork(self)
+
+    def _start_empty(self) -> None:
         self._queue: deque[_Waiting | Future[None]] = deque()
         self._droppable: deque[_Waiting] = deque()
         """Those in the queue that are sent at most once."""
-        self._condition = threading.Condition()
         self._updates = 0
         self._bytes = 0
-        self._closing = False
-        self._give_up = threading.Event()
         self._thread: threading.Thread | None = None
-        self.failures: int = 0
-        """Appends that failed, each try counted."""
         self.failing: bool = False
         """Whether the last append failed; it is tried again."""
+
+    def after_fork(self) -> None:
+        """Empty the buffer: the parent appends what waits in it."""
+        self._start_empty()
 
     @property
     def waiting(self) -> int:
@@ -222,7 +231,7 @@ class Writer:
             try:
                 if repeated := self._log.append(batch):
                     self._on_repeated(repeated)
-                self.failing = False
+                self.failing: bool = False
             except LogUnavailableError as error:
                 if self.failures == 0:
                     logger.warning("the log cannot be reached, updates wait in memory: %s", error)

@@ -7,8 +7,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+from lg_streaming.codec import seal
 from lg_streaming.events import FINAL_TYPES
-from lg_streaming.log.base import LogState, Record, Slice, state_after
+from lg_streaming.fork import new_lock, restart_after_fork
+from lg_streaming.log.base import Draft, LogState, Record, Slice, state_after
 from lg_streaming.settings import RetentionSettings
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class _Tape:
         self._keys: set[str] = set()
         self._max_updates = retention.max_updates
         self._max_bytes = retention.max_bytes
+        self._retention = retention
 
     def append(self, batch: Batch, now: float) -> int:
         """Appends the batch unless it was appended before; returns how many of its drafts were left out."""
@@ -101,6 +104,37 @@ class _Tape:
         self._bytes = sum(len(record.json) for record in keep)
         self._keys.clear()
 
+    def after_fork(self) -> None:
+        """Free the lock; where another thread held it, finish what that thread had begun."""
+        if not self.lock.locked():
+            return
+        self.lock = threading.Lock()
+        self._start = 0
+        self._bytes = sum(len(record.json) for record in self._records)
+        if self._records:
+            self.head = self._records[-1].seq
+            if self._records[-1].type in _NOTED:
+                self._note(self._records[-1])
+
+    def branch(self, epoch: str) -> _Tape:
+        """A copy with an epoch of its own, for updates that the original does not get."""
+        copy = _Tape(epoch, self.owner, self.started_at, self._retention)
+        copy.updated_at = self.updated_at
+        for record in self._records[self._start :]:
+            body = record.json.removesuffix(seal(b"", record.seq, self.epoch))
+            draft = Draft(record.type, record.scope, record.priority, record.timestamp, body, record.key)
+            copy._keep(Record(draft, record.seq, epoch))
+        copy.head = self.head
+        return copy
+
+    def _keep(self, record: Record) -> None:
+        self._records.append(record)
+        self._bytes += len(record.json)
+        if record.key is not None:
+            self._keys.add(record.key)
+        if record.type in _NOTED or self.state == "interrupted":
+            self._note(record)
+
     @property
     def oldest(self) -> int:
         return self.head - (len(self._records) - self._start) + 1
@@ -152,8 +186,20 @@ class MemoryLog:
         self._clock = clock
         self._new_epoch = new_epoch
         self._tapes: dict[str, _Tape] = {}
-        self._lock = threading.Lock()
+        self._inherited: dict[str, _Tape] = {}  # of the parent process; read until this process appends
+        self._lock = new_lock()
         self._listeners: tuple[Listener, ...] = ()
+        restart_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Keep the parent's executions to read. One that is appended to gets an epoch of its own, and its history."""
+        self._inherited |= self._tapes
+        self._tapes = {}
+        for tape in self._inherited.values():
+            tape.after_fork()
+
+    def _tape(self, execution_id: str) -> _Tape | None:
+        return self._tapes.get(execution_id) or self._inherited.get(execution_id)
 
     def append(self, batch: Batch) -> int:
         """See `EventLog.append`. Never raises, takes microseconds."""
@@ -173,9 +219,16 @@ class MemoryLog:
 
     def _create(self, batch: Batch, now: float) -> _Tape:
         with self._lock:
-            return self._tapes.setdefault(
-                batch.execution_id, _Tape(self._new_epoch(), batch.owner, now, self._retention)
-            )
+            known = self._tapes.get(batch.execution_id)
+            if known is None:
+                inherited = self._inherited.get(batch.execution_id)
+                if inherited is None:
+                    known = _Tape(self._new_epoch(), batch.owner, now, self._retention)
+                else:
+                    known = inherited.branch(self._new_epoch())
+                self._tapes[batch.execution_id] = known
+                self._inherited.pop(batch.execution_id, None)
+            return known
 
     async def read(self, execution_id: str, after: int, limit: int) -> Slice | None:
         """See `EventLog.read`. Never waits."""
@@ -183,7 +236,7 @@ class MemoryLog:
 
     def read_now(self, execution_id: str, after: int, limit: int) -> Slice | None:
         """The same as `read`, for readers without an event loop."""
-        tape = self._tapes.get(execution_id)
+        tape = self._tape(execution_id)
         if tape is None:
             return None
         with tape.lock:
@@ -196,15 +249,16 @@ class MemoryLog:
 
     async def executions(self) -> Sequence[str]:
         """See `EventLog.executions`."""
-        return tuple(self._tapes)
+        return tuple(self._inherited | self._tapes)
 
     async def drop(self, execution_id: str) -> None:
         """See `EventLog.drop`."""
-        tape = self._tapes.get(execution_id)
+        tape = self._tape(execution_id)
         if tape is None:
             return
         with tape.lock:
             self._tapes.pop(execution_id, None)
+            self._inherited.pop(execution_id, None)
         self._tell(execution_id)
 
     def _tell(self, execution_id: str) -> None:
@@ -225,24 +279,26 @@ class MemoryLog:
     def trim(self) -> None:
         """See `EventLog.trim`."""
         now = self._clock()
-        for execution_id, tape in list(self._tapes.items()):
+        for execution_id, tape in [*self._inherited.items(), *self._tapes.items()]:
             with tape.lock:
                 idle = now - tape.updated_at
                 ended = tape.state not in {"running", "interrupted"}
                 if ended and idle >= self._retention.ttl:
                     tape.expire()
-                forgotten = idle >= self._retention.record_ttl and self._tapes.get(execution_id) is tape
+                forgotten = idle >= self._retention.record_ttl and self._tape(execution_id) is tape
                 if forgotten:  # under the lock: an append that comes now begins a new epoch
-                    del self._tapes[execution_id]
+                    self._tapes.pop(execution_id, None)
+                    self._inherited.pop(execution_id, None)
             if forgotten:
                 self._tell(execution_id)
 
     def size(self, execution_id: str) -> int:
         """Bytes kept of an execution."""
-        tape = self._tapes.get(execution_id)
+        tape = self._tape(execution_id)
         return 0 if tape is None else tape.size
 
     async def aclose(self) -> None:
         """See `EventLog.aclose`."""
         self._listeners = ()
         self._tapes.clear()
+        self._inherited.clear()

@@ -6,7 +6,6 @@ names), so neither a client nor a run can make them grow.
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -287,8 +286,17 @@ class Figures:
             redelivered=self._redelivered,
             delivery=self._delivery.snapshot(),
             cpu_seconds=self._cpu() - self._cpu_began,
-            peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT,
+            peak_memory_bytes=_peak_memory(),
         )
+
+
+def _peak_memory() -> int:
+    """Return the most bytes of memory this process had; 0 where the platform does not tell."""
+    try:
+        import resource  # noqa: PLC0415 (not on Windows)
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
 
 
 def _count(counts: dict[str, int], name: str) -> None:

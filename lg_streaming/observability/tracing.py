@@ -7,13 +7,13 @@ goes wrong here is logged and never reaches the run.
 from __future__ import annotations
 
 import logging
-import threading
 from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lg_streaming.errors import MissingExtraError
 from lg_streaming.events import FINAL_TYPES
+from lg_streaming.fork import bury, new_lock, restart_after_fork
 
 try:
     from opentelemetry.context import attach, detach, get_current, get_value, set_value
@@ -96,7 +96,13 @@ class Tracing:
         self._tracer = get_tracer("lg_streaming", tracer_provider=tracer_provider)
         self._max_runs = max_runs
         self._runs: OrderedDict[str, _Open] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
+        restart_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget the parent's open spans, which end there."""
+        bury(self._runs)
+        self._runs = OrderedDict()
 
     @property
     def open_runs(self) -> int:

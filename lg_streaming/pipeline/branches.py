@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any, Final
 from weakref import WeakValueDictionary
+
+from lg_streaming.fork import new_lock, new_rlock
 
 __all__ = ["GROUPS", "Branches", "branches_of"]
 
@@ -23,7 +24,7 @@ class Branches:
     """
 
     def __init__(self) -> None:
-        self.lock: threading.RLock = threading.RLock()
+        self.lock = new_rlock()
         self._percent: dict[str | None, float] = {}
         self._running: set[str | None] = set()
         self._completed: set[str | None] = set()
@@ -65,7 +66,7 @@ class Branches:
         return {"progress": progress, "branches": len(self._percent), "completed": len(self._completed)}
 
 
-_lock: Final = threading.Lock()
+_lock: Final = new_lock()
 GROUPS: Final[WeakValueDictionary[tuple[str, str], Branches]] = WeakValueDictionary()
 """The groups of nodes that run, by run and node."""
 

@@ -7,7 +7,6 @@ start and end take the same way, but nothing stops them, since readers tell trie
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from reactivex import operators as ops
 from reactivex.subject import Subject
 
 from lg_streaming.events import HUB_TYPES, NAMES, PRIORITIES, RESERVED, is_debug, kind_of, parse_priority, priority_of
+from lg_streaming.fork import new_lock
 from lg_streaming.pipeline.operators import Guard, hold
 from lg_streaming.pipeline.timer import current_timer
 from lg_streaming.scope import Outgoing
@@ -81,7 +81,7 @@ class EventPipeline:
         self._scheduler = scheduler or current_timer()
         self._guard = Guard(emitter)
         self._ordinals: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._left_at: datetime | None = None
         self._waiting = False
         self._live = emitter.defaults

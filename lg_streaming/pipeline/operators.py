@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
@@ -11,6 +10,7 @@ from reactivex import Observable
 from reactivex.disposable import CompositeDisposable, Disposable
 
 from lg_streaming.errors import describe_error
+from lg_streaming.fork import new_lock, new_rlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +92,7 @@ class _Holder(Generic[T]):
         self._urgent = urgent
         self._scheduler = scheduler
         # held while a list leaves, so that lists keep their order; whoever publishes may come back in
-        self._lock = threading.RLock()
+        self._lock = new_rlock()
         self._held: list[T] = []
         self._due = scheduler.now
         self._timer: DisposableBase | None = None
@@ -168,7 +168,7 @@ class Guard:
     def __init__(self, emitter: Emitter) -> None:
         self._emitter = emitter
         self._failures: dict[str, int] = {}
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     @property
     def failures(self) -> int:

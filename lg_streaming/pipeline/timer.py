@@ -10,7 +10,6 @@ import contextlib
 import heapq
 import itertools
 import logging
-import os
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from reactivex.disposable import Disposable
 from reactivex.scheduler.periodicscheduler import PeriodicScheduler
+
+from lg_streaming.fork import new_condition, restart_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -56,11 +57,12 @@ class TimerScheduler(PeriodicScheduler):
         super().__init__()
         self._clock = clock
         self._origin = datetime.now(UTC) - timedelta(seconds=clock())
-        self.forget_all()
+        self._condition = new_condition()
+        self.after_fork()
+        restart_after_fork(self)
 
-    def forget_all(self) -> None:
-        """Starts afresh: for a forked process, which has the entries but not the thread."""
-        self._condition = threading.Condition(threading.Lock())
+    def after_fork(self) -> None:
+        """Start without entries: a forked process has those of its parent but not the thread."""
         self._heap: list[tuple[float, int, _Entry]] = []
         self._numbers = itertools.count()
         self._cancelled = 0
@@ -155,9 +157,6 @@ class TimerScheduler(PeriodicScheduler):
 
 TIMER: Final = TimerScheduler()
 """The timer of this process."""
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=TIMER.forget_all)
 
 _in_place: Final[list[SchedulerBase]] = [TIMER]
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from typing import TYPE_CHECKING, Final, Protocol
 
 from reactivex import Observable
 from reactivex.disposable import Disposable
 
+from lg_streaming.eventloop import forbid_blocking_run
 from lg_streaming.filters import UpdateFilter
+from lg_streaming.fork import bury, new_lock, new_rlock, restart_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +60,13 @@ class GlobalTokens:
         self._hub = hub
         self._executions = executions
         self._followers: tuple[_Follower, ...] = ()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
+        restart_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget the parent's subscribers, which are served there."""
+        bury(self._followers)
+        self._followers = ()
 
     def begins(self, execution_id: str) -> None:
         """A token stream of an execution opens."""
@@ -70,6 +77,7 @@ class GlobalTokens:
         """Each subscriber gets everything that open streams have said, and what is said from now on."""
 
         def subscribe(observer: ObserverBase[StreamUpdate], _: SchedulerBase | None = None) -> DisposableBase:
+            forbid_blocking_run()
             follower = _Follower(self._hub, self._executions, observer)
             with self._lock:
                 self._followers = (*self._followers, follower)
@@ -93,7 +101,7 @@ class _Follower:
         self._hub = hub
         self._executions = executions
         self._observer = observer
-        self._lock = threading.RLock()
+        self._lock = new_rlock()
         self._following: dict[str, DisposableBase | None] = {}
         self._after: dict[str, Position] = {}
         self._again: set[str] = set()

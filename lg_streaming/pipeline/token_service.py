@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
@@ -18,6 +17,7 @@ from lg_streaming.emitter import Emitter
 from lg_streaming.errors import BadRequestError, TokenStreamingError
 from lg_streaming.events import Scope, check_execution_id
 from lg_streaming.filters import UpdateFilter
+from lg_streaming.fork import bury, new_rlock, restart_after_fork
 from lg_streaming.pipeline.token_following import TOKENS, GlobalTokens
 from lg_streaming.pipeline.token_options import TokenOptions
 from lg_streaming.pipeline.tokens import TokenPipeline
@@ -142,11 +142,17 @@ class TokenStreamingService:
     def __init__(self, hub: TokenHub, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._hub = hub
         self._clock = clock
-        self._lock = threading.RLock()
+        self._lock = new_rlock()
         self._open: dict[str, set[TokenPipeline]] = {}
         self._own: dict[tuple[str, str], _Own] = {}
         self._meter = _Meter(clock)
         self._global = GlobalTokens(hub, self._executions)
+        restart_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget the parent's streams, which go on there."""
+        bury(self._open, self._own)
+        self._open, self._own = {}, {}
 
     # --- streams of your own --------------------------------------------------------------------------------
 

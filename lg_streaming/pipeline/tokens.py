@@ -6,12 +6,12 @@ A token pipeline is a chain of reactivex operators from one subject. It is made 
 from __future__ import annotations
 
 import logging
-import threading
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from reactivex import Subject
 from reactivex import operators as ops
 
+from lg_streaming.fork import new_lock, new_rlock
 from lg_streaming.pipeline.operators import Guard, hold
 from lg_streaming.pipeline.timer import current_timer
 from lg_streaming.pipeline.token_batches import Piece, batches, formatted
@@ -83,7 +83,7 @@ class TokenPipeline:
         self.closed: bool = False
         self._guard = Guard(emitter)
         self._scheduler = scheduler or current_timer()
-        self._lock = threading.RLock()
+        self._lock = new_rlock()
         self._look()
         self.live: _Live = _Live(self.config)
         self._source: Subject[Piece] | None = None
@@ -91,7 +91,7 @@ class TokenPipeline:
         self._subscription: DisposableBase | None = None
         self._begun: dict[Hashable, None] = {}
         self._told = 0
-        self._counting = threading.Lock()
+        self._counting = new_lock()
         self._streams = emitter.token_streams
         if self._streams is not None:
             self._streams.attach(self)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,6 +19,7 @@ from lg_streaming.checks import count, seconds
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import StreamUpdate
 from lg_streaming.filters import UpdateFilter
+from lg_streaming.fork import new_event, new_rlock
 from lg_streaming.pipeline.timer import current_timer
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class _Batcher(Generic[T]):
         self._debounce = debounce
         self._scheduler = scheduler or current_timer()
         self._loop = _running_loop() if scheduler is None else None
-        self._lock = threading.RLock()
+        self._lock = new_rlock()
         self._held: list[T] = []
         self._due = self._scheduler.now
         self._timer: DisposableBase | None = None
@@ -227,7 +227,7 @@ def transformed(
 
     def operator(source: Observable[StreamUpdate]) -> Observable[R | StreamUpdate]:
         def start(_: object) -> Observable[R | StreamUpdate]:
-            failed = threading.Event()
+            failed = new_event()
 
             def apply(update: StreamUpdate) -> R | StreamUpdate | None:
                 try:

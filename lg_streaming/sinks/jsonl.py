@@ -169,9 +169,13 @@ class _Path:
             self._file = None
 
 
+_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
+"""On Windows, without it, line breaks are changed."""
+
+
 def _open_complete(path: Path) -> int:
     """Opens a file to append to, and cuts off what follows its last line break."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _BINARY, 0o666)
     try:
         end = os.fstat(file).st_size
         complete = _end_of_last_line(file, end)
@@ -183,10 +187,15 @@ def _open_complete(path: Path) -> int:
     return file
 
 
+def _read_at(file: int, size: int, begin: int) -> bytes:
+    os.lseek(file, begin, os.SEEK_SET)  # Windows has no `pread`; what is written is appended all the same
+    return os.read(file, size)
+
+
 def _end_of_last_line(file: int, end: int) -> int:
     while end > 0:
         begin = max(0, end - _BLOCK)
-        found = os.pread(file, end - begin, begin).rfind(b"\n")
+        found = _read_at(file, end - begin, begin).rfind(b"\n")
         if found >= 0:
             return begin + found + 1
         end = begin
@@ -200,7 +209,7 @@ def _lines_backwards(path: Path) -> Iterator[bytes]:
         tail: list[bytes] = []  # of a line that began before what was read so far; the last part first
         while end > 0:
             begin = max(0, end - _BLOCK)
-            first, *others = os.pread(file.fileno(), end - begin, begin).split(b"\n")
+            first, *others = _read_at(file.fileno(), end - begin, begin).split(b"\n")
             if others:
                 yield b"".join([others.pop(), *reversed(tail)])
                 yield from reversed(others)

@@ -17,6 +17,7 @@ import orjson
 
 from lg_streaming.backoff import Backoff
 from lg_streaming.errors import MissingExtraError, SinkError, SinkRejectedError, StreamingConfigError
+from lg_streaming.fork import bury, restart_after_fork
 from lg_streaming.hub.sink import SendPolicy
 from lg_streaming.sinks.signature import Secret, keys_of, sign
 
@@ -101,6 +102,12 @@ class WebhookSink:
         self._client: httpx2.AsyncClient | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        restart_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Connect anew: the connections there are belong to the parent."""
+        bury(self._client, self._loop)
+        self._client = self._loop = None
 
     async def send_page(self, execution_id: str, page: Page) -> None:
         """Posts ``page`` once.

@@ -8,6 +8,8 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from lg_streaming.fork import new_lock, restart_after_fork
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,9 +30,14 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        restart_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Start without a thread: the parent makes the calls that wait."""
+        self._calls, self._thread = queue.SimpleQueue(), None
 
     async def run(self, call: Callable[[], T]) -> T:
         """What ``call()`` returns or raises. When this is cancelled, a call that has not begun is left out."""

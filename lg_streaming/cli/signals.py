@@ -1,0 +1,37 @@
+"""Handle signals on an event loop, also on one that cannot do it by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Generator, Iterable
+from typing import Any
+
+__all__ = ["handling"]
+
+
+@contextlib.contextmanager
+def handling(numbers: Iterable[signal.Signals], handler: Callable[[signal.Signals], object]) -> Generator[None]:
+    """Call `handler(number)` on the running event loop for each signal, while the block lasts. On the main thread."""
+    loop = asyncio.get_running_loop()
+    with contextlib.ExitStack() as undo:
+        for number in numbers:
+            try:
+                loop.add_signal_handler(number, handler, number)
+            except NotImplementedError:  # Windows
+                undo.callback(signal.signal, number, _handle_elsewhere(loop, handler, number))
+            else:
+                undo.callback(loop.remove_signal_handler, number)
+        yield
+
+
+def _handle_elsewhere(
+    loop: asyncio.AbstractEventLoop, handler: Callable[[signal.Signals], object], number: signal.Signals
+) -> Any:
+    """Install a handler of the process; return the one before it."""
+
+    def handle(*_: object) -> None:
+        loop.call_soon_threadsafe(handler, number)
+
+    return signal.signal(number, handle)

@@ -1,0 +1,159 @@
+"""Restart in the child of `os.fork()` what threads, locks and event loops of the parent leave unusable.
+
+A forked process has the parent's objects, but only one of its threads. A lock that another thread held stays locked for
+ever, a queue loses its reader, and a remembered event loop shares its descriptors with the parent. Objects with such
+state register themselves here; the child resets every lock first, then calls their `after_fork` methods in the order of
+registration. Registered objects are held weakly. On platforms without `os.fork` nothing happens.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from typing import Any, Final, Protocol, TypeVar
+
+from lg_streaming.errors import ForkedError
+
+__all__ = [
+    "ForkGuard",
+    "Restartable",
+    "bury",
+    "new_condition",
+    "new_event",
+    "new_lock",
+    "new_rlock",
+    "restart_after_fork",
+]
+
+logger = logging.getLogger(__name__)
+
+L = TypeVar("L")
+
+
+class Restartable(Protocol):
+    """An object with state that does not survive a fork."""
+
+    def after_fork(self) -> None:
+        """Drop what belongs to the parent. Called in the child, which has one thread."""
+        ...
+
+
+class _Ref(weakref.ref[Any]):
+    """A weak reference that knows its key in a table."""
+
+    __slots__ = ("key", "table")
+
+    key: int
+    table: dict[int, _Ref]
+
+
+_locks: Final[dict[int, _Ref]] = {}
+_objects: Final[dict[int, _Ref]] = {}
+_buried: Final[list[object]] = []
+_generation = 0
+_RLOCK: Final[type] = type(threading.RLock())
+
+
+def _remove(ref: _Ref) -> None:
+    if ref.table.get(ref.key) is ref:
+        del ref.table[ref.key]
+
+
+def _remember(table: dict[int, _Ref], what: object) -> None:
+    ref = _Ref(what, _remove)
+    ref.key, ref.table = id(what), table
+    table[ref.key] = ref
+
+
+def _locked(lock: L) -> L:
+    _remember(_locks, lock)
+    return lock
+
+
+def new_lock() -> threading.Lock:
+    """A lock that is free in a forked child."""
+    return _locked(threading.Lock())
+
+
+def new_rlock() -> threading.RLock:
+    """A reentrant lock that is free in a forked child, unless the thread that forked holds it."""
+    return _locked(threading.RLock())
+
+
+def new_condition() -> threading.Condition:
+    """A condition without waiters, and with a free lock, in a forked child."""
+    return _locked(threading.Condition(threading.Lock()))
+
+
+def new_event() -> threading.Event:
+    """An event without waiters in a forked child; it keeps its flag."""
+    return _locked(threading.Event())
+
+
+def restart_after_fork(what: Restartable) -> None:
+    """Call `what.after_fork()` in every forked child, as long as `what` lives."""
+    _remember(_objects, what)
+
+
+def bury(*what: object) -> None:
+    """Keep objects of the parent alive in this child, so that no destructor of theirs runs here.
+
+    A transport that closes, for example, would remove its descriptor from a selector that the parent still uses.
+    """
+    _buried.extend(what)
+
+
+class ForkGuard:
+    """Refuse an object of the parent process in a forked child.
+
+    Args:
+        what: The object, as a message names it.
+        instead: What to do in the child.
+    """
+
+    __slots__ = ("_generation", "_instead", "_what")
+
+    def __init__(self, what: str, instead: str) -> None:
+        self._what = what
+        self._instead = instead
+        self._generation = _generation
+
+    @property
+    def forked(self) -> bool:
+        """Whether the process was forked after the object was made."""
+        return self._generation != _generation
+
+    def check(self) -> None:
+        """Raise in a child.
+
+        Raises:
+            ForkedError: If the process was forked after the object was made.
+        """
+        if self.forked:
+            raise ForkedError(f"{self._what} belongs to the process before os.fork(): {self._instead}")
+
+
+def _reset(lock: Any) -> None:
+    # A reentrant lock that the forking thread holds is released later, by that thread.
+    if not (isinstance(lock, _RLOCK) and lock._is_owned()):  # noqa: SLF001 (see below)
+        lock._at_fork_reinit()  # noqa: SLF001 (what the standard library does with its own locks)
+
+
+def _after_fork() -> None:
+    global _generation  # noqa: PLW0603 (one number of the process)
+    _generation += 1
+    for ref in list(_locks.values()):
+        if (lock := ref()) is not None:
+            _reset(lock)
+    for ref in list(_objects.values()):
+        if (what := ref()) is not None:
+            try:
+                what.after_fork()
+            except Exception:
+                logger.exception("%r could not be restarted after a fork", what)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
