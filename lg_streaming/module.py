@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from contextlib import AbstractContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
-from fastapi import APIRouter, FastAPI
+from starlette.applications import Starlette
 
 from lg_streaming.capture import activate_tracking, graph_config
 from lg_streaming.errors import StreamingConfigError, describe_error
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from opentelemetry.trace import TracerProvider
+    from starlette.types import Lifespan
 
     from lg_streaming.capture import RunnableConfig
     from lg_streaming.codec import Redact
@@ -157,7 +158,7 @@ class StreamingModule:
     Raises:
         MissingExtraError: ``tracing`` needs ``pip install 'lg-streaming[tracing]'``.
 
-    A module used without a server is closed with `aclose`; one installed in an app is closed with the app.
+    A module used without a server is closed with `aclose`; one installed in an app starts and stops with the app.
     """
 
     def __init__(
@@ -183,6 +184,7 @@ class StreamingModule:
         self._initial_data = initial_data
         self._observer = observer
         self._gateway: Gateway | None = None
+        self._sweeping: asyncio.Task[None] | None = None
 
     @property
     def tokens(self) -> TokenStreamingService:
@@ -200,17 +202,30 @@ class StreamingModule:
             raise StreamingConfigError("there is no gateway: install the module in an app first")
         return self._gateway
 
-    def install(self, app: FastAPI) -> None:
+    def install(self, app: Starlette) -> None:
         """Adds the routes, the Socket.IO mount and the lifespan to ``app``; once for each module.
 
-        Works with an app that has a lifespan of its own. The module is closed when the app shuts down.
+        Works with an app that has a lifespan of its own, and with one that is mounted in another app, whose lifespan
+        does not run: there the module starts with the first request, and stops with the server.
+
+        When the server stops, the module closes its connections and forgets its executions. The app may start again
+        in the same process, as often as you like; it then begins without executions.
+
+        Args:
+            app: A FastAPI or Starlette application. Several modules may share one, each with a ``gateway.prefix`` of
+                its own.
 
         Raises:
-            StreamingConfigError: The module is installed already.
+            StreamingConfigError: The module is installed already, the app has a module whose paths would meet these,
+                the authentication settings cannot be used, or ``app`` is no application.
         """
         if self._gateway is not None:
             raise StreamingConfigError("this module is installed already: make one module for each app")
-        self._gateway = gateway = Gateway(
+        if not isinstance(app, Starlette):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise StreamingConfigError(
+                f"install takes a FastAPI or Starlette application, not {type(app).__name__}: pass the app itself"
+            )
+        gateway = Gateway(
             self.hub,
             self.settings,
             authorize=self._authorize,
@@ -218,22 +233,22 @@ class StreamingModule:
             initial_data=self._initial_data,
             observer=self._observer,
         )
-
-        @asynccontextmanager
-        async def lifespan(_: object) -> AsyncGenerator[None]:
-            await gateway.start()
-            sweeping = asyncio.create_task(self._sweep(), name="lg-streaming sweep")
-            try:
-                yield
-            finally:
-                sweeping.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await sweeping
-                await gateway.shutdown()
-                await self.aclose()
-
-        app.include_router(APIRouter(lifespan=lifespan))
         gateway.install(app)
+        gateway.on_start(self._start_sweeping)
+        gateway.on_stop(self._stop)
+        app.router.lifespan_context = _with_lifespan(app.router.lifespan_context, self.hub, gateway)
+        self._gateway = gateway
+
+    def _start_sweeping(self) -> None:
+        self._sweeping = asyncio.create_task(self._sweep(), name="lg-streaming sweep")
+
+    async def _stop(self) -> None:
+        """Closes everything, ready to start again."""
+        sweeping, self._sweeping = self._sweeping, None
+        if sweeping is not None and sweeping.get_loop() is asyncio.get_running_loop():
+            sweeping.cancel()
+            await asyncio.gather(sweeping, return_exceptions=True)
+        await self.hub.restart()
 
     def revoke(self, *, jti: str | None = None, subject: str | None = None, expires_at: float | None = None) -> None:
         """Revokes the token with this `jti`, or all tokens of a subject that were issued (`iat`) until now, or both.
@@ -326,6 +341,22 @@ class StreamingModule:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def _with_lifespan(inner: Lifespan[Any], hub: StreamHub, gateway: Gateway) -> Lifespan[Any]:
+    """An application's lifespan with that of a module inside it."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[Mapping[str, Any] | None]:
+        hub.reopen()
+        async with inner(app) as state:
+            await gateway.start()
+            try:
+                yield state
+            finally:
+                await gateway.shutdown()
+
+    return cast("Lifespan[Any]", lifespan)
 
 
 def _trace(provider: TracerProvider | None) -> Trace:

@@ -263,6 +263,10 @@ class Publishers:
         """Makes ``publisher`` the default until it is deactivated."""
         self._defaults.append(publisher)
 
+    def activations(self, publisher: Publisher) -> int:
+        """How many activations of ``publisher`` there are."""
+        return sum(each is publisher for each in self._defaults)
+
     def deactivate(self, publisher: Publisher) -> None:
         """Takes back one activation; a no-op when there is none."""
         for index in range(len(self._defaults) - 1, -1, -1):

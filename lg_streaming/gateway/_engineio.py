@@ -297,9 +297,14 @@ class GuardedServer(socketio.AsyncServer):
         self.eio.sio = self
         self.eio.guard = guard
         self.eio.census = Census(guard.max_transports, per_address=guard.max_per_address)
+        self.begin()
+        self.on("connect", self._on_connect, namespace=namespace)
+
+    def begin(self) -> None:
+        """Begins without any transport, on an event loop that may be another one than before."""
+        self.eio.sockets.clear()
         self.eio.idle = asyncio.Event()
         self.eio.idle.set()
-        self.on("connect", self._on_connect, namespace=namespace)
 
     def _engineio_server_class(self) -> type[_Engine]:
         return _Engine

@@ -132,6 +132,7 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
+        self._edge.wake()
         request = Request(scope, receive)
         response = await self._answer(request, Peer.of(scope))
         await response(scope, receive, send)

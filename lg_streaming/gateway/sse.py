@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
 
 from lg_streaming.errors import StreamingError
@@ -22,7 +22,7 @@ from lg_streaming.gateway.http import (
 )
 from lg_streaming.gateway.peer import Peer
 from lg_streaming.gateway.protocol import parse
-from lg_streaming.gateway.query import FILTER_LISTS, FILTER_TEXTS, query_payload
+from lg_streaming.gateway.query import FILTER_LISTS, FILTER_TEXTS, last_event_id, query_payload
 from lg_streaming.gateway.session import Session
 from lg_streaming.gateway.shapes import StreamWanted
 
@@ -41,7 +41,6 @@ __all__ = ["ServerSentEvents", "sse_response"]
 
 _FLAGS: Final = frozenset({"follow", "batch", "merge", "named"})
 _TEXTS: Final = FILTER_TEXTS | {"after", "dialect", "on_gap", "ticket"}
-_LAST_EVENT_ID: Final = "last-event-id"
 
 
 class ServerSentEvents:
@@ -86,9 +85,6 @@ def _wanted(request: Request) -> StreamWanted:
     """What the query asks for."""
     payload = query_payload(request, lists=FILTER_LISTS, texts=_TEXTS, flags=_FLAGS)
     payload.pop("ticket", None)
-    last_event_id = request.headers.get(_LAST_EVENT_ID, "").strip()
-    if last_event_id:
-        payload["after"] = last_event_id
     return parse(StreamWanted, {**payload, "execution_id": execution_id_of(request)})
 
 
@@ -124,7 +120,8 @@ def sse_response(
         return sse_response(streaming.hub, chat_id)
     ```
 
-    The route itself decides who may read: nothing is asked here. The reader's `Last-Event-ID` wins over `after`.
+    The route itself decides who may read: nothing is asked here. The reader's `Last-Event-ID` wins over `after`;
+    where its client sends it in the address (`?lastEventId=…`), that counts as the header.
     What cannot be read is answered with its HTTP status, before anything is sent.
 
     Args:
@@ -205,18 +202,19 @@ class _LazyStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            response = await self._open(Peer.of(scope), head_only=scope.get("method") == "HEAD")
+            last = last_event_id(Headers(scope=scope), QueryParams(scope.get("query_string", b"")))
+            response = await self._open(Peer.of(scope), last, head_only=scope.get("method") == "HEAD")
         except StreamingError as error:
             response = error_response(error)
             response.headers.update(self._options.headers)
         self._edge.compression.apply(Headers(scope=scope), response)
         await response(scope, receive, send)
 
-    async def _open(self, peer: Peer, *, head_only: bool) -> Response:
+    async def _open(self, peer: Peer, last_event_id: str, *, head_only: bool) -> Response:
         edge, wanted = self._edge, self._wanted
-        if last_event_id := peer.headers.get(_LAST_EVENT_ID, "").strip():
+        if last_event_id:
             wanted = parse(StreamWanted, {**wanted.model_dump(exclude_unset=True), "after": last_event_id})
-        await edge.start()
+        edge.wake()
         session = Session(
             peer=peer,
             edge=edge,

@@ -51,10 +51,16 @@ class PlainWebSocket:
         self._guard = guard_of(edge)
         self._open: set[_Socket] = set()
         self._idle = asyncio.Event()
+        edge.on_start.append(self._begin)
+
+    def _begin(self) -> None:
+        self._open.clear()
+        self._idle = asyncio.Event()
         self._idle.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection."""
+        self._edge.wake()
         if scope["type"] != "websocket":
             await _upgrade_required(send)
             return

@@ -105,6 +105,27 @@ class StreamHub(Overview):
             await self._let_finish(_READ_TIMEOUT)
         await self.aclose()
 
+    async def restart(self) -> None:
+        """Closes the hub as `aclose` does, then opens it again without any execution, as in a new process.
+
+        Settings, `redact`, tracing, the statistics and `StreamingModule.activate` stay as they are. A hub that was
+        closed before is opened. What still runs of a run from before is dropped, as are its late updates.
+        """
+        activations = publishers.activations(self)
+        await self.aclose()
+        activations -= publishers.activations(self)
+        self.reopen()
+        for _ in range(activations):
+            publishers.activate(self)
+
+    def reopen(self) -> None:
+        """Opens a closed hub again, without any execution; a no-op while it is open."""
+        if not self._closed:
+            return
+        self._open_again()
+        self._read_again()
+        publishers.count += 1
+
     async def aclose(self) -> None:
         """Empties the buffer into the log (for up to 5 s), ends all readers, and frees everything.
 

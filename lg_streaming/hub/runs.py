@@ -72,6 +72,10 @@ class Runs(Executions):
         super().__init__(settings, log, redact, clock)
         self._idle = IdleWatch(self._executions, self._end_if_idle)
 
+    def _open_again(self) -> None:
+        self._idle = IdleWatch(self._executions, self._end_if_idle)
+        super()._open_again()
+
     def open(
         self,
         execution_id: str,
