@@ -13,9 +13,10 @@ from lg_streaming.capture import activate_tracking, graph_config
 from lg_streaming.errors import StreamingConfigError, describe_error
 from lg_streaming.gateway import Gateway, InitialData
 from lg_streaming.hub import StreamHub
+from lg_streaming.hub.opening import owner_text
 from lg_streaming.pipeline import EventStreamProcessor
 from lg_streaming.scope import Binding, Outcome, execution_var, new_id, publishers
-from lg_streaming.settings import StreamingSettings
+from lg_streaming.settings import settings_from
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -30,10 +31,12 @@ if TYPE_CHECKING:
     from lg_streaming.emitter import Emitter
     from lg_streaming.events import Priority
     from lg_streaming.gateway.auth import Authorize, Revoked
+    from lg_streaming.hub.opening import Owner
     from lg_streaming.log import EventLog
     from lg_streaming.observability.events import Observer
     from lg_streaming.pipeline import TokenStreamingService
     from lg_streaming.scope import Trace
+    from lg_streaming.settings import StreamingSettings
 
 __all__ = ["ExecutionBlock", "StreamingModule"]
 
@@ -141,7 +144,9 @@ class StreamingModule:
     ```
 
     Args:
-        settings: Everything that can be set; the defaults and the environment (``LG_STREAMING_…``) when not given.
+        settings: Everything that can be set, as `StreamingSettings` or as a mapping of its fields, such as
+            ``{"gateway": {"prefix": "/streaming"}}``. What is left out comes from the environment (``LG_STREAMING_…``)
+            and the defaults.
         log: Where executions are kept; in this process's memory when not given.
         redact: ``redact(type, data) -> data``, applied to every update before it leaves.
         authorize: ``authorize(principal, action, execution_id, owner) -> bool``, sync or async: lets callers in
@@ -156,6 +161,7 @@ class StreamingModule:
             the one that is given.
 
     Raises:
+        StreamingConfigError: ``settings`` is neither of the two, or a setting cannot be used.
         MissingExtraError: ``tracing`` needs ``pip install 'lg-streaming[tracing]'``.
 
     A module used without a server is closed with `aclose`; one installed in an app starts and stops with the app.
@@ -163,7 +169,7 @@ class StreamingModule:
 
     def __init__(
         self,
-        settings: StreamingSettings | None = None,
+        settings: StreamingSettings | Mapping[str, Any] | None = None,
         *,
         log: EventLog | None = None,
         redact: Redact | None = None,
@@ -173,7 +179,7 @@ class StreamingModule:
         observer: Observer | None = None,
         tracing: TracerProvider | bool = False,
     ) -> None:
-        self.settings = settings or StreamingSettings()
+        self.settings = settings_from(settings)
         self.hub = StreamHub(self.settings, log=log, redact=redact)
         if tracing is not False:
             self.hub.trace = _trace(None if tracing is True else tracing)
@@ -250,7 +256,7 @@ class StreamingModule:
             await asyncio.gather(sweeping, return_exceptions=True)
         await self.hub.restart()
 
-    def revoke(self, *, jti: str | None = None, subject: str | None = None, expires_at: float | None = None) -> None:
+    def revoke(self, *, jti: str | None = None, subject: Owner | None = None, expires_at: float | None = None) -> None:
         """Revokes the token with this `jti`, or all tokens of a subject that were issued (`iat`) until now, or both.
 
         At once, in this process, until it ends: other processes do not know; `revoked` is for what all have to know.
@@ -258,7 +264,7 @@ class StreamingModule:
 
         Args:
             jti: The token's id.
-            subject: The tokens' `sub`.
+            subject: The tokens' `sub`; a whole number or a UUID counts as its text.
             expires_at: When the last of these tokens expires, in seconds since 1970, so that it can be forgotten then.
 
         Raises:
@@ -266,7 +272,7 @@ class StreamingModule:
         """
         if self._gateway is None:
             raise StreamingConfigError("there is nothing to revoke: install the module in an app first")
-        self._gateway.policy.revoke(jti=jti, subject=subject, expires_at=expires_at)
+        self._gateway.policy.revoke(jti=jti, subject=owner_text(subject), expires_at=expires_at)
 
     async def _sweep(self) -> None:
         while True:
@@ -277,7 +283,7 @@ class StreamingModule:
         self,
         execution_id: str | None = None,
         *,
-        owner: str | None = None,
+        owner: Owner | None = None,
         metadata: Mapping[str, Any] | None = None,
         priority: Priority | None = None,
     ) -> ExecutionBlock:
@@ -285,19 +291,22 @@ class StreamingModule:
 
         Args:
             execution_id: 1 to 256 printable characters without spaces; a new UUID when not given.
-            owner: Who may read it; compared with a token's ``sub``.
+            owner: Who may read it; compared with a token's ``sub``. A whole number or a UUID counts as its text.
             metadata: Kept with the run, and sent with ``workflow_start``.
             priority: Of updates for which neither their publisher nor their type names one; see `StreamHub.open`.
+
+        Raises:
+            BadRequestError: The owner cannot be one.
 
         Raises (on entry):
             BadRequestError: The id cannot name an execution, or the priority is none.
             ForbiddenError: The execution has another owner.
             ExecutionLimitError: ``limits.max_executions`` executions are running.
         """
-        return ExecutionBlock(self.hub, execution_id or new_id(), owner, metadata, priority)
+        return ExecutionBlock(self.hub, execution_id or new_id(), owner_text(owner), metadata, priority)
 
     def config(
-        self, config: RunnableConfig | None = None, *, execution_id: str | None = None, owner: str | None = None
+        self, config: RunnableConfig | None = None, *, execution_id: str | None = None, owner: Owner | None = None
     ) -> RunnableConfig:
         """The config to call a graph with, so that its run is the execution ``execution_id``.
 
@@ -305,9 +314,9 @@ class StreamingModule:
             config: A config of your own to add to; its callbacks and configurable values are kept.
             execution_id: The execution; when not given, the config's ``configurable.execution_id``, its
                 ``thread_id``, or else the run's id.
-            owner: Who may read it; compared with a token's ``sub``.
+            owner: Who may read it; compared with a token's ``sub``. A whole number or a UUID counts as its text.
         """
-        return graph_config(config, self.hub, execution_id=execution_id, owner=owner)
+        return graph_config(config, self.hub, execution_id=execution_id, owner=owner_text(owner))
 
     def activate(self) -> AbstractContextManager[StreamingModule]:
         """Makes this module the process default: from now on a plain ``graph.invoke(inputs)`` streams too.

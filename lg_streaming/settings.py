@@ -22,11 +22,13 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     SecretStr,
+    ValidationError,
     field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from lg_streaming.errors import StreamingConfigError
 from lg_streaming.events import Delivery, Priority
 
 __all__ = [
@@ -111,7 +113,7 @@ def check_secret(secret: str, algorithms: tuple[str, ...]) -> None:
     Raises:
         ValueError: It is too short, or it is a key of another kind.
     """
-    if secret.lstrip().startswith("-----BEGIN"):
+    if secret.lstrip(" \t\r\n\"'").startswith("-----BEGIN"):
         raise ValueError("auth.secret is a PEM key: set auth.public_key to the public one")
     for algorithm in algorithms:
         needed = _SECRET_BYTES[algorithm]
@@ -414,3 +416,23 @@ class StreamingSettings(BaseSettings):
             if not before and rest.partition("__")[0].lower() not in cls.model_fields:
                 raise ValueError(f"the environment variable {name} is none of the settings: correct or unset it")
         return values
+
+
+def settings_from(settings: StreamingSettings | Mapping[str, Any] | None) -> StreamingSettings:
+    """The settings that a module or a hub is given, which may be a mapping of their fields.
+
+    Raises:
+        StreamingConfigError: They are neither, or a setting cannot be used.
+    """
+    if settings is None:
+        return StreamingSettings()
+    if isinstance(settings, StreamingSettings):
+        return settings
+    if not isinstance(settings, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise StreamingConfigError(
+            f"settings is a StreamingSettings, or a mapping of its fields, not {type(settings).__name__}"
+        )
+    try:
+        return StreamingSettings(**settings)
+    except (ValidationError, TypeError) as error:
+        raise StreamingConfigError(f"settings: {error}") from None

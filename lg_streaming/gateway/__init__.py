@@ -214,7 +214,7 @@ class Gateway:
         self._edge.on_stop.append(callback)
 
     async def start(self) -> None:
-        """Call it when the application starts, on the server's event loop. It may start again after :meth:`shutdown`."""
+        """Call it when the application starts, on the server's event loop; after :meth:`shutdown` it may start again."""
         self._edge.start()
 
     def _warn(self) -> None:

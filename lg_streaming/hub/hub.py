@@ -14,13 +14,15 @@ from lg_streaming.hub.statistics import HubStatistics
 from lg_streaming.log.memory import MemoryLog
 from lg_streaming.pipeline import TokenStreamingService
 from lg_streaming.scope import new_id, publishers
-from lg_streaming.settings import StreamingSettings
+from lg_streaming.settings import settings_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
     from lg_streaming.codec import Redact
     from lg_streaming.log.base import EventLog
+    from lg_streaming.settings import StreamingSettings
 
 __all__ = ["StreamHub"]
 
@@ -32,7 +34,7 @@ class StreamHub(Overview):
     """Where executions are written and read.
 
     Args:
-        settings: Limits and retention; the defaults and the environment when not given.
+        settings: Limits and retention, or a mapping of the settings; the defaults and the environment when not given.
         log: Where executions are kept; a `MemoryLog` when not given.
         redact: ``redact(type, data) -> data``, applied to every update before it is encoded.
         clock: Seconds since 1970.
@@ -44,14 +46,14 @@ class StreamHub(Overview):
 
     def __init__(
         self,
-        settings: StreamingSettings | None = None,
+        settings: StreamingSettings | Mapping[str, Any] | None = None,
         *,
         log: EventLog | None = None,
         redact: Redact | None = None,
         clock: Callable[[], float] = time.time,
         new_id: Callable[[], str] = new_id,
     ) -> None:
-        settings = settings or StreamingSettings()
+        settings = settings_from(settings)
         log = log or MemoryLog(settings.retention, clock=clock)
         Control.__init__(self, settings, log, redact, clock)
         self._new_id = new_id

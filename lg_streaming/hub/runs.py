@@ -18,7 +18,7 @@ from lg_streaming.errors import (
 from lg_streaming.events import check_execution_id, priority_within
 from lg_streaming.hub.executions import Executions
 from lg_streaming.hub.idle import IdleWatch
-from lg_streaming.hub.opening import Opening
+from lg_streaming.hub.opening import Opening, owner_text
 from lg_streaming.log.base import state_after
 from lg_streaming.scope import Outcome
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lg_streaming.codec import Redact
     from lg_streaming.events import Priority
     from lg_streaming.hub.execution import Execution
-    from lg_streaming.hub.opening import IdleTimeout
+    from lg_streaming.hub.opening import IdleTimeout, Owner
     from lg_streaming.log.base import EventLog
     from lg_streaming.scope import Missing
     from lg_streaming.settings import StreamingSettings
@@ -80,7 +80,7 @@ class Runs(Executions):
         self,
         execution_id: str,
         *,
-        owner: str | None = None,
+        owner: Owner | None = None,
         metadata: Mapping[str, Any] | None = None,
         priority: Priority | None = None,
         idle_timeout: IdleTimeout = "default",
@@ -89,7 +89,8 @@ class Runs(Executions):
 
         Args:
             execution_id: 1 to 256 printable characters without spaces.
-            owner: Who may read it beside those the application allows; compared with a token's ``sub``.
+            owner: Who may read it beside those the application allows; compared with a token's ``sub``. A whole number
+                or a UUID counts as its text.
             metadata: Kept with the run, and sent with ``workflow_start``. Where a run is open already, that one keeps
                 its own.
             priority: Of the execution's updates for which neither their publisher nor their type names one;
@@ -101,7 +102,7 @@ class Runs(Executions):
         runs too.
 
         Raises:
-            BadRequestError: The id cannot name an execution, or the priority or the timeout is none.
+            BadRequestError: The id cannot name an execution, or the owner, the priority or the timeout cannot be used.
             ForbiddenError: The execution has another owner.
             ExecutionLimitError: ``limits.max_executions`` executions are running.
             HubClosedError: The hub was closed.
@@ -112,7 +113,7 @@ class Runs(Executions):
         self,
         execution_id: str | None = None,
         *,
-        owner: str | None = None,
+        owner: Owner | None = None,
         metadata: Mapping[str, Any] | None = None,
         priority: Priority | None = None,
         idle_timeout: IdleTimeout = "default",
@@ -141,12 +142,12 @@ class Runs(Executions):
                     self._open(made, opening)
                     return made
 
-    def enter_run(self, execution_id: str, *, owner: str | None = None, name: str | None = None) -> str:
+    def enter_run(self, execution_id: str, *, owner: Owner | None = None, name: str | None = None) -> str:
         """Takes part in the open run, opening one where none is; returns its id. Raises like `open`.
 
         ``name`` is the graph's, sent with ``workflow_start``. Leave with `leave_run`.
         """
-        return self._open(execution_id, Opening(owner=owner, name=name, join=True))
+        return self._open(execution_id, Opening(owner=owner_text(owner), name=name, join=True))
 
     def resume_run(self, execution_id: str) -> str | None:
         """Takes part in the open run if it waits for a human, and returns its id; else None."""
