@@ -163,6 +163,9 @@ class CompressionSettings(_Section):
     """From 1, least work, to 9, smallest. 0 compresses nothing."""
 
 
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+
+
 class GatewaySettings(_Section):
     """The network edge."""
 
@@ -172,6 +175,10 @@ class GatewaySettings(_Section):
     """The Socket.IO namespace."""
     cors_origins: tuple[str, ...] = ()
     """Browser origins allowed beside the server's own, such as ``https://app.example.com``; ``*`` allows all."""
+    cors_headers: tuple[HeaderName, ...] | None = None
+    """Request headers of your own that pages of these origins may send, such as ``X-Tenant`` or ``traceparent``.
+    ``None``: all they ask for. Empty: none. ``Authorization``, ``Cache-Control``, ``Content-Type`` and
+    ``Last-Event-ID`` always pass."""
     transports: tuple[TransportName, ...] = ("socketio", "websocket", "sse", "rest")
     """How clients may come; without ``rest`` there are still ``GET /health`` and ``POST /tickets``. Empty: no way."""
     heartbeat_interval: PositiveFloat | None = 15.0

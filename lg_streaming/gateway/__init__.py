@@ -79,7 +79,11 @@ class Gateway:
         self.settings = settings or hub.settings
         gateway = self.settings.gateway
         self.policy = Policy(
-            self.settings.auth, cors_origins=gateway.cors_origins, authorize=authorize, revoked=revoked
+            self.settings.auth,
+            cors_origins=gateway.cors_origins,
+            cors_headers=gateway.cors_headers,
+            authorize=authorize,
+            revoked=revoked,
         )
         self._edge = Edge(hub=hub, settings=self.settings, policy=self.policy, events=GatewayEvents(observer))
         self._socketio = SocketIO(self._edge)
@@ -214,16 +218,22 @@ class Gateway:
         self._edge.on_stop.append(callback)
 
     async def start(self) -> None:
-        """Call it when the application starts, on the server's event loop; after :meth:`shutdown` it may start again."""
+        """Call it when the application starts, on the server's event loop. It may start again after a shutdown."""
         self._edge.start()
 
     def _warn(self) -> None:
         """Logs who is let in, at each start."""
         if self.policy.local_only:
             logger.warning(
-                "authentication is not set up: only callers from this machine are let in "
+                "authentication is not set up: only direct callers from this machine are let in, as far as requests "
+                "show it. A TCP forwarder, or a proxy that adds no header, passes for one "
                 "(set auth.secret or auth.public_key, or auth.enabled=False to let everybody in)"
             )
+            if "*" in self.settings.gateway.cors_origins:
+                logger.warning(
+                    "gateway.cors_origins has '*' and authentication is not set up: every web page that a browser on "
+                    "this machine opens may read and cancel executions; list the origins you mean"
+                )
         elif not self.policy.requires_token:
             logger.warning("authentication is off: everybody who can reach this server may read every execution")
 
