@@ -79,9 +79,10 @@ class _Socket(async_socket.AsyncSocket):
         self._timers = Timers()
 
     # ------------------------------------------------------------ Transport
-    def encoder(self, *, batch: bool) -> Encode:
+    def encoder(self, *, batch: bool, by_type: bool) -> Encode:
         frame = self._duplex.frame if self._duplex is not None else web_socket_frame
-        return (EncodeBatch if batch else EncodeEach)(self.server.sio.packets, frame)
+        packets = self.server.sio.packets
+        return EncodeBatch(packets, frame) if batch else EncodeEach(packets, frame, by_type=by_type)
 
     def put(self, frames: Frames) -> None:
         if self._duplex is not None:

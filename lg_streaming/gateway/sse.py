@@ -34,13 +34,14 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from lg_streaming.gateway.dialects import DialectName
+    from lg_streaming.gateway.messages import EventName
     from lg_streaming.hub import StreamHub
     from lg_streaming.hub.subscription import OnGap
 
 __all__ = ["ServerSentEvents", "sse_response"]
 
 _FLAGS: Final = frozenset({"follow", "batch", "merge", "named"})
-_TEXTS: Final = FILTER_TEXTS | {"after", "dialect", "on_gap", "ticket"}
+_TEXTS: Final = FILTER_TEXTS | {"after", "dialect", "event", "on_gap", "ticket"}
 
 
 class ServerSentEvents:
@@ -68,7 +69,7 @@ class ServerSentEvents:
             wanted = _wanted(request)
             gateway = self._edge.settings.gateway
             options = StreamOptions(
-                named=wanted.named,
+                event=wanted.event_line,
                 dialect=wanted.dialect,
                 max_duration=gateway.max_stream_duration,
                 initial_data=self._initial_data,
@@ -105,6 +106,7 @@ def sse_response(
     merge: bool = False,
     on_gap: OnGap = "oldest",
     named: bool = True,
+    event: EventName | None = None,
     ids: bool = True,
     dialect: DialectName | None = None,
     initial_data: InitialData | None = None,
@@ -139,7 +141,9 @@ def sse_response(
         follow: Whether the stream stays after a run's final update.
         merge: Whether token deltas and progress may be merged while the reader lags.
         on_gap: What to do when updates after `after` are gone.
-        named: Whether an event is named by its update's type; else a browser's `onmessage` fires.
+        named: Whether updates have an `event:` line; else a browser's `onmessage` fires.
+        event: What that line has: an update's `"type"`, such as `node_start`, which is the default, or its `"kind"`, as
+            messages on Socket.IO and `/ws` are named.
         ids: Whether events have ids, from which a reader resumes.
         dialect: `"flowise"`: the stream is written for Flowise's clients. It has neither names nor ids nor batches, so
             `batch` cannot be had with it.
@@ -169,16 +173,18 @@ def sse_response(
         "merge": merge,
         "on_gap": on_gap,
         "dialect": dialect,
+        "event": event,
         **({} if named else {"named": False}),
         **{name: list(names) for name, names in options.items() if names is not None},
     }
     edge = Edge.of(hub)
+    wanted = parse(StreamWanted, {name: value for name, value in payload.items() if value is not None})
     return _LazyStream(
         edge,
         heartbeat_interval,
-        parse(StreamWanted, {name: value for name, value in payload.items() if value is not None}),
+        wanted,
         StreamOptions(
-            named=named,
+            event=wanted.event_line,
             ids=ids,
             dialect=dialect,
             max_duration=max_duration or edge.settings.gateway.max_stream_duration,
