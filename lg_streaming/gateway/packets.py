@@ -60,7 +60,7 @@ def handshake(sid: str, guard: Guard) -> bytes:
 
 
 def event_name(record: Record, *, by_type: bool) -> bytes:
-    """What names an update's message, as JSON. A type that the protocol uses for something else gives way to the kind."""
+    """What names an update's message, as JSON. A type that another message has gives way to the kind."""
     return _name_of(record.type, record.kind) if by_type else _KINDS[record.kind]
 
 

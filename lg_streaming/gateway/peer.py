@@ -42,8 +42,7 @@ _PROXY_HEADERS: Final = frozenset(
         "x-remote-ip",
     }
 )
-_DEFAULT_PORTS: Final = {"http": 80, "ws": 80, "https": 443, "wss": 443}
-_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:,\[\]/@]+)(?::([0-9]{1,5}))?")
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:,\[\]/@]+)(?::[0-9]{1,5})?")
 _OTHER_SITES: Final = frozenset({"cross-site", "same-site"})
 
 
@@ -55,8 +54,6 @@ class Peer:
     headers: Mapping[str, str]
     http_version: str = "1.1"
     scheme: str = "http"
-    port: int | None = None
-    """The server's own port, on which the request came; None where it is not known."""
 
     @classmethod
     def of(cls, scope: Mapping[str, Any]) -> Self:
@@ -65,13 +62,11 @@ class Peer:
         for raw_name, raw_value in cast("list[tuple[bytes, bytes]]", scope.get("headers", [])):
             values.setdefault(raw_name.decode("latin-1").lower(), []).append(raw_value.decode("latin-1"))
         client = cast("tuple[str, int] | None", scope.get("client"))
-        server = cast("tuple[str, int | None] | None", scope.get("server"))
         return cls(
             address=client[0] if client else None,
             headers={name: ("; " if name == "cookie" else ",").join(found) for name, found in values.items()},
             http_version=str(scope.get("http_version", "1.1")),
             scheme=str(scope.get("scheme", "http")),
-            port=server[1] if server else None,
         )
 
     @property
@@ -99,7 +94,7 @@ class Peer:
         if self.headers.get("sec-fetch-site") != "same-origin":
             return False
         page = self.origin or self.headers.get("referer", "")
-        host, _ = _host_and_port(page.partition("://")[2].partition("/")[0])
+        host = _host_name(page.partition("://")[2].partition("/")[0])
         return bool(host) and not _is_loopback_name(host)
 
     @property
@@ -115,8 +110,8 @@ class Peer:
     def is_local(self) -> bool:
         """Whether the request shows that the caller runs on this machine and meant this machine.
 
-        The host the request was made to is looked at too, with its port: a page from elsewhere can point a name of its
-        own at 127.0.0.1, and then its origin and its host agree.
+        The host the request was made to is looked at too: a page from elsewhere can point a name of its own at
+        127.0.0.1, and then its origin and its host agree.
         """
         return self.why_not_local is None
 
@@ -127,11 +122,8 @@ class Peer:
             return "this request does not come from a loopback address"
         if self.is_proxied:
             return "this request shows a proxy on its way (a header of one, or HTTP/1.0)"
-        name, port = _host_and_port(self.headers.get("host", ""))
-        if not _is_loopback_name(name):
+        if not _is_loopback_name(_host_name(self.headers.get("host", ""))):
             return "the Host of this request is no name of this machine, such as localhost"
-        if self.port is not None and (port or _DEFAULT_PORTS.get(self.scheme)) != self.port:
-            return "the Host of this request names another port than the server's"
         return None
 
     @property
@@ -161,12 +153,10 @@ class Peer:
         return (values.pop() or None) if len(values) == 1 else None
 
 
-def _host_and_port(host: str) -> tuple[str, int | None]:
-    """The name and the port in a `Host`; an empty name where it is malformed, or there are several."""
+def _host_name(host: str) -> str:
+    """The name in a `Host`; empty where it is malformed, or there are several."""
     found = _HOST.fullmatch(host.strip())
-    if found is None:
-        return "", None
-    return found[1].strip("[]"), int(found[2]) if found[2] else None
+    return found[1].strip("[]") if found is not None else ""
 
 
 def _is_loopback(address: str) -> bool:

@@ -175,5 +175,5 @@ class Ticket(Outbound):
 class Health(Outbound):
     """How the server is."""
 
-    status: Literal["ok", "draining", "log_unavailable"]
+    status: Literal["ok", "draining", "closed", "log_unavailable"]
     protocol: int
