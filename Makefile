@@ -49,8 +49,8 @@ docs: $(DEV) ## the documentation as a site in site/
 
 js: $(NODE) ## the JavaScript packages that tests drive
 
-tools: ## the programs that tests need: redis-server, chromium, node, npm, curl
-	@tools/system-packages redis-server chromium node npm curl
+tools: ## the programs that tests need: redis-server, chromium, node, npm, curl, nginx
+	@tools/system-packages redis-server chromium node npm curl nginx
 
 dist: $(DEV) ## the wheel and the source archive in dist/
 	$(PYTHON) -m build --outdir dist

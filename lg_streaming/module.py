@@ -6,15 +6,16 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
-from fastapi import APIRouter, FastAPI
+from starlette.applications import Starlette
 
 from lg_streaming.capture import CallOptions, GraphPlan, Selection, current_call, graph_config
 from lg_streaming.errors import StreamingConfigError, describe_error
 from lg_streaming.events import parse_priority
 from lg_streaming.gateway import Gateway, InitialData
 from lg_streaming.hub import StreamHub
+from lg_streaming.hub.opening import owner_text
 from lg_streaming.pipeline import EventOptions, EventStreamProcessor, NodeOptions, ProgressOptions, TokenOptions
 from lg_streaming.scope import (
     Binding,
@@ -27,7 +28,7 @@ from lg_streaming.scope import (
     publishers,
     reset_in_context,
 )
-from lg_streaming.settings import StreamingSettings
+from lg_streaming.settings import StreamingSettings, settings_from
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -35,16 +36,19 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from opentelemetry.trace import TracerProvider
+    from starlette.types import Lifespan
 
     from lg_streaming.capture import RunnableConfig
     from lg_streaming.codec import Redact
     from lg_streaming.emitter import Emitter
     from lg_streaming.events import Priority
     from lg_streaming.gateway.auth import Authorize, Revoked
+    from lg_streaming.hub.opening import Owner
     from lg_streaming.log import EventLog
     from lg_streaming.observability.events import Observer
     from lg_streaming.pipeline import TokenStreamingService
     from lg_streaming.scope import Trace
+    from lg_streaming.settings import StreamingSettings
 
 __all__ = ["ExecutionBlock", "StreamingModule"]
 
@@ -159,7 +163,9 @@ class StreamingModule:
     ```
 
     Args:
-        settings: Everything that can be set; the defaults and the environment (``LG_STREAMING_…``) when not given.
+        settings: Everything that can be set, as `StreamingSettings` or as a mapping of its fields, such as
+            ``{"gateway": {"prefix": "/streaming"}}``. What is left out comes from the environment (``LG_STREAMING_…``)
+            and the defaults.
         log: Where executions are kept; in this process's memory when not given.
         redact: ``redact(type, data) -> data``, applied to every update before it leaves.
         authorize: ``authorize(principal, action, execution_id, owner) -> bool``, sync or async: lets callers in
@@ -174,14 +180,15 @@ class StreamingModule:
             the one that is given.
 
     Raises:
+        StreamingConfigError: ``settings`` is neither of the two, or a setting cannot be used.
         MissingExtraError: ``tracing`` needs ``pip install 'lg-streaming[tracing]'``.
 
-    A module used without a server is closed with `aclose`; one installed in an app is closed with the app.
+    A module used without a server is closed with `aclose`; one installed in an app starts and stops with the app.
     """
 
     def __init__(
         self,
-        settings: StreamingSettings | None = None,
+        settings: StreamingSettings | Mapping[str, Any] | None = None,
         *,
         log: EventLog | None = None,
         redact: Redact | None = None,
@@ -191,7 +198,7 @@ class StreamingModule:
         observer: Observer | None = None,
         tracing: TracerProvider | bool = False,
     ) -> None:
-        self.settings: StreamingSettings = settings or StreamingSettings()
+        self.settings: StreamingSettings = settings_from(settings)
         self.hub: StreamHub = StreamHub(self.settings, log=log, redact=redact)
         self.hub.capture_plan = _plan_of(self.settings.capture)
         if tracing is not False:
@@ -203,6 +210,7 @@ class StreamingModule:
         self._initial_data = initial_data
         self._observer = observer
         self._gateway: Gateway | None = None
+        self._sweeping: asyncio.Task[None] | None = None
 
     @property
     def tokens(self) -> TokenStreamingService:
@@ -220,17 +228,30 @@ class StreamingModule:
             raise StreamingConfigError("there is no gateway: install the module in an app first")
         return self._gateway
 
-    def install(self, app: FastAPI) -> None:
+    def install(self, app: Starlette) -> None:
         """Adds the routes, the Socket.IO mount and the lifespan to ``app``; once for each module.
 
-        Works with an app that has a lifespan of its own. The module is closed when the app shuts down.
+        Works with an app that has a lifespan of its own, and with one that is mounted in another app, whose lifespan
+        does not run: there the module starts with the first request, and stops with the server.
+
+        When the server stops, the module closes its connections and forgets its executions. The app may start again
+        in the same process, as often as you like; it then begins without executions.
+
+        Args:
+            app: A FastAPI or Starlette application. Several modules may share one, each with a ``gateway.prefix`` of
+                its own.
 
         Raises:
-            StreamingConfigError: The module is installed already.
+            StreamingConfigError: The module is installed already, the app has a module whose paths would meet these,
+                the authentication settings cannot be used, or ``app`` is no application.
         """
         if self._gateway is not None:
             raise StreamingConfigError("this module is installed already: make one module for each app")
-        self._gateway = gateway = Gateway(
+        if not isinstance(app, Starlette):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise StreamingConfigError(
+                f"install takes a FastAPI or Starlette application, not {type(app).__name__}: pass the app itself"
+            )
+        gateway = Gateway(
             self.hub,
             self.settings,
             authorize=self._authorize,
@@ -238,24 +259,24 @@ class StreamingModule:
             initial_data=self._initial_data,
             observer=self._observer,
         )
-
-        @asynccontextmanager
-        async def lifespan(_: object) -> AsyncGenerator[None]:
-            await gateway.start()
-            sweeping = asyncio.create_task(self._sweep(), name="lg-streaming sweep")
-            try:
-                yield
-            finally:
-                sweeping.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await sweeping
-                await gateway.shutdown()
-                await self.aclose()
-
-        app.include_router(APIRouter(lifespan=lifespan))
         gateway.install(app)
+        gateway.on_start(self._start_sweeping)
+        gateway.on_stop(self._stop)
+        app.router.lifespan_context = _with_lifespan(app.router.lifespan_context, self.hub, gateway)
+        self._gateway = gateway
 
-    def revoke(self, *, jti: str | None = None, subject: str | None = None, expires_at: float | None = None) -> None:
+    def _start_sweeping(self) -> None:
+        self._sweeping = asyncio.create_task(self._sweep(), name="lg-streaming sweep")
+
+    async def _stop(self) -> None:
+        """Closes everything, ready to start again."""
+        sweeping, self._sweeping = self._sweeping, None
+        if sweeping is not None and sweeping.get_loop() is asyncio.get_running_loop():
+            sweeping.cancel()
+            await asyncio.gather(sweeping, return_exceptions=True)
+        await self.hub.restart()
+
+    def revoke(self, *, jti: str | None = None, subject: Owner | None = None, expires_at: float | None = None) -> None:
         """Revokes the token with this `jti`, or all tokens of a subject that were issued (`iat`) until now, or both.
 
         At once, in this process, until it ends: other processes do not know; `revoked` is for what all have to know.
@@ -263,7 +284,7 @@ class StreamingModule:
 
         Args:
             jti: The token's id.
-            subject: The tokens' `sub`.
+            subject: The tokens' `sub`; a whole number or a UUID counts as its text.
             expires_at: When the last of these tokens expires, in seconds since 1970, so that it can be forgotten then.
 
         Raises:
@@ -271,7 +292,7 @@ class StreamingModule:
         """
         if self._gateway is None:
             raise StreamingConfigError("there is nothing to revoke: install the module in an app first")
-        self._gateway.policy.revoke(jti=jti, subject=subject, expires_at=expires_at)
+        self._gateway.policy.revoke(jti=jti, subject=owner_text(subject), expires_at=expires_at)
 
     async def _sweep(self) -> None:
         while True:
@@ -282,7 +303,7 @@ class StreamingModule:
         self,
         execution_id: str | None = None,
         *,
-        owner: str | None = None,
+        owner: Owner | None = None,
         metadata: Mapping[str, Any] | None = None,
         priority: Priority | None = None,
     ) -> ExecutionBlock:
@@ -290,23 +311,26 @@ class StreamingModule:
 
         Args:
             execution_id: 1 to 256 printable characters without spaces; a new UUID when not given.
-            owner: Who may read it; compared with a token's ``sub``.
+            owner: Who may read it; compared with a token's ``sub``. A whole number or a UUID counts as its text.
             metadata: Kept with the run, and sent with ``workflow_start``.
             priority: Of updates for which neither their publisher nor their type names one; see `StreamHub.open`.
+
+        Raises:
+            BadRequestError: The owner cannot be one.
 
         Raises (on entry):
             BadRequestError: The id cannot name an execution, or the priority is none.
             ForbiddenError: The execution has another owner.
             ExecutionLimitError: ``limits.max_executions`` executions are running.
         """
-        return ExecutionBlock(self.hub, execution_id or new_id(), owner, metadata, priority)
+        return ExecutionBlock(self.hub, execution_id or new_id(), owner_text(owner), metadata, priority)
 
     def config(
         self,
         config: RunnableConfig | str | None = None,
         *,
         execution_id: str | None = None,
-        owner: str | None = None,
+        owner: Owner | None = None,
         thread_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         priority: Priority | None = None,
@@ -314,15 +338,15 @@ class StreamingModule:
     ) -> RunnableConfig:
         """Return the config to call a graph with, so that its run is the execution ``execution_id``.
 
-        A call that names an execution of its own is that execution's run wherever it is made: inside a node or a tool of
-        another execution, in a worker, through a queue. ``graph.with_config(streaming.config())`` makes every call of a
-        graph an execution, named by the call's ``thread_id``. One config may be used for several calls, also at once.
+        A call that names an execution of its own is that execution's run wherever it is made: inside a node or a tool
+        of another execution, in a worker, through a queue. ``graph.with_config(streaming.config())`` makes every call
+        of a graph an execution, named by the call's ``thread_id``. One config may serve several calls, also at once.
 
         Args:
-            config: The execution's id, or a config of your own to add to: its callbacks and configurable values are kept.
+            config: The execution's id, or a config of your own to add to, whose callbacks and values are kept.
             execution_id: The execution; when not given, the config's ``configurable.execution_id``, its
                 ``thread_id``, or else the run's id.
-            owner: Who may read it; compared with a token's ``sub``.
+            owner: Who may read it; compared with a token's ``sub``. A whole number or a UUID counts as its text.
             thread_id: LangGraph's thread; where neither this nor ``config`` names one, the execution's id.
             metadata: Kept with the run, and sent with its ``workflow_start``.
             priority: Of the execution's updates for which neither their publisher nor their type names one.
@@ -340,7 +364,7 @@ class StreamingModule:
             raise StreamingConfigError(f"config is an execution's id or a config, not {config!r:.80}")
         options = CallOptions(
             execution_id=execution_id,
-            owner=owner,
+            owner=owner_text(owner),
             metadata=dict(metadata or {}),
             priority=None if priority is None else parse_priority(priority),
             plan=self.hub.capture_plan if capture is None else _plan_of(capture),
@@ -393,6 +417,20 @@ def _plan_of(capture: str) -> GraphPlan | None:
             [Selection(NodeOptions(token=TokenOptions(), event=EventOptions(), progress=ProgressOptions()))]
         )
     raise StreamingConfigError(f"capture is 'decorated' or 'all', not {capture!r:.80}")
+def _with_lifespan(inner: Lifespan[Any], hub: StreamHub, gateway: Gateway) -> Lifespan[Any]:
+    """An application's lifespan with that of a module inside it."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[Mapping[str, Any] | None]:
+        hub.reopen()
+        async with inner(app) as state:
+            await gateway.start()
+            try:
+                yield state
+            finally:
+                await gateway.shutdown()
+
+    return cast("Lifespan[Any]", lifespan)
 
 
 def _trace(provider: TracerProvider | None) -> Trace:

@@ -253,7 +253,7 @@ class Publisher(Protocol):
         ...
 
     def pause(self, execution_id: str, run_id: str, task: str, interrupts: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Notes that ``task`` waits for a human with these questions; until it is tried again the run cannot complete."""
+        """Notes that ``task`` waits for a human; until it is tried again the run cannot complete."""
         ...
 
     def is_silent(self, execution_id: str, run_id: str) -> bool:
@@ -422,6 +422,10 @@ class Publishers:
     def activate(self, publisher: Publisher) -> None:
         """Makes ``publisher`` the default until it is deactivated."""
         self._defaults.append(publisher)
+
+    def activations(self, publisher: Publisher) -> int:
+        """How many activations of ``publisher`` there are."""
+        return sum(each is publisher for each in self._defaults)
 
     def deactivate(self, publisher: Publisher) -> None:
         """Takes back one activation; a no-op when there is none."""

@@ -18,6 +18,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    ValidationError,
     field_validator,
     model_validator,
 )
@@ -25,6 +26,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lg_streaming.checks import NUMBER_ERROR, Number, count, option, rate, seconds
+from lg_streaming.errors import StreamingConfigError
 from lg_streaming.events import Delivery, Priority
 
 __all__ = [
@@ -113,7 +115,7 @@ def check_secret(secret: str, algorithms: tuple[str, ...]) -> None:
     Raises:
         ValueError: It is too short, or it is a key of another kind.
     """
-    if secret.lstrip().startswith("-----BEGIN"):
+    if secret.lstrip(" \t\r\n\"'").startswith("-----BEGIN"):
         raise ValueError("auth.secret is a PEM key: set auth.public_key to the public one")
     for algorithm in algorithms:
         needed = _SECRET_BYTES[algorithm]
@@ -163,6 +165,9 @@ class CompressionSettings(_Section):
     """From 1, least work, to 9, smallest. 0 compresses nothing."""
 
 
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+
+
 class GatewaySettings(_Section):
     """The network edge."""
 
@@ -172,6 +177,10 @@ class GatewaySettings(_Section):
     """The Socket.IO namespace."""
     cors_origins: tuple[str, ...] = ()
     """Browser origins allowed beside the server's own, such as ``https://app.example.com``; ``*`` allows all."""
+    cors_headers: tuple[HeaderName, ...] | None = None
+    """Request headers of your own that pages of these origins may send, such as ``X-Tenant`` or ``traceparent``.
+    ``None``: all they ask for. Empty: none. ``Authorization``, ``Cache-Control``, ``Content-Type`` and
+    ``Last-Event-ID`` always pass."""
     transports: tuple[TransportName, ...] = ("socketio", "websocket", "sse", "rest")
     """How clients may come; without ``rest`` there are still ``GET /health`` and ``POST /tickets``. Empty: no way."""
     heartbeat_interval: Annotated[float | None, option(seconds(none="for none"))] = 15.0
@@ -432,3 +441,23 @@ class StreamingSettings(BaseSettings):
             if not before and rest.partition("__")[0].lower() not in cls.model_fields:
                 raise ValueError(f"the environment variable {name} is none of the settings: correct or unset it")
         return values
+
+
+def settings_from(settings: StreamingSettings | Mapping[str, Any] | None) -> StreamingSettings:
+    """The settings that a module or a hub is given, which may be a mapping of their fields.
+
+    Raises:
+        StreamingConfigError: They are neither, or a setting cannot be used.
+    """
+    if settings is None:
+        return StreamingSettings()
+    if isinstance(settings, StreamingSettings):
+        return settings
+    if not isinstance(settings, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise StreamingConfigError(
+            f"settings is a StreamingSettings, or a mapping of its fields, not {type(settings).__name__}"
+        )
+    try:
+        return StreamingSettings(**settings)
+    except (ValidationError, TypeError) as error:
+        raise StreamingConfigError(f"settings: {error}") from None

@@ -15,6 +15,7 @@ from lg_streaming.gateway.assets import Assets
 from lg_streaming.gateway.auth import Action, Authorize, Grant, Policy, Principal, Revoked
 from lg_streaming.gateway.edge import Edge
 from lg_streaming.gateway.event_stream import InitialData
+from lg_streaming.gateway.installed import claim_paths
 from lg_streaming.gateway.metrics import Metrics
 from lg_streaming.gateway.protocol import json_schema
 from lg_streaming.gateway.rest import Rest
@@ -27,6 +28,8 @@ from lg_streaming.observability.events import GatewayEvents, Observer
 from lg_streaming.observability.figures import GatewayStatistics
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from starlette.applications import Starlette
 
     from lg_streaming.hub import StreamHub
@@ -76,7 +79,11 @@ class Gateway:
         self.settings: StreamingSettings = settings or hub.settings
         gateway = self.settings.gateway
         self.policy: Policy = Policy(
-            self.settings.auth, cors_origins=gateway.cors_origins, authorize=authorize, revoked=revoked
+            self.settings.auth,
+            cors_origins=gateway.cors_origins,
+            cors_headers=gateway.cors_headers,
+            authorize=authorize,
+            revoked=revoked,
         )
         self._edge = Edge(hub=hub, settings=self.settings, policy=self.policy, events=GatewayEvents(observer))
         self._socketio = SocketIO(self._edge)
@@ -84,6 +91,7 @@ class Gateway:
         self._sse = ServerSentEvents(self._edge, initial_data=initial_data)
         self._rest = Rest(self._edge)
         self._edge.closers += [self._rest.shutdown, self._websocket.shutdown, self._socketio.shutdown]
+        self._edge.on_start.append(self._warn)
         self._edge.register()
         self.router: APIRouter = APIRouter()
         """The HTTP routes, under ``gateway.prefix``."""
@@ -182,7 +190,15 @@ class Gateway:
 
     # ------------------------------------------------------------ life
     def install(self, app: Starlette) -> None:
-        """Adds the HTTP routes and the Socket.IO endpoint to ``app``; call :meth:`start` and :meth:`shutdown` too."""
+        """Adds the HTTP routes and the Socket.IO endpoint to ``app``; call :meth:`start` and :meth:`shutdown` too.
+
+        In an application whose lifespan does not run, such as one that is mounted in another, the gateway starts with
+        the first request.
+
+        Raises:
+            StreamingConfigError: The app has a gateway whose paths would meet these.
+        """
+        claim_paths(app, self.settings.gateway.prefix)
         app.router.routes.extend(self.router.routes)
         prefix, transports = self.settings.gateway.prefix, self.settings.gateway.transports
         if "websocket" in transports:
@@ -193,14 +209,31 @@ class Gateway:
         if "socketio" in transports:
             app.mount(f"{prefix}/socket.io", self._socketio, name="lg_streaming.socketio")
 
+    def on_start(self, callback: Callable[[], None]) -> None:
+        """Has `callback` called at each start, on the server's event loop, before anyone is let in."""
+        self._edge.on_start.append(callback)
+
+    def on_stop(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Has `callback` awaited at each stop, after all connections have closed."""
+        self._edge.on_stop.append(callback)
+
     async def start(self) -> None:
-        """Call it when the application starts, on the server's event loop."""
-        await self._edge.start()
+        """Call it when the application starts, on the server's event loop. It may start again after a shutdown."""
+        self._edge.start()
+
+    def _warn(self) -> None:
+        """Logs who is let in, at each start."""
         if self.policy.local_only:
             logger.warning(
-                "authentication is not set up: only callers from this machine are let in "
+                "authentication is not set up: only direct callers from this machine are let in, as far as requests "
+                "show it. A TCP forwarder, or a proxy that adds no header, passes for one "
                 "(set auth.secret or auth.public_key, or auth.enabled=False to let everybody in)"
             )
+            if "*" in self.settings.gateway.cors_origins:
+                logger.warning(
+                    "gateway.cors_origins has '*' and authentication is not set up: every web page that a browser on "
+                    "this machine opens may read and cancel executions; list the origins you mean"
+                )
         elif not self.policy.requires_token:
             logger.warning("authentication is off: everybody who can reach this server may read every execution")
 

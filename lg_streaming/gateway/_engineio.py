@@ -79,9 +79,10 @@ class _Socket(async_socket.AsyncSocket):
         self._timers = Timers()
 
     # ------------------------------------------------------------ Transport
-    def encoder(self, *, batch: bool) -> Encode:
+    def encoder(self, *, batch: bool, by_type: bool) -> Encode:
         frame = self._duplex.frame if self._duplex is not None else web_socket_frame
-        return (EncodeBatch if batch else EncodeEach)(self.server.sio.packets, frame)
+        packets = self.server.sio.packets
+        return EncodeBatch(packets, frame) if batch else EncodeEach(packets, frame, by_type=by_type)
 
     def put(self, frames: Frames) -> None:
         if self._duplex is not None:
@@ -297,9 +298,14 @@ class GuardedServer(socketio.AsyncServer):
         self.eio.sio = self
         self.eio.guard = guard
         self.eio.census = Census(guard.max_transports, per_address=guard.max_per_address)
+        self.begin()
+        self.on("connect", self._on_connect, namespace=namespace)
+
+    def begin(self) -> None:
+        """Begins without any transport, on an event loop that may be another one than before."""
+        self.eio.sockets.clear()
         self.eio.idle = asyncio.Event()
         self.eio.idle.set()
-        self.on("connect", self._on_connect, namespace=namespace)
 
     def _engineio_server_class(self) -> type[_Engine]:
         return _Engine

@@ -186,18 +186,29 @@ def _uvicorn_owner(task: asyncio.Task[Any] | None) -> object:
     return owner if type(owner).__module__.startswith(_UVICORN) else None
 
 
-def on_shutdown(before: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+def on_shutdown(
+    before: Callable[[], Awaitable[None]], after: Callable[[], Awaitable[None]] | None = None
+) -> Callable[[], None]:
     """Has ``before`` awaited when the server begins to shut down, before it closes any connection.
 
     A server that knows this library says so in `farewells`. uvicorn, run in any way, gives its own ``shutdown`` away
     for this. Elsewhere SIGTERM and SIGINT start it (from the main thread only), beside whatever else handles them.
     Returns what takes the hook away again.
+
+    Args:
+        before: Awaited before connections close.
+        after: Awaited when the server has shut down. Only uvicorn and servers that use `farewells` call it.
     """
     known = farewells.get()
     if known is not None:
-        return known.add(before)
+        return known.add(before if after is None else lambda: _both(before, after))
     server = _uvicorn_server()
-    return _wrap_shutdown(server, before) if server is not None else _chain_signals(before)
+    return _wrap_shutdown(server, before, after) if server is not None else _chain_signals(before)
+
+
+async def _both(first: Callable[[], Awaitable[None]], second: Callable[[], Awaitable[None]]) -> None:
+    await first()
+    await second()
 
 
 def _uvicorn_server() -> Any:
@@ -218,12 +229,16 @@ def _is_uvicorn_server(owner: object) -> bool:
     )
 
 
-def _wrap_shutdown(server: Any, before: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+def _wrap_shutdown(
+    server: Any, before: Callable[[], Awaitable[None]], after: Callable[[], Awaitable[None]] | None
+) -> Callable[[], None]:
     original = server.shutdown
 
     async def shutdown(*arguments: Any, **options: Any) -> None:
         await before()
         await original(*arguments, **options)
+        if after is not None:
+            await after()
 
     server.shutdown = shutdown
 
@@ -246,7 +261,11 @@ def _chain_signals(before: Callable[[], Awaitable[None]]) -> Callable[[], None]:
     def start() -> None:
         tasks.add(loop.create_task(run()))
 
-    undo = [_chain(number, lambda: loop.call_soon_threadsafe(start)) for number in (signal.SIGTERM, signal.SIGINT)]
+    def first() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and its server has ended
+            loop.call_soon_threadsafe(start)
+
+    undo = [_chain(number, first) for number in (signal.SIGTERM, signal.SIGINT)]
 
     def unchain() -> None:
         for each in undo:

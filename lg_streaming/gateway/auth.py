@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.errors import ForbiddenError, OriginError, StreamingConfigError, UnauthorizedError
 from lg_streaming.gateway.claims import ClaimsReader
@@ -29,6 +30,10 @@ __all__ = ["ANONYMOUS", "Action", "Authorize", "Grant", "Policy", "Principal", "
 
 logger: logging.Logger = logging.getLogger(__name__)
 
+_OWN_HEADERS: Final = ("Authorization", "Cache-Control", "Content-Type", "Last-Event-ID")
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+_MAX_HEADERS: Final = 100
+
 Authorize = Callable[[Principal, Action, str, str | None], bool | Awaitable[bool]]
 """`authorize(principal, action, execution_id, owner) -> bool`, sync (run in a thread) or async.
 
@@ -44,6 +49,7 @@ class Policy:
     Args:
         settings: Keys and switches.
         cors_origins: Browser origins that are let in beside the server's own; `*` means all.
+        cors_headers: Request headers that their pages may send beside the usual ones; None: all they ask for.
         authorize: The application's own say on what a caller may see.
         revoked: The application's own say on whether a token still holds.
         clock: Seconds since 1970.
@@ -59,6 +65,7 @@ class Policy:
         settings: AuthSettings,
         *,
         cors_origins: tuple[str, ...] = (),
+        cors_headers: tuple[str, ...] | None = None,
         authorize: Authorize | None = None,
         revoked: Revoked | None = None,
         clock: Callable[[], float] = time.time,
@@ -67,6 +74,7 @@ class Policy:
     ) -> None:
         self._settings = settings
         self._origins = frozenset(origin.lower().rstrip("/") for origin in cors_origins)
+        self._headers = cors_headers
         self._authorize = authorize
         self._revoked = revoked
         self._answer_timeout = answer_timeout
@@ -108,6 +116,19 @@ class Policy:
             }
         return {"Access-Control-Allow-Origin": "*"} if "*" in self._origins else {}
 
+    def cors_request_headers(self, peer: Peer) -> list[str]:
+        """The request headers that a page of the caller's origin may send: the gateway's own, and the application's.
+
+        The application's are those of `gateway.cors_headers`; where that is unset, all that a browser asks for on
+        behalf of an allowed origin.
+        """
+        allowed = [*_OWN_HEADERS, *(self._headers or ())]
+        if self._headers is None and self.cors_headers(peer):
+            known = {name.lower() for name in allowed}
+            asked = (name.strip() for name in peer.headers.get("access-control-request-headers", "").split(","))
+            allowed += [name for name in asked if _HEADER_NAME.fullmatch(name) and name.lower() not in known]
+        return allowed[:_MAX_HEADERS]
+
     async def admit(self, peer: Peer, token: str | None = None, *, ticket: str | None = None) -> Principal:
         """Who the caller is.
 
@@ -118,14 +139,17 @@ class Policy:
 
         Raises:
             OriginError: A browser page from elsewhere.
-            UnauthorizedError: No valid token or ticket, or no token is asked for and the caller is not on this machine.
+            UnauthorizedError: No valid token or ticket, or authentication is not set up and the request does not show
+                that its caller is on this machine.
             TokenExpiredError: The token was valid once.
             KeysUnavailableError: Whether the token is valid cannot be told now.
         """
         self.check_origin(peer)
-        if self.local_only and not peer.is_local:
+        if self.local_only and peer.is_embedded:
+            raise OriginError("a page of another site may not load this")
+        if self.local_only and (reason := peer.why_not_local) is not None:
             raise UnauthorizedError(
-                "authentication is not set up, so only direct callers from this machine are let in: set "
+                f"authentication is not set up, so only direct callers from this machine are let in, and {reason}: set "
                 "LG_STREAMING_AUTH__SECRET or LG_STREAMING_AUTH__PUBLIC_KEY (or LG_STREAMING_AUTH__ENABLED=false "
                 "to let everybody in)"
             )

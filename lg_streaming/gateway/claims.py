@@ -81,11 +81,15 @@ class ClaimsReader:
                 "verify_exp": False,
                 "verify_nbf": False,
                 "verify_iat": False,
+                "verify_sub": False,  # it takes text only: see below
             },
         )
-        if not isinstance(claims["sub"], str) or not claims["sub"]:
+        sub = claims["sub"]
+        if isinstance(sub, int) and not isinstance(sub, bool):
+            sub = str(sub)  # many issuers put the number of a user there
+        if not isinstance(sub, str) or not sub:
             raise jwt.InvalidTokenError("sub is no text")
-        return claims
+        return {**claims, "sub": sub}
 
     def _check_times(self, claims: dict[str, Any]) -> None:
         now, leeway = self._clock(), self._settings.leeway

@@ -231,7 +231,7 @@ class Connection:
 
     async def _deliver(self, watch: Watch) -> None:
         reason = "closed"
-        encode = self._transport.encoder(batch=watch.batch)
+        encode = self._transport.encoder(batch=watch.batch, by_type=watch.by_type)
         try:
             delivery = Delivery(self._edge, watch, encode, self, report=self._session.report)
             reason = (await delivery.run()).reason
@@ -247,7 +247,7 @@ class Connection:
         self._say_closed(watch, reason)
 
     async def _follow(self, watch: EventsWatch) -> None:
-        encode = self._transport.encoder(batch=watch.wanted.batch)
+        encode = self._transport.encoder(batch=watch.wanted.batch, by_type=watch.wanted.event == "type")
         try:
             await follow(self._edge, watch.follower, encode, self, report=self._session.report)
         except Exception:

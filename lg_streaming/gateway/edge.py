@@ -17,6 +17,7 @@ from lg_streaming.gateway._server import on_shutdown
 from lg_streaming.gateway.auth import Policy
 from lg_streaming.gateway.compression import Compression
 from lg_streaming.gateway.deflate import Framings
+from lg_streaming.gateway.farewells import farewells
 from lg_streaming.gateway.frames import Chunks, Pacer
 from lg_streaming.gateway.limits import Census, Rates, Requests
 from lg_streaming.gateway.patterns import Patterns
@@ -90,7 +91,13 @@ class Edge:
     framings: Framings = field(init=False)
     loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
     """The server's event loop, while it runs."""
+    on_start: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    """Called on the server's event loop at each start."""
+    on_stop: list[Callable[[], Awaitable[None]]] = field(default_factory=list[Callable[[], Awaitable[None]]])
+    """Awaited at each stop, after all connections have closed."""
     _unhook: Callable[[], None] | None = field(default=None, init=False)
+    _stopped_on: asyncio.AbstractEventLoop | None = field(default=None, init=False)
+    """The event loop on which the application's lifespan has ended: what still comes there is refused."""
 
     def __post_init__(self) -> None:
         gateway, limits = self.settings.gateway, self.settings.limits
@@ -126,13 +133,41 @@ class Edge:
         """Makes this the edge of its hub."""
         self.hub.companions[Edge] = self
 
-    async def start(self) -> None:
-        """On the server's event loop: from now on all streams end well when the server stops."""
-        if self._unhook is None:
-            self.draining = False
-            self.loop = asyncio.get_running_loop()
-            self._unhook = on_shutdown(self.drain)
-            log_event(logger, logging.INFO, "gateway.started")
+    def start(self) -> None:
+        """Starts with the application's lifespan, on the server's event loop. A no-op where it has started."""
+        if not self._is_started():
+            self._begin(None)
+
+    def wake(self) -> None:
+        """Starts with a request, where no lifespan has: in a mounted application, or behind `sse_response` alone.
+
+        Then it also ends by itself with the server. A no-op where it has started, and after a lifespan that has ended.
+        """
+        if not (self._is_started() or self._stopped_on is asyncio.get_running_loop()):
+            # A server with farewells still serves when it calls them; uvicorn has ended when it calls what comes after.
+            self._begin(self.stop if farewells.get() is not None else self._end)
+
+    def _is_started(self) -> bool:
+        """Whether a server runs with this edge: the one of this event loop, or of another that still runs."""
+        return self.loop is not None and (self.loop is asyncio.get_running_loop() or self.loop.is_running())
+
+    def _begin(self, after: Callable[[], Awaitable[None]] | None) -> None:
+        """Starts. What is bound to an event loop is made anew, as the loop may be another one than last time."""
+        limits = self.settings.limits
+        self._forget_server()
+        self.rates = Rates(limits.connects_per_address, limits.failed_logins_per_address)
+        self.pacer = Pacer(self.settings.gateway.frame_interval)
+        self.draining = False
+        self.loop, self._stopped_on = asyncio.get_running_loop(), None
+        for callback in self.on_start:
+            callback()
+        self._unhook = on_shutdown(self.drain, after)
+        log_event(logger, logging.INFO, "gateway.started")
+
+    def _forget_server(self) -> None:
+        if self._unhook is not None:
+            self._unhook()
+            self._unhook = None
 
     async def drain(self) -> None:
         """Sends every client away and ends all streams, within two seconds. Harmless when repeated."""
@@ -145,12 +180,17 @@ class Edge:
         await asyncio.gather(_ended(streams), *(close() for close in self.closers))
 
     async def stop(self) -> None:
-        """The server stops, or its application does."""
+        """Stops with the application's lifespan. Harmless when repeated."""
+        self._stopped_on = self.loop or self._stopped_on
+        await self._end()
+
+    async def _end(self) -> None:
         await self.drain()
-        self.loop = None
-        if self._unhook is not None:
-            self._unhook()
-            self._unhook = None
+        started, self.loop = self.loop is not None, None
+        self._forget_server()
+        if started:
+            for callback in self.on_stop:
+                await callback()
             log_event(logger, logging.INFO, "gateway.stopped")
 
     def check_open(self) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.gateway.compression import Coder
     from lg_streaming.gateway.frames import Frames
-    from lg_streaming.gateway.messages import SubscribeExecution
+    from lg_streaming.gateway.messages import EventName, SubscribeExecution
     from lg_streaming.gateway.session import Session
     from lg_streaming.gateway.watches import Watch
     from lg_streaming.hub import Attached
@@ -58,8 +58,8 @@ _HEADERS: Final = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering
 class StreamOptions:
     """How one stream is written."""
 
-    named: bool = True
-    """Whether updates have an `event:` line, by their type; without it `onmessage` fires."""
+    event: EventName | None = "type"
+    """What the `event:` line of an update has; None: it has none, and `onmessage` fires."""
     ids: bool = True
     """Whether updates have an `id:` line, from which a reader resumes."""
     max_duration: float | None = None
@@ -138,7 +138,7 @@ def _dialect(session: Session, watch: Watch, options: StreamOptions) -> Dialect:
         return Flowise(
             watch.execution_id, follow=watch.follow, listener_id=session.connection_id, replica_id=replica_id
         )
-    return Native(watch.execution_id, named=options.named, ids=options.ids, batch=watch.batch)
+    return Native(watch.execution_id, event=options.event, ids=options.ids, batch=watch.batch)
 
 
 class EventStream(Response):

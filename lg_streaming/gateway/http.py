@@ -46,6 +46,8 @@ _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _BODY_TIMEOUT: Final = 10.0
 _LINGER_BYTES: Final = 1_048_576
 _MAX_DIGITS: Final = 20
+_ISOLATION: Final = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-site"}
+"""So that a page of another site cannot load an answer as something else. CORS, which asks, is not affected."""
 
 
 # ---------------------------------------------------------------- where a request goes
@@ -132,6 +134,7 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
+        self._edge.wake()
         request = Request(scope, receive)
         response = await self._answer(request, Peer.of(scope))
         await response(scope, receive, send)
@@ -152,6 +155,8 @@ class Endpoint:
             logger.exception("%s %s failed", request.method, request.url.path)
             response = error_response(StreamingError())
         response.headers.update(headers)
+        for name, value in _ISOLATION.items():
+            response.headers.setdefault(name, value)
         self._edge.compression.apply(request.headers, response)
         return response
 
@@ -172,7 +177,7 @@ class Endpoint:
                 **headers,
                 "Allow": self._allow,
                 "Access-Control-Allow-Methods": self._allow,
-                "Access-Control-Allow-Headers": "Authorization, Cache-Control, Content-Type, Last-Event-ID",
+                "Access-Control-Allow-Headers": ", ".join(self._policy.cors_request_headers(peer)),
                 "Access-Control-Max-Age": "600",
             },
         )

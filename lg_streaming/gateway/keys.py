@@ -5,8 +5,10 @@ So `none`, and a public key used as a shared secret, get nowhere.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final, Protocol
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -29,6 +31,7 @@ CheckingKey = PublicKey | str
 USUAL: Final = frozenset({"RS256", "ES256", "EdDSA"})
 """What is accepted of a public key unless `auth.algorithms` says otherwise."""
 
+_PEM: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----(.*?)-----END \1-----", re.DOTALL)
 _MIN_RSA_BITS: Final = 2_048
 _CURVES: Final = {"secp256r1": ("ES256",), "secp384r1": ("ES384",), "secp521r1": ("ES512",)}
 
@@ -71,10 +74,7 @@ def static_keys(settings: AuthSettings) -> StaticKeys | None:
         return StaticKeys(dict.fromkeys(settings.algorithms or ("HS256",), secret))
     if settings.public_key is None:
         return None
-    try:
-        key = load_pem_public_key(settings.public_key.encode())
-    except ValueError as error:
-        raise StreamingConfigError(f"auth.public_key is not a PEM public key: {error}") from None
+    key = _public_key(settings.public_key)
     if isinstance(key, RSAPublicKey) and key.key_size < _MIN_RSA_BITS:
         raise StreamingConfigError(f"auth.public_key has {key.key_size} bits: an RSA key needs {_MIN_RSA_BITS}")
     able = algorithms_of(key)
@@ -84,6 +84,53 @@ def static_keys(settings: AuthSettings) -> StaticKeys | None:
             f"auth.public_key can check {', '.join(able) or 'no known algorithm'}: set auth.algorithms to one of these"
         )
     return StaticKeys(dict.fromkeys(accepted, key))
+
+
+def _public_key(text: str) -> object:
+    """The key in a text that may have come through an environment variable or a file of another system.
+
+    Raises:
+        StreamingConfigError: It holds no public key. The message does not quote it.
+    """
+    pem = pem_of(text)
+    found = _PEM.search(pem)
+    label = found[1] if found is not None else None
+    if label is None:
+        wrong = "has no -----BEGIN PUBLIC KEY----- and -----END PUBLIC KEY----- line"
+        if "-----BEGIN" in text:
+            wrong = "is cut off: its -----END line is missing or does not match its -----BEGIN line"
+        raise StreamingConfigError(
+            f"auth.public_key {wrong}: give the key itself in PEM, not a path; \\n may stand for its line breaks"
+        )
+    if "PRIVATE KEY" in label:
+        raise StreamingConfigError(
+            "auth.public_key is a private key: give the public one, openssl pkey -in private.pem -pubout prints it"
+        )
+    if label == "CERTIFICATE":
+        raise StreamingConfigError(
+            "auth.public_key is a certificate: give its key, openssl x509 -in cert.pem -pubkey -noout prints it"
+        )
+    try:
+        return load_pem_public_key(pem.encode())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise StreamingConfigError(
+            f"auth.public_key is not a PEM public key: {str(error)[:200]}; copy it again, whole"
+        ) from None
+
+
+def pem_of(text: str) -> str:
+    r"""PEM with the line breaks that belong there.
+
+    On its way through environment variables a key gets quotes around it, ``\n`` or spaces in place of line breaks,
+    CRLF, and loses its last line break. Text without a whole block of PEM is returned as it is.
+    """
+    plain = text.replace("\\r", "\n").replace("\\n", "\n")
+    found = _PEM.search(plain)
+    if found is None:
+        return text
+    label, body = found[1], "".join(found[2].split())
+    lines = [body[start : start + 64] for start in range(0, len(body), 64)]
+    return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""])
 
 
 def algorithms_of(key: object) -> tuple[str, ...]:

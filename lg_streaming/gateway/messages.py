@@ -71,6 +71,10 @@ Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
 After = Annotated[str, AfterValidator(_after), Field(description="A position '<epoch>:<seq>', or 'latest'.")]
 
 
+EventName = Literal["kind", "type"]
+"""What names the event of an update: one of the four kinds, or its own type."""
+
+
 class Inbound(BaseModel):
     """A payload from a client."""
 
@@ -100,6 +104,9 @@ class Wanted(Inbound):
     """Updates at or before this time."""
     batch: bool = False
     """Updates come as lists, in ``updates`` messages."""
+    event: EventName | None = None
+    """What names an update's event: its ``kind`` or its ``type``. Absent: the kind on Socket.IO and ``/ws``, the type
+    on event streams."""
 
     def filter(self) -> UpdateFilter:
         """The same as a filter."""

@@ -113,7 +113,7 @@ def _of_executions(inbound: _Json) -> _Json:
     pages = inbound[UpdatesWanted.__name__]["properties"]
     cancel = inbound[CancelExecution.__name__]["properties"]
     streams = inbound[StreamWanted.__name__]["properties"]
-    stream_options = (*_FILTERS, "after", "on_gap", "follow", "batch", "merge", "named", "dialect")
+    stream_options = (*_FILTERS, "after", "on_gap", "follow", "batch", "merge", "named", "event", "dialect")
     return {
         "/executions": {
             "get": _operation(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import orjson
 
+from lg_streaming.codec import Codec
+from lg_streaming.events import Kind
 from lg_streaming.gateway.frames import Frames, Framing, web_socket_frame
+from lg_streaming.gateway.protocol import MESSAGES_OUT, RESERVED_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +20,12 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.transport import Guard
     from lg_streaming.log.base import Record
 
-__all__ = ["EncodeBatch", "EncodeEach", "Json", "Packets", "handshake", "refusal", "size_of"]
+__all__ = ["EncodeBatch", "EncodeEach", "Json", "Packets", "event_name", "handshake", "refusal", "size_of"]
+
+_JSON: Final = Codec()
+_KINDS: Final[dict[Kind, bytes]] = {kind: b'"%b"' % kind.encode() for kind in get_args(Kind)}
+_TAKEN: Final = (RESERVED_EVENTS | MESSAGES_OUT.keys() | {"reply"}) - _KINDS.keys()
+"""Names of messages that are no updates."""
 
 
 class Json:
@@ -50,6 +59,16 @@ def handshake(sid: str, guard: Guard) -> bytes:
     return b"0" + orjson.dumps(told)
 
 
+def event_name(record: Record, *, by_type: bool) -> bytes:
+    """What names an update's message, as JSON. A type that another message has gives way to the kind."""
+    return _name_of(record.type, record.kind) if by_type else _KINDS[record.kind]
+
+
+@lru_cache(maxsize=1_024)
+def _name_of(type: str, kind: Kind) -> bytes:
+    return _KINDS[kind] if type in _TAKEN else _JSON.dumps(type)
+
+
 def refusal(error: StreamingError) -> dict[str, Any]:
     """What a client that is not let in is told: the ``message`` and ``data`` of its ``connect_error``."""
     return {"message": error.message, "data": error.to_dict()}
@@ -66,9 +85,9 @@ class Packets:
         """One event. ``name`` and ``payload`` are made JSON."""
         return b"42" + self._namespace + orjson.dumps([name, payload])
 
-    def ready_event(self, name: str, *payload: bytes) -> bytes:
-        """One event whose payload is JSON already; the parts of it are joined."""
-        return b"".join((b"42", self._namespace, b'["', name.encode(), b'",', *payload, b"]"))
+    def ready_event(self, name: bytes, *payload: bytes) -> bytes:
+        """One event whose name and payload are JSON already; the parts of the payload are joined."""
+        return b"".join((b"42", self._namespace, b"[", name, b",", *payload, b"]"))
 
     def answer(self, number: int, payload: object) -> bytes:
         """The acknowledgement of a message."""
@@ -77,15 +96,19 @@ class Packets:
 
 @dataclass(frozen=True, slots=True)
 class EncodeEach:
-    """One event an update, named by its kind, with the update's JSON as it is in the log."""
+    """One event an update, named by its kind or its type, with the update's JSON as it is in the log."""
 
     packets: Packets
     frame: Framing = web_socket_frame
+    by_type: bool = False
 
     def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:  # noqa: ARG002 (a batch needs it)
         """See :meth:`~lg_streaming.gateway.frames.Encode.wrap`."""
-        text, frame = self.packets.ready_event, self.frame
-        return Frames(b"".join([frame(text(record.kind, record.json)) for record in records]), count=len(records))
+        text, frame, by_type = self.packets.ready_event, self.frame, self.by_type
+        return Frames(
+            b"".join([frame(text(event_name(record, by_type=by_type), record.json)) for record in records]),
+            count=len(records),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +121,7 @@ class EncodeBatch:
     def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:
         """See :meth:`~lg_streaming.gateway.frames.Encode.wrap`."""
         text = self.packets.ready_event(
-            "updates",
+            b'"updates"',
             b'{"execution_id":',
             orjson.dumps(execution_id),
             b',"updates":[',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
@@ -11,7 +12,38 @@ if TYPE_CHECKING:
 
 __all__ = ["Peer"]
 
-_PROXY_HEADERS: Final = ("forwarded", "via", "x-real-ip", "cf-connecting-ip", "true-client-ip")
+_PROXY_PREFIXES: Final = (
+    "x-forwarded",
+    "x-original-",
+    "x-envoy-",
+    "x-amzn-",
+    "x-appengine-",
+    "x-azure-",
+    "x-arr-",
+    "cf-",
+)
+_PROXY_HEADERS: Final = frozenset(
+    {
+        "cdn-loop",
+        "client-ip",
+        "fastly-client-ip",
+        "fly-client-ip",
+        "forwarded",
+        "true-client-ip",
+        "via",
+        "x-client-ip",
+        "x-cloud-trace-context",
+        "x-cluster-client-ip",
+        "x-nginx-proxy",
+        "x-proxy-user-ip",
+        "x-real-ip",
+        "x-real-port",
+        "x-remote-addr",
+        "x-remote-ip",
+    }
+)
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:,\[\]/@]+)(?::[0-9]{1,5})?")
+_OTHER_SITES: Final = frozenset({"cross-site", "same-site"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,17 +52,22 @@ class Peer:
 
     address: str | None
     headers: Mapping[str, str]
+    http_version: str = "1.1"
+    scheme: str = "http"
 
     @classmethod
     def of(cls, scope: Mapping[str, Any]) -> Self:
         """Reads an ASGI scope."""
-        headers: dict[str, str] = {}
+        values: dict[str, list[str]] = {}
         for raw_name, raw_value in cast("list[tuple[bytes, bytes]]", scope.get("headers", [])):
-            name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-            separator = "; " if name == "cookie" else ","
-            headers[name] = f"{headers[name]}{separator}{value}" if name in headers else value
+            values.setdefault(raw_name.decode("latin-1").lower(), []).append(raw_value.decode("latin-1"))
         client = cast("tuple[str, int] | None", scope.get("client"))
-        return cls(address=client[0] if client else None, headers=headers)
+        return cls(
+            address=client[0] if client else None,
+            headers={name: ("; " if name == "cookie" else ",").join(found) for name, found in values.items()},
+            http_version=str(scope.get("http_version", "1.1")),
+            scheme=str(scope.get("scheme", "http")),
+        )
 
     @property
     def origin(self) -> str | None:
@@ -39,28 +76,66 @@ class Peer:
 
     @property
     def is_proxied(self) -> bool:
-        """Whether somebody stands between, so that the address is not the caller's own."""
-        return any(name.startswith("x-forwarded") or name in _PROXY_HEADERS for name in self.headers)
+        """Whether the request shows a proxy on its way, so that the address is not the caller's own.
+
+        Signs are a header that proxies add, HTTP/1.0, which nginx speaks to its upstreams unless it is told otherwise,
+        `Connection: upgrade` without an `Upgrade`, and a browser that says "same origin" on a page of a host that is
+        not of this machine. A proxy that leaves none of them cannot be recognised, nor can a TCP forwarder.
+        """
+        return (
+            self.http_version in {"0.9", "1.0"}
+            or any(name.startswith(_PROXY_PREFIXES) or name in _PROXY_HEADERS for name in self.headers)
+            or ("upgrade" not in self.headers and "upgrade" in self.headers.get("connection", "").lower())
+            or self._page_is_elsewhere
+        )
+
+    @property
+    def _page_is_elsewhere(self) -> bool:
+        if self.headers.get("sec-fetch-site") != "same-origin":
+            return False
+        page = self.origin or self.headers.get("referer", "")
+        host = _host_name(page.partition("://")[2].partition("/")[0])
+        return bool(host) and not _is_loopback_name(host)
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether a page of another site loads this as a part of itself, such as an image or a script."""
+        return (
+            self.origin is None
+            and self.headers.get("sec-fetch-site") in _OTHER_SITES
+            and self.headers.get("sec-fetch-mode") != "navigate"
+        )
 
     @property
     def is_local(self) -> bool:
-        """Whether it is known that the caller runs on this machine and meant this machine.
+        """Whether the request shows that the caller runs on this machine and meant this machine.
 
         The host the request was made to is looked at too: a page from elsewhere can point a name of its own at
         127.0.0.1, and then its origin and its host agree.
         """
-        return (
-            not self.is_proxied
-            and self.address is not None
-            and _is_loopback(self.address)
-            and _is_loopback_name(_host_name(self.headers.get("host", "")))
-        )
+        return self.why_not_local is None
+
+    @property
+    def why_not_local(self) -> str | None:
+        """What keeps the caller from passing for one on this machine; None when nothing does."""
+        if self.address is None or not _is_loopback(self.address):
+            return "this request does not come from a loopback address"
+        if self.is_proxied:
+            return "this request shows a proxy on its way (a header of one, or HTTP/1.0)"
+        if not _is_loopback_name(_host_name(self.headers.get("host", ""))):
+            return "the Host of this request is no name of this machine, such as localhost"
+        return None
 
     @property
     def is_same_origin(self) -> bool:
-        """Whether the page came from the host that is asked."""
+        """Whether the page came from the host that is asked; over TLS, also whether the page itself did."""
         origin, host = self.origin, self.headers.get("host")
-        return origin is not None and host is not None and origin.lower().partition("://")[2] == host.lower()
+        if origin is None or host is None:
+            return False
+        scheme, _, name = origin.lower().partition("://")
+        if scheme == "http" and self.scheme in {"https", "wss"}:
+            return False
+        return name == host.lower()
 
     @property
     def bearer(self) -> str | None:
@@ -79,9 +154,9 @@ class Peer:
 
 
 def _host_name(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
+    """The name in a `Host`; empty where it is malformed, or there are several."""
+    found = _HOST.fullmatch(host.strip())
+    return found[1].strip("[]") if found is not None else ""
 
 
 def _is_loopback(address: str) -> bool:

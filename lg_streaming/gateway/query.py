@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Final
 from lg_streaming.errors import BadRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
+    from starlette.datastructures import QueryParams
     from starlette.requests import Request
 
-__all__ = ["FILTER_LISTS", "FILTER_TEXTS", "query_payload"]
+__all__ = ["FILTER_LISTS", "FILTER_TEXTS", "last_event_id", "query_payload"]
 
 FILTER_LISTS: Final = frozenset({"events", "node_ids", "agent_types", "categories"})
 FILTER_TEXTS: Final = frozenset({"min_priority", "since", "until"})
 _ALIASES: Final = {"filters": "events"}
 _MAX_NUMBER: Final = 20
+_LAST_EVENT_ID: Final = "last-event-id"
 
 
 def query_payload(
@@ -33,7 +35,8 @@ def query_payload(
     Args:
         request: The request.
         lists: Options whose values are separated by commas, or given several times.
-        texts: Options that are taken as they are; of several values the last one counts, here and below.
+        texts: Options that are taken as they are; of several values the last one counts, here and below. With `after`
+            among them, a last event id counts as `after`.
         flags: `true` or `false`.
         numbers: Whole, or with a decimal point.
 
@@ -43,6 +46,8 @@ def query_payload(
     payload: dict[str, object] = {}
     for given in request.query_params:
         name, values = _ALIASES.get(given, given), request.query_params.getlist(given)
+        if _is_last_event_id(given) and "after" in texts:
+            continue  # it replaces `after` below
         if name in lists:
             payload[name] = [part for value in values for part in value.split(",")]
         elif name in texts:
@@ -53,7 +58,25 @@ def query_payload(
             payload[name] = _number(name, values[-1])
         else:
             raise BadRequestError(f"{given!r:.80}: there is no such option")
+    if "after" in texts and (last := last_event_id(request.headers, request.query_params)):
+        payload["after"] = last
     return payload
+
+
+def last_event_id(headers: Mapping[str, str], query: QueryParams) -> str:
+    """The position a returning reader names; empty where it names none.
+
+    The header ``Last-Event-ID`` wins. Where a client cannot send one, it may be in the address: `lastEventId`,
+    `Last-Event-ID`, `last_event_id`, in any case. Both win over `after`: they come from the reader's own progress,
+    and `after` from where its page began.
+    """
+    header = headers.get(_LAST_EVENT_ID, "").strip()
+    named = [value.strip() for name, value in query.multi_items() if _is_last_event_id(name) and value.strip()]
+    return header or (named[-1] if named else "")
+
+
+def _is_last_event_id(name: str) -> bool:
+    return name.lower().replace("-", "").replace("_", "") == "lasteventid"
 
 
 def _flag(name: str, value: str) -> bool:

@@ -83,8 +83,15 @@ class Rest:
 
     async def _ready(self, _request: Request, _peer: Peer) -> Response:
         """Whether requests should be sent here."""
-        status = "draining" if self._edge.draining else "ok" if await self._log_answers() else "log_unavailable"
+        status = await self._status()
         return json_response({"status": status, "protocol": PROTOCOL_VERSION}, 200 if status == "ok" else 503)
+
+    async def _status(self) -> str:
+        if self._edge.draining:
+            return "draining"
+        if self._edge.hub.health().status == "closed":
+            return "closed"
+        return "ok" if await self._log_answers() else "log_unavailable"
 
     async def _log_answers(self) -> bool:
         try:

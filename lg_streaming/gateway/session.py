@@ -288,6 +288,7 @@ class Session:
             execution_id=execution_id,
             subscription=subscription,
             batch=wanted.batch,
+            by_type=wanted.event == "type",
             follow=wanted.follow,
             merge=wanted.merge,
             room_id=room_id,

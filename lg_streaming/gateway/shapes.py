@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from lg_streaming.gateway.dialects import DialectName
 from lg_streaming.gateway.messages import (
     ErrorBody,
+    EventName,
     ExecutionId,
     Inbound,
     Outbound,
@@ -43,22 +44,33 @@ class StreamWanted(SubscribeExecution):
     """The query of `GET /executions/{execution_id}/stream`."""
 
     named: bool = True
-    """Whether events are named by their update's type; else a browser's `onmessage` fires."""
+    """Whether updates have an `event:` line, as `event` says; else a browser's `onmessage` fires."""
     dialect: Annotated[
         DialectName | None, Field(description="What the stream is written in; this library's own events when absent.")
     ] = None
 
     @model_validator(mode="after")
     def _fits_the_dialect(self) -> Self:
+        if self.event is not None and not self.named:
+            reason = (
+                f"event={self.event} does not go with named=false, which leaves the event line out: give one of them"
+            )
+            raise PydanticCustomError("event", "{reason}", {"reason": reason})
         if self.dialect is None:
             return self
-        for name, given in {"batch": self.batch, "named": self.named and "named" in self.model_fields_set}.items():
+        named = self.named and "named" in self.model_fields_set
+        for name, given in {"batch": self.batch, "named": named, "event": self.event is not None}.items():
             if given:
                 reason = (
                     f"{name} does not go with dialect={self.dialect}: its frames hold one update each, without names"
                 )
                 raise PydanticCustomError("dialect", "{reason}", {"reason": reason})
         return self
+
+    @property
+    def event_line(self) -> EventName | None:
+        """What the `event:` line of an update has; None: it has none."""
+        return (self.event or "type") if self.named else None
 
 
 class UpdatesWanted(SubscribeExecution):
@@ -163,5 +175,5 @@ class Ticket(Outbound):
 class Health(Outbound):
     """How the server is."""
 
-    status: Literal["ok", "draining", "log_unavailable"]
+    status: Literal["ok", "draining", "closed", "log_unavailable"]
     protocol: int

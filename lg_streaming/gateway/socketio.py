@@ -34,9 +34,11 @@ class SocketIO:
         self._server = GuardedServer(
             namespace=edge.settings.gateway.namespace, guard=guard_of(edge), connect=self._connect
         )
+        edge.on_start.append(self._server.begin)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """Serves one connection."""
+        self._edge.wake()
         await self._server.handle_request(scope, receive, send)
 
     def _connect(self, transport: Transport) -> Connection:

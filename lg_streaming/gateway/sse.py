@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
 
 from lg_streaming.checks import seconds
@@ -23,7 +23,7 @@ from lg_streaming.gateway.http import (
 )
 from lg_streaming.gateway.peer import Peer
 from lg_streaming.gateway.protocol import parse
-from lg_streaming.gateway.query import FILTER_LISTS, FILTER_TEXTS, query_payload
+from lg_streaming.gateway.query import FILTER_LISTS, FILTER_TEXTS, last_event_id, query_payload
 from lg_streaming.gateway.session import Session
 from lg_streaming.gateway.shapes import StreamWanted
 
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from lg_streaming.gateway.dialects import DialectName
+    from lg_streaming.gateway.messages import EventName
     from lg_streaming.hub import StreamHub
     from lg_streaming.hub.subscription import OnGap
 
 __all__ = ["ServerSentEvents", "sse_response"]
 
 _FLAGS: Final = frozenset({"follow", "batch", "merge", "named"})
-_TEXTS: Final = FILTER_TEXTS | {"after", "dialect", "on_gap", "ticket"}
-_LAST_EVENT_ID: Final = "last-event-id"
+_TEXTS: Final = FILTER_TEXTS | {"after", "dialect", "event", "on_gap", "ticket"}
 
 
 class ServerSentEvents:
@@ -70,7 +70,7 @@ class ServerSentEvents:
             wanted = _wanted(request)
             gateway = self._edge.settings.gateway
             options = StreamOptions(
-                named=wanted.named,
+                event=wanted.event_line,
                 dialect=wanted.dialect,
                 max_duration=gateway.max_stream_duration,
                 initial_data=self._initial_data,
@@ -87,9 +87,6 @@ def _wanted(request: Request) -> StreamWanted:
     """What the query asks for."""
     payload = query_payload(request, lists=FILTER_LISTS, texts=_TEXTS, flags=_FLAGS)
     payload.pop("ticket", None)
-    last_event_id = request.headers.get(_LAST_EVENT_ID, "").strip()
-    if last_event_id:
-        payload["after"] = last_event_id
     return parse(StreamWanted, {**payload, "execution_id": execution_id_of(request)})
 
 
@@ -110,6 +107,7 @@ def sse_response(
     merge: bool = False,
     on_gap: OnGap = "oldest",
     named: bool = True,
+    event: EventName | None = None,
     ids: bool = True,
     dialect: DialectName | None = None,
     initial_data: InitialData | None = None,
@@ -125,7 +123,8 @@ def sse_response(
         return sse_response(streaming.hub, chat_id)
     ```
 
-    The route itself decides who may read: nothing is asked here. The reader's `Last-Event-ID` wins over `after`.
+    The route itself decides who may read: nothing is asked here. The reader's `Last-Event-ID` wins over `after`;
+    where its client sends it in the address (`?lastEventId=…`), that counts as the header.
     What cannot be read is answered with its HTTP status, before anything is sent.
 
     Args:
@@ -143,7 +142,9 @@ def sse_response(
         follow: Whether the stream stays after a run's final update.
         merge: Whether token deltas and progress may be merged while the reader lags.
         on_gap: What to do when updates after `after` are gone.
-        named: Whether an event is named by its update's type; else a browser's `onmessage` fires.
+        named: Whether updates have an `event:` line; else a browser's `onmessage` fires.
+        event: What that line has: an update's `"type"`, such as `node_start`, which is the default, or its `"kind"`, as
+            messages on Socket.IO and `/ws` are named.
         ids: Whether events have ids, from which a reader resumes.
         dialect: `"flowise"`: the stream is written for Flowise's clients. It has neither names nor ids nor batches, so
             `batch` cannot be had with it.
@@ -176,16 +177,18 @@ def sse_response(
         "merge": merge,
         "on_gap": on_gap,
         "dialect": dialect,
+        "event": event,
         **({} if named else {"named": False}),
         **{name: list(names) for name, names in options.items() if names is not None},
     }
     edge = Edge.of(hub)
+    wanted = parse(StreamWanted, {name: value for name, value in payload.items() if value is not None})
     return _LazyStream(
         edge,
         heartbeat_interval,
-        parse(StreamWanted, {name: value for name, value in payload.items() if value is not None}),
+        wanted,
         StreamOptions(
-            named=named,
+            event=wanted.event_line,
             ids=ids,
             dialect=dialect,
             max_duration=edge.settings.gateway.max_stream_duration if max_duration is None else max_duration,
@@ -209,18 +212,19 @@ class _LazyStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            response = await self._open(Peer.of(scope), head_only=scope.get("method") == "HEAD")
+            last = last_event_id(Headers(scope=scope), QueryParams(scope.get("query_string", b"")))
+            response = await self._open(Peer.of(scope), last, head_only=scope.get("method") == "HEAD")
         except StreamingError as error:
             response = error_response(error)
             response.headers.update(self._options.headers)
         self._edge.compression.apply(Headers(scope=scope), response)
         await response(scope, receive, send)
 
-    async def _open(self, peer: Peer, *, head_only: bool) -> Response:
+    async def _open(self, peer: Peer, last_event_id: str, *, head_only: bool) -> Response:
         edge, wanted = self._edge, self._wanted
-        if last_event_id := peer.headers.get(_LAST_EVENT_ID, "").strip():
+        if last_event_id:
             wanted = parse(StreamWanted, {**wanted.model_dump(exclude_unset=True), "after": last_event_id})
-        await edge.start()
+        edge.wake()
         session = Session(
             peer=peer,
             edge=edge,

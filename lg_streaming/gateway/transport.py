@@ -37,8 +37,8 @@ class Transport(Protocol):
     name: TransportName
     peer: Peer
 
-    def encoder(self, *, batch: bool) -> Encode:
-        """How updates are wrapped for it."""
+    def encoder(self, *, batch: bool, by_type: bool) -> Encode:
+        """How updates are wrapped for it: as lists, or one by one and named by their kind or type."""
         ...
 
     def put(self, frames: Frames) -> None:

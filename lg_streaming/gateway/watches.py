@@ -26,6 +26,8 @@ class Watch:
     execution_id: str
     subscription: Subscription
     batch: bool = False
+    by_type: bool = False
+    """Whether messages are named by their update's type, not its kind."""
     follow: bool = False
     merge: bool = False
     room_id: str | None = None

@@ -16,7 +16,7 @@ from lg_streaming.gateway.connection import Connection, guard_of
 from lg_streaming.gateway.duplex import NORMAL_CLOSURE, Duplex
 from lg_streaming.gateway.frames import Frames
 from lg_streaming.gateway.http import ticket_of
-from lg_streaming.gateway.packets import size_of
+from lg_streaming.gateway.packets import event_name, size_of
 from lg_streaming.gateway.peer import Peer
 from lg_streaming.gateway.protocol import check_nesting
 
@@ -51,10 +51,16 @@ class PlainWebSocket:
         self._guard = guard_of(edge)
         self._open: set[_Socket] = set()
         self._idle = asyncio.Event()
+        edge.on_start.append(self._begin)
+
+    def _begin(self) -> None:
+        self._open.clear()
+        self._idle = asyncio.Event()
         self._idle.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection."""
+        self._edge.wake()
         if scope["type"] != "websocket":
             await _upgrade_required(send)
             return
@@ -93,8 +99,9 @@ class _Socket:
         self._connection = Connection(edge, self)
 
     # ------------------------------------------------------------ Transport
-    def encoder(self, *, batch: bool) -> Encode:
-        return EncodeBatch(self._duplex.frame) if batch else EncodeEach(self._duplex.frame)
+    def encoder(self, *, batch: bool, by_type: bool) -> Encode:
+        frame = self._duplex.frame
+        return EncodeBatch(frame) if batch else EncodeEach(frame, by_type=by_type)
 
     def put(self, frames: Frames) -> None:
         self._duplex.put(frames)
@@ -199,11 +206,13 @@ class EncodeEach:
     """One message an update: its data's own fields at the top of the payload, beside `metadata`."""
 
     frame: Framing
+    by_type: bool = False
+    """Whether messages are named by their update's type, not its kind."""
 
     def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:  # noqa: ARG002 (a batch needs it)
         """See `Encode.wrap`."""
-        frame = self.frame
-        return Frames(b"".join([frame(_flat(record)) for record in records]), count=len(records))
+        frame, by_type = self.frame, self.by_type
+        return Frames(b"".join([frame(_flat(record, by_type=by_type)) for record in records]), count=len(records))
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,14 +232,14 @@ class EncodeBatch:
         )
 
 
-def _flat(record: Record) -> bytes:
-    """`{"type": <kind>, "payload": {…data, "metadata": {…}}}`.
+def _flat(record: Record, *, by_type: bool) -> bytes:
+    """`{"type": <kind or type>, "payload": {…data, "metadata": {…}}}`.
 
     The update's own type is in the metadata, as the data may have a `type` too. Data that is no object is the
     payload's `data`. Of a name that stands twice a JSON parser keeps the last, which is ours.
     """
     name, data, metadata = split(record.json) if record.scope.extra is None else _taken_apart(record.json)
-    head = b'{"type":"%b","payload":' % record.kind.encode()
+    head = b'{"type":%b,"payload":' % event_name(record, by_type=by_type)
     tail = b'"metadata":{"type":%b,%b' % (name, metadata[1:])
     if data == b"{}":
         return b"%b{%b}}" % (head, tail)

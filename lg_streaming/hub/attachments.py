@@ -250,6 +250,11 @@ class Sinks(Readers):
         with self._sinks_lock:
             return self._sink_errors + sum(attachment.errors for attachment in self._attachments)
 
+    def _read_again(self) -> None:
+        super()._read_again()
+        with self._sinks_lock:
+            self._no_more_sinks = False
+
     async def _stop_reading(self) -> None:
         with self._sinks_lock:
             self._no_more_sinks = True

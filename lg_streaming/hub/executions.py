@@ -125,6 +125,22 @@ class Executions:
                 published[kind] += count
         return published
 
+    def _open_again(self) -> None:
+        """Begins with no execution, as a new hub does. See `StreamHub.restart`."""
+        before = list(self._executions.values())
+        self._executions.clear()
+        for execution in before:
+            with execution.lock:  # a thread that still holds it finds its run ended
+                execution.end("abandoned")
+        with self._lock:
+            for execution in before:
+                for kind, count in execution.published.items():
+                    self._forgotten[kind] += count
+            self._running = 0
+            self._appender = Appender(self.log, self.settings, self._drafts, self._tally)
+            self._swept_at = self._clock()
+            self._closed = self._stopping = False
+
     # --- keeping house ------------------------------------------------------------------------------------
 
     def _sweep_now_and_then(self) -> None:

@@ -15,13 +15,15 @@ from lg_streaming.hub.statistics import HubStatistics
 from lg_streaming.log.memory import MemoryLog
 from lg_streaming.pipeline import TokenStreamingService
 from lg_streaming.scope import new_id, publishers
-from lg_streaming.settings import StreamingSettings
+from lg_streaming.settings import settings_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
     from lg_streaming.codec import Redact
     from lg_streaming.log.base import EventLog
+    from lg_streaming.settings import StreamingSettings
 
 __all__ = ["StreamHub"]
 
@@ -33,7 +35,7 @@ class StreamHub(Overview):
     """Where executions are written and read.
 
     Args:
-        settings: Limits and retention; the defaults and the environment when not given.
+        settings: Limits and retention, or a mapping of the settings; the defaults and the environment when not given.
         log: Where executions are kept; a `MemoryLog` when not given.
         redact: ``redact(type, data) -> data``, applied to every update before it is encoded.
         clock: Seconds since 1970.
@@ -45,14 +47,14 @@ class StreamHub(Overview):
 
     def __init__(
         self,
-        settings: StreamingSettings | None = None,
+        settings: StreamingSettings | Mapping[str, Any] | None = None,
         *,
         log: EventLog | None = None,
         redact: Redact | None = None,
         clock: Callable[[], float] = time.time,
         new_id: Callable[[], str] = new_id,
     ) -> None:
-        settings = settings or StreamingSettings()
+        settings = settings_from(settings)
         log = log or MemoryLog(settings.retention, clock=clock)
         Control.__init__(self, settings, log, redact, clock)
         self._new_id = new_id
@@ -115,6 +117,27 @@ class StreamHub(Overview):
                 await asyncio.wait_for(self.flush(), _CLOSE_TIMEOUT)
             await self._let_finish(_READ_TIMEOUT)
         await self.aclose()
+
+    async def restart(self) -> None:
+        """Closes the hub as `aclose` does, then opens it again without any execution, as in a new process.
+
+        Settings, `redact`, tracing, the statistics and `StreamingModule.activate` stay as they are. A hub that was
+        closed before is opened. What still runs of a run from before is dropped, as are its late updates.
+        """
+        activations = publishers.activations(self)
+        await self.aclose()
+        activations -= publishers.activations(self)
+        self.reopen()
+        for _ in range(activations):
+            publishers.activate(self)
+
+    def reopen(self) -> None:
+        """Opens a closed hub again, without any execution; a no-op while it is open."""
+        if not self._closed:
+            return
+        self._open_again()
+        self._read_again()
+        publishers.count += 1
 
     async def aclose(self) -> None:
         """Empties the buffer into the log (for up to 5 s), ends all readers, and frees everything.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, Self
+from uuid import UUID
 
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import parse_priority
@@ -14,10 +16,36 @@ if TYPE_CHECKING:
 
     from lg_streaming.events import Priority
 
-__all__ = ["IdleTimeout", "Opening"]
+__all__ = ["IdleTimeout", "Opening", "Owner", "owner_text"]
+
+Owner = str | int | UUID
+"""Who owns an execution: the text that tokens have as `sub`. A whole number or a UUID counts as its text."""
 
 IdleTimeout = float | Literal["default"] | None
 """Seconds after which a run ends in which nothing happens; None or 0 for never, `"default"` for the setting's."""
+
+
+def owner_text(owner: object) -> str | None:
+    """The owner as text, as it is compared with a token's ``sub``.
+
+    Raises:
+        BadRequestError: It is neither text nor a whole number nor a UUID, or it is empty.
+    """
+    if owner is None:
+        return None
+    if isinstance(owner, str):
+        text = str.__str__(owner)  # an enumeration's member is its value
+    elif isinstance(owner, UUID):
+        text = str(UUID(int=owner.int))
+    elif not isinstance(owner, bool) and isinstance(owner, Integral):
+        text = str(int(owner))
+    else:
+        raise BadRequestError(
+            f"owner is a text, a whole number or a UUID, not {owner!r:.80}: give what the owner's tokens have as `sub`"
+        )
+    if not text:
+        raise BadRequestError("owner is an empty text: leave it out where an execution has no owner")
+    return text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +70,7 @@ class Opening:
     @classmethod
     def of(
         cls,
-        owner: str | None,
+        owner: Owner | None,
         metadata: Mapping[str, Any] | None,
         priority: str | None,
         idle_timeout: IdleTimeout,
@@ -52,12 +80,12 @@ class Opening:
         """What a program asks for, checked.
 
         Raises:
-            BadRequestError: The priority or the timeout is none.
+            BadRequestError: The owner, the priority or the timeout cannot be used.
         """
         if idle_timeout != "default":
             IDLE_TIMEOUT.check("idle_timeout", idle_timeout, BadRequestError)
         return cls(
-            owner=owner,
+            owner=owner_text(owner),
             metadata=dict(metadata or {}),
             priority=None if priority is None else parse_priority(priority),
             idle_timeout=idle_timeout,

@@ -186,6 +186,12 @@ class Readers:
         if signal is not None:
             signal.notify()
 
+    def _read_again(self) -> None:
+        """Takes subscriptions again. See `StreamHub.restart`."""
+        with self._readers_lock:
+            self._reading_is_over = False
+            self._stop_listening = self._source.listen(self._on_append)
+
     async def _let_finish(self, patience: float) -> None:
         """Ends all subscriptions once they have read what there is; returns when they have, or patience is over."""
         with self._readers_lock:

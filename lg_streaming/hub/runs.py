@@ -17,7 +17,7 @@ from lg_streaming.errors import (
 from lg_streaming.events import check_execution_id, priority_within
 from lg_streaming.hub.executions import Executions
 from lg_streaming.hub.idle import IdleWatch
-from lg_streaming.hub.opening import Opening
+from lg_streaming.hub.opening import Opening, owner_text
 from lg_streaming.log.base import state_after
 from lg_streaming.scope import Outcome
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lg_streaming.codec import Encoded, Redact
     from lg_streaming.events import Priority
     from lg_streaming.hub.execution import Execution
-    from lg_streaming.hub.opening import IdleTimeout
+    from lg_streaming.hub.opening import IdleTimeout, Owner
     from lg_streaming.log.base import EventLog
     from lg_streaming.scope import Missing
     from lg_streaming.settings import StreamingSettings
@@ -69,11 +69,15 @@ class Runs(Executions):
         super().__init__(settings, log, redact, clock)
         self._idle = IdleWatch(self._executions, self._end_if_idle)
 
+    def _open_again(self) -> None:
+        self._idle = IdleWatch(self._executions, self._end_if_idle)
+        super()._open_again()
+
     def open(
         self,
         execution_id: str,
         *,
-        owner: str | None = None,
+        owner: Owner | None = None,
         metadata: Mapping[str, Any] | None = None,
         priority: Priority | None = None,
         idle_timeout: IdleTimeout = "default",
@@ -82,7 +86,8 @@ class Runs(Executions):
 
         Args:
             execution_id: 1 to 256 printable characters without spaces.
-            owner: Who may read it beside those the application allows; compared with a token's ``sub``.
+            owner: Who may read it beside those the application allows; compared with a token's ``sub``. A whole number
+                or a UUID counts as its text.
             metadata: Kept with the run, and sent with ``workflow_start``. Where a run is open already, that one keeps
                 its own.
             priority: Of the execution's updates for which neither their publisher nor their type names one;
@@ -94,7 +99,7 @@ class Runs(Executions):
         runs too.
 
         Raises:
-            BadRequestError: The id cannot name an execution, or the priority or the timeout is none.
+            BadRequestError: The id cannot name an execution, or the owner, the priority or the timeout cannot be used.
             ForbiddenError: The execution has another owner.
             ExecutionLimitError: ``limits.max_executions`` executions are running.
             HubClosedError: The hub was closed.
@@ -105,7 +110,7 @@ class Runs(Executions):
         self,
         execution_id: str | None = None,
         *,
-        owner: str | None = None,
+        owner: Owner | None = None,
         metadata: Mapping[str, Any] | None = None,
         priority: Priority | None = None,
         idle_timeout: IdleTimeout = "default",
@@ -123,7 +128,7 @@ class Runs(Executions):
             ExecutionExistsError: The execution has an open run; that run stays as it is.
             StreamingError: Like `open`.
         """
-        opening = Opening.of(owner, metadata, priority, idle_timeout, fresh=True)
+        opening = Opening.of(owner_text(owner), metadata, priority, idle_timeout, fresh=True)
         if execution_id is not None:
             self._open(execution_id, opening)
             return execution_id
@@ -138,7 +143,7 @@ class Runs(Executions):
         self,
         execution_id: str,
         *,
-        owner: str | None = None,
+        owner: Owner | None = None,
         name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         priority: Priority | None = None,
@@ -149,7 +154,7 @@ class Runs(Executions):
         ``name`` is the graph's and ``parent`` the node in which it was called, both sent with ``workflow_start``. Leave
         with `leave_run`.
         """
-        opening = Opening.of(owner, metadata, priority, "default")
+        opening = Opening.of(owner_text(owner), metadata, priority, "default")
         return self._open(execution_id, replace(opening, name=name, parent=parent, join=True))
 
     def resume_run(self, execution_id: str) -> str | None:

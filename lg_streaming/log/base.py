@@ -230,5 +230,8 @@ class EventLog(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Frees what the log holds. Harmless when repeated."""
+        """Frees what the log holds. Harmless when repeated.
+
+        A log that is used again afterwards connects again by itself: see `StreamHub.restart`.
+        """
         ...

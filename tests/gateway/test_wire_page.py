@@ -36,7 +36,7 @@ async def test_a_stream_takes_the_options_of_its_table_and_no_others(page: str, 
     cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     told = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)} - {"ticket"}
     values = {"since": "2026-11-20T20:00:00Z", "until": "2026-11-20T20:00:00Z", "after": "latest", "on_gap": "tail"}
-    values["dialect"] = "flowise"
+    values |= {"dialect": "flowise", "event": "kind"}
     flags = {"follow", "merge", "batch", "named"}
     assert flags | values.keys() <= told
     async with httpx2.AsyncClient(base_url=open_site.url) as http:

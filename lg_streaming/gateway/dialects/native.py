@@ -1,4 +1,4 @@
-"""The library's own events: one an update, with its position as id and its type as name."""
+"""The library's own events: one an update, with its position as id and its type or kind as name."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
     from lg_streaming.events import Position
     from lg_streaming.gateway.frames import Encode
+    from lg_streaming.gateway.messages import EventName
     from lg_streaming.log.base import ExecutionState, Record
 
 __all__ = ["Native"]
@@ -26,7 +27,7 @@ class Native:
 
     Args:
         execution_id: The execution.
-        named: Whether updates have an `event:` line.
+        event: What the `event:` line of an update has; None: it has no such line.
         ids: Whether they have an `id:` line.
         batch: Whether they come as lists.
     """
@@ -35,10 +36,10 @@ class Native:
     shared: bool = True
     over: bool = False
 
-    def __init__(self, execution_id: str, *, named: bool, ids: bool, batch: bool) -> None:
+    def __init__(self, execution_id: str, *, event: EventName | None, ids: bool, batch: bool) -> None:
         self._execution_id = execution_id
         self._ids = ids
-        self.encode: Encode = (_EncodeBatch if batch else _EncodeEvents)(named, ids)
+        self.encode: Encode = _EncodeBatch(event is not None, ids) if batch else _EncodeEvents(event, ids)
 
     def greeting(self, retry_ms: int, status: Mapping[str, object]) -> bytes:
         """See `Dialect.greeting`."""
@@ -78,14 +79,13 @@ class Native:
 class _EncodeEvents:
     """One event an update."""
 
-    named: bool
+    event: EventName | None
     ids: bool
 
     def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:  # noqa: ARG002 (others need it)
         """See `Encode.wrap`."""
-        names = {record.type: b"" for record in records}
-        if self.named:
-            names = {name: b"event: %b\n" % _line(name) for name in names}
+        names = {record.type: record.kind if self.event == "kind" else record.type for record in records}
+        names = {each: b"event: %b\n" % _line(name) if self.event else b"" for each, name in names.items()}
         if not self.ids:
             return _joined([b"%bdata: %b\n\n" % (names[record.type], record.json) for record in records])
         epoch = records[0].epoch.encode()

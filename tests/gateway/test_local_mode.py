@@ -1,0 +1,213 @@
+"""Without authentication only callers on this machine are let in, and what shows a proxy is not taken for one."""
+
+import asyncio
+import json
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from websockets.asyncio.client import connect
+
+from lg_streaming.errors import OriginError, UnauthorizedError
+from lg_streaming.gateway.auth import ANONYMOUS, Policy
+from lg_streaming.gateway.peer import Peer
+from lg_streaming.settings import AuthSettings
+from tests.gateway.site import Site, site
+from tests.support.nginx import nginx, nginx_program
+
+needs_nginx = pytest.mark.skipif(nginx_program() is None, reason="nginx is not installed: make tools")
+
+
+def caller(*, http_version: str = "1.1", **headers: str) -> Peer:
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Peer(address="127.0.0.1", headers={"host": "localhost:8000", **names}, http_version=http_version)
+
+
+# ---------------------------------------------------------------- what a request shows
+@pytest.mark.parametrize(
+    "peer",
+    [
+        caller(),
+        caller(host="127.0.0.1:8000"),
+        caller(host="[::1]:8000"),
+        caller(host="LOCALHOST:8000"),
+        caller(host="app.localhost:8000"),
+        caller(host="localhost"),
+        caller(host="localhost.:80"),
+        caller(host="127.9.9.9"),
+        caller(http_version="2"),
+        caller(connection="Upgrade", upgrade="websocket"),
+        caller(connection="close"),
+        caller(sec_fetch_site="same-origin", referer="http://localhost:5173/page"),
+        caller(sec_fetch_site="none", sec_fetch_mode="navigate"),
+        caller(sec_fetch_site="cross-site", sec_fetch_mode="navigate", referer="https://example.com/"),
+        caller(x_request_id="1", traceparent="00-1-2-01"),
+    ],
+)
+async def test_a_direct_caller_on_this_machine_is_let_in(peer: Peer) -> None:
+    assert await Policy(AuthSettings()).admit(peer) == ANONYMOUS
+
+
+@pytest.mark.parametrize(
+    ("peer", "reason"),
+    [
+        *((caller(http_version=version), "proxy") for version in ("1.0", "0.9")),
+        *(
+            (caller(http_version="1.1", **{name: "1"}), "proxy")
+            for name in (
+                "x_forwarded_for",
+                "x_forwarded_prefix",
+                "x_real_ip",
+                "x_client_ip",
+                "x_original_host",
+                "x_envoy_external_address",
+                "x_amzn_trace_id",
+                "cf_ray",
+                "cdn_loop",
+                "forwarded",
+                "via",
+            )
+        ),
+        (caller(connection="upgrade"), "proxy"),
+        (caller(sec_fetch_site="same-origin", referer="https://chat.example.com/"), "proxy"),
+        (caller(host="localhost:8000,evil.example.com"), "Host"),
+        (caller(host="localhost:8000@evil.example.com"), "Host"),
+        (caller(host="localhost:port"), "Host"),
+        (caller(host="127.0.0.1.example.com:8000"), "Host"),
+        (caller(host="[::1]evil:8000"), "Host"),
+        (caller(host=""), "Host"),
+    ],
+)
+async def test_what_shows_another_is_refused_and_says_why(peer: Peer, reason: str) -> None:
+    with pytest.raises(UnauthorizedError, match=reason) as refused:
+        await Policy(AuthSettings()).admit(peer)
+    assert refused.value.code == 4010
+
+
+@pytest.mark.parametrize("sites", ["cross-site", "same-site"])
+@pytest.mark.parametrize("mode", ["no-cors", ""])
+async def test_a_page_of_another_site_cannot_load_an_answer_as_its_own_part(sites: str, mode: str) -> None:
+    with pytest.raises(OriginError):
+        await Policy(AuthSettings()).admit(caller(sec_fetch_site=sites, sec_fetch_mode=mode))
+
+
+def test_a_page_without_tls_is_not_of_a_server_with_tls() -> None:
+    over_tls = {"host": "a.example.com", "origin": "http://a.example.com"}
+    assert not Peer(address=None, headers=over_tls, scheme="https").is_same_origin
+    assert Peer(address=None, headers=over_tls, scheme="http").is_same_origin
+    assert Peer(address=None, headers={**over_tls, "origin": "https://a.example.com"}, scheme="https").is_same_origin
+    behind_tls = {**over_tls, "origin": "https://a.example.com"}
+    assert Peer(address=None, headers=behind_tls, scheme="http").is_same_origin  # a proxy that ends TLS
+
+
+def test_many_headers_of_one_name_are_read_in_time() -> None:
+    scope: dict[str, Any] = {"headers": [(b"x-a", b"1234567")] * 200_000}
+    began = time.process_time()
+    assert len(Peer.of(scope).headers["x-a"]) == 200_000 * 8 - 1
+    assert time.process_time() - began < 5  # joined one by one it took over a minute
+
+
+# ---------------------------------------------------------------- a real server
+async def test_http_1_0_and_a_foreign_host_are_refused_by_a_real_server(open_site: Site) -> None:
+    open_site.hub.open("e")
+    port = open_site.server.port
+
+    async def status(version: str, host: str) -> int:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"GET /executions/e HTTP/{version}\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        answer = await reader.read()
+        writer.close()
+        return int(answer.split()[1])
+
+    assert await status("1.1", f"localhost:{port}") == 200
+    assert await status("1.0", f"localhost:{port}") == 401
+    assert await status("1.1", "chat.example.com") == 401
+
+
+async def test_answers_keep_to_their_type_and_their_site(open_site: Site) -> None:
+    async with httpx2.AsyncClient() as http:
+        for path in ("/health", "/executions", "/executions/none/stream"):
+            headers = (await http.get(open_site.url + path)).headers if "stream" not in path else None
+            if headers is None:
+                async with http.stream("GET", open_site.url + path) as stream:
+                    headers = stream.headers
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["cross-origin-resource-policy"] == "same-site"
+        module = await http.get(f"{open_site.url}/lg-streaming.js")
+        assert module.headers["cross-origin-resource-policy"] == "cross-origin"
+
+
+@pytest.mark.parametrize(("origins", "warned"), [(["*"], True), (["https://a.example.com"], False), ([], False)])
+def test_all_origins_without_authentication_are_warned_about(
+    origins: list[str], caplog: pytest.LogCaptureFixture, *, warned: bool
+) -> None:
+    with site(gateway={"cors_origins": origins}):
+        pass
+    assert any("every web page" in record.getMessage() for record in caplog.records) == warned
+
+
+# ---------------------------------------------------------------- a real nginx
+@pytest.fixture
+def behind() -> Generator[Site]:
+    with site() as place:
+        place.hub.open("e")
+        place.hub.publish("e", "note", {"secret": 1})
+        yield place
+
+
+async def through(port: int, path: str, **headers: str) -> httpx2.Response:
+    async with httpx2.AsyncClient(timeout=10) as http:
+        return await http.get(f"http://127.0.0.1:{port}{path}", headers=headers)
+
+
+@needs_nginx
+@pytest.mark.parametrize("host", ["chat.example.com", "localhost:{up}", "127.0.0.1"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",  # HTTP/1.0, with the upstream's address as Host
+        "proxy_set_header Host $http_host;",
+        "proxy_http_version 1.1; proxy_set_header X-Real-IP $remote_addr;",
+        "proxy_http_version 1.1; proxy_set_header Connection 'upgrade'; proxy_set_header Upgrade $http_upgrade;",
+        "proxy_http_version 1.1; proxy_set_header Via nginx; proxy_set_header Host $host;",
+    ],
+)
+async def test_what_comes_through_nginx_is_not_from_here(behind: Site, tmp_path: Path, more: str, host: str) -> None:
+    up = behind.server.port
+    with nginx(tmp_path, f"proxy_pass http://127.0.0.1:{up}; {more}") as port:
+        for path in ("/executions/e/stream", "/executions/e/updates", "/executions"):
+            answer = await through(port, path, host=host.format(up=up))
+            assert (answer.status_code, answer.json()["error"]["code"]) == (401, 4010)
+            assert "secret" not in answer.text
+
+
+@needs_nginx
+async def test_a_web_socket_through_nginx_with_the_visitors_host_is_not_from_here(behind: Site, tmp_path: Path) -> None:
+    location = (
+        f"proxy_pass http://127.0.0.1:{behind.server.port}; proxy_http_version 1.1; proxy_set_header Host $host;"
+        "proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection 'upgrade';"
+    )
+    with nginx(tmp_path, location) as port:
+        async with connect("ws://chat.example.com/ws", host="127.0.0.1", port=port) as socket:
+            refused = json.loads(await socket.recv())
+            assert (refused["type"], refused["payload"]["code"]) == ("error", 4010)
+
+
+@needs_nginx
+async def test_what_cannot_be_recognised_is_what_the_security_page_names(
+    behind: Site, tmp_path: Path, root: Path
+) -> None:
+    location = f"proxy_pass http://127.0.0.1:{behind.server.port}; proxy_http_version 1.1;"
+    with nginx(tmp_path, location) as port:
+        # nginx names the upstream as Host: the request is the one that a program on this machine would send.
+        assert (await through(port, "/executions/e", host="chat.example.com")).status_code == 200
+        browser = {"sec-fetch-site": "same-origin", "referer": "https://chat.example.com/page"}
+        assert (await through(port, "/executions/e", **browser)).status_code == 401
+    with nginx(tmp_path, location + "proxy_set_header Host $host;") as port:
+        assert (await through(port, "/executions/e", host="chat.example.com")).status_code == 401
+        assert (await through(port, "/executions/e", host="localhost")).status_code == 200  # the visitor's own choice
+    page = (root / "docs/guide/security.md").read_text()
+    assert "over HTTP/1.1 without adding a header" in " ".join(page.split())
