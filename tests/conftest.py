@@ -12,6 +12,7 @@ import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
 
+from tests.support.browser import shared_browser
 from tests.support.leaks import Footprint, footprint, left_since
 
 importlib.import_module("lg_streaming.observability.metrics")  # it reads a file: before that is watched
@@ -62,6 +63,23 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Generator[None]:
     left = _wait_until_gone(before)
     if left:
         pytest.fail("left behind: " + "; ".join(left), pytrace=False)
+
+
+@pytest.fixture(scope="module")
+async def browser_connection(anyio_backend: str) -> AsyncGenerator[None]:
+    """Share one connection to Chromium, and so one event loop, among the tests of a module that are marked `browser`."""
+    async with shared_browser():
+        yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if (
+            isinstance(item, pytest.Function)
+            and item.get_closest_marker("browser")
+            and "anyio_backend" in item.fixturenames
+        ):
+            item.fixturenames.insert(0, "browser_connection")
 
 
 @pytest.fixture
