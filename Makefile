@@ -13,11 +13,12 @@ ARGS ?=
 
 # Processes that share the tests, each a file at a time: one for each processor. ARGS="-n 0" runs them in one.
 WORKERS := -n $(shell nproc 2>/dev/null || echo 2) --dist loadfile
+# Checks run beside one another: what each prints comes in one piece when it is done, and all run, whichever fails.
+BESIDE := --jobs --keep-going --output-sync=target
 # Tests start hundreds of Python processes, each of which would compile the library anew.
 unexport PYTHONDONTWRITEBYTECODE
-# Runs targets beside one another; what each one prints comes in one piece, when it is done. All run, whichever fails.
-BESIDE := $(MAKE) --jobs --keep-going --output-sync=target
-
+# What `make quick` leaves out; tests/support/programs.py finds the tests that start programs.
+QUICK := not soak and not bench and not browser and not program
 # A stamp is younger than what was installed for it.
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
@@ -37,12 +38,12 @@ test: tools $(NODE) $(if $(ARGS),$(DEV),check) ## check, then every test (ARGS="
 	$(PYTHON) -m pytest -q --durations=15 $(WORKERS) $(ARGS)
 
 quick: $(DEV) ## formatting, lint, imports, then the tests that need neither a browser, Node nor a process of their own
-	@$(BESIDE) formatting lint imports
-	$(PYTHON) -m pytest -q --durations=5 $(WORKERS) -m "$(QUICK)" $(ARGS)
+	@$(MAKE) $(BESIDE) formatting lint imports
+	$(PYTHON) -m pytest -q --durations=5 $(WORKERS) -m "$(QUICK)" --hypothesis-profile=quick $(ARGS)
 
 check: $(DEV) ## formatting, lint, types, who imports whom, documentation
 	@tools/system-packages node npm
-	@$(BESIDE) formatting lint types imports documentation
+	@$(MAKE) $(BESIDE) formatting lint types imports documentation
 
 formatting:
 	$(VENV)/bin/ruff format --check --quiet

@@ -1,6 +1,7 @@
 """What holds for every test: asyncio only, nothing from the environment, nothing left behind."""
 
 import asyncio
+import functools
 import importlib
 import os
 import threading
@@ -14,14 +15,17 @@ from hypothesis import settings
 
 from tests.support.browser import shared_browser
 from tests.support.leaks import Footprint, footprint, left_since
+from tests.support.programs import starts_programs
 
 importlib.import_module("lg_streaming.observability.metrics")  # it reads a file: before that is watched
 
 # Long enough for a loaded machine to end what is ending, short enough to notice a leak at once.
 GRACE = 2.0
 
-# An example's time depends on what else the machine does. In CI the same examples run every time.
-settings.register_profile("here", deadline=None)
+# An example's time depends on what else the machine does. In CI the same examples run every time, and all of them;
+# `--hypothesis-profile=ci` does the same here. What a test asks for in numbers of its own holds everywhere.
+settings.register_profile("quick", deadline=None, max_examples=10)
+settings.register_profile("here", deadline=None, max_examples=50)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
@@ -67,19 +71,22 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Generator[None]:
 
 @pytest.fixture(scope="module")
 async def browser_connection(anyio_backend: str) -> AsyncGenerator[None]:
-    """Share one connection to Chromium, and so one event loop, among the tests of a module that are marked `browser`."""
+    """Share a connection to Chromium, and so an event loop, among the tests of a module that are marked `browser`."""
     async with shared_browser():
         yield
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests with a browser their connection, and mark the tests of modules that start other programs."""
+    starting = functools.cache(lambda path: starts_programs(path.read_text(encoding="utf-8")))
     for item in items:
-        if (
-            isinstance(item, pytest.Function)
-            and item.get_closest_marker("browser")
-            and "anyio_backend" in item.fixturenames
-        ):
+        if not isinstance(item, pytest.Function):
+            continue
+        if item.get_closest_marker("browser") and "anyio_backend" in item.fixturenames:
             item.fixturenames.insert(0, "browser_connection")
+        if starting(item.path):
+            item.add_marker("program")
 
 
 @pytest.fixture

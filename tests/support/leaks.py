@@ -1,7 +1,7 @@
 """What this process holds: threads and TCP sockets, read from the interpreter and from its own file descriptors.
 
-Each test looks twice, so this asks the kernel about the sockets of this process alone: `/proc/net/tcp` lists those of the
-whole machine, with thousands of connections that other tests have just closed.
+Each test looks twice, so this asks the kernel about the sockets of this process alone. `/proc/net/tcp` lists those of
+the whole machine, with thousands of connections that other tests have just closed.
 """
 
 import os
