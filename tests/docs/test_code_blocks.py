@@ -1,4 +1,4 @@
-"""Every code block of README.md and docs/ does what a reader expects of it.
+"""Every code block of README.md, CONTRIBUTING.md and docs/ does what a reader expects of it.
 
 - `python` blocks run, each in a process of its own in an empty folder. `await` at the top level is allowed, as in a
   notebook. A comment on the line before the block changes that:
@@ -28,7 +28,7 @@ from tests.docs.fences import Block, blocks_of
 from tests.support.warm import Outcome, WarmPython, warm_python
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = [block for page in PAGES if page.exists() for block in blocks_of(page)]
 TIMEOUT = 60
 
