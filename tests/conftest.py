@@ -79,7 +79,11 @@ async def browser_connection(anyio_backend: str) -> AsyncGenerator[None]:
 @pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give tests with a browser their connection, and mark the tests of modules that start other programs."""
-    starting = functools.cache(lambda path: starts_programs(path.read_text(encoding="utf-8")))
+
+    @functools.cache
+    def starting(path: Path) -> bool:
+        return starts_programs(path.read_text(encoding="utf-8"))
+
     for item in items:
         if not isinstance(item, pytest.Function):
             continue

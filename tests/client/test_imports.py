@@ -32,7 +32,7 @@ print(json.dumps([took, sorted(sys.modules)]))
 
 
 def imported(imports: str) -> tuple[float, set[str]]:
-    """Seconds of processor time that the imports took in a process of their own, and all modules that are there then."""
+    """Processor time that the imports took in a process of their own, and all modules that are there then."""
     done = subprocess.run(
         [sys.executable, "-c", LIST.format(imports=imports)], cwd=ROOT, capture_output=True, text=True, check=True
     )
