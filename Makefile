@@ -11,8 +11,8 @@ PYTHON := $(VENV)/bin/python
 JS := tests/js
 ARGS ?=
 
-# Processes that share the tests, each a file at a time: one for each processor. ARGS="-n 0" runs them in one.
-WORKERS := -n $(shell nproc 2>/dev/null || echo 2) --dist loadfile
+# Processes that share the tests, each a file at a time: one for each processor. Tests that ARGS picks run in one.
+WORKERS := -n logical --dist loadfile
 # Checks run beside one another: what each prints comes in one piece when it is done, and all run, whichever fails.
 BESIDE := --jobs --keep-going --output-sync=target
 # Tests start hundreds of Python processes, each of which would compile the library anew.

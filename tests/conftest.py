@@ -76,6 +76,13 @@ async def browser_connection(anyio_backend: str) -> AsyncGenerator[None]:
         yield
 
 
+@pytest.hookimpl(optionalhook=True)  # pytest runs without xdist, too
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Run picked tests in this process, which starts them sooner; None leaves the number to xdist."""
+    picked = config.option.keyword or config.option.lf or config.args != config.getini("testpaths")
+    return 0 if picked else None
+
+
 @pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give tests with a browser their connection, and mark the tests of modules that start other programs."""
