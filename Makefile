@@ -12,7 +12,7 @@ JS := tests/js
 ARGS ?=
 
 # Processes that share the tests, each a file at a time: one for each processor. Tests that ARGS picks run in one.
-WORKERS := -n logical --dist loadfile
+WORKERS := -n logical --dist loadfile --no-loadscope-reorder
 # Checks run beside one another: what each prints comes in one piece when it is done, and all run, whichever fails.
 BESIDE := --jobs --keep-going --output-sync=target
 # Tests start hundreds of Python processes, each of which would compile the library anew.

@@ -15,7 +15,7 @@ from hypothesis import settings
 
 from tests.support.browser import shared_browser
 from tests.support.leaks import Footprint, footprint, left_since
-from tests.support.programs import starts_programs
+from tests.support.programs import alternated, starts_programs
 
 importlib.import_module("lg_streaming.observability.metrics")  # it reads a file: before that is watched
 
@@ -85,7 +85,10 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests with a browser their connection, and mark the tests of modules that start other programs."""
+    """Give tests with a browser their connection, and mark the tests of modules that start other programs.
+
+    Workers take these modules and the others in turn.
+    """
 
     @functools.cache
     def starting(path: Path) -> bool:
@@ -98,6 +101,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.fixturenames.insert(0, "browser_connection")
         if starting(item.path):
             item.add_marker("program")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items[:] = alternated(items, module=lambda item: item.path, starts=lambda item: starting(item.path))
 
 
 @pytest.fixture

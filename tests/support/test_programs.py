@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.programs import starts_programs
+from tests.support.programs import alternated, starts_programs
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,10 @@ def test_their_tests_are_marked_before_marks_are_chosen(pytester: pytest.Pyteste
         "-o", f"pythonpath={root}", "-o", "markers=program\nbrowser", "-m", "not program", "-p", "no:cacheprovider"
     )
     result.assert_outcomes(passed=1, deselected=1)
+
+
+def test_modules_of_both_kinds_take_turns_and_stay_whole() -> None:
+    tests = ["a1", "a2", "b1", "P1", "P2", "c1", "Q1", "d1"]
+    order = alternated(tests, module=lambda test: test[0], starts=lambda test: test[0].isupper())
+    assert order == ["P1", "P2", "a1", "a2", "Q1", "b1", "c1", "d1"]
+    assert alternated([], module=str, starts=bool) == []
