@@ -18,6 +18,7 @@ from tests.support.programs import alternated, starts_programs
         "from tests.support.browser import chromium_page",
         "from tests.serving.process import served",
         "from tests.support.warm import warm_python",
+        "def test_it(pytester):\n    pytester.runpytest_subprocess()",
         "import asyncio\nasync def test_it(): await asyncio.create_subprocess_exec('true')",
         "from tests.support import server\ndef test_it():\n    with server.serve_process('app'): ...",
         "from tests.support.server import serve_process\ndef test_it():\n    with serve_process('app'): ...",
