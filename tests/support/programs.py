@@ -12,7 +12,10 @@ _STARTS = re.compile(
     ^ (?: from | import ) \s+ (?:
         multiprocessing | pty | subprocess | tests\.serving\.process | tests\.support\.(?: browser | warm )
     ) \b
-    | \b (?: create_subprocess_(?: exec | shell ) | runpytest_subprocess | node_(?: client | executable | process ) | serve_process ) \b
+    | \b (?:
+        create_subprocess_(?: exec | shell ) | runpytest_subprocess
+        | node_(?: client | executable | process ) | serve_process
+    ) \b
     """,
     re.MULTILINE | re.VERBOSE,
 )
