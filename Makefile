@@ -11,12 +11,20 @@ PYTHON := $(VENV)/bin/python
 JS := tests/js
 ARGS ?=
 
+# Processes that share the tests, each a file at a time: one for each processor. Tests that ARGS picks run in one.
+WORKERS := -n logical --dist loadfile --no-loadscope-reorder
+# Checks run beside one another: what each prints comes in one piece when it is done, and all run, whichever fails.
+BESIDE := --jobs --keep-going --output-sync=target
+# Tests start hundreds of Python processes, each of which would compile the library anew.
+unexport PYTHONDONTWRITEBYTECODE
+# What `make quick` leaves out; tests/support/programs.py finds the tests that start programs.
+QUICK := not soak and not bench and not browser and not program
 # A stamp is younger than what was installed for it.
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 NODE := $(JS)/node_modules/.installed
 
-.PHONY: help demo test check bench soak docs js tools dist clean distclean
+.PHONY: help demo test quick check formatting lint types public-types imports documentation bench soak docs js tools dist clean distclean
 
 help: ## this list
 	@echo 'make TARGET [ARGS="..."]'
@@ -25,16 +33,29 @@ help: ## this list
 demo: $(RUN) ## watch a research assistant's run live, offline (ARGS="--help" lists its options)
 	@$(PYTHON) -m lg_streaming demo $(ARGS)
 
-test: tools $(NODE) check ## check, then every test (ARGS="-k name" picks some)
-	$(PYTHON) -m pytest -q --durations=15 $(ARGS)
+# With ARGS only tests run: who picks some is at work on them.
+test: tools $(NODE) $(if $(ARGS),$(DEV),check) ## check, then every test (ARGS="-k name" runs some tests, and no check)
+	$(PYTHON) -m pytest -q --durations=15 $(WORKERS) $(ARGS)
+
+quick: $(DEV) ## formatting, lint, imports, then the tests that need neither a browser, Node nor a process of their own
+	@$(MAKE) $(BESIDE) formatting lint imports
+	$(PYTHON) -m pytest -q --durations=5 $(WORKERS) -m "$(QUICK)" --hypothesis-profile=quick $(ARGS)
 
 check: $(DEV) ## formatting, lint, types, who imports whom, documentation
 	@tools/system-packages node npm
+	@$(MAKE) $(BESIDE) formatting lint types public-types imports documentation
+
+formatting:
 	$(VENV)/bin/ruff format --check --quiet
+lint:
 	$(VENV)/bin/ruff check --quiet
+types:
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(VENV)/bin/pyright
+public-types:
 	tools/public-types $(VENV)
+imports:
 	$(VENV)/bin/lint-imports --no-logo --no-cache
+documentation:
 	tools/build-docs
 
 bench: $(DEV) $(NODE) ## measure, one line of JSON each (ARGS="name" picks one)

@@ -1,6 +1,7 @@
 """What holds for every test: asyncio only, nothing from the environment, nothing left behind."""
 
 import asyncio
+import functools
 import importlib
 import os
 import threading
@@ -12,15 +13,19 @@ import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
 
+from tests.support.browser import shared_browser
 from tests.support.leaks import Footprint, footprint, left_since
+from tests.support.programs import alternated, starts_programs
 
 importlib.import_module("lg_streaming.observability.metrics")  # it reads a file: before that is watched
 
 # Long enough for a loaded machine to end what is ending, short enough to notice a leak at once.
 GRACE = 2.0
 
-# An example's time depends on what else the machine does. In CI the same examples run every time.
-settings.register_profile("here", deadline=None)
+# An example's time depends on what else the machine does. In CI the same examples run every time, and all of them;
+# `--hypothesis-profile=ci` does the same here. What a test asks for in numbers of its own holds everywhere.
+settings.register_profile("quick", deadline=None, max_examples=10)
+settings.register_profile("here", deadline=None, max_examples=50)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
@@ -62,6 +67,42 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Generator[None]:
     left = _wait_until_gone(before)
     if left:
         pytest.fail("left behind: " + "; ".join(left), pytrace=False)
+
+
+@pytest.fixture(scope="module")
+async def browser_connection(anyio_backend: str) -> AsyncGenerator[None]:
+    """Share a connection to Chromium, and so an event loop, among the tests of a module that are marked `browser`."""
+    async with shared_browser():
+        yield
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest runs without xdist, too
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Run picked tests in this process, which starts them sooner; None leaves the number to xdist."""
+    picked = config.option.keyword or config.option.lf or config.args != config.getini("testpaths")
+    return 0 if picked else None
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests with a browser their connection, and mark the tests of modules that start other programs.
+
+    Workers take these modules and the others in turn.
+    """
+
+    @functools.cache
+    def starting(path: Path) -> bool:
+        return starts_programs(path.read_text(encoding="utf-8"))
+
+    for item in items:
+        if not isinstance(item, pytest.Function):
+            continue
+        if item.get_closest_marker("browser") and "anyio_backend" in item.fixturenames:
+            item.fixturenames.insert(0, "browser_connection")
+        if starting(item.path):
+            item.add_marker("program")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items[:] = alternated(items, module=lambda item: item.path, starts=lambda item: starting(item.path))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import Generator
 import pytest
 
 from tests.client.conftest import CLIENTS, Place
-from tests.support.programs import ForkingPrograms
+from tests.support.forks import ForkingPrograms
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 

@@ -24,15 +24,15 @@ OUR_SERVER = {"hub", "gateway", "pipeline", "capture", "module", "log", "decorat
 
 LIST = """
 import json, sys, time
-began = time.perf_counter()
+began = time.process_time()
 {imports}
-took = time.perf_counter() - began
+took = time.process_time() - began
 print(json.dumps([took, sorted(sys.modules)]))
 """
 
 
 def imported(imports: str) -> tuple[float, set[str]]:
-    """Seconds the imports took in a process of their own, and all modules that are there then."""
+    """Processor time that the imports took in a process of their own, and all modules that are there then."""
     done = subprocess.run(
         [sys.executable, "-c", LIST.format(imports=imports)], cwd=ROOT, capture_output=True, text=True, check=True
     )

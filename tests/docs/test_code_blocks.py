@@ -1,9 +1,9 @@
-"""Every code block of README.md and docs/ does what a reader expects of it.
+"""Every code block of README.md, CONTRIBUTING.md and docs/ does what a reader expects of it.
 
-- `python` blocks run, each in a fresh interpreter in an empty folder. `await` at the top level is allowed, as in a
+- `python` blocks run, each in a process of its own in an empty folder. `await` at the top level is allowed, as in a
   notebook. A comment on the line before the block changes that:
     - `<!-- docs-test: continue -->`: it runs after the python blocks before it on the same page, in the same
-      interpreter, back to the last one without this comment;
+      process, back to the last one without this comment;
     - `<!-- docs-test: compile, needs a browser -->`: it is only compiled. The reason is obligatory.
 - `bash`, `sh`, `shell` and `console` blocks are not run: each `make X` must be a target of the Makefile, each
   `python -m lg_streaming X` and `lg-streaming X` a command.
@@ -18,20 +18,19 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.docs.fences import Block, blocks_of
+from tests.support.warm import Outcome, WarmPython, warm_python
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = [block for page in PAGES if page.exists() for block in blocks_of(page)]
-TIMEOUT = 60.0
+TIMEOUT = 60
 
 PYTHON = {"py", "python"}
 SHELL = {"bash", "console", "sh", "shell"}
@@ -44,21 +43,6 @@ SCRIPT = re.compile(r"<script\b([^>]*)>(.*?)</script>", re.DOTALL | re.IGNORECAS
 MAKE = re.compile(r"(?:^|[;&|]|\$ )\s*(?:\w+=\S+\s+)*make((?:[ \t]+(?:\w+=(?:\"[^\"]*\"|\S+)|[\w-]+))*)", re.MULTILINE)
 TARGET = re.compile(r"[a-z]+")
 COMMAND = re.compile(r"(?:python3? -m lg_streaming|lg-streaming)[ \t]+([a-z][\w-]*)")
-
-# Runs a file of which each block lies at the line it has on its page, so that a traceback points into the page.
-RUNNER = """
-import ast, asyncio, inspect, sys, types
-page, path = sys.argv[1:]
-source = open(path, encoding="utf-8").read()
-code = compile(source, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-module = types.ModuleType("__main__")
-module.__file__ = page
-sys.modules["__main__"] = module
-if code.co_flags & inspect.CO_COROUTINE:
-    asyncio.run(types.FunctionType(code, module.__dict__)())
-else:
-    exec(code, module.__dict__)
-"""
 
 
 def name_of(block: Block) -> str:
@@ -84,45 +68,25 @@ def program_of(block: Block) -> str:
     return text
 
 
-def run_python(block: Block, folder: Path) -> subprocess.CompletedProcess[str]:
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def python() -> Iterator[WarmPython]:
+    names = [name for name in os.environ if not name.startswith("LG_STREAMING_")]
+    environment = {name: os.environ[name] for name in names}
+    with warm_python({**environment, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}) as started:
+        yield started
+
+
+def run_python(python: WarmPython, block: Block, folder: Path) -> Outcome:
+    """Run the block from a file in which each block is at the line it has on its page: tracebacks name that line."""
     program = folder / "block.py"
     program.write_text(program_of(block), encoding="utf-8")
     work = folder / "work"
     work.mkdir()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("LG_STREAMING_")}
-    return subprocess.run(
-        [sys.executable, "-c", RUNNER, str(block.page), str(program)],
-        cwd=work,
-        env={**environment, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
-
-
-Runs = dict[str, Future[subprocess.CompletedProcess[str]]]
-
-
-def name_of_test(block: Block) -> str:
-    return f"test_block[{name_of(block)}]"
-
-
-@pytest.fixture(scope="session")
-def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-    """The selected python blocks, started ahead of their tests on all cores."""
-    folder = tmp_path_factory.mktemp("blocks")
-    selected = {item.name for item in request.session.items}
-    blocks = [block for block in BLOCKS if is_run(block) and name_of_test(block) in selected]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield {name_of(block): pool.submit(run_python, block, folder / str(n)) for n, block in enumerate(blocks)}
-        pool.shutdown(cancel_futures=True)
+    return python.run(program, page=block.page, folder=work, seconds=TIMEOUT)
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language in CHECKED], ids=name_of)
-def test_block(block: Block, runs: Runs, tmp_path: Path) -> None:
+def test_block(block: Block, python: WarmPython, tmp_path: Path) -> None:
     if block.language in SHELL:
         check_commands(block)
     elif block.language in JAVASCRIPT:
@@ -130,8 +94,8 @@ def test_block(block: Block, runs: Runs, tmp_path: Path) -> None:
     elif block.language in PARSERS:
         PARSERS[block.language](block.code)
     elif is_run(block):
-        result = runs[name_of(block)].result()
-        assert result.returncode == 0, f"{name_of(block)} failed:\n{result.stdout}{result.stderr}"
+        outcome = run_python(python, block, tmp_path)
+        assert outcome.code == 0, f"{name_of(block)} failed ({outcome.code}):\n{outcome.output}"
     else:
         assert block.reason, "say why the block is not run: <!-- docs-test: compile, needs a browser -->"
         compile(block.code, name_of(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)

@@ -92,8 +92,9 @@ async def test_what_waits_for_stalled_readers_is_bounded_and_given_back(place: S
             # The updates are in the log once; each reader may hold a few pieces of 64 KiB of them.
             assert peak - base < 10 * 1024 * 1024
             await left(place, 0)
-        after, _ = tracemalloc.get_traced_memory()
-        assert after - base < 2 * 1024 * 1024
+        async with asyncio.timeout(5):  # connections that were cut off end by themselves
+            while tracemalloc.get_traced_memory()[0] - base >= 2 * 1024 * 1024:
+                await asyncio.sleep(0.01)
     finally:
         tracemalloc.stop()
 

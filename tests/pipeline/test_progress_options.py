@@ -239,7 +239,6 @@ async def test_100_is_shown_only_when_it_is_reached(streaming: StreamingModule, 
         {"format": "%d"},
         {"include_eta": "perhaps"},
     ],
-    ids=str,
 )
 def test_a_value_that_cannot_be_used_is_refused(option: dict[str, Any]) -> None:
     with pytest.raises(StreamingConfigError, match=rf"stream_progress\({next(iter(option))}=…\)"):

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from typing import Any
 
-from tests.support.programs import run_program
+from tests.support.forks import run_program
 from tests.support.server import ROOT
 
 BLOCKED = ["fcntl", "termios", "resource", "pwd", "grp", "pty", "tty", "syslog", "posix", "crypt", "spwd", "uvloop"]

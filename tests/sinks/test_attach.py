@@ -369,7 +369,6 @@ async def test_a_shared_sink_serves_several_executions_and_is_left_open(hub: Str
         ({"execution_id": "a b"}, "execution"),
         ({"types": "token"}, "write \\['token'\\]"),
     ],
-    ids=repr,
 )
 async def test_what_cannot_be_used_is_refused(hub: StreamHub, change: dict[str, Any], message: str) -> None:
     chosen: dict[str, Any] = {"execution_id": "e", "sink": Recorder(), **change}

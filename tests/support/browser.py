@@ -8,10 +8,10 @@ import tempfile
 import threading
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -98,6 +98,22 @@ def _stop(process: subprocess.Popen[bytes], profile: Path) -> None:
 
 
 _CHROMIUM = _Chromium()
+_SHARED: dict[asyncio.AbstractEventLoop, Browser] = {}
+"""The connection that pages of an event loop use, for as long as `shared_browser` is open in it."""
+
+
+@asynccontextmanager
+async def shared_browser() -> AsyncGenerator[None]:
+    """Keep one connection to Chromium for all pages that this event loop opens meanwhile.
+
+    A connection is a Node process of Playwright: to start one takes longer than most tests.
+    """
+    async with _connection() as browser:
+        _SHARED[asyncio.get_running_loop()] = browser
+        try:
+            yield
+        finally:
+            del _SHARED[asyncio.get_running_loop()]
 
 
 @asynccontextmanager
@@ -108,12 +124,21 @@ async def chromium_page(*, width: int = 1280, height: int = 800) -> AsyncGenerat
         width: Of the view, in pixels.
         height: Of the view, in pixels.
     """
+    async with AsyncExitStack() as stack:
+        browser = _SHARED.get(asyncio.get_running_loop())
+        if browser is None or not browser.is_connected():
+            browser = await stack.enter_async_context(_connection())
+        context = await browser.new_context(viewport={"width": width, "height": height})
+        stack.push_async_callback(context.close)
+        yield await context.new_page()
+
+
+@asynccontextmanager
+async def _connection() -> AsyncGenerator[Browser]:
     address = await asyncio.to_thread(_CHROMIUM.address)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.connect_over_cdp(address)
-        context = await browser.new_context(viewport={"width": width, "height": height})
         try:
-            yield await context.new_page()
+            yield browser
         finally:
-            await context.close()
             await browser.close()  # leaves it

@@ -1,9 +1,14 @@
-"""What this process holds: threads and TCP sockets, read from the interpreter and from /proc."""
+"""What this process holds: threads and TCP sockets, read from the interpreter and from its own file descriptors.
+
+Each test looks twice, so this asks the kernel about the sockets of this process alone. `/proc/net/tcp` lists those of
+the whole machine, with thousands of connections that other tests have just closed.
+"""
 
 import os
+import socket
+import stat
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 
 # Threads that end by themselves, or last as long as the process by their makers' design.
 ALLOWED_THREADS = (
@@ -12,13 +17,14 @@ ALLOWED_THREADS = (
     "asyncio_",  # the event loop's own pool, which lives as long as the loop that the runner shares between tests
 )
 
+# The states of Linux' include/net/tcp_states.h that a forgotten connection can be in.
 _STATES = {
-    "01": "established",
-    "04": "fin_wait1",
-    "05": "fin_wait2",
-    "08": "close_wait",
-    "09": "last_ack",
-    "0A": "listening",
+    1: "established",
+    4: "fin_wait1",
+    5: "fin_wait2",
+    8: "close_wait",
+    9: "last_ack",
+    10: "listening",
 }
 
 
@@ -27,7 +33,7 @@ class Footprint:
     """The threads and TCP sockets of one moment."""
 
     threads: frozenset[threading.Thread]
-    sockets: frozenset[str]
+    sockets: frozenset[int]
 
 
 def footprint() -> Footprint:
@@ -46,41 +52,38 @@ def left_since(before: Footprint) -> list[str]:
     return sorted(threads + sockets)
 
 
-def _tcp_sockets() -> dict[str, str]:
+def _tcp_sockets() -> dict[int, str]:
     """The TCP sockets this process has open, by inode."""
-    inodes = _socket_inodes()
-    if not inodes:
-        return {}
-    return {
-        inode: description
-        for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6")
-        for inode, description in _read_table(Path(table)).items()
-        if inode in inodes
-    }
-
-
-def _socket_inodes() -> set[str]:
-    inodes: set[str] = set()
+    found: dict[int, str] = {}
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208  (a descriptor may be gone before a Path is made of it)
+        descriptor = int(name)
         try:
-            target = os.readlink(f"/proc/self/fd/{name}")  # noqa: PTH115
-        except OSError:
+            status = os.fstat(descriptor)
+            description = _description(descriptor) if stat.S_ISSOCK(status.st_mode) else None
+        except OSError:  # another thread closed it
             continue
-        if target.startswith("socket:["):
-            inodes.add(target[len("socket:[") : -1])
-    return inodes
-
-
-def _read_table(table: Path) -> dict[str, str]:
-    if not table.exists():
-        return {}
-    found: dict[str, str] = {}
-    for line in table.read_text().splitlines()[1:]:
-        _, local, remote, state, *_, inode = line.split()[:10]
-        if state in _STATES:
-            found[inode] = f"TCP socket {_port(local)} -> {_port(remote)} {_STATES[state]}"
+        if description is not None:
+            found[status.st_ino] = description
     return found
 
 
-def _port(address: str) -> int:
-    return int(address.rpartition(":")[2], 16)
+def _description(descriptor: int) -> str | None:
+    """Describe a TCP socket; None for a socket of another kind, or one that is connected to nothing."""
+    borrowed = socket.socket(fileno=descriptor)
+    try:
+        if borrowed.family not in {socket.AF_INET, socket.AF_INET6} or borrowed.proto != socket.IPPROTO_TCP:
+            return None
+        state = _STATES.get(borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0])
+        if state is None:
+            return None
+        try:
+            peer = _port(borrowed.getpeername())
+        except OSError:  # a listening socket has no peer
+            peer = 0
+        return f"TCP socket {_port(borrowed.getsockname())} -> {peer} {state}"
+    finally:
+        borrowed.detach()  # its owner closes it
+
+
+def _port(address: tuple[str, int]) -> int:
+    return address[1]

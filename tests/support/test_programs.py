@@ -1,0 +1,55 @@
+"""Test modules that start other programs are found, whichever way they do."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.programs import alternated, starts_programs
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import subprocess",
+        "from subprocess import run",
+        "import pty",
+        "from multiprocessing import Process",
+        "from tests.support.node import node_client",
+        "from tests.support.browser import chromium_page",
+        "from tests.serving.process import served",
+        "from tests.support.warm import warm_python",
+        "def test_it(pytester):\n    pytester.runpytest_subprocess()",
+        "import asyncio\nasync def test_it(): await asyncio.create_subprocess_exec('true')",
+        "from tests.support import server\ndef test_it():\n    with server.serve_process('app'): ...",
+        "from tests.support.server import serve_process\ndef test_it():\n    with serve_process('app'): ...",
+    ],
+)
+def test_a_module_that_starts_programs_is_found(source: str) -> None:
+    assert starts_programs(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import asyncio\nfrom tests.support.server import serve\ndef test_it():\n    with serve(None): ...",
+        "from tests.support.node import JS\nNAME = 'subprocess'\nasync def test_it(): ...",
+    ],
+)
+def test_other_modules_are_not(source: str) -> None:
+    assert not starts_programs(source)
+
+
+def test_their_tests_are_marked_before_marks_are_chosen(pytester: pytest.Pytester, root: Path) -> None:
+    pytester.makeconftest("from tests.conftest import *  # noqa: F403")
+    pytester.makepyfile(test_program="import subprocess\ndef test_it(): ...", test_plain="def test_it(): ...")
+    result = pytester.runpytest_subprocess(
+        "-o", f"pythonpath={root}", "-o", "markers=program\nbrowser", "-m", "not program", "-p", "no:cacheprovider"
+    )
+    result.assert_outcomes(passed=1, deselected=1)
+
+
+def test_modules_of_both_kinds_take_turns_and_stay_whole() -> None:
+    tests = ["a1", "a2", "b1", "P1", "P2", "c1", "Q1", "d1"]
+    order = alternated(tests, module=lambda test: test[0], starts=lambda test: test[0].isupper())
+    assert order == ["P1", "P2", "a1", "a2", "Q1", "b1", "c1", "d1"]
+    assert alternated([], module=str, starts=bool) == []
