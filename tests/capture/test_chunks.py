@@ -72,12 +72,13 @@ CHUNKS: dict[str, tuple[object, list[tuple[str, dict[str, Any]]]]] = {
         [("thinking", {"content": "Hm."})],
     ),
     "reasoning of deepseek through langchain": (
-        AIMessageChunk("", additional_kwargs={"reasoning_content": "Hm."}),
+        AIMessageChunk(content="", additional_kwargs={"reasoning_content": "Hm."}),
         [("thinking", {"content": "Hm."})],
     ),
     "a call through langchain": (
         AIMessageChunk(
-            "", tool_call_chunks=[{"type": "tool_call_chunk", "id": "c", "name": "look", "args": "{", "index": 0}]
+            content="",
+            tool_call_chunks=[{"type": "tool_call_chunk", "id": "c", "name": "look", "args": "{", "index": 0}],
         ),
         [("tool_args", {"tool_call_id": "c", "tool": "look", "args": "{", "index": 0})],
     ),
