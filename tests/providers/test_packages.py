@@ -13,6 +13,9 @@ from tests.providers.turns import CALLS, RAIN, TEXT_AND_CALLS, THOUGHT, Turn
 
 pytestmark = pytest.mark.filterwarnings("ignore::langchain_core._api.beta_decorator.LangChainBetaWarning")
 
+MAIN = (CHAT, RESPONSES["responses/v1"], ANTHROPIC["v0"], MISTRAL["v0"])
+"""Each package in its usual form, called in every way; other forms are called in two."""
+
 each_package = pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
 
 
@@ -26,8 +29,11 @@ def told(message: AIMessage) -> tuple[Any, ...]:
     return (message.text, reasoning_of(message), message.tool_calls, message.usage_metadata)
 
 
-@each_package
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("package", "way"),
+    [(package, way) for package in PACKAGES for way in WAYS if package in MAIN or way in {"ainvoke", "stream"}],
+    ids=lambda value: getattr(value, "name", value),
+)
 async def test_the_streamed_text_has_the_id_of_the_message(
     streaming: StreamingModule, package: Package, way: str
 ) -> None:
@@ -102,6 +108,23 @@ async def test_a_refusal_is_a_block(streaming: StreamingModule, package: Package
     assert found.texts() == {}
     if package.name.startswith("responses"):
         assert found.blocks()[0]["refusal"] == "I cannot help with that."
+
+
+async def test_a_refusal_of_chat_completions_comes_with_structured_output(streaming: StreamingModule) -> None:
+    schema: dict[str, Any] = {
+        "name": "answer",
+        "schema": {"type": "object", "properties": {}, "additionalProperties": False},
+    }
+    options: dict[str, Any] = {"response_format": {"type": "json_schema", "json_schema": schema}}
+
+    async def ask(model: Any) -> list[AIMessage]:
+        return [await model.bind(**options).ainvoke("go")]
+
+    turn = Turn(refusal="I cannot help with that.")
+    found = await seen(streaming, CHAT, ask, turn)
+    (expected,) = await plain(CHAT, ask, turn)
+    assert found.message.additional_kwargs["refusal"] == expected.additional_kwargs["refusal"] == turn.refusal
+    assert [block["refusal"] for block in found.blocks("refusal")] == [turn.refusal]
 
 
 @pytest.mark.parametrize("cut_off", [False, True])
