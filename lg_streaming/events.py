@@ -31,6 +31,7 @@ __all__ = [
     "check_execution_id",
     "check_scope",
     "kind_of",
+    "node_path",
     "parse_priority",
     "priority_of",
     "priority_within",
@@ -182,6 +183,17 @@ def parse_priority(value: str) -> Priority:
     if value in PRIORITIES:
         return value
     raise BadRequestError(f"{value!r} is not a priority: use one of {', '.join(PRIORITIES)}")
+
+
+@functools.lru_cache(maxsize=4_096)
+def node_path(namespace: str) -> str:
+    """A checkpoint namespace as the names of its nodes, from the outermost inwards, with ``/`` between.
+
+    ``agent:<task id>|model:<task id>`` gives ``agent/model``. A part of digits alone, with which LangGraph counts the
+    calls of one subgraph, is left out, as LangGraph itself does.
+    """
+    parts = namespace.replace("/", "|").split("|")
+    return "/".join(name for part in parts if not part.isdigit() and (name := part.partition(":")[0]))
 
 
 _EXECUTION_ID_LENGTH: Final = 256

@@ -12,10 +12,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-__all__ = ["FILTER_LISTS", "FILTER_TEXTS", "query_payload"]
+__all__ = ["query_payload"]
 
-FILTER_LISTS: Final = frozenset({"events", "node_ids", "agent_types", "categories"})
-FILTER_TEXTS: Final = frozenset({"min_priority", "since", "until"})
 _ALIASES: Final = {"filters": "events"}
 _MAX_NUMBER: Final = 20
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
+from typing_extensions import Unpack
 
 from lg_streaming.errors import StreamingError
 from lg_streaming.events import Position
+from lg_streaming.filters import FILTER_LISTS, FILTER_TEXTS, FilterOptions, filter_payload
 from lg_streaming.gateway.edge import Edge
 from lg_streaming.gateway.event_stream import InitialData, StreamOptions, open_stream
 from lg_streaming.gateway.http import (
@@ -22,13 +24,11 @@ from lg_streaming.gateway.http import (
 )
 from lg_streaming.gateway.peer import Peer
 from lg_streaming.gateway.protocol import parse
-from lg_streaming.gateway.query import FILTER_LISTS, FILTER_TEXTS, query_payload
+from lg_streaming.gateway.query import query_payload
 from lg_streaming.gateway.session import Session
 from lg_streaming.gateway.shapes import StreamWanted
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from starlette.requests import Request
     from starlette.routing import Router
     from starlette.types import Receive, Scope, Send
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["ServerSentEvents", "sse_response"]
 
 _FLAGS: Final = frozenset({"follow", "batch", "merge", "named"})
-_TEXTS: Final = FILTER_TEXTS | {"after", "dialect", "on_gap", "ticket"}
+_TEXTS: Final = {*FILTER_TEXTS, "after", "dialect", "on_gap", "ticket"}
 _LAST_EVENT_ID: Final = "last-event-id"
 
 
@@ -97,13 +97,6 @@ def sse_response(
     execution_id: str,
     *,
     after: Position | str | None = None,
-    events: Iterable[str] | None = None,
-    node_ids: Iterable[str] | None = None,
-    agent_types: Iterable[str] | None = None,
-    categories: Iterable[str] | None = None,
-    min_priority: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
     batch: bool = False,
     follow: bool = False,
     merge: bool = False,
@@ -115,6 +108,7 @@ def sse_response(
     max_duration: float | None = None,
     heartbeat_interval: float | None = None,
     headers: Mapping[str, str] | None = None,
+    **wanted: Unpack[FilterOptions],
 ) -> Response:
     """An execution as the answer of a route of your own.
 
@@ -131,13 +125,6 @@ def sse_response(
         hub: Where the execution is.
         execution_id: The execution to read; it need not have started.
         after: Send what follows this position; `"latest"` for what comes from now on; None from the start.
-        events: Kinds, types and globs.
-        node_ids: Nodes an update must be about.
-        agent_types: Agents an update must be about.
-        categories: Categories an update must have.
-        min_priority: The lowest priority that passes.
-        since: Updates at or after this time.
-        until: Updates at or before this time.
         batch: Whether updates come as lists, in `updates` events.
         follow: Whether the stream stays after a run's final update.
         merge: Whether token deltas and progress may be merged while the reader lags.
@@ -151,29 +138,22 @@ def sse_response(
         max_duration: Seconds after which the stream ends and the reader is told to come back; None: never.
         heartbeat_interval: Seconds between comments while there is nothing to send; as in the settings when not given.
         headers: Headers of the answer beside its own.
+        wanted: What to let through; see `FilterOptions`. `until="interrupted"` ends the stream when the run waits for a
+            human.
 
     Raises:
         BadRequestError: The id or an option cannot be used.
     """
-    options = {
-        "events": events,
-        "node_ids": node_ids,
-        "agent_types": agent_types,
-        "categories": categories,
-    }
     payload: dict[str, object] = {
         "execution_id": execution_id,
         "after": str(after) if after is not None else None,
-        "min_priority": min_priority,
-        "since": since.isoformat() if since is not None else None,
-        "until": until.isoformat() if until is not None else None,
         "batch": batch,
         "follow": follow,
         "merge": merge,
         "on_gap": on_gap,
         "dialect": dialect,
         **({} if named else {"named": False}),
-        **{name: list(names) for name, names in options.items() if names is not None},
+        **filter_payload(wanted),
     }
     edge = Edge.of(hub)
     return _LazyStream(
