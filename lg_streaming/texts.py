@@ -181,6 +181,11 @@ class TextAssembly:
         self._open = {key: entry for key, entry in self._open.items() if not goes(entry)}
 
 
+def namespaces_above(namespace: str) -> list[str]:
+    """The namespaces that a namespace lies in, from the outermost inwards."""
+    return [namespace[:index] for index, letter in enumerate(namespace) if letter in "|/"]
+
+
 def is_below(namespace: str, other: str) -> bool:
     """Whether a namespace lies inside another one."""
     return len(namespace) > len(other) and namespace.startswith(other) and namespace[len(other)] in "|/"

@@ -21,11 +21,16 @@ def seconds(value: float) -> str:
     return f"{value:.1f} s" if value < _WORTH_A_TENTH else f"{rest} s"
 
 
-def label(node: NodeView, run: RunView) -> str:
+def label(node: NodeView) -> str:
     """The node's name, with a number when it runs more than once and an attempt when it was tried again."""
-    number = "" if run.alone(node) else f" #{node.number}"
+    number = "" if node.alone else f" #{node.number}"
     attempt = f" (attempt {node.attempt})" if node.attempt > 1 else ""
-    return f"{node.name}{number}{attempt}"
+    return f"{'/'.join((*node.path, node.name))}{number}{attempt}"
+
+
+def whole_label(node: NodeView) -> str:
+    """The same with the nodes that it runs inside of, for where it stands by itself: ``agent/model #2``."""
+    return label(node) if node.outer is None else f"{whole_label(node.outer)}/{label(node)}"
 
 
 def gist(value: Any) -> str:

@@ -27,12 +27,16 @@ def fold_for_terminal(updates: Sequence[Update]) -> dict[str, Any]:
         "error": run.error,
         "updates": run.updates,
         "tokens": run.tokens,
-        "rows": [[_card(one, run) for one in row] for row in run.rows],
+        "rows": _rows(run.rows),
         "gaps": run.missed,
     }
 
 
-def _card(one: NodeView, run: RunView) -> dict[str, Any]:
+def _rows(rows: list[list[NodeView]]) -> list[list[dict[str, Any]]]:
+    return [[_card(one) for one in row] for row in rows if row]
+
+
+def _card(one: NodeView) -> dict[str, Any]:
     parts = [
         ["tool", part.name, part.state, part.asked, part.output, part.error]
         if isinstance(part, ToolPart)
@@ -42,13 +46,15 @@ def _card(one: NodeView, run: RunView) -> dict[str, Any]:
     return {
         "name": one.name,
         "number": one.number,
-        "alone": run.alone(one),
+        "alone": one.alone,
         "attempt": one.attempt,
         "state": one.state,
         "error": one.error,
         "duration": one.duration,
         "percent": one.progress.percent if one.progress else None,
         "parts": parts,
+        **({"path": list(one.path)} if one.path else {}),
+        **({"inside": inside} if (inside := _rows(one.inside)) else {}),
     }
 
 
