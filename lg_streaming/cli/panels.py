@@ -28,6 +28,7 @@ _COLORS = {
 _MARKS = {"complete": "✓", "cached": "✓", "failed": "✗", "interrupted": "‖", "cancelled": "✗", "abandoned": "✗"}
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _NARROWEST = 30
+_INDENT = 2
 _AROUND_TEXT = 4
 """Columns that a panel needs beside its text: border and padding on both sides."""
 
@@ -89,7 +90,11 @@ def _state(node: NodeView, *, now: float) -> Text:
     color = _COLORS[node.state]
     if node.state == "running":
         return Text(f" {_spinner(now)} {words.seconds(max(0.0, now - node.started_at))} ", style=color)
-    return Text(f" {_MARKS[node.state]} {node.state} · {words.seconds(node.duration)} ", style=color)
+    return Text(f" {_MARKS[node.state]} {_ended(node)} ", style=color)
+
+
+def _ended(node: NodeView) -> str:
+    return node.state if node.state == "cached" else f"{node.state} · {words.seconds(node.duration)}"
 
 
 def _progress(progress: Progress, *, now: float) -> RenderableType:
@@ -105,22 +110,30 @@ def _lines(node: NodeView, *, console: Console, width: int, now: float) -> Itera
     for part in node.parts:
         if isinstance(part, ToolPart):
             yield _tool(part, width=width, now=now)
+            yield from _rows(part.inside, console=console, width=width, now=now)
         else:
             yield from _wrapped(part, console=console, width=width)
-    for row in node.inside:
-        for inner in row:
-            yield from _inner(inner, console=console, width=width, now=now)
+    yield from _rows(node.inside, console=console, width=width, now=now)
     if node.error is not None:
         yield from Text(node.error, style="red").wrap(console, width)
 
 
+def _rows(rows: Sequence[Sequence[NodeView]], *, console: Console, width: int, now: float) -> Iterator[Text]:
+    # However deep a tree is, some of the width stays for text.
+    margin = "│ " if width > _NARROWEST else ""
+    for row in rows:
+        for node in row:
+            for line in _inner(node, console=console, width=width - len(margin), now=now):
+                yield Text.assemble((margin, "bright_black"), line)
+
+
 def _inner(node: NodeView, *, console: Console, width: int, now: float) -> Iterator[Text]:
-    """A node inside another one: its name and state, and below it what it says, indented."""
+    """A node inside another one: its name and state, and below it what it says."""
     color = _COLORS[node.state]
     running = node.state == "running"
     mark = _spinner(now) if running else _MARKS[node.state]
     took = words.seconds(max(0.0, now - node.started_at) if running else node.duration)
-    state = took if node.state in ("running", "complete") else f"{node.state} · {took}"
+    state = took if node.state in ("running", "complete") else _ended(node)
     far = f"  {words.how_far(node.progress, now=now)}" if node.progress is not None and running else ""
     line = Text.assemble((f"{mark} ", color), (words.label(node), "bold"))
     line.truncate(max(1, width - len(state) - 2), overflow="ellipsis")
@@ -128,10 +141,8 @@ def _inner(node: NodeView, *, console: Console, width: int, now: float) -> Itera
     line.append(far, style="bright_black")
     line.truncate(width, overflow="ellipsis")
     yield line
-    # However deep a tree is, some of the width stays for text.
-    margin = "│ " if width > _NARROWEST else ""
-    for inner in _lines(node, console=console, width=width - len(margin), now=now):
-        yield Text.assemble((margin, "bright_black"), inner)
+    for said in _lines(node, console=console, width=width - _INDENT, now=now):
+        yield Text.assemble(" " * _INDENT, said)
 
 
 def _wrapped(part: TextPart, *, console: Console, width: int) -> Iterator[Text]:

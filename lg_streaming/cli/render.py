@@ -114,6 +114,9 @@ class LineRenderer:
         """Print what is new about `node`."""
         if node is None:
             return
+        if node.state == "cached":
+            self._tell_state(node, "cached", "answered from the cache")
+            return
         self._tell_state(node, "running", "started")
         self._tell_tools(node)
         self._tell_loss(node)

@@ -58,6 +58,8 @@ class ToolPart:
     error: str | None = None
     question: Any = None
     """What a human is asked, where the tool waits for an answer."""
+    inside: list[list[NodeView]] = field(default_factory=list["list[NodeView]"])
+    """The nodes that run inside this call, in rows: an agent that is used as a tool."""
 
     @property
     def asked(self) -> Any:
@@ -97,6 +99,8 @@ class NodeView:
     name: str
     outer: NodeView | None = field(repr=False)
     """The node that it runs inside of, where that is known."""
+    call: str | None
+    """The tool of that node that it runs inside of."""
     siblings: list[list[NodeView]] = field(repr=False)
     """The rows it is shown among."""
     number: int
@@ -108,7 +112,7 @@ class NodeView:
     progress: Progress | None = None
     parts: list[TextPart | ToolPart] = field(default_factory=list[TextPart | ToolPart])
     inside: list[list[NodeView]] = field(default_factory=list["list[NodeView]"])
-    """The nodes that run inside it, in rows."""
+    """The nodes that run inside it, in rows, without those that are inside a call of a tool."""
 
     @property
     def alone(self) -> bool:
@@ -119,14 +123,16 @@ class NodeView:
     def tree(self) -> Iterator[NodeView]:
         """It, and all nodes inside it."""
         yield self
-        for row in self.inside:
+        calls = [row for part in self.parts if isinstance(part, ToolPart) for row in part.inside]
+        for row in (*calls, *self.inside):
             for node in row:
                 yield from node.tree
 
     def begin_again(self, attempt: int, at: float) -> None:
-        """Note that it is tried again: what it said before does not count."""
+        """Note that it is tried again: what it said before does not count. Nodes inside it stay, with their calls."""
         self.attempt, self.started_at, self.state = attempt, at, "running"
-        self.error, self.progress, self.parts = None, None, []
+        self.error, self.progress = None, None
+        self.parts = [part for part in self.parts if isinstance(part, ToolPart) and any(part.inside)]
 
     def take_back(self, message: str) -> bool:
         """Drop what a model call sent that has failed; whether there was anything."""
@@ -256,8 +262,9 @@ class RunView:
     def _add(self, data: Mapping[str, Any], metadata: Mapping[str, Any], at: float) -> NodeView:
         node_id, key = metadata.get("node_id", ""), _key(metadata)
         outer = next((self._current[one] for one in reversed(namespaces_above(key)) if one in self._current), None)
-        rows = self.rows if outer is None else outer.inside
-        path, agent = _path(metadata, outer), metadata.get("agent_type")
+        call = None if outer is None else _call(outer, metadata.get("tool_call_id"))
+        rows = call.inside if call is not None else outer.inside if outer is not None else self.rows
+        path, agent = _path(metadata, outer, call), metadata.get("agent_type")
         node = NodeView(
             id=node_id,
             key=key,
@@ -265,6 +272,7 @@ class RunView:
             agent=agent,
             name=data.get("node_name") or node_id or "run",
             outer=outer,
+            call=call.name if call is not None else None,
             siblings=rows,
             number=sum(_same(one, node_id, path) for row in rows for one in row) + 1,
             attempt=metadata.get("attempt", 1),
@@ -345,12 +353,18 @@ def _same(node: NodeView, node_id: str, path: tuple[str, ...]) -> bool:
     return (node.id, node.path) == (node_id, path)
 
 
-def _path(metadata: Mapping[str, Any], outer: NodeView | None) -> tuple[str, ...]:
+def _call(node: NodeView, call: str | None) -> ToolPart | None:
+    parts = (part for part in node.parts if isinstance(part, ToolPart))
+    return next((part for part in parts if part.id == call), None) if call else None
+
+
+def _path(metadata: Mapping[str, Any], outer: NodeView | None, call: ToolPart | None) -> tuple[str, ...]:
     """The nodes around a node that are not shown, and its agent where that is not plain from what is around it."""
     names = node_path(metadata.get("namespace") or "").split("/")[:-1]
     around = names[len(node_path(outer.key).split("/")) :] if outer is not None else names
     agent = metadata.get("agent_type")
-    known = {outer.agent, outer.name, outer.id} if outer is not None else set[str | None]()
+    known = {call.name} if call is not None else set[str | None]()
+    known |= {outer.agent, outer.name, outer.id} if outer is not None else set()
     return (*around, agent) if agent and agent not in known | {*around, metadata.get("node_id")} else (*around,)
 
 

@@ -148,8 +148,10 @@ export class Run {
     const id = metadata.node_id ?? "";
     const key = keyOf(metadata);
     const outer = [...key.matchAll(/[|/]/g)].map(({ index }) => this.current.get(key.slice(0, index))).findLast(Boolean);
-    const siblings = outer ? outer.rows : this.rows;
-    const path = pathOf(metadata, outer);
+    const called = metadata.tool_call_id;
+    const call = called && outer?.parts.find((part) => part.kind === "tool" && part.id === called);
+    const siblings = (call || outer || this).rows;
+    const path = pathOf(metadata, outer, call);
     const isSame = (one) => one.id === id && one.path.join("/") === path.join("/");
     const among = () => siblings.flatMap(({ nodes = [] }) => nodes).filter(isSame);
     const node = {
@@ -213,18 +215,23 @@ function isBelow(key, namespace) {
 }
 
 function nodesIn(rows) {
-  return rows.flatMap(({ nodes = [] }) => nodes.flatMap((node) => [node, ...nodesIn(node.rows)]));
+  return rows.flatMap(({ nodes = [] }) => nodes.flatMap((node) => {
+    const calls = node.parts.flatMap((part) => part.rows ?? []);
+    return [node, ...nodesIn(calls), ...nodesIn(node.rows)];
+  }));
 }
 
 // The nodes around a node that are not shown, and its agent where that is not plain from what is around it.
-function pathOf({ namespace, node_id: id, agent_type: agent }, outer) {
+function pathOf({ namespace, node_id: id, agent_type: agent }, outer, call) {
   const names = namespace ? nodePath(namespace).split("/").slice(0, -1) : [];
   const around = outer ? names.slice(nodePath(outer.key).split("/").length) : names;
-  return !agent || [...around, id, outer?.agent, outer?.name, outer?.id].includes(agent) ? around : [...around, agent];
+  return !agent || [...around, id, outer?.agent, outer?.name, outer?.id, call?.name].includes(agent) ? around : [...around, agent];
 }
 
+// What it said before does not count. Nodes inside it stay, with their calls.
 function beginAgain(node, attempt, at) {
-  return Object.assign(node, blank(at), { attempt });
+  const parts = node.parts.filter((part) => part.kind === "tool" && nodesIn(part.rows).length > 0);
+  return Object.assign(node, blank(at), { attempt, parts });
 }
 
 // Whether there was anything of a message. A tool that was called is more than a wish of the model, and stays.
@@ -286,7 +293,7 @@ function findTool(type, data, metadata, node) {
 function addTool(data, metadata, node, at) {
   const part = {
     kind: "tool", id: data.tool_call_id ?? metadata.tool_call_id ?? null, name: data.tool ?? "", state: "asked",
-    message: metadata.message_id, index: data.index, input: null, args: "", output: null, error: null, question: null,
+    message: metadata.message_id, index: data.index, input: null, args: "", output: null, error: null, question: null, rows: [],
     startedAt: at, duration: null,
   };
   node.parts.push(part);
