@@ -64,7 +64,7 @@ class Deadline:
             return
         try:
             await scope.__aexit__(exc_type, exc, traceback)
-        except TimeoutError:
+        except TimeoutError:  # made of the cancellation; one that came from inside is not raised here
             raise self._error() from None
 
     def _error(self) -> TimeoutError:

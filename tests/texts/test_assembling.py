@@ -6,14 +6,21 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lg_streaming.codec import Codec
+from lg_streaming.events import NAMES, Scope
+from lg_streaming.gateway.merge import merge
+from lg_streaming.log.base import Batch, Draft, Record
+from lg_streaming.log.memory import MemoryLog
+from tests.texts.histories import histories
 from tests.texts.rules import HERE, Listed, Update, by_javascript, by_python, by_rules, by_terminal, numbered
 
 CASES: list[dict[str, Any]] = json.loads((HERE / "cases.json").read_text(encoding="utf-8"))
-NAMES = [case["name"] for case in CASES]
+CASE_NAMES = [case["name"] for case in CASES]
 
 Assemble = Callable[[Sequence[Update]], dict[str, Listed]]
 
@@ -27,55 +34,30 @@ def in_any_order(found: dict[str, Listed]) -> dict[str, Listed]:
     return {what: sorted(messages) for what, messages in found.items()}
 
 
-@pytest.mark.parametrize("case", CASES, ids=NAMES)
+@pytest.mark.parametrize("case", CASES, ids=CASE_NAMES)
 def test_python_module(case: dict[str, Any]) -> None:
     found = by_python(numbered(case["updates"]))
     assert found["messages"] == case["messages"]
     assert found["thinking"] == case.get("thinking", [])
 
 
-@pytest.mark.parametrize("case", CASES, ids=NAMES)
+@pytest.mark.parametrize("case", CASES, ids=CASE_NAMES)
 def test_terminal(case: dict[str, Any]) -> None:
     found = in_any_order(by_terminal(numbered(case["updates"])))
     assert found == {"messages": sorted(case["messages"]), "thinking": case.get("thinking", [])}
 
 
-@pytest.mark.parametrize("index", range(len(CASES)), ids=NAMES)
+@pytest.mark.parametrize("index", range(len(CASES)), ids=CASE_NAMES)
 def test_browser_module(in_javascript: list[dict[str, dict[str, Listed]]], index: int) -> None:
     case, found = CASES[index], in_javascript[index]["module"]
     assert found["thinking"] == case.get("thinking", [])
     assert found["messages"] == case["messages"]
 
 
-@pytest.mark.parametrize("index", range(len(CASES)), ids=NAMES)
+@pytest.mark.parametrize("index", range(len(CASES)), ids=CASE_NAMES)
 def test_page(in_javascript: list[dict[str, dict[str, Listed]]], index: int) -> None:
     case, found = CASES[index], in_any_order(in_javascript[index]["page"])
     assert found == {"messages": sorted(case["messages"]), "thinking": case.get("thinking", [])}
-
-
-SPACES = ["a:1", "a:1|b:2", "a:1|b:2|c:3", "a:1/d:4", "a:12", "e:5"]
-
-
-@st.composite
-def histories(draw: st.DrawFn) -> list[Update]:
-    """Updates as runs make them: attempts of a node rise, and each start is a new attempt."""
-    attempts = dict.fromkeys(SPACES, 0)
-    made: list[list[Any]] = []
-    for number in range(draw(st.integers(1, 30))):
-        space = draw(st.sampled_from(SPACES))
-        type = draw(  # noqa: A001
-            st.sampled_from(
-                ["node_start", "token", "token", "token", "thinking", "llm_error", "node_error", "node_interrupted"]
-            )
-        )
-        attempts[space] += type == "node_start"
-        attempt = max(1, attempts[space] - draw(st.sampled_from([0, 0, 0, 0, 1])) * (type == "token"))
-        metadata: dict[str, Any] = {"namespace": space, "attempt": attempt}
-        if type in ("token", "thinking", "llm_error"):
-            metadata["message_id"] = f"{space} {draw(st.sampled_from('mn'))}"
-        made.append([type, {"content": f"{number} "}, metadata])
-        attempts[space] = max(1, attempts[space])
-    return numbered(made)
 
 
 @pytest.mark.parametrize("assemble", [by_python, by_terminal], ids=["python", "terminal"])
@@ -97,3 +79,36 @@ def test_javascript_replays_the_rules_as_well() -> None:
         expected = in_any_order(by_rules(updates))
         assert in_any_order(made["module"]) == expected, updates
         assert in_any_order(made["page"]) == expected, updates
+
+
+@given(updates=histories(), atomic=st.booleans())
+def test_a_merged_stream_gives_the_same_texts(updates: list[Update], atomic: bool) -> None:
+    found = merge(_records_of(updates), atomic=atomic)
+    assert by_python([orjson.loads(record.json) for record in found]) == by_python(updates)
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+def test_nothing_is_merged_across_an_error_that_takes_text_back(atomic: bool) -> None:
+    about = {"namespace": "write:1", "attempt": 1, "message_id": "a"}
+    pieces = [["token", {"content": f"{number} "}, about] for number in range(4)]
+    updates = numbered([*pieces[:2], ["llm_error", {}, about], *pieces[2:]])
+    found = [orjson.loads(record.json) for record in merge(_records_of(updates), atomic=atomic)]
+    assert [(each["type"], each["data"].get("content")) for each in found] == [
+        ("token", "0 1 "),
+        ("llm_error", None),
+        ("token", "2 3 "),
+    ]
+
+
+def _records_of(updates: Sequence[Update]) -> Sequence[Record]:
+    codec, log = Codec(), MemoryLog(new_epoch=lambda: "k")
+    drafts: list[Draft] = []
+    for update in updates:
+        about = {name: value for name, value in update["metadata"].items() if name in NAMES}
+        scope, kind = Scope(**about), update["type"]
+        body = codec.encode("e", kind, update["data"], scope=scope, priority="medium", timestamp=0.0)
+        drafts.append(Draft(kind, scope, "medium", 0.0, body))
+    log.append(Batch("e", drafts, "p", 1))
+    found = log.read_now("e", 0, len(drafts))
+    assert found is not None
+    return found.records
