@@ -160,6 +160,9 @@ class TextAssembly:
         if place not in self._interrupted and about.namespace:
             run, namespace = place
             self._drop(lambda entry: entry.place[0] == run and is_below(entry.place[1], namespace))
+            for inner in [one for one in self._attempts if one[0] == run and is_below(one[1], namespace)]:
+                del self._attempts[inner]
+                self._interrupted.discard(inner)
         self._interrupted.discard(place)
 
     def _settle(self, place: _Place) -> None:

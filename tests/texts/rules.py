@@ -99,9 +99,19 @@ def _place(update: Update) -> str:
 
 def _is_late(updates: Sequence[Update], index: int) -> bool:
     """Whether an attempt after its own had begun before it."""
-    own = updates[index]["metadata"].get("attempt")
-    earlier = [each for each in updates[:index] if _place(each) == _place(updates[index])]
+    own, place = updates[index]["metadata"].get("attempt"), _place(updates[index])
+    earlier = [each for each in updates[_begun(updates, place, index) : index] if _place(each) == place]
     return own is not None and any(each["metadata"].get("attempt", 0) > own for each in earlier)
+
+
+def _begun(updates: Sequence[Update], place: str, before: int) -> int:
+    """Since when a node counts: a node around it that begins afresh makes it new."""
+    return max((index for index in range(before) if _clears(updates, index, place)), default=0)
+
+
+def _clears(updates: Sequence[Update], index: int, place: str) -> bool:
+    inside = re.match(re.escape(_place(updates[index])) + r"[|/]", place) is not None
+    return updates[index]["type"] == "node_start" and inside and not _was_interrupted(updates, index)
 
 
 def _takes_back(updates: Sequence[Update], later: int, index: int) -> bool:
@@ -112,17 +122,17 @@ def _takes_back(updates: Sequence[Update], later: int, index: int) -> bool:
         void = update["type"] == "llm_error" and update["metadata"].get("message_id") == piece["metadata"]["message_id"]
         attempts = update["metadata"].get("attempt", 1), piece["metadata"].get("attempt", 1)
         return void or attempts[0] > attempts[1]
-    inside = re.match(re.escape(_place(update)) + r"[|/]", _place(piece)) is not None
-    return update["type"] == "node_start" and inside and not _was_interrupted(updates, later)
+    return _clears(updates, later, _place(piece))
 
 
 def _was_interrupted(updates: Sequence[Update], start: int) -> bool:
     place = _place(updates[start])
+    since = _begun(updates, place, start)
     of_node = ("node_start", "node_complete", "node_error", "node_interrupted")
     before = [
         each["type"]
         for index, each in enumerate(updates[:start])
-        if _place(each) == place and each["type"] in of_node and not _is_late(updates, index)
+        if index >= since and _place(each) == place and each["type"] in of_node and not _is_late(updates, index)
     ]
     return before[-1:] == ["node_interrupted"]
 

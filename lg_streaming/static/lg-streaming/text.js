@@ -123,17 +123,19 @@ export class TextAssembly {
     return assembly;
   }
 
-  #at(place) {
+  #at(place, { run_id: run, namespace, node_id: node }) {
     if (!this.#places.has(place)) {
-      this.#places.set(place, { visits: [{ from: 0 }], startedAt: 0, isInterrupted: false });
+      const space = namespace || node || "";
+      this.#places.set(place, { run, space, visits: [{ from: 0 }], startedAt: 0, isInterrupted: false });
     }
     return this.#places.get(place);
   }
 
   // Which visit of its node an update belongs to; null where it is of an attempt that is over. An update of the next
   // attempt takes back what the node said in those before.
-  #visitOf(place, { attempt, sequence_number: number }) {
-    const { visits } = this.#at(place);
+  #visitOf(place, metadata) {
+    const { attempt, sequence_number: number } = metadata;
+    const { visits } = this.#at(place, metadata);
     const index = visits.filter(({ from }) => from <= number).length - 1;
     const visit = visits[index];
     if (attempt === undefined) return index;
@@ -148,22 +150,27 @@ export class TextAssembly {
   // A node begins: what was said inside it before is taken back, unless it goes on after an interruption.
   #start(place, metadata) {
     const { run_id: run, namespace, sequence_number: number, attempt = 1 } = metadata;
-    const known = this.#at(place);
+    const known = this.#at(place, metadata);
     if (number <= known.startedAt) return undefined;
     known.startedAt = number;
     if (attempt <= known.visits.at(-1).attempt) known.visits.push({ from: number, attempt });
-    else this.#visitOf(place, { attempt, sequence_number: number });
+    else this.#visitOf(place, { ...metadata, attempt });
     if (!known.isInterrupted && namespace !== undefined) {
+      const isInside = (one) => one.run === run && isBelow(one.space, namespace);
       this.#cleared.set(place, number);
-      this.#forget((entry) => entry.run === run && isBelow(entry.space, namespace), number);
+      this.#forget(isInside, number);
+      for (const inner of [...this.#places.values()].filter(isInside)) {
+        inner.visits.push({ from: number });
+        inner.isInterrupted = false;
+      }
     }
     known.isInterrupted = false;
     return undefined;
   }
 
-  #end(place, type, { sequence_number: number }) {
-    const known = this.#at(place);
-    if (number > known.startedAt) known.isInterrupted = type === "node_interrupted";
+  #end(place, type, metadata) {
+    const known = this.#at(place, metadata);
+    if (metadata.sequence_number > known.startedAt) known.isInterrupted = type === "node_interrupted";
     return this.#complete((entry) => entry.place === place);
   }
 
