@@ -205,7 +205,8 @@ async def test_lists_in_a_query_are_separated_by_commas_or_repeated(
     }[name]
     url = f"{shared_site.server.url}/executions/{filled[0]}/updates"
     async with httpx2.AsyncClient() as http:
-        for query in ([(name, ",".join(values))], [(name, value) for value in values]):
+        queries: tuple[Any, ...] = ({name: ",".join(values)}, {name: values})
+        for query in queries:
             page = (await http.get(url, params=query)).json()
             assert numbers(page["updates"]) == expected(filled[1], {name: values})
 
