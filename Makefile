@@ -33,6 +33,7 @@ check: $(DEV) ## formatting, lint, types, who imports whom, documentation
 	$(VENV)/bin/ruff format --check --quiet
 	$(VENV)/bin/ruff check --quiet
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(VENV)/bin/pyright
+	tools/public-types $(VENV)
 	$(VENV)/bin/lint-imports --no-logo --no-cache
 	tools/build-docs
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lg_streaming.checks import Number, seconds
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -33,14 +35,10 @@ class Backoff:
     """The largest share that is taken off a pause: 0 none, 1 all of it."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.delay < float("inf"):
-            raise ValueError(f"delay is a finite number of seconds from 0 on, not {self.delay!r}")
-        if not 1 <= self.factor < float("inf"):
-            raise ValueError(f"factor is a finite number from 1 on, not {self.factor!r}")
-        if not 0 <= self.max_delay < float("inf"):
-            raise ValueError(f"max_delay is a finite number of seconds from 0 on, not {self.max_delay!r}")
-        if not 0 <= self.jitter <= 1:
-            raise ValueError(f"jitter is a share from 0 to 1, not {self.jitter!r}")
+        seconds(zero="tries at once").check("delay", self.delay, ValueError)
+        Number(least=1).check("factor", self.factor, ValueError)
+        seconds(zero="tries at once").check("max_delay", self.max_delay, ValueError)
+        Number(most=1).check("jitter", self.jitter, ValueError)
 
     def seconds(self, attempt: int, random: Callable[[], float]) -> float:
         """Seconds to wait after try number ``attempt`` failed, the first being 0; within 0 and `max_delay`.

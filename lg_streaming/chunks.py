@@ -1,4 +1,4 @@
-"""What a chunk of a model's answer says, for whatever client it came from.
+"""Read chunks of a model's answer as the clients of OpenAI, Anthropic, LangChain and Ollama give them.
 
 Nothing here imports a client: chunks are known by their shape, as objects or as mappings.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
-__all__ = ["Part", "message_id_of", "parts_of_chunk", "text", "thinking", "tool_args"]
+__all__ = ["Part", "block", "message_id_of", "parts_of_chunk", "reasoning_of", "text", "thinking", "tool_args"]
 
 
 class Part(NamedTuple):
@@ -27,6 +27,11 @@ def text(content: str) -> Part:
 def thinking(content: str) -> Part:
     """A piece of reasoning."""
     return Part("thinking", {"content": content})
+
+
+def block(content: dict[str, Any]) -> Part:
+    """A content block that is no text: an image, a citation, a refusal, a call of the provider's own tool."""
+    return Part("token", {"content": "", "blocks": [content]})
 
 
 def tool_args(call_id: object, name: object, args: object, index: object) -> Part:
@@ -50,7 +55,11 @@ def parts_of_chunk(chunk: object) -> Iterator[Part]:
     elif (message := _get(chunk, "message")) is not None:
         yield from parts_of_chunk(message)
     else:
+        kwargs = _get(chunk, "additional_kwargs")
+        yield from _thinking(_get(kwargs, "reasoning_content") or _get(chunk, "thinking"))
         yield from _of_content(_get(chunk, "content"))
+        for call in cast("Iterable[object]", _get(chunk, "tool_call_chunks") or ()):
+            yield tool_args(_get(call, "id"), _get(call, "name"), _get(call, "args"), _get(call, "index"))
 
 
 def message_id_of(chunk: object) -> str | None:
@@ -66,23 +75,73 @@ def _get(thing: object, name: str) -> Any:
     return cast("Mapping[str, Any]", thing).get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
 
 
+def reasoning_of(found: object) -> str:
+    """Return the reasoning in a content block of any provider; an empty text where it has none.
+
+    Reads ``reasoning`` and ``thinking`` (a text, or blocks of text), the ``summary`` of OpenAI's Responses API and
+    Bedrock's ``reasoning_content``.
+    """
+    if _get(found, "type") not in {"reasoning", "thinking", "reasoning_content", "thinking_delta"}:
+        return ""
+    for name in ("reasoning", "thinking", "summary", "reasoning_content", "text"):
+        if words := _text_in(_get(found, name)):
+            return words
+    return ""
+
+
+def _text_in(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "".join(_text_in(_get(each, "text")) for each in cast("list[object]", value))
+    return _text_in(cast("Mapping[str, Any]", value).get("text")) if isinstance(value, Mapping) else ""
+
+
 def _of_content(content: object) -> Iterator[Part]:
     if isinstance(content, str):
         if content:
             yield text(content)
     elif isinstance(content, list):
-        for block in cast("list[object]", content):
-            if isinstance(block, str):
-                yield from _of_content(block)
-            elif _get(block, "type") in {"text", "text_delta"}:
-                yield from _of_content(_get(block, "text"))
-            elif _get(block, "type") in {"thinking", "reasoning"}:
-                yield from _thinking(_get(block, "thinking") or _get(block, "reasoning"))
+        for each in cast("list[object]", content):
+            yield from _of_block(each)
+
+
+_TOOL_BLOCKS = frozenset({"tool_call", "tool_call_chunk", "tool_use", "input_json_delta", "function_call"})
+
+
+def _of_block(found: object) -> Iterator[Part]:
+    kind = _get(found, "type")
+    if isinstance(found, str) or kind in {"text", "text_delta"}:
+        yield from _of_content(found if isinstance(found, str) else _get(found, "text"))
+        if _get(found, "annotations") or _get(found, "citations"):
+            yield from _passed({"text": ""}, found)
+    elif words := reasoning_of(found):
+        yield thinking(words)
+    elif isinstance(kind, str) and kind not in _TOOL_BLOCKS and kind not in {"reasoning", "thinking"}:
+        yield from _passed({}, found)
+
+
+def _passed(changed: dict[str, Any], found: object) -> Iterator[Part]:
+    """A block as it is, with what is ``changed`` in it."""
+    plain = _plain(found)
+    if isinstance(plain, Mapping):
+        yield block({**cast("Mapping[str, Any]", plain), **changed})
+
+
+def _plain(found: object) -> object:
+    """A mapping in place of an object of a client's own class."""
+    dump = getattr(found, "model_dump", None)
+    return dump(mode="json", exclude_none=True) if callable(dump) else found
 
 
 def _thinking(content: object) -> Iterator[Part]:
     if isinstance(content, str) and content:
         yield thinking(content)
+
+
+def _refusal(content: object) -> Iterator[Part]:
+    if isinstance(content, str) and content:
+        yield block({"type": "refusal", "refusal": content})
 
 
 def _of_openai(choices: object) -> Iterator[Part]:
@@ -91,6 +150,9 @@ def _of_openai(choices: object) -> Iterator[Part]:
         delta = _get(choice, "delta")
         yield from _thinking(_get(delta, "reasoning_content") or _get(delta, "reasoning"))
         yield from _of_content(_get(delta, "content"))
+        yield from _refusal(_get(delta, "refusal"))
+        if annotations := _get(delta, "annotations"):
+            yield block({"type": "text", "text": "", "annotations": [_plain(each) for each in annotations]})
         for call in cast("Iterable[object]", _get(delta, "tool_calls") or ()):
             function = _get(call, "function")
             yield tool_args(_get(call, "id"), _get(function, "name"), _get(function, "arguments"), _get(call, "index"))
@@ -105,14 +167,18 @@ def _of_anthropic(event: object) -> Iterator[Part]:
             yield from _thinking(_get(delta, "thinking"))
         case "input_json_delta":
             yield tool_args(None, None, _get(delta, "partial_json"), _get(event, "index"))
+        case "citations_delta":
+            yield block({"type": "text", "text": "", "citations": [_plain(_get(delta, "citation"))]})
         case _:
             pass
 
 
 def _of_anthropic_start(event: object) -> Iterator[Part]:
-    block = _get(event, "content_block")
-    if _get(block, "type") == "tool_use":
-        yield tool_args(_get(block, "id"), _get(block, "name"), "", _get(event, "index"))
+    opened = _get(event, "content_block")
+    if _get(opened, "type") == "tool_use":
+        yield tool_args(_get(opened, "id"), _get(opened, "name"), "", _get(event, "index"))
+    elif _get(opened, "type") not in {"text", "thinking"}:
+        yield from _passed({}, opened)
 
 
 def _of_response(event: object) -> Iterator[Part]:
@@ -121,6 +187,24 @@ def _of_response(event: object) -> Iterator[Part]:
 
 def _of_response_reasoning(event: object) -> Iterator[Part]:
     yield from _thinking(_get(event, "delta"))
+
+
+def _of_response_refusal(event: object) -> Iterator[Part]:
+    yield from _refusal(_get(event, "delta"))
+
+
+def _of_response_annotation(event: object) -> Iterator[Part]:
+    yield block({"type": "text", "text": "", "annotations": [_plain(_get(event, "annotation"))]})
+
+
+def _of_response_item(event: object) -> Iterator[Part]:
+    item = _get(event, "item")
+    if _get(item, "type") == "function_call":
+        yield tool_args(_get(item, "call_id"), _get(item, "name"), "", _get(event, "output_index"))
+
+
+def _of_response_arguments(event: object) -> Iterator[Part]:
+    yield tool_args(None, None, _get(event, "delta"), _get(event, "output_index"))
 
 
 def _of_text(event: object) -> Iterator[Part]:
@@ -137,6 +221,10 @@ _READERS = {
     "content_block_delta": _of_anthropic,
     "content_block_start": _of_anthropic_start,
     "response.output_text.delta": _of_response,
+    "response.output_text.annotation.added": _of_response_annotation,
+    "response.refusal.delta": _of_response_refusal,
+    "response.output_item.added": _of_response_item,
+    "response.function_call_arguments.delta": _of_response_arguments,
     "response.reasoning_text.delta": _of_response_reasoning,
     "response.reasoning_summary_text.delta": _of_response_reasoning,
     "text": _of_text,

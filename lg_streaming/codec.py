@@ -2,38 +2,49 @@
 
 The bytes are made in two steps, because the sequence number is known only when the log takes the update:
 `Codec.encode` makes everything but the end, `seal` adds sequence number and epoch. Nothing a
-program can put into an update makes encoding fail: what JSON cannot hold is replaced by the nearest thing
-it can, in the end by its ``repr``.
+program can put into an update makes encoding fail: `lg_streaming.values` has the nearest JSON value of each.
+
+An update over the limit is refused by `Codec.encode`, and fitted into it by `Codec.encode_fitting`.
 """
 
 from __future__ import annotations
 
-import base64
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields, is_dataclass
-from datetime import UTC, date, datetime, time
-from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
-from uuid import UUID
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from pydantic import BaseModel
 
-from lg_streaming.errors import UpdateTooLargeError, describe_error
-from lg_streaming.events import NAMES, RESERVED, Scope, StreamMetadata, StreamUpdate, parse_timestamp
+from lg_streaming.errors import UpdateTooLargeError
+from lg_streaming.events import NAMES, RESERVED, Scope, update_of
+from lg_streaming.shorten import TEXT_FIELDS, shorten, shorten_object, split_text
+from lg_streaming.values import STRICT, dumps, escaped, jsonable, simpler
 
 if TYPE_CHECKING:
-    from lg_streaming.events import Priority
+    from lg_streaming.events import Priority, StreamUpdate
 
-__all__ = ["Codec", "Encoded", "Redact", "decode", "decode_data", "jsonable", "moment_of", "seal", "split", "update_of"]
+__all__ = [
+    "SEAL_BYTES",
+    "Codec",
+    "Encoded",
+    "Redact",
+    "decode",
+    "decode_data",
+    "jsonable",
+    "moment_of",
+    "seal",
+    "split",
+    "update_of",
+]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 Redact = Callable[[str, Any], Any]
 """``redact(type, data) -> data``: what may leave of an update's data. It gets plain JSON values."""
 
-T = TypeVar("T")
+SEAL_BYTES: Final = 80
+"""What `seal` adds to an update at most."""
 
 
 class Encoded:
@@ -42,13 +53,12 @@ class Encoded:
     __slots__ = ("json",)
 
     def __init__(self, json: bytes) -> None:
-        self.json = json
+        self.json: bytes = json
 
 
-_MAX_REPR: Final = 1_000
-_MAX_DEPTH: Final = 64
-_MAX_ITEMS: Final = 50_000
 _MAX_NAMES: Final = 1_024
+_LEAST_ROOM: Final = 256
+"""Bytes that the data of an update may have in any case, however long its ids are."""
 
 
 class Codec:
@@ -56,17 +66,19 @@ class Codec:
 
     Args:
         max_bytes: Largest encoded update, in bytes.
+        reserve: Bytes of these to leave free for what is added later; `SEAL_BYTES` for the log's part.
         redact: Called with each update's type and data before it is encoded. When it raises, the data is
             withheld: the update then says only that redaction failed.
     """
 
-    def __init__(self, *, max_bytes: int = 262_144, redact: Redact | None = None) -> None:
-        self._max_bytes = max_bytes
+    def __init__(self, *, max_bytes: int = 262_144, reserve: int = 0, redact: Redact | None = None) -> None:
+        self._limit = max_bytes
+        self._max_bytes = max_bytes - reserve
         self._redact = redact
         self._second = (-1, b"")
         self._millis = (-1, b"")
         self._names: dict[str, bytes] = {}
-        self.fallbacks = 0
+        self.fallbacks: int = 0
         """How many updates held something JSON cannot hold."""
 
     def encode(
@@ -95,31 +107,63 @@ class Codec:
             self._timestamp(timestamp),
             names.get(execution_id) or self._name(execution_id),
             b"" if priority == "medium" else b',"priority":"%b"' % priority.encode(),
-            scope.encoded or self._about(scope),
+            scope.encoded or scope.fragment,
         )
         if len(body) > self._max_bytes:
             raise UpdateTooLargeError(
-                f"an update of type {type!r:.80} has {len(body)} bytes; limits.update_bytes allows {self._max_bytes}",
+                f"an update of type {type!r:.80} has {len(body)} bytes; limits.update_bytes allows {self._limit}",
                 execution_id=execution_id,
             )
         return body
 
-    def _about(self, scope: Scope) -> bytes:
-        try:
-            return scope.fragment
-        except Exception:  # noqa: BLE001 (its `extra` holds whatever the user put there)
-            self.fallbacks += 1
-        extra = jsonable(scope.extra)
-        known = {name: jsonable(value) for name in NAMES if (value := getattr(scope, name)) is not None}
-        return Scope(**known, extra=cast("dict[str, Any]", extra) if isinstance(extra, dict) else None).fragment
+    def encode_fitting(
+        self,
+        execution_id: str,
+        type: str,
+        data: Encoded,
+        *,
+        scope: Scope,
+        priority: Priority,
+        timestamp: float,
+    ) -> tuple[Scope, list[bytes]]:
+        """Encode an update that is over ``max_bytes``, in one piece or several that fit. Never raises.
+
+        Text (`token`, `thinking`, `tool_args`) is split; joining the pieces gives the same text. Other data is
+        shortened and names what was cut in ``truncated``. Type, execution, and the scope's ids stay as they are as
+        long as they leave 256 bytes for the data.
+
+        Returns:
+            The scope as it leaves, and the bodies, in order.
+        """
+        around = len(self._wrap(execution_id, type, b"", Scope(), priority, timestamp))
+        scope = fit_scope(scope, max(_LEAST_ROOM, self._max_bytes - around - _LEAST_ROOM))
+        room = max(_LEAST_ROOM, self._max_bytes - around - len(scope.fragment))
+        if len(data.json) <= room:
+            pieces = [data.json]
+        else:
+            pieces = split_text(type, data.json, room) if type in TEXT_FIELDS else [shorten(data.json, room)]
+        return scope, [self._wrap(execution_id, type, json, scope, priority, timestamp) for json in pieces]
+
+    def _wrap(  # noqa: PLR0917 (the parts of an update)
+        self, execution_id: str, type: str, json: bytes, scope: Scope, priority: Priority, timestamp: float
+    ) -> bytes:
+        return b'{"type":%b,"data":%b,"metadata":{"timestamp":"%b","execution_id":%b%b%b' % (
+            self._name(type),
+            json,
+            self._timestamp(timestamp),
+            self._name(execution_id),
+            b"" if priority == "medium" else b',"priority":"%b"' % priority.encode(),
+            scope.fragment,
+        )
 
     def dumps(self, value: object) -> bytes:
         """``value`` as JSON. Never raises."""
-        try:
-            return orjson.dumps(value, default=_default)
-        except TypeError:  # orjson's own error is one: odd keys, cycles, huge numbers, half characters
+        try:  # as `values.dumps` does, without another call at every update
+            json = orjson.dumps(value, simpler, STRICT)
+        except TypeError:
             self.fallbacks += 1
-        return orjson.dumps(jsonable(value))
+            json = orjson.dumps(jsonable(value))
+        return json if json.isascii() else escaped(json)
 
     def ready(self, type: str, data: object) -> Encoded:
         """The data of an update, redacted and encoded: what is the application's own is called now. Never raises."""
@@ -161,6 +205,22 @@ class Codec:
         return text
 
 
+def fit_scope(scope: Scope, room: int) -> Scope:
+    """Return ``scope``, shortened where its JSON has more than ``room`` bytes: the user's own keys first."""
+    if len(scope.fragment) <= room:
+        return scope
+    own = {str(name): value for name, value in (scope.extra or {}).items() if name not in _NAMED}
+    bare = scope.derive(extra=None)
+    left = room - len(bare.fragment)
+    if left >= _LEAST_ROOM // 4:
+        return bare.derive(extra=orjson.loads(shorten(dumps(own), left)))
+    if len(bare.fragment) <= room:
+        return bare
+    named = orjson.loads(b"{" + bare.fragment[1:] + b"}")
+    kept, cut = shorten_object(named, room - _LEAST_ROOM // 4)
+    return Scope(**{name: kept[name] for name in NAMES if name in kept}, extra={"truncated": cut} if cut else None)
+
+
 def seal(body: bytes, seq: int, epoch: str) -> bytes:
     """The complete wire JSON of an update that has got its place in the log."""
     return b'%b,"sequence_number":%d,"epoch":"%b"}}' % (body, seq, epoch.encode())
@@ -169,24 +229,6 @@ def seal(body: bytes, seq: int, epoch: str) -> bytes:
 def decode(wire: bytes) -> StreamUpdate:
     """The update that ``wire`` holds. Raises ``ValueError`` or ``KeyError`` when it holds none."""
     return update_of(orjson.loads(wire))
-
-
-def update_of(update: Mapping[str, Any]) -> StreamUpdate:
-    """The update that parsed JSON describes. Raises ``ValueError``, ``KeyError`` or ``TypeError`` when it is none."""
-    metadata: dict[str, Any] = update["metadata"]
-    return StreamUpdate(
-        type=update["type"],
-        data=update["data"],
-        metadata=StreamMetadata(
-            timestamp=parse_timestamp(metadata["timestamp"]),
-            sequence_number=metadata["sequence_number"],
-            execution_id=metadata["execution_id"],
-            epoch=metadata["epoch"],
-            scope=_scope_of(metadata),
-            priority=metadata.get("priority", "medium"),
-            merged_from=metadata.get("merged_from"),
-        ),
-    )
 
 
 def decode_data(wire: bytes) -> Any:
@@ -209,111 +251,4 @@ def moment_of(timestamp: float) -> datetime:
     return datetime.fromtimestamp(int(timestamp * 1000) / 1000, UTC)
 
 
-def _scope_of(metadata: dict[str, Any]) -> Scope:
-    extra = {key: value for key, value in metadata.items() if key not in _NAMED}
-    return Scope(**{name: metadata[name] for name in NAMES if name in metadata}, extra=extra or None)
-
-
 _NAMED: Final = RESERVED.union(NAMES)
-
-
-def _default(value: object) -> object:
-    """What orjson shall encode in place of something it does not know."""
-    simpler: object
-    match value:
-        case BaseModel():
-            simpler = value.model_dump(mode="python", warnings=False)
-        case set() | frozenset() | tuple():
-            simpler = list(cast("Iterable[object]", value))
-        case bytes() | bytearray():
-            simpler = _text(bytes(value))
-        case BaseException():
-            simpler = describe_error(value)
-        case Mapping():
-            simpler = dict(cast("Mapping[object, object]", value))
-        case Enum():
-            simpler = value.value
-        case _ if is_dataclass(value) and not isinstance(value, type):
-            simpler = {field.name: getattr(value, field.name) for field in fields(value)}
-        case _:
-            simpler = _described(value)
-    return simpler
-
-
-def _text(value: bytes) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return base64.b64encode(value).decode()
-
-
-def _described(value: object) -> str:
-    try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001 (a __repr__ may raise anything)
-        text = f"<{type(value).__name__}>"
-    return text if len(text) <= _MAX_REPR else text[: _MAX_REPR - 1] + "…"
-
-
-def jsonable(value: object) -> Any:
-    """``value`` as plain JSON values, whatever it is: slow, careful, and it never raises.
-
-    In place of what contains itself, is nested too deep or is too much altogether stands ``"…"``.
-    """
-    return _Plain().of(value, frozenset())
-
-
-class _Plain:
-    """Makes one value plain, and stops when that has become too much work."""
-
-    def __init__(self) -> None:
-        self._items = 0
-
-    def of(self, value: object, around: frozenset[int]) -> Any:
-        """``value``, which stands inside the containers ``around``."""
-        try:
-            return self._of(value, around)
-        except Exception:  # noqa: BLE001 (any method of a foreign object may raise anything)
-            return _clean(f"<{type(value).__name__}>")
-
-    def _of(self, value: object, around: frozenset[int]) -> Any:
-        if value is None or isinstance(value, (bool, float)):
-            return value
-        if isinstance(value, int):
-            return _whole_number(value)
-        if isinstance(value, str):
-            return _clean(value)
-        if id(value) in around or len(around) >= _MAX_DEPTH:
-            return "…"
-        return self._of_container(value, around | {id(value)})
-
-    def _of_container(self, value: object, around: frozenset[int]) -> Any:
-        match value:
-            case Mapping():
-                items = self._affordable(cast("Mapping[object, object]", value).items())
-                return {_clean(k if isinstance(k, str) else str(k)): self.of(v, around) for k, v in items}
-            case list() | tuple() | set() | frozenset():
-                return [self.of(v, around) for v in self._affordable(cast("Iterable[object]", value))]
-            case datetime() | date() | time() | UUID():
-                return orjson.loads(orjson.dumps(value))
-            case _:
-                simpler = _default(value)
-                return _clean(simpler) if isinstance(simpler, str) else self.of(simpler, around)
-
-    def _affordable(self, items: Iterable[T]) -> Iterable[T]:
-        for item in list(items):
-            if self._items >= _MAX_ITEMS:
-                return
-            self._items += 1
-            yield item
-
-
-def _whole_number(value: int) -> int | str:
-    if -(2**63) <= value < 2**63:
-        return value
-    return str(value) if value.bit_length() < _MAX_REPR else "<huge int>"
-
-
-def _clean(text: str) -> str:
-    """``text`` without half characters (lone surrogates), which UTF-8 cannot hold."""
-    return text.encode(errors="replace").decode()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from typing import TYPE_CHECKING, Self
 
+from lg_streaming.checks import seconds
 from lg_streaming.errors import BadRequestError
 
 if TYPE_CHECKING:
@@ -14,17 +14,13 @@ if TYPE_CHECKING:
 __all__ = ["Deadline", "check_timeout"]
 
 
-def check_timeout(timeout: object) -> float | None:
-    """``timeout`` as seconds; None: no limit.
+def check_timeout(timeout: object) -> None:
+    """Sees that ``timeout`` is a number of seconds, or None for no limit.
 
     Raises:
-        BadRequestError: It is not a positive, finite number.
+        BadRequestError: It is not.
     """
-    if timeout is None:
-        return None
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < math.inf:
-        raise BadRequestError(f"timeout is a positive number of seconds, or None for no limit, not {timeout!r:.80}")
-    return float(timeout)
+    seconds(none="for no limit").check("timeout", timeout, BadRequestError)
 
 
 class Deadline:

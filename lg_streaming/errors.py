@@ -36,6 +36,7 @@
     │   └── SinkRejectedError            and it is of no use to send it again
     └── StreamingConfigError             the program is set up wrongly
         ├── TokenStreamingError          an option of @stream_token that cannot be used
+        ├── NotANodeError                a decorator on what can be no node
         └── MissingExtraError            an optional package is not installed
 
 Each wire error carries a ``code``; the first digit tells whose fault it is (4 the caller's, 5 the server's) and
@@ -48,7 +49,7 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,6 +75,7 @@ __all__ = [
     "MessageRateError",
     "MethodError",
     "MissingExtraError",
+    "NotANodeError",
     "OriginError",
     "PromptError",
     "ServerFullError",
@@ -94,6 +96,7 @@ __all__ = [
     "UpdateTooLargeError",
     "WebSocketError",
     "describe_error",
+    "leaves",
 ]
 
 
@@ -138,7 +141,7 @@ class StreamingError(Exception):
         retry_after: float | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
-        self.message = message or self.meaning
+        self.message: str = message or self.meaning
         self.execution_id = execution_id
         self.retry_after = retry_after
         self.details: Mapping[str, Any] = dict(details or {})
@@ -498,6 +501,12 @@ class TokenStreamingError(StreamingConfigError):
     name = "token_streaming"
 
 
+class NotANodeError(StreamingConfigError, TypeError):
+    """A decorator was applied to what can be no node of a graph. It is a ``TypeError`` too."""
+
+    name = "not_a_node"
+
+
 class MissingExtraError(StreamingConfigError, ImportError):  # pyright: ignore[reportIncompatibleVariableOverride] (name)
     """A feature needs an optional package that is not installed. It is an ``ImportError`` too."""
 
@@ -505,17 +514,54 @@ class MissingExtraError(StreamingConfigError, ImportError):  # pyright: ignore[r
 
 
 _MAX_MESSAGE: Final = 8_000
+_MAX_LEAVES: Final = 1_000
+_MAX_CAUSES: Final = 5
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """Return the errors in a group, those of nested groups too, in order; of any other error, itself.
+
+    At most 1,000. So an error is of some kind when all of its leaves are: a group of nothing but cancellations is one.
+    """
+    found: list[BaseException] = []
+    waiting: list[BaseException] = [error]
+    while waiting and len(found) < _MAX_LEAVES:
+        each = waiting.pop()
+        if isinstance(each, BaseExceptionGroup):
+            waiting += reversed(cast("BaseExceptionGroup[BaseException]", each).exceptions)
+        else:
+            found.append(each)
+    return found
 
 
 def describe_error(error: BaseException | str, *, debug: bool = False) -> dict[str, Any]:
-    """An error as it may travel: its message, its type, and its `code` where it has one.
+    """Return an error as it may travel: `message`, `type`, `code` where it has one, and `causes` where it has some.
 
     A code is an attribute `code` of the exception that is a number or a text, as the errors of this library and those
     of many clients of models have. Of a message longer than 8,000 characters the beginning goes along, and the stack
     only when `debug` is set.
+
+    Causes are `{message, type, code?}` each, at most 5: the errors in a group (of nested groups too), else those that
+    it was raised from (``raise … from cause``), the nearest first. The message of a group names the first of them, and
+    the code of a group is that of its only error.
     """
     if isinstance(error, str):
         return {"message": _cut(error)}
+    described = _described(error)
+    causes = _causes(error)
+    if causes:
+        described["causes"] = [_described(cause) for cause in causes[:_MAX_CAUSES]]
+    if causes and isinstance(error, BaseExceptionGroup):
+        first = described["causes"][0]
+        described["message"] = _cut(f"{described['message']}: {first['type']}: {first['message']}")
+        if len(causes) == 1 and "code" in first:
+            described.setdefault("code", first["code"])
+    if debug:
+        described["stack"] = _stack(cast("BaseException", error))
+    return described
+
+
+def _described(error: BaseException) -> dict[str, Any]:
     name = type(error).__name__
     try:
         message = str(error) or name
@@ -524,9 +570,30 @@ def describe_error(error: BaseException | str, *, debug: bool = False) -> dict[s
     described: dict[str, Any] = {"message": _cut(message), "type": name}
     if (code := _code_of(error)) is not None:
         described["code"] = code
-    if debug:
-        described["stack"] = "".join(traceback.format_exception(error))
     return described
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return leaves(cast("BaseExceptionGroup[BaseException]", error))
+    causes: list[BaseException] = []
+    seen = {id(error)}
+    cause = error.__cause__
+    while cause is not None and id(cause) not in seen and len(causes) < _MAX_CAUSES:
+        seen.add(id(cause))
+        if isinstance(cause, BaseExceptionGroup):  # its errors tell more than it does
+            causes += leaves(cast("BaseExceptionGroup[BaseException]", cause))
+        else:
+            causes.append(cause)
+        cause = cause.__cause__
+    return causes
+
+
+def _stack(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 (it calls the error's own methods)
+        return type(error).__name__
 
 
 def _cut(message: str) -> str:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, cast
 
 import orjson
 
 from lg_streaming.errors import BadPositionError, BadRequestError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from lg_streaming.values import dumps
 
 __all__ = [
     "FINAL_TYPES",
@@ -292,7 +291,7 @@ class Scope:
         if self.encoded is None:
             members = {name: value for name in NAMES if (value := getattr(self, name)) is not None}
             own = {str(k): v for k, v in (self.extra or {}).items() if k not in RESERVED and k not in NAMES}
-            encoded = orjson.dumps(members | own, default=repr)
+            encoded = dumps(members | own)
             object.__setattr__(self, "encoded", b"," + encoded[1:-1] if len(encoded) > len(b"{}") else b"")
         return self.encoded or b""
 
@@ -396,6 +395,20 @@ class StreamMetadata:
         """The user's own keys. They can never replace one of the names above."""
         return self.scope.extra or {}
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the wire's object: the fields that are known, in the wire's order."""
+        own = {str(key): value for key, value in self.extra.items() if key not in RESERVED and key not in NAMES}
+        last = {"sequence_number": self.sequence_number, "epoch": self.epoch}
+        return {
+            "timestamp": format_timestamp(self.timestamp),
+            "execution_id": self.execution_id,
+            **({} if self.priority == "medium" else {"priority": self.priority}),
+            **{name: value for name in NAMES if (value := getattr(self.scope, name)) is not None},
+            **own,
+            **last,
+            **({} if self.merged_from is None else {"merged_from": self.merged_from}),
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamUpdate:
@@ -424,8 +437,190 @@ class StreamUpdate:
         """Whether this update ends its run."""
         return self.type in FINAL_TYPES
 
+    @property
+    def text(self) -> str:
+        """The text of a ``token`` update; empty for every other type, ``thinking`` too."""
+        content: object = cast("dict[str, object]", self.data).get("content") if isinstance(self.data, dict) else None
+        return content if self.type == "token" and isinstance(content, str) else ""
+
+    @property
+    def timestamp(self) -> datetime:
+        """When it was published, in UTC."""
+        return self.metadata.timestamp
+
+    @property
+    def sequence_number(self) -> int:
+        """1, 2, 3 … without holes within an execution and epoch."""
+        return self.metadata.sequence_number
+
+    @property
+    def seq(self) -> int:
+        """The same, as in `Position`."""
+        return self.metadata.sequence_number
+
+    @property
+    def execution_id(self) -> str:
+        """The execution."""
+        return self.metadata.execution_id
+
+    @property
+    def priority(self) -> Priority:
+        """``low``, ``medium``, ``high`` or ``critical``."""
+        return self.metadata.priority
+
+    @property
+    def run_id(self) -> str | None:
+        """The run of the execution."""
+        return self.metadata.scope.run_id
+
+    @property
+    def node_id(self) -> str | None:
+        """The node."""
+        return self.metadata.scope.node_id
+
+    @property
+    def namespace(self) -> str | None:
+        """LangGraph's checkpoint namespace: tells parallel ``Send`` branches of one node apart."""
+        return self.metadata.scope.namespace
+
+    @property
+    def attempt(self) -> int | None:
+        """1 for a node's first try; readers start a node's text afresh when it rises."""
+        return self.metadata.scope.attempt
+
+    @property
+    def agent_type(self) -> str | None:
+        """The agent's name."""
+        return self.metadata.scope.agent_type
+
+    @property
+    def task_id(self) -> str | None:
+        """The task."""
+        return self.metadata.scope.task_id
+
+    @property
+    def request_id(self) -> str | None:
+        """The request to a model."""
+        return self.metadata.scope.request_id
+
+    @property
+    def tool_call_id(self) -> str | None:
+        """The tool call inside which it arose."""
+        return self.metadata.scope.tool_call_id
+
+    @property
+    def message_id(self) -> str | None:
+        """The message whose text this is a part of."""
+        return self.metadata.scope.message_id
+
+    @property
+    def category(self) -> str | None:
+        """A free word to filter by."""
+        return self.metadata.scope.category
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the wire's object: ``{type, data, metadata}``, as every transport sends it.
+
+        The ``data`` in it is the update's own, not a copy.
+        """
+        return {"type": self.type, "data": self.data, "metadata": self.metadata.to_dict()}
+
+    def to_json(self) -> str:
+        """Return the wire's JSON, byte for byte what an event stream sends as ``data``. Never raises."""
+        return dumps(self.to_dict()).decode()
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> StreamUpdate:
+        """Read the wire's object: what `to_dict` returns, or a parsed message of any transport.
+
+        Raises:
+            BadRequestError: If ``value`` holds no update; the message names the field.
+        """
+        _check_update(value)
+        try:
+            return update_of(value)
+        except ValueError as error:
+            raise BadRequestError(f"not an update: metadata.timestamp is a time in ISO 8601: {error}") from error
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> StreamUpdate:
+        """Read the wire's JSON: what `to_json` returns, a line of a JSONL sink, the ``data`` of an event stream.
+
+        Raises:
+            BadRequestError: If ``text`` is not JSON, or holds no update.
+        """
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            raise BadRequestError(f"not an update: {text!r:.80} is not JSON ({error})") from error
+        return cls.from_dict(value)
+
 
 def parse_timestamp(text: str) -> datetime:
     """The ``timestamp`` of the wire as an aware datetime in UTC."""
     moment = datetime.fromisoformat(text)
     return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+
+
+def format_timestamp(moment: datetime) -> str:
+    """``moment`` as the ``timestamp`` of the wire: UTC, whole milliseconds."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+_NAMED: Final = RESERVED.union(NAMES)
+
+
+def update_of(update: Mapping[str, Any]) -> StreamUpdate:
+    """The update that parsed JSON describes. Raises ``ValueError``, ``KeyError`` or ``TypeError`` when it is none."""
+    metadata: dict[str, Any] = update["metadata"]
+    own = {key: value for key, value in metadata.items() if key not in _NAMED}
+    return StreamUpdate(
+        type=update["type"],
+        data=update["data"],
+        metadata=StreamMetadata(
+            timestamp=parse_timestamp(metadata["timestamp"]),
+            sequence_number=metadata["sequence_number"],
+            execution_id=metadata["execution_id"],
+            epoch=metadata["epoch"],
+            scope=Scope(**{name: metadata[name] for name in NAMES if name in metadata}, extra=own or None),
+            priority=metadata.get("priority", "medium"),
+            merged_from=metadata.get("merged_from"),
+        ),
+    )
+
+
+_TEXT: Final = (str,)
+_REQUIRED: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
+    {"timestamp": _TEXT, "sequence_number": (int,), "execution_id": _TEXT, "epoch": _TEXT}
+)
+_OPTIONAL: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
+    dict.fromkeys(NAMES, _TEXT) | {"attempt": (int,), "merged_from": (int,)}
+)
+
+
+def _check_update(value: object) -> None:
+    """Check the shape of the wire's object.
+
+    Raises:
+        BadRequestError: If it has another shape.
+    """
+    update = _object("an update", value)
+    if not isinstance(update.get("type"), str):
+        raise BadRequestError(f"not an update: type is a string, not {update.get('type')!r:.80}")
+    if "data" not in update:
+        raise BadRequestError("not an update: data is missing")
+    metadata = _object("metadata", update.get("metadata"))
+    for name, types in (*_REQUIRED.items(), *((name, _OPTIONAL[name]) for name in _OPTIONAL if name in metadata)):
+        found = metadata.get(name)
+        if type(found) not in types:
+            kind = "a string" if types is _TEXT else "a whole number"
+            raise BadRequestError(f"not an update: metadata.{name} is {kind}, not {found!r:.80}")
+    if metadata.get("priority", "medium") not in PRIORITIES:
+        allowed = ", ".join(PRIORITIES)
+        raise BadRequestError(f"not an update: metadata.priority is one of {allowed}, not {metadata['priority']!r:.80}")
+
+
+def _object(name: str, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise BadRequestError(f"not an update: {name} is an object, not {value!r:.80}")
+    return cast("Mapping[str, Any]", value)

@@ -65,7 +65,8 @@ _MAX_NAMES: Final = 128
 _MAX_NAME_LENGTH: Final = 256
 _MAX_MEMO: Final = 512
 _MAX_GLOB_LETTERS: Final = 4_096
-_NO_CATEGORY: Final = "default"
+DEFAULT_CATEGORY: Final = "default"
+"""The category of an update without one, for filters."""
 
 
 class About(Protocol):
@@ -262,7 +263,7 @@ class UpdateFilter:
             and (self._nodes is None or self._nodes.fit(about.node_id))
             and (self._agents is None or self._agents.fit(about.agent_type))
             and (self._paths is None or self._accepts_namespace(self._paths, about.namespace))
-            and (not self.categories or (about.category or _NO_CATEGORY) in self.categories)
+            and (not self.categories or (about.category or DEFAULT_CATEGORY) in self.categories)
             and (self.min_priority == "low" or PRIORITIES.index(priority) >= PRIORITIES.index(self.min_priority))
             and self._accepts_time(timestamp)
         )

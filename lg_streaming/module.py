@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from fastapi import APIRouter, FastAPI
 
-from lg_streaming.capture import activate_tracking, graph_config
+from lg_streaming.capture import CallOptions, GraphPlan, Selection, current_call, graph_config
 from lg_streaming.errors import StreamingConfigError, describe_error
+from lg_streaming.events import parse_priority
 from lg_streaming.gateway import Gateway, InitialData
 from lg_streaming.hub import StreamHub
-from lg_streaming.pipeline import EventStreamProcessor
-from lg_streaming.scope import Binding, Outcome, execution_var, new_id, publishers
+from lg_streaming.pipeline import EventOptions, EventStreamProcessor, NodeOptions, ProgressOptions, TokenOptions
+from lg_streaming.scope import (
+    Binding,
+    Block,
+    Outcome,
+    block_var,
+    current_block,
+    current_frame,
+    new_id,
+    publishers,
+    reset_in_context,
+)
 from lg_streaming.settings import StreamingSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable
     from contextvars import Token
     from types import TracebackType
 
@@ -65,7 +77,8 @@ class ExecutionBlock:
         self._metadata = metadata
         self._priority: Priority | None = priority
         self._run_id = ""
-        self._token: Token[Binding | None] | None = None
+        self._block: Block | None = None
+        self._token: Token[Block | None] | None = None
         self._stop_listening: Callable[[], None] | None = None
 
     @property
@@ -74,11 +87,13 @@ class ExecutionBlock:
         return self._hub.emitter(self.execution_id)
 
     def __enter__(self) -> Self:
-        if self._token is not None:
+        if self._block is not None:
             raise StreamingConfigError("this execution block is entered already: make one for each use")
         self._hub.open(self.execution_id, owner=self._owner, metadata=self._metadata, priority=self._priority)
         self._run_id = self._hub.enter_run(self.execution_id, owner=self._owner)
-        self._token = execution_var.set(Binding(self._hub, self.execution_id, self._run_id))
+        binding = Binding(self._hub, self.execution_id, self._run_id)
+        self._block = Block(binding, frame=current_frame(), call=current_call(), outer=current_block())
+        self._token = block_var.set(self._block)
         self._stop_listening = self._listen()
         return self
 
@@ -93,7 +108,7 @@ class ExecutionBlock:
 
         def cancel(reason: str | None) -> None:
             # On the task's own loop: between its steps, so either it is inside the block or this comes too late.
-            if self._token is not None:
+            if self._block is not None and not self._block.left:
                 task.cancel(reason)
 
         return self._hub.on_cancel(self.execution_id, lambda reason: _on_loop(loop, cancel, reason))
@@ -101,12 +116,16 @@ class ExecutionBlock:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._token is not None:
-            execution_var.reset(self._token)
-            self._token = None
-        if self._stop_listening is not None:
-            self._stop_listening()
-        self._hub.leave_run(self.execution_id, self._run_id, self._outcome(exc))
+        if self._block is None or self._block.left:
+            return
+        self._block.left = True
+        try:
+            if self._token is not None:
+                reset_in_context(block_var, self._token)
+            if self._stop_listening is not None:
+                self._stop_listening()
+        finally:
+            self._hub.leave_run(self.execution_id, self._run_id, self._outcome(exc))
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -172,11 +191,12 @@ class StreamingModule:
         observer: Observer | None = None,
         tracing: TracerProvider | bool = False,
     ) -> None:
-        self.settings = settings or StreamingSettings()
-        self.hub = StreamHub(self.settings, log=log, redact=redact)
+        self.settings: StreamingSettings = settings or StreamingSettings()
+        self.hub: StreamHub = StreamHub(self.settings, log=log, redact=redact)
+        self.hub.capture_plan = _plan_of(self.settings.capture)
         if tracing is not False:
             self.hub.trace = _trace(None if tracing is True else tracing)
-        self.events = EventStreamProcessor(self.hub)
+        self.events: EventStreamProcessor = EventStreamProcessor(self.hub)
         """Works on updates: batches, groups, filters, replay and statistics."""
         self._authorize = authorize
         self._revoked = revoked
@@ -282,24 +302,56 @@ class StreamingModule:
         return ExecutionBlock(self.hub, execution_id or new_id(), owner, metadata, priority)
 
     def config(
-        self, config: RunnableConfig | None = None, *, execution_id: str | None = None, owner: str | None = None
+        self,
+        config: RunnableConfig | str | None = None,
+        *,
+        execution_id: str | None = None,
+        owner: str | None = None,
+        thread_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        priority: Priority | None = None,
+        capture: Literal["decorated", "all"] | None = None,
     ) -> RunnableConfig:
-        """The config to call a graph with, so that its run is the execution ``execution_id``.
+        """Return the config to call a graph with, so that its run is the execution ``execution_id``.
+
+        A call that names an execution of its own is that execution's run wherever it is made: inside a node or a tool of
+        another execution, in a worker, through a queue. ``graph.with_config(streaming.config())`` makes every call of a
+        graph an execution, named by the call's ``thread_id``. One config may be used for several calls, also at once.
 
         Args:
-            config: A config of your own to add to; its callbacks and configurable values are kept.
+            config: The execution's id, or a config of your own to add to: its callbacks and configurable values are kept.
             execution_id: The execution; when not given, the config's ``configurable.execution_id``, its
                 ``thread_id``, or else the run's id.
             owner: Who may read it; compared with a token's ``sub``.
+            thread_id: LangGraph's thread; where neither this nor ``config`` names one, the execution's id.
+            metadata: Kept with the run, and sent with its ``workflow_start``.
+            priority: Of the execution's updates for which neither their publisher nor their type names one.
+            capture: ``"decorated"`` captures decorated nodes and graphs, ``"all"`` every node of the call's graph;
+                ``settings.capture`` when not given.
+
+        Raises:
+            StreamingConfigError: Two ids are given, or ``config`` is neither an id nor a config.
         """
-        return graph_config(config, self.hub, execution_id=execution_id, owner=owner)
+        if isinstance(config, str):
+            if execution_id is not None and execution_id != config:
+                raise StreamingConfigError(f"two executions are named, {config!r:.80} and {execution_id!r:.80}")
+            config, execution_id = None, config
+        elif config is not None and not isinstance(config, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise StreamingConfigError(f"config is an execution's id or a config, not {config!r:.80}")
+        options = CallOptions(
+            execution_id=execution_id,
+            owner=owner,
+            metadata=dict(metadata or {}),
+            priority=None if priority is None else parse_priority(priority),
+            plan=self.hub.capture_plan if capture is None else _plan_of(capture),
+        )
+        return graph_config(config, self.hub, options, thread_id=thread_id)
 
     def activate(self) -> AbstractContextManager[StreamingModule]:
         """Makes this module the process default: from now on a plain ``graph.invoke(inputs)`` streams too.
 
         Used as a context manager it is taken back at the end of the block, else with `deactivate`.
         """
-        activate_tracking()
         self.hub.companions[StreamingModule] = self
         publishers.activate(self.hub)
         return _Activation(self)
@@ -326,6 +378,21 @@ class StreamingModule:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def _plan_of(capture: str) -> GraphPlan | None:
+    """What to capture beside decorated nodes.
+
+    Raises:
+        StreamingConfigError: There is no such way to capture.
+    """
+    if capture == "decorated":
+        return None
+    if capture == "all":
+        return GraphPlan(
+            [Selection(NodeOptions(token=TokenOptions(), event=EventOptions(), progress=ProgressOptions()))]
+        )
+    raise StreamingConfigError(f"capture is 'decorated' or 'all', not {capture!r:.80}")
 
 
 def _trace(provider: TracerProvider | None) -> Trace:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -18,7 +18,7 @@ __all__ = ["PAYLOADS"]
 class Payload(BaseModel):
     """The ``data`` of an update; more fields may stand beside those that are named."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
 
 
 class TokenData(Payload):
@@ -29,6 +29,10 @@ class TokenData(Payload):
     role: str | None = None
     total_tokens: int | None = None
     message_id: str | None = None
+    part: int | None = None
+    """Of a piece too large for one update: which part of it this is, from 1."""
+    parts: int | None = None
+    """How many parts that piece has."""
 
 
 class ProgressData(Payload):
@@ -167,6 +171,12 @@ class ModelCallData(Payload):
     duration_s: float | None = None
     finish_reason: str | None = None
     usage: dict[str, Any] | None = None
+    answers: int | None = None
+    """How many answers the call has, where there is more than one; the first is published."""
+    cancelled: bool | None = None
+    """True where the call was cancelled, or its reader stopped; its text counts."""
+    replaces: list[str] | None = None
+    """Ids under which pieces of this message left before its own was known."""
     error: Any = None
 
 

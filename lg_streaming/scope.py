@@ -1,13 +1,14 @@
-"""Which execution is in force right now, and what publishes to it.
+"""Which execution and which node the running code belongs to, and what publishes its updates.
 
-The execution in force travels in a context variable, so it follows the code wherever a context goes: into
-tasks, into ``asyncio.to_thread`` and into LangGraph's worker threads. A module that was activated is the
-process default for code that runs outside any execution block.
+Two context variables carry that: the execution block that was entered, and the node or tool that runs. They follow the
+code wherever a context goes: into tasks, into ``asyncio.to_thread`` and into LangGraph's worker threads. A context may
+outlive what it points to, in a worker that was started lazily inside a node: `current_frame` and `current_block` pass
+over what has ended. An activated module is the process default for code outside any execution block.
 """
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
@@ -25,7 +26,11 @@ __all__ = [
     "NO_SCOPE",
     "TRACED",
     "Binding",
+    "Block",
     "Delivery",
+    "Frame",
+    "FrameMark",
+    "LargeUpdates",
     "LiveDefaults",
     "Missing",
     "Outcome",
@@ -34,15 +39,24 @@ __all__ = [
     "Scope",
     "TokenStreams",
     "Trace",
-    "execution_var",
+    "block_var",
+    "current_block",
+    "current_frame",
+    "frame_var",
     "new_id",
     "publishers",
+    "reset_in_context",
 ]
 
 
 Missing = Literal["open", "drop", "raise"]
 """What becomes of an update where no run is open: a run is opened, the update is dropped and counted, or it is refused
 with `ExecutionNotFoundError`."""
+
+
+LargeUpdates = Literal["refuse", "shorten"]
+"""What becomes of an update over ``limits.update_bytes`` that is no text: it is refused with `UpdateTooLargeError`, or
+leaves shortened. Text is split in any case."""
 
 
 class Outgoing(NamedTuple):
@@ -76,8 +90,8 @@ class LiveDefaults:
     __slots__ = ("current", "version")
 
     def __init__(self, current: NodeDefaults) -> None:
-        self.current = current
-        self.version = 0
+        self.current: NodeDefaults = current
+        self.version: int = 0
 
     def change(self, current: NodeDefaults) -> None:
         """From now on ``current`` holds."""
@@ -150,6 +164,11 @@ class Publisher(Protocol):
         ...
 
     @property
+    def capture_plan(self) -> object | None:
+        """What to capture beside decorated nodes; None for nothing."""
+        ...
+
+    @property
     def tokens(self) -> TokenStreams:
         """Where the token streams of its nodes are known."""
         ...
@@ -173,12 +192,17 @@ class Publisher(Protocol):
         priority: Priority | None = None,
         delivery: Delivery = "at-least-once",
         key: str | None = None,
+        large: LargeUpdates | None = None,
     ) -> None:
         """Appends one update."""
         ...
 
-    def publish_all(self, execution_id: str, updates: Sequence[Outgoing]) -> None:
+    def publish_all(self, execution_id: str, updates: Sequence[Outgoing], *, large: LargeUpdates | None = None) -> None:
         """Appends several updates in one go."""
+        ...
+
+    def note_refused(self, execution_id: str, type: str, error: Exception) -> None:
+        """Counts and logs an update that was refused where nothing may be raised."""
         ...
 
     def encode(self, data: object) -> bytes:
@@ -189,7 +213,16 @@ class Publisher(Protocol):
         """Counts an exception of one of the user's own callables."""
         ...
 
-    def enter_run(self, execution_id: str, *, owner: str | None = None, name: str | None = None) -> str:
+    def enter_run(
+        self,
+        execution_id: str,
+        *,
+        owner: str | None = None,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        priority: Priority | None = None,
+        parent: Mapping[str, Any] | None = None,
+    ) -> str:
         """Joins the execution's open run, or starts one; returns the run id."""
         ...
 
@@ -219,8 +252,12 @@ class Publisher(Protocol):
         """Something is at work in the run, which does not end as idle until what this returns is called, once."""
         ...
 
-    def pause(self, execution_id: str, run_id: str, task: str) -> None:
-        """``task`` waits for a human; until it is tried again the run cannot complete."""
+    def pause(self, execution_id: str, run_id: str, task: str, interrupts: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Notes that ``task`` waits for a human with these questions; until it is tried again the run cannot complete."""
+        ...
+
+    def is_silent(self, execution_id: str, run_id: str) -> bool:
+        """Whether the run has no update yet beside its start."""
         ...
 
     def next_attempt(self, execution_id: str, task: str) -> int:
@@ -230,20 +267,143 @@ class Publisher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """An execution that is in force, and where its updates go."""
+    """An execution, its run, and where its updates go."""
 
     publisher: Publisher
     execution_id: str
     run_id: str
 
 
+class Frame(Protocol):
+    """A captured node or tool call: what the code inside it belongs to, until it has ended."""
+
+    @property
+    def binding(self) -> Binding:
+        """The execution."""
+        ...
+
+    @property
+    def scope(self) -> Scope:
+        """What its updates are about."""
+        ...
+
+    @property
+    def outer(self) -> Frame | None:
+        """The frame around it in the same execution."""
+        ...
+
+    @property
+    def block(self) -> Block | None:
+        """The execution block in which it was entered."""
+        ...
+
+    @property
+    def call(self) -> object | None:
+        """The graph call that it is part of."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether the node or tool has returned or raised: a context that points to it then counts as empty."""
+        ...
+
+    @property
+    def emitter(self) -> Any:
+        """Writes updates about it."""
+        ...
+
+    @property
+    def progress(self) -> Any:
+        """Reports its progress."""
+        ...
+
+
+class FrameMark:
+    """Stands for a frame in contexts, which may outlive it: when the frame has ended, nothing of it is kept.
+
+    Args:
+        frame: The frame.
+        outer: The mark of the frame around it.
+    """
+
+    __slots__ = ("frame", "outer")
+
+    def __init__(self, frame: Frame, outer: FrameMark | None) -> None:
+        self.frame: Frame | None = frame
+        self.outer = outer
+
+
+class Block:
+    """An ``execution(...)`` block that was entered.
+
+    Args:
+        binding: Its execution and run.
+        frame: The node or tool in which it was entered.
+        call: The graph call in which it was entered.
+        outer: The block in which it was entered.
+    """
+
+    __slots__ = ("binding", "call", "frame", "left", "outer")
+
+    def __init__(
+        self, binding: Binding, *, frame: Frame | None = None, call: object | None = None, outer: Block | None = None
+    ) -> None:
+        self.binding = binding
+        self.frame = frame
+        self.call = call
+        self.outer = outer
+        self.left = False
+        """True once the block was left, in whatever task, thread or context that happened."""
+
+    @property
+    def in_force(self) -> bool:
+        """Whether the block is still open, and its run too."""
+        binding = self.binding
+        return not self.left and binding.publisher.open_run(binding.execution_id) == binding.run_id
+
+
+frame_var: ContextVar[FrameMark | None] = ContextVar("lg_streaming_frame", default=None)
+"""The innermost node or tool in this context. It may have ended: read it with `current_frame`."""
+
+block_var: ContextVar[Block | None] = ContextVar("lg_streaming_block", default=None)
+"""The innermost execution block in this context. It may have been left: read it with `current_block`."""
+
+
+def current_frame() -> Frame | None:
+    """The innermost node or tool of this context that has not ended; None where there is none."""
+    mark = frame_var.get()
+    while mark is not None:
+        frame = mark.frame
+        if frame is not None and not frame.ended:
+            return frame
+        mark = mark.outer
+    return None
+
+
+def current_block() -> Block | None:
+    """The innermost execution block of this context that is still open; None where there is none."""
+    block = block_var.get()
+    while block is not None and not block.in_force:
+        block = block.outer
+    return block
+
+
+def reset_in_context(variable: ContextVar[Any], token: Token[Any]) -> bool:
+    """Takes back the setting of a context variable; False, and no effect, in another context than that of the setting.
+
+    A generator may be closed, and a dependency left, in another task or thread than the one that entered it. What the
+    variable points to there has ended by then, and counts as none.
+    """
+    try:
+        variable.reset(token)
+    except ValueError:
+        return False
+    return True
+
+
 def new_id() -> str:
     """An id that nothing else has: a UUID of version 7, so ids sort by the time at which they were made."""
     return str(uuid_utils.uuid7())
-
-
-execution_var: ContextVar[Binding | None] = ContextVar("lg_streaming_execution", default=None)
-"""Set inside ``StreamingModule.execution(...)``."""
 
 
 class Publishers:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from limits import parse as parse_rate
@@ -17,16 +17,14 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
     SecretStr,
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from lg_streaming.checks import NUMBER_ERROR, Number, count, option, rate, seconds
 from lg_streaming.events import Delivery, Priority
 
 __all__ = [
@@ -49,10 +47,14 @@ Algorithm = Literal[
 TransportName = Literal["socketio", "websocket", "sse", "rest"]
 ContentCoding = Literal["gzip", "zstd", "br", "deflate"]
 
+Seconds = Annotated[float, option(seconds())]
+IDLE_TIMEOUT: Final = seconds(zero="never ends it", none="for never")
+"""How long a run may be idle; `hub.open` takes the same."""
+
 
 class _Section(BaseModel):
     # What is wrong is told without the value: it may be a secret, or have one beside it.
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class AuthSettings(_Section):
@@ -74,7 +76,7 @@ class AuthSettings(_Section):
     """The ``aud`` a token must have."""
     issuer: str | None = None
     """The ``iss`` a token must have."""
-    leeway: NonNegativeFloat = 5.0
+    leeway: Annotated[float, option(seconds(zero="forgives none"))] = 5.0
     """Clock difference that is forgiven when a token's times are checked."""
     cookie: Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")] | None = "lg_streaming_token"
     """The cookie that may carry the token; ``None``: cookies are not looked at."""
@@ -154,10 +156,10 @@ class CompressionSettings(_Section):
     codings: Annotated[tuple[ContentCoding, ...], Field(min_length=1)] | None = None
     """The content codings of HTTP; of those a client likes alike, the first. ``None``: ``gzip``, ``zstd``, ``br`` and
     ``deflate``, without those that are not installed."""
-    threshold: NonNegativeInt = 1_024
+    threshold: Annotated[int, option(count("bytes", zero="compresses all"))] = 1_024
     """Bytes. A message or an answer that is smaller stays as it is, and so does the beginning of a gzip or deflate
     stream."""
-    level: Annotated[int, Field(ge=0, le=9)] = 6
+    level: Annotated[int, option(Number(whole=True, most=9, zero="compresses nothing"))] = 6
     """From 1, least work, to 9, smallest. 0 compresses nothing."""
 
 
@@ -172,18 +174,18 @@ class GatewaySettings(_Section):
     """Browser origins allowed beside the server's own, such as ``https://app.example.com``; ``*`` allows all."""
     transports: tuple[TransportName, ...] = ("socketio", "websocket", "sse", "rest")
     """How clients may come; without ``rest`` there are still ``GET /health`` and ``POST /tickets``. Empty: no way."""
-    heartbeat_interval: PositiveFloat | None = 15.0
+    heartbeat_interval: Annotated[float | None, option(seconds(none="for none"))] = 15.0
     """Between heartbeats (Socket.IO, WebSocket) and keep-alive comments (SSE); at each it is also asked whether the
     caller's token has been revoked. ``None``: neither."""
-    max_stream_duration: PositiveFloat | None = None
+    max_stream_duration: Annotated[float | None, option(seconds(none="for no limit"))] = None
     """How long one event stream (SSE) lasts at most; its reader is told to come back, and goes on where it was."""
-    ack_timeout: PositiveFloat = 10.0
+    ack_timeout: Seconds = 10.0
     """How long a reader that acknowledges may be silent before it gets again what it has not acknowledged."""
-    frame_interval: NonNegativeFloat = 0.005
+    frame_interval: Annotated[float, option(seconds(zero="sends at once"))] = 0.005
     """Least time between two frames to one reader; what comes meanwhile shares a frame. 0 sends at once."""
-    ping_interval: PositiveFloat = 25.0
+    ping_interval: Seconds = 25.0
     """Between the transport's own pings."""
-    ping_timeout: PositiveFloat = 10.0
+    ping_timeout: Seconds = 10.0
     """How long a peer may take to answer a ping before it counts as dead."""
     metrics: bool | None = None
     """Whether ``GET /metrics`` is served. ``None``: where the extra ``metrics`` is installed."""
@@ -191,7 +193,16 @@ class GatewaySettings(_Section):
 
 
 def _rate(value: str) -> str:
-    parse_rate(value)
+    try:
+        amount = parse_rate(value).amount
+    except ValueError:
+        amount = 0
+    if amount <= 0:
+        raise PydanticCustomError(
+            NUMBER_ERROR,
+            "is a rate above 0, such as '10/second' or '600/minute', or None for no limit, not {shown}",
+            {"shown": f"{value!r:.40}"},
+        )
     return value
 
 
@@ -201,56 +212,60 @@ Rate = Annotated[str, AfterValidator(_rate)]
 class LimitSettings(_Section):
     """What one caller, one connection or one producer may use."""
 
-    connections: PositiveInt | None = 10_000
+    connections: Annotated[int | None, option(count("connections", none="for no limit"))] = 10_000
     """Open connections of this process."""
-    connections_per_subject: PositiveInt | None = 20
+    connections_per_subject: Annotated[int | None, option(count("connections", none="for no limit"))] = 20
     """Open connections with tokens of the same ``sub``."""
-    connections_per_address: PositiveInt | None = 100
+    connections_per_address: Annotated[int | None, option(count("connections", none="for no limit"))] = 100
     """Open connections from the same address; of IPv6, from the same /64 network. Behind a proxy the server has to know
     the callers' own addresses, see the guide on deployment."""
     connects_per_address: Rate | None = "600/minute"
     """Connections an address may open in a time, such as ``10/second`` or ``600/minute``."""
     failed_logins_per_address: Rate | None = "60/minute"
     """Failed logins of an address in a time; beyond, it is not let in until the time has passed."""
-    subscriptions_per_connection: PositiveInt | None = 128
-    messages_per_second: PositiveFloat | None = 20.0
+    subscriptions_per_connection: Annotated[int | None, option(count("subscriptions", none="for no limit"))] = 128
+    messages_per_second: Annotated[float | None, option(rate("messages", none="for no limit"))] = 20.0
     """Messages a connection may send, on average; ``message_burst`` may come at once."""
-    message_burst: PositiveInt = 40
-    inbound_bytes: PositiveInt = 65_536
+    message_burst: Annotated[int, option(count("messages"))] = 40
+    inbound_bytes: Annotated[int, option(count("bytes"))] = 65_536
     """Size of one inbound message."""
-    backlog_bytes: PositiveInt = 1_048_576
+    backlog_bytes: Annotated[int, option(count("bytes"))] = 1_048_576
     """What may wait to be sent to one connection before it is closed as slow."""
-    backlog_frames: PositiveInt = 1_024
-    send_timeout: PositiveFloat = 10.0
+    backlog_frames: Annotated[int, option(count("frames"))] = 1_024
+    send_timeout: Seconds = 10.0
     """How long a write may make no progress before the peer counts as dead."""
-    login_timeout: PositiveFloat = 10.0
+    login_timeout: Seconds = 10.0
     """From opening a transport to a completed login."""
-    update_bytes: Annotated[int, Field(ge=1_024)] = 262_144
-    """Size of one update, encoded."""
-    max_executions: PositiveInt | None = None
+    update_bytes: Annotated[int, option(count("bytes", least=1_024))] = 262_144
+    """Size of one update, encoded. A longer text leaves in several updates that join to the same text. What is captured
+    of nodes, models and tools leaves shortened."""
+    large_updates: Literal["refuse", "shorten"] = "refuse"
+    """What becomes of a larger update that a program publishes itself, where it is no text: ``refuse`` raises
+    `UpdateTooLargeError` to it, ``shorten`` shortens it like a captured one."""
+    max_executions: Annotated[int | None, option(count("executions", none="for no limit"))] = None
     """Executions running at one time."""
-    max_subscribers_per_execution: PositiveInt | None = None
-    updates_per_second: PositiveFloat | None = None
+    max_subscribers_per_execution: Annotated[int | None, option(count("readers", none="for no limit"))] = None
+    updates_per_second: Annotated[float | None, option(rate("updates", none="for no limit"))] = None
     """Updates an execution may publish, on average; as many may come at once. Beyond, updates that are sent
     ``at-most-once`` are dropped and counted; all others, statuses and what starts or ends a node pass."""
-    idle_timeout: NonNegativeFloat | None = 300.0
+    idle_timeout: Annotated[float | None, option(IDLE_TIMEOUT)] = 300.0
     """How long a run may be open with nothing to hear of it and no node at work in it; then it ends as abandoned. Not
     while it waits for a human, and rooms never end so. ``None`` or 0: never."""
-    cancel_grace: NonNegativeFloat = 10.0
+    cancel_grace: Annotated[float, option(seconds(zero="ends it at once"))] = 10.0
     """How long a run that handles its cancelling may take to end; then it ends as cancelled anyway."""
-    producer_buffer_updates: PositiveInt = 10_000
+    producer_buffer_updates: Annotated[int, option(count("updates"))] = 10_000
     """Updates that wait for a log that is slow or away; beyond, updates are given up and counted."""
-    producer_buffer_bytes: PositiveInt = 16 * 1024 * 1024
+    producer_buffer_bytes: Annotated[int, option(count("bytes"))] = 16 * 1024 * 1024
 
 
 class RetentionSettings(_Section):
     """How much of an execution is kept for late and returning readers."""
 
-    max_updates: PositiveInt = 10_000
-    max_bytes: PositiveInt = 8 * 1024 * 1024
-    ttl: PositiveFloat = 900.0
+    max_updates: Annotated[int, option(count("updates"))] = 10_000
+    max_bytes: Annotated[int, option(count("bytes"))] = 8 * 1024 * 1024
+    ttl: Seconds = 900.0
     """How long updates are kept after an execution's last one."""
-    record_ttl: PositiveFloat = 86_400.0
+    record_ttl: Seconds = 86_400.0
     """How long an ended execution's state and final update are kept."""
 
 
@@ -267,11 +282,11 @@ class TokenDefaults(_Section):
 
     enabled: bool = True
     """Whether text leaves at all."""
-    buffer_size: Annotated[int, Field(ge=1, le=MAX_BUFFER_SIZE)] = 50
+    buffer_size: Annotated[int, option(count("tokens", most=MAX_BUFFER_SIZE))] = 50
     """Tokens that are held; with this many, all leave at once. 1: none is held."""
-    batch_size: Annotated[int, Field(ge=1, le=MAX_BUFFER_SIZE)] = 10
+    batch_size: Annotated[int, option(count("tokens", most=MAX_BUFFER_SIZE))] = 10
     """Tokens that may be joined into one update. 1: each token is an update."""
-    flush_interval: Annotated[float, Field(ge=0, le=MAX_FLUSH_INTERVAL, allow_inf_nan=False)] = 0.1
+    flush_interval: Annotated[float, option(seconds(zero="holds none", most=MAX_FLUSH_INTERVAL))] = 0.1
     """Seconds a token is held at most. 0: none is held."""
     format: TokenFormat = "text"
     """What an update's data holds beside ``content``: see `stream_token`."""
@@ -292,11 +307,11 @@ class EventDefaults(_Section):
 
     enabled: bool = True
     """Whether events leave. The node's own start and end, without its result, leave from every decorated node."""
-    buffer_size: Annotated[int, Field(ge=1, le=MAX_EVENT_BUFFER)] = 100
+    buffer_size: Annotated[int, option(count("events", most=MAX_EVENT_BUFFER))] = 100
     """Events that may wait; with this many, all leave at once. 1: none waits."""
-    batch_size: Annotated[int, Field(ge=1, le=MAX_EVENT_BATCH)] = 10
+    batch_size: Annotated[int, option(count("events", most=MAX_EVENT_BATCH))] = 10
     """Events that are appended to the log in one go, at most. Each stays an update of its own."""
-    flush_interval: Annotated[float, Field(ge=0, le=MAX_EVENT_INTERVAL, allow_inf_nan=False)] = 0.05
+    flush_interval: Annotated[float, option(seconds(zero="holds none", most=MAX_EVENT_INTERVAL))] = 0.05
     """Seconds. An event that comes at least this long after the last one left leaves at once; those that follow it
     closer wait, for this long at most. Errors and the node's own start and end never wait. 0: none waits."""
     delivery: Delivery = "at-least-once"
@@ -315,7 +330,7 @@ def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(sorted(set(values)))
 
 
-Milestone = Annotated[float, Field(gt=0, le=100)]
+Milestone = Annotated[float, option(Number(unit="percent", above=True, most=100))]
 MAX_PROGRESS_INTERVAL: Final = 3600.0
 """Seconds; a reader that hears nothing for longer cannot tell a slow node from a dead one."""
 MAX_MILESTONES: Final = 100
@@ -333,7 +348,7 @@ class ProgressFormatDefaults(_Section):
     """``total``, as the node reported it."""
     show_rate: bool = False
     """``rate``: units of ``current`` per second, on average since the node's start."""
-    precision: Annotated[int, Field(ge=0, le=MAX_PRECISION)] = 1
+    precision: Annotated[int, option(Number(unit="decimals", whole=True, most=MAX_PRECISION))] = 1
     """Decimals of ``progress``. 100 is shown only when it is reached."""
 
 
@@ -341,7 +356,7 @@ class ProgressDefaults(_Section):
     """The options of ``@stream_progress`` where a decorator leaves them out."""
 
     enabled: bool = True
-    interval: Annotated[float, Field(ge=0, le=MAX_PROGRESS_INTERVAL, allow_inf_nan=False)] = 1.0
+    interval: Annotated[float, option(seconds(zero="lets every report leave", most=MAX_PROGRESS_INTERVAL))] = 1.0
     """Seconds between two reports of a node, at least; 0 lets every report leave. 0 %, milestones and 100 % do not
     wait. A report that has to wait is replaced by a newer one, and leaves when the interval is over."""
     granularity: Literal["coarse", "fine", "detailed"] = "fine"
@@ -370,16 +385,16 @@ class NodeDefaults(_Section):
         """
         merged = self.model_dump()
         for name, options in parts.items():
-            for option, value in (options or {}).items():
-                nested = isinstance(value, Mapping) and isinstance(merged[name].get(option), dict)
-                merged[name][option] = {**merged[name][option], **value} if nested else value
+            for each, value in (options or {}).items():
+                nested = isinstance(value, Mapping) and isinstance(merged[name].get(each), dict)
+                merged[name][each] = {**merged[name][each], **value} if nested else value
         return type(self).model_validate(merged)
 
 
 class StreamingSettings(BaseSettings):
     """Everything that can be set. Unknown names are refused, so a typing error does not go unnoticed."""
 
-    model_config = SettingsConfigDict(
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         env_prefix="LG_STREAMING_",
         env_nested_delimiter="__",
         extra="forbid",
@@ -396,6 +411,9 @@ class StreamingSettings(BaseSettings):
     token_defaults: TokenDefaults = TokenDefaults()
     event_defaults: EventDefaults = EventDefaults()
     progress_defaults: ProgressDefaults = ProgressDefaults()
+    capture: Literal["decorated", "all"] = "decorated"
+    """What is captured of a graph: decorated nodes and graphs, or every node of every graph that is called with
+    `streaming.config(...)`, inside an execution block, or while the module is active."""
     auto_open: bool = True
     """Whether an update opens a run where none is open; otherwise it is refused with `ExecutionNotFoundError`. Blocks,
     graphs and `hub.open` open one in any case."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AgentStream", "LogLevel"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 LogLevel = Literal["debug", "info", "warn", "error", "fatal"]
 

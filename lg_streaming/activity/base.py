@@ -8,6 +8,7 @@ import threading
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from lg_streaming.checks import Number
 from lg_streaming.errors import BadRequestError, StreamingError, TransitionError
 from lg_streaming.pipeline.throttle import Throttle
 from lg_streaming.pipeline.timer import current_timer
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Activity", "PacedActivity", "accepted", "check_name", "id_of", "is_interruption", "known", "number"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _MAX_NAME_LENGTH = 256
 
@@ -218,14 +219,10 @@ def check_name(value: object, what: str) -> str:
 
 def number(value: object, what: str, *, least: float = -math.inf, most: float = math.inf, whole: bool = False) -> float:
     """``value`` if it is a finite number in bounds, and an int where it must be. Raises ``BadRequestError``."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise BadRequestError(f"{what} is a finite number, not {value!r:.80}")
-    if whole and not isinstance(value, int):
-        raise BadRequestError(f"{what} is a whole number, not {value!r}")
-    if not least <= value <= most:
-        bounds = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
-        raise BadRequestError(f"{what} is {bounds}, not {value!r}")
-    return value
+    allowed = Number(whole=whole, least=least, most=None if most == math.inf else most)
+    if isinstance(value, (int, float)):
+        return allowed.check(what, value, BadRequestError)
+    raise BadRequestError(f"{what} {allowed.refusal(value)}")
 
 
 def is_interruption(error: BaseException) -> bool:

@@ -70,7 +70,7 @@ class Child:
         self._pipes: dict[int, tuple[OutputStream, Lines, IO[bytes]]] = {}
         self._add_pipe("stdout", self._process.stdout, max_line)
         self._add_pipe("stderr", self._process.stderr, max_line)
-        self.waits_for = {self._ended_fd, *self._pipes}
+        self.waits_for: set[int] = {self._ended_fd, *self._pipes}
         """The descriptors to wait for: of streams that are not at their end, and of the child while it runs."""
 
     def _add_pipe(self, stream: OutputStream, pipe: IO[bytes] | None, max_line: int) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Agents", "Registry", "Tasks"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 A = TypeVar("A", bound=Activity)
 

@@ -297,7 +297,8 @@ class LLMRequest(Activity):
             try:
                 self._publish("llm_complete", {**self._about, **answer, **told})
             except UpdateTooLargeError:  # the limit may be lower than usual
-                self._publish("llm_complete", {**self._about, "response_truncated": True, **told})
+                shorter = {**self._about, **answer, "response_truncated": True, **told}
+                self._emitter.event("llm_complete", shorter, large="shorten")
             self._state = replace(self._state, status="completed", finish_reason=reason, ended_at=self._now())
             self._end()
 

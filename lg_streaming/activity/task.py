@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IntermediateType", "TaskStream"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 IntermediateType = Literal["partial", "checkpoint", "artifact"]
 

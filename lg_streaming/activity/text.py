@@ -41,7 +41,7 @@ class BoundedText:
     def __init__(self, most_bytes: int) -> None:
         self._left = most_bytes
         self._parts: list[str] = []
-        self.truncated = False
+        self.truncated: bool = False
         """Whether there was more."""
 
     def add(self, piece: str) -> None:

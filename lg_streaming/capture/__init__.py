@@ -2,17 +2,31 @@
 
 from langchain_core.runnables import RunnableConfig
 
-from lg_streaming.capture.graph import activate_tracking, graph_config
-from lg_streaming.capture.node import NodePlan, NodeStream
+from lg_streaming.capture.calls import CallOptions
+from lg_streaming.capture.graph import current_call, graph_config
+from lg_streaming.capture.graphs import decorate_graph, is_graph, plan_of
+from lg_streaming.capture.holders import change_held, held_by
+from lg_streaming.capture.plan import GraphPlan, NodePlan, NodeStream, Selection
+from lg_streaming.capture.pregel import install_hooks
 from lg_streaming.capture.wrap import StreamedRunnable, original_of, wrap_node
 
 __all__ = [
+    "CallOptions",
+    "GraphPlan",
     "NodePlan",
     "NodeStream",
     "RunnableConfig",
+    "Selection",
     "StreamedRunnable",
-    "activate_tracking",
+    "change_held",
+    "current_call",
+    "decorate_graph",
     "graph_config",
+    "held_by",
+    "is_graph",
     "original_of",
+    "plan_of",
     "wrap_node",
 ]
+
+install_hooks()

@@ -1,84 +1,228 @@
-"""What a model's chunk holds: text, reasoning, tool call arguments, and other content."""
+"""Read the content of a model's messages and chunks through LangChain's standard content blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from langchain_core.messages import AIMessageChunk, BaseMessage
 
-from lg_streaming.chunks import Part, text, thinking, tool_args
+from lg_streaming.chunks import Part, block, reasoning_of, text, thinking, tool_args
 
-__all__ = ["parts_of_event", "parts_of_message"]
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from langchain_core.messages import AIMessage
+
+__all__ = ["EventReader", "late_parts", "parts_of_message"]
+
+Block = dict[str, Any]
+
+_TOOL_CALLS: Final = frozenset(
+    {"tool_call", "tool_call_chunk", "invalid_tool_call", "tool_use", "input_json_delta", "function_call"}
+)
+"""Blocks that repeat the message's ``tool_call_chunks`` or ``tool_calls``."""
+_SIMPLE: Final[dict[object, tuple[frozenset[str], str, Callable[[str], Part]]]] = {
+    "text": (frozenset({"type", "text", "index"}), "text", text),
+    "thinking": (frozenset({"type", "thinking", "index"}), "thinking", thinking),
+    "reasoning": (frozenset({"type", "reasoning", "index"}), "reasoning", thinking),
+}
+"""Blocks that need no translator when they have these keys alone: their text's key, and what it becomes."""
+_TRANSLATED: Final = frozenset({"reasoning_content", "reasoning", "tool_calls", "function_call", "parsed"})
+"""Keys of ``additional_kwargs`` for which a message with a plain text needs no content blocks."""
+_BARE: Final = frozenset({"type", "index", "id"})
+"""A block of an unknown type with these keys alone carries nothing."""
 
 
-def parts_of_message(message: BaseMessage) -> Iterator[Part]:
-    """The parts of a message or a chunk of one, in order. Joined, the texts are exactly the message's text."""
-    if message.additional_kwargs:
-        reasoning = message.additional_kwargs.get("reasoning_content")
-        if isinstance(reasoning, str) and reasoning:
-            yield thinking(reasoning)
-    content: str | Sequence[str | dict[str, Any]] = message.content
+def parts_of_message(message: BaseMessage) -> Iterable[Part]:
+    """Return the parts of a message or a chunk, in order. Joined, the token texts are ``message.text``."""
+    content: str | Sequence[str | Block] = message.content
+    kwargs = message.additional_kwargs
     if isinstance(content, str):
-        if content:
-            yield text(content)
+        parts = _parts_of_text(message, content) if kwargs else [text(content)] if content else []
+    elif not kwargs and (simple := _simple(content)) is not None:
+        parts = simple
+    elif content or kwargs:
+        parts = _parts_of_blocks(message)
     else:
-        for block in content:
-            yield from _parts_of_block(block)
+        parts = []
     if isinstance(message, AIMessageChunk):
-        for chunk in message.tool_call_chunks:
-            yield tool_args(chunk.get("id"), chunk.get("name"), chunk.get("args"), chunk.get("index"))
+        if message.tool_call_chunks:
+            parts += [
+                tool_args(chunk.get("id") or None, chunk.get("name") or None, chunk.get("args"), chunk.get("index"))
+                for chunk in message.tool_call_chunks
+            ]
     else:
-        for call in getattr(message, "tool_calls", ()):
-            yield tool_args(call.get("id"), call.get("name"), call.get("args"), None)
+        calls: list[Any] = [*getattr(message, "tool_calls", ()), *getattr(message, "invalid_tool_calls", ())]
+        parts += [_whole_call(call, index) for index, call in enumerate(calls)]
+    return parts
 
 
-_TOOL_BLOCKS = frozenset({"tool_call", "tool_call_chunk", "tool_use", "input_json_delta", "function_call"})
-"""Blocks that say what ``tool_call_chunks`` says again."""
+def _simple(content: Sequence[str | Block]) -> list[Part] | None:
+    """Return the parts of content that is one block of text or reasoning: the usual token of many providers."""
+    if len(content) == 1:
+        only = content[0]
+        if isinstance(only, dict) and (known := _SIMPLE.get(only.get("type"))) is not None:
+            keys, name, make = known
+            words = only.get(name)
+            if isinstance(words, str) and only.keys() <= keys:
+                return [make(words)] if words else []
+    return None
 
 
-def _parts_of_block(block: str | Mapping[str, Any]) -> Iterator[Part]:
-    if isinstance(block, str):
-        if block:
-            yield text(block)
-        return
-    kind = block.get("type")
-    if kind in {"text", "text_delta"}:
-        if words := block.get("text"):
-            yield text(words)
-    elif kind in {"reasoning", "thinking", "reasoning_content"}:
-        words = block.get("reasoning") or block.get("thinking") or block.get("text")
+def _whole_call(call: Mapping[str, Any], index: int) -> Part:
+    args = call.get("args")
+    if not isinstance(args, str):
+        args = json.dumps(args, ensure_ascii=False, default=str)
+    return tool_args(call.get("id") or None, call.get("name") or None, args, index)
+
+
+def _parts_of_text(message: BaseMessage, content: str) -> list[Part]:
+    """Read a message whose content is a text, with reasoning or a refusal or media in its ``additional_kwargs``."""
+    kwargs = message.additional_kwargs
+    reasoning = kwargs.get("reasoning_content") or kwargs.get("reasoning")
+    parts = [thinking(reasoning)] if isinstance(reasoning, str) and reasoning else []
+    if content:
+        parts.append(text(content))
+    if kwargs.keys() <= _TRANSLATED:
+        return parts
+    for found in content_blocks(message):
+        for part in _parts_of_block(found):
+            is_text = part.type == "token" and "blocks" not in part.data
+            if not is_text and not (part.type == "thinking" and parts and parts[0].type == "thinking"):
+                parts.append(part)
+    audio: object = kwargs.get("audio")
+    if isinstance(audio, Mapping):  # OpenAI's Chat Completions, which no translator reads
+        parts.append(block(_audio(cast("Mapping[str, Any]", audio))))
+    return parts
+
+
+def _audio(audio: Mapping[str, Any]) -> Block:
+    extras = {key: value for key, value in audio.items() if key not in {"id", "data"}}
+    known = {"type": "audio", "id": audio.get("id"), "base64": audio.get("data"), "extras": extras}
+    return {key: value for key, value in known.items() if value}
+
+
+def _parts_of_blocks(message: BaseMessage) -> list[Part]:
+    parts = [part for found in content_blocks(message) for part in _parts_of_block(found)]
+    words = str(message.text)
+    if "".join([part.data["content"] for part in parts if part.type == "token"]) != words:
+        parts = [part for part in parts if part.type != "token" or "blocks" in part.data]
+        parts.append(text(words))
+    return parts
+
+
+def content_blocks(message: BaseMessage) -> list[Block]:
+    """Return a message's standard content blocks; its own blocks where LangChain cannot translate them."""
+    content: str | list[str | Block] = message.content
+    if isinstance(content, list) and any(isinstance(each, str) for each in content):
+        # translators leave plain texts between blocks out
+        blocks = [{"type": "text", "text": each} if isinstance(each, str) else each for each in content]
+        message = message.model_copy(update={"content": blocks})
+    found: Iterable[object] = message.content if isinstance(message.content, list) else ()
+    with contextlib.suppress(Exception):  # a translator fails with whatever a provider's block makes it fail with
+        found = message.content_blocks
+    return [cast("Block", each) for each in found if isinstance(each, dict)]
+
+
+def late_parts(message: AIMessage, sent: Collection[str]) -> list[Part]:
+    """Return the parts of a finished message whose kind no piece had: a refusal or citations in its metadata, say.
+
+    Args:
+        message: The whole message.
+        sent: Types of the blocks that were in its pieces; ``annotations`` stands for citations.
+    """
+    if not message.response_metadata and not message.additional_kwargs and isinstance(message.content, str):
+        return []
+    late: list[Part] = []
+    for found in content_blocks(message):
+        kind = str(found.get("type"))
+        if kind == "text":
+            if "annotations" not in sent:
+                late += _parts_of_block({**found, "text": ""})
+        elif kind not in sent:
+            late += [each for each in _parts_of_block(found) if each.type != "thinking" or "reasoning" not in sent]
+    return late
+
+
+def _parts_of_block(found: Mapping[str, Any]) -> Iterator[Part]:
+    kind = found.get("type")
+    if kind == "text":
+        words = found.get("text")
         if isinstance(words, str) and words:
+            yield text(words)
+        if found.get("annotations") or found.get("citations"):
+            yield block({**found, "text": ""})
+    elif kind == "reasoning":
+        if words := reasoning_of(found):
             yield thinking(words)
-    elif kind not in _TOOL_BLOCKS:
-        yield Part("token", {"content": "", "blocks": [dict(block)]})
+    elif kind == "non_standard":
+        yield from _parts_of_non_standard(found)
+    elif kind not in _TOOL_CALLS and found.keys() - _BARE:
+        yield block(dict(found))
 
 
-def parts_of_event(event: Mapping[str, Any]) -> Iterator[Part]:
-    """The parts of one event of the content-block protocol (``astream_events(version="v3")``)."""
-    match event.get("event"):
-        case "content-block-delta":
-            yield from _parts_of_delta(event["delta"], event.get("index"))
-        case "content-block-start" if event["content"].get("type") == "tool_call_chunk":
-            block = event["content"]
-            yield tool_args(block.get("id"), block.get("name"), block.get("args"), event.get("index"))
-        case "content-block-finish" if event["content"].get("type") not in _STREAMED_BLOCKS:
-            yield from _parts_of_block(event["content"])
-        case _:
-            pass
+def _parts_of_non_standard(found: Mapping[str, Any]) -> Iterator[Part]:
+    """Read a block that no translator knows. Reasoning is recognized; all else passes as it is."""
+    value: object = found.get("value")
+    if not isinstance(value, Mapping):
+        yield block(dict(found))
+        return
+    inner = cast("Mapping[str, Any]", value)
+    if words := reasoning_of(inner):
+        yield thinking(words)
+    elif inner.get("type") not in _TOOL_CALLS and inner.keys() - _BARE:
+        yield block(dict(found))
 
 
-_STREAMED_BLOCKS = _TOOL_BLOCKS | {"text", "reasoning", "invalid_tool_call"}
-"""Blocks whose content came in deltas; all others come whole, at their finish."""
+class EventReader:
+    """Read one call's events of the content-block protocol (``version="v3"``).
 
+    Tool calls and texts that come in deltas are not repeated when their block is finished.
+    """
 
-def _parts_of_delta(delta: Mapping[str, Any], index: object) -> Iterator[Part]:
-    match delta.get("type"):
-        case "text-delta" if delta["text"]:
-            yield text(delta["text"])
-        case "reasoning-delta" if delta["reasoning"]:
-            yield thinking(delta["reasoning"])
-        case "tool-call-delta":
-            yield tool_args(None, None, delta.get("args"), index)
-        case _:
-            pass
+    __slots__ = ("_calls", "_texts")
+
+    def __init__(self) -> None:
+        self._calls: set[object] = set()
+        self._texts: set[object] = set()
+
+    def read(self, event: Mapping[str, Any]) -> Iterator[Part]:
+        """Yield the parts of one event."""
+        index = event.get("index")
+        match event.get("event"):
+            case "content-block-delta":
+                yield from self._delta(event["delta"], index)
+            case "content-block-start" if event["content"].get("type") == "tool_call_chunk":
+                self._calls.add(index)
+                found = event["content"]
+                yield tool_args(found.get("id"), found.get("name"), found.get("args"), index)
+            case "content-block-finish":
+                yield from self._finish(event["content"], index)
+            case _:
+                pass
+
+    def _delta(self, delta: Mapping[str, Any], index: object) -> Iterator[Part]:
+        match delta.get("type"):
+            case "text-delta" if delta["text"]:
+                self._texts.add(index)
+                yield text(delta["text"])
+            case "reasoning-delta" if delta["reasoning"]:
+                self._texts.add(index)
+                yield thinking(delta["reasoning"])
+            case "tool-call-delta" if index in self._calls:
+                yield tool_args(None, None, delta.get("args"), index)
+            case _:
+                pass  # of media and the provider's own tools the finished block has all
+
+    def _finish(self, found: Mapping[str, Any], index: object) -> Iterator[Part]:
+        kind = found.get("type")
+        if kind in {"tool_call", "invalid_tool_call"}:
+            if index not in self._calls:
+                yield _whole_call(found, cast("int", index))
+        elif kind in {"text", "reasoning"} and index in self._texts:
+            yield from _parts_of_block({**found, "text": "", "reasoning": ""})
+        else:
+            yield from _parts_of_block(found)

@@ -1,28 +1,26 @@
-"""The graph's own start and end: when a run of an execution begins and how it comes out.
+"""Finds the calls of graphs: the root of what a handler was attached to is a call, however deep LangChain sees it.
 
-A tracker is a plain callback handler (it does not make models stream) that notes the root runs of graphs. It
-says nothing until a decorated node enters: a graph without any stays silent, and only the node's config tells
-which execution the run belongs to. A call that ``streaming.config(execution_id=…)`` gave its execution is that
-execution's run from its first moment, so that its readers hear of a graph that fails before any decorated node.
+A tracker is a plain callback handler: it does not make models stream. ``streaming.config(...)`` puts one into a
+call's config; the default one sees every call while a module is active or an execution block is open. A call that was
+given its execution is that execution's run from its first moment; others are when the first captured node enters.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import threading
-import time
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from langchain_core.callbacks import BaseCallbackManager
-from langchain_core.runnables.config import merge_configs
+from langchain_core.runnables.config import merge_configs, var_child_runnable_config
 from langchain_core.tracers.context import register_configure_hook
 from langgraph.callbacks import GraphCallbackHandler
-from langgraph.errors import GraphInterrupt
 
-from lg_streaming.errors import StreamingError, describe_error
-from lg_streaming.scope import Binding, Outcome, publishers
+from lg_streaming.capture.calls import CallOptions, GraphCall
+from lg_streaming.capture.follow import RunFollower, RunStart
+from lg_streaming.capture.outcome import questions
+from lg_streaming.capture.runs import RUNS, Place, Run
+from lg_streaming.capture.tap import ModelFollower
+from lg_streaming.scope import current_block, current_frame, publishers
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -30,219 +28,208 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.callbacks import GraphInterruptEvent
 
+    from lg_streaming.capture.plan import GraphPlan
     from lg_streaming.scope import Publisher
 
-__all__ = ["RunTracker", "activate_tracking", "binding_of", "graph_config", "tracker_var"]
-
-logger = logging.getLogger(__name__)
-
-
-class _Root:
-    """One call of a graph."""
-
-    __slots__ = ("_binding", "_lock", "_refused", "interrupted", "name", "run_id", "run_ids", "started")
-
-    def __init__(self, run_id: UUID, name: str) -> None:
-        self.run_id = run_id
-        self.name = name
-        self.run_ids = {run_id}
-        self.interrupted = False
-        self.started = time.perf_counter()
-        self._lock = threading.Lock()  # parallel sync nodes enter on several threads
-        self._binding: Binding | None = None
-        self._refused = False
-
-    def enter(self, publisher: Publisher, execution_id: str, owner: str | None) -> Binding | None:
-        """The execution's binding; the first decorated node to enter joins the run."""
-        with self._lock:
-            if self._binding is None and not self._refused:
-                self._refused = True  # asked once: a node must not fail again and again for what the first was told
-                run_id = publisher.enter_run(execution_id, owner=owner, name=self.name)
-                self._binding = Binding(publisher, execution_id, run_id)
-            return self._binding
-
-    def resume(self, publisher: Publisher, execution_id: str) -> None:
-        """Joins the execution's run if that waits for a human: this call may be what goes on with it."""
-        run_id = publisher.resume_run(execution_id)
-        if run_id is not None:
-            self._refused = True
-            self._binding = Binding(publisher, execution_id, run_id)
-
-    def leave(self, outcome: Outcome) -> None:
-        """Leaves the run, where a decorated node had joined it."""
-        binding = self._binding
-        if binding is not None:
-            binding.publisher.leave_run(binding.execution_id, binding.run_id, outcome)
+__all__ = [
+    "CallTracker",
+    "configured_id",
+    "current_call",
+    "graph_config",
+    "is_tracker",
+    "note_interrupt",
+    "parent_run_id",
+]
 
 
-class RunTracker(GraphCallbackHandler):
-    """Follows graph calls from their root to their end.
+class _Interrupts(GraphCallbackHandler):
+    """Hears of LangGraph's interrupts and breakpoints."""
+
+    def on_interrupt(self, event: GraphInterruptEvent) -> None:
+        """Notes that a graph waits for a human."""
+        note_interrupt(event)
+
+
+def note_interrupt(event: GraphInterruptEvent) -> None:
+    """Notes that a graph waits for a human, at an ``interrupt()`` or a breakpoint."""
+    run = RUNS.get(event.run_id)
+    if run is not None and run.call is not None:
+        run.call.pause(questions(event.interrupts, "|".join(event.checkpoint_ns)))
+
+
+class CallTracker(RunFollower, _Interrupts):
+    """Makes the calls whose config it is in runs of an execution.
 
     Args:
-        publisher: Where updates go; None for the publisher that is the process default at the time.
-        execution_id: The execution of every call; None to take it from each call's config.
-        owner: Who owns the execution.
+        publisher: Where updates go.
+        options: What ``streaming.config(...)`` was given.
     """
 
-    run_inline = True
-    raise_error = False
+    takes_roots: ClassVar[bool] = True
 
-    def __init__(
-        self, publisher: Publisher | None = None, execution_id: str | None = None, owner: str | None = None
-    ) -> None:
+    def __init__(self, publisher: Publisher, options: CallOptions) -> None:
+        super().__init__()
         self._publisher = publisher
-        self._execution_id = execution_id
-        self._owner = owner
-        self._roots: dict[UUID, _Root] = {}
+        self._options = options
 
     @property
     def ignore_llm(self) -> bool:
-        """Not heard."""
+        """Whether models' tokens pass it by: each handler costs every token."""
         return True
 
-    @property
-    def ignore_chat_model(self) -> bool:
-        """Not heard."""
-        return True
-
-    @property
-    def ignore_agent(self) -> bool:
-        """Not heard."""
-        return True
-
-    @property
-    def ignore_retriever(self) -> bool:
-        """Not heard."""
-        return True
-
-    @property
-    def ignore_custom_event(self) -> bool:
-        """Not heard."""
-        return True
-
-    def bind(self, parent_run_id: UUID | None, config: RunnableConfig) -> Binding | None:
-        """The execution of the node whose parent run this is; None when the run is not known."""
-        root = self._roots.get(parent_run_id) if parent_run_id is not None else None
-        publisher = self._publisher or publishers.default
-        if root is None or publisher is None:
-            return None
-        execution_id = self._execution_id or _configured_id(config) or str(root.run_id)
-        return root.enter(publisher, execution_id, self._owner)
-
-    def on_chain_start(
-        self,
-        serialized: dict[str, Any],  # noqa: ARG002
-        inputs: dict[str, Any],  # noqa: ARG002
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Notes a root run, and what runs below it."""
-        if parent_run_id is None:
-            publisher = self._publisher or publishers.default
-            if publisher is not None:
-                self._roots[run_id] = root = _Root(run_id, str(kwargs.get("name") or "graph"))
-                metadata: dict[str, Any] = kwargs.get("metadata") or {}
-                self._begin(root, publisher, metadata.get("thread_id"))
+    def take_root(self, start: RunStart) -> None:
+        """Makes a graph call of the first run that this config reaches."""
+        run, parent_run_id = start.run, start.parent_run_id
+        if self in run.handlers:
             return
-        root = self._roots.get(parent_run_id)
-        if root is not None:
-            self._roots[run_id] = root
-            root.run_ids.add(run_id)
-
-    def _begin(self, root: _Root, publisher: Publisher, thread_id: object) -> None:
-        """A call that was given its execution is its run from the start; others are when a decorated node enters."""
-        try:
-            if self._execution_id is not None:
-                root.enter(publisher, self._execution_id, self._owner)
-            elif thread_id is not None:
-                root.resume(publisher, str(thread_id))
-        except StreamingError as error:
-            logger.warning("%s runs without streaming: %s", root.name, error)
-
-    def on_chain_end(self, outputs: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """The root ended well, or waits for a human."""
-        if (root := self._pop(run_id)) is not None:
-            duration = {"duration_s": round(time.perf_counter() - root.started, 6)}
-            root.leave(Outcome("workflow_interrupted" if root.interrupted else "workflow_complete", duration))
-
-    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """The root failed or was cancelled; or something below it was interrupted."""
-        if isinstance(error, GraphInterrupt) and (below := self._roots.get(run_id)) is not None:
-            below.interrupted = True
-        if (root := self._pop(run_id)) is None:
+        run.handlers = (*run.handlers, self)
+        options = self._options
+        place = RUNS.place_of(parent_run_id)
+        if self._is_part_of(place, run):
+            if run.plan is None:
+                run.plan = options.plan
             return
-        if isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)):
-            root.leave(Outcome("workflow_cancelled", {}))
-        elif isinstance(error, GraphInterrupt):
-            root.leave(Outcome("workflow_interrupted", {}))
-        else:
-            publisher = self._publisher or publishers.default
-            debug = publisher is not None and publisher.debug
-            root.leave(Outcome("workflow_error", {"error": describe_error(error, debug=debug)}))
+        parent = _told_of(place) if place is not None and options.execution_id is not None else None
+        if run.root is not None:
+            run.root.complete()
+        thread_id = start.metadata.get("thread_id")
+        call = GraphCall(self._publisher, start.name, start.run_id, options=options, thread_id=thread_id, parent=parent)
+        _take(start, call, options.plan)
 
-    def on_interrupt(self, event: GraphInterruptEvent) -> None:
-        """A graph waits for a human, at an ``interrupt()`` or a breakpoint."""
-        root = self._roots.get(event.run_id) if event.run_id is not None else None
-        if root is not None:
-            root.interrupted = True
-
-    def _pop(self, run_id: UUID) -> _Root | None:
-        """The root, when the run that ended is one."""
-        root = self._roots.pop(run_id, None)
-        if root is None:
-            return None
-        root.run_ids.discard(run_id)
-        if root.run_id != run_id:
-            return None
-        for below in root.run_ids:
-            self._roots.pop(below, None)
-        return root
+    def _is_part_of(self, place: Place | None, run: Run) -> bool:
+        """Whether the call names no execution of its own, but is made inside one."""
+        execution_id = self._options.execution_id
+        if run.root is not None and run.root.explicit and execution_id is None:
+            return True
+        binding = place.binding if place is not None else None
+        if binding is None or binding.publisher is not self._publisher:
+            return False
+        return execution_id is None or execution_id == binding.execution_id
 
 
-def _configured_id(config: RunnableConfig) -> str | None:
-    configurable = config.get("configurable") or {}
+class ListeningTracker(CallTracker, ModelFollower):
+    """A tracker of ``capture="all"``: hears models too, where no context reaches the tap."""
+
+    @property
+    def ignore_llm(self) -> bool:
+        """Whether models pass it by."""
+        return False
+
+
+class DefaultTracker(RunFollower, _Interrupts):
+    """Sees every graph call while a module is active or an execution block is open."""
+
+    takes_roots: ClassVar[bool] = True
+
+    @property
+    def ignore_llm(self) -> bool:
+        """Whether models' tokens pass it by."""
+        return True
+
+    def take_root(self, start: RunStart) -> None:
+        """Makes a graph call of a run that belongs to nothing yet."""
+        if start.run.call is not None or start.run.frame is not None:
+            return
+        block, publisher = current_block(), publishers.default
+        own, thread_id = publisher if block is None else None, start.metadata.get("thread_id")
+        call = GraphCall(own, start.name, start.run_id, thread_id=thread_id, block=block)
+        source = block.binding.publisher if block is not None else publisher
+        _take(start, call, cast("Any", source).capture_plan if source is not None else None)
+
+
+def _take(start: RunStart, call: GraphCall, plan: GraphPlan | None) -> None:
+    """Makes a run the root of a call. What it was part of before holds no more, but for the graph's own decorator."""
+    run, run_id = start.run, start.run_id
+    run.root = run.call = call
+    run.frame = None
+    run.ids.discard(run_id)
+    run.ids = call.run_ids
+    run.ids.add(run_id)
+    if not run.own_plan:
+        run.plan, run.children_wrapped = plan, False
+    call.begin()
+
+
+def _told_of(place: Place) -> dict[str, Any] | None:
+    """Where a call with an execution of its own was made, as its ``workflow_start`` says it."""
+    binding = place.binding
+    if binding is None:
+        return None
+    scope = place.frame.scope if place.frame is not None else None
+    known = {
+        "execution_id": binding.execution_id,
+        "run_id": binding.run_id,
+        "node_id": scope.node_id if scope is not None else None,
+        "tool_call_id": scope.tool_call_id if scope is not None else None,
+    }
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def configured_id(config: RunnableConfig | None) -> str | None:
+    """The execution that a config names: its ``configurable.execution_id``, else its ``thread_id``."""
+    configurable = (config.get("configurable") if config is not None else None) or {}
     found = configurable.get("execution_id") or configurable.get("thread_id")
     return str(found) if found is not None else None
 
 
-def binding_of(config: RunnableConfig | None) -> Binding | None:
-    """The execution a node's config leads to; None when it leads to none.
-
-    The tracker of ``streaming.config(...)`` comes first, then the one of the activated module.
-    """
-    callbacks = config.get("callbacks") if config is not None else None
-    if config is None or not isinstance(callbacks, BaseCallbackManager):
-        return None
-    for handler in callbacks.handlers:
-        if isinstance(handler, RunTracker) and handler is not _DEFAULT:
-            binding = handler.bind(callbacks.parent_run_id, config)
-            if binding is not None:
-                return binding
-    return _DEFAULT.bind(callbacks.parent_run_id, config)
-
-
 def graph_config(
-    config: RunnableConfig | None, publisher: Publisher, *, execution_id: str | None, owner: str | None
+    config: RunnableConfig | None,
+    publisher: Publisher,
+    options: CallOptions,
+    *,
+    thread_id: str | None = None,
 ) -> RunnableConfig:
-    """``config`` with what makes a graph called with it an execution; what it holds is kept."""
-    known = execution_id or (_configured_id(config) if config is not None else None)
-    ours: RunnableConfig = {"callbacks": [RunTracker(publisher, known, owner)]}
-    if execution_id is not None:
-        ours["configurable"] = {"execution_id": execution_id}
+    """Return ``config`` with what makes a graph called with it an execution; what it holds is kept.
+
+    Args:
+        config: The caller's own config.
+        publisher: Where updates go.
+        options: What the call is to be. Without an execution's id, the config's own names the execution.
+        thread_id: LangGraph's thread; the execution's id where neither this nor ``config`` names one.
+    """
+    given = options.execution_id
+    known = (config.get("configurable") if config is not None else None) or {}
+    options = replace(options, execution_id=given or configured_id(config) or thread_id)
+    tracker = CallTracker if options.plan is None else ListeningTracker
+    configurable: dict[str, Any] = {"execution_id": given, "thread_id": thread_id}
+    if thread_id is None and known.get("thread_id") is None:
+        configurable["thread_id"] = given
+    ours: RunnableConfig = {
+        "callbacks": [tracker(publisher, options)],
+        "configurable": {name: value for name, value in configurable.items() if value is not None},
+    }
     return merge_configs(config, ours)
 
 
-_DEFAULT: Final = RunTracker()
-tracker_var: ContextVar[RunTracker | None] = ContextVar("lg_streaming_tracker", default=_DEFAULT)
-"""The tracker that sees every graph once a module is activated. Its default makes it known on every thread and task;
-it is None inside decorated nodes, where nothing new begins."""
-_registered = threading.Event()
+def current_call() -> GraphCall | None:
+    """The graph call in which the running code was called, whether or not its node is captured."""
+    run = RUNS.get(parent_run_id())
+    return run.call if run is not None else None
 
 
-def activate_tracking() -> None:
-    """Lets the default tracker see every graph of this process, from now on. Harmless when repeated."""
-    if not _registered.is_set():
-        _registered.set()
-        register_configure_hook(tracker_var, inheritable=True)
+def parent_run_id() -> UUID | None:
+    """The id of the LangChain run in whose context the code runs; None outside of any."""
+    config = var_child_runnable_config.get()
+    manager = config.get("callbacks") if config else None
+    return manager.parent_run_id if isinstance(manager, BaseCallbackManager) else None
+
+
+def is_tracker(handler: object) -> bool:
+    """Whether a handler has done its work where a decorated node is entered: it costs every token inside."""
+    return isinstance(handler, (CallTracker, DefaultTracker))
+
+
+_DEFAULT: Final = DefaultTracker()
+
+
+class _TrackerHook:
+    """Answers like a context variable whose value follows what is in force; LangChain only ever asks for `get`."""
+
+    def get(self) -> DefaultTracker | None:
+        """The default tracker outside of captured nodes, where a module is active or a block is open."""
+        if not publishers.count or current_frame() is not None:
+            return None
+        return _DEFAULT if publishers.default is not None or current_block() is not None else None
+
+
+register_configure_hook(cast("Any", _TrackerHook()), inheritable=True)

@@ -1,17 +1,34 @@
-"""One call of a model inside a decorated node, from its start to its end: what it says becomes updates."""
+"""One call of a model inside a decorated node, from its start to its end: its pieces become updates."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+import logging
+import threading
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration
+
+from lg_streaming.capture.content import EventReader, late_parts, parts_of_message
+from lg_streaming.capture.outcome import ending_of
+from lg_streaming.chunks import text
+from lg_streaming.errors import describe_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from uuid import UUID
 
-    from lg_streaming.capture.tap import Listening
-    from lg_streaming.chunks import Part
+    from langchain_core.outputs import Generation, LLMResult
 
-__all__ = ["ABOUT", "ModelCall"]
+    from lg_streaming.capture.node import NodeFrame
+    from lg_streaming.chunks import Part
+    from lg_streaming.events import Scope
+
+__all__ = ["ABOUT", "ModelCall", "must_not_stream", "whole_call_var"]
+
+logger = logging.getLogger(__name__)
 
 ABOUT: Final = {
     "ls_provider": "provider",
@@ -24,33 +41,147 @@ ABOUT: Final = {
 }
 """What of a call's metadata goes along with its tokens: not the user's own keys, which may be secret."""
 
+# --- calls that must not stream -----------------------------------------------------------------------------
+
+whole_call_var: ContextVar[bool] = ContextVar("lg_streaming_whole_call", default=False)
+"""Whether the model call that begins in this context must not be made to stream.
+
+Each start of a model sets it, before LangChain looks whether a streaming handler is attached.
+"""
+
+_ANSWERS: Final = ("n", "candidate_count", "candidateCount", "num_generations", "num_return_sequences", "best_of")
+"""Names of the number of answers to one prompt: OpenAI, Google (two spellings), Cohere, Hugging Face."""
+_NESTED: Final = ("model_kwargs", "extra_body", "generation_config", "pipeline_kwargs")
+"""Parameters that hold other parameters."""
+
+
+def must_not_stream(serialized: Mapping[str, Any] | None, params: Mapping[str, Any]) -> bool:
+    """Return whether a streamed answer to a call would differ from a whole one.
+
+    Streaming joins several answers into one, and leaves out the audio of OpenAI's Chat Completions.
+
+    Args:
+        serialized: The model as LangChain serializes it, for parameters that it does not report.
+        params: The call's ``invocation_params``.
+    """
+    if (answers := _number_of_answers(params)) is None:
+        arguments = (serialized or {}).get("kwargs")
+        answers = _number_of_answers(cast("Mapping[str, Any]", arguments)) if isinstance(arguments, Mapping) else None
+    modalities: object = params.get("modalities")
+    return (answers or 1) > 1 or (isinstance(modalities, (list, tuple)) and "audio" in modalities)
+
+
+def _number_of_answers(params: Mapping[str, Any]) -> int | None:
+    for name in _ANSWERS:
+        value: object = params.get(name)
+        if isinstance(value, int):
+            return value
+    for name in _NESTED:
+        inner: object = params.get(name)
+        if isinstance(inner, Mapping) and (found := _number_of_answers(cast("Mapping[str, Any]", inner))) is not None:
+            return found
+    return None
+
+
+# --- one call -----------------------------------------------------------------------------------------------
+
+_LANGCHAIN: Final = "lc_"
+_RUN: Final = "lc_run-"
+_PROVIDER, _PINNED = 2, 3
+
+
+def _rank(message_id: str) -> int:
+    """Return how an id ranks when LangChain joins chunks: a provider's own, one of a run, another one."""
+    return 1 if message_id.startswith(_RUN) else 0 if message_id.startswith(_LANGCHAIN) else _PROVIDER
+
 
 class ModelCall:
-    """One call of a model, between its start and its end."""
+    """One call of a model, between its start and its end.
 
-    __slots__ = ("_about", "_dialect", "_indexes", "_listening", "_message_id", "_scope", "_spoke", "name")
+    Its ``message_id`` is the one that the message in the result will have, as soon as that is known: LangChain
+    takes the first id that the provider gives, else ``lc_run--<run id>``. Where pieces left before the id was
+    known, the call's end lists the ids they left with as ``replaces``.
+    """
 
-    def __init__(self, listening: Listening, run_id: UUID, name: str, about: dict[str, Any]) -> None:
+    __slots__ = (
+        "_about",
+        "_dialect",
+        "_ended",
+        "_frame",
+        "_indexes",
+        "_kinds",
+        "_last_id",
+        "_message_id",
+        "_rank",
+        "_reader",
+        "_replaced",
+        "_scope",
+        "_sent",
+        "_spoke",
+        "_streamed",
+        "name",
+        "type",
+    )
+
+    def __init__(
+        self, frame: NodeFrame, scope: Scope, run_id: UUID, *, name: str, about: dict[str, Any], type: str
+    ) -> None:
         self.name = name
+        self.type = type
+        """The model's class."""
         self._about = about
-        self._listening = listening
-        self._message_id = f"lc_run--{run_id}"
-        self._scope = listening.scope.derive(request_id=str(run_id), message_id=self._message_id)
-        listening.message_ids.add(self._message_id)
-        self._dialect = ""  # under v3 some models report each token twice: the first dialect heard is the one
+        self._frame = frame
+        self._message_id = f"{_RUN}-{run_id}"
+        self._last_id: str | None = None
+        self._rank = -1
+        self._replaced: list[Scope] = []
+        self._scope = scope.derive(request_id=str(run_id), message_id=self._message_id)
+        frame.message_ids.add(self._message_id)
+        self._ended = False
+        self._dialect = ""  # under v3 some models report each token twice: the first dialect with content counts
         self._indexes: dict[str, int] = {}
+        self._kinds: set[str] = set()
+        self._reader: EventReader | None = None
+        self._sent = False
         self._spoke = False
+        self._streamed = False
 
-    def say(self, parts: Iterable[Part], *, dialect: str, message_id: str | None = None) -> None:
-        """Passes on a piece of the message."""
-        if self._dialect != dialect:
-            if self._dialect:
-                return
-            self._dialect = dialect
-        if message_id is not None and message_id != self._message_id:
-            self._message_id = message_id
-            self._listening.message_ids.add(message_id)
-            self._scope = self._scope.derive(message_id=message_id)
+    # --- pieces ---------------------------------------------------------------------------------------------
+
+    def add_chunk(self, message: BaseMessage) -> None:
+        """Publish what a chunk of the message holds."""
+        if message.id != self._last_id:
+            self._see_id(message.id)
+        if self._dialect != "chunks" and self._dialect:
+            return
+        if parts := parts_of_message(message):
+            self._dialect, self._streamed = "chunks", True
+            self._publish(parts)
+
+    def add_text(self, content: str) -> None:
+        """Publish a token of a model that gives no chunks."""
+        if self._dialect in {"", "texts"}:
+            self._dialect, self._streamed = "texts", True
+            self._publish((text(content),))
+
+    def add_event(self, event: Mapping[str, Any]) -> None:
+        """Publish what an event of the content-block protocol holds."""
+        if event.get("event") == "message-start" and isinstance(message_id := event.get("id"), str) and message_id:
+            self._adopt(message_id)  # that protocol's message has this id, whatever the chunks inside it have
+            self._rank = _PINNED
+        if event.get("event") == "message-finish":
+            self._finish_event(event)
+        elif self._dialect in {"", "events"}:
+            self._read_event(event)
+
+    def _read_event(self, event: Mapping[str, Any]) -> None:
+        if self._reader is None:
+            self._reader = EventReader()
+        if parts := list(self._reader.read(event)):
+            self._dialect = "events"
+            self._publish(parts)
+
+    def _publish(self, parts: Iterable[Part]) -> None:
         for kind, data in parts:
             if kind == "tool_args":
                 self._spoke = self._spoke or "tool_call_id" in data
@@ -60,13 +191,161 @@ class ModelCall:
                 data["role"] = "ai"
                 data["metadata"] = self._about
                 self._indexes[kind] = index + 1
-            self._listening.hear(kind, data, self._scope)
+                if "blocks" in data:
+                    self._kinds.update(map(_kind_of, data["blocks"]))
+            self._sent = True
+            self._frame.hear(kind, data, self._scope)
 
-    def say_once(self, parts: Iterable[Part], message_id: str | None) -> None:
-        """Says the whole message, unless it came in pieces before."""
+    # --- identity -------------------------------------------------------------------------------------------
+
+    def _see_id(self, message_id: str | None) -> None:
+        """Take the id of a chunk, by LangChain's own rule for the id of joined chunks."""
+        self._last_id = message_id
+        if message_id and (rank := _rank(message_id)) > self._rank:
+            self._rank = rank
+            self._adopt(message_id)
+
+    def _adopt(self, message_id: str) -> None:
+        if message_id == self._message_id:
+            return
+        if self._sent:
+            self._replaced.append(self._scope)
+        self._sent = False
+        self._message_id = message_id
+        self._frame.message_ids.add(message_id)
+        self._scope = self._scope.derive(message_id=message_id)
+
+    # --- the end --------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Publish that the call begins."""
+        self._frame.hear("llm_start", {"model": self.name}, self._scope)
+
+    def complete(self, response: LLMResult) -> None:
+        """Publish what did not come in pieces, then the end. Of several answers the first is published."""
+        if self._ended:
+            return
+        answers = response.generations[0] if response.generations else []
+        data = self._finish(answers[0], response) if answers else {}
+        if len(answers) > 1:
+            data["answers"] = len(answers)
+        self._end(data)
+
+    def _finish_event(self, event: Mapping[str, Any]) -> None:
+        """Publish the end where the protocol says it: the caller may have its message before `complete` is called."""
         if not self._spoke:
-            self._dialect = ""
-            self.say(parts, dialect="whole", message_id=message_id)
+            return
+        metadata: dict[str, Any] = event.get("metadata") or {}
+        self._publish(late_parts(AIMessage("", response_metadata=metadata), self._sent_kinds()))
+        data = {"finish_reason": finish_reason(metadata), "usage": event.get("usage")}
+        self._end({key: value for key, value in data.items() if value is not None})
 
-    def report(self, type: str, data: dict[str, Any]) -> None:
-        self._listening.hear(type, {"model": self.name, **data}, self._scope)
+    def _end(self, data: dict[str, Any]) -> None:
+        self._ended = True
+        if self._replaced:
+            data["replaces"] = [scope.message_id for scope in self._replaced]
+        self._frame.hear("llm_complete", {"model": self.name, **data}, self._scope)
+
+    def _sent_kinds(self) -> set[str]:
+        return self._kinds | {"reasoning"} if "thinking" in self._indexes else self._kinds
+
+    def _finish(self, answer: Generation, response: LLMResult) -> dict[str, Any]:
+        usage: object = None
+        info: Mapping[str, Any] = answer.generation_info or {}
+        if isinstance(answer, ChatGeneration):
+            message = answer.message
+            if message.id:
+                self._adopt(message.id)
+            if not self._spoke:
+                self._publish(parts_of_message(message))
+            if isinstance(message, AIMessage):
+                self._publish(late_parts(message, self._sent_kinds()))
+                usage = message.usage_metadata
+                self._check_usage(message)
+            info = {**info, **message.response_metadata}
+        elif answer.text and not self._spoke:
+            self._publish((text(answer.text),))
+        found = {"finish_reason": finish_reason(info), "usage": usage or _counted(response.llm_output)}
+        return {key: value for key, value in found.items() if value is not None}
+
+    def fail(self, error: BaseException) -> None:
+        """Publish that the call failed, once for each id under which pieces left: that text is void.
+
+        A call that was cancelled, or whose reader stopped, has not failed: its text counts.
+        """
+        if self._ended:
+            return
+        if ending_of(error) != "failed":
+            self._end({"cancelled": True})
+            return
+        described = describe_error(error)
+        for scope in (*self._replaced, self._scope):
+            self._frame.hear("llm_error", {"model": self.name, "error": described}, scope)
+
+    def _check_usage(self, message: AIMessage) -> None:
+        """Warn where streaming took the usage away: the caller did not ask for a stream, and got no usage."""
+        if self._streamed and message.usage_metadata is None and not isinstance(message, AIMessageChunk):
+            provider: object = message.response_metadata.get("model_provider") or self._about.get("provider")
+            if provider in _OPENAI:
+                _warn_of_usage(self.type, self.name)
+
+
+def _kind_of(found: Mapping[str, Any]) -> str:
+    if found.get("annotations") or found.get("citations"):
+        return "annotations"
+    return str(found.get("type")).removesuffix("_chunk")
+
+
+# --- finish reasons and usage -------------------------------------------------------------------------------
+
+_REASONS: Final = ("finish_reason", "stop_reason", "done_reason", "stopReason", "finishReason")
+
+
+def finish_reason(metadata: Mapping[str, Any]) -> str | None:
+    """Return why an answer ended, in the provider's word; None where the provider gives no reason.
+
+    OpenAI's Responses API gives a status, and a reason only where the answer is incomplete.
+    """
+    incomplete: object = metadata.get("incomplete_details")
+    reasons = [metadata.get(name) for name in _REASONS]
+    if isinstance(incomplete, Mapping):
+        reasons.append(cast("Mapping[str, Any]", incomplete).get("reason"))
+    reasons.append(metadata.get("status"))
+    for reason in reasons:
+        word = getattr(reason, "name", reason)  # some packages give members of an enumeration
+        if isinstance(word, str) and word:
+            return word
+    return None
+
+
+_COUNTS: Final = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens", "total_tokens": "total_tokens"}
+
+
+def _counted(output: Mapping[str, Any] | None) -> dict[str, int] | None:
+    """Return the usage that a text model reports beside its answers, under LangChain's names."""
+    usage: object = (output or {}).get("token_usage") or (output or {}).get("usage")
+    if not isinstance(usage, Mapping):
+        return None
+    counts = cast("Mapping[str, Any]", usage)
+    found = {ours: counts[theirs] for theirs, ours in _COUNTS.items() if isinstance(counts.get(theirs), int)}
+    return found or None
+
+
+_OPENAI: Final = frozenset({"openai", "azure", "azure_openai"})
+_MOST_WARNED: Final = 256
+_warned: set[tuple[str, str]] = set()
+_warning = threading.Lock()
+
+
+def _warn_of_usage(type: str, name: str) -> None:
+    with _warning:
+        if (type, name) in _warned or len(_warned) >= _MOST_WARNED:
+            return
+        _warned.add((type, name))
+    logger.warning(
+        "model %r (%s) reports no usage when it streams, and a decorated node makes it stream: "
+        "create it with stream_usage=True, %s(..., stream_usage=True)",
+        name,
+        type,
+        type,
+    )

@@ -2,6 +2,9 @@
 
 The wrapped node is used exactly like the node. It returns what the node returns and raises what the node
 raises; nothing that goes wrong in streaming reaches it. With no hub open it is the plain node.
+
+Objects that only hold a node's function (``staticmethod``, ``@task``, tools) are the matter of
+`lg_streaming.capture.holders`; what cannot be a node, of `lg_streaming.capture.refusals`.
 """
 
 from __future__ import annotations
@@ -10,22 +13,28 @@ import functools
 import inspect
 from collections.abc import Callable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final, cast, get_type_hints
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Final, TypedDict, cast, get_type_hints
 
 from langchain_core.runnables import Runnable, RunnableLambda
+from langgraph.graph import START, StateGraph
 
-from lg_streaming.capture.node import enter_node
+from lg_streaming.capture.enter import activate, enter_node
+from lg_streaming.capture.refusals import check_node
 from lg_streaming.capture.yields import drive, drive_async, yielding, yields
 from lg_streaming.scope import publishers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 
-    from langchain_core.runnables import RunnableConfig
+    from langchain_core.runnables import ConfigurableFieldSpec, RunnableConfig
+    from langchain_core.runnables.graph import Graph
+    from pydantic import BaseModel
 
-    from lg_streaming.capture.node import NodePlan, NodeRun
+    from lg_streaming.capture.node import NodeRun
+    from lg_streaming.capture.plan import NodePlan
 
-__all__ = ["StreamedRunnable", "name_of", "original_of", "wrap_node"]
+__all__ = ["StreamedRunnable", "name_of", "original_of", "plan_in", "wrap_node"]
 
 
 def name_of(target: object) -> str:
@@ -38,6 +47,7 @@ def name_of(target: object) -> str:
 
 
 _ORIGINAL: Final = "__lg_streaming_original__"
+_PLAN: Final = "__lg_streaming_plan__"
 
 
 def original_of(target: object) -> object:
@@ -48,19 +58,33 @@ def original_of(target: object) -> object:
     return original if wrapper is target else target  # functools.wraps copies attributes to foreign wrappers
 
 
-def wrap_node(target: object, plan: NodePlan) -> Any:
-    """``target`` with its tries streamed as ``plan`` says. See the module's docstring for what stays the same.
+def plan_in(target: object) -> NodePlan | None:
+    """The plan that a wrapped function carries; None when it is none. A partial of one counts: LangGraph makes such."""
+    while isinstance(target, functools.partial):
+        partial = cast("functools.partial[Any]", target)
+        inside = [each for each in partial.args if callable(each)]
+        target = inside[-1] if inside else partial.func
+    return getattr(target, _PLAN, None)
+
+
+def wrap_node(target: object, plan: NodePlan, name: str | None = None) -> Any:
+    """Return ``target`` with its tries streamed as ``plan`` asks. The module's docstring lists what stays the same.
+
+    Args:
+        target: A callable or a Runnable.
+        plan: What to stream.
+        name: The node's name; that of the function or the Runnable when not given.
 
     Raises:
-        TypeError: It is neither callable nor a Runnable.
+        NotANodeError: If ``target`` can be no node.
     """
+    check_node(target)
     if isinstance(target, Runnable):
         return StreamedRunnable(cast("Runnable[Any, Any]", target), plan)
-    if not callable(target):
-        raise TypeError(f"a node is a callable or a Runnable, not {type(target).__name__}: {target!r:.100}")
     node: Callable[..., Any] = cast("Any", target)
-    own = type(target) is functools.partial or inspect.isroutine(node)
-    call: Callable[..., Any] = node if own else type(node).__call__
+    method: object = type(node).__call__
+    has_own_call = isinstance(method, FunctionType)  # an instance of a class that defines __call__
+    call: Callable[..., Any] = method if has_own_call else node
     if inspect.isasyncgenfunction(call):
         wrap = _wrap_async_generator
     elif inspect.isgeneratorfunction(call):
@@ -69,12 +93,13 @@ def wrap_node(target: object, plan: NodePlan) -> Any:
         wrap = _wrap_coroutine
     else:
         wrap = _wrap_function
-    name = name_of(target)
+    name = name or name_of(target)
     wrapper = functools.wraps(node)(wrap(node, plan, name))
-    wrapper.__name__ = name
-    if not own:
+    wrapper.__name__ = name_of(target)
+    if has_own_call:
         wrapper.__annotations__ = _hints(call)
     setattr(wrapper, _ORIGINAL, (wrapper, target))
+    setattr(wrapper, _PLAN, plan)
     return wrapper
 
 
@@ -97,7 +122,7 @@ def _wrap_function(target: Callable[..., Any], plan: NodePlan, name: str) -> Cal
     def node(*args: Any, **kwargs: Any) -> Any:
         if not publishers.count or (run := enter_node(plan, name, kwargs.get("config"), args)) is None:
             return target(*args, **kwargs)
-        undo = run.activate()
+        undo = activate(run)
         try:
             result = target(*args, **_config_for(run, kwargs))
         except BaseException as error:
@@ -118,7 +143,7 @@ def _wrap_coroutine(target: Callable[..., Any], plan: NodePlan, name: str) -> Ca
     async def node(*args: Any, **kwargs: Any) -> Any:
         if not publishers.count or (run := enter_node(plan, name, kwargs.get("config"), args)) is None:
             return await target(*args, **kwargs)
-        undo = run.activate()
+        undo = activate(run)
         try:
             result = await target(*args, **_config_for(run, kwargs))
         except BaseException as error:
@@ -159,10 +184,11 @@ def _wrap_async_generator(target: Callable[..., Any], plan: NodePlan, name: str)
 
 
 class StreamedRunnable(RunnableLambda[Any, Any]):
-    """A Runnable as a node (a ToolNode, a compiled subgraph, an agent), with its tries streamed.
+    """A Runnable as a node (a ToolNode, an agent, a chain), with its tries streamed.
 
     It is a ``RunnableLambda`` by class only, because that is where LangGraph looks for the subgraph inside a
-    node (`deps`); it makes no run of its own.
+    node (`deps`); it makes no run of its own. LangGraph gets the answers of the Runnable inside, and so does
+    anything that reads an attribute of it.
     """
 
     def __init__(self, node: Runnable[Any, Any], plan: NodePlan) -> None:
@@ -170,10 +196,55 @@ class StreamedRunnable(RunnableLambda[Any, Any]):
         self.node = node
         self.plan = plan
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "node" not in self.__dict__:  # a copy asks before it has anything
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.node, name)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StreamedRunnable) and (self.node, self.plan) == (other.node, other.plan)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType] (as of every RunnableLambda)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.node!r})"
+
     @property
     def deps(self) -> list[Runnable[Any, Any]]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The Runnable inside."""
         return [self.node]
+
+    @property
+    def afunc(self) -> Callable[..., Any] | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """`ainvoke` where LangGraph takes the Runnable inside for natively async, as node timeouts require."""
+        return self.ainvoke if _is_natively_async(self.node) else None
+
+    @property
+    def InputType(self) -> Any:  # noqa: N802 (LangChain's name)
+        """That of the Runnable inside."""
+        return self.node.InputType
+
+    @property
+    def OutputType(self) -> Any:  # noqa: N802 (LangChain's name)
+        """That of the Runnable inside."""
+        return self.node.OutputType
+
+    def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
+        """Return that of the Runnable inside."""
+        return cast("type[BaseModel]", self.node.get_input_schema(config))
+
+    def get_output_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
+        """Return that of the Runnable inside."""
+        return cast("type[BaseModel]", self.node.get_output_schema(config))
+
+    @property
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        """Those of the Runnable inside."""
+        return self.node.config_specs
+
+    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
+        """Return that of the Runnable inside."""
+        return self.node.get_graph(config)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Calls the node inside."""
@@ -202,3 +273,17 @@ class StreamedRunnable(RunnableLambda[Any, Any]):
     ) -> AsyncIterator[Any]:
         """The result for the joined input, as one chunk."""
         return cast("AsyncIterator[Any]", Runnable.atransform(self, input, config, **kwargs))
+
+
+class _Asked(TypedDict):
+    """The state of a graph that never runs."""
+
+
+def _is_natively_async(node: Runnable[Any, Any]) -> bool:
+    """Return whether LangGraph lets ``node`` have a timeout. LangGraph itself decides, when it compiles a graph."""
+    builder: Any = StateGraph(_Asked)
+    try:
+        builder.add_node("node", node, timeout=1.0).add_edge(START, "node").compile()
+    except ValueError:
+        return False
+    return True

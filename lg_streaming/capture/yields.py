@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from langchain_core.messages import AIMessage, BaseMessage
 
 from lg_streaming.capture.content import parts_of_message
+from lg_streaming.capture.enter import activate
 from lg_streaming.chunks import message_id_of, parts_of_chunk
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def drive(run: NodeRun, steps: Iterator[T]) -> Generator[T, Any, Any]:
     item: Any = None
     try:
         while True:
-            undo = run.activate()
+            undo = activate(run)
             try:
                 item = next(steps)
                 saying.say(item)
@@ -107,7 +108,7 @@ async def drive_async(run: NodeRun, steps: AsyncIterator[T]) -> AsyncGenerator[T
     item: Any = None
     try:
         while True:
-            undo = run.activate()
+            undo = activate(run)
             try:
                 item = await anext(steps)
                 saying.say(item)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from lg_streaming.cli import options
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="lg_streaming",
     help="Watch LangGraph runs live: tokens, progress and events of decorated nodes.",
     no_args_is_help=True,

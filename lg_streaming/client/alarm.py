@@ -18,7 +18,7 @@ class Alarm:
 
     def __init__(self) -> None:
         self._timer: asyncio.Timeout | None = None
-        self.rung = False
+        self.rung: bool = False
 
     @property
     def waits(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Final, Self, TypedDict, cast
 from urllib.parse import urlsplit
 
 from lg_streaming.backoff import Backoff
+from lg_streaming.checks import count, seconds
 from lg_streaming.errors import StreamingError, UnauthorizedError
 
 __all__ = ["ClientConfig", "ClientOptions", "Token", "TokenSource"]
@@ -52,6 +53,14 @@ class ClientOptions(TypedDict, total=False):
 
 
 _HEARTBEATS: Final = 2.5
+_NUMBERS: Final = {
+    "reconnect_delay": seconds(zero="tries at once"),
+    "max_reconnect_delay": seconds(zero="tries at once"),
+    "max_reconnect_attempts": count("tries", zero="for no end"),
+    "connect_timeout": seconds(),
+    "silence_timeout": seconds(none="for 2.5 heartbeats"),
+    "max_event_bytes": count("bytes"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +92,8 @@ class ClientConfig:
             raise ValueError(f"the url is where the gateway is, such as 'http://127.0.0.1:8000', not {self.url!r:.200}")
         if address.query or address.fragment:
             raise ValueError(f"the url ends with the gateway's prefix and has no query: {self.url!r:.200}")
-        if self.max_reconnect_attempts < 0:
-            raise ValueError(f"max_reconnect_attempts is a whole number from 0 on, not {self.max_reconnect_attempts!r}")
-        for name in ("connect_timeout", "silence_timeout", "max_event_bytes"):
-            value = cast("float | None", getattr(self, name))
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} is more than 0, not {value!r}")
+        for name, number in _NUMBERS.items():
+            number.check(name, getattr(self, name), ValueError)
         object.__setattr__(self, "url", self.url.rstrip("/"))
         _ = self.backoff  # its values are checked now rather than when a connection is lost
 

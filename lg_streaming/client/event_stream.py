@@ -52,7 +52,7 @@ class EventStreamParser:
         self._id: str | None = None
         self.retry: float | None = None
         """Seconds the server last gave as the time to wait before coming back."""
-        self.comments = 0
+        self.comments: int = 0
         """How many comments there were."""
 
     def feed(self, piece: bytes) -> list[StreamEvent]:

@@ -28,7 +28,7 @@ __all__ = [
     "Trouble",
 ]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 

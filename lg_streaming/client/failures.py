@@ -26,7 +26,7 @@ class InterruptedStreamError(Exception):
     def __init__(self, error: StreamingError, *, retryable: bool | None = None) -> None:
         super().__init__(error.message)
         self.error = error
-        self.retryable = error.retryable if retryable is None else retryable
+        self.retryable: bool = error.retryable if retryable is None else retryable
 
 
 def told_failure(told: object, *, execution_id: str | None = None) -> InterruptedStreamError:

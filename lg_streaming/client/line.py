@@ -109,7 +109,7 @@ class Line:
         self._client.unreadable = unreadable
         self._client.on("connect_error", self._refused, namespace=namespace)
         self._client.on("*", self._came, namespace=namespace)
-        self.heard_at = self._loop.time()
+        self.heard_at: float = self._loop.time()
         """When something last came."""
         self.cause: InterruptedStreamError | None = None
         """What the server said would end the connection."""

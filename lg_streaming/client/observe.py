@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["observable"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def observable(subscribe: Callable[[], ClientSubscription]) -> Observable[StreamUpdate]:

@@ -48,9 +48,9 @@ class Place:
         self._anew = False  # a gap was told of after which numbers may go on anywhere
         self.head: Position | None = None
         """Where the server stood when it let us in."""
-        self.duplicates = 0
+        self.duplicates: int = 0
         """Updates that came again and were dropped."""
-        self.gaps = 0
+        self.gaps: int = 0
         """Gaps, told of or found."""
 
     @property

@@ -84,9 +84,9 @@ class Reconnect:
         self._state: ClientState = "disconnected"
         self._hint: float | None = None
         self._mended = False
-        self.attempts = 0
+        self.attempts: int = 0
         """How many tries have failed since a connection last proved good."""
-        self.connections = 0
+        self.connections: int = 0
         """How many connections were let in."""
 
     @property

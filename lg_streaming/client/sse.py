@@ -167,7 +167,7 @@ class _EventStream(ClientSubscription):
         self._patience: float | None = None
         self._failure: InterruptedStreamError | None = None
         self._closed = False
-        self.machine = client.make_machine(wanted.execution_id)
+        self.machine: Reconnect = client.make_machine(wanted.execution_id)
 
     @property
     def state(self) -> ClientState:

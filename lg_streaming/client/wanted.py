@@ -46,6 +46,7 @@ class Wanted:
         wanted: FilterOptions,
     ) -> Self:
         """Checks what can be checked without the server. Raises BadRequestError."""
+        check_timeout(timeout)
         payload = {name: value for name, value in filter_payload(wanted).items() if value != []}
         lists = {name: names for name, names in payload.items() if name in FILTER_LISTS}
         others = {name: value for name, value in wanted.items() if name in payload and name not in lists}
@@ -68,7 +69,7 @@ class Wanted:
             complete=filter.lets_all_through and not merge,
             follow=follow,
             until_interrupted=until_interrupted,
-            timeout=check_timeout(timeout),
+            timeout=timeout,
         )
 
     def from_the_start(self) -> Self:

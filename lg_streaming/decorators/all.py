@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from lg_streaming.decorators.event import stream_event
-from lg_streaming.decorators.marking import Node
+from lg_streaming.decorators.marking import ABSENT, Node
 from lg_streaming.decorators.progress import stream_progress
 from lg_streaming.decorators.token import stream_token
+from lg_streaming.errors import StreamingConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 __all__ = ["stream_all"]
 
@@ -29,13 +31,13 @@ def stream_all(
 
 
 def stream_all(
-    node: Node | None = None,
+    node: Any = ABSENT,
     /,
     *,
     token: Mapping[str, Any] | bool = False,
     event: Mapping[str, Any] | bool = False,
     progress: Mapping[str, Any] | bool = False,
-) -> Node | Callable[[Node], Node]:
+) -> Any:
     """Several decorators as one: each is applied that is given, with its options, or with ``True`` for its defaults.
 
     Without parentheses all three are applied with their defaults; ``@stream_all()`` applies none.
@@ -50,11 +52,15 @@ def stream_all(
         StreamingConfigError: An option has a value that cannot be used.
         TypeError: An option is not known.
     """
-    if node is not None:
+    if node is not ABSENT:
         token = event = progress = True
     decorators: list[Callable[[Any], Any]] = [
-        decorator(**(given if not isinstance(given, bool) else {}))
-        for decorator, given in ((stream_progress, progress), (stream_event, event), (stream_token, token))
+        decorator(**_options(name, given))
+        for decorator, name, given in (
+            (stream_progress, "progress", progress),
+            (stream_event, "event", event),
+            (stream_token, "token", token),
+        )
         if given is not False
     ]
 
@@ -63,4 +69,12 @@ def stream_all(
             node = decorator(node)
         return node
 
-    return apply(node) if node is not None else apply
+    return apply(node) if node is not ABSENT else apply
+
+
+def _options(name: str, given: object) -> dict[str, Any]:
+    if isinstance(given, Mapping):
+        return dict(cast("Mapping[str, Any]", given))
+    if given is not True:
+        raise StreamingConfigError(f"{name} is a mapping of options, True or False, not {given!r:.100}")
+    return {}

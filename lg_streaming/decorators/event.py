@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, overload
 
-from lg_streaming.decorators.marking import Node, mark
+from lg_streaming.decorators.marking import ABSENT, Node, decorate
 from lg_streaming.events import StreamEventType
 from lg_streaming.pipeline import EventOptions, NodeOptions
 
@@ -20,7 +20,24 @@ __all__ = ["stream_event"]
 
 
 @overload
-def stream_event(node: Node, /) -> Node: ...
+def stream_event(
+    node: Node,
+    /,
+    *,
+    enabled: bool | None = None,
+    events: Sequence[StreamEventType | str] = (StreamEventType.EVENTS,),
+    buffer_size: int | None = None,
+    batch_size: int | None = None,
+    flush_interval: float | None = None,
+    delivery: Delivery | None = None,
+    transformer: Transformer | None = None,
+    filter: EventFilter | Mapping[str, Any] | None = None,
+    include_state: bool | None = None,
+    redact: Redact | None = None,
+    node_id: str | None = None,
+    nodes: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+) -> Node: ...
 
 
 @overload
@@ -37,11 +54,13 @@ def stream_event(
     include_state: bool | None = None,
     redact: Redact | None = None,
     node_id: str | None = None,
+    nodes: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
 ) -> Callable[[Node], Node]: ...
 
 
 def stream_event(
-    node: Node | None = None,
+    node: Any = ABSENT,
     /,
     *,
     enabled: bool | None = None,
@@ -55,7 +74,9 @@ def stream_event(
     include_state: bool | None = None,
     redact: Redact | None = None,
     node_id: str | None = None,
-) -> Node | Callable[[Node], Node]:
+    nodes: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+) -> Any:
     """Streams the node's start and end with its result, its tool calls, and its model calls.
 
     Used like `stream_token`. The node's own start and end leave from every decorated node;
@@ -72,14 +93,16 @@ def stream_event(
     below are those of the settings where nothing is set.
 
     Args:
-        node: The node, when used without parentheses.
+        node: The node, or a compiled graph, whose nodes are then all decorated, subgraphs and agents included.
         enabled: False leaves the node as it is. True.
         events: What is captured. ``events``, the default, stands for all node, tool and model events; or name some:
             ``node_complete`` (the node's result), ``tool_start``, ``tool_complete``, ``tool_error``, ``llm_start``,
             ``llm_complete``, ``llm_error``. Further there are ``usage`` (what a model call cost in tokens),
             ``updates`` (``{node_id: update}``, what the node returned for the state), ``messages`` (those in it),
             ``values`` (the state the node was called with) and ``debug`` (why the graph called it). State leaves only
-            where it is asked for by ``values`` or ``include_state``.
+            where it is asked for by ``values`` or ``include_state``. ``progress`` sends the node's progress and its
+            milestones, as `stream_progress` without options does, and through this decorator's filter; ``milestone``
+            only the milestones. ``error`` stands for ``node_error``, ``tool_error`` and ``llm_error``.
         buffer_size: Events that may wait, 1 to 10000; with this many, all leave at once. 100.
         batch_size: Events that are appended to the log in one go, 1 to 1000: nothing comes between them, and readers
             are woken once. Each stays an update of its own. 10.
@@ -92,14 +115,18 @@ def stream_event(
             is tried again, its first event of a type is not appended again, nor its second, and so on; for nodes that
             do the same in each try. The node's own start and end are always ``at-least-once``. ``"at-least-once"``.
         transformer: ``transformer(event)`` gets ``{type, data, priority, metadata}`` as plain JSON values and returns
-            it, changed or not; what it returns is what readers get (``metadata`` is for reading). None drops the
-            event. When it raises or returns something else the event passes as it was, and there is an ``error``
-            update. It runs in the thread in which the event happened and should not wait.
+            it, changed or not; what it returns is what readers get. Keys that it adds, to the event or to its
+            ``metadata``, leave as the update's own metadata; a reserved key is passed over. The values that
+            ``metadata`` has already are for reading. None drops the event. When it raises or returns something else
+            the event passes as it was, and there is an ``error`` update. It runs in the thread in which the event
+            happened and should not wait.
         filter: A `EventFilter` or a mapping of its fields.
         include_state: Whether the state the node was called with leaves, as a ``values`` update. False.
         redact: ``redact(type, data) -> data``, the last to see an event of this node. It gets plain JSON values. When
             it raises, the data is withheld. The ``redact`` of the ``StreamingModule`` comes after it.
         node_id: The node's id in updates; its name in the graph when not given.
+        nodes: Of a graph, the nodes to decorate: names, or paths such as ``agent/model``, as globs; all when not given.
+        exclude: Of a graph, the nodes to leave out, in the same form.
 
     Raises:
         StreamingConfigError: An option has a value that cannot be used.
@@ -117,4 +144,4 @@ def stream_event(
         redact=redact,
     )
     options = NodeOptions(event=event, node_id=node_id)
-    return mark(node, options) if node is not None else lambda node: mark(node, options)
+    return decorate(node, options, nodes, exclude)

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar, cast
 
-from lg_streaming.capture import StreamedRunnable, original_of, wrap_node
+from lg_streaming.capture import (
+    Selection,
+    StreamedRunnable,
+    change_held,
+    decorate_graph,
+    held_by,
+    is_graph,
+    original_of,
+    plan_of,
+    wrap_node,
+)
+from lg_streaming.errors import StreamingConfigError
 from lg_streaming.pipeline import NodeOptions
 
-__all__ = ["Node", "mark", "streaming_options"]
+__all__ = ["ABSENT", "Node", "decorate", "mark", "streaming_options"]
 
 Node = TypeVar("Node", bound=Callable[..., Any] | Any)
 """A node: what a decorator returns has the type of what it was given."""
@@ -16,21 +27,72 @@ Node = TypeVar("Node", bound=Callable[..., Any] | Any)
 _OPTIONS: Final = "__lg_streaming_options__"
 
 
-def mark(node: Node, options: NodeOptions) -> Node:
-    """``node`` with ``options`` added to those it has."""
+ABSENT: Final[Any] = object()
+"""The default of a decorator's first argument: the decorator is used with parentheses."""
+
+
+def decorate(node: Any, options: NodeOptions, nodes: Sequence[str] | None = None, exclude: Sequence[str] = ()) -> Any:
+    """Return ``node`` marked with ``options``; for `ABSENT`, the decorator that does so.
+
+    ``nodes`` and ``exclude`` choose among the nodes of a graph.
+
+    Raises:
+        StreamingConfigError: A choice of nodes is no list of names, or what is decorated is no graph.
+    """
+    chosen, left_out = None if nodes is None else _names("nodes", nodes), _names("exclude", exclude)
+
+    def apply(node: Any) -> Any:
+        if is_graph(node):
+            return decorate_graph(node, Selection(options, chosen, left_out))
+        if chosen is not None or left_out:
+            raise StreamingConfigError(
+                f"nodes and exclude choose among the nodes of a compiled graph, and this is none: {node!r:.100}"
+            )
+        return mark(node, options)
+
+    return apply if node is ABSENT else apply(node)
+
+
+def _names(what: str, values: Sequence[str]) -> tuple[str, ...]:
+    listed: Sequence[object] = values
+    if isinstance(values, str) or not all(isinstance(each, str) and each for each in listed):
+        raise StreamingConfigError(f"{what} is a list of names of nodes, not {values!r:.100}")
+    return tuple(values)
+
+
+def mark(node: Node, options: NodeOptions, name: str | None = None) -> Node:
+    """Return ``node`` with ``options`` added to those it has.
+
+    Args:
+        node: The node, or what holds its function: a ``staticmethod``, a ``@task``, a tool.
+        options: The options of one decorator.
+        name: The node's name; its own when not given.
+
+    Raises:
+        NotANodeError: If ``node`` can be no node.
+    """
+    changed = change_held(node, lambda held, holder: mark(held, options, holder or name))
+    if changed is not None:
+        return cast("Node", changed)
     known = streaming_options(node)
     if known is not None:
         options = known.merged(options)
-    wrapped = wrap_node(original_of(node), options)
+    wrapped = wrap_node(original_of(node), options, name)
     if not isinstance(wrapped, StreamedRunnable):
         setattr(wrapped, _OPTIONS, options)
     return cast("Node", wrapped)
 
 
 def streaming_options(node: object) -> NodeOptions | None:
-    """What the decorators on ``node`` ask for; None when there are none.
+    """Return what the decorators on ``node`` ask for; None when it has none.
 
-    ``options.token``, ``options.event`` and ``options.progress`` are None for a decorator that is not there.
+    ``options.token``, ``options.event`` and ``options.progress`` are None for a decorator that was not applied.
     """
+    held = held_by(node)
+    if held is not None:
+        return streaming_options(held)
+    plan = plan_of(node)
+    if plan is not None:
+        return cast("NodeOptions", plan.for_graph)
     found = node.plan if isinstance(node, StreamedRunnable) else getattr(node, _OPTIONS, None)
     return found if isinstance(found, NodeOptions) else None

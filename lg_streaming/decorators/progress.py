@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, overload
 
-from lg_streaming.decorators.marking import Node, mark
+from lg_streaming.decorators.marking import ABSENT, Node, decorate
 from lg_streaming.pipeline import NodeOptions, ProgressOptions
 
 if TYPE_CHECKING:
@@ -18,7 +18,22 @@ __all__ = ["stream_progress"]
 
 
 @overload
-def stream_progress(node: Node, /) -> Node: ...
+def stream_progress(
+    node: Node,
+    /,
+    *,
+    enabled: bool | None = None,
+    interval: float | None = None,
+    granularity: Granularity | None = None,
+    include_eta: bool | None = None,
+    include_metrics: bool | None = None,
+    milestones: Sequence[float] | None = None,
+    calculator: ProgressCalculator | None = None,
+    format: ProgressFormat | Mapping[str, Any] | None = None,
+    node_id: str | None = None,
+    nodes: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+) -> Node: ...
 
 
 @overload
@@ -33,11 +48,13 @@ def stream_progress(
     calculator: ProgressCalculator | None = None,
     format: ProgressFormat | Mapping[str, Any] | None = None,
     node_id: str | None = None,
+    nodes: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
 ) -> Callable[[Node], Node]: ...
 
 
 def stream_progress(
-    node: Node | None = None,
+    node: Any = ABSENT,
     /,
     *,
     enabled: bool | None = None,
@@ -49,7 +66,9 @@ def stream_progress(
     calculator: ProgressCalculator | None = None,
     format: ProgressFormat | Mapping[str, Any] | None = None,
     node_id: str | None = None,
-) -> Node | Callable[[Node], Node]:
+    nodes: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+) -> Any:
     """Streams the node's progress: 0 % at its start, what it reports, milestones, and how it ended.
 
     Used like `stream_token`. Inside the node, report with
@@ -60,7 +79,7 @@ def stream_progress(
     while the node runs.
 
     Args:
-        node: The node, when used without parentheses.
+        node: The node, or a compiled graph, whose nodes are then all decorated, subgraphs and agents included.
         enabled: False leaves the node as it is. True unless the settings say otherwise.
         interval: Seconds between two reports, 0 to 3600; 1.0. A report that comes too early is held, and leaves when
             the interval or the node is over, unless a newer one took its place. 0 %, milestones and 100 % never wait.
@@ -76,6 +95,8 @@ def stream_progress(
         format: Which fields updates have, see `ProgressFormat`: ``show_percentage``
             (True), ``show_current``, ``show_total``, ``show_rate`` (False), ``precision`` (1 decimal).
         node_id: The node's id in updates; its name in the graph when not given.
+        nodes: Of a graph, the nodes to decorate: names, or paths such as ``agent/model``, as globs; all when not given.
+        exclude: Of a graph, the nodes to leave out, in the same form.
 
     Raises:
         StreamingConfigError: A value cannot be used.
@@ -91,4 +112,4 @@ def stream_progress(
         format=format,
     )
     options = NodeOptions(progress=progress, node_id=node_id)
-    return mark(node, options) if node is not None else lambda node: mark(node, options)
+    return decorate(node, options, nodes, exclude)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, overload
 
-from lg_streaming.decorators.marking import Node, mark
+from lg_streaming.decorators.marking import ABSENT, Node, decorate
 from lg_streaming.pipeline import NodeOptions, TokenOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from lg_streaming.pipeline import TokenFilter
@@ -19,27 +19,8 @@ __all__ = ["stream_token"]
 
 
 @overload
-def stream_token(node: Node, /) -> Node: ...
-
-
-@overload
 def stream_token(
-    *,
-    enabled: bool | None = None,
-    buffer_size: int | None = None,
-    batch_size: int | None = None,
-    flush_interval: float | None = None,
-    format: TokenFormat | None = None,
-    include_metadata: bool | None = None,
-    processor: TokenProcessor | None = None,
-    filter: TokenFilter | Mapping[str, Any] | None = None,
-    first_token_immediately: bool | None = None,
-    node_id: str | None = None,
-) -> Callable[[Node], Node]: ...
-
-
-def stream_token(
-    node: Node | None = None,
+    node: Node,
     /,
     *,
     enabled: bool | None = None,
@@ -52,7 +33,46 @@ def stream_token(
     filter: TokenFilter | Mapping[str, Any] | None = None,
     first_token_immediately: bool | None = None,
     node_id: str | None = None,
-) -> Node | Callable[[Node], Node]:
+    nodes: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+) -> Node: ...
+
+
+@overload
+def stream_token(
+    *,
+    enabled: bool | None = None,
+    buffer_size: int | None = None,
+    batch_size: int | None = None,
+    flush_interval: float | None = None,
+    format: TokenFormat | None = None,
+    include_metadata: bool | None = None,
+    processor: TokenProcessor | None = None,
+    filter: TokenFilter | Mapping[str, Any] | None = None,
+    first_token_immediately: bool | None = None,
+    node_id: str | None = None,
+    nodes: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+) -> Callable[[Node], Node]: ...
+
+
+def stream_token(
+    node: Any = ABSENT,
+    /,
+    *,
+    enabled: bool | None = None,
+    buffer_size: int | None = None,
+    batch_size: int | None = None,
+    flush_interval: float | None = None,
+    format: TokenFormat | None = None,
+    include_metadata: bool | None = None,
+    processor: TokenProcessor | None = None,
+    filter: TokenFilter | Mapping[str, Any] | None = None,
+    first_token_immediately: bool | None = None,
+    node_id: str | None = None,
+    nodes: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+) -> Any:
     """Streams the text of the models a node calls, and with it reasoning and tool call arguments.
 
     Works on functions, methods, callable objects, generators and Runnables, sync and async, with or without
@@ -69,7 +89,7 @@ def stream_token(
     below are those of the settings where nothing is set.
 
     Args:
-        node: The node, when used without parentheses.
+        node: The node, or a compiled graph, whose nodes are then all decorated, subgraphs and agents included.
         enabled: False leaves the node as it is. True.
         buffer_size: Tokens that are held, 1 to 1000; with this many, all leave at once. 50.
         batch_size: Tokens joined into one update at most, 1 to 1000. The update's ``index`` is that of the first, its
@@ -89,6 +109,8 @@ def stream_token(
         filter: A `TokenFilter` or a mapping of its fields: which tokens pass.
         first_token_immediately: Whether the first token of each message, and of its thinking, leaves at once. True.
         node_id: The node's id in updates; its name in the graph when not given.
+        nodes: Of a graph, the nodes to decorate: names, or paths such as ``agent/model``, as globs; all when not given.
+        exclude: Of a graph, the nodes to leave out, in the same form.
 
     Raises:
         TokenStreamingError: An option has a value that cannot be used.
@@ -105,4 +127,4 @@ def stream_token(
         first_token_immediately=first_token_immediately,
     )
     options = NodeOptions(token=token, node_id=node_id)
-    return mark(node, options) if node is not None else lambda node: mark(node, options)
+    return decorate(node, options, nodes, exclude)

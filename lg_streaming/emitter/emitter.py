@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping, Sequence
-from contextvars import ContextVar
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, get_args, overload
 
+from lg_streaming.checks import Number, count, seconds
 from lg_streaming.emitter.part_words import PartWords
 from lg_streaming.emitter.saying import Saying
-from lg_streaming.scope import NO_SCOPE, Outcome, new_id
+from lg_streaming.errors import leaves
+from lg_streaming.scope import NO_SCOPE, Outcome, current_frame, frame_var, new_id
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -18,7 +21,9 @@ if TYPE_CHECKING:
 
     from lg_streaming.events import Priority
 
-__all__ = ["NO_EMITTER", "Emitter", "PromptType", "current_emitter", "emitter_var"]
+__all__ = ["NO_EMITTER", "Emitter", "PromptType", "current_emitter"]
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -26,6 +31,14 @@ PromptType = Literal["approval", "input", "choice", "confirmation"]
 _PROMPT_TYPES: Final = frozenset[str](get_args(PromptType))
 
 _LOG_PRIORITY: Final[Mapping[str, Priority]] = {"debug": "low", "error": "high", "critical": "high", "fatal": "high"}
+_TOKENS: Final = count("tokens", least=0)
+_MAYBE_TOKENS: Final = count("tokens", least=0, none="for the sum")
+_COST: Final = Number(none="where it is not known")
+_ETA: Final = Number(unit="seconds", none="where it is not known")
+_TIMEOUT: Final = seconds(none="where there is none")
+_PERCENT: Final = Number(unit="percent", most=100, none="where it is not known")
+_NODES: Final = count("nodes", least=0)
+
 _CANCELLED: Final = {"message": "cancelled", "code": "cancelled"}
 
 
@@ -51,7 +64,7 @@ class Emitter(PartWords):
     transformer and buffer, whatever `events` names; what that filter excludes is not sent.
 
     An emitter of a decorated node never raises into the node; one from `hub.emitter` raises `UpdateTooLargeError`,
-    `BadRequestError` and `HubClosedError` to its caller.
+    `BadRequestError` and `HubClosedError` to its caller. Text that is too large for one update leaves in several.
 
     Everywhere `None` means not known, and is left out of what is sent. Details never replace what a word says itself.
     """
@@ -141,13 +154,12 @@ class Emitter(PartWords):
             cost: What that cost, in a currency of your own.
             details: More, such as `input_token_details`.
         """
+        if self._refuses("usage", input_tokens=(input_tokens, _TOKENS), output_tokens=(output_tokens, _TOKENS)):
+            return
+        if self._refuses("usage", total_tokens=(total_tokens, _MAYBE_TOKENS), cost=(cost, _COST)):
+            return
         if total_tokens is None:
-            try:
-                total_tokens = input_tokens + output_tokens
-            except TypeError:
-                told = f"{input_tokens!r:.40} and {output_tokens!r:.40}"
-                self._refuse("usage", f"input_tokens and output_tokens are numbers, not {told}")
-                return
+            total_tokens = input_tokens + output_tokens
         self._tell(
             "usage",
             details,
@@ -166,6 +178,8 @@ class Emitter(PartWords):
         if percent is None:
             self._refuse("progress", f"current and total are numbers, not {current!r:.40} and {total!r:.40}")
             return
+        if self._refuses("progress", eta_s=(eta_s, _ETA)):
+            return
         self._tell(
             "progress",
             progress=percent,
@@ -179,6 +193,8 @@ class Emitter(PartWords):
     def milestone(self, milestone: float | str, progress: float | None = None) -> None:
         """A mark that was reached: a percentage, or a name with the percentage it stands for."""
         reached = progress if progress is not None or isinstance(milestone, str) else milestone
+        if self._refuses("milestone", progress=(reached, _PERCENT)):
+            return
         self._tell("milestone", milestone=milestone, progress=reached)
 
     def workflow_progress(
@@ -195,6 +211,9 @@ class Emitter(PartWords):
         if percent is None:
             told = f"{completed_nodes!r:.40} and {total_nodes!r:.40}"
             self._refuse("workflow_progress", f"completed_nodes and total_nodes are numbers, not {told}")
+            return
+        counts = {"completed_nodes": (completed_nodes, _NODES), "total_nodes": (total_nodes, _NODES)}
+        if self._refuses("workflow_progress", **counts, eta_s=(eta_s, _ETA)):
             return
         self._tell(
             "workflow_progress",
@@ -322,7 +341,7 @@ class Emitter(PartWords):
             prompt: The question.
             type: `approval`, `input`, `choice` or `confirmation`.
             choices: What to choose from.
-            timeout_s: How many seconds the program is going to wait; readers may show it.
+            timeout_s: How many seconds the program is going to wait, above 0; readers may show it. None: not known.
             required: Whether there has to be an answer.
             metadata: More for the page that asks.
             prompt_id: Names the prompt; a name is made when none is given.
@@ -331,13 +350,15 @@ class Emitter(PartWords):
             The prompt's id.
 
         Raises:
-            BadRequestError: There is no such type of prompts.
+            BadRequestError: There is no such type of prompts, or `timeout_s` cannot be used.
         """
         if type not in _PROMPT_TYPES:
             self._refuse(
                 "human_prompt", f"a prompt's type is one of {', '.join(get_args(PromptType))}, not {type!r:.80}"
             )
         prompt_id = prompt_id or new_id()
+        if self._refuses("human_prompt", timeout_s=(timeout_s, _TIMEOUT)):
+            timeout_s = None
         self._tell(
             "human_prompt",
             prompt_id=prompt_id,
@@ -399,7 +420,7 @@ def _percent(current: float, total: float) -> float | None:
 
 
 def _is_cancelling(error: BaseException) -> bool:
-    return isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt))
+    return all(isinstance(leaf, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)) for leaf in leaves(error))
 
 
 def _outcome(error: Mapping[str, Any] | None) -> Outcome:
@@ -412,10 +433,22 @@ def _outcome(error: Mapping[str, Any] | None) -> Outcome:
 
 NO_EMITTER: Final = Emitter(None, "", NO_SCOPE)
 
-emitter_var: ContextVar[Emitter] = ContextVar("lg_streaming_emitter", default=NO_EMITTER)
-"""Set while a decorated node runs."""
+_no_node = threading.Event()
 
 
 def current_emitter() -> Emitter:
-    """The emitter of the decorated node that is running; outside of one, an emitter that does nothing."""
-    return emitter_var.get()
+    """The emitter of the decorated node, or of the tool in it, that is running; outside, an emitter that does nothing.
+
+    A task or thread that goes on after its node has returned gets the latter, and the log has a warning: take the
+    emitter while the node runs, and hand it over.
+    """
+    frame = current_frame()
+    if frame is not None:
+        return frame.emitter
+    if frame_var.get() is not None and not _no_node.is_set():
+        _no_node.set()
+        logger.warning(
+            "current_emitter() was called where the node has returned already: what it writes goes nowhere. "
+            "Take the emitter inside the node and hand it to the task or thread that goes on"
+        )
+    return NO_EMITTER

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Sequence
 
     from lg_streaming.events import Priority
-    from lg_streaming.scope import Delivery, LiveDefaults, Missing, Publisher, Scope, TokenStreams
+    from lg_streaming.scope import Delivery, LargeUpdates, LiveDefaults, Missing, Publisher, Scope, TokenStreams
 
 __all__ = ["EventRoute", "Handle", "TextRoute"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _NO_RUN: Final = ""
 """A run that is over, or never was: what is written to it is dropped and counted."""
@@ -155,7 +155,7 @@ class Handle:
         except BadRequestError as error:
             if self._strict and self._publisher is not None:
                 raise
-            self._note(error, "scope")
+            logger.warning("an emitter of execution %r keeps its scope: %s", self._execution_id, error)
             return self._about(self._scope)
         return self._about(self._scope.derive(**changes))
 
@@ -183,6 +183,7 @@ class Handle:
         priority: Priority | None = None,
         delivery: Delivery | None = None,
         key: str | None = None,
+        large: LargeUpdates | None = None,
     ) -> None:
         """One update of any type. ``data`` is anything; what JSON cannot hold becomes its nearest JSON value.
 
@@ -195,12 +196,15 @@ class Handle:
                 given, ``@stream_event``'s own level holds in a node that has it, and ``at-least-once`` elsewhere.
             key: 1 to 512 characters. A second update of the execution with the same key is left out for as long as
                 the log keeps the first; so a retried node does not repeat it. A key alone means ``exactly-once``.
+            large: What to do where it is over ``limits.update_bytes``: ``refuse`` it, or ``shorten`` it. When not
+                given, it is shortened inside a decorated node, and elsewhere ``limits.large_updates`` holds.
 
         Raises:
             BadRequestError: The priority, the delivery or the key cannot be used, or the type is the hub's own.
-            UpdateTooLargeError: It is over ``limits.update_bytes``; never inside a decorated node.
+            UpdateTooLargeError: It is over ``limits.update_bytes`` and ``limits.large_updates`` is ``refuse``. Never
+                inside a decorated node, where it leaves shortened, and never for text, which is split.
         """
-        self._emit(type, data, self._scope, priority=priority, delivery=delivery, key=key)
+        self._emit(type, data, self._scope, priority=priority, delivery=delivery, key=key, large=large)
 
     def _emit(
         self,
@@ -211,11 +215,12 @@ class Handle:
         priority: Priority | None = None,
         delivery: Delivery | None = None,
         key: str | None = None,
+        large: LargeUpdates | None = None,
     ) -> None:
         self.flush()
         level = delivery or "at-least-once"
         if self._event_route is None:
-            self.send(type, data, scope, priority=priority, delivery=level, key=key)
+            self.send(type, data, scope, priority=priority, delivery=level, key=key, large=large)
             return
         try:
             self._event_route.emit(Outgoing(type, data, scope, priority, level, key), delivery=delivery)
@@ -233,6 +238,7 @@ class Handle:
         priority: Priority | None = None,
         delivery: Delivery = "at-least-once",
         key: str | None = None,
+        large: LargeUpdates | None = None,
     ) -> bool:
         """The same about another scope, past what a node holds; whether it was taken. Raises like `event`."""
         if self._publisher is None:
@@ -240,9 +246,21 @@ class Handle:
         try:
             if self._missing is not None and scope.run_id is None:
                 scope = self._in_run(self._publisher, self._missing, scope)
-            self._publisher.publish(
-                self._execution_id, type, data, scope=scope, priority=priority, delivery=delivery, key=key
-            )
+            if large is None and self._strict:
+                self._publisher.publish(
+                    self._execution_id, type, data, scope=scope, priority=priority, delivery=delivery, key=key
+                )
+            else:
+                self._publisher.publish(
+                    self._execution_id,
+                    type,
+                    data,
+                    scope=scope,
+                    priority=priority,
+                    delivery=delivery,
+                    key=key,
+                    large=large if self._strict else "shorten",
+                )
         except Exception as error:
             if self._strict:
                 raise
@@ -255,7 +273,7 @@ class Handle:
         if self._publisher is None:
             return False
         try:
-            self._publisher.publish_all(self._execution_id, updates)
+            self._publisher.publish_all(self._execution_id, updates, large=None if self._strict else "shorten")
         except Exception as error:
             if self._strict:
                 raise
@@ -298,12 +316,13 @@ class Handle:
         return self._scope
 
     def _note(self, error: Exception, *types: str) -> None:
-        names = ", ".join(map(repr, types))
+        names = ", ".join(map(str, types))
         if isinstance(error, StreamingError):
-            logger.warning("an update of type %s of execution %r was refused: %s", names, self._execution_id, error)
+            if self._publisher is not None:
+                self._publisher.note_refused(self._execution_id, names, error)
         else:
             logger.error(
-                "an update of type %s of execution %r could not be published",
+                "an update of type %r of execution %r could not be published",
                 names,
                 self._execution_id,
                 exc_info=error,

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from lg_streaming.checks import count
 from lg_streaming.emitter.handle import Handle
 from lg_streaming.emitter.parts import OpenPart
-from lg_streaming.errors import BadRequestError, describe_error
+from lg_streaming.errors import BadRequestError, UpdateTooLargeError, describe_error
 from lg_streaming.scope import new_id
 
 if TYPE_CHECKING:
+    from lg_streaming.checks import Number
     from lg_streaming.emitter.parts import PartKind
     from lg_streaming.events import Scope
 
@@ -25,6 +27,7 @@ _NAMED_BY: Final[Mapping[PartKind, tuple[str | None, str]]] = {
 }
 """The fields of a part's id and of its name."""
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+_ATTEMPT: Final = count("tries", none="where it is not known")
 
 
 class PartWords(Handle):
@@ -100,6 +103,8 @@ class PartWords(Handle):
         if node_id is None:
             self._refuse("node_start", "name the node: node_start('fetch')")
             return self.scoped()
+        if self._refuses("node_start", attempt=(attempt, _ATTEMPT)):
+            attempt = None
         scope = self._ready().derive(node_id=node_id, **({"attempt": attempt} if attempt is not None else {}))
         part = OpenPart("node", node_id, name or node_id, scope)
         self._begin(part, "node_start", details, node_id=node_id, node_name=part.name, attempt=attempt)
@@ -208,7 +213,11 @@ class PartWords(Handle):
         about = {name_field: part.name, "duration_s": part.duration_s if part.began_at else None}
         if id_field is not None and part.id:
             about[id_field] = part.id
-        self._tell_of(part.scope, type, details, about | fields)
+        try:
+            self._tell_of(part.scope, type, details, about | fields)
+        except UpdateTooLargeError:  # it is open still, and may be closed with less
+            self._parts.open(part)
+            raise
 
     def _tell(self, word: str, details: Mapping[str, Any] = _NOTHING, /, **fields: Any) -> None:
         self._tell_of(self._scope, word, details, fields)
@@ -220,6 +229,14 @@ class PartWords(Handle):
 
     def _described(self, error: BaseException | str) -> dict[str, Any]:
         return describe_error(error, debug=self.debug)
+
+    def _refuses(self, type: str, /, **values: tuple[object, Number]) -> bool:
+        """Return whether one of ``values`` cannot be used; then it is raised or logged, like all that is refused."""
+        for name, (value, allowed) in values.items():
+            if not allowed.accepts(value):
+                self._refuse(type, f"{name} {allowed.refusal(value)}")
+                return True
+        return False
 
     def _refuse(self, type: str, message: str) -> None:
         error = BadRequestError(message, execution_id=self._execution_id)

@@ -44,7 +44,7 @@ class OpenParts:
     __slots__ = ("_parts", "lock")
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock()
         """Also of what the emitters of these parts count."""
         self._parts: dict[tuple[PartKind, str], OpenPart] = {}
 

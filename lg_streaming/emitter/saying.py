@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Saying"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 

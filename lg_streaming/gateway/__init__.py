@@ -44,7 +44,7 @@ __all__ = [
     "sse_response",
 ]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class Gateway:
@@ -73,9 +73,9 @@ class Gateway:
         initial_data: InitialData | None = None,
         observer: Observer | None = None,
     ) -> None:
-        self.settings = settings or hub.settings
+        self.settings: StreamingSettings = settings or hub.settings
         gateway = self.settings.gateway
-        self.policy = Policy(
+        self.policy: Policy = Policy(
             self.settings.auth, cors_origins=gateway.cors_origins, authorize=authorize, revoked=revoked
         )
         self._edge = Edge(hub=hub, settings=self.settings, policy=self.policy, events=GatewayEvents(observer))
@@ -85,7 +85,7 @@ class Gateway:
         self._rest = Rest(self._edge)
         self._edge.closers += [self._rest.shutdown, self._websocket.shutdown, self._socketio.shutdown]
         self._edge.register()
-        self.router = APIRouter()
+        self.router: APIRouter = APIRouter()
         """The HTTP routes, under ``gateway.prefix``."""
         # The stream's route comes first: the path of an execution itself matches everything that begins like it.
         if "sse" in gateway.transports:

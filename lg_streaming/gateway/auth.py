@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ANONYMOUS", "Action", "Authorize", "Grant", "Policy", "Principal", "Revoked"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 Authorize = Callable[[Principal, Action, str, str | None], bool | Awaitable[bool]]
 """`authorize(principal, action, execution_id, owner) -> bool`, sync (run in a thread) or async.
@@ -71,13 +71,13 @@ class Policy:
         self._revoked = revoked
         self._answer_timeout = answer_timeout
         self._revocations = Revocations(clock, leeway=settings.leeway)
-        self.tickets = Tickets(clock=clock)
+        self.tickets: Tickets = Tickets(clock=clock)
         """The tickets that were handed out."""
         keys = None if settings.enabled is False else keys or _keys(settings)
         self._reader = None if keys is None else ClaimsReader(settings, keys, clock)
-        self.requires_token = self._reader is not None if settings.enabled is None else settings.enabled
+        self.requires_token: bool = self._reader is not None if settings.enabled is None else settings.enabled
         """Whether callers need a token: `auth.enabled`, and where that is unset, whether there is a key."""
-        self.local_only = settings.enabled is None and not self.requires_token
+        self.local_only: bool = settings.enabled is None and not self.requires_token
         """Whether only callers from this machine are let in, because nobody has set authentication up."""
         if self.requires_token and self._reader is None:
             raise StreamingConfigError("auth.enabled needs a key: set auth.secret, auth.public_key or auth.jwks_url")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClaimsReader"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _MAX_TOKEN: Final = 16_384
 _SHAPE: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")

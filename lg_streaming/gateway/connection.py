@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "guard_of"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _EXPIRY_GRACE: Final = 25.0
 _SPARE_TRANSPORTS: Final = 100

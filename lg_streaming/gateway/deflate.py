@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Deflate", "Framings"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _RSV1: Final = 0x40
 """The bit of a frame's first byte that says that its payload is compressed."""

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from lg_streaming.gateway._server import WebSocketLine, current_line
-from lg_streaming.gateway.frames import Frames
+from lg_streaming.gateway._server import Line, WebSocketLine, current_line
+from lg_streaming.gateway.frames import Frames, Framing
 from lg_streaming.gateway.outlet import Outlet, open_outlet
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FRESH_BYTES", "NORMAL_CLOSURE", "Duplex"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 NORMAL_CLOSURE: Final = 1000
 FRESH_BYTES: Final = 4_096
@@ -40,14 +40,14 @@ class Duplex:
         self._task = asyncio.current_task()
         self._listening = True
         self._closing: asyncio.Task[None] | None = None
-        self.line = current_line()
+        self.line: Line | None = current_line()
         if isinstance(self.line, WebSocketLine):
             # A little over the limit still arrives and is answered by name; far over is cut off by the server.
             self.line.limit_inbound(4 * guard.inbound_bytes)
             self.line.forget_handshake()
         if self.line is not None:
             self.line.cut_when_silent(2 * guard.bounds.send_timeout)
-        self.frame = guard.framings.of(self.line)
+        self.frame: Framing = guard.framings.of(self.line)
         """How messages are framed for it."""
         self._outlet: Outlet = open_outlet(send, self.line, guard.bounds, self.give_up)
         self.close_code: int | None = None

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Edge"]
 
-logger = logging.getLogger("lg_streaming.gateway")
+logger: logging.Logger = logging.getLogger("lg_streaming.gateway")
 
 _RETRY_MS = (500, 3_000)
 _GOODBYE_TIMEOUT: Final = 1.5

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EventStream", "InitialData", "StreamOptions", "open_stream"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 InitialData = Callable[[str], Any | Awaitable[Any]]
 """`initial_data(execution_id)`, sync (run in a thread) or async: what a reader is shown first."""
@@ -150,7 +150,7 @@ class EventStream(Response):
         self._session = session
         self._edge = session.edge
         self._watch = watch
-        self.dialect = _dialect(session, watch, options)
+        self.dialect: Dialect = _dialect(session, watch, options)
         self._says_keep_alive = options.dialect == "flowise"
         self._ends_at = None if options.max_duration is None else self._edge.monotonic() + options.max_duration
         self._line: Line | None = None
@@ -164,7 +164,7 @@ class EventStream(Response):
         self._writing = asyncio.Lock()
         self.first_words = b""
         self.fails_on_gap = False
-        self.ended = asyncio.Event()
+        self.ended: asyncio.Event = asyncio.Event()
 
     def send_away(self) -> None:
         """The server is going to stop."""

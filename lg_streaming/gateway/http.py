@@ -36,7 +36,7 @@ __all__ = [
     "ticket_of",
 ]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 Handle = Callable[[Request, Peer], Awaitable[Response]]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Fetch", "RemoteKeys", "fetch"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _MAX_BYTES: Final = 262_144
 _MAX_KEYS: Final = 100

@@ -14,11 +14,12 @@ import orjson
 from lg_streaming.codec import decode_data
 from lg_streaming.gateway.frames import CHUNK_BYTES
 from lg_streaming.log.base import Record
+from lg_streaming.values import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from lg_streaming.events import StreamUpdate
+    from lg_streaming.events import Priority, Scope, StreamUpdate
     from lg_streaming.gateway.frames import Encode, Frames
 
 __all__ = ["MergedRecord", "merge", "merged_frames"]
@@ -46,15 +47,15 @@ class MergedRecord(Record):
     __slots__ = ("merged_from",)
 
     def __init__(self, last: Record, merged_from: int, json: bytes) -> None:
-        self.seq = last.seq
-        self.epoch = last.epoch
-        self.type = last.type
-        self.scope = last.scope
-        self.priority = last.priority
-        self.timestamp = last.timestamp
+        self.seq: int = last.seq
+        self.epoch: str = last.epoch
+        self.type: str = last.type
+        self.scope: Scope = last.scope
+        self.priority: Priority = last.priority
+        self.timestamp: float = last.timestamp
         self.key = None
         self.json = json
-        self.merged_from = merged_from
+        self.merged_from: int = merged_from
         """The first sequence number it stands for."""
 
     def update_of(self, execution_id: str) -> StreamUpdate:  # noqa: ARG002 (its JSON says it too)
@@ -198,16 +199,20 @@ class _Text:
         if last is self._first:
             return last
         data = {**self._data, "content": "".join(self._contents), "batch_size": self._tokens}
+        data.pop("part", None)
+        data.pop("parts", None)
         if self._index is None:
             data.pop("index", None)
         else:
             data["index"] = self._index
         if last.scope.extra is not None:
             whole = orjson.loads(last.json)
-            return MergedRecord(last, first, _since(orjson.dumps({**whole, "data": data}), first))
+            return MergedRecord(last, first, _since(escaped(orjson.dumps({**whole, "data": data})), first))
         json = last.json
         begin, end = json.index(b',"data":') + 8, json.rindex(_METADATA)
-        return MergedRecord(last, first, _since(b"".join((json[:begin], orjson.dumps(data), json[end:])), first))
+        return MergedRecord(
+            last, first, _since(b"".join((json[:begin], escaped(orjson.dumps(data)), json[end:])), first)
+        )
 
 
 def _message_of(record: Record, data: dict[str, Any]) -> object:

@@ -8,7 +8,7 @@ snake_case; camelCase (``executionId``) is accepted.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -84,7 +84,7 @@ After = Annotated[str, AfterValidator(_after), Field(description="A position '<e
 class Inbound(BaseModel):
     """A payload from a client."""
 
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         extra="forbid",
         frozen=True,
         strict=True,
@@ -209,7 +209,7 @@ class Empty(Inbound):
 class Outbound(BaseModel):
     """What the server sends."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class ErrorBody(Outbound):
@@ -360,7 +360,7 @@ class ConnectionStatus(Outbound):
 class Metadata(BaseModel):
     """Where an update belongs. The user's own keys stand beside these."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
 
     timestamp: str
     sequence_number: int

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Bounds", "Outlet", "open_outlet"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _PROGRESS_STEP: Final = 16
 

@@ -60,7 +60,7 @@ class Packets:
 
     def __init__(self, namespace: str) -> None:
         self._namespace = b"" if namespace == "/" else namespace.encode() + b","
-        self.disconnect = b"41" + self._namespace
+        self.disconnect: bytes = b"41" + self._namespace
 
     def event(self, name: str, payload: object) -> bytes:
         """One event. ``name`` and ``payload`` are made JSON."""

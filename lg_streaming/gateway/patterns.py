@@ -100,9 +100,9 @@ class Follower:
         skips: Callable[[str], bool],
         clock: Callable[[], float],
     ) -> None:
-        self.globs = tuple(globs)
+        self.globs: tuple[str, ...] = tuple(globs)
         self._globs = Globs(self.globs)
-        self.filter = filter
+        self.filter: UpdateFilter = filter
         self._hub = hub
         self._patterns = patterns
         self._allows = allows
@@ -117,7 +117,7 @@ class Follower:
         self._open: dict[str, Subscription] = {}
         self._rechecks = 0
         self._unlisten: Callable[[], None] | None = None
-        self.closed = False
+        self.closed: bool = False
 
     async def start(self) -> None:
         """From now on nothing is missed. Raises LogUnavailableError when the log cannot be reached."""

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Rest"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _LOG_TIMEOUT: Final = 1.0
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Revocations", "Revoked"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 Revoked = Callable[[Principal], bool | Awaitable[bool]]
 """`revoked(principal) -> bool`, sync (run in a thread) or async: whether a token that holds otherwise is refused.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SocketIO"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _SHUTDOWN_TIMEOUT: Final = 1.5
 

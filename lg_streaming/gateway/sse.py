@@ -9,7 +9,8 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from typing_extensions import Unpack
 
-from lg_streaming.errors import StreamingError
+from lg_streaming.checks import seconds
+from lg_streaming.errors import BadRequestError, StreamingError
 from lg_streaming.events import Position
 from lg_streaming.filters import FILTER_LISTS, FILTER_TEXTS, FilterOptions, filter_payload
 from lg_streaming.gateway.edge import Edge
@@ -135,7 +136,8 @@ def sse_response(
             `batch` cannot be had with it.
         initial_data: `initial_data(execution_id)`, sync or async, makes the first event, `initial`. The reader's place
             is fixed before it is called, so what happens meanwhile follows it.
-        max_duration: Seconds after which the stream ends and the reader is told to come back; None: never.
+        max_duration: Seconds after which the stream ends and the reader is told to come back; as in the settings when
+            not given.
         heartbeat_interval: Seconds between comments while there is nothing to send; as in the settings when not given.
         headers: Headers of the answer beside its own.
         wanted: What to let through; see `FilterOptions`. `until="interrupted"` ends the stream when the run waits for a
@@ -144,6 +146,8 @@ def sse_response(
     Raises:
         BadRequestError: The id or an option cannot be used.
     """
+    seconds(none="for the settings'").check("max_duration", max_duration, BadRequestError)
+    seconds(none="for the settings'").check("heartbeat_interval", heartbeat_interval, BadRequestError)
     payload: dict[str, object] = {
         "execution_id": execution_id,
         "after": str(after) if after is not None else None,
@@ -164,7 +168,7 @@ def sse_response(
             named=named,
             ids=ids,
             dialect=dialect,
-            max_duration=max_duration or edge.settings.gateway.max_stream_duration,
+            max_duration=edge.settings.gateway.max_stream_duration if max_duration is None else max_duration,
             initial_data=initial_data,
             headers=dict(headers or {}),
         ),

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EncodeEach", "PlainWebSocket"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _SHUTDOWN_TIMEOUT: Final = 1.5
 _REPLY: Final = "reply"

@@ -38,7 +38,7 @@ class Appender:
         self._tally = tally
         self.writer: Writer | None = None
         """Where the log may be slow or away."""
-        self.logger = UpdateLogger() if settings.log_events else None
+        self.logger: UpdateLogger | None = UpdateLogger() if settings.log_events else None
         """Where updates are logged."""
         limits = settings.limits
         if log.blocking:
@@ -47,7 +47,7 @@ class Appender:
                 max_updates=limits.producer_buffer_updates,
                 max_bytes=limits.producer_buffer_bytes,
                 on_lost=self._note_lost,
-                on_dropped=tally.at_most_once.add,
+                on_dropped=self._note_dropped,
                 on_repeated=tally.repeated.add,
             )
 
@@ -74,7 +74,7 @@ class Appender:
         if lost:
             notice = Encoded(orjson.dumps({"count": lost, "reason": "log_unavailable"}))  # under the lock: no `redact`
             told = self._drafts.of(execution, "updates_lost", notice, execution.run_scope, None)
-            drafts = [told, *drafts]
+            drafts = [*told, *drafts]
         refused = writer.put(execution, drafts)
         if refused == 0:
             execution.lost = 0
@@ -82,9 +82,13 @@ class Appender:
         if lost:
             refused -= 1  # the notice
         execution.lost += refused
-        self._tally.lost.add(refused)
+        self._tally.drops.note("lost", execution, execution.execution_id, drafts[-1].type, amount=refused)
 
-    def _note_lost(self, execution: Execution, count: int) -> None:
+    def _note_lost(self, execution: Execution, type: str, count: int) -> None:
         with execution.lock:
             execution.lost += count
-            self._tally.lost.add(count)
+        self._tally.drops.note("lost", execution, execution.execution_id, type, amount=count)
+        self._tally.drops.report()  # on the writer's thread, without a lock
+
+    def _note_dropped(self, execution: Execution, type: str, count: int) -> None:
+        self._tally.drops.note("at_most_once", execution, execution.execution_id, type, amount=count)

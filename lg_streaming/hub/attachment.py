@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Attachment"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _LOG_AWAY: Final = 0.5
 """Seconds until the log is asked again."""
@@ -55,17 +55,17 @@ class Attachment:
         on_done: Callable[[Attachment], None],
     ) -> None:
         self.sink = sink
-        self.sink_id = sink.id
-        self.execution_id = subscription.execution_id
+        self.sink_id: str = sink.id
+        self.execution_id: str = subscription.execution_id
         self.policy = policy
         self.on_error: OnError = on_error
         self.shared = shared
         """Whether the sink serves others too, and so is neither told the end nor closed."""
-        self.delivered = 0
+        self.delivered: int = 0
         """Updates the sink took."""
-        self.failed = 0
+        self.failed: int = 0
         """Updates it did not take, although they were sent as often as the policy says."""
-        self.errors = 0
+        self.errors: int = 0
         """How often the sink failed: each attempt to send, and to close it."""
         self.error: SinkError | None = None
         """What ended it, with ``on_error="raise"``."""
@@ -327,7 +327,7 @@ class Attachment:
         return await self._guarded(cast("Sink", self.sink).send(page.updates(self.execution_id)))
 
     async def _guarded(self, call: Awaitable[None]) -> BaseException | None:
-        limit = self.policy.timeout
+        limit = self.policy.limit
         timer = asyncio.timeout(limit if limit != math.inf else None)
         try:
             async with timer:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Sinks"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _PATIENCE: Final = 5.0
 _GRACE: Final = 1.0
@@ -291,4 +291,4 @@ def _policy_of(sink: AnySink, given: SendPolicy | None, timeout: float | None) -
     try:
         return policy if timeout is None else changed(policy, timeout=timeout)
     except ValueError as error:
-        raise BadRequestError(f"send_timeout: {error}") from None
+        raise BadRequestError(f"send_{error}") from None

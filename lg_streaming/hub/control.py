@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Control"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 Handler = TypeVar("Handler")
 
@@ -142,12 +142,12 @@ class Control(Producers):
         if scope is None:
             raise PromptError(execution_id=execution_id)
         answer = {"prompt_id": prompt_id, "response": response}
-        draft = self._drafts.of(execution, "human_response", answer, scope, None)
+        drafts = self._drafts.of(execution, "human_response", answer, scope, None, refuses=True)
         with execution.lock:
             if execution.prompts.get(prompt_id) is not scope:  # another answer came first
                 raise PromptError(execution_id=execution_id)
             del execution.prompts[prompt_id]
-            self._appender.append(execution, [draft])
+            self._appender.append(execution, drafts)
             handlers = tuple(execution.handlers.response.values()) if execution.handlers is not None else ()
         self._handler_calls.make(handlers, execution_id, prompt_id, response)
         await self.flush()

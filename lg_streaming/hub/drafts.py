@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 import orjson
 
-from lg_streaming.codec import Codec, Encoded
+from lg_streaming.codec import SEAL_BYTES, Codec, Encoded
 from lg_streaming.errors import BadRequestError, UpdateTooLargeError
 from lg_streaming.events import HUB_TYPES, kind_of, parse_priority, priority_of, priority_within
 from lg_streaming.hub.execution import Allowance
 from lg_streaming.log.base import Draft
 from lg_streaming.scope import NO_SCOPE, TRACED, Delivery
+from lg_streaming.shorten import TEXT_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from lg_streaming.events import Priority
     from lg_streaming.hub.execution import Execution
     from lg_streaming.hub.statistics import Tally
-    from lg_streaming.scope import Scope, Trace
+    from lg_streaming.scope import LargeUpdates, Scope, Trace
     from lg_streaming.settings import LimitSettings
 
 __all__ = ["Drafts"]
@@ -45,14 +46,13 @@ class Drafts:
         self._clock = clock
         self._tally = tally
         self._rate = limits.updates_per_second
-        self.codec = Codec(max_bytes=limits.update_bytes, redact=redact)
+        self.limited = self._rate is not None
+        """Whether there is a limit to the updates per second."""
+        self._refuses = limits.large_updates == "refuse"
+        self._redacts = redact is not None
+        self.codec: Codec = Codec(max_bytes=limits.update_bytes, reserve=SEAL_BYTES, redact=redact)
         self.trace: Trace | None = None
         """Who follows runs and nodes."""
-
-    @property
-    def limited(self) -> bool:
-        """Whether there is a limit to the updates per second."""
-        return self._rate is not None
 
     def checked(  # noqa: PLR0917 (the fields of `Outgoing`, at every update)
         self,
@@ -63,8 +63,14 @@ class Drafts:
         priority: Priority | None,
         delivery: Delivery,
         key: str | None,
-    ) -> Draft:
-        """The draft of what a producer published. Raises ``BadRequestError`` and ``UpdateTooLargeError``."""
+        large: LargeUpdates | None = None,
+    ) -> list[Draft]:
+        """Return the drafts of what a producer published: one, but for a text that has to be split.
+
+        Raises:
+            BadRequestError: Something about it cannot be used.
+            UpdateTooLargeError: It is too large, no text, and ``large``, or the settings where that is None, refuse it.
+        """
         if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] (callers may not be typed)
             raise BadRequestError(f"a type is a string, not {name!r:.80}")
         if name in HUB_TYPES:
@@ -75,10 +81,11 @@ class Drafts:
             scope = execution.run_scope
         elif scope.run_id is None:
             scope = scope.derive(run_id=execution.run_id)
-        draft = self.of(execution, name, data, scope, priority, delivery, key)
+        refuses = self._refuses if large is None else large == "refuse"
+        drafts = self.of(execution, name, data, scope, priority, delivery, key, refuses)
         if name in _PROMPTING:
             _note_prompt(execution, name, data, scope)
-        return draft
+        return drafts
 
     def of(  # noqa: PLR0917 (at every update, too)
         self,
@@ -89,8 +96,13 @@ class Drafts:
         priority: Priority | None,
         delivery: Delivery = "at-least-once",
         key: str | None = None,
-    ) -> Draft:
-        """The draft of an update that needs no check. Raises ``UpdateTooLargeError``."""
+        refuses: bool = False,  # noqa: FBT001, FBT002 (at every update, too)
+    ) -> list[Draft]:
+        """Return the drafts of an update that needs no check.
+
+        Raises:
+            UpdateTooLargeError: It is too large, no text, and this ``refuses`` it.
+        """
         execution_id = execution.execution_id
         if priority is None:
             priority = priority_of(type)
@@ -101,12 +113,23 @@ class Drafts:
         if self.trace is not None and type in TRACED:
             scope = self.trace.see(execution_id, type, scope, self._error_in(type, data))
         now = self._clock()
+        if self._redacts and not isinstance(data, Encoded):  # once, also when it turns out to be too large
+            data = self.codec.ready(type, data)
         try:
             body = self.codec.encode(execution_id, type, data, scope=scope, priority=priority, timestamp=now)
-        except UpdateTooLargeError:
-            self._tally.too_large.add()
-            raise
-        return Draft(type, scope, priority, now, body, key, delivery)
+        except UpdateTooLargeError as error:
+            if refuses and type not in TEXT_FIELDS:
+                self._tally.drops.note("too_large", execution, execution_id, type, details=error.message)
+                raise
+        else:
+            return [Draft(type, scope, priority, now, body, key, delivery)]
+        self._tally.drops.note_shortened(execution, type)
+        ready = data if isinstance(data, Encoded) else self.codec.ready(type, data)
+        scope, bodies = self.codec.encode_fitting(
+            execution_id, type, ready, scope=scope, priority=priority, timestamp=now
+        )
+        keys = [key if key is None or not part else f"{key}\0{part}" for part in range(len(bodies))]
+        return [Draft(type, scope, priority, now, body, own, delivery) for body, own in zip(bodies, keys, strict=True)]
 
     def _error_in(self, type: str, data: object) -> Mapping[str, Any] | None:
         """What an update says went wrong, redacted; None where nothing did."""
@@ -125,7 +148,11 @@ class Drafts:
         if allowance is None:
             allowance = execution.allowance = Allowance(self._rate, drafts[0].timestamp)
         kept = [draft for draft in drafts if allowance.take(draft.timestamp) or not _may_be_dropped(draft)]
-        self._tally.over_rate.add(len(drafts) - len(kept))
+        if len(kept) < len(drafts):
+            dropped = next(draft for draft in drafts if draft not in kept)
+            self._tally.drops.note(
+                "over_rate", execution, execution.execution_id, dropped.type, amount=len(drafts) - len(kept)
+            )
         return kept
 
 

@@ -11,9 +11,9 @@ from lg_streaming.hub.statistics import no_updates
 from lg_streaming.scope import NO_SCOPE, LiveDefaults, Outcome, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from lg_streaming.events import Priority
+    from lg_streaming.events import Kind, Priority
     from lg_streaming.hub.handlers import Handlers
     from lg_streaming.log.base import ExecutionState
 
@@ -66,6 +66,7 @@ class Execution:
         "lock",
         "lost",
         "metadata",
+        "noticed",
         "number",
         "outcome",
         "owner",
@@ -77,13 +78,14 @@ class Execution:
         "run_scope",
         "started_at",
         "touched_at",
+        "updates_before",
     )
 
     def __init__(self, execution_id: str, producer: str, now: float) -> None:
-        self.execution_id = execution_id
-        self.producer = producer
+        self.execution_id: str = execution_id
+        self.producer: str = producer
         """Names this object to the log: when the hub forgets an execution and it comes back, numbers begin anew."""
-        self.lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock()
         self.defaults: LiveDefaults | None = None
         """The decorators' defaults, where they differ from the settings'."""
         self.allowance: Allowance | None = None
@@ -92,7 +94,7 @@ class Execution:
         """Where somebody wants to be told."""
         self.prompts: dict[str, Scope] = {}
         """The open prompts of the open run, and what they are about."""
-        self.cancelling = False
+        self.cancelling: bool = False
         """Whether the open run was asked to end."""
         self.cancel_reason: str | None = None
         self.owner: str | None = None
@@ -104,22 +106,26 @@ class Execution:
         """Seconds after which an open run ends in which nothing happens; None for never."""
         self.outcome: ExecutionState | None = None
         """How the last run ended that is over."""
-        self.started_at = now
+        self.started_at: float = now
         """When the open run, or the last one, was opened."""
         self.run_id: str | None = None
         """The open run; None when none is."""
-        self.run_scope = NO_SCOPE
-        self.number = 0
+        self.run_scope: Scope = NO_SCOPE
+        self.number: int = 0
         """The number of the last batch that was given to the log."""
-        self.published = no_updates()
-        self.lost = 0
+        self.published: dict[Kind, int] = no_updates()
+        self.updates_before: int = 0
+        """Updates of earlier runs."""
+        self.lost: int = 0
         """Updates given up since the last one that was taken."""
-        self.touched_at = now
+        self.touched_at: float = now
+        self.noticed: set[str] = set()
+        """Reasons for which the log has said that updates were dropped."""
         self._participants = 0
-        self.at_work = 0
+        self.at_work: int = 0
         """What is at work in the open run without taking part in it."""
         self._attempts: Counter[str] = Counter()
-        self._paused: set[str] = set()
+        self._paused: dict[str, Sequence[Mapping[str, Any]]] = {}
         self._idle_updates = -1
         self._idle_since = 0.0
 
@@ -171,7 +177,7 @@ class Execution:
 
     def begin(self, run_id: str, metadata: Mapping[str, Any], now: float) -> None:
         """Opens a run."""
-        self.metadata, self.started_at = metadata, now
+        self.metadata, self.started_at, self.updates_before = metadata, now, self.updates
         self.run_id = run_id
         self.run_scope = Scope(run_id=run_id)
         self._reset()
@@ -190,14 +196,22 @@ class Execution:
         """
         self._participants = max(0, self._participants - joined)
         if outcome.type == "workflow_interrupted":
-            self._paused.add("")
+            self._paused.setdefault("", outcome.data.get("interrupts", ()))
         if self._participants:
             return None
-        if self.interrupted and outcome.type == "workflow_complete":
-            return Outcome("workflow_interrupted", {})
+        if self.interrupted and outcome.type in {"workflow_complete", "workflow_interrupted"}:
+            return Outcome("workflow_interrupted", self._questions(outcome.data))
         if outcome.type == "workflow_cancelled" and self.cancel_reason:
             return Outcome("workflow_cancelled", {"reason": self.cancel_reason})
         return outcome
+
+    def _questions(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The data of a ``workflow_interrupted``: each open question once, known by its id."""
+        asked: dict[object, Mapping[str, Any]] = {}
+        for interrupts in self._paused.values():
+            for each in interrupts:
+                asked.setdefault(each.get("id") or id(each), each)
+        return {**data, **({"interrupts": list(asked.values())} if asked else {})}
 
     def end(self, outcome: ExecutionState) -> None:
         """Closes the open run."""
@@ -230,12 +244,12 @@ class Execution:
         if len(self.prompts) > _MAX_PROMPTS:
             del self.prompts[next(iter(self.prompts))]
 
-    def pause(self, task: str) -> None:
-        """``task`` waits for a human."""
-        self._paused.add(task)
+    def pause(self, task: str, interrupts: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Notes that ``task`` waits for a human, with these questions."""
+        self._paused[task] = interrupts
 
     def next_attempt(self, task: str) -> int:
         """Counts the tries of ``task`` in the open run."""
-        self._paused.discard(task)
+        self._paused.pop(task, None)
         self._attempts[task] += 1
         return self._attempts[task]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Executions"]
 
 _SWEEP_INTERVAL: Final = 30.0
+_SHORTEST_SWEEP: Final = 0.05
 
 
 class Executions:
@@ -49,12 +50,15 @@ class Executions:
         self._executions: dict[str, Execution] = {}
         self._lock = threading.Lock()
         self._tally = Tally()
+        self._drops = self._tally.drops
         self._drafts = Drafts(limits, redact, clock, self._tally)
         self._appender = Appender(log, settings, self._drafts, self._tally)
         self._closed = False
         self._stopping = False  # runs may go on to their ends, and none begins
         self._ends = Signal()  # told of every end
+        self._sweep_interval = min(_SWEEP_INTERVAL, max(_SHORTEST_SWEEP, settings.retention.ttl / 2))
         self._swept_at = clock()
+        self._sweep_at = self._swept_at + self._sweep_interval
         self._running: int = 0
         self._forgotten = no_updates()  # published to executions that were swept
 
@@ -113,12 +117,18 @@ class Executions:
     # --- keeping house ------------------------------------------------------------------------------------
 
     def _sweep_now_and_then(self) -> None:
-        if self._clock() - self._swept_at >= _SWEEP_INTERVAL:
+        now = self._clock()
+        if not self._swept_at <= now < self._sweep_at:  # it is due, or the clock was set back
             self.sweep()
 
     def sweep(self) -> None:
-        """Forgets what is past its time. It happens by itself as executions come; a server also calls it."""
+        """Forgets what is past its time.
+
+        It happens by itself with any use of the hub, at most once in 30 seconds or in half of ``retention.ttl``,
+        whichever is shorter; a server also calls it.
+        """
         self._swept_at = now = self._clock()
+        self._sweep_at = now + self._sweep_interval
         retention = self.settings.retention
         for execution_id, execution in list(self._executions.items()):
             with execution.lock:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Calls", "CancelHandler", "Handlers", "ResponseHandler", "is_not_its_own"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 CancelHandler = Callable[[str | None], object]
 """`handler(reason)`, sync or async."""

@@ -56,15 +56,17 @@ class StreamHub(Overview):
         Control.__init__(self, settings, log, redact, clock)
         self._new_id = new_id
         Sinks.__init__(self, log, settings.limits.max_subscribers_per_execution, self.flush)
-        self.tokens = TokenStreamingService(self)
+        self.tokens: TokenStreamingService = TokenStreamingService(self)
         self.companions: dict[type, object] = {}
         """What parts above keep with this hub, one of each type."""
         publishers.count += 1
 
     def statistics(self) -> HubStatistics:
         """Counts since the hub was made, and what is there now."""
+        self._sweep_now_and_then()
         writer = self._appender.writer
         published = self._published()
+        dropped = self._tally.drops.counts
         return HubStatistics(
             executions=len(self._executions),
             running=self._running,
@@ -73,12 +75,14 @@ class StreamHub(Overview):
             published_by_kind=published,
             delivered=self._delivered(),
             publish_seconds=self._tally.publishing.snapshot(),
-            dropped_late=self._tally.late.value,
-            dropped_too_large=self._tally.too_large.value,
-            dropped_over_rate=self._tally.over_rate.value,
-            dropped_at_most_once=self._tally.at_most_once.value,
+            dropped=dropped,
+            shortened=self._tally.drops.shortened,
+            dropped_late=dropped["late"] + dropped["foreign_run"] + dropped["no_run"],
+            dropped_too_large=dropped["too_large"],
+            dropped_over_rate=dropped["over_rate"],
+            dropped_at_most_once=dropped["at_most_once"],
             repeated=self._tally.repeated.value,
-            lost=self._tally.lost.value,
+            lost=dropped["lost"],
             waiting=writer.waiting if writer is not None else 0,
             append_failures=writer.failures if writer is not None else 0,
             encode_fallbacks=self._drafts.codec.fallbacks,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IdleWatch"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _LOOKS: Final = 10
 _SHORTEST: Final = 0.01

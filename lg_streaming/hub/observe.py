@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Observers"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _PATIENCE = 1.0
 _PACE = 0.002
@@ -34,7 +34,7 @@ class Observers:
     """Runs the observers of one hub: on the event loop they subscribed from, else on a thread of their own."""
 
     def __init__(self) -> None:
-        self.errors = 0
+        self.errors: int = 0
         """Observers that raised and were detached."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._threads: set[threading.Thread] = set()

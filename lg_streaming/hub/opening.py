@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import parse_priority
+from lg_streaming.settings import IDLE_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +28,8 @@ class Opening:
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     name: str | None = None
     """The graph's."""
+    parent: Mapping[str, Any] | None = None
+    """The execution, run, node and tool call in which the graph was called."""
     priority: Priority | None = None
     """None: as it is."""
     idle_timeout: IdleTimeout = "default"
@@ -51,8 +54,8 @@ class Opening:
         Raises:
             BadRequestError: The priority or the timeout is none.
         """
-        if idle_timeout is not None and idle_timeout != "default" and not _is_duration(idle_timeout):
-            raise BadRequestError(f"idle_timeout is a number of seconds, None or 'default', not {idle_timeout!r:.80}")
+        if idle_timeout != "default":
+            IDLE_TIMEOUT.check("idle_timeout", idle_timeout, BadRequestError)
         return cls(
             owner=owner,
             metadata=dict(metadata or {}),
@@ -64,9 +67,5 @@ class Opening:
     @property
     def data(self) -> dict[str, Any]:
         """What is told of it in the run's `workflow_start`."""
-        told = {"metadata": dict(self.metadata), "name": self.name}
+        told = {"metadata": dict(self.metadata), "name": self.name, "parent": self.parent}
         return {name: value for name, value in told.items() if value}
-
-
-def _is_duration(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0

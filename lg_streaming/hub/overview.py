@@ -69,6 +69,9 @@ class HubHealth:
 class Overview(Control, Sinks):
     """Both sides of a hub, seen together: see `StreamHub`."""
 
+    def _before_reading(self) -> None:
+        self._sweep_now_and_then()
+
     def executions(self, state: ExecutionState | Iterable[ExecutionState] | None = None) -> list[ExecutionInfo]:
         """The executions this hub has written to and not forgotten, the one that was first first.
 
@@ -85,11 +88,13 @@ class Overview(Control, Sinks):
         if unknown := (wanted or set()) - _STATES:
             states = ", ".join(get_args(ExecutionState))
             raise BadRequestError(f"{', '.join(map(repr, unknown))} is no state: use some of {states}")
+        self._sweep_now_and_then()
         infos = (self._info(execution) for execution in list(self._executions.values()))
         return [info for info in infos if info is not None and (wanted is None or info.state in wanted)]
 
     def info(self, execution_id: str) -> ExecutionInfo | None:
         """What this hub knows of an execution it writes to; None where it has written nothing, or forgotten it."""
+        self._sweep_now_and_then()
         execution = self._executions.get(execution_id)
         return None if execution is None else self._info(execution)
 
@@ -115,6 +120,7 @@ class Overview(Control, Sinks):
 
     def health(self) -> HubHealth:
         """How the hub is. It asks nobody, so it is quick; whether the log can be read is for `describe` to find out."""
+        self._sweep_now_and_then()
         writer = self._appender.writer
         failing = writer is not None and writer.failing
         return HubHealth(

@@ -7,13 +7,20 @@ import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
-from lg_streaming.emitter import Emitter, emitter_var
-from lg_streaming.errors import BadRequestError, HubClosedError, StreamingError
+from lg_streaming.emitter import Emitter, current_emitter
+from lg_streaming.errors import (
+    BadRequestError,
+    ExecutionNotFoundError,
+    HubClosedError,
+    LimitError,
+    StreamingError,
+    UpdateTooLargeError,
+)
 from lg_streaming.events import check_execution_id, check_scope
 from lg_streaming.hub.execution import Execution
 from lg_streaming.hub.runs import Runs
 from lg_streaming.hub.statistics import TIMED_EVERY
-from lg_streaming.scope import NO_SCOPE, LiveDefaults, Outgoing, Scope, execution_var
+from lg_streaming.scope import NO_SCOPE, LiveDefaults, Outgoing, Scope, current_block
 from lg_streaming.settings import NodeDefaults
 
 if TYPE_CHECKING:
@@ -22,7 +29,7 @@ if TYPE_CHECKING:
     from lg_streaming.codec import Redact
     from lg_streaming.events import Priority
     from lg_streaming.log.base import Draft, EventLog
-    from lg_streaming.scope import Delivery, Missing
+    from lg_streaming.scope import Delivery, LargeUpdates, Missing
     from lg_streaming.settings import StreamingSettings
 
 __all__ = ["Producers"]
@@ -42,6 +49,9 @@ class Producers(Runs):
     ) -> None:
         super().__init__(settings, log, redact, clock)
         self._calls = itertools.count()
+        self.capture_plan: Any = None
+        """What to capture beside decorated nodes; None for nothing."""
+        self._notices = self._drops.notices  # looked at with every update
         self._defaults = LiveDefaults(
             NodeDefaults(
                 token=settings.token_defaults, event=settings.event_defaults, progress=settings.progress_defaults
@@ -101,6 +111,7 @@ class Producers(Runs):
         delivery: Delivery = "at-least-once",
         key: str | None = None,
         missing: Missing | None = None,
+        large: LargeUpdates | None = None,
     ) -> None:
         """Appends one update.
 
@@ -116,12 +127,15 @@ class Producers(Runs):
             key: See `Emitter.event`.
             missing: What to do where the execution had no run yet: `open` one, `drop` the update (which is counted), or
                 `raise`. None: what `settings.auto_open` says.
+            large: What to do where it is over ``limits.update_bytes``: `refuse` it, or `shorten` it. None: what
+                ``limits.large_updates`` says. A text (`token`, `thinking`, `tool_args`) always leaves, in several
+                updates that join to the same text.
 
         Raises:
             BadRequestError: The id cannot name an execution, the priority or the delivery is unknown, the key cannot be
                 used or is missing, or the type is one that only the hub itself may write: a run's start, its final
                 update, a gap.
-            UpdateTooLargeError: The encoded update is over ``limits.update_bytes``.
+            UpdateTooLargeError: The encoded update is over ``limits.update_bytes``, and `large` is `refuse`.
             ExecutionNotFoundError: The execution had no run yet, and none shall be opened.
             ExecutionLimitError: It would open one execution more than ``limits.max_executions``.
             HubClosedError: The hub was closed.
@@ -131,19 +145,35 @@ class Producers(Runs):
         if execution is None or execution.run_scope is NO_SCOPE or self._closed:
             execution = self._writable(execution_id, scope, missing)
             if execution is None:
-                self._tally.late.add()
+                self._drop_unopened(execution_id, type, scope)
                 return
         drafts = self._drafts
-        draft = drafts.checked(execution, type, data, scope, priority, delivery, key)
-        with execution.lock:
-            if execution.run_id is None or execution.run_id != draft.scope.run_id:
-                self._tally.late.add()
-                return
-            self._appender.append(execution, drafts.within_rate(execution, [draft]) if drafts.limited else [draft])
+        try:
+            made = drafts.checked(execution, type, data, scope, priority, delivery, key, large)
+            with execution.lock:
+                if execution.run_id is not None and execution.run_id == made[0].scope.run_id:
+                    self._appender.append(execution, drafts.within_rate(execution, made) if drafts.limited else made)
+                else:
+                    began = 0.0
+                    self._drop_late(execution, type)
+        finally:
+            if self._notices:
+                self._drops.report()
+        if not self._swept_at <= made[0].timestamp < self._sweep_at:
+            self._sweep_now_and_then()
         if began:
             self._tally.publishing.observe(time.perf_counter() - began)
 
-    def publish_all(self, execution_id: str, updates: Sequence[Outgoing]) -> None:
+    def _drop_late(self, execution: Execution, type: str, amount: int = 1) -> None:
+        reason = "late" if execution.run_id is None else "foreign_run"
+        self._drops.note(reason, execution, execution.execution_id, type, amount=amount)
+
+    def _drop_unopened(self, execution_id: str, type: str, scope: Scope, amount: int = 1) -> None:
+        reason = "late" if scope.run_id else "no_run"
+        self._drops.note(reason, self._executions.get(execution_id), execution_id, type, amount=amount)
+        self._drops.report()
+
+    def publish_all(self, execution_id: str, updates: Sequence[Outgoing], *, large: LargeUpdates | None = None) -> None:
         """Appends several updates in one go: they follow each other in the log, with nothing in between.
 
         Raises like `publish`, for the first update that is refused, after the others were appended.
@@ -151,22 +181,24 @@ class Producers(Runs):
         began = 0.0 if next(self._calls) % TIMED_EVERY else time.perf_counter()
         execution = self._writable(execution_id, updates[0].scope)
         if execution is None:
-            self._tally.late.add(len(updates))
+            self._drop_unopened(execution_id, updates[0].type, updates[0].scope, len(updates))
             return
         drafts: list[Draft] = []
         refused: StreamingError | None = None
         for update in updates:
             try:
-                drafts.append(self._drafts.checked(execution, *update))
+                drafts += self._drafts.checked(execution, *update, large)
             except StreamingError as error:
                 refused = refused or error
         with execution.lock:
             fit = [draft for draft in drafts if draft.scope.run_id == execution.run_id is not None]
             self._appender.append(execution, self._drafts.within_rate(execution, fit))
+            if len(fit) < len(drafts):
+                self._drop_late(execution, drafts[0].type, len(drafts) - len(fit))
+        self._drops.report()
+        self._sweep_now_and_then()
         if began:
             self._tally.publishing.observe(time.perf_counter() - began)
-        if len(fit) < len(drafts):
-            self._tally.late.add(len(drafts) - len(fit))
         if refused is not None:
             raise refused
 
@@ -190,6 +222,22 @@ class Producers(Runs):
         """See `Publisher.encode`."""
         return self._drafts.codec.dumps(data)
 
+    def note_refused(self, execution_id: str, type: str, error: Exception) -> None:
+        """See `Publisher.note_refused`."""
+        match error:
+            case UpdateTooLargeError():
+                return  # counted where it was found to be so
+            case HubClosedError():
+                reason = "closed"
+            case LimitError():
+                reason = "limit"
+            case ExecutionNotFoundError():
+                reason = "no_run"
+            case _:
+                reason = "invalid"
+        self._drops.note(reason, self._executions.get(execution_id), execution_id, type, details=str(error))
+        self._drops.report()
+
     def note_failure(self) -> None:
         """See `Publisher.note_failure`."""
         self._tally.callables.add()
@@ -205,6 +253,7 @@ class Producers(Runs):
         delivery: Delivery | None = None,
         key: str | None = None,
         missing: Missing | None = None,
+        large: LargeUpdates | None = None,
     ) -> None:
         """One update of any type, from anywhere: `hub.emit("doc-7", "saved", {"pages": 4}, category="document")`.
 
@@ -221,17 +270,28 @@ class Producers(Runs):
             delivery: See `Emitter.event`.
             key: See `Emitter.event`.
             missing: See `publish`.
+            large: See `publish`.
         """
         if category is not None and not isinstance(category, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise BadRequestError(f"a category is a string, not {category!r:.80}")
-        inside = emitter_var.get()
+        inside = current_emitter()
         if inside.writes_to(self, execution_id):
             own = inside.scoped(category=category) if category is not None else inside
-            own.strict().event(type, data, priority=priority, delivery=delivery, key=key)
+            own.strict().event(type, data, priority=priority, delivery=delivery, key=key, large=large)
             return
         scope = _categorised(category, self.open_run(execution_id)) if category is not None else NO_SCOPE
         level = delivery or "at-least-once"
-        self.publish(execution_id, type, data, scope=scope, priority=priority, delivery=level, key=key, missing=missing)
+        self.publish(
+            execution_id,
+            type,
+            data,
+            scope=scope,
+            priority=priority,
+            delivery=level,
+            key=key,
+            missing=missing,
+            large=large,
+        )
 
     def emitter(self, execution_id: str | None = None, *, missing: Missing | None = None, **scope: Any) -> Emitter:
         """A write handle.
@@ -253,17 +313,17 @@ class Producers(Runs):
         if self._closed:
             raise HubClosedError
         check_scope(scope)
-        inside, block = emitter_var.get(), execution_var.get()
+        inside, block = current_emitter(), current_block()
         if execution_id is not None:
             check_execution_id(execution_id)
         if inside.writes_to(self, execution_id):
             return inside.scoped(**scope).strict()
         if (
             block is not None
-            and block.publisher is self
-            and (execution_id is None or execution_id == block.execution_id)
+            and block.binding.publisher is self
+            and (execution_id is None or execution_id == block.binding.execution_id)
         ):
-            return Emitter(self, block.execution_id, Scope(**scope, run_id=block.run_id))
+            return Emitter(self, block.binding.execution_id, Scope(**scope, run_id=block.binding.run_id))
         if execution_id is None:
             raise BadRequestError("no execution is in force here: name the one to write to")
         missing = missing or ("open" if self.settings.auto_open else "raise")

@@ -83,6 +83,7 @@ class Readers:
             HubClosedError: The hub was closed.
         """
         check_execution_id(execution_id)
+        self._before_reading()
         if on_gap not in get_args(OnGap):
             raise BadRequestError(f"on_gap is one of {', '.join(get_args(OnGap))}, not {on_gap!r:.80}")
         start = after if isinstance(after, Position) or after is None or after == "latest" else Position.parse(after)
@@ -113,6 +114,9 @@ class Readers:
             )
             self._subscriptions.add(subscription)
         return subscription
+
+    def _before_reading(self) -> None:
+        """Runs before each subscription: the hub forgets what is past its time."""
 
     def _unsubscribe(self, subscription: Subscription) -> None:
         with self._readers_lock:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lg_streaming.codec import Encoded
 from lg_streaming.errors import (
     ExecutionExistsError,
     ExecutionLimitError,
     ExecutionNotFoundError,
     HubClosedError,
-    UpdateTooLargeError,
     describe_error,
 )
 from lg_streaming.events import check_execution_id, priority_within
@@ -23,9 +22,9 @@ from lg_streaming.log.base import state_after
 from lg_streaming.scope import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from lg_streaming.codec import Redact
+    from lg_streaming.codec import Encoded, Redact
     from lg_streaming.events import Priority
     from lg_streaming.hub.execution import Execution
     from lg_streaming.hub.opening import IdleTimeout
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from lg_streaming.settings import StreamingSettings
 
 __all__ = ["Runs"]
-
-_SHORTER: Final = b'{"message":"the details were too large to send"}'
 
 
 class _Said(NamedTuple):
@@ -137,12 +134,23 @@ class Runs(Executions):
                     self._open(made, opening)
                     return made
 
-    def enter_run(self, execution_id: str, *, owner: str | None = None, name: str | None = None) -> str:
+    def enter_run(
+        self,
+        execution_id: str,
+        *,
+        owner: str | None = None,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        priority: Priority | None = None,
+        parent: Mapping[str, Any] | None = None,
+    ) -> str:
         """Takes part in the open run, opening one where none is; returns its id. Raises like `open`.
 
-        ``name`` is the graph's, sent with ``workflow_start``. Leave with `leave_run`.
+        ``name`` is the graph's and ``parent`` the node in which it was called, both sent with ``workflow_start``. Leave
+        with `leave_run`.
         """
-        return self._open(execution_id, Opening(owner=owner, name=name, join=True))
+        opening = Opening.of(owner, metadata, priority, "default")
+        return self._open(execution_id, replace(opening, name=name, parent=parent, join=True))
 
     def resume_run(self, execution_id: str) -> str | None:
         """Takes part in the open run if it waits for a human, and returns its id; else None."""
@@ -217,13 +225,20 @@ class Runs(Executions):
         count(1)
         return lambda: count(-1)
 
-    def pause(self, execution_id: str, run_id: str, task: str) -> None:
+    def pause(self, execution_id: str, run_id: str, task: str, interrupts: Sequence[Mapping[str, Any]] = ()) -> None:
         """See `Publisher.pause`."""
         execution = self._executions.get(execution_id)
         if execution is not None:
             with execution.lock:
                 if execution.run_id == run_id:
-                    execution.pause(task)
+                    execution.pause(task, interrupts)
+
+    def is_silent(self, execution_id: str, run_id: str) -> bool:
+        """See `Publisher.is_silent`."""
+        execution = self._executions.get(execution_id)
+        return (
+            execution is not None and execution.run_id == run_id and execution.updates <= execution.updates_before + 1
+        )
 
     def next_attempt(self, execution_id: str, task: str) -> int:
         """See `Publisher.next_attempt`."""
@@ -236,6 +251,7 @@ class Runs(Executions):
     def _open(self, execution_id: str, opening: Opening) -> str:
         if self._closed:
             raise HubClosedError
+        self._sweep_now_and_then()
         while True:
             execution = self._execution(execution_id)
             first_words = self._first_words(execution, opening)
@@ -312,6 +328,7 @@ class Runs(Executions):
             if execution.run_id != run_id or unless():
                 return False
             self._say(execution, said, ends=ends)
+        self._drops.report()
         return True
 
     def _say(self, execution: Execution, said: _Said, *, ends: bool) -> None:
@@ -319,12 +336,7 @@ class Runs(Executions):
         if self._closed:
             raise HubClosedError
         scope, priority = execution.run_scope, priority_within("high", execution.priority)
-        try:
-            draft = self._drafts.of(execution, said.type, said.data, scope, priority)
-        except UpdateTooLargeError:
-            shorter = b'{"error":%b}' % _SHORTER if said.type == "workflow_error" else _SHORTER
-            draft = self._drafts.of(execution, said.type, Encoded(shorter), scope, priority)
-        self._appender.append(execution, [draft])
+        self._appender.append(execution, self._drafts.of(execution, said.type, said.data, scope, priority))
         if ends:
             execution.end(state_after("running", said.type))
             with self._lock:

@@ -24,8 +24,8 @@ class Signal:
     __slots__ = ("_lock", "_waiters", "generation", "readers")
 
     def __init__(self) -> None:
-        self.generation = 0
-        self.readers = 0
+        self.generation: int = 0
+        self.readers: int = 0
         """How many subscriptions use this signal; kept by the hub."""
         self._lock = threading.Lock()
         self._waiters: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from lg_streaming.backoff import Backoff
+from lg_streaming.checks import Number, count, seconds
 from lg_streaming.events import StreamUpdate
 from lg_streaming.hub.subscription import Page
 
@@ -94,6 +96,9 @@ class ClosableSink(Protocol):
         ...
 
 
+_TIMEOUT: Final = Number(unit="seconds", above=True, none="for no limit", infinite=True)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendPolicy:
     """How a sink is sent to.
@@ -107,8 +112,8 @@ class SendPolicy:
     interval: float = 0.002
     """Seconds from the end of one call to the next, unless a full batch waits. The first update is sent at once;
     what follows closely shares a call."""
-    timeout: float = 10.0
-    """Seconds one call may take; a longer one is cancelled and has failed. ``math.inf`` for no limit."""
+    timeout: float | None = 10.0
+    """Seconds one call may take; a longer one is cancelled and has failed. None, or ``math.inf``, for no limit."""
     attempts: int = 1
     """How often the same updates are sent before the sending has failed for good. More than 1 means at least once:
     a receiver has to leave out what it has already."""
@@ -116,14 +121,15 @@ class SendPolicy:
     """The pauses between the attempts."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size is at least 1, not {self.batch_size!r}")
-        if not 0 <= self.interval < float("inf"):
-            raise ValueError(f"interval is a finite number of seconds from 0 on, not {self.interval!r}")
-        if not self.timeout > 0:
-            raise ValueError(f"timeout is a number of seconds above 0, not {self.timeout!r}")
-        if self.attempts < 1:
-            raise ValueError(f"attempts is at least 1, not {self.attempts!r}")
+        count("updates").check("batch_size", self.batch_size, ValueError)
+        seconds(zero="sends at once").check("interval", self.interval, ValueError)
+        _TIMEOUT.check("timeout", self.timeout, ValueError)
+        count("attempts").check("attempts", self.attempts, ValueError)
+
+    @property
+    def limit(self) -> float:
+        """`timeout`, as a number."""
+        return math.inf if self.timeout is None else self.timeout
 
 
 @runtime_checkable

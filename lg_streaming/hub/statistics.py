@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, get_args
 
 from lg_streaming.events import Kind
+from lg_streaming.hub.drops import Drops
 from lg_streaming.hub.histogram import Durations, Histogram
 
 __all__ = ["HubStatistics", "ReaderLag", "Tally", "no_updates"]
@@ -52,9 +53,20 @@ class HubStatistics:
     """Updates that readers took: each reader's own, also those inside this process, without what filters left out."""
     publish_seconds: Durations
     """Time inside the calls that publish; of every 16th call, since to look at a clock costs as well."""
+    dropped: Mapping[str, int]
+    """Updates that did not get into the log, by reason; every reason is there.
+
+    ``late``: their run had ended. ``foreign_run``: the same, and another run was open. ``no_run``: no run was open, and
+    their emitter opens none. ``over_rate``: ``at-most-once``, over ``limits.updates_per_second``. ``at_most_once``:
+    the log was slow or away. ``lost``: others that waited for a log that was away for too long. ``too_large``: refused
+    to their publisher. ``invalid``, ``limit``, ``closed``: refused for another reason, where nothing could be raised.
+    """
+    shortened: int
+    """Updates over ``limits.update_bytes`` that left shortened, or in several."""
     dropped_late: int
-    """Updates dropped because their run had ended."""
+    """Updates dropped because their run had ended: ``late``, ``foreign_run`` and ``no_run`` together."""
     dropped_too_large: int
+    """Updates over ``limits.update_bytes`` that were refused to their publisher."""
     dropped_over_rate: int
     """``at-most-once`` updates over ``limits.updates_per_second``."""
     dropped_at_most_once: int
@@ -84,7 +96,7 @@ class Count:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.value = 0
+        self.value: int = 0
 
     def add(self, amount: int = 1) -> None:
         """Adds ``amount``."""
@@ -95,14 +107,10 @@ class Count:
 class Tally:
     """The counts of one hub, see `HubStatistics`."""
 
-    __slots__ = ("at_most_once", "callables", "late", "lost", "over_rate", "publishing", "repeated", "too_large")
+    __slots__ = ("callables", "drops", "publishing", "repeated")
 
     def __init__(self) -> None:
-        self.late = Count()
-        self.too_large = Count()
-        self.over_rate = Count()
-        self.at_most_once = Count()
-        self.repeated = Count()
-        self.lost = Count()
-        self.callables = Count()
-        self.publishing = Histogram(PUBLISH_BOUNDS)
+        self.drops: Drops = Drops()
+        self.repeated: Count = Count()
+        self.callables: Count = Count()
+        self.publishing: Histogram = Histogram(PUBLISH_BOUNDS)

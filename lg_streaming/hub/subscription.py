@@ -162,7 +162,7 @@ class Subscription:
         self._ended = False
         self._closed = False
         self._finishing = False
-        self.delivered = 0
+        self.delivered: int = 0
         """Updates it has given to its reader."""
         self._recheck = 1.0 if log.blocking else None  # a notification from another machine may be lost
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UpdateLogger"]
 
-updates_logger = logging.getLogger("lg_streaming.updates")
+updates_logger: logging.Logger = logging.getLogger("lg_streaming.updates")
 _logger = logging.getLogger(__name__)
 
 _MAX_DATA: Final = 1_000

@@ -39,7 +39,7 @@ class _Waiting:
         self.draft: Draft | None = draft
 
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _BATCH: Final = 500
 _FIRST_DELAY: Final = 0.05
@@ -55,8 +55,9 @@ class Writer:
         log: Where batches go.
         max_updates: Drafts that may wait.
         max_bytes: Bytes that may wait.
-        on_lost: Told how many drafts of an execution were given up after they had been taken.
-        on_dropped: Told how many ``at-most-once`` drafts were given up.
+        on_lost: Called with the execution, the type and the number of drafts that were dropped after they had been
+            taken. It is called without a lock.
+        on_dropped: The same for ``at-most-once`` drafts. It may be called under locks.
         on_repeated: Told how many drafts the log left out because of their key.
     """
 
@@ -66,8 +67,8 @@ class Writer:
         *,
         max_updates: int,
         max_bytes: int,
-        on_lost: Callable[[Execution, int], None],
-        on_dropped: Callable[[int], None],
+        on_lost: Callable[[Execution, str, int], None],
+        on_dropped: Callable[[Execution, str, int], None],
         on_repeated: Callable[[int], None],
     ) -> None:
         self._log = log
@@ -85,9 +86,9 @@ class Writer:
         self._closing = False
         self._give_up = threading.Event()
         self._thread: threading.Thread | None = None
-        self.failures = 0
+        self.failures: int = 0
         """Appends that failed, each try counted."""
-        self.failing = False
+        self.failing: bool = False
         """Whether the last append failed; it is tried again."""
 
     @property
@@ -105,9 +106,9 @@ class Writer:
             if not self._closing:
                 self._make_room(drafts)
                 if not self._fit(drafts):
-                    drafts = self._without_droppable(drafts)
+                    drafts = self._without_droppable(execution, drafts)
             if self._closing or not (self._fit(drafts) or kind_of(drafts[-1].type) == "status"):
-                return len(self._without_droppable(drafts))
+                return len(self._without_droppable(execution, drafts))
             for draft in drafts:
                 waiting = _Waiting(execution, draft)
                 self._queue.append(waiting)
@@ -126,20 +127,18 @@ class Writer:
 
     def _make_room(self, drafts: Sequence[Draft]) -> None:
         """Gives up what waits and may be dropped, until ``drafts`` fit."""
-        dropped = 0
         while self._droppable and not self._fit(drafts):
             waiting = self._droppable.popleft()
             if waiting.draft is not None:
                 self._count(waiting.draft, -1)
+                self._on_dropped(waiting.execution, waiting.draft.type, 1)
                 waiting.draft = None
-                dropped += 1
-        if dropped:
-            self._on_dropped(dropped)
 
-    def _without_droppable(self, drafts: Sequence[Draft]) -> Sequence[Draft]:
+    def _without_droppable(self, execution: Execution, drafts: Sequence[Draft]) -> Sequence[Draft]:
         kept = [draft for draft in drafts if draft.delivery != "at-most-once"]
         if len(kept) < len(drafts):
-            self._on_dropped(len(drafts) - len(kept))
+            dropped = next(draft for draft in drafts if draft.delivery == "at-most-once")
+            self._on_dropped(execution, dropped.type, len(drafts) - len(kept))
         return kept
 
     def _count(self, draft: Draft, sign: int) -> None:
@@ -210,13 +209,13 @@ class Writer:
                 number=execution.number,
                 owner=execution.owner,
             )
-        if lost := self._append_until_taken(batch):
-            self._on_lost(execution, lost)
+        if lost := self._append_until_taken(execution, batch):
+            self._on_lost(execution, drafts[0].type, lost)
         with self._condition:
             for draft in drafts:
                 self._count(draft, -1)
 
-    def _append_until_taken(self, batch: Batch) -> int:
+    def _append_until_taken(self, execution: Execution, batch: Batch) -> int:
         """Returns how many drafts were given up, without those that may be dropped."""
         delay, strange = _FIRST_DELAY, 0
         while batch.drafts:
@@ -236,7 +235,7 @@ class Writer:
                 break
             self.failures += 1
             self.failing = True
-            kept = self._without_droppable(batch.drafts)
+            kept = self._without_droppable(execution, batch.drafts)
             if len(kept) < len(batch.drafts):
                 batch = batch._replace(drafts=kept)
             if self._give_up.wait(delay):

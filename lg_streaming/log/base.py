@@ -59,14 +59,14 @@ class Record:
     __slots__ = ("epoch", "json", "key", "priority", "scope", "seq", "timestamp", "type")
 
     def __init__(self, draft: Draft, seq: int, epoch: str) -> None:
-        self.seq = seq
-        self.epoch = epoch
-        self.type = draft.type
-        self.scope = draft.scope
+        self.seq: int = seq
+        self.epoch: str = epoch
+        self.type: str = draft.type
+        self.scope: Scope = draft.scope
         self.priority: Priority = draft.priority
-        self.timestamp = draft.timestamp
-        self.key = draft.key
-        self.json = seal(draft.body, seq, epoch)
+        self.timestamp: float = draft.timestamp
+        self.key: str | None = draft.key
+        self.json: bytes = seal(draft.body, seq, epoch)
         """The complete wire JSON of the update."""
 
     @property

@@ -29,7 +29,7 @@ __all__ = [
     "UpdatesSent",
 ]
 
-logger = logging.getLogger("lg_streaming.gateway")
+logger: logging.Logger = logging.getLogger("lg_streaming.gateway")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +192,7 @@ class GatewayEvents:
                 f"the observer {observer!r} is async: give a plain function, which may start a task"
             )
         self._observer = observer
-        self.observer_errors = 0
+        self.observer_errors: int = 0
         """What the observer raised; the first is logged with its traceback."""
 
     @property

@@ -90,15 +90,9 @@ def _hub_metrics(hub: HubStatistics) -> Iterator[Metric]:
     yield _gauge("updates_waiting", "Updates on their way to the log", hub.waiting)
     yield _counter_by("updates_published", "Updates given to the log", "kind", hub.published_by_kind.items())
     yield _counter("updates_delivered", "Updates that readers took", hub.delivered)
-    dropped = {
-        "late": hub.dropped_late,
-        "too_large": hub.dropped_too_large,
-        "over_rate": hub.dropped_over_rate,
-        "at_most_once": hub.dropped_at_most_once,
-        "repeated": hub.repeated,
-        "lost": hub.lost,
-    }
+    dropped = {**hub.dropped, "repeated": hub.repeated}
     yield _counter_by("updates_dropped", "Updates that did not get into the log", "reason", dropped.items())
+    yield _counter("updates_shortened", "Updates too large to leave in one piece", hub.shortened)
     yield _counter("append_failures", "Tries to write to the log that failed", hub.append_failures)
     yield _counter("encode_fallbacks", "Updates that held something JSON cannot hold", hub.encode_fallbacks)
     raised = {"observer": hub.observer_errors, "callable": hub.callable_errors, "sink": hub.sink_errors}

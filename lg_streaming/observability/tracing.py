@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Tracing"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _MAX_RUNS: Final = 10_000
 _MAX_NODES: Final = 1_000

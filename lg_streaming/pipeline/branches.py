@@ -23,7 +23,7 @@ class Branches:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
         self._percent: dict[str | None, float] = {}
         self._running: set[str | None] = set()
         self._completed: set[str | None] = set()

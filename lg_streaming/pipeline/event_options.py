@@ -9,6 +9,7 @@ from typing import Any, Final, Self, TypedDict, cast
 
 from pydantic import ValidationError
 
+from lg_streaming.checks import refused_option
 from lg_streaming.errors import BadRequestError, StreamingConfigError
 from lg_streaming.events import Priority, StreamEventType, kind_of
 from lg_streaming.filters import ALL, UpdateFilter
@@ -41,10 +42,12 @@ class EventFilter(TypedDict, total=False):
 
 
 _GROUP: Final = ("node_", "tool_", "llm_")
+_PROGRESS: Final = frozenset(each for each in StreamEventType if kind_of(each) == "progress")
 _CAPTURED: Final = frozenset(
     {
         *(StreamEventType.EVENTS, StreamEventType.USAGE, StreamEventType.DEBUG),
         *(StreamEventType.VALUES, StreamEventType.UPDATES, StreamEventType.MESSAGES),
+        *(StreamEventType.PROGRESS, StreamEventType.MILESTONE, StreamEventType.ERROR),
         *(each for each in StreamEventType if each.startswith(_GROUP) and each != StreamEventType.TOOL_ARGS),
     }
 )
@@ -111,8 +114,27 @@ class EventOptions:
         return defaults.model_copy(update=self.own) if self.own else defaults
 
     def wants(self, type: str) -> bool:
-        """Whether an event is asked for. ``events`` stands for all node, tool and model events."""
-        return type in self.events or (StreamEventType.EVENTS in self.events and type.startswith(_GROUP))
+        """Whether an event is asked for.
+
+        ``events`` stands for all node, tool and model events, ``error`` for their errors, ``progress`` for milestones
+        too.
+        """
+        return (
+            type in self.events
+            or (StreamEventType.EVENTS in self.events and type.startswith(_GROUP))
+            or (StreamEventType.ERROR in self.events and type.endswith("_error"))
+            or (StreamEventType.PROGRESS in self.events and type in _PROGRESS)
+        )
+
+    @property
+    def tracks(self) -> bool:
+        """Whether the node's progress is asked for."""
+        return bool(self.progress_types)
+
+    @property
+    def progress_types(self) -> frozenset[str]:
+        """The types of progress that are asked for."""
+        return frozenset(each for each in _PROGRESS if self.wants(each))
 
     def lets_through(self, type: str) -> bool:
         """Whether the filter's types let an event pass."""
@@ -124,9 +146,8 @@ def _captured(events: Sequence[str]) -> frozenset[str]:
         raise StreamingConfigError(f"stream_event(events=…) is a list of types: write [{str(events)!r}]")
     wanted = frozenset(str(event) for event in events)
     for name in sorted(wanted - _CAPTURED):
-        kind = "token" if name == "tool_args" else kind_of(name)
-        if kind in {"token", "progress"}:
-            raise StreamingConfigError(f"stream_event(events=…) has {name!r}, which is what @stream_{kind} is for")
+        if name == "tool_args" or kind_of(name) == "token":
+            raise StreamingConfigError(f"stream_event(events=…) has {name!r}, which is what @stream_token is for")
         raise StreamingConfigError(
             f"stream_event(events=…) has {name!r}; it can be {', '.join(sorted(_CAPTURED))}. "
             "What a node emits itself leaves without being named here"
@@ -162,8 +183,6 @@ def _checked(plain: dict[str, Any]) -> dict[str, Any]:
     try:
         checked = EventDefaults.model_validate(given)
     except ValidationError as error:
-        problems = [
-            f"stream_event({each['loc'][0]}=…): {each['msg']}, not {each['input']!r:.80}" for each in error.errors()
-        ]
+        problems = [refused_option("stream_event", str(each["loc"][0]), each) for each in error.errors()]
         raise StreamingConfigError("; ".join(problems)) from None
     return {name: getattr(checked, name) for name in given}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -17,14 +18,14 @@ import orjson
 from reactivex import operators as ops
 from reactivex.subject import Subject
 
-from lg_streaming.events import HUB_TYPES, NAMES, PRIORITIES, is_debug, kind_of, parse_priority, priority_of
+from lg_streaming.events import HUB_TYPES, NAMES, PRIORITIES, RESERVED, is_debug, kind_of, parse_priority, priority_of
 from lg_streaming.pipeline.operators import Guard, hold
 from lg_streaming.pipeline.timer import current_timer
 from lg_streaming.scope import Outgoing
 from lg_streaming.settings import EventDefaults
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from reactivex import Observable
     from reactivex.abc import SchedulerBase
@@ -37,10 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["EventPipeline"]
 
 _LIFECYCLE: Final = frozenset({"node_start", "node_complete", "node_error", "node_interrupted"})
-_IDENTITY: Final = ("node_id", "node_name", "attempt", "duration_s")
-"""What the node's own start and end say in any case."""
-_LARGE: Final = 32_768
-"""Bytes. A larger start or end of a node is sent by itself, to see whether it is taken."""
+_IDENTITY: Final = ("node_id", "node_name", "attempt", "duration_s", "model", "replaces")
+"""What stays of an event that nothing stops, when everything else is taken away."""
 _WITHHELD: Final = {"message": "withheld: redaction failed"}
 _HURRY: Final = PRIORITIES.index("high")
 
@@ -141,10 +140,13 @@ class EventPipeline:
 
     # --- in --------------------------------------------------------------------------------------------------
 
-    def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:
-        """One thing that happened: in the node itself, in a tool or in a model."""
+    def take(self, type: str, data: dict[str, Any], scope: Scope, *, always: bool = False) -> None:
+        """One thing that happened: in the node itself, in a tool or in a model.
+
+        Nothing stops the node's own start and end, and what leaves ``always``.
+        """
         now, wants = self._look(), self._options.wants
-        if type in _LIFECYCLE:
+        if always or type in _LIFECYCLE:
             self._take_lifecycle(type, data, scope, whole=now.enabled and wants(type))
         elif not now.enabled:
             return
@@ -172,19 +174,28 @@ class EventPipeline:
         self._give(_Event(type=type, data=data, scope=scope, priority=priority_of(type), lifecycle=identity))
 
     def emit(self, update: Outgoing, *, delivery: Delivery | None) -> None:
-        """What the node says itself; ``events`` does not matter to it. Text and progress have ways of their own."""
+        """Publish what the node says itself, whatever ``events`` names.
+
+        Text has a way of its own, and so has progress, unless ``events`` asks for it.
+        """
         name, data, scope, priority, level, key = update
-        if not self._look().enabled or kind_of(name) in {"token", "progress"}:
+        kind = kind_of(name)
+        asked = kind in {"event", "status"} or (kind == "progress" and self._options.wants(name))
+        if not self._look().enabled or not asked:
             self.release()
             self._emitter.send(name, data, scope, priority=priority, delivery=level, key=key)
         elif delivery is None and key is None:
-            self._push(name, data, scope, priority)
+            self._push(name, data, scope, priority, repeats=kind == "progress")
         else:
             priority = parse_priority(priority) if priority is not None else priority_of(name)
             self._give(_Event(type=name, data=data, scope=scope, priority=priority, delivery=level, key=key))
 
-    def _push(self, type: str, data: object, scope: Scope, priority: Priority | None = None) -> None:
+    def _push(
+        self, type: str, data: object, scope: Scope, priority: Priority | None = None, *, repeats: bool = False
+    ) -> None:
         level = self._now.delivery
+        if repeats and level == "exactly-once":  # how often it comes depends on time, so no two tries are alike
+            level = "at-least-once"
         self._give(
             _Event(
                 type=type,
@@ -223,7 +234,8 @@ class EventPipeline:
         if not self._passes(event):
             return None
         event.body = self._emitter.encode(event.data)
-        if self._options.transformer is not None and self._now.enabled and event.data is not event.lifecycle:
+        bare = event.lifecycle is not None and event.data is event.lifecycle
+        if self._options.transformer is not None and self._now.enabled and not bare:
             shaped = self._guard.call("transformer", self._transformed, event, instead=event)
             if shaped is None:
                 if event.lifecycle is None:
@@ -254,11 +266,12 @@ class EventPipeline:
             priority = parse_priority(result.get("priority", event.priority))
         except (AttributeError, KeyError):
             raise TypeError("return the event, changed or not, as {type, data, priority}; or None") from None
-        if event.lifecycle is None and not _is_an_events_name(name):
+        if event.lifecycle is None and name != event.type and not _is_an_events_name(name):
             raise ValueError(f"an event cannot become {name!r:.80}")
         return replace(
             event,
             type=event.type if event.lifecycle is not None else name,
+            scope=_with_added(scope, result),
             priority=priority,
             body=self._emitter.encode(data),
         )
@@ -278,11 +291,6 @@ class EventPipeline:
             self._left_at = self._scheduler.now
         batch: list[Outgoing] = []
         for event in events:
-            if event.lifecycle is not None and len(event.body) > _LARGE:
-                self._send(batch)
-                self._send_large(event, event.lifecycle)
-                batch = []
-                continue
             batch.append(event.outgoing())
             if len(batch) >= self._now.batch_size:
                 self._send(batch)
@@ -292,11 +300,6 @@ class EventPipeline:
     def _send(self, batch: list[Outgoing]) -> None:
         if batch:
             self._emitter.send_all(batch)
-
-    def _send_large(self, event: _Event, identity: Mapping[str, Any]) -> None:
-        if not self._emitter.send_all((event.outgoing(),)):
-            event.body = self._emitter.encode({**identity, "message": "the details were too large to send"})
-            self._emitter.send_all((event.outgoing(),))
 
     def release(self) -> None:
         """Something follows that does not come this way: what is held leaves before it."""
@@ -308,6 +311,21 @@ class EventPipeline:
         self._closed = True
         self._flush.on_next(None)
         self._guard.close()
+
+
+_NOT_ADDED: Final = frozenset({"type", "data", "priority", "metadata", *RESERVED, *NAMES})
+"""The keys of what a transformer gets, and those that it cannot set."""
+
+
+def _with_added(scope: Scope, result: Mapping[str, Any]) -> Scope:
+    """``scope`` with the keys that a transformer added, to the event or to its metadata."""
+    metadata = result.get("metadata")
+    added: dict[str, Any] = {}
+    for keys in (metadata, result):
+        if isinstance(keys, Mapping):
+            added |= {str(key): value for key, value in cast("Mapping[object, Any]", keys).items()}
+    added = {key: value for key, value in added.items() if key not in _NOT_ADDED}
+    return scope.derive(extra={**(scope.extra or {}), **added}) if added else scope
 
 
 def _is_there(event: object) -> bool:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lg_streaming.pipeline.event_options import EventOptions
 from lg_streaming.pipeline.events import EventPipeline
-from lg_streaming.pipeline.progress import NO_PROGRESS, ProgressOptions, ProgressTracker, progress_var
+from lg_streaming.pipeline.progress import NO_PROGRESS, ProgressOptions, ProgressTracker
+from lg_streaming.pipeline.timer import current_timer
 from lg_streaming.pipeline.token_options import TokenOptions
 from lg_streaming.pipeline.tokens import TEXT_TYPES, TokenPipeline
+from lg_streaming.scope import Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["NodeOptions", "NodeStream"]
 
 _ENDINGS = {"node_complete": "completed", "node_error": "failed", "node_interrupted": "interrupted"}
+_MODEL_ENDINGS = frozenset({"llm_complete", "llm_error"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +58,28 @@ class NodeOptions:
         """Starts the stream of one try of the node."""
         return NodeStream(self, emitter)
 
+    def later(self, seconds: float, action: Callable[[], None]) -> Callable[[], None]:
+        """Calls `action` after so many seconds, on the timer's thread; returns a function that prevents that."""
+
+        def act(_: object, __: object = None) -> None:
+            action()
+
+        return current_timer().schedule_relative(seconds, act).dispose
+
+
+def _tracker(progress: ProgressOptions | None, event: EventOptions | None, emitter: Emitter) -> ProgressTracker:
+    """The node's progress, as ``@stream_progress`` says, or the settings where only ``@stream_event`` asks for it."""
+    if progress is None and event is not None and event.enabled is not False and event.tracks:
+        progress = ProgressOptions(types=event.progress_types)
+    return ProgressTracker(emitter, progress) if progress is not None and progress.enabled is not False else NO_PROGRESS
+
 
 class NodeStream:
     """Takes what happens in one try of a node and lets out what the options ask for.
 
     The node's own start and end always leave: readers need them to tell tries and branches apart. A node's
     result leaves only from a node with ``@stream_event``. Text that is held leaves before the node's end does.
+    The failure of a model call whose text has left always leaves too: it makes that text void.
     """
 
     def __init__(self, options: NodeOptions, emitter: Emitter) -> None:
@@ -70,13 +89,21 @@ class NodeStream:
         if self._tokens is not None:
             emitter.through(self)  # text lets go of the events before it
         self._events = EventPipeline(event, emitter) if event is not None and event.enabled is not False else None
-        tracked = progress is not None and progress.enabled is not False
-        self._progress = ProgressTracker(emitter, progress) if tracked else NO_PROGRESS
+        self._texts: set[tuple[str | None, str | None]] = set()
+        """Calls, and their messages, of which text went to the token pipeline, until they end."""
+        self._text_scope: Scope | None = None
+        self._progress = _tracker(progress, event, emitter)
 
-    def activate(self) -> Callable[[], None]:
-        """Puts the node's progress tracker in force."""
-        token = progress_var.set(self._progress)
-        return lambda: progress_var.reset(token)
+    @property
+    def progress(self) -> ProgressTracker:
+        """Reports how far the node is; does nothing without ``@stream_progress``."""
+        return self._progress
+
+    def release(self) -> None:
+        """Publishes what is held, text and events: what follows comes from inside the node."""
+        if self._events is not None:
+            self._events.release()
+        self.flush()
 
     def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """One thing that happened."""
@@ -85,6 +112,9 @@ class NodeStream:
                 self._events.release()
             if self._tokens is not None:
                 self._tokens.take(type, data, scope)
+                if scope is not self._text_scope:
+                    self._text_scope = scope
+                    self._texts.add((scope.request_id, scope.message_id))
         elif type in _ENDINGS:
             self._end(type, data, scope)
         else:
@@ -109,8 +139,23 @@ class NodeStream:
             self._events.close()
 
     def _event(self, type: str, data: dict[str, Any], scope: Scope) -> None:
-        if self._events is not None:
-            self._events.take(type, data, scope)
-        elif type.startswith("node_"):
-            data.pop("result", None)
-            self._emitter.send(type, data, scope)
+        owed = type in _MODEL_ENDINGS and self._is_owed(type, data, scope)
+        if self._events is None:
+            if owed or type.startswith("node_"):
+                data.pop("result", None)
+                self._emitter.send(type, data, scope)
+        elif type == "custom":  # the node's own words, whichever events are asked for
+            self._events.emit(Outgoing(type, data, scope), delivery=None)
+        else:
+            self._events.take(type, data, scope, always=owed)
+
+    def _is_owed(self, type: str, data: dict[str, Any], scope: Scope) -> bool:
+        """Return whether readers of the node's text need the end of a model call, whatever events are asked for.
+
+        They do when text they have is void, and when it left under ids that the message does not keep.
+        """
+        key = (scope.request_id, scope.message_id)
+        has_text = key in self._texts
+        self._texts.discard(key)
+        self._text_scope = None
+        return (has_text and type == "llm_error") or (self._tokens is not None and "replaces" in data)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Guard", "Window", "hold"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")

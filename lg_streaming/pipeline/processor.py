@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 
 import reactivex
 from reactivex import Observable
@@ -96,7 +96,9 @@ class Recorded(Protocol):
         """The log."""
         ...
 
-    def publish(self, execution_id: str, type: str, data: object = None) -> None:
+    def publish(
+        self, execution_id: str, type: str, data: object = None, *, large: Literal["refuse", "shorten"] | None = None
+    ) -> None:
         """Appends an update."""
         ...
 
@@ -172,7 +174,7 @@ class EventStreamProcessor:
 
         def keep(update: StreamUpdate) -> None:
             if update.metadata.execution_id != execution_id:
-                self._recorded.publish(execution_id, update.type, update.data)
+                self._recorded.publish(execution_id, update.type, update.data, large="shorten")
 
         return _stream(events).pipe(ops.do_action(keep))
 

@@ -6,13 +6,13 @@ import inspect
 import logging
 import math
 from collections.abc import AsyncIterable, Iterable
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
 
 from lg_streaming.pipeline.progress_options import Granularity, ProgressCalculator, ProgressFormat, ProgressOptions
 from lg_streaming.pipeline.reporter import Amount, Reporter
 from lg_streaming.pipeline.shares import Share
 from lg_streaming.pipeline.tracking import AsyncTracked, Tracked
+from lg_streaming.scope import current_frame
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,10 +31,9 @@ __all__ = [
     "ProgressStep",
     "ProgressTracker",
     "current_progress",
-    "progress_var",
 ]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -184,9 +183,9 @@ class ProgressTracker(ProgressPart):
         *,
         scheduler: SchedulerBase | None = None,
     ) -> None:
-        self.round = 0
+        self.round: int = 0
         """Rises with each `reset`."""
-        self.failures = 0
+        self.failures: int = 0
         """How often the calculator failed."""
         options = options or ProgressOptions()
         self._calculator = options.calculator
@@ -290,10 +289,8 @@ def _percent(current: Any, total: Any) -> float:
 
 NO_PROGRESS: Final = ProgressTracker()
 
-progress_var: ContextVar[ProgressTracker] = ContextVar("lg_streaming_progress", default=NO_PROGRESS)
-"""Set while a node decorated with ``@stream_progress`` runs."""
-
 
 def current_progress() -> ProgressTracker:
     """The tracker of the node that is running; outside of a ``@stream_progress`` node, one that does nothing."""
-    return progress_var.get()
+    frame = current_frame()
+    return (frame.progress if frame is not None else None) or NO_PROGRESS

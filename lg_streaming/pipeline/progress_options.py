@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, TypedDict
 
 from pydantic import ValidationError
 
+from lg_streaming.checks import refused_option
 from lg_streaming.errors import StreamingConfigError
 from lg_streaming.settings import ProgressDefaults
 
@@ -48,6 +49,8 @@ class ProgressOptions:
     milestones: tuple[float, ...] | None = None
     calculator: ProgressCalculator | None = None
     format: Mapping[str, Any] | None = None
+    types: frozenset[str] | None = None
+    """The types of updates that leave; None for all. ``@stream_event`` sets it."""
 
     @classmethod
     def of(
@@ -112,5 +115,5 @@ def _problems(error: ValidationError) -> list[str]:
     for detail in error.errors(include_url=False):
         option, *inner = (str(part) for part in detail["loc"])
         where = f" at {'.'.join(inner)}" if inner else ""
-        problems.append(f"stream_progress({option}=…){where}: {detail['msg']}, not {detail['input']!r:.80}")
+        problems.append(refused_option("stream_progress", option, detail, where=where))
     return problems

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Amount", "Reporter", "shown"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _ALL: Final = 100.0
 _HAIR: Final = 1e-9
@@ -71,7 +72,7 @@ class Reporter:
         scope = emitter.scope
         self._name = scope.namespace
         self._branches = branches_of(scope.run_id, scope.node_id)
-        self.lock = self._branches.lock
+        self.lock: threading.RLock = self._branches.lock
         self._origin = self._scheduler.now
         self._time_left = TimeLeft()
         self._marks_reached = 0.0  # by all marks up to here something was said, also before a reset
@@ -190,7 +191,7 @@ class Reporter:
         self._say("progress", data | self._combined())
 
     def _say(self, type: str, data: dict[str, Any]) -> None:
-        if self._options.enabled:
+        if self._options.enabled and (self._given.types is None or type in self._given.types):
             self._emitter.event(type, data)
 
     def _fields(self, percent: float, amount: Amount) -> dict[str, Any]:

@@ -21,15 +21,15 @@ class Share:
     __slots__ = ("amount", "label", "parent", "percent", "weight", "weighted", "weights")
 
     def __init__(self, parent: Share | None = None, weight: Any = 1.0, label: str | None = None) -> None:
-        self.parent = parent
-        self.weight = _weight(weight)
-        self.label = label
-        self.percent = 0.0
+        self.parent: Share | None = parent
+        self.weight: float = _weight(weight)
+        self.label: str | None = label
+        self.percent: float = 0.0
         self.amount: tuple[Any, Any] = (None, None)
         """The last current and total."""
-        self.weights = 0.0
+        self.weights: float = 0.0
         """Of its parts, together."""
-        self.weighted = 0.0
+        self.weighted: float = 0.0
         """The sum of weight times percent over its parts."""
         if parent is not None:
             parent.weights += self.weight

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TIMER", "TimerScheduler", "current_timer", "timed_by"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 State = TypeVar("State")
 

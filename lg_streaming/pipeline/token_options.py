@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from pydantic import ValidationError
 
+from lg_streaming.checks import count, refused_option
 from lg_streaming.errors import TokenStreamingError
 from lg_streaming.settings import TokenDefaults
 
@@ -42,8 +43,8 @@ class TokenFilter:
     def __post_init__(self) -> None:
         most = self.max_length
         for name, length in (("min_length", self.min_length), ("max_length", most)):
-            if length is not None and (type(length) is not int or length < 0):
-                raise TokenStreamingError(f"filter: {name} is a number of characters, 0 or more, not {length!r:.80}")
+            if length is not None:
+                count("characters", least=0).check(f"filter: {name}", length, TokenStreamingError)
         if most is not None and most < self.min_length:
             raise TokenStreamingError(f"filter: no token is from {self.min_length} to {most} characters long")
         if type(self.exclude_whitespace) is not bool:
@@ -152,7 +153,7 @@ def _told(error: ValidationError) -> str:
     for each in error.errors():
         name = ".".join(str(part) for part in each["loc"])
         if each["type"] == "extra_forbidden":
-            told.append(f"there is no option {name!r}: there are {known}, processor, filter")
+            told.append(f"stream_token: there is no option {name!r}: there are {known}, processor, filter")
         else:
-            told.append(f"{name}={each['input']!r:.80} cannot be used: {each['msg'].lower()}")
-    return "stream_token: " + "; ".join(told)
+            told.append(refused_option("stream_token", name, each))
+    return "; ".join(told)

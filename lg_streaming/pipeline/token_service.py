@@ -13,8 +13,9 @@ import reactivex
 from reactivex import operators as ops
 from reactivex.scheduler import NewThreadScheduler
 
+from lg_streaming.checks import seconds
 from lg_streaming.emitter import Emitter
-from lg_streaming.errors import TokenStreamingError
+from lg_streaming.errors import BadRequestError, TokenStreamingError
 from lg_streaming.events import Scope, check_execution_id
 from lg_streaming.filters import UpdateFilter
 from lg_streaming.pipeline.token_following import TOKENS, GlobalTokens
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TokenStats", "TokenStreamInfo", "TokenStreamingService"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _WINDOW: Final = 10
 """Seconds over which the rate is taken."""
@@ -281,7 +282,12 @@ class TokenStreamingService:
     def get_token_stats(
         self, *, interval: float = 5.0, scheduler: SchedulerBase | None = None
     ) -> Observable[TokenStats]:
-        """The counts: now, and then every ``interval`` seconds, on ``scheduler`` (a thread of its own when None)."""
+        """The counts: now, and then every ``interval`` seconds, on ``scheduler`` (a thread of its own when None).
+
+        Raises:
+            BadRequestError: ``interval`` is no number of seconds above 0.
+        """
+        seconds().check("interval", interval, BadRequestError)
         timer = scheduler or NewThreadScheduler()
         return reactivex.timer(0.0, interval, scheduler=timer).pipe(ops.map(lambda _: self.statistics()))
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TEXT_TYPES", "TokenPipeline"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 TEXT_TYPES: Final = frozenset({"token", "thinking", "tool_args"})
 """The types that a `TokenPipeline` takes."""
@@ -49,13 +49,13 @@ class _Live:
 
     def apply(self, options: TokenDefaults) -> None:
         """From now on ``options`` hold."""
-        self.enabled = options.enabled
-        self.size = options.buffer_size
-        self.interval = options.flush_interval
-        self.batch_size = options.batch_size
+        self.enabled: bool = options.enabled
+        self.size: int = options.buffer_size
+        self.interval: float = options.flush_interval
+        self.batch_size: int = options.batch_size
         self.format: TokenFormat = options.format
-        self.include_metadata = options.include_metadata
-        self.first = options.first_token_immediately
+        self.include_metadata: bool = options.include_metadata
+        self.first: bool = options.first_token_immediately
 
 
 class TokenPipeline:
@@ -72,20 +72,20 @@ class TokenPipeline:
     def __init__(self, options: TokenOptions, emitter: Emitter, *, scheduler: SchedulerBase | None = None) -> None:
         self.options = options
         self.emitter = emitter
-        self.received = 0
+        self.received: int = 0
         """Tokens that came in; those the filter rejected too."""
-        self.rejected = 0
+        self.rejected: int = 0
         """Tokens that the filter rejected, or of which the processor left nothing."""
-        self.delivered = 0
+        self.delivered: int = 0
         """Tokens that left."""
-        self.updates = 0
+        self.updates: int = 0
         """Updates they left in."""
-        self.closed = False
+        self.closed: bool = False
         self._guard = Guard(emitter)
         self._scheduler = scheduler or current_timer()
         self._lock = threading.RLock()
         self._look()
-        self.live = _Live(self.config)
+        self.live: _Live = _Live(self.config)
         self._source: Subject[Piece] | None = None
         self._flushes: Subject[None] | None = None
         self._subscription: DisposableBase | None = None
@@ -110,7 +110,9 @@ class TokenPipeline:
         """Looks up what holds now."""
         self._defaults = defaults = self.emitter.defaults
         self._version = defaults.version if defaults is not None else 0
-        self.config = self.options.over(defaults.current.token if defaults is not None else TokenDefaults())
+        self.config: TokenDefaults = self.options.over(
+            defaults.current.token if defaults is not None else TokenDefaults()
+        )
         """The options in force."""
 
     def _refresh(self) -> None:
@@ -248,13 +250,8 @@ class TokenPipeline:
         kind, _, scope = batch[0]
         live = self.live
         data = formatted(batch, live.format, include_metadata=live.include_metadata)
-        sent = self.emitter.send(kind, data, scope)
+        self.emitter.send(kind, data, scope)
         self.updates += 1
-        if not sent and len(batch) > 1:  # too large together: each by itself, as if it had not been joined
-            self.updates += len(batch) - 1
-            for piece in batch:
-                single = formatted([piece], live.format, include_metadata=live.include_metadata)
-                self.emitter.send(kind, single, scope)
 
     def report(self) -> None:
         """Tells the hub's statistics what has come in since the last time."""

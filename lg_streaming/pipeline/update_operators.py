@@ -16,6 +16,7 @@ from reactivex import Observable
 from reactivex import operators as ops
 from reactivex.disposable import CompositeDisposable, Disposable
 
+from lg_streaming.checks import count, seconds
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import StreamUpdate
 from lg_streaming.filters import UpdateFilter
@@ -36,7 +37,7 @@ __all__ = [
     "transformed",
 ]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -75,8 +76,8 @@ def batched(
     Raises:
         BadRequestError: ``size`` is below 1, or ``debounce`` below 0.
     """
-    if size < 1 or debounce < 0:
-        raise BadRequestError(f"a batch has at least 1 item and waits 0 s or longer, not {size} and {debounce}")
+    count("items").check("size", size, BadRequestError)
+    seconds(zero="waits for no other").check("debounce", debounce, BadRequestError)
 
     def operator(source: Observable[T]) -> Observable[list[T]]:
         def subscribe(observer: ObserverBase[list[T]], scheduler_: SchedulerBase | None = None) -> DisposableBase:
@@ -264,7 +265,13 @@ class TokenAggregate:
 def aggregate_tokens(
     quiet: float = 0.5, *, size: int = 1_000, scheduler: SchedulerBase | None = None
 ) -> Callable[[Observable[StreamUpdate]], Observable[TokenAggregate]]:
-    """The ``token`` updates of each execution, together: after ``quiet`` seconds without one, or ``size`` of them."""
+    """The ``token`` updates of each execution, together: after ``quiet`` seconds without one, or ``size`` of them.
+
+    Raises:
+        BadRequestError: ``quiet`` is no number of seconds from 0 on, or ``size`` is below 1.
+    """
+    seconds(zero="waits for no other").check("quiet", quiet, BadRequestError)
+    count("updates").check("size", size, BadRequestError)
 
     def of_execution(tokens: GroupedObservable[str, StreamUpdate]) -> Observable[TokenAggregate]:
         def extend(last: TokenAggregate, batch: list[StreamUpdate]) -> TokenAggregate:

@@ -49,8 +49,8 @@ class CallbackSink:
     ) -> None:
         if not callable(function) or (on_closed is not None and not callable(on_closed)):
             raise StreamingConfigError(f"a callback is a function, not {function!r:.80}")
-        self.id = id or f"callback-{secrets.token_hex(4)}"
-        self.policy = policy or SendPolicy()
+        self.id: str = id or f"callback-{secrets.token_hex(4)}"
+        self.policy: SendPolicy = policy or SendPolicy()
         self._function = function
         self._on_closed = on_closed
         self._worker = Worker(f"lg-streaming-{self.id}")

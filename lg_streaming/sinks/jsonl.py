@@ -62,7 +62,7 @@ class JsonLinesSink:
         if isinstance(file, (str, os.PathLike)):
             path = Path(file)
             self._out: _Path | _Open = _Path(path, fsync=fsync)
-            self.id = id or f"jsonl-{path}"
+            self.id: str = id or f"jsonl-{path}"
         else:
             if fsync:
                 raise BadRequestError("fsync needs a path, not an open file")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
+from lg_streaming.checks import Number
 from lg_streaming.errors import StreamingConfigError
 from lg_streaming.sinks.worker import Worker
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["LoggingSink"]
 
 _MAX_DATA: Final = 1_000
+_LEVEL: Final = Number(whole=True, above=True)
 
 
 class LoggingSink:
@@ -42,7 +44,7 @@ class LoggingSink:
         data: bool = True,
         id: str | None = None,
     ) -> None:
-        self.id = id or f"logging-{secrets.token_hex(4)}"
+        self.id: str = id or f"logging-{secrets.token_hex(4)}"
         self._logger = logging.getLogger(logger) if isinstance(logger, str) else logger
         self._level = _level(level)
         self._data = data
@@ -88,6 +90,6 @@ def _shown(data: object) -> str:
 
 def _level(level: int | str) -> int:
     known = logging.getLevelNamesMapping().get(level) if isinstance(level, str) else level
-    if not isinstance(known, int):
-        raise StreamingConfigError(f"{level!r:.80} is no level of logging: use logging.INFO, or 'INFO'")
+    if known is None or not _LEVEL.accepts(known):
+        raise StreamingConfigError(f"level {_LEVEL.refusal(level)}: use logging.INFO, or 'INFO'")
     return known

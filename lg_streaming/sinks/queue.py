@@ -8,6 +8,7 @@ import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
+from lg_streaming.checks import count
 from lg_streaming.errors import SinkError, SinkRejectedError, StreamingConfigError
 from lg_streaming.hub.sink import SendPolicy
 
@@ -50,22 +51,19 @@ class QueueSink:
     """
 
     def __init__(self, maxsize: int = 1_000, *, overflow: Overflow = "wait", id: str | None = None) -> None:
-        if maxsize < 1:
-            raise StreamingConfigError(
-                f"maxsize is at least 1, not {maxsize!r}: a queue without a bound fills the memory"
-            )
+        count("updates").check("maxsize", maxsize, StreamingConfigError)
         if overflow not in get_args(Overflow):
             raise StreamingConfigError(f"overflow is one of {', '.join(get_args(Overflow))}, not {overflow!r:.80}")
         try:
             self._loop = asyncio.get_running_loop()
         except RuntimeError:
             raise StreamingConfigError("a QueueSink is made on the event loop that reads it") from None
-        self.id = id or f"queue-{secrets.token_hex(4)}"
+        self.id: str = id or f"queue-{secrets.token_hex(4)}"
         self.maxsize = maxsize
         self.overflow: Overflow = overflow
         # it may wait for its reader as long as it likes: what follows is in the log, and nobody else waits
-        self.policy = SendPolicy(timeout=math.inf if overflow == "wait" else SendPolicy().timeout)
-        self.dropped = 0
+        self.policy: SendPolicy = SendPolicy(timeout=math.inf if overflow == "wait" else SendPolicy().timeout)
+        self.dropped: int = 0
         """Updates it let go of, with ``drop_oldest``."""
         self.reason: CloseReason | None = None
         """Why nothing more comes; None while something may."""

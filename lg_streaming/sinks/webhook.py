@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WebhookSink"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _MAX_RETRY_AFTER: Final = 300.0
 _MAX_ANSWER: Final = 65_536
@@ -87,12 +87,12 @@ class WebhookSink:
         if place.scheme not in {"http", "https"} or not place.hostname:
             raise StreamingConfigError(f"a webhook's URL begins with http:// or https://, not {url!r:.80}")
         try:
-            self.policy = SendPolicy(
+            self.policy: SendPolicy = SendPolicy(
                 batch_size=batch_size, interval=batch_interval, timeout=timeout, attempts=attempts, backoff=backoff
             )
         except ValueError as error:
             raise StreamingConfigError(f"webhook: {error}") from None
-        self.id = id or f"webhook-{place.scheme}://{_host(place)}{place.path}"
+        self.id: str = id or f"webhook-{place.scheme}://{_host(place)}{place.path}"
         self._http = _httpx2()
         self._url = url
         self._keys = keys_of(secret)

@@ -1,6 +1,16 @@
 """Helpers for tests of streaming graphs, yours as well as ours; nothing here needs a network."""
 
+from lg_streaming.testing.collecting import Collected, collect, collect_sync
 from lg_streaming.testing.models import Answer, AnswerScript, ScriptedChatModel, ScriptedError
 from lg_streaming.testing.tokens import split_tokens
 
-__all__ = ["Answer", "AnswerScript", "ScriptedChatModel", "ScriptedError", "split_tokens"]
+__all__ = [
+    "Answer",
+    "AnswerScript",
+    "Collected",
+    "ScriptedChatModel",
+    "ScriptedError",
+    "collect",
+    "collect_sync",
+    "split_tokens",
+]

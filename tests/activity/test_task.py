@@ -523,7 +523,7 @@ async def test_in_a_node_nothing_raises(hub: StreamHub, caplog: pytest.LogCaptur
         task.failed("again")
     assert types(await read(hub)) == ["task:created", "task:started", "task:completed"]
     assert "progress() can follow only running" in caplog.text
-    assert "progress is 0 to 100, not 500" in caplog.text
+    assert "progress is a number from 0 to 100, not 500" in caplog.text
     assert "failed() can follow only" in caplog.text
     assert "Traceback" not in caplog.text
 

@@ -213,7 +213,9 @@ async def test_a_result_too_large_to_send_does_not_hide_the_nodes_end(streaming:
         return {"text": "x" * 1_000_000}
 
     await graph_of(node).ainvoke(INPUT, streaming.config(execution_id="e"))
-    assert "result" not in (await read(streaming, "e")).one("node_complete").data
+    data = (await read(streaming, "e")).one("node_complete").data
+    assert data["truncated"] == {"result": 1_000_011}
+    assert 200_000 < len(data["result"]["text"]) < 262_144
 
 
 async def test_a_breakpoint_interrupts_too(streaming: StreamingModule) -> None:
@@ -293,7 +295,7 @@ async def test_streaming_that_breaks_does_not_break_the_node(
         return {"text": (await model().ainvoke("go")).text}
 
     assert (await graph_of(node).ainvoke(INPUT, streaming.config(execution_id="e")))["text"] == TEXT
-    assert streaming.hub.statistics().dropped_too_large == 1
+    assert (streaming.hub.statistics().shortened, streaming.hub.statistics().dropped_too_large) == (1, 0)
 
     def explode(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("the log is on fire")

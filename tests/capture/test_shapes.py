@@ -72,7 +72,7 @@ async def test_a_subgraph_with_decorated_nodes_as_a_plain_node(streaming: Stream
     assert namespace.startswith("child:")
 
 
-@pytest.mark.parametrize(("child", "expected"), [(plain, "sub"), (inner, "inner")])
+@pytest.mark.parametrize(("child", "expected"), [(plain, "plain"), (inner, "inner")])
 async def test_a_subgraph_as_a_decorated_node(streaming: StreamingModule, child: Any, expected: str) -> None:
     sub = stream_token(graph_of(child))
     result = await graph_of(sub, names=("sub",)).ainvoke(INPUT, streaming.config(execution_id="e"))
@@ -153,7 +153,8 @@ async def test_create_agent_as_a_decorated_node(streaming: StreamingModule) -> N
     result = await graph.ainvoke({"messages": [("user", "how is it?")]}, streaming.config(execution_id="e"))
     assert result["messages"][-1].text == "Foggy, I am told."
     run = await read(streaming, "e")
-    assert run.texts() == {"agent": "Foggy, I am told."}
+    assert run.texts() == {"model": "Foggy, I am told."}
+    assert [start.metadata.node_id for start in run.of("node_start")] == ["agent", "model", "tools", "model"]
     assert "".join(part.data.get("args", "") for part in run.of("tool_args")) == '{"city": "Ulm"}'
     assert run.one("tool_start").data == {"tool": "weather", "tool_call_id": "call-1", "input": {"city": "Ulm"}}
     assert run.one("tool_complete").data["output"] == "fog in Ulm"
@@ -237,7 +238,8 @@ async def test_a_decorated_subgraph_that_sends_a_command_to_the_parent(streaming
     builder.add_edge("last", END)
     assert (await builder.compile().ainvoke(INPUT, streaming.config(execution_id="e")))["text"] == "up!"
     run = await read(streaming, "e")
-    assert run.types == ["workflow_start", "node_start", "node_complete", "workflow_complete"]
+    assert run.types == ["workflow_start", *["node_start"] * 2, *["node_complete"] * 2, "workflow_complete"]
+    assert [end.metadata.node_id for end in run.of("node_complete")] == ["child", "sub"]
 
 
 async def test_a_loop_runs_a_node_again_as_a_first_try(streaming: StreamingModule) -> None:

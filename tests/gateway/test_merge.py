@@ -167,7 +167,6 @@ def test_pieces_of_different_messages_are_not_joined(second: Draft, atomic: bool
         token(7),
         token("b", blocks=[{"type": "text"}]),
         token("b", json='{"content":"b"}'),
-        token("b", scope=Scope(extra={"huge": 2**70})),
     ],
 )
 def test_text_of_another_shape_is_left_alone(odd: Draft, atomic: bool) -> None:

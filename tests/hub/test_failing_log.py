@@ -214,6 +214,7 @@ async def test_a_hub_that_is_closed_during_an_outage_gives_up_what_waits(
     log.away = True
     publish_many(hub, "e", range(20))
     closing = asyncio.create_task(hub.close("e"))
+    await asyncio.sleep(0)  # its end waits too
     await until(lambda: hub.statistics().append_failures > 0)
     await hub.aclose()
     await asyncio.wait_for(closing, 10)

@@ -110,7 +110,7 @@ async def test_no_more_than_max_subscribers_read_an_execution(make_hub: MakeHub)
 async def test_an_update_that_is_too_large_is_refused_and_counted(make_hub: MakeHub) -> None:
     hub = make_hub(update_bytes=1_024)
     emitter = hub.emitter("e")
-    for call in (lambda: emitter.token("x" * 1_000), lambda: hub.publish("e", "note", ["x"] * 500)):
+    for call in (lambda: emitter.event("note", "x" * 1_000), lambda: hub.publish("e", "note", ["x"] * 500)):
         with pytest.raises(UpdateTooLargeError) as caught:
             call()
         assert caught.value.execution_id == "e"

@@ -1,6 +1,9 @@
 """The counts say what happened."""
 
+from typing import get_args
+
 from lg_streaming.hub import HubStatistics, ReaderLag, StreamHub
+from lg_streaming.hub.drops import DropReason
 from lg_streaming.scope import Outgoing
 from tests.hub.helpers import MakeHub, collect, page, publish_many, take
 
@@ -14,6 +17,8 @@ async def test_a_new_hub_has_counted_nothing(hub: StreamHub) -> None:
         published_by_kind={"token": 0, "progress": 0, "status": 0, "event": 0},
         delivered=0,
         publish_seconds=hub.statistics().publish_seconds,
+        dropped=dict.fromkeys(get_args(DropReason), 0),
+        shortened=0,
         dropped_late=0,
         dropped_too_large=0,
         dropped_over_rate=0,

@@ -152,7 +152,7 @@ async def test_an_observer_is_told_of_the_timeout(hub: StreamHub) -> None:
 
 @pytest.mark.parametrize("wrong", [0, -1, float("nan"), float("inf"), True, "5"], ids=repr)
 async def test_what_is_no_time_is_refused(hub: StreamHub, wrong: Any) -> None:
-    with pytest.raises(BadRequestError, match="timeout is a positive number of seconds"):
+    with pytest.raises(BadRequestError, match=r"timeout.*a number of seconds"):
         hub.subscribe("e", timeout=wrong)
 
 

@@ -10,7 +10,16 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, RetryPolicy
 
-from lg_streaming import StreamEventType, UpdateFilter, current_emitter, stream_event, stream_token
+from lg_streaming import (
+    StreamEventType,
+    UpdateFilter,
+    current_emitter,
+    current_progress,
+    stream_event,
+    stream_progress,
+    stream_token,
+    streaming_options,
+)
 from lg_streaming.errors import StreamingConfigError
 from lg_streaming.events import priority_of
 from lg_streaming.module import StreamingModule
@@ -402,7 +411,7 @@ async def test_a_failing_transformer_changes_neither_result_nor_exception(stream
     assert "node_error" in (await read(streaming, "e")).types
 
 
-async def test_an_end_that_is_too_large_is_said_without_its_details(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_too_large_leaves_shortened() -> None:
     settings = StreamingSettings.model_validate({"limits": {"update_bytes": 50_000}})
     async with StreamingModule(settings) as streaming:
 
@@ -413,8 +422,13 @@ async def test_an_end_that_is_too_large_is_said_without_its_details(caplog: pyte
             return {"text": "x" * 60_000}
 
         run = await run_of(streaming, node)
-    assert inside(run) == ["node_start", "note", "node_complete"]
-    assert run.one("node_complete").data["message"] == "the details were too large to send"
+    assert inside(run) == ["node_start", "note", "note", "node_complete"]
+    assert run.of("note")[0].data["truncated"] == {"value": 60_002}
+    end = run.one("node_complete").data
+    assert end["truncated"] == {"result": 60_011}
+    assert end["node_id"] == "node"
+    assert "duration_s" in end
+    assert 40_000 < len(end["result"]["text"]) < 50_000
 
 
 async def test_a_wrong_priority_in_a_node_is_logged_and_raises_nothing(
@@ -441,7 +455,6 @@ async def test_a_wrong_priority_in_a_node_is_logged_and_raises_nothing(
         ({"events": "values"}, "list"),
         ({"events": ["token"]}, "stream_token"),
         ({"events": ["tool_args"]}, "stream_token"),
-        ({"events": ["progress"]}, "stream_progress"),
         ({"events": ["my_own"]}, "emits itself"),
         ({"buffer_size": 0}, "buffer_size"),
         ({"buffer_size": 10_001}, "buffer_size"),
@@ -543,3 +556,125 @@ async def test_a_retried_node_is_told_apart_by_its_attempts(streaming: Streaming
         ("node_start", 2),
         ("node_complete", 2),
     ]
+
+
+# --- what the seeds' examples ask for ---------------------------------------------------------------------------
+
+
+def progress_of(run: Run) -> list[tuple[str, float]]:
+    return [(update.type, update.data["progress"]) for update in run.updates if update.kind == "progress"]
+
+
+async def work(state: State) -> Update:
+    current_progress().update(1, 2)
+    current_progress().update(2, 2)
+    return {"text": "done"}
+
+
+async def test_keys_that_a_transformer_adds_leave_as_metadata(streaming: StreamingModule) -> None:
+    def transformer(event: dict[str, Any]) -> dict[str, Any]:
+        event["metadata"]["tenant"] = 7
+        return {**event, "timestamp": "2020-01-01", "node_id": "forged", "enriched": True, "odd": {1, 2}}
+
+    @stream_event(events=["tool_start", "tool_complete", "progress", "values"], transformer=transformer)
+    async def node(state: State) -> Update:
+        current_emitter().event("note", {"a": 1})
+        return {}
+
+    run = await run_of(streaming, node)
+    for type_ in ("node_start", "note", "progress", "values", "node_complete"):
+        metadata = run.of(type_)[0].metadata
+        assert metadata.extra == {"enriched": True, "odd": [1, 2], "tenant": 7}
+        assert (metadata.node_id, metadata.timestamp.year > 2020) == ("node", True)
+
+
+async def test_keys_that_are_added_keep_those_of_the_scope(streaming: StreamingModule) -> None:
+    @stream_event(transformer=lambda event: {**event, "mine": 1, "a": 3})
+    async def node(state: State) -> Update:
+        current_emitter().scoped(extra={"a": 2, "b": 2}).event("note")
+        return {}
+
+    assert (await run_of(streaming, node)).one("note").metadata.extra == {"a": 3, "b": 2, "mine": 1}
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        (
+            ["progress"],
+            [("progress", 0), ("milestone", 50.0), ("progress", 50.0), ("progress", 100), ("progress", 100)],
+        ),
+        (["milestone"], [("milestone", 50.0)]),
+        (["events"], []),
+    ],
+)
+async def test_the_progress_of_a_node_leaves_where_it_is_named(events: list[str], expected: list[Any]) -> None:
+    settings = StreamingSettings.model_validate({"progress_defaults": {"milestones": [50], "granularity": "detailed"}})
+    async with StreamingModule(settings) as streaming:
+        run = await run_of(streaming, stream_event(events=events)(work))
+    assert progress_of(run) == expected
+    assert inside(run)[-1] == "node_complete"
+
+
+@pytest.mark.parametrize(
+    ("filter", "passes"),
+    [
+        ({"event_types": ["progress"], "min_priority": "medium", "exclude_types": ["debug"]}, True),
+        ({"exclude_types": ["progress"]}, False),
+        ({"min_priority": "high"}, False),
+        ({"event_types": ["tool_*"]}, False),
+    ],
+)
+async def test_the_filter_holds_for_progress_too(
+    streaming: StreamingModule, filter: dict[str, Any], passes: bool
+) -> None:
+    run = await run_of(streaming, stream_event(events=["progress"], filter=filter)(work))
+    assert bool(progress_of(run)) == passes
+
+
+async def test_progress_comes_with_each_try_however_it_is_delivered(streaming: StreamingModule) -> None:
+    tries: list[int] = []
+
+    @stream_event(events=["progress"], delivery="exactly-once")
+    async def node(state: State) -> Update:
+        tries.append(1)
+        current_progress().update(1, 2)
+        if len(tries) == 1:
+            raise ConnectionError
+        return {}
+
+    builder = StateGraph(State).add_node("node", node, retry_policy=RetryPolicy(initial_interval=0.001))
+    graph = builder.add_edge(START, "node").compile()
+    given: Any = INPUT
+    await graph.ainvoke(given, streaming.config(execution_id="e"))
+    run = await read(streaming, "e")
+    assert [update.metadata.attempt for update in run.of("progress") if update.data["progress"] == 0] == [1, 2]
+
+
+async def test_a_decorator_of_its_own_decides_what_progress_is(streaming: StreamingModule) -> None:
+    coarse = stream_progress(granularity="coarse", milestones=[50])(work)
+    alone = progress_of(await run_of(streaming, coarse))
+    await graph_of(stream_event(events=["progress"])(coarse)).ainvoke(INPUT, streaming.config(execution_id="both"))
+    assert progress_of(await read(streaming, "both")) == alone
+    assert ("milestone", 50.0) in alone
+    off = stream_event(events=["progress"])(stream_progress(enabled=False)(work))
+    await off_graph(streaming, off)
+
+
+async def off_graph(streaming: StreamingModule, node: Any) -> None:
+    await graph_of(node).ainvoke(INPUT, streaming.config(execution_id="off"))
+    assert progress_of(await read(streaming, "off")) == []
+
+
+async def test_error_stands_for_the_errors_of_nodes_tools_and_models(streaming: StreamingModule) -> None:
+    @stream_event(events=["error"])
+    async def node(state: State) -> Update:
+        await model().ainvoke("go")
+        current_emitter().error("small")
+        return {"text": ""}
+
+    assert inside(await run_of(streaming, node)) == ["node_start", "error", "node_complete"]
+    options = streaming_options(node)
+    assert options is not None
+    assert options.event is not None
+    assert {each for each in StreamEventType if options.event.wants(each)} >= {"tool_error", "llm_error", "error"}

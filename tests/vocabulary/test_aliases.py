@@ -55,7 +55,7 @@ NAMES: list[tuple[str, set[str]]] = [
     ("llm:*:error", {"llm_error"}),
     ("task:*", set()),
     ("*:error", set()),
-    ("n*", {"node_cached", "node_start", "node_complete", "node_error", "node_interrupted"}),
+    ("n*", {"node_start", "node_complete", "node_error", "node_interrupted", "node_cached"}),
     ("a*", {"artifacts"}),
     ("Node:end", set()),
 ]

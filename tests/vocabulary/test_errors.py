@@ -1,7 +1,9 @@
 """One table of codes, made of the classes, and no two errors alike."""
 
+import asyncio
 import inspect
 import pickle
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from lg_streaming.errors import (
     StreamingConfigError,
     StreamingError,
     describe_error,
+    leaves,
 )
 
 CLASSES = [each for each in vars(errors).values() if inspect.isclass(each) and issubclass(each, StreamingError)]
@@ -85,3 +88,79 @@ def test_an_error_of_somebody_else_is_described_without_its_stack() -> None:
 
 def test_forbidden_does_not_say_whether_it_exists() -> None:
     assert "no such execution, or it is not yours" in ForbiddenError.meaning
+
+
+def raised(error: BaseException, cause: BaseException | None = None) -> BaseException:
+    try:
+        raise error from cause
+    except BaseException as caught:  # noqa: BLE001 (it is what was raised)
+        return caught
+
+
+def test_a_group_names_what_failed_in_it() -> None:
+    group = ExceptionGroup("unhandled errors in a TaskGroup", [ConnectionError("the server answered 401")])
+    assert describe_error(group) == {
+        "message": "unhandled errors in a TaskGroup (1 sub-exception): ConnectionError: the server answered 401",
+        "type": "ExceptionGroup",
+        "causes": [{"message": "the server answered 401", "type": "ConnectionError"}],
+    }
+
+
+def test_nested_groups_are_one_list_of_at_most_five() -> None:
+    inner = BaseExceptionGroup("inner", [ValueError(f"v{n}") for n in range(3)])
+    group = BaseExceptionGroup("outer", [KeyError("k"), inner, *(OSError(str(n)) for n in range(2_000))])
+    described = describe_error(group)
+    assert [cause["message"] for cause in described["causes"]] == ["'k'", "v0", "v1", "v2", "0"]
+    assert described["message"].startswith("outer (2002 sub-exceptions): KeyError: 'k'")
+    assert len(leaves(group)) == 1_000
+    deep: Any = ValueError("at the bottom")
+    for _ in range(500):
+        deep = BaseExceptionGroup("level", [deep])
+    assert [str(leaf) for leaf in leaves(deep)] == ["at the bottom"]
+    assert describe_error(deep)["causes"] == [{"message": "at the bottom", "type": "ValueError"}]
+
+
+def test_a_wrapper_names_what_it_was_raised_from() -> None:
+    refused = raised(ConnectionError("401"), raised(OSError("the socket")))
+    described = describe_error(raised(RuntimeError("the tool failed"), refused))
+    assert (described["message"], described["type"]) == ("the tool failed", "RuntimeError")
+    assert [cause["message"] for cause in described["causes"]] == ["401", "the socket"]
+    of_a_group = describe_error(raised(RuntimeError("x"), ExceptionGroup("g", [ValueError("a"), ValueError("b")])))
+    assert [cause["message"] for cause in of_a_group["causes"]] == ["a", "b"]
+
+
+def test_what_an_error_was_not_raised_from_is_no_cause() -> None:
+    error = RuntimeError("second")
+    error.__context__ = ValueError("first")
+    assert "causes" not in describe_error(error)
+
+
+def test_a_circle_of_causes_ends() -> None:
+    first, second = ValueError("a"), ValueError("b")
+    first.__cause__, second.__cause__ = second, first
+    assert [cause["message"] for cause in describe_error(first)["causes"]] == ["b"]
+
+
+def test_the_code_of_the_only_error_is_that_of_its_group() -> None:
+    class CodedError(Exception):
+        code = 429
+
+    assert describe_error(ExceptionGroup("g", [CodedError("slow down")]))["code"] == 429
+    assert "code" not in describe_error(ExceptionGroup("g", [CodedError("slow down"), ValueError("x")]))
+
+
+def test_what_cannot_be_shown_in_a_group_is_named() -> None:
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    described = describe_error(ExceptionGroup("g", [MuteError(), ValueError("x" * 20_000)]), debug=True)
+    assert described["causes"][0] == {"message": "MuteError", "type": "MuteError"}
+    assert len(described["causes"][1]["message"]) == 8_000
+    assert described["stack"]
+
+
+def test_a_group_of_cancellations_is_one() -> None:
+    group = BaseExceptionGroup("g", [asyncio.CancelledError(), BaseExceptionGroup("h", [KeyboardInterrupt()])])
+    assert all(isinstance(leaf, (asyncio.CancelledError, KeyboardInterrupt)) for leaf in leaves(group))
+    assert leaves(asyncio.CancelledError("x"))[0].args == ("x",)

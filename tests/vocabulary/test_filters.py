@@ -165,3 +165,12 @@ def test_what_a_filter_remembers_never_changes_its_verdict(types: list[str], eve
         assert remembering.accepts_type(type) == UpdateFilter.of(events=events).accepts_type(type)
         if not wanted or kind_of(type) in wanted:
             assert remembering.accepts_type(type)
+
+
+@pytest.mark.parametrize("category", [None, "", "default"])
+def test_an_update_without_a_category_is_one_of_the_default_category(category: str | None) -> None:
+    scope = Scope(category=category)
+    assert UpdateFilter.of(categories=["default"]).accepts("note", scope, "medium")
+    assert UpdateFilter.of(categories=["chat", "default"]).accepts("note", scope, "medium")
+    assert not UpdateFilter.of(categories=["chat"]).accepts("note", scope, "medium")
+    assert not UpdateFilter.of(categories=["default"]).accepts("note", Scope(category="chat"), "medium")

@@ -116,7 +116,7 @@ class Flowise:
         self._flow: Literal["", "INPROGRESS", "STOPPED"] = ""
         self._started = False
         self._said = False  # whether any text was sent
-        self.over = False
+        self.over: bool = False
         self._begin_run()
 
     def _begin_run(self) -> None:

@@ -1,0 +1,203 @@
+"""A call of a graph: which execution it belongs to, and how its run comes out."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lg_streaming.capture.outcome import ending_of
+from lg_streaming.errors import StreamingError, describe_error
+from lg_streaming.scope import Binding, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
+    from lg_streaming.capture.plan import GraphPlan
+    from lg_streaming.events import Priority
+    from lg_streaming.scope import Block, Publisher
+
+__all__ = ["CallOptions", "GraphCall"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOptions:
+    """What ``streaming.config(...)`` was given."""
+
+    execution_id: str | None = None
+    """The execution of every call; None to take it from each call's config."""
+    owner: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    priority: Priority | None = None
+    plan: GraphPlan | None = None
+    """What to capture beside decorated nodes."""
+
+
+_DEFAULTS = CallOptions()
+
+
+class GraphCall:
+    """One call of a graph, from its start to its end.
+
+    Args:
+        publisher: Where its updates go; None where only a block says that.
+        name: The graph's name.
+        run_id: The id of its run, for the execution that nothing else names.
+        options: What the call's config was given; None for a call that the activated module or a block sees.
+        thread_id: LangGraph's thread.
+        parent: Where the call was made, if inside another execution.
+        block: The execution block in which it was made.
+    """
+
+    def __init__(
+        self,
+        publisher: Publisher | None,
+        name: str,
+        run_id: UUID,
+        *,
+        options: CallOptions | None = None,
+        thread_id: object = None,
+        parent: Mapping[str, Any] | None = None,
+        block: Block | None = None,
+    ) -> None:
+        self.name = name
+        self.explicit = options is not None
+        """Whether the call's own config made it part of an execution."""
+        self.captured = 0
+        """How many nodes were captured."""
+        self.block = block
+        self.run_ids: set[UUID] = set()
+        """The runs that are part of it, but for those of captured nodes."""
+        self.interrupted = False
+        self.interrupts: list[dict[str, Any]] = []
+        self._publisher = publisher
+        self._run_id = run_id
+        self._options = options or _DEFAULTS
+        self._thread_id = thread_id
+        self._parent = parent
+        self._started = time.perf_counter()
+        self._lock = threading.Lock()  # parallel sync nodes enter on several threads
+        self._binding: Binding | None = None
+        self._refused = False
+
+    @property
+    def binding(self) -> Binding | None:
+        """Its execution and run, once it takes part in one."""
+        return self._binding
+
+    def begin(self) -> None:
+        """Takes part in the execution's run from the start where the execution is known, or resumes a waiting one."""
+        try:
+            if self._options.execution_id is not None:
+                self.enter(self._options.execution_id)
+            elif self._thread_id is not None and self._publisher is not None:
+                self._resume(self._publisher, str(self._thread_id))
+            elif self.block is not None:
+                binding = self.block.binding
+                binding.publisher.next_attempt(binding.execution_id, self.pause_key)
+        except StreamingError as error:
+            logger.warning("%s runs without streaming: %s", self.name, error)
+
+    def enter(self, configured: str | None) -> Binding | None:
+        """The call's execution; the first captured node to enter joins the run.
+
+        Args:
+            configured: The execution that the node's config names, if the call's own does not.
+
+        Raises:
+            StreamingError: The run cannot be opened; raised to the first that asks.
+        """
+        with self._lock:
+            if self._binding is None and not self._refused and self._publisher is not None:
+                self._refused = True  # asked once: a node must not fail again and again for what the first was told
+                options = self._options
+                execution_id = options.execution_id or configured or self._own_id
+                run_id = self._publisher.enter_run(
+                    execution_id,
+                    owner=options.owner,
+                    name=self.name,
+                    metadata=options.metadata,
+                    priority=options.priority,
+                    parent=self._parent,
+                )
+                self._binding = Binding(self._publisher, execution_id, run_id)
+            return self._binding
+
+    @property
+    def _own_id(self) -> str:
+        return str(self._thread_id if self._thread_id is not None else self._run_id)
+
+    def _resume(self, publisher: Publisher, execution_id: str) -> None:
+        run_id = publisher.resume_run(execution_id)
+        if run_id is not None:
+            self._refused = True
+            self._binding = Binding(publisher, execution_id, run_id)
+
+    # --- how it comes out ------------------------------------------------------------------------------------
+
+    def pause(self, interrupts: list[dict[str, Any]]) -> None:
+        """Something in the graph waits for a human."""
+        self.interrupted = True
+        known = {each["id"] for each in self.interrupts}
+        self.interrupts += [each for each in interrupts if each["id"] not in known]
+
+    def complete(self) -> None:
+        """Ends the call: the graph returned, because it is done or because it waits for a human."""
+        if self.interrupted:
+            self._leave("workflow_interrupted", {"interrupts": self.interrupts} if self.interrupts else {})
+        else:
+            self._leave("workflow_complete", {"duration_s": round(time.perf_counter() - self._started, 6)})
+
+    def fail(self, error: BaseException) -> None:
+        """Ends the call: the graph raised."""
+        match ending_of(error):
+            case "complete":
+                self.complete()
+            case "interrupted":
+                self.interrupted = True
+                self.complete()
+            case "cancelled":
+                self._leave("workflow_cancelled", {})
+            case "failed":
+                debug = self._publisher is not None and self._publisher.debug
+                self._leave("workflow_error", {"error": describe_error(error, debug=debug)})
+
+    def _leave(self, type: str, data: Mapping[str, Any]) -> None:
+        binding = self._binding
+        if binding is not None:
+            self._warn_of_silence(binding, type)
+            binding.publisher.leave_run(binding.execution_id, binding.run_id, Outcome(type, data))
+        elif type == "workflow_interrupted":
+            self._pause_block()
+
+    def _pause_block(self) -> None:
+        """Makes the run of the block around the call wait, or says that no execution shows the question."""
+        if self.block is not None and self.block.in_force:
+            binding = self.block.binding
+            binding.publisher.pause(binding.execution_id, binding.run_id, self.pause_key, self.interrupts)
+        elif self._publisher is not None:
+            logger.warning(
+                "graph %r waits for a human, and no execution shows the question: call it with "
+                "streaming.config(execution_id=…), or decorate one of its nodes",
+                self.name,
+            )
+
+    @property
+    def pause_key(self) -> str:
+        """Names the wait of this graph in its block's run: the next call of the graph there ends it."""
+        return f"call\n{self._thread_id}\n{self.name}"
+
+    def _warn_of_silence(self, binding: Binding, type: str) -> None:
+        publisher, run_id = binding.publisher, binding.run_id
+        if not self.captured and type == "workflow_complete" and publisher.is_silent(binding.execution_id, run_id):
+            logger.warning(
+                "execution %r ends without a captured node of graph %r: decorate its nodes or the graph, or give "
+                "streaming.config(…, capture='all')",
+                binding.execution_id,
+                self.name,
+            )

@@ -1,0 +1,144 @@
+"""Enters a decorated node: finds its execution and its identity, and puts it in force."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.callbacks import BaseCallbackManager
+from langchain_core.runnables.config import var_child_runnable_config
+
+from lg_streaming.capture.graph import configured_id, is_tracker
+from lg_streaming.capture.idle import keep_idle_clock
+from lg_streaming.capture.node import NodeRun, identify, step_of
+from lg_streaming.capture.runs import RUNS
+from lg_streaming.capture.tap import TAP
+from lg_streaming.errors import StreamingError
+from lg_streaming.scope import frame_var, publishers, reset_in_context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from uuid import UUID
+
+    from langchain_core.runnables import RunnableConfig
+
+    from lg_streaming.capture.plan import NodePlan
+    from lg_streaming.capture.runs import Place
+
+__all__ = ["activate", "enter_node"]
+
+logger = logging.getLogger(__name__)
+
+
+def enter_node(
+    plan: NodePlan, name: str, config: RunnableConfig | None, arguments: Sequence[object] = ()
+) -> NodeRun | None:
+    """A run of the node, started; None when nobody listens or streaming cannot."""
+    try:
+        config = config or var_child_runnable_config.get()
+        run = _entered(plan, name, config, arguments)
+        if run is not None:
+            run.config = _config_inside(run, config)
+    except StreamingError as error:
+        logger.warning("node %r runs without streaming: %s", name, error)
+        return None
+    except Exception as error:  # streaming must never change what a node does
+        logger.warning("node %r runs without streaming: %s", name, error, exc_info=error)
+        return None
+    return run
+
+
+def _entered(plan: NodePlan, name: str, config: RunnableConfig | None, arguments: Sequence[object]) -> NodeRun | None:
+    metadata: Mapping[str, Any] = (config.get("metadata") if config is not None else None) or {}
+    parent_id = _parent_id(config)
+    waiting = _waiting(parent_id, metadata)
+    if not plan.enabled:
+        if waiting is not None:
+            waiting.discard()
+        return None
+    if waiting is not None and waiting.adopt(plan):
+        return waiting
+    place = RUNS.place_of(parent_id)
+    binding = _binding(place, config)
+    if binding is None or place is None:
+        _warn_of_no_execution(name)
+        return None
+    identity = identify(name, plan.node_id, metadata, binding, place.frame)
+    if identity is None:
+        return None
+    known = RUNS.get(parent_id)
+    call = known.call if known is not None else place.frame.call if place.frame is not None else None
+    start = (arguments[-1], step_of(metadata)) if arguments else None
+    run = NodeRun(plan, binding, identity, outer=place.frame, call=call, start=start)
+    run.begin()
+    return run
+
+
+def _parent_id(config: RunnableConfig | None) -> UUID | None:
+    manager = config.get("callbacks") if config is not None else None
+    return manager.parent_run_id if isinstance(manager, BaseCallbackManager) else None
+
+
+def _waiting(parent_id: UUID | None, metadata: Mapping[str, Any]) -> NodeRun | None:
+    """The node that a graph's plan captured and whose function this is, while it takes other options."""
+    run = RUNS.get(parent_id)
+    opened = run.opened if run is not None else None
+    if opened is None or not opened.pending or opened.graph_namespace != metadata.get("langgraph_checkpoint_ns"):
+        return None
+    return opened
+
+
+def _binding(place: Place | None, config: RunnableConfig | None) -> Any:
+    if place is None:
+        return None
+    return place.binding or (place.call.enter(configured_id(config)) if place.call is not None else None)
+
+
+def _config_inside(run: NodeRun, config: RunnableConfig | None) -> RunnableConfig | None:
+    """``config`` with the tap, and without trackers: they have done their work, and each costs every token."""
+    manager = config.get("callbacks") if config is not None else None
+    if config is None or not isinstance(manager, BaseCallbackManager):
+        return None
+    manager = manager.copy()
+    manager.handlers = [each for each in manager.handlers if not is_tracker(each)]
+    manager.inheritable_handlers = [each for each in manager.inheritable_handlers if not is_tracker(each)]
+    if run.listens:
+        if TAP not in manager.handlers:
+            manager.add_handler(TAP, inherit=True)
+        keep_idle_clock(manager, TAP)
+        if manager.parent_run_id is not None and run.is_graph_node:
+            RUNS.adopt(TAP, manager.parent_run_id, run, run.graph_namespace)
+    return {**config, "callbacks": manager}
+
+
+def activate(run: NodeRun) -> Callable[[], None]:
+    """Puts a node in force in the present context; returns what takes that back, harmless in another context."""
+    trace = run.binding.publisher.trace
+    undo_trace = trace.enter(run.scope) if trace is not None else None
+    config = var_child_runnable_config.set(run.config) if run.config is not None else None
+    frame = frame_var.set(run.mark)
+
+    def undo() -> None:
+        if not reset_in_context(frame_var, frame):
+            return
+        if config is not None:
+            reset_in_context(var_child_runnable_config, config)
+        if undo_trace is not None:
+            undo_trace()
+
+    return undo
+
+
+_warned: set[str] = set()
+_MOST_WARNED = 256
+
+
+def _warn_of_no_execution(name: str) -> None:
+    """Warns once for each node that nothing of it is streamed."""
+    if publishers.count and name not in _warned and len(_warned) < _MOST_WARNED:
+        _warned.add(name)
+        logger.warning(
+            "node %r runs without an execution, so nothing of it is streamed: call the graph with "
+            "streaming.config(execution_id=…) or inside streaming.execution(…), or activate the module",
+            name,
+        )

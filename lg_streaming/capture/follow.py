@@ -1,0 +1,246 @@
+"""Follows LangChain's runs: keeps the table of runs, captures nodes that a graph's plan covers, and hears tools."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from langchain_core.callbacks import BaseCallbackHandler
+
+from lg_streaming.capture.node import CANCELLED, ToolRun, agent_of, open_node
+from lg_streaming.capture.outcome import ending_of, interrupts_of
+from lg_streaming.capture.runs import RUNS
+from lg_streaming.errors import describe_error
+from lg_streaming.events import node_path
+from lg_streaming.scope import frame_var
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from langchain_core.messages import BaseMessage
+
+    from lg_streaming.capture.node import NodeFrame
+    from lg_streaming.capture.runs import Run
+    from lg_streaming.events import Scope
+
+__all__ = ["RunFollower", "RunStart", "ToolCall", "scope_in"]
+
+
+class RunStart(NamedTuple):
+    """What a handler learns when a run starts."""
+
+    run: Run
+    run_id: UUID
+    parent_run_id: UUID | None
+    name: str
+    metadata: Mapping[str, Any]
+    inputs: object
+
+    @property
+    def node_name(self) -> str:
+        """The name of the graph's node in which it runs, else its own."""
+        return str(self.metadata.get("langgraph_node") or self.name)
+
+
+class RunFollower(BaseCallbackHandler):
+    """A handler that notes what starts and ends.
+
+    Several may see one run: the first to see its start or its end acts on it.
+    """
+
+    run_inline = True
+    raise_error = False
+    takes_roots: ClassVar[bool] = False
+    """Whether it looks for the root of what it was attached to."""
+
+    # --- chains, graphs and nodes ----------------------------------------------------------------------------
+
+    def on_chain_start(
+        self,
+        serialized: dict[str, Any],  # noqa: ARG002
+        inputs: dict[str, Any],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Notes whose run it is, and captures the node that it is, where a plan says so."""
+        known = metadata or {}
+        name = str(kwargs.get("name") or "graph")
+        run, new = RUNS.start(self, run_id, parent_run_id, known, root=self.takes_roots)
+        start = RunStart(run, run_id, parent_run_id, name, known, inputs)
+        if self.takes_roots:
+            self.take_root(start)
+        if new and run.is_node:
+            self._capture(start)
+
+    def take_root(self, start: RunStart) -> None:
+        """Looks whether a run is the root of what this handler was attached to."""
+
+    def _capture(self, start: RunStart) -> None:
+        run, parent = start.run, RUNS.get(start.parent_run_id)
+        if run.plan is None or parent is None or parent.children_wrapped:
+            return
+        place = RUNS.place_of(start.parent_run_id)
+        options = run.plan.for_node(start.node_name, node_path(run.namespace or start.node_name))
+        if place is not None and options is not None and options.enabled:
+            open_node(run, place, options, name=start.node_name, metadata=start.metadata, state=start.inputs)
+
+    def on_chain_end(self, outputs: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        """Ends the node or the graph call whose run it is."""
+        run = RUNS.end(run_id)
+        if run is None:
+            return
+        if run.opened is not None:
+            run.opened.succeed(outputs)
+        if run.root is not None:
+            run.root.complete()
+            RUNS.forget(run.ids)
+
+    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        """Ends the node or the graph call whose run it is; notes a wait for a human."""
+        run = RUNS.end(run_id)
+        if run is None:
+            return
+        if run.call is not None and ending_of(error) == "interrupted":
+            run.call.pause(interrupts_of(error, run.namespace))
+        if run.opened is not None:
+            run.opened.fail(error)
+        if run.root is not None:
+            run.root.fail(error)
+            RUNS.forget(run.ids)
+
+    # --- models and retrievers, for what they call -----------------------------------------------------------
+
+    def on_chat_model_start(
+        self,
+        serialized: dict[str, Any],  # noqa: ARG002
+        messages: Sequence[Sequence[BaseMessage]],  # noqa: ARG002
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,  # noqa: ARG002
+    ) -> None:
+        """Notes whose run it is."""
+        RUNS.start(self, run_id, parent_run_id, metadata)
+
+    def on_retriever_start(
+        self,
+        serialized: dict[str, Any],  # noqa: ARG002
+        query: str,  # noqa: ARG002
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,  # noqa: ARG002
+    ) -> None:
+        """Notes whose run it is."""
+        RUNS.start(self, run_id, parent_run_id, metadata)
+
+    def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        """Forgets the run."""
+        RUNS.end(run_id)
+
+    def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        """Forgets the run."""
+        RUNS.end(run_id)
+
+    # --- tools -----------------------------------------------------------------------------------------------
+
+    def on_tool_start(
+        self,
+        serialized: dict[str, Any] | None,
+        input_str: str,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        metadata: dict[str, Any] | None = None,
+        inputs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Publishes that a tool begins; what happens inside it carries the call's id."""
+        run, new = RUNS.start(self, run_id, parent_run_id, metadata)
+        frame = run.frame
+        if not new or frame is None:
+            return
+        call_id = kwargs.get("tool_call_id")
+        if not isinstance(call_id, str):
+            call_id = None
+        data = {"tool": kwargs.get("name") or (serialized or {}).get("name") or "tool", "tool_call_id": call_id}
+        known = {key: value for key, value in data.items() if value is not None}
+        run.tool = tool = ToolCall(frame, scope_in(frame, metadata or {}), known, call_id)
+        tool.report("tool_start", input=inputs if inputs is not None else input_str)
+        if tool.run is not None:
+            run.frame = tool.run
+            frame_var.set(tool.run.mark)
+
+    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        """Publishes that a tool is done. A tool that answered with an error message has failed too."""
+        if (tool := _tool_of(RUNS.end(run_id))) is not None:
+            content = getattr(output, "content", output)
+            if getattr(output, "status", None) == "error":
+                tool.end("tool_error", error=describe_error(str(content)))
+            else:
+                tool.end("tool_complete", output=content)
+
+    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        """Publishes how a tool ended that raised: a pause for a human is no failure."""
+        if (tool := _tool_of(RUNS.end(run_id))) is not None:
+            match ending_of(error):
+                case "complete":
+                    tool.end("tool_complete")
+                case "interrupted":
+                    tool.end("tool_interrupted", interrupts=interrupts_of(error, tool.scope.namespace))
+                case "cancelled":
+                    tool.end("tool_error", error=CANCELLED)
+                case "failed":
+                    tool.end("tool_error", error=describe_error(error, debug=tool.frame.binding.publisher.debug))
+
+    # --- LangGraph's own voice -------------------------------------------------------------------------------
+
+    def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        """Publishes an event of LangChain's ``dispatch_custom_event``."""
+        run = RUNS.get(run_id)
+        frame = RUNS.frame_at(run)
+        if run is not None and frame is not None and run.is_published_by(self):
+            frame.hear("custom", {"name": name, "data": data}, frame.scope)
+
+
+class ToolCall:
+    """One call of a tool, between its start and its end."""
+
+    __slots__ = ("_about", "frame", "run", "scope")
+
+    def __init__(self, frame: NodeFrame, scope: Scope, about: dict[str, Any], call_id: str | None) -> None:
+        self.frame = frame
+        self.run = ToolRun(frame, scope.derive(tool_call_id=call_id)) if call_id is not None else None
+        self.scope = self.run.scope if self.run is not None else scope
+        self._about = about
+
+    def report(self, type: str, **data: Any) -> None:
+        """Publishes something about the call."""
+        self.frame.hear(type, {**self._about, **data}, self.scope)
+
+    def end(self, type: str, **data: Any) -> None:
+        """Ends the call: nothing that follows carries its id."""
+        if self.run is not None:
+            self.run.end()
+        self.report(type, **data)
+
+
+def _tool_of(run: Run | None) -> ToolCall | None:
+    return run.tool if run is not None else None
+
+
+def scope_in(frame: NodeFrame, metadata: Mapping[str, Any]) -> Scope:
+    """What a run of this metadata is about: a graph inside the node may be another agent, and has nodes of its own."""
+    scope, changes = frame.scope, dict[str, Any]()
+    agent = agent_of(metadata)
+    if agent is not None and agent != scope.agent_type:
+        changes["agent_type"] = agent
+    outer, inner = frame.graph_namespace, metadata.get("langgraph_checkpoint_ns")
+    if outer is not None and isinstance(inner, str) and inner.startswith(f"{outer}|"):
+        changes["namespace"] = f"{scope.namespace}{inner[len(outer) :]}"
+    return scope.derive(**changes) if changes else scope

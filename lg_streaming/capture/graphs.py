@@ -1,0 +1,140 @@
+"""Decorated graphs: a decorator on a compiled graph holds for every node in it, subgraphs and agents included."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from langchain_core.callbacks import BaseCallbackManager
+from langchain_core.runnables.config import merge_configs
+from langgraph._internal._runnable import RunnableCallable, RunnableSeq
+from langgraph.callbacks import GraphCallbackHandler
+from langgraph.pregel import Pregel
+
+from lg_streaming.capture.follow import RunFollower, RunStart
+from lg_streaming.capture.graph import note_interrupt
+from lg_streaming.capture.node import open_node
+from lg_streaming.capture.plan import GraphPlan, NodePlan, Selection
+from lg_streaming.capture.runs import RUNS
+from lg_streaming.capture.wrap import StreamedRunnable, plan_in
+from lg_streaming.scope import publishers
+
+if TYPE_CHECKING:
+    from langgraph.callbacks import GraphInterruptEvent
+    from langgraph.pregel._read import PregelNode
+
+
+__all__ = ["decorate_graph", "is_graph", "options_of", "plan_of"]
+
+logger = logging.getLogger(__name__)
+
+AnyGraph = Pregel[Any, Any, Any, Any]
+
+
+class GraphFollower(RunFollower, GraphCallbackHandler):
+    """Finds the calls of a decorated graph, and captures what its nodes do not capture themselves.
+
+    It is one of the callbacks in the graph's own config, so it goes wherever the graph goes.
+    """
+
+    takes_roots: ClassVar[bool] = True
+
+    def __init__(self, plan: GraphPlan, original: AnyGraph) -> None:
+        super().__init__()
+        self.plan = plan
+        self.original = original
+
+    @property
+    def ignore_llm(self) -> bool:
+        """Whether models' tokens pass it by."""
+        return True
+
+    def on_chain_start(self, serialized: dict[str, Any], inputs: dict[str, Any], **kwargs: Any) -> None:
+        """Notes whose run it is, where a module is in use at all."""
+        if publishers.count:
+            super().on_chain_start(serialized, inputs, **kwargs)
+
+    def take_root(self, start: RunStart) -> None:
+        """Makes the graph's plan that of its first run; a graph that is a node of another is a captured node."""
+        run, parent_run_id = start.run, start.parent_run_id
+        if self in run.handlers:
+            return
+        run.handlers = (*run.handlers, self)
+        run.plan, run.own_plan, run.children_wrapped = self.plan, True, True
+        node = RUNS.get(parent_run_id)
+        if node is None or not node.is_node or node.namespace != run.namespace or node.opened is not None:
+            return
+        place, options = RUNS.place_of(parent_run_id), self.plan.for_graph
+        captured = node.frame is not None and node.frame.graph_namespace == node.namespace
+        if place is not None and options.enabled and not captured:
+            open_node(node, place, options, name=start.node_name, metadata=start.metadata, state=start.inputs)
+            run.frame = node.frame
+
+    def on_interrupt(self, event: GraphInterruptEvent) -> None:
+        """Notes that a graph waits for a human."""
+        note_interrupt(event)
+
+
+def is_graph(target: object) -> bool:
+    """Whether ``target`` is a compiled graph."""
+    return isinstance(target, Pregel)
+
+
+def _follower_of(graph: object) -> GraphFollower | None:
+    config = cast("AnyGraph", graph).config if isinstance(graph, Pregel) else None
+    callbacks: object = (config or {}).get("callbacks")
+    handlers = callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks
+    found = [each for each in cast("list[object]", handlers or []) if isinstance(each, GraphFollower)]
+    return found[-1] if found else None
+
+
+def plan_of(graph: object) -> GraphPlan | None:
+    """What the decorators on a graph ask for; None when there are none."""
+    follower = _follower_of(graph)
+    return follower.plan if follower is not None else None
+
+
+def decorate_graph(graph: object, selection: Selection) -> Any:
+    """A copy of a compiled graph whose nodes are captured as ``selection`` and earlier decorators ask.
+
+    It is a graph of the same class: what LangGraph and its tools do with the one they do with the other.
+    """
+    follower = _follower_of(graph)
+    known = follower.plan.selections if follower is not None else ()
+    original = follower.original if follower is not None else cast("AnyGraph", graph)
+    _check(selection, original)
+    plan = GraphPlan((*known, selection))
+    nodes: dict[str, PregelNode] = {name: _captured(name, node, plan) for name, node in original.nodes.items()}
+    config = merge_configs(original.config, {"callbacks": [GraphFollower(plan, original)]})
+    return original.copy({"nodes": nodes, "config": config})
+
+
+def _captured(name: str, node: PregelNode, plan: GraphPlan) -> PregelNode:
+    options = plan.for_node(name, name)
+    if options is None or name.startswith("__") or options_of(node.bound) is not None:
+        return node
+    return node.copy({"bound": StreamedRunnable(node.bound, options)})
+
+
+def options_of(node: object) -> NodePlan | None:
+    """The options of a node that is decorated itself, as LangGraph holds it; None when it is not."""
+    found: Any = node
+    bound: Any = found.steps[0] if isinstance(node, RunnableSeq) else found
+    if isinstance(bound, StreamedRunnable):
+        return bound.plan
+    functions: tuple[Any, ...] = (bound.func, bound.afunc) if isinstance(bound, RunnableCallable) else ()
+    plans = [plan_in(each) for each in functions if each is not None]
+    return next((plan for plan in plans if plan is not None), None)
+
+
+def _check(selection: Selection, graph: AnyGraph) -> None:
+    names = [name for name in graph.nodes if not name.startswith("__")]
+    for pattern in (*(selection.nodes or ()), *selection.exclude):
+        alone = Selection(selection.options, (pattern,))
+        if "/" not in pattern and not any(alone.holds_for(name, name) for name in names):
+            logger.warning(
+                "no node of graph %r is named %r: it has %s; nodes of subgraphs may match still",
+                graph.get_name(),
+                pattern,
+                ", ".join(names) or "none",
+            )

@@ -1,0 +1,125 @@
+"""Objects that hold a node's function: they stay what they are, around the wrapped function.
+
+``staticmethod`` and ``classmethod`` objects, ``functools.partialmethod``, LangGraph's ``@task`` objects and
+LangChain's tools.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable
+from typing import Any, Final
+
+from langchain_core.tools import BaseTool, StructuredTool, Tool
+from langgraph.func import task
+
+__all__ = ["Change", "change_held", "held_by"]
+
+Change = Callable[[Any, str | None], Any]
+"""``change(function, name) -> function``: the name is that of what holds the function, where that has one."""
+
+_CHANGES: Final = "__lg_streaming_changes__"
+_RUN: Final = "_run"
+_ARUN: Final = "_arun"
+"""The methods that a class of tools defines; LangChain documents both."""
+
+
+@task
+def _task() -> None:
+    """Show the class of tasks, which LangGraph does not export."""
+
+
+_Task: Final[type] = type(_task)
+
+
+def held_by(target: object) -> object | None:
+    """Return the function that ``target`` holds; None when it is no holder."""
+    found: Any = target
+    match target:
+        case staticmethod() | classmethod():
+            return found.__func__
+        case functools.partialmethod():
+            return found.func
+        case BaseTool():
+            return _held_by_tool(target)
+        case _:
+            return found.func if isinstance(target, _Task) else None
+
+
+def change_held(target: object, change: Change) -> Any | None:
+    """Return a copy of ``target`` around ``change`` of the functions it holds; None when it is no holder."""
+    found: Any = target
+    match target:
+        case staticmethod() | classmethod():
+            return type(found)(change(found.__func__, None))
+        case functools.partialmethod():
+            return functools.partialmethod(change(found.func, None), *found.args, **found.keywords)
+        case BaseTool():
+            return _change_tool(target, change)
+        case _:
+            return _change_task(found, change) if isinstance(target, _Task) else None
+
+
+def _change_task(original: Any, change: Change) -> Any:
+    changed = copy.copy(original)
+    changed.func = change(original.func, getattr(original, "__name__", None))
+    return functools.update_wrapper(changed, changed.func)
+
+
+def _functions_of(tool: BaseTool) -> dict[str, Any]:
+    """Return the functions that a tool was made of, by field; empty for a class of tools that has its own code."""
+    if not isinstance(tool, (StructuredTool, Tool)) or any(
+        _method_of(type(tool), name) not in (_method_of(StructuredTool, name), _method_of(Tool, name))
+        for name in (_RUN, _ARUN)
+    ):
+        return {}
+    functions: dict[str, Any] = {"coroutine": tool.coroutine, "func": tool.func}
+    return {field: function for field, function in functions.items() if function is not None}
+
+
+def _method_of(kind: type, name: str) -> Any:
+    return getattr(kind, name)
+
+
+def _original_class(tool: BaseTool) -> Any:
+    kind = type(tool)
+    return kind.__mro__[1] if _CHANGES in vars(kind) else kind
+
+
+def _held_by_tool(tool: BaseTool) -> object:
+    functions = _functions_of(tool)
+    if functions:
+        return next(iter(functions.values()))
+    return _changed(_method_of(_original_class(tool), _RUN), tool.name, vars(type(tool)).get(_CHANGES, ()))
+
+
+def _change_tool(tool: BaseTool, change: Change) -> BaseTool:
+    functions = _functions_of(tool)
+    if functions:
+        return tool.model_copy(update={field: change(each, tool.name) for field, each in functions.items()})
+    original = _original_class(tool)
+    changes = (*vars(type(tool)).get(_CHANGES, ()), change)
+    # A class without a coroutine of its own runs `_run` in a thread, and that is wrapped.
+    names = (_RUN,) if _method_of(original, _ARUN) is _method_of(BaseTool, _ARUN) else (_RUN, _ARUN)
+    members: dict[str, Any] = {name: _method(_method_of(original, name), tool.name, changes) for name in names}
+    members |= {"__module__": original.__module__, "__qualname__": original.__qualname__, _CHANGES: changes}
+    changed = tool.model_copy()
+    object.__setattr__(changed, "__class__", type(original)(original.__name__, (original,), members))
+    return changed
+
+
+def _method(run: Any, name: str, changes: tuple[Change, ...]) -> Any:
+    """Return a tool's method with the changes applied to it as it is bound: a tool is no argument of its own call."""
+
+    @functools.wraps(run)
+    def method(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
+        return _changed(functools.partial(run, self), name, changes)(*args, **kwargs)
+
+    return method
+
+
+def _changed(function: Any, name: str, changes: tuple[Change, ...]) -> Any:
+    for change in changes:
+        function = change(function, name)
+    return function

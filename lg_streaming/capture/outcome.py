@@ -1,0 +1,51 @@
+"""What an exception that leaves a node, a tool or a model means: a failure, or LangGraph's control flow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, Literal, cast
+
+from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
+
+__all__ = ["Ending", "ending_of", "interrupts_of", "questions"]
+
+Ending = Literal["complete", "interrupted", "cancelled", "failed"]
+"""``complete``: it handed a `Command` to the parent graph. ``interrupted``: it waits for a human. ``cancelled``: its
+task was cancelled, its generator was closed, or its reader stopped reading. ``failed``: everything else."""
+
+
+def ending_of(error: BaseException) -> Ending:
+    """How a node, a tool or a model ended that raised `error`. An exception group is what all its parts are."""
+    if isinstance(error, BaseExceptionGroup):
+        endings = {ending_of(each) for each in cast("BaseExceptionGroup[BaseException]", error).exceptions}
+        for ending in ("failed", "interrupted", "cancelled"):
+            if ending in endings:
+                return ending
+        return "complete"
+    if isinstance(error, ParentCommand):
+        return "complete"
+    if isinstance(error, GraphInterrupt):
+        return "interrupted"
+    if isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, GraphBubbleUp)):
+        return "cancelled"
+    return "failed"
+
+
+def interrupts_of(error: BaseException, namespace: str | None = None) -> list[dict[str, Any]]:
+    """The questions in an interrupt, as `{id, value, namespace?}`."""
+    if isinstance(error, BaseExceptionGroup):
+        parts = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        return [found for each in parts for found in interrupts_of(each, namespace)]
+    if not isinstance(error, GraphInterrupt):
+        return []
+    return questions(error.args[0] if error.args else (), namespace)
+
+
+def questions(interrupts: object, namespace: str | None = None) -> list[dict[str, Any]]:
+    """LangGraph's interrupts as `{id, value, namespace?}`."""
+    if not isinstance(interrupts, Iterable):
+        return []
+    place = {"namespace": namespace} if namespace else {}
+    found = cast("Iterable[object]", interrupts)
+    return [{"id": getattr(each, "id", None), "value": getattr(each, "value", None), **place} for each in found]

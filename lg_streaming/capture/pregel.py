@@ -1,0 +1,166 @@
+"""LangGraph's own voice, for which it has no callbacks: stream writers, cached nodes, interrupts and breakpoints.
+
+These are hooks into methods of LangGraph's loop that are not public. Each looks at what the method does and changes
+nothing of it. Where a version of LangGraph has no such method, that hook is missing and the log has a warning;
+everything else works. `tests/capture/test_pregel_hooks.py` holds what they rely on.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from langgraph.pregel import _loop
+from langgraph.runtime import Runtime
+
+from lg_streaming.capture.graph import configured_id, parent_run_id
+from lg_streaming.capture.graphs import options_of
+from lg_streaming.capture.node import agent_of
+from lg_streaming.capture.outcome import questions
+from lg_streaming.capture.runs import RUNS
+from lg_streaming.events import node_path
+from lg_streaming.scope import Scope, publishers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lg_streaming.capture.runs import Run
+
+__all__ = ["install_hooks"]
+
+logger = logging.getLogger(__name__)
+
+_RUNTIME: Final = "__pregel_runtime"
+
+
+class _HeardWriter:
+    """A stream writer of LangGraph whose chunks are updates too."""
+
+    def __init__(self, writer: Callable[[Any], None]) -> None:
+        self._writer = writer
+
+    def __call__(self, chunk: Any) -> None:
+        """Writes a chunk, then publishes it."""
+        self._writer(chunk)
+        frame = RUNS.frame_at(RUNS.get(parent_run_id()))
+        if frame is not None:
+            frame.hear("custom", {"name": "stream_writer", "data": chunk}, frame.scope)
+
+
+def _run_of(loop: Any) -> Run | None:
+    """The run of the graph that a loop works for; None where it belongs to no execution."""
+    if not publishers.count:
+        return None
+    return RUNS.get(getattr(loop.manager, "run_id", None))
+
+
+def _hear_writer(loop: Any) -> None:
+    runtime: object = loop.config["configurable"].get(_RUNTIME)
+    if _run_of(loop) is None or not isinstance(runtime, Runtime) or isinstance(runtime.stream_writer, _HeardWriter):
+        return
+    heard = cast("Any", runtime).override(stream_writer=_HeardWriter(cast("Any", runtime).stream_writer))
+    loop.config = {**loop.config, "configurable": {**loop.config["configurable"], _RUNTIME: heard}}
+
+
+def _report_cached(loop: Any, tasks: Sequence[Any]) -> None:
+    """Publishes that LangGraph answered captured nodes from its cache."""
+    run = _run_of(loop) if tasks else None
+    if run is None:
+        return
+    for task in tasks:
+        try:
+            _report_cached_node(loop.manager.run_id, run, task)
+        except Exception as error:  # streaming must never change what a graph does
+            logger.warning("that node %r was answered from a cache is lost: %s", task.name, error, exc_info=error)
+
+
+def _report_cached_node(graph_id: Any, run: Run, task: Any) -> None:
+    namespace = str(task.config["configurable"].get("checkpoint_ns") or task.name)
+    options = options_of(task.proc)
+    if options is None and run.plan is not None:
+        options = run.plan.for_node(task.name, node_path(namespace))
+    place = RUNS.place_of(graph_id)
+    if options is None or not options.enabled or place is None:
+        return
+    binding = place.binding or (place.call.enter(configured_id(task.config)) if place.call is not None else None)
+    if binding is None:
+        return
+    if place.frame is not None:
+        place.frame.release()
+    if run.call is not None:
+        run.call.captured += 1
+    node_id = options.node_id or task.name
+    metadata: dict[str, Any] = task.config.get("metadata") or {}
+    scope = Scope(run_id=binding.run_id, node_id=node_id, namespace=namespace, agent_type=agent_of(metadata))
+    data = {"node_id": node_id, "node_name": task.name}
+    binding.publisher.publish(binding.execution_id, "node_cached", data, scope=scope)
+
+
+def _note_interrupts(loop: Any, interrupts: object) -> None:
+    run = _run_of(loop)
+    if run is not None and run.call is not None:
+        run.call.pause(questions(interrupts, "|".join(loop.checkpoint_ns)))
+
+
+def _after_init(original: Any) -> Any:
+    @functools.wraps(original)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        _hear_writer(self)
+
+    return init
+
+
+def _around_match(original: Any) -> Any:
+    @functools.wraps(original)
+    def match_cached_writes(self: Any, *args: Any, **kwargs: Any) -> Any:
+        tasks = original(self, *args, **kwargs)
+        _report_cached(self, tasks)
+        return tasks
+
+    return match_cached_writes
+
+
+def _around_async_match(original: Any) -> Any:
+    @functools.wraps(original)
+    async def amatch_cached_writes(self: Any, *args: Any, **kwargs: Any) -> Any:
+        tasks = await original(self, *args, **kwargs)
+        _report_cached(self, tasks)
+        return tasks
+
+    return amatch_cached_writes
+
+
+def _before_event(original: Any) -> Any:
+    @functools.wraps(original)
+    def push(self: Any, kind: str, *args: Any, **kwargs: Any) -> Any:
+        if kind == "interrupt":
+            _note_interrupts(self, kwargs.get("interrupts", ()))
+        return original(self, kind, *args, **kwargs)
+
+    return push
+
+
+_HOOKS: Final[Sequence[tuple[str, str, Callable[[Any], Any]]]] = (
+    ("PregelLoop", "__init__", _after_init),
+    ("PregelLoop", "_push_graph_lifecycle_event", _before_event),
+    ("SyncPregelLoop", "match_cached_writes", _around_match),
+    ("AsyncPregelLoop", "amatch_cached_writes", _around_async_match),
+)
+_installed: list[str] = []
+
+
+def install_hooks() -> None:
+    """Installs the hooks. A no-op when they are."""
+    if _installed:
+        return
+    for class_name, method, hook in _HOOKS:
+        kind: Any = getattr(_loop, class_name, None)
+        original = getattr(kind, method, None)
+        if original is None:
+            logger.warning("LangGraph has no %s.%s here: part of what it does is not seen", class_name, method)
+        else:
+            setattr(kind, method, hook(original))
+        _installed.append(f"{class_name}.{method}")

@@ -1,0 +1,141 @@
+"""Counts what is dropped, by reason, and logs it once for each reason and execution."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lg_streaming.hub.execution import Execution
+
+__all__ = ["DropReason", "Drops"]
+
+logger: logging.Logger = logging.getLogger(__name__)
+
+DropReason = Literal[
+    "late", "foreign_run", "no_run", "over_rate", "at_most_once", "lost", "too_large", "invalid", "limit", "closed"
+]
+"""Why an update did not get into the log; see `HubStatistics.dropped`."""
+
+_REASONS: Final[tuple[DropReason, ...]] = get_args(DropReason)
+_MEANING: Final[Mapping[str, str]] = {
+    "late": "its run has ended",
+    "foreign_run": "its run has ended, and another run of the execution is open",
+    "no_run": "no run is open, and none is to be opened",
+    "over_rate": "limits.updates_per_second was reached, and the update was sent at-most-once",
+    "at_most_once": "the log is slow or away, and the update was sent at-most-once",
+    "lost": "the log was away for too long",
+    "too_large": "it is over limits.update_bytes, and limits.large_updates is 'refuse'",
+    "invalid": "it was refused",
+    "limit": "limits.max_executions executions are running",
+    "closed": "the hub is closed",
+}
+_SHORTENED: Final = "shortened"
+_MOST_NOTICES: Final = 64
+"""Notices of one execution: of updates that are not valid, each kind of mistake is one."""
+_REMEMBERED: Final = 1_024
+"""Executions that the hub does not know, of which it remembers what was logged."""
+
+
+class _Notice(NamedTuple):
+    execution_id: str
+    reason: str
+    type: str
+    details: str
+
+
+class Drops:
+    """The counts of one hub. Thread-safe.
+
+    A notice is logged by `report`, which must not be called under a lock: handlers of the application may do anything.
+    What was logged of an execution is remembered as long as the hub knows the execution.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[DropReason, int] = dict.fromkeys(_REASONS, 0)
+        self._shortened = 0
+        self.notices: deque[_Notice] = deque()
+        """What `report` has to log; empty nearly always."""
+        self._unknown: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of dropped updates by reason; every reason is there."""
+        with self._lock:
+            return {reason: self._counts[reason] for reason in _REASONS}
+
+    @property
+    def shortened(self) -> int:
+        """The number of updates that were too large and left shortened, or in several."""
+        return self._shortened
+
+    def count(self, reason: DropReason) -> int:
+        """The number of updates dropped for ``reason``."""
+        return self._counts[reason]
+
+    def note(
+        self,
+        reason: DropReason,
+        execution: Execution | None,
+        execution_id: str,
+        type: str,
+        *,
+        amount: int = 1,
+        details: str = "",
+    ) -> None:
+        """Count ``amount`` dropped updates, the first of type ``type``; `report` logs it where it is news."""
+        if amount <= 0:
+            return
+        with self._lock:
+            self._counts[reason] += amount
+            self._notice(reason, execution, execution_id, type, details)
+
+    def note_shortened(self, execution: Execution, type: str) -> None:
+        """Count an update that was too large and leaves all the same."""
+        with self._lock:
+            self._shortened += 1
+            self._notice(_SHORTENED, execution, execution.execution_id, type, "")
+
+    def _notice(self, reason: str, execution: Execution | None, execution_id: str, type: str, details: str) -> None:
+        news = details if reason == "invalid" else reason
+        if execution is not None:
+            if news in execution.noticed or len(execution.noticed) >= _MOST_NOTICES:
+                return
+            execution.noticed.add(news)
+        else:
+            key = (execution_id, news)
+            if key in self._unknown:
+                return
+            self._unknown[key] = None
+            if len(self._unknown) > _REMEMBERED:
+                self._unknown.popitem(last=False)
+        self.notices.append(_Notice(execution_id, reason, type, details))
+
+    def report(self) -> None:
+        """Log what is news. Not under a lock."""
+        while self.notices:
+            try:
+                execution_id, reason, name, details = self.notices.popleft()
+            except IndexError:  # another thread was faster
+                return
+            if reason == _SHORTENED:
+                logger.warning(
+                    "an update of type %r of execution %r is over limits.update_bytes and leaves shortened, or in "
+                    "several; further ones are only counted",
+                    name,
+                    execution_id,
+                )
+                continue
+            logger.warning(
+                "an update of type %r of execution %r was %s: %s; further ones are only counted, as %r",
+                name,
+                execution_id,
+                "refused" if details else "dropped",
+                details or _MEANING[reason],
+                reason,
+            )

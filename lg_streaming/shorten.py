@@ -1,0 +1,223 @@
+"""Fits JSON into a number of bytes, so that an update over the limit still leaves.
+
+`shorten` keeps small fields whole and gives the large ones equal shares of what is left. Text keeps its beginning, a
+list its first items, an object its fields, each within its share. The same JSON always gives the same result.
+
+`split_text` makes several pieces of a text that is too long; joining them gives the same text.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import orjson
+
+from lg_streaming.values import dumps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+__all__ = ["TEXT_FIELDS", "TRUNCATED", "VALUE", "shorten", "shorten_object", "split_text"]
+
+TEXT_FIELDS: Final[Mapping[str, str]] = {"token": "content", "thinking": "content", "tool_args": "args"}
+"""The types whose updates readers join, and the field of the data that holds the text."""
+
+TRUNCATED: Final = "truncated"
+"""The field that names what was cut: ``{field: bytes of its JSON before}``."""
+
+VALUE: Final = "value"
+"""The field for shortened data that was no object."""
+
+_REST: Final = "…"
+"""Replaces what is nested too deep, and sums up the cut fields for which there is no room in ``truncated``."""
+_IDENTITY: Final = frozenset(
+    {
+        *("node_id", "node_name", "attempt", "duration_s", "tool", "tool_call_id", "message_id", "model", "index"),
+        *("prompt_id", "type", "code", "status", "name", "role", "run_id", "id", "task_id", "agent_id", "request_id"),
+        *("progress", "milestone", "parent", "level", "finish_reason", "reason"),
+    }
+)
+"""Fields that are kept before others."""
+_CONTINUED: Final = frozenset({"index", "role", "tool_call_id", "message_id", "total_tokens"})
+"""What the second and later pieces of a text repeat."""
+_LEAST: Final = 24
+"""Bytes of a share: enough for any number."""
+_MAX_DEPTH: Final = 32
+_MAX_NAME: Final = 64
+_MAX_PARTS: Final = 9_999_999
+
+
+def shorten(json: bytes, room: int) -> bytes:
+    """Return ``json`` in at most ``room`` bytes, which are at least 64.
+
+    The result is an object with a field ``truncated``. Data that is no object becomes its field ``value``.
+    """
+    data: Any = orjson.loads(json)
+    whole: dict[str, Any] = cast("dict[str, Any]", data) if isinstance(data, dict) else {VALUE: data}
+    kept, cut = shorten_object(whole, room)
+    return dumps({**kept, TRUNCATED: cut})
+
+
+def shorten_object(whole: Mapping[str, Any], room: int) -> tuple[dict[str, Any], dict[str, int]]:
+    """Return what is kept of ``whole``, and what was cut: together, as one object, at most ``room`` bytes."""
+    most = room // 4
+    reserved = min(most, 2 * _LEAST)
+    fields = {name: value for name, value in whole.items() if name != TRUNCATED}
+    while True:
+        kept = _cut_object(fields, room - reserved - len(TRUNCATED) - 4, 0)
+        cut = _named([name for name in whole if name not in kept or kept[name] is not whole[name]], whole, most)
+        needed = len(dumps(cut))
+        if needed <= reserved or reserved >= most:
+            return kept, cut
+        reserved = min(most, max(needed, reserved + _LEAST))
+
+
+def _named(names: Sequence[str], whole: Mapping[str, Any], most: int) -> dict[str, int]:
+    """The sizes of the fields ``names``, in at most ``most`` bytes: the largest by name, the others as one sum."""
+    sizes = {name: len(dumps(whole[name])) for name in names}
+    left = most - len(_REST.encode()) - _LEAST
+    listed: set[str] = set()
+    for name in sorted(sizes, key=sizes.__getitem__, reverse=True):
+        cost = len(dumps(name)) + len(str(sizes[name])) + 2
+        if len(name) <= _MAX_NAME and cost <= left:
+            left -= cost
+            listed.add(name)
+    named = {name: size for name, size in sizes.items() if name in listed}
+    rest = sum(size for name, size in sizes.items() if name not in listed)
+    return {**named, _REST: named.get(_REST, 0) + rest} if rest else named
+
+
+def _cut(value: Any, room: int, depth: int) -> Any:
+    """Return ``value``, or what of it fits into ``room`` bytes, which are at least 5."""
+    if len(dumps(value)) <= room:
+        return value
+    match value:
+        case str():
+            return _prefix(value, lambda text: len(dumps(text)) <= room)
+        case dict() | list() if depth >= _MAX_DEPTH:
+            return _REST
+        case dict():
+            return _cut_object(cast("dict[str, Any]", value), room, depth + 1)
+        case list():
+            return _cut_list(cast("list[Any]", value), room, depth + 1)
+        case _:
+            return None
+
+
+def _cut_object(fields: dict[str, Any], room: int, depth: int) -> dict[str, Any]:
+    left = room - 2
+    names = {name: len(dumps(name)) + 2 for name in fields}
+    costs = {name: names[name] + len(dumps(value)) for name, value in fields.items()}
+    kept: dict[str, Any] = {}
+    for name, value in fields.items():
+        if name in _IDENTITY and costs[name] <= left // 4:
+            kept[name] = value
+            left -= costs[name]
+    others = [name for name in fields if name not in kept and names[name] + _LEAST <= left][: max(0, left // _LEAST)]
+    for name, share in zip(others, _shares([costs[name] for name in others], left), strict=True):
+        if share == costs[name]:
+            kept[name] = fields[name]
+        elif share - names[name] >= _LEAST // 4:
+            kept[name] = _cut(fields[name], share - names[name], depth)
+    return {name: kept[name] for name in fields if name in kept}
+
+
+def _cut_list(items: list[Any], room: int, depth: int) -> list[Any]:
+    left = room - 2
+    first = items[: left // _LEAST]
+    costs = [len(dumps(item)) + 1 for item in first]
+    return [_cut(item, share - 1, depth) for item, share in zip(first, _shares(costs, left), strict=True)]
+
+
+def _shares(costs: Sequence[int], room: int) -> list[int]:
+    """What each may have of ``room``: its cost where that is small, else the same for all that are large."""
+    shares = [0] * len(costs)
+    for place, index in enumerate(sorted(range(len(costs)), key=costs.__getitem__)):
+        shares[index] = min(costs[index], room // (len(costs) - place))
+        room -= shares[index]
+    return shares
+
+
+def _prefix(text: str, fits: Callable[[str], bool], least: int = 0) -> str:
+    """The longest beginning of ``text`` that fits, of at least ``least`` characters."""
+    low, high = least, len(text)
+    guess = 64
+    while low < high:  # first in growing steps, since the text may be much longer than what fits
+        middle = min(low + guess, (low + high + 1) // 2)
+        if fits(text[:middle]):
+            low = middle
+            guess *= 4
+        else:
+            high = middle - 1
+            guess = high
+    return text[:low]
+
+
+# --- text -----------------------------------------------------------------------------------------------------
+
+
+def split_text(type: str, json: bytes, room: int) -> list[bytes]:
+    """Return the data of a text update as pieces of at most ``room`` bytes, which are at least 256.
+
+    Each piece has the field ``part``, from 1, and ``parts``, their number, and the ``index`` of the whole. The other
+    fields are in the first piece, shortened where they are large. Data without text is shortened.
+    """
+    data: Any = orjson.loads(json)
+    if isinstance(data, str):
+        return [dumps(piece) for piece in _pieces(data, lambda text, _: len(dumps(text)) <= room)]
+    field = TEXT_FIELDS[type]
+    if not isinstance(data, dict):
+        return [shorten(json, room)]
+    fields = cast("dict[str, Any]", data)
+    text = fields.get(field)
+    if not isinstance(text, str) or not text:
+        return [shorten(json, room)]
+    frame = _Frame(fields, field, room)
+    pieces = _pieces(text, lambda piece, part: len(frame.render(piece, part, _MAX_PARTS)) <= room)
+    if len(pieces) == 1:  # what was too large is beside the text
+        return [frame.render(pieces[0], 1, 1)]
+    return [frame.render(piece, part, len(pieces)) for part, piece in enumerate(pieces, 1)]
+
+
+class _Frame:
+    """What surrounds the text in each piece."""
+
+    def __init__(self, fields: dict[str, Any], field: str, room: int) -> None:
+        self._field = field
+        beside = {name: value for name, value in fields.items() if name not in {field, "json"}}
+        continued = {name: value for name, value in beside.items() if name in _CONTINUED}
+        self._first = _within(beside, room // 2)
+        self._later = _within(continued, room // 4)
+        self._nested = isinstance(fields.get("json"), str)
+        if self._nested and len(self.render(text=_REST * 8, part=1, parts=_MAX_PARTS)) > room:
+            self._nested = False
+
+    def render(self, text: str, part: int, parts: int) -> bytes:
+        """Return the JSON of one piece."""
+        data = {self._field: text, **(self._first if part == 1 else self._later)}
+        if parts > 1:
+            data |= {"part": part, "parts": parts}
+        if self._nested:
+            data["json"] = dumps(data).decode()
+        return dumps(data)
+
+
+def _within(fields: dict[str, Any], room: int) -> dict[str, Any]:
+    json = dumps(fields)
+    return fields if len(json) <= room else orjson.loads(shorten(json, room))
+
+
+def _pieces(text: str, fits: Callable[[str, int], bool]) -> list[str]:
+    pieces: list[str] = []
+    start = 0
+    while start < len(text):
+        part = len(pieces) + 1
+        window = text[start : start + _WINDOW]
+        piece = _prefix(window, lambda beginning, part=part: fits(beginning, part), least=1)
+        pieces.append(piece)
+        start += len(piece)
+    return pieces
+
+
+_WINDOW: Final = 1_048_576
+"""Characters to look at for one piece."""

@@ -1,0 +1,316 @@
+"""Run something and get every update it made."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast, overload, runtime_checkable
+
+from lg_streaming.errors import StreamingConfigError
+from lg_streaming.scope import new_id
+
+if TYPE_CHECKING:
+    from lg_streaming.capture import RunnableConfig
+    from lg_streaming.events import StreamUpdate
+    from lg_streaming.module import StreamingModule
+
+__all__ = ["Collected", "collect", "collect_sync"]
+
+T = TypeVar("T")
+
+_FOR_GRAPHS: Final = "input and config are for graphs: give a function its arguments with a lambda"
+
+
+class Collected(Sequence["StreamUpdate"]):
+    """The updates of one execution, in order. A sequence, and answers to what tests ask.
+
+    Args:
+        updates: The updates.
+        result: What the graph or the function returned.
+        error: What it raised, when `collect` was called with ``raises=False``.
+    """
+
+    def __init__(
+        self, updates: Sequence[StreamUpdate], *, result: Any = None, error: BaseException | None = None
+    ) -> None:
+        self._updates = tuple(updates)
+        self.result: Any = result
+        self.error = error
+
+    @overload
+    def __getitem__(self, index: int) -> StreamUpdate: ...
+    @overload
+    def __getitem__(self, index: slice) -> Collected: ...
+    def __getitem__(self, index: int | slice) -> StreamUpdate | Collected:
+        """One update, or a part of them."""
+        if isinstance(index, slice):
+            return self._part(self._updates[index])
+        return self._updates[index]
+
+    def __len__(self) -> int:
+        return len(self._updates)
+
+    def __iter__(self) -> Iterator[StreamUpdate]:
+        return iter(self._updates)
+
+    def __repr__(self) -> str:
+        return f"<Collected {' '.join(self.types)}>"
+
+    @property
+    def types(self) -> list[str]:
+        """The type of each update."""
+        return [update.type for update in self._updates]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many updates each type has."""
+        return dict(Counter(self.types))
+
+    @property
+    def text(self) -> str:
+        """The text of all ``token`` updates that counts.
+
+        A message whose model call failed is left out, and so is what a node said in a try before its last one.
+        """
+        return "".join(update.text for update in self._valid())
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The same by node."""
+        joined: dict[str, str] = {}
+        for update in self._valid():
+            if update.type == "token":
+                joined[update.node_id or ""] = joined.get(update.node_id or "", "") + update.text
+        return joined
+
+    @property
+    def nodes(self) -> list[str]:
+        """The nodes that started, in order; one that started twice is there twice."""
+        return [update.node_id or "" for update in self._updates if update.type == "node_start"]
+
+    @property
+    def progress(self) -> list[float]:
+        """The percentages of the ``progress`` updates."""
+        return [update.data["progress"] for update in self._updates if update.type == "progress"]
+
+    @property
+    def outcome(self) -> str | None:
+        """How the last run came out, such as ``workflow_complete``; None while it has not ended."""
+        ended = (each.type for each in reversed(self._updates) if each.is_final or each.type == "workflow_interrupted")
+        return next(ended, None)
+
+    def of(self, *types: str, node: str | None = None) -> Collected:
+        """Return the updates of these types (all types when none is given), of one node when ``node`` is given."""
+        return self._part(
+            [
+                update
+                for update in self._updates
+                if (not types or update.type in types) and (node is None or update.node_id == node)
+            ]
+        )
+
+    def one(self, type: str, *, node: str | None = None) -> StreamUpdate:
+        """Return the only update of a type.
+
+        Raises:
+            AssertionError: If there is none, or more than one.
+        """
+        found = self.of(type, node=node)
+        if len(found) != 1:
+            where = f" of node {node!r}" if node is not None else ""
+            raise AssertionError(f"one {type!r} update{where} was expected, and {len(found)} came: {self!r}")
+        return found[0]
+
+    def _part(self, updates: Sequence[StreamUpdate]) -> Collected:
+        return Collected(updates, result=self.result, error=self.error)
+
+    def _valid(self) -> list[StreamUpdate]:
+        void = {update.message_id for update in self._updates if update.type == "llm_error" and update.message_id}
+        last: dict[tuple[str | None, str | None], int] = {}
+        for update in self._updates:
+            place = (update.namespace, update.node_id)
+            last[place] = max(last.get(place, 0), update.attempt or 0)
+        return [
+            update
+            for update in self._updates
+            if update.message_id not in void and (update.attempt or 0) == last[update.namespace, update.node_id]
+        ]
+
+
+@runtime_checkable
+class _Graph(Protocol):
+    """A compiled graph, or another Runnable."""
+
+    def invoke(self, input: Any, config: Any = None, /) -> Any: ...
+
+    def ainvoke(self, input: Any, config: Any = None, /) -> Awaitable[Any]: ...
+
+
+async def collect(
+    target: object,
+    input: Any = None,
+    /,
+    *,
+    streaming: StreamingModule | None = None,
+    config: RunnableConfig | None = None,
+    execution_id: str | None = None,
+    timeout: float | None = 10.0,  # noqa: ASYNC109 (a test says at once how long it may take)
+    raises: bool = True,
+) -> Collected:
+    """Run ``target`` as an execution and return every update it made.
+
+    ```python
+    updates = await collect(graph, {"messages": "Weather?"})
+    assert updates.text == "It rains."
+    ```
+
+    Args:
+        target: What to run: a compiled graph or another Runnable; an awaitable; a function without arguments, sync or
+            async; or the id of an execution, whose updates up to now are returned.
+        input: What a graph is called with.
+        streaming: The module to use; a new one, which is closed at the end, when not given.
+        config: A config of your own for a graph: its thread, its callbacks.
+        execution_id: The execution; a new one when not given.
+        timeout: Seconds until the run is cancelled; None for no limit. A sync function is not interrupted.
+        raises: False returns what ``target`` raised as ``error`` and the updates up to there.
+
+    Raises:
+        TimeoutError: If ``target`` takes longer than ``timeout``.
+        StreamingConfigError: If ``target`` cannot be run.
+        Exception: What ``target`` raised, unless ``raises`` is False.
+    """
+    if streaming is None:
+        from lg_streaming.module import StreamingModule  # noqa: PLC0415 (a test plugin may not import LangGraph)
+
+        async with StreamingModule() as module:
+            return await collect(
+                target,
+                input,
+                streaming=module,
+                config=config,
+                execution_id=execution_id,
+                timeout=timeout,
+                raises=raises,
+            )
+    if isinstance(target, str):
+        return Collected(await _updates(streaming, target))
+    execution_id = execution_id or new_id()
+    result, error = None, None
+    try:
+        async with asyncio.timeout(timeout):
+            result = await _run(target, input, streaming, config, execution_id)
+    except Exception as raised:
+        if raises:
+            raise
+        error = raised
+    return Collected(await _updates(streaming, execution_id), result=result, error=error)
+
+
+async def _run(
+    target: object, input: Any, streaming: StreamingModule, config: RunnableConfig | None, execution_id: str
+) -> Any:
+    if isinstance(target, _Graph):
+        return await target.ainvoke(input, streaming.config(config, execution_id=execution_id))
+    if input is not None or config is not None:
+        raise StreamingConfigError(_FOR_GRAPHS)
+    if not (inspect.isawaitable(target) or callable(target)):
+        raise StreamingConfigError(
+            f"collect takes a graph, an awaitable, a function or the id of an execution, not {target!r:.100}"
+        )
+    async with streaming.execution(execution_id):
+        result: Any = target if inspect.isawaitable(target) else cast("Callable[[], Any]", target)()
+        return await result if inspect.isawaitable(result) else result
+
+
+async def _updates(streaming: StreamingModule, execution_id: str) -> list[StreamUpdate]:
+    """Return what is in the log now: nothing is waited for."""
+    return await streaming.events.replay_events(execution_id)
+
+
+def collect_sync(
+    target: object,
+    input: Any = None,
+    /,
+    *,
+    streaming: StreamingModule | None = None,
+    config: RunnableConfig | None = None,
+    execution_id: str | None = None,
+    timeout: float | None = 10.0,
+    raises: bool = True,
+) -> Collected:
+    """Do what `collect` does in a program without an event loop: a graph is called with ``invoke``.
+
+    The target runs on a thread of its own, with the caller's context variables. It cannot be cancelled: after
+    ``timeout`` it goes on, and what it makes is lost.
+
+    Args:
+        target: A compiled graph or another Runnable, a sync function without arguments, or the id of an execution.
+        input: What a graph is called with.
+        streaming: The module to use; a new one, which is closed at the end, when not given.
+        config: A config of your own for a graph.
+        execution_id: The execution; a new one when not given.
+        timeout: Seconds to wait; None for no limit.
+        raises: False returns what ``target`` raised as ``error`` and the updates up to there.
+
+    Raises:
+        TimeoutError: If ``target`` takes longer than ``timeout``.
+        StreamingConfigError: If ``target`` cannot be run.
+        Exception: What ``target`` raised, unless ``raises`` is False.
+    """
+    from lg_streaming.module import StreamingModule  # noqa: PLC0415 (as above)
+
+    module = streaming or StreamingModule()
+    known_id = target if isinstance(target, str) else execution_id or new_id()
+
+    def run() -> Collected:
+        result, error = None, None
+        try:
+            if not isinstance(target, str):
+                result = _run_sync(target, input, module, config, known_id)
+        except Exception as raised:
+            if raises:
+                raise
+            error = raised
+        return Collected(asyncio.run(_updates(module, known_id)), result=result, error=error)
+
+    try:
+        return _in_thread(run, timeout)
+    finally:
+        if streaming is None:
+            _in_thread(lambda: asyncio.run(module.aclose()), None)
+
+
+def _run_sync(
+    target: object, input: Any, streaming: StreamingModule, config: RunnableConfig | None, execution_id: str
+) -> Any:
+    if isinstance(target, _Graph):
+        return target.invoke(input, streaming.config(config, execution_id=execution_id))
+    if input is not None or config is not None:
+        raise StreamingConfigError(_FOR_GRAPHS)
+    if not callable(target) or inspect.iscoroutinefunction(target):
+        raise StreamingConfigError(
+            f"collect_sync takes a graph, a sync function or the id of an execution, not {target!r:.100}; "
+            "await collect(…) takes what is async"
+        )
+    with streaming.execution(execution_id):
+        return target()
+
+
+def _in_thread(call: Callable[[], T], timeout: float | None) -> T:
+    """Return what ``call`` returns on a thread of its own, so that the caller's event loop stays as it is."""
+    context = contextvars.copy_context()
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(context.run(call))
+        except BaseException as error:  # noqa: BLE001 (the caller raises it)
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="lg-streaming collect", daemon=True).start()
+    return done.result(timeout)

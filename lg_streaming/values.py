@@ -1,0 +1,239 @@
+"""Any Python value as its nearest JSON value.
+
+`dumps` never raises and never consumes an iterator. Plain values take one pass through orjson; a value that JSON
+cannot hold exactly takes a second, slower pass. Both passes give the same JSON.
+
+Text is safe inside one line: U+0085, U+2028 and U+2029 leave escaped, because some readers split lines there.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import os
+import re
+from array import array
+from collections import deque
+from collections.abc import Iterable, Mapping, MappingView, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import fields, is_dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from typing import Any, Final, TypeVar, cast
+from uuid import UUID
+
+import orjson
+from pydantic import BaseModel
+
+from lg_streaming.errors import describe_error
+
+__all__ = ["SAFE_INTEGER", "STRICT", "dumps", "escaped", "jsonable", "simpler"]
+
+T = TypeVar("T")
+
+SAFE_INTEGER: Final = 2**53 - 1
+"""The largest whole number that every JSON reader keeps exactly; a larger one leaves as a string."""
+
+STRICT: Final = orjson.OPT_STRICT_INTEGER
+"""The option with which orjson refuses whole numbers over `SAFE_INTEGER`."""
+
+_MAX_REPR: Final = 1_000
+_MAX_DEPTH: Final = 64
+_MAX_ITEMS: Final = 200_000
+_MAX_ELEMENTS: Final = 1_000_000
+_CUT: Final = "…"
+_SPLITTERS: Final = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
+
+
+def dumps(value: object) -> bytes:
+    """Encode ``value`` as JSON, whatever it is. Never raises."""
+    try:
+        json = orjson.dumps(value, simpler, STRICT)
+    except TypeError:  # orjson's own error is one: odd keys, cycles, large numbers, half characters
+        json = orjson.dumps(jsonable(value))
+    return json if json.isascii() else escaped(json)
+
+
+def escaped(json: bytes) -> bytes:
+    """Escape the characters at which some readers split lines."""
+    for raw, escape in _SPLITTERS:
+        if raw in json:
+            json = json.replace(raw, escape)
+    return json
+
+
+def simpler(value: object) -> object:  # noqa: C901, PLR0911, PLR0912 (a table of types)
+    """Return what to encode in place of a value that orjson does not know."""
+    match value:
+        case BaseModel():
+            return _model(value)
+        case str():
+            return str.__str__(value)
+        case int():
+            return int(value)
+        case float():
+            return float(value)
+        case bytes() | bytearray() | memoryview():
+            return _text(bytes(cast("bytes", value)))
+        case Enum():
+            return cast("object", value.value)
+        case datetime() | date() | time():
+            return value.isoformat()
+        case timedelta():
+            return value.total_seconds()
+        case Decimal() | UUID() | Fraction():
+            return str(value)
+        case BaseException():
+            return describe_error(value)
+        case Mapping():
+            return dict(cast("Mapping[object, object]", value))
+        case Sequence() | AbstractSet() | MappingView() | deque() | array():
+            return list(itertools.islice(cast("Iterable[object]", value), _MAX_ITEMS))
+        case os.PathLike():
+            path = os.fspath(cast("os.PathLike[str] | os.PathLike[bytes]", value))
+            return path if isinstance(path, str) else _text(path)
+        case re.Pattern():
+            return cast("object", value.pattern)
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            return _fields(value)
+        case _:
+            return _foreign(value)
+
+
+def _model(value: BaseModel) -> object:
+    try:
+        return value.model_dump(mode="python", warnings=False)
+    except Exception:  # noqa: BLE001 (a serializer of the model's own may raise anything)
+        return dict(value.__dict__)
+
+
+def _fields(value: Any) -> dict[str, object]:
+    return {each.name: getattr(value, each.name) for each in fields(value) if not each.name.startswith("_")}
+
+
+def _foreign(value: object) -> object:
+    """A value of a type that only its shape reveals: an array or a scalar of NumPy and its kin, an address."""
+    kind = type(value)
+    if isinstance(value, type):
+        return _described(value)
+    if hasattr(kind, "tolist") and hasattr(value, "dtype"):
+        return _array(value)
+    if kind.__module__ == "ipaddress":
+        return str(value)
+    return _described(value)
+
+
+def _array(value: Any) -> object:
+    size = value.numel() if callable(getattr(value, "numel", None)) else value.size
+    if size > _MAX_ELEMENTS:
+        return _described(value)
+    match getattr(value.dtype, "kind", None):
+        case "M":  # moments: their own text, since a finer one than microseconds would be a bare number
+            value = value.astype(str)
+        case "m":
+            value = value.astype("timedelta64[us]")
+        case _:
+            pass
+    found: object = value.tolist()
+    return _described(value) if type(found) is type(value) else found
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(value).decode()
+
+
+def _described(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 (a __repr__ may raise anything)
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= _MAX_REPR else text[: _MAX_REPR - 1] + _CUT
+
+
+def jsonable(value: object) -> Any:
+    """Return ``value`` as plain JSON values, whatever it is: slow, careful, and it never raises.
+
+    ``"…"`` replaces what contains itself, is nested more than 64 levels deep, or follows the first 200,000 items.
+    """
+    return _Plain().of(value, frozenset())
+
+
+class _Plain:
+    """Makes one value plain, and stops when that has become too much work."""
+
+    def __init__(self) -> None:
+        self._items = 0
+
+    def of(self, value: object, around: frozenset[int]) -> Any:
+        """Return ``value``, which lies inside the containers ``around``, as plain JSON values."""
+        try:
+            return self._of(value, around)
+        except Exception:  # noqa: BLE001 (any method of a foreign object may raise anything)
+            return _clean(f"<{type(value).__name__}>")
+
+    def _of(self, value: object, around: frozenset[int]) -> Any:  # noqa: PLR0911 (a table of types)
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, Enum):
+            return self.of(cast("object", value.value), around)
+        if isinstance(value, float):
+            return float(value)
+        if isinstance(value, int):
+            return _whole_number(value)
+        if isinstance(value, str):
+            return _clean(value)
+        if id(value) in around or len(around) >= _MAX_DEPTH:
+            return _CUT
+        return self._of_container(value, around | {id(value)})
+
+    def _of_container(self, value: object, around: frozenset[int]) -> Any:
+        match value:
+            case Mapping():
+                return self._of_mapping(cast("Mapping[object, object]", value), around)
+            case list() | tuple():
+                return [self.of(each, around) for each in self._affordable(cast("Iterable[object]", value), _CUT)]
+            case orjson.Fragment():
+                return orjson.loads(orjson.dumps(value))
+            case _:
+                return self.of(simpler(value), around)
+
+    def _of_mapping(self, value: Mapping[object, object], around: frozenset[int]) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        for key, inner in self._affordable(value.items(), (_CUT, _CUT)):
+            name = _name(key)
+            if name in made:  # 1 and "1" are two keys in Python
+                name = f"{name} ({type(key).__name__})"
+            made[name] = self.of(inner, around)
+        return made
+
+    def _affordable(self, items: Iterable[T], rest: T) -> Iterable[T]:
+        for item in list(items):
+            if self._items >= _MAX_ITEMS:
+                yield rest
+                return
+            self._items += 1
+            yield item
+
+
+def _name(key: object) -> str:
+    key = cast("object", key.value) if isinstance(key, Enum) else key
+    return _clean(key if isinstance(key, str) else str(key))
+
+
+def _whole_number(value: int) -> int | str:
+    if -SAFE_INTEGER <= value <= SAFE_INTEGER:
+        return int(value)
+    return str(int(value)) if value.bit_length() < _MAX_REPR else "<huge int>"
+
+
+def _clean(text: str) -> str:
+    """``text`` in which two halves of a character are one, and a half by itself is U+FFFD."""
+    try:
+        return text.encode().decode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

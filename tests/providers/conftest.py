@@ -1,0 +1,3 @@
+from tests.capture.conftest import streaming
+
+__all__ = ["streaming"]
