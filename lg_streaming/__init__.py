@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lg_streaming.module import StreamingModule
     from lg_streaming.pipeline import ProgressTracker, current_progress
     from lg_streaming.settings import StreamingSettings
+    from lg_streaming.texts import MessageText, TextAssembly
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,7 @@ __all__ = [
     "EventLog",
     "LLMStream",
     "MemoryLog",
+    "MessageText",
     "Position",
     "ProgressTracker",
     "SendPolicy",
@@ -46,6 +48,7 @@ __all__ = [
     "Subscription",
     "TaskStream",
     "Tasks",
+    "TextAssembly",
     "UpdateFilter",
     "current_emitter",
     "current_progress",
@@ -66,6 +69,7 @@ _HOME: Final = {
     "EventLog": "log",
     "LLMStream": "activity",
     "MemoryLog": "log",
+    "MessageText": "texts",
     "Position": "events",
     "ProgressTracker": "pipeline",
     "SendPolicy": "hub",
@@ -80,6 +84,7 @@ _HOME: Final = {
     "Subscription": "hub",
     "TaskStream": "activity",
     "Tasks": "activity",
+    "TextAssembly": "texts",
     "UpdateFilter": "filters",
     "current_emitter": "emitter",
     "current_progress": "pipeline",

@@ -184,7 +184,7 @@ def parse_priority(value: str) -> Priority:
     raise BadRequestError(f"{value!r} is not a priority: use one of {', '.join(PRIORITIES)}")
 
 
-@functools.lru_cache(maxsize=1_024)
+@functools.lru_cache(maxsize=4_096)
 def node_path(namespace: str) -> str:
     """A checkpoint namespace as the names of its nodes, from the outermost inwards, with ``/`` between.
 

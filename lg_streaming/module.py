@@ -417,6 +417,8 @@ def _plan_of(capture: str) -> GraphPlan | None:
             [Selection(NodeOptions(token=TokenOptions(), event=EventOptions(), progress=ProgressOptions()))]
         )
     raise StreamingConfigError(f"capture is 'decorated' or 'all', not {capture!r:.80}")
+
+
 def _with_lifespan(inner: Lifespan[Any], hub: StreamHub, gateway: Gateway) -> Lifespan[Any]:
     """An application's lifespan with that of a module inside it."""
 

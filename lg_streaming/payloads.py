@@ -97,6 +97,25 @@ class CustomData(Payload):
     data: Any = None
 
 
+class Interruption(Payload):
+    """One question of a run that waits for a human."""
+
+    id: str | None = None
+    value: Any = None
+    """What the program asks; whatever it gave to ``interrupt``."""
+    namespace: str | None = None
+    """Where it asks."""
+
+
+class Parent(Payload):
+    """Where a run was started: the execution, its run, and the node and the call of a tool in it."""
+
+    execution_id: str
+    run_id: str | None = None
+    node_id: str | None = None
+    tool_call_id: str | None = None
+
+
 class WorkflowData(Payload):
     """``workflow_start`` and what ends or interrupts a run."""
 
@@ -109,10 +128,14 @@ class WorkflowData(Payload):
     error: Any = None
     reason: str | None = None
     """Why it was cancelled or given up."""
+    interrupts: list[Interruption] | None = None
+    """What a human is asked, where the run was interrupted."""
+    parent: Parent | None = None
+    """Where a run was started that was started inside of another execution."""
 
 
 class NodeData(Payload):
-    """``node_start``, ``node_complete``, ``node_error``, ``node_interrupted``."""
+    """``node_start``, ``node_complete``, ``node_error``, ``node_interrupted``, ``node_cached``."""
 
     node_id: str
     node_name: str | None = None
@@ -122,7 +145,7 @@ class NodeData(Payload):
 
 
 class ToolData(Payload):
-    """``tool_start``, ``tool_complete``, ``tool_error``, ``tool_args``."""
+    """``tool_start``, ``tool_complete``, ``tool_error``, ``tool_interrupted``, ``tool_args``."""
 
     tool: str | None = None
     tool_call_id: str | None = None
@@ -130,6 +153,8 @@ class ToolData(Payload):
     output: Any = None
     duration_s: float | None = None
     error: Any = None
+    interrupts: list[Interruption] | None = None
+    """What a human is asked, where the tool has paused."""
 
 
 class ModelCallData(Payload):
@@ -285,8 +310,8 @@ PAYLOADS: Final[Mapping[str, type[Payload]]] = MappingProxyType(
         "progress": ProgressData,
         "milestone": MilestoneData,
         "workflow_progress": WorkflowProgressData,
-        **dict.fromkeys(("node_start", "node_complete", "node_error", "node_interrupted"), NodeData),
-        **dict.fromkeys(("tool_start", "tool_complete", "tool_error", "tool_args"), ToolData),
+        **dict.fromkeys(("node_start", "node_complete", "node_error", "node_interrupted", "node_cached"), NodeData),
+        **dict.fromkeys(("tool_start", "tool_complete", "tool_error", "tool_interrupted", "tool_args"), ToolData),
         **dict.fromkeys(("llm_start", "llm_complete", "llm_error"), ModelCallData),
         **dict.fromkeys(
             (

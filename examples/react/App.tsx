@@ -1,5 +1,6 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "react";
 import type { FormEvent, ReactNode } from "react";
+import type { Branch } from "lg-streaming";
 import { useStreaming } from "./useStreaming.js";
 import type { NodeView, Prompt, RunStatus, Streaming } from "./useStreaming.js";
 
@@ -86,7 +87,7 @@ function Start({ onStart, isAgain }: { onStart: (executionId: string) => void; i
 }
 
 function Run({ run }: { run: Streaming }) {
-  const { text, messages, progress, status, state, nodes, prompts, gap, error } = run;
+  const { text, messages, tree, progress, status, state, nodes, prompts, gap, error } = run;
   const [attempt, isCancelling] = useAttempt();
   const card = useRef<HTMLElement>(null);
   const isOpen = status === "running" || status === "interrupted";
@@ -122,11 +123,8 @@ function Run({ run }: { run: Streaming }) {
         {gap !== null && <Notice kind="warn">{missing(gap)}</Notice>}
       </section>
       <section className="texts" aria-label="Text" aria-live="polite" aria-busy={isWriting}>
-        {messages.map((message) => (
-          <article key={message.id} className="card" aria-label={message.nodeId} data-complete={message.complete}>
-            <h2>{message.nodeId}</h2>
-            <p className="text">{message.text}</p>
-          </article>
+        {tree.map((branch) => (
+          <Said key={branch.key} branch={branch} />
         ))}
       </section>
       {prompts.map((prompt) => (
@@ -136,6 +134,25 @@ function Run({ run }: { run: Streaming }) {
         {prompts[0]?.prompt ?? (status === "unknown" ? "" : `Run ${STATUS[status]}`)}
       </p>
     </>
+  );
+}
+
+/** What a node says, and inside it what the nodes of its agent say. */
+function Said({ branch, agent }: { branch: Branch; agent?: string }) {
+  const { name, agentType, messages, inside } = branch;
+  const label = agentType === undefined || agentType === agent || agentType === name ? name : `${agentType}: ${name}`;
+  return (
+    <article className={agent === undefined ? "card" : "inside"} aria-label={label}>
+      <h2>{label}</h2>
+      {messages.map((message) => (
+        <p key={message.id} className="text" data-complete={message.complete}>
+          {message.text}
+        </p>
+      ))}
+      {inside.map((inner) => (
+        <Said key={inner.key} branch={inner} agent={agentType ?? name} />
+      ))}
+    </article>
   );
 }
 
@@ -150,6 +167,7 @@ function Steps({ nodes }: { nodes: readonly NodeView[] }) {
       {nodes.map((node) => (
         <li key={node.key} data-state={node.state}>
           <span className="mark" aria-hidden="true" />
+          {node.path.split("/").slice(0, -1).map((outer) => `${outer} / `)}
           {node.name}
           <span className="unseen">: {node.state}</span>
           {node.attempt > 1 && <span className="soft">attempt {node.attempt}</span>}

@@ -4,9 +4,9 @@
 // and is served by your server; the guide "React" has two ways to have it found.
 
 import { useEffect, useMemo, useState, useSyncExternalStore } from "react";
-import { createClient, TextAssembly } from "lg-streaming";
+import { createClient, messageTree, nodePath, TextAssembly } from "lg-streaming";
 import type {
-  Client, ClientOptions, Gap, Message, State, StreamingError, SubscribeOptions, Subscription, Update,
+  Branch, Client, ClientOptions, FilterOptions, Gap, Message, State, StreamingError, SubscribeOptions, Subscription, Update,
 } from "lg-streaming";
 
 /** How the run is. `unknown`: nothing has been heard of it yet. */
@@ -18,6 +18,10 @@ export interface NodeView {
   readonly key: string;
   readonly nodeId: string;
   readonly name: string;
+  /** The names of the nodes around it and its own, such as "supervisor/researcher/model". */
+  readonly path: string;
+  /** The agent it belongs to. */
+  readonly agentType: string | null;
   readonly state: Exclude<RunStatus, "unknown">;
   /** 2 when it is tried for the second time. */
   readonly attempt: number;
@@ -47,6 +51,8 @@ export interface View {
   /** The texts of all messages, an empty line between two. */
   readonly text: string;
   readonly messages: readonly Message[];
+  /** The same as a tree: agents, their nodes, and what each of them says. */
+  readonly tree: readonly Branch[];
   /** How far the run is, 0 to 100, as its last `workflow_progress` says, or else its last `progress`; or null. */
   readonly progress: number | null;
   readonly nodes: readonly NodeView[];
@@ -69,7 +75,7 @@ export interface Streaming extends View {
 }
 
 type ForClient = Pick<ClientOptions, "url" | "transport" | "token" | "pollInterval" | "maxAttempts">;
-type ForSubscription = Pick<SubscribeOptions, "events" | "nodeIds" | "categories" | "after" | "follow" | "merge">;
+type ForSubscription = FilterOptions & Pick<SubscribeOptions, "after" | "follow" | "merge">;
 
 /**
  * The options may be new objects at each render. A change of what they say connects anew, from the start; a new token
@@ -105,7 +111,7 @@ export function useStreaming(executionId: string | null | undefined, options: St
 const KEPT_CHARACTERS = 1_000_000; // of what is kept over a reload
 
 const IDLE: View = {
-  state: "idle", status: "unknown", text: "", messages: [], progress: null, nodes: [], prompts: [], updates: [],
+  state: "idle", status: "unknown", text: "", messages: [], tree: [], progress: null, nodes: [], prompts: [], updates: [],
   gap: null, error: null,
 };
 const CONNECTING: View = { ...IDLE, state: "connecting" };
@@ -319,6 +325,7 @@ const NODE_STATES: Readonly<Record<string, NodeView["state"]>> = {
   node_complete: "completed",
   node_error: "failed",
   node_interrupted: "interrupted",
+  node_cached: "completed",
 };
 
 /** What is known of the last run. */
@@ -342,18 +349,18 @@ class Run {
   #texts = new TextAssembly();
   #updates: readonly Update[] = [];
   #gap: Gap | null = null;
-  #joined: { messages: readonly Message[]; text: string } = { messages: [], text: "" };
+  #joined: Pick<View, "messages" | "text" | "tree"> = { messages: [], text: "", tree: [] };
 
   view(state: View["state"], refusal: Problem | null): View {
     const { status, progress, nodes, prompts, error } = this.#facts;
     const { messages } = this.#texts;
     if (messages !== this.#joined.messages) {
       const texts = messages.map((message) => message.text).filter((text) => text !== "");
-      this.#joined = { messages, text: texts.join("\n\n") };
+      this.#joined = { messages, text: texts.join("\n\n"), tree: messageTree(messages) };
     }
-    const { text } = this.#joined;
+    const { text, tree } = this.#joined;
     const rest = { updates: this.#updates, gap: this.#gap, error: refusal ?? error };
-    return { state, status, text, messages, progress, nodes, prompts, ...rest };
+    return { state, status, text, messages, tree, progress, nodes, prompts, ...rest };
   }
 
   take(updates: readonly Update[], maxUpdates: number) {
@@ -409,6 +416,7 @@ class Run {
       this.#now({ prompts: prompts.filter((prompt) => prompt.prompt_id !== data.prompt_id) });
     } else if (type in NODE_STATES) {
       if (status === "interrupted" && type === "node_start") this.#now({ status: "running" });
+      if (type === "node_start") this.#dropInside(metadata);
       this.#node(metadata, { state: NODE_STATES[type], name: data.node_name ?? metadata.node_id, error: null }, type === "node_start");
       if (type === "node_error") this.#node(metadata, { error: problemOf(data).message });
     } else if (type === "progress" && data.progress !== undefined) {
@@ -421,11 +429,21 @@ class Run {
     this.#facts = { ...this.#facts, ...changes };
   }
 
+  // A node begins afresh with all that ran inside it, unless it goes on after an interruption.
+  #dropInside({ namespace }: Update["metadata"]) {
+    const { nodes } = this.#facts;
+    if (namespace === undefined || nodes.some(({ key, state }) => key === namespace && state === "interrupted")) return;
+    const isInside = (key: string) => key.startsWith(namespace) && /^[|/]/.test(key.slice(namespace.length));
+    this.#now({ nodes: nodes.filter(({ key }) => !isInside(key)) });
+  }
+
   #node(metadata: Update["metadata"], changes: Partial<NodeView>, isNew = false) {
     const { nodes } = this.#facts;
-    const { node_id: nodeId = "", namespace = nodeId, attempt = 1 } = metadata;
+    const { node_id: nodeId = "", namespace = nodeId, attempt = 1, agent_type: agentType = null } = metadata;
     const known = nodes.find(({ key }) => key === namespace);
-    const fresh = { key: namespace, nodeId, name: nodeId, state: "running", attempt, progress: null, error: null } as const;
+    const path = metadata.namespace === undefined ? nodeId : nodePath(namespace);
+    const place = { key: namespace, nodeId, name: nodeId, path, agentType };
+    const fresh = { ...place, state: "running", attempt, progress: null, error: null } as const;
     const node: NodeView = { ...(known === undefined || isNew ? fresh : known), ...changes };
     this.#now({ nodes: known === undefined ? [...nodes, node] : nodes.map((one) => (one === known ? node : one)) });
   }

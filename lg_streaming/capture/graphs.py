@@ -119,10 +119,11 @@ def _captured(name: str, node: PregelNode, plan: GraphPlan) -> PregelNode:
 def options_of(node: object) -> NodePlan | None:
     """The options of a node that is decorated itself, as LangGraph holds it; None when it is not."""
     found: Any = node
-    bound: Any = found.steps[0] if isinstance(node, RunnableSeq) else found
-    if isinstance(bound, StreamedRunnable):
-        return bound.plan
-    functions: tuple[Any, ...] = (bound.func, bound.afunc) if isinstance(bound, RunnableCallable) else ()
+    if isinstance(node, RunnableSeq):
+        found = found.steps[0]
+    if isinstance(found, StreamedRunnable):
+        return found.plan
+    functions: list[Any] = [found.func, found.afunc] if isinstance(found, RunnableCallable) else []
     plans = [plan_in(each) for each in functions if each is not None]
     return next((plan for plan in plans if plan is not None), None)
 

@@ -19,21 +19,21 @@ _COLORS = {
     "asked": "bright_black",
     "running": "cyan",
     "complete": "green",
+    "cached": "green",
     "failed": "red",
     "interrupted": "yellow",
     "cancelled": "yellow",
     "abandoned": "yellow",
 }
-_MARKS = {"complete": "✓", "failed": "✗", "interrupted": "‖", "cancelled": "✗", "abandoned": "✗"}
+_MARKS = {"complete": "✓", "cached": "✓", "failed": "✗", "interrupted": "‖", "cancelled": "✗", "abandoned": "✗"}
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _NARROWEST = 30
+_INDENT = 2
 _AROUND_TEXT = 4
 """Columns that a panel needs beside its text: border and padding on both sides."""
 
 
-def row_panels(
-    row: Sequence[NodeView], run: RunView, *, console: Console, now: float, height: int | None
-) -> RenderableType:
+def row_panels(row: Sequence[NodeView], *, console: Console, now: float, height: int | None) -> RenderableType:
     """The nodes of one row: side by side where the terminal is wide enough, else one above the other.
 
     With a `height` in lines, each panel keeps to its share of it and shows the newest of its text.
@@ -41,11 +41,11 @@ def row_panels(
     width = console.width // len(row)
     if width < _NARROWEST:
         share = None if height is None else height // len(row)
-        return Group(*(_panel(node, run, console=console, now=now, width=console.width, height=share) for node in row))
+        return Group(*(_panel(node, console=console, now=now, width=console.width, height=share) for node in row))
     grid = Table.grid(expand=True)
     for _ in row:
         grid.add_column(ratio=1)
-    grid.add_row(*(_panel(node, run, console=console, now=now, width=width, height=height) for node in row))
+    grid.add_row(*(_panel(node, console=console, now=now, width=width, height=height) for node in row))
     return grid
 
 
@@ -58,16 +58,15 @@ def footer(run: RunView, *, now: float, address: str | None, width: int) -> Rend
         f"  {told}",
     )
     link = Text(f" {address} " if address else "", style="bright_black", no_wrap=True, overflow="ellipsis")
+    asked = [Text(f" ‖ {words.gist(question)}", style=_COLORS["interrupted"]) for question in run.questions]
     if figures.cell_len + link.cell_len > width:
-        return Group("", figures, link)
+        return Group(*asked, "", figures, link)
     figures.pad_right(width - figures.cell_len - link.cell_len)
-    return Group("", Text.assemble(figures, link))
+    return Group(*asked, "", Text.assemble(figures, link))
 
 
-def _panel(
-    node: NodeView, run: RunView, *, console: Console, now: float, width: int, height: int | None
-) -> RenderableType:
-    lines = list(_lines(node, console=console, width=width - _AROUND_TEXT, now=now))
+def _panel(node: NodeView, *, console: Console, now: float, width: int, height: int | None) -> RenderableType:
+    lines = list(_lines(node, console=console, width=max(1, width - _AROUND_TEXT), now=now))
     room = None if height is None else max(1, height - 2 - (1 if node.progress else 0))
     if room is not None and len(lines) > room:
         lines = lines[-room:]
@@ -77,11 +76,11 @@ def _panel(
     color = _COLORS[node.state]
     return Panel(
         Group(*body),
-        title=Text(f" {words.label(node, run)} ", style="bold"),
+        title=Text(f" {words.label(node)} ", style="bold"),
         title_align="left",
         subtitle=_state(node, now=now),
         subtitle_align="right",
-        border_style=color if node.state != "complete" else "bright_black",
+        border_style=color if node.state not in ("complete", "cached") else "bright_black",
         box=box.ROUNDED,
         padding=(0, 1),
     )
@@ -91,7 +90,11 @@ def _state(node: NodeView, *, now: float) -> Text:
     color = _COLORS[node.state]
     if node.state == "running":
         return Text(f" {_spinner(now)} {words.seconds(max(0.0, now - node.started_at))} ", style=color)
-    return Text(f" {_MARKS[node.state]} {node.state} · {words.seconds(node.duration)} ", style=color)
+    return Text(f" {_MARKS[node.state]} {_ended(node)} ", style=color)
+
+
+def _ended(node: NodeView) -> str:
+    return node.state if node.state == "cached" else f"{node.state} · {words.seconds(node.duration)}"
 
 
 def _progress(progress: Progress, *, now: float) -> RenderableType:
@@ -107,10 +110,39 @@ def _lines(node: NodeView, *, console: Console, width: int, now: float) -> Itera
     for part in node.parts:
         if isinstance(part, ToolPart):
             yield _tool(part, width=width, now=now)
+            yield from _rows(part.inside, console=console, width=width, now=now)
         else:
             yield from _wrapped(part, console=console, width=width)
+    yield from _rows(node.inside, console=console, width=width, now=now)
     if node.error is not None:
         yield from Text(node.error, style="red").wrap(console, width)
+
+
+def _rows(rows: Sequence[Sequence[NodeView]], *, console: Console, width: int, now: float) -> Iterator[Text]:
+    # However deep a tree is, some of the width stays for text.
+    margin = "│ " if width > _NARROWEST else ""
+    for row in rows:
+        for node in row:
+            for line in _inner(node, console=console, width=width - len(margin), now=now):
+                yield Text.assemble((margin, "bright_black"), line)
+
+
+def _inner(node: NodeView, *, console: Console, width: int, now: float) -> Iterator[Text]:
+    """A node inside another one: its name and state, and below it what it says."""
+    color = _COLORS[node.state]
+    running = node.state == "running"
+    mark = _spinner(now) if running else _MARKS[node.state]
+    took = words.seconds(max(0.0, now - node.started_at) if running else node.duration)
+    state = took if node.state in ("running", "complete") else _ended(node)
+    far = f"  {words.how_far(node.progress, now=now)}" if node.progress is not None and running else ""
+    line = Text.assemble((f"{mark} ", color), (words.label(node), "bold"))
+    line.truncate(max(1, width - len(state) - 2), overflow="ellipsis")
+    line.append(f"  {state}", style=color)
+    line.append(far, style="bright_black")
+    line.truncate(width, overflow="ellipsis")
+    yield line
+    for said in _lines(node, console=console, width=width - _INDENT, now=now):
+        yield Text.assemble(" " * _INDENT, said)
 
 
 def _wrapped(part: TextPart, *, console: Console, width: int) -> Iterator[Text]:
@@ -124,6 +156,8 @@ def _tool(part: ToolPart, *, width: int, now: float) -> Text:
     mark = _MARKS[part.state] if part.over else _spinner(now) if part.state == "running" else "·"
     took = f"  {words.seconds(part.duration)}" if part.over else ""
     told = part.error or words.gist(part.asked)
+    if part.question is not None:
+        told = f"asks: {words.gist(part.question)}"
     line = Text.assemble((f"{mark} ", color), (part.name, "bold"), (f"  {told}", "bright_black"))
     line.truncate(width - len(took), overflow="ellipsis")
     line.append(took, style=color)

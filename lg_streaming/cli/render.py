@@ -11,7 +11,7 @@ from rich.live import Live
 
 from lg_streaming.cli import words
 from lg_streaming.cli.panels import footer, row_panels
-from lg_streaming.cli.run_view import NodeView, RunView, ToolPart
+from lg_streaming.cli.run_view import NodeView, RunView, TextPart, ToolPart
 
 _FOOTER_HEIGHT = 4
 """Lines of the terminal that the panels leave free."""
@@ -71,23 +71,25 @@ class PanelRenderer:
         while self._next_is_settled():
             self._print_next()
         now = self._clock()
-        rows = self._run.rows[self._printed :]
+        rows = [row for row in self._run.rows[self._printed :] if row]
         height = (self._console.height - _FOOTER_HEIGHT) // max(1, len(rows))
-        shown = [row_panels(row, self._run, console=self._console, now=now, height=height) for row in rows]
+        shown = [row_panels(row, console=self._console, now=now, height=height) for row in rows]
         shown.append(footer(self._run, now=now, address=self._address, width=self._console.width))
         self._live.update(Group(*shown), refresh=True)
 
     def _next_is_settled(self) -> bool:
         """Whether nothing can change the topmost open row any more; a failed node may yet be tried again."""
         rows = self._run.rows[self._printed :]
-        if not rows or any(node.state == "running" for node in rows[0]):
+        if not rows or any(each.state == "running" for node in rows[0] for each in node.tree):
             return False
-        return len(rows) > 1 or all(node.state == "complete" for node in rows[0])
+        return len(rows) > 1 or all(node.state in ("complete", "cached") for node in rows[0])
 
     def _print_next(self) -> None:
         row = self._run.rows[self._printed]
         self._printed += 1
-        self._console.print(row_panels(row, self._run, console=self._console, now=self._clock(), height=None))
+        if not row:
+            return
+        self._console.print(row_panels(row, console=self._console, now=self._clock(), height=None))
 
 
 class LineRenderer:
@@ -96,9 +98,10 @@ class LineRenderer:
     def __init__(self, file: IO[str], run: RunView) -> None:
         self._file = file
         self._run = run
-        self._told: dict[int, str] = {}
-        self._quarters: dict[int, int] = {}
-        self._texts: dict[int, int] = {}
+        self._told: dict[NodeView | ToolPart, str] = {}
+        self._quarters: dict[NodeView, int] = {}
+        self._texts: dict[TextPart, int] = {}
+        self._shown: dict[NodeView, list[TextPart]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -111,8 +114,12 @@ class LineRenderer:
         """Print what is new about `node`."""
         if node is None:
             return
+        if node.state == "cached":
+            self._tell_state(node, "cached", "answered from the cache")
+            return
         self._tell_state(node, "running", "started")
         self._tell_tools(node)
+        self._tell_loss(node)
         self._tell_texts(node, whole=node.state != "running")
         self._tell_progress(node)
         if node.state != "running":
@@ -124,38 +131,46 @@ class LineRenderer:
 
     def _tell_state(self, node: NodeView, state: str, line: str) -> None:
         told = f"{node.attempt} {state}"
-        known = self._told.get(id(node))
+        known = self._told.get(node)
         if known != told and not (state == "running" and known and known.startswith(f"{node.attempt} ")):
-            self._told[id(node)] = told
+            self._told[node] = told
             self._line(node, line)
 
     def _tell_tools(self, node: NodeView) -> None:
         for part in node.parts:
-            if isinstance(part, ToolPart) and part.state not in ("asked", self._told.get(id(part))):
-                self._told[id(part)] = part.state
+            if isinstance(part, ToolPart) and part.state not in ("asked", self._told.get(part)):
+                self._told[part] = part.state
                 took = f" {part.state} after {words.seconds(part.duration)}" if part.over else ""
-                error = f": {part.error}" if part.error else ""
+                told = part.error or (words.gist(part.question) if part.question is not None else "")
+                error = f": {told}" if told else ""
                 self._line(node, f"{part.name}({words.gist(part.asked)}){took}{error}")
+
+    def _tell_loss(self, node: NodeView) -> None:
+        """Lines cannot be taken back, so there is one about those that no longer count."""
+        shown = self._shown.get(node, [])
+        if any(part not in node.parts and self._texts.get(part) for part in shown):
+            self._line(node, "what it said last does not count: it says it again")
+        self._shown[node] = [part for part in node.parts if isinstance(part, TextPart)]
 
     def _tell_texts(self, node: NodeView, *, whole: bool) -> None:
         for part in node.parts:
             if isinstance(part, ToolPart):
                 continue
-            done = self._texts.get(id(part), 0)
+            done = self._texts.get(part, 0)
             end = len(part.text) if whole or part is not node.parts[-1] else part.text.rfind("\n") + 1
             for line in part.text[done:end].splitlines():
                 if line.strip():
                     self._line(node, f"({line})" if part.kind == "thinking" else f"| {line}")
-            self._texts[id(part)] = max(done, end)
+            self._texts[part] = max(done, end)
 
     def _tell_progress(self, node: NodeView) -> None:
         if node.progress is None:
             return
         quarter = int(node.progress.percent // 25)
-        if quarter > self._quarters.get(id(node), 0):
-            self._quarters[id(node)] = quarter
+        if quarter > self._quarters.get(node, 0):
+            self._quarters[node] = quarter
             self._line(node, words.how_far(node.progress, now=node.progress.at))
 
     def _line(self, node: NodeView, text: str) -> None:
         passed = words.elapsed(self._run, now=self._run.newest_at)
-        print(f"{passed:6.1f} s  {words.label(node, self._run):<12}  {text}", file=self._file, flush=True)
+        print(f"{passed:6.1f} s  {words.whole_label(node):<12}  {text}", file=self._file, flush=True)

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, cast
 
-State = Literal["running", "complete", "failed", "interrupted", "cancelled", "abandoned"]
+from lg_streaming.events import node_path
+from lg_streaming.texts import is_below, namespaces_above
+
+State = Literal["running", "complete", "cached", "failed", "interrupted", "cancelled", "abandoned"]
 
 _FINAL: Mapping[str, State] = {
     "workflow_complete": "complete",
@@ -19,10 +22,17 @@ _NODE_END: Mapping[str, State] = {
     "node_complete": "complete",
     "node_error": "failed",
     "node_interrupted": "interrupted",
+    "node_cached": "cached",
 }
+_TOOL_END: Mapping[str, State] = {
+    "tool_complete": "complete",
+    "tool_error": "failed",
+    "tool_interrupted": "interrupted",
+}
+_TOOLS = frozenset({"tool_args", "tool_start", *_TOOL_END})
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class TextPart:
     """One message of a model, or its thinking, as far as it has come."""
 
@@ -31,7 +41,7 @@ class TextPart:
     text: str = ""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class ToolPart:
     """One call of a tool; ``asked`` while the model is still writing its arguments."""
 
@@ -46,6 +56,10 @@ class ToolPart:
     started_at: float = 0.0
     duration: float = 0.0
     error: str | None = None
+    question: Any = None
+    """What a human is asked, where the tool waits for an answer."""
+    inside: list[list[NodeView]] = field(default_factory=list["list[NodeView]"])
+    """The nodes that run inside this call, in rows: an agent that is used as a tool."""
 
     @property
     def asked(self) -> Any:
@@ -53,8 +67,13 @@ class ToolPart:
         return self.args if self.input is None else self.input
 
     @property
+    def started(self) -> bool:
+        """Whether it was called, so that it is more than a wish of the model."""
+        return self.state != "asked"
+
+    @property
     def over(self) -> bool:
-        """Whether the tool has answered or failed."""
+        """Whether the tool has answered, failed, or waits for a human."""
         return self.state not in ("asked", "running")
 
 
@@ -67,12 +86,23 @@ class Progress:
     at: float
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class NodeView:
-    """One run of one node. Times are seconds since the epoch, by the server's clock."""
+    """One run of one node, and the nodes inside it. Times are seconds since the epoch, by the server's clock."""
 
     id: str
+    key: str
+    """Its namespace, or its id where it has none."""
+    path: tuple[str, ...]
+    """What its name needs before it to be understood where it is shown: nodes around it, and its agent."""
+    agent: str | None
     name: str
+    outer: NodeView | None = field(repr=False)
+    """The node that it runs inside of, where that is known."""
+    call: str | None
+    """The tool of that node that it runs inside of."""
+    siblings: list[list[NodeView]] = field(repr=False)
+    """The rows it is shown among."""
     number: int
     attempt: int
     started_at: float
@@ -81,6 +111,34 @@ class NodeView:
     error: str | None = None
     progress: Progress | None = None
     parts: list[TextPart | ToolPart] = field(default_factory=list[TextPart | ToolPart])
+    inside: list[list[NodeView]] = field(default_factory=list["list[NodeView]"])
+    """The nodes that run inside it, in rows, without those that are inside a call of a tool."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other run of the same node is known."""
+        return sum(_same(one, self.id, self.path) for row in self.siblings for one in row) == 1
+
+    @property
+    def tree(self) -> Iterator[NodeView]:
+        """It, and all nodes inside it."""
+        yield self
+        calls = [row for part in self.parts if isinstance(part, ToolPart) for row in part.inside]
+        for row in (*calls, *self.inside):
+            for node in row:
+                yield from node.tree
+
+    def begin_again(self, attempt: int, at: float) -> None:
+        """Note that it is tried again: what it said before does not count. Nodes inside it stay, with their calls."""
+        self.attempt, self.started_at, self.state = attempt, at, "running"
+        self.error, self.progress = None, None
+        self.parts = [part for part in self.parts if isinstance(part, ToolPart) and any(part.inside)]
+
+    def take_back(self, message: str) -> bool:
+        """Drop what a model call sent that has failed; whether there was anything."""
+        kept = [part for part in self.parts if part.message != message or (isinstance(part, ToolPart) and part.started)]
+        dropped, self.parts = len(kept) < len(self.parts), kept
+        return dropped
 
     def end(self, state: State, at: float, duration: float | None = None) -> None:
         """Note how and when the node ended."""
@@ -90,7 +148,7 @@ class NodeView:
 
 @dataclass(slots=True, kw_only=True)
 class RunView:
-    """A run as its updates tell it. Nodes that ran side by side share a row."""
+    """A run as its updates tell it. Nodes that ran side by side share a row; inner nodes are inside the outer one."""
 
     state: Literal["waiting"] | State = "waiting"
     error: str | None = None
@@ -102,16 +160,14 @@ class RunView:
     ended_at: float | None = None
     rows: list[list[NodeView]] = field(default_factory=list[list[NodeView]])
     missed: list[str] = field(default_factory=list[str])
+    questions: list[Any] = field(default_factory=list[Any])
+    """What a human is asked, while the run waits."""
     _current: dict[str, NodeView] = field(default_factory=dict[str, NodeView])
 
     @property
     def nodes(self) -> Iterator[NodeView]:
-        """All nodes in the order they started, row by row."""
-        return (node for row in self.rows for node in row)
-
-    def alone(self, node: NodeView) -> bool:
-        """Whether no other run of the same node is known."""
-        return sum(one.id == node.id for one in self.nodes) == 1
+        """All nodes, row by row, each before those inside it."""
+        return (node for row in self.rows for outer in row for node in outer.tree)
 
     def apply(self, update: Mapping[str, Any]) -> NodeView | None:
         """Fold in one update; returns the node it was about, if any."""
@@ -121,12 +177,12 @@ class RunView:
         if self.started_at is None:
             self.started_at = at
         if self.state in ("waiting", "interrupted"):
-            self.state = "running"
+            self.state, self.questions = "running", []
         kind, data = update["type"], _mapping(update["data"])
         if kind in _FINAL:
             return self._finish(kind, data, at)
         if kind == "workflow_interrupted":
-            self.state = "interrupted"
+            self.state, self.questions = "interrupted", _questions(data)
         return self._about_node(kind, data, update["metadata"], at)
 
     def miss(self, gap: Mapping[str, Any]) -> None:
@@ -146,9 +202,23 @@ class RunView:
     ) -> NodeView | None:
         if kind == "node_start":
             return self._start(data, metadata, at)
-        if "node_id" not in metadata and kind not in ("token", "thinking"):
+        if "node_id" not in metadata and kind not in ("token", "thinking", "llm_error"):
             return None
-        node = self._current.get(_key(metadata)) or self._add(data, metadata, at)
+        known = self._current.get(_key(metadata))
+        attempt = metadata.get("attempt")
+        if known is not None and attempt is not None and attempt != known.attempt:
+            if attempt < known.attempt:
+                return known  # of an attempt that is over
+            known.begin_again(attempt, at)
+        if kind == "llm_error":
+            return self._take_back(known, data.get("message_id") or metadata.get("message_id"))
+        node = known if known is not None and kind != "node_cached" else self._add(data, metadata, at)
+        self._in_node(node, kind, data, metadata, at)
+        return node
+
+    def _in_node(
+        self, node: NodeView, kind: str, data: Mapping[str, Any], metadata: Mapping[str, Any], at: float
+    ) -> None:
         if kind in ("token", "thinking"):
             self._token(node, kind, data, metadata, at)
         elif kind in _NODE_END:
@@ -157,32 +227,61 @@ class RunView:
         elif kind == "progress":
             if "progress" in data:
                 node.progress = Progress(percent=data["progress"], eta=data.get("eta_s"), at=at)
-        elif kind in ("tool_args", "tool_start", "tool_complete", "tool_error"):
+        elif kind in _TOOLS:
             _tool(_tool_part(node, kind, data, metadata), kind, data, at)
-        return node
 
     def _start(self, data: Mapping[str, Any], metadata: Mapping[str, Any], at: float) -> NodeView:
         known = self._current.get(_key(metadata))
         attempt = metadata.get("attempt", 1)
+        if known is None or known.state != "interrupted":
+            self._drop_inside(metadata.get("namespace"))
         if known is None or attempt <= known.attempt:
             return self._add(data, metadata, at)
-        known.attempt, known.started_at, known.state = attempt, at, "running"
-        known.error, known.progress, known.parts = None, None, []
+        known.begin_again(attempt, at)
         return known
 
+    def _drop_inside(self, namespace: str | None) -> None:
+        """A node begins: what ran inside it before does not count. Rows stay, so that who shows them can count them."""
+        if not namespace:
+            return
+        for node in [node for node in self.nodes if is_below(node.key, namespace)]:
+            for row in node.siblings:
+                row[:] = [one for one in row if one is not node]
+            if self._current.get(node.key) is node:
+                del self._current[node.key]
+
+    def _take_back(self, known: NodeView | None, message: str | None) -> NodeView | None:
+        """A model call has failed: drop what it had sent, in its own node, or else wherever it is."""
+        if message is None:
+            return known
+        if known is not None and known.take_back(message):
+            return known
+        dropped = [node for node in self._current.values() if node.take_back(message)]
+        return dropped[0] if dropped else known
+
     def _add(self, data: Mapping[str, Any], metadata: Mapping[str, Any], at: float) -> NodeView:
-        node_id = metadata.get("node_id", "")
+        node_id, key = metadata.get("node_id", ""), _key(metadata)
+        outer = next((self._current[one] for one in reversed(namespaces_above(key)) if one in self._current), None)
+        call = None if outer is None else _call(outer, metadata.get("tool_call_id"))
+        rows = call.inside if call is not None else outer.inside if outer is not None else self.rows
+        path, agent = _path(metadata, outer, call), metadata.get("agent_type")
         node = NodeView(
             id=node_id,
+            key=key,
+            path=path,
+            agent=agent,
             name=data.get("node_name") or node_id or "run",
-            number=sum(one.id == node_id for one in self.nodes) + 1,
+            outer=outer,
+            call=call.name if call is not None else None,
+            siblings=rows,
+            number=sum(_same(one, node_id, path) for row in rows for one in row) + 1,
             attempt=metadata.get("attempt", 1),
             started_at=at,
         )
-        self._current[_key(metadata)] = node
-        beside = next((row for row in self.rows if any(n.id == node_id and n.state == "running" for n in row)), None)
+        self._current[key] = node
+        beside = next((row for row in rows if any(_same(n, node_id, path) and n.state == "running" for n in row)), None)
         if beside is None:
-            self.rows.append([node])
+            rows.append([node])
         else:
             beside.append(node)
         return node
@@ -241,11 +340,39 @@ def _tool(part: ToolPart, kind: str, data: Mapping[str, Any], at: float) -> None
     part.input = data.get("input", part.input)
     part.output = data.get("output", part.output)
     if kind == "tool_start":
-        part.state, part.started_at = "running", at
+        part.state, part.started_at, part.question = "running", at, None
         return
-    part.state = "failed" if kind == "tool_error" else "complete"
+    part.state = _TOOL_END[kind]
     part.duration = data.get("duration_s", at - (part.started_at or at))
     part.error = _message(data) if kind == "tool_error" else None
+    asked = _questions(data)
+    part.question = asked[0] if len(asked) == 1 else asked or None
+
+
+def _same(node: NodeView, node_id: str, path: tuple[str, ...]) -> bool:
+    return (node.id, node.path) == (node_id, path)
+
+
+def _call(node: NodeView, call: str | None) -> ToolPart | None:
+    parts = (part for part in node.parts if isinstance(part, ToolPart))
+    return next((part for part in parts if part.id == call), None) if call else None
+
+
+def _path(metadata: Mapping[str, Any], outer: NodeView | None, call: ToolPart | None) -> tuple[str, ...]:
+    """The nodes around a node that are not shown, and its agent where that is not plain from what is around it."""
+    names = node_path(metadata.get("namespace") or "").split("/")[:-1]
+    around = names[len(node_path(outer.key).split("/")) :] if outer is not None else names
+    agent = metadata.get("agent_type")
+    known = {call.name} if call is not None else set[str | None]()
+    known |= {outer.agent, outer.name, outer.id} if outer is not None else set()
+    return (*around, agent) if agent and agent not in known | {*around, metadata.get("node_id")} else (*around,)
+
+
+def _questions(data: Mapping[str, Any]) -> list[Any]:
+    """What a human is asked by what was interrupted."""
+    interrupts = data.get("interrupts")
+    asked = cast("list[Any]", interrupts) if isinstance(interrupts, list) else []
+    return [_mapping(each).get("value", each) for each in asked]
 
 
 def _key(metadata: Mapping[str, Any]) -> str:

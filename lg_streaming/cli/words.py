@@ -21,11 +21,23 @@ def seconds(value: float) -> str:
     return f"{value:.1f} s" if value < _WORTH_A_TENTH else f"{rest} s"
 
 
-def label(node: NodeView, run: RunView) -> str:
+def label(node: NodeView) -> str:
     """The node's name, with a number when it runs more than once and an attempt when it was tried again."""
-    number = "" if run.alone(node) else f" #{node.number}"
-    attempt = f" (attempt {node.attempt})" if node.attempt > 1 else ""
-    return f"{node.name}{number}{attempt}"
+    return _name(node) + (f" (attempt {node.attempt})" if node.attempt > 1 else "")
+
+
+def whole_label(node: NodeView) -> str:
+    """The same with the nodes that it runs inside of, for where it stands by itself: ``agent/model #2``."""
+    around: list[str] = []
+    inner = node
+    while inner.outer is not None:
+        around += [*([inner.call] if inner.call else []), _name(inner.outer)]
+        inner = inner.outer
+    return "/".join([*reversed(around), label(node)])
+
+
+def _name(node: NodeView) -> str:
+    return "/".join((*node.path, node.name)) + ("" if node.alone else f" #{node.number}")
 
 
 def gist(value: Any) -> str:

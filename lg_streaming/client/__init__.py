@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from lg_streaming.client.sse import SSEClient
     from lg_streaming.client.subscription import ClientSubscription
     from lg_streaming.client.sync import SyncClient, SyncSubscription
+    from lg_streaming.client.text_options import TextOptions
+    from lg_streaming.texts import MessageText, TextAssembly
 
 __all__ = [
     "ClientEvent",
@@ -44,6 +46,7 @@ __all__ = [
     "GapSeen",
     "InitialData",
     "Message",
+    "MessageText",
     "ParseFailed",
     "Reconnecting",
     "SSEClient",
@@ -52,6 +55,8 @@ __all__ = [
     "StreamClient",
     "SyncClient",
     "SyncSubscription",
+    "TextAssembly",
+    "TextOptions",
     "Token",
     "Trouble",
 ]
@@ -64,6 +69,7 @@ _HOME: Final = {
     "SSEClient": "sse",
     "ClientSubscription": "subscription",
     **dict.fromkeys(("SyncClient", "SyncSubscription"), "sync"),
+    **dict.fromkeys(("MessageText", "TextAssembly", "TextOptions"), "text_options"),
 }
 _EXTRA: Final = frozenset({"aiohttp", "httpx2"})
 

@@ -7,17 +7,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self
+
+from typing_extensions import Unpack
 
 from lg_streaming.client.config import ClientConfig, ClientOptions, TokenSource
 from lg_streaming.client.events import ClientState, Listeners
 from lg_streaming.client.outage import Outage
 from lg_streaming.client.rest import Rest, execution_path
 from lg_streaming.client.subscription import ClientSubscription, Hearing
-from lg_streaming.client.texts import Texts
+from lg_streaming.client.text_options import TextOptions, split_text_options
 from lg_streaming.client.wanted import OnGap, Wanted
-from lg_streaming.filters import UpdateFilter
+from lg_streaming.filters import FilterOptions, UpdateFilter
 from lg_streaming.fork import restart_after_fork
+from lg_streaming.texts import TEXT_EVENTS, MessageText, TextAssembly
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -92,55 +95,43 @@ class StreamClient(ABC):
         self,
         execution_id: str,
         *,
-        events: Iterable[str] | None = None,
-        node_ids: Iterable[str] | None = None,
-        agent_types: Iterable[str] | None = None,
-        categories: Iterable[str] | None = None,
-        min_priority: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
         after: Position | str | None = None,
         follow: bool = False,
         on_gap: OnGap = "oldest",
         batch: bool = True,
         merge: bool = False,
+        timeout: float | None = None,
+        **wanted: Unpack[FilterOptions],
     ) -> ClientSubscription:
         """A reader of an execution: `async for update in client.subscribe("exec-1"): …`. It connects when it is read.
 
         Args:
             execution_id: What to read; it need not have started.
-            events: Kinds, types and globs such as `task:*`; all when not given.
-            node_ids: Nodes an update must be about.
-            agent_types: Agents an update must be about.
-            categories: Categories an update must have.
-            min_priority: The lowest priority that passes.
-            since: Updates at or after this time.
-            until: Updates at or before this time.
             after: Begin behind this position; `"latest"`: with what comes from now on; None: at the start.
             follow: Whether to stay after a run's final update, for the next run.
             on_gap: Where to go on when updates are gone: at the `"oldest"` kept, at the `"tail"`, or `"fail"`.
             batch: Whether updates travel in lists of up to about 64 KiB, which costs less at high rates; what is read
                 is the same. A list that a broken connection cut short comes again as a whole.
             merge: Whether the server may merge token deltas and progress while this reader lags.
+            timeout: Seconds in all, from the first wait for an update to the end; None: no limit. After them a loop
+                over the subscription raises TimeoutError.
+            wanted: `events`, `node_ids`, `agent_types`, `namespaces`, `categories`, `min_priority`, `since` and
+                `until`, see `FilterOptions`. With `until="interrupted"` reading also ends after the next
+                `workflow_interrupted`, so that a run which waits for a human does not hold its reader.
 
         Raises:
-            BadRequestError: The id, a filter or the position cannot be used.
+            BadRequestError: The id, a filter, the position or the timeout cannot be used.
         """
         return self._subscription(
             Wanted.of(
                 execution_id,
-                events=events,
-                node_ids=node_ids,
-                agent_types=agent_types,
-                categories=categories,
-                min_priority=min_priority,
-                since=since,
-                until=until,
                 after=after,
                 follow=follow,
                 on_gap=on_gap,
                 batch=batch,
                 merge=merge,
+                timeout=timeout,
+                wanted=wanted,
             )
         )
 
@@ -157,19 +148,33 @@ class StreamClient(ABC):
 
         return observable(lambda: self.subscribe(execution_id, **wanted))
 
-    async def text(self, execution_id: str, *, after: Position | str | None = None) -> str:
+    async def text(self, execution_id: str, **options: Unpack[TextOptions]) -> str:
         """The text that the models of a run write, joined in order, once the run is over.
 
-        What a node wrote before it was tried again is left out.
+        Text that was taken back is left out: of a model call that failed and was made again, and of a node before it
+        was tried again. See `TextAssembly`.
+
+        Args:
+            execution_id: What to read.
+            options: Whose text, where to begin and how long to wait; see `TextOptions`.
 
         Raises:
             StreamingError: See `ClientSubscription`.
+            TimeoutError: The run is not over after `timeout` seconds.
         """
-        texts = Texts()
-        async with self.subscribe(execution_id, events=["token"], after=after) as updates:
+        return "".join(message.text for message in await self.texts(execution_id, **options))
+
+    async def texts(self, execution_id: str, **options: Unpack[TextOptions]) -> list[MessageText]:
+        """The same message by message, in the order in which they began: each knows its agent and its node path.
+
+        Raises like `text`.
+        """
+        read, is_wanted = split_text_options(options)
+        assembly = TextAssembly()
+        async with self.subscribe(execution_id, events=TEXT_EVENTS, **read) as updates:
             async for update in updates:
-                texts.add(update)
-        return texts.text
+                assembly.add(update)
+        return [message for message in assembly.messages if is_wanted(message)]
 
     # ------------------------------------------------------------ asking
     async def executions(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from lg_streaming.client.events import ParseFailed
 from lg_streaming.client.place import Place
 from lg_streaming.codec import update_of
+from lg_streaming.deadline import Deadline
 from lg_streaming.fork import ForkGuard
 
 if TYPE_CHECKING:
@@ -61,6 +62,17 @@ class Hearing:
         self.listeners.tell_updates(updates)
 
 
+def _up_to_interruption(batch: list[StreamUpdate]) -> tuple[list[StreamUpdate], bool]:
+    """The updates up to an interruption, and whether there is one.
+
+    The server ends the subscription there itself, unless the connection broke at that moment.
+    """
+    for index, update in enumerate(batch):
+        if update.type == "workflow_interrupted":
+            return batch[: index + 1], True
+    return batch, False
+
+
 def _checked(update: StreamUpdate, execution_id: str) -> StreamUpdate:
     """The update, if it may stand in this execution. Raises TypeError or ValueError."""
     metadata = update.metadata
@@ -76,7 +88,8 @@ class ClientSubscription(ABC):
 
     Use it as `async for update in subscription` or as `async for batch in subscription.batches()`; once, and by one
     reader. It ends after the final update of the run that was open (or, where none was, of the last one), unless it
-    follows. Leaving the loop closes it; to go on later, subscribe again with `after=subscription.position`.
+    follows; with `until="interrupted"` also after the first `workflow_interrupted` that it comes to. Leaving the loop
+    closes it; to go on later, subscribe again with `after=subscription.position`.
 
     Guarantees: every update comes once and in order, whatever happens to connections. What cannot be had is told as an
     update of the type `gap`, with `data` `{from, to, reason}`. A slow reader is not sent more than it takes: nothing
@@ -161,6 +174,7 @@ class ClientSubscription(ABC):
         Raises:
             StreamingError: It was refused for good, or there were as many tries as may be; `GapError` where updates are
                 missing and `on_gap` is `fail`.
+            TimeoutError: Reading has not ended `timeout` seconds after it began.
         """
         async with aclosing(self._handed_over()) as batches:
             async for batch in batches:
@@ -172,9 +186,16 @@ class ClientSubscription(ABC):
         if self._begun:
             raise RuntimeError("a subscription is read once: subscribe again, with after=subscription.position")
         self._begun = True
+        deadline, stopped = Deadline(self._wanted.timeout, f"execution {self.execution_id!r}"), False
         try:
-            while (batch := await self._receive()) is not None:
+            while not stopped:
+                async with deadline:
+                    batch = await self._receive()
+                if batch is None:
+                    break
                 self._guard.check()
+                if self._wanted.until_interrupted:
+                    batch, stopped = _up_to_interruption(batch)
                 if batch:
                     self._hearing.hand_over(batch)
                     yield batch

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from contextlib import AbstractContextManager, ExitStack
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from typing_extensions import Unpack
 
 from lg_streaming.client.config import ClientOptions
+from lg_streaming.client.text_options import TextOptions
 from lg_streaming.fork import ForkGuard, bury, new_lock, restart_after_fork
+from lg_streaming.texts import MessageText
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -72,9 +75,13 @@ class SyncClient:
         """
         return SyncSubscription(self._run, lambda: self._client.subscribe(execution_id, **wanted))
 
-    def text(self, execution_id: str, *, after: Position | str | None = None) -> str:
+    def text(self, execution_id: str, **options: Unpack[TextOptions]) -> str:
         """See `StreamClient.text`."""
-        return self._run(lambda: self._client.text(execution_id, after=after))
+        return self._run(lambda: self._client.text(execution_id, **options))
+
+    def texts(self, execution_id: str, **options: Unpack[TextOptions]) -> list[MessageText]:
+        """See `StreamClient.texts`."""
+        return self._run(lambda: self._client.texts(execution_id, **options))
 
     def executions(self, **wanted: Any) -> dict[str, Any]:
         """See `StreamClient.executions`."""

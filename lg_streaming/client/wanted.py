@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
+from lg_streaming.deadline import check_timeout
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import Position, check_execution_id
-from lg_streaming.filters import UpdateFilter
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from datetime import datetime
+from lg_streaming.filters import FILTER_LISTS, INTERRUPTED, FilterOptions, UpdateFilter, filter_payload
 
 __all__ = ["OnGap", "Wanted"]
 
@@ -30,30 +27,34 @@ class Wanted:
     complete: bool
     """Whether every update is wanted as it is, so that numbers have to be consecutive."""
     follow: bool
+    until_interrupted: bool
+    """Whether reading ends when the run waits for a human."""
+    timeout: float | None
+    """Seconds that reading may take in all."""
 
     @classmethod
     def of(
         cls,
         execution_id: str,
         *,
-        events: Iterable[str] | None,
-        node_ids: Iterable[str] | None,
-        agent_types: Iterable[str] | None,
-        categories: Iterable[str] | None,
-        min_priority: str | None,
-        since: datetime | None,
-        until: datetime | None,
         after: Position | str | None,
         follow: bool,
         on_gap: OnGap,
         batch: bool,
         merge: bool,
+        timeout: float | None,
+        wanted: FilterOptions,
     ) -> Self:
         """Checks what can be checked without the server. Raises BadRequestError."""
-        lists = {"events": events, "node_ids": node_ids, "agent_types": agent_types, "categories": categories}
-        names = {name: values if isinstance(values, str) else list(values) for name, values in lists.items() if values}
-        times = {name: moment for name, moment in (("since", since), ("until", until)) if moment is not None}
-        wanted = UpdateFilter.of(**names, **times, min_priority=min_priority)  # pyright: ignore[reportArgumentType]
+        check_timeout(timeout)
+        payload = {name: value for name, value in filter_payload(wanted).items() if value != []}
+        lists = {name: names for name, names in payload.items() if name in FILTER_LISTS}
+        others = {name: value for name, value in wanted.items() if name in payload and name not in lists}
+        conditions: dict[str, Any] = {**others, **lists}
+        until_interrupted = conditions.get("until") == INTERRUPTED
+        if until_interrupted:
+            del conditions["until"]
+        filter = UpdateFilter.of(**conditions)  # noqa: A001  # pyright: ignore[reportArgumentType]
         if on_gap not in {"oldest", "tail", "fail"}:
             raise BadRequestError(f"on_gap is 'oldest', 'tail' or 'fail', not {on_gap!r}")
         flags = {"follow": follow, "batch": batch, "merge": merge}
@@ -61,14 +62,14 @@ class Wanted:
             execution_id=check_execution_id(execution_id),
             after=_place(after),
             options={
-                **names,
-                **({"min_priority": min_priority} if min_priority is not None else {}),
-                **{name: moment.isoformat() for name, moment in times.items()},
+                **payload,
                 **{name: True for name, flag in flags.items() if flag},
                 **({"on_gap": on_gap} if on_gap != "oldest" else {}),
             },
-            complete=wanted.lets_all_through and not merge,
+            complete=filter.lets_all_through and not merge,
             follow=follow,
+            until_interrupted=until_interrupted,
+            timeout=timeout,
         )
 
     def from_the_start(self) -> Self:

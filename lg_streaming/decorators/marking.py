@@ -54,8 +54,8 @@ def decorate(node: Any, options: NodeOptions, nodes: Sequence[str] | None = None
 
 
 def _names(what: str, values: Sequence[str]) -> tuple[str, ...]:
-    listed: Sequence[object] = values
-    if isinstance(values, str) or not all(isinstance(each, str) and each for each in listed):
+    listed: Any = values
+    if isinstance(listed, str) or not all(isinstance(each, str) and each for each in listed):
         raise StreamingConfigError(f"{what} is a list of names of nodes, not {values!r:.100}")
     return tuple(values)
 

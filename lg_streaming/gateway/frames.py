@@ -139,10 +139,7 @@ class Chunks:
         return cached
 
     def _keeps(self, filter: UpdateFilter) -> bool:
-        if not self._max_bytes:
-            return False
-        names = (filter.types, filter.globs, filter.node_ids, filter.agent_types, filter.categories)
-        return sum(map(len, names)) <= _SHARED_NAMES
+        return self._max_bytes > 0 and filter.names <= _SHARED_NAMES
 
 
 def _cut(records: Sequence[Record]) -> tuple[int, ...]:

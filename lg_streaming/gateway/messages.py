@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import Position, Priority, check_execution_id
-from lg_streaming.filters import UpdateFilter
+from lg_streaming.filters import FILTER_FIELDS, INTERRUPTED, UpdateFilter
 from lg_streaming.gateway.rooms import room_execution
 from lg_streaming.log.base import ExecutionState
 
@@ -46,6 +46,15 @@ def _moment(value: object) -> object:
         raise PydanticCustomError("moment", "a time looks like '2026-11-20T20:00:00Z'") from None
 
 
+def _end(value: object) -> object:
+    if value == INTERRUPTED:
+        return value
+    moment = _moment(value)
+    if isinstance(moment, datetime) and moment.tzinfo is None:
+        raise PydanticCustomError("moment", "a time needs a time zone: '2026-11-20T20:00:00Z'")
+    return moment
+
+
 def _short_globs(values: list[str]) -> list[str]:
     """Every glob is held against the id of every execution, so there is a bound on all of them together."""
     if sum(len(value) for value in values if "*" in value) > _GLOB_LETTERS:
@@ -68,6 +77,7 @@ Names = Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Fie
 RoomId = Annotated[str, AfterValidator(_room_id), Field(json_schema_extra={"minLength": 1, "maxLength": 251})]
 PromptId = Annotated[str, Field(min_length=1, max_length=256)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
+Until = Annotated[datetime | Literal["interrupted"], BeforeValidator(_end)]
 After = Annotated[str, AfterValidator(_after), Field(description="A position '<epoch>:<seq>', or 'latest'.")]
 
 
@@ -95,13 +105,15 @@ class Wanted(Inbound):
     events: Names | None = None
     """Kinds, types and globs such as ``task:*``; all when absent."""
     node_ids: Names | None = None
+    """Nodes: names, and globs such as ``review*``."""
     agent_types: Names | None = None
+    """Agents: names, and globs."""
+    namespaces: Names | None = None
+    """Globs over node paths such as ``supervisor/researcher``: ``*`` within a ``/`` segment, ``**`` across."""
     categories: Names | None = None
     min_priority: Priority | Literal["normal"] | None = None
     since: Moment | None = None
     """Updates at or after this time."""
-    until: Moment | None = None
-    """Updates at or before this time."""
     batch: bool = False
     """Updates come as lists, in ``updates`` messages."""
     event: EventName | None = None
@@ -110,21 +122,18 @@ class Wanted(Inbound):
 
     def filter(self) -> UpdateFilter:
         """The same as a filter."""
-        return UpdateFilter.of(
-            events=self.events,
-            node_ids=self.node_ids,
-            agent_types=self.agent_types,
-            categories=self.categories,
-            min_priority=self.min_priority,
-            since=self.since,
-            until=self.until,
-        )
+        conditions = {name: getattr(self, name) for name in FILTER_FIELDS}
+        if conditions["until"] == INTERRUPTED:
+            del conditions["until"]
+        return UpdateFilter.of(**conditions)
 
 
 class SubscribeExecution(Wanted):
     """``subscribe_execution``: watch one execution."""
 
     execution_id: ExecutionId
+    until: Until | None = None
+    """Updates at or before this time; ``interrupted``: the subscription ends when the run waits for a human."""
     after: After | None = None
     """Where to go on; from the start of what is kept when absent."""
     follow: bool = False
@@ -135,6 +144,11 @@ class SubscribeExecution(Wanted):
     """While the reader lags, token deltas of one message may come as one update, and progress as its newest."""
     delivery: Literal["at-most-once", "at-least-once"] | None = None
     """``at-least-once``: what is not acknowledged with ``ack`` is sent again."""
+
+    @property
+    def until_interrupted(self) -> bool:
+        """Whether reading ends when the run waits for a human."""
+        return self.until == INTERRUPTED
 
 
 class UnsubscribeExecution(Inbound):
@@ -148,6 +162,8 @@ class SubscribeEvents(Wanted):
 
     executions: Annotated[Names, AfterValidator(_short_globs)] | None = None
     """Globs over execution ids: ``*`` within a ``/`` segment, ``**`` across; all when absent."""
+    until: Moment | None = None
+    """Updates at or before this time."""
 
 
 class UnsubscribeEvents(Inbound):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic.json_schema import models_json_schema
 
 from lg_streaming.errors import CODES
+from lg_streaming.filters import FILTER_FIELDS
 from lg_streaming.gateway.assets import ASSETS
 from lg_streaming.gateway.messages import PROTOCOL_VERSION, CancelExecution, Cancelled, Responded
 from lg_streaming.gateway.shapes import (
@@ -50,7 +51,6 @@ _OUT: Final[tuple[type[BaseModel], ...]] = (
     Ticket,
     UpdatesPage,
 )
-_FILTERS: Final = ("events", "node_ids", "agent_types", "categories", "min_priority", "since", "until")
 _EVERYWHERE: Final = (400, 401, 403, 429, 503)
 _BODY: Final = (408, 413)
 _AN_ID: Final = {
@@ -113,7 +113,7 @@ def _of_executions(inbound: _Json) -> _Json:
     pages = inbound[UpdatesWanted.__name__]["properties"]
     cancel = inbound[CancelExecution.__name__]["properties"]
     streams = inbound[StreamWanted.__name__]["properties"]
-    stream_options = (*_FILTERS, "after", "on_gap", "follow", "batch", "merge", "named", "event", "dialect")
+    stream_options = (*FILTER_FIELDS, "after", "on_gap", "follow", "batch", "merge", "named", "event", "dialect")
     return {
         "/executions": {
             "get": _operation(
@@ -130,7 +130,7 @@ def _of_executions(inbound: _Json) -> _Json:
             "get": _operation(
                 "A page of updates.",
                 {200: UpdatesPage},
-                [_AN_ID, *_parameters(pages, (*_FILTERS, "after", "on_gap", "follow", "limit", "wait"))],
+                [_AN_ID, *_parameters(pages, (*FILTER_FIELDS, "after", "on_gap", "follow", "limit", "wait"))],
             )
         },
         "/executions/{execution_id}/responses": {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from lg_streaming.errors import LogUnavailableError, StreamingError
 from lg_streaming.events import Position
 from lg_streaming.fork import bury, new_lock, restart_after_fork
-from lg_streaming.gateway.globs import Globs
+from lg_streaming.globs import Globs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence

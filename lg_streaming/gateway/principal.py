@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
 
-from lg_streaming.gateway.globs import matches
+from lg_streaming.globs import matches
 
 __all__ = ["ANONYMOUS", "CLAIM", "Action", "Grant", "Principal", "grants_of"]
 

@@ -66,7 +66,9 @@ class UpdatePages:
             self._open.discard(subscription)
             subscription.close()
         state = await session.hub.describe(wanted.execution_id)
-        return _page_json(wanted.execution_id, _kept_back(page, wanted.after) if fails else _cut(page), state)
+        cut = _kept_back(page, wanted.after) if fails else _cut(page)
+        stopped = subscription.at_interruption and len(cut.records) == len(page.records)
+        return _page_json(wanted.execution_id, cut, state, stopped=stopped)
 
 
 async def _wait(session: Session, subscription: Subscription, wanted: UpdatesWanted, receive: Receive) -> Page | None:
@@ -109,7 +111,7 @@ def _cut(page: Page) -> _Cut:
     return _Cut(page, page.records, None if page.position is None else str(page.position))
 
 
-def _page_json(execution_id: str, cut: _Cut, state: LogState | None) -> bytes:
+def _page_json(execution_id: str, cut: _Cut, state: LogState | None, *, stopped: bool) -> bytes:
     more = state is not None and cut.position != f"{state.epoch}:{state.head}"
     gap = cut.page.gap
     head: dict[str, Any] = {
@@ -118,7 +120,7 @@ def _page_json(execution_id: str, cut: _Cut, state: LogState | None) -> bytes:
         "position": cut.position,
         "recovered": gap is None,
         **({"gap": gap.to_dict()} if gap is not None else {}),
-        "ended": state is not None and state.ended and not more,
+        "ended": stopped or (state is not None and state.ended and not more),
         "more": more,
     }
     return b'%b,"updates":[%b]}' % (orjson.dumps(head)[:-1], b",".join([record.json for record in cut.records]))

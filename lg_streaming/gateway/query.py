@@ -13,10 +13,8 @@ if TYPE_CHECKING:
     from starlette.datastructures import QueryParams
     from starlette.requests import Request
 
-__all__ = ["FILTER_LISTS", "FILTER_TEXTS", "last_event_id", "query_payload"]
+__all__ = ["last_event_id", "query_payload"]
 
-FILTER_LISTS: Final = frozenset({"events", "node_ids", "agent_types", "categories"})
-FILTER_TEXTS: Final = frozenset({"min_priority", "since", "until"})
 _ALIASES: Final = {"filters": "events"}
 _MAX_NUMBER: Final = 20
 _LAST_EVENT_ID: Final = "last-event-id"

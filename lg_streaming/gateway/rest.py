@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.routing import Route
 
 from lg_streaming.errors import ForbiddenError
+from lg_streaming.filters import FILTER_LISTS, FILTER_TEXTS
 from lg_streaming.gateway.handlers import HANDLERS
 from lg_streaming.gateway.http import (
     Endpoint,
@@ -21,7 +22,7 @@ from lg_streaming.gateway.http import (
 from lg_streaming.gateway.messages import PROTOCOL_VERSION, CancelExecution, Respond
 from lg_streaming.gateway.protocol import parse
 from lg_streaming.gateway.queries import Cursors, UpdatePages, execution_info, list_executions
-from lg_streaming.gateway.query import FILTER_LISTS, FILTER_TEXTS, query_payload
+from lg_streaming.gateway.query import query_payload
 from lg_streaming.gateway.session import Session
 from lg_streaming.gateway.shapes import Answer, ExecutionsWanted, TicketWanted, UpdatesWanted
 
@@ -122,7 +123,7 @@ class Rest:
         payload = query_payload(
             request,
             lists=FILTER_LISTS,
-            texts=FILTER_TEXTS | {"after", "on_gap"},
+            texts={*FILTER_TEXTS, "after", "on_gap"},
             flags={"follow"},
             numbers={"limit", "wait"},
         )

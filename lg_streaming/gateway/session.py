@@ -19,6 +19,7 @@ from lg_streaming.errors import (
     TooManySubscriptionsError,
     UnauthorizedError,
 )
+from lg_streaming.filters import INTERRUPTED
 from lg_streaming.gateway.acks import Acks
 from lg_streaming.gateway.auth import ANONYMOUS
 from lg_streaming.gateway.deadlines import Deadlines
@@ -404,7 +405,12 @@ async def attach(session: Session, wanted: SubscribeExecution, filter: UpdateFil
     if not await session.may_read(wanted.execution_id):
         raise ForbiddenError(execution_id=wanted.execution_id)
     subscription = session.hub.subscribe(
-        wanted.execution_id, after=wanted.after, filter=filter, follow=wanted.follow, on_gap=wanted.on_gap
+        wanted.execution_id,
+        after=wanted.after,
+        filter=filter,
+        until=INTERRUPTED if wanted.until_interrupted else None,
+        follow=wanted.follow,
+        on_gap=wanted.on_gap,
     )
     try:
         return subscription, await subscription.start()

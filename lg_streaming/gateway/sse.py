@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
+from typing_extensions import Unpack
 
 from lg_streaming.checks import seconds
 from lg_streaming.errors import BadRequestError, StreamingError
 from lg_streaming.events import Position
+from lg_streaming.filters import FILTER_LISTS, FILTER_TEXTS, FilterOptions, filter_payload
 from lg_streaming.gateway.edge import Edge
 from lg_streaming.gateway.event_stream import InitialData, StreamOptions, open_stream
 from lg_streaming.gateway.http import (
@@ -23,13 +25,11 @@ from lg_streaming.gateway.http import (
 )
 from lg_streaming.gateway.peer import Peer
 from lg_streaming.gateway.protocol import parse
-from lg_streaming.gateway.query import FILTER_LISTS, FILTER_TEXTS, last_event_id, query_payload
+from lg_streaming.gateway.query import last_event_id, query_payload
 from lg_streaming.gateway.session import Session
 from lg_streaming.gateway.shapes import StreamWanted
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from starlette.requests import Request
     from starlette.routing import Router
     from starlette.types import Receive, Scope, Send
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["ServerSentEvents", "sse_response"]
 
 _FLAGS: Final = frozenset({"follow", "batch", "merge", "named"})
-_TEXTS: Final = FILTER_TEXTS | {"after", "dialect", "event", "on_gap", "ticket"}
+_TEXTS: Final = {*FILTER_TEXTS, "after", "dialect", "event", "on_gap", "ticket"}
 
 
 class ServerSentEvents:
@@ -95,13 +95,6 @@ def sse_response(
     execution_id: str,
     *,
     after: Position | str | None = None,
-    events: Iterable[str] | None = None,
-    node_ids: Iterable[str] | None = None,
-    agent_types: Iterable[str] | None = None,
-    categories: Iterable[str] | None = None,
-    min_priority: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
     batch: bool = False,
     follow: bool = False,
     merge: bool = False,
@@ -114,6 +107,7 @@ def sse_response(
     max_duration: float | None = None,
     heartbeat_interval: float | None = None,
     headers: Mapping[str, str] | None = None,
+    **wanted: Unpack[FilterOptions],
 ) -> Response:
     """An execution as the answer of a route of your own.
 
@@ -131,13 +125,6 @@ def sse_response(
         hub: Where the execution is.
         execution_id: The execution to read; it need not have started.
         after: Send what follows this position; `"latest"` for what comes from now on; None from the start.
-        events: Kinds, types and globs.
-        node_ids: Nodes an update must be about.
-        agent_types: Agents an update must be about.
-        categories: Categories an update must have.
-        min_priority: The lowest priority that passes.
-        since: Updates at or after this time.
-        until: Updates at or before this time.
         batch: Whether updates come as lists, in `updates` events.
         follow: Whether the stream stays after a run's final update.
         merge: Whether token deltas and progress may be merged while the reader lags.
@@ -154,24 +141,17 @@ def sse_response(
             not given.
         heartbeat_interval: Seconds between comments while there is nothing to send; as in the settings when not given.
         headers: Headers of the answer beside its own.
+        wanted: What to let through; see `FilterOptions`. `until="interrupted"` ends the stream when the run waits for a
+            human.
 
     Raises:
         BadRequestError: The id or an option cannot be used.
     """
     seconds(none="for the settings'").check("max_duration", max_duration, BadRequestError)
     seconds(none="for the settings'").check("heartbeat_interval", heartbeat_interval, BadRequestError)
-    options = {
-        "events": events,
-        "node_ids": node_ids,
-        "agent_types": agent_types,
-        "categories": categories,
-    }
     payload: dict[str, object] = {
         "execution_id": execution_id,
         "after": str(after) if after is not None else None,
-        "min_priority": min_priority,
-        "since": since.isoformat() if since is not None else None,
-        "until": until.isoformat() if until is not None else None,
         "batch": batch,
         "follow": follow,
         "merge": merge,
@@ -179,16 +159,16 @@ def sse_response(
         "dialect": dialect,
         "event": event,
         **({} if named else {"named": False}),
-        **{name: list(names) for name, names in options.items() if names is not None},
+        **filter_payload(wanted),
     }
     edge = Edge.of(hub)
-    wanted = parse(StreamWanted, {name: value for name, value in payload.items() if value is not None})
+    request = parse(StreamWanted, {name: value for name, value in payload.items() if value is not None})
     return _LazyStream(
         edge,
         heartbeat_interval,
-        wanted,
+        request,
         StreamOptions(
-            event=wanted.event_line,
+            event=request.event_line,
             ids=ids,
             dialect=dialect,
             max_duration=edge.settings.gateway.max_stream_duration if max_duration is None else max_duration,

@@ -9,7 +9,10 @@ from collections import OrderedDict
 from dataclasses import replace as changed
 from typing import TYPE_CHECKING, Final, get_args
 
+from typing_extensions import Unpack
+
 from lg_streaming.errors import BadRequestError, HubClosedError, SinkError, SubscriberLimitError
+from lg_streaming.filters import INTERRUPTED, FilterOptions
 from lg_streaming.fork import new_rlock
 from lg_streaming.hub.attachment import Attachment
 from lg_streaming.hub.delivery import DeliveryThread
@@ -69,7 +72,6 @@ class Sinks(Readers):
         *,
         after: Position | str | None = None,
         filter: UpdateFilter | None = None,
-        events: Iterable[str] | None = None,
         types: Iterable[str] | None = None,
         follow: bool = False,
         on_error: OnError = "log",
@@ -77,6 +79,7 @@ class Sinks(Readers):
         send_timeout: float | None = None,
         replace: bool = False,
         shared: bool = False,
+        **wanted: Unpack[FilterOptions],
     ) -> Attachment:
         """Sends an execution to a sink: history first, then live. Allowed before the execution starts.
 
@@ -87,9 +90,8 @@ class Sinks(Readers):
         Args:
             execution_id: The execution.
             sink: Where to. The same object again changes nothing: the attachment there is, is returned.
-            after: As in `subscribe`, like ``filter``, ``events``, ``types`` and ``follow``.
+            after: As in `subscribe`, like ``filter``, ``types``, ``follow`` and ``wanted``.
             filter: What to let through.
-            events: Kinds, types and globs.
             types: Exact types and globs.
             follow: Stay after a run's final update and go on with the next run.
             on_error: What to do when sending failed as often as ``policy`` says. ``"log"``: log it, leave out what
@@ -100,6 +102,9 @@ class Sinks(Readers):
                 otherwise.
             replace: Detach another sink with the same id first, in place of an error.
             shared: The sink serves other executions as well: at the end it is neither told nor closed.
+            wanted: ``events``, ``node_ids``, ``agent_types``, ``namespaces``, ``categories``, ``min_priority``,
+                ``since`` and ``until``, see `FilterOptions`. ``until`` is a time here: a sink is not left when the run
+                waits for a human.
 
         Raises:
             BadRequestError: The id, the filter, ``on_error`` or ``send_timeout`` cannot be used; it is no sink, or a
@@ -110,6 +115,8 @@ class Sinks(Readers):
             HubClosedError: The hub was closed.
         """
         _check(sink, on_error)
+        if wanted.get("until") == INTERRUPTED:
+            raise BadRequestError("a sink is served to the end of the run: until is a time here, not 'interrupted'")
         chosen = _policy_of(sink, policy, send_timeout)
         with self._sinks_lock:
             if self._no_more_sinks:
@@ -126,9 +133,7 @@ class Sinks(Readers):
             _check_active(sink, execution_id)
 
             def subscribe() -> Subscription:
-                return self.subscribe(
-                    execution_id, after=after, filter=filter, events=events, types=types, follow=follow
-                )
+                return self.subscribe(execution_id, after=after, filter=filter, types=types, follow=follow, **wanted)
 
             try:
                 subscription = subscribe()

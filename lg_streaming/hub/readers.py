@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, get_args
 
+from typing_extensions import Unpack
+
+from lg_streaming.deadline import check_timeout
 from lg_streaming.errors import BadRequestError, HubClosedError, SubscriberLimitError
 from lg_streaming.events import Position, check_execution_id
-from lg_streaming.filters import ALL, UpdateFilter
+from lg_streaming.filters import ALL, INTERRUPTED, FilterOptions, UpdateFilter, check_names
 from lg_streaming.fork import bury, new_lock
 from lg_streaming.hub.observe import Observers
 from lg_streaming.hub.signal import Signal
@@ -57,25 +60,31 @@ class Readers:
         *,
         after: Position | str | None = None,
         filter: UpdateFilter | None = None,
-        events: Iterable[str] | None = None,
         types: Iterable[str] | None = None,
         follow: bool = False,
         on_gap: OnGap = "oldest",
+        timeout: float | None = None,
+        **wanted: Unpack[FilterOptions],
     ) -> Subscription:
         """A reader of an execution: history first, then live. Allowed before the execution starts.
 
         Args:
             execution_id: The execution to read.
             after: Read what follows this position; ``"latest"`` for what comes from now on; None from the start.
-            filter: What to let through; or give ``events`` or ``types`` as for `UpdateFilter.of`.
-            events: Kinds, types and globs.
+            filter: What to let through; or give ``types`` and ``wanted``.
             types: Exact types and globs.
             follow: Stay after a run's final update and go on with the next run.
             on_gap: What to do when updates after ``after`` are gone: go on at the ``"oldest"`` that is kept, at the
                 ``"tail"``, or ``"fail"`` with `GapError`. The first two give the reader a ``gap``.
+            timeout: Seconds in all, from the first wait for an update to the end; None: no limit. After them a loop
+                over the subscription raises TimeoutError.
+            wanted: ``events``, ``node_ids``, ``agent_types``, ``namespaces``, ``categories``, ``min_priority``,
+                ``since`` and ``until``, see `FilterOptions`. With ``until="interrupted"`` reading also ends after the
+                next ``workflow_interrupted``, so that a run which waits for a human does not hold its reader. Where
+                the filter leaves that update out, reading ends at the same place.
 
         Raises:
-            BadRequestError: The id, the filter or ``on_gap`` cannot be used.
+            BadRequestError: The id, the filter, ``on_gap`` or ``timeout`` cannot be used.
             BadPositionError: ``after`` is not a position.
             SubscriberLimitError: ``limits.max_subscribers_per_execution`` are reading.
             HubClosedError: The hub was closed.
@@ -85,9 +94,9 @@ class Readers:
         if on_gap not in get_args(OnGap):
             raise BadRequestError(f"on_gap is one of {', '.join(get_args(OnGap))}, not {on_gap!r:.80}")
         start = after if isinstance(after, Position) or after is None or after == "latest" else Position.parse(after)
-        if filter is not None and (events is not None or types is not None):
-            raise BadRequestError("give a filter, or events and types to make one of, not both")
-        chosen = filter if filter is not None else UpdateFilter.of(events=events, types=types)
+        check_timeout(timeout)
+        until_interrupted = wanted.get("until") == INTERRUPTED
+        chosen = _filter_of(filter, types, wanted)
         limit = self._max_per_execution
         with self._readers_lock:
             if self._reading_is_over:
@@ -107,6 +116,8 @@ class Readers:
                 follow=follow,
                 on_gap=on_gap,
                 on_close=self._unsubscribe,
+                until_interrupted=until_interrupted,
+                timeout=timeout,
             )
             self._subscriptions.add(subscription)
         return subscription
@@ -133,13 +144,16 @@ class Readers:
         *,
         after: Position | str | None = None,
         filter: UpdateFilter | None = None,
-        events: Iterable[str] | None = None,
         types: Iterable[str] | None = None,
         follow: bool = False,
         on_gap: OnGap = "oldest",
+        timeout: float | None = None,
         in_thread: bool = False,
+        **wanted: Unpack[FilterOptions],
     ) -> Observable[StreamUpdate]:
         """The execution as a reactivex ``Observable``; the arguments are those of `subscribe`.
+
+        They are checked when somebody subscribes to it. A ``timeout`` ends it with TimeoutError.
 
         Each subscriber reads at its own pace, so a slow or raising one disturbs nobody; one that raises is
         detached and logged. Called on an event loop, it gets its updates on that loop; elsewhere, or with
@@ -147,7 +161,14 @@ class Readers:
         """
         return self._observers.observable(
             lambda: self.subscribe(
-                execution_id, after=after, filter=filter, events=events, types=types, follow=follow, on_gap=on_gap
+                execution_id,
+                after=after,
+                filter=filter,
+                types=types,
+                follow=follow,
+                on_gap=on_gap,
+                timeout=timeout,
+                **wanted,
             ),
             in_thread=in_thread,
         )
@@ -207,3 +228,17 @@ class Readers:
         for subscription in list(self._subscriptions):
             subscription.close()
         self._stop_listening()
+
+
+def _filter_of(filter: UpdateFilter | None, types: Iterable[str] | None, wanted: FilterOptions) -> UpdateFilter:
+    """The filter that was given, or one of the conditions that were."""
+    check_names(wanted)
+    conditions = {name: value for name, value in wanted.items() if value is not None}
+    if conditions.get("until") == INTERRUPTED:
+        del conditions["until"]
+    if filter is None:
+        return UpdateFilter.of(types=types, **conditions)  # pyright: ignore[reportArgumentType]
+    if types is not None or conditions:
+        given = ", ".join([*(["types"] if types is not None else []), *conditions])
+        raise BadRequestError(f"give a filter, or {given} to make one of, not both")
+    return filter

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from lg_streaming.codec import moment_of
+from lg_streaming.deadline import Deadline
 from lg_streaming.errors import BadPositionError, BadRequestError, GapError, LogUnavailableError
 from lg_streaming.events import Position, StreamMetadata, StreamUpdate
 from lg_streaming.filters import ALL, UpdateFilter
@@ -114,7 +115,9 @@ class Subscription:
 
     Use it as ``async for update in subscription``, as ``async for batch in subscription.batches()``, or page by
     page with `next_page`. It ends after the final update of the run that was open (or, where none was, of
-    the last one) when the reader came, unless it follows. One reader at a time may use a subscription.
+    the last one) when the reader came, unless it follows; with ``until_interrupted`` also after the first
+    ``workflow_interrupted`` that it comes to, whether its filter lets that through or not. One reader at a time may
+    use a subscription.
 
     Guarantees: the sequence numbers it gives rise without a hole except those the filter left out and those a
     gap names; no update comes twice.
@@ -131,12 +134,18 @@ class Subscription:
         follow: bool,
         on_gap: OnGap,
         on_close: Callable[[Subscription], None],
+        until_interrupted: bool = False,
+        timeout: float | None = None,
     ) -> None:
         self.execution_id = execution_id
         self.filter = filter
         self._all = filter == ALL
         self._by_type_alone = filter.by_type_alone
         self.follow = follow
+        self._until_interrupted = until_interrupted
+        self._timeout = timeout
+        self.at_interruption = False
+        """Whether it has ended because the run waits for a human."""
         self._log = log
         self._signal = signal
         self._after = after
@@ -323,7 +332,7 @@ class Subscription:
         if seq == self._seq:
             return
         if self._ended:
-            self._over_at, self._ended = self._seq, False
+            self._over_at, self._ended, self.at_interruption = self._seq, False, False
         self._seq = seq
         self._signal.notify()
 
@@ -358,10 +367,13 @@ class Subscription:
         """The records the reader gets; moves its position past all of them, or to the end of its run."""
         if not records:
             return records
+        if self._until_interrupted:
+            records = self._up_to_interruption(records)
         if not self.follow and records[-1].seq >= self._end_from and records[0].seq <= state.final_seq:
             for index, record in enumerate(records):
                 if record.is_final and record.seq >= self._end_from:
                     self._ended = True
+                    self.at_interruption = False
                     records = records[: index + 1]
                     break
         self._seq = records[-1].seq
@@ -371,6 +383,13 @@ class Subscription:
             accepts_type = self.filter.accepts_type
             return [record for record in records if accepts_type(record.type)]
         return [record for record in records if self._accepts(record)]
+
+    def _up_to_interruption(self, records: Sequence[Record]) -> Sequence[Record]:
+        for index, record in enumerate(records):
+            if record.type == "workflow_interrupted":
+                self._ended = self.at_interruption = True
+                return records[: index + 1]
+        return records
 
     def _accepts(self, record: Record) -> bool:
         timed = self.filter.since is not None or self.filter.until is not None
@@ -393,20 +412,16 @@ class Subscription:
             BadRequestError: If another loop reads the subscription.
             GapError: If something is missing and ``on_gap`` is ``fail``.
             ForkedError: If the process was forked after the subscription was made.
+            TimeoutError: If reading has not ended ``timeout`` seconds after it began.
         """
         if self._iterated:
             raise self._in_use()
         self._iterated = True
-        failures = 0
+        deadline = Deadline(self._timeout, f"execution {self.execution_id!r}")
         try:
             while True:
-                try:
-                    page = await self.next_page(limit)
-                except LogUnavailableError:
-                    await asyncio.sleep(_RETRY_DELAYS[min(failures, len(_RETRY_DELAYS) - 1)])
-                    failures += 1
-                    continue
-                failures = 0
+                async with deadline:
+                    page = await self._patient_page(limit)
                 if updates := page.updates(self.execution_id):
                     yield updates
                 if page.ended:
@@ -414,6 +429,15 @@ class Subscription:
         finally:
             self._iterated = False
             self.close()
+
+    async def _patient_page(self, limit: int) -> Page:
+        failures = 0
+        while True:
+            try:
+                return await self.next_page(limit)
+            except LogUnavailableError:
+                await asyncio.sleep(_RETRY_DELAYS[min(failures, len(_RETRY_DELAYS) - 1)])
+                failures += 1
 
     async def _updates(self) -> AsyncGenerator[StreamUpdate]:
         async with aclosing(self.batches()) as batches:

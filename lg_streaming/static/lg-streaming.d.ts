@@ -47,6 +47,12 @@ export interface Gap {
 export interface Message {
   readonly id: string;
   readonly nodeId?: string;
+  /** LangGraph's checkpoint namespace of the node. */
+  readonly namespace?: string;
+  /** The names of its nodes from the outermost inwards, such as "supervisor/researcher/model". */
+  readonly path: string;
+  /** The agent. */
+  readonly agentType?: string;
   readonly role?: string;
   readonly attempt: number;
   readonly text: string;
@@ -96,17 +102,25 @@ export class StreamingError extends Error {
   readonly isUnauthorized: boolean;
 }
 
-export interface SubscribeOptions {
+/** Which updates are wanted. All that are given have to match. */
+export interface FilterOptions {
   /** Kinds, types and globs such as "task:*", of which one has to match. All when not given. */
   events?: string[];
+  /** Nodes: names, and globs such as "review*". */
   nodeIds?: string[];
+  /** Agents: names, and globs. */
   agentTypes?: string[];
+  /** Node paths such as "supervisor/researcher", and globs over them: "*" within a segment, "**" across. */
+  namespaces?: string[];
   categories?: string[];
   minPriority?: "low" | "medium" | "high" | "critical";
   /** Updates at or after this time, such as "2026-11-20T20:00:00Z". */
   since?: string;
-  /** Updates at or before this time. */
+  /** Updates at or before this time; or "interrupted": the subscription ends when the run waits for a human. */
   until?: string;
+}
+
+export interface SubscribeOptions extends FilterOptions {
   /** A position, to have what follows it; or "latest", to have what comes from now on. From the start when not given. */
   after?: string | "latest";
   /** Whether to stay for the next run. */
@@ -218,6 +232,26 @@ export function createClient(options?: ClientOptions): Client;
 
 /** Watches one execution, without a client of one's own. */
 export function subscribe(executionId: string, options?: SubscribeOptions & ClientOptions): Subscription;
+
+/** A node of the graph with what it said, and the nodes inside it. */
+export interface Branch {
+  /** Tells branches apart: the namespace, or the node's id. */
+  readonly key: string;
+  /** The node's name, such as "model". */
+  readonly name: string;
+  /** With the nodes around it: "supervisor/researcher/model". */
+  readonly path: string;
+  readonly agentType?: string;
+  /** Oldest first; empty where only nodes inside it said something. */
+  readonly messages: readonly Message[];
+  readonly inside: readonly Branch[];
+}
+
+/** Messages as a tree of agents and their nodes, in the order in which they began. */
+export function messageTree(messages: readonly Message[]): Branch[];
+
+/** A checkpoint namespace as the names of its nodes: "agent:<task id>|model:<task id>" is "agent/model". */
+export function nodePath(namespace: string): string;
 
 /** Puts the text of each message together. Takes updates in any order, and each as often as you like. */
 export class TextAssembly {

@@ -12,7 +12,7 @@ import { Subscription } from "./lg-streaming/subscription.js";
 import { WebSocketTransport } from "./lg-streaming/websocket.js";
 
 export { Backoff } from "./lg-streaming/backoff.js";
-export { TextAssembly } from "./lg-streaming/text.js";
+export { TextAssembly, messageTree, nodePath } from "./lg-streaming/text.js";
 export { StreamingError };
 
 export function createClient(options = {}) {

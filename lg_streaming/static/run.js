@@ -12,6 +12,13 @@ const NODE_STATES = {
   node_complete: "complete",
   node_error: "failed",
   node_interrupted: "interrupted",
+  node_cached: "cached",
+};
+
+const TOOL_STATES = {
+  tool_complete: "complete",
+  tool_error: "failed",
+  tool_interrupted: "interrupted",
 };
 
 const MISSED = {
@@ -35,10 +42,15 @@ export class Run {
     this.firstTokenAt = null;
     this.endedAt = null;
     this.overall = null;
-    this.nodes = [];
-    this.rows = []; // what the page shows, top to bottom: {kind: "nodes", id, nodes} or {kind: "gap", text}
+    this.questions = []; // what a human is asked while the run waits
+    this.rows = []; // what the page shows, top to bottom: {kind: "nodes", nodes} or {kind: "gap", text}
     this.position = null; // {epoch, seq} of the last update folded in
     this.current = new Map(); // key -> the newest node of that key
+  }
+
+  // All nodes, each before those inside it.
+  get nodes() {
+    return nodesIn(this.rows);
   }
 
   // Folds in one update. Returns false for one that was seen before.
@@ -79,6 +91,7 @@ export class Run {
     if (type === "workflow_start") return undefined;
     if (type === "workflow_interrupted") {
       this.state = "interrupted";
+      this.questions = questionsOf(data);
       return undefined;
     }
     if (type === "workflow_progress") {
@@ -86,8 +99,15 @@ export class Run {
       return undefined;
     }
     if (type === "node_start") return this.#start(update, at);
-    if (update.metadata.node_id === undefined && type !== "token" && type !== "thinking") return undefined;
-    return this.#inNode(update, this.#node(update, at), at);
+    const isText = type === "token" || type === "thinking";
+    if (update.metadata.node_id === undefined && !isText && type !== "llm_error") return undefined;
+    const known = this.current.get(keyOf(update.metadata));
+    const { attempt = known?.attempt } = update.metadata;
+    if (known && attempt < known.attempt) return undefined; // of an attempt that is over
+    if (known && attempt > known.attempt) beginAgain(known, attempt, at);
+    if (type === "llm_error") return this.#takeBack(known, messageIdOf(data, update.metadata));
+    const node = known && type !== "node_cached" ? known : this.#add(update, at);
+    return this.#inNode(update, node, at);
   }
 
   #finish(type, data, at) {
@@ -101,30 +121,48 @@ export class Run {
 
   #start(update, at) {
     if (this.state === "interrupted") this.state = "running";
-    const key = keyOf(update.metadata);
-    const attempt = update.metadata.attempt ?? 1;
-    const known = this.current.get(key);
-    if (known && attempt > known.attempt) return Object.assign(known, blank(at), { attempt });
+    this.questions = [];
+    const { namespace, attempt = 1 } = update.metadata;
+    const known = this.current.get(keyOf(update.metadata));
+    if (known?.state !== "interrupted") this.#dropInside(namespace);
+    if (known && attempt > known.attempt) return beginAgain(known, attempt, at);
     return this.#add(update, at);
   }
 
-  #node(update, at) {
-    return this.current.get(keyOf(update.metadata)) ?? this.#add(update, at);
+  // A node begins: what ran inside it before does not count.
+  #dropInside(namespace) {
+    if (!namespace) return;
+    for (const node of this.nodes.filter(({ key }) => isBelow(key, namespace))) {
+      for (const row of node.siblings) if (row.nodes) row.nodes = row.nodes.filter((one) => one !== node);
+      if (this.current.get(node.key) === node) this.current.delete(node.key);
+    }
+  }
+
+  // A call of a model has failed: drops what it had sent, in its own node, or else wherever it is.
+  #takeBack(known, message) {
+    if (message === undefined || (known && takeBack(known, message))) return;
+    for (const node of this.current.values()) takeBack(node, message);
   }
 
   #add({ metadata, data }, at) {
     const id = metadata.node_id ?? "";
-    const number = this.nodes.filter((node) => node.id === id).length + 1;
-    const name = data?.node_name ?? (id || "run");
-    const path = (metadata.namespace ?? "").split("|").slice(0, -1).map((part) => part.split(":")[0]);
     const key = keyOf(metadata);
-    const alone = () => this.nodes.filter((one) => one.id === id).length === 1;
-    const node = { alone, key, id, name, path, number, attempt: metadata.attempt ?? 1, ...blank(at) };
-    this.nodes.push(node);
+    const outer = [...key.matchAll(/[|/]/g)].map(({ index }) => this.current.get(key.slice(0, index))).findLast(Boolean);
+    const called = metadata.tool_call_id;
+    const call = called && outer?.parts.find((part) => part.kind === "tool" && part.id === called);
+    const siblings = (call || outer || this).rows;
+    const path = pathOf(metadata, outer, call);
+    const isSame = (one) => one.id === id && one.path.join("/") === path.join("/");
+    const among = () => siblings.flatMap(({ nodes = [] }) => nodes).filter(isSame);
+    const node = {
+      alone: () => among().length === 1, key, id, name: data?.node_name ?? (id || "run"), path, siblings,
+      agent: metadata.agent_type, number: among().length + 1, attempt: metadata.attempt ?? 1, rows: [], ...blank(at),
+    };
+    const isBeside = (one) => isSame(one) && one.state === "running";
+    const beside = siblings.find(({ nodes = [] }) => nodes.some(isBeside));
     this.current.set(key, node);
-    const beside = this.rows.find((row) => row.id === id && row.nodes.some(({ state }) => state === "running"));
     if (beside) beside.nodes.push(node);
-    else this.rows.push({ kind: "nodes", id, nodes: [node] });
+    else siblings.push({ kind: "nodes", nodes: [node] });
     return node;
   }
 
@@ -146,7 +184,7 @@ export class Run {
   }
 
   #token(type, data, metadata, node, at) {
-    const message = data.message_id ?? metadata.message_id ?? "";
+    const message = messageIdOf(data, metadata) ?? "";
     let part = node.parts.find((one) => one.kind === type && one.message === message);
     if (!part) {
       part = { kind: type, message, text: "" };
@@ -159,7 +197,54 @@ export class Run {
 }
 
 function keyOf(metadata) {
-  return metadata.namespace ?? metadata.node_id ?? "";
+  return metadata.namespace || metadata.node_id || "";
+}
+
+function messageIdOf(data, metadata) {
+  return data?.message_id ?? metadata.message_id;
+}
+
+// As in lg-streaming.js, which this file does without.
+function nodePath(namespace) {
+  const names = namespace.split(/[|/]/).filter((part) => !/^\d+$/.test(part)).map((part) => part.split(":", 1)[0]);
+  return names.filter((name) => name !== "").join("/");
+}
+
+function isBelow(key, namespace) {
+  return key.startsWith(namespace) && /^[|/]/.test(key.slice(namespace.length));
+}
+
+function nodesIn(rows) {
+  return rows.flatMap(({ nodes = [] }) => nodes.flatMap((node) => {
+    const calls = node.parts.flatMap((part) => part.rows ?? []);
+    return [node, ...nodesIn(calls), ...nodesIn(node.rows)];
+  }));
+}
+
+// The nodes around a node that are not shown, and its agent where that is not plain from what is around it.
+function pathOf({ namespace, node_id: id, agent_type: agent }, outer, call) {
+  const names = namespace ? nodePath(namespace).split("/").slice(0, -1) : [];
+  const around = outer ? names.slice(nodePath(outer.key).split("/").length) : names;
+  return !agent || [...around, id, outer?.agent, outer?.name, outer?.id, call?.name].includes(agent) ? around : [...around, agent];
+}
+
+// What it said before does not count. Nodes inside it stay, with their calls.
+function beginAgain(node, attempt, at) {
+  const parts = node.parts.filter((part) => part.kind === "tool" && nodesIn(part.rows).length > 0);
+  return Object.assign(node, blank(at), { attempt, parts });
+}
+
+// Whether there was anything of a message. A tool that was called is more than a wish of the model, and stays.
+function takeBack(node, message) {
+  const kept = node.parts.filter((part) => part.message !== message || (part.kind === "tool" && part.state !== "asked"));
+  const isChanged = kept.length < node.parts.length;
+  if (isChanged) node.parts = kept;
+  return isChanged;
+}
+
+function questionsOf(data) {
+  const interrupts = Array.isArray(data?.interrupts) ? data.interrupts : [];
+  return interrupts.map((one) => one?.value ?? one);
 }
 
 function blank(at) {
@@ -184,8 +269,11 @@ function tool(type, data, metadata, node, at) {
   if (type === "tool_start") {
     part.state = "running";
     part.startedAt = at;
-  } else {
-    part.state = type === "tool_error" ? "failed" : "complete";
+    part.question = null;
+  } else if (type in TOOL_STATES) {
+    part.state = TOOL_STATES[type];
+    const questions = questionsOf(data);
+    part.question = questions.length > 1 ? questions : (questions[0] ?? null);
     part.duration = data.duration_s ?? (at - part.startedAt) / 1000;
     part.error = type === "tool_error" ? messageOf(data) : null;
   }
@@ -205,7 +293,7 @@ function findTool(type, data, metadata, node) {
 function addTool(data, metadata, node, at) {
   const part = {
     kind: "tool", id: data.tool_call_id ?? metadata.tool_call_id ?? null, name: data.tool ?? "", state: "asked",
-    message: metadata.message_id, index: data.index, input: null, args: "", output: null, error: null,
+    message: metadata.message_id, index: data.index, input: null, args: "", output: null, error: null, question: null, rows: [],
     startedAt: at, duration: null,
   };
   node.parts.push(part);

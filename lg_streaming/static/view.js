@@ -15,6 +15,7 @@ export class RunView {
   #parts = {};
   #rows = new Map(); // row of the run -> its element
   #cards = new Map(); // node of the run -> its card
+  #count = 0; // of cards that were made
   #first = null; // the run's first row, to notice that it started afresh
   #drawing = false;
   #lag = -Infinity; // server's clock minus ours, in milliseconds, as far as we know
@@ -54,7 +55,8 @@ export class RunView {
     const stuck = page.scrollHeight - page.scrollTop - page.clientHeight < 48;
     if (this.#first !== run.rows[0]) this.#clear();
     this.#drawHead(now);
-    for (const row of run.rows) this.#drawRow(row, now);
+    this.#drawRows(run.rows, this.#parts.nodes, 0, now);
+    this.#dropGone();
     if (stuck && run.state === "running") page.scrollTop = page.scrollHeight;
   }
 
@@ -78,6 +80,8 @@ export class RunView {
     setText(this.#parts.tokens, run.tokens.toLocaleString("en"));
     if (run.firstTokenAt !== null) setText(this.#parts["first-token"], seconds((run.firstTokenAt - run.startedAt) / 1000));
     if (run.startedAt !== null) setText(this.#parts.duration, seconds(Math.max(0, now - run.startedAt) / 1000));
+    setText(this.#parts.questions, run.questions.map((question) => `Waiting for you: ${gist(question)}`).join("\n"));
+    this.#parts.questions.hidden = run.questions.length === 0;
     setText(this.#parts["run-error"], run.error ?? "");
     this.#parts["run-error"].hidden = !run.error;
     empty.hidden = run.rows.length > 0;
@@ -88,23 +92,48 @@ export class RunView {
     }
   }
 
-  #drawRow(row, now) {
+  #drawRows(rows, into, depth, now) {
+    for (const row of rows) {
+      const element = this.#row(row, into);
+      for (const node of row.nodes ?? []) {
+        const card = this.#card(node, element, depth);
+        const news = card.draw(now);
+        if (news) this.announce(news);
+        for (const part of node.parts) if (part.rows) this.#drawRows(part.rows, card.insideOf(part), depth + 1, now);
+        this.#drawRows(node.rows, card.inside, depth + 1, now);
+      }
+    }
+  }
+
+  #row(row, into) {
     let element = this.#rows.get(row);
     if (!element) {
       element = row.kind === "gap" ? make("p", "gap", row.text) : make("div", "row");
       if (row.kind === "gap") element.setAttribute("role", "note");
       this.#rows.set(row, element);
-      this.#parts.nodes.append(element);
+      into.append(element);
     }
-    for (const node of row.nodes ?? []) {
-      let card = this.#cards.get(node);
-      if (!card) {
-        card = new NodeCard(node, `node-${this.#cards.size + 1}`);
-        this.#cards.set(node, card);
-        element.append(card.element);
-      }
-      const news = card.draw(now);
-      if (news) this.announce(news);
+    return element;
+  }
+
+  #card(node, row, depth) {
+    let card = this.#cards.get(node);
+    if (!card) {
+      this.#count += 1;
+      card = new NodeCard(node, `node-${this.#count}`, depth);
+      this.#cards.set(node, card);
+      row.append(card.element);
+    }
+    return card;
+  }
+
+  // A node that is tried again has the nodes inside it afresh.
+  #dropGone() {
+    const there = new Set(this.#run.nodes);
+    for (const [node, card] of this.#cards) {
+      if (there.has(node)) continue;
+      card.element.remove();
+      this.#cards.delete(node);
     }
   }
 }
@@ -112,17 +141,16 @@ export class RunView {
 class NodeCard {
   #node;
   #parts = new Map(); // part of the node -> its element and how to draw it
-  #drawnParts = null;
   #drawnAttempt = 0;
 
-  constructor(node, id) {
+  constructor(node, id, depth) {
     this.#node = node;
-    this.element = make("article", "card");
+    this.element = make("article", depth === 0 ? "card" : "card inner");
     this.element.setAttribute("aria-labelledby", id);
     this.element.dataset.node = node.id;
     this.element.dataset.key = node.key;
     const head = make("header", "card-head");
-    this.title = make("h2", "card-title");
+    this.title = make(`h${Math.min(2 + depth, 6)}`, "card-title");
     this.title.id = id;
     this.title.append(...node.path.map((part) => make("span", "path", `${part} › `)), node.name);
     this.number = make("span", "number");
@@ -141,17 +169,18 @@ class NodeCard {
     this.body.setAttribute("aria-labelledby", id);
     this.error = make("p", "error");
     this.error.hidden = true;
-    this.element.append(head, this.progress, this.body, this.error);
+    this.inside = make("div", "inside");
+    this.element.append(head, this.progress, this.body, this.inside, this.error);
   }
 
   // Brings the card up to date; returns what a listener should be told, if anything.
   draw(now) {
     const node = this.#node;
     const stuck = this.body.scrollHeight - this.body.scrollTop - this.body.clientHeight < 24;
-    if (this.#drawnParts !== node.parts) {
-      this.#drawnParts = node.parts; // a new attempt has new parts
-      this.#parts.clear();
-      this.body.replaceChildren();
+    for (const [part, drawn] of this.#parts) {
+      if (node.parts.includes(part)) continue;
+      drawn.element.remove(); // taken back
+      this.#parts.delete(part);
     }
     const news = this.#drawHead(now);
     this.#drawProgress(now);
@@ -164,16 +193,21 @@ class NodeCard {
     return news;
   }
 
+  // Where the nodes inside a call of a tool go.
+  insideOf(part) {
+    return this.#parts.get(part).inside;
+  }
+
   #drawHead(now) {
     const node = this.#node;
     const took = node.state === "running" ? (now - node.startedAt) / 1000 : node.duration;
     setText(this.number, node.alone() ? "" : `#${node.number}`);
     setText(this.attempt, node.attempt > 1 ? `attempt ${node.attempt}` : "");
-    setText(this.state, `${node.state} · ${seconds(Math.max(0, took))}`);
+    setText(this.state, node.state === "cached" ? "cached" : `${node.state} · ${seconds(Math.max(0, took))}`);
     if (this.element.dataset.state === node.state && this.#drawnAttempt === node.attempt) return null;
     this.element.dataset.state = node.state;
     this.#drawnAttempt = node.attempt;
-    return `${node.name} ${node.alone() ? "" : node.number} ${node.state}`;
+    return `${[...node.path, node.name].join(" ")} ${node.alone() ? "" : node.number} ${node.state}`;
   }
 
   #drawProgress(now) {
@@ -218,7 +252,10 @@ class TextPart {
 
 class ToolPart {
   constructor() {
-    this.element = make("details", "tool");
+    this.element = make("div", "call");
+    this.details = make("details", "tool");
+    this.inside = make("div", "inside");
+    this.element.append(this.details, this.inside);
     const summary = make("summary");
     this.name = make("span", "tool-name");
     this.gist = make("span", "tool-gist");
@@ -226,17 +263,20 @@ class ToolPart {
     summary.append(this.name, this.gist, this.state);
     this.input = make("pre");
     this.output = make("pre");
-    this.element.append(summary, make("p", "tool-label", "Input"), this.input, make("p", "tool-label", "Result"), this.output);
+    this.label = make("p", "tool-label", "Result");
+    this.details.append(summary, make("p", "tool-label", "Input"), this.input, this.label, this.output);
   }
 
   draw(part) {
     const input = part.input ?? part.args;
-    this.element.dataset.state = part.state;
+    this.details.dataset.state = part.state;
     setText(this.name, part.name);
     setText(this.gist, gist(input));
     setText(this.state, toolState(part));
     setText(this.input, readable(input));
-    setText(this.output, part.error ?? readable(part.output));
+    const isPaused = part.question !== null;
+    setText(this.label, isPaused ? "Question" : "Result");
+    setText(this.output, part.error ?? readable(isPaused ? part.question : part.output));
   }
 }
 
@@ -262,6 +302,7 @@ function readable(value) {
 }
 
 function toolState({ state, duration }) {
+  if (state === "interrupted") return "waits for an answer";
   if (duration === null) return state;
   return `${state === "complete" ? "✓" : state} ${seconds(duration)}`;
 }

@@ -148,7 +148,10 @@ def rows_of(section: str) -> set[str]:
 
 def test_the_guide_has_every_option() -> None:
     hook = (EXAMPLE / "useStreaming.ts").read_text(encoding="utf-8")
-    picked = re.findall(r'"(\w+)"', "".join(re.findall(r"^type For\w+ = Pick<.*$", hook, re.MULTILINE)))
+    picked = re.findall(r'"(\w+)"', "".join(re.findall(r"^type For\w+ = .*Pick<.*$", hook, re.MULTILINE)))
+    types = (EXAMPLE.parents[1] / "lg_streaming/static/lg-streaming.d.ts").read_text(encoding="utf-8")
+    filters = types.partition("export interface FilterOptions {")[2].partition("\n}")[0]
+    picked += re.findall(r"^  (\w+)\?:", filters, re.MULTILINE)
     own = hook.partition("interface StreamingOptions")[2].partition("\n}")[0]
     assert rows_of("Options") == {*picked, *re.findall(r"readonly (\w+)\?:", own)}
 

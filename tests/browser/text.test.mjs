@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { TextAssembly } from "../../lg_streaming/static/lg-streaming.js";
+import { TextAssembly, messageTree, nodePath } from "../../lg_streaming/static/lg-streaming.js";
 
 let number = 0;
 
@@ -96,7 +96,7 @@ test("a new attempt takes away what ran inside the node, and nothing beside it",
 test("a message is complete with its end, its node's, or its run's", () => {
   const ends = [
     update("llm_complete", { message_id: "m" }),
-    update("llm_error", {}, { message_id: "m" }),
+    update("llm_error"), // of a call that had sent nothing with an id
     update("node_complete"),
     update("node_error"),
     update("node_interrupted"),
@@ -110,6 +110,53 @@ test("a message is complete with its end, its node's, or its run's", () => {
     assembly.finish();
     assert.deepEqual(assembly.messages.map(({ complete }) => complete), [true, true]);
   }
+});
+
+test("a model call that fails takes back what it has sent, whatever comes late", () => {
+  const [a, b] = [token("half"), token(" of it")];
+  const error = update("llm_error", {}, { message_id: "m" });
+  const c = token("whole");
+  const assembly = assembled(a, b);
+  assembly.changes();
+  const gone = assembly.add(error);
+  assert.deepEqual([gone.id, gone.text], ["m", ""]);
+  assert.deepEqual(assembly.changes().map(({ id, text }) => [id, text]), [["m", ""]]);
+  for (const order of [[a, b, error, c], [a, error, b, c], [error, c, b, a], [c, a, error, b, a], [a, b, error, error, c]]) {
+    assert.deepEqual(texts(assembled(...order)), ["whole"]);
+  }
+  assert.deepEqual(texts(TextAssembly.from(JSON.parse(JSON.stringify(assembled(a, error))))), []);
+});
+
+test("messages know their agent and where they were said, and make a tree", () => {
+  const say = (content, namespace, agent_type, message_id) =>
+    token(content, { namespace, agent_type, message_id, node_id: nodePath(namespace).split("/").at(-1) });
+  const { messages } = assembled(
+    say("Plan.", "supervisor:1|model:2", "supervisor", "m1"),
+    say("Found.", "supervisor:1|tools:3|1|model:4", "researcher", "m2"),
+    say("Wrote.", "supervisor:1|tools:3|model:5", "writer", "m3"),
+    say("Done.", "supervisor:1|model:6", "supervisor", "m4"),
+    token("Plain.", { namespace: undefined, node_id: "plain", message_id: "m5" }),
+  );
+  assert.deepEqual(messages.map(({ path, agentType }) => [path, agentType]), [
+    ["supervisor/model", "supervisor"],
+    ["supervisor/tools/model", "researcher"],
+    ["supervisor/tools/model", "writer"],
+    ["supervisor/model", "supervisor"],
+    ["plain", undefined],
+  ]);
+  const shown = (branches, depth = 0) => branches.flatMap(({ name, agentType = "", messages: said, inside }) => [
+    `${"  ".repeat(depth)}${name} ${agentType} ${said.map(({ text }) => text).join("")}`.trimEnd(),
+    ...shown(inside, depth + 1),
+  ]);
+  assert.deepEqual(shown(messageTree(messages)), [
+    "supervisor",
+    "  model supervisor Plan.",
+    "  tools",
+    "    model researcher Found.",
+    "    model writer Wrote.",
+    "  model supervisor Done.",
+    "plain  Plain.",
+  ]);
 });
 
 test("a whole message stands in the place of its pieces", () => {

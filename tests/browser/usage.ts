@@ -1,7 +1,7 @@
 // Uses all of lg-streaming.d.ts; it is compiled, and never run. Each line under @ts-expect-error must not compile.
 import {
-  Backoff, StreamingError, TextAssembly, createClient, subscribe,
-  type Client, type ClientOptions, type Gap, type Message, type State, type StateDetail, type SubscribeOptions,
+  Backoff, StreamingError, TextAssembly, createClient, messageTree, nodePath, subscribe,
+  type Branch, type Client, type ClientOptions, type Gap, type Message, type State, type StateDetail, type SubscribeOptions,
   type Subscription, type Update,
 } from "lg-streaming";
 
@@ -21,6 +21,9 @@ createClient({ ticket: (executionId: string) => executionId, withCredentials: tr
 const options: SubscribeOptions = {
   events: ["token", "task:*"],
   nodeIds: ["write"],
+  agentTypes: ["researcher"],
+  namespaces: ["supervisor/**"],
+  until: "interrupted",
   after: "latest",
   follow: true,
   merge: true,
@@ -54,6 +57,9 @@ const assembly = TextAssembly.from(new TextAssembly().toJSON());
 assembly.changes().concat(assembly.messages).map(({ id }) => id);
 const changed: Message | undefined = assembly.add({} as Update<{ content: string }>);
 console.log(changed);
+
+const tree: Branch[] = messageTree(assembly.messages);
+console.log(tree[0]?.inside[0]?.messages[0]?.path, tree[0]?.agentType, nodePath("agent:1|model:2"));
 
 // @ts-expect-error: an option that there is not
 createClient({ tokne: "t" });

@@ -362,7 +362,7 @@ def an_async_tool() -> BaseTool:
 
 TOOLS: dict[str, Callable[[Decorator], BaseTool]] = {
     "@tool below ours": lambda decorate: decorate(tool(ask)),
-    "@tool above ours": lambda decorate: decorated_then_tool(decorate),
+    "@tool above ours": decorated_then_tool,
     "async @tool below ours": lambda decorate: decorate(an_async_tool()),
     "async @tool above ours": lambda decorate: StructuredTool.from_function(coroutine=decorate(ask_async), name="ask"),
     "Tool": lambda decorate: decorate(Tool("ask", ask, "Ask a question.")),

@@ -22,7 +22,7 @@ from lg_streaming.errors import (
     PromptError,
     StreamingError,
 )
-from lg_streaming.events import Position, StreamUpdate
+from lg_streaming.events import Position, Scope, StreamUpdate
 from tests.client.conftest import OPEN, PATIENCE, Heard, Make, Place, place_with, read_all, seqs
 from tests.gateway.site import site
 
@@ -326,6 +326,66 @@ async def test_the_text_of_a_run(place: Place, make: Make) -> None:
     write("two ", attempt=2, message_id="m2")
     await place.hub.close("e")
     assert await make(place.url).text("e") == "one two three"
+
+
+async def test_text_of_agents_without_what_was_taken_back(place: Place, make: Make) -> None:
+    def say(type: str, content: str = "", **scope: Any) -> None:
+        place.hub.publish("e", type, {"content": content}, scope=Scope(attempt=1, **scope))
+
+    lead: dict[str, Any] = {"agent_type": "lead", "node_id": "model", "namespace": "team:1|model:2"}
+    writer: dict[str, Any] = {"agent_type": "writer", "node_id": "model", "namespace": "team:1|tools:3|model:4"}
+    say("token", "Write it. ", message_id="a", **lead)
+    say("token", "It ra", message_id="b", **writer)
+    say("llm_error", message_id="b", **writer)
+    say("token", "It rains.", message_id="c", **writer)
+    place.hub.publish("e", "workflow_interrupted")
+    client = make(place.url)
+
+    async def text(**options: Any) -> str:
+        return await client.text("e", until="interrupted", timeout=PATIENCE, **options)
+
+    assert await text() == "Write it. It rains."
+    assert await text(agent="writer") == await text(namespace="team/tools/*") == "It rains."
+    assert await text(node="mod*") == "Write it. It rains."
+    assert await text(agent="lead", namespace="team/tools/**") == ""
+    messages = await client.texts("e", until="interrupted")
+    assert [(each.path, each.agent_type, each.text) for each in messages] == [
+        ("team/model", "lead", "Write it. "),
+        ("team/tools/model", "writer", "It rains."),
+    ]
+    with pytest.raises(TimeoutError):
+        await client.text("e", timeout=0.1)
+    anything: Any = client
+    with pytest.raises(TypeError, match="agents"):
+        await anything.text("e", agents="writer")
+
+
+async def test_reading_ends_at_an_interruption_whatever_is_filtered(place: Place, make: Make) -> None:
+    place.hub.emitter("e", node_id="write").token("May I?")
+    place.hub.publish("e", "workflow_interrupted")
+    client = make(place.url)
+    first = client.subscribe("e", until="interrupted")
+    assert [update.type async for update in first] == ["workflow_start", "token", "workflow_interrupted"]
+    only = client.subscribe("e", events=["token"], until="interrupted", timeout=PATIENCE)
+    assert [update.type async for update in only] == ["token"]
+    await place.hub.close("e")
+    rest = client.subscribe("e", after=first.position, until="interrupted")
+    assert [update.type async for update in rest] == ["workflow_complete"]
+
+
+async def test_reading_that_does_not_end_in_time_is_a_timeout(place: Place, make: Make) -> None:
+    place.hub.open("e")
+    client, seen = make(place.url), list[str]()
+
+    async def read() -> None:
+        async for update in client.subscribe("e", timeout=0.3):
+            seen.append(update.type)
+
+    with pytest.raises(TimeoutError, match="'e'"):
+        await read()
+    assert seen in ([], ["workflow_start"])
+    with pytest.raises(BadRequestError, match="timeout"):
+        client.subscribe("e", timeout=0)
 
 
 async def test_as_an_observable(place: Place, make: Make) -> None:

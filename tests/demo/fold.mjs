@@ -21,13 +21,19 @@ const card = (node) => ({
   duration: node.duration ?? 0,
   percent: node.progress ? node.progress.progress : null,
   parts: node.parts.map(part),
+  ...(node.path.length > 0 && { path: node.path }),
+  ...(rows(node.rows).length > 0 && { inside: rows(node.rows) }),
 });
+
+function rows(all) {
+  return all.filter(({ kind, nodes }) => kind === "nodes" && nodes.length > 0).map(({ nodes }) => nodes.map(card));
+}
 
 console.log(JSON.stringify({
   state: run.state,
   error: run.error,
   updates: run.updates,
   tokens: run.tokens,
-  rows: run.rows.filter((row) => row.kind === "nodes").map((row) => row.nodes.map(card)),
+  rows: rows(run.rows),
   gaps: run.rows.filter((row) => row.kind === "gap").map((row) => row.text),
 }));

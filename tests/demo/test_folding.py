@@ -27,12 +27,16 @@ def fold_for_terminal(updates: Sequence[Update]) -> dict[str, Any]:
         "error": run.error,
         "updates": run.updates,
         "tokens": run.tokens,
-        "rows": [[_card(one, run) for one in row] for row in run.rows],
+        "rows": _rows(run.rows),
         "gaps": run.missed,
     }
 
 
-def _card(one: NodeView, run: RunView) -> dict[str, Any]:
+def _rows(rows: list[list[NodeView]]) -> list[list[dict[str, Any]]]:
+    return [[_card(one) for one in row] for row in rows if row]
+
+
+def _card(one: NodeView) -> dict[str, Any]:
     parts = [
         ["tool", part.name, part.state, part.asked, part.output, part.error]
         if isinstance(part, ToolPart)
@@ -42,13 +46,15 @@ def _card(one: NodeView, run: RunView) -> dict[str, Any]:
     return {
         "name": one.name,
         "number": one.number,
-        "alone": run.alone(one),
+        "alone": one.alone,
         "attempt": one.attempt,
         "state": one.state,
         "error": one.error,
         "duration": one.duration,
         "percent": one.progress.percent if one.progress else None,
         "parts": parts,
+        **({"path": list(one.path)} if one.path else {}),
+        **({"inside": inside} if (inside := _rows(one.inside)) else {}),
     }
 
 
@@ -275,3 +281,126 @@ def test_the_page_shows_the_next_run_of_an_execution_by_itself() -> None:
     )
     assert (run["state"], run["tokens"]) == ("running", 1)
     assert [card["parts"] for row in run["rows"] for card in row] == [[["token", "second"]]]
+
+
+TEAM: dict[str, Any] = {"node_id": "team", "namespace": "team:1", "attempt": 1}
+
+
+def inside(name: str, namespace: str, agent: str | None = None, **more: Any) -> dict[str, Any]:
+    agent_type = {"agent_type": agent} if agent else {}
+    return {"node_id": name, "namespace": namespace, "attempt": 1, **agent_type, **more}
+
+
+def tree(rows: list[list[dict[str, Any]]], depth: int = 0) -> list[str]:
+    """Cards as indented lines: path, name, number where there are several, state, and texts."""
+    lines: list[str] = []
+    for card in (card for row in rows for card in row):
+        name = "/".join([*card.get("path", []), card["name"]]) + ("" if card["alone"] else f" #{card['number']}")
+        texts = "".join(part[1] for part in card["parts"] if part[0] == "token")
+        lines.append("  " * depth + f"{name} {card['state']} {texts}".rstrip())
+        lines += tree(card.get("inside", []), depth + 1)
+    return lines
+
+
+def test_nodes_are_shown_inside_the_node_they_run_in(fold: Fold) -> None:
+    say = script()
+    run = fold(
+        [
+            say("node_start", **TEAM),
+            say("node_start", **inside("model", "team:1|model:2", "lead")),
+            say("token", {"content": "Go."}, **inside("model", "team:1|model:2", "lead")),
+            say("node_complete", **inside("model", "team:1|model:2", "lead")),
+            say("node_start", **inside("researcher", "team:1|researcher:3")),
+            say("token", {"content": "Rain."}, **inside("model", "team:1|researcher:3|1|model:4", "researcher")),
+            say("node_start", **inside("model", "team:1|model:5", "lead")),
+            say("node_complete", **TEAM),
+            say("node_start", **node("after")),
+        ]
+    )
+    assert tree(run["rows"]) == [
+        "team complete",
+        "  lead/model #1 complete Go.",
+        "  researcher running",
+        "    model running Rain.",
+        "  lead/model #2 running",
+        "after running",
+    ]
+
+
+def test_a_node_whose_outer_node_is_not_shown_has_a_path(fold: Fold) -> None:
+    run = fold([script()("token", {"content": "Hi"}, **inside("model", "team:1|writer:2|model:3", "poet"))])
+    assert run["rows"][0][0]["path"] == ["team", "writer", "poet"]
+
+
+def test_a_retried_node_has_the_nodes_inside_it_afresh_and_a_resumed_one_keeps_them(fold: Fold) -> None:
+    for end, expected in (
+        ("node_error", ["team running"]),
+        ("node_interrupted", ["team running", "  model complete A"]),
+    ):
+        say = script()
+        run = fold(
+            [
+                say("node_start", **TEAM),
+                say("token", {"content": "A"}, **inside("model", "team:1|model:2")),
+                say("node_complete", **inside("model", "team:1|model:2")),
+                say(end, **TEAM),
+                say("node_start", **{**TEAM, "attempt": 2}),
+            ]
+        )
+        assert tree(run["rows"]) == expected
+
+
+def test_an_agent_that_is_used_as_a_tool_is_shown_inside_the_call(fold: Fold) -> None:
+    say, tools = script(), inside("tools", "tools:1")
+    inner = inside("model", "tools:1|model:2", "poet", tool_call_id="c1")
+    run = fold(
+        [
+            say("node_start", **tools),
+            say("tool_start", {"tool": "poet"}, tool_call_id="c1", **tools),
+            say("token", {"content": "Rain."}, **inner),
+            say("node_interrupted", **inner),
+            say(
+                "tool_interrupted",
+                {"tool": "poet", "interrupts": [{"id": "i", "value": "Rhyme?"}], "duration_s": 1},
+                tool_call_id="c1",
+                **tools,
+            ),
+        ]
+    )
+    ((card,),) = run["rows"]
+    assert "inside" not in card
+    ((kind, name, state, *_rest),) = card["parts"]
+    assert (kind, name, state) == ("tool", "poet", "interrupted")
+
+
+def test_a_call_that_fails_takes_its_text_and_its_wishes_back(fold: Fold) -> None:
+    say, ask = script(), node("ask")
+    run = fold(
+        [
+            say("token", {"content": "Hal"}, message_id="m", **ask),
+            say("tool_args", {"tool": "search", "tool_call_id": "c1", "args": "{", "index": 0}, message_id="m", **ask),
+            say("llm_error", {"error": "gone"}, message_id="m", **ask),
+            say("token", {"content": "Whole."}, message_id="n", **ask),
+        ]
+    )
+    assert run["rows"][0][0]["parts"] == [["token", "Whole."]]
+
+
+def test_a_node_from_the_cache(fold: Fold) -> None:
+    run = fold([script()("node_cached", {"node_id": "load", "node_name": "Load", "result": 1}, **node("load"))])
+    ((card,),) = run["rows"]
+    assert (card["name"], card["state"]) == ("Load", "cached")
+
+
+def test_late_updates_of_an_attempt_that_is_over_change_nothing(fold: Fold) -> None:
+    say = script()
+    run = fold(
+        [
+            say("node_start", **node("write")),
+            say("node_start", **node("write", attempt=2)),
+            say("token", {"content": "late"}, **node("write")),
+            say("node_error", {"error": "late"}, **node("write")),
+        ]
+    )
+    ((card,),) = run["rows"]
+    assert (card["attempt"], card["state"], card["parts"]) == (2, "running", [])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -154,7 +156,7 @@ def test_a_failed_node_stays_open_for_its_next_attempt() -> None:
             say("node_start", **node("write")),
             say("node_error", {"error": "gone"}, **node("write")),
             say("node_start", **node("write", attempt=2)),
-            say("node_complete", **node("write")),
+            say("node_complete", **node("write", attempt=2)),
         ]:
             renderer.applied(run.apply(update))
             renderer.tick()
@@ -208,3 +210,88 @@ def test_the_summary() -> None:
         run.apply(update)
     assert words.summary(run) == "Run failed: 11 updates, 2 tokens, first token after 5.0 s, 10 s in all."
     assert words.summary(RunView()) == "Run waiting: 0 updates, 0 tokens, 0.0 s in all."
+
+
+def team() -> list[Update]:
+    """A node with an agent in it that uses another one as a tool, which asks a human."""
+    say = script()
+    outer: dict[str, Any] = {"node_id": "team", "namespace": "team:1", "attempt": 1}
+    model: dict[str, Any] = {"node_id": "model", "namespace": "team:1|model:2", "attempt": 1, "agent_type": "lead"}
+    tools: dict[str, Any] = {"node_id": "tools", "namespace": "team:1|tools:3", "attempt": 1, "agent_type": "lead"}
+    poet: dict[str, Any] = {"node_id": "model", "namespace": "team:1|tools:3|model:4", "agent_type": "poet"}
+    poet |= {"attempt": 1, "tool_call_id": "c1"}
+    ask = {"interrupts": [{"id": "i", "value": "May it rhyme?"}]}
+    return [
+        say("node_cached", {"node_id": "load"}, **node("load")),
+        say("node_start", **outer),
+        say("token", {"content": "Wri"}, message_id="a", **model),
+        say("llm_error", {"error": "gone"}, message_id="a", **model),
+        say("token", {"content": "Write."}, message_id="b", **model),
+        say("node_complete", {"duration_s": 1}, **model),
+        say("tool_start", {"tool": "poet", "input": {"topic": "rain"}}, tool_call_id="c1", **tools),
+        say("token", {"content": "Rain falls\non roofs"}, message_id="c", **poet),
+        say("node_interrupted", {"duration_s": 2}, **poet),
+        say("tool_interrupted", {"tool": "poet", **ask}, tool_call_id="c1", **tools),
+        say("workflow_interrupted", ask),
+    ]
+
+
+def plain(screen: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen)
+
+
+@pytest.mark.parametrize("width", [28, 60, 140])
+def test_nodes_inside_a_node_are_indented_in_its_panel(width: int) -> None:
+    screen = plain(shown(terminal(width=width), team()))
+    lines = [line.strip("│╭╰╮╯ ─").rstrip() for line in screen.splitlines()]
+    at_line = {word: next(i for i, line in enumerate(lines) if word in line) for word in ("team", "Write.", "poet")}
+    assert at_line["team"] < at_line["Write."] < at_line["poet"] < len(lines)
+    assert not any(line.endswith("Wri") for line in lines)
+    assert max(len(line) for line in screen.splitlines()) <= width
+    column = {word: screen.splitlines()[at_line[word]].index(word) for word in at_line}
+    assert column["team"] <= column["poet"]
+
+
+def test_a_paused_tool_asks_and_so_does_the_whole_run() -> None:
+    screen = plain(shown(terminal(width=100), team()))
+    assert "‖ poet  asks: May it rhyme?" in screen
+    assert "‖ May it rhyme?" in screen.replace("asks: ", "")
+    assert "✓ cached" in screen
+
+
+def test_lines_of_inner_nodes_say_where_they_are() -> None:
+    out, run = io.StringIO(), RunView()
+    with LineRenderer(out, run) as renderer:
+        for update in team():
+            renderer.applied(run.apply(update))
+    assert [line[10:] for line in out.getvalue().splitlines()] == [
+        "load          answered from the cache",
+        "team          started",
+        "team/lead/model  started",
+        "team/lead/model  | Write.",
+        "team/lead/model  complete after 1.0 s",
+        "team/lead/tools  started",
+        "team/lead/tools  poet(rain)",
+        "team/lead/tools/poet/model  started",
+        "team/lead/tools/poet/model  | Rain falls",
+        "team/lead/tools/poet/model  | on roofs",
+        "team/lead/tools/poet/model  interrupted after 2.0 s",
+        "team/lead/tools  poet(rain) interrupted after 3.0 s: May it rhyme?",
+    ]
+
+
+def test_lines_that_no_longer_count_are_followed_by_one_that_says_so() -> None:
+    out, run, say = io.StringIO(), RunView(), script()
+    with LineRenderer(out, run) as renderer:
+        for update in [
+            say("token", {"content": "Half of it\n"}, message_id="a", **node("write")),
+            say("llm_error", {"error": "gone"}, message_id="a", **node("write")),
+            say("token", {"content": "All of it\n"}, message_id="b", **node("write")),
+        ]:
+            renderer.applied(run.apply(update))
+    assert [line[24:] for line in out.getvalue().splitlines()] == [
+        "started",
+        "| Half of it",
+        "what it said last does not count: it says it again",
+        "| All of it",
+    ]

@@ -16,6 +16,7 @@ from typer.main import get_command
 
 from lg_streaming import StreamingSettings, sse_response, stream_all, stream_event, stream_progress, stream_token
 from lg_streaming.cli.main import app
+from lg_streaming.filters import FILTER_FIELDS
 from lg_streaming.testing import ScriptedChatModel
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -75,7 +76,8 @@ def test_pages_name_settings_that_there_are() -> None:
 def test_the_page_of_event_streams_has_every_argument() -> None:
     cells = [cells[0] for cells in rows(section("guide/event-streams.md", "A route of your own"))]
     told = {name for cell in cells for name in CODE.findall(cell)}
-    assert told == set(inspect.signature(sse_response).parameters) - {"hub", "execution_id"}
+    own = set(inspect.signature(sse_response).parameters) - {"hub", "execution_id", "wanted"}
+    assert told == own | set(FILTER_FIELDS)
 
 
 @pytest.mark.parametrize("name", sorted(DECORATORS))

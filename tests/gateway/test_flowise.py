@@ -814,3 +814,29 @@ def test_whatever_is_said_can_be_read(updates: list[Update], cuts: set[int], ext
     if "metadata" in names and not leaves:
         last = len(names) - 1 - names[::-1].index("metadata")
         assert not {"start", "token", "thinking"} & set(names[last:])
+
+
+def test_a_node_from_the_cache_begins_and_ends_at_once() -> None:
+    frames = told(
+        [("node_start", {"node_id": "plan"}), ("node_complete", {"node_id": "plan"}), ("node_cached", CACHED)]
+    )
+    assert [(flow["nodeId"], flow["status"]) for flow in named(frames, "nextAgentFlow")] == [
+        ("plan", "INPROGRESS"),
+        ("plan", "FINISHED"),
+        ("load", "INPROGRESS"),
+        ("load", "FINISHED"),
+    ]
+    last = named(frames, "agentFlowExecutedData")[-1][-1]
+    assert (last["nodeId"], last["previousNodeIds"], last["data"]["output"]) == ("load", ["plan"], {"rows": 3})
+
+
+def test_a_tool_that_waits_for_a_human_is_neither_open_nor_used() -> None:
+    call = {"tool": "send", "tool_call_id": "c1"}
+    paused = {**call, "interrupts": [{"id": "i1", "value": "Send it?"}]}
+    frames = told([("tool_start", call), ("tool_interrupted", paused), ("tool_start", {**call, "tool_call_id": "c2"})])
+    assert named(frames, "usedTools") == []
+    assert named(frames, "tool_interrupted") == [paused]
+    assert [len(open_now) for open_now in named(frames, "calledTools")] == [1, 1]
+
+
+CACHED = {"node_id": "load", "node_name": "Load", "result": {"rows": 3}}

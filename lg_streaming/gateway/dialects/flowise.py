@@ -53,7 +53,12 @@ _FLOW_ENDS: Final = {
     "workflow_cancelled": "TERMINATED",
     "workflow_abandoned": "TERMINATED",
 }
-_NODE_ENDS: Final = {"node_complete": "FINISHED", "node_error": "ERROR", "node_interrupted": "STOPPED"}
+_NODE_ENDS: Final = {
+    "node_complete": "FINISHED",
+    "node_error": "ERROR",
+    "node_interrupted": "STOPPED",
+    "node_cached": "FINISHED",
+}
 _OURS: Final = frozenset({"start", "end", "abort", "action", "listenerReady", "executionEnd"})
 """Names that say how a stream stands."""
 _FAREWELLS: Final = {
@@ -278,6 +283,11 @@ class Flowise:
         _remember(self._calls, _call_key(record, data), called_tool(data))
         yield _frame("calledTools", list(self._calls.values()))
 
+    def _read_tool_interrupted(self, record: Record, data: Any) -> Iterator[Frame]:
+        """The call is open no more: Flowise has no word for one that waits, and the run's action asks the question."""
+        self._calls.pop(_call_key(record, data), None)
+        yield from self._read_other(record, data)
+
     def _read_tool_end(self, record: Record, data: Any) -> Iterator[Frame]:
         call = self._calls.pop(_call_key(record, data), None) or called_tool(data)
         self._used.add(used_tool_of(call, data, failed=record.type == "tool_error"))
@@ -307,6 +317,11 @@ class Flowise:
         self._executed.add(executed_node(told, data, self._previous.pop(told["nodeId"], ())))
         yield _frame("nextAgentFlow", told)
         yield _framed("agentFlowExecutedData", self._executed.json())
+
+    def _read_node_cached(self, record: Record, data: Any) -> Iterator[Frame]:
+        """A node that LangGraph answered from its cache begins and ends at once."""
+        yield from self._read_node_start(record, data)
+        yield from self._read_node_end(record, data)
 
     # ------------------------------------------------------------ people
     def _read_human_prompt(self, record: Record, data: Any) -> Iterator[Frame]:
@@ -378,8 +393,10 @@ class Flowise:
         "tool_start": _read_tool_start,
         "tool_complete": _read_tool_end,
         "tool_error": _read_tool_end,
+        "tool_interrupted": _read_tool_interrupted,
         "node_start": _read_node_start,
         **dict.fromkeys(_NODE_ENDS, _read_node_end),
+        "node_cached": _read_node_cached,
         "human_prompt": _read_human_prompt,
         "human_response": _read_human_response,
         "status": _read_status,

@@ -35,14 +35,20 @@ export const BACKOFF_OPTIONS = {
   random: FUNCTION,
 };
 
+// Which updates are wanted: the name on the wire, and what fits.
+export const FILTERS = {
+  events: ["events", LIST],
+  nodeIds: ["node_ids", LIST],
+  agentTypes: ["agent_types", LIST],
+  namespaces: ["namespaces", LIST],
+  categories: ["categories", LIST],
+  minPriority: ["min_priority", anyOf("low", "medium", "high", "critical")],
+  since: ["since", kind("string")],
+  until: ["until", kind("string")],
+};
+
 export const SUBSCRIBE_OPTIONS = {
-  events: LIST,
-  nodeIds: LIST,
-  agentTypes: LIST,
-  categories: LIST,
-  minPriority: anyOf("low", "medium", "high", "critical"),
-  since: kind("string"),
-  until: kind("string"),
+  ...Object.fromEntries(Object.entries(FILTERS).map(([name, [, fits]]) => [name, fits])),
   after: ['a position or "latest"', (value) => typeof value === "string"],
   follow: BOOLEAN,
   merge: BOOLEAN,

@@ -1,13 +1,13 @@
 import { Backoff } from "./backoff.js";
 import { GAP, call, isAbsent, isAway, malformed } from "./errors.js";
+import { FILTERS } from "./options.js";
 import { TextAssembly } from "./text.js";
 
 const STABLE = 5000; // a line that has lasted this long, or brought something, was a success
 const KEPT_CHARACTERS = 1_000_000; // what a page keeps over a reload at most
 const POSITION = /^[\w-]{1,32}:\d{1,15}$/;
 const OVER = new Set(["ended", "failed", "closed"]);
-const IN_WORDS = { nodeIds: "node_ids", agentTypes: "agent_types", minPriority: "min_priority", gap: "on_gap" };
-const WANTED = ["events", "nodeIds", "agentTypes", "categories", "minPriority", "since", "until", "merge", "gap"];
+const ON_THE_WIRE = { ...Object.fromEntries(Object.entries(FILTERS).map(([name, [wire]]) => [name, wire])), merge: "merge", gap: "on_gap" };
 
 export class Subscription {
   #host;
@@ -39,8 +39,8 @@ export class Subscription {
     this.#after = options.after;
     this.#backoff = new Backoff(host.backoff);
     this.#transports = host.transports;
-    const names = WANTED.filter((name) => options[name] !== undefined && options[name] !== false);
-    this.#query = Object.fromEntries(names.map((name) => [IN_WORDS[name] ?? name, options[name]]));
+    const wanted = Object.entries(ON_THE_WIRE).filter(([name]) => options[name] !== undefined && options[name] !== false);
+    this.#query = Object.fromEntries(wanted.map(([name, wire]) => [wire, options[name]]));
     this.done = new Promise((resolve, reject) => (this.#settle = { resolve, reject }));
     this.done.catch(() => {}); // a page need not look at it
     this.close = this.close.bind(this);
@@ -328,7 +328,8 @@ export class Subscription {
   save() {
     const { storage } = this.#host;
     if (!this.#options.resume || !storage || this.#state === "closed") return;
-    const isOver = this.#state === "ended" && !this.#options.follow;
+    const { follow, until } = this.#options;
+    const isOver = this.#state === "ended" && !follow && until !== "interrupted";
     const kept = JSON.stringify({ wanted: this.#wanted, position: this.#position, isOver, texts: this.#assembly });
     try {
       if (kept.length <= KEPT_CHARACTERS) storage.setItem(this.#key, kept);

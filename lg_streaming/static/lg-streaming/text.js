@@ -1,4 +1,4 @@
-// The text of each message, put together from updates.
+// The text of each message, put together from updates, and messages as a tree of agents and nodes.
 
 const ENDS_OF_MESSAGES = new Set(["llm_complete", "llm_error"]);
 const ENDS_OF_NODES = new Set(["node_complete", "node_error", "node_interrupted"]);
@@ -30,14 +30,22 @@ class Pieces {
     this.text = text;
   }
 
+  // Takes back what came up to `number`.
+  forget(number) {
+    this.#pieces = this.#pieces.filter((piece) => piece.from > number);
+    this.text = this.#pieces.map((piece) => piece.text).join("");
+  }
+
   get upTo() {
     return this.#pieces.at(-1)?.to ?? 0;
   }
 }
 
 export class TextAssembly {
-  #entries = new Map(); // place and message id -> {message, run, place, text, thinking}
-  #attempts = new Map(); // place -> the newest attempt
+  #entries = new Map(); // place, visit and message id -> {message, run, space, place, visit, text, thinking}
+  #places = new Map(); // place -> {visits: [{from, attempt}], startedAt, isInterrupted}
+  #cleared = new Map(); // place -> the number of the start that took back all that was inside
+  #voids = new Map(); // run, namespace and message id -> the number of the error that took it back
   #epoch;
   #list = null;
   #changed = new Map(); // entry -> its message, the removed ones emptied
@@ -54,14 +62,17 @@ export class TextAssembly {
     if (this.#epoch !== undefined && metadata.epoch !== this.#epoch) this.clear();
     this.#epoch = metadata.epoch;
     const place = placeOf(metadata);
-    if (!this.#isCurrent(place, metadata)) return undefined;
-    if (type === "token" || type === "thinking") return this.#piece(place, type, data, metadata);
-    if (type === "message") return this.#whole(place, data, metadata);
+    if (type === "node_start") return this.#start(place, metadata);
+    const visit = this.#visitOf(place, metadata);
+    if (visit === null) return undefined;
+    if (type === "token" || type === "thinking") return this.#piece(place, visit, type, data, metadata);
+    if (type === "message") return this.#whole(place, visit, data, metadata);
     if (ENDS_OF_MESSAGES.has(type)) {
       const id = messageIdOf(data, metadata);
+      if (type === "llm_error" && id !== undefined) return this.#takeBack(place, visit, id, metadata);
       return this.#complete((entry) => entry.place === place && (id === undefined || entry.messageId === id));
     }
-    if (ENDS_OF_NODES.has(type)) return this.#complete((entry) => entry.place === place);
+    if (ENDS_OF_NODES.has(type)) return this.#end(place, type, metadata);
     if (ENDS_OF_RUNS.has(type)) return this.#complete((entry) => entry.run === metadata.run_id);
     return undefined;
   }
@@ -78,7 +89,7 @@ export class TextAssembly {
 
   clear() {
     this.#remove(() => true);
-    this.#attempts.clear();
+    for (const known of [this.#places, this.#cleared, this.#voids]) known.clear();
     this.#epoch = undefined;
   }
 
@@ -90,19 +101,21 @@ export class TextAssembly {
   }
 
   toJSON() {
-    const messages = [...this.#entries].map(([key, { message, run, place, messageId, text, thinking }]) => ({
-      key, message, run, place, messageId, upTo: [text.upTo, thinking.upTo],
+    const messages = [...this.#entries].map(([key, { text, thinking, ...entry }]) => ({
+      key, ...entry, upTo: [text.upTo, thinking.upTo],
     }));
-    return { epoch: this.#epoch, attempts: [...this.#attempts], messages };
+    const [places, cleared, voids] = [this.#places, this.#cleared, this.#voids].map((known) => [...known]);
+    return { epoch: this.#epoch, places, cleared, voids, messages };
   }
 
-  static from({ epoch, attempts, messages }) {
+  static from({ epoch, places, cleared, voids, messages }) {
     const assembly = new TextAssembly();
     assembly.#epoch = epoch;
-    assembly.#attempts = new Map(attempts);
-    for (const { key, message, run, place, messageId, upTo } of messages) {
-      const entry = { run, place, messageId, message: Object.freeze(message) };
-      Object.assign(entry, { text: new Pieces(), thinking: new Pieces() });
+    assembly.#places = new Map(places);
+    assembly.#cleared = new Map(cleared);
+    assembly.#voids = new Map(voids);
+    for (const { key, upTo, message, ...rest } of messages) {
+      const entry = { ...rest, message: Object.freeze(message), text: new Pieces(), thinking: new Pieces() };
       entry.text.replace(upTo[0], message.text);
       entry.thinking.replace(upTo[1], message.thinking);
       assembly.#entries.set(key, entry);
@@ -110,51 +123,115 @@ export class TextAssembly {
     return assembly;
   }
 
-  // A node that is tried again begins its text afresh, and so does all that ran inside it.
-  #isCurrent(place, { attempt, run_id: run, namespace }) {
-    if (attempt === undefined) return true;
-    const known = this.#attempts.get(place);
-    if (known !== undefined && attempt < known) return false;
-    this.#attempts.set(place, attempt);
-    if (known === undefined || attempt === known) return true;
-    const inside = namespace === undefined ? undefined : JSON.stringify([run ?? null, `${namespace}|`]).slice(0, -2);
-    const goes = (one) => one === place || (inside !== undefined && one.startsWith(inside));
-    this.#remove((entry) => goes(entry.place));
-    for (const one of this.#attempts.keys()) if (one !== place && goes(one)) this.#attempts.delete(one);
-    return true;
+  #at(place, { run_id: run, namespace, node_id: node }) {
+    if (!this.#places.has(place)) {
+      const space = namespace || node || "";
+      this.#places.set(place, { run, space, visits: [{ from: 0 }], startedAt: 0, isInterrupted: false });
+    }
+    return this.#places.get(place);
   }
 
-  #piece(place, type, data, metadata) {
+  // Which visit of its node an update belongs to; null where it is of an attempt that is over. An update of the next
+  // attempt takes back what the node said in those before.
+  #visitOf(place, metadata) {
+    const { attempt, sequence_number: number } = metadata;
+    const { visits } = this.#at(place, metadata);
+    const index = visits.filter(({ from }) => from <= number).length - 1;
+    const visit = visits[index];
+    if (attempt === undefined) return index;
+    if (attempt < visit.attempt) return null;
+    if (attempt > visit.attempt) {
+      this.#remove((entry) => entry.place === place && entry.visit === index && entry.message.attempt < attempt);
+    }
+    visit.attempt = attempt;
+    return index;
+  }
+
+  // A node begins: what was said inside it before is taken back, unless it goes on after an interruption.
+  #start(place, metadata) {
+    const { run_id: run, namespace, sequence_number: number, attempt = 1 } = metadata;
+    const known = this.#at(place, metadata);
+    if (number <= known.startedAt) return undefined;
+    known.startedAt = number;
+    if (attempt <= known.visits.at(-1).attempt) known.visits.push({ from: number, attempt });
+    else this.#visitOf(place, { ...metadata, attempt });
+    if (!known.isInterrupted && namespace !== undefined) {
+      const isInside = (one) => one.run === run && isBelow(one.space, namespace);
+      this.#cleared.set(place, number);
+      this.#forget(isInside, number);
+      for (const inner of [...this.#places.values()].filter(isInside)) {
+        inner.visits.push({ from: number });
+        inner.isInterrupted = false;
+      }
+    }
+    known.isInterrupted = false;
+    return undefined;
+  }
+
+  #end(place, type, metadata) {
+    const known = this.#at(place, metadata);
+    if (metadata.sequence_number > known.startedAt) known.isInterrupted = type === "node_interrupted";
+    return this.#complete((entry) => entry.place === place);
+  }
+
+  // The call of the model has failed after it had sent text.
+  #takeBack(place, visit, id, { run_id: run, sequence_number: number }) {
+    const all = [...this.#entries.values()].filter((entry) => entry.run === run && entry.messageId === id);
+    const here = all.filter((entry) => entry.place === place && entry.visit === visit);
+    const gone = here.length > 0 ? here : all;
+    this.#voids.set(JSON.stringify([here.length > 0 ? place : run ?? null, id]), number);
+    const shown = gone.at(-1);
+    this.#forget((entry) => gone.includes(entry), number);
+    return shown?.message;
+  }
+
+  #isTakenBack(place, id, { run_id: run, namespace = "", sequence_number: number }) {
+    if (id !== undefined && this.#voids.size > 0) {
+      const isVoid = (where) => this.#voids.get(JSON.stringify([where, id])) >= number;
+      if (isVoid(place) || isVoid(run ?? null)) return true;
+    }
+    if (this.#cleared.size === 0) return false;
+    const above = placesAbove(namespace);
+    return above.some((space) => this.#cleared.get(JSON.stringify([run ?? null, space])) >= number);
+  }
+
+  #piece(place, visit, type, data, metadata) {
     if (typeof data?.content !== "string") return undefined;
+    if (this.#isTakenBack(place, messageIdOf(data, metadata), metadata)) return undefined;
     const { sequence_number: to, merged_from: from = to } = metadata;
-    const entry = this.#entry(place, data, metadata);
+    const entry = this.#entry(place, visit, data, metadata);
     if (!entry[type === "token" ? "text" : "thinking"].add(from, to, data.content)) return undefined;
     return this.#show(entry, { text: entry.text.text, thinking: entry.thinking.text });
   }
 
   // A `message` is whole; where its pieces came before, it stands in their place.
-  #whole(place, data, metadata) {
+  #whole(place, visit, data, metadata) {
     if (typeof data?.content !== "string") return undefined;
+    if (this.#isTakenBack(place, messageIdOf(data, metadata), metadata)) return undefined;
     const { epoch, sequence_number: number } = metadata;
-    const entry = this.#entry(place, data, metadata, `${epoch}:${number}`);
+    const entry = this.#entry(place, visit, data, metadata, `${epoch}:${number}`);
     entry.text.replace(number, data.content);
     const role = typeof data.role === "string" ? { role: data.role } : {};
     return this.#show(entry, { ...role, text: data.content, complete: true });
   }
 
-  #entry(place, data, metadata, otherwise) {
+  #entry(place, visit, data, metadata, otherwise) {
     const messageId = messageIdOf(data, metadata) ?? otherwise;
     const { run_id, namespace, node_id, agent_type, task_id, request_id, tool_call_id } = metadata;
     const scope = [run_id, namespace ?? node_id, agent_type, task_id, request_id, tool_call_id];
-    const key = JSON.stringify([place, messageId ?? scope]);
+    const key = JSON.stringify([place, visit, messageId ?? scope]);
     const known = this.#entries.get(key);
     if (known !== undefined) return known;
     const id = messageId ?? scope.filter(Boolean).join(" ");
     const isTaken = [...this.#entries.values()].some(({ message }) => message.id === id);
-    const entry = { run: run_id, place, messageId, text: new Pieces(), thinking: new Pieces() };
+    const entry = { run: run_id, space: namespace || node_id || "", place, visit, messageId };
+    Object.assign(entry, { text: new Pieces(), thinking: new Pieces() });
     entry.message = {
       id: isTaken ? key : id,
       ...(node_id !== undefined && { nodeId: node_id }),
+      ...(namespace !== undefined && { namespace }),
+      path: namespace === undefined ? (node_id ?? "") : nodePath(namespace),
+      ...(agent_type !== undefined && { agentType: agent_type }),
       ...(typeof data.role === "string" && { role: data.role }),
       attempt: metadata.attempt ?? 1,
       text: "",
@@ -183,6 +260,16 @@ export class TextAssembly {
     return this.#each(isOpen, (entry) => this.#show(entry, { complete: true }));
   }
 
+  // Takes back what came up to `number`; a message of which nothing is left goes.
+  #forget(fits, number) {
+    for (const entry of [...this.#entries.values()].filter(fits)) {
+      entry.text.forget(number);
+      entry.thinking.forget(number);
+      this.#show(entry, { text: entry.text.text, thinking: entry.thinking.text });
+    }
+    this.#remove((entry) => fits(entry) && entry.text.upTo === 0 && entry.thinking.upTo === 0);
+  }
+
   #remove(fits) {
     for (const [key, entry] of this.#entries) {
       if (!fits(entry)) continue;
@@ -192,12 +279,55 @@ export class TextAssembly {
   }
 }
 
-// As text, so that what lies inside a node begins like it: the namespaces of its parts begin with its own and a "|".
+// Messages as a tree of the nodes that said them: a list of {key, name, path, agentType, messages, inside}.
+export function messageTree(messages) {
+  const roots = [];
+  const known = new Map();
+  for (const message of messages) {
+    let inside = roots;
+    let branch;
+    for (const [key, path] of branchesOf(message)) {
+      branch = known.get(key);
+      if (branch === undefined) {
+        branch = { key, name: path.split("/").at(-1), path, messages: [], inside: [] };
+        known.set(key, branch);
+        inside.push(branch);
+      }
+      inside = branch.inside;
+    }
+    if (message.agentType !== undefined) branch.agentType ??= message.agentType;
+    branch.messages.push(message);
+  }
+  return roots;
+}
+
+// The nodes around a message, from the outermost inwards, each by its namespace and its path.
+function branchesOf({ namespace, nodeId, path }) {
+  if (namespace === undefined) return [[nodeId ?? "", path]];
+  const spaces = [...placesAbove(namespace), namespace];
+  const named = spaces.map((space) => [space, nodePath(space)]);
+  return named.filter(([, one], index) => one !== "" && one !== named[index - 1]?.[1]);
+}
+
+// A checkpoint namespace as the names of its nodes: "agent:<task id>|model:<task id>" is "agent/model".
+export function nodePath(namespace) {
+  const names = namespace.split(/[|/]/).filter((part) => !/^\d+$/.test(part)).map((part) => part.split(":", 1)[0]);
+  return names.filter((name) => name !== "").join("/");
+}
+
 function placeOf({ run_id: run, namespace, node_id: node }) {
-  return JSON.stringify([run ?? null, namespace ?? "", node ?? ""]);
+  return JSON.stringify([run ?? null, namespace || node || ""]);
+}
+
+// The namespaces that a namespace lies in, from the outermost inwards.
+function placesAbove(namespace) {
+  return [...namespace.matchAll(/[|/]/g)].map(({ index }) => namespace.slice(0, index));
+}
+
+function isBelow(space, other) {
+  return space.length > other.length && space.startsWith(other) && /[|/]/.test(space[other.length]);
 }
 
 function messageIdOf(data, metadata) {
   return data?.message_id ?? metadata.message_id;
 }
-

@@ -1,4 +1,4 @@
-"""Globs over execution ids."""
+"""Globs over names with segments: execution ids, node paths, node ids, agents."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection
 
 __all__ = ["Globs", "matches"]
 
 
-def matches(pattern: str, execution_id: str) -> bool:
+def matches(pattern: str, name: str) -> bool:
     """Whether the glob fits: `**` stands for any run of characters, `*` for one without `/`, all else for itself.
 
-    Takes time in proportion to the id's length, whatever the pattern: callers choose both.
+    Takes time in proportion to the name's length, whatever the pattern: callers choose both.
     """
     if "*" not in pattern:
-        return pattern == execution_id
-    return pattern == "**" or _compiled(pattern).fits(execution_id)
+        return pattern == name
+    return pattern == "**" or _compiled(pattern).fits(name)
 
 
 class Globs:
@@ -30,14 +30,14 @@ class Globs:
         patterns: The globs.
     """
 
-    def __init__(self, patterns: Sequence[str]) -> None:
+    def __init__(self, patterns: Collection[str]) -> None:
         self._all = "**" in patterns
         self._names = frozenset(pattern for pattern in patterns if "*" not in pattern)
         self._wild = _automaton([pattern for pattern in patterns if "*" in pattern])
 
-    def fit(self, execution_id: str) -> bool:
+    def fit(self, name: str) -> bool:
         """Whether one fits."""
-        return self._all or execution_id in self._names or self._wild.fits(execution_id)
+        return self._all or name in self._names or self._wild.fits(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def _compiled(pattern: str) -> _Automaton:
     return _automaton((pattern,))
 
 
-def _automaton(patterns: Sequence[str]) -> _Automaton:
+def _automaton(patterns: Collection[str]) -> _Automaton:
     letters: dict[str, int] = {}
     starts = stars = globstars = accepting = 0
     bit = 1

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lg_streaming.gateway.globs import Globs, matches
+from lg_streaming.globs import Globs, matches
 
 
 def slow(pattern: str, text: str) -> bool:
