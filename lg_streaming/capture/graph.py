@@ -38,6 +38,7 @@ __all__ = [
     "graph_config",
     "is_tracker",
     "note_interrupt",
+    "options_in",
     "parent_run_id",
 ]
 
@@ -69,8 +70,8 @@ class CallTracker(RunFollower, _Interrupts):
 
     def __init__(self, publisher: Publisher, options: CallOptions) -> None:
         super().__init__()
-        self._publisher = publisher
-        self._options = options
+        self.publisher = publisher
+        self.options = options
 
     @property
     def ignore_llm(self) -> bool:
@@ -83,7 +84,7 @@ class CallTracker(RunFollower, _Interrupts):
         if self in run.handlers:
             return
         run.handlers = (*run.handlers, self)
-        options = self._options
+        options = self.options
         place = RUNS.place_of(parent_run_id)
         if self._is_part_of(place, run):
             if run.plan is None:
@@ -93,16 +94,16 @@ class CallTracker(RunFollower, _Interrupts):
         if run.root is not None:
             run.root.complete()
         thread_id = start.metadata.get("thread_id")
-        call = GraphCall(self._publisher, start.name, start.run_id, options=options, thread_id=thread_id, parent=parent)
+        call = GraphCall(self.publisher, start.name, start.run_id, options=options, thread_id=thread_id, parent=parent)
         _take(start, call, options.plan)
 
     def _is_part_of(self, place: Place | None, run: Run) -> bool:
         """Whether the call names no execution of its own, but is made inside one."""
-        execution_id = self._options.execution_id
+        execution_id = self.options.execution_id
         if run.root is not None and run.root.explicit and execution_id is None:
             return True
         binding = place.binding if place is not None else None
-        if binding is None or binding.publisher is not self._publisher:
+        if binding is None or binding.publisher is not self.publisher:
             return False
         return execution_id is None or execution_id == binding.execution_id
 
@@ -181,6 +182,8 @@ def graph_config(
 ) -> RunnableConfig:
     """Return ``config`` with what makes a graph called with it an execution; what it holds is kept.
 
+    Trackers of ``publisher`` that it holds from an earlier call are left out: a graph call has one execution.
+
     Args:
         config: The caller's own config.
         publisher: Where updates go.
@@ -198,7 +201,28 @@ def graph_config(
         "callbacks": [tracker(publisher, options)],
         "configurable": {name: value for name, value in configurable.items() if value is not None},
     }
-    return merge_configs(config, ours)
+    return merge_configs(_without_trackers(config, publisher), ours)
+
+
+def options_in(config: RunnableConfig | None, publisher: Publisher) -> CallOptions | None:
+    """Return what an earlier ``graph_config`` of ``publisher`` put into a config; None for any other config."""
+    found = [each.options for each in _handlers(config) if _is_of(each, publisher)]
+    return found[-1] if found else None
+
+
+def _without_trackers(config: RunnableConfig | None, publisher: Publisher) -> RunnableConfig | None:
+    if config is None or not isinstance(config.get("callbacks"), list):
+        return config  # a manager belongs to a running call, whose trackers do their work there
+    return {**config, "callbacks": [each for each in _handlers(config) if not _is_of(each, publisher)]}
+
+
+def _handlers(config: RunnableConfig | None) -> list[Any]:
+    callbacks: object = (config or {}).get("callbacks")
+    return cast("list[Any]", callbacks) if isinstance(callbacks, list) else []
+
+
+def _is_of(handler: object, publisher: Publisher) -> bool:
+    return isinstance(handler, CallTracker) and handler.publisher is publisher
 
 
 def current_call() -> GraphCall | None:
