@@ -23,8 +23,8 @@ from lg_streaming.scope import (
     Outcome,
     block_var,
     current_block,
-    current_frame,
     new_id,
+    position,
     publishers,
     reset_in_context,
 )
@@ -96,7 +96,7 @@ class ExecutionBlock:
         self._hub.open(self.execution_id, owner=self._owner, metadata=self._metadata, priority=self._priority)
         self._run_id = self._hub.enter_run(self.execution_id, owner=self._owner)
         binding = Binding(self._hub, self.execution_id, self._run_id)
-        self._block = Block(binding, frame=current_frame(), call=current_call(), outer=current_block())
+        self._block = Block(binding, frame=position().frame, call=current_call(), outer=current_block())
         self._token = block_var.set(self._block)
         self._stop_listening = self._listen()
         return self

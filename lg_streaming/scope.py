@@ -8,6 +8,7 @@ over what has ended. An activated module is the process default for code outside
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
@@ -17,12 +18,13 @@ import uuid_utils
 from lg_streaming.events import FINAL_TYPES, NO_SCOPE, Delivery, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from lg_streaming.events import Priority
     from lg_streaming.settings import NodeDefaults
 
 __all__ = [
+    "NO_FRAME",
     "NO_SCOPE",
     "TRACED",
     "Binding",
@@ -35,6 +37,7 @@ __all__ = [
     "Missing",
     "Outcome",
     "Outgoing",
+    "Position",
     "Publisher",
     "Scope",
     "TokenStreams",
@@ -42,8 +45,10 @@ __all__ = [
     "block_var",
     "current_block",
     "current_frame",
+    "find_positions_with",
     "frame_var",
     "new_id",
+    "position",
     "publishers",
     "reset_in_context",
 ]
@@ -322,15 +327,20 @@ class FrameMark:
     """Stands for a frame in contexts, which may outlive it: when the frame has ended, nothing of it is kept.
 
     Args:
-        frame: The frame.
+        frame: The frame; None for a mark that hides the frames of the context.
         outer: The mark of the frame around it.
     """
 
     __slots__ = ("frame", "outer")
 
-    def __init__(self, frame: Frame, outer: FrameMark | None) -> None:
-        self.frame: Frame | None = frame
+    def __init__(self, frame: Frame | None, outer: FrameMark | None) -> None:
+        self.frame = frame
         self.outer = outer
+
+
+NO_FRAME: Final = FrameMark(None, None)
+"""In the context of a node that is not captured, and whose graph is an execution of its own: what is around that graph
+is none of the node's."""
 
 
 class Block:
@@ -386,6 +396,33 @@ def current_block() -> Block | None:
     while block is not None and not block.in_force:
         block = block.outer
     return block
+
+
+class Position(NamedTuple):
+    """What the running code belongs to: a node or tool, or an execution block that was entered inside one."""
+
+    frame: Frame | None = None
+    block: Block | None = None
+
+
+def _position_in_context() -> Position:
+    frame, block = current_frame(), current_block()
+    if block is not None and (frame is None or frame.block is not block):
+        return Position(block=block)
+    return Position(frame=frame)
+
+
+_finders: list[Callable[[], Position]] = [_position_in_context]
+
+
+def find_positions_with(finder: Callable[[], Position]) -> None:
+    """Makes ``finder`` answer `position`: it knows of more than the context."""
+    _finders.append(finder)
+
+
+def position() -> Position:
+    """What the running code belongs to."""
+    return _finders[-1]()
 
 
 def reset_in_context(variable: ContextVar[Any], token: Token[Any]) -> bool:

@@ -11,7 +11,7 @@ from lg_streaming.capture.outcome import ending_of, interrupts_of
 from lg_streaming.capture.runs import RUNS
 from lg_streaming.errors import describe_error
 from lg_streaming.events import node_path
-from lg_streaming.scope import frame_var
+from lg_streaming.scope import NO_FRAME, current_frame, frame_var, reset_in_context
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,6 +74,8 @@ class RunFollower(BaseCallbackHandler):
             self.take_root(start)
         if new and run.is_node:
             self._capture(start)
+            if run.frame is None and run.call is not None and run.call.explicit and current_frame() is not None:
+                run.bar = frame_var.set(NO_FRAME)
 
     def take_root(self, start: RunStart) -> None:
         """Looks whether a run is the root of what this handler was attached to."""
@@ -92,6 +94,7 @@ class RunFollower(BaseCallbackHandler):
         run = RUNS.end(run_id)
         if run is None:
             return
+        _unbar(run)
         if run.opened is not None:
             run.opened.succeed(outputs)
         if run.root is not None:
@@ -103,6 +106,7 @@ class RunFollower(BaseCallbackHandler):
         run = RUNS.end(run_id)
         if run is None:
             return
+        _unbar(run)
         if run.call is not None and ending_of(error) == "interrupted":
             run.call.pause(interrupts_of(error, run.namespace))
         if run.opened is not None:
@@ -228,6 +232,11 @@ class ToolCall:
         if self.run is not None:
             self.run.end()
         self.report(type, **data)
+
+
+def _unbar(run: Run) -> None:
+    if run.bar is not None:
+        reset_in_context(frame_var, run.bar)
 
 
 def _tool_of(run: Run | None) -> ToolCall | None:

@@ -10,21 +10,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
-from langchain_core.callbacks import BaseCallbackManager
-from langchain_core.runnables.config import merge_configs, var_child_runnable_config
+from langchain_core.runnables.config import merge_configs
 from langchain_core.tracers.context import register_configure_hook
 from langgraph.callbacks import GraphCallbackHandler
 
 from lg_streaming.capture.calls import CallOptions, GraphCall
 from lg_streaming.capture.follow import RunFollower, RunStart
 from lg_streaming.capture.outcome import questions
-from lg_streaming.capture.runs import RUNS, Place, Run
+from lg_streaming.capture.runs import RUNS, Place, Run, parent_run_id
 from lg_streaming.capture.tap import ModelFollower
 from lg_streaming.scope import current_block, current_frame, publishers
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from langchain_core.runnables import RunnableConfig
     from langgraph.callbacks import GraphInterruptEvent
 
@@ -38,7 +35,6 @@ __all__ = [
     "graph_config",
     "is_tracker",
     "note_interrupt",
-    "parent_run_id",
 ]
 
 
@@ -89,6 +85,8 @@ class CallTracker(RunFollower, _Interrupts):
             if run.plan is None:
                 run.plan = options.plan
             return
+        if _uncapture(RUNS.get(parent_run_id), run):
+            place = RUNS.place_of(parent_run_id)
         parent = _told_of(place) if place is not None and options.execution_id is not None else None
         if run.root is not None:
             run.root.complete()
@@ -150,6 +148,19 @@ def _take(start: RunStart, call: GraphCall, plan: GraphPlan | None) -> None:
     call.begin()
 
 
+def _uncapture(node: Run | None, graph: Run) -> bool:
+    """Takes back that a node counts as a decorated graph's, where the graph is called in it as an execution of its own.
+
+    Returns whether that was early enough.
+    """
+    opened = node.opened if node is not None and node.opened_for is graph else None
+    if node is None or opened is None or not opened.discard():
+        return False
+    node.opened = node.opened_for = None
+    node.frame = opened.outer
+    return True
+
+
 def _told_of(place: Place) -> dict[str, Any] | None:
     """Where a call with an execution of its own was made, as its ``workflow_start`` says it."""
     binding = place.binding
@@ -205,13 +216,6 @@ def current_call() -> GraphCall | None:
     """The graph call in which the running code was called, whether or not its node is captured."""
     run = RUNS.get(parent_run_id())
     return run.call if run is not None else None
-
-
-def parent_run_id() -> UUID | None:
-    """The id of the LangChain run in whose context the code runs; None outside of any."""
-    config = var_child_runnable_config.get()
-    manager = config.get("callbacks") if config else None
-    return manager.parent_run_id if isinstance(manager, BaseCallbackManager) else None
 
 
 def is_tracker(handler: object) -> bool:

@@ -68,7 +68,7 @@ class GraphFollower(RunFollower, GraphCallbackHandler):
         captured = node.frame is not None and node.frame.graph_namespace == node.namespace
         if place is not None and options.enabled and not captured:
             open_node(node, place, options, name=start.node_name, metadata=start.metadata, state=start.inputs)
-            run.frame = node.frame
+            run.frame, node.opened_for = node.frame, run
 
     def on_interrupt(self, event: GraphInterruptEvent) -> None:
         """Notes that a graph waits for a human."""

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from langgraph.pregel import _loop
 from langgraph.runtime import Runtime
 
-from lg_streaming.capture.graph import configured_id, parent_run_id
+from lg_streaming.capture.graph import configured_id
 from lg_streaming.capture.graphs import options_of
 from lg_streaming.capture.node import agent_of
 from lg_streaming.capture.outcome import questions
-from lg_streaming.capture.runs import RUNS
+from lg_streaming.capture.runs import RUNS, parent_run_id
 from lg_streaming.events import node_path
 from lg_streaming.scope import Scope, publishers
 

@@ -8,10 +8,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from lg_streaming.scope import Binding, Block, Frame, current_block, current_frame
+from langchain_core.callbacks import BaseCallbackManager
+from langchain_core.runnables.config import var_child_runnable_config
+
+from lg_streaming.scope import (
+    Binding,
+    Block,
+    Frame,
+    Position,
+    current_block,
+    current_frame,
+    find_positions_with,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextvars import Token
     from uuid import UUID
 
     from lg_streaming.capture.calls import GraphCall
@@ -19,8 +31,9 @@ if TYPE_CHECKING:
     from lg_streaming.capture.model_call import ModelCall
     from lg_streaming.capture.node import NodeFrame, NodeRun
     from lg_streaming.capture.plan import GraphPlan
+    from lg_streaming.scope import FrameMark
 
-__all__ = ["RUNS", "Place", "Run", "Runs"]
+__all__ = ["RUNS", "Place", "Run", "Runs", "parent_run_id"]
 
 
 class Run:
@@ -30,6 +43,7 @@ class Run:
         "_copies",
         "_listener",
         "_turn",
+        "bar",
         "by",
         "call",
         "children_wrapped",
@@ -40,6 +54,7 @@ class Run:
         "model",
         "namespace",
         "opened",
+        "opened_for",
         "own_plan",
         "plan",
         "root",
@@ -53,10 +68,14 @@ class Run:
         """The graph call whose root it is."""
         self.opened: NodeRun | None = None
         """The node that it is, captured without a decorator."""
+        self.opened_for: Run | None = None
+        """The run of the decorated graph for whose sake it was captured."""
         self.tool: ToolCall | None = None
         """The tool call that it is."""
         self._copies = self._turn = 0
         self._listener: object = None
+        self.bar: Token[FrameMark | None] | None = None
+        """Takes back that the frames of the context are hidden in it."""
         self.model: ModelCall | None = None
         """The model call that it is."""
         self.call: GraphCall | None = parent.call if parent is not None else frame.call if frame is not None else None
@@ -181,11 +200,9 @@ class Runs:
         ids.clear()
 
     def frame_at(self, run: Run | None) -> NodeFrame | None:
-        """The node or tool that a run started in `run` belongs to: an ambient one inside `run`, else the run's own."""
-        ambient = _ambient()
-        if run is None or (ambient is not None and _lies_in(ambient, run)):
-            return ambient
-        return run.frame if run.frame is None or not run.frame.ended else None
+        """The node or tool that a run started in `run` belongs to; None where it belongs to none."""
+        place = self._place_in(run)
+        return place.frame if place is not None else None
 
     def place_of(self, parent_id: UUID | None) -> Place | None:
         """What a call belongs to that was started in the run of this id.
@@ -193,13 +210,16 @@ class Runs:
         The run's id comes first: the config that the call was given names it. Then the block and the node of the
         context, of which the inner one counts, and last the activated module, which sees every graph call.
         """
-        run, frame, block = self.get(parent_id), _ambient(), current_block()
+        return self._place_in(self.get(parent_id))
+
+    def _place_in(self, run: Run | None) -> Place | None:
+        frame, block = _ambient(), current_block()
         if run is not None and (run.frame is not None or (run.call is not None and run.call.explicit)):
-            inner = self.frame_at(run)
-            if block is not None and _entered_in(block, run, inner):
+            inner = frame if frame is not None and _lies_in(frame, run) else _unless_ended(run.frame)
+            if block is not None and _entered_in(block, run, inner) and not _is_of(block, inner):
                 return Place(block=block)
             return Place(frame=inner) if inner is not None else Place(call=run.call)
-        if block is not None and (frame is None or frame.block is not block):
+        if block is not None and (frame is None or frame.block is not block) and not _is_of(block, frame):
             return Place(block=block)
         if frame is not None:
             return Place(frame=frame)
@@ -210,17 +230,33 @@ def _ambient() -> Any:
     return current_frame()
 
 
+def _unless_ended(frame: NodeFrame | None) -> NodeFrame | None:
+    return frame if frame is not None and not frame.ended else None
+
+
 def _lies_in(frame: NodeFrame, run: Run) -> bool:
-    """Whether a frame was entered in what `run` belongs to."""
-    if run.frame is None:
-        return run.call is not None and frame.call is run.call
-    return _is_at_or_in(frame, run.frame)
+    """Whether a frame was entered in what `run` belongs to, also through blocks in between."""
+    if run.frame is not None:
+        return _is_at_or_in(frame, run.frame)
+    found: Frame | None = frame
+    while found is not None:
+        if run.call is not None and found.call is run.call:
+            return True
+        found = _around(found)
+    return False
 
 
 def _is_at_or_in(frame: Frame | None, outer: Frame) -> bool:
     while frame is not None and frame is not outer:
-        frame = frame.outer
+        frame = _around(frame)
     return frame is outer
+
+
+def _around(frame: Frame) -> Frame | None:
+    """The frame around one, in the same execution or around the block in which the frame was entered."""
+    if frame.outer is not None:
+        return frame.outer
+    return frame.block.frame if frame.block is not None else None
 
 
 def _entered_in(block: Block, run: Run, frame: NodeFrame | None) -> bool:
@@ -230,4 +266,27 @@ def _entered_in(block: Block, run: Run, frame: NodeFrame | None) -> bool:
     return block.call is not None and block.call is run.call
 
 
+def _is_of(block: Block, frame: Frame | None) -> bool:
+    """Whether a block is of the execution that the frame is part of, so that it changes nothing."""
+    if frame is None:
+        return False
+    ours, theirs = frame.binding, block.binding
+    return ours.publisher is theirs.publisher and ours.execution_id == theirs.execution_id
+
+
+def parent_run_id() -> UUID | None:
+    """The id of the LangChain run in whose context the code runs; None outside of any."""
+    config = var_child_runnable_config.get()
+    manager = config.get("callbacks") if config else None
+    return manager.parent_run_id if isinstance(manager, BaseCallbackManager) else None
+
+
 RUNS: Final = Runs()
+
+
+def _position() -> Position:
+    place = RUNS.place_of(parent_run_id())
+    return Position(place.frame, place.block) if place is not None else Position()
+
+
+find_positions_with(_position)
