@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from starlette.applications import Starlette
 
-from lg_streaming.capture import CallOptions, GraphPlan, Selection, current_call, graph_config
+from lg_streaming.capture import (
+    CallOptions,
+    GraphPlan,
+    Selection,
+    current_call,
+    graph_config,
+    surrounding_namespace,
+)
 from lg_streaming.errors import StreamingConfigError, describe_error
 from lg_streaming.events import parse_priority
 from lg_streaming.gateway import Gateway, InitialData
@@ -96,7 +103,13 @@ class ExecutionBlock:
         self._hub.open(self.execution_id, owner=self._owner, metadata=self._metadata, priority=self._priority)
         self._run_id = self._hub.enter_run(self.execution_id, owner=self._owner)
         binding = Binding(self._hub, self.execution_id, self._run_id)
-        self._block = Block(binding, frame=position().frame, call=current_call(), outer=current_block())
+        self._block = Block(
+            binding,
+            frame=position().frame,
+            call=current_call(),
+            namespace=surrounding_namespace(),
+            outer=current_block(),
+        )
         self._token = block_var.set(self._block)
         self._stop_listening = self._listen()
         return self

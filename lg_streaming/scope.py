@@ -350,15 +350,23 @@ class Block:
         binding: Its execution and run.
         frame: The node or tool in which it was entered.
         call: The graph call in which it was entered.
+        namespace: LangGraph's checkpoint namespace of the node in which it was entered, captured or not.
         outer: The block in which it was entered.
     """
 
-    __slots__ = ("binding", "call", "frame", "left", "outer")
+    __slots__ = ("binding", "call", "frame", "left", "namespace", "outer")
 
     def __init__(
-        self, binding: Binding, *, frame: Frame | None = None, call: object | None = None, outer: Block | None = None
+        self,
+        binding: Binding,
+        *,
+        frame: Frame | None = None,
+        call: object | None = None,
+        namespace: str | None = None,
+        outer: Block | None = None,
     ) -> None:
         self.binding = binding
+        self.namespace = namespace
         self.frame = frame
         self.call = call
         self.outer = outer

@@ -52,6 +52,7 @@ class GraphCall:
         thread_id: LangGraph's thread.
         parent: Where the call was made, if inside another execution.
         block: The execution block in which it was made.
+        namespace: LangGraph's checkpoint namespace of the node in which it was made.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class GraphCall:
         thread_id: object = None,
         parent: Mapping[str, Any] | None = None,
         block: Block | None = None,
+        namespace: str | None = None,
     ) -> None:
         self.name = name
+        self.namespace = namespace
         self.explicit = options is not None
         """Whether the call's own config made it part of an execution."""
         self.captured = 0
@@ -152,6 +155,13 @@ class GraphCall:
             self._leave("workflow_interrupted", {"interrupts": self.interrupts} if self.interrupts else {})
         else:
             self._leave("workflow_complete", {"duration_s": round(time.perf_counter() - self._started, 6)})
+
+    def give_way(self) -> None:
+        """Leaves the run to another call: the same graph was also given the config of that one."""
+        binding = self._binding
+        if binding is not None:
+            outcome = Outcome("workflow_complete", {})
+            binding.publisher.leave_run(binding.execution_id, binding.run_id, outcome)
 
     def fail(self, error: BaseException) -> None:
         """Ends the call: the graph raised."""

@@ -63,7 +63,7 @@ def _entered(plan: NodePlan, name: str, config: RunnableConfig | None, arguments
     if binding is None or place is None:
         _warn_of_no_execution(name)
         return None
-    identity = identify(name, plan.node_id, metadata, binding, place.frame)
+    identity = identify(name, plan.node_id, metadata, binding, place)
     if identity is None:
         return None
     known = RUNS.get(parent_id)

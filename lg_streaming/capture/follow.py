@@ -37,6 +37,11 @@ class RunStart(NamedTuple):
     inputs: object
 
     @property
+    def namespace(self) -> str | None:
+        """LangGraph's checkpoint namespace of the node in which it starts."""
+        return self.metadata.get("langgraph_checkpoint_ns")
+
+    @property
     def node_name(self) -> str:
         """The name of the graph's node in which it runs, else its own."""
         return str(self.metadata.get("langgraph_node") or self.name)

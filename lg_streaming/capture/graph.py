@@ -88,11 +88,19 @@ class CallTracker(RunFollower, _Interrupts):
         if _uncapture(RUNS.get(parent_run_id), run):
             place = RUNS.place_of(parent_run_id)
         parent = _told_of(place) if place is not None and options.execution_id is not None else None
-        if run.root is not None:
-            run.root.complete()
-        thread_id = start.metadata.get("thread_id")
-        call = GraphCall(self._publisher, start.name, start.run_id, options=options, thread_id=thread_id, parent=parent)
+        replaced, thread_id = run.root, start.metadata.get("thread_id")
+        call = GraphCall(
+            self._publisher,
+            start.name,
+            start.run_id,
+            options=options,
+            thread_id=thread_id,
+            parent=parent,
+            namespace=start.namespace,
+        )
         _take(start, call, options.plan)
+        if replaced is not None:
+            replaced.give_way()
 
     def _is_part_of(self, place: Place | None, run: Run) -> bool:
         """Whether the call names no execution of its own, but is made inside one."""
@@ -130,7 +138,7 @@ class DefaultTracker(RunFollower, _Interrupts):
             return
         block, publisher = current_block(), publishers.default
         own, thread_id = publisher if block is None else None, start.metadata.get("thread_id")
-        call = GraphCall(own, start.name, start.run_id, thread_id=thread_id, block=block)
+        call = GraphCall(own, start.name, start.run_id, thread_id=thread_id, block=block, namespace=start.namespace)
         source = block.binding.publisher if block is not None else publisher
         _take(start, call, cast("Any", source).capture_plan if source is not None else None)
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from lg_streaming.capture.plan import GraphPlan
     from lg_streaming.scope import FrameMark
 
-__all__ = ["RUNS", "Place", "Run", "Runs", "parent_run_id"]
+__all__ = ["RUNS", "Place", "Run", "Runs", "parent_run_id", "surrounding_namespace"]
 
 
 class Run:
@@ -134,6 +134,12 @@ class Place(NamedTuple):
         if self.block is not None:
             return self.block.binding
         return self.call.binding if self.call is not None else None
+
+    @property
+    def made_in(self) -> str | None:
+        """LangGraph's checkpoint namespace of the node in which the block or the graph call was made."""
+        made = self.block or self.call
+        return made.namespace if made is not None else None
 
 
 class Runs:
@@ -272,6 +278,12 @@ def _is_of(block: Block, frame: Frame | None) -> bool:
         return False
     ours, theirs = frame.binding, block.binding
     return ours.publisher is theirs.publisher and ours.execution_id == theirs.execution_id
+
+
+def surrounding_namespace() -> str | None:
+    """LangGraph's checkpoint namespace of the node in whose context the code runs; None outside of any."""
+    config = var_child_runnable_config.get()
+    return ((config or {}).get("metadata") or {}).get("langgraph_checkpoint_ns")
 
 
 def parent_run_id() -> UUID | None:
