@@ -133,9 +133,8 @@ class ExecutionBlock:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._block is None or self._block.left:
+        if self._block is None or not self._block.leave():
             return
-        self._block.left = True
         try:
             if self._token is not None:
                 reset_in_context(block_var, self._token)

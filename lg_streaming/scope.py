@@ -308,6 +308,11 @@ class Frame(Protocol):
         ...
 
     @property
+    def mark(self) -> FrameMark:
+        """What stands for it in contexts."""
+        ...
+
+    @property
     def ended(self) -> bool:
         """Whether the node or tool has returned or raised: a context that points to it then counts as empty."""
         ...
@@ -354,7 +359,7 @@ class Block:
         outer: The block in which it was entered.
     """
 
-    __slots__ = ("binding", "call", "frame", "left", "namespace", "outer")
+    __slots__ = ("_mark", "binding", "call", "left", "namespace", "outer")
 
     def __init__(
         self,
@@ -367,11 +372,23 @@ class Block:
     ) -> None:
         self.binding = binding
         self.namespace = namespace
-        self.frame = frame
+        self._mark = frame.mark if frame is not None else None
         self.call = call
         self.outer = outer
         self.left = False
         """True once the block was left, in whatever task, thread or context that happened."""
+
+    @property
+    def frame(self) -> Frame | None:
+        """The node or tool in which it was entered, until that has ended."""
+        return self._mark.frame if self._mark is not None else None
+
+    def leave(self) -> bool:
+        """Ends the block; returns False, and does nothing, when it was left before."""
+        if self.left:
+            return False
+        self.left, self.call = True, None
+        return True
 
     @property
     def in_force(self) -> bool:

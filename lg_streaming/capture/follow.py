@@ -31,7 +31,6 @@ class RunStart(NamedTuple):
 
     run: Run
     run_id: UUID
-    parent_run_id: UUID | None
     name: str
     metadata: Mapping[str, Any]
     inputs: object
@@ -40,6 +39,11 @@ class RunStart(NamedTuple):
     def namespace(self) -> str | None:
         """LangGraph's checkpoint namespace of the node in which it starts."""
         return self.metadata.get("langgraph_checkpoint_ns")
+
+    @property
+    def thread_id(self) -> object:
+        """LangGraph's thread."""
+        return self.metadata.get("thread_id")
 
     @property
     def node_name(self) -> str:
@@ -74,7 +78,7 @@ class RunFollower(BaseCallbackHandler):
         known = metadata or {}
         name = str(kwargs.get("name") or "graph")
         run, new = RUNS.start(self, run_id, parent_run_id, known, root=self.takes_roots)
-        start = RunStart(run, run_id, parent_run_id, name, known, inputs)
+        start = RunStart(run, run_id, name, known, inputs)
         if self.takes_roots:
             self.take_root(start)
         if new and run.is_node:
@@ -86,10 +90,10 @@ class RunFollower(BaseCallbackHandler):
         """Looks whether a run is the root of what this handler was attached to."""
 
     def _capture(self, start: RunStart) -> None:
-        run, parent = start.run, RUNS.get(start.parent_run_id)
+        run, parent = start.run, start.run.within
         if run.plan is None or parent is None or parent.children_wrapped or start.node_name in parent.decorated_nodes:
             return
-        place = RUNS.place_of(start.parent_run_id)
+        place = RUNS.place_in(parent)
         options = run.plan.for_node(start.node_name, node_path(run.namespace or start.node_name))
         if place is not None and options is not None and options.enabled:
             open_node(run, place, options, name=start.node_name, metadata=start.metadata, state=start.inputs)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
-from langchain_core.runnables.config import merge_configs
+from langchain_core.callbacks import BaseCallbackManager
+from langchain_core.runnables.config import merge_configs, var_child_runnable_config
 from langchain_core.tracers.context import register_configure_hook
 from langgraph.callbacks import GraphCallbackHandler
 
@@ -22,6 +23,7 @@ from lg_streaming.capture.tap import ModelFollower
 from lg_streaming.scope import current_block, current_frame, publishers
 
 if TYPE_CHECKING:
+    from langchain_core.callbacks import BaseCallbackHandler
     from langchain_core.runnables import RunnableConfig
     from langgraph.callbacks import GraphInterruptEvent
 
@@ -75,42 +77,56 @@ class CallTracker(RunFollower, _Interrupts):
 
     def take_root(self, start: RunStart) -> None:
         """Makes a graph call of the first run that this config reaches."""
-        run, parent_run_id = start.run, start.parent_run_id
+        run, own_thread = start.run, _own_thread(start)
+        named = self._options.execution_id if own_thread is None else self._options.execution_id or own_thread
         if self in run.handlers:
-            return
-        run.handlers = (*run.handlers, self)
-        options = self._options
-        place = RUNS.place_of(parent_run_id)
-        if self._is_part_of(place, run):
+            if self._options.execution_id is not None or own_thread is None:
+                return
+        elif own_thread is None and _is_ambient(self) and (run.within is None or run.foreign):
+            return  # left over in a worker's context from a call that has ended, or is not the one that is named
+        if self not in run.handlers:
+            run.handlers = (*run.handlers, self)
+        place = RUNS.place_in(run.within)
+        if self._is_part_of(place, run, named):
             if run.plan is None:
-                run.plan = options.plan
+                run.plan = self._options.plan
             return
-        if _uncapture(RUNS.get(parent_run_id), run):
-            place = RUNS.place_of(parent_run_id)
-        parent = _told_of(place) if place is not None and options.execution_id is not None else None
-        replaced, thread_id = run.root, start.metadata.get("thread_id")
+        replaced, parent = run.root, _told_of(place) if place is not None and named is not None else None
         call = GraphCall(
             self._publisher,
             start.name,
             start.run_id,
-            options=options,
-            thread_id=thread_id,
+            options=self._options,
+            thread_id=start.thread_id,
             parent=parent,
             namespace=start.namespace,
         )
-        _take(start, call, options.plan)
+        _take(start, call, self._options.plan)
         if replaced is not None:
             replaced.give_way()
 
-    def _is_part_of(self, place: Place | None, run: Run) -> bool:
+    def _is_part_of(self, place: Place | None, run: Run, named: str | None) -> bool:
         """Whether the call names no execution of its own, but is made inside one."""
-        execution_id = self._options.execution_id
-        if run.root is not None and run.root.explicit and execution_id is None:
+        if run.root is not None and run.root.explicit and self._options.execution_id is None:
             return True
         binding = place.binding if place is not None else None
         if binding is None or binding.publisher is not self._publisher:
             return False
-        return execution_id is None or execution_id == binding.execution_id
+        return named is None or named == binding.execution_id
+
+
+def _own_thread(start: RunStart) -> str | None:
+    """LangGraph's thread, where the call itself names it and does not have it from what is around it."""
+    ambient = var_child_runnable_config.get() or {}
+    around = {(ambient.get(part) or {}).get("thread_id") for part in ("metadata", "configurable")}
+    thread_id = start.thread_id
+    return str(thread_id) if thread_id is not None and thread_id not in around else None
+
+
+def _is_ambient(handler: BaseCallbackHandler) -> bool:
+    """Whether a handler is one of the context's: no sign that the call was given it."""
+    manager = (var_child_runnable_config.get() or {}).get("callbacks")
+    return isinstance(manager, BaseCallbackManager) and handler in manager.handlers
 
 
 class ListeningTracker(CallTracker, ModelFollower):
@@ -137,7 +153,7 @@ class DefaultTracker(RunFollower, _Interrupts):
         if start.run.call is not None or start.run.frame is not None:
             return
         block, publisher = current_block(), publishers.default
-        own, thread_id = publisher if block is None else None, start.metadata.get("thread_id")
+        own, thread_id = publisher if block is None else None, start.thread_id
         call = GraphCall(own, start.name, start.run_id, thread_id=thread_id, block=block, namespace=start.namespace)
         source = block.binding.publisher if block is not None else publisher
         _take(start, call, cast("Any", source).capture_plan if source is not None else None)
@@ -147,26 +163,14 @@ def _take(start: RunStart, call: GraphCall, plan: GraphPlan | None) -> None:
     """Makes a run the root of a call. What it was part of before holds no more, but for the graph's own decorator."""
     run, run_id = start.run, start.run_id
     run.root = run.call = call
-    run.frame = None
+    run.frame = run.begins = None
+    run.foreign = False
     run.ids.discard(run_id)
     run.ids = call.run_ids
     run.ids.add(run_id)
     if not run.own_plan:
         run.plan, run.children_wrapped = plan, False
     call.begin()
-
-
-def _uncapture(node: Run | None, graph: Run) -> bool:
-    """Takes back that a node counts as a decorated graph's, where the graph is called in it as an execution of its own.
-
-    Returns whether that was early enough.
-    """
-    opened = node.opened if node is not None and node.opened_for is graph else None
-    if node is None or opened is None or not opened.discard():
-        return False
-    node.opened = node.opened_for = None
-    node.frame = opened.outer
-    return True
 
 
 def _told_of(place: Place) -> dict[str, Any] | None:

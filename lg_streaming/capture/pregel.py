@@ -56,6 +56,17 @@ def _run_of(loop: Any) -> Run | None:
     return RUNS.get(getattr(loop.manager, "run_id", None))
 
 
+def _begin_graph(loop: Any) -> None:
+    """Captures the node that a decorated graph is: by now it is known whether the call is an execution of its own."""
+    run = _run_of(loop)
+    if run is None:
+        return
+    run.is_graph = True
+    begin, run.begins = run.begins, None
+    if begin is not None:
+        begin()
+
+
 def _note_decorated_nodes(loop: Any) -> None:
     """Notes which nodes of a graph have decorators of their own: its plan does not hold for them."""
     run = _run_of(loop)
@@ -115,6 +126,7 @@ def _after_init(original: Any) -> Any:
     @functools.wraps(original)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
+        _begin_graph(self)
         _note_decorated_nodes(self)
         _hear_writer(self)
 

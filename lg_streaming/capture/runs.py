@@ -22,7 +22,7 @@ from lg_streaming.scope import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from contextvars import Token
     from uuid import UUID
 
@@ -44,22 +44,25 @@ class Run:
         "_listener",
         "_turn",
         "bar",
+        "begins",
         "by",
         "call",
         "children_wrapped",
         "decorated_nodes",
+        "foreign",
         "frame",
         "handlers",
         "ids",
+        "is_graph",
         "is_node",
         "model",
         "namespace",
         "opened",
-        "opened_for",
         "own_plan",
         "plan",
         "root",
         "tool",
+        "within",
     )
 
     def __init__(self, by: object, parent: Run | None, frame: NodeFrame | None, namespace: str | None) -> None:
@@ -69,8 +72,12 @@ class Run:
         """The graph call whose root it is."""
         self.opened: NodeRun | None = None
         """The node that it is, captured without a decorator."""
-        self.opened_for: Run | None = None
-        """The run of the decorated graph for whose sake it was captured."""
+        self.begins: Callable[[], None] | None = None
+        """Captures the node that this run's graph is, when all handlers have seen it start."""
+        self.within = parent
+        """The run that it was started in, as far as it is known."""
+        self.foreign = parent is not None and parent.foreign
+        """Whether its config names a node that is not known: it belongs to nothing that is around it."""
         self.tool: ToolCall | None = None
         """The tool call that it is."""
         self._copies = self._turn = 0
@@ -87,6 +94,8 @@ class Run:
         """LangGraph's checkpoint namespace."""
         self.is_node = parent is not None and namespace is not None and namespace != parent.namespace
         """Whether it is the run of a node of a graph."""
+        self.is_graph = False
+        """Whether it is the run of a graph, in which each node has a namespace of its own."""
         self.plan: GraphPlan | None = parent.plan if parent is not None else None
         """What to capture of the nodes below it; None for nothing beside decorated nodes."""
         self.own_plan = False
@@ -150,6 +159,8 @@ class Runs:
 
     def __init__(self) -> None:
         self._runs: dict[UUID, Run] = {}
+        self._nodes: dict[str, Run] = {}
+        """The runs of nodes that run, by their namespaces."""
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -175,16 +186,35 @@ class Runs:
         if run is not None:
             run.meet_again(by)
             return run, False
-        parent = self.get(parent_id)
-        frame = self.frame_at(parent)
-        run = Run(by, parent, frame, metadata.get("langgraph_checkpoint_ns") if metadata else None)
-        if frame is not None or parent is not None or root:
+        namespace = metadata.get("langgraph_checkpoint_ns") if metadata else None
+        parent, foreign = self._parent(parent_id, namespace)
+        run = Run(by, parent, None if foreign else self.frame_at(parent), namespace)
+        run.foreign = run.foreign or foreign
+        if run.frame is not None or parent is not None or root:
             self._keep(run_id, run)
         return run, True
+
+    def _parent(self, parent_id: UUID | None, namespace: str | None) -> tuple[Run | None, bool]:
+        """The run in which a run was started; and whether what its config names is not known.
+
+        A graph that LangGraph calls in a worker has two configs, that of the worker's context and its own. Of these
+        LangGraph takes the parent's id from the context, and the namespace from the call: the call's counts.
+        """
+        parent = self.get(parent_id)
+        frame = _ambient() if parent is None else None
+        around = parent.namespace if parent is not None else frame.graph_namespace if frame is not None else None
+        if namespace is None or namespace == around or (parent is not None and parent.is_graph):
+            return parent, False
+        named = self._nodes.get(namespace)
+        if around is None:
+            return named or parent, False
+        return (named, False) if named is not None else (parent, not namespace.startswith(f"{around}|"))
 
     def _keep(self, run_id: UUID, run: Run) -> None:
         self._runs[run_id] = run
         run.ids.add(run_id)
+        if run.is_node and run.namespace is not None:
+            self._nodes[run.namespace] = run
 
     def adopt(self, by: object, run_id: UUID, frame: NodeFrame, namespace: str | None) -> None:
         """Makes what is started in the run of a node belong to that node, also where no context reaches."""
@@ -197,20 +227,26 @@ class Runs:
 
     def end(self, run_id: UUID) -> Run | None:
         """Forgets a run, and returns it."""
-        run = self._runs.pop(run_id, None)
+        run = self._pop(run_id)
         if run is not None:
             run.ids.discard(run_id)
+        return run
+
+    def _pop(self, run_id: UUID) -> Run | None:
+        run = self._runs.pop(run_id, None)
+        if run is not None and run.namespace is not None and self._nodes.get(run.namespace) is run:
+            del self._nodes[run.namespace]
         return run
 
     def forget(self, ids: set[UUID]) -> None:
         """Forgets runs that did not report their end."""
         for run_id in list(ids):
-            self._runs.pop(run_id, None)
+            self._pop(run_id)
         ids.clear()
 
     def frame_at(self, run: Run | None) -> NodeFrame | None:
         """The node or tool that a run started in `run` belongs to; None where it belongs to none."""
-        place = self._place_in(run)
+        place = self.place_in(run)
         return place.frame if place is not None else None
 
     def place_of(self, parent_id: UUID | None) -> Place | None:
@@ -219,9 +255,12 @@ class Runs:
         The run's id comes first: the config that the call was given names it. Then the block and the node of the
         context, of which the inner one counts, and last the activated module, which sees every graph call.
         """
-        return self._place_in(self.get(parent_id))
+        return self.place_in(self.get(parent_id))
 
-    def _place_in(self, run: Run | None) -> Place | None:
+    def place_in(self, run: Run | None) -> Place | None:
+        """The same for the run itself."""
+        if run is not None and run.foreign:
+            return None
         frame, block = _ambient(), current_block()
         if run is not None and (run.frame is not None or (run.call is not None and run.call.explicit)):
             inner = frame if frame is not None and _lies_in(frame, run) else _unless_ended(run.frame)
