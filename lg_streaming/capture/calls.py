@@ -86,15 +86,25 @@ class GraphCall:
         self._started = time.perf_counter()
         self._lock = threading.Lock()  # parallel sync nodes enter on several threads
         self._binding: Binding | None = None
-        self._refused = False
+        self._refused = self._begun = False
 
     @property
     def binding(self) -> Binding | None:
         """Its execution and run, once it takes part in one."""
         return self._binding
 
-    def begin(self) -> None:
-        """Takes part in the execution's run from the start where the execution is known, or resumes a waiting one."""
+    def begin(self, thread_id: object = None) -> None:
+        """Takes part in the execution's run from the start where the execution is known, or resumes a waiting one.
+
+        Once: a no-op when repeated.
+
+        Args:
+            thread_id: LangGraph's thread, where it was not known for sure.
+        """
+        if self._begun:
+            return
+        self._begun = True
+        self._thread_id = self._thread_id if thread_id is None else thread_id
         try:
             if self._options.execution_id is not None:
                 self.enter(self._options.execution_id)

@@ -7,8 +7,9 @@ given its execution is that execution's run from its first moment; others are wh
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, cast
 
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables.config import merge_configs, var_child_runnable_config
@@ -77,13 +78,25 @@ class CallTracker(RunFollower, _Interrupts):
 
     def take_root(self, start: RunStart) -> None:
         """Makes a graph call of the first run that this config reaches."""
-        run, own_thread = start.run, _own_thread(start)
-        named = self._options.execution_id if own_thread is None else self._options.execution_id or own_thread
-        if self in run.handlers:
-            if self._options.execution_id is not None or own_thread is None:
+        self._take_root(start, _own_thread(start))
+        if self._options.execution_id is None and start.run.on_thread is None:
+            start.run.on_thread = functools.partial(self._learn_thread, start)
+
+    def _learn_thread(self, start: RunStart, thread_id: object) -> None:
+        """The call's thread may be another than that of the context, from which LangGraph takes the metadata."""
+        if start.run.root is not None:
+            start.run.root.begin(thread_id)
+        elif thread_id is not None and str(thread_id) not in _threads_around("configurable"):
+            self._take_root(start, str(thread_id))
+
+    def _take_root(self, start: RunStart, own_thread: str | None) -> None:
+        run, execution_id = start.run, self._options.execution_id
+        named = execution_id or own_thread
+        if own_thread is None or execution_id is not None:
+            if self in run.handlers:
                 return
-        elif own_thread is None and _is_ambient(self) and (run.within is None or run.foreign):
-            return  # left over in a worker's context from a call that has ended, or is not the one that is named
+            if _is_ambient(self) and (run.within is None or run.foreign):
+                return  # left over in a worker's context from a call that has ended, or is not the one that is named
         if self not in run.handlers:
             run.handlers = (*run.handlers, self)
         place = RUNS.place_in(run.within)
@@ -97,11 +110,11 @@ class CallTracker(RunFollower, _Interrupts):
             start.name,
             start.run_id,
             options=self._options,
-            thread_id=start.thread_id,
+            thread_id=own_thread or start.thread_id,
             parent=parent,
             namespace=start.namespace,
         )
-        _take(start, call, self._options.plan)
+        _take(start, call, self._options.plan, sure=named is not None)
         if replaced is not None:
             replaced.give_way()
 
@@ -117,10 +130,14 @@ class CallTracker(RunFollower, _Interrupts):
 
 def _own_thread(start: RunStart) -> str | None:
     """LangGraph's thread, where the call itself names it and does not have it from what is around it."""
-    ambient = var_child_runnable_config.get() or {}
-    around = {(ambient.get(part) or {}).get("thread_id") for part in ("metadata", "configurable")}
     thread_id = start.thread_id
-    return str(thread_id) if thread_id is not None and thread_id not in around else None
+    own = thread_id is not None and str(thread_id) not in _threads_around("metadata", "configurable")
+    return str(thread_id) if own else None
+
+
+def _threads_around(*parts: Literal["metadata", "configurable"]) -> set[str]:
+    config = var_child_runnable_config.get() or {}
+    return {str((config.get(part) or {}).get("thread_id")) for part in parts}
 
 
 def _is_ambient(handler: BaseCallbackHandler) -> bool:
@@ -156,21 +173,27 @@ class DefaultTracker(RunFollower, _Interrupts):
         own, thread_id = publisher if block is None else None, start.thread_id
         call = GraphCall(own, start.name, start.run_id, thread_id=thread_id, block=block, namespace=start.namespace)
         source = block.binding.publisher if block is not None else publisher
-        _take(start, call, cast("Any", source).capture_plan if source is not None else None)
+        sure = start.thread_id is None or _own_thread(start) is not None
+        _take(start, call, cast("Any", source).capture_plan if source is not None else None, sure=sure)
+        start.run.on_thread = call.begin
 
 
-def _take(start: RunStart, call: GraphCall, plan: GraphPlan | None) -> None:
-    """Makes a run the root of a call. What it was part of before holds no more, but for the graph's own decorator."""
+def _take(start: RunStart, call: GraphCall, plan: GraphPlan | None, *, sure: bool) -> None:
+    """Makes a run the root of a call. What it was part of before holds no more, but for the graph's own decorator.
+
+    The call begins, unless it is not `sure` that its thread is not that of the context around it.
+    """
     run, run_id = start.run, start.run_id
     run.root = run.call = call
-    run.frame = run.begins = None
+    run.frame = run.begins = run.on_thread = None
     run.foreign = False
     run.ids.discard(run_id)
     run.ids = call.run_ids
     run.ids.add(run_id)
     if not run.own_plan:
         run.plan, run.children_wrapped = plan, False
-    call.begin()
+    if sure:
+        call.begin()
 
 
 def _told_of(place: Place) -> dict[str, Any] | None:

@@ -57,11 +57,13 @@ def _run_of(loop: Any) -> Run | None:
 
 
 def _begin_graph(loop: Any) -> None:
-    """Captures the node that a decorated graph is: by now it is known whether the call is an execution of its own."""
+    """Names the thread to the call; then it is known whether a decorated graph's node is part of another execution."""
     run = _run_of(loop)
     if run is None:
         return
     run.is_graph = True
+    if run.on_thread is not None:
+        run.on_thread(loop.config["configurable"].get("thread_id"))
     begin, run.begins = run.begins, None
     if begin is not None:
         begin()

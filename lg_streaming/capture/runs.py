@@ -57,6 +57,7 @@ class Run:
         "is_node",
         "model",
         "namespace",
+        "on_thread",
         "opened",
         "own_plan",
         "plan",
@@ -74,6 +75,8 @@ class Run:
         """The node that it is, captured without a decorator."""
         self.begins: Callable[[], None] | None = None
         """Captures the node that this run's graph is, when all handlers have seen it start."""
+        self.on_thread: Callable[[object], None] | None = None
+        """Takes LangGraph's thread, which is known for sure only when the graph's loop starts."""
         self.within = parent
         """The run that it was started in, as far as it is known."""
         self.foreign = parent is not None and parent.foreign

@@ -373,3 +373,81 @@ async def test_no_table_grows(streaming: StreamingModule) -> None:
     gc.collect()
     assert len(RUNS) == 0
     assert not [each for each in gc.get_objects() if isinstance(each, (NodeRun, GraphCall))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("order", ["while_the_first_runs", "after_the_first"])
+@pytest.mark.parametrize("way", ["config_of_the_node", "service", "named", "nothing"])
+async def test_a_worker_that_was_started_in_an_undecorated_node(
+    streaming: StreamingModule, workers: Workers, kind: str, order: str, way: str
+) -> None:
+    """Its context has the first call's config, which is no sign that a later call was given it."""
+    others_done = asyncio.Event()
+    graph = graph_of(stream_all(inner))
+    service = graph.with_config(streaming.config())
+
+    async def job(name: str, config: RunnableConfig) -> None:
+        inputs = {"topic": name}
+        match way:
+            case "config_of_the_node":
+                await graph.ainvoke(inputs, config)
+            case "service":
+                await service.ainvoke(inputs, {"configurable": {"thread_id": f"job-{name}"}})
+            case "named":
+                await graph.ainvoke(inputs, streaming.config(f"job-{name}"))
+            case _:
+                await graph.ainvoke(inputs)
+
+    async def serve(state: State, config: RunnableConfig) -> Update:
+        name = state["topic"]
+        await workers.do(kind, lambda: job(name, config))
+        if name == "a" and order == "while_the_first_runs":
+            await others_done.wait()
+        return {}
+
+    outer = graph_of(serve).with_config(streaming.config())
+
+    async def call(name: str) -> None:
+        await outer.ainvoke({"topic": name}, {"configurable": {"thread_id": name}})
+
+    first = asyncio.create_task(call("a"))
+    if order == "after_the_first":
+        await first
+    else:
+        while len(workers.__dict__) == 1:
+            await asyncio.sleep(0)
+    for name in ("b", "c"):
+        await call(name)
+    others_done.set()
+    await first
+    for name in ("a", "b", "c"):
+        if way == "config_of_the_node":
+            check(await read(streaming, name), name, 1)
+        elif way != "nothing":
+            check(await read(streaming, f"job-{name}"), name, 1)
+        elif streaming.hub.info(name) is not None and not (name == "a" and order == "while_the_first_runs"):
+            run = await read(streaming, name)
+            assert not any(each.data["content"] != f"text of {name}" for each in run.of("token") if name != "a")
+    known = {each.execution_id for each in streaming.hub.executions()}
+    assert known <= {"a", "b", "c", "job-a", "job-b", "job-c"}
+    assert len(RUNS) == 0
+
+
+async def test_a_service_in_a_node_is_its_threads_execution(streaming: StreamingModule) -> None:
+    service = graph_of(stream_all(inner)).with_config(streaming.config())
+
+    @stream_all
+    async def lead(_: State) -> Update:
+        await service.ainvoke({"topic": "other"}, {"configurable": {"thread_id": "other"}})
+        await service.ainvoke({"topic": "lead"})
+        return {}
+
+    await graph_of(lead).ainvoke({"topic": "x"}, streaming.config("lead", thread_id="t"))
+    check(await read(streaming, "lead"), "lead", 1)
+    check(await read(streaming, "other"), "other", 1)
+    assert (await read(streaming, "other")).updates[0].data["parent"]["execution_id"] == "lead"
+    async with streaming.execution("block"):
+        await service.ainvoke({"topic": "named"}, {"configurable": {"thread_id": "named"}})
+        await graph_of(stream_all(inner)).ainvoke({"topic": "block"})
+    check(await read(streaming, "named"), "named", 1)
+    check(await read(streaming, "block"), "block", 1)
