@@ -217,7 +217,10 @@ class RunFollower(BaseCallbackHandler):
         """Publishes an event of LangChain's ``dispatch_custom_event``."""
         run = RUNS.get(run_id)
         frame = RUNS.frame_at(run)
-        if run is not None and frame is not None and run.is_published_by(self):
+        if run is None or frame is None:
+            return
+        listener = frame.listener
+        if listener is self or (listener is None and run.is_published_by(self)):
             frame.hear("custom", {"name": name, "data": data}, frame.scope)
 
 

@@ -99,6 +99,11 @@ class NodeFrame(Protocol):
         ...
 
     @property
+    def listener(self) -> object:
+        """The handler that hears events of its own; None for the one that follows its run."""
+        ...
+
+    @property
     def message_ids(self) -> set[str]:
         """The messages that models inside it wrote."""
         ...
@@ -139,6 +144,7 @@ class NodeRun:
         "emitter",
         "ended",
         "graph_namespace",
+        "listener",
         "is_own",
         "mark",
         "message_ids",
@@ -168,6 +174,8 @@ class NodeRun:
         self.graph_namespace = identity.graph_namespace
         self.run_ids: set[UUID] = set()
         self.message_ids: set[str] = set()
+        self.listener: object = None
+        """The handler that hears events of its own, where it is a function in a run that another handler follows."""
         self.config: RunnableConfig | None = None
         """What the node's own calls get as their config; None where the node has none."""
         self.echo: list[str] | None = None
@@ -345,6 +353,11 @@ class ToolRun:
     def graph_namespace(self) -> str | None:
         """LangGraph's checkpoint namespace of the node."""
         return self.outer.graph_namespace
+
+    @property
+    def listener(self) -> object:
+        """None: its run has a follower."""
+        return None
 
     @property
     def message_ids(self) -> set[str]:
