@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from starlette.applications import Starlette
 
-from lg_streaming.capture import CallOptions, GraphPlan, Selection, current_call, graph_config, options_in
+from lg_streaming.capture import (
+    CallOptions,
+    GraphPlan,
+    Selection,
+    current_call,
+    graph_config,
+    options_in,
+    surrounding_namespace,
+)
 from lg_streaming.errors import StreamingConfigError, describe_error
 from lg_streaming.events import check_execution_id, parse_priority, run_metadata
 from lg_streaming.gateway import Gateway, InitialData
@@ -23,8 +31,8 @@ from lg_streaming.scope import (
     Outcome,
     block_var,
     current_block,
-    current_frame,
     new_id,
+    position,
     publishers,
     reset_in_context,
 )
@@ -96,7 +104,13 @@ class ExecutionBlock:
         self._hub.open(self.execution_id, owner=self._owner, metadata=self._metadata, priority=self._priority)
         self._run_id = self._hub.enter_run(self.execution_id, owner=self._owner)
         binding = Binding(self._hub, self.execution_id, self._run_id)
-        self._block = Block(binding, frame=current_frame(), call=current_call(), outer=current_block())
+        self._block = Block(
+            binding,
+            frame=position().frame,
+            call=current_call(),
+            namespace=surrounding_namespace(),
+            outer=current_block(),
+        )
         self._token = block_var.set(self._block)
         self._stop_listening = self._listen()
         return self
@@ -120,9 +134,8 @@ class ExecutionBlock:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._block is None or self._block.left:
+        if self._block is None or not self._block.leave():
             return
-        self._block.left = True
         try:
             if self._token is not None:
                 reset_in_context(block_var, self._token)

@@ -8,6 +8,7 @@ from lg_streaming.capture.graphs import decorate_graph, is_graph, plan_of
 from lg_streaming.capture.holders import change_held, held_by
 from lg_streaming.capture.plan import GraphPlan, NodePlan, NodeStream, Selection
 from lg_streaming.capture.pregel import install_hooks
+from lg_streaming.capture.runs import surrounding_namespace
 from lg_streaming.capture.wrap import StreamedRunnable, original_of, wrap_node
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "options_in",
     "original_of",
     "plan_of",
+    "surrounding_namespace",
     "wrap_node",
 ]
 

@@ -61,7 +61,7 @@ def _entered(plan: NodePlan, name: str, config: RunnableConfig | None, arguments
     if binding is None or place is None:
         _warn_of_no_execution(name)
         return None
-    identity = identify(name, plan.node_id, metadata, binding, place.frame)
+    identity = identify(name, plan.node_id, metadata, binding, place)
     if identity is None:
         return None
     known = RUNS.get(parent_id)
@@ -100,7 +100,9 @@ def _config_inside(run: NodeRun, config: RunnableConfig | None) -> RunnableConfi
         if TAP not in manager.handlers:
             manager.add_handler(TAP, inherit=True)
         keep_idle_clock(manager, TAP)
-        if manager.parent_run_id is not None and run.is_graph_node:
+        if not run.is_graph_node:
+            run.listener = TAP
+        elif manager.parent_run_id is not None:
             RUNS.adopt(TAP, manager.parent_run_id, run, run.graph_namespace)
     return {**config, "callbacks": manager}
 

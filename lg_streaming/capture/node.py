@@ -99,6 +99,11 @@ class NodeFrame(Protocol):
         ...
 
     @property
+    def listener(self) -> object:
+        """The handler that hears events of its own; None for the one that follows its run."""
+        ...
+
+    @property
     def message_ids(self) -> set[str]:
         """The messages that models inside it wrote."""
         ...
@@ -147,6 +152,7 @@ class NodeRun:
         "ended",
         "graph_namespace",
         "is_own",
+        "listener",
         "mark",
         "message_ids",
         "name",
@@ -177,6 +183,8 @@ class NodeRun:
         self.run_ids: set[UUID] = set()
         self.message_ids: set[str] = set()
         self.texts: set[str] = set()
+        self.listener: object = None
+        """The handler that hears events of its own, where it is a function in a run that another handler follows."""
         self.config: RunnableConfig | None = None
         """What the node's own calls get as their config; None where the node has none."""
         self.echo: list[str] | None = None
@@ -380,6 +388,11 @@ class ToolRun:
         return self.outer.graph_namespace
 
     @property
+    def listener(self) -> object:
+        """None: its run has a follower."""
+        return None
+
+    @property
     def message_ids(self) -> set[str]:
         """The messages that models inside the node wrote."""
         return self.outer.message_ids
@@ -428,16 +441,19 @@ def agent_of(metadata: Mapping[str, Any]) -> str | None:
 
 
 def identify(
-    name: str, own_id: str | None, metadata: Mapping[str, Any], binding: Binding, outer: NodeFrame | None
+    name: str, own_id: str | None, metadata: Mapping[str, Any], binding: Binding, place: Place
 ) -> Identity | None:
     """Who a node is. None for the node that is in force, wrapped twice.
 
+    LangGraph's checkpoint namespace says that it is a graph's node, unless the block or the call to which it belongs
+    was made in a node of this namespace: then it is a function that was called there.
+
     The namespace tells ``Send`` branches apart and is the same for every try of a node.
     """
-    namespace: str | None = metadata.get("langgraph_checkpoint_ns")
+    outer, namespace = place.frame, metadata.get("langgraph_checkpoint_ns")
     number = functools.partial(binding.publisher.next_attempt, binding.execution_id)
     agent, tool = agent_of(metadata), outer.scope.tool_call_id if outer is not None else None
-    if namespace is not None and (outer is None or outer.graph_namespace != namespace):
+    if namespace is not None and namespace != (outer.graph_namespace if outer is not None else place.made_in):
         node_id = str(metadata.get("langgraph_node") or name)
         attempt = number(task_of(namespace, own_id or node_id))
         scope = Scope(run_id=binding.run_id, namespace=namespace, attempt=attempt, agent_type=agent, tool_call_id=tool)
@@ -462,7 +478,7 @@ def open_node(run: Run, place: Place, plan: NodePlan, *, name: str, metadata: Ma
     """Captures the node whose run starts, without a decorator on it. The node is in force in the present context."""
     try:
         binding = place.binding or (place.call.enter(None) if place.call is not None else None)
-        identity = identify(name, plan.node_id, metadata, binding, place.frame) if binding is not None else None
+        identity = identify(name, plan.node_id, metadata, binding, place) if binding is not None else None
         if binding is None or identity is None:
             return
         frame = NodeRun(plan, binding, identity, outer=place.frame, call=run.call, is_own=False)
