@@ -140,6 +140,7 @@ class NodeRun:
         "_identity",
         "_lock",
         "_plan",
+        "_ready",
         "_start",
         "_started",
         "_stream",
@@ -188,8 +189,10 @@ class NodeRun:
         self._start = start
         """The node's input and why the graph calls it."""
         self._started = time.perf_counter()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._begun = False
+        self._ready = False
+        """Whether its start was published, so that what follows may be."""
         self._stream: NodeStream | None = None
         self._emitter: Emitter | None = None
         self._cancel_timer: Callable[[], None] | None = None
@@ -239,8 +242,11 @@ class NodeRun:
         return True
 
     def _open(self) -> NodeStream | None:
-        """The node's stream; None where it was discarded, or could not begin."""
-        if not self._begun:
+        """The node's stream; None where it was discarded, or could not begin.
+
+        Where another thread is publishing the start, this waits for it.
+        """
+        if not self._ready:
             try:
                 self.begin()
             except Exception as error:
@@ -263,6 +269,7 @@ class NodeRun:
             if self.call is not None:
                 self.call.captured += 1
             self._report_start(self._stream)
+            self._ready = True
 
     def _report_start(self, stream: NodeStream) -> None:
         state, step = self._start or (None, {})
@@ -290,7 +297,7 @@ class NodeRun:
         """Gives the stream one thing that happened. Never raises."""
         if self.echo is not None and type == "token":
             self.echo.append(data["content"])
-        stream = self._stream or self._open()
+        stream = self._stream if self._ready else self._open()
         if stream is not None:
             self._take(stream, type, data, scope)
 
@@ -302,7 +309,7 @@ class NodeRun:
 
     def release(self) -> None:
         """Publishes what is held: something inside begins."""
-        stream = self._stream or self._open()
+        stream = self._stream if self._ready else self._open()
         if stream is None:
             return
         try:

@@ -25,6 +25,11 @@ class Seen:
         self._nodes_pair_up()
         self._tools_pair_up()
 
+    def __repr__(self) -> str:
+        return "\n".join(
+            f"{each.type} {each.namespace} {each.attempt} {each.message_id} {each.data}" for each in self.updates
+        )
+
     def _nodes_pair_up(self) -> None:
         """Every node that starts ends once, and what is said in it is said between."""
         open_nodes: dict[str | None, int] = {}
@@ -104,7 +109,8 @@ class Seen:
     def says(self, *said: Iterable[BaseMessage]) -> None:
         """The assembled text is exactly that of these messages, each under its id."""
         messages = [message for each in said for message in each if isinstance(message, AIMessage)]
-        assert self.assembled == {message.id: message.text for message in messages if message.text}
+        expected = {message.id: message.text for message in messages if message.text}
+        assert self.assembled == expected, f"{self.assembled}\n{expected}\n{self!r}"
 
 
 def _below(inner: str | None, outer: str | None) -> bool:
