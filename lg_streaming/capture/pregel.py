@@ -56,6 +56,13 @@ def _run_of(loop: Any) -> Run | None:
     return RUNS.get(getattr(loop.manager, "run_id", None))
 
 
+def _note_execution(loop: Any) -> None:
+    """Notes which execution a graph's config names: no callback is given the config."""
+    run = _run_of(loop)
+    if run is not None and run.call is not None and run.call.configured is None:
+        run.call.configured = configured_id(loop.config)
+
+
 def _hear_writer(loop: Any) -> None:
     runtime: object = loop.config["configurable"].get(_RUNTIME)
     if _run_of(loop) is None or not isinstance(runtime, Runtime) or isinstance(runtime.stream_writer, _HeardWriter):
@@ -108,6 +115,7 @@ def _after_init(original: Any) -> Any:
     @functools.wraps(original)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
+        _note_execution(self)
         _hear_writer(self)
 
     return init

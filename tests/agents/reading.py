@@ -79,6 +79,11 @@ class Seen:
         return Counter(node_path(update.namespace or "") for update in self.of("node_start"))
 
     @property
+    def paused(self) -> set[str]:
+        """The paths of the nodes that wait for a human."""
+        return {node_path(update.namespace or "") for update in self.of("node_interrupted")}
+
+    @property
     def outcome(self) -> str:
         return self.updates[-1].type
 
