@@ -51,13 +51,11 @@ def enter_node(
 def _entered(plan: NodePlan, name: str, config: RunnableConfig | None, arguments: Sequence[object]) -> NodeRun | None:
     metadata: Mapping[str, Any] = (config.get("metadata") if config is not None else None) or {}
     parent_id = _parent_id(config)
-    waiting = _waiting(parent_id, metadata)
     if not plan.enabled:
-        if waiting is not None:
-            waiting.discard()
         return None
-    if waiting is not None and waiting.adopt(plan):
-        return waiting
+    opened = _opened(parent_id, name)
+    if opened is not None and opened.adopt(plan):
+        return opened
     place = RUNS.place_of(parent_id)
     binding = _binding(place, config)
     if binding is None or place is None:
@@ -68,9 +66,8 @@ def _entered(plan: NodePlan, name: str, config: RunnableConfig | None, arguments
         return None
     known = RUNS.get(parent_id)
     call = known.call if known is not None else place.frame.call if place.frame is not None else None
-    start = (arguments[-1], step_of(metadata)) if arguments else None
-    run = NodeRun(plan, binding, identity, outer=place.frame, call=call, start=start)
-    run.begin()
+    run = NodeRun(plan, binding, identity, outer=place.frame, call=call)
+    run.begin((arguments[-1], step_of(metadata)) if arguments else None)
     return run
 
 
@@ -79,13 +76,10 @@ def _parent_id(config: RunnableConfig | None) -> UUID | None:
     return manager.parent_run_id if isinstance(manager, BaseCallbackManager) else None
 
 
-def _waiting(parent_id: UUID | None, metadata: Mapping[str, Any]) -> NodeRun | None:
-    """The node that a graph's plan captured and whose function this is, while it takes other options."""
+def _opened(parent_id: UUID | None, name: str) -> NodeRun | None:
+    """The node that the graph's options captured and whose function this is: a ``@task``, known by its name."""
     run = RUNS.get(parent_id)
-    opened = run.opened if run is not None else None
-    if opened is None or not opened.pending or opened.graph_namespace != metadata.get("langgraph_checkpoint_ns"):
-        return None
-    return opened
+    return run.opened if run is not None and run.opened is not None and run.opened.name == name else None
 
 
 def _binding(place: Place | None, config: RunnableConfig | None) -> Any:

@@ -80,7 +80,7 @@ class RunFollower(BaseCallbackHandler):
 
     def _capture(self, start: RunStart) -> None:
         run, parent = start.run, RUNS.get(start.parent_run_id)
-        if run.plan is None or parent is None or parent.children_wrapped:
+        if run.plan is None or parent is None or parent.children_wrapped or start.node_name in parent.decorated_nodes:
             return
         place = RUNS.place_of(start.parent_run_id)
         options = run.plan.for_node(start.node_name, node_path(run.namespace or start.node_name))

@@ -13,12 +13,12 @@ from langgraph.errors import ParentCommand
 from lg_streaming.capture.outcome import ending_of, interrupts_of
 from lg_streaming.capture.result import messages_of, update_of
 from lg_streaming.capture.runs import RUNS
-from lg_streaming.emitter import NO_EMITTER, Emitter
+from lg_streaming.emitter import Emitter
 from lg_streaming.errors import StreamingError, describe_error
 from lg_streaming.scope import FrameMark, Scope, current_block, frame_var
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from uuid import UUID
 
     from langchain_core.runnables import RunnableConfig
@@ -33,9 +33,6 @@ __all__ = ["Identity", "NodeFrame", "NodeRun", "ToolRun", "agent_of", "identify"
 logger = logging.getLogger(__name__)
 
 CANCELLED: Final = {"message": "cancelled", "code": "cancelled"}
-
-_PATIENCE: Final = 0.01
-"""Seconds until the start of a node is published whose function may still turn out to be decorated itself."""
 
 
 class NodeFrame(Protocol):
@@ -127,21 +124,11 @@ class Identity(NamedTuple):
 
 
 class NodeRun:
-    """One try of a captured node.
-
-    It begins at once where the node is decorated. One that a graph's options cover begins a moment later: until then
-    its function may turn out to be decorated itself, with options of its own.
-    """
+    """One try of a captured node."""
 
     __slots__ = (
-        "_begun",
-        "_cancel_timer",
-        "_emitter",
-        "_identity",
         "_lock",
         "_plan",
-        "_ready",
-        "_start",
         "_started",
         "_stream",
         "binding",
@@ -149,8 +136,10 @@ class NodeRun:
         "call",
         "config",
         "echo",
+        "emitter",
         "ended",
         "graph_namespace",
+        "is_own",
         "mark",
         "message_ids",
         "name",
@@ -167,7 +156,7 @@ class NodeRun:
         *,
         outer: NodeFrame | None,
         call: GraphCall | None,
-        start: tuple[object, Mapping[str, Any]] | None = None,
+        is_own: bool = True,
     ) -> None:
         self.binding = binding
         self.block = current_block()
@@ -183,26 +172,17 @@ class NodeRun:
         """What the node's own calls get as their config; None where the node has none."""
         self.echo: list[str] | None = None
         """What models said since the node yielded last; None in a node that does not yield."""
+        self.is_own = is_own
+        """Whether the options are those of the node's own decorator, not of its graph's."""
         self.ended = False
+        self.emitter = Emitter(binding.publisher, binding.execution_id, self.scope, strict=False)
+        self.emitter.through(heard=self.message_ids)
         self._plan = plan
-        self._identity = identity
-        self._start = start
-        """The node's input and why the graph calls it."""
         self._started = time.perf_counter()
-        self._lock = threading.RLock()
-        self._begun = False
-        self._ready = False
-        """Whether its start was published, so that what follows may be."""
+        self._lock = threading.Lock()
         self._stream: NodeStream | None = None
-        self._emitter: Emitter | None = None
-        self._cancel_timer: Callable[[], None] | None = None
 
     # --- its beginning ---------------------------------------------------------------------------------------
-
-    @property
-    def pending(self) -> bool:
-        """Whether its start was not published yet, so that it can take other options."""
-        return not self._begun and not self.ended
 
     @property
     def listens(self) -> bool:
@@ -214,82 +194,38 @@ class NodeRun:
         """Whether LangGraph runs it as a node, and not another node calls it as a function."""
         return self.graph_namespace is not None and self.graph_namespace == self.scope.namespace
 
-    def wait_for_options(self) -> None:
-        """Begins in a moment, unless something happens in the node before."""
-        self._cancel_timer = self._plan.later(_PATIENCE, self._begin_late)
+    def begin(self, start: tuple[object, Mapping[str, Any]] | None = None) -> None:
+        """Publishes the start; what the node around it holds leaves before. Raises what its options raise.
 
-    def _begin_late(self) -> None:
-        if not self.ended:
-            self._open()
+        Args:
+            start: The node's input, and why the graph calls it.
+        """
+        self._stream = stream = self._plan.open(self.emitter)
+        if self.outer is not None:
+            self.outer.release()
+        if self.call is not None:
+            self.call.captured += 1
+        self._take(stream, "node_start", self._about(attempt=self.scope.attempt), self.scope)
+        if start is not None:
+            state, step = start
+            if step:
+                self._take(stream, "debug", self._about(**step), self.scope)
+            self._take(stream, "values", {"state": state}, self.scope)
 
     def adopt(self, plan: NodePlan) -> bool:
-        """Takes a decorator's options in place of the graph's; returns whether it was early enough."""
-        with self._lock:
-            if self._begun or self.ended:
-                return False
-            self._plan = plan
-            self.scope = self._identity.scope.derive(node_id=plan.node_id or self._identity.node_id)
-        self.begin()
+        """Takes the options of the node's own decorator in place of the graph's, once. Returns whether it did."""
+        if self.is_own or self.ended or self._stream is None:
+            return False
+        self.is_own, self._plan = True, plan
+        self._stream.close()
+        self._stream = plan.open(self.emitter)
+        self._stream.begin()
         return True
-
-    def discard(self) -> bool:
-        """Ends without a word: the node's own decorator is off. Returns whether it was early enough."""
-        with self._lock:
-            if self._begun or self.ended:
-                return False
-            self._begun = self.ended = True
-        self._forget()
-        return True
-
-    def _open(self) -> NodeStream | None:
-        """The node's stream; None where it was discarded, or could not begin.
-
-        Where another thread is publishing the start, this waits for it.
-        """
-        if not self._ready:
-            try:
-                self.begin()
-            except Exception as error:
-                logger.warning("node %r runs without streaming: %s", self.name, error, exc_info=error)
-        return self._stream
-
-    def begin(self) -> None:
-        """Publishes the start, once; what the node around it holds leaves before. Raises what its options raise."""
-        with self._lock:
-            if self._begun:
-                return
-            self._begun = True
-            self._emitter = Emitter(self.binding.publisher, self.binding.execution_id, self.scope, strict=False)
-            self._emitter.through(heard=self.message_ids)
-            self._stream = self._plan.open(self._emitter)
-            if self._cancel_timer is not None:
-                self._cancel_timer()
-            if self.outer is not None:
-                self.outer.release()
-            if self.call is not None:
-                self.call.captured += 1
-            self._report_start(self._stream)
-            self._ready = True
-
-    def _report_start(self, stream: NodeStream) -> None:
-        state, step = self._start or (None, {})
-        self._take(stream, "node_start", self._about(attempt=self.scope.attempt), self.scope)
-        if step:
-            self._take(stream, "debug", self._about(**step), self.scope)
-        if self._start is not None:
-            self._take(stream, "values", {"state": state}, self.scope)
-        self._start = None
-
-    @property
-    def emitter(self) -> Emitter:
-        """Writes updates about it."""
-        return self._emitter if self._open() is not None and self._emitter is not None else NO_EMITTER
 
     @property
     def progress(self) -> Any:
-        """Reports its progress; None where it could not begin."""
-        stream = self._open()
-        return stream.progress if stream is not None else None
+        """Reports its progress; None before it has begun."""
+        return self._stream.progress if self._stream is not None else None
 
     # --- what happens in it ----------------------------------------------------------------------------------
 
@@ -297,9 +233,8 @@ class NodeRun:
         """Gives the stream one thing that happened. Never raises."""
         if self.echo is not None and type == "token":
             self.echo.append(data["content"])
-        stream = self._stream if self._ready else self._open()
-        if stream is not None:
-            self._take(stream, type, data, scope)
+        if self._stream is not None:
+            self._take(self._stream, type, data, scope)
 
     def _take(self, stream: NodeStream, type: str, data: dict[str, Any], scope: Scope) -> None:
         try:
@@ -309,11 +244,10 @@ class NodeRun:
 
     def release(self) -> None:
         """Publishes what is held: something inside begins."""
-        stream = self._stream if self._ready else self._open()
-        if stream is None:
+        if self._stream is None:
             return
         try:
-            stream.release()
+            self._stream.release()
         except Exception:
             logger.exception("what node %r holds is lost", self.name)
 
@@ -367,8 +301,6 @@ class NodeRun:
         self._forget()
 
     def _forget(self) -> None:
-        if self._cancel_timer is not None:
-            self._cancel_timer()
         self.mark.frame = None
         RUNS.forget(self.run_ids)
 
@@ -495,13 +427,14 @@ def open_node(run: Run, place: Place, plan: NodePlan, *, name: str, metadata: Ma
         identity = identify(name, plan.node_id, metadata, binding, place.frame) if binding is not None else None
         if binding is None or identity is None:
             return
-        frame = NodeRun(plan, binding, identity, outer=place.frame, call=run.call, start=(state, step_of(metadata)))
-    except StreamingError as error:
-        logger.warning("node %r runs without streaming: %s", name, error)
+        frame = NodeRun(plan, binding, identity, outer=place.frame, call=run.call, is_own=False)
+        frame.begin((state, step_of(metadata)))
+    except Exception as error:  # streaming must never change what a node does
+        expected = isinstance(error, StreamingError)
+        logger.warning("node %r runs without streaming: %s", name, error, exc_info=None if expected else error)
         return
     run.frame = run.opened = frame
     frame_var.set(frame.mark)
-    frame.wait_for_options()
 
 
 _STEP: Final = {"langgraph_step": "step", "langgraph_triggers": "triggers", "langgraph_path": "path"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
@@ -34,6 +34,14 @@ class NodeStream(Protocol):
         """Publishes what is held: something inside the node begins."""
         ...
 
+    def begin(self) -> None:
+        """Begins the progress of a node whose start is published already."""
+        ...
+
+    def close(self) -> None:
+        """Publishes what is held and ends, without an end of the node."""
+        ...
+
 
 class NodePlan(Protocol):
     """What a decorated node asks for."""
@@ -55,10 +63,6 @@ class NodePlan(Protocol):
 
     def open(self, emitter: Emitter) -> NodeStream:
         """Starts the stream of one try of the node."""
-        ...
-
-    def later(self, seconds: float, action: Callable[[], None]) -> Callable[[], None]:
-        """Calls `action` after so many seconds; returns a function that prevents that."""
         ...
 
     def merged(self, other: Any) -> Self:

@@ -1,4 +1,4 @@
-"""LangGraph's own voice, for which it has no callbacks: stream writers, cached nodes, interrupts and breakpoints.
+"""What LangGraph has no callbacks for: stream writers, cached nodes, breakpoints, and which nodes are decorated.
 
 These are hooks into methods of LangGraph's loop that are not public. Each looks at what the method does and changes
 nothing of it. Where a version of LangGraph has no such method, that hook is missing and the log has a warning;
@@ -63,6 +63,13 @@ def _note_execution(loop: Any) -> None:
         run.call.configured = configured_id(loop.config)
 
 
+def _note_decorated_nodes(loop: Any) -> None:
+    """Notes which nodes of a graph have decorators of their own: its plan does not hold for them."""
+    run = _run_of(loop)
+    if run is not None and run.plan is not None:
+        run.decorated_nodes = frozenset(name for name, node in loop.nodes.items() if options_of(node.bound) is not None)
+
+
 def _hear_writer(loop: Any) -> None:
     runtime: object = loop.config["configurable"].get(_RUNTIME)
     if _run_of(loop) is None or not isinstance(runtime, Runtime) or isinstance(runtime.stream_writer, _HeardWriter):
@@ -116,6 +123,7 @@ def _after_init(original: Any) -> Any:
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         _note_execution(self)
+        _note_decorated_nodes(self)
         _hear_writer(self)
 
     return init

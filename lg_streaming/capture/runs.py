@@ -33,6 +33,7 @@ class Run:
         "by",
         "call",
         "children_wrapped",
+        "decorated_nodes",
         "frame",
         "handlers",
         "ids",
@@ -73,6 +74,8 @@ class Run:
         """Whether the plan begins with this run: it is a decorated graph's."""
         self.children_wrapped = False
         """Whether the nodes right below it capture themselves, as those of a decorated graph do."""
+        self.decorated_nodes: frozenset[str] = frozenset()
+        """Names of the nodes right below it that are decorated themselves, and keep their own options."""
         self.handlers: tuple[object, ...] = parent.handlers if parent is not None else ()
         """The handlers for whose graph this run, or one above it, is the root."""
         self.ids: set[UUID] = frame.run_ids if frame is not None else parent.ids if parent is not None else set()

@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, Any, Self
 from lg_streaming.pipeline.event_options import EventOptions
 from lg_streaming.pipeline.events import EventPipeline
 from lg_streaming.pipeline.progress import NO_PROGRESS, ProgressOptions, ProgressTracker
-from lg_streaming.pipeline.timer import current_timer
 from lg_streaming.pipeline.token_options import TokenOptions
 from lg_streaming.pipeline.tokens import TEXT_TYPES, TokenPipeline
 from lg_streaming.scope import Outgoing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lg_streaming.emitter import Emitter
     from lg_streaming.events import Scope
 
@@ -58,14 +55,6 @@ class NodeOptions:
         """Starts the stream of one try of the node."""
         return NodeStream(self, emitter)
 
-    def later(self, seconds: float, action: Callable[[], None]) -> Callable[[], None]:
-        """Calls `action` after so many seconds, on the timer's thread; returns a function that prevents that."""
-
-        def act(_: object, __: object = None) -> None:
-            action()
-
-        return current_timer().schedule_relative(seconds, act).dispose
-
 
 def _tracker(progress: ProgressOptions | None, event: EventOptions | None, emitter: Emitter) -> ProgressTracker:
     """The node's progress, as ``@stream_progress`` says, or the settings where only ``@stream_event`` asks for it."""
@@ -104,6 +93,17 @@ class NodeStream:
         if self._events is not None:
             self._events.release()
         self.flush()
+
+    def begin(self) -> None:
+        """Begins the progress of a node whose start is published already."""
+        self._progress.begin()
+
+    def close(self) -> None:
+        """Publishes what is held and ends, without an end of the node."""
+        if self._tokens is not None:
+            self._tokens.close()
+        if self._events is not None:
+            self._events.close()
 
     def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """One thing that happened."""
