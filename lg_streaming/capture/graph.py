@@ -141,7 +141,7 @@ def _take(start: RunStart, call: GraphCall, plan: GraphPlan | None) -> None:
     """Makes a run the root of a call. What it was part of before holds no more, but for the graph's own decorator."""
     run, run_id = start.run, start.run_id
     run.root = run.call = call
-    run.frame = None
+    run.frame = run.tool_call_id = None
     run.ids.discard(run_id)
     run.ids = call.run_ids
     run.ids.add(run_id)

@@ -45,6 +45,7 @@ class Run:
         "plan",
         "root",
         "tool",
+        "tool_call_id",
     )
 
     def __init__(self, by: object, parent: Run | None, frame: NodeFrame | None, namespace: str | None) -> None:
@@ -56,6 +57,8 @@ class Run:
         """The node that it is, captured without a decorator."""
         self.tool: ToolCall | None = None
         """The tool call that it is."""
+        self.tool_call_id: str | None = parent.tool_call_id if parent is not None else None
+        """The tool call inside which it is, or that it is."""
         self._copies = self._turn = 0
         self._listener: object = None
         self.model: ModelCall | None = None

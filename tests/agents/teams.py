@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypedDict, cast
+from typing import Annotated, Any, cast
 
 import deepagents
 from langchain import agents
@@ -15,6 +15,7 @@ from langgraph.func import entrypoint, task
 from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
 from pydantic import BaseModel
+from typing_extensions import TypedDict
 
 from lg_streaming.testing import ScriptedChatModel
 

@@ -25,7 +25,7 @@ DECORATORS: dict[str, Any] = {
     "event": stream_event,
     "progress": stream_progress,
     "all": stream_all,
-    "all(…)": stream_all(token=True, event={}),
+    "all with options": stream_all(token=True, event={}),
     "all, nodes": lambda graph: stream_all(graph, nodes=["model"], exclude=["tools"]),
     "nodes": lambda graph: stream_token(graph, nodes=["model"]),
     "stacked": lambda graph: stream_event(stream_token(graph), exclude=["tools"]),
