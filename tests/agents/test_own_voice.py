@@ -20,6 +20,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import CachePolicy, Command, StreamWriter, interrupt
 
 from lg_streaming import stream_all, stream_event
+from lg_streaming.module import StreamingModule
 from lg_streaming.testing import ScriptedChatModel
 from tests.agents.calling import CAPTURES, SYNC, WAYS
 from tests.agents.reading import read
@@ -152,20 +153,31 @@ def speak_by_command(state: Messages) -> Command[Any]:
     return Command(update={"messages": [AIMessage("Not from a model.", id="m-1")]})
 
 
-@pytest.mark.parametrize("capture", [*CAPTURES, "function"])
+@pytest.mark.parametrize("where", ["function", "graph", "graph around"])
 @pytest.mark.parametrize("node", [speak, speak_by_command])
-@pytest.mark.parametrize("shape", ["node", "subgraph"])
-async def test_a_message_that_no_model_said(node: Any, capture: str, shape: str) -> None:
-    how = CAPTURES["decorated, config" if capture == "function" else capture]
-    graph = SHAPES[shape](stream_all(node) if capture == "function" else node)
-    graph = graph if capture == "function" else how.graph(graph)
+async def test_a_message_that_no_model_said(streaming: StreamingModule, node: Any, where: str) -> None:
+    def heard(target: Any) -> Any:
+        return stream_event(target, events=["messages"])
+
+    graph = single(heard(node)) if where == "function" else single(node)
+    graph = single(graph) if where == "graph around" else graph
+    await (graph if where == "function" else heard(graph)).ainvoke(ASK, streaming.config(execution_id="e"))
+    seen = await read(streaming, "e")
+    messages = [update for update in seen.of("messages") if (update.namespace or "").count("|") == (where == "graph around")]
+    (said,) = messages
+    assert [message["content"] for message in said.data["messages"]] == ["Not from a model."]
+
+
+@pytest.mark.parametrize("capture", CAPTURES)
+@pytest.mark.parametrize("node", [speak, speak_by_command])
+async def test_a_message_that_no_model_said_is_in_the_nodes_result(node: Any, capture: str) -> None:
+    how = CAPTURES[capture]
     async with how.module() as streaming:
         with how.around(streaming, "e"):
-            await graph.ainvoke(ASK, how.config(streaming, "e"))
+            await how.graph(single(node)).ainvoke(ASK, how.config(streaming, "e"))
         seen = await read(streaming, "e")
-    messages = [update for update in seen.updates if "Not from a model." in repr(update.data)]
-    assert {"messages"} <= {update.type for update in messages} | {"messages"}
-    assert messages
+    (complete,) = seen.of("node_complete")
+    assert "Not from a model." in repr(complete.data["result"])
 
 
 # --- caches --------------------------------------------------------------------------------------------------
