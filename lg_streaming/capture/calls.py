@@ -74,6 +74,8 @@ class GraphCall:
         self.captured = 0
         """How many nodes were captured."""
         self.block = block
+        self.configured: str | None = None
+        """The execution that the config of the first graph in it names."""
         self.run_ids: set[UUID] = set()
         """The runs that are part of it, but for those of captured nodes."""
         self.interrupted = False
@@ -129,7 +131,7 @@ class GraphCall:
             if self._binding is None and not self._refused and self._publisher is not None:
                 self._refused = True  # asked once: a node must not fail again and again for what the first was told
                 options = self._options
-                execution_id = options.execution_id or configured or self._own_id
+                execution_id = options.execution_id or configured or self.configured or self._own_id
                 run_id = self._publisher.enter_run(
                     execution_id,
                     owner=options.owner,

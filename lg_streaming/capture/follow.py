@@ -175,12 +175,13 @@ class RunFollower(BaseCallbackHandler):
     ) -> None:
         """Publishes that a tool begins; what happens inside it carries the call's id."""
         run, new = RUNS.start(self, run_id, parent_run_id, metadata)
-        frame = run.frame
-        if not new or frame is None:
-            return
-        call_id = kwargs.get("tool_call_id")
+        frame, call_id = run.frame, kwargs.get("tool_call_id")
         if not isinstance(call_id, str):
             call_id = None
+        if new and call_id is not None:
+            run.tool_call_id = call_id
+        if not new or frame is None:
+            return
         data = {"tool": kwargs.get("name") or (serialized or {}).get("name") or "tool", "tool_call_id": call_id}
         known = {key: value for key, value in data.items() if value is not None}
         run.tool = tool = ToolCall(frame, scope_in(frame, metadata or {}), known, call_id)

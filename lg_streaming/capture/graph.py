@@ -187,7 +187,7 @@ def _take(start: RunStart, call: GraphCall, plan: GraphPlan | None, *, sure: boo
     """
     run, run_id = start.run, start.run_id
     run.root = run.call = call
-    run.frame = run.begins = run.on_thread = None
+    run.frame = run.begins = run.on_thread = run.tool_call_id = None
     run.foreign = False
     run.ids.discard(run_id)
     run.ids = call.run_ids

@@ -113,6 +113,10 @@ class NodeFrame(Protocol):
         """The texts of these messages."""
         ...
 
+    def note_message(self, message_id: str, namespace: str | None) -> None:
+        """Remembers a message whose text is streamed in this namespace."""
+        ...
+
     def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """Takes one thing that happened. Never raises."""
         ...
@@ -324,17 +328,29 @@ class NodeRun:
                 self.report("node_error", error=described, duration_s=self._elapsed())
         self._forget()
 
+    def note_message(self, message_id: str, namespace: str | None) -> None:
+        """Remembers a message whose text is streamed in this namespace."""
+        self.message_ids.add(message_id)
+        self.binding.publisher.note_message(self.binding.execution_id, message_id, namespace)
+
+    def _knows(self, message_id: str) -> bool:
+        """Whether readers have a message: of this try, or of another node in an earlier one that was interrupted."""
+        binding = self.binding
+        return message_id in self.message_ids or binding.publisher.is_streamed(
+            binding.execution_id, message_id, except_in=self.scope.namespace
+        )
+
     def _unsaid(self, result: object, received: int) -> Iterator[tuple[str, dict[str, Any], Scope]]:
         if self.echo is not None:
             return  # it yielded its text
         parts = unsaid_parts(
-            result, self._state, message_ids=self.message_ids, texts=self.texts, received=received, heard=self._heard
+            result, self._state, is_known=self._knows, texts=self.texts, received=received, heard=self._heard
         )
         for kind, data, message_id in parts:
             if message_id is None:
                 yield kind, data, self.scope
             else:
-                self.message_ids.add(message_id)
+                self.note_message(message_id, self.scope.namespace)
                 yield kind, data, self.scope.derive(message_id=message_id)
 
     def _forget(self) -> None:
@@ -402,6 +418,10 @@ class ToolRun:
         """The texts of these messages."""
         return self.outer.texts
 
+    def note_message(self, message_id: str, namespace: str | None) -> None:
+        """Remembers a message whose text is streamed in this namespace."""
+        self.outer.note_message(message_id, namespace)
+
     @property
     def progress(self) -> Any:
         """Reports the node's progress."""
@@ -441,7 +461,13 @@ def agent_of(metadata: Mapping[str, Any]) -> str | None:
 
 
 def identify(
-    name: str, own_id: str | None, metadata: Mapping[str, Any], binding: Binding, place: Place
+    name: str,
+    own_id: str | None,
+    metadata: Mapping[str, Any],
+    binding: Binding,
+    *,
+    place: Place,
+    run: Run | None,
 ) -> Identity | None:
     """Who a node is. None for the node that is in force, wrapped twice.
 
@@ -453,6 +479,8 @@ def identify(
     outer, namespace = place.frame, metadata.get("langgraph_checkpoint_ns")
     number = functools.partial(binding.publisher.next_attempt, binding.execution_id)
     agent, tool = agent_of(metadata), outer.scope.tool_call_id if outer is not None else None
+    if tool is None and run is not None and place.block is None:  # the node that calls the tool is not captured
+        tool = run.tool_call_id
     if namespace is not None and namespace != (outer.graph_namespace if outer is not None else place.made_in):
         node_id = str(metadata.get("langgraph_node") or name)
         attempt = number(task_of(namespace, own_id or node_id))
@@ -478,7 +506,7 @@ def open_node(run: Run, place: Place, plan: NodePlan, *, name: str, metadata: Ma
     """Captures the node whose run starts, without a decorator on it. The node is in force in the present context."""
     try:
         binding = place.binding or (place.call.enter(None) if place.call is not None else None)
-        identity = identify(name, plan.node_id, metadata, binding, place) if binding is not None else None
+        identity = identify(name, plan.node_id, metadata, binding, place=place, run=run) if binding else None
         if binding is None or identity is None:
             return
         frame = NodeRun(plan, binding, identity, outer=place.frame, call=run.call, is_own=False)

@@ -69,6 +69,13 @@ def _begin_graph(loop: Any) -> None:
         begin()
 
 
+def _note_execution(loop: Any) -> None:
+    """Notes which execution a graph's config names: no callback is given the config."""
+    run = _run_of(loop)
+    if run is not None and run.call is not None and run.call.configured is None:
+        run.call.configured = configured_id(loop.config)
+
+
 def _note_decorated_nodes(loop: Any) -> None:
     """Notes which nodes of a graph have decorators of their own: its plan does not hold for them."""
     run = _run_of(loop)
@@ -128,6 +135,7 @@ def _after_init(original: Any) -> Any:
     @functools.wraps(original)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
+        _note_execution(self)
         _begin_graph(self)
         _note_decorated_nodes(self)
         _hear_writer(self)

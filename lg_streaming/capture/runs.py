@@ -63,6 +63,7 @@ class Run:
         "plan",
         "root",
         "tool",
+        "tool_call_id",
         "within",
     )
 
@@ -83,6 +84,8 @@ class Run:
         """Whether its config names a node that is not known: it belongs to nothing that is around it."""
         self.tool: ToolCall | None = None
         """The tool call that it is."""
+        self.tool_call_id: str | None = parent.tool_call_id if parent is not None else None
+        """The tool call inside which it is, or that it is."""
         self._copies = self._turn = 0
         self._listener: object = None
         self.bar: Token[FrameMark | None] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast, overload
 
 from lg_streaming.decorators.event import stream_event
@@ -18,7 +18,7 @@ __all__ = ["stream_all"]
 
 
 @overload
-def stream_all(node: Node, /) -> Node: ...
+def stream_all(node: Node, /, *, nodes: Sequence[str] | None = None, exclude: Sequence[str] = ()) -> Node: ...
 
 
 @overload
@@ -27,6 +27,8 @@ def stream_all(
     token: Mapping[str, Any] | bool = False,
     event: Mapping[str, Any] | bool = False,
     progress: Mapping[str, Any] | bool = False,
+    nodes: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
 ) -> Callable[[Node], Node]: ...
 
 
@@ -37,6 +39,8 @@ def stream_all(
     token: Mapping[str, Any] | bool = False,
     event: Mapping[str, Any] | bool = False,
     progress: Mapping[str, Any] | bool = False,
+    nodes: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
 ) -> Any:
     """Several decorators as one: each is applied that is given, with its options, or with ``True`` for its defaults.
 
@@ -47,15 +51,18 @@ def stream_all(
         token: Options of `stream_token`.
         event: Options of `stream_event`.
         progress: Options of `stream_progress`.
+        nodes: Of a graph: the names or paths of the nodes to capture, as globs; None for all.
+        exclude: Of a graph: the names or paths of nodes to leave out.
 
     Raises:
-        StreamingConfigError: An option has a value that cannot be used.
+        StreamingConfigError: An option has a value that cannot be used, or is for graphs only.
         TypeError: An option is not known.
     """
     if node is not ABSENT:
         token = event = progress = True
+    chosen: dict[str, Any] = {} if nodes is None and not exclude else {"nodes": nodes, "exclude": exclude}
     decorators: list[Callable[[Any], Any]] = [
-        decorator(**_options(name, given))
+        decorator(**_options(name, given), **chosen)
         for decorator, name, given in (
             (stream_progress, "progress", progress),
             (stream_event, "event", event),

@@ -1,0 +1,21 @@
+from collections.abc import AsyncGenerator, Generator
+
+import pytest
+
+from lg_streaming.capture.runs import RUNS
+from lg_streaming.module import StreamingModule
+
+
+@pytest.fixture
+async def streaming() -> AsyncGenerator[StreamingModule]:
+    async with StreamingModule() as module:
+        yield module
+        assert module.hub.statistics().running == 0, "an execution was left running"
+
+
+@pytest.fixture(autouse=True)
+def no_run_is_left() -> Generator[None]:
+    """Fail where the table of LangChain's runs keeps an entry."""
+    before = len(RUNS)
+    yield
+    assert len(RUNS) == before, "runs that ended are still known"
