@@ -191,7 +191,10 @@ class GraphCall:
         binding = self._binding
         if binding is not None:
             self._warn_of_silence(binding, type)
-            binding.publisher.leave_run(binding.execution_id, binding.run_id, Outcome(type, data))
+            try:
+                binding.publisher.leave_run(binding.execution_id, binding.run_id, Outcome(type, data))
+            except StreamingError as error:  # the hub was closed: the run is over
+                binding.publisher.note_refused(binding.execution_id, type, error)
         elif type == "workflow_interrupted":
             self._pause_block()
 

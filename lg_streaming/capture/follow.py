@@ -107,8 +107,10 @@ class RunFollower(BaseCallbackHandler):
         if run.opened is not None:
             run.opened.succeed(outputs)
         if run.root is not None:
-            run.root.complete()
-            RUNS.forget(run.ids)
+            try:
+                run.root.complete()
+            finally:
+                RUNS.forget(run.ids)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
         """Ends the node or the graph call whose run it is; notes a wait for a human."""
@@ -121,8 +123,10 @@ class RunFollower(BaseCallbackHandler):
         if run.opened is not None:
             run.opened.fail(error)
         if run.root is not None:
-            run.root.fail(error)
-            RUNS.forget(run.ids)
+            try:
+                run.root.fail(error)
+            finally:
+                RUNS.forget(run.ids)
 
     # --- models and retrievers, for what they call -----------------------------------------------------------
 

@@ -62,6 +62,7 @@ def _begin_graph(loop: Any) -> None:
     if run is None:
         return
     run.is_graph = True
+    run.reports()
     if run.on_thread is not None:
         run.on_thread(loop.config["configurable"].get("thread_id"))
     begin, run.begins = run.begins, None

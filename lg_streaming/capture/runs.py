@@ -63,6 +63,7 @@ class Run:
         "plan",
         "root",
         "tool",
+        "unwatch",
         "within",
     )
 
@@ -77,6 +78,8 @@ class Run:
         """Captures the node that this run's graph is, when all handlers have seen it start."""
         self.on_thread: Callable[[object], None] | None = None
         """Takes LangGraph's thread, which is known for sure only when the graph's loop starts."""
+        self.unwatch: Callable[[], None] | None = None
+        """Ends the watch over the task that started it, which lasts until LangChain is sure to report its end."""
         self.within = parent
         """The run that it was started in, as far as it is known."""
         self.foreign = parent is not None and parent.foreign
@@ -115,6 +118,12 @@ class Run:
     def meet_again(self, handler: object) -> None:
         """Notes that one handler is attached several times: it then sees everything as often."""
         self._copies += handler is self.by
+
+    def reports(self) -> None:
+        """Notes that it is under way, so that LangChain reports its end."""
+        unwatch, self.unwatch = self.unwatch, None
+        if unwatch is not None:
+            unwatch()
 
     def is_heard_by(self, handler: object) -> bool:
         """Whether ``handler`` is to publish this call of a model; the first that asks is."""
@@ -193,6 +202,8 @@ class Runs:
         parent, foreign = self._parent(parent_id, namespace)
         run = Run(by, parent, None if foreign else self.frame_at(parent), namespace)
         run.foreign = run.foreign or foreign
+        if parent is not None:
+            parent.reports()
         if run.frame is not None or parent is not None or root:
             self._keep(run_id, run)
         return run, True
@@ -233,6 +244,7 @@ class Runs:
         run = self._pop(run_id)
         if run is not None:
             run.ids.discard(run_id)
+            run.reports()
         return run
 
     def _pop(self, run_id: UUID) -> Run | None:
