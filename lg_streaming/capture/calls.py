@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lg_streaming.capture.outcome import ending_of
-from lg_streaming.errors import StreamingError, describe_error
+from lg_streaming.capture.outcome import described, ending_of
+from lg_streaming.errors import StreamingError
 from lg_streaming.scope import Binding, Outcome
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class GraphCall:
                 self._leave("workflow_cancelled", {})
             case "failed":
                 debug = self._publisher is not None and self._publisher.debug
-                self._leave("workflow_error", {"error": describe_error(error, debug=debug)})
+                self._leave("workflow_error", {"error": described(error, debug=debug)})
 
     def _leave(self, type: str, data: Mapping[str, Any]) -> None:
         binding = self._binding

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 from langgraph.errors import ParentCommand
 
-from lg_streaming.capture.outcome import ending_of, interrupts_of
+from lg_streaming.capture.outcome import described, ending_of, interrupts_of
 from lg_streaming.capture.result import messages_of, update_of
 from lg_streaming.capture.runs import RUNS
 from lg_streaming.emitter import Emitter
-from lg_streaming.errors import StreamingError, describe_error
+from lg_streaming.errors import StreamingError
 from lg_streaming.scope import FrameMark, Scope, current_block, frame_var
 
 if TYPE_CHECKING:
@@ -211,6 +211,7 @@ class NodeRun:
         self._stream = stream = self._plan.open(self.emitter)
         if self.outer is not None:
             self.outer.release()
+        RUNS.enter_frame(self)
         if self.call is not None:
             self.call.captured += 1
         self._take(stream, "node_start", self._about(attempt=self.scope.attempt), self.scope)
@@ -304,13 +305,14 @@ class NodeRun:
             case "cancelled":
                 self.report("node_error", error=CANCELLED, duration_s=self._elapsed())
             case "failed":
-                described = describe_error(error, debug=self.binding.publisher.debug)
-                self.report("node_error", error=described, duration_s=self._elapsed())
+                failure = described(error, debug=self.binding.publisher.debug)
+                self.report("node_error", error=failure, duration_s=self._elapsed())
         self._forget()
 
     def _forget(self) -> None:
         self.mark.frame = None
         RUNS.forget(self.run_ids)
+        RUNS.leave_frame(self)
 
     def _elapsed(self) -> float:
         return round(time.perf_counter() - self._started, 6)

@@ -268,7 +268,13 @@ async def test_a_client_that_leaves_a_streaming_response(module: StreamingModule
         if message["type"] == "http.response.body" and message["body"]:
             sent.set()
 
-    scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.0"}, "method": "GET", "path": "/", "headers": []}
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.0"},
+        "method": "GET",
+        "path": "/",
+        "headers": [],
+    }
     await StreamingResponse(body())(scope, receive, send)
     await ended(module, "e", "cancelled")
 

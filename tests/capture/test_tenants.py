@@ -230,4 +230,4 @@ async def test_two_hundred_executions_of_twenty_owners() -> None:
 
 @pytest.mark.soak
 async def test_many_executions_one_after_another() -> None:
-    await serve(10, 100)
+    await serve(4, 100)
