@@ -248,8 +248,8 @@ class NodeRun:
     def _take(self, stream: NodeStream, type: str, data: dict[str, Any], scope: Scope) -> None:
         try:
             stream.take(type, data, scope)
-        except Exception:
-            logger.exception("an update of type %r of node %r is lost", type, self.name)
+        except Exception as error:  # streaming must never change what a node does
+            self._lose(type, error)
 
     def release(self) -> None:
         """Publishes what is held: something inside begins."""
@@ -257,8 +257,13 @@ class NodeRun:
             return
         try:
             self._stream.release()
-        except Exception:
-            logger.exception("what node %r holds is lost", self.name)
+        except Exception as error:  # streaming must never change what a node does
+            self._lose("token", error)
+
+    def _lose(self, type: str, error: Exception) -> None:
+        """Counts an update that its stream could not take; the hub warns once for each reason and execution."""
+        logger.debug("an update of type %r of node %r is lost", type, self.name, exc_info=error)
+        self.binding.publisher.note_refused(self.binding.execution_id, type, error)
 
     def _about(self, **data: Any) -> dict[str, Any]:
         return {"node_id": self.scope.node_id, "node_name": self.name, **data}
