@@ -215,7 +215,11 @@ def _watch(run: Run, run_id: UUID) -> None:
     if task is not None:
         run.reports()
         task.add_done_callback(give_up)
-        run.unwatch = functools.partial(task.remove_done_callback, give_up)
+
+        def unwatch() -> None:
+            task.remove_done_callback(give_up)
+
+        run.unwatch = unwatch
 
 
 def _told_of(place: Place) -> dict[str, Any] | None:

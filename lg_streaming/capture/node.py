@@ -248,7 +248,7 @@ class NodeRun:
     def _take(self, stream: NodeStream, type: str, data: dict[str, Any], scope: Scope) -> None:
         try:
             stream.take(type, data, scope)
-        except Exception as error:  # streaming must never change what a node does
+        except Exception as error:  # noqa: BLE001 (streaming must never change what a node does)
             self._lose(type, error)
 
     def release(self) -> None:
@@ -257,7 +257,7 @@ class NodeRun:
             return
         try:
             self._stream.release()
-        except Exception as error:  # streaming must never change what a node does
+        except Exception as error:  # noqa: BLE001 (streaming must never change what a node does)
             self._lose("token", error)
 
     def _lose(self, type: str, error: Exception) -> None:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, aclosing, asynccontextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
 import httpx
@@ -147,7 +147,7 @@ async def test_a_block_in_a_task_group_that_fails(module: StreamingModule) -> No
         await asyncio.sleep(0)
         raise ValueError("one of them")
 
-    with pytest.raises(ExceptionGroup):
+    with pytest.raises(ExceptionGroup):  # noqa: PT012
         async with module.execution("e"), anyio.create_task_group() as group:
             group.start_soon(fails)
             await anyio.sleep_forever()
@@ -186,7 +186,7 @@ async def test_blocks_in_a_pool_and_a_portal(module: StreamingModule) -> None:
     await ended(module, "portal", "completed")
 
 
-async def test_dependencies_and_responses(module: StreamingModule) -> None:
+async def test_dependencies_and_responses(module: StreamingModule) -> None:  # noqa: C901 (one application)
     app = FastAPI()
 
     def sync_block() -> Generator[str]:
@@ -208,13 +208,15 @@ async def test_dependencies_and_responses(module: StreamingModule) -> None:
 
     @app.get("/work")
     async def work(
-        _: str = Depends(sync_block), __: str = Depends(async_block), ___: str = Depends(managed_block)
+        _: Annotated[str, Depends(sync_block)],
+        __: Annotated[str, Depends(async_block)],
+        ___: Annotated[str, Depends(managed_block)],
     ) -> str:
         await GRAPH.ainvoke({"topic": "x"})
         return "done"
 
     @app.get("/fail")
-    def fail(_: str = Depends(sync_block), __: str = Depends(async_block)) -> str:
+    def fail(_: Annotated[str, Depends(sync_block)], __: Annotated[str, Depends(async_block)]) -> str:
         raise ValueError("the work fails")
 
     @app.get("/stream")
@@ -268,7 +270,7 @@ async def test_a_client_that_leaves_a_streaming_response(module: StreamingModule
         if message["type"] == "http.response.body" and message["body"]:
             sent.set()
 
-    scope = {
+    scope: dict[str, Any] = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.0"},
         "method": "GET",

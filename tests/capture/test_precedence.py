@@ -1,4 +1,4 @@
-"""The order of what a call belongs to: its config, the runs around it, an open block, the node around it, the module."""
+"""The order of what a call belongs to: its config, the runs around it, an open block, a node, the module."""
 
 import asyncio
 from typing import Any
@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 from langchain_core.runnables import RunnableLambda
 from langchain_core.runnables.config import merge_configs
-from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.graph import START, StateGraph
 
 from lg_streaming import current_emitter, stream_all, stream_token
 from lg_streaming.module import StreamingModule
-from lg_streaming.testing import ScriptedChatModel
 from tests.capture.graphs import Run, State, Update, graph_of, model, read
 
 pytestmark = pytest.mark.anyio

@@ -218,7 +218,7 @@ async def test_a_worker_that_names_executions_itself(streaming: StreamingModule,
 
 
 async def test_batches_with_a_config_for_each_item(streaming: StreamingModule) -> None:
-    batcher = RunnableLambda(stream_all(inner))
+    batcher: Any = RunnableLambda(stream_all(inner))
     waiting: list[tuple[str, RunnableConfig, asyncio.Future[Any]]] = []
 
     async def flush() -> None:
@@ -246,7 +246,7 @@ async def test_batches_with_a_config_for_each_item(streaming: StreamingModule) -
 
 async def test_batches_of_named_executions_in_somebodys_node(streaming: StreamingModule) -> None:
     """The batcher runs in the node of whoever comes last; the items are executions of their own."""
-    batcher = RunnableLambda(stream_all(inner))
+    batcher: Any = RunnableLambda(stream_all(inner))
 
     @stream_token
     async def serve(_: State) -> Update:
@@ -378,7 +378,7 @@ async def test_no_table_grows(streaming: StreamingModule) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("order", ["while_the_first_runs", "after_the_first"])
 @pytest.mark.parametrize("way", ["config_of_the_node", "service", "named", "nothing"])
-async def test_a_worker_that_was_started_in_an_undecorated_node(
+async def test_a_worker_that_was_started_in_an_undecorated_node(  # noqa: C901 (a table)
     streaming: StreamingModule, workers: Workers, kind: str, order: str, way: str
 ) -> None:
     """Its context has the first call's config, which is no sign that a later call was given it."""

@@ -59,6 +59,7 @@ class Tenants:
     def __init__(self, streaming: StreamingModule) -> None:
         self.streaming = streaming
         self.service = ANSWERS.with_config(streaming.config())
+        self.lambda_: Any = RunnableLambda(say)
         self.jobs: asyncio.Queue[tuple[Job, asyncio.Future[Any]]] | None = None
         self.workers: list[asyncio.Task[None]] = []
         self.ended: dict[str, asyncio.Event] = {}
@@ -115,9 +116,11 @@ class Tenants:
             self.threads[-1].start()
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Any] = loop.create_future()
-        self.thread_jobs.put(
-            (f"thread {state['topic']}", config, lambda it: loop.call_soon_threadsafe(done.set_result, it))
-        )
+
+        def finish(message: Any) -> None:
+            loop.call_soon_threadsafe(done.set_result, message)
+
+        self.thread_jobs.put((f"thread {state['topic']}", config, finish))
         return {"messages": [await done]}
 
     async def in_a_batch(self, state: State, config: RunnableConfig) -> Update:
@@ -125,7 +128,8 @@ class Tenants:
         self.batch.append((f"batch {state['topic']}", config, done))
         if len(self.batch) == 10:
             items, self.batch = self.batch, []
-            texts, configs = [each[0] for each in items], [each[1] for each in items]
+            texts: Any = [each[0] for each in items]
+            configs = [each[1] for each in items]
             for (_, _, waits), result in zip(items, await echo.abatch(texts, configs), strict=True):
                 waits.set_result(result)
         return {"messages": [await done]}
@@ -149,9 +153,7 @@ class Tenants:
         await asyncio.gather(
             ANSWERS.ainvoke({"topic": f"child {who}"}, self.streaming.config(f"child-{who}", owner=f"owner of {who}")),
             self.service.ainvoke({"topic": f"service {who}"}, {"configurable": {"thread_id": f"service-{who}"}}),
-            RunnableLambda(say).ainvoke(  # type: ignore[arg-type]
-                {"topic": f"lambda {who}"}, self.streaming.config(f"lambda-{who}")
-            ),
+            self.lambda_.ainvoke({"topic": f"lambda {who}"}, self.streaming.config(f"lambda-{who}")),
             ANSWERS.ainvoke({"topic": f"inner {who}"}),
         )
         async with self.streaming.execution(f"block-{who}"):

@@ -22,8 +22,8 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(autouse=True)
 def nothing_warned_yet(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     caplog.set_level(logging.WARNING, "lg_streaming")
-    monkeypatch.setattr(enter, "_warned", set())
-    emitters._no_node.clear()
+    monkeypatch.setattr(enter, "_warned", set[str]())
+    emitters._no_node.clear()  # pyright: ignore[reportPrivateUsage]
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
