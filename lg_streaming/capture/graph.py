@@ -25,6 +25,7 @@ from lg_streaming.capture.tap import ModelFollower
 from lg_streaming.scope import current_block, current_frame, publishers
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from uuid import UUID
 
     from langchain_core.callbacks import BaseCallbackHandler
@@ -139,7 +140,7 @@ def _own_thread(start: RunStart) -> str | None:
 
 
 def _threads_around(*parts: Literal["metadata", "configurable"]) -> set[str]:
-    config = var_child_runnable_config.get() or {}
+    config = cast("Mapping[str, Mapping[str, Any] | None]", var_child_runnable_config.get() or {})
     return {str((config.get(part) or {}).get("thread_id")) for part in parts}
 
 
