@@ -16,10 +16,11 @@ from lg_streaming.capture import (
     Selection,
     current_call,
     graph_config,
+    options_in,
     surrounding_namespace,
 )
 from lg_streaming.errors import StreamingConfigError, describe_error
-from lg_streaming.events import parse_priority
+from lg_streaming.events import check_execution_id, parse_priority, run_metadata
 from lg_streaming.gateway import Gateway, InitialData
 from lg_streaming.hub import StreamHub
 from lg_streaming.hub.opening import owner_text
@@ -355,7 +356,8 @@ class StreamingModule:
         of a graph an execution, named by the call's ``thread_id``. One config may serve several calls, also at once.
 
         Args:
-            config: The execution's id, or a config of your own to add to, whose callbacks and values are kept.
+            config: The execution's id, or a config of your own to add to, whose callbacks and values are kept. Of a
+                config that this method made, the owner, metadata, priority and capture stay where not given again.
             execution_id: The execution; when not given, the config's ``configurable.execution_id``, its
                 ``thread_id``, or else the run's id.
             owner: Who may read it; compared with a token's ``sub``. A whole number or a UUID counts as its text.
@@ -366,7 +368,9 @@ class StreamingModule:
                 ``settings.capture`` when not given.
 
         Raises:
-            StreamingConfigError: Two ids are given, or ``config`` is neither an id nor a config.
+            StreamingConfigError: Two ids are given, ``config`` is neither an id nor a config, or there is no such
+                ``capture``.
+            BadRequestError: The id cannot name an execution, or the owner, the metadata or the priority cannot be used.
         """
         if isinstance(config, str):
             if execution_id is not None and execution_id != config:
@@ -374,12 +378,13 @@ class StreamingModule:
             config, execution_id = None, config
         elif config is not None and not isinstance(config, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise StreamingConfigError(f"config is an execution's id or a config, not {config!r:.80}")
+        known = options_in(config, self.hub) or CallOptions(plan=self.hub.capture_plan)
         options = CallOptions(
-            execution_id=execution_id,
-            owner=owner_text(owner),
-            metadata=dict(metadata or {}),
-            priority=None if priority is None else parse_priority(priority),
-            plan=self.hub.capture_plan if capture is None else _plan_of(capture),
+            execution_id=None if execution_id is None else check_execution_id(execution_id),
+            owner=known.owner if owner is None else owner_text(owner),
+            metadata={**known.metadata, **run_metadata(metadata)},
+            priority=known.priority if priority is None else parse_priority(priority),
+            plan=known.plan if capture is None else _plan_of(capture),
         )
         return graph_config(config, self.hub, options, thread_id=thread_id)
 

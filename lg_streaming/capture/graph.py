@@ -25,7 +25,6 @@ from lg_streaming.capture.tap import ModelFollower
 from lg_streaming.scope import current_block, current_frame, publishers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from uuid import UUID
 
     from langchain_core.callbacks import BaseCallbackHandler
@@ -42,6 +41,7 @@ __all__ = [
     "graph_config",
     "is_tracker",
     "note_interrupt",
+    "options_in",
 ]
 
 
@@ -72,8 +72,8 @@ class CallTracker(RunFollower, _Interrupts):
 
     def __init__(self, publisher: Publisher, options: CallOptions) -> None:
         super().__init__()
-        self._publisher = publisher
-        self._options = options
+        self.publisher = publisher
+        self.options = options
 
     @property
     def ignore_llm(self) -> bool:
@@ -83,7 +83,7 @@ class CallTracker(RunFollower, _Interrupts):
     def take_root(self, start: RunStart) -> None:
         """Makes a graph call of the first run that this config reaches."""
         self._take_root(start, _own_thread(start))
-        if self._options.execution_id is None and start.run.on_thread is None:
+        if self.options.execution_id is None and start.run.on_thread is None:
             start.run.on_thread = functools.partial(self._learn_thread, start)
 
     def _learn_thread(self, start: RunStart, thread_id: object) -> None:
@@ -94,7 +94,7 @@ class CallTracker(RunFollower, _Interrupts):
             self._take_root(start, str(thread_id))
 
     def _take_root(self, start: RunStart, own_thread: str | None) -> None:
-        run, execution_id = start.run, self._options.execution_id
+        run, execution_id = start.run, self.options.execution_id
         named = execution_id or own_thread
         if own_thread is None or execution_id is not None:
             if self in run.handlers:
@@ -106,28 +106,28 @@ class CallTracker(RunFollower, _Interrupts):
         place = RUNS.place_in(run.within)
         if self._is_part_of(place, run, named):
             if run.plan is None:
-                run.plan = self._options.plan
+                run.plan = self.options.plan
             return
         replaced, parent = run.root, _told_of(place) if place is not None and named is not None else None
         call = GraphCall(
-            self._publisher,
+            self.publisher,
             start.name,
             start.run_id,
-            options=self._options,
+            options=self.options,
             thread_id=own_thread or start.thread_id,
             parent=parent,
             namespace=start.namespace,
         )
-        _take(start, call, self._options.plan, sure=named is not None)
+        _take(start, call, self.options.plan, sure=named is not None)
         if replaced is not None:
             replaced.give_way()
 
     def _is_part_of(self, place: Place | None, run: Run, named: str | None) -> bool:
         """Whether the call names no execution of its own, but is made inside one."""
-        if run.root is not None and run.root.explicit and self._options.execution_id is None:
+        if run.root is not None and run.root.explicit and self.options.execution_id is None:
             return True
         binding = place.binding if place is not None else None
-        if binding is None or binding.publisher is not self._publisher:
+        if binding is None or binding.publisher is not self.publisher:
             return False
         return named is None or named == binding.execution_id
 
@@ -140,8 +140,9 @@ def _own_thread(start: RunStart) -> str | None:
 
 
 def _threads_around(*parts: Literal["metadata", "configurable"]) -> set[str]:
-    config = cast("Mapping[str, Mapping[str, Any] | None]", var_child_runnable_config.get() or {})
-    return {str((config.get(part) or {}).get("thread_id")) for part in parts}
+    config = cast("dict[str, Any]", var_child_runnable_config.get() or {})
+    around: list[dict[str, Any]] = [config.get(part) or {} for part in parts]
+    return {str(each.get("thread_id")) for each in around}
 
 
 def _is_ambient(handler: BaseCallbackHandler) -> bool:
@@ -254,6 +255,8 @@ def graph_config(
 ) -> RunnableConfig:
     """Return ``config`` with what makes a graph called with it an execution; what it holds is kept.
 
+    Trackers of ``publisher`` that it holds from an earlier call are left out: a graph call has one execution.
+
     Args:
         config: The caller's own config.
         publisher: Where updates go.
@@ -271,7 +274,28 @@ def graph_config(
         "callbacks": [tracker(publisher, options)],
         "configurable": {name: value for name, value in configurable.items() if value is not None},
     }
-    return merge_configs(config, ours)
+    return merge_configs(_without_trackers(config, publisher), ours)
+
+
+def options_in(config: RunnableConfig | None, publisher: Publisher) -> CallOptions | None:
+    """Return what an earlier ``graph_config`` of ``publisher`` put into a config; None for any other config."""
+    found = [each.options for each in _handlers(config) if _is_of(each, publisher)]
+    return found[-1] if found else None
+
+
+def _without_trackers(config: RunnableConfig | None, publisher: Publisher) -> RunnableConfig | None:
+    if config is None or not isinstance(config.get("callbacks"), list):
+        return config  # a manager belongs to a running call, whose trackers do their work there
+    return {**config, "callbacks": [each for each in _handlers(config) if not _is_of(each, publisher)]}
+
+
+def _handlers(config: RunnableConfig | None) -> list[Any]:
+    callbacks: object = (config or {}).get("callbacks")
+    return cast("list[Any]", callbacks) if isinstance(callbacks, list) else []
+
+
+def _is_of(handler: object, publisher: Publisher) -> bool:
+    return isinstance(handler, CallTracker) and handler.publisher is publisher
 
 
 def current_call() -> GraphCall | None:

@@ -118,7 +118,7 @@ def _captured(name: str, node: PregelNode, plan: GraphPlan) -> PregelNode:
     options = plan.for_node(name, name)
     if options is None or name.startswith("__") or options_of(node.bound) is not None:
         return node
-    return node.copy({"bound": StreamedRunnable(node.bound, options)})
+    return node.copy({"bound": StreamedRunnable(node.bound, options, name)})
 
 
 def options_of(node: object) -> NodePlan | None:

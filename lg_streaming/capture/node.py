@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 from langgraph.errors import ParentCommand
 
 from lg_streaming.capture.outcome import described, ending_of, interrupts_of
-from lg_streaming.capture.result import messages_of, update_of
+from lg_streaming.capture.result import messages_of, unsaid_parts, update_of
 from lg_streaming.capture.runs import RUNS
 from lg_streaming.emitter import Emitter
 from lg_streaming.errors import StreamingError
 from lg_streaming.scope import FrameMark, Scope, current_block, frame_var
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from uuid import UUID
 
     from langchain_core.runnables import RunnableConfig
@@ -108,6 +108,11 @@ class NodeFrame(Protocol):
         """The messages that models inside it wrote."""
         ...
 
+    @property
+    def texts(self) -> set[str]:
+        """The texts of these messages."""
+        ...
+
     def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """Takes one thing that happened. Never raises."""
         ...
@@ -132,9 +137,11 @@ class NodeRun:
     """One try of a captured node."""
 
     __slots__ = (
+        "_heard",
         "_lock",
         "_plan",
         "_started",
+        "_state",
         "_stream",
         "binding",
         "block",
@@ -152,6 +159,7 @@ class NodeRun:
         "outer",
         "run_ids",
         "scope",
+        "texts",
     )
 
     def __init__(
@@ -174,6 +182,7 @@ class NodeRun:
         self.graph_namespace = identity.graph_namespace
         self.run_ids: set[UUID] = set()
         self.message_ids: set[str] = set()
+        self.texts: set[str] = set()
         self.listener: object = None
         """The handler that hears events of its own, where it is a function in a run that another handler follows."""
         self.config: RunnableConfig | None = None
@@ -185,7 +194,10 @@ class NodeRun:
         self.ended = False
         self.emitter = Emitter(binding.publisher, binding.execution_id, self.scope, strict=False)
         self.emitter.through(heard=self.message_ids)
+        self._heard = 0
+        """How many pieces of text came from models."""
         self._plan = plan
+        self._state: object = None
         self._started = time.perf_counter()
         self._lock = threading.Lock()
         self._stream: NodeStream | None = None
@@ -217,6 +229,7 @@ class NodeRun:
         self._take(stream, "node_start", self._about(attempt=self.scope.attempt), self.scope)
         if start is not None:
             state, step = start
+            self._state = state
             if step:
                 self._take(stream, "debug", self._about(**step), self.scope)
             self._take(stream, "values", {"state": state}, self.scope)
@@ -240,8 +253,10 @@ class NodeRun:
 
     def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """Gives the stream one thing that happened. Never raises."""
-        if self.echo is not None and type == "token":
-            self.echo.append(data["content"])
+        if type == "token":
+            self._heard += 1
+            if self.echo is not None:
+                self.echo.append(data["content"])
         if self._stream is not None:
             self._take(self._stream, type, data, scope)
 
@@ -290,6 +305,7 @@ class NodeRun:
             self._forget()
 
     def _report_result(self, result: object) -> None:
+        self.hear("returned", {"read": functools.partial(self._unsaid, result)}, self.scope)
         self.hear("updates", {"read": functools.partial(update_of, result)}, self.scope)
         self.hear("messages", {"read": functools.partial(messages_of, result)}, self.scope)
         self.report("node_complete", result=result, duration_s=self._elapsed())
@@ -314,7 +330,24 @@ class NodeRun:
                 self.report("node_error", error=failure, duration_s=self._elapsed())
         self._forget()
 
+    def _unsaid(self, result: object, received: int) -> Iterator[tuple[str, dict[str, Any], Scope]]:
+        if self.echo is not None:
+            return  # it yielded its text
+        parts = unsaid_parts(
+            result, self._state, message_ids=self.message_ids, texts=self.texts, received=received, heard=self._heard
+        )
+        for kind, data, message_id in parts:
+            if message_id is None:
+                yield kind, data, self.scope
+            else:
+                self.message_ids.add(message_id)
+                yield kind, data, self.scope.derive(message_id=message_id)
+
     def _forget(self) -> None:
+        self._state = None
+        if self.outer is not None:  # a node around this one may return what was written here
+            self.outer.message_ids.update(self.message_ids)
+            self.outer.texts.update(self.texts)
         self.mark.frame = None
         RUNS.forget(self.run_ids)
         RUNS.leave_frame(self)
@@ -370,6 +403,11 @@ class ToolRun:
     def message_ids(self) -> set[str]:
         """The messages that models inside the node wrote."""
         return self.outer.message_ids
+
+    @property
+    def texts(self) -> set[str]:
+        """The texts of these messages."""
+        return self.outer.texts
 
     @property
     def progress(self) -> Any:
