@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lg_streaming.capture.outcome import ending_of
-from lg_streaming.errors import StreamingError, describe_error
+from lg_streaming.capture.outcome import described, ending_of
+from lg_streaming.errors import StreamingError
 from lg_streaming.scope import Binding, Outcome
 
 if TYPE_CHECKING:
@@ -187,13 +187,16 @@ class GraphCall:
                 self._leave("workflow_cancelled", {})
             case "failed":
                 debug = self._publisher is not None and self._publisher.debug
-                self._leave("workflow_error", {"error": describe_error(error, debug=debug)})
+                self._leave("workflow_error", {"error": described(error, debug=debug)})
 
     def _leave(self, type: str, data: Mapping[str, Any]) -> None:
         binding = self._binding
         if binding is not None:
             self._warn_of_silence(binding, type)
-            binding.publisher.leave_run(binding.execution_id, binding.run_id, Outcome(type, data))
+            try:
+                binding.publisher.leave_run(binding.execution_id, binding.run_id, Outcome(type, data))
+            except StreamingError as error:  # the hub was closed: the run is over
+                binding.publisher.note_refused(binding.execution_id, type, error)
         elif type == "workflow_interrupted":
             self._pause_block()
 

@@ -107,8 +107,10 @@ class RunFollower(BaseCallbackHandler):
         if run.opened is not None:
             run.opened.succeed(outputs)
         if run.root is not None:
-            run.root.complete()
-            RUNS.forget(run.ids)
+            try:
+                run.root.complete()
+            finally:
+                RUNS.forget(run.ids)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
         """Ends the node or the graph call whose run it is; notes a wait for a human."""
@@ -121,8 +123,10 @@ class RunFollower(BaseCallbackHandler):
         if run.opened is not None:
             run.opened.fail(error)
         if run.root is not None:
-            run.root.fail(error)
-            RUNS.forget(run.ids)
+            try:
+                run.root.fail(error)
+            finally:
+                RUNS.forget(run.ids)
 
     # --- models and retrievers, for what they call -----------------------------------------------------------
 
@@ -202,15 +206,7 @@ class RunFollower(BaseCallbackHandler):
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
         """Publishes how a tool ended that raised: a pause for a human is no failure."""
         if (tool := _tool_of(RUNS.end(run_id))) is not None:
-            match ending_of(error):
-                case "complete":
-                    tool.end("tool_complete")
-                case "interrupted":
-                    tool.end("tool_interrupted", interrupts=interrupts_of(error, tool.scope.namespace))
-                case "cancelled":
-                    tool.end("tool_error", error=CANCELLED)
-                case "failed":
-                    tool.end("tool_error", error=describe_error(error, debug=tool.frame.binding.publisher.debug))
+            tool.fail(error)
 
     # --- LangGraph's own voice -------------------------------------------------------------------------------
 
@@ -239,6 +235,18 @@ class ToolCall:
     def report(self, type: str, **data: Any) -> None:
         """Publishes something about the call."""
         self.frame.hear(type, {**self._about, **data}, self.scope)
+
+    def fail(self, error: BaseException) -> None:
+        """Ends the call that raised: a pause for a human is no failure."""
+        match ending_of(error):
+            case "complete":
+                self.end("tool_complete")
+            case "interrupted":
+                self.end("tool_interrupted", interrupts=interrupts_of(error, self.scope.namespace))
+            case "cancelled":
+                self.end("tool_error", error=CANCELLED)
+            case "failed":
+                self.end("tool_error", error=describe_error(error, debug=self.frame.binding.publisher.debug))
 
     def end(self, type: str, **data: Any) -> None:
         """Ends the call: nothing that follows carries its id."""

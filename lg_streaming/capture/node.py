@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 from langgraph.errors import ParentCommand
 
-from lg_streaming.capture.outcome import ending_of, interrupts_of
+from lg_streaming.capture.outcome import described, ending_of, interrupts_of
 from lg_streaming.capture.result import messages_of, unsaid_parts, update_of
 from lg_streaming.capture.runs import RUNS
 from lg_streaming.emitter import Emitter
-from lg_streaming.errors import StreamingError, describe_error
+from lg_streaming.errors import StreamingError
 from lg_streaming.scope import FrameMark, Scope, current_block, frame_var
 
 if TYPE_CHECKING:
@@ -227,6 +227,7 @@ class NodeRun:
         self._stream = stream = self._plan.open(self.emitter)
         if self.outer is not None:
             self.outer.release()
+        RUNS.enter_frame(self)
         if self.call is not None:
             self.call.captured += 1
         self._take(stream, "node_start", self._about(attempt=self.scope.attempt), self.scope)
@@ -266,8 +267,8 @@ class NodeRun:
     def _take(self, stream: NodeStream, type: str, data: dict[str, Any], scope: Scope) -> None:
         try:
             stream.take(type, data, scope)
-        except Exception:
-            logger.exception("an update of type %r of node %r is lost", type, self.name)
+        except Exception as error:  # noqa: BLE001 (streaming must never change what a node does)
+            self._lose(type, error)
 
     def release(self) -> None:
         """Publishes what is held: something inside begins."""
@@ -275,8 +276,13 @@ class NodeRun:
             return
         try:
             self._stream.release()
-        except Exception:
-            logger.exception("what node %r holds is lost", self.name)
+        except Exception as error:  # noqa: BLE001 (streaming must never change what a node does)
+            self._lose("token", error)
+
+    def _lose(self, type: str, error: Exception) -> None:
+        """Counts an update that its stream could not take; the hub warns once for each reason and execution."""
+        logger.debug("an update of type %r of node %r is lost", type, self.name, exc_info=error)
+        self.binding.publisher.note_refused(self.binding.execution_id, type, error)
 
     def _about(self, **data: Any) -> dict[str, Any]:
         return {"node_id": self.scope.node_id, "node_name": self.name, **data}
@@ -324,8 +330,8 @@ class NodeRun:
             case "cancelled":
                 self.report("node_error", error=CANCELLED, duration_s=self._elapsed())
             case "failed":
-                described = describe_error(error, debug=self.binding.publisher.debug)
-                self.report("node_error", error=described, duration_s=self._elapsed())
+                failure = described(error, debug=self.binding.publisher.debug)
+                self.report("node_error", error=failure, duration_s=self._elapsed())
         self._forget()
 
     def note_message(self, message_id: str, namespace: str | None) -> None:
@@ -360,6 +366,7 @@ class NodeRun:
             self.outer.texts.update(self.texts)
         self.mark.frame = None
         RUNS.forget(self.run_ids)
+        RUNS.leave_frame(self)
 
     def _elapsed(self) -> float:
         return round(time.perf_counter() - self._started, 6)

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Literal, cast
 
-from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
+from langgraph.errors import GraphBubbleUp, GraphInterrupt, NodeTimeoutError, ParentCommand
 
-__all__ = ["Ending", "ending_of", "interrupts_of", "questions"]
+from lg_streaming.errors import describe_error
+
+__all__ = ["Ending", "described", "ending_of", "interrupts_of", "questions"]
 
 Ending = Literal["complete", "interrupted", "cancelled", "failed"]
 """``complete``: it handed a `Command` to the parent graph. ``interrupted``: it waits for a human. ``cancelled``: its
@@ -30,6 +32,14 @@ def ending_of(error: BaseException) -> Ending:
     if isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, GraphBubbleUp)):
         return "cancelled"
     return "failed"
+
+
+def described(error: BaseException, *, debug: bool) -> dict[str, Any]:
+    """A failure as it leaves; that of a node which LangGraph timed out has the code ``timed_out``."""
+    found = describe_error(error, debug=debug)
+    if isinstance(error, NodeTimeoutError):
+        return {**found, "message": f"timed out: {found['message']}", "code": "timed_out"}
+    return found
 
 
 def interrupts_of(error: BaseException, namespace: str | None = None) -> list[dict[str, Any]]:

@@ -7,12 +7,15 @@ everything else works. `tests/capture/test_pregel_hooks.py` holds what they rely
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from langgraph.pregel import _loop
+from langgraph.errors import NodeTimeoutError
+from langgraph.pregel import _loop, _retry
 from langgraph.runtime import Runtime
 
 from lg_streaming.capture.graph import configured_id
@@ -21,7 +24,7 @@ from lg_streaming.capture.node import agent_of
 from lg_streaming.capture.outcome import questions
 from lg_streaming.capture.runs import RUNS, parent_run_id
 from lg_streaming.events import node_path
-from lg_streaming.scope import Scope, publishers
+from lg_streaming.scope import Scope, publishers, reset_in_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +65,7 @@ def _begin_graph(loop: Any) -> None:
     if run is None:
         return
     run.is_graph = True
+    run.reports()
     if run.on_thread is not None:
         run.on_thread(loop.config["configurable"].get("thread_id"))
     begin, run.begins = run.begins, None
@@ -173,6 +177,42 @@ def _before_event(original: Any) -> Any:
     return push
 
 
+_timed: ContextVar[tuple[str, object] | None] = ContextVar("lg_streaming_timed", default=None)
+"""The namespace of the node for whose timeout LangGraph waits, and the task that waits."""
+
+
+def _around_timeout(original: Any) -> Any:
+    @functools.wraps(original)
+    async def run_with_timeout(task: Any, *args: Any, **kwargs: Any) -> Any:
+        namespace = task.config["configurable"].get("checkpoint_ns")
+        token = _timed.set((namespace, asyncio.current_task()) if namespace else None)
+        try:
+            return await original(task, *args, **kwargs)
+        finally:
+            reset_in_context(_timed, token)
+
+    return run_with_timeout
+
+
+def _around_timeout_error(original: Any) -> Any:
+    @functools.wraps(original)
+    def init(self: NodeTimeoutError, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        timed = _timed.get()
+        if timed is not None and timed[1] is _running_task() and publishers.count:
+            # the node learns only later that it is cancelled, and maybe after the end of the graph
+            RUNS.end_node(timed[0], self)
+
+    return init
+
+
+def _running_task() -> object:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
 _HOOKS: Final[Sequence[tuple[str, str, Callable[[Any], Any]]]] = (
     ("PregelLoop", "__init__", _after_init),
     ("PregelLoop", "_push_graph_lifecycle_event", _before_event),
@@ -180,6 +220,9 @@ _HOOKS: Final[Sequence[tuple[str, str, Callable[[Any], Any]]]] = (
     ("AsyncPregelLoop", "amatch_cached_writes", _around_async_match),
 )
 _installed: list[str] = []
+
+
+_TIMEOUT: Final = "_arun_with_timeout"
 
 
 def install_hooks() -> None:
@@ -194,3 +237,9 @@ def install_hooks() -> None:
         else:
             setattr(kind, method, hook(original))
         _installed.append(f"{class_name}.{method}")
+    timed: Any = getattr(_retry, _TIMEOUT, None)
+    if timed is None:
+        logger.warning("LangGraph has no %s here: nodes that it times out end as cancelled", _TIMEOUT)
+    else:
+        setattr(_retry, _TIMEOUT, _around_timeout(timed))
+        setattr(NodeTimeoutError, "__init__", _around_timeout_error(NodeTimeoutError.__init__))  # noqa: B010

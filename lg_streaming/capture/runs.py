@@ -6,6 +6,7 @@ was started in, and only where that says nothing, from the context.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from langchain_core.callbacks import BaseCallbackManager
@@ -64,6 +65,7 @@ class Run:
         "root",
         "tool",
         "tool_call_id",
+        "unwatch",
         "within",
     )
 
@@ -78,6 +80,8 @@ class Run:
         """Captures the node that this run's graph is, when all handlers have seen it start."""
         self.on_thread: Callable[[object], None] | None = None
         """Takes LangGraph's thread, which is known for sure only when the graph's loop starts."""
+        self.unwatch: Callable[[], None] | None = None
+        """Ends the watch over the task that started it, which lasts until LangChain is sure to report its end."""
         self.within = parent
         """The run that it was started in, as far as it is known."""
         self.foreign = parent is not None and parent.foreign
@@ -118,6 +122,12 @@ class Run:
     def meet_again(self, handler: object) -> None:
         """Notes that one handler is attached several times: it then sees everything as often."""
         self._copies += handler is self.by
+
+    def reports(self) -> None:
+        """Notes that it is under way, so that LangChain reports its end."""
+        unwatch, self.unwatch = self.unwatch, None
+        if unwatch is not None:
+            unwatch()
 
     def is_heard_by(self, handler: object) -> bool:
         """Whether ``handler`` is to publish this call of a model; the first that asks is."""
@@ -167,6 +177,8 @@ class Runs:
         self._runs: dict[UUID, Run] = {}
         self._nodes: dict[str, Run] = {}
         """The runs of nodes that run, by their namespaces."""
+        self._frames: dict[str, list[NodeRun]] = {}
+        """The captured nodes of graphs that run, by their namespaces."""
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -196,6 +208,8 @@ class Runs:
         parent, foreign = self._parent(parent_id, namespace)
         run = Run(by, parent, None if foreign else self.frame_at(parent), namespace)
         run.foreign = run.foreign or foreign
+        if parent is not None:
+            parent.reports()
         if run.frame is not None or parent is not None or root:
             self._keep(run_id, run)
         return run, True
@@ -236,6 +250,7 @@ class Runs:
         run = self._pop(run_id)
         if run is not None:
             run.ids.discard(run_id)
+            run.reports()
         return run
 
     def _pop(self, run_id: UUID) -> Run | None:
@@ -249,6 +264,43 @@ class Runs:
         for run_id in list(ids):
             self._pop(run_id)
         ids.clear()
+
+    def enter_frame(self, frame: NodeRun) -> None:
+        """Notes that a captured node of a graph runs."""
+        if frame.is_graph_node and frame.graph_namespace is not None:
+            self._frames.setdefault(frame.graph_namespace, []).append(frame)
+
+    def leave_frame(self, frame: NodeRun) -> None:
+        """Forgets it."""
+        namespace = frame.graph_namespace
+        found = self._frames.get(namespace) if namespace is not None else None
+        if found is None or namespace is None:
+            return
+        if frame in found:
+            found.remove(frame)
+        if not found:
+            self._frames.pop(namespace, None)
+
+    def end_node(self, namespace: str, error: BaseException) -> None:
+        """Ends the captured nodes of this namespace, which LangGraph no longer waits for, and what runs in them."""
+        for frame in list(self._frames.get(namespace, ())):
+            for run_id, run in reversed(list(self._runs.items())):
+                if run.frame is not None and _is_at_or_in(run.frame, frame):
+                    self._cancel(run_id, run, frame)
+            frame.fail(error)
+
+    def _cancel(self, run_id: UUID, run: Run, node: NodeRun) -> None:
+        stopped = asyncio.CancelledError()
+        frame: Any = run.frame
+        if run.model is not None:
+            run.model.fail(stopped)
+        elif run.tool is not None:
+            run.tool.fail(stopped)
+        elif run.is_node and frame is not node:
+            frame.fail(stopped)
+        else:
+            return
+        self.end(run_id)
 
     def frame_at(self, run: Run | None) -> NodeFrame | None:
         """The node or tool that a run started in `run` belongs to; None where it belongs to none."""

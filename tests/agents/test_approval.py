@@ -19,7 +19,6 @@ from tests.agents.calling import CAPTURES, SYNC, WAYS
 from tests.agents.reading import read
 from tests.agents.teams import (
     ASK,
-    AgentMiddleware,
     Graph,
     Keep,
     Messages,

@@ -156,6 +156,6 @@ async def test_places(team: str, place: str, capture: str) -> None:
     seen.says(messages, it.inside)
     calls = it.calls
     if place == "tool":
-        calls = {name: "call-out" for name in it.agents} | it.calls | {"boss": None}
+        calls = dict.fromkeys(it.agents, "call-out") | it.calls | {"boss": None}
     seen.arose_in(calls)
     assert {update.agent_type for update in seen.of("token")} - {None, "boss"} == it.agents

@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import queue
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 from langgraph.func import entrypoint, task
 from langgraph.prebuilt import ToolNode
-from langsmith import Client, traceable, tracing_context
+from langsmith import Client, traceable, tracing_context  # pyright: ignore[reportUnknownVariableType]
 
 from lg_streaming import stream_event
 from tests.capture.graphs import State, Update, graph_of, says
@@ -31,7 +31,7 @@ class _SilentClient(Client):
 
 _CLIENT: Final = _SilentClient(api_url="http://127.0.0.1:9", api_key="none", auto_batch_tracing=False)
 
-Call = Callable[[], Awaitable[Any]]
+Call = Callable[[], Coroutine[Any, Any, Any]]
 Place = Callable[[Call], Awaitable[None]]
 
 

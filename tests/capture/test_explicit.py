@@ -1,9 +1,9 @@
 """A call whose config names an execution is that execution's run, wherever it is made."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from langchain.agents import create_agent
+from langchain.agents import create_agent  # pyright: ignore[reportUnknownVariableType]
 from langchain_core.callbacks import adispatch_custom_event
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
@@ -58,7 +58,7 @@ def agent() -> Any:
         AIMessage(SECRET, tool_calls=[{"name": "whisper", "args": {"text": SECRET}, "id": "child-call"}]),
         SECRET,
     ]
-    return stream_all(create_agent(ScriptedChatModel(answers=answers), [whisper], name="child"))
+    return stream_all(cast("Any", create_agent(ScriptedChatModel(answers=answers), [whisper], name="child")))
 
 
 def flow() -> Any:
@@ -71,7 +71,7 @@ def flow() -> Any:
     async def whole(_: object) -> str:
         return await stream_all(part)()
 
-    return whole
+    return cast("Any", whole)
 
 
 CHILDREN = {"decorated": decorated, "agent": agent, "flow": flow}
@@ -111,7 +111,7 @@ async def test_a_child_with_its_own_execution(streaming: StreamingModule, kind: 
 
     await run_in(streaming, PLACES[place], call)
     parent, got = await read(streaming, "parent"), await read(streaming, "child")
-    if place in {"in_a_bare_pool"}:
+    if place == "in_a_bare_pool":
         assert "parent" not in got.one("workflow_start").data
         check(parent, None)
         return

@@ -1,4 +1,4 @@
-"""The order of what a call belongs to: its config, the runs around it, an open block, the node around it, the module."""
+"""The order of what a call belongs to: its config, the runs around it, an open block, a node, the module."""
 
 import asyncio
 from typing import Any

@@ -1,0 +1,364 @@
+"""A run ends with its block or its call, in whatever task, thread or context that happens."""
+
+import asyncio
+import contextvars
+import gc
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, aclosing, asynccontextmanager
+from typing import Annotated, Any
+
+import anyio
+import httpx
+import pytest
+from anyio.from_thread import start_blocking_portal
+from fastapi import Depends, FastAPI
+from fastapi.responses import StreamingResponse
+
+from lg_streaming import current_emitter, stream_all, stream_token
+from lg_streaming.capture.runs import RUNS
+from lg_streaming.module import StreamingModule
+from lg_streaming.scope import current_block, current_frame
+from tests.capture.graphs import State, Update, graph_of, model, read
+
+pytestmark = pytest.mark.anyio
+
+
+@stream_all
+async def write(_: State) -> Update:
+    return {"messages": [await model("one two three").ainvoke("x")]}
+
+
+GRAPH = graph_of(write)
+
+
+async def ended(streaming: StreamingModule, execution_id: str, state: str) -> None:
+    """The run of this execution ends so, soon."""
+    with anyio.fail_after(5):
+        while (info := streaming.hub.info(execution_id)) is None or info.state in {None, "running"} or len(RUNS):
+            gc.collect()
+            await asyncio.sleep(0.005)
+    assert info.state == state
+    assert current_block() is None
+    assert current_frame() is None
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "activated"])
+def module(streaming: StreamingModule, request: pytest.FixtureRequest) -> Generator[StreamingModule]:
+    with ExitStack() as stack:
+        if request.param:
+            stack.enter_context(streaming.activate())
+        yield streaming
+
+
+async def pieces(streaming: StreamingModule, *, node: bool = False) -> AsyncGenerator[int]:
+    async with streaming.execution("e") as block:
+        for number in range(5):
+            block.emitter.token(f"{number} ")
+            if node:
+                await GRAPH.ainvoke({"topic": "x"})
+            yield number
+
+
+@pytest.mark.parametrize("way", ["forgotten", "closed", "aclosing", "other_task", "thrown", "read_to_the_end"])
+async def test_a_generator_with_a_block(module: StreamingModule, way: str) -> None:
+    generator = pieces(module, node=True)
+    state = "cancelled"
+    if way == "read_to_the_end":
+        async for _ in generator:
+            pass
+        state = "completed"
+    else:
+        await anext(generator)
+    if way == "closed":
+        await generator.aclose()
+    elif way == "aclosing":
+        async with aclosing(generator):
+            pass
+    elif way == "other_task":
+        await asyncio.create_task(generator.aclose())  # type: ignore[arg-type]
+    elif way == "thrown":
+        with pytest.raises(ValueError, match="by hand"):
+            await generator.athrow(ValueError("by hand"))
+        state = "failed"
+    del generator
+    await ended(module, "e", state)
+    await GRAPH.ainvoke({"topic": "x"}, module.config("after"))
+    assert (await read(module, "after")).texts() == {"write": "one two three"}
+
+
+@pytest.mark.parametrize("kind", ["astream", "stream", "events"])
+@pytest.mark.parametrize("way", ["forgotten", "closed", "other_task"])
+async def test_a_stream_of_a_graph_that_is_left(module: StreamingModule, kind: str, way: str) -> None:
+    if kind == "stream":
+
+        @stream_all
+        def slow(_: State) -> Update:
+            return {"messages": [model("one two three").invoke("x")]}
+
+        steps: Any = graph_of(slow).stream({"topic": "x"}, module.config("e"), stream_mode="messages")
+        next(steps)
+        if way == "closed":
+            steps.close()
+        elif way == "other_task":
+            await asyncio.to_thread(contextvars.Context().run, steps.close)
+    else:
+        if kind == "astream":
+            steps = GRAPH.astream({"topic": "x"}, module.config("e"), stream_mode="messages")
+        else:
+            steps = GRAPH.astream_events({"topic": "x"}, module.config("e"), version="v2")
+        await anext(steps)
+        if way == "closed":
+            await steps.aclose()
+        elif way == "other_task":
+            await asyncio.create_task(steps.aclose())
+    del steps
+    await ended(module, "e", "cancelled")
+
+
+@pytest.mark.parametrize("enter", ["here", "task", "thread", "context"])
+@pytest.mark.parametrize("leave", ["here", "task", "thread", "context"])
+async def test_a_block_is_left_elsewhere(module: StreamingModule, enter: str, leave: str) -> None:
+    async def there(place: str, call: Callable[[], Any]) -> None:
+        if place == "here":
+            call()
+        elif place == "task":
+
+            async def run() -> None:
+                call()
+
+            await asyncio.create_task(run())
+        elif place == "thread":
+            await asyncio.to_thread(contextvars.Context().run, call)
+        else:
+            contextvars.copy_context().run(call)
+
+    block = module.execution("e")
+    await there(enter, block.__enter__)
+    block.emitter.token("x")
+    await there(leave, lambda: block.__exit__(None, None, None))
+    await ended(module, "e", "completed")
+    block.__exit__(None, None, None)
+
+
+async def test_a_block_in_a_task_group_that_fails(module: StreamingModule) -> None:
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("one of them")
+
+    with pytest.raises(ExceptionGroup):  # noqa: PT012
+        async with module.execution("e"), anyio.create_task_group() as group:
+            group.start_soon(fails)
+            await anyio.sleep_forever()
+    await ended(module, "e", "failed")
+
+
+async def test_a_block_whose_scope_is_cancelled(module: StreamingModule) -> None:
+    with anyio.move_on_after(0.01):
+        async with module.execution("e"):
+            await GRAPH.ainvoke({"topic": "x"})
+            await anyio.sleep_forever()
+    await ended(module, "e", "cancelled")
+
+
+async def test_blocks_in_a_pool_and_a_portal(module: StreamingModule) -> None:
+    def work(name: str) -> None:
+        with module.execution(name) as block:
+            block.emitter.token(name)
+
+    pool = ThreadPoolExecutor(2)
+    loop = asyncio.get_running_loop()
+    await asyncio.gather(*(loop.run_in_executor(pool, work, f"e{n}") for n in range(10)))
+    pool.shutdown(wait=False)
+    for n in range(10):
+        await ended(module, f"e{n}", "completed")
+
+    async def in_the_portal() -> None:
+        async with module.execution("portal"):
+            await GRAPH.ainvoke({"topic": "x"})
+
+    def portal() -> None:
+        with start_blocking_portal() as started:
+            started.call(in_the_portal)
+
+    await asyncio.to_thread(portal)
+    await ended(module, "portal", "completed")
+
+
+async def test_dependencies_and_responses(module: StreamingModule) -> None:  # noqa: C901 (one application)
+    app = FastAPI()
+
+    def sync_block() -> Generator[str]:
+        with module.execution("sync"):
+            yield "sync"
+
+    async def async_block() -> AsyncGenerator[str]:
+        async with module.execution("async"):
+            yield "async"
+
+    @asynccontextmanager
+    async def managed() -> AsyncGenerator[str]:
+        async with module.execution("managed"):
+            yield "managed"
+
+    async def managed_block() -> AsyncGenerator[str]:
+        async with managed() as found:
+            yield found
+
+    @app.get("/work")
+    async def work(
+        _: Annotated[str, Depends(sync_block)],
+        __: Annotated[str, Depends(async_block)],
+        ___: Annotated[str, Depends(managed_block)],
+    ) -> str:
+        await GRAPH.ainvoke({"topic": "x"})
+        return "done"
+
+    @app.get("/fail")
+    def fail(_: Annotated[str, Depends(sync_block)], __: Annotated[str, Depends(async_block)]) -> str:
+        raise ValueError("the work fails")
+
+    @app.get("/stream")
+    async def stream() -> StreamingResponse:
+        async def body() -> AsyncGenerator[str]:
+            async with module.execution("body") as block:
+                for number in range(3):
+                    block.emitter.token(str(number))
+                    yield str(number)
+
+        return StreamingResponse(body())
+
+    @app.get("/sync-stream")
+    def sync_stream() -> StreamingResponse:
+        def body() -> Generator[str]:
+            with module.execution("sync-body") as block:
+                for number in range(3):
+                    block.emitter.token(str(number))
+                    yield str(number)
+
+        return StreamingResponse(body())
+
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        assert (await client.get("/work")).json() == "done"
+        for name in ("sync", "async", "managed"):
+            await ended(module, name, "completed")
+        assert (await client.get("/fail")).status_code == 500
+        for name in ("sync", "async"):
+            await ended(module, name, "failed")
+        assert (await client.get("/stream")).text == "012"
+        await ended(module, "body", "completed")
+        assert (await client.get("/sync-stream")).text == "012"
+        await ended(module, "sync-body", "completed")
+
+
+async def test_a_client_that_leaves_a_streaming_response(module: StreamingModule) -> None:
+    sent = asyncio.Event()
+
+    async def body() -> AsyncGenerator[str]:
+        async with module.execution("e") as block:
+            block.emitter.token("first")
+            yield "first"
+            await anyio.sleep_forever()
+
+    async def receive() -> dict[str, Any]:
+        await sent.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body" and message["body"]:
+            sent.set()
+
+    scope: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.0"},
+        "method": "GET",
+        "path": "/",
+        "headers": [],
+    }
+    await StreamingResponse(body())(scope, receive, send)
+    await ended(module, "e", "cancelled")
+
+
+async def test_a_block_entered_in_a_node_and_left_after_it(module: StreamingModule) -> None:
+    stack = ExitStack()
+
+    @stream_all
+    async def enters(_: State) -> Update:
+        stack.enter_context(module.execution("block"))
+        return {}
+
+    await graph_of(enters, write).ainvoke({"topic": "x"}, module.config("e"))
+    assert (await read(module, "e")).texts() == {"write": "one two three"}
+    stack.close()
+    await ended(module, "block", "completed")
+
+
+@pytest.mark.parametrize("act", ["cancel", "close", "aclose"])
+async def test_the_run_ends_in_the_middle(act: str) -> None:
+    streaming = StreamingModule()
+    inside, go_on = asyncio.Event(), asyncio.Event()
+
+    @stream_all
+    async def waits(_: State) -> Update:
+        current_emitter().token("before")
+        inside.set()
+        await go_on.wait()
+        current_emitter().token("after")
+        await model("after").ainvoke("x")
+        return {"text": "done"}
+
+    graph = graph_of(waits, write)
+    call = asyncio.create_task(graph.ainvoke({"topic": "x"}, streaming.config("e")))
+    await inside.wait()
+    if act == "cancel":
+        await streaming.hub.cancel("e", "enough")
+    elif act == "close":
+        await streaming.hub.close("e")
+    else:
+        await streaming.aclose()
+    go_on.set()
+    try:
+        result = await call
+    except asyncio.CancelledError:
+        assert act == "cancel"
+    else:
+        assert result["text"] == "done"
+    if act != "aclose":
+        updates = [each async for each in streaming.hub.subscribe("e")]
+        assert [each.type for each in updates if each.is_final] == [
+            "workflow_cancelled" if act == "cancel" else "workflow_complete"
+        ]
+        assert "after" not in [each.data["content"] for each in updates if each.type == "token"]
+        dropped = streaming.hub.statistics().dropped
+        assert act == "cancel" or dropped["late"] > 0
+    await streaming.aclose()
+    assert len(RUNS) == 0
+
+
+async def test_a_thread_that_outlives_everything() -> None:
+    go_on, seen = threading.Event(), []
+
+    def late() -> None:
+        go_on.wait(10)
+        seen.append((current_frame(), current_block()))
+        current_emitter().token("late")
+        model("late").invoke("x")
+
+    streaming = StreamingModule()
+    threads: list[threading.Thread] = []
+
+    @stream_token
+    async def starts(_: State) -> Update:
+        threads.append(threading.Thread(target=contextvars.copy_context().run, args=(late,)))
+        threads[-1].start()
+        return {}
+
+    async with streaming.execution("e"):
+        await graph_of(starts).ainvoke({"topic": "x"})
+    await streaming.aclose()
+    go_on.set()
+    await asyncio.to_thread(threads[0].join)
+    assert seen == [(None, None)]
+    assert len(RUNS) == 0
