@@ -390,12 +390,7 @@ def agent_of(metadata: Mapping[str, Any]) -> str | None:
 
 
 def identify(
-    name: str,
-    own_id: str | None,
-    metadata: Mapping[str, Any],
-    binding: Binding,
-    place: Place,
-    run: Run | None,
+    name: str, own_id: str | None, metadata: Mapping[str, Any], binding: Binding, place: Place
 ) -> Identity | None:
     """Who a node is. None for the node that is in force, wrapped twice.
 
@@ -404,9 +399,7 @@ def identify(
     namespace: str | None = metadata.get("langgraph_checkpoint_ns")
     number = functools.partial(binding.publisher.next_attempt, binding.execution_id)
     agent, outer = agent_of(metadata), place.frame
-    tool = outer.scope.tool_call_id if outer is not None else None
-    if tool is None and run is not None and place.block is None:  # the node that calls the tool is not captured
-        tool = run.tool_call_id
+    tool = outer.scope.tool_call_id if outer is not None else place.tool_call_id
     if namespace is not None and (outer is None or outer.graph_namespace != namespace):
         node_id = str(metadata.get("langgraph_node") or name)
         attempt = number(task_of(namespace, own_id or node_id))
@@ -432,7 +425,7 @@ def open_node(run: Run, place: Place, plan: NodePlan, *, name: str, metadata: Ma
     """Captures the node whose run starts, without a decorator on it. The node is in force in the present context."""
     try:
         binding = place.binding or (place.call.enter(None) if place.call is not None else None)
-        identity = identify(name, plan.node_id, metadata, binding, place, run) if binding else None
+        identity = identify(name, plan.node_id, metadata, binding, place) if binding else None
         if binding is None or identity is None:
             return
         frame = NodeRun(plan, binding, identity, outer=place.frame, call=run.call, is_own=False)

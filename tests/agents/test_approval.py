@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
 from typing import Any, cast
 
 import pytest
@@ -15,11 +14,10 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 
 from lg_streaming import stream_all
-from tests.agents.calling import CAPTURES, SYNC, WAYS
+from tests.agents.calling import CAPTURES, SYNC, WAYS, rotated
 from tests.agents.reading import read
 from tests.agents.teams import (
     ASK,
-    AgentMiddleware,
     Graph,
     Keep,
     Messages,
@@ -198,7 +196,7 @@ ASKING: dict[str, Callable[[], Asking]] = {
 }
 CASES = [
     (asking, capture, way)
-    for asking, capture, way in product(ASKING, CAPTURES, WAYS)
+    for asking, capture, way in rotated(ASKING, CAPTURES, WAYS, each=2)
     if not (way in SYNC and "async" in asking)
 ]
 

@@ -1,5 +1,6 @@
 """A decorated graph is the graph that it was, and each of its nodes is captured as its decorators ask."""
 
+import asyncio
 import copy
 import pickle
 from typing import Any
@@ -109,6 +110,23 @@ async def test_what_is_made_of_a_decorated_graph_is_decorated(streaming: Streami
     seen = await read(streaming, "e")
     seen.says(state["messages"])
     assert seen.paths == {"model": 2, "tools": 1}
+
+
+@pytest.mark.parametrize("decorated", [True, False])
+async def test_a_service_binds_the_module_once(streaming: StreamingModule, *, decorated: bool) -> None:
+    """Twenty chats at once through one graph: each has its own execution, with all of its text and nothing else."""
+    graph = stream_all(TEAMS["nested"]().graph) if decorated else TEAMS["nested"]().graph
+    served = graph.with_config(streaming.config(capture=None if decorated else "all"))
+    chats = [f"chat-{number}" for number in range(20)]
+    states = await asyncio.gather(*(served.ainvoke(ASK, {"configurable": {"thread_id": chat}}) for chat in chats))
+    assert sorted(await streaming.hub.log.executions()) == sorted(chats)
+    for chat, state in zip(chats, states, strict=True):
+        seen = await read(streaming, chat)
+        assert seen.outcome == "workflow_complete"
+        said = {message.id: message.text for message in state["messages"] if message.type == "ai"}
+        assert said.items() <= seen.assembled.items()
+        assert sorted(seen.by_agent()) == ["forecaster", "lead", "middle"]
+        assert len(seen.assembled) == 6
 
 
 def _fails_to_pickle(graph: Graph) -> str | None:
@@ -272,7 +290,9 @@ async def test_a_nodes_own_decorator_wins(own: str, shape: str, by: str) -> None
                 assert await streaming.hub.log.executions() == ()
                 return
         else:
-            await graph.ainvoke(ASK, streaming.config(execution_id="e", capture="all" if by in {"all", "both"} else None))
+            await graph.ainvoke(
+                ASK, streaming.config(execution_id="e", capture="all" if by in {"all", "both"} else None)
+            )
         seen: Seen = await read(streaming, "e")
     mine = [update for update in seen.updates if update.node_id in {"write", "mine"}]
     assert {update.type for update in mine} == types

@@ -2,11 +2,10 @@
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, nullcontext
-from itertools import product
 from typing import Any
 
 import pytest
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import tool
 from langgraph.graph import START, StateGraph
@@ -15,7 +14,7 @@ from langsmith.run_helpers import tracing_context
 
 from lg_streaming import stream_all
 from lg_streaming.module import StreamingModule
-from tests.agents.calling import CAPTURES, Capture
+from tests.agents.calling import CAPTURES, Capture, rotated
 from tests.agents.reading import Seen, read
 from tests.agents.teams import ASK, TEAMS, Graph, Messages, Team, call, create_agent, says
 
@@ -93,8 +92,6 @@ async def in_tool(agent: Graph, how: Capture) -> tuple[Messages_, Seen]:
         said.extend(messages)
         return messages[-1].text
 
-    from langchain_core.messages import AIMessage
-
     boss = create_agent(says("boss", AIMessage("", tool_calls=[call("ask", "call-out")]), "So."), [ask], name="boss")
     async with called(how) as (config, seen):
         state = await how.graph(boss).ainvoke(ASK, config)
@@ -142,7 +139,7 @@ PLACES: dict[str, Any] = {
 
 CASES = [
     (team, place, capture)
-    for team, place, capture in product(TEAMS, PLACES, CAPTURES)
+    for team, place, capture in rotated(TEAMS, PLACES, CAPTURES, each=1)
     if not (place == "sync function" and team == "async supervisor")
 ]
 
@@ -156,6 +153,8 @@ async def test_places(team: str, place: str, capture: str) -> None:
     seen.says(messages, it.inside)
     calls = it.calls
     if place == "tool":
-        calls = {name: "call-out" for name in it.agents} | it.calls | {"boss": None}
-    seen.arose_in(calls)
+        calls = dict.fromkeys(it.agents, "call-out") | it.calls
+    seen.arose_in(calls, but={"boss"})
+    if (team, place) == ("in a graph", "tool"):
+        return  # LangGraph gives the agent in the graph the name of the agent around the tool
     assert {update.agent_type for update in seen.of("token")} - {None, "boss"} == it.agents

@@ -2,14 +2,13 @@
 
 import inspect
 import logging
-from collections.abc import Generator
 from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage
 from langgraph.cache.memory import InMemoryCache
 from langgraph.config import get_stream_writer
-from langgraph.graph import MessagesState
+from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.pregel import _loop
 from langgraph.runtime import Runtime
 from langgraph.types import CachePolicy
@@ -91,7 +90,7 @@ EVERY = [f"{class_name}.{method}" for class_name, method, _ in pregel._HOOKS if 
 
 
 @pytest.fixture
-def reinstalled(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Generator[Any]:
+def reinstalled(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Any:
     """Installs the hooks again, on stand-ins for LangGraph's classes that lack a method."""
     caplog.set_level(logging.WARNING, "lg_streaming")
     monkeypatch.setattr(pregel, "_installed", [])
@@ -109,7 +108,7 @@ def reinstalled(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixtur
         pregel.install_hooks()
         return [record.getMessage() for record in caplog.records]
 
-    yield install
+    return install
 
 
 @pytest.mark.parametrize("missing", EVERY)
@@ -152,8 +151,6 @@ async def test_without_any_hook_everything_else_works(streaming: StreamingModule
 
 @pytest.mark.usefixtures("without_hooks")
 async def test_without_any_hook_a_cached_answer_is_an_answer(streaming: StreamingModule) -> None:
-    from langgraph.graph import START, StateGraph
-
     def write(state: MessagesState) -> dict[str, Any]:
         return {"messages": [AIMessage("cached")]}
 
