@@ -184,6 +184,19 @@ def parse_priority(value: str) -> Priority:
     raise BadRequestError(f"{value!r} is not a priority: use one of {', '.join(PRIORITIES)}")
 
 
+def run_metadata(value: object) -> dict[str, Any]:
+    """Return a copy of the metadata that a program gives a run; empty for None.
+
+    Raises:
+        BadRequestError: If it is no mapping.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise BadRequestError(f"metadata is a mapping, such as {{'topic': 'rain'}}, not {value!r:.80}")
+    return dict(cast("Mapping[str, Any]", value))
+
+
 @functools.lru_cache(maxsize=4_096)
 def node_path(namespace: str) -> str:
     """A checkpoint namespace as the names of its nodes, from the outermost inwards, with ``/`` between.
@@ -214,7 +227,7 @@ def check_execution_id(value: object) -> str:
     if len(value) > _EXECUTION_ID_LENGTH:
         raise BadRequestError(f"an execution id has at most {_EXECUTION_ID_LENGTH} characters, this one {len(value)}")
     if not value.isprintable() or " " in value:
-        raise BadRequestError("an execution id holds printable characters only, and no spaces")
+        raise BadRequestError(f"an execution id holds printable characters only, and no spaces, not {value!r:.80}")
     if value in {".", ".."}:
         raise BadRequestError("an execution id that is '.' or '..' would lead elsewhere in an address")
     return value

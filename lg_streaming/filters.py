@@ -216,7 +216,8 @@ class UpdateFilter:
         """
         for name, moment in (("since", since), ("until", until)):
             if moment is not None and not isinstance(moment, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise BadRequestError(f"{name} is a datetime with a time zone, not {moment!r:.80}")
+                other = " or 'interrupted'" if name == "until" else ""
+                raise BadRequestError(f"{name} is a datetime with a time zone{other}, not {moment!r:.80}")
             if moment is not None and moment.tzinfo is None:
                 raise BadRequestError(f"{name} needs a time zone: write datetime(…, tzinfo=UTC)")
         wanted = _names("events", events)

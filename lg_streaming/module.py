@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from starlette.applications import Starlette
 
-from lg_streaming.capture import CallOptions, GraphPlan, Selection, current_call, graph_config
+from lg_streaming.capture import (
+    CallOptions,
+    GraphPlan,
+    Selection,
+    current_call,
+    graph_config,
+    options_in,
+    surrounding_namespace,
+)
 from lg_streaming.errors import StreamingConfigError, describe_error
-from lg_streaming.events import parse_priority
+from lg_streaming.events import check_execution_id, parse_priority, run_metadata
 from lg_streaming.gateway import Gateway, InitialData
 from lg_streaming.hub import StreamHub
 from lg_streaming.hub.opening import owner_text
@@ -23,8 +31,8 @@ from lg_streaming.scope import (
     Outcome,
     block_var,
     current_block,
-    current_frame,
     new_id,
+    position,
     publishers,
     reset_in_context,
 )
@@ -96,7 +104,13 @@ class ExecutionBlock:
         self._hub.open(self.execution_id, owner=self._owner, metadata=self._metadata, priority=self._priority)
         self._run_id = self._hub.enter_run(self.execution_id, owner=self._owner)
         binding = Binding(self._hub, self.execution_id, self._run_id)
-        self._block = Block(binding, frame=current_frame(), call=current_call(), outer=current_block())
+        self._block = Block(
+            binding,
+            frame=position().frame,
+            call=current_call(),
+            namespace=surrounding_namespace(),
+            outer=current_block(),
+        )
         self._token = block_var.set(self._block)
         self._stop_listening = self._listen()
         return self
@@ -120,9 +134,8 @@ class ExecutionBlock:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._block is None or self._block.left:
+        if self._block is None or not self._block.leave():
             return
-        self._block.left = True
         try:
             if self._token is not None:
                 reset_in_context(block_var, self._token)
@@ -343,7 +356,8 @@ class StreamingModule:
         of a graph an execution, named by the call's ``thread_id``. One config may serve several calls, also at once.
 
         Args:
-            config: The execution's id, or a config of your own to add to, whose callbacks and values are kept.
+            config: The execution's id, or a config of your own to add to, whose callbacks and values are kept. Of a
+                config that this method made, the owner, metadata, priority and capture stay where not given again.
             execution_id: The execution; when not given, the config's ``configurable.execution_id``, its
                 ``thread_id``, or else the run's id.
             owner: Who may read it; compared with a token's ``sub``. A whole number or a UUID counts as its text.
@@ -354,7 +368,9 @@ class StreamingModule:
                 ``settings.capture`` when not given.
 
         Raises:
-            StreamingConfigError: Two ids are given, or ``config`` is neither an id nor a config.
+            StreamingConfigError: Two ids are given, ``config`` is neither an id nor a config, or there is no such
+                ``capture``.
+            BadRequestError: The id cannot name an execution, or the owner, the metadata or the priority cannot be used.
         """
         if isinstance(config, str):
             if execution_id is not None and execution_id != config:
@@ -362,12 +378,13 @@ class StreamingModule:
             config, execution_id = None, config
         elif config is not None and not isinstance(config, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise StreamingConfigError(f"config is an execution's id or a config, not {config!r:.80}")
+        known = options_in(config, self.hub) or CallOptions(plan=self.hub.capture_plan)
         options = CallOptions(
-            execution_id=execution_id,
-            owner=owner_text(owner),
-            metadata=dict(metadata or {}),
-            priority=None if priority is None else parse_priority(priority),
-            plan=self.hub.capture_plan if capture is None else _plan_of(capture),
+            execution_id=None if execution_id is None else check_execution_id(execution_id),
+            owner=known.owner if owner is None else owner_text(owner),
+            metadata={**known.metadata, **run_metadata(metadata)},
+            priority=known.priority if priority is None else parse_priority(priority),
+            plan=known.plan if capture is None else _plan_of(capture),
         )
         return graph_config(config, self.hub, options, thread_id=thread_id)
 

@@ -8,6 +8,7 @@ over what has ended. An activated module is the process default for code outside
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
@@ -17,12 +18,13 @@ import uuid_utils
 from lg_streaming.events import FINAL_TYPES, NO_SCOPE, Delivery, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from lg_streaming.events import Priority
     from lg_streaming.settings import NodeDefaults
 
 __all__ = [
+    "NO_FRAME",
     "NO_SCOPE",
     "TRACED",
     "Binding",
@@ -35,6 +37,7 @@ __all__ = [
     "Missing",
     "Outcome",
     "Outgoing",
+    "Position",
     "Publisher",
     "Scope",
     "TokenStreams",
@@ -42,8 +45,10 @@ __all__ = [
     "block_var",
     "current_block",
     "current_frame",
+    "find_positions_with",
     "frame_var",
     "new_id",
+    "position",
     "publishers",
     "reset_in_context",
 ]
@@ -303,6 +308,11 @@ class Frame(Protocol):
         ...
 
     @property
+    def mark(self) -> FrameMark:
+        """What stands for it in contexts."""
+        ...
+
+    @property
     def ended(self) -> bool:
         """Whether the node or tool has returned or raised: a context that points to it then counts as empty."""
         ...
@@ -322,15 +332,20 @@ class FrameMark:
     """Stands for a frame in contexts, which may outlive it: when the frame has ended, nothing of it is kept.
 
     Args:
-        frame: The frame.
+        frame: The frame; None for a mark that hides the frames of the context.
         outer: The mark of the frame around it.
     """
 
     __slots__ = ("frame", "outer")
 
-    def __init__(self, frame: Frame, outer: FrameMark | None) -> None:
-        self.frame: Frame | None = frame
+    def __init__(self, frame: Frame | None, outer: FrameMark | None) -> None:
+        self.frame = frame
         self.outer = outer
+
+
+NO_FRAME: Final = FrameMark(None, None)
+"""In the context of a node that is not captured, and whose graph is an execution of its own: what is around that graph
+is none of the node's."""
 
 
 class Block:
@@ -340,20 +355,40 @@ class Block:
         binding: Its execution and run.
         frame: The node or tool in which it was entered.
         call: The graph call in which it was entered.
+        namespace: LangGraph's checkpoint namespace of the node in which it was entered, captured or not.
         outer: The block in which it was entered.
     """
 
-    __slots__ = ("binding", "call", "frame", "left", "outer")
+    __slots__ = ("_mark", "binding", "call", "left", "namespace", "outer")
 
     def __init__(
-        self, binding: Binding, *, frame: Frame | None = None, call: object | None = None, outer: Block | None = None
+        self,
+        binding: Binding,
+        *,
+        frame: Frame | None = None,
+        call: object | None = None,
+        namespace: str | None = None,
+        outer: Block | None = None,
     ) -> None:
         self.binding = binding
-        self.frame = frame
+        self.namespace = namespace
+        self._mark = frame.mark if frame is not None else None
         self.call = call
         self.outer = outer
         self.left = False
         """True once the block was left, in whatever task, thread or context that happened."""
+
+    @property
+    def frame(self) -> Frame | None:
+        """The node or tool in which it was entered, until that has ended."""
+        return self._mark.frame if self._mark is not None else None
+
+    def leave(self) -> bool:
+        """Ends the block; returns False, and does nothing, when it was left before."""
+        if self.left:
+            return False
+        self.left, self.call = True, None
+        return True
 
     @property
     def in_force(self) -> bool:
@@ -386,6 +421,33 @@ def current_block() -> Block | None:
     while block is not None and not block.in_force:
         block = block.outer
     return block
+
+
+class Position(NamedTuple):
+    """What the running code belongs to: a node or tool, or an execution block that was entered inside one."""
+
+    frame: Frame | None = None
+    block: Block | None = None
+
+
+def _position_in_context() -> Position:
+    frame, block = current_frame(), current_block()
+    if block is not None and (frame is None or frame.block is not block):
+        return Position(block=block)
+    return Position(frame=frame)
+
+
+_finders: list[Callable[[], Position]] = [_position_in_context]
+
+
+def find_positions_with(finder: Callable[[], Position]) -> None:
+    """Makes ``finder`` answer `position`: it knows of more than the context."""
+    _finders.append(finder)
+
+
+def position() -> Position:
+    """What the running code belongs to."""
+    return _finders[-1]()
 
 
 def reset_in_context(variable: ContextVar[Any], token: Token[Any]) -> bool:

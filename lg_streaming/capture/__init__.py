@@ -3,11 +3,12 @@
 from langchain_core.runnables import RunnableConfig
 
 from lg_streaming.capture.calls import CallOptions
-from lg_streaming.capture.graph import current_call, graph_config
+from lg_streaming.capture.graph import current_call, graph_config, options_in
 from lg_streaming.capture.graphs import decorate_graph, is_graph, plan_of
 from lg_streaming.capture.holders import change_held, held_by
 from lg_streaming.capture.plan import GraphPlan, NodePlan, NodeStream, Selection
 from lg_streaming.capture.pregel import install_hooks
+from lg_streaming.capture.runs import surrounding_namespace
 from lg_streaming.capture.wrap import StreamedRunnable, original_of, wrap_node
 
 __all__ = [
@@ -24,8 +25,10 @@ __all__ = [
     "graph_config",
     "held_by",
     "is_graph",
+    "options_in",
     "original_of",
     "plan_of",
+    "surrounding_namespace",
     "wrap_node",
 ]
 

@@ -52,6 +52,7 @@ class GraphCall:
         thread_id: LangGraph's thread.
         parent: Where the call was made, if inside another execution.
         block: The execution block in which it was made.
+        namespace: LangGraph's checkpoint namespace of the node in which it was made.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class GraphCall:
         thread_id: object = None,
         parent: Mapping[str, Any] | None = None,
         block: Block | None = None,
+        namespace: str | None = None,
     ) -> None:
         self.name = name
+        self.namespace = namespace
         self.explicit = options is not None
         """Whether the call's own config made it part of an execution."""
         self.captured = 0
@@ -85,15 +88,25 @@ class GraphCall:
         self._started = time.perf_counter()
         self._lock = threading.Lock()  # parallel sync nodes enter on several threads
         self._binding: Binding | None = None
-        self._refused = False
+        self._refused = self._begun = False
 
     @property
     def binding(self) -> Binding | None:
         """Its execution and run, once it takes part in one."""
         return self._binding
 
-    def begin(self) -> None:
-        """Takes part in the execution's run from the start where the execution is known, or resumes a waiting one."""
+    def begin(self, thread_id: object = None) -> None:
+        """Takes part in the execution's run from the start where the execution is known, or resumes a waiting one.
+
+        Once: a no-op when repeated.
+
+        Args:
+            thread_id: LangGraph's thread, where it was not known for sure.
+        """
+        if self._begun:
+            return
+        self._begun = True
+        self._thread_id = self._thread_id if thread_id is None else thread_id
         try:
             if self._options.execution_id is not None:
                 self.enter(self._options.execution_id)
@@ -154,6 +167,13 @@ class GraphCall:
             self._leave("workflow_interrupted", {"interrupts": self.interrupts} if self.interrupts else {})
         else:
             self._leave("workflow_complete", {"duration_s": round(time.perf_counter() - self._started, 6)})
+
+    def give_way(self) -> None:
+        """Leaves the run to another call: the same graph was also given the config of that one."""
+        binding = self._binding
+        if binding is not None:
+            outcome = Outcome("workflow_complete", {})
+            binding.publisher.leave_run(binding.execution_id, binding.run_id, outcome)
 
     def fail(self, error: BaseException) -> None:
         """Ends the call: the graph raised."""

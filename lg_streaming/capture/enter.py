@@ -100,7 +100,9 @@ def _config_inside(run: NodeRun, config: RunnableConfig | None) -> RunnableConfi
         if TAP not in manager.handlers:
             manager.add_handler(TAP, inherit=True)
         keep_idle_clock(manager, TAP)
-        if manager.parent_run_id is not None and run.is_graph_node:
+        if not run.is_graph_node:
+            run.listener = TAP
+        elif manager.parent_run_id is not None:
             RUNS.adopt(TAP, manager.parent_run_id, run, run.graph_namespace)
     return {**config, "callbacks": manager}
 

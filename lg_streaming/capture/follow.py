@@ -11,7 +11,7 @@ from lg_streaming.capture.outcome import ending_of, interrupts_of
 from lg_streaming.capture.runs import RUNS
 from lg_streaming.errors import describe_error
 from lg_streaming.events import node_path
-from lg_streaming.scope import frame_var
+from lg_streaming.scope import NO_FRAME, current_frame, frame_var, reset_in_context
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,10 +31,19 @@ class RunStart(NamedTuple):
 
     run: Run
     run_id: UUID
-    parent_run_id: UUID | None
     name: str
     metadata: Mapping[str, Any]
     inputs: object
+
+    @property
+    def namespace(self) -> str | None:
+        """LangGraph's checkpoint namespace of the node in which it starts."""
+        return self.metadata.get("langgraph_checkpoint_ns")
+
+    @property
+    def thread_id(self) -> object:
+        """LangGraph's thread."""
+        return self.metadata.get("thread_id")
 
     @property
     def node_name(self) -> str:
@@ -69,20 +78,22 @@ class RunFollower(BaseCallbackHandler):
         known = metadata or {}
         name = str(kwargs.get("name") or "graph")
         run, new = RUNS.start(self, run_id, parent_run_id, known, root=self.takes_roots)
-        start = RunStart(run, run_id, parent_run_id, name, known, inputs)
+        start = RunStart(run, run_id, name, known, inputs)
         if self.takes_roots:
             self.take_root(start)
         if new and run.is_node:
             self._capture(start)
+            if run.frame is None and run.call is not None and run.call.explicit and current_frame() is not None:
+                run.bar = frame_var.set(NO_FRAME)
 
     def take_root(self, start: RunStart) -> None:
         """Looks whether a run is the root of what this handler was attached to."""
 
     def _capture(self, start: RunStart) -> None:
-        run, parent = start.run, RUNS.get(start.parent_run_id)
+        run, parent = start.run, start.run.within
         if run.plan is None or parent is None or parent.children_wrapped or start.node_name in parent.decorated_nodes:
             return
-        place = RUNS.place_of(start.parent_run_id)
+        place = RUNS.place_in(parent)
         options = run.plan.for_node(start.node_name, node_path(run.namespace or start.node_name))
         if place is not None and options is not None and options.enabled:
             open_node(run, place, options, name=start.node_name, metadata=start.metadata, state=start.inputs)
@@ -92,6 +103,7 @@ class RunFollower(BaseCallbackHandler):
         run = RUNS.end(run_id)
         if run is None:
             return
+        _unbar(run)
         if run.opened is not None:
             run.opened.succeed(outputs)
         if run.root is not None:
@@ -103,6 +115,7 @@ class RunFollower(BaseCallbackHandler):
         run = RUNS.end(run_id)
         if run is None:
             return
+        _unbar(run)
         if run.call is not None and ending_of(error) == "interrupted":
             run.call.pause(interrupts_of(error, run.namespace))
         if run.opened is not None:
@@ -205,7 +218,10 @@ class RunFollower(BaseCallbackHandler):
         """Publishes an event of LangChain's ``dispatch_custom_event``."""
         run = RUNS.get(run_id)
         frame = RUNS.frame_at(run)
-        if run is not None and frame is not None and run.is_published_by(self):
+        if run is None or frame is None:
+            return
+        listener = frame.listener
+        if listener is self or (listener is None and run.is_published_by(self)):
             frame.hear("custom", {"name": name, "data": data}, frame.scope)
 
 
@@ -229,6 +245,11 @@ class ToolCall:
         if self.run is not None:
             self.run.end()
         self.report(type, **data)
+
+
+def _unbar(run: Run) -> None:
+    if run.bar is not None:
+        reset_in_context(frame_var, run.bar)
 
 
 def _tool_of(run: Run | None) -> ToolCall | None:

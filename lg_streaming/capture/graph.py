@@ -7,8 +7,9 @@ given its execution is that execution's run from its first moment; others are wh
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, cast
 
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables.config import merge_configs, var_child_runnable_config
@@ -18,13 +19,12 @@ from langgraph.callbacks import GraphCallbackHandler
 from lg_streaming.capture.calls import CallOptions, GraphCall
 from lg_streaming.capture.follow import RunFollower, RunStart
 from lg_streaming.capture.outcome import questions
-from lg_streaming.capture.runs import RUNS, Place, Run
+from lg_streaming.capture.runs import RUNS, Place, Run, parent_run_id
 from lg_streaming.capture.tap import ModelFollower
 from lg_streaming.scope import current_block, current_frame, publishers
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
+    from langchain_core.callbacks import BaseCallbackHandler
     from langchain_core.runnables import RunnableConfig
     from langgraph.callbacks import GraphInterruptEvent
 
@@ -38,7 +38,7 @@ __all__ = [
     "graph_config",
     "is_tracker",
     "note_interrupt",
-    "parent_run_id",
+    "options_in",
 ]
 
 
@@ -69,8 +69,8 @@ class CallTracker(RunFollower, _Interrupts):
 
     def __init__(self, publisher: Publisher, options: CallOptions) -> None:
         super().__init__()
-        self._publisher = publisher
-        self._options = options
+        self.publisher = publisher
+        self.options = options
 
     @property
     def ignore_llm(self) -> bool:
@@ -79,32 +79,73 @@ class CallTracker(RunFollower, _Interrupts):
 
     def take_root(self, start: RunStart) -> None:
         """Makes a graph call of the first run that this config reaches."""
-        run, parent_run_id = start.run, start.parent_run_id
-        if self in run.handlers:
-            return
-        run.handlers = (*run.handlers, self)
-        options = self._options
-        place = RUNS.place_of(parent_run_id)
-        if self._is_part_of(place, run):
-            if run.plan is None:
-                run.plan = options.plan
-            return
-        parent = _told_of(place) if place is not None and options.execution_id is not None else None
-        if run.root is not None:
-            run.root.complete()
-        thread_id = start.metadata.get("thread_id")
-        call = GraphCall(self._publisher, start.name, start.run_id, options=options, thread_id=thread_id, parent=parent)
-        _take(start, call, options.plan)
+        self._take_root(start, _own_thread(start))
+        if self.options.execution_id is None and start.run.on_thread is None:
+            start.run.on_thread = functools.partial(self._learn_thread, start)
 
-    def _is_part_of(self, place: Place | None, run: Run) -> bool:
+    def _learn_thread(self, start: RunStart, thread_id: object) -> None:
+        """The call's thread may be another than that of the context, from which LangGraph takes the metadata."""
+        if start.run.root is not None:
+            start.run.root.begin(thread_id)
+        elif thread_id is not None and str(thread_id) not in _threads_around("configurable"):
+            self._take_root(start, str(thread_id))
+
+    def _take_root(self, start: RunStart, own_thread: str | None) -> None:
+        run, execution_id = start.run, self.options.execution_id
+        named = execution_id or own_thread
+        if own_thread is None or execution_id is not None:
+            if self in run.handlers:
+                return
+            if _is_ambient(self) and (run.within is None or run.foreign):
+                return  # left over in a worker's context from a call that has ended, or is not the one that is named
+        if self not in run.handlers:
+            run.handlers = (*run.handlers, self)
+        place = RUNS.place_in(run.within)
+        if self._is_part_of(place, run, named):
+            if run.plan is None:
+                run.plan = self.options.plan
+            return
+        replaced, parent = run.root, _told_of(place) if place is not None and named is not None else None
+        call = GraphCall(
+            self.publisher,
+            start.name,
+            start.run_id,
+            options=self.options,
+            thread_id=own_thread or start.thread_id,
+            parent=parent,
+            namespace=start.namespace,
+        )
+        _take(start, call, self.options.plan, sure=named is not None)
+        if replaced is not None:
+            replaced.give_way()
+
+    def _is_part_of(self, place: Place | None, run: Run, named: str | None) -> bool:
         """Whether the call names no execution of its own, but is made inside one."""
-        execution_id = self._options.execution_id
-        if run.root is not None and run.root.explicit and execution_id is None:
+        if run.root is not None and run.root.explicit and self.options.execution_id is None:
             return True
         binding = place.binding if place is not None else None
-        if binding is None or binding.publisher is not self._publisher:
+        if binding is None or binding.publisher is not self.publisher:
             return False
-        return execution_id is None or execution_id == binding.execution_id
+        return named is None or named == binding.execution_id
+
+
+def _own_thread(start: RunStart) -> str | None:
+    """LangGraph's thread, where the call itself names it and does not have it from what is around it."""
+    thread_id = start.thread_id
+    own = thread_id is not None and str(thread_id) not in _threads_around("metadata", "configurable")
+    return str(thread_id) if own else None
+
+
+def _threads_around(*parts: Literal["metadata", "configurable"]) -> set[str]:
+    config = cast("dict[str, Any]", var_child_runnable_config.get() or {})
+    around: list[dict[str, Any]] = [config.get(part) or {} for part in parts]
+    return {str(each.get("thread_id")) for each in around}
+
+
+def _is_ambient(handler: BaseCallbackHandler) -> bool:
+    """Whether a handler is one of the context's: no sign that the call was given it."""
+    manager = (var_child_runnable_config.get() or {}).get("callbacks")
+    return isinstance(manager, BaseCallbackManager) and handler in manager.handlers
 
 
 class ListeningTracker(CallTracker, ModelFollower):
@@ -131,23 +172,30 @@ class DefaultTracker(RunFollower, _Interrupts):
         if start.run.call is not None or start.run.frame is not None:
             return
         block, publisher = current_block(), publishers.default
-        own, thread_id = publisher if block is None else None, start.metadata.get("thread_id")
-        call = GraphCall(own, start.name, start.run_id, thread_id=thread_id, block=block)
+        own, thread_id = publisher if block is None else None, start.thread_id
+        call = GraphCall(own, start.name, start.run_id, thread_id=thread_id, block=block, namespace=start.namespace)
         source = block.binding.publisher if block is not None else publisher
-        _take(start, call, cast("Any", source).capture_plan if source is not None else None)
+        sure = start.thread_id is None or _own_thread(start) is not None
+        _take(start, call, cast("Any", source).capture_plan if source is not None else None, sure=sure)
+        start.run.on_thread = call.begin
 
 
-def _take(start: RunStart, call: GraphCall, plan: GraphPlan | None) -> None:
-    """Makes a run the root of a call. What it was part of before holds no more, but for the graph's own decorator."""
+def _take(start: RunStart, call: GraphCall, plan: GraphPlan | None, *, sure: bool) -> None:
+    """Makes a run the root of a call. What it was part of before holds no more, but for the graph's own decorator.
+
+    The call begins, unless it is not `sure` that its thread is not that of the context around it.
+    """
     run, run_id = start.run, start.run_id
     run.root = run.call = call
-    run.frame = run.tool_call_id = None
+    run.frame = run.begins = run.on_thread = run.tool_call_id = None
+    run.foreign = False
     run.ids.discard(run_id)
     run.ids = call.run_ids
     run.ids.add(run_id)
     if not run.own_plan:
         run.plan, run.children_wrapped = plan, False
-    call.begin()
+    if sure:
+        call.begin()
 
 
 def _told_of(place: Place) -> dict[str, Any] | None:
@@ -181,6 +229,8 @@ def graph_config(
 ) -> RunnableConfig:
     """Return ``config`` with what makes a graph called with it an execution; what it holds is kept.
 
+    Trackers of ``publisher`` that it holds from an earlier call are left out: a graph call has one execution.
+
     Args:
         config: The caller's own config.
         publisher: Where updates go.
@@ -198,20 +248,34 @@ def graph_config(
         "callbacks": [tracker(publisher, options)],
         "configurable": {name: value for name, value in configurable.items() if value is not None},
     }
-    return merge_configs(config, ours)
+    return merge_configs(_without_trackers(config, publisher), ours)
+
+
+def options_in(config: RunnableConfig | None, publisher: Publisher) -> CallOptions | None:
+    """Return what an earlier ``graph_config`` of ``publisher`` put into a config; None for any other config."""
+    found = [each.options for each in _handlers(config) if _is_of(each, publisher)]
+    return found[-1] if found else None
+
+
+def _without_trackers(config: RunnableConfig | None, publisher: Publisher) -> RunnableConfig | None:
+    if config is None or not isinstance(config.get("callbacks"), list):
+        return config  # a manager belongs to a running call, whose trackers do their work there
+    return {**config, "callbacks": [each for each in _handlers(config) if not _is_of(each, publisher)]}
+
+
+def _handlers(config: RunnableConfig | None) -> list[Any]:
+    callbacks: object = (config or {}).get("callbacks")
+    return cast("list[Any]", callbacks) if isinstance(callbacks, list) else []
+
+
+def _is_of(handler: object, publisher: Publisher) -> bool:
+    return isinstance(handler, CallTracker) and handler.publisher is publisher
 
 
 def current_call() -> GraphCall | None:
     """The graph call in which the running code was called, whether or not its node is captured."""
     run = RUNS.get(parent_run_id())
     return run.call if run is not None else None
-
-
-def parent_run_id() -> UUID | None:
-    """The id of the LangChain run in whose context the code runs; None outside of any."""
-    config = var_child_runnable_config.get()
-    manager = config.get("callbacks") if config else None
-    return manager.parent_run_id if isinstance(manager, BaseCallbackManager) else None
 
 
 def is_tracker(handler: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from langgraph.callbacks import GraphInterruptEvent
     from langgraph.pregel._read import PregelNode
 
+    from lg_streaming.capture.runs import Run
 
 __all__ = ["decorate_graph", "is_graph", "options_of", "plan_of"]
 
@@ -56,19 +58,22 @@ class GraphFollower(RunFollower, GraphCallbackHandler):
 
     def take_root(self, start: RunStart) -> None:
         """Makes the graph's plan that of its first run; a graph that is a node of another is a captured node."""
-        run, parent_run_id = start.run, start.parent_run_id
+        run = start.run
         if self in run.handlers:
             return
         run.handlers = (*run.handlers, self)
         run.plan, run.own_plan, run.children_wrapped = self.plan, True, True
-        node = RUNS.get(parent_run_id)
-        if node is None or not node.is_node or node.namespace != run.namespace or node.opened is not None:
-            return
-        place, options = RUNS.place_of(parent_run_id), self.plan.for_graph
+        node = run.within
+        if node is not None and node.is_node and node.namespace == run.namespace and node.opened is None:
+            run.begins = functools.partial(self._begin, node, start)
+
+    def _begin(self, node: Run, start: RunStart) -> None:
+        """Captures the node that the graph is, unless it captures itself."""
+        place, options = RUNS.place_in(node), self.plan.for_graph
         captured = node.frame is not None and node.frame.graph_namespace == node.namespace
         if place is not None and options.enabled and not captured:
             open_node(node, place, options, name=start.node_name, metadata=start.metadata, state=start.inputs)
-            run.frame = node.frame
+            start.run.frame = node.frame
 
     def on_interrupt(self, event: GraphInterruptEvent) -> None:
         """Notes that a graph waits for a human."""
@@ -113,7 +118,7 @@ def _captured(name: str, node: PregelNode, plan: GraphPlan) -> PregelNode:
     options = plan.for_node(name, name)
     if options is None or name.startswith("__") or options_of(node.bound) is not None:
         return node
-    return node.copy({"bound": StreamedRunnable(node.bound, options)})
+    return node.copy({"bound": StreamedRunnable(node.bound, options, name)})
 
 
 def options_of(node: object) -> NodePlan | None:

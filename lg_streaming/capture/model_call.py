@@ -256,6 +256,8 @@ class ModelCall:
             message = answer.message
             if message.id:
                 self._adopt(message.id)
+            if message.text:
+                self._frame.texts.add(str(message.text))
             if not self._spoke:
                 self._publish(parts_of_message(message))
             if isinstance(message, AIMessage):

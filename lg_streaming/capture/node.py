@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 from langgraph.errors import ParentCommand
 
 from lg_streaming.capture.outcome import ending_of, interrupts_of
-from lg_streaming.capture.result import messages_of, update_of
+from lg_streaming.capture.result import messages_of, unsaid_parts, update_of
 from lg_streaming.capture.runs import RUNS
 from lg_streaming.emitter import Emitter
 from lg_streaming.errors import StreamingError, describe_error
 from lg_streaming.scope import FrameMark, Scope, current_block, frame_var
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from uuid import UUID
 
     from langchain_core.runnables import RunnableConfig
@@ -99,8 +99,18 @@ class NodeFrame(Protocol):
         ...
 
     @property
+    def listener(self) -> object:
+        """The handler that hears events of its own; None for the one that follows its run."""
+        ...
+
+    @property
     def message_ids(self) -> set[str]:
         """The messages that models inside it wrote."""
+        ...
+
+    @property
+    def texts(self) -> set[str]:
+        """The texts of these messages."""
         ...
 
     def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:
@@ -127,9 +137,11 @@ class NodeRun:
     """One try of a captured node."""
 
     __slots__ = (
+        "_heard",
         "_lock",
         "_plan",
         "_started",
+        "_state",
         "_stream",
         "binding",
         "block",
@@ -140,12 +152,14 @@ class NodeRun:
         "ended",
         "graph_namespace",
         "is_own",
+        "listener",
         "mark",
         "message_ids",
         "name",
         "outer",
         "run_ids",
         "scope",
+        "texts",
     )
 
     def __init__(
@@ -168,6 +182,9 @@ class NodeRun:
         self.graph_namespace = identity.graph_namespace
         self.run_ids: set[UUID] = set()
         self.message_ids: set[str] = set()
+        self.texts: set[str] = set()
+        self.listener: object = None
+        """The handler that hears events of its own, where it is a function in a run that another handler follows."""
         self.config: RunnableConfig | None = None
         """What the node's own calls get as their config; None where the node has none."""
         self.echo: list[str] | None = None
@@ -177,7 +194,10 @@ class NodeRun:
         self.ended = False
         self.emitter = Emitter(binding.publisher, binding.execution_id, self.scope, strict=False)
         self.emitter.through(heard=self.message_ids)
+        self._heard = 0
+        """How many pieces of text came from models."""
         self._plan = plan
+        self._state: object = None
         self._started = time.perf_counter()
         self._lock = threading.Lock()
         self._stream: NodeStream | None = None
@@ -208,6 +228,7 @@ class NodeRun:
         self._take(stream, "node_start", self._about(attempt=self.scope.attempt), self.scope)
         if start is not None:
             state, step = start
+            self._state = state
             if step:
                 self._take(stream, "debug", self._about(**step), self.scope)
             self._take(stream, "values", {"state": state}, self.scope)
@@ -231,8 +252,10 @@ class NodeRun:
 
     def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """Gives the stream one thing that happened. Never raises."""
-        if self.echo is not None and type == "token":
-            self.echo.append(data["content"])
+        if type == "token":
+            self._heard += 1
+            if self.echo is not None:
+                self.echo.append(data["content"])
         if self._stream is not None:
             self._take(self._stream, type, data, scope)
 
@@ -276,6 +299,7 @@ class NodeRun:
             self._forget()
 
     def _report_result(self, result: object) -> None:
+        self.hear("returned", {"read": functools.partial(self._unsaid, result)}, self.scope)
         self.hear("updates", {"read": functools.partial(update_of, result)}, self.scope)
         self.hear("messages", {"read": functools.partial(messages_of, result)}, self.scope)
         self.report("node_complete", result=result, duration_s=self._elapsed())
@@ -300,7 +324,24 @@ class NodeRun:
                 self.report("node_error", error=described, duration_s=self._elapsed())
         self._forget()
 
+    def _unsaid(self, result: object, received: int) -> Iterator[tuple[str, dict[str, Any], Scope]]:
+        if self.echo is not None:
+            return  # it yielded its text
+        parts = unsaid_parts(
+            result, self._state, message_ids=self.message_ids, texts=self.texts, received=received, heard=self._heard
+        )
+        for kind, data, message_id in parts:
+            if message_id is None:
+                yield kind, data, self.scope
+            else:
+                self.message_ids.add(message_id)
+                yield kind, data, self.scope.derive(message_id=message_id)
+
     def _forget(self) -> None:
+        self._state = None
+        if self.outer is not None:  # a node around this one may return what was written here
+            self.outer.message_ids.update(self.message_ids)
+            self.outer.texts.update(self.texts)
         self.mark.frame = None
         RUNS.forget(self.run_ids)
 
@@ -347,9 +388,19 @@ class ToolRun:
         return self.outer.graph_namespace
 
     @property
+    def listener(self) -> object:
+        """None: its run has a follower."""
+        return None
+
+    @property
     def message_ids(self) -> set[str]:
         """The messages that models inside the node wrote."""
         return self.outer.message_ids
+
+    @property
+    def texts(self) -> set[str]:
+        """The texts of these messages."""
+        return self.outer.texts
 
     @property
     def progress(self) -> Any:
@@ -394,13 +445,15 @@ def identify(
 ) -> Identity | None:
     """Who a node is. None for the node that is in force, wrapped twice.
 
+    LangGraph's checkpoint namespace says that it is a graph's node, unless the block or the call to which it belongs
+    was made in a node of this namespace: then it is a function that was called there.
+
     The namespace tells ``Send`` branches apart and is the same for every try of a node.
     """
-    namespace: str | None = metadata.get("langgraph_checkpoint_ns")
+    outer, namespace = place.frame, metadata.get("langgraph_checkpoint_ns")
     number = functools.partial(binding.publisher.next_attempt, binding.execution_id)
-    agent, outer = agent_of(metadata), place.frame
-    tool = outer.scope.tool_call_id if outer is not None else place.tool_call_id
-    if namespace is not None and (outer is None or outer.graph_namespace != namespace):
+    agent, tool = agent_of(metadata), outer.scope.tool_call_id if outer is not None else place.tool_call_id
+    if namespace is not None and namespace != (outer.graph_namespace if outer is not None else place.made_in):
         node_id = str(metadata.get("langgraph_node") or name)
         attempt = number(task_of(namespace, own_id or node_id))
         scope = Scope(run_id=binding.run_id, namespace=namespace, attempt=attempt, agent_type=agent, tool_call_id=tool)
@@ -425,7 +478,7 @@ def open_node(run: Run, place: Place, plan: NodePlan, *, name: str, metadata: Ma
     """Captures the node whose run starts, without a decorator on it. The node is in force in the present context."""
     try:
         binding = place.binding or (place.call.enter(None) if place.call is not None else None)
-        identity = identify(name, plan.node_id, metadata, binding, place) if binding else None
+        identity = identify(name, plan.node_id, metadata, binding, place) if binding is not None else None
         if binding is None or identity is None:
             return
         frame = NodeRun(plan, binding, identity, outer=place.frame, call=run.call, is_own=False)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from langgraph.pregel import _loop
 from langgraph.runtime import Runtime
 
-from lg_streaming.capture.graph import configured_id, parent_run_id
+from lg_streaming.capture.graph import configured_id
 from lg_streaming.capture.graphs import options_of
 from lg_streaming.capture.node import agent_of
 from lg_streaming.capture.outcome import questions
-from lg_streaming.capture.runs import RUNS
+from lg_streaming.capture.runs import RUNS, parent_run_id
 from lg_streaming.events import node_path
 from lg_streaming.scope import Scope, publishers
 
@@ -56,11 +56,17 @@ def _run_of(loop: Any) -> Run | None:
     return RUNS.get(getattr(loop.manager, "run_id", None))
 
 
-def _note_execution(loop: Any) -> None:
-    """Notes which execution a graph's config names: no callback is given the config."""
+def _begin_graph(loop: Any) -> None:
+    """Names the thread to the call; then it is known whether a decorated graph's node is part of another execution."""
     run = _run_of(loop)
-    if run is not None and run.call is not None and run.call.configured is None:
-        run.call.configured = configured_id(loop.config)
+    if run is None:
+        return
+    run.is_graph = True
+    if run.on_thread is not None:
+        run.on_thread(loop.config["configurable"].get("thread_id"))
+    begin, run.begins = run.begins, None
+    if begin is not None:
+        begin()
 
 
 def _note_decorated_nodes(loop: Any) -> None:
@@ -122,7 +128,7 @@ def _after_init(original: Any) -> Any:
     @functools.wraps(original)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        _note_execution(self)
+        _begin_graph(self)
         _note_decorated_nodes(self)
         _hear_writer(self)
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import cast
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, cast
+from uuid import uuid4
 
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langgraph.types import Command
 
-__all__ = ["messages_of", "update_of"]
+from lg_streaming.capture.content import parts_of_message
+
+__all__ = ["messages_of", "unsaid_parts", "update_of"]
+
+Said = tuple[str, dict[str, Any], str | None]
+"""A piece of text: its type, its data, and its message's id."""
 
 
 def update_of(result: object) -> object:
@@ -30,6 +36,45 @@ def messages_of(result: object) -> list[BaseMessage]:
     for part in _several(update_of(result)):
         values += cast("Mapping[object, object]", part).values() if isinstance(part, Mapping) else (part,)
     return [each for value in values for each in _several(value) if isinstance(each, BaseMessage)]
+
+
+def unsaid_parts(
+    result: object, state: object, *, message_ids: Collection[str], texts: Collection[str], received: int, heard: int
+) -> Iterator[Said]:
+    """The text in a node's result that its readers do not have: the node returned it, and no model wrote it.
+
+    Args:
+        result: What the node returned.
+        state: What it was called with: messages that were there before are known.
+        message_ids: The messages that models wrote inside the node.
+        texts: The texts of these messages: a node may put one into a message of its own.
+        received: How many pieces of text the node's readers got.
+        heard: How many of these came from models; the others the node wrote itself, through its emitter.
+    """
+    if isinstance(result, Mapping):
+        fields = cast("Mapping[object, object]", result)
+        result = fields.get("content") if fields.keys() <= {"content", "role"} else fields
+    if isinstance(result, str):
+        if result and not received and result not in texts:
+            yield "token", {"content": result, "index": 0, "role": "ai"}, None
+        return
+    returned = [each for each in messages_of(result) if isinstance(each, AIMessage)] if received <= heard else []
+    before = {each.id for each in messages_of(_as_mapping(state))} if returned else set[str | None]()
+    for message in returned:
+        if message.id in message_ids or (message.id is not None and message.id in before) or message.text in texts:
+            continue
+        if message.id is None:
+            message.id = str(uuid4())  # as LangGraph itself does when it streams messages
+        for index, (kind, data) in enumerate(parts_of_message(message)):
+            if kind != "tool_args":
+                yield kind, {**data, "index": index, "role": "ai"}, message.id
+
+
+def _as_mapping(state: object) -> object:
+    """A state as a mapping, also where it is an object with fields."""
+    if isinstance(state, (Mapping, list, tuple)):
+        return cast("object", state)
+    return getattr(state, "__dict__", state)
 
 
 def _several(value: object) -> Iterable[object]:

@@ -8,10 +8,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from lg_streaming.scope import Binding, Block, Frame, current_block, current_frame
+from langchain_core.callbacks import BaseCallbackManager
+from langchain_core.runnables.config import var_child_runnable_config
+
+from lg_streaming.scope import (
+    Binding,
+    Block,
+    Frame,
+    Position,
+    current_block,
+    current_frame,
+    find_positions_with,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from contextvars import Token
     from uuid import UUID
 
     from lg_streaming.capture.calls import GraphCall
@@ -19,8 +31,9 @@ if TYPE_CHECKING:
     from lg_streaming.capture.model_call import ModelCall
     from lg_streaming.capture.node import NodeFrame, NodeRun
     from lg_streaming.capture.plan import GraphPlan
+    from lg_streaming.scope import FrameMark
 
-__all__ = ["RUNS", "Place", "Run", "Runs"]
+__all__ = ["RUNS", "Place", "Run", "Runs", "parent_run_id", "surrounding_namespace"]
 
 
 class Run:
@@ -30,22 +43,28 @@ class Run:
         "_copies",
         "_listener",
         "_turn",
+        "bar",
+        "begins",
         "by",
         "call",
         "children_wrapped",
         "decorated_nodes",
+        "foreign",
         "frame",
         "handlers",
         "ids",
+        "is_graph",
         "is_node",
         "model",
         "namespace",
+        "on_thread",
         "opened",
         "own_plan",
         "plan",
         "root",
         "tool",
         "tool_call_id",
+        "within",
     )
 
     def __init__(self, by: object, parent: Run | None, frame: NodeFrame | None, namespace: str | None) -> None:
@@ -55,12 +74,22 @@ class Run:
         """The graph call whose root it is."""
         self.opened: NodeRun | None = None
         """The node that it is, captured without a decorator."""
+        self.begins: Callable[[], None] | None = None
+        """Captures the node that this run's graph is, when all handlers have seen it start."""
+        self.on_thread: Callable[[object], None] | None = None
+        """Takes LangGraph's thread, which is known for sure only when the graph's loop starts."""
+        self.within = parent
+        """The run that it was started in, as far as it is known."""
+        self.foreign = parent is not None and parent.foreign
+        """Whether its config names a node that is not known: it belongs to nothing that is around it."""
         self.tool: ToolCall | None = None
         """The tool call that it is."""
         self.tool_call_id: str | None = parent.tool_call_id if parent is not None else None
         """The tool call inside which it is, or that it is."""
         self._copies = self._turn = 0
         self._listener: object = None
+        self.bar: Token[FrameMark | None] | None = None
+        """Takes back that the frames of the context are hidden in it."""
         self.model: ModelCall | None = None
         """The model call that it is."""
         self.call: GraphCall | None = parent.call if parent is not None else frame.call if frame is not None else None
@@ -71,6 +100,8 @@ class Run:
         """LangGraph's checkpoint namespace."""
         self.is_node = parent is not None and namespace is not None and namespace != parent.namespace
         """Whether it is the run of a node of a graph."""
+        self.is_graph = False
+        """Whether it is the run of a graph, in which each node has a namespace of its own."""
         self.plan: GraphPlan | None = parent.plan if parent is not None else None
         """What to capture of the nodes below it; None for nothing beside decorated nodes."""
         self.own_plan = False
@@ -124,12 +155,20 @@ class Place(NamedTuple):
             return self.block.binding
         return self.call.binding if self.call is not None else None
 
+    @property
+    def made_in(self) -> str | None:
+        """LangGraph's checkpoint namespace of the node in which the block or the graph call was made."""
+        made = self.block or self.call
+        return made.namespace if made is not None else None
+
 
 class Runs:
     """The table of runs."""
 
     def __init__(self) -> None:
         self._runs: dict[UUID, Run] = {}
+        self._nodes: dict[str, Run] = {}
+        """The runs of nodes that run, by their namespaces."""
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -155,16 +194,35 @@ class Runs:
         if run is not None:
             run.meet_again(by)
             return run, False
-        parent = self.get(parent_id)
-        frame = self.frame_at(parent)
-        run = Run(by, parent, frame, metadata.get("langgraph_checkpoint_ns") if metadata else None)
-        if frame is not None or parent is not None or root:
+        namespace = metadata.get("langgraph_checkpoint_ns") if metadata else None
+        parent, foreign = self._parent(parent_id, namespace)
+        run = Run(by, parent, None if foreign else self.frame_at(parent), namespace)
+        run.foreign = run.foreign or foreign
+        if run.frame is not None or parent is not None or root:
             self._keep(run_id, run)
         return run, True
+
+    def _parent(self, parent_id: UUID | None, namespace: str | None) -> tuple[Run | None, bool]:
+        """The run in which a run was started; and whether what its config names is not known.
+
+        A graph that LangGraph calls in a worker has two configs, that of the worker's context and its own. Of these
+        LangGraph takes the parent's id from the context, and the namespace from the call: the call's counts.
+        """
+        parent = self.get(parent_id)
+        frame = _ambient() if parent is None else None
+        around = parent.namespace if parent is not None else frame.graph_namespace if frame is not None else None
+        if namespace is None or namespace == around or (parent is not None and parent.is_graph):
+            return parent, False
+        named = self._nodes.get(namespace)
+        if around is None:
+            return named or parent, False
+        return (named, False) if named is not None else (parent, not namespace.startswith(f"{around}|"))
 
     def _keep(self, run_id: UUID, run: Run) -> None:
         self._runs[run_id] = run
         run.ids.add(run_id)
+        if run.is_node and run.namespace is not None:
+            self._nodes[run.namespace] = run
 
     def adopt(self, by: object, run_id: UUID, frame: NodeFrame, namespace: str | None) -> None:
         """Makes what is started in the run of a node belong to that node, also where no context reaches."""
@@ -177,23 +235,27 @@ class Runs:
 
     def end(self, run_id: UUID) -> Run | None:
         """Forgets a run, and returns it."""
-        run = self._runs.pop(run_id, None)
+        run = self._pop(run_id)
         if run is not None:
             run.ids.discard(run_id)
+        return run
+
+    def _pop(self, run_id: UUID) -> Run | None:
+        run = self._runs.pop(run_id, None)
+        if run is not None and run.namespace is not None and self._nodes.get(run.namespace) is run:
+            del self._nodes[run.namespace]
         return run
 
     def forget(self, ids: set[UUID]) -> None:
         """Forgets runs that did not report their end."""
         for run_id in list(ids):
-            self._runs.pop(run_id, None)
+            self._pop(run_id)
         ids.clear()
 
     def frame_at(self, run: Run | None) -> NodeFrame | None:
-        """The node or tool that a run started in `run` belongs to: an ambient one inside `run`, else the run's own."""
-        ambient = _ambient()
-        if run is None or (ambient is not None and _lies_in(ambient, run)):
-            return ambient
-        return run.frame if run.frame is None or not run.frame.ended else None
+        """The node or tool that a run started in `run` belongs to; None where it belongs to none."""
+        place = self.place_in(run)
+        return place.frame if place is not None else None
 
     def place_of(self, parent_id: UUID | None) -> Place | None:
         """What a call belongs to that was started in the run of this id.
@@ -201,13 +263,19 @@ class Runs:
         The run's id comes first: the config that the call was given names it. Then the block and the node of the
         context, of which the inner one counts, and last the activated module, which sees every graph call.
         """
-        run, frame, block = self.get(parent_id), _ambient(), current_block()
+        return self.place_in(self.get(parent_id))
+
+    def place_in(self, run: Run | None) -> Place | None:
+        """The same for the run itself."""
+        if run is not None and run.foreign:
+            return None
+        frame, block = _ambient(), current_block()
         if run is not None and (run.frame is not None or (run.call is not None and run.call.explicit)):
-            inner = self.frame_at(run)
-            if block is not None and _entered_in(block, run, inner):
+            inner = frame if frame is not None and _lies_in(frame, run) else _unless_ended(run.frame)
+            if block is not None and _entered_in(block, run, inner) and not _is_of(block, inner):
                 return Place(block=block)
             return Place(frame=inner) if inner is not None else Place(call=run.call, tool_call_id=run.tool_call_id)
-        if block is not None and (frame is None or frame.block is not block):
+        if block is not None and (frame is None or frame.block is not block) and not _is_of(block, frame):
             is_around = run is not None and run.call is not None and run.call.block is block
             return Place(block=block, tool_call_id=run.tool_call_id if run is not None and is_around else None)
         if frame is not None:
@@ -221,17 +289,33 @@ def _ambient() -> Any:
     return current_frame()
 
 
+def _unless_ended(frame: NodeFrame | None) -> NodeFrame | None:
+    return frame if frame is not None and not frame.ended else None
+
+
 def _lies_in(frame: NodeFrame, run: Run) -> bool:
-    """Whether a frame was entered in what `run` belongs to."""
-    if run.frame is None:
-        return run.call is not None and frame.call is run.call
-    return _is_at_or_in(frame, run.frame)
+    """Whether a frame was entered in what `run` belongs to, also through blocks in between."""
+    if run.frame is not None:
+        return _is_at_or_in(frame, run.frame)
+    found: Frame | None = frame
+    while found is not None:
+        if run.call is not None and found.call is run.call:
+            return True
+        found = _around(found)
+    return False
 
 
 def _is_at_or_in(frame: Frame | None, outer: Frame) -> bool:
     while frame is not None and frame is not outer:
-        frame = frame.outer
+        frame = _around(frame)
     return frame is outer
+
+
+def _around(frame: Frame) -> Frame | None:
+    """The frame around one, in the same execution or around the block in which the frame was entered."""
+    if frame.outer is not None:
+        return frame.outer
+    return frame.block.frame if frame.block is not None else None
 
 
 def _entered_in(block: Block, run: Run, frame: NodeFrame | None) -> bool:
@@ -241,4 +325,33 @@ def _entered_in(block: Block, run: Run, frame: NodeFrame | None) -> bool:
     return block.call is not None and block.call is run.call
 
 
+def _is_of(block: Block, frame: Frame | None) -> bool:
+    """Whether a block is of the execution that the frame is part of, so that it changes nothing."""
+    if frame is None:
+        return False
+    ours, theirs = frame.binding, block.binding
+    return ours.publisher is theirs.publisher and ours.execution_id == theirs.execution_id
+
+
+def surrounding_namespace() -> str | None:
+    """LangGraph's checkpoint namespace of the node in whose context the code runs; None outside of any."""
+    config = var_child_runnable_config.get()
+    return ((config or {}).get("metadata") or {}).get("langgraph_checkpoint_ns")
+
+
+def parent_run_id() -> UUID | None:
+    """The id of the LangChain run in whose context the code runs; None outside of any."""
+    config = var_child_runnable_config.get()
+    manager = config.get("callbacks") if config else None
+    return manager.parent_run_id if isinstance(manager, BaseCallbackManager) else None
+
+
 RUNS: Final = Runs()
+
+
+def _position() -> Position:
+    place = RUNS.place_of(parent_run_id())
+    return Position(place.frame, place.block) if place is not None else Position()
+
+
+find_positions_with(_position)

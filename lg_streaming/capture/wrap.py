@@ -191,8 +191,8 @@ class StreamedRunnable(RunnableLambda[Any, Any]):
     anything that reads an attribute of it.
     """
 
-    def __init__(self, node: Runnable[Any, Any], plan: NodePlan) -> None:
-        super().__init__(node.invoke, name=node.get_name())
+    def __init__(self, node: Runnable[Any, Any], plan: NodePlan, name: str | None = None) -> None:
+        super().__init__(node.invoke, name=name or node.get_name())
         self.node = node
         self.plan = plan
 

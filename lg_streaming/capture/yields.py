@@ -50,7 +50,8 @@ class Saying:
                 if not _ends_with(heard, item):
                     self._parts(parts_of_chunk(item))
             elif isinstance(item, BaseMessage):
-                if isinstance(item, AIMessage) and item.id not in self._run.message_ids:
+                own = item.id == self._scope.message_id and item.id is not None
+                if isinstance(item, AIMessage) and (own or item.id not in self._run.message_ids):
                     self._parts(parts_of_message(item), item.id)
             elif not isinstance(item, dict):
                 self._parts(parts_of_chunk(item), message_id_of(item))
@@ -61,6 +62,7 @@ class Saying:
 
     def _parts(self, parts: Iterable[Part], message_id: str | None = None) -> None:
         if message_id is not None and message_id != self._scope.message_id:
+            self._run.message_ids.add(message_id)
             self._scope = self._scope.derive(message_id=message_id)
         for kind, data in parts:
             if kind != "tool_args":

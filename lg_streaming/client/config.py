@@ -92,7 +92,7 @@ class ClientConfig:
     max_event_bytes: int = 16_777_216
 
     def __post_init__(self) -> None:
-        address = urlsplit(self.url)
+        address = urlsplit(self.url if isinstance(self.url, str) else "")  # pyright: ignore[reportUnnecessaryIsInstance]
         if address.scheme not in {"http", "https"} or not address.hostname:
             raise ValueError(f"the url is where the gateway is, such as 'http://127.0.0.1:8000', not {self.url!r:.200}")
         if address.query or address.fragment:
@@ -132,11 +132,17 @@ class ClientConfig:
         return type(self)(**{**present, **options})  # pyright: ignore[reportArgumentType]
 
 
+def _checked_token(token: object) -> Token | None:
+    if token is None or isinstance(token, str) or callable(token):
+        return cast("Token | None", token)
+    raise ValueError(f"token is a string, or a function that returns one, not {type(token).__name__}")
+
+
 class TokenSource:
     """Gives tokens, and knows whether asking for another may help."""
 
     def __init__(self, token: Token | None) -> None:
-        self._token = token
+        self._token = _checked_token(token)
 
     async def get(self) -> str | None:
         """A token for the next connection. Raises what the callable raises."""
@@ -147,7 +153,7 @@ class TokenSource:
 
     def replace(self, token: Token | None) -> None:
         """From now on another token, or another way to get one."""
-        self._token = token
+        self._token = _checked_token(token)
 
     def may_mend(self, error: StreamingError) -> bool:
         """Whether a fresh token may do where this error was told."""

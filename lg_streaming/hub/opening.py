@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from uuid import UUID
 
 from lg_streaming.errors import BadRequestError
-from lg_streaming.events import parse_priority
+from lg_streaming.events import parse_priority, run_metadata
 from lg_streaming.settings import IDLE_TIMEOUT
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Opening:
             IDLE_TIMEOUT.check("idle_timeout", idle_timeout, BadRequestError)
         return cls(
             owner=owner_text(owner),
-            metadata=dict(metadata or {}),
+            metadata=run_metadata(metadata),
             priority=None if priority is None else parse_priority(priority),
             idle_timeout=idle_timeout,
             fresh=fresh,

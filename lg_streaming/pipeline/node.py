@@ -108,13 +108,11 @@ class NodeStream:
     def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """One thing that happened."""
         if type in TEXT_TYPES:
-            if self._events is not None:
-                self._events.release()
+            self._text(type, data, scope)
+        elif type == "returned":
             if self._tokens is not None:
-                self._tokens.take(type, data, scope)
-                if scope is not self._text_scope:
-                    self._text_scope = scope
-                    self._texts.add((scope.request_id, scope.message_id))
+                for part in data["read"](self._tokens.received):
+                    self._text(*part)
         elif type in _ENDINGS:
             self._end(type, data, scope)
         else:
@@ -124,6 +122,15 @@ class NodeStream:
             if type == "node_start":
                 self._progress.begin()
 
+    def _text(self, type: str, data: dict[str, Any], scope: Scope) -> None:
+        if self._events is not None:
+            self._events.release()
+        if self._tokens is not None:
+            self._tokens.take(type, data, scope)
+            if scope is not self._text_scope:
+                self._text_scope = scope
+                self._texts.add((scope.request_id, scope.message_id))
+
     def flush(self) -> None:
         """Text that is held leaves now."""
         if self._tokens is not None:
@@ -131,7 +138,6 @@ class NodeStream:
 
     def _end(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         if self._tokens is not None:
-            self._tokens.say_result(data.get("result"))
             self._tokens.close()
         self._progress.finish(_ENDINGS[type], data.get("error"))
         self._event(type, data, scope)

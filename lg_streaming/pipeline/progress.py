@@ -12,7 +12,7 @@ from lg_streaming.pipeline.progress_options import Granularity, ProgressCalculat
 from lg_streaming.pipeline.reporter import Amount, Reporter
 from lg_streaming.pipeline.shares import Share
 from lg_streaming.pipeline.tracking import AsyncTracked, Tracked
-from lg_streaming.scope import current_frame
+from lg_streaming.scope import position
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -292,5 +292,5 @@ NO_PROGRESS: Final = ProgressTracker()
 
 def current_progress() -> ProgressTracker:
     """The tracker of the node that is running; outside of a ``@stream_progress`` node, one that does nothing."""
-    frame = current_frame()
+    frame = position().frame
     return (frame.progress if frame is not None else None) or NO_PROGRESS

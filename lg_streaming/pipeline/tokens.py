@@ -160,15 +160,6 @@ class TokenPipeline:
         if self._streams is not None:
             self._streams.detach(self)
 
-    def say_result(self, result: object) -> None:
-        """A node that said nothing returned a text: it is said whole."""
-        if self.received:
-            return
-        if isinstance(result, dict) and result.keys() <= {"content", "role"}:  # pyright: ignore[reportUnknownMemberType]
-            result = result.get("content")  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-        if isinstance(result, str) and result:
-            self.take("token", {"content": result, "index": 0, "role": "ai"}, self.emitter.scope)
-
     # --- the chain ------------------------------------------------------------------------------------------
 
     def _open(self) -> Subject[Piece]:

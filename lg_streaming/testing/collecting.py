@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast, overload, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeVar, cast, overload, runtime_checkable
 
 from lg_streaming.errors import StreamingConfigError
 from lg_streaming.scope import new_id
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from lg_streaming.capture import RunnableConfig
     from lg_streaming.events import StreamUpdate
     from lg_streaming.module import StreamingModule
+    from lg_streaming.texts import MessageText
 
 __all__ = ["Collected", "collect", "collect_sync"]
 
 T = TypeVar("T")
 
-_FOR_GRAPHS: Final = "input and config are for graphs: give a function its arguments with a lambda"
+_FOR_GRAPHS: Final = "input, config and capture are for graphs: give a function its arguments with a lambda"
 
 
 class Collected(Sequence["StreamUpdate"]):
@@ -73,20 +74,30 @@ class Collected(Sequence["StreamUpdate"]):
 
     @property
     def text(self) -> str:
-        """The text of all ``token`` updates that counts.
+        """The text of all messages, in the order in which they began, by the rules of `TextAssembly`.
 
-        A message whose model call failed is left out, and so is what a node said in a try before its last one.
+        A message whose model call failed is left out, and so is the text of a node's tries before its last one.
         """
-        return "".join(update.text for update in self._valid())
+        return "".join(message.text for message in self.messages)
 
     @property
     def texts(self) -> dict[str, str]:
-        """The same by node."""
+        """The same by node id. `messages` also gives agents and node paths."""
         joined: dict[str, str] = {}
-        for update in self._valid():
-            if update.type == "token":
-                joined[update.node_id or ""] = joined.get(update.node_id or "", "") + update.text
+        for message in self.messages:
+            if message.text:
+                joined[message.node_id or ""] = joined.get(message.node_id or "", "") + message.text
         return joined
+
+    @property
+    def messages(self) -> list[MessageText]:
+        """The messages behind `text`: each has its ``text``, ``thinking``, ``agent_type`` and node ``path``."""
+        from lg_streaming.texts import TextAssembly  # noqa: PLC0415 (a test plugin imports nothing before it is used)
+
+        assembly = TextAssembly()
+        for update in self._updates:
+            assembly.add(update)
+        return assembly.messages
 
     @property
     def nodes(self) -> list[str]:
@@ -104,42 +115,39 @@ class Collected(Sequence["StreamUpdate"]):
         ended = (each.type for each in reversed(self._updates) if each.is_final or each.type == "workflow_interrupted")
         return next(ended, None)
 
-    def of(self, *types: str, node: str | None = None) -> Collected:
-        """Return the updates of these types (all types when none is given), of one node when ``node`` is given."""
+    def of(self, *types: str, node: str | None = None, agent: str | None = None) -> Collected:
+        """Return a part of the updates.
+
+        Args:
+            types: Their types; all types when none is given.
+            node: The id of their node.
+            agent: The name of their agent.
+        """
         return self._part(
             [
                 update
                 for update in self._updates
-                if (not types or update.type in types) and (node is None or update.node_id == node)
+                if (not types or update.type in types)
+                and (node is None or update.node_id == node)
+                and (agent is None or update.agent_type == agent)
             ]
         )
 
-    def one(self, type: str, *, node: str | None = None) -> StreamUpdate:
-        """Return the only update of a type.
+    def one(self, type: str, *, node: str | None = None, agent: str | None = None) -> StreamUpdate:
+        """Return the only update of a type, and of a node or an agent where one is given.
 
         Raises:
             AssertionError: If there is none, or more than one.
         """
-        found = self.of(type, node=node)
+        found = self.of(type, node=node, agent=agent)
         if len(found) != 1:
-            where = f" of node {node!r}" if node is not None else ""
+            names = (("node", node), ("agent", agent))
+            where = "".join(f" of {kind} {name!r}" for kind, name in names if name is not None)
             raise AssertionError(f"one {type!r} update{where} was expected, and {len(found)} came: {self!r}")
         return found[0]
 
     def _part(self, updates: Sequence[StreamUpdate]) -> Collected:
         return Collected(updates, result=self.result, error=self.error)
-
-    def _valid(self) -> list[StreamUpdate]:
-        void = {update.message_id for update in self._updates if update.type == "llm_error" and update.message_id}
-        last: dict[tuple[str | None, str | None], int] = {}
-        for update in self._updates:
-            place = (update.namespace, update.node_id)
-            last[place] = max(last.get(place, 0), update.attempt or 0)
-        return [
-            update
-            for update in self._updates
-            if update.message_id not in void and (update.attempt or 0) == last[update.namespace, update.node_id]
-        ]
 
 
 @runtime_checkable
@@ -159,6 +167,7 @@ async def collect(
     streaming: StreamingModule | None = None,
     config: RunnableConfig | None = None,
     execution_id: str | None = None,
+    capture: Literal["decorated", "all"] | None = None,
     timeout: float | None = 10.0,  # noqa: ASYNC109 (a test says at once how long it may take)
     raises: bool = True,
 ) -> Collected:
@@ -176,6 +185,7 @@ async def collect(
         streaming: The module to use; a new one, which is closed at the end, when not given.
         config: A config of your own for a graph: its thread, its callbacks.
         execution_id: The execution; a new one when not given.
+        capture: For a graph: ``"all"`` captures every node, as for `StreamingModule.config`.
         timeout: Seconds until the run is cancelled; None for no limit. A sync function is not interrupted.
         raises: False returns what ``target`` raised as ``error`` and the updates up to there.
 
@@ -194,6 +204,7 @@ async def collect(
                 streaming=module,
                 config=config,
                 execution_id=execution_id,
+                capture=capture,
                 timeout=timeout,
                 raises=raises,
             )
@@ -203,7 +214,7 @@ async def collect(
     result, error = None, None
     try:
         async with asyncio.timeout(timeout):
-            result = await _run(target, input, streaming, config, execution_id)
+            result = await _run(target, input, streaming, _Call(config, execution_id, capture))
     except Exception as raised:
         if raises:
             raise
@@ -211,18 +222,32 @@ async def collect(
     return Collected(await _updates(streaming, execution_id), result=result, error=error)
 
 
-async def _run(
-    target: object, input: Any, streaming: StreamingModule, config: RunnableConfig | None, execution_id: str
-) -> Any:
+class _Call(NamedTuple):
+    """How a target is run."""
+
+    config: RunnableConfig | None
+    execution_id: str
+    capture: Literal["decorated", "all"] | None
+
+    def config_of(self, streaming: StreamingModule) -> RunnableConfig:
+        """Return the config that a graph is called with."""
+        return streaming.config(self.config, execution_id=self.execution_id, capture=self.capture)
+
+    def check_is_bare(self, input: Any) -> None:
+        """Refuse what only a graph can be given."""
+        if input is not None or self.config is not None or self.capture is not None:
+            raise StreamingConfigError(_FOR_GRAPHS)
+
+
+async def _run(target: object, input: Any, streaming: StreamingModule, call: _Call) -> Any:
     if isinstance(target, _Graph):
-        return await target.ainvoke(input, streaming.config(config, execution_id=execution_id))
-    if input is not None or config is not None:
-        raise StreamingConfigError(_FOR_GRAPHS)
+        return await target.ainvoke(input, call.config_of(streaming))
+    call.check_is_bare(input)
     if not (inspect.isawaitable(target) or callable(target)):
         raise StreamingConfigError(
             f"collect takes a graph, an awaitable, a function or the id of an execution, not {target!r:.100}"
         )
-    async with streaming.execution(execution_id):
+    async with streaming.execution(call.execution_id):
         result: Any = target if inspect.isawaitable(target) else cast("Callable[[], Any]", target)()
         return await result if inspect.isawaitable(result) else result
 
@@ -240,6 +265,7 @@ def collect_sync(
     streaming: StreamingModule | None = None,
     config: RunnableConfig | None = None,
     execution_id: str | None = None,
+    capture: Literal["decorated", "all"] | None = None,
     timeout: float | None = 10.0,
     raises: bool = True,
 ) -> Collected:
@@ -254,6 +280,7 @@ def collect_sync(
         streaming: The module to use; a new one, which is closed at the end, when not given.
         config: A config of your own for a graph.
         execution_id: The execution; a new one when not given.
+        capture: For a graph: ``"all"`` captures every node, as for `StreamingModule.config`.
         timeout: Seconds to wait; None for no limit.
         raises: False returns what ``target`` raised as ``error`` and the updates up to there.
 
@@ -271,7 +298,7 @@ def collect_sync(
         result, error = None, None
         try:
             if not isinstance(target, str):
-                result = _run_sync(target, input, module, config, known_id)
+                result = _run_sync(target, input, module, _Call(config, known_id, capture))
         except Exception as raised:
             if raises:
                 raise
@@ -285,19 +312,16 @@ def collect_sync(
             _in_thread(lambda: asyncio.run(module.aclose()), None)
 
 
-def _run_sync(
-    target: object, input: Any, streaming: StreamingModule, config: RunnableConfig | None, execution_id: str
-) -> Any:
+def _run_sync(target: object, input: Any, streaming: StreamingModule, call: _Call) -> Any:
     if isinstance(target, _Graph):
-        return target.invoke(input, streaming.config(config, execution_id=execution_id))
-    if input is not None or config is not None:
-        raise StreamingConfigError(_FOR_GRAPHS)
+        return target.invoke(input, call.config_of(streaming))
+    call.check_is_bare(input)
     if not callable(target) or inspect.iscoroutinefunction(target):
         raise StreamingConfigError(
             f"collect_sync takes a graph, a sync function or the id of an execution, not {target!r:.100}; "
             "await collect(…) takes what is async"
         )
-    with streaming.execution(execution_id):
+    with streaming.execution(call.execution_id):
         return target()
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lg_streaming.client import SSEClient
 from lg_streaming.client.config import ClientConfig, Token, TokenSource
 from lg_streaming.client.events import (
     ClientEvent,
@@ -365,3 +366,15 @@ def test_an_option_that_is_not_there_is_refused() -> None:
 )
 def test_how_long_silence_is_borne(options: dict[str, Any], interval: float | None, patience: float | None) -> None:
     assert ClientConfig(url=URL, **options).patience(interval) == patience
+
+
+@pytest.mark.parametrize("url", [8000, None, b"http://127.0.0.1", ["http://127.0.0.1"]])
+def test_a_url_that_is_no_text_is_refused(url: Any) -> None:
+    with pytest.raises(ValueError, match="the url is where the gateway is"):
+        SSEClient(url)
+
+
+@pytest.mark.parametrize("token", [5, b"secret", ["secret"], object()])
+def test_a_token_that_is_none_is_refused_before_it_is_used(token: Any) -> None:
+    with pytest.raises(ValueError, match="token is a string, or a function that returns one"):
+        SSEClient("http://127.0.0.1:1", token=token)

@@ -175,11 +175,72 @@ async def test_a_message_of_a_call_that_failed_does_not_count(streaming: Streami
     assert (await collect("mine", streaming=streaming)).text == "whole"
 
 
+async def test_what_agents_say_is_told_apart() -> None:
+    async def supervise(state: State) -> Update:
+        text = (await ScriptedChatModel(answers=["Ask."]).ainvoke("go")).text
+        for agent in agents:
+            text += (await agent.ainvoke(state))["text"]
+        return {"text": text}
+
+    agents = [
+        graph_of(plain_writer(answer), names=("model",)).with_config(metadata={"lc_agent_name": name})
+        for name, answer in {"researcher": "Rain.", "writer": "A poem."}.items()
+    ]
+    updates = await collect(graph_of(supervise), INPUT, capture="all")
+    assert updates.text == "Ask.Rain.A poem."
+    assert updates.texts == {"supervise": "Ask.", "model": "Rain.A poem."}
+    assert [(message.agent_type, message.path, message.text) for message in updates.messages] == [
+        (None, "supervise", "Ask."),
+        ("researcher", "supervise/model", "Rain."),
+        ("writer", "supervise/model", "A poem."),
+    ]
+    assert updates.of(agent="writer").text == "A poem."
+    assert updates.of("token", node="model", agent="researcher").text == "Rain."
+    assert not updates.of(agent="nobody")
+    assert updates.one("node_start", agent="writer").node_id == "model"
+    with pytest.raises(AssertionError, match="of agent 'critic'"):
+        updates.one("node_start", agent="critic")
+
+
+def plain_writer(answer: str) -> Any:
+    async def model(state: State) -> Update:
+        return {"text": (await ScriptedChatModel(answers=[answer]).ainvoke("go")).text}
+
+    return model
+
+
+@pytest.mark.parametrize("way", ["capture", "config"])
+async def test_a_graph_that_is_not_decorated(streaming: StreamingModule, way: str) -> None:
+    graph = graph_of(plain_writer("It rains."))
+    options: Any = {"capture": "all"} if way == "capture" else {"config": streaming.config(capture="all")}
+    assert (await collect(graph, INPUT, streaming=streaming, **options)).text == "It rains."
+    assert (await collect(graph, INPUT, streaming=streaming)).text == ""
+
+
+def test_a_graph_that_is_not_decorated_without_a_loop() -> None:
+    def write(state: State) -> Update:
+        return {"text": ScriptedChatModel(answers=["It rains."]).invoke("go").text}
+
+    assert collect_sync(graph_of(write), INPUT, capture="all").text == "It rains."
+
+
+async def test_a_node_that_begins_anew_takes_back_what_was_said_inside(streaming: StreamingModule) -> None:
+    def at(namespace: str, attempt: int) -> Any:
+        return block.emitter.scoped(namespace=namespace, node_id=namespace[:5], attempt=attempt)
+
+    async with streaming.execution("mine") as block:
+        at("agent:1", 1).event("node_start", {})
+        at("agent:1|model:2", 1).token("half")
+        at("agent:1", 2).event("node_start", {})
+        at("agent:1|model:3", 1).token("whole")
+    assert (await collect("mine", streaming=streaming)).text == "whole"
+
+
 @pytest.mark.parametrize("target", [None, 7, [], object()])
 async def test_what_cannot_be_run_is_refused(target: Any) -> None:
     with pytest.raises(StreamingConfigError, match="collect takes a graph, an awaitable, a function"):
         await collect(target)
-    with pytest.raises(StreamingConfigError, match="input and config are for graphs"):
+    with pytest.raises(StreamingConfigError, match="input, config and capture are for graphs"):
         await collect(dict, {"a": 1})
 
 
@@ -195,7 +256,7 @@ def test_what_is_async_is_refused_without_a_loop() -> None:
 
     with pytest.raises(StreamingConfigError, match=r"await collect\(…\) takes what is async"):
         collect_sync(work)
-    with pytest.raises(StreamingConfigError, match="input and config are for graphs"):
+    with pytest.raises(StreamingConfigError, match="input, config and capture are for graphs"):
         collect_sync(dict, {"a": 1})
 
 

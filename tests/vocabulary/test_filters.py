@@ -128,6 +128,14 @@ def test_what_makes_no_filter_is_refused(wrong: dict[str, Any]) -> None:
         UpdateFilter.of(**wrong)
 
 
+@pytest.mark.parametrize("name", ["since", "until"])
+@pytest.mark.parametrize("moment", ["interupted", 5, "2026-07-01"])
+def test_what_is_no_moment_is_refused_with_what_there_is(name: str, moment: Any) -> None:
+    with pytest.raises(BadRequestError, match=f"{name} is a datetime with a time zone") as refused:
+        UpdateFilter.of(**{name: moment})
+    assert ("or 'interrupted'" in refused.value.message) == (name == "until")
+
+
 names = st.lists(st.sampled_from(["token", "event", "custom", "task:*", "a*", "write"]), max_size=3)
 filters = st.builds(
     UpdateFilter.of,
