@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 from langgraph.errors import ParentCommand
 
 from lg_streaming.capture.outcome import ending_of, interrupts_of
-from lg_streaming.capture.result import messages_of, unsaid_parts, update_of
+from lg_streaming.capture.result import ids_in, messages_of, unsaid_parts, update_of
 from lg_streaming.capture.runs import RUNS
 from lg_streaming.emitter import Emitter
 from lg_streaming.errors import StreamingError, describe_error
@@ -338,9 +338,9 @@ class NodeRun:
                 yield kind, data, self.scope.derive(message_id=message_id)
 
     def _forget(self) -> None:
-        self._state = None
-        if self.outer is not None:  # a node around this one may return what was written here
-            self.outer.message_ids.update(self.message_ids)
+        state, self._state = self._state, None
+        if self.outer is not None:  # a node around this one may return what was written here, or before it was resumed
+            self.outer.message_ids.update(self.message_ids, ids_in(state))
             self.outer.texts.update(self.texts)
         self.mark.frame = None
         RUNS.forget(self.run_ids)

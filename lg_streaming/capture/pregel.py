@@ -62,6 +62,8 @@ def _begin_graph(loop: Any) -> None:
     if run is None:
         return
     run.is_graph = True
+    if run.call is not None and run.call.configured is None:
+        run.call.configured = configured_id(loop.config)
     if run.on_thread is not None:
         run.on_thread(loop.config["configurable"].get("thread_id"))
     begin, run.begins = run.begins, None
