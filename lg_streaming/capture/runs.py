@@ -278,10 +278,8 @@ class Runs:
         if block is not None and (frame is None or frame.block is not block) and not _is_of(block, frame):
             is_around = run is not None and run.call is not None and run.call.block is block
             return Place(block=block, tool_call_id=run.tool_call_id if run is not None and is_around else None)
-        if frame is not None:
-            return Place(frame=frame)
-        if run is None or run.call is None:
-            return None
+        if frame is not None or run is None or run.call is None:
+            return Place(frame=frame) if frame is not None else None
         return Place(call=run.call, tool_call_id=run.tool_call_id)
 
 

@@ -122,6 +122,12 @@ def _below(inner: str | None, outer: str | None) -> bool:
     return inner is not None and outer is not None and inner.startswith(outer) and inner[len(outer) :][:1] in {"|", "/"}
 
 
+async def state_of(streaming: StreamingModule, execution_id: str) -> str | None:
+    """The state of an execution; None where there is none."""
+    found = await streaming.hub.describe(execution_id)
+    return found.state if found is not None else None
+
+
 async def read(streaming: StreamingModule, execution_id: str) -> Seen:
     """What there is of an execution that has ended, or waits for a human."""
     page = await streaming.hub.subscribe(execution_id, follow=True).next_page(100_000)

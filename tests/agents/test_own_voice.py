@@ -23,7 +23,7 @@ from lg_streaming import stream_all, stream_event
 from lg_streaming.module import StreamingModule
 from lg_streaming.testing import ScriptedChatModel
 from tests.agents.calling import CAPTURES, SYNC, WAYS, Capture, rotated
-from tests.agents.reading import read
+from tests.agents.reading import read, state_of
 from tests.agents.teams import ASK, Graph, Messages, call, create_agent, says
 
 
@@ -152,13 +152,13 @@ async def test_what_a_tool_writes(used: Any, capture: str) -> None:
 @pytest.mark.parametrize("by", ["config", "activate", "block"])
 @pytest.mark.parametrize("is_graph", [True, False], ids=["graph", "function"])
 async def test_a_decorated_node_in_a_tool_of_an_agent_that_is_not_captured(by: str, *, is_graph: bool) -> None:
-    node = stream_event(write_async if is_graph else _work)
-    inner = single(node) if is_graph else None
+    node: Any = stream_event(write_async if is_graph else _work)
+    inner: Graph = single(node) if is_graph else None
 
     @tool
     async def ask() -> str:
         """Ask."""
-        return (await inner.ainvoke(ASK))["messages"][-1].text if inner is not None else await node()
+        return str((await inner.ainvoke(ASK))["messages"][-1].text) if is_graph else await node()
 
     model = says("lead", AIMessage("", tool_calls=[call("ask", "call-1")]), "So.")
     how = Capture(decorated=True, by=by)
@@ -229,22 +229,27 @@ async def test_a_message_that_no_model_said_is_in_the_nodes_result(node: Any, ca
         seen = await read(streaming, "e")
     (complete,) = seen.of("node_complete")
     assert "Not from a model." in repr(complete.data["result"])
+    assert seen.assembled == {"m-1": "Not from a model."}
 
 
 # --- caches --------------------------------------------------------------------------------------------------
 
 
+def one_key(*_: Any) -> str:
+    return "key"
+
+
 def cached(node: Any) -> Graph:
     builder: Any = StateGraph(Messages)
-    builder.add_node("work", node, cache_policy=CachePolicy(key_func=lambda _: "key"))
-    builder.add_node("after", lambda state: {"messages": [AIMessage("after")]})
+    builder.add_node("work", node, cache_policy=CachePolicy(key_func=one_key))
+    builder.add_node("after", speak)
     builder.add_edge(START, "work").add_edge("work", "after")
     return builder.compile(cache=InMemoryCache(), checkpointer=InMemorySaver())
 
 
 def below(node: Any) -> Graph:
     inner: Any = StateGraph(Messages)
-    inner.add_node("work", node, cache_policy=CachePolicy(key_func=lambda _: "key")).add_edge(START, "work")
+    inner.add_node("work", node, cache_policy=CachePolicy(key_func=one_key)).add_edge(START, "work")
     builder: Any = StateGraph(Messages)
     builder.add_node("sub", inner.compile(cache=InMemoryCache())).add_edge(START, "sub")
     return builder.compile(checkpointer=InMemorySaver())
@@ -325,7 +330,7 @@ async def test_breakpoints(breaks: dict[str, Any], capture: str, way: str) -> No
             with how.around(streaming, "e"):
                 await WAYS[way](graph, inputs, how.config(streaming, "e"))
             if await streaming.hub.log.executions():
-                assert (await streaming.hub.describe("e")).state == "interrupted"
+                assert await state_of(streaming, "e") == "interrupted"
             inputs = None
         with how.around(streaming, "e"):
             state = await WAYS[way](graph, None, how.config(streaming, "e"))
@@ -334,3 +339,28 @@ async def test_breakpoints(breaks: dict[str, Any], capture: str, way: str) -> No
     assert seen.types.count("workflow_complete") == 1
     assert seen.paths == {"greet": 1, "work": 1}
     seen.says(state["messages"])
+
+
+@pytest.mark.parametrize("pause", ["interrupt_before", "interrupt"])
+@pytest.mark.parametrize("by", ["config", "activate", "block"])
+async def test_a_pause_in_a_node_that_is_not_captured(by: str, pause: str) -> None:
+    async def greet(state: Messages) -> dict[str, Any]:
+        return {"messages": [await ScriptedChatModel(answers=["Good day."]).ainvoke("go")]}
+
+    async def work(state: Messages) -> dict[str, Any]:
+        return {"messages": [AIMessage(interrupt("sure?") if pause == "interrupt" else "done")]}
+
+    builder: Any = StateGraph(Messages)
+    builder.add_node("greet", stream_all(greet)).add_node("work", work)
+    builder.add_edge(START, "greet").add_edge("greet", "work")
+    breaks = {"interrupt_before": ["work"]} if pause == "interrupt_before" else {}
+    graph = builder.compile(checkpointer=InMemorySaver(), **breaks)
+    how = Capture(decorated=True, by=by)
+    async with how.module() as streaming:
+        for inputs, state in ((ASK, "interrupted"), (None if breaks else Command(resume="yes"), "completed")):
+            with how.around(streaming, "e"):
+                await graph.ainvoke(inputs, how.config(streaming, "e"))
+            assert await state_of(streaming, "e") == state
+        seen = await read(streaming, "e")
+    assert seen.types.count("workflow_start") == 1
+    assert seen.paths == {"greet": 1}
