@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage
@@ -77,9 +77,9 @@ async def test_a_loop_has_what_the_hooks_read(looked: _Looked, *, is_async: bool
     assert type(loop).__name__ == LOOPS[is_async]
     assert loop.manager.run_id is not None
     assert loop.config["configurable"]["thread_id"] == "t"
-    runtime = loop.config["configurable"][pregel._RUNTIME]
-    assert isinstance(runtime, Runtime)
-    assert callable(cast("Any", runtime).stream_writer)
+    runtime: Any = loop.config["configurable"][pregel._RUNTIME]
+    assert type(runtime) is Runtime
+    assert callable(runtime.stream_writer)
     assert runtime.override(stream_writer=print).stream_writer is print
     assert loop.nodes["write"].bound is graph.nodes["write"].bound
     assert loop.checkpoint_ns is not None
