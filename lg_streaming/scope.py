@@ -261,6 +261,14 @@ class Publisher(Protocol):
         """Notes that ``task`` waits for a human; until it is tried again the run cannot complete."""
         ...
 
+    def note_message(self, execution_id: str, message_id: str, namespace: str | None) -> None:
+        """Remembers, for the open run, in which namespace a message was streamed."""
+        ...
+
+    def is_streamed(self, execution_id: str, message_id: str, *, except_in: str | None) -> bool:
+        """Whether a message was streamed in the open run, elsewhere than in the namespace ``except_in``."""
+        ...
+
     def is_silent(self, execution_id: str, run_id: str) -> bool:
         """Whether the run has no update yet beside its start."""
         ...

@@ -79,7 +79,7 @@ async def browser_connection(anyio_backend: str) -> AsyncGenerator[None]:
 @pytest.hookimpl(optionalhook=True)  # pytest runs without xdist, too
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """Run picked tests in this process, which starts them sooner; None leaves the number to xdist."""
-    picked = config.option.keyword or config.option.lf or config.args != config.getini("testpaths")
+    picked = config.option.keyword or getattr(config.option, "lf", False) or config.args != config.getini("testpaths")
     return 0 if picked else None
 
 

@@ -136,7 +136,7 @@ class ModelCall:
         self._rank = -1
         self._replaced: list[Scope] = []
         self._scope = scope.derive(request_id=str(run_id), message_id=self._message_id)
-        frame.message_ids.add(self._message_id)
+        frame.note_message(self._message_id, self._scope.namespace)
         self._ended = False
         self._dialect = ""  # under v3 some models report each token twice: the first dialect with content counts
         self._indexes: dict[str, int] = {}
@@ -212,7 +212,7 @@ class ModelCall:
             self._replaced.append(self._scope)
         self._sent = False
         self._message_id = message_id
-        self._frame.message_ids.add(message_id)
+        self._frame.note_message(message_id, self._scope.namespace)
         self._scope = self._scope.derive(message_id=message_id)
 
     # --- the end --------------------------------------------------------------------------------------------

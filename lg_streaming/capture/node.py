@@ -113,6 +113,10 @@ class NodeFrame(Protocol):
         """The texts of these messages."""
         ...
 
+    def note_message(self, message_id: str, namespace: str | None) -> None:
+        """Remembers a message whose text is streamed in this namespace."""
+        ...
+
     def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """Takes one thing that happened. Never raises."""
         ...
@@ -324,17 +328,29 @@ class NodeRun:
                 self.report("node_error", error=described, duration_s=self._elapsed())
         self._forget()
 
+    def note_message(self, message_id: str, namespace: str | None) -> None:
+        """Remembers a message whose text is streamed in this namespace."""
+        self.message_ids.add(message_id)
+        self.binding.publisher.note_message(self.binding.execution_id, message_id, namespace)
+
+    def _knows(self, message_id: str) -> bool:
+        """Whether readers have a message: of this try, or of another node in an earlier one that was interrupted."""
+        binding = self.binding
+        return message_id in self.message_ids or binding.publisher.is_streamed(
+            binding.execution_id, message_id, except_in=self.scope.namespace
+        )
+
     def _unsaid(self, result: object, received: int) -> Iterator[tuple[str, dict[str, Any], Scope]]:
         if self.echo is not None:
             return  # it yielded its text
         parts = unsaid_parts(
-            result, self._state, message_ids=self.message_ids, texts=self.texts, received=received, heard=self._heard
+            result, self._state, is_known=self._knows, texts=self.texts, received=received, heard=self._heard
         )
         for kind, data, message_id in parts:
             if message_id is None:
                 yield kind, data, self.scope
             else:
-                self.message_ids.add(message_id)
+                self.note_message(message_id, self.scope.namespace)
                 yield kind, data, self.scope.derive(message_id=message_id)
 
     def _forget(self) -> None:
@@ -401,6 +417,10 @@ class ToolRun:
     def texts(self) -> set[str]:
         """The texts of these messages."""
         return self.outer.texts
+
+    def note_message(self, message_id: str, namespace: str | None) -> None:
+        """Remembers a message whose text is streamed in this namespace."""
+        self.outer.note_message(message_id, namespace)
 
     @property
     def progress(self) -> Any:

@@ -62,13 +62,18 @@ def _begin_graph(loop: Any) -> None:
     if run is None:
         return
     run.is_graph = True
-    if run.call is not None and run.call.configured is None:
-        run.call.configured = configured_id(loop.config)
     if run.on_thread is not None:
         run.on_thread(loop.config["configurable"].get("thread_id"))
     begin, run.begins = run.begins, None
     if begin is not None:
         begin()
+
+
+def _note_execution(loop: Any) -> None:
+    """Notes which execution a graph's config names: no callback is given the config."""
+    run = _run_of(loop)
+    if run is not None and run.call is not None and run.call.configured is None:
+        run.call.configured = configured_id(loop.config)
 
 
 def _note_decorated_nodes(loop: Any) -> None:
@@ -130,6 +135,7 @@ def _after_init(original: Any) -> Any:
     @functools.wraps(original)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
+        _note_execution(self)
         _begin_graph(self)
         _note_decorated_nodes(self)
         _hear_writer(self)

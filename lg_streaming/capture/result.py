@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, cast
 from uuid import uuid4
 
@@ -39,15 +39,21 @@ def messages_of(result: object) -> list[BaseMessage]:
 
 
 def unsaid_parts(
-    result: object, state: object, *, message_ids: Collection[str], texts: Collection[str], received: int, heard: int
+    result: object,
+    state: object,
+    *,
+    is_known: Callable[[str], bool],
+    texts: Collection[str],
+    received: int,
+    heard: int,
 ) -> Iterator[Said]:
     """The text in a node's result that its readers do not have: the node returned it, and no model wrote it.
 
     Args:
         result: What the node returned.
         state: What it was called with: messages that were there before are known.
-        message_ids: The messages that models wrote inside the node.
-        texts: The texts of these messages: a node may put one into a message of its own.
+        is_known: Whether the readers have the message of an id.
+        texts: The texts that models wrote inside the node: it may put one into a message of its own.
         received: How many pieces of text the node's readers got.
         heard: How many of these came from models; the others the node wrote itself, through its emitter.
     """
@@ -61,7 +67,7 @@ def unsaid_parts(
     returned = [each for each in messages_of(result) if isinstance(each, AIMessage)] if received <= heard else []
     before = ids_in(state) if returned else set[str]()
     for message in returned:
-        if message.id in message_ids or message.id in before or message.text in texts:
+        if message.text in texts or (message.id is not None and (message.id in before or is_known(message.id))):
             continue
         if message.id is None:
             message.id = str(uuid4())  # as LangGraph itself does when it streams messages

@@ -62,7 +62,7 @@ class Saying:
 
     def _parts(self, parts: Iterable[Part], message_id: str | None = None) -> None:
         if message_id is not None and message_id != self._scope.message_id:
-            self._run.message_ids.add(message_id)
+            self._run.note_message(message_id, self._scope.namespace)
             self._scope = self._scope.derive(message_id=message_id)
         for kind, data in parts:
             if kind != "tool_args":

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Allowance", "Execution"]
 
 _MAX_PROMPTS: Final = 1_000
+_MAX_MESSAGES: Final = 10_000
 
 
 class Allowance:
@@ -65,6 +66,7 @@ class Execution:
         "idle_timeout",
         "lock",
         "lost",
+        "messages",
         "metadata",
         "noticed",
         "number",
@@ -114,6 +116,8 @@ class Execution:
         self.number: int = 0
         """The number of the last batch that was given to the log."""
         self.published: dict[Kind, int] = no_updates()
+        self.messages: dict[str, str | None] = {}
+        """The messages that were streamed in the open run, and the namespace of each; the newest 10,000."""
         self.updates_before: int = 0
         """Updates of earlier runs."""
         self.lost: int = 0
@@ -222,6 +226,7 @@ class Execution:
         self._participants = self.at_work = 0
         self._attempts.clear()
         self._paused.clear()
+        self.messages.clear()
         self.prompts.clear()
         self.cancelling, self.cancel_reason = False, None
         self._idle_updates = -1
@@ -243,6 +248,12 @@ class Execution:
         self.prompts[prompt_id] = scope
         if len(self.prompts) > _MAX_PROMPTS:
             del self.prompts[next(iter(self.prompts))]
+
+    def note_message(self, message_id: str, namespace: str | None) -> None:
+        """Remembers where a message was streamed."""
+        self.messages[message_id] = namespace
+        if len(self.messages) > _MAX_MESSAGES:
+            del self.messages[next(iter(self.messages))]
 
     def pause(self, task: str, interrupts: Sequence[Mapping[str, Any]] = ()) -> None:
         """Notes that ``task`` waits for a human, with these questions."""

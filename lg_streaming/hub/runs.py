@@ -238,6 +238,18 @@ class Runs(Executions):
                 if execution.run_id == run_id:
                     execution.pause(task, interrupts)
 
+    def note_message(self, execution_id: str, message_id: str, namespace: str | None) -> None:
+        """See `Publisher.note_message`."""
+        execution = self._executions.get(execution_id)
+        if execution is not None:
+            with execution.lock:
+                execution.note_message(message_id, namespace)
+
+    def is_streamed(self, execution_id: str, message_id: str, *, except_in: str | None) -> bool:
+        """See `Publisher.is_streamed`."""
+        execution = self._executions.get(execution_id)
+        return execution is not None and execution.messages.get(message_id, except_in) != except_in
+
     def is_silent(self, execution_id: str, run_id: str) -> bool:
         """See `Publisher.is_silent`."""
         execution = self._executions.get(execution_id)
