@@ -262,11 +262,11 @@ class Publisher(Protocol):
         ...
 
     def note_message(self, execution_id: str, message_id: str, namespace: str | None) -> None:
-        """Remembers, for the open run, in which namespace a message was streamed."""
+        """Remembers in which namespace a message of the execution was streamed."""
         ...
 
     def is_streamed(self, execution_id: str, message_id: str, *, except_in: str | None) -> bool:
-        """Whether a message was streamed in the open run, elsewhere than in the namespace ``except_in``."""
+        """Whether a message of the execution was streamed elsewhere than in the namespace ``except_in``."""
         ...
 
     def is_silent(self, execution_id: str, run_id: str) -> bool:

@@ -61,10 +61,10 @@ def _entered(plan: NodePlan, name: str, config: RunnableConfig | None, arguments
     if binding is None or place is None:
         _warn_of_no_execution(name)
         return None
-    known = RUNS.get(parent_id)
-    identity = identify(name, plan.node_id, metadata, binding, place=place, run=known)
+    identity = identify(name, plan.node_id, metadata, binding, place)
     if identity is None:
         return None
+    known = RUNS.get(parent_id)
     call = known.call if known is not None else place.frame.call if place.frame is not None else None
     run = NodeRun(plan, binding, identity, outer=place.frame, call=call)
     run.begin((arguments[-1], step_of(metadata)) if arguments else None)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 from langgraph.errors import ParentCommand
 
 from lg_streaming.capture.outcome import described, ending_of, interrupts_of
-from lg_streaming.capture.result import messages_of, unsaid_parts, update_of
+from lg_streaming.capture.result import ids_in, messages_of, unsaid_parts, update_of
 from lg_streaming.capture.runs import RUNS
 from lg_streaming.emitter import Emitter
 from lg_streaming.errors import StreamingError
@@ -360,9 +360,9 @@ class NodeRun:
                 yield kind, data, self.scope.derive(message_id=message_id)
 
     def _forget(self) -> None:
-        self._state = None
-        if self.outer is not None:  # a node around this one may return what was written here
-            self.outer.message_ids.update(self.message_ids)
+        state, self._state = self._state, None
+        if self.outer is not None:  # a node around this one may return what was written here, or before it was resumed
+            self.outer.message_ids.update(self.message_ids, ids_in(state))
             self.outer.texts.update(self.texts)
         self.mark.frame = None
         RUNS.forget(self.run_ids)
@@ -468,13 +468,7 @@ def agent_of(metadata: Mapping[str, Any]) -> str | None:
 
 
 def identify(
-    name: str,
-    own_id: str | None,
-    metadata: Mapping[str, Any],
-    binding: Binding,
-    *,
-    place: Place,
-    run: Run | None,
+    name: str, own_id: str | None, metadata: Mapping[str, Any], binding: Binding, place: Place
 ) -> Identity | None:
     """Who a node is. None for the node that is in force, wrapped twice.
 
@@ -485,9 +479,7 @@ def identify(
     """
     outer, namespace = place.frame, metadata.get("langgraph_checkpoint_ns")
     number = functools.partial(binding.publisher.next_attempt, binding.execution_id)
-    agent, tool = agent_of(metadata), outer.scope.tool_call_id if outer is not None else None
-    if tool is None and run is not None and place.block is None:  # the node that calls the tool is not captured
-        tool = run.tool_call_id
+    agent, tool = agent_of(metadata), outer.scope.tool_call_id if outer is not None else place.tool_call_id
     if namespace is not None and namespace != (outer.graph_namespace if outer is not None else place.made_in):
         node_id = str(metadata.get("langgraph_node") or name)
         attempt = number(task_of(namespace, own_id or node_id))
@@ -513,7 +505,7 @@ def open_node(run: Run, place: Place, plan: NodePlan, *, name: str, metadata: Ma
     """Captures the node whose run starts, without a decorator on it. The node is in force in the present context."""
     try:
         binding = place.binding or (place.call.enter(None) if place.call is not None else None)
-        identity = identify(name, plan.node_id, metadata, binding, place=place, run=run) if binding else None
+        identity = identify(name, plan.node_id, metadata, binding, place) if binding is not None else None
         if binding is None or identity is None:
             return
         frame = NodeRun(plan, binding, identity, outer=place.frame, call=run.call, is_own=False)

@@ -11,7 +11,7 @@ from langgraph.types import Command
 
 from lg_streaming.capture.content import parts_of_message
 
-__all__ = ["messages_of", "unsaid_parts", "update_of"]
+__all__ = ["ids_in", "messages_of", "unsaid_parts", "update_of"]
 
 Said = tuple[str, dict[str, Any], str | None]
 """A piece of text: its type, its data, and its message's id."""
@@ -65,7 +65,7 @@ def unsaid_parts(
             yield "token", {"content": result, "index": 0, "role": "ai"}, None
         return
     returned = [each for each in messages_of(result) if isinstance(each, AIMessage)] if received <= heard else []
-    before = {each.id for each in messages_of(_as_mapping(state))} if returned else set[str | None]()
+    before = ids_in(state) if returned else set[str]()
     for message in returned:
         if message.text in texts or (message.id is not None and (message.id in before or is_known(message.id))):
             continue
@@ -74,6 +74,11 @@ def unsaid_parts(
         for index, (kind, data) in enumerate(parts_of_message(message)):
             if kind != "tool_args":
                 yield kind, {**data, "index": index, "role": "ai"}, message.id
+
+
+def ids_in(state: object) -> set[str]:
+    """The ids of the messages in a state."""
+    return {each.id for each in messages_of(_as_mapping(state)) if each.id is not None}
 
 
 def _as_mapping(state: object) -> object:

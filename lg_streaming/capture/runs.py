@@ -153,6 +153,8 @@ class Place(NamedTuple):
     frame: NodeFrame | None = None
     block: Block | None = None
     call: GraphCall | None = None
+    tool_call_id: str | None = None
+    """The tool call in which it is made, where no frame knows it: the node that calls the tool is not captured."""
 
     @property
     def binding(self) -> Binding | None:
@@ -324,12 +326,13 @@ class Runs:
             inner = frame if frame is not None and _lies_in(frame, run) else _unless_ended(run.frame)
             if block is not None and _entered_in(block, run, inner) and not _is_of(block, inner):
                 return Place(block=block)
-            return Place(frame=inner) if inner is not None else Place(call=run.call)
+            return Place(frame=inner) if inner is not None else Place(call=run.call, tool_call_id=run.tool_call_id)
         if block is not None and (frame is None or frame.block is not block) and not _is_of(block, frame):
-            return Place(block=block)
-        if frame is not None:
-            return Place(frame=frame)
-        return Place(call=run.call) if run is not None and run.call is not None else None
+            is_around = run is not None and run.call is not None and run.call.block is block
+            return Place(block=block, tool_call_id=run.tool_call_id if run is not None and is_around else None)
+        if frame is not None or run is None or run.call is None:
+            return Place(frame=frame) if frame is not None else None
+        return Place(call=run.call, tool_call_id=run.tool_call_id)
 
 
 def _ambient() -> Any:

@@ -117,7 +117,7 @@ class Execution:
         """The number of the last batch that was given to the log."""
         self.published: dict[Kind, int] = no_updates()
         self.messages: dict[str, str | None] = {}
-        """The messages that were streamed in the open run, and the namespace of each; the newest 10,000."""
+        """The messages that were streamed, in earlier runs too, and the namespace of each; the newest 10,000."""
         self.updates_before: int = 0
         """Updates of earlier runs."""
         self.lost: int = 0
@@ -226,7 +226,6 @@ class Execution:
         self._participants = self.at_work = 0
         self._attempts.clear()
         self._paused.clear()
-        self.messages.clear()
         self.prompts.clear()
         self.cancelling, self.cancel_reason = False, None
         self._idle_updates = -1

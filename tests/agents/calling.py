@@ -2,9 +2,10 @@
 
 import asyncio
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from itertools import product
+from typing import Any, TypeVar
 
 from langchain_core._api import LangChainBetaWarning
 
@@ -12,6 +13,7 @@ from lg_streaming import stream_all
 from lg_streaming.module import StreamingModule
 from tests.agents.teams import Graph
 
+T = TypeVar("T")
 Config = Any
 
 
@@ -77,6 +79,19 @@ WAYS: dict[str, Callable[[Graph, Any, Config], Awaitable[Any]]] = {
 }
 
 SYNC = {"invoke", "stream"}
+
+
+def rotated(
+    things: Iterable[T], captures: Iterable[str], ways: Iterable[str], *, each: int
+) -> list[tuple[T, str, str]]:
+    """Every thing in every capture in `each` of the ways, which change from one to the next."""
+    ways = list(ways)
+    pairs = enumerate(product(things, captures))
+    return [
+        (thing, capture, ways[(number * each + step) % len(ways)])
+        for number, (thing, capture) in pairs
+        for step in range(each)
+    ]
 
 
 class Capture:

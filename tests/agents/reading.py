@@ -1,7 +1,7 @@
 """What must hold for the updates of every run with agents in it."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
@@ -103,12 +103,12 @@ class Seen:
             joined[update.agent_type] += update.data["content"]
         return dict(joined)
 
-    def arose_in(self, calls: Mapping[str, str], *, around: str | None = None) -> None:
+    def arose_in(self, calls: Mapping[str, str], *, but: Collection[str] = ()) -> None:
         """What an agent does carries the id of the tool call it works in; its own tool calls carry their own."""
         for update in self.updates:
-            if update.agent_type is None or update.type in {"tool_start", *TOOL_ENDS}:
+            if update.agent_type is None or update.agent_type in but or update.type in {"tool_start", *TOOL_ENDS}:
                 continue
-            expected = calls.get(update.agent_type, around)
+            expected = calls.get(update.agent_type)
             assert update.tool_call_id == expected, f"{update.type} of {update.agent_type}: {update.tool_call_id}"
 
     def says(self, *said: Iterable[BaseMessage]) -> None:
@@ -120,6 +120,12 @@ class Seen:
 
 def _below(inner: str | None, outer: str | None) -> bool:
     return inner is not None and outer is not None and inner.startswith(outer) and inner[len(outer) :][:1] in {"|", "/"}
+
+
+async def state_of(streaming: StreamingModule, execution_id: str) -> str | None:
+    """The state of an execution; None where there is none."""
+    found = await streaming.hub.describe(execution_id)
+    return found.state if found is not None else None
 
 
 async def read(streaming: StreamingModule, execution_id: str) -> Seen:

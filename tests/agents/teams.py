@@ -23,6 +23,7 @@ importlib.import_module("langchain_openai")  # deepagents and structured output 
 
 create_agent: Any = cast("Any", agents).create_agent  # its types are unknown in part
 create_deep_agent: Any = cast("Any", deepagents).create_deep_agent
+TodoListMiddleware: Any = cast("Any", hooks).TodoListMiddleware
 AgentMiddleware: Any = cast("Any", hooks).AgentMiddleware
 Graph = Any
 """A compiled graph; its type parameters are unknown to LangGraph itself."""
@@ -45,6 +46,8 @@ class Team:
     """The agents that say something."""
     inside: list[BaseMessage] = field(default_factory=list[BaseMessage])
     """The messages of agents in tools."""
+    tools: frozenset[str] = frozenset({"weather"})
+    """The tools that are called."""
     calls: dict[str, str] = field(default_factory=dict[str, str])
     """The tool call in which an agent works, for those in tools."""
 
@@ -194,7 +197,9 @@ def supervisor(*, asynchronous: bool) -> Team:
     model = says("lead", AIMessage("I ask both. ", tool_calls=calls), "Rain, and sail at noon.")
     graph = create_agent(model, tools, name="lead")
     names = frozenset({"lead", "forecaster", "sailor"})
-    return Team(graph, frozenset({"model", "tools"}), names, said, {"forecaster": "call-1", "sailor": "call-2"})
+    called = frozenset({"ask_forecaster", "ask_sailor", "weather"})
+    calls = {"forecaster": "call-1", "sailor": "call-2"}
+    return Team(graph, frozenset({"model", "tools"}), names, said, called, calls)
 
 
 def nested() -> Team:
@@ -206,8 +211,8 @@ def nested() -> Team:
     ask = tool("ask_middle", description="Ask.")(_ask_sync(said, middle))
     first = AIMessage("I ask. ", tool_calls=[call("ask_middle", "call-1", question="Rain?")])
     graph = create_agent(says("lead", first, "Rain it is."), [ask], name="lead")
-    names = frozenset({"lead", "middle", "forecaster"})
-    return Team(graph, frozenset({"model", "tools"}), names, said, {"middle": "call-1", "forecaster": "call-2"})
+    names, tools = frozenset({"lead", "middle", "forecaster"}), frozenset({"ask_middle", "ask_forecaster", "weather"})
+    return Team(graph, frozenset({"model", "tools"}), names, said, tools, {"middle": "call-1", "forecaster": "call-2"})
 
 
 class Keep(AgentMiddleware):
@@ -246,9 +251,12 @@ def deep() -> Team:
         "model": says("forecast", first, "It rains in Oslo."),
         "middleware": [Keep(said)],
     }
+    tools = frozenset({"write_todos", "write_file", "read_file", "task", "weather"})
     model = ScriptedChatModel(answers=lead, name="lead")
-    graph = create_deep_agent(model=model, subagents=[sub], name="lead")
-    return Team(graph, frozenset({"model", "tools"}), frozenset({"lead", "forecaster"}), said, {"forecaster": "call-3"})
+    graph = create_deep_agent(model=model, subagents=[sub], name="lead", middleware=[TodoListMiddleware()])
+    return Team(
+        graph, frozenset({"model", "tools"}), frozenset({"lead", "forecaster"}), said, tools, {"forecaster": "call-3"}
+    )
 
 
 def functional() -> Team:

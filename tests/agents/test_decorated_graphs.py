@@ -1,8 +1,9 @@
 """A decorated graph is the graph that it was, and each of its nodes is captured as its decorators ask."""
 
+import asyncio
 import copy
 import pickle
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from langchain_core.messages import AIMessage
@@ -20,15 +21,20 @@ from lg_streaming.testing import ScriptedChatModel
 from tests.agents.reading import Seen, read
 from tests.agents.teams import ASK, TEAMS, Graph, Messages, call, create_agent, forecaster, says
 
+
+def stacked(graph: Graph) -> Graph:
+    return stream_event(stream_token(graph), exclude=["tools"])
+
+
 DECORATORS: dict[str, Any] = {
     "token": stream_token,
     "event": stream_event,
     "progress": stream_progress,
     "all": stream_all,
     "all with options": stream_all(token=True, event={}),
-    "all, nodes": lambda graph: stream_all(graph, nodes=["model"], exclude=["tools"]),
-    "nodes": lambda graph: stream_token(graph, nodes=["model"]),
-    "stacked": lambda graph: stream_event(stream_token(graph), exclude=["tools"]),
+    "all, nodes": stream_all(nodes=["model"], exclude=["tools"], token=True),
+    "nodes": stream_token(nodes=["model"]),
+    "stacked": stacked,
 }
 
 
@@ -90,11 +96,19 @@ def with_config(graph: Graph) -> Graph:
     return graph.with_config({"tags": ["mine"], "metadata": {"mine": 1}})
 
 
+def own_copy(graph: Graph) -> Graph:
+    return graph.copy()
+
+
+def with_config_of_a_copy(graph: Graph) -> Graph:
+    return with_config(copy.copy(graph))
+
+
 COPIES: dict[str, Any] = {
     "with_config": with_config,
     "copy": copy.copy,
-    "graph.copy": lambda graph: graph.copy(),
-    "with_config of a copy": lambda graph: with_config(copy.copy(graph)),
+    "graph.copy": own_copy,
+    "with_config of a copy": with_config_of_a_copy,
     "bound to the module": None,
 }
 
@@ -109,6 +123,23 @@ async def test_what_is_made_of_a_decorated_graph_is_decorated(streaming: Streami
     seen = await read(streaming, "e")
     seen.says(state["messages"])
     assert seen.paths == {"model": 2, "tools": 1}
+
+
+@pytest.mark.parametrize("decorated", [True, False])
+async def test_a_service_binds_the_module_once(streaming: StreamingModule, *, decorated: bool) -> None:
+    """Twenty chats at once through one graph: each has its own execution, with all of its text and nothing else."""
+    graph = stream_all(TEAMS["nested"]().graph) if decorated else TEAMS["nested"]().graph
+    served = graph.with_config(streaming.config(capture=None if decorated else "all"))
+    chats = [f"chat-{number}" for number in range(20)]
+    states = await asyncio.gather(*(served.ainvoke(ASK, {"configurable": {"thread_id": chat}}) for chat in chats))
+    assert sorted(await streaming.hub.log.executions()) == sorted(chats)
+    for chat, state in zip(chats, states, strict=True):
+        seen = await read(streaming, chat)
+        assert seen.outcome == "workflow_complete"
+        said = {message.id: message.text for message in state["messages"] if message.type == "ai"}
+        assert said.items() <= seen.assembled.items()
+        assert set(seen.by_agent()) == {"forecaster", "lead", "middle"}
+        assert len(seen.assembled) == 6
 
 
 def _fails_to_pickle(graph: Graph) -> str | None:
@@ -272,7 +303,9 @@ async def test_a_nodes_own_decorator_wins(own: str, shape: str, by: str) -> None
                 assert await streaming.hub.log.executions() == ()
                 return
         else:
-            await graph.ainvoke(ASK, streaming.config(execution_id="e", capture="all" if by in {"all", "both"} else None))
+            await graph.ainvoke(
+                ASK, streaming.config(execution_id="e", capture="all" if by in {"all", "both"} else None)
+            )
         seen: Seen = await read(streaming, "e")
     mine = [update for update in seen.updates if update.node_id in {"write", "mine"}]
     assert {update.type for update in mine} == types
@@ -285,7 +318,7 @@ async def test_an_entrypoint_is_decorated_like_a_graph(streaming: StreamingModul
         text = ScriptedChatModel(answers=["Done."]).invoke(inputs).text
         return entrypoint.final(value=text, save=(previous or 0) + 1)
 
-    graph = stream_all(work)
+    graph: Graph = stream_all(cast("Any", work))
     for _ in range(2):
         assert await graph.ainvoke("go", streaming.config(execution_id="e")) == "Done."
     assert graph.get_state({"configurable": {"thread_id": "e"}}).values == "Done."

@@ -22,8 +22,8 @@ from langgraph.types import CachePolicy, Command, StreamWriter, interrupt
 from lg_streaming import stream_all, stream_event
 from lg_streaming.module import StreamingModule
 from lg_streaming.testing import ScriptedChatModel
-from tests.agents.calling import CAPTURES, SYNC, WAYS
-from tests.agents.reading import read
+from tests.agents.calling import CAPTURES, SYNC, WAYS, Capture, rotated
+from tests.agents.reading import read, state_of
 from tests.agents.teams import ASK, Graph, Messages, call, create_agent, says
 
 
@@ -83,10 +83,14 @@ def in_an_agents_tool(node: Any) -> Graph:
 
 
 SHAPES: dict[str, Callable[[Any], Graph]] = {"node": single, "subgraph": nested, "agent's tool": in_an_agents_tool}
-FEW = {name: WAYS[name] for name in ("invoke", "ainvoke", "updates", "custom", "all, subgraphs", "events v2", "events v3")}
+FEW = {
+    name: WAYS[name] for name in ("invoke", "ainvoke", "updates", "custom", "all, subgraphs", "events v2", "events v3")
+}
+
+
 CASES = [
     (node, shape, capture, way)
-    for node, shape, capture, way in product(NODES, SHAPES, [*CAPTURES, "function"], FEW)
+    for (node, shape), capture, way in rotated(product(NODES, SHAPES), [*CAPTURES, "function"], FEW, each=1)
     if not (way in SYNC and (NODES[node][2] or "tool" in shape))
 ]
 
@@ -145,6 +149,51 @@ async def test_what_a_tool_writes(used: Any, capture: str) -> None:
     assert {update.tool_call_id for update in seen.of("custom")} == {"call-1"}
 
 
+@pytest.mark.parametrize("by", ["config", "activate", "block"])
+@pytest.mark.parametrize("is_graph", [True, False], ids=["graph", "function"])
+async def test_a_decorated_node_in_a_tool_of_an_agent_that_is_not_captured(by: str, *, is_graph: bool) -> None:
+    node: Any = stream_event(write_async if is_graph else _work)
+    inner: Graph = single(node) if is_graph else None
+
+    @tool
+    async def ask() -> str:
+        """Ask."""
+        return str((await inner.ainvoke(ASK))["messages"][-1].text) if is_graph else await node()
+
+    model = says("lead", AIMessage("", tool_calls=[call("ask", "call-1")]), "So.")
+    how = Capture(decorated=True, by=by)
+    async with how.module() as streaming:
+        with how.around(streaming, "e"):
+            await create_agent(model, [ask], name="lead").ainvoke(ASK, how.config(streaming, "e"))
+        seen = await read(streaming, "e")
+    inside = seen.of("node_start", "node_complete", "custom")
+    assert len(inside) == 2 + is_graph
+    assert {update.tool_call_id for update in inside} == {"call-1"}
+
+
+async def _work() -> str:
+    return "done"
+
+
+@pytest.mark.parametrize("own", ["config", "block"])
+async def test_an_execution_of_its_own_in_a_tool_has_no_tool_call(streaming: StreamingModule, own: str) -> None:
+    inner = single(stream_event(write_async))
+
+    @tool
+    async def ask() -> str:
+        """Ask."""
+        if own == "config":
+            return (await inner.ainvoke(ASK, streaming.config("own")))["messages"][-1].text
+        with streaming.execution("own"):
+            return (await inner.ainvoke(ASK))["messages"][-1].text
+
+    model = says("lead", AIMessage("", tool_calls=[call("ask", "call-1")]), "So.")
+    await create_agent(model, [ask], name="lead").ainvoke(ASK, streaming.config("e"))
+    seen = await read(streaming, "own")
+    assert [start.node_id for start in seen.of("node_start")] == ["work"]
+    assert {update.tool_call_id for update in seen.updates} == {None}
+
+
 def speak(state: Messages) -> dict[str, Any]:
     return {"messages": [AIMessage("Not from a model.", id="m-1")]}
 
@@ -163,7 +212,9 @@ async def test_a_message_that_no_model_said(streaming: StreamingModule, node: An
     graph = single(graph) if where == "graph around" else graph
     await (graph if where == "function" else heard(graph)).ainvoke(ASK, streaming.config(execution_id="e"))
     seen = await read(streaming, "e")
-    messages = [update for update in seen.of("messages") if (update.namespace or "").count("|") == (where == "graph around")]
+    messages = [
+        update for update in seen.of("messages") if (update.namespace or "").count("|") == (where == "graph around")
+    ]
     (said,) = messages
     assert [message["content"] for message in said.data["messages"]] == ["Not from a model."]
 
@@ -178,22 +229,27 @@ async def test_a_message_that_no_model_said_is_in_the_nodes_result(node: Any, ca
         seen = await read(streaming, "e")
     (complete,) = seen.of("node_complete")
     assert "Not from a model." in repr(complete.data["result"])
+    assert seen.assembled == {"m-1": "Not from a model."}
 
 
 # --- caches --------------------------------------------------------------------------------------------------
 
 
+def one_key(*_: Any) -> str:
+    return "key"
+
+
 def cached(node: Any) -> Graph:
     builder: Any = StateGraph(Messages)
-    builder.add_node("work", node, cache_policy=CachePolicy(key_func=lambda _: "key"))
-    builder.add_node("after", lambda state: {"messages": [AIMessage("after")]})
+    builder.add_node("work", node, cache_policy=CachePolicy(key_func=one_key))
+    builder.add_node("after", speak)
     builder.add_edge(START, "work").add_edge("work", "after")
     return builder.compile(cache=InMemoryCache(), checkpointer=InMemorySaver())
 
 
 def below(node: Any) -> Graph:
     inner: Any = StateGraph(Messages)
-    inner.add_node("work", node, cache_policy=CachePolicy(key_func=lambda _: "key")).add_edge(START, "work")
+    inner.add_node("work", node, cache_policy=CachePolicy(key_func=one_key)).add_edge(START, "work")
     builder: Any = StateGraph(Messages)
     builder.add_node("sub", inner.compile(cache=InMemoryCache())).add_edge(START, "sub")
     return builder.compile(checkpointer=InMemorySaver())
@@ -239,7 +295,11 @@ async def test_a_resumed_graph_answers_nothing_from_a_cache(capture: str) -> Non
 
 # --- breakpoints ---------------------------------------------------------------------------------------------
 
-BREAKS: list[dict[str, Any]] = [{"interrupt_before": ["work"]}, {"interrupt_after": ["greet"]}, {"interrupt_before": "*"}]
+BREAKS: list[dict[str, Any]] = [
+    {"interrupt_before": ["work"]},
+    {"interrupt_after": ["greet"]},
+    {"interrupt_before": "*"},
+]
 
 
 def two_nodes(**options: Any) -> Graph:
@@ -270,7 +330,7 @@ async def test_breakpoints(breaks: dict[str, Any], capture: str, way: str) -> No
             with how.around(streaming, "e"):
                 await WAYS[way](graph, inputs, how.config(streaming, "e"))
             if await streaming.hub.log.executions():
-                assert (await streaming.hub.describe("e")).state == "interrupted"
+                assert await state_of(streaming, "e") == "interrupted"
             inputs = None
         with how.around(streaming, "e"):
             state = await WAYS[way](graph, None, how.config(streaming, "e"))
@@ -279,3 +339,28 @@ async def test_breakpoints(breaks: dict[str, Any], capture: str, way: str) -> No
     assert seen.types.count("workflow_complete") == 1
     assert seen.paths == {"greet": 1, "work": 1}
     seen.says(state["messages"])
+
+
+@pytest.mark.parametrize("pause", ["interrupt_before", "interrupt"])
+@pytest.mark.parametrize("by", ["config", "activate", "block"])
+async def test_a_pause_in_a_node_that_is_not_captured(by: str, pause: str) -> None:
+    async def greet(state: Messages) -> dict[str, Any]:
+        return {"messages": [await ScriptedChatModel(answers=["Good day."]).ainvoke("go")]}
+
+    async def work(state: Messages) -> dict[str, Any]:
+        return {"messages": [AIMessage(interrupt("sure?") if pause == "interrupt" else "done")]}
+
+    builder: Any = StateGraph(Messages)
+    builder.add_node("greet", stream_all(greet)).add_node("work", work)
+    builder.add_edge(START, "greet").add_edge("greet", "work")
+    breaks = {"interrupt_before": ["work"]} if pause == "interrupt_before" else {}
+    graph = builder.compile(checkpointer=InMemorySaver(), **breaks)
+    how = Capture(decorated=True, by=by)
+    async with how.module() as streaming:
+        for inputs, state in ((ASK, "interrupted"), (None if breaks else Command(resume="yes"), "completed")):
+            with how.around(streaming, "e"):
+                await graph.ainvoke(inputs, how.config(streaming, "e"))
+            assert await state_of(streaming, "e") == state
+        seen = await read(streaming, "e")
+    assert seen.types.count("workflow_start") == 1
+    assert seen.paths == {"greet": 1}

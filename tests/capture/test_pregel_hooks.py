@@ -2,24 +2,24 @@
 
 import inspect
 import logging
-from collections.abc import Generator
 from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage
 from langgraph.cache.memory import InMemoryCache
 from langgraph.config import get_stream_writer
-from langgraph.graph import MessagesState
+from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.pregel import _loop
 from langgraph.runtime import Runtime
 from langgraph.types import CachePolicy
 
 from lg_streaming import stream_all
-from lg_streaming.capture import pregel
+from lg_streaming.capture import pregel as hooks_module
 from lg_streaming.module import StreamingModule
 from tests.capture.graphs import Input, State, Update, graph_of, model, read
 
 INPUT: Input = {"topic": "rivers"}
+pregel: Any = hooks_module
 LOOPS = ("SyncPregelLoop", "AsyncPregelLoop")
 
 
@@ -34,7 +34,7 @@ def test_every_hook_is_installed() -> None:
 def test_the_methods_are_of_the_kind_that_the_hooks_take_them_for() -> None:
     assert not inspect.iscoroutinefunction(_loop.SyncPregelLoop.match_cached_writes)
     assert inspect.iscoroutinefunction(_loop.AsyncPregelLoop.amatch_cached_writes)
-    push: Any = inspect.unwrap(_loop.PregelLoop._push_graph_lifecycle_event)
+    push: Any = inspect.unwrap(_loop.PregelLoop.__dict__["_push_graph_lifecycle_event"])
     assert list(inspect.signature(push).parameters)[:2] == ["self", "kind"]
     assert "interrupts" in inspect.signature(push).parameters
     for name in LOOPS:
@@ -77,8 +77,8 @@ async def test_a_loop_has_what_the_hooks_read(looked: _Looked, *, is_async: bool
     assert type(loop).__name__ == LOOPS[is_async]
     assert loop.manager.run_id is not None
     assert loop.config["configurable"]["thread_id"] == "t"
-    runtime = loop.config["configurable"][pregel._RUNTIME]
-    assert isinstance(runtime, Runtime)
+    runtime: Any = loop.config["configurable"][pregel._RUNTIME]
+    assert type(runtime) is Runtime
     assert callable(runtime.stream_writer)
     assert runtime.override(stream_writer=print).stream_writer is print
     assert loop.nodes["write"].bound is graph.nodes["write"].bound
@@ -91,7 +91,7 @@ EVERY = [f"{class_name}.{method}" for class_name, method, _ in pregel._HOOKS if 
 
 
 @pytest.fixture
-def reinstalled(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Generator[Any]:
+def reinstalled(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Any:
     """Installs the hooks again, on stand-ins for LangGraph's classes that lack a method."""
     caplog.set_level(logging.WARNING, "lg_streaming")
     monkeypatch.setattr(pregel, "_installed", [])
@@ -101,15 +101,15 @@ def reinstalled(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixtur
             pass
 
         for class_name in {class_name for class_name, _, _ in pregel._HOOKS}:
-            methods = {method: lambda *_: None for one, method, _ in pregel._HOOKS if one == class_name}
-            methods = {name: each for name, each in methods.items() if f"{class_name}.{name}" not in missing}
+            own = [method for one, method, _ in pregel._HOOKS if one == class_name]
+            methods: dict[str, Any] = {name: print for name in own if f"{class_name}.{name}" not in missing}
             if class_name not in missing:
                 setattr(Loops, class_name, type(class_name, (), methods))
         monkeypatch.setattr(pregel, "_loop", Loops)
         pregel.install_hooks()
         return [record.getMessage() for record in caplog.records]
 
-    yield install
+    return install
 
 
 @pytest.mark.parametrize("missing", EVERY)
@@ -150,15 +150,17 @@ async def test_without_any_hook_everything_else_works(streaming: StreamingModule
     assert not run.of("custom")
 
 
+def one_key(*_: Any) -> str:
+    return "key"
+
+
 @pytest.mark.usefixtures("without_hooks")
 async def test_without_any_hook_a_cached_answer_is_an_answer(streaming: StreamingModule) -> None:
-    from langgraph.graph import START, StateGraph
-
     def write(state: MessagesState) -> dict[str, Any]:
         return {"messages": [AIMessage("cached")]}
 
     builder: Any = StateGraph(MessagesState)
-    builder.add_node("write", write, cache_policy=CachePolicy(key_func=lambda _: "k")).add_edge(START, "write")
+    builder.add_node("write", write, cache_policy=CachePolicy(key_func=one_key)).add_edge(START, "write")
     graph = stream_all(builder.compile(cache=InMemoryCache()))
     for execution_id in ("one", "two"):
         state = await graph.ainvoke({"messages": "go"}, streaming.config(execution_id=execution_id))
