@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, cast, get_type_hints
 
 from langchain_core.runnables import Runnable, RunnableLambda
 from langgraph.graph import START, StateGraph
+from langgraph.pregel._call import identifier
 
 from lg_streaming.capture.enter import activate, enter_node
 from lg_streaming.capture.refusals import check_node
@@ -196,6 +197,8 @@ class StreamedRunnable(RunnableLambda[Any, Any]):
         super().__init__(node.invoke, name=node.get_name())
         self.node = node
         self.plan = plan
+        if (known := identifier(node)) is not None:  # the name under which LangGraph caches what the node returns
+            self.__module__, _, self.__qualname__ = known.rpartition(".")
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "node" not in self.__dict__:  # a copy asks before it has anything

@@ -123,7 +123,7 @@ async def observe(shape: str, model: str, way: str, decoration: str) -> dict[str
         "metadata": {"team": "red"},
         "configurable": {"thread_id": THREAD, "execution_id": "exec-1", "user": "alice"},
     }
-    async with _captured(chosen, config) as config:
+    async with captured(chosen, config) as config:
         for number, inputs in enumerate(made.calls):
             options = {"context": Context("bob")} if made.context else {}
             try:
@@ -150,7 +150,7 @@ def _built(shape: Shape, kit: Kit, decorate: Callable[[Any], Any], seen: dict[st
 
 
 @asynccontextmanager
-async def _captured(chosen: Decoration, config: Any) -> AsyncGenerator[Any]:
+async def captured(chosen: Decoration, config: Any) -> AsyncGenerator[Any]:
     async with AsyncExitStack() as stack:
         if chosen.settings is None:
             yield config
@@ -174,4 +174,4 @@ def _sorted(view: Any) -> Any:
     return view
 
 
-__all__ = ["DECORATIONS", "PLAIN", "Callbacks", "Decoration", "observe"]
+__all__ = ["DECORATIONS", "PLAIN", "Callbacks", "Decoration", "captured", "observe"]
