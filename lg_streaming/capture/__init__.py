@@ -6,6 +6,7 @@ from lg_streaming.capture.calls import CallOptions
 from lg_streaming.capture.graph import current_call, graph_config
 from lg_streaming.capture.graphs import decorate_graph, is_graph, plan_of
 from lg_streaming.capture.holders import change_held, held_by
+from lg_streaming.capture.idle import install_idle_hooks
 from lg_streaming.capture.plan import GraphPlan, NodePlan, NodeStream, Selection
 from lg_streaming.capture.pregel import install_hooks
 from lg_streaming.capture.wrap import StreamedRunnable, original_of, wrap_node
@@ -30,3 +31,4 @@ __all__ = [
 ]
 
 install_hooks()
+install_idle_hooks()

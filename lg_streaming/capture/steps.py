@@ -44,17 +44,19 @@ class Steps:
 
     def invoke(self, input: Any, config: RunnableConfig, **kwargs: Any) -> Any:
         """Return what the last step returns; the first gets ``kwargs``."""
-        for number, step in enumerate(self._steps, 1):
-            input = step.invoke(input, _config_of(number, config), **kwargs)
-            kwargs = {}
-        return input
+        first, *others = self._steps
+        result = first.invoke(input, _config_of(1, config), **kwargs)
+        for number, step in enumerate(others, 2):
+            result = step.invoke(result, _config_of(number, config))
+        return result
 
     async def ainvoke(self, input: Any, config: RunnableConfig, **kwargs: Any) -> Any:
         """Return what the last step returns; the first gets ``kwargs``."""
-        for number, step in enumerate(self._steps, 1):
-            input = await step.ainvoke(input, _config_of(number, config), **kwargs)
-            kwargs = {}
-        return input
+        first, *others = self._steps
+        result = await first.ainvoke(input, _config_of(1, config), **kwargs)
+        for number, step in enumerate(others, 2):
+            result = await step.ainvoke(result, _config_of(number, config))
+        return result
 
     def stream(self, input: Any, config: RunnableConfig, **kwargs: Any) -> Iterator[Any]:
         """Return the chunks of the last step."""

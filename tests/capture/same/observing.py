@@ -1,6 +1,6 @@
 """Runs one cell of the table, and shows everything that its caller gets."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -110,7 +110,9 @@ class Callbacks(BaseCallbackHandler):
         self._note("custom", run_id, name=name, data=data)
 
 
-async def observe(shape: str, model: str, way: str, decoration: str) -> dict[str, Any]:
+async def observe(
+    shape: str, model: str, way: str, decoration: str, *, handlers: Sequence[BaseCallbackHandler] = ()
+) -> dict[str, Any]:
     """Everything that the caller of one cell gets, and what the program inside sees."""
     chosen, made = DECORATIONS[decoration], SHAPES[shape]
     kit = Kit(MODELS[model], sync=WAYS[way].sync, node=stream_all if chosen.nodes else _as_it_is)
@@ -118,7 +120,7 @@ async def observe(shape: str, model: str, way: str, decoration: str) -> dict[str
     graph = _built(made, kit, stream_all if chosen.graph else _as_it_is, seen)
     handler = Callbacks()
     config: Any = {
-        "callbacks": [handler],
+        "callbacks": [handler, *handlers],
         "tags": ["mine"],
         "metadata": {"team": "red"},
         "configurable": {"thread_id": THREAD, "execution_id": "exec-1", "user": "alice"},
