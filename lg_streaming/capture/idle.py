@@ -62,7 +62,7 @@ def _on_token(original: Any) -> Any:
 def _on_end(original: Any) -> Any:
     @functools.wraps(original)
     def on_end(self: Any, *args: Any, run_id: UUID, **kwargs: Any) -> None:
-        ours: Any = vars(self).get(_OURS)
+        ours = cast("set[UUID] | None", vars(self).get(_OURS))
         if ours is not None:
             ours.discard(run_id)
         original(self, *args, run_id=run_id, **kwargs)
