@@ -78,4 +78,7 @@ def _split(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
         yield items[start : start + size]
 
 
-CELLS = selected()
+ALWAYS = [Cell(shape, "streaming", "astream_events v2", ("nodes", "graph", "capture=all")) for shape in SHAPES]
+"""LangGraph drives every node by ``astream`` here, which nothing else makes it do."""
+
+CELLS = [*selected(), *ALWAYS]
