@@ -6,6 +6,7 @@ from lg_streaming.capture.calls import CallOptions
 from lg_streaming.capture.graph import current_call, graph_config, options_in
 from lg_streaming.capture.graphs import decorate_graph, is_graph, plan_of
 from lg_streaming.capture.holders import change_held, held_by
+from lg_streaming.capture.idle import install_idle_hooks
 from lg_streaming.capture.plan import GraphPlan, NodePlan, NodeStream, Selection
 from lg_streaming.capture.pregel import install_hooks
 from lg_streaming.capture.runs import surrounding_namespace
@@ -33,3 +34,4 @@ __all__ = [
 ]
 
 install_hooks()
+install_idle_hooks()

@@ -9,7 +9,6 @@ from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables.config import var_child_runnable_config
 
 from lg_streaming.capture.graph import configured_id, is_tracker
-from lg_streaming.capture.idle import keep_idle_clock
 from lg_streaming.capture.node import NodeRun, identify, step_of
 from lg_streaming.capture.runs import RUNS
 from lg_streaming.capture.tap import TAP
@@ -99,7 +98,6 @@ def _config_inside(run: NodeRun, config: RunnableConfig | None) -> RunnableConfi
     if run.listens:
         if TAP not in manager.handlers:
             manager.add_handler(TAP, inherit=True)
-        keep_idle_clock(manager, TAP)
         if not run.is_graph_node:
             run.listener = TAP
         elif manager.parent_run_id is not None:

@@ -1,101 +1,120 @@
-"""Keeps LangGraph's idle timeout of a node what it is without a decorator.
+"""Keeps LangGraph's idle timeout of a node what it is without capture.
 
 The idle clock starts again with every callback, so also with every token. A model that streams only because a
-decorated node listens would keep a node alive that the plain node's silence had ended. Tokens of such a call
+captured node listens would keep a node alive that the plain node's silence had ended. Tokens of such a call
 therefore do not reach the clock; tokens that the node, the model or another listener asked for do.
+
+The clock's class is hooked and not a node's callbacks: the node may be one that no decorator sees, in a graph that a
+captured node calls.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
+import logging
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.language_models import BaseChatModel
 from langgraph.pregel import _retry
 
+from lg_streaming.capture.tap import TAP
+from lg_streaming.scope import publishers
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
     from uuid import UUID
 
-    from langchain_core.callbacks import BaseCallbackManager
+__all__ = ["install_idle_hooks"]
 
-__all__ = ["keep_idle_clock"]
+logger = logging.getLogger(__name__)
 
-_CLOCK: Final[type | None] = getattr(_retry, "_IdleProgressCallbackHandler", None)
+_CLOCK: Final = "_IdleProgressCallbackHandler"
+_OURS: Final = "_lg_streaming_calls"
+"""The attribute of a clock with the calls that stream for our sake only."""
 _INVOKED: Final = {BaseChatModel.generate.__code__: False, BaseChatModel.agenerate.__code__: True}
 """What runs when a model is invoked, and whether it is async."""
 _STREAMED: Final = {BaseChatModel.stream.__code__, BaseChatModel.astream.__code__}
 _MAX_FRAMES: Final = 64
 
 
-def keep_idle_clock(manager: BaseCallbackManager, tap: BaseCallbackHandler) -> None:
-    """Put a filter before the idle clocks among the handlers of a node, where ``tap`` makes its models stream.
+def _on_start(original: Any) -> Any:
+    @functools.wraps(original)
+    def on_chat_model_start(self: Any, *args: Any, run_id: UUID, **kwargs: Any) -> None:
+        if publishers.count and _streams_for_us_only():
+            vars(self).setdefault(_OURS, set()).add(run_id)
+        original(self, *args, run_id=run_id, **kwargs)
 
-    A no-op where another handler makes models stream anyway.
-    """
-    if _CLOCK is None or any(hasattr(each, "tap_output_aiter") for each in manager.handlers if each is not tap):
+    return on_chat_model_start
+
+
+def _on_token(original: Any) -> Any:
+    @functools.wraps(original)
+    def on_llm_new_token(self: Any, *args: Any, run_id: UUID, **kwargs: Any) -> None:
+        if run_id not in vars(self).get(_OURS, ()):
+            original(self, *args, run_id=run_id, **kwargs)
+
+    return on_llm_new_token
+
+
+def _on_end(original: Any) -> Any:
+    @functools.wraps(original)
+    def on_end(self: Any, *args: Any, run_id: UUID, **kwargs: Any) -> None:
+        ours = cast("set[UUID] | None", vars(self).get(_OURS))
+        if ours is not None:
+            ours.discard(run_id)
+        original(self, *args, run_id=run_id, **kwargs)
+
+    return on_end
+
+
+_HOOKS: Final[dict[str, Callable[[Any], Any]]] = {
+    "on_chat_model_start": _on_start,
+    "on_llm_new_token": _on_token,
+    "on_llm_end": _on_end,
+    "on_llm_error": _on_end,
+}
+_installed: list[str] = []
+
+
+def install_idle_hooks() -> None:
+    """Installs the hooks. A no-op when they are."""
+    if _installed:
         return
-    manager.handlers = [_filtered(each) for each in manager.handlers]
-    manager.inheritable_handlers = [_filtered(each) for each in manager.inheritable_handlers]
+    clock: Any = getattr(_retry, _CLOCK, None)
+    if clock is None:
+        logger.warning("LangGraph has no %s here: tokens keep a captured node with an idle timeout alive", _CLOCK)
+    for method, hook in _HOOKS.items():
+        if clock is not None:
+            setattr(clock, method, hook(getattr(clock, method)))
+        _installed.append(method)
 
 
-def _filtered(handler: BaseCallbackHandler) -> BaseCallbackHandler:
-    return _ClockFilter(handler) if _CLOCK is not None and type(handler) is _CLOCK else handler
-
-
-class _ClockFilter(BaseCallbackHandler):
-    """Passes every callback on to an idle clock, without the tokens of calls that stream for our sake only."""
-
-    run_inline = True
-
-    def __init__(self, clock: BaseCallbackHandler) -> None:
-        self._clock: Any = clock
-        self._ours: set[UUID] = set()
-
-    def __getattribute__(self, name: str) -> Any:
-        own: Any = super().__getattribute__(name)
-        if not name.startswith("on_") or name in _FILTERED:
-            return own
-        return getattr(super().__getattribute__("_clock"), name)
-
-    def on_chat_model_start(self, serialized: Any, messages: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """Notes whether the call streams for our sake only."""
-        if not _streams_by_itself():
-            self._ours.add(run_id)
-        self._clock.on_chat_model_start(serialized, messages, run_id=run_id, **kwargs)
-
-    def on_llm_new_token(self, token: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """Passes a token on, unless it comes for our sake only."""
-        if run_id not in self._ours:
-            self._clock.on_llm_new_token(token, run_id=run_id, **kwargs)
-
-    def on_llm_end(self, response: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """Forgets the call."""
-        self._ours.discard(run_id)
-        self._clock.on_llm_end(response, run_id=run_id, **kwargs)
-
-    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """Forgets the call."""
-        self._ours.discard(run_id)
-        self._clock.on_llm_error(error, run_id=run_id, **kwargs)
-
-
-_FILTERED: Final = frozenset({"on_chat_model_start", "on_llm_new_token", "on_llm_end", "on_llm_error"})
-
-
-def _streams_by_itself() -> bool:
-    """Return whether the model call that starts now streams whoever listens.
+def _streams_for_us_only() -> bool:
+    """Return whether the model call that starts now streams, and would not without the tap.
 
     LangChain's callbacks do not carry that, so the call's own frames are read: streamed or invoked, and when it was
-    invoked, what the model answers for a call without listeners. True where that cannot be found out.
+    invoked, who listens, and what the model answers for a call without listeners. False where that cannot be found out.
     """
     frame = inspect.currentframe()
     for _ in range(_MAX_FRAMES):
         if frame is None or frame.f_code in _STREAMED:
-            return True
+            return False
         if frame.f_code in _INVOKED:
-            model, options = frame.f_locals.get("self"), cast("dict[str, Any]", frame.f_locals.get("kwargs") or {})
-            asks: Any = getattr(model, "_should_stream", None)
-            return asks is None or bool(asks(async_api=_INVOKED[frame.f_code], **options))
+            return _invoked_for_us_only(frame)
         frame = frame.f_back
-    return True
+    return False
+
+
+def _invoked_for_us_only(frame: FrameType) -> bool:
+    found = frame.f_locals
+    manager, model = found.get("callback_manager"), found.get("self")
+    if not isinstance(manager, BaseCallbackManager) or TAP not in manager.handlers:
+        return False
+    if any(hasattr(each, "tap_output_aiter") for each in manager.handlers if each is not TAP):
+        return False
+    asks: Any = getattr(model, "_should_stream", None)
+    options = cast("dict[str, Any]", found.get("kwargs") or {})
+    return asks is not None and not asks(async_api=_INVOKED[frame.f_code], **options)

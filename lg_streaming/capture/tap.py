@@ -3,7 +3,8 @@
 LangChain asks the tap's hook, whenever something starts, whether to attach it. The hook attaches it only inside a node
 that is running and listens, so models elsewhere keep their non-streaming calls. Inside, LangChain takes the tap for a
 streaming handler (the test is structural), so that ``model.invoke()`` streams. For the rest of a call that would give
-another answer when it is streamed, such as one with ``n=2``, the tap passes for a plain handler.
+another answer when it is streamed, such as one with ``n=2``, or of which nothing is published, such as one with the tag
+``nostream``, the tap passes for a plain handler.
 """
 
 from __future__ import annotations
@@ -72,10 +73,11 @@ class ModelFollower(RunFollower):
         tags: Sequence[str] | None,
         about: Mapping[str, Any],
     ) -> None:
-        whole_call_var.set(must_not_stream(serialized, about.get("invocation_params") or {}))
         run, _ = RUNS.start(self, run_id, parent_run_id, about)
-        frame = run.frame
-        if frame is None or (tags and TAG_NOSTREAM in tags) or not run.is_heard_by(self):
+        frame = run.frame if TAG_NOSTREAM not in (tags or ()) else None
+        whole = frame is None or must_not_stream(serialized, about.get("invocation_params") or {})
+        whole_call_var.set(whole)
+        if frame is None or not run.is_heard_by(self):
             return
         made_of = str(((serialized or {}).get("id") or ["model"])[-1])
         name = about.get("ls_model_name") or about.get("name") or (serialized or {}).get("name") or "model"

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, cast, get_type_hints
 
 from langchain_core.runnables import Runnable, RunnableLambda
 from langgraph.graph import START, StateGraph
+from langgraph.pregel._call import identifier
 
 from lg_streaming.capture.enter import activate, enter_node
 from lg_streaming.capture.refusals import check_node
-from lg_streaming.capture.yields import drive, drive_async, yielding, yields
+from lg_streaming.capture.steps import called_as
+from lg_streaming.capture.yields import Joining, drive, drive_async, passing, yielding, yields
 from lg_streaming.scope import publishers
 
 if TYPE_CHECKING:
@@ -173,10 +175,10 @@ def _wrap_async_generator(target: Callable[..., Any], plan: NodePlan, name: str)
     async def node(*args: Any, **kwargs: Any) -> AsyncGenerator[Any]:
         run = enter_node(plan, name, kwargs.get("config"), args) if publishers.count else None
         if run is None:
-            async for item in target(*args, **kwargs):
-                yield item
-            return
-        async with aclosing(drive_async(run, target(*args, **_config_for(run, kwargs)))) as steps:
+            steps = passing(target(*args, **kwargs))
+        else:
+            steps = drive_async(run, target(*args, **_config_for(run, kwargs)))
+        async with aclosing(steps):
             async for item in steps:
                 yield item
 
@@ -195,6 +197,8 @@ class StreamedRunnable(RunnableLambda[Any, Any]):
         super().__init__(node.invoke, name=name or node.get_name())
         self.node = node
         self.plan = plan
+        if (known := identifier(node)) is not None:  # the name under which LangGraph caches what the node returns
+            self.__module__, _, self.__qualname__ = known.rpartition(".")
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "node" not in self.__dict__:  # a copy asks before it has anything
@@ -248,30 +252,45 @@ class StreamedRunnable(RunnableLambda[Any, Any]):
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Calls the node inside."""
-        return _wrap_function(self.node.invoke, self.plan, self.get_name())(input, config=config, **kwargs)
+        call = called_as(self.node, config).invoke
+        return _wrap_function(call, self.plan, self.get_name())(input, config=config, **kwargs)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Calls the node inside."""
-        return await _wrap_coroutine(self.node.ainvoke, self.plan, self.get_name())(input, config=config, **kwargs)
+        call = called_as(self.node, config).ainvoke
+        return await _wrap_coroutine(call, self.plan, self.get_name())(input, config=config, **kwargs)
 
-    # LangGraph may drive a node by stream(); what it needs of it is the last chunk, which is the result
+    # LangGraph drives a node by stream() where somebody asks for events: the node inside gives its chunks then, too
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
-        """The result as one chunk."""
-        yield self.invoke(input, config, **kwargs)
+        """Streams the node inside."""
+        call: Any = called_as(self.node, config).stream
+        run = enter_node(self.plan, self.get_name(), config, (input,)) if publishers.count else None
+        if run is None:
+            yield from call(input, config, **kwargs)
+        else:
+            yield from drive(run, call(input, run.config or config, **kwargs), Joining())
 
     async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
-        """The result as one chunk."""
-        yield await self.ainvoke(input, config, **kwargs)
+        """Streams the node inside."""
+        call: Any = called_as(self.node, config).astream
+        run = enter_node(self.plan, self.get_name(), config, (input,)) if publishers.count else None
+        if run is not None:
+            chunks = drive_async(run, call(input, run.config or config, **kwargs), Joining())
+        else:
+            chunks = passing(call(input, config, **kwargs))
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
 
     def transform(self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
-        """The result for the joined input, as one chunk."""
+        """Streams the node inside, with the joined input."""
         return cast("Iterator[Any]", Runnable.transform(self, input, config, **kwargs))
 
     def atransform(
         self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
-        """The result for the joined input, as one chunk."""
+        """Streams the node inside, with the joined input."""
         return cast("AsyncIterator[Any]", Runnable.atransform(self, input, config, **kwargs))
 
 

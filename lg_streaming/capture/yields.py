@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lg_streaming.capture.node import NodeRun
     from lg_streaming.chunks import Part
 
-__all__ = ["Saying", "drive", "drive_async", "yielding", "yields"]
+__all__ = ["Joining", "Saying", "drive", "drive_async", "passing", "yielding", "yields"]
 
 T = TypeVar("T")
 
@@ -34,9 +34,11 @@ T = TypeVar("T")
 class Saying:
     """Says what one try of a node yields, unless a model inside the node was heard saying it."""
 
-    __slots__ = ("_indexes", "_run", "_scope")
+    __slots__ = ("_indexes", "_run", "_scope", "result")
 
     def __init__(self, run: NodeRun) -> None:
+        self.result: Any = None
+        """The last item, which LangGraph takes for the node's result."""
         self._run = run
         self._scope = run.scope
         self._indexes = {"token": itertools.count(), "thinking": itertools.count()}
@@ -44,6 +46,7 @@ class Saying:
 
     def say(self, item: object) -> None:
         """One item that was yielded."""
+        self.result = item
         heard, self._run.echo = self._run.echo or [], None  # what is said here is no model's
         try:
             if isinstance(item, str):
@@ -70,6 +73,29 @@ class Saying:
             self._run.hear(kind, data, self._scope)
 
 
+class Joining:
+    """Joins the chunks of a Runnable that is streamed as LangGraph does it: added up where they can be, else the last.
+
+    Its models are heard by themselves; the chunks are not published.
+    """
+
+    __slots__ = ("_add", "result")
+
+    def __init__(self) -> None:
+        self.result: Any = None
+        self._add = True
+
+    def say(self, item: Any) -> None:
+        """One chunk."""
+        if self.result is None or not self._add:
+            self.result = item
+            return
+        try:
+            self.result = self.result + item
+        except TypeError:
+            self.result, self._add = item, False
+
+
 def _ends_with(heard: list[str], text: str) -> bool:
     """Whether ``text`` is what the last of the pieces that were heard make together."""
     made = ""
@@ -80,10 +106,12 @@ def _ends_with(heard: list[str], text: str) -> bool:
     return False
 
 
-def drive(run: NodeRun, steps: Iterator[T]) -> Generator[T, Any, Any]:
-    """Iterates ``steps`` as the node ``run``. The node is in force only while its own code runs."""
-    saying = Saying(run)
-    item: Any = None
+def drive(run: NodeRun, steps: Iterator[T], saying: Saying | Joining | None = None) -> Generator[T, Any, Any]:
+    """Iterates ``steps`` as the node ``run``. The node is in force only while its own code runs.
+
+    ``saying`` takes each item and makes the result of them; a `Saying` where it is not given.
+    """
+    saying = saying or Saying(run)
     try:
         while True:
             undo = activate(run)
@@ -91,7 +119,7 @@ def drive(run: NodeRun, steps: Iterator[T]) -> Generator[T, Any, Any]:
                 item = next(steps)
                 saying.say(item)
             except StopIteration as end:
-                run.succeed(item)
+                run.succeed(saying.result)
                 return end.value
             finally:
                 undo()
@@ -104,10 +132,11 @@ def drive(run: NodeRun, steps: Iterator[T]) -> Generator[T, Any, Any]:
             steps.close()
 
 
-async def drive_async(run: NodeRun, steps: AsyncIterator[T]) -> AsyncGenerator[T]:
+async def drive_async(
+    run: NodeRun, steps: AsyncIterator[T], saying: Saying | Joining | None = None
+) -> AsyncGenerator[T]:
     """The same for an async iterator."""
-    saying = Saying(run)
-    item: Any = None
+    saying = saying or Saying(run)
     try:
         while True:
             undo = activate(run)
@@ -115,7 +144,7 @@ async def drive_async(run: NodeRun, steps: AsyncIterator[T]) -> AsyncGenerator[T
                 item = await anext(steps)
                 saying.say(item)
             except StopAsyncIteration:
-                run.succeed(item)
+                run.succeed(saying.result)
                 return
             finally:
                 undo()
@@ -123,6 +152,16 @@ async def drive_async(run: NodeRun, steps: AsyncIterator[T]) -> AsyncGenerator[T
     except BaseException as error:
         run.fail(error)
         raise
+    finally:
+        if inspect.isasyncgen(steps):
+            await steps.aclose()
+
+
+async def passing(steps: AsyncIterator[T]) -> AsyncGenerator[T]:
+    """Iterates ``steps``, and closes them with itself, where no node is captured."""
+    try:
+        async for item in steps:
+            yield item
     finally:
         if inspect.isasyncgen(steps):
             await steps.aclose()

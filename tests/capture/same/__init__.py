@@ -1,0 +1,1 @@
+"""The table behind `tests/capture/test_same.py`."""
