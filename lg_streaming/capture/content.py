@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from langchain_core.messages import AIMessage
 
-__all__ = ["EventReader", "late_parts", "parts_of_message"]
+__all__ = ["EventReader", "late_parts", "parts_of_message", "plain_text"]
 
 Block = dict[str, Any]
 
@@ -34,6 +34,14 @@ _TRANSLATED: Final = frozenset({"reasoning_content", "reasoning", "tool_calls", 
 """Keys of ``additional_kwargs`` for which a message with a plain text needs no content blocks."""
 _BARE: Final = frozenset({"type", "index", "id"})
 """A block of an unknown type with these keys alone carries nothing."""
+
+
+def plain_text(message: BaseMessage) -> str | None:
+    """Return the content of a chunk that has nothing but a text; None for every other message."""
+    content = message.content
+    if isinstance(content, str) and isinstance(message, AIMessageChunk):
+        return None if message.tool_call_chunks or message.additional_kwargs else content
+    return None
 
 
 def parts_of_message(message: BaseMessage) -> Iterable[Part]:

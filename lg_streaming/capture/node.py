@@ -290,15 +290,24 @@ class NodeRun:
         """Gives the stream one thing that happened. Never raises."""
         if self.echo is not None and type == "token":
             self.echo.append(data["content"])
-        stream = self._stream or self._open()
-        if stream is not None:
-            self._take(stream, type, data, scope)
+        stream = self._stream
+        if stream is None:
+            stream = self._open()
+            if stream is None:
+                return
+        try:  # as `_take` does, without another call at every token
+            stream.take(type, data, scope)
+        except Exception:
+            self._lose(type)
 
     def _take(self, stream: NodeStream, type: str, data: dict[str, Any], scope: Scope) -> None:
         try:
             stream.take(type, data, scope)
         except Exception:
-            logger.exception("an update of type %r of node %r is lost", type, self.name)
+            self._lose(type)
+
+    def _lose(self, type: str) -> None:
+        logger.exception("an update of type %r of node %r is lost", type, self.name)
 
     def release(self) -> None:
         """Publishes what is held: something inside begins."""

@@ -97,8 +97,8 @@ class ModelFollower(RunFollower):
         **kwargs: Any,  # noqa: ARG002
     ) -> None:
         """Publishes a piece of a model's answer."""
-        call = self._call(run_id)
-        if call is None:
+        run = RUNS.get(run_id)
+        if run is None or (call := run.model) is None or not run.is_published_by(self):
             return
         if isinstance(chunk, ChatGenerationChunk):
             call.add_chunk(chunk.message)
