@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from langchain_core.messages import AIMessage
 
-__all__ = ["EventReader", "late_parts", "parts_of_message", "plain_text"]
+__all__ = ["EventReader", "is_plain_text", "late_parts", "parts_of_message"]
 
 Block = dict[str, Any]
 
@@ -36,12 +36,15 @@ _BARE: Final = frozenset({"type", "index", "id"})
 """A block of an unknown type with these keys alone carries nothing."""
 
 
-def plain_text(message: BaseMessage) -> str | None:
-    """Return the content of a chunk that has nothing but a text; None for every other message."""
+def is_plain_text(message: BaseMessage) -> bool:
+    """Return whether a message is a chunk that holds a text and nothing else."""
     content = message.content
-    if isinstance(content, str) and isinstance(message, AIMessageChunk):
-        return None if message.tool_call_chunks or message.additional_kwargs else content
-    return None
+    return (
+        isinstance(content, str)
+        and content != ""
+        and isinstance(message, AIMessageChunk)
+        and not (message.tool_call_chunks or message.additional_kwargs)
+    )
 
 
 def parts_of_message(message: BaseMessage) -> Iterable[Part]:

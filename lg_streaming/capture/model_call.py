@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration
 
-from lg_streaming.capture.content import EventReader, late_parts, parts_of_message, plain_text
+from lg_streaming.capture.content import EventReader, is_plain_text, late_parts, parts_of_message
 from lg_streaming.capture.outcome import ending_of
 from lg_streaming.chunks import text
 from lg_streaming.errors import describe_error
@@ -154,9 +154,8 @@ class ModelCall:
             self._see_id(message.id)
         if self._dialect != "chunks" and self._dialect:
             return
-        if (words := plain_text(message)) is not None:
-            if words:
-                self._publish_text(words)
+        if is_plain_text(message):
+            self._publish_text(cast("str", message.content))
         elif parts := parts_of_message(message):
             self._dialect, self._streamed = "chunks", True
             self._publish(parts)
@@ -186,9 +185,9 @@ class ModelCall:
 
     def _publish_text(self, words: str) -> None:
         """Publish the text of a chunk that holds nothing else, as nearly all do."""
-        if not self._dialect:
-            self._dialect, self._streamed = "chunks", True
-        self._sent = self._spoke = True
+        if not self._sent:
+            self._dialect = "chunks"
+            self._streamed = self._sent = self._spoke = True
         index = self._indexes.get("token", 0)
         self._indexes["token"] = index + 1
         data = {"content": words, "index": index, "role": "ai", "metadata": self._about}

@@ -39,25 +39,22 @@ class Source(Observable[T]):
     """
 
     def __init__(self) -> None:
-        self._observer: ObserverBase[T] | None = None
+        self.on_next: Callable[[T], None] = _ignore
+        """Gives an item; a no-op without a subscriber."""
+        self.on_completed: Callable[[], None] = _ignore
+        """Ends the chain; a no-op without a subscriber."""
         super().__init__(self._begin)
 
     def _begin(self, observer: ObserverBase[T], _: SchedulerBase | None = None) -> DisposableBase:
-        self._observer = observer
+        self.on_next, self.on_completed = observer.on_next, observer.on_completed
         return Disposable(self._end)
 
     def _end(self) -> None:
-        self._observer = None
+        self.on_next = self.on_completed = _ignore
 
-    def on_next(self, item: T) -> None:
-        """Gives an item; a no-op without a subscriber."""
-        if self._observer is not None:
-            self._observer.on_next(item)
 
-    def on_completed(self) -> None:
-        """Ends the chain."""
-        if self._observer is not None:
-            self._observer.on_completed()
+def _ignore(*_: object) -> None:
+    """Takes what nothing is subscribed to."""
 
 
 class Window(Protocol):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from reactivex import Subject
 from reactivex import operators as ops
 
 from lg_streaming.fork import new_lock, new_rlock
@@ -88,7 +87,7 @@ class TokenPipeline:
         self._look()
         self.live: _Live = _Live(self.config)
         self._source: Source[Piece] | None = None
-        self._flushes: Subject[None] | None = None
+        self._flushes: Source[None] | None = None
         self._subscription: DisposableBase | None = None
         self._begun: dict[Hashable, None] = {}
         self._last: tuple[str, Scope] | None = None  # of the piece before: most follow one of their message
@@ -176,7 +175,7 @@ class TokenPipeline:
 
     def _open(self) -> Source[Piece]:
         source: Source[Piece] = Source()
-        flushes: Subject[None] = Subject()
+        flushes: Source[None] = Source()
         passed: Observable[Piece] = source
         if self.options.filter is not None:
             passed = passed.pipe(ops.filter(self._passes))

@@ -23,8 +23,8 @@ from langgraph.graph import END, START, StateGraph
 from lg_streaming import StreamingModule, StreamUpdate, stream_all, stream_token
 from tests.bench.graphs import State
 
-TOKENS = 1_000
-ROUNDS = 25
+TOKENS = 2_000
+ROUNDS = 15
 RATIO = 1.0
 OVER_BARE_US = 18.0
 BARE, NATIVE = "bare model.astream", "native astream"
