@@ -19,12 +19,13 @@ from lg_streaming.capture.calls import CallOptions, GraphCall
 from lg_streaming.capture.follow import RunFollower, RunStart
 from lg_streaming.capture.outcome import questions
 from lg_streaming.capture.runs import RUNS, Place, Run
-from lg_streaming.capture.tap import ModelFollower
+from lg_streaming.capture.tap import ModelFollower, attached_here
 from lg_streaming.scope import current_block, current_frame, publishers
 
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from langchain_core.outputs import LLMResult
     from langchain_core.runnables import RunnableConfig
     from langgraph.callbacks import GraphInterruptEvent
 
@@ -108,12 +109,37 @@ class CallTracker(RunFollower, _Interrupts):
 
 
 class ListeningTracker(CallTracker, ModelFollower):
-    """A tracker of ``capture="all"``: hears models too, where no context reaches the tap."""
+    """A tracker of ``capture="all"``: follows models too, where no context reaches the tap."""
+
+    def __init__(self, publisher: Publisher, options: CallOptions) -> None:
+        super().__init__(publisher, options)
+        self._models: set[UUID] = set()
+        """Model calls that it publishes itself."""
 
     @property
     def ignore_llm(self) -> bool:
-        """Whether models pass it by."""
-        return False
+        """Whether models pass it by: they do where the tap is attached, unless it publishes a call itself."""
+        return not self._models and attached_here() is not None
+
+    def on_chat_model_start(self, *args: Any, run_id: UUID, **kwargs: Any) -> None:
+        """Publishes that a chat model begins."""
+        self._models.add(run_id)
+        super().on_chat_model_start(*args, run_id=run_id, **kwargs)
+
+    def on_llm_start(self, *args: Any, run_id: UUID, **kwargs: Any) -> None:
+        """Publishes that a text model begins."""
+        self._models.add(run_id)
+        super().on_llm_start(*args, run_id=run_id, **kwargs)
+
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
+        """Publishes the end of a model call."""
+        self._models.discard(run_id)
+        super().on_llm_end(response, run_id=run_id, **kwargs)
+
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """Publishes that a model call failed."""
+        self._models.discard(run_id)
+        super().on_llm_error(error, run_id=run_id, **kwargs)
 
 
 class DefaultTracker(RunFollower, _Interrupts):
@@ -214,9 +240,16 @@ def parent_run_id() -> UUID | None:
     return manager.parent_run_id if isinstance(manager, BaseCallbackManager) else None
 
 
-def is_tracker(handler: object) -> bool:
-    """Whether a handler has done its work where a decorated node is entered: it costs every token inside."""
-    return isinstance(handler, (CallTracker, DefaultTracker))
+def is_tracker(handler: object, *, tapped: bool) -> bool:
+    """Whether a handler has done its work where a decorated node is entered: it costs every token inside.
+
+    Args:
+        handler: A handler among the node's callbacks.
+        tapped: Whether the tap is among them. It captures the nodes of inner graphs in place of a graph's follower.
+    """
+    return isinstance(handler, (CallTracker, DefaultTracker)) or (
+        tapped and isinstance(handler, RunFollower) and handler.takes_roots
+    )
 
 
 _DEFAULT: Final = DefaultTracker()
