@@ -19,13 +19,12 @@ from lg_streaming.capture.calls import CallOptions, GraphCall
 from lg_streaming.capture.follow import RunFollower, RunStart
 from lg_streaming.capture.outcome import questions
 from lg_streaming.capture.runs import RUNS, Place, Run
-from lg_streaming.capture.tap import ModelFollower, attached_here
+from lg_streaming.capture.tap import ModelFollower
 from lg_streaming.scope import current_block, current_frame, publishers
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from langchain_core.outputs import LLMResult
     from langchain_core.runnables import RunnableConfig
     from langgraph.callbacks import GraphInterruptEvent
 
@@ -109,37 +108,12 @@ class CallTracker(RunFollower, _Interrupts):
 
 
 class ListeningTracker(CallTracker, ModelFollower):
-    """A tracker of ``capture="all"``: follows models too, where no context reaches the tap."""
-
-    def __init__(self, publisher: Publisher, options: CallOptions) -> None:
-        super().__init__(publisher, options)
-        self._models: set[UUID] = set()
-        """Model calls that it publishes itself."""
+    """A tracker of ``capture="all"``: hears models too, where no context reaches the tap."""
 
     @property
     def ignore_llm(self) -> bool:
-        """Whether models pass it by: they do where the tap is attached, unless it publishes a call itself."""
-        return not self._models and attached_here() is not None
-
-    def on_chat_model_start(self, *args: Any, run_id: UUID, **kwargs: Any) -> None:
-        """Publishes that a chat model begins."""
-        self._models.add(run_id)
-        super().on_chat_model_start(*args, run_id=run_id, **kwargs)
-
-    def on_llm_start(self, *args: Any, run_id: UUID, **kwargs: Any) -> None:
-        """Publishes that a text model begins."""
-        self._models.add(run_id)
-        super().on_llm_start(*args, run_id=run_id, **kwargs)
-
-    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
-        """Publishes the end of a model call."""
-        self._models.discard(run_id)
-        super().on_llm_end(response, run_id=run_id, **kwargs)
-
-    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """Publishes that a model call failed."""
-        self._models.discard(run_id)
-        super().on_llm_error(error, run_id=run_id, **kwargs)
+        """Whether models pass it by."""
+        return False
 
 
 class DefaultTracker(RunFollower, _Interrupts):

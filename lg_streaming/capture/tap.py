@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.capture.node import NodeFrame
 
-__all__ = ["TAP", "ModelFollower", "Tap", "attached_here"]
+__all__ = ["TAP", "ModelFollower", "Tap"]
 
 T = TypeVar("T")
 
@@ -153,16 +153,13 @@ _STREAMING: Final = frozenset({"tap_output_iter", "tap_output_aiter"})
 TAP: Final = Tap()
 
 
-def attached_here() -> Tap | None:
-    """The tap inside a captured node that is running and listens."""
-    frame: NodeFrame | None = cast("Any", current_frame())
-    return TAP if frame is not None and frame.listens else None
-
-
 class _TapHook:
     """Answers like a context variable whose value follows the node that runs; LangChain only ever asks for `get`."""
 
-    get = staticmethod(attached_here)
+    def get(self) -> Tap | None:
+        """The tap inside a captured node that is running and listens."""
+        frame: NodeFrame | None = cast("Any", current_frame())
+        return TAP if frame is not None and frame.listens else None
 
 
 register_configure_hook(cast("Any", _TapHook()), inheritable=True)
