@@ -155,7 +155,7 @@ class ModelCall:
         if self._dialect != "chunks" and self._dialect:
             return
         if is_plain_text(message):
-            self._publish_text(cast("str", message.content))
+            self._publish_text(message.content)
         elif parts := parts_of_message(message):
             self._dialect, self._streamed = "chunks", True
             self._publish(parts)
@@ -183,7 +183,7 @@ class ModelCall:
             self._dialect = "events"
             self._publish(parts)
 
-    def _publish_text(self, words: str) -> None:
+    def _publish_text(self, words: object) -> None:
         """Publish the text of a chunk that holds nothing else, as nearly all do."""
         if not self._sent:
             self._dialect = "chunks"
