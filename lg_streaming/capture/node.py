@@ -298,16 +298,13 @@ class NodeRun:
         try:  # as `_take` does, without another call at every token
             stream.take(type, data, scope)
         except Exception:
-            self._lose(type)
+            logger.exception("an update of type %r of node %r is lost", type, self.name)
 
     def _take(self, stream: NodeStream, type: str, data: dict[str, Any], scope: Scope) -> None:
         try:
             stream.take(type, data, scope)
         except Exception:
-            self._lose(type)
-
-    def _lose(self, type: str) -> None:
-        logger.exception("an update of type %r of node %r is lost", type, self.name)
+            logger.exception("an update of type %r of node %r is lost", type, self.name)
 
     def release(self) -> None:
         """Publishes what is held: something inside begins."""

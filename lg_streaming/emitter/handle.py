@@ -278,7 +278,8 @@ class Handle:
             if missing is not None:
                 publisher = self._publisher
                 updates = [
-                    each if each.scope.run_id is not None
+                    each
+                    if each.scope.run_id is not None
                     else each._replace(scope=self._in_run(publisher, missing, each.scope))
                     for each in updates
                 ]

@@ -8,6 +8,7 @@ comparison the median over comparisons inside one round. The garbage collector i
 
 import asyncio
 import gc
+import itertools
 import json
 import statistics
 import time
@@ -25,6 +26,7 @@ from tests.bench.graphs import State
 
 TOKENS = 2_000
 ROUNDS = 15
+WARM_UP = 2
 RATIO = 1.0
 OVER_BARE_US = 18.0
 BARE, NATIVE = "bare model.astream", "native astream"
@@ -33,7 +35,7 @@ Run = Callable[[str], Awaitable[int]]
 
 
 class ReadyModel(BaseChatModel):
-    """Yields chunks that were made before. LangChain changes their `response_metadata`, so each use resets it."""
+    """Yields chunks that were made before."""
 
     ready: list[ChatGenerationChunk]
 
@@ -43,28 +45,30 @@ class ReadyModel(BaseChatModel):
 
     def _generate(
         self,
-        messages: list[BaseMessage],  # noqa: ARG002
-        stop: list[str] | None = None,  # noqa: ARG002
-        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
-        **kwargs: Any,  # noqa: ARG002
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
     ) -> ChatResult:
-        return ChatResult(generations=[ChatGeneration(message=AIMessage("".join(each.text for each in self.ready)))])
+        return ChatResult(
+            generations=[ChatGeneration(message=AIMessage(content="".join([each.text for each in self.ready])))]
+        )
 
     def _stream(
         self,
-        messages: list[BaseMessage],  # noqa: ARG002
-        stop: list[str] | None = None,  # noqa: ARG002
-        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
-        **kwargs: Any,  # noqa: ARG002
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         yield from self.ready
 
     async def _astream(
         self,
-        messages: list[BaseMessage],  # noqa: ARG002
-        stop: list[str] | None = None,  # noqa: ARG002
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
-        **kwargs: Any,  # noqa: ARG002
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         for chunk in self.ready:
             yield chunk
@@ -72,8 +76,8 @@ class ReadyModel(BaseChatModel):
 
 def model_of(tokens: int) -> ReadyModel:
     """A model that answers with so many chunks."""
-    chunks = [ChatGenerationChunk(message=AIMessageChunk(f"word{n} ")) for n in range(tokens)]
-    return ReadyModel(ready=[*chunks, ChatGenerationChunk(message=AIMessageChunk("", chunk_position="last"))])
+    chunks = [ChatGenerationChunk(message=AIMessageChunk(content=f"word{n} ")) for n in range(tokens)]
+    return ReadyModel(ready=[*chunks, ChatGenerationChunk(message=AIMessageChunk(content="", chunk_position="last"))])
 
 
 def build(node: Any) -> Any:
@@ -139,11 +143,12 @@ async def measure(*, sync: bool, collecting: bool) -> list[dict[str, Any]]:
     model = model_of(TOKENS)
     async with StreamingModule() as streaming:
         runs = ways(model, streaming, sync=sync)
+        ids = itertools.count()
         times: dict[str, list[float]] = {name: [] for name in runs}
-        for number in range(ROUNDS + 2):  # the first two warm up
+        for number in range(ROUNDS + WARM_UP):
             for name, run in runs.items():
-                taken = await timed(run, f"{name} {number}".replace(" ", "-").replace("@", "").replace("=", "-"), collecting=collecting)
-                if number >= 2:  # noqa: PLR2004
+                taken = await timed(run, f"{next(ids)}", collecting=collecting)
+                if number >= WARM_UP:
                     times[name].append(taken / TOKENS * 1e6)
     mode = f"{'sync' if sync else 'async'}, gc {'on' if collecting else 'off'}"
     return [result(f"capture {name} ({mode})", times, name) for name in runs if name not in {BARE, NATIVE}]
