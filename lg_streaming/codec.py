@@ -99,7 +99,14 @@ class Codec:
         if isinstance(data, Encoded):
             json = data.json
         else:
-            json = self.dumps(data if self._redact is None else self.redacted(type, data))
+            if self._redact is not None:
+                data = self.redacted(type, data)
+            try:  # as `dumps` does, without another call at every update
+                json = orjson.dumps(data, simpler, STRICT)
+            except TypeError:
+                json = self.dumps(data)
+            if not json.isascii():
+                json = escaped(json)
         names = self._names
         body = b'{"type":%b,"data":%b,"metadata":{"timestamp":"%b","execution_id":%b%b%b' % (
             names.get(type) or self._name(type),

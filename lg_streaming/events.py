@@ -115,7 +115,7 @@ FINAL_TYPES: Final[frozenset[str]] = frozenset(
 HUB_TYPES: Final = FINAL_TYPES | {"workflow_start", "gap"}
 """The types that only the hub itself may write."""
 
-_KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
+KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
     {
         "token": "token",
         "thinking": "token",
@@ -135,7 +135,7 @@ _KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
 
 def kind_of(type: str) -> Kind:
     """The kind a type belongs to: ``token``, ``progress``, ``status``, or ``event`` for every other name."""
-    return _KINDS.get(type, "event")
+    return KINDS.get(type, "event")
 
 
 _HIGH: Final = frozenset(

@@ -93,9 +93,11 @@ def _config_inside(run: NodeRun, config: RunnableConfig | None) -> RunnableConfi
     if config is None or not isinstance(manager, BaseCallbackManager):
         return None
     manager = manager.copy()
-    manager.handlers = [each for each in manager.handlers if not is_tracker(each)]
-    manager.inheritable_handlers = [each for each in manager.inheritable_handlers if not is_tracker(each)]
-    if run.listens:
+    tapped = run.listens
+    manager.handlers = [each for each in manager.handlers if not is_tracker(each, tapped=tapped)]
+    inherited = manager.inheritable_handlers
+    manager.inheritable_handlers = [each for each in inherited if not is_tracker(each, tapped=tapped)]
+    if tapped:
         if TAP not in manager.handlers:
             manager.add_handler(TAP, inherit=True)
         if not run.is_graph_node:

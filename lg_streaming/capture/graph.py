@@ -304,9 +304,16 @@ def current_call() -> GraphCall | None:
     return run.call if run is not None else None
 
 
-def is_tracker(handler: object) -> bool:
-    """Whether a handler has done its work where a decorated node is entered: it costs every token inside."""
-    return isinstance(handler, (CallTracker, DefaultTracker))
+def is_tracker(handler: object, *, tapped: bool) -> bool:
+    """Whether a handler has done its work where a decorated node is entered: it costs every token inside.
+
+    Args:
+        handler: A handler among the node's callbacks.
+        tapped: Whether the tap is among them. It captures the nodes of inner graphs in place of a graph's follower.
+    """
+    return isinstance(handler, (CallTracker, DefaultTracker)) or (
+        tapped and isinstance(handler, RunFollower) and handler.takes_roots
+    )
 
 
 _DEFAULT: Final = DefaultTracker()

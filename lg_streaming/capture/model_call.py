@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration
 
-from lg_streaming.capture.content import EventReader, late_parts, parts_of_message
+from lg_streaming.capture.content import EventReader, is_plain_text, late_parts, parts_of_message
 from lg_streaming.capture.outcome import ending_of
 from lg_streaming.chunks import text
 from lg_streaming.errors import describe_error
@@ -154,7 +154,9 @@ class ModelCall:
             self._see_id(message.id)
         if self._dialect != "chunks" and self._dialect:
             return
-        if parts := parts_of_message(message):
+        if is_plain_text(message):
+            self._publish_text(message.content)
+        elif parts := parts_of_message(message):
             self._dialect, self._streamed = "chunks", True
             self._publish(parts)
 
@@ -180,6 +182,16 @@ class ModelCall:
         if parts := list(self._reader.read(event)):
             self._dialect = "events"
             self._publish(parts)
+
+    def _publish_text(self, words: object) -> None:
+        """Publish the text of a chunk that holds nothing else, as nearly all do."""
+        if not self._sent:
+            self._dialect = "chunks"
+            self._streamed = self._sent = self._spoke = True
+        index = self._indexes.get("token", 0)
+        self._indexes["token"] = index + 1
+        data = {"content": words, "index": index, "role": "ai", "metadata": self._about}
+        self._frame.hear("token", data, self._scope)
 
     def _publish(self, parts: Iterable[Part]) -> None:
         for kind, data in parts:

@@ -41,7 +41,6 @@ class Run:
     """One LangChain run."""
 
     __slots__ = (
-        "_copies",
         "_listener",
         "_turn",
         "bar",
@@ -49,6 +48,7 @@ class Run:
         "by",
         "call",
         "children_wrapped",
+        "copies",
         "decorated_nodes",
         "foreign",
         "frame",
@@ -90,7 +90,9 @@ class Run:
         """The tool call that it is."""
         self.tool_call_id: str | None = parent.tool_call_id if parent is not None else None
         """The tool call inside which it is, or that it is."""
-        self._copies = self._turn = 0
+        self.copies = 0
+        """How often the handler is attached beyond once."""
+        self._turn = 0
         self._listener: object = None
         self.bar: Token[FrameMark | None] | None = None
         """Takes back that the frames of the context are hidden in it."""
@@ -121,7 +123,7 @@ class Run:
 
     def meet_again(self, handler: object) -> None:
         """Notes that one handler is attached several times: it then sees everything as often."""
-        self._copies += handler is self.by
+        self.copies += handler is self.by
 
     def reports(self) -> None:
         """Notes that it is under way, so that LangChain reports its end."""
@@ -133,7 +135,7 @@ class Run:
         """Whether ``handler`` is to publish this call of a model; the first that asks is."""
         if self._listener is None:
             self._listener = self.by = handler
-            self._copies = 0
+            self.copies = 0
             return True
         return False
 
@@ -141,9 +143,9 @@ class Run:
         """Whether ``handler`` is to publish the event that it sees: each once, whichever handlers see it."""
         if handler is not self.by:
             return False
-        if not self._copies:
+        if not self.copies:
             return True
-        self._turn = (self._turn + 1) % (self._copies + 1)
+        self._turn = (self._turn + 1) % (self.copies + 1)
         return self._turn == 1
 
 
@@ -188,6 +190,13 @@ class Runs:
     def get(self, run_id: UUID | None) -> Run | None:
         """The run of this id; None where it is not known or has ended."""
         return self._runs.get(run_id) if run_id is not None else None
+
+    def model_of(self, run_id: UUID, handler: object) -> ModelCall | None:
+        """Return the model call of this run, where ``handler`` is to publish the event that it sees."""
+        run = self._runs.get(run_id)
+        if run is None or run.model is None or run.by is not handler:
+            return None
+        return run.model if not run.copies or run.is_published_by(handler) else None
 
     def start(
         self,

@@ -85,11 +85,6 @@ class ModelFollower(RunFollower):
         run.model = ModelCall(frame, scope_in(frame, about), run_id, name=str(name), about=known, type=made_of)
         run.model.start()
 
-    def _call(self, run_id: UUID) -> ModelCall | None:
-        """The call that this handler is to publish."""
-        run = RUNS.get(run_id)
-        return run.model if run is not None and run.model is not None and run.is_published_by(self) else None
-
     def on_llm_new_token(
         self,
         token: str | list[str | dict[str, Any]],
@@ -99,7 +94,7 @@ class ModelFollower(RunFollower):
         **kwargs: Any,  # noqa: ARG002
     ) -> None:
         """Publishes a piece of a model's answer."""
-        call = self._call(run_id)
+        call = RUNS.model_of(run_id, self)
         if call is None:
             return
         if isinstance(chunk, ChatGenerationChunk):
@@ -109,7 +104,7 @@ class ModelFollower(RunFollower):
 
     def on_stream_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
         """Publishes a piece of a model's answer, which comes as an event of the content-block protocol."""
-        call = self._call(run_id)
+        call = RUNS.model_of(run_id, self)
         if call is not None:
             call.add_event(event)
 

@@ -88,7 +88,11 @@ class Emitter(PartWords):
         if content:
             message = self._message
             scope = self._scope if message is None else message.scope
-            self.say("token", {"content": content, "index": next(self._index), "role": role}, scope)
+            data = {"content": content, "index": next(self._index), "role": role}
+            if self._route is None:  # as `say` does, without another call at every token
+                self.send("token", data, scope)
+            else:
+                self._route.take("token", data, scope)
 
     def thinking(self, content: str) -> None:
         """One piece of a model's reasoning."""

@@ -217,7 +217,8 @@ class Handle:
         key: str | None = None,
         large: LargeUpdates | None = None,
     ) -> None:
-        self.flush()
+        if self._route is not None:
+            self._route.flush()
         level = delivery or "at-least-once"
         if self._event_route is None:
             self.send(type, data, scope, priority=priority, delivery=level, key=key, large=large)
@@ -273,6 +274,15 @@ class Handle:
         if self._publisher is None:
             return False
         try:
+            missing = self._missing
+            if missing is not None:
+                publisher = self._publisher
+                updates = [
+                    each
+                    if each.scope.run_id is not None
+                    else each._replace(scope=self._in_run(publisher, missing, each.scope))
+                    for each in updates
+                ]
             self._publisher.publish_all(self._execution_id, updates, large=None if self._strict else "shorten")
         except Exception as error:
             if self._strict:

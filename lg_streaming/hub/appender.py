@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import orjson
 
 from lg_streaming.codec import Encoded
-from lg_streaming.events import kind_of
+from lg_streaming.events import KINDS
 from lg_streaming.hub.update_logger import UpdateLogger
 from lg_streaming.hub.writer import Writer
 from lg_streaming.log.base import Batch
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from lg_streaming.settings import StreamingSettings
 
 __all__ = ["Appender"]
+
+_kind: Final = dict(KINDS).get
 
 
 class Appender:
@@ -56,8 +58,9 @@ class Appender:
         if not drafts:
             return
         execution.touched_at = drafts[-1].timestamp
+        published = execution.published
         for draft in drafts:
-            execution.published[kind_of(draft.type)] += 1
+            published[_kind(draft.type, "event")] += 1  # as `kind_of` does, without another call at every update
         if self.logger is not None:
             self.logger.put(execution.execution_id, drafts)
         if self.writer is not None:

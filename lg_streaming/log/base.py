@@ -61,12 +61,13 @@ class Record:
     def __init__(self, draft: Draft, seq: int, epoch: str) -> None:
         self.seq: int = seq
         self.epoch: str = epoch
-        self.type: str = draft.type
-        self.scope: Scope = draft.scope
-        self.priority: Priority = draft.priority
-        self.timestamp: float = draft.timestamp
-        self.key: str | None = draft.key
-        self.json: bytes = seal(draft.body, seq, epoch)
+        self.type: str
+        self.scope: Scope
+        self.priority: Priority
+        self.timestamp: float
+        self.key: str | None
+        self.type, self.scope, self.priority, self.timestamp, body, self.key, _ = draft
+        self.json: bytes = seal(body, seq, epoch)
         """The complete wire JSON of the update."""
 
     @property

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.emitter import Emitter
 
-__all__ = ["Guard", "Window", "hold"]
+__all__ = ["Guard", "Source", "Window", "hold"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -29,6 +29,32 @@ R = TypeVar("R")
 _EARLY: Final = timedelta(milliseconds=1)
 """A timer that rings this much too early, by rounding, counts as in time."""
 _RETRY: Final = 0.005
+
+
+class Source(Observable[T]):
+    """The beginning of a chain of operators: gives its items to its one subscriber.
+
+    A ``reactivex.Subject`` serves any number of subscribers, and pays for that with two locks an item. Here whoever
+    gives the items sees to it that they come one at a time.
+    """
+
+    def __init__(self) -> None:
+        self.on_next: Callable[[T], None] = _ignore
+        """Gives an item; a no-op without a subscriber."""
+        self.on_completed: Callable[[], None] = _ignore
+        """Ends the chain; a no-op without a subscriber."""
+        super().__init__(self._begin)
+
+    def _begin(self, observer: ObserverBase[T], _: SchedulerBase | None = None) -> DisposableBase:
+        self.on_next, self.on_completed = observer.on_next, observer.on_completed
+        return Disposable(self._end)
+
+    def _end(self) -> None:
+        self.on_next = self.on_completed = _ignore
+
+
+def _ignore(*_: object) -> None:
+    """Takes what nothing is subscribed to."""
 
 
 class Window(Protocol):

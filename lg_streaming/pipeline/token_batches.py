@@ -29,43 +29,43 @@ def batches(pieces: list[Piece], most: int) -> list[list[Piece]]:
     """
     made: list[list[Piece]] = []
     growing: dict[int, tuple[list[Piece], int]] = {}
+    scope: Scope | None = None
+    batch: list[Piece] = []
+    length = 0
     for piece in pieces:
-        about = id(piece[2])  # of one message: its scope is one object
-        size = _size(piece)
-        batch, length = growing.get(about, (None, 0))
-        if (
-            batch is not None
-            and len(batch) < most
-            and length + size <= _MAX_JOINED
-            and _fit(batch[0], batch[-1], piece)
-        ):
+        kind, data, about = piece
+        if about is not scope:  # of one message: its scope is one object
+            if scope is not None:
+                growing[id(scope)] = (batch, length)
+            scope = about
+            batch, length = growing.get(id(scope), ([], 0))
+        size = len(data["content"]) if kind != "tool_args" else _size(data.get("args"))
+        if 0 < len(batch) < most and length + size <= _MAX_JOINED and _fit(batch[0], batch[-1], piece):
             batch.append(piece)
-            growing[about] = (batch, length + size)
+            length += size
         else:
-            batch = [piece]
+            batch, length = [piece], size
             made.append(batch)
-            growing[about] = (batch, size)
     return made
 
 
-def _size(piece: Piece) -> int:
-    text = piece[1].get("args" if piece[0] == "tool_args" else "content")
+def _size(text: object) -> int:
     return len(text) if isinstance(text, str) else 0
 
 
 def _fit(first: Piece, last: Piece, piece: Piece) -> bool:
     """Whether a piece can be joined to those before it of the same scope."""
-    kind, before, _ = last
-    data = piece[1]
-    if piece[0] != kind:
+    kind, data, _ = piece
+    if last[0] != kind:
         return False
+    before = last[1]
     if kind == "tool_args":
         return _same_call(first[1], data) and isinstance(before.get("args", ""), str)
     return (
-        "blocks" not in before
-        and "blocks" not in data
+        before.get("metadata") is data.get("metadata")
         and before.get("role") == data.get("role")
-        and before.get("metadata") is data.get("metadata")
+        and "blocks" not in before
+        and "blocks" not in data
     )
 
 

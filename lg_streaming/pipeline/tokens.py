@@ -8,13 +8,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from reactivex import Subject
 from reactivex import operators as ops
 
 from lg_streaming.fork import new_lock, new_rlock
-from lg_streaming.pipeline.operators import Guard, hold
+from lg_streaming.pipeline.operators import Guard, Source, hold
 from lg_streaming.pipeline.timer import current_timer
 from lg_streaming.pipeline.token_batches import Piece, batches, formatted
+from lg_streaming.scope import Outgoing
 from lg_streaming.settings import TokenDefaults
 
 if TYPE_CHECKING:
@@ -86,10 +86,11 @@ class TokenPipeline:
         self._lock = new_rlock()
         self._look()
         self.live: _Live = _Live(self.config)
-        self._source: Subject[Piece] | None = None
-        self._flushes: Subject[None] | None = None
+        self._source: Source[Piece] | None = None
+        self._flushes: Source[None] | None = None
         self._subscription: DisposableBase | None = None
         self._begun: dict[Hashable, None] = {}
+        self._last: tuple[str, Scope] | None = None  # of the piece before: most follow one of their message
         self._told = 0
         self._counting = new_lock()
         self._streams = emitter.token_streams
@@ -155,6 +156,7 @@ class TokenPipeline:
             self._subscription.dispose()
         self._source = self._flushes = self._subscription = None
         self._begun.clear()
+        self._last = None
         self._guard.close()
         self.report()
         if self._streams is not None:
@@ -162,9 +164,9 @@ class TokenPipeline:
 
     # --- the chain ------------------------------------------------------------------------------------------
 
-    def _open(self) -> Subject[Piece]:
-        source: Subject[Piece] = Subject()
-        flushes: Subject[None] = Subject()
+    def _open(self) -> Source[Piece]:
+        source: Source[Piece] = Source()
+        flushes: Source[None] = Source()
         passed: Observable[Piece] = source
         if self.options.filter is not None:
             passed = passed.pipe(ops.filter(self._passes))
@@ -220,8 +222,12 @@ class TokenPipeline:
     def _is_first(self, piece: Piece) -> bool:
         """Whether a message's text, or its thinking, begins here."""
         kind, _, scope = piece
+        last = self._last
+        if last is not None and last[1] is scope and last[0] == kind:
+            return False
         if not self.live.first or kind == "tool_args":
             return False
+        self._last = (kind, scope)
         key = (kind, scope.message_id or (scope.request_id, scope.task_id, scope.agent_type, scope.tool_call_id))
         if key in self._begun:
             return False
@@ -232,17 +238,19 @@ class TokenPipeline:
 
     def _let_out(self, pieces: list[Piece]) -> None:
         live = self.live
-        for batch in batches(pieces, live.batch_size):
-            self._publish(batch)
+        made = batches(pieces, live.batch_size)
+        self.updates += len(made)
+        if len(made) == 1:
+            self.emitter.send(*self._update(made[0]))
+        else:
+            self.emitter.send_all([Outgoing(*self._update(batch)) for batch in made])
         self.delivered += len(pieces)
         self.report()
 
-    def _publish(self, batch: list[Piece]) -> None:
+    def _update(self, batch: list[Piece]) -> tuple[str, dict[str, Any], Scope]:
         kind, _, scope = batch[0]
         live = self.live
-        data = formatted(batch, live.format, include_metadata=live.include_metadata)
-        self.emitter.send(kind, data, scope)
-        self.updates += 1
+        return kind, formatted(batch, live.format, include_metadata=live.include_metadata), scope
 
     def report(self) -> None:
         """Tells the hub's statistics what has come in since the last time."""
