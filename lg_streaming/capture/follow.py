@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from langchain_core.callbacks import BaseCallbackHandler
 
-from lg_streaming.capture.node import CANCELLED, ToolRun, agent_of, open_node
+from lg_streaming.capture.frame import ToolRun
+from lg_streaming.capture.node import CANCELLED, agent_of, open_node
 from lg_streaming.capture.outcome import ending_of, interrupts_of
 from lg_streaming.capture.runs import RUNS
 from lg_streaming.errors import describe_error
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from langchain_core.messages import BaseMessage
 
-    from lg_streaming.capture.node import NodeFrame
+    from lg_streaming.capture.frame import NodeFrame
     from lg_streaming.capture.runs import Run
     from lg_streaming.events import Scope
 

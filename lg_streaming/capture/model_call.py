@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from langchain_core.outputs import Generation, LLMResult
 
-    from lg_streaming.capture.node import NodeFrame
+    from lg_streaming.capture.frame import NodeFrame
     from lg_streaming.chunks import Part
     from lg_streaming.events import Scope
 

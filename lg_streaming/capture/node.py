@@ -1,4 +1,4 @@
-"""One try of a captured node, and one call of a tool inside it: who it is, what happens in it, how it came out."""
+"""One try of a captured node: who it is, what happens in it, how it came out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from langgraph.errors import ParentCommand
 
@@ -24,106 +24,16 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from lg_streaming.capture.calls import GraphCall
+    from lg_streaming.capture.frame import NodeFrame
     from lg_streaming.capture.plan import NodePlan, NodeStream
     from lg_streaming.capture.runs import Place, Run
-    from lg_streaming.scope import Binding, Block
+    from lg_streaming.scope import Binding
 
-__all__ = ["Identity", "NodeFrame", "NodeRun", "ToolRun", "agent_of", "identify", "open_node", "step_of", "task_of"]
+__all__ = ["CANCELLED", "Identity", "NodeRun", "agent_of", "identify", "open_node", "step_of", "task_of"]
 
 logger = logging.getLogger(__name__)
 
 CANCELLED: Final = {"message": "cancelled", "code": "cancelled"}
-
-
-class NodeFrame(Protocol):
-    """A captured node or a tool call in it: where what happens inside goes."""
-
-    @property
-    def binding(self) -> Binding:
-        """The execution."""
-        ...
-
-    @property
-    def scope(self) -> Scope:
-        """What its updates are about."""
-        ...
-
-    @property
-    def outer(self) -> NodeFrame | None:
-        """The frame around it in the same execution."""
-        ...
-
-    @property
-    def block(self) -> Block | None:
-        """The execution block in which it was entered."""
-        ...
-
-    @property
-    def call(self) -> GraphCall | None:
-        """The graph call that it is part of."""
-        ...
-
-    @property
-    def ended(self) -> bool:
-        """Whether it has returned or raised."""
-        ...
-
-    @property
-    def mark(self) -> FrameMark:
-        """What stands for it in contexts."""
-        ...
-
-    @property
-    def emitter(self) -> Emitter:
-        """Writes updates about it."""
-        ...
-
-    @property
-    def progress(self) -> Any:
-        """Reports its progress."""
-        ...
-
-    @property
-    def listens(self) -> bool:
-        """Whether models inside it are made to stream."""
-        ...
-
-    @property
-    def graph_namespace(self) -> str | None:
-        """LangGraph's checkpoint namespace of the node."""
-        ...
-
-    @property
-    def run_ids(self) -> set[UUID]:
-        """The LangChain runs inside it; forgotten when it ends."""
-        ...
-
-    @property
-    def listener(self) -> object:
-        """The handler that hears events of its own; None for the one that follows its run."""
-        ...
-
-    @property
-    def message_ids(self) -> set[str]:
-        """The messages that models inside it wrote."""
-        ...
-
-    @property
-    def texts(self) -> set[str]:
-        """The texts of these messages."""
-        ...
-
-    def note_message(self, message_id: str, namespace: str | None) -> None:
-        """Remembers a message whose text is streamed in this namespace."""
-        ...
-
-    def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:
-        """Takes one thing that happened. Never raises."""
-        ...
-
-    def release(self) -> None:
-        """Publishes what is held: something inside begins."""
-        ...
 
 
 class Identity(NamedTuple):
@@ -370,90 +280,6 @@ class NodeRun:
 
     def _elapsed(self) -> float:
         return round(time.perf_counter() - self._started, 6)
-
-
-class ToolRun:
-    """One call of a tool in a captured node: what happens in it carries the call's id."""
-
-    __slots__ = ("_emitter", "ended", "mark", "outer", "run_ids", "scope")
-
-    def __init__(self, outer: NodeFrame, scope: Scope) -> None:
-        self.outer = outer
-        self.mark = FrameMark(self, outer.mark)
-        self.scope = scope
-        self.run_ids: set[UUID] = set()
-        self.ended = False
-        self._emitter: Emitter | None = None
-
-    @property
-    def binding(self) -> Binding:
-        """The execution."""
-        return self.outer.binding
-
-    @property
-    def block(self) -> Block | None:
-        """The execution block in which the node was entered."""
-        return self.outer.block
-
-    @property
-    def call(self) -> GraphCall | None:
-        """The graph call that it is part of."""
-        return self.outer.call
-
-    @property
-    def listens(self) -> bool:
-        """Whether models inside it are made to stream."""
-        return self.outer.listens
-
-    @property
-    def graph_namespace(self) -> str | None:
-        """LangGraph's checkpoint namespace of the node."""
-        return self.outer.graph_namespace
-
-    @property
-    def listener(self) -> object:
-        """None: its run has a follower."""
-        return None
-
-    @property
-    def message_ids(self) -> set[str]:
-        """The messages that models inside the node wrote."""
-        return self.outer.message_ids
-
-    @property
-    def texts(self) -> set[str]:
-        """The texts of these messages."""
-        return self.outer.texts
-
-    def note_message(self, message_id: str, namespace: str | None) -> None:
-        """Remembers a message whose text is streamed in this namespace."""
-        self.outer.note_message(message_id, namespace)
-
-    @property
-    def progress(self) -> Any:
-        """Reports the node's progress."""
-        return self.outer.progress
-
-    @property
-    def emitter(self) -> Emitter:
-        """Writes updates about the tool call."""
-        if self._emitter is None:
-            self._emitter = self.outer.emitter.scoped(tool_call_id=self.scope.tool_call_id)
-        return self._emitter
-
-    def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:
-        """Takes one thing that happened. Never raises."""
-        self.outer.hear(type, data, scope)
-
-    def release(self) -> None:
-        """Publishes what the node holds: something inside begins."""
-        self.outer.release()
-
-    def end(self) -> None:
-        """Ends the call."""
-        self.ended = True
-        self.mark.frame = None
-        RUNS.forget(self.run_ids)
 
 
 def task_of(namespace: str | None, node_id: str | None) -> str:

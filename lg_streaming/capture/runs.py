@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
     from lg_streaming.capture.calls import GraphCall
     from lg_streaming.capture.follow import ToolCall
+    from lg_streaming.capture.frame import NodeFrame
     from lg_streaming.capture.model_call import ModelCall
-    from lg_streaming.capture.node import NodeFrame, NodeRun
+    from lg_streaming.capture.node import NodeRun
     from lg_streaming.capture.plan import GraphPlan
     from lg_streaming.scope import FrameMark
 

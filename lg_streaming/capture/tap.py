@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
     from langchain_core.outputs import GenerationChunk, LLMResult
 
-    from lg_streaming.capture.node import NodeFrame
+    from lg_streaming.capture.frame import NodeFrame
 
 __all__ = ["TAP", "ModelFollower", "Tap"]
 

@@ -18,7 +18,8 @@ from langgraph.config import get_stream_writer
 
 from lg_streaming import current_emitter, stream_all, stream_token
 from lg_streaming.capture.calls import GraphCall
-from lg_streaming.capture.node import NodeRun, ToolRun
+from lg_streaming.capture.frame import ToolRun
+from lg_streaming.capture.node import NodeRun
 from lg_streaming.capture.runs import RUNS, Run
 from lg_streaming.module import StreamingModule
 from lg_streaming.scope import Block
