@@ -27,7 +27,7 @@ __all__ = [
     "restart_after_fork",
 ]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 L = TypeVar("L")
 

@@ -347,8 +347,8 @@ class FrameMark:
     __slots__ = ("frame", "outer")
 
     def __init__(self, frame: Frame | None, outer: FrameMark | None) -> None:
-        self.frame = frame
-        self.outer = outer
+        self.frame: Frame | None = frame
+        self.outer: FrameMark | None = outer
 
 
 NO_FRAME: Final = FrameMark(None, None)
@@ -378,11 +378,11 @@ class Block:
         namespace: str | None = None,
         outer: Block | None = None,
     ) -> None:
-        self.binding = binding
-        self.namespace = namespace
+        self.binding: Binding = binding
+        self.namespace: str | None = namespace
         self._mark = frame.mark if frame is not None else None
         self.call = call
-        self.outer = outer
+        self.outer: Block | None = outer
         self.left = False
         """True once the block was left, in whatever task, thread or context that happened."""
 

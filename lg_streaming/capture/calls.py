@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CallOptions", "GraphCall"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class GraphCall:
     ) -> None:
         self.name = name
         self.namespace = namespace
-        self.explicit = options is not None
+        self.explicit: bool = options is not None
         """Whether the call's own config made it part of an execution."""
         self.captured = 0
         """How many nodes were captured."""
@@ -181,7 +181,7 @@ class GraphCall:
             case "complete":
                 self.complete()
             case "interrupted":
-                self.interrupted = True
+                self.interrupted: bool = True
                 self.complete()
             case "cancelled":
                 self._leave("workflow_cancelled", {})

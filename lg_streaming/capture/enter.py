@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["activate", "enter_node"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def enter_node(

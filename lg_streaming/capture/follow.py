@@ -228,9 +228,9 @@ class ToolCall:
     __slots__ = ("_about", "frame", "run", "scope")
 
     def __init__(self, frame: NodeFrame, scope: Scope, about: dict[str, Any], call_id: str | None) -> None:
-        self.frame = frame
-        self.run = ToolRun(frame, scope.derive(tool_call_id=call_id)) if call_id is not None else None
-        self.scope = self.run.scope if self.run is not None else scope
+        self.frame: NodeFrame = frame
+        self.run: ToolRun | None = ToolRun(frame, scope.derive(tool_call_id=call_id)) if call_id is not None else None
+        self.scope: Scope = self.run.scope if self.run is not None else scope
         self._about = about
 
     def report(self, type: str, **data: Any) -> None:

@@ -114,9 +114,9 @@ class ToolRun:
     __slots__ = ("_emitter", "ended", "mark", "outer", "run_ids", "scope")
 
     def __init__(self, outer: NodeFrame, scope: Scope) -> None:
-        self.outer = outer
-        self.mark = FrameMark(self, outer.mark)
-        self.scope = scope
+        self.outer: NodeFrame = outer
+        self.mark: FrameMark = FrameMark(self, outer.mark)
+        self.scope: Scope = scope
         self.run_ids: set[UUID] = set()
         self.ended = False
         self._emitter: Emitter | None = None
@@ -187,6 +187,6 @@ class ToolRun:
 
     def end(self) -> None:
         """Ends the call."""
-        self.ended = True
+        self.ended: bool = True
         self.mark.frame = None
         RUNS.forget(self.run_ids)

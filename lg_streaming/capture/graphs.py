@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["decorate_graph", "is_graph", "options_of", "plan_of"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 AnyGraph = Pregel[Any, Any, Any, Any]
 

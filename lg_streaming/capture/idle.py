@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["install_idle_hooks"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _CLOCK: Final = "_IdleProgressCallbackHandler"
 _OURS: Final = "_lg_streaming_calls"

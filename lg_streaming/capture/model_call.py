@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ABOUT", "ModelCall", "must_not_stream", "whole_call_var"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 ABOUT: Final = {
     "ls_provider": "provider",
@@ -126,8 +126,8 @@ class ModelCall:
     def __init__(
         self, frame: NodeFrame, scope: Scope, run_id: UUID, *, name: str, about: dict[str, Any], type: str
     ) -> None:
-        self.name = name
-        self.type = type
+        self.name: str = name
+        self.type: str = type
         """The model's class."""
         self._about = about
         self._frame = frame

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from lg_streaming.capture.frame import NodeFrame
     from lg_streaming.capture.plan import NodePlan, NodeStream
     from lg_streaming.capture.runs import Place, Run
-    from lg_streaming.scope import Binding
+    from lg_streaming.scope import Binding, Block
 
 __all__ = ["CANCELLED", "Identity", "NodeRun", "agent_of", "identify", "open_node", "step_of", "task_of"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 CANCELLED: Final = {"message": "cancelled", "code": "cancelled"}
 
@@ -86,14 +86,14 @@ class NodeRun:
         call: GraphCall | None,
         is_own: bool = True,
     ) -> None:
-        self.binding = binding
-        self.block = current_block()
-        self.outer = outer
-        self.mark = FrameMark(self, outer.mark if outer is not None else None)
-        self.call = call
-        self.name = identity.name
-        self.scope = identity.scope.derive(node_id=plan.node_id or identity.node_id)
-        self.graph_namespace = identity.graph_namespace
+        self.binding: Binding = binding
+        self.block: Block | None = current_block()
+        self.outer: NodeFrame | None = outer
+        self.mark: FrameMark = FrameMark(self, outer.mark if outer is not None else None)
+        self.call: GraphCall | None = call
+        self.name: str = identity.name
+        self.scope: Scope = identity.scope.derive(node_id=plan.node_id or identity.node_id)
+        self.graph_namespace: str | None = identity.graph_namespace
         self.run_ids: set[UUID] = set()
         self.message_ids: set[str] = set()
         self.texts: set[str] = set()
@@ -106,7 +106,7 @@ class NodeRun:
         self.is_own = is_own
         """Whether the options are those of the node's own decorator, not of its graph's."""
         self.ended = False
-        self.emitter = Emitter(binding.publisher, binding.execution_id, self.scope, strict=False)
+        self.emitter: Emitter = Emitter(binding.publisher, binding.execution_id, self.scope, strict=False)
         self.emitter.through(heard=self.message_ids)
         self._heard = 0
         """How many pieces of text came from models."""

@@ -100,7 +100,7 @@ class GraphPlan:
     __slots__ = ("_known", "selections")
 
     def __init__(self, selections: Sequence[Selection]) -> None:
-        self.selections = tuple(selections)
+        self.selections: tuple[Selection, ...] = tuple(selections)
         self._known: dict[str, NodePlan | None] = {}
 
     @property

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["install_hooks"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _RUNTIME: Final = "__pregel_runtime"
 

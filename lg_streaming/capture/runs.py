@@ -83,9 +83,9 @@ class Run:
         """Takes LangGraph's thread, which is known for sure only when the graph's loop starts."""
         self.unwatch: Callable[[], None] | None = None
         """Ends the watch over the task that started it, which lasts until LangChain is sure to report its end."""
-        self.within = parent
+        self.within: Run | None = parent
         """The run that it was started in, as far as it is known."""
-        self.foreign = parent is not None and parent.foreign
+        self.foreign: bool = parent is not None and parent.foreign
         """Whether its config names a node that is not known: it belongs to nothing that is around it."""
         self.tool: ToolCall | None = None
         """The tool call that it is."""
@@ -101,19 +101,19 @@ class Run:
         """The model call that it is."""
         self.call: GraphCall | None = parent.call if parent is not None else frame.call if frame is not None else None
         """The graph call it is part of."""
-        self.frame = frame
+        self.frame: NodeFrame | None = frame
         """The captured node or tool it is part of."""
-        self.namespace = namespace
+        self.namespace: str | None = namespace
         """LangGraph's checkpoint namespace."""
-        self.is_node = parent is not None and namespace is not None and namespace != parent.namespace
+        self.is_node: bool = parent is not None and namespace is not None and namespace != parent.namespace
         """Whether it is the run of a node of a graph."""
-        self.is_graph = False
+        self.is_graph: bool = False
         """Whether it is the run of a graph, in which each node has a namespace of its own."""
         self.plan: GraphPlan | None = parent.plan if parent is not None else None
         """What to capture of the nodes below it; None for nothing beside decorated nodes."""
-        self.own_plan = False
+        self.own_plan: bool = False
         """Whether the plan begins with this run: it is a decorated graph's."""
-        self.children_wrapped = False
+        self.children_wrapped: bool = False
         """Whether the nodes right below it capture themselves, as those of a decorated graph do."""
         self.decorated_nodes: frozenset[str] = frozenset()
         """Names of the nodes right below it that are decorated themselves, and keep their own options."""
@@ -136,7 +136,7 @@ class Run:
         """Whether ``handler`` is to publish this call of a model; the first that asks is."""
         if self._listener is None:
             self._listener = self.by = handler
-            self.copies = 0
+            self.copies: int = 0
             return True
         return False
 

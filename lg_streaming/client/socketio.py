@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SocketIOClient"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _TURNS: Final = 10
 """Turns of the event loop in which a subscription whose loop was just left lets go; Python ends generators late."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_EMITTER", "Emitter", "PromptType", "current_emitter"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final, Literal
 from lg_streaming.fork import new_lock
 
 if TYPE_CHECKING:
+    import threading
+
     from lg_streaming.scope import Scope
 
 __all__ = ["OpenPart", "OpenParts", "PartKind"]
@@ -45,7 +47,7 @@ class OpenParts:
     __slots__ = ("_parts", "lock")
 
     def __init__(self) -> None:
-        self.lock = new_lock()
+        self.lock: threading.Lock = new_lock()
         """Also of what the emitters of these parts count."""
         self._parts: dict[tuple[PartKind, str], OpenPart] = {}
 

@@ -46,7 +46,7 @@ class Drafts:
         self._clock = clock
         self._tally = tally
         self._rate = limits.updates_per_second
-        self.limited = self._rate is not None
+        self.limited: bool = self._rate is not None
         """Whether there is a limit to the updates per second."""
         self._refuses = limits.large_updates == "refuse"
         self._redacts = redact is not None

@@ -11,6 +11,7 @@ from lg_streaming.hub.statistics import no_updates
 from lg_streaming.scope import NO_SCOPE, LiveDefaults, Outcome, Scope
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Mapping, Sequence
 
     from lg_streaming.events import Kind, Priority
@@ -87,7 +88,7 @@ class Execution:
         self.execution_id: str = execution_id
         self.producer: str = producer
         """Names this object to the log: when the hub forgets an execution and it comes back, numbers begin anew."""
-        self.lock = new_lock()
+        self.lock: threading.Lock = new_lock()
         self.defaults: LiveDefaults | None = None
         """The decorators' defaults, where they differ from the settings'."""
         self.allowance: Allowance | None = None

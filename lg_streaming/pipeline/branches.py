@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -24,7 +25,7 @@ class Branches:
     """
 
     def __init__(self) -> None:
-        self.lock = new_rlock()
+        self.lock: threading.RLock = new_rlock()
         self._percent: dict[str | None, float] = {}
         self._running: set[str | None] = set()
         self._completed: set[str | None] = set()
