@@ -383,7 +383,7 @@ class Block:
         self._mark = frame.mark if frame is not None else None
         self.call = call
         self.outer: Block | None = outer
-        self.left = False
+        self.left: bool = False
         """True once the block was left, in whatever task, thread or context that happened."""
 
     @property
@@ -395,7 +395,8 @@ class Block:
         """Ends the block; returns False, and does nothing, when it was left before."""
         if self.left:
             return False
-        self.left, self.call = True, None
+        self.left = True
+        self.call = None
         return True
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
 
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables.config import merge_configs
@@ -30,7 +30,7 @@ __all__ = ["decorate_graph", "is_graph", "options_of", "plan_of"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-AnyGraph = Pregel[Any, Any, Any, Any]
+AnyGraph: TypeAlias = "Pregel[Any, Any, Any, Any]"
 
 
 class GraphFollower(RunFollower, GraphCallbackHandler):
@@ -43,8 +43,8 @@ class GraphFollower(RunFollower, GraphCallbackHandler):
 
     def __init__(self, plan: GraphPlan, original: AnyGraph) -> None:
         super().__init__()
-        self.plan = plan
-        self.original = original
+        self.plan: GraphPlan = plan
+        self.original: AnyGraph = original
 
     @property
     def ignore_llm(self) -> bool:

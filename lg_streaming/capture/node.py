@@ -103,9 +103,9 @@ class NodeRun:
         """What the node's own calls get as their config; None where the node has none."""
         self.echo: list[str] | None = None
         """What models said since the node yielded last; None in a node that does not yield."""
-        self.is_own = is_own
+        self.is_own: bool = is_own
         """Whether the options are those of the node's own decorator, not of its graph's."""
-        self.ended = False
+        self.ended: bool = False
         self.emitter: Emitter = Emitter(binding.publisher, binding.execution_id, self.scope, strict=False)
         self.emitter.through(heard=self.message_ids)
         self._heard = 0
@@ -152,7 +152,8 @@ class NodeRun:
         """Takes the options of the node's own decorator in place of the graph's, once. Returns whether it did."""
         if self.is_own or self.ended or self._stream is None:
             return False
-        self.is_own, self._plan = True, plan
+        self.is_own = True
+        self._plan = plan
         self._stream.close()
         self._stream = plan.open(self.emitter)
         self._stream.begin()
@@ -209,7 +210,8 @@ class NodeRun:
 
     def _end(self) -> bool:
         with self._lock:
-            ended, self.ended = self.ended, True
+            ended = self.ended
+            self.ended = True
         return not ended
 
     def succeed(self, result: object) -> None:

@@ -71,7 +71,7 @@ class Run:
     )
 
     def __init__(self, by: object, parent: Run | None, frame: NodeFrame | None, namespace: str | None) -> None:
-        self.by = by
+        self.by: object = by
         """The handler that publishes what happens in it; others see the same."""
         self.root: GraphCall | None = None
         """The graph call whose root it is."""
@@ -91,7 +91,7 @@ class Run:
         """The tool call that it is."""
         self.tool_call_id: str | None = parent.tool_call_id if parent is not None else None
         """The tool call inside which it is, or that it is."""
-        self.copies = 0
+        self.copies: int = 0
         """How often the handler is attached beyond once."""
         self._turn = 0
         self._listener: object = None
@@ -135,8 +135,9 @@ class Run:
     def is_heard_by(self, handler: object) -> bool:
         """Whether ``handler`` is to publish this call of a model; the first that asks is."""
         if self._listener is None:
-            self._listener = self.by = handler
-            self.copies: int = 0
+            self._listener = handler
+            self.by = handler
+            self.copies = 0
             return True
         return False
 

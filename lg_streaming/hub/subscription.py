@@ -160,7 +160,7 @@ class Subscription:
         self._end_from = 1  # the first final update at or after this number ends a reader that does not follow
         self._gap: Gap | None = None
         self._attached: Attached | None = None
-        self._ended = False
+        self._ended: bool = False
         self._closed = False
         self._finishing = False
         self.delivered: int = 0

@@ -81,7 +81,7 @@ class Writer:
         self._condition = new_condition()
         self._closing = False
         self._give_up = new_event()
-        self.failures = 0
+        self.failures: int = 0
         """Appends that failed, each try counted."""
         self._start_empty()
         restart_after_fork(self)
