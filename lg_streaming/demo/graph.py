@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, TypeAlias, TypedDict
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -19,7 +19,7 @@ from lg_streaming import current_progress, stream_event, stream_progress, stream
 from lg_streaming.demo import prompts
 
 MAX_REVISIONS = 2
-Graph = CompiledStateGraph[Any, Any, Any, Any]
+Graph: TypeAlias = "CompiledStateGraph[Any, Any, Any, Any]"
 
 
 class Report(TypedDict, total=False):

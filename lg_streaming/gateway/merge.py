@@ -53,7 +53,7 @@ class MergedRecord(Record):
         self.scope: Scope = last.scope
         self.priority: Priority = last.priority
         self.timestamp: float = last.timestamp
-        self.key = None
+        self.key: str | None = None
         self.json = json
         self.merged_from: int = merged_from
         """The first sequence number it stands for."""

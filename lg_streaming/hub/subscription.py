@@ -144,7 +144,7 @@ class Subscription:
         self.follow = follow
         self._until_interrupted = until_interrupted
         self._timeout = timeout
-        self.at_interruption = False
+        self.at_interruption: bool = False
         """Whether it has ended because the run waits for a human."""
         self._log = log
         self._signal = signal
@@ -332,7 +332,8 @@ class Subscription:
         if seq == self._seq:
             return
         if self._ended:
-            self._over_at, self._ended, self.at_interruption = self._seq, False, False
+            self._over_at, self._ended = self._seq, False
+            self.at_interruption = False
         self._seq = seq
         self._signal.notify()
 
@@ -387,7 +388,8 @@ class Subscription:
     def _up_to_interruption(self, records: Sequence[Record]) -> Sequence[Record]:
         for index, record in enumerate(records):
             if record.type == "workflow_interrupted":
-                self._ended = self.at_interruption = True
+                self._ended = True
+                self.at_interruption = True
                 return records[: index + 1]
         return records
 
