@@ -204,7 +204,7 @@ class RunView:
             return self._start(data, metadata, at)
         if "node_id" not in metadata and kind not in ("token", "thinking", "llm_error"):
             return None
-        known = self._current.get(_key(metadata))
+        known = self._node_at(metadata)
         attempt = metadata.get("attempt")
         if known is not None and attempt is not None and attempt != known.attempt:
             if attempt < known.attempt:
@@ -215,6 +215,14 @@ class RunView:
         node = known if known is not None and kind != "node_cached" else self._add(data, metadata, at)
         self._in_node(node, kind, data, metadata, at)
         return node
+
+    def _node_at(self, metadata: Mapping[str, Any]) -> NodeView | None:
+        """The node of an update. Nodes of a graph that it calls are part of it, where they are not captured."""
+        key, node_id = _key(metadata), metadata.get("node_id")
+        if key in self._current:
+            return self._current[key]
+        around = (self._current.get(one) for one in reversed(namespaces_above(key)))
+        return next((node for node in around if node is not None and node.id == node_id), None)
 
     def _in_node(
         self, node: NodeView, kind: str, data: Mapping[str, Any], metadata: Mapping[str, Any], at: float

@@ -101,13 +101,23 @@ export class Run {
     if (type === "node_start") return this.#start(update, at);
     const isText = type === "token" || type === "thinking";
     if (update.metadata.node_id === undefined && !isText && type !== "llm_error") return undefined;
-    const known = this.current.get(keyOf(update.metadata));
+    const known = this.#nodeAt(update.metadata);
     const { attempt = known?.attempt } = update.metadata;
     if (known && attempt < known.attempt) return undefined; // of an attempt that is over
     if (known && attempt > known.attempt) beginAgain(known, attempt, at);
     if (type === "llm_error") return this.#takeBack(known, messageIdOf(data, update.metadata));
     const node = known && type !== "node_cached" ? known : this.#add(update, at);
     return this.#inNode(update, node, at);
+  }
+
+  // The node of an update. Nodes of a graph that it calls are part of it, where they are not captured.
+  #nodeAt(metadata) {
+    const key = keyOf(metadata);
+    return this.current.get(key) ?? this.#around(key).findLast((node) => node && node.id === metadata.node_id);
+  }
+
+  #around(key) {
+    return [...key.matchAll(/[|/]/g)].map(({ index }) => this.current.get(key.slice(0, index)));
   }
 
   #finish(type, data, at) {
@@ -147,7 +157,7 @@ export class Run {
   #add({ metadata, data }, at) {
     const id = metadata.node_id ?? "";
     const key = keyOf(metadata);
-    const outer = [...key.matchAll(/[|/]/g)].map(({ index }) => this.current.get(key.slice(0, index))).findLast(Boolean);
+    const outer = this.#around(key).findLast(Boolean);
     const called = metadata.tool_call_id;
     const call = called && outer?.parts.find((part) => part.kind === "tool" && part.id === called);
     const siblings = (call || outer || this).rows;

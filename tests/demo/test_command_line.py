@@ -180,10 +180,10 @@ def test_a_reader_of_the_output_who_leaves_is_no_error() -> None:
 
 
 def test_a_model_that_cannot_be_had_is_one_clear_line() -> None:
-    done = run("--model", "openai:gpt-5-mini")
+    done = run("--model", "ollama:gpt-5-mini")
     assert done.returncode == 1
-    assert done.stderr.startswith("Error: --model openai:gpt-5-mini cannot be used:")
-    assert "langchain-openai" in done.stderr
+    assert done.stderr.startswith("Error: --model ollama:gpt-5-mini cannot be used:")
+    assert "langchain-ollama" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -151,7 +151,7 @@ def test_without_a_name_the_offline_model_speaks() -> None:
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("openai:gpt-5-mini", "langchain-openai"), ("nobody:nothing", "nobody"), ("nothing-known", "--model")],
+    [("ollama:gpt-5-mini", "langchain-ollama"), ("nobody:nothing", "nobody"), ("nothing-known", "--model")],
 )
 def test_a_model_that_cannot_be_used_is_refused_with_what_to_do(name: str, told: str) -> None:
     with pytest.raises(ModelNotAvailableError, match=told):
