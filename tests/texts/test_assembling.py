@@ -84,7 +84,9 @@ def test_javascript_replays_the_rules_as_well() -> None:
 @given(updates=histories(), atomic=st.booleans())
 def test_a_merged_stream_gives_the_same_texts(updates: list[Update], atomic: bool) -> None:
     found = merge(_records_of(updates), atomic=atomic)
-    assert by_python([orjson.loads(record.json) for record in found]) == by_python(updates)
+    # Pieces of messages that alternate may be merged, so a message may begin earlier or later than another.
+    merged = by_python([orjson.loads(record.json) for record in found])
+    assert in_any_order(merged) == in_any_order(by_python(updates))
 
 
 @pytest.mark.parametrize("atomic", [True, False])
