@@ -128,7 +128,7 @@ async def refused_without_end(make: Make, port: int) -> Ride:
 
 
 async def out_of_time(make: Make, port: int) -> Ride:
-    ride = Ride(make, f"http://127.0.0.1:{port}", give_up_after=0.001, reconnect_delay=0.0)
+    ride = Ride(make, f"http://127.0.0.1:{port}", give_up_after=1e-6, reconnect_delay=0.0)
     assert await ride.end() == "ConnectionLostError"
     await ride.close()
     return ride
