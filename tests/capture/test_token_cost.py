@@ -14,8 +14,12 @@ from tests.capture.graphs import State, Update, graph_of, model, read
 WORDS = [f"w{number} " for number in range(120)]
 
 
+def _words(_: str) -> list[str]:
+    return WORDS
+
+
 async def write(state: State) -> Update:
-    return {"text": (await model("".join(WORDS), split=lambda _: WORDS).ainvoke("go")).text}
+    return {"text": (await model("".join(WORDS), split=_words).ainvoke("go")).text}
 
 
 async def outer(state: State) -> Update:
