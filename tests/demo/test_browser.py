@@ -58,7 +58,9 @@ class Site:
         texts: defaultdict[str, str] = defaultdict(str)
         async for update in self.streaming.hub.subscribe(execution_id):
             if update.type == "token":
-                texts[f"{update.metadata.namespace} {update.metadata.message_id}"] += update.data["content"]
+                # A researcher calls a graph whose nodes are not captured: its text is the researcher's.
+                node = str(update.metadata.namespace).partition("|")[0]
+                texts[f"{node} {update.metadata.message_id}"] += update.data["content"]
         return dict(texts)
 
 
@@ -88,7 +90,7 @@ async def browser(**view: int) -> AsyncGenerator[Page]:
 async def texts_on(page: Page) -> dict[str, str]:
     return await page.evaluate(
         """() => Object.fromEntries([...document.querySelectorAll(".token")].map((text) => [
-            `${text.closest(".card").dataset.key} ${text.dataset.message}`, text.textContent]))"""
+            `${text.closest(".card").dataset.key.split("|")[0]} ${text.dataset.message}`, text.textContent]))"""
     )
 
 
