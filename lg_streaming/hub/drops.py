@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
+
+from lg_streaming.fork import new_lock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,7 +57,7 @@ class Drops:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._counts: dict[DropReason, int] = dict.fromkeys(_REASONS, 0)
         self._shortened = 0
         self.notices: deque[_Notice] = deque()
