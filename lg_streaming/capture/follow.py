@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from langchain_core.callbacks import BaseCallbackHandler
 
+from lg_streaming.capture.calls import GraphCall
 from lg_streaming.capture.frame import ToolRun
 from lg_streaming.capture.node import CANCELLED, agent_of, open_node
 from lg_streaming.capture.outcome import ending_of, interrupts_of
@@ -15,7 +16,7 @@ from lg_streaming.events import node_path
 from lg_streaming.scope import NO_FRAME, current_frame, frame_var, reset_in_context
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
 
     from langchain_core.messages import BaseMessage
@@ -107,11 +108,7 @@ class RunFollower(BaseCallbackHandler):
         _unbar(run)
         if run.opened is not None:
             run.opened.succeed(outputs)
-        if run.root is not None:
-            try:
-                run.root.complete()
-            finally:
-                RUNS.forget(run.ids)
+        _end_call(run, GraphCall.complete)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
         """Ends the node or the graph call whose run it is; notes a wait for a human."""
@@ -123,11 +120,7 @@ class RunFollower(BaseCallbackHandler):
             run.call.pause(interrupts_of(error, run.namespace))
         if run.opened is not None:
             run.opened.fail(error)
-        if run.root is not None:
-            try:
-                run.root.fail(error)
-            finally:
-                RUNS.forget(run.ids)
+        _end_call(run, lambda call: call.fail(error))
 
     # --- models and retrievers, for what they call -----------------------------------------------------------
 
@@ -254,6 +247,16 @@ class ToolCall:
         if self.run is not None:
             self.run.end()
         self.report(type, **data)
+
+
+def _end_call(run: Run, end: Callable[[GraphCall], None]) -> None:
+    """Ends the graph call whose root a run is. Forgets the runs inside it whose end was not reported."""
+    try:
+        if run.root is not None:
+            end(run.root)
+    finally:
+        if run.root is not None or run.is_outermost:
+            RUNS.forget(run.ids)
 
 
 def _unbar(run: Run) -> None:

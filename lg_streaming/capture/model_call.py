@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration
 
-from lg_streaming.capture.content import EventReader, is_plain_text, late_parts, parts_of_message
+from lg_streaming.capture.content import EventReader, late_parts, parts_of_message
 from lg_streaming.capture.outcome import ending_of
 from lg_streaming.chunks import text
 from lg_streaming.errors import describe_error
@@ -108,6 +108,7 @@ class ModelCall:
         "_dialect",
         "_ended",
         "_frame",
+        "_hear",
         "_indexes",
         "_kinds",
         "_last_id",
@@ -131,6 +132,7 @@ class ModelCall:
         """The model's class."""
         self._about = about
         self._frame = frame
+        self._hear = frame.hear
         self._message_id = f"{_RUN}-{run_id}"
         self._last_id: str | None = None
         self._rank = -1
@@ -139,7 +141,7 @@ class ModelCall:
         frame.note_message(self._message_id, self._scope.namespace)
         self._ended = False
         self._dialect = ""  # under v3 some models report each token twice: the first dialect with content counts
-        self._indexes: dict[str, int] = {}
+        self._indexes: dict[str, int] = {"token": 0}
         self._kinds: set[str] = set()
         self._reader: EventReader | None = None
         self._sent = False
@@ -154,8 +156,14 @@ class ModelCall:
             self._see_id(message.id)
         if self._dialect != "chunks" and self._dialect:
             return
-        if is_plain_text(message):
-            self._publish_text(message.content)
+        content = message.content
+        if (
+            isinstance(content, str)
+            and content
+            and isinstance(message, AIMessageChunk)
+            and not (message.tool_call_chunks or message.additional_kwargs)
+        ):
+            self._publish_text(content)  # it holds a text and nothing else, as nearly all chunks do
         elif parts := parts_of_message(message):
             self._dialect, self._streamed = "chunks", True
             self._publish(parts)
@@ -183,15 +191,16 @@ class ModelCall:
             self._dialect = "events"
             self._publish(parts)
 
-    def _publish_text(self, words: object) -> None:
-        """Publish the text of a chunk that holds nothing else, as nearly all do."""
+    def _publish_text(self, words: str) -> None:
+        """Publish a text."""
         if not self._sent:
             self._dialect = "chunks"
             self._streamed = self._sent = self._spoke = True
-        index = self._indexes.get("token", 0)
-        self._indexes["token"] = index + 1
+        indexes = self._indexes
+        index = indexes["token"]
+        indexes["token"] = index + 1
         data = {"content": words, "index": index, "role": "ai", "metadata": self._about}
-        self._frame.hear("token", data, self._scope)
+        self._hear("token", data, self._scope)
 
     def _publish(self, parts: Iterable[Part]) -> None:
         for kind, data in parts:
@@ -206,7 +215,7 @@ class ModelCall:
                 if "blocks" in data:
                     self._kinds.update(map(_kind_of, data["blocks"]))
             self._sent = True
-            self._frame.hear(kind, data, self._scope)
+            self._hear(kind, data, self._scope)
 
     # --- identity -------------------------------------------------------------------------------------------
 
@@ -231,7 +240,7 @@ class ModelCall:
 
     def start(self) -> None:
         """Publish that the call begins."""
-        self._frame.hear("llm_start", {"model": self.name}, self._scope)
+        self._hear("llm_start", {"model": self.name}, self._scope)
 
     def complete(self, response: LLMResult) -> None:
         """Publish what did not come in pieces, then the end. Of several answers the first is published."""
@@ -256,7 +265,7 @@ class ModelCall:
         self._ended = True
         if self._replaced:
             data["replaces"] = [scope.message_id for scope in self._replaced]
-        self._frame.hear("llm_complete", {"model": self.name, **data}, self._scope)
+        self._hear("llm_complete", {"model": self.name, **data}, self._scope)
 
     def _sent_kinds(self) -> set[str]:
         return self._kinds | {"reasoning"} if "thinking" in self._indexes else self._kinds
@@ -294,7 +303,7 @@ class ModelCall:
             return
         described = describe_error(error)
         for scope in (*self._replaced, self._scope):
-            self._frame.hear("llm_error", {"model": self.name, "error": described}, scope)
+            self._hear("llm_error", {"model": self.name, "error": described}, scope)
 
     def _check_usage(self, message: AIMessage) -> None:
         """Warn where streaming took the usage away: the caller did not ask for a stream, and got no usage."""

@@ -172,8 +172,13 @@ class NodeRun:
             self._heard += 1
             if self.echo is not None:
                 self.echo.append(data["content"])
-        if self._stream is not None:
-            self._take(self._stream, type, data, scope)
+        stream = self._stream
+        if stream is None:
+            return
+        try:
+            stream.take(type, data, scope)
+        except Exception as error:  # noqa: BLE001 (streaming must never change what a node does)
+            self._lose(type, error)
 
     def _take(self, stream: NodeStream, type: str, data: dict[str, Any], scope: Scope) -> None:
         try:

@@ -1,4 +1,4 @@
-"""What LangGraph has no callbacks for: stream writers, cached nodes, breakpoints, and which nodes are decorated.
+"""What LangGraph has no callbacks for: stream writers, cached nodes, breakpoints, decorated nodes, nodes' handlers.
 
 These are hooks into methods of LangGraph's loop that are not public. Each looks at what the method does and changes
 nothing of it. Where a version of LangGraph has no such method, that hook is missing and the log has a warning;
@@ -18,11 +18,12 @@ from langgraph.errors import NodeTimeoutError
 from langgraph.pregel import _loop, _retry
 from langgraph.runtime import Runtime
 
-from lg_streaming.capture.graph import configured_id
+from lg_streaming.capture.graph import ListeningTracker, configured_id
 from lg_streaming.capture.graphs import options_of
 from lg_streaming.capture.node import agent_of
 from lg_streaming.capture.outcome import questions
 from lg_streaming.capture.runs import RUNS, parent_run_id
+from lg_streaming.capture.tap import TAP
 from lg_streaming.events import node_path
 from lg_streaming.scope import Scope, publishers, reset_in_context
 
@@ -87,6 +88,22 @@ def _note_decorated_nodes(loop: Any) -> None:
         run.decorated_nodes = frozenset(name for name, node in loop.nodes.items() if options_of(node.bound) is not None)
 
 
+def _pass_on_tap(loop: Any) -> None:
+    """Gives what the graph calls the tap in place of a tracker that has done its work: each handler costs every token.
+
+    A tracker whose config names no execution stays: a call inside that names a thread of its own is for it to find.
+    """
+    run, manager = _run_of(loop), loop.manager
+    if run is None or run.plan is None:
+        return
+    handlers = [
+        TAP if isinstance(each, ListeningTracker) and each.options.execution_id and each in run.handlers else each
+        for each in manager.inheritable_handlers
+    ]
+    if TAP in handlers:
+        manager.inheritable_handlers = handlers  # the graph's own end is still the tracker's
+
+
 def _hear_writer(loop: Any) -> None:
     runtime: object = loop.config["configurable"].get(_RUNTIME)
     if _run_of(loop) is None or not isinstance(runtime, Runtime) or isinstance(runtime.stream_writer, _HeardWriter):
@@ -142,6 +159,7 @@ def _after_init(original: Any) -> Any:
         _note_execution(self)
         _begin_graph(self)
         _note_decorated_nodes(self)
+        _pass_on_tap(self)
         _hear_writer(self)
 
     return init

@@ -122,6 +122,14 @@ class Run:
         self.ids: set[UUID] = frame.run_ids if frame is not None else parent.ids if parent is not None else set()
         """The ids of all runs that are forgotten with its frame, or without one with its root."""
 
+    @property
+    def is_outermost(self) -> bool:
+        """Whether its end is that of everything known inside it: no frame and no run is around it.
+
+        Handlers that models' tokens pass by see models start, and do not see them end.
+        """
+        return self.within is None and self.frame is None
+
     def meet_again(self, handler: object) -> None:
         """Notes that one handler is attached several times: it then sees everything as often."""
         self.copies += handler is self.by
@@ -181,6 +189,8 @@ class Runs:
 
     def __init__(self) -> None:
         self._runs: dict[UUID, Run] = {}
+        self.find: Callable[[UUID], Run | None] = self._runs.get
+        """Return the run of an id, as each token needs it; None where it is not known or has ended."""
         self._nodes: dict[str, Run] = {}
         """The runs of nodes that run, by their namespaces."""
         self._frames: dict[str, list[NodeRun]] = {}
@@ -192,13 +202,6 @@ class Runs:
     def get(self, run_id: UUID | None) -> Run | None:
         """The run of this id; None where it is not known or has ended."""
         return self._runs.get(run_id) if run_id is not None else None
-
-    def model_of(self, run_id: UUID, handler: object) -> ModelCall | None:
-        """Return the model call of this run, where ``handler`` is to publish the event that it sees."""
-        run = self._runs.get(run_id)
-        if run is None or run.model is None or run.by is not handler:
-            return None
-        return run.model if not run.copies or run.is_published_by(handler) else None
 
     def start(
         self,

@@ -91,12 +91,15 @@ class ModelFollower(RunFollower):
         *,
         chunk: GenerationChunk | ChatGenerationChunk | None = None,
         run_id: UUID,
+        parent_run_id: UUID | None = None,  # noqa: ARG002
+        tags: list[str] | None = None,  # noqa: ARG002
         **kwargs: Any,  # noqa: ARG002
     ) -> None:
         """Publishes a piece of a model's answer."""
-        call = RUNS.model_of(run_id, self)
-        if call is None:
+        run = RUNS.find(run_id)
+        if run is None or run.model is None or run.by is not self or (run.copies and not run.is_published_by(self)):
             return
+        call = run.model
         if isinstance(chunk, ChatGenerationChunk):
             call.add_chunk(chunk.message)
         elif isinstance(token, str) and token:
@@ -104,9 +107,9 @@ class ModelFollower(RunFollower):
 
     def on_stream_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
         """Publishes a piece of a model's answer, which comes as an event of the content-block protocol."""
-        call = RUNS.model_of(run_id, self)
-        if call is not None:
-            call.add_event(event)
+        run = RUNS.get(run_id)
+        if run is not None and run.model is not None and run.is_published_by(self):
+            run.model.add_event(event)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
         """Publishes the end of a model call, and before it what did not come in pieces."""

@@ -14,12 +14,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
-from reactivex import operators as ops
-from reactivex.subject import Subject
 
 from lg_streaming.events import HUB_TYPES, NAMES, PRIORITIES, RESERVED, is_debug, kind_of, parse_priority, priority_of
 from lg_streaming.fork import new_lock
-from lg_streaming.pipeline.operators import Guard, hold
+from lg_streaming.pipeline.operators import Guard, Source, hold
 from lg_streaming.pipeline.timer import current_timer
 from lg_streaming.scope import Outgoing
 from lg_streaming.settings import EventDefaults
@@ -27,7 +25,6 @@ from lg_streaming.settings import EventDefaults
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from reactivex import Observable
     from reactivex.abc import SchedulerBase
 
     from lg_streaming.emitter import Emitter
@@ -89,28 +86,29 @@ class EventPipeline:
         self._now = options.resolved(EventDefaults())
         self._look()
         self._closed = False
-        self._flush: Subject[None] = Subject()
-        self._events: Subject[_Event] | None = None
+        self._flush: Source[None] = Source()
+        self._held: Source[_Event] | None = None
         emitter.through_events(self)
 
     def _give(self, event: _Event) -> None:
         """Sends an event on its way."""
-        events = self._events
-        if events is None:
+        shaped = self._shaped(event)
+        if shaped is None:
+            return
+        held = self._held
+        if held is None:
             if event.lifecycle is not None:  # nothing waits yet, and many nodes have nothing else to say
-                if (shaped := self._shaped(event)) is not None:
-                    self._leave((shaped,))
+                self._leave((shaped,))
                 return
             with self._lock:
-                events = self._events = self._events or self._way()
-        events.on_next(event)
+                held = self._held = self._held or self._open()
+        held.on_next(shaped)
 
-    def _way(self) -> Subject[_Event]:
-        events: Subject[_Event] = Subject()
-        shaped = cast("Observable[_Event]", events.pipe(ops.map(self._shaped), ops.filter(_is_there)))
-        leaving = hold(self, urgent=self._urgent, flush=self._flush, scheduler=self._scheduler)(shaped)
+    def _open(self) -> Source[_Event]:
+        source: Source[_Event] = Source()
+        leaving = hold(self, urgent=self._urgent, flush=self._flush, scheduler=self._scheduler)(source)
         leaving.subscribe(self._leave)
-        return events
+        return source
 
     def _look(self) -> EventDefaults:
         """The options as they are now."""
@@ -326,10 +324,6 @@ def _with_added(scope: Scope, result: Mapping[str, Any]) -> Scope:
             added |= {str(key): value for key, value in cast("Mapping[object, Any]", keys).items()}
     added = {key: value for key, value in added.items() if key not in _NOT_ADDED}
     return scope.derive(extra={**(scope.extra or {}), **added}) if added else scope
-
-
-def _is_there(event: object) -> bool:
-    return event is not None
 
 
 def _is_an_events_name(name: object) -> bool:

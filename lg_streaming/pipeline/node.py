@@ -107,29 +107,30 @@ class NodeStream:
 
     def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """One thing that happened."""
-        if type in TEXT_TYPES:
-            self._text(type, data, scope)
-        elif type == "returned":
-            if self._tokens is not None:
-                for part in data["read"](self._tokens.received):
-                    self._text(*part)
-        elif type in _ENDINGS:
-            self._end(type, data, scope)
-        else:
-            if self._tokens is not None:
-                self._tokens.flush()
-            self._event(type, data, scope)
-            if type == "node_start":
-                self._progress.begin()
-
-    def _text(self, type: str, data: dict[str, Any], scope: Scope) -> None:
-        if self._events is not None:
-            self._events.release()
-        if self._tokens is not None:
-            self._tokens.take(type, data, scope)
+        if type not in TEXT_TYPES:
+            self._other(type, data, scope)
+            return
+        events, tokens = self._events, self._tokens
+        if events is not None:
+            events.release()
+        if tokens is not None:
+            tokens.take(type, data, scope)
             if scope is not self._text_scope:
                 self._text_scope = scope
                 self._texts.add((scope.request_id, scope.message_id))
+
+    def _other(self, type: str, data: dict[str, Any], scope: Scope) -> None:
+        if type == "returned":
+            if self._tokens is not None:
+                for part in data["read"](self._tokens.received):
+                    self.take(*part)
+        elif type in _ENDINGS:
+            self._end(type, data, scope)
+        else:
+            self.flush()
+            self._event(type, data, scope)
+            if type == "node_start":
+                self._progress.begin()
 
     def flush(self) -> None:
         """Text that is held leaves now."""

@@ -31,6 +31,10 @@ _EARLY: Final = timedelta(milliseconds=1)
 _RETRY: Final = 0.005
 
 
+def _ignore(*_: object) -> None:
+    """Takes what nothing is subscribed to."""
+
+
 class Source(Observable[T]):
     """The beginning of a chain of operators: gives its items to its one subscriber.
 
@@ -45,16 +49,16 @@ class Source(Observable[T]):
         """Ends the chain; a no-op without a subscriber."""
         super().__init__(self._begin)
 
-    def _begin(self, observer: ObserverBase[T], _: SchedulerBase | None = None) -> DisposableBase:
-        self.on_next, self.on_completed = observer.on_next, observer.on_completed
+    def connect(self, on_next: Callable[[T], None], on_completed: Callable[[], None] = _ignore) -> DisposableBase:
+        """Give the items to an operator directly: `subscribe` puts an observer of its own between the two."""
+        self.on_next, self.on_completed = on_next, on_completed
         return Disposable(self._end)
+
+    def _begin(self, observer: ObserverBase[T], _: SchedulerBase | None = None) -> DisposableBase:
+        return self.connect(observer.on_next, observer.on_completed)
 
     def _end(self) -> None:
         self.on_next = self.on_completed = _ignore
-
-
-def _ignore(*_: object) -> None:
-    """Takes what nothing is subscribed to."""
 
 
 class Window(Protocol):
@@ -94,11 +98,15 @@ def hold(
     def operator(source: Observable[T]) -> Observable[list[T]]:
         def subscribe(observer: ObserverBase[list[T]], scheduler_: SchedulerBase | None = None) -> DisposableBase:
             holder = _Holder(observer, window, urgent, scheduler)
-            return CompositeDisposable(
-                flush.subscribe(lambda _: holder.flush(), scheduler=scheduler_),
-                source.subscribe(holder.on_next, observer.on_error, holder.on_completed, scheduler=scheduler_),
-                Disposable(holder.stop),
-            )
+            if isinstance(flush, Source):
+                flushes = flush.connect(holder.flush)
+            else:
+                flushes = flush.subscribe(holder.flush, scheduler=scheduler_)
+            if isinstance(source, Source):
+                items = source.connect(holder.on_next, holder.on_completed)
+            else:
+                items = source.subscribe(holder.on_next, observer.on_error, holder.on_completed, scheduler=scheduler_)
+            return CompositeDisposable(flushes, items, Disposable(holder.stop))
 
         return Observable(subscribe)
 
@@ -160,7 +168,7 @@ class _Holder(Generic[T]):
             held, self._held = self._held, []
             self._observer.on_next(held)
 
-    def flush(self) -> None:
+    def flush(self, _: object = None) -> None:
         with self._lock:
             self._let_go()
             self._stop_timer()

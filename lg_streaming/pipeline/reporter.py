@@ -8,11 +8,9 @@ import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-import reactivex.operators as rx
-from reactivex.subject import Subject
-
 from lg_streaming.pipeline.branches import branches_of
 from lg_streaming.pipeline.eta import TimeLeft
+from lg_streaming.pipeline.operators import Source
 from lg_streaming.pipeline.throttle import latest_per_interval
 from lg_streaming.pipeline.timer import current_timer
 from lg_streaming.settings import NodeDefaults
@@ -80,13 +78,10 @@ class Reporter:
         self._begun = False
         self._ended = False
         self._amount = Amount()
-        self._reports: Subject[_Report] = Subject()
-        self._reports.pipe(
-            rx.filter(self._leaves),
-            latest_per_interval(
-                lambda: self._options.interval, urgent=self._is_urgent, lock=self.lock, scheduler=self._scheduler
-            ),
-        ).subscribe(self._send)
+        self._reports: Source[_Report] = Source()
+        latest_per_interval(
+            lambda: self._options.interval, urgent=self._is_urgent, lock=self.lock, scheduler=self._scheduler
+        )(self._reports).subscribe(self._send)
 
     # --- what the node says -------------------------------------------------------------------------------
 
@@ -100,7 +95,7 @@ class Reporter:
             self._origin = self._scheduler.now
             self._time_left.observe(0.0, 0.0)
             self._branches.join(self._name)
-            self._reports.on_next(_Report(percent=0.0, amount=self._amount, status="started", urgent=True))
+            self._offer(_Report(percent=0.0, amount=self._amount, status="started", urgent=True))
 
     def report(self, percent: float, amount: Amount) -> None:
         """``percent`` of the node is done, never less than before. Under `lock`."""
@@ -112,7 +107,7 @@ class Reporter:
         marked = self._advance(percent)
         arrived = percent >= _ALL and not self._done
         self._done = self._done or arrived
-        self._reports.on_next(_Report(percent=percent, amount=amount, status="running", urgent=marked or arrived))
+        self._offer(_Report(percent=percent, amount=amount, status="running", urgent=marked or arrived))
 
     def restart(self) -> None:
         """Back to 0 %. Under `lock`."""
@@ -124,7 +119,7 @@ class Reporter:
         self._time_left = TimeLeft()
         self._time_left.observe(self._elapsed(), 0.0)
         self._branches.note(self._name, 0.0)
-        self._reports.on_next(_Report(percent=0.0, amount=self._amount, status="running", urgent=True))
+        self._offer(_Report(percent=0.0, amount=self._amount, status="running", urgent=True))
 
     def finish(self, percent: float, status: str, error: object = None) -> None:
         """The node has ended: what is held leaves, then milestones that are left, then how it ended."""
@@ -179,6 +174,10 @@ class Reporter:
             progress = shown(percent, self._options.format.precision)
             self._say("milestone", {"milestone": int(mark) if mark.is_integer() else mark, "progress": progress})
         return bool(crossed)
+
+    def _offer(self, report: _Report) -> None:
+        if self._leaves(report):
+            self._reports.on_next(report)
 
     def _leaves(self, report: _Report) -> bool:
         return report.urgent or self._options.granularity != "coarse"

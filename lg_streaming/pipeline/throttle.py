@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from reactivex import Observable
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
+from lg_streaming.pipeline.operators import Source
 from lg_streaming.pipeline.timer import current_timer
 
 if TYPE_CHECKING:
@@ -49,9 +50,12 @@ def latest_per_interval(
                 throttle.flush()
                 observer.on_completed()
 
-            return CompositeDisposable(
-                source.subscribe(throttle.offer, observer.on_error, complete), Disposable(throttle.dispose)
+            items = (
+                source.connect(throttle.offer, complete)
+                if isinstance(source, Source)
+                else source.subscribe(throttle.offer, observer.on_error, complete)
             )
+            return CompositeDisposable(items, Disposable(throttle.dispose))
 
         return Observable(subscribe)
 

@@ -32,6 +32,8 @@ def batches(pieces: list[Piece], most: int) -> list[list[Piece]]:
     scope: Scope | None = None
     batch: list[Piece] = []
     length = 0
+    kind_of_batch = ""
+    first: dict[str, Any] = {}
     for piece in pieces:
         kind, data, about = piece
         if about is not scope:  # of one message: its scope is one object
@@ -39,33 +41,38 @@ def batches(pieces: list[Piece], most: int) -> list[list[Piece]]:
                 growing[id(scope)] = (batch, length)
             scope = about
             batch, length = growing.get(id(scope), ([], 0))
+            kind_of_batch, first, _ = batch[0] if batch else piece
         size = len(data["content"]) if kind != "tool_args" else _size(data.get("args"))
-        if 0 < len(batch) < most and length + size <= _MAX_JOINED and _fit(batch[0], batch[-1], piece):
+        if (
+            0 < len(batch) < most
+            and kind == kind_of_batch
+            and length + size <= _MAX_JOINED
+            and (_fit(first, data) if kind != "tool_args" else _same_call(first, data))
+        ):
             batch.append(piece)
             length += size
         else:
             batch, length = [piece], size
+            kind_of_batch, first = kind, data
             made.append(batch)
     return made
+
+
+def _args(piece: Piece) -> str:
+    return piece[1].get("args", "")
 
 
 def _size(text: object) -> int:
     return len(text) if isinstance(text, str) else 0
 
 
-def _fit(first: Piece, last: Piece, piece: Piece) -> bool:
-    """Whether a piece can be joined to those before it of the same scope."""
-    kind, data, _ = piece
-    if last[0] != kind:
-        return False
-    before = last[1]
-    if kind == "tool_args":
-        return _same_call(first[1], data) and isinstance(before.get("args", ""), str)
+def _fit(first: dict[str, Any], data: dict[str, Any]) -> bool:
+    """Whether a piece of text can be joined to the first of its batch."""
     return (
-        before.get("metadata") is data.get("metadata")
-        and before.get("role") == data.get("role")
-        and "blocks" not in before
+        first.get("metadata") is data.get("metadata")
+        and first.get("role") == data.get("role")
         and "blocks" not in data
+        and "blocks" not in first
     )
 
 
@@ -75,6 +82,7 @@ def _same_call(first: dict[str, Any], data: dict[str, Any]) -> bool:
         and "tool" not in data
         and data.get("tool_call_id") in (None, first.get("tool_call_id"))
         and isinstance(data.get("args", ""), str)
+        and isinstance(first.get("args", ""), str)
     )
 
 
@@ -84,7 +92,8 @@ def formatted(batch: list[Piece], format: TokenFormat, *, include_metadata: bool
     data = {key: value for key, value in first.items() if key != "metadata"}
     field = "args" if kind == "tool_args" else "content"
     if len(batch) > 1:
-        data[field] = "".join([piece[1].get(field, "") for piece in batch])
+        texts = [piece[1]["content"] for piece in batch] if field == "content" else [_args(piece) for piece in batch]
+        data[field] = "".join(texts)
         data["batch_size"] = len(batch)
     metadata = first.get("metadata") if include_metadata else None
     if metadata:

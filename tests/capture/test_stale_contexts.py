@@ -16,10 +16,10 @@ from langchain_core.runnables import RunnableConfig, RunnableLambda
 
 from lg_streaming import current_emitter, stream_all, stream_token
 from lg_streaming.capture.node import NodeRun
+from lg_streaming.capture.runs import RUNS
 from lg_streaming.module import StreamingModule
 from lg_streaming.scope import current_block, current_frame
 from tests.capture.graphs import Run, State, Update, graph_of, model, read
-from tests.capture.leftovers import runs_left
 
 pytestmark = pytest.mark.anyio
 
@@ -171,7 +171,7 @@ async def test_a_worker_serves_whom_the_call_names(
     await first
     for name in ("a", "b", "c", "d"):
         check(await read(streaming, name), name)
-    assert runs_left() == 0
+    assert len(RUNS) == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -190,7 +190,7 @@ async def test_a_worker_that_serves_without_a_config(streaming: StreamingModule,
     assert "".join(run.texts().values()) in {"text of a", ""}
     for name in ("b", "c"):
         assert not (await read(streaming, name)).texts()
-    assert runs_left() == 0
+    assert len(RUNS) == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -240,7 +240,7 @@ async def test_batches_with_a_config_for_each_item(streaming: StreamingModule) -
     await asyncio.gather(*(graph.ainvoke({"topic": name}, streaming.config(name, owner=name)) for name in names))
     for name in names:
         check(await read(streaming, name), name, 1)
-    assert runs_left() == 0
+    assert len(RUNS) == 0
 
 
 async def test_batches_of_named_executions_in_somebodys_node(streaming: StreamingModule) -> None:
@@ -299,7 +299,7 @@ async def test_background_tasks(outlives: str) -> None:
     await tasks[0]
     assert "too late" not in repr(run.updates)
     assert seen == [None, None]
-    assert runs_left() == 0
+    assert len(RUNS) == 0
 
 
 @pytest.mark.parametrize("kind", ["named", "block"])
@@ -362,7 +362,7 @@ async def test_a_context_keeps_nothing(streaming: StreamingModule) -> None:
     before = alive_now()
     for n in range(20):
         await graph_of(lead).ainvoke({"topic": "x"}, streaming.config(f"e{n}"))
-    assert runs_left() == 0
+    assert len(RUNS) == 0
     assert alive_now() <= before
     assert not [each() for each in alive if each() is not None]
     assert [each.run(current_frame) for each in contexts] == [None] * 40
@@ -376,7 +376,7 @@ async def test_no_table_grows(streaming: StreamingModule) -> None:
 
     before = alive_now()
     await asyncio.gather(*(once(n) for n in range(20)))
-    assert runs_left() == 0
+    assert len(RUNS) == 0
     assert alive_now() <= before
 
 
@@ -435,7 +435,7 @@ async def test_a_worker_that_was_started_in_an_undecorated_node(  # noqa: C901 (
             assert not any(each.data["content"] != f"text of {name}" for each in run.of("token") if name != "a")
     known = {each.execution_id for each in streaming.hub.executions()}
     assert known <= {"a", "b", "c", "job-a", "job-b", "job-c"}
-    assert runs_left() == 0
+    assert len(RUNS) == 0
 
 
 async def test_a_service_in_a_node_is_its_threads_execution(streaming: StreamingModule) -> None:

@@ -20,12 +20,11 @@ from lg_streaming import current_emitter, stream_all, stream_token
 from lg_streaming.capture.calls import GraphCall
 from lg_streaming.capture.frame import ToolRun
 from lg_streaming.capture.node import NodeRun
-from lg_streaming.capture.runs import Run
+from lg_streaming.capture.runs import RUNS, Run
 from lg_streaming.module import StreamingModule
 from lg_streaming.scope import Block
 from lg_streaming.testing import ScriptedChatModel
 from tests.capture.graphs import State, Update, graph_of
-from tests.capture.leftovers import runs_left
 
 pytestmark = pytest.mark.anyio
 
@@ -226,7 +225,7 @@ async def serve(rounds: int, at_once: int) -> None:
             assert statistics.running == 0
             assert not sum(statistics.dropped.values())
             assert len(streaming.hub.executions()) == at_once * (1 + len(OWN))
-        assert runs_left() == 0
+        assert len(RUNS) == 0
         del streaming, tenants
         counts.append(alive())
     assert max(counts) == counts[0], counts

@@ -1,4 +1,4 @@
-"""What this process holds: threads and TCP sockets, read from the interpreter and from its own file descriptors.
+"""What this process holds: threads, TCP sockets, open hubs, and LangChain runs in the table of runs.
 
 Each test looks twice, so this asks the kernel about the sockets of this process alone. `/proc/net/tcp` lists those of
 the whole machine, with thousands of connections that other tests have just closed.
@@ -7,6 +7,7 @@ the whole machine, with thousands of connections that other tests have just clos
 import os
 import socket
 import stat
+import sys
 import threading
 from dataclasses import dataclass
 
@@ -30,15 +31,17 @@ _STATES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
-    """The threads and TCP sockets of one moment."""
+    """What there is at one moment."""
 
     threads: frozenset[threading.Thread]
     sockets: frozenset[int]
+    hubs: int
+    """Hubs that are open."""
 
 
 def footprint() -> Footprint:
     """What is there now."""
-    return Footprint(threads=frozenset(threading.enumerate()), sockets=frozenset(_tcp_sockets()))
+    return Footprint(threads=frozenset(threading.enumerate()), sockets=frozenset(_tcp_sockets()), hubs=_open_hubs())
 
 
 def left_since(before: Footprint) -> list[str]:
@@ -49,7 +52,20 @@ def left_since(before: Footprint) -> list[str]:
         if not thread.name.startswith(ALLOWED_THREADS)
     ]
     sockets = [description for inode, description in _tcp_sockets().items() if inode not in before.sockets]
-    return sorted(threads + sockets)
+    hubs, runs = _open_hubs() - before.hubs, _runs()
+    counted = [f"{hubs} open hubs"] * (hubs > 0) + [f"{runs} runs in the table of runs"] * (runs > 0)
+    return sorted(threads + sockets + counted)
+
+
+def _open_hubs() -> int:
+    scope = sys.modules.get("lg_streaming.scope")
+    return scope.publishers.count if scope is not None else 0
+
+
+def _runs() -> int:
+    """How many LangChain runs are in the table: after a test none are, whatever was there before."""
+    table = sys.modules.get("lg_streaming.capture.runs")
+    return len(table.RUNS) if table is not None else 0
 
 
 def _tcp_sockets() -> dict[int, str]:
