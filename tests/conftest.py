@@ -14,7 +14,7 @@ from blockbuster import blockbuster_ctx
 from hypothesis import settings
 
 from tests.support.browser import shared_browser
-from tests.support.leaks import Footprint, footprint, left_since
+from tests.support.leaks import Footprint, footprint, forget_runs, left_since
 from tests.support.programs import alternated, starts_programs
 
 importlib.import_module("lg_streaming.observability.metrics")  # it reads a file: before that is watched
@@ -66,6 +66,7 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Generator[None]:
     yield
     left = _wait_until_gone(before)
     if left:
+        forget_runs()
         pytest.fail("left behind: " + "; ".join(left), pytrace=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from lg_streaming.capture.runs import Run
     from lg_streaming.events import Scope
 
-__all__ = ["RunFollower", "RunStart", "ToolCall", "scope_in"]
+__all__ = ["RunFollower", "RunStart", "ToolCall", "scope_in", "watch"]
 
 
 class RunStart(NamedTuple):
@@ -257,6 +258,27 @@ def _end_call(run: Run, end: Callable[[GraphCall], None]) -> None:
     finally:
         if run.root is not None or run.is_outermost:
             RUNS.forget(run.ids)
+
+
+def watch(run: Run, run_id: UUID) -> None:
+    """Ends a run whose task is cancelled while other handlers see it start: LangChain does not report its end then."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return
+
+    def give_up(_: object) -> None:
+        if RUNS.end(run_id) is run:
+            _end_call(run, lambda call: call.fail(asyncio.CancelledError()))
+
+    if task is not None:
+        run.reports()
+        task.add_done_callback(give_up)
+
+        def unwatch() -> None:
+            task.remove_done_callback(give_up)
+
+        run.unwatch = unwatch
 
 
 def _unbar(run: Run) -> None:

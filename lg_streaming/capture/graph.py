@@ -7,7 +7,6 @@ given its execution is that execution's run from its first moment; others are wh
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, cast
@@ -18,15 +17,13 @@ from langchain_core.tracers.context import register_configure_hook
 from langgraph.callbacks import GraphCallbackHandler
 
 from lg_streaming.capture.calls import CallOptions, GraphCall
-from lg_streaming.capture.follow import RunFollower, RunStart
+from lg_streaming.capture.follow import RunFollower, RunStart, watch
 from lg_streaming.capture.outcome import questions
 from lg_streaming.capture.runs import RUNS, Place, Run, parent_run_id
 from lg_streaming.capture.tap import ModelFollower
 from lg_streaming.scope import current_block, current_frame, publishers
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from langchain_core.callbacks import BaseCallbackHandler
     from langchain_core.runnables import RunnableConfig
     from langgraph.callbacks import GraphInterruptEvent
@@ -199,29 +196,7 @@ def _take(start: RunStart, call: GraphCall, plan: GraphPlan | None, *, sure: boo
         run.plan, run.children_wrapped = plan, False
     if sure:
         call.begin()
-    _watch(run, run_id)
-
-
-def _watch(run: Run, run_id: UUID) -> None:
-    """Ends a call whose task is cancelled while other handlers see it start: LangChain does not report its end then."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        return
-
-    def give_up(_: object) -> None:
-        if RUNS.end(run_id) is run and run.root is not None:
-            run.root.fail(asyncio.CancelledError())
-            RUNS.forget(run.ids)
-
-    if task is not None:
-        run.reports()
-        task.add_done_callback(give_up)
-
-        def unwatch() -> None:
-            task.remove_done_callback(give_up)
-
-        run.unwatch = unwatch
+    watch(run, run_id)
 
 
 def _told_of(place: Place) -> dict[str, Any] | None:

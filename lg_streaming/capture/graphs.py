@@ -12,7 +12,7 @@ from langgraph._internal._runnable import RunnableCallable, RunnableSeq
 from langgraph.callbacks import GraphCallbackHandler
 from langgraph.pregel import Pregel
 
-from lg_streaming.capture.follow import RunFollower, RunStart
+from lg_streaming.capture.follow import RunFollower, RunStart, watch
 from lg_streaming.capture.graph import note_interrupt
 from lg_streaming.capture.node import open_node
 from lg_streaming.capture.plan import GraphPlan, NodePlan, Selection
@@ -63,6 +63,8 @@ class GraphFollower(RunFollower, GraphCallbackHandler):
             return
         run.handlers = (*run.handlers, self)
         run.plan, run.own_plan, run.children_wrapped = self.plan, True, True
+        if run.is_outermost and run.root is None:
+            watch(run, start.run_id)
         node = run.within
         if node is not None and node.is_node and node.namespace == run.namespace and node.opened is None:
             run.begins = functools.partial(self._begin, node, start)

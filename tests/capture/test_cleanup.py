@@ -15,6 +15,9 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from fastapi import Depends, FastAPI
 from fastapi.responses import StreamingResponse
+from langchain_core.callbacks import AsyncCallbackHandler
+from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import tool
 
 from lg_streaming import current_emitter, stream_all, stream_token
 from lg_streaming.capture.runs import RUNS
@@ -362,3 +365,68 @@ async def test_a_thread_that_outlives_everything() -> None:
     await asyncio.to_thread(threads[0].join)
     assert seen == [(None, None)]
     assert len(RUNS) == 0
+
+
+# --- calls without an execution -----------------------------------------------------------------------------
+
+
+@tool
+async def look() -> str:
+    """Look out of the window, and describe it."""
+    return (await model("Rain.").ainvoke("x")).text
+
+
+async def call_models(_: State) -> Update:
+    said = await model("one two").ainvoke("x")
+    await look.ainvoke({})
+    await asyncio.gather(*(model("three").ainvoke("x") for _ in range(3)))
+    return {"messages": [said], "text": await (RunnableLambda(str) | RunnableLambda(str)).ainvoke("x")}
+
+
+async def fail_after_models(_: State) -> Update:
+    await model("one two").ainvoke("x")
+    raise ValueError("not today")
+
+
+async def wait_after_models(_: State) -> Update:
+    await model("one two").ainvoke("x")
+    await asyncio.Event().wait()
+    return {}
+
+
+class SlowHandler(AsyncCallbackHandler):
+    """Takes its time when a graph starts."""
+
+    async def on_chain_start(self, *args: Any, **kwargs: Any) -> None:
+        await asyncio.Event().wait()
+
+
+DECORATED: dict[str, Callable[[Any], Any]] = {
+    "graph": lambda node: stream_all(graph_of(node)),
+    "node": lambda node: graph_of(stream_all(node)),
+    "both": lambda node: stream_all(graph_of(stream_all(node))),
+    "subgraph": lambda node: graph_of(stream_all(graph_of(node)), names=("inner",)),
+    "graph in a graph": lambda node: stream_all(graph_of(stream_all(graph_of(node)), names=("inner",))),
+}
+
+
+@pytest.mark.parametrize("decorated", DECORATED)
+async def test_a_call_without_an_execution_leaves_nothing(streaming: StreamingModule, decorated: str) -> None:
+    """The module is installed, and the call is part of no execution: LangChain's runs are forgotten all the same."""
+    build = DECORATED[decorated]
+    await build(call_models).ainvoke({"topic": "x"})
+    assert len(RUNS) == 0
+    async for _ in build(call_models).astream({"topic": "x"}, stream_mode="messages"):
+        break
+    with pytest.raises(ValueError, match="not today"):
+        await build(fail_after_models).ainvoke({"topic": "x"})
+    for config in ({}, {"callbacks": [SlowHandler()]}):
+        task = asyncio.ensure_future(build(wait_after_models).ainvoke({"topic": "x"}, config))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    gc.collect()
+    await asyncio.sleep(0)
+    assert len(RUNS) == 0
+    assert not streaming.hub.executions()
