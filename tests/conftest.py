@@ -55,7 +55,7 @@ def no_blocking_call(request: pytest.FixtureRequest) -> Generator[None]:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(request: pytest.FixtureRequest) -> Generator[None]:
-    """Fail a test after which a thread, a TCP socket, an open hub, a run or (in an async test) a task is still there.
+    """Fail a test after which a thread, a TCP socket, a run or (in an async test) a task is still there.
 
     What was there before the test is not counted, so that a resource of a wider scope (a Redis server, a browser) may
     live on: pytest sets those up before this fixture. Of runs none may be there.

@@ -96,12 +96,16 @@ def _pass_on_tap(loop: Any) -> None:
     run, manager = _run_of(loop), loop.manager
     if run is None or run.plan is None:
         return
-    handlers = [
-        TAP if isinstance(each, ListeningTracker) and each.options.execution_id and each in run.handlers else each
-        for each in manager.inheritable_handlers
-    ]
-    if TAP in handlers:
-        manager.inheritable_handlers = handlers  # the graph's own end is still the tracker's
+    handlers = manager.inheritable_handlers
+    done = [each for each in handlers if isinstance(each, ListeningTracker) and _has_done_its_work(each, run)]
+    if done:
+        # The graph's own end is still the trackers'. The tap comes last: LangChain asks the first handler that can
+        # stream for the chunks of a chain, which is to be the caller's.
+        manager.inheritable_handlers = [each for each in handlers if each not in done and each is not TAP] + [TAP]
+
+
+def _has_done_its_work(tracker: ListeningTracker, run: Run) -> bool:
+    return tracker.options.execution_id is not None and tracker in run.handlers
 
 
 def _hear_writer(loop: Any) -> None:

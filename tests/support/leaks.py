@@ -1,4 +1,4 @@
-"""What this process holds: threads, TCP sockets, open hubs, and LangChain runs in the table of runs.
+"""What this process holds: threads, TCP sockets, and LangChain runs in the table of runs.
 
 Each test looks twice, so this asks the kernel about the sockets of this process alone. `/proc/net/tcp` lists those of
 the whole machine, with thousands of connections that other tests have just closed.
@@ -35,13 +35,11 @@ class Footprint:
 
     threads: frozenset[threading.Thread]
     sockets: frozenset[int]
-    hubs: int
-    """Hubs that are open."""
 
 
 def footprint() -> Footprint:
     """What is there now."""
-    return Footprint(threads=frozenset(threading.enumerate()), sockets=frozenset(_tcp_sockets()), hubs=_open_hubs())
+    return Footprint(threads=frozenset(threading.enumerate()), sockets=frozenset(_tcp_sockets()))
 
 
 def left_since(before: Footprint) -> list[str]:
@@ -52,9 +50,8 @@ def left_since(before: Footprint) -> list[str]:
         if not thread.name.startswith(ALLOWED_THREADS)
     ]
     sockets = [description for inode, description in _tcp_sockets().items() if inode not in before.sockets]
-    hubs, runs = _open_hubs() - before.hubs, _runs()
-    counted = [f"{hubs} open hubs"] * (hubs > 0) + [f"{runs} runs in the table of runs"] * (runs > 0)
-    return sorted(threads + sockets + counted)
+    runs = [f"{count} runs in the table of runs"] if (count := _runs()) else []
+    return sorted(threads + sockets + runs)
 
 
 def forget_runs() -> None:
@@ -62,11 +59,6 @@ def forget_runs() -> None:
     table = sys.modules.get("lg_streaming.capture.runs")
     if table is not None:
         table.RUNS.forget(set(table.RUNS._runs))
-
-
-def _open_hubs() -> int:
-    scope = sys.modules.get("lg_streaming.scope")
-    return scope.publishers.count if scope is not None else 0
 
 
 def _runs() -> int:
