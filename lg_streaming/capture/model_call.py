@@ -44,9 +44,9 @@ ABOUT: Final = {
 # --- calls that must not stream -----------------------------------------------------------------------------
 
 whole_call_var: ContextVar[bool] = ContextVar("lg_streaming_whole_call", default=False)
-"""Whether the model call that begins in this context must not be made to stream.
+"""Whether the model call or the chain that begins in this context must not be made to stream.
 
-Each start of a model sets it, before LangChain looks whether a streaming handler is attached.
+Each start of one sets it, before LangChain looks whether a streaming handler is attached.
 """
 
 _ANSWERS: Final = ("n", "candidate_count", "candidateCount", "num_generations", "num_return_sequences", "best_of")
