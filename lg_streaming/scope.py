@@ -388,8 +388,10 @@ class Block:
 
     @property
     def frame(self) -> Frame | None:
-        """The node or tool in which it was entered, until that has ended."""
-        return self._mark.frame if self._mark is not None else None
+        """The node or tool in which it was entered, directly or in a block there, until that has ended."""
+        if self._mark is not None:
+            return self._mark.frame
+        return self.outer.frame if self.outer is not None else None
 
     def leave(self) -> bool:
         """Ends the block; returns False, and does nothing, when it was left before."""

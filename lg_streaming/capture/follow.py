@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler
 
 from lg_streaming.capture.calls import GraphCall
 from lg_streaming.capture.frame import ToolRun
@@ -267,18 +267,22 @@ def watch(run: Run, run_id: UUID) -> None:
     except RuntimeError:
         return
 
-    def give_up(_: object) -> None:
-        if RUNS.end(run_id) is run:
+    if task is None:
+        return
+    # LangChain begins the runs of a batch in tasks that do nothing else, and goes on elsewhere
+    begins_only = getattr(task.get_coro(), "__name__", None) == AsyncCallbackManager.on_chain_start.__name__
+
+    def give_up(task: asyncio.Task[Any]) -> None:
+        has_begun = begins_only and not task.cancelled() and task.exception() is None
+        if not has_begun and RUNS.end(run_id) is run:
             _end_call(run, lambda call: call.fail(asyncio.CancelledError()))
 
-    if task is not None:
-        run.reports()
-        task.add_done_callback(give_up)
+    def unwatch() -> None:
+        task.remove_done_callback(give_up)
 
-        def unwatch() -> None:
-            task.remove_done_callback(give_up)
-
-        run.unwatch = unwatch
+    run.reports()
+    task.add_done_callback(give_up)
+    run.unwatch = unwatch
 
 
 def _unbar(run: Run) -> None:

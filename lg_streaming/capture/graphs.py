@@ -70,10 +70,10 @@ class GraphFollower(RunFollower, GraphCallbackHandler):
             run.begins = functools.partial(self._begin, node, start)
 
     def _begin(self, node: Run, start: RunStart) -> None:
-        """Captures the node that the graph is, unless it captures itself."""
+        """Captures the node that the graph is, unless it captures itself, or calls the graph in an execution there."""
         place, options = RUNS.place_in(node), self.plan.for_graph
         captured = node.frame is not None and node.frame.graph_namespace == node.namespace
-        if place is not None and options.enabled and not captured:
+        if place is not None and options.enabled and not captured and place.made_in != node.namespace:
             open_node(node, place, options, name=start.node_name, metadata=start.metadata, state=start.inputs)
             start.run.frame = node.frame
 
