@@ -12,7 +12,7 @@ from langgraph.errors import ParentCommand
 
 from lg_streaming.capture.outcome import described, ending_of, interrupts_of
 from lg_streaming.capture.result import ids_in, messages_of, unsaid_parts, update_of
-from lg_streaming.capture.runs import RUNS
+from lg_streaming.capture.runs import RUNS, parent_run_id
 from lg_streaming.emitter import Emitter
 from lg_streaming.errors import StreamingError
 from lg_streaming.scope import FrameMark, Scope, current_block, frame_var
@@ -348,7 +348,10 @@ def open_node(run: Run, place: Place, plan: NodePlan, *, name: str, metadata: Ma
         logger.warning("node %r runs without streaming: %s", name, error, exc_info=None if expected else error)
         return
     run.frame = run.opened = frame
-    frame_var.set(frame.mark)
+    frame.mark.stays, frame.mark.caller = True, parent_run_id()
+    in_force = frame_var.set(frame.mark)
+    if run.bar is None:
+        run.bar = in_force
 
 
 _STEP: Final = {"langgraph_step": "step", "langgraph_triggers": "triggers", "langgraph_path": "path"}

@@ -13,6 +13,7 @@ from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables.config import var_child_runnable_config
 
 from lg_streaming.scope import (
+    NO_FRAME,
     Binding,
     Block,
     Frame,
@@ -20,6 +21,7 @@ from lg_streaming.scope import (
     current_block,
     current_frame,
     find_positions_with,
+    frame_var,
 )
 
 if TYPE_CHECKING:
@@ -96,7 +98,7 @@ class Run:
         self._turn = 0
         self._listener: object = None
         self.bar: Token[FrameMark | None] | None = None
-        """Takes back that the frames of the context are hidden in it."""
+        """Takes back what it put into the context: its own node, or that the frames around it are hidden."""
         self.model: ModelCall | None = None
         """The model call that it is."""
         self.call: GraphCall | None = parent.call if parent is not None else frame.call if frame is not None else None
@@ -414,8 +416,13 @@ RUNS: Final = Runs()
 
 
 def _position() -> Position:
-    place = RUNS.place_of(parent_run_id())
-    return Position(place.frame, place.block) if place is not None else Position()
+    run_id = parent_run_id()
+    place = RUNS.place_of(run_id)
+    if place is not None:
+        return Position(place.frame, place.block)
+    mark = frame_var.get()
+    is_left = mark is not None and mark.stays and mark.caller == run_id
+    return Position(outlives=mark not in {None, NO_FRAME} and not is_left)
 
 
 find_positions_with(_position)
