@@ -33,6 +33,8 @@ __all__ = ["CANCELLED", "Identity", "NodeRun", "agent_of", "identify", "open_nod
 
 logger: logging.Logger = logging.getLogger(__name__)
 
+_OTHER_PIECES: Final = frozenset({"thinking", "tool_args"})
+
 CANCELLED: Final = {"message": "cancelled", "code": "cancelled"}
 
 
@@ -109,7 +111,7 @@ class NodeRun:
         self.emitter: Emitter = Emitter(binding.publisher, binding.execution_id, self.scope, strict=False)
         self.emitter.through(heard=self.message_ids)
         self._heard = 0
-        """How many pieces of text came from models."""
+        """How many pieces came from models, of text, reasoning and the arguments of tools."""
         self._plan = plan
         self._state: object = None
         self._started = time.perf_counter()
@@ -172,6 +174,8 @@ class NodeRun:
             self._heard += 1
             if self.echo is not None:
                 self.echo.append(data["content"])
+        elif type in _OTHER_PIECES:
+            self._heard += 1
         stream = self._stream
         if stream is None:
             return
