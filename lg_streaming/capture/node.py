@@ -221,6 +221,8 @@ class NodeRun:
         with self._lock:
             ended = self.ended
             self.ended = True
+        if not ended and self.run_ids:
+            RUNS.stop_in(self)
         return not ended
 
     def succeed(self, result: object) -> None:

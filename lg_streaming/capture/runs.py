@@ -302,23 +302,30 @@ class Runs:
     def end_node(self, namespace: str, error: BaseException) -> None:
         """Ends the captured nodes of this namespace, which LangGraph no longer waits for, and what runs in them."""
         for frame in list(self._frames.get(namespace, ())):
-            for run_id, run in reversed(list(self._runs.items())):
-                if run.frame is not None and _is_at_or_in(run.frame, frame):
-                    self._cancel(run_id, run, frame)
+            self._cancel_in(frame)
             frame.fail(error)
+
+    def stop_in(self, frame: NodeRun) -> None:
+        """Ends tools and models that a node leaves behind, and what runs in them: their end would come too late."""
+        left = [self._runs.get(run_id) for run_id in list(frame.run_ids)]
+        if any(run is not None and (run.tool is not None or run.model is not None) for run in left):
+            self._cancel_in(frame)
+
+    def _cancel_in(self, frame: NodeRun) -> None:
+        for run_id, run in reversed(list(self._runs.items())):
+            if run.frame is not None and _is_at_or_in(run.frame, frame):
+                self._cancel(run_id, run, frame)
 
     def _cancel(self, run_id: UUID, run: Run, node: NodeRun) -> None:
         stopped = asyncio.CancelledError()
         frame: Any = run.frame
-        if run.model is not None:
-            run.model.fail(stopped)
-        elif run.tool is not None:
-            run.tool.fail(stopped)
+        inner = run.model or run.tool
+        if inner is not None:
+            if self.end(run_id) is run:  # it may end at this moment in its own thread
+                inner.fail(stopped)
         elif run.is_node and frame is not node:
             frame.fail(stopped)
-        else:
-            return
-        self.end(run_id)
+            self.end(run_id)
 
     def frame_at(self, run: Run | None) -> NodeFrame | None:
         """The node or tool that a run started in `run` belongs to; None where it belongs to none."""

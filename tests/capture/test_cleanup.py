@@ -426,6 +426,65 @@ async def test_a_stream_whose_start_is_cancelled(module: StreamingModule, kind: 
     await ended(module, "e", "cancelled")
 
 
+# --- what a node leaves behind ------------------------------------------------------------------------------
+
+
+def _waiting(go_on: asyncio.Event, begun: asyncio.Event, kind: str) -> Any:
+    async def waits(_: State) -> Update:
+        chunks = model("one two three").astream("x")
+        await anext(chunks)
+        begun.set()
+        await go_on.wait()
+        return {"text": "".join([chunk.text async for chunk in chunks])}
+
+    @tool
+    async def slow() -> str:
+        """Take a long time."""
+        if kind == "graph":
+            await graph_of(waits).ainvoke({"topic": "x"})
+        elif kind == "model":
+            await waits({"topic": "x", "text": "", "messages": []})
+        else:
+            begun.set()
+            await go_on.wait()
+        return "done"
+
+    return slow
+
+
+@pytest.mark.parametrize("fails", ["fails", "returns"])
+@pytest.mark.parametrize("kind", ["tool", "model", "graph"])
+async def test_a_tool_that_its_node_does_not_wait_for(module: StreamingModule, kind: str, fails: str) -> None:
+    """It ends for its readers with the node; what it does later is part of nothing."""
+    go_on, begun = asyncio.Event(), asyncio.Event()
+    slow = _waiting(go_on, begun, kind)
+    left: list[asyncio.Future[Any]] = []
+
+    async def node(_: State) -> Update:
+        call: Any = {"name": "slow", "args": {}, "id": "call-1", "type": "tool_call"}
+        left.append(asyncio.ensure_future(slow.ainvoke(call)))
+        await begun.wait()
+        if fails == "fails":
+            raise ValueError("the other one failed")
+        return {}
+
+    config = module.config("e", capture="all")
+    await asyncio.gather(graph_of(node).ainvoke({"topic": "x"}, config), return_exceptions=True)
+    assert len(RUNS) == 0
+    go_on.set()
+    await left[0]
+    run = await read(module, "e")
+    expected = ["tool_start", "tool_error"]
+    assert [each.type for each in run.of("tool_start", "tool_error", "tool_complete")] == expected
+    assert run.one("tool_error").data["error"]["code"] == "cancelled"
+    assert len(run.of("llm_start")) == len(run.of("llm_complete")) == (kind != "tool")
+    assert len(run.of("node_start")) == len(run.of("node_complete", "node_error")) == (2 if kind == "graph" else 1)
+    ends = [each.metadata.node_id for each in run.of("node_complete", "node_error")]
+    assert ends[-1] == "node"
+    assert not any(module.hub.statistics().dropped.values())
+    assert len(RUNS) == 0
+
+
 # --- calls without an execution -----------------------------------------------------------------------------
 
 
