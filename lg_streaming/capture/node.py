@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from langgraph.errors import ParentCommand
+from langgraph.errors import GraphInterrupt, ParentCommand
 
 from lg_streaming.capture.outcome import described, ending_of, interrupts_of
 from lg_streaming.capture.result import ids_in, messages_of, unsaid_parts, update_of
@@ -217,12 +218,13 @@ class NodeRun:
 
     # --- its end ---------------------------------------------------------------------------------------------
 
-    def _end(self) -> bool:
+    def _end(self, error: BaseException | None = None) -> bool:
         with self._lock:
             ended = self.ended
             self.ended = True
         if not ended and self.run_ids:
-            RUNS.stop_in(self)
+            is_paused = error is not None and ending_of(error) == "interrupted"
+            RUNS.stop_in(self, GraphInterrupt() if is_paused else asyncio.CancelledError())
         return not ended
 
     def succeed(self, result: object) -> None:
@@ -239,7 +241,7 @@ class NodeRun:
 
     def fail(self, error: BaseException) -> None:
         """Publishes how the node ended that raised. A no-op when it has ended already."""
-        if not self._end():
+        if not self._end(error):
             return
         match ending_of(error):
             case "complete":

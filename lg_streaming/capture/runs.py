@@ -305,24 +305,24 @@ class Runs:
             self._cancel_in(frame)
             frame.fail(error)
 
-    def stop_in(self, frame: NodeRun) -> None:
+    def stop_in(self, frame: NodeRun, tools_with: BaseException) -> None:
         """Ends tools and models that a node leaves behind, and what runs in them: their end would come too late."""
         left = [self._runs.get(run_id) for run_id in list(frame.run_ids)]
         if any(run is not None and (run.tool is not None or run.model is not None) for run in left):
-            self._cancel_in(frame)
+            self._cancel_in(frame, tools_with)
 
-    def _cancel_in(self, frame: NodeRun) -> None:
+    def _cancel_in(self, frame: NodeRun, tools_with: BaseException | None = None) -> None:
         for run_id, run in reversed(list(self._runs.items())):
             if run.frame is not None and _is_at_or_in(run.frame, frame):
-                self._cancel(run_id, run, frame)
+                self._cancel(run_id, run, frame, tools_with)
 
-    def _cancel(self, run_id: UUID, run: Run, node: NodeRun) -> None:
+    def _cancel(self, run_id: UUID, run: Run, node: NodeRun, tools_with: BaseException | None) -> None:
         stopped = asyncio.CancelledError()
         frame: Any = run.frame
         inner = run.model or run.tool
         if inner is not None:
             if self.end(run_id) is run:  # it may end at this moment in its own thread
-                inner.fail(stopped)
+                inner.fail(tools_with if tools_with is not None and run.tool is not None else stopped)
         elif run.is_node and frame is not node:
             frame.fail(stopped)
             self.end(run_id)
