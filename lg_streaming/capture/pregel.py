@@ -99,9 +99,8 @@ def _pass_on_tap(loop: Any) -> None:
     handlers = manager.inheritable_handlers
     done = [each for each in handlers if isinstance(each, ListeningTracker) and _has_done_its_work(each, run)]
     if done:
-        # The graph's own end is still the trackers'. The tap comes last: LangChain asks the first handler that can
-        # stream for the chunks of a chain, which is to be the caller's.
-        manager.inheritable_handlers = [each for each in handlers if each not in done and each is not TAP] + [TAP]
+        # The graph's own end is still the trackers'.
+        manager.inheritable_handlers = [*(each for each in handlers if each not in done), TAP]
 
 
 def _has_done_its_work(tracker: ListeningTracker, run: Run) -> bool:
