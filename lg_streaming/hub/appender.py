@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import orjson
 
 from lg_streaming.codec import Encoded
-from lg_streaming.events import KINDS
 from lg_streaming.hub.update_logger import UpdateLogger
 from lg_streaming.hub.writer import Writer
 from lg_streaming.log.base import Batch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lg_streaming.hub.drafts import Drafts
     from lg_streaming.hub.execution import Execution
     from lg_streaming.hub.statistics import Tally
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from lg_streaming.settings import StreamingSettings
 
 __all__ = ["Appender"]
-
-_kind: Final = dict(KINDS).get
 
 
 class Appender:
@@ -31,10 +30,20 @@ class Appender:
         log: Where they go.
         settings: How much may wait for a log that is slow or away, and whether updates are logged.
         drafts: Makes the notice of what was lost.
-        tally: Counts what is left out, dropped or lost.
+        tally: Counts what is published, left out, dropped or lost.
+        monotonic: Seconds that never go back.
     """
 
-    def __init__(self, log: EventLog, settings: StreamingSettings, drafts: Drafts, tally: Tally) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        settings: StreamingSettings,
+        drafts: Drafts,
+        tally: Tally,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._monotonic = monotonic
+        self._count = tally.published.add
         self._log = log
         self._drafts = drafts
         self._tally = tally
@@ -58,9 +67,9 @@ class Appender:
         if not drafts:
             return
         execution.touched_at = drafts[-1].timestamp
-        published = execution.published
-        for draft in drafts:
-            published[_kind(draft.type, "event")] += 1  # as `kind_of` does, without another call at every update
+        execution.used_at = self._monotonic()
+        execution.updates += len(drafts)
+        self._count(drafts)
         if self.logger is not None:
             self.logger.put(execution.execution_id, drafts)
         if self.writer is not None:
@@ -68,7 +77,14 @@ class Appender:
             return
         execution.number += 1
         batch = Batch(execution.execution_id, drafts, execution.producer, execution.number, execution.owner)
-        if repeated := self._log.append(batch):
+        try:
+            repeated = self._log.append(batch)
+        except Exception:
+            raise
+        except BaseException:  # an interrupt: the batch may be there or not, and the same number makes sure that it is
+            self._log.append(batch)
+            raise
+        if repeated:
             self._tally.repeated.add(repeated)
 
     def _put(self, writer: Writer, execution: Execution, drafts: list[Draft]) -> None:
