@@ -77,6 +77,14 @@ class IdleWatch:
                 self._put(execution, at)
                 self._schedule()
 
+    def forget(self, execution: Execution) -> None:
+        """The run is over: no look is needed. From any thread."""
+        if execution.look is not None:
+            with self._lock:
+                if execution.look is not None:
+                    self._looks.discard(execution.look)
+                    execution.look = None
+
     def _put(self, execution: Execution, at: float) -> None:
         """Looks at `execution` at this time, or sooner where that is planned. Under the lock."""
         if execution.look is not None:
@@ -100,9 +108,9 @@ class IdleWatch:
         """Nothing is looked at any more. Harmless when repeated."""
         with self._lock:
             self._closed = True
-            self._forget()
+            self._forget_all()
 
-    def _forget(self) -> None:
+    def _forget_all(self) -> None:
         if self._cancel is not None:
             self._cancel()
         self._next = self._cancel = None
@@ -121,7 +129,7 @@ class IdleWatch:
                 first[2].look = None
             if not self._look(first[2], now):
                 with self._lock:
-                    self._forget()
+                    self._forget_all()
                 return
         with self._lock:
             if not self._closed:

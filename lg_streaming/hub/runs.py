@@ -397,6 +397,7 @@ class Runs(Executions):
     def _close_run(self, execution: Execution, type: str) -> None:
         execution.end(state_after("running", type))
         self._open_runs.pop(execution.execution_id, None)
+        self._idle.forget(execution)
         self._ends.notify()
 
     async def close(self, execution_id: str, result: object = None, *, reason: str | None = None) -> None:
