@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import orjson
 
 from lg_streaming.codec import Encoded
+from lg_streaming.events import KINDS
 from lg_streaming.hub.update_logger import UpdateLogger
 from lg_streaming.hub.writer import Writer
 from lg_streaming.log.base import Batch
+from lg_streaming.log.memory import MemoryLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from lg_streaming.settings import StreamingSettings
 
 __all__ = ["Appender"]
+
+_kind: Final = dict(KINDS).get
 
 
 class Appender:
@@ -43,7 +47,8 @@ class Appender:
         monotonic: Callable[[], float],
     ) -> None:
         self._monotonic = monotonic
-        self._count = tally.published.add
+        self._has_our_clock = isinstance(log, MemoryLog) and log.monotonic is monotonic
+        self._published = tally.published
         self._log = log
         self._drafts = drafts
         self._tally = tally
@@ -69,14 +74,17 @@ class Appender:
         execution.touched_at = drafts[-1].timestamp
         execution.used_at = self._monotonic()
         execution.updates += len(drafts)
-        self._count(drafts)
+        published = self._published
+        for draft in drafts:
+            published[_kind(draft.type, "event")] += 1  # as `kind_of` does, without another call at every update
         if self.logger is not None:
             self.logger.put(execution.execution_id, drafts)
         if self.writer is not None:
             self._put(self.writer, execution, drafts)
             return
         execution.number += 1
-        batch = Batch(execution.execution_id, drafts, execution.producer, execution.number, execution.owner)
+        at = execution.used_at if self._has_our_clock else None
+        batch = Batch(execution.execution_id, drafts, execution.producer, execution.number, execution.owner, at)
         try:
             repeated = self._log.append(batch)
         except Exception:

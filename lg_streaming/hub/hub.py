@@ -76,7 +76,7 @@ class StreamHub(Overview):
         """Counts since the hub was made, and what is there now."""
         self._sweep_now_and_then()
         writer = self._appender.writer
-        published = self._tally.published.counts
+        published = dict(self._tally.published)
         dropped = self._tally.drops.counts
         return HubStatistics(
             executions=len(self._executions),

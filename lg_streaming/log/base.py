@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
-from lg_streaming.codec import decode, decode_data, moment_of, seal
+from lg_streaming.codec import decode, decode_data, moment_of
 from lg_streaming.events import FINAL_TYPES, Position, StreamMetadata, StreamUpdate, kind_of
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Record:
         self.timestamp: float
         self.key: str | None
         self.type, self.scope, self.priority, self.timestamp, body, self.key, _ = draft
-        self.json: bytes = seal(body, seq, epoch)
+        self.json: bytes = b'%b,"sequence_number":%d,"epoch":"%b"}}' % (body, seq, epoch.encode())  # as `seal` does
         """The complete wire JSON of the update."""
 
     @property
@@ -121,6 +121,8 @@ class Batch(NamedTuple):
     number: int
     owner: str | None = None
     """Set on the batch that opens an execution for somebody."""
+    at: float | None = None
+    """When it was made, by the log's own monotonic clock, where the producer has the same; None: look at the clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

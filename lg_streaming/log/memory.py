@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
+import sys
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
@@ -49,9 +50,10 @@ class MemoryLog:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._retention = retention or RetentionSettings()
-        self._room = self._retention.total_bytes
+        self._room = sys.maxsize if self._retention.total_bytes is None else self._retention.total_bytes
         self._clock = clock
-        self._monotonic = monotonic
+        self.monotonic: Callable[[], float] = monotonic
+        """Seconds that never go back."""
         self._new_epoch = new_epoch
         self._serials = itertools.count(1)
         self._tapes: dict[str, Tape] = {}
@@ -62,7 +64,7 @@ class MemoryLog:
 
     def _index(self) -> None:
         """Makes anew what is known from the tapes alone: an interrupted step may have left it half done."""
-        self._total = 0
+        self._total = sum(tape.held for tape in self._tapes.values())
         self._ids: SortedKeys[str] = SortedKeys(self._tapes)
         self._owned: dict[str, SortedKeys[str]] = {}
         self._due: SortedKeys[tuple[float, int, Tape]] = SortedKeys()
@@ -70,7 +72,7 @@ class MemoryLog:
         self._ended: OrderedDict[str, Tape] = OrderedDict()  # the one that ended first is the first
         self._expired: OrderedDict[str, Tape] = OrderedDict()  # of these only the final update is left
         for tape in sorted(self._tapes.values(), key=lambda tape: tape.touched):
-            tape.counted, tape.filed_owner, tape.due, tape.age = 0, None, None, None
+            tape.filed_owner, tape.due, tape.age = None, None, None
             self._file(tape)
         self._torn = False
 
@@ -84,48 +86,46 @@ class MemoryLog:
 
     def append(self, batch: Batch) -> int:
         """See `EventLog.append`. Never raises by itself, takes microseconds."""
+        execution_id, forgotten = batch.execution_id, ()
         try:
             with self._lock:
                 if self._torn:
                     self._index()
-                tape = self._tapes.get(batch.execution_id)
+                tape = self._tapes.get(execution_id)
                 if tape is None or tape.inherited:
-                    forgotten, repeated, changed = self._begin(batch, tape)
+                    tape, repeated, added = self._begin(batch, tape)
                 else:
-                    head, marks, owner = tape.head, tape.marks, tape.owner
-                    repeated = tape.append(batch, self._clock(), self._monotonic())
-                    changed = tape.head != head
-                    if tape.age is None or tape.marks is not marks or tape.owner is not owner:
+                    repeated, added, grown, moved = tape.append(batch, batch.at or self.monotonic())
+                    self._total += grown
+                    if moved:
                         self._file(tape)
-                    else:
-                        held = tape.held
-                        self._total += held - tape.counted
-                        tape.counted = held
-                    forgotten = self._make_room(tape) if self._room is not None and self._total > self._room else ()
-            if changed:
-                self._notify(batch.execution_id)
-            for execution_id in forgotten:
-                self._notify(execution_id)
+                if self._total > self._room:
+                    forgotten = self._make_room(tape)
+            if added:
+                for listener in self._listeners:
+                    listener(execution_id)
+            for each in forgotten:
+                self._notify(each)
         except BaseException:
             self._torn = True
             release_owned(self._lock)
-            self._notify(batch.execution_id)  # it may have happened
+            self._notify(execution_id)  # it may have happened
             raise
         return repeated
 
-    def _begin(self, batch: Batch, inherited: Tape | None) -> tuple[Sequence[str], int, bool]:
-        now, touched = self._clock(), self._monotonic()
+    def _begin(self, batch: Batch, inherited: Tape | None) -> tuple[Tape, int, int]:
+        now, touched = self._clock(), batch.at or self.monotonic()
         if inherited is None:
             tape = Tape(batch.execution_id, self._new_epoch(), batch.owner, now, touched, self._retention)
         else:
             tape = inherited.branch(self._new_epoch())
-        head = tape.head
-        repeated = tape.append(batch, now, touched)
+        repeated, added, _, _ = tape.append(batch, touched)
         if inherited is not None:
             self._unfile(inherited)
         self._tapes[batch.execution_id] = tape
+        self._total += tape.held
         self._file(tape)
-        return self._make_room(tape), repeated, tape.head != head
+        return tape, repeated, added
 
     async def drop(self, execution_id: str) -> None:
         """See `EventLog.drop`."""
@@ -157,9 +157,6 @@ class MemoryLog:
 
     def _file(self, tape: Tape) -> None:
         """Puts `tape` where it belongs in the indexes. Under the lock."""
-        held = tape.held
-        self._total += held - tape.counted
-        tape.counted = held
         if not tape.serial:
             tape.serial = next(self._serials)
         self._ids.add(tape.execution_id)
@@ -183,8 +180,7 @@ class MemoryLog:
             self._set_due(tape, due)
 
     def _unfile(self, tape: Tape) -> None:
-        self._total -= tape.counted
-        tape.counted = 0
+        self._total -= tape.held
         self._ids.discard(tape.execution_id)
         if tape.filed_owner is not None:
             owned = self._owned[tape.filed_owner]
@@ -219,7 +215,9 @@ class MemoryLog:
         del self._tapes[tape.execution_id]
 
     def _expire(self, tape: Tape) -> None:
+        held = tape.held
         tape.expire()
+        self._total += tape.held - held
         self._file(tape)
 
     # --- bounds -------------------------------------------------------------------------------------------------
@@ -230,8 +228,6 @@ class MemoryLog:
         The updates of ended executions go first, then these executions, then the oldest updates of running ones.
         """
         room = self._room
-        if room is None or self._total <= room:
-            return ()
         while self._total > room and self._ended:
             _, tape = self._ended.popitem(last=False)
             self._expire(tape)
@@ -250,7 +246,7 @@ class MemoryLog:
                 break
         return forgotten
 
-    def _cut_oldest(self, enough: int) -> bool:
+    def _cut_oldest(self, enough: float) -> bool:
         """Cuts the running execution with the oldest update; whether there may be more to cut."""
         first = self._running.first
         if first is None:
@@ -259,14 +255,16 @@ class MemoryLog:
         self._unqueue(tape)
         if tape.first_at <= age:
             second = self._running.first
+            held = tape.held
             tape.drop_oldest(float("inf") if second is None else max(second[0], age), enough)
+            self._total += tape.held - held
         self._file(tape)
         return True
 
     def trim(self, limit: int | None = None) -> bool:
         """See `EventLog.trim`."""
         forgotten: list[str] = []
-        now, retention = self._monotonic(), self._retention
+        now, retention = self.monotonic(), self._retention
         try:
             with self._lock:
                 if self._torn:

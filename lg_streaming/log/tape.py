@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lg_streaming.codec import seal
 from lg_streaming.events import FINAL_TYPES
 from lg_streaming.log.base import Draft, LogState, Record, state_after
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from lg_streaming.log.base import Batch, ExecutionState
     from lg_streaming.settings import RetentionSettings
@@ -21,10 +20,10 @@ RECORD_BYTES: Final = 224
 """What a record takes beside its JSON: the objects around it, its place in the list, its scope's share."""
 KEY_BYTES: Final = 192
 """What a key takes beside its characters."""
-TAPE_BYTES: Final = 1_536
+TAPE_BYTES: Final = 1_152
 """What an execution takes beside its records, with its places in the log's indexes."""
-_LARGE_SCOPE: Final = 256
-"""Bytes of a scope's JSON that `RECORD_BYTES` covers."""
+_LARGE: Final = 512
+"""Bytes of an update in which `RECORD_BYTES` covers the scope."""
 _MOST_PRODUCERS: Final = 256
 _CUT_AT: Final = 64
 _NOTED: Final = FINAL_TYPES | {"workflow_start", "workflow_interrupted", "workflow_progress", "progress"}
@@ -35,23 +34,33 @@ def held_bytes(record: Record) -> int:
     held = len(record.json) + RECORD_BYTES
     if record.key is not None:
         held += len(record.key) + KEY_BYTES
-    encoded = record.scope.encoded
-    if encoded is not None and len(encoded) > _LARGE_SCOPE:
-        held += 3 * len(encoded)  # its JSON, its keys and values, and the user's own objects
+    if len(record.json) > _LARGE:
+        held += 3 * len(record.scope.fragment)  # its JSON, its keys and values, and the user's own objects
     return held
 
 
-class _Marks(NamedTuple):
-    """What the updates about the run itself have said."""
+class _Marks:
+    """What the updates about the run itself have said. Never changed."""
 
-    state: ExecutionState = "running"
-    final: Record | None = None
-    progress: Record | None = None
-    start: Record | None = None
-    held: int = 0
-    """Bytes of these records, which stay when the list lets them go."""
+    __slots__ = ("final", "held", "interrupted", "progress", "start", "state")
+
+    def __init__(
+        self,
+        state: ExecutionState = "running",
+        final: Record | None = None,
+        progress: Record | None = None,
+        start: Record | None = None,
+    ) -> None:
+        self.state: ExecutionState = state
+        self.interrupted: bool = state == "interrupted"
+        self.final = final
+        self.progress = progress
+        self.start = start
+        self.held: int = sum(held_bytes(each) for each in {final, progress, start} if each is not None)
+        """Bytes of these records, which stay when the list lets them go."""
 
     def after(self, record: Record) -> _Marks:
+        """What they have said with ``record``."""
         final, progress, start = self.final, self.progress, self.start
         if record.type in FINAL_TYPES:
             final = record
@@ -61,8 +70,10 @@ class _Marks(NamedTuple):
             record.type == "progress" and (progress is None or progress.type == "progress")
         ):
             progress = record
-        held = sum(held_bytes(each) for each in {final, progress, start} if each is not None)
-        return _Marks(state_after(self.state, record.type), final, progress, start, held)
+        return _Marks(state_after(self.state, record.type), final, progress, start)
+
+
+_NO_MARKS: Final = _Marks()
 
 
 class _Shelf:
@@ -90,15 +101,14 @@ class _Live(NamedTuple):
     producer: str = ""
     """Of the last batch."""
     number: int = 0
-    marks: _Marks = _Marks()
+    marks: _Marks = _NO_MARKS
     owner: str | None = None
     updated_at: float = 0.0
     touched: float = 0.0
     """When the last batch came, by a clock that never goes back."""
 
 
-_live: Final = cast("Callable[[tuple[object, ...]], _Live]", functools.partial(tuple.__new__, _Live))
-"""Makes a `_Live` of its fields, faster than `_Live` itself: at every append."""
+_Fields = tuple[_Shelf, int, int, int, str, int, _Marks, "str | None", float, float]
 
 
 class Tape:
@@ -121,7 +131,6 @@ class Tape:
         "_numbers",
         "_retention",
         "age",
-        "counted",
         "due",
         "epoch",
         "execution_id",
@@ -143,7 +152,7 @@ class Tape:
         self.execution_id: str = execution_id
         self.epoch: str = epoch
         self.started_at: float = now
-        self._live = _Live(_Shelf([], 0), owner=owner, updated_at=now, touched=touched)
+        self._live: _Fields = tuple(_Live(_Shelf([], 0), owner=owner, updated_at=now, touched=touched))
         self._numbers: dict[str, int] | None = None  # of producers before the last one
         self._keys: dict[str, int] | None = None
         self._max_updates = retention.max_updates
@@ -153,22 +162,30 @@ class Tape:
         """Whether it is the parent process's, to be read only."""
         # What the log's indexes know of it.
         self.serial: int = 0
-        self.counted: int = 0
         self.filed_owner: str | None = None
         self.due: float | None = None
         self.age: float | None = None
+
+    @property
+    def live(self) -> _Live:
+        """All that an append changes; kept as a plain tuple, which is read faster."""
+        return _Live._make(self._live)
+
+    @live.setter
+    def live(self, live: _Live) -> None:
+        self._live = tuple(live)
 
     # --- what there is ----------------------------------------------------------------------------------------
 
     @property
     def head(self) -> int:
         """The last number that was given."""
-        return self._live.head
+        return self._live[2]
 
     @property
     def oldest(self) -> int:
         """The first number that is kept; ``head + 1`` when none is."""
-        live = self._live
+        live = self.live
         return live.shelf.base + live.start + 1
 
     @property
@@ -179,22 +196,22 @@ class Tape:
     @property
     def owner(self) -> str | None:
         """The owner."""
-        return self._live.owner
+        return self._live[7]
 
     @property
     def touched(self) -> float:
         """When the last batch came; seconds, monotonic."""
-        return self._live.touched
+        return self._live[9]
 
     @property
     def marks(self) -> _Marks:
         """What the updates about the run have said; another object when that changes."""
-        return self._live.marks
+        return self._live[6]
 
     @property
     def ended(self) -> bool:
         """Whether the last run is over."""
-        return self._live.marks.state not in {"running", "interrupted"}
+        return self._live[6].state not in {"running", "interrupted"}
 
     @property
     def expired(self) -> bool:
@@ -204,24 +221,24 @@ class Tape:
     @property
     def size(self) -> int:
         """Bytes of the kept records."""
-        return self._live.size
+        return self._live[3]
 
     @property
     def held(self) -> int:
         """Bytes of all that is kept."""
-        live = self._live
+        live = self.live
         return live.size + live.marks.held + TAPE_BYTES
 
     @property
     def first_at(self) -> float:
         """The time of the oldest record, in seconds since 1970."""
-        live = self._live
+        live = self.live
         record = live.shelf.records[live.start] if self.kept else None
         return live.updated_at if record is None else record.timestamp
 
     @property
     def _bytes(self) -> int:
-        return self._live.size
+        return self._live[3]
 
     @property
     def _records(self) -> Sequence[Record]:
@@ -230,7 +247,7 @@ class Tape:
     @property
     def _start(self) -> int:
         """Records that are trimmed and still held: none."""
-        live = self._live
+        live = self.live
         return live.start - live.shelf.cleared
 
     def after(self, seq: int, limit: int) -> Sequence[Record]:
@@ -241,7 +258,7 @@ class Tape:
 
     def describe(self) -> LogState:
         """Its state."""
-        live = self._live
+        live = self.live
         marks = live.marks
         return LogState(
             epoch=self.epoch,
@@ -258,24 +275,28 @@ class Tape:
 
     # --- appending --------------------------------------------------------------------------------------------
 
-    def append(self, batch: Batch, now: float, touched: float) -> int:
-        """Appends the batch unless it was appended before; returns how many of its drafts were left out.
+    def append(self, batch: Batch, touched: float) -> tuple[int, int, int, bool]:
+        """Appends the batch unless it was appended before.
 
         What is prepared before the last step is invisible; the next append removes what an interrupted one left.
+
+        Returns:
+            How many drafts were left out because of their key, how many were appended, by how many bytes what is held
+            has grown, and whether it may belong elsewhere in the log's indexes.
         """
-        live = self._live
-        shelf, start, head, size, producer, number, marks, owner, _, _ = live
+        shelf, start, head, size, producer, number, marks, owner, updated_at, _ = self._live
+        _, drafts, by, count, opened_for, _ = batch
         records = shelf.records
         if len(records) != head - shelf.base:
-            self._remove_leftovers(live)
-        if batch.producer == producer:
-            if batch.number <= number:
-                return 0
+            self._remove_leftovers()
+        if by == producer:
+            if count <= number:
+                return 0, 0, 0, False
         elif not self._is_new(batch, producer, number):
-            return 0
-        seq, repeated, epoch = head, 0, self.epoch
+            return 0, 0, 0, False
+        seq, grown, before, repeated, epoch = head, size, marks, 0, self.epoch
         added: list[Record | None] = []
-        for draft in batch.drafts:
+        for draft in drafts:
             if draft.key is not None:
                 if self._has_key(draft.key, added):
                     repeated += 1
@@ -284,21 +305,25 @@ class Tape:
             seq += 1
             record = Record(draft, seq, epoch)
             added.append(record)
-            size += held_bytes(record)
-            if record.type in _NOTED or marks.state == "interrupted":
+            held = len(record.json)  # as `held_bytes` does, without another call at every update
+            grown += held + RECORD_BYTES if held <= _LARGE and record.key is None else held_bytes(record)
+            if record.type in _NOTED or marks.interrupted:
                 marks = marks.after(record)
-        records.extend(added)
-        count = seq - shelf.base - start
-        if count > self._max_updates or size + marks.held > self._max_bytes:
-            start, size = self._trimmed(shelf, start, count, size, marks.held)
-        owner = owner or batch.owner
-        self._live = _live((shelf, start, seq, size, batch.producer, batch.number, marks, owner, now, touched))
+            updated_at = record.timestamp
+        records += added
+        if seq - shelf.base - start > self._max_updates or grown + marks.held > self._max_bytes:
+            start, grown = self._trimmed(shelf, start, seq - shelf.base - start, grown, marks.held)
+        opened_for = owner or opened_for
+        self._live = (shelf, start, seq, grown, by, count, marks, opened_for, updated_at, touched)
         if start > shelf.cleared:
             self._clear(shelf, start)
-        return repeated
+        if marks is before and opened_for is owner and self.age is not None:
+            return repeated, seq - head, grown - size, False
+        return repeated, seq - head, grown - size + marks.held - before.held, True
 
-    def _remove_leftovers(self, live: _Live) -> None:
+    def _remove_leftovers(self) -> None:
         """Removes the records of an append that was interrupted before it happened."""
+        live = self.live
         del live.shelf.records[live.head - live.shelf.base :]
 
     def _is_new(self, batch: Batch, producer: str, number: int) -> bool:
@@ -318,8 +343,8 @@ class Tape:
         if seq is None:
             return False
         if seq <= self.head:
-            place = seq - self._live.shelf.base - 1
-            record = self._live.shelf.records[place] if place >= self._live.start else None
+            place = seq - self.live.shelf.base - 1
+            record = self.live.shelf.records[place] if place >= self.live.start else None
         else:
             place = seq - self.head - 1
             record = added[place] if place < len(added) else None
@@ -351,14 +376,14 @@ class Tape:
                 records[shelf.cleared] = None
             shelf.cleared += 1
         if start > _CUT_AT and start * 2 > len(records):
-            live = self._live
-            self._live = live._replace(shelf=_Shelf(records[start:], shelf.base + start), start=0)
+            live = self.live
+            self.live = live._replace(shelf=_Shelf(records[start:], shelf.base + start), start=0)
 
     # --- letting go -------------------------------------------------------------------------------------------
 
-    def drop_oldest(self, until: float, enough: int) -> None:
+    def drop_oldest(self, until: float, enough: float) -> None:
         """Lets go of the records before the time ``until``, up to ``enough`` bytes of them; never of the newest."""
-        live = self._live
+        live = self.live
         shelf, start, size = live.shelf, live.start, live.size
         last = live.head - shelf.base - 1
         while start < last and enough > 0:
@@ -369,25 +394,25 @@ class Tape:
                 size -= held_bytes(record)
                 enough -= held_bytes(record)
             start += 1
-        self._live = live._replace(start=start, size=size)
+        self.live = live._replace(start=start, size=size)
         self._clear(shelf, start)
 
     def expire(self) -> None:
         """Lets go of everything but the final update, where it is the last one."""
-        live = self._live
+        live = self.live
         final = live.marks.final
         keep = [final] if final is not None and final.seq == live.head else []
-        self._live = live._replace(
+        self.live = live._replace(
             shelf=_Shelf([*keep], live.head - len(keep)), start=0, size=sum(held_bytes(each) for each in keep)
         )
         self._keys = None
 
     def branch(self, epoch: str) -> Tape:
         """A copy with an epoch of its own, for updates that the original does not get."""
-        live = self._live
+        live = self.live
         copy = Tape(self.execution_id, epoch, live.owner, self.started_at, live.touched, self._retention)
         records: list[Record | None] = []
-        size, marks = 0, _Marks()
+        size, marks = 0, _NO_MARKS
         for record in self.after(0, self.kept):
             body = record.json.removesuffix(seal(b"", record.seq, self.epoch))
             draft = Draft(record.type, record.scope, record.priority, record.timestamp, body, record.key)
@@ -396,9 +421,9 @@ class Tape:
             size += held_bytes(again)
             if again.key is not None:
                 copy._note_key(again.key, again.seq)
-            if again.type in _NOTED or marks.state == "interrupted":
+            if again.type in _NOTED or marks.interrupted:
                 marks = marks.after(again)
-        copy._live = _Live(
+        copy.live = _Live(
             _Shelf(records, self.oldest - 1), 0, live.head, size, marks=marks, owner=live.owner,
             updated_at=live.updated_at, touched=live.touched,
         )  # fmt: skip

@@ -102,7 +102,7 @@ async def test_a_running_execution_does_not_age(make_log: MakeLog, clock: Clock,
 
 async def test_every_append_begins_the_time_anew(make_log: MakeLog, clock: Clock) -> None:
     log = make_log(ttl=10, record_ttl=100)
-    producer = Producer(log)
+    producer = Producer(log, clock=clock)
     producer.append("workflow_start", "workflow_complete")
     clock.now += 9
     producer.append("workflow_start", "workflow_complete")
