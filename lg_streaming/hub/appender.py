@@ -82,14 +82,16 @@ class Appender:
         if self.writer is not None:
             self._put(self.writer, execution, drafts)
             return
-        execution.number += 1
+        number = execution.number + 1
         at = execution.used_at if self._has_our_clock else None
-        batch = Batch(execution.execution_id, drafts, execution.producer, execution.number, execution.owner, at)
+        batch = Batch(execution.execution_id, drafts, execution.producer, number, execution.owner, at)
         try:
+            execution.number = number
             repeated = self._log.append(batch)
         except Exception:
             raise
         except BaseException:  # an interrupt: the batch may be there or not, and the same number makes sure that it is
+            execution.number = number
             self._log.append(batch)
             raise
         if repeated:

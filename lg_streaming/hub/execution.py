@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lg_streaming.events import Priority
+    from lg_streaming.hub.due import Entry
     from lg_streaming.hub.handlers import Handlers
     from lg_streaming.log.base import ExecutionState
 
@@ -129,9 +130,9 @@ class Execution:
         """When it had its last update, in seconds since 1970."""
         self.used_at: float = used_at
         """The same by the hub's monotonic clock."""
-        self.due: tuple[float, int, Execution] | None = None
+        self.due: Entry | None = None
         """Its place in the hub's order of what may be forgotten."""
-        self.look: tuple[float, int, Execution] | None = None
+        self.look: Entry | None = None
         """Its place in the order of what may be idle."""
         self.noticed: set[str] = set()
         """Reasons for which the log has said that updates were dropped."""

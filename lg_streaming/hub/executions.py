@@ -7,13 +7,13 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from lg_streaming.events import ROOM_PREFIX, check_execution_id
-from lg_streaming.fork import new_rlock
+from lg_streaming.fork import new_rlock, release_owned
 from lg_streaming.hub.appender import Appender
 from lg_streaming.hub.drafts import Drafts
+from lg_streaming.hub.due import Due, void
 from lg_streaming.hub.execution import Execution
 from lg_streaming.hub.signal import Signal
 from lg_streaming.hub.statistics import Tally
-from lg_streaming.log.index import SortedKeys
 from lg_streaming.log.memory import MemoryLog
 from lg_streaming.scope import new_id
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lg_streaming.codec import Redact
+    from lg_streaming.hub.due import Entry
     from lg_streaming.log.base import EventLog
     from lg_streaming.pipeline import TokenStreamingService
     from lg_streaming.scope import Trace
@@ -58,8 +59,7 @@ class Executions:
         self._lives = itertools.count()
         self._executions: dict[str, Execution] = {}
         self._open_runs: dict[str, Execution] = {}
-        self._due: SortedKeys[tuple[float, int, Execution]] = SortedKeys()  # when each may be forgotten, at the soonest
-        self._serials = itertools.count()
+        self._due = Due()  # when each may be forgotten, at the soonest
         self._lock = new_rlock()
         self._tally = Tally()
         self._drops = self._tally.drops
@@ -78,7 +78,7 @@ class Executions:
         self._lives = itertools.count()
         self._executions.clear()
         self._open_runs.clear()
-        self._due = SortedKeys()
+        self._due = Due()
         self._ends = Signal()
 
     @property
@@ -121,6 +121,13 @@ class Executions:
             return known
         check_execution_id(execution_id)
         self._sweep_now_and_then()
+        try:
+            return self._made(execution_id)
+        except BaseException:
+            release_owned(self._lock)
+            raise
+
+    def _made(self, execution_id: str) -> Execution:
         with self._lock:
             known = self._executions.get(execution_id)
             if known is None:
@@ -130,17 +137,15 @@ class Executions:
                     known.idle_timeout = self.settings.limits.idle_timeout or None
                 if isinstance(self.log, MemoryLog):
                     known.owner = self.log.owner_of(execution_id)
-                known.due = (known.used_at + self._keeps(known), next(self._serials), known)
+                known.due = self._due.add(known.used_at + self._keeps(known), known)
                 self._executions[execution_id] = known
-                self._due.add(known.due)
             return known
 
     def _forget(self, execution: Execution) -> None:
         """Under the hub's lock."""
         self._executions.pop(execution.execution_id, None)
-        if execution.due is not None:
-            self._due.discard(execution.due)
-            execution.due = None
+        void(execution.due)
+        execution.due = None
 
     def _keeps(self, execution: Execution) -> float:
         """Seconds after which an execution without an open run is forgotten.
@@ -160,7 +165,7 @@ class Executions:
                 execution.end("abandoned")
         with self._lock:
             self._open_runs.clear()
-            self._due = SortedKeys()
+            self._due = Due()
             self._appender = Appender(self.log, self.settings, self._drafts, self._tally, self._monotonic)
             self._closed = self._stopping = False
 
@@ -195,25 +200,25 @@ class Executions:
         more = False
         for _ in left:
             with self._lock:
-                first = self._due.first
-            more = first is not None and first[0] <= now
-            if first is None or not more:
+                entry = self._due.pop(now)
+            more = entry is not None
+            if entry is None:
                 break
-            self._sweep_one(first, now)
+            self._sweep_one(entry, now)
         self.tokens.sweep()
         return self.log.trim(limit) or more
 
-    def _sweep_one(self, entry: tuple[float, int, Execution], now: float) -> None:
-        execution = entry[2]
+    def _sweep_one(self, entry: Entry, now: float) -> None:
+        execution: Execution | None = entry[2]
+        if execution is None or self._executions.get(execution.execution_id) is not execution:
+            return
         with execution.lock:
             keeps = self._keeps(execution)
             due = now + keeps if execution.running else execution.used_at + keeps
             with self._lock:
                 if execution.due is not entry:
-                    self._due.discard(entry)
-                elif due <= now:
+                    return
+                if due <= now:
                     self._forget(execution)
                 else:
-                    self._due.discard(entry)
-                    execution.due = (due, entry[1], execution)
-                    self._due.add(execution.due)
+                    execution.due = self._due.add(due, execution)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import weakref
 from typing import TYPE_CHECKING, Final
 
 from lg_streaming.errors import HubClosedError
 from lg_streaming.fork import new_lock, restart_after_fork
-from lg_streaming.log.index import SortedKeys
+from lg_streaming.hub.due import Due, void
 from lg_streaming.pipeline.timer import current_timer
 
 if TYPE_CHECKING:
@@ -51,8 +50,7 @@ class IdleWatch:
         self._end = weakref.WeakMethod(end)
         self._timer = current_timer()
         self._lock = new_lock()
-        self._looks: SortedKeys[tuple[float, int, Execution]] = SortedKeys()
-        self._serials = itertools.count()
+        self._looks = Due()
         self._next: float | None = None  # when the timer comes
         self._cancel: Callable[[], None] | None = None
         self._closed = False
@@ -60,7 +58,7 @@ class IdleWatch:
 
     def after_fork(self) -> None:
         """Forget all looks: the runs and the timer's entries are the parent's."""
-        self._looks = SortedKeys()
+        self._looks = Due()
         self._next = self._cancel = None
 
     def _now(self) -> float:
@@ -77,32 +75,28 @@ class IdleWatch:
                 self._put(execution, at)
                 self._schedule()
 
-    def forget(self, execution: Execution) -> None:
+    @staticmethod
+    def forget(execution: Execution) -> None:
         """The run is over: no look is needed. From any thread."""
-        if execution.look is not None:
-            with self._lock:
-                if execution.look is not None:
-                    self._looks.discard(execution.look)
-                    execution.look = None
+        void(execution.look)
+        execution.look = None
 
     def _put(self, execution: Execution, at: float) -> None:
         """Looks at `execution` at this time, or sooner where that is planned. Under the lock."""
-        if execution.look is not None:
-            if execution.look[0] <= at:
-                return
-            self._looks.discard(execution.look)
-        execution.look = (at, next(self._serials), execution)
-        self._looks.add(execution.look)
+        known = execution.look
+        if known is None or known[0] > at:
+            void(known)
+            execution.look = self._looks.add(at, execution)
 
     def _schedule(self) -> None:
         """Has the timer come for the first look. Under the lock."""
         first = self._looks.first
-        if first is None or (self._next is not None and self._next <= first[0]):
+        if first is None or (self._next is not None and self._next <= first):
             return
         if self._cancel is not None:
             self._cancel()
-        self._next = first[0]
-        self._cancel = self._timer.schedule_relative(max(0.0, first[0] - self._now()), self._turn).dispose
+        self._next = first
+        self._cancel = self._timer.schedule_relative(max(0.0, first - self._now()), self._turn).dispose
 
     def close(self) -> None:
         """Nothing is looked at any more. Harmless when repeated."""
@@ -114,7 +108,7 @@ class IdleWatch:
         if self._cancel is not None:
             self._cancel()
         self._next = self._cancel = None
-        self._looks = SortedKeys()
+        self._looks = Due()
 
     def _turn(self, *_: object) -> None:
         now = self._now()
@@ -122,12 +116,14 @@ class IdleWatch:
             self._next = self._cancel = None
         for _ in range(_SLICE):
             with self._lock:
-                first = self._looks.first
-                if first is None or first[0] > now + _TICK:
-                    break
-                self._looks.discard(first)
-                first[2].look = None
-            if not self._look(first[2], now):
+                entry = self._looks.pop(now + _TICK)
+            if entry is None:
+                break
+            execution = entry[2]
+            if execution is None:
+                continue
+            execution.look = None
+            if not self._look(execution, now):
                 with self._lock:
                     self._forget_all()
                 return
