@@ -231,17 +231,16 @@ class Policy:
         if self._authorize is not None or not self.requires_token:
             return [(owner, "" if principal.only is None else principal.only)]
         prefixes = {
-            glob.partition("*")[0]
-            for grant in principal.grants
-            if "read" in grant.actions
-            for glob in grant.executions
+            glob.partition("*")[0] for grant in principal.grants if "read" in grant.actions for glob in grant.executions
         }
         ordered: list[str] = []
         for prefix in sorted(prefixes if len(prefixes) <= _MAX_SOURCES else {""}):
             if not (ordered and prefix.startswith(ordered[-1])):  # else it is covered
                 ordered.append(prefix)
-        own = [(principal.subject, "")] if principal.subject is not None and owner in {None, principal.subject} else []
-        return own + [(None, prefix) for prefix in ordered]
+        own: list[tuple[str | None, str]] = []
+        if principal.subject is not None and owner in {None, principal.subject}:
+            own.append((principal.subject, ""))
+        return [*own, *((None, prefix) for prefix in ordered)]
 
     async def check(self, principal: Principal, action: Action, execution_id: str, owner: str | None) -> None:
         """Lets `principal` do `action`, or not.

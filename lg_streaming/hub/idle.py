@@ -110,11 +110,11 @@ class IdleWatch:
         self._next = self._cancel = None
         self._looks = Due()
 
-    def _turn(self, *_: object) -> None:
+    def _turn(self, *_args: object) -> None:
         now = self._now()
         with self._lock:
             self._next = self._cancel = None
-        for _ in range(_SLICE):
+        for _look in range(_SLICE):
             with self._lock:
                 entry = self._looks.pop(now + _TICK)
             if entry is None:

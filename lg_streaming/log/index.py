@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Generic, TypeVar
 
 __all__ = ["SortedKeys"]
@@ -77,13 +77,17 @@ class SortedKeys(Generic[K]):
 
     def after(self, key: K, limit: int) -> list[K]:
         """Return up to ``limit`` keys above ``key``, in order."""
-        return self._from(bisect_right(self._lasts, key), lambda bucket: bisect_right(bucket, key), limit)
+        return self._from(bisect_right(self._lasts, key), self._place(bisect_right, key), limit)
 
     def since(self, key: K, limit: int) -> list[K]:
         """Return up to ``limit`` keys from ``key`` on, in order."""
-        return self._from(bisect_left(self._lasts, key), lambda bucket: bisect_left(bucket, key), limit)
+        return self._from(bisect_left(self._lasts, key), self._place(bisect_left, key), limit)
 
-    def _from(self, number: int, place: Any, limit: int) -> list[K]:
+    @staticmethod
+    def _place(bisect: Callable[[list[K], K], int], key: K) -> Callable[[list[K]], int]:
+        return lambda bucket: bisect(bucket, key)
+
+    def _from(self, number: int, place: Callable[[list[K]], int], limit: int) -> list[K]:
         found: list[K] = []
         for bucket in self._buckets[number : number + 1]:
             found = bucket[place(bucket) :]

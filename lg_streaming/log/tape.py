@@ -111,6 +111,10 @@ class _Live(NamedTuple):
 _Fields = tuple[_Shelf, int, int, int, str, int, _Marks, "str | None", float, float]
 
 
+def _fields(live: _Live) -> _Fields:
+    return tuple(live)  # pyright: ignore[reportReturnType]
+
+
 class Tape:
     """The records of one execution. All access is under the log's lock.
 
@@ -152,7 +156,7 @@ class Tape:
         self.execution_id: str = execution_id
         self.epoch: str = epoch
         self.started_at: float = now
-        self._live: _Fields = tuple(_Live(_Shelf([], 0), owner=owner, updated_at=now, touched=touched))
+        self._live: _Fields = _fields(_Live(_Shelf([], 0), owner=owner, updated_at=now, touched=touched))
         self._numbers: dict[str, int] | None = None  # of producers before the last one
         self._keys: dict[str, int] | None = None
         self._max_updates = retention.max_updates
@@ -173,7 +177,7 @@ class Tape:
 
     @live.setter
     def live(self, live: _Live) -> None:
-        self._live = tuple(live)
+        self._live = _fields(live)
 
     # --- what there is ----------------------------------------------------------------------------------------
 
@@ -275,7 +279,9 @@ class Tape:
 
     # --- appending --------------------------------------------------------------------------------------------
 
-    def append(self, batch: Batch, touched: float) -> tuple[int, int, int, bool]:
+    def append(  # noqa: C901 (one step, at every update)
+        self, batch: Batch, touched: float
+    ) -> tuple[int, int, int, bool]:
         """Appends the batch unless it was appended before.
 
         What is prepared before the last step is invisible; the next append removes what an interrupted one left.

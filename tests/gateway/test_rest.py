@@ -256,7 +256,7 @@ async def test_a_list_looks_at_no_more_than_so_many_at_once(open_site: Site, htt
         ({"sub": "bob", "globs": ["zz/*", "zz/1"]}, {"limit": 1}, ["zz/1", "zz/2"], 4),
     ],
 )
-async def test_a_list_looks_at_nothing_that_its_caller_may_not_read(
+async def test_a_list_looks_at_nothing_that_its_caller_may_not_read(  # noqa: PLR0917
     http: httpx2.AsyncClient, caller: Any, query: Any, seen: list[str], most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with site(auth={"secret": SECRET}) as place:

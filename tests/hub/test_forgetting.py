@@ -19,7 +19,9 @@ class Clock:
 
 
 def plain_hub(clock: Clock, **retention: float) -> StreamHub:
-    return StreamHub(StreamingSettings(retention=RetentionSettings.model_validate(retention)), clock=clock, monotonic=clock)
+    return StreamHub(
+        StreamingSettings(retention=RetentionSettings.model_validate(retention)), clock=clock, monotonic=clock
+    )
 
 
 USES: list[Callable[[StreamHub], Any]] = [

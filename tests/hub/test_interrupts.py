@@ -7,6 +7,7 @@ import pytest
 
 from lg_streaming.hub import StreamHub
 from lg_streaming.log import MemoryLog
+from lg_streaming.scope import Outcome
 from tests.hub.helpers import PATIENCE, MakeHub, collect, seqs, types
 from tests.log.interrupts import interrupted
 
@@ -55,7 +56,7 @@ async def test_a_run_is_open_if_and_only_if_the_log_has_its_start(
     def opening(at: int) -> None:
         hub.open(f"e{at}")
 
-    for at in interrupted(opening, error, inside=STATE):
+    for at in interrupted(opening, error, inside=STATE, every=3):
         found = log.read_now(f"e{at}", 0, 10)
         started = found is not None and [each.type for each in found.records] == ["workflow_start"]
         assert hub.is_running(f"e{at}") == started
@@ -68,18 +69,16 @@ async def test_a_run_is_open_if_and_only_if_the_log_has_its_start(
 
 async def test_an_end_is_there_once_and_the_run_is_over(make_hub: MakeHub) -> None:
     hub = make_hub()
-    hub.open("e0")
+    run_id = hub.enter_run("e0")
 
     def ending(at: int) -> None:
-        step = hub.close(f"e{at}").__await__()
-        with pytest.raises(StopIteration):
-            next(step)
+        hub.leave_run(f"e{at}", run_id, Outcome("workflow_complete", {}))
 
-    for at in interrupted(ending, KeyboardInterrupt, inside=STATE):
+    for at in interrupted(ending, KeyboardInterrupt, inside=STATE, every=3):
         await hub.close(f"e{at}")
         assert not hub.is_running(f"e{at}")
         assert types(await collect(hub.subscribe(f"e{at}"))) == ["workflow_start", "workflow_complete"]
-        hub.open(f"e{at + 1}")
+        run_id = hub.enter_run(f"e{at + 3}")
     assert hub.statistics().running == 0
 
 
