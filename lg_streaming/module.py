@@ -311,8 +311,8 @@ class StreamingModule:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_INTERVAL)
-            while self.hub.sweep(_SWEEP_SLICE):
-                await asyncio.sleep(0)  # noqa: ASYNC110 (others have their turn between two slices)
+            while self.hub.sweep(_SWEEP_SLICE):  # noqa: ASYNC110 (others have their turn between two slices)
+                await asyncio.sleep(0)
 
     def execution(
         self,
