@@ -86,7 +86,9 @@ class Execution:
         "used_at",
     )
 
-    def __init__(self, execution_id: str, producer: str, now: float, used_at: float = 0.0) -> None:
+    def __init__(  # noqa: PLR0915 (one line a field)
+        self, execution_id: str, producer: str, now: float, used_at: float = 0.0
+    ) -> None:
         self.execution_id: str = execution_id
         self.producer: str = producer
         """Names this object to the log: when the hub forgets an execution and it comes back, numbers begin anew."""
