@@ -24,6 +24,7 @@ __all__ = [
     "new_event",
     "new_lock",
     "new_rlock",
+    "release_owned",
     "restart_after_fork",
 ]
 
@@ -80,6 +81,16 @@ def new_lock() -> threading.Lock:
 def new_rlock() -> threading.RLock:
     """A reentrant lock that is free in a forked child, unless the thread that forked holds it."""
     return _locked(threading.RLock())
+
+
+def release_owned(lock: threading.RLock) -> None:  # pyright: ignore[reportInvalidTypeForm]
+    """Release `lock` if this thread holds it, once.
+
+    For the `except BaseException` around a `with lock:`. An exception that comes between two bytecodes, such as
+    `KeyboardInterrupt`, may skip the end of the block.
+    """
+    if lock._is_owned():  # pyright: ignore[reportAttributeAccessIssue]  # noqa: SLF001 (no public name tells it)
+        lock.release()
 
 
 def new_condition() -> threading.Condition:

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 __all__ = ["ExecutionBlock", "StreamingModule"]
 
 _SWEEP_INTERVAL = 30.0
+_SWEEP_SLICE = 200
 
 
 class ExecutionBlock:
@@ -310,7 +311,8 @@ class StreamingModule:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_INTERVAL)
-            self.hub.sweep()
+            while self.hub.sweep(_SWEEP_SLICE):  # noqa: ASYNC110 (others have their turn between two slices)
+                await asyncio.sleep(0)
 
     def execution(
         self,

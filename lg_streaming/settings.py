@@ -271,7 +271,12 @@ class RetentionSettings(_Section):
     """How much of an execution is kept for late and returning readers."""
 
     max_updates: Annotated[int, option(count("updates"))] = 10_000
+    """Updates kept of one execution."""
     max_bytes: Annotated[int, option(count("bytes"))] = 8 * 1024 * 1024
+    """Memory that the updates of one execution take, with the objects around them; the newest is always kept."""
+    total_bytes: Annotated[int | None, option(count("bytes", none="for no limit"))] = 512 * 1024 * 1024
+    """Memory that all executions of one process take. Beyond, ended executions go first, the oldest first, then the
+    oldest updates of running ones. Readers get a gap."""
     ttl: Seconds = 900.0
     """How long updates are kept after an execution's last one."""
     record_ttl: Seconds = 86_400.0

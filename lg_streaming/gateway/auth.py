@@ -31,6 +31,8 @@ __all__ = ["ANONYMOUS", "Action", "Authorize", "Grant", "Policy", "Principal", "
 logger: logging.Logger = logging.getLogger(__name__)
 
 _OWN_HEADERS: Final = ("Authorization", "Cache-Control", "Content-Type", "Last-Event-ID")
+_MAX_SOURCES: Final = 64
+"""Prefixes of ids that a caller's grants name; with more of them, all executions are looked at."""
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _MAX_HEADERS: Final = 100
 
@@ -217,6 +219,29 @@ class Policy:
         return self._revoked is None or await self._answer("revoked", self._revoked, principal) is False
 
     # ------------------------------------------------------------ seeing things
+    def sources(self, principal: Principal, owner: str | None) -> list[tuple[str | None, str]]:
+        """Where to look for executions that `principal` may read: of an owner (None: of any), with a prefix of the id.
+
+        Others it may not read, so they need not be looked at. Whether it may read one of these, `allows` tells.
+
+        Args:
+            principal: Who asks.
+            owner: Only executions of this owner are wanted; None: of any.
+        """
+        if self._authorize is not None or not self.requires_token:
+            return [(owner, "" if principal.only is None else principal.only)]
+        prefixes = {
+            glob.partition("*")[0] for grant in principal.grants if "read" in grant.actions for glob in grant.executions
+        }
+        ordered: list[str] = []
+        for prefix in sorted(prefixes if len(prefixes) <= _MAX_SOURCES else {""}):
+            if not (ordered and prefix.startswith(ordered[-1])):  # else it is covered
+                ordered.append(prefix)
+        own: list[tuple[str | None, str]] = []
+        if principal.subject is not None and owner in {None, principal.subject}:
+            own.append((principal.subject, ""))
+        return [*own, *((None, prefix) for prefix in ordered)]
+
     async def check(self, principal: Principal, action: Action, execution_id: str, owner: str | None) -> None:
         """Lets `principal` do `action`, or not.
 

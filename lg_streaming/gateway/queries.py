@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,12 +22,14 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.session import Session
     from lg_streaming.gateway.shapes import ExecutionsWanted, UpdatesWanted
     from lg_streaming.hub import Subscription
-    from lg_streaming.log.base import LogState, Record
+    from lg_streaming.log.base import EventLog, LogState, Record
 
 __all__ = ["Cursors", "UpdatePages", "execution_info", "list_executions"]
 
 _PAGE_BYTES: Final = 1_048_576
 _MOST_LOOKED_AT: Final = 500
+_AT_ONCE: Final = 50
+"""Executions that are looked at before the event loop may do something else."""
 _PATIENCE: Final = 2.0
 """Seconds; an application's `authorize` may be slow, and is asked for each execution."""
 
@@ -158,31 +159,47 @@ class Cursors:
 async def list_executions(session: Session, wanted: ExecutionsWanted, cursors: Cursors) -> dict[str, Any]:
     """A page of the executions the caller may see, in the order of their ids.
 
-    At most 500 executions are looked at, for about two seconds: a page may be short, or empty, and not the last.
+    Only those are looked at that the caller owns or its grants may name; all, where the application decides. They are
+    at most 500, for about two seconds: a page may be short, or empty, and not the last.
 
     Raises:
         BadRequestError: The cursor is not known.
         LogUnavailableError: The log cannot be reached.
     """
-    known = sorted(await session.hub.log.executions())
-    begin = bisect_right(known, cursors.id_of(wanted.cursor))
+    sources = session.policy.sources(session.principal, wanted.owner)
+    known, complete = await _next_ids(session.hub.log, sources, cursors.id_of(wanted.cursor))
     until = session.edge.monotonic() + _PATIENCE
     found: list[dict[str, Any]] = []
     looked_at = 0
-    for execution_id in known[begin : begin + _MOST_LOOKED_AT]:
+    for execution_id in known:
         if len(found) >= wanted.limit or (looked_at and session.edge.monotonic() > until):
             break
         looked_at += 1
+        if not looked_at % _AT_ONCE:
+            await asyncio.sleep(0)
         state = await session.hub.describe(execution_id)
         if state is None or not _is_wanted(state, wanted):
             continue
         if await session.policy.allows(session.principal, "read", execution_id, state.owner):
             found.append(execution_info(execution_id, state))
-    at_end = begin + looked_at >= len(known)
+    at_end = complete and looked_at == len(known)
     return {
         "executions": found,
-        "next_cursor": None if at_end else cursors.cursor_of(known[begin + looked_at - 1]),
+        "next_cursor": None if at_end else cursors.cursor_of(known[looked_at - 1]),
     }
+
+
+async def _next_ids(log: EventLog, sources: Sequence[tuple[str | None, str]], after: str) -> tuple[list[str], bool]:
+    """Up to 500 ids of all sources above `after`, in order, and whether these are the last."""
+    found: set[str] = set()
+    bound: str | None = None  # above it, a source may have ids that are not among the found ones
+    for owner, prefix in sources:
+        ids = await log.list_ids(after=after, limit=_MOST_LOOKED_AT, owner=owner, prefix=prefix)
+        if len(ids) == _MOST_LOOKED_AT:
+            bound = ids[-1] if bound is None else min(bound, ids[-1])
+        found.update(ids)
+    ordered = sorted(each for each in found if bound is None or each <= bound)
+    return ordered[:_MOST_LOOKED_AT], bound is None and len(ordered) <= _MOST_LOOKED_AT
 
 
 def _is_wanted(state: LogState, wanted: ExecutionsWanted) -> bool:

@@ -11,8 +11,11 @@ from lg_streaming.events import KINDS
 from lg_streaming.hub.update_logger import UpdateLogger
 from lg_streaming.hub.writer import Writer
 from lg_streaming.log.base import Batch
+from lg_streaming.log.memory import MemoryLog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lg_streaming.hub.drafts import Drafts
     from lg_streaming.hub.execution import Execution
     from lg_streaming.hub.statistics import Tally
@@ -31,10 +34,21 @@ class Appender:
         log: Where they go.
         settings: How much may wait for a log that is slow or away, and whether updates are logged.
         drafts: Makes the notice of what was lost.
-        tally: Counts what is left out, dropped or lost.
+        tally: Counts what is published, left out, dropped or lost.
+        monotonic: Seconds that never go back.
     """
 
-    def __init__(self, log: EventLog, settings: StreamingSettings, drafts: Drafts, tally: Tally) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        settings: StreamingSettings,
+        drafts: Drafts,
+        tally: Tally,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._monotonic = monotonic
+        self._has_our_clock = isinstance(log, MemoryLog) and log.monotonic is monotonic
+        self._published = tally.published
         self._log = log
         self._drafts = drafts
         self._tally = tally
@@ -58,7 +72,9 @@ class Appender:
         if not drafts:
             return
         execution.touched_at = drafts[-1].timestamp
-        published = execution.published
+        execution.used_at = self._monotonic()
+        execution.updates += len(drafts)
+        published = self._published
         for draft in drafts:
             published[_kind(draft.type, "event")] += 1  # as `kind_of` does, without another call at every update
         if self.logger is not None:
@@ -66,9 +82,19 @@ class Appender:
         if self.writer is not None:
             self._put(self.writer, execution, drafts)
             return
-        execution.number += 1
-        batch = Batch(execution.execution_id, drafts, execution.producer, execution.number, execution.owner)
-        if repeated := self._log.append(batch):
+        number = execution.number + 1
+        at = execution.used_at if self._has_our_clock else None
+        batch = Batch(execution.execution_id, drafts, execution.producer, number, execution.owner, at)
+        try:
+            execution.number = number
+            repeated = self._log.append(batch)
+        except Exception:
+            raise
+        except BaseException:  # an interrupt: the batch may be there or not, and the same number makes sure that it is
+            execution.number = number
+            self._log.append(batch)
+            raise
+        if repeated:
             self._tally.repeated.add(repeated)
 
     def _put(self, writer: Writer, execution: Execution, drafts: list[Draft]) -> None:

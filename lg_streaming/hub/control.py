@@ -35,9 +35,14 @@ class Control(Producers):
     """
 
     def __init__(
-        self, settings: StreamingSettings, log: EventLog, redact: Redact | None, clock: Callable[[], float]
+        self,
+        settings: StreamingSettings,
+        log: EventLog,
+        redact: Redact | None,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
     ) -> None:
-        super().__init__(settings, log, redact, clock)
+        super().__init__(settings, log, redact, clock, monotonic)
         self._handler_calls = Calls()
 
     # --- cancelling ---------------------------------------------------------------------------------------
@@ -85,13 +90,13 @@ class Control(Producers):
         """
         with self._lock:
             self._stopping = True
-        for execution in list(self._executions.values()):
+        for execution in list(self._open_runs.values()):
             try:
                 self._cancel(execution, reason)
             except Exception:
                 logger.exception("execution %r could not be cancelled", execution.execution_id)
         await self._ends.until(lambda: self._running == 0, self.settings.limits.cancel_grace)
-        for execution in list(self._executions.values()):
+        for execution in list(self._open_runs.values()):
             try:
                 self._end_unheeding(execution, execution.run_id)
             except Exception:

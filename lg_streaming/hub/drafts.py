@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
@@ -40,9 +41,18 @@ class Drafts:
         redact: Applied to every update before it is encoded.
         clock: Seconds since 1970.
         tally: Counts what is refused or dropped.
+        monotonic: Seconds that never go back, for rates.
     """
 
-    def __init__(self, limits: LimitSettings, redact: Redact | None, clock: Callable[[], float], tally: Tally) -> None:
+    def __init__(
+        self,
+        limits: LimitSettings,
+        redact: Redact | None,
+        clock: Callable[[], float],
+        tally: Tally,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._monotonic = monotonic
         self._clock = clock
         self._tally = tally
         self._rate = limits.updates_per_second
@@ -144,10 +154,10 @@ class Drafts:
         """``drafts`` without those that may be dropped and are over the rate. Under the execution's lock."""
         if self._rate is None or not drafts:
             return drafts
-        allowance = execution.allowance
+        allowance, now = execution.allowance, self._monotonic()
         if allowance is None:
-            allowance = execution.allowance = Allowance(self._rate, drafts[0].timestamp)
-        kept = [draft for draft in drafts if allowance.take(draft.timestamp) or not _may_be_dropped(draft)]
+            allowance = execution.allowance = Allowance(self._rate, now)
+        kept = [draft for draft in drafts if allowance.take(now) or not _may_be_dropped(draft)]
         if len(kept) < len(drafts):
             dropped = next(draft for draft in drafts if draft not in kept)
             self._tally.drops.note(

@@ -6,15 +6,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.errors import ForbiddenError
-from lg_streaming.fork import new_lock
-from lg_streaming.hub.statistics import no_updates
+from lg_streaming.fork import new_rlock
 from lg_streaming.scope import NO_SCOPE, LiveDefaults, Outcome, Scope
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Mapping, Sequence
 
-    from lg_streaming.events import Kind, Priority
+    from lg_streaming.events import Priority
+    from lg_streaming.hub.due import Entry
     from lg_streaming.hub.handlers import Handlers
     from lg_streaming.log.base import ExecutionState
 
@@ -62,10 +61,12 @@ class Execution:
         "cancel_reason",
         "cancelling",
         "defaults",
+        "due",
         "execution_id",
         "handlers",
         "idle_timeout",
         "lock",
+        "look",
         "lost",
         "messages",
         "metadata",
@@ -76,19 +77,22 @@ class Execution:
         "priority",
         "producer",
         "prompts",
-        "published",
         "run_id",
         "run_scope",
         "started_at",
         "touched_at",
+        "updates",
         "updates_before",
+        "used_at",
     )
 
-    def __init__(self, execution_id: str, producer: str, now: float) -> None:
+    def __init__(  # noqa: PLR0915 (one line a field)
+        self, execution_id: str, producer: str, now: float, used_at: float = 0.0
+    ) -> None:
         self.execution_id: str = execution_id
         self.producer: str = producer
         """Names this object to the log: when the hub forgets an execution and it comes back, numbers begin anew."""
-        self.lock: threading.Lock = new_lock()
+        self.lock = new_rlock()
         self.defaults: LiveDefaults | None = None
         """The decorators' defaults, where they differ from the settings'."""
         self.allowance: Allowance | None = None
@@ -116,7 +120,8 @@ class Execution:
         self.run_scope: Scope = NO_SCOPE
         self.number: int = 0
         """The number of the last batch that was given to the log."""
-        self.published: dict[Kind, int] = no_updates()
+        self.updates: int = 0
+        """Updates it has published."""
         self.messages: dict[str, str | None] = {}
         """The messages that were streamed, in earlier runs too, and the namespace of each; the newest 10,000."""
         self.updates_before: int = 0
@@ -124,6 +129,13 @@ class Execution:
         self.lost: int = 0
         """Updates given up since the last one that was taken."""
         self.touched_at: float = now
+        """When it had its last update, in seconds since 1970."""
+        self.used_at: float = used_at
+        """The same by the hub's monotonic clock."""
+        self.due: Entry | None = None
+        """Its place in the hub's order of what may be forgotten."""
+        self.look: Entry | None = None
+        """Its place in the order of what may be idle."""
         self.noticed: set[str] = set()
         """Reasons for which the log has said that updates were dropped."""
         self._participants = 0
@@ -140,11 +152,6 @@ class Execution:
         if self.run_id is None:
             return self.outcome
         return "interrupted" if self._paused and not self._participants else "running"
-
-    @property
-    def updates(self) -> int:
-        """Updates it has published."""
-        return sum(self.published.values())
 
     @property
     def interrupted(self) -> bool:

@@ -7,19 +7,21 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from lg_streaming.events import ROOM_PREFIX, check_execution_id
-from lg_streaming.fork import new_lock
+from lg_streaming.fork import new_rlock, release_owned
 from lg_streaming.hub.appender import Appender
 from lg_streaming.hub.drafts import Drafts
+from lg_streaming.hub.due import Due, void
 from lg_streaming.hub.execution import Execution
 from lg_streaming.hub.signal import Signal
-from lg_streaming.hub.statistics import Tally, no_updates
+from lg_streaming.hub.statistics import Tally
+from lg_streaming.log.memory import MemoryLog
 from lg_streaming.scope import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lg_streaming.codec import Redact
-    from lg_streaming.events import Kind
+    from lg_streaming.hub.due import Entry
     from lg_streaming.log.base import EventLog
     from lg_streaming.pipeline import TokenStreamingService
     from lg_streaming.scope import Trace
@@ -29,6 +31,8 @@ __all__ = ["Executions"]
 
 _SWEEP_INTERVAL: Final = 30.0
 _SHORTEST_SWEEP: Final = 0.05
+_SLICE: Final = 64
+"""Executions that one use of the hub looks at, at most."""
 
 
 class Executions:
@@ -38,39 +42,43 @@ class Executions:
     """The token streams: open ones, their statistics, and streams of your own."""
 
     def __init__(
-        self, settings: StreamingSettings, log: EventLog, redact: Redact | None, clock: Callable[[], float]
+        self,
+        settings: StreamingSettings,
+        log: EventLog,
+        redact: Redact | None,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
     ) -> None:
         self.settings = settings
         self.log = log
         limits = settings.limits
         self._clock = clock
+        self._monotonic = monotonic
         self._new_id = new_id
         self._producer = secrets.token_hex(8)
         self._lives = itertools.count()
         self._executions: dict[str, Execution] = {}
-        self._lock = new_lock()
+        self._open_runs: dict[str, Execution] = {}
+        self._due = Due()  # when each may be forgotten, at the soonest
+        self._lock = new_rlock()
         self._tally = Tally()
         self._drops = self._tally.drops
-        self._drafts = Drafts(limits, redact, clock, self._tally)
-        self._appender = Appender(log, settings, self._drafts, self._tally)
+        self._drafts = Drafts(limits, redact, clock, self._tally, monotonic)
+        self._appender = Appender(log, settings, self._drafts, self._tally, monotonic)
         self._closed = False
         self._stopping = False  # runs may go on to their ends, and none begins
         self._ends = Signal()  # told of every end
         self._sweep_interval = min(_SWEEP_INTERVAL, max(_SHORTEST_SWEEP, settings.retention.ttl / 2))
-        self._swept_at = clock()
-        self._sweep_at = self._swept_at + self._sweep_interval
-        self._running: int = 0
-        self._forgotten = no_updates()  # published to executions that were swept
+        self._sweep_at = monotonic() + self._sweep_interval
+        self._knows_owners = isinstance(log, MemoryLog)
 
     def _forget_runs(self) -> None:
         """Forget the parent's runs, which go on there. This hub gets another id."""
         self._producer = secrets.token_hex(8)
         self._lives = itertools.count()
-        for execution in list(self._executions.values()):
-            for kind, count in execution.published.items():
-                self._forgotten[kind] += count
         self._executions.clear()
-        self._running = 0
+        self._open_runs.clear()
+        self._due = Due()
         self._ends = Signal()
 
     @property
@@ -86,6 +94,11 @@ class Executions:
     @trace.setter
     def trace(self, trace: Trace | None) -> None:
         self._drafts.trace = trace
+
+    @property
+    def _running(self) -> int:
+        """How many runs are open."""
+        return len(self._open_runs)
 
     @property
     def id(self) -> str:
@@ -108,22 +121,40 @@ class Executions:
             return known
         check_execution_id(execution_id)
         self._sweep_now_and_then()
+        try:
+            return self._made(execution_id)
+        except BaseException:
+            release_owned(self._lock)
+            raise
+
+    def _made(self, execution_id: str) -> Execution:
         with self._lock:
             known = self._executions.get(execution_id)
             if known is None:
                 producer = f"{self._producer}-{next(self._lives)}"
-                known = self._executions[execution_id] = Execution(execution_id, producer, self._clock())
+                known = Execution(execution_id, producer, self._clock(), self._monotonic())
                 if not execution_id.startswith(ROOM_PREFIX):
                     known.idle_timeout = self.settings.limits.idle_timeout or None
+                if isinstance(self.log, MemoryLog):
+                    known.owner = self.log.owner_of(execution_id)
+                known.due = self._due.add(known.used_at + self._keeps(known), known)
+                self._executions[execution_id] = known
             return known
 
-    def _published(self) -> dict[Kind, int]:
-        """Updates given to the log so far, by kind."""
-        published = dict(self._forgotten)
-        for execution in list(self._executions.values()):
-            for kind, count in execution.published.items():
-                published[kind] += count
-        return published
+    def _forget(self, execution: Execution) -> None:
+        """Under the hub's lock."""
+        self._executions.pop(execution.execution_id, None)
+        void(execution.due)
+        execution.due = None
+
+    def _keeps(self, execution: Execution) -> float:
+        """Seconds after which an execution without an open run is forgotten.
+
+        Another owner may not open it as long as the log knows it. Where the log cannot tell its owner at once, the hub
+        remembers.
+        """
+        retention = self.settings.retention
+        return retention.ttl if execution.owner is None or self._knows_owners else retention.record_ttl
 
     def _open_again(self) -> None:
         """Begins with no execution, as a new hub does. See `StreamHub.restart`."""
@@ -133,38 +164,61 @@ class Executions:
             with execution.lock:  # a thread that still holds it finds its run ended
                 execution.end("abandoned")
         with self._lock:
-            for execution in before:
-                for kind, count in execution.published.items():
-                    self._forgotten[kind] += count
-            self._running = 0
-            self._appender = Appender(self.log, self.settings, self._drafts, self._tally)
-            self._swept_at = self._clock()
+            self._open_runs.clear()
+            self._due = Due()
+            self._appender = Appender(self.log, self.settings, self._drafts, self._tally, self._monotonic)
             self._closed = self._stopping = False
 
     # --- keeping house ------------------------------------------------------------------------------------
 
     def _sweep_now_and_then(self) -> None:
-        now = self._clock()
-        if not self._swept_at <= now < self._sweep_at:  # it is due, or the clock was set back
-            self.sweep()
+        if self._monotonic() >= self._sweep_at:
+            self._sweep_slice()
 
-    def sweep(self) -> None:
-        """Forgets what is past its time.
+    def _sweep_slice(self) -> None:
+        """Forgets some of what is past its time; the next use of the hub goes on where more is due."""
+        self._sweep_at = self._monotonic() + self._sweep_interval  # other threads need not come as well
+        if self.sweep(_SLICE):
+            self._sweep_at = self._monotonic()
 
-        It happens by itself with any use of the hub, at most once in 30 seconds or in half of ``retention.ttl``,
-        whichever is shorter; a server also calls it.
+    def sweep(self, limit: int | None = None) -> bool:
+        """Forgets what is past its time, and looks at nothing else.
+
+        It happens by itself with any use of the hub, in slices of less than a millisecond, every 30 seconds or half of
+        ``retention.ttl``, whichever is shorter; a server also calls it.
+
+        Args:
+            limit: The most executions to look at; None for all that are due.
+
+        Returns:
+            Whether more is due.
         """
-        self._swept_at = now = self._clock()
-        self._sweep_at = now + self._sweep_interval
-        retention = self.settings.retention
-        for execution_id, execution in list(self._executions.items()):
-            with execution.lock:
-                # one that is owned is known as long as the log knows it: nobody else may open it meanwhile
-                ttl = retention.ttl if execution.owner is None else retention.record_ttl
-                over = not execution.running and now - execution.touched_at >= ttl
-                if over and self._executions.pop(execution_id, None) is not None:
-                    with self._lock:
-                        for kind, count in execution.published.items():
-                            self._forgotten[kind] += count
+        now = self._monotonic()
+        if limit is None:
+            self._sweep_at = now + self._sweep_interval
+        left = itertools.repeat(None) if limit is None else itertools.repeat(None, limit)
+        more = False
+        for _ in left:
+            with self._lock:
+                entry = self._due.pop(now)
+            more = entry is not None
+            if entry is None:
+                break
+            self._sweep_one(entry, now)
         self.tokens.sweep()
-        self.log.trim()
+        return self.log.trim(limit) or more
+
+    def _sweep_one(self, entry: Entry, now: float) -> None:
+        execution: Execution | None = entry[2]
+        if execution is None or self._executions.get(execution.execution_id) is not execution:
+            return
+        with execution.lock:
+            keeps = self._keeps(execution)
+            due = now + keeps if execution.running else execution.used_at + keeps
+            with self._lock:
+                if execution.due is not entry:
+                    return
+                if due <= now:
+                    self._forget(execution)
+                else:
+                    execution.due = self._due.add(due, execution)

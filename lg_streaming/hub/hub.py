@@ -38,7 +38,8 @@ class StreamHub(Overview):
         settings: Limits and retention, or a mapping of the settings; the defaults and the environment when not given.
         log: Where executions are kept; a `MemoryLog` when not given.
         redact: ``redact(type, data) -> data``, applied to every update before it is encoded.
-        clock: Seconds since 1970.
+        clock: Seconds since 1970, for timestamps.
+        monotonic: Seconds that never go back, for durations: retention, rates, sweeps.
         new_id: Makes the ids of runs, and of executions that are created without one; a UUID when not given.
 
     Publishing is synchronous, thread-safe, and never waits for I/O. Order: the updates of an execution have
@@ -52,11 +53,12 @@ class StreamHub(Overview):
         log: EventLog | None = None,
         redact: Redact | None = None,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
         new_id: Callable[[], str] = new_id,
     ) -> None:
         settings = settings_from(settings)
-        log = log or MemoryLog(settings.retention, clock=clock)
-        Control.__init__(self, settings, log, redact, clock)
+        log = log or MemoryLog(settings.retention, clock=clock, monotonic=monotonic)
+        Control.__init__(self, settings, log, redact, clock, monotonic)
         self._new_id = new_id
         Sinks.__init__(self, log, settings.limits.max_subscribers_per_execution, self.flush)
         self.tokens: TokenStreamingService = TokenStreamingService(self)
@@ -74,7 +76,7 @@ class StreamHub(Overview):
         """Counts since the hub was made, and what is there now."""
         self._sweep_now_and_then()
         writer = self._appender.writer
-        published = self._published()
+        published = dict(self._tally.published)
         dropped = self._tally.drops.counts
         return HubStatistics(
             executions=len(self._executions),

@@ -22,6 +22,7 @@ __all__ = ["ExecutionInfo", "HubHealth", "Overview"]
 
 
 _STATES: Final = frozenset[str](get_args(ExecutionState))
+_OPEN: Final = frozenset({"running", "interrupted"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,8 @@ class Overview(Control, Sinks):
         An execution is forgotten `retention.ttl` seconds after its last update, when no run of it is open; what the log
         still has of it is told by `describe`, and the executions in the log by ``hub.log.executions()``.
 
+        It takes time for each execution that it looks at: for the open ones alone where ``state`` asks for no others.
+
         Args:
             state: Only those in this state, or in one of these; None for all.
 
@@ -89,7 +92,8 @@ class Overview(Control, Sinks):
             states = ", ".join(get_args(ExecutionState))
             raise BadRequestError(f"{', '.join(map(repr, unknown))} is no state: use some of {states}")
         self._sweep_now_and_then()
-        infos = (self._info(execution) for execution in list(self._executions.values()))
+        running = wanted is not None and wanted <= _OPEN
+        infos = (self._info(each) for each in list((self._open_runs if running else self._executions).values()))
         return [info for info in infos if info is not None and (wanted is None or info.state in wanted)]
 
     def info(self, execution_id: str) -> ExecutionInfo | None:

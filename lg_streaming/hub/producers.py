@@ -17,6 +17,7 @@ from lg_streaming.errors import (
     UpdateTooLargeError,
 )
 from lg_streaming.events import check_execution_id, check_scope
+from lg_streaming.fork import release_owned
 from lg_streaming.hub.execution import Execution
 from lg_streaming.hub.runs import Runs
 from lg_streaming.hub.statistics import TIMED_EVERY
@@ -45,9 +46,14 @@ class Producers(Runs):
     """Everything that writes: see `Control`, which adds what is asked of runs."""
 
     def __init__(
-        self, settings: StreamingSettings, log: EventLog, redact: Redact | None, clock: Callable[[], float]
+        self,
+        settings: StreamingSettings,
+        log: EventLog,
+        redact: Redact | None,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
     ) -> None:
-        super().__init__(settings, log, redact, clock)
+        super().__init__(settings, log, redact, clock, monotonic)
         self._calls = itertools.count()
         self.capture_plan: Any = None
         """What to capture beside decorated nodes; None for nothing."""
@@ -148,18 +154,23 @@ class Producers(Runs):
                 self._drop_unopened(execution_id, type, scope)
                 return
         drafts = self._drafts
+        appended = False
         try:
             made = drafts.checked(execution, type, data, scope, priority, delivery, key, large)
             with execution.lock:
                 if execution.run_id is not None and execution.run_id == made[0].scope.run_id:
                     self._appender.append(execution, drafts.within_rate(execution, made) if drafts.limited else made)
+                    appended = True
                 else:
                     began = 0.0
                     self._drop_late(execution, type)
+        except BaseException:
+            release_owned(execution.lock)
+            raise
         finally:
             if self._notices:
                 self._drops.report()
-        if not self._swept_at <= made[0].timestamp < self._sweep_at:
+        if execution.used_at >= self._sweep_at or not appended:
             self._sweep_now_and_then()
         if began:
             self._tally.publishing.observe(time.perf_counter() - began)
@@ -190,11 +201,15 @@ class Producers(Runs):
                 drafts += self._drafts.checked(execution, *update, large)
             except StreamingError as error:
                 refused = refused or error
-        with execution.lock:
-            fit = [draft for draft in drafts if draft.scope.run_id == execution.run_id is not None]
-            self._appender.append(execution, self._drafts.within_rate(execution, fit))
-            if len(fit) < len(drafts):
-                self._drop_late(execution, drafts[0].type, len(drafts) - len(fit))
+        try:
+            with execution.lock:
+                fit = [draft for draft in drafts if draft.scope.run_id == execution.run_id is not None]
+                self._appender.append(execution, self._drafts.within_rate(execution, fit))
+                if len(fit) < len(drafts):
+                    self._drop_late(execution, drafts[0].type, len(drafts) - len(fit))
+        except BaseException:
+            release_owned(execution.lock)
+            raise
         self._drops.report()
         self._sweep_now_and_then()
         if began:

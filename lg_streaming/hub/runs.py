@@ -15,6 +15,7 @@ from lg_streaming.errors import (
     describe_error,
 )
 from lg_streaming.events import check_execution_id, priority_within
+from lg_streaming.fork import release_owned
 from lg_streaming.hub.executions import Executions
 from lg_streaming.hub.idle import IdleWatch
 from lg_streaming.hub.opening import Opening, owner_text
@@ -64,13 +65,18 @@ class Runs(Executions):
     """
 
     def __init__(
-        self, settings: StreamingSettings, log: EventLog, redact: Redact | None, clock: Callable[[], float]
+        self,
+        settings: StreamingSettings,
+        log: EventLog,
+        redact: Redact | None,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
     ) -> None:
-        super().__init__(settings, log, redact, clock)
-        self._idle = IdleWatch(self._executions, self._end_if_idle)
+        super().__init__(settings, log, redact, clock, monotonic)
+        self._idle = IdleWatch(self._end_if_idle)
 
     def _open_again(self) -> None:
-        self._idle = IdleWatch(self._executions, self._end_if_idle)
+        self._idle = IdleWatch(self._end_if_idle)
         super()._open_again()
 
     def open(
@@ -207,10 +213,14 @@ class Runs(Executions):
         if execution is None:
             return
         self.tokens.flush_execution(execution_id)
-        with execution.lock:
-            if execution.run_id != run_id:
-                return
-            said = execution.leave(outcome, joined=joined)
+        try:
+            with execution.lock:
+                if execution.run_id != run_id:
+                    return
+                said = execution.leave(outcome, joined=joined)
+        except BaseException:
+            release_owned(execution.lock)
+            raise
         if said is not None:
             final = said.type != "workflow_interrupted"
             self._conclude(execution, run_id, said, ends=final, unless=lambda: execution.participants > 0)
@@ -272,10 +282,15 @@ class Runs(Executions):
         while True:
             execution = self._execution(execution_id)
             first_words = self._first_words(execution, opening)
-            with execution.lock:
-                # else it was swept meanwhile, or another thread has opened, ended or interrupted a run
-                if self._executions.get(execution_id) is execution and first_words.fit(execution, opening):
-                    return self._open_locked(execution, opening, first_words)
+            try:
+                with execution.lock:
+                    # else it was swept meanwhile, or another thread has opened, ended or interrupted a run
+                    if self._executions.get(execution_id) is execution and first_words.fit(execution, opening):
+                        return self._open_locked(execution, opening, first_words)
+            except BaseException:
+                release_owned(self._lock)
+                release_owned(execution.lock)
+                raise
 
     def _first_words(self, execution: Execution, opening: Opening) -> _FirstWords:
         start = resumed = None
@@ -303,7 +318,7 @@ class Runs(Executions):
         elif opening.join and execution.join() and first_words.resumed is not None:
             self._say(execution, first_words.resumed, ends=False)
         if execution.idle_timeout is not None:
-            self._idle.watch(execution.idle_timeout)
+            self._idle.watch(execution, execution.idle_timeout)
         return run_id or first_words.run_id
 
     def _begin(self, execution: Execution, opening: Opening, run_id: str, start: _Said) -> str:
@@ -313,15 +328,24 @@ class Runs(Executions):
                 raise HubClosedError
             if limit is not None and self._running >= limit:
                 if execution.forgettable:
-                    self._executions.pop(execution.execution_id, None)
+                    self._forget(execution)
                 raise ExecutionLimitError(
                     f"limits.max_executions allows {limit} running executions",
                     execution_id=execution.execution_id,
                     details={"limit": limit},
                 )
-            self._running += 1
-        execution.begin(run_id, opening.metadata, self._clock())
-        self._say(execution, start, ends=False)
+            self._open_runs[execution.execution_id] = execution
+        number, scope = execution.number, execution.run_scope
+        try:
+            execution.begin(run_id, opening.metadata, self._clock())
+            self._say(execution, start, ends=False)
+        except Exception:
+            raise
+        except BaseException:  # an interrupt: a run is open if, and only if, the log has its start
+            if execution.number == number and self._appender.writer is None:
+                execution.run_id, execution.run_scope = None, scope
+                self._open_runs.pop(execution.execution_id, None)
+            raise
         return run_id
 
     def _ready(self, outcome: Outcome) -> _Said:
@@ -341,10 +365,15 @@ class Runs(Executions):
         if run_id is None or execution.run_id != run_id:
             return False
         said = self._ready(outcome)
-        with execution.lock:
-            if execution.run_id != run_id or unless():
-                return False
-            self._say(execution, said, ends=ends)
+        try:
+            with execution.lock:
+                if execution.run_id != run_id or unless():
+                    return False
+                self._say(execution, said, ends=ends)
+        except BaseException:
+            release_owned(self._lock)
+            release_owned(execution.lock)
+            raise
         self._drops.report()
         return True
 
@@ -353,12 +382,23 @@ class Runs(Executions):
         if self._closed:
             raise HubClosedError
         scope, priority = execution.run_scope, priority_within("high", execution.priority)
-        self._appender.append(execution, self._drafts.of(execution, said.type, said.data, scope, priority))
-        if ends:
-            execution.end(state_after("running", said.type))
-            with self._lock:
-                self._running -= 1
-            self._ends.notify()
+        number = execution.number
+        try:
+            self._appender.append(execution, self._drafts.of(execution, said.type, said.data, scope, priority))
+            if ends:
+                self._close_run(execution, said.type)
+        except Exception:
+            raise
+        except BaseException:  # an interrupt: what the log has taken has happened
+            if ends and execution.number != number:
+                self._close_run(execution, said.type)
+            raise
+
+    def _close_run(self, execution: Execution, type: str) -> None:
+        execution.end(state_after("running", type))
+        self._open_runs.pop(execution.execution_id, None)
+        self._idle.forget(execution)
+        self._ends.notify()
 
     async def close(self, execution_id: str, result: object = None, *, reason: str | None = None) -> None:
         """Ends the open run well: ``workflow_complete``. Returns when the log has it. A no-op when no run is open.

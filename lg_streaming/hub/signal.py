@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from lg_streaming.fork import new_lock
+from lg_streaming.fork import new_rlock, release_owned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 __all__ = ["Signal"]
 
@@ -28,16 +28,23 @@ class Signal:
         self.generation: int = 0
         self.readers: int = 0
         """How many subscriptions use this signal; kept by the hub."""
-        self._lock = new_lock()
+        self._lock = new_rlock()
         self._waiters: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
 
     def notify(self) -> None:
         """Begins a new generation and wakes everyone who waits."""
-        with self._lock:
-            self.generation += 1
-            if not self._waiters:
-                return
-            waiters, self._waiters = self._waiters, {}
+        try:
+            with self._lock:
+                self.generation += 1
+                if self._waiters:
+                    self._wake(self._waiters)
+                    self._waiters = {}
+        except BaseException:
+            release_owned(self._lock)
+            raise
+
+    @staticmethod
+    def _wake(waiters: Mapping[asyncio.AbstractEventLoop, Sequence[asyncio.Future[None]]]) -> None:
         running = asyncio._get_running_loop()  # noqa: SLF001 (the documented way raises where there is none)
         for loop, futures in waiters.items():
             if loop is running:

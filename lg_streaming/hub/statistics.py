@@ -107,10 +107,12 @@ class Count:
 class Tally:
     """The counts of one hub, see `HubStatistics`."""
 
-    __slots__ = ("callables", "drops", "publishing", "repeated")
+    __slots__ = ("callables", "drops", "published", "publishing", "repeated")
 
     def __init__(self) -> None:
         self.drops: Drops = Drops()
+        self.published: dict[Kind, int] = no_updates()
+        """By kind. No thread switch comes inside ``published[kind] += 1``: it calls nothing."""
         self.repeated: Count = Count()
         self.callables: Count = Count()
         self.publishing: Histogram = Histogram(PUBLISH_BOUNDS)

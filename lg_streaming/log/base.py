@@ -1,4 +1,4 @@
-"""What a log is: the ordered, replayable record of each execution, behind six methods.
+"""What a log is: the ordered, replayable record of each execution, behind nine methods.
 
 A log gives each update its position, once, when it is appended. Everything else in the library is a reader
 of that order. The protocol is shaped for a log on another machine: nothing above it knows a position when
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
-from lg_streaming.codec import decode, decode_data, moment_of, seal
+from lg_streaming.codec import decode, decode_data, moment_of
 from lg_streaming.events import FINAL_TYPES, Position, StreamMetadata, StreamUpdate, kind_of
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Record:
         self.timestamp: float
         self.key: str | None
         self.type, self.scope, self.priority, self.timestamp, body, self.key, _ = draft
-        self.json: bytes = seal(body, seq, epoch)
+        self.json: bytes = b'%b,"sequence_number":%d,"epoch":"%b"}}' % (body, seq, epoch.encode())  # as `seal` does
         """The complete wire JSON of the update."""
 
     @property
@@ -121,6 +121,8 @@ class Batch(NamedTuple):
     number: int
     owner: str | None = None
     """Set on the batch that opens an execution for somebody."""
+    at: float | None = None
+    """When it was made, by the log's own monotonic clock, where the producer has the same; None: look at the clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +220,16 @@ class EventLog(Protocol):
         """The ids of all executions in the log. Raises like `read`."""
         ...
 
+    async def list_ids(
+        self, *, after: str = "", limit: int = 500, owner: str | None = None, prefix: str = ""
+    ) -> Sequence[str]:
+        """Up to ``limit`` ids above ``after``, in order: of all executions, or of those of ``owner``.
+
+        Only ids that begin with ``prefix``. It costs as much among ten executions as among a million. Raises like
+        `read`.
+        """
+        ...
+
     async def drop(self, execution_id: str) -> None:
         """Forgets an execution. When it comes back it has a new epoch. Raises like `read`."""
         ...
@@ -226,8 +238,15 @@ class EventLog(Protocol):
         """Calls ``listener`` after every append, in this process or another; returns what stops that."""
         ...
 
-    def trim(self) -> None:
-        """Lets go of what is past its time. Called now and then; cheap when there is nothing to do."""
+    def trim(self, limit: int | None = None) -> bool:
+        """Removes what is past its time. Called now and then; cheap when nothing is due.
+
+        Args:
+            limit: The most executions to look at; None for all that are due.
+
+        Returns:
+            Whether more is due.
+        """
         ...
 
     async def aclose(self) -> None:

@@ -2,175 +2,41 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
-import threading
+import sys
 import time
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from lg_streaming.codec import seal
-from lg_streaming.events import FINAL_TYPES
-from lg_streaming.fork import new_lock, restart_after_fork
-from lg_streaming.log.base import Draft, LogState, Record, Slice, state_after
+from lg_streaming.fork import new_rlock, release_owned, restart_after_fork
+from lg_streaming.log.base import Slice
+from lg_streaming.log.index import SortedKeys
+from lg_streaming.log.tape import Tape
 from lg_streaming.settings import RetentionSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lg_streaming.log.base import Batch, ExecutionState, Listener
+    from lg_streaming.log.base import Batch, Listener, LogState
 
 __all__ = ["MemoryLog"]
 
-_COMPACT_AT: Final = 1_024
-_NOTED: Final = FINAL_TYPES | {"workflow_start", "workflow_interrupted", "workflow_progress", "progress"}
-
-
-class _Tape:
-    """The records of one execution. All access is under the log's lock for it."""
-
-    def __init__(self, epoch: str, owner: str | None, now: float, retention: RetentionSettings) -> None:
-        self.lock = threading.Lock()
-        self.epoch = epoch
-        self.owner = owner
-        self.started_at = self.updated_at = now
-        self.state: ExecutionState = "running"
-        self.head = 0
-        self.final: Record | None = None
-        self.progress: Record | None = None
-        self.start: Record | None = None
-        self._records: list[Record] = []
-        self._start = 0  # records before this index are trimmed and wait to be cut off
-        self._bytes = 0
-        self._numbers: dict[str, int] = {}
-        self._keys: set[str] = set()
-        self._max_updates = retention.max_updates
-        self._max_bytes = retention.max_bytes
-        self._retention = retention
-
-    def append(self, batch: Batch, now: float) -> int:
-        """Appends the batch unless it was appended before; returns how many of its drafts were left out."""
-        if self._numbers.get(batch.producer, 0) >= batch.number:
-            return 0
-        self._numbers[batch.producer] = batch.number
-        self.owner = self.owner or batch.owner
-        epoch, seq, repeated = self.epoch, self.head, 0
-        for draft in batch.drafts:
-            if draft.key is not None:
-                if draft.key in self._keys:
-                    repeated += 1
-                    continue
-                self._keys.add(draft.key)
-            seq += 1
-            record = Record(draft, seq, epoch)
-            self._records.append(record)
-            self._bytes += len(record.json)
-            if record.type in _NOTED or self.state == "interrupted":
-                self._note(record)
-        self.head = seq
-        self.updated_at = now
-        if self._bytes > self._max_bytes or len(self._records) - self._start > self._max_updates:
-            self._trim()
-        return repeated
-
-    def _note(self, record: Record) -> None:
-        """It says how the run stands."""
-        self.state = state_after(self.state, record.type)
-        if record.type in FINAL_TYPES:
-            self.final = record
-        elif record.type == "workflow_start":
-            self.start, self.progress = record, None
-        elif record.type == "workflow_progress" or (
-            record.type == "progress" and (self.progress is None or self.progress.type == "progress")
-        ):
-            self.progress = record
-
-    def _trim(self) -> None:
-        start, records = self._start, self._records
-        while len(records) - start > self._max_updates or (self._bytes > self._max_bytes and len(records) - start > 1):
-            self._bytes -= len(records[start].json)
-            self._keys.discard(records[start].key or "")
-            start += 1
-        self._start = start
-        if start > _COMPACT_AT and start * 2 > len(records):
-            self._cut()
-
-    def _cut(self) -> None:
-        del self._records[: self._start]
-        self._start = 0
-
-    def expire(self) -> None:
-        """Lets go of everything but the final update, where it is the last one."""
-        keep = self._records[-1:] if self.final is not None and self.final.seq == self.head else []
-        self._start, self._records = 0, keep
-        self._bytes = sum(len(record.json) for record in keep)
-        self._keys.clear()
-
-    def after_fork(self) -> None:
-        """Free the lock; where another thread held it, finish what that thread had begun."""
-        if not self.lock.locked():
-            return
-        self.lock = threading.Lock()
-        self._start = 0
-        self._bytes = sum(len(record.json) for record in self._records)
-        if self._records:
-            self.head = self._records[-1].seq
-            if self._records[-1].type in _NOTED:
-                self._note(self._records[-1])
-
-    def branch(self, epoch: str) -> _Tape:
-        """A copy with an epoch of its own, for updates that the original does not get."""
-        copy = _Tape(epoch, self.owner, self.started_at, self._retention)
-        copy.updated_at = self.updated_at
-        for record in self._records[self._start :]:
-            body = record.json.removesuffix(seal(b"", record.seq, self.epoch))
-            draft = Draft(record.type, record.scope, record.priority, record.timestamp, body, record.key)
-            copy._keep(Record(draft, record.seq, epoch))
-        copy.head = self.head
-        return copy
-
-    def _keep(self, record: Record) -> None:
-        self._records.append(record)
-        self._bytes += len(record.json)
-        if record.key is not None:
-            self._keys.add(record.key)
-        if record.type in _NOTED or self.state == "interrupted":
-            self._note(record)
-
-    @property
-    def oldest(self) -> int:
-        return self.head - (len(self._records) - self._start) + 1
-
-    def after(self, seq: int, limit: int) -> Sequence[Record]:
-        """Up to ``limit`` records after ``seq``."""
-        begin = max(self._start, len(self._records) - (self.head - seq))
-        return self._records[begin : begin + limit]
-
-    @property
-    def size(self) -> int:
-        """Bytes of the kept records."""
-        return self._bytes
-
-    def describe(self) -> LogState:
-        return LogState(
-            epoch=self.epoch,
-            oldest=self.oldest,
-            head=self.head,
-            state=self.state,
-            owner=self.owner,
-            started_at=self.started_at,
-            updated_at=self.updated_at,
-            final_seq=self.final.seq if self.final is not None else 0,
-            progress_record=self.progress,
-            start_record=self.start,
-        )
+_LOOKED_AT: Final = 512
+"""How often one append looks for the running execution with the oldest update, at most."""
 
 
 class MemoryLog:
     """Keeps executions in this process's memory; gone when it ends.
 
     Args:
-        retention: How much is kept of each execution. The newest update is always kept.
-        clock: Seconds since 1970.
+        retention: How much is kept. The newest update of an execution is always kept.
+        clock: Seconds since 1970, for timestamps.
         new_epoch: Makes a name for a new life of an execution.
+        monotonic: Seconds that never go back, for durations.
+
+    Each operation costs the same among ten executions and among a million. What an execution keeps changes in one step:
+    an append that any exception interrupts, also between two bytecodes, happened whole or not at all.
     """
 
     blocking = False
@@ -181,87 +47,98 @@ class MemoryLog:
         *,
         clock: Callable[[], float] = time.time,
         new_epoch: Callable[[], str] = lambda: secrets.token_hex(4),
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._retention = retention or RetentionSettings()
+        self._room = sys.maxsize if self._retention.total_bytes is None else self._retention.total_bytes
         self._clock = clock
+        self.monotonic: Callable[[], float] = monotonic
+        """Seconds that never go back."""
         self._new_epoch = new_epoch
-        self._tapes: dict[str, _Tape] = {}
-        self._inherited: dict[str, _Tape] = {}  # of the parent process; read until this process appends
-        self._lock = new_lock()
+        self._serials = itertools.count(1)
+        self._tapes: dict[str, Tape] = {}
+        self._lock = new_rlock()
         self._listeners: tuple[Listener, ...] = ()
+        self._index()
         restart_after_fork(self)
+
+    def _index(self) -> None:
+        """Makes anew what is known from the tapes alone: an interrupted step may have left it half done."""
+        self._total = sum(tape.held for tape in self._tapes.values())
+        self._ids: SortedKeys[str] = SortedKeys(self._tapes)
+        self._owned: dict[str, SortedKeys[str]] = {}
+        self._due: SortedKeys[tuple[float, int, Tape]] = SortedKeys()
+        self._running: SortedKeys[tuple[float, int, Tape]] = SortedKeys()  # by the time of the oldest update
+        self._ended: OrderedDict[str, Tape] = OrderedDict()  # the one that ended first is the first
+        self._expired: OrderedDict[str, Tape] = OrderedDict()  # of these only the final update is left
+        for tape in sorted(self._tapes.values(), key=lambda tape: tape.touched):
+            tape.filed_owner, tape.due, tape.age = None, None, None
+            self._file(tape)
+        self._torn = False
 
     def after_fork(self) -> None:
         """Keep the parent's executions to read. One that is appended to gets an epoch of its own, and its history."""
-        self._inherited |= self._tapes
-        self._tapes = {}
-        for tape in self._inherited.values():
-            tape.after_fork()
+        for tape in self._tapes.values():
+            tape.inherited = True
+        self._torn = True
 
-    def _tape(self, execution_id: str) -> _Tape | None:
-        return self._tapes.get(execution_id) or self._inherited.get(execution_id)
+    # --- appending --------------------------------------------------------------------------------------------
 
     def append(self, batch: Batch) -> int:
-        """See `EventLog.append`. Never raises, takes microseconds."""
-        now = self._clock()
-        while True:
-            tape = self._tapes.get(batch.execution_id) or self._create(batch, now)
-            with tape.lock:
-                if self._tapes.get(batch.execution_id) is not tape:
-                    continue  # dropped between the two lines above
-                before = tape.head
-                repeated = tape.append(batch, now)
-                changed = tape.head != before
-            break
-        if changed:
-            self._tell(batch.execution_id)
+        """See `EventLog.append`. Never raises by itself, takes microseconds."""
+        execution_id, forgotten = batch.execution_id, ()
+        try:
+            with self._lock:
+                if self._torn:
+                    self._index()
+                tape = self._tapes.get(execution_id)
+                if tape is None or tape.inherited:
+                    tape, repeated, added = self._begin(batch, tape)
+                else:
+                    repeated, added, grown, moved = tape.append(batch, batch.at or self.monotonic())
+                    self._total += grown
+                    if moved:
+                        self._file(tape)
+                if self._total > self._room:
+                    forgotten = self._make_room(tape)
+            if added:
+                for listener in self._listeners:
+                    listener(execution_id)
+            for each in forgotten:
+                self._notify(each)
+        except BaseException:
+            self._torn = True
+            release_owned(self._lock)
+            self._notify(execution_id)  # it may have happened
+            raise
         return repeated
 
-    def _create(self, batch: Batch, now: float) -> _Tape:
-        with self._lock:
-            known = self._tapes.get(batch.execution_id)
-            if known is None:
-                inherited = self._inherited.get(batch.execution_id)
-                if inherited is None:
-                    known = _Tape(self._new_epoch(), batch.owner, now, self._retention)
-                else:
-                    known = inherited.branch(self._new_epoch())
-                self._tapes[batch.execution_id] = known
-                self._inherited.pop(batch.execution_id, None)
-            return known
-
-    async def read(self, execution_id: str, after: int, limit: int) -> Slice | None:
-        """See `EventLog.read`. Never waits."""
-        return self.read_now(execution_id, after, limit)
-
-    def read_now(self, execution_id: str, after: int, limit: int) -> Slice | None:
-        """The same as `read`, for readers without an event loop."""
-        tape = self._tape(execution_id)
-        if tape is None:
-            return None
-        with tape.lock:
-            return Slice(tape.describe(), tape.after(after, limit))
-
-    async def state(self, execution_id: str) -> LogState | None:
-        """See `EventLog.state`."""
-        found = self.read_now(execution_id, 0, 0)
-        return found.state if found is not None else None
-
-    async def executions(self) -> Sequence[str]:
-        """See `EventLog.executions`."""
-        return tuple(self._inherited | self._tapes)
+    def _begin(self, batch: Batch, inherited: Tape | None) -> tuple[Tape, int, int]:
+        now, touched = self._clock(), batch.at or self.monotonic()
+        if inherited is None:
+            tape = Tape(batch.execution_id, self._new_epoch(), batch.owner, now, touched, self._retention)
+        else:
+            tape = inherited.branch(self._new_epoch())
+        repeated, added, _, _ = tape.append(batch, touched)
+        if inherited is not None:
+            self._unfile(inherited)
+        self._tapes[batch.execution_id] = tape
+        self._total += tape.held
+        self._file(tape)
+        return tape, repeated, added
 
     async def drop(self, execution_id: str) -> None:
         """See `EventLog.drop`."""
-        tape = self._tape(execution_id)
-        if tape is None:
-            return
-        with tape.lock:
-            self._tapes.pop(execution_id, None)
-            self._inherited.pop(execution_id, None)
-        self._tell(execution_id)
+        with self._lock:
+            if self._torn:
+                self._index()
+            tape = self._tapes.get(execution_id)
+            if tape is not None:
+                self._forget(tape)
+        if tape is not None:
+            self._notify(execution_id)
 
-    def _tell(self, execution_id: str) -> None:
+    def _notify(self, execution_id: str) -> None:
         for listener in self._listeners:
             listener(execution_id)
 
@@ -276,29 +153,200 @@ class MemoryLog:
 
         return stop
 
-    def trim(self) -> None:
+    # --- what is known of all -----------------------------------------------------------------------------------
+
+    def _file(self, tape: Tape) -> None:
+        """Puts `tape` where it belongs in the indexes. Under the lock."""
+        if not tape.serial:
+            tape.serial = next(self._serials)
+        self._ids.add(tape.execution_id)
+        if tape.filed_owner is None and tape.owner is not None:
+            tape.filed_owner = tape.owner
+            self._owned.setdefault(tape.owner, SortedKeys()).add(tape.execution_id)
+        if tape.ended:
+            self._unqueue(tape)
+            books, other = (self._expired, self._ended) if tape.expired else (self._ended, self._expired)
+            other.pop(tape.execution_id, None)
+            if tape.execution_id not in books:
+                books[tape.execution_id] = tape
+        else:
+            self._ended.pop(tape.execution_id, None)
+            self._expired.pop(tape.execution_id, None)
+            if tape.age is None and tape.kept > 1:  # the newest update stays in any case
+                tape.age = tape.first_at
+                self._running.add((tape.age, tape.serial, tape))
+        due = self._due_at(tape)
+        if tape.due is None or due < tape.due:
+            self._set_due(tape, due)
+
+    def _unfile(self, tape: Tape) -> None:
+        self._total -= tape.held
+        self._ids.discard(tape.execution_id)
+        if tape.filed_owner is not None:
+            owned = self._owned[tape.filed_owner]
+            owned.discard(tape.execution_id)
+            if not owned:
+                del self._owned[tape.filed_owner]
+            tape.filed_owner = None
+        self._ended.pop(tape.execution_id, None)
+        self._expired.pop(tape.execution_id, None)
+        self._unqueue(tape)
+        self._set_due(tape, None)
+
+    def _unqueue(self, tape: Tape) -> None:
+        if tape.age is not None:
+            self._running.discard((tape.age, tape.serial, tape))
+            tape.age = None
+
+    def _set_due(self, tape: Tape, due: float | None) -> None:
+        if tape.due is not None:
+            self._due.discard((tape.due, tape.serial, tape))
+        tape.due = due
+        if due is not None:
+            self._due.add((due, tape.serial, tape))
+
+    def _due_at(self, tape: Tape) -> float:
+        """When something of `tape` is past its time, if nothing is appended until then."""
+        keeps = self._retention.ttl if tape.ended and not tape.expired else self._retention.record_ttl
+        return tape.touched + min(keeps, self._retention.record_ttl)
+
+    def _forget(self, tape: Tape) -> None:
+        self._unfile(tape)
+        del self._tapes[tape.execution_id]
+
+    def _expire(self, tape: Tape) -> None:
+        held = tape.held
+        tape.expire()
+        self._total += tape.held - held
+        self._file(tape)
+
+    # --- bounds -------------------------------------------------------------------------------------------------
+
+    def _make_room(self, newest: Tape) -> Sequence[str]:
+        """Lets go of as much as `retention.total_bytes` asks for; returns what was forgotten altogether.
+
+        The updates of ended executions go first, then these executions, then the oldest updates of running ones.
+        """
+        room = self._room
+        while self._total > room and self._ended:
+            _, tape = self._ended.popitem(last=False)
+            self._expire(tape)
+        forgotten: list[str] = []
+        while self._total > room and self._expired:
+            execution_id, tape = next(iter(self._expired.items()))
+            if tape is newest:
+                if len(self._expired) == 1:
+                    break
+                self._expired.move_to_end(execution_id)
+                continue
+            self._forget(tape)
+            forgotten.append(execution_id)
+        for _ in range(_LOOKED_AT):
+            if self._total <= room or not self._cut_oldest(self._total - room):
+                break
+        return forgotten
+
+    def _cut_oldest(self, enough: float) -> bool:
+        """Cuts the running execution with the oldest update; whether there may be more to cut."""
+        first = self._running.first
+        if first is None:
+            return False
+        age, _, tape = first
+        self._unqueue(tape)
+        if tape.first_at <= age:
+            second = self._running.first
+            held = tape.held
+            tape.drop_oldest(float("inf") if second is None else max(second[0], age), enough)
+            self._total += tape.held - held
+        self._file(tape)
+        return True
+
+    def trim(self, limit: int | None = None) -> bool:
         """See `EventLog.trim`."""
-        now = self._clock()
-        for execution_id, tape in [*self._inherited.items(), *self._tapes.items()]:
-            with tape.lock:
-                idle = now - tape.updated_at
-                ended = tape.state not in {"running", "interrupted"}
-                if ended and idle >= self._retention.ttl:
-                    tape.expire()
-                forgotten = idle >= self._retention.record_ttl and self._tape(execution_id) is tape
-                if forgotten:  # under the lock: an append that comes now begins a new epoch
-                    self._tapes.pop(execution_id, None)
-                    self._inherited.pop(execution_id, None)
-            if forgotten:
-                self._tell(execution_id)
+        forgotten: list[str] = []
+        now, retention = self.monotonic(), self._retention
+        try:
+            with self._lock:
+                if self._torn:
+                    self._index()
+                for _ in itertools.count() if limit is None else range(limit):
+                    first = self._due.first
+                    if first is None or first[0] > now:
+                        break
+                    tape = first[2]
+                    if tape.touched + retention.record_ttl <= now:
+                        forgotten.append(tape.execution_id)
+                        self._forget(tape)  # under the lock: an append that comes now begins a new epoch
+                        continue
+                    if tape.ended and not tape.expired and tape.touched + retention.ttl <= now:
+                        self._expire(tape)
+                    self._set_due(tape, self._due_at(tape))
+                first = self._due.first
+                more = first is not None and first[0] <= now
+        except BaseException:
+            self._torn = True
+            release_owned(self._lock)
+            raise
+        for execution_id in forgotten:
+            self._notify(execution_id)
+        return more
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    async def read(self, execution_id: str, after: int, limit: int) -> Slice | None:
+        """See `EventLog.read`. Never waits."""
+        return self.read_now(execution_id, after, limit)
+
+    def read_now(self, execution_id: str, after: int, limit: int) -> Slice | None:
+        """The same as `read`, for readers without an event loop."""
+        try:
+            with self._lock:
+                tape = self._tapes.get(execution_id)
+                return None if tape is None else Slice(tape.describe(), tape.after(after, limit))
+        except BaseException:
+            release_owned(self._lock)
+            raise
+
+    async def state(self, execution_id: str) -> LogState | None:
+        """See `EventLog.state`."""
+        found = self.read_now(execution_id, 0, 0)
+        return found.state if found is not None else None
+
+    async def executions(self) -> Sequence[str]:
+        """See `EventLog.executions`."""
+        return tuple(self._tapes)
+
+    async def list_ids(
+        self, *, after: str = "", limit: int = 500, owner: str | None = None, prefix: str = ""
+    ) -> Sequence[str]:
+        """See `EventLog.list_ids`."""
+        with self._lock:
+            if self._torn:
+                self._index()
+            keys = self._ids if owner is None else self._owned.get(owner)
+            if keys is None:
+                return ()
+            found = keys.after(after, limit) if after >= prefix else keys.since(prefix, limit)
+        return [each for each in found if each.startswith(prefix)] if prefix else found
 
     def size(self, execution_id: str) -> int:
-        """Bytes kept of an execution."""
-        tape = self._tape(execution_id)
+        """Bytes of memory that the kept updates of an execution take, about."""
+        tape = self._tapes.get(execution_id)
         return 0 if tape is None else tape.size
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of memory that all executions take, about."""
+        return self._total
+
+    def owner_of(self, execution_id: str) -> str | None:
+        """The owner of an execution; None where it has none, or is not known."""
+        tape = self._tapes.get(execution_id)
+        return None if tape is None else tape.owner
 
     async def aclose(self) -> None:
         """See `EventLog.aclose`."""
         self._listeners = ()
-        self._tapes.clear()
-        self._inherited.clear()
+        with self._lock:
+            self._tapes.clear()
+            self._index()

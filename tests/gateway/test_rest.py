@@ -237,10 +237,45 @@ async def test_a_list_has_what_there_is_page_by_page(open_site: Site, http: http
 async def test_a_list_looks_at_no_more_than_so_many_at_once(open_site: Site, http: httpx2.AsyncClient) -> None:
     for index in range(1_001):
         open_site.hub.open(f"run-{index:04}", owner="bob" if index == 1_000 else "alice")
-    first = (await http.get(f"{open_site.url}/executions?owner=bob")).json()
+    await open_site.hub.close("run-1000")
+    first = (await http.get(f"{open_site.url}/executions?state=completed")).json()
     assert first["executions"] == []
     assert first["next_cursor"] is not None
-    assert await listed(http, open_site, owner="bob") == ["run-1000"]
+    assert await listed(http, open_site, state="completed") == ["run-1000"]
+
+
+@pytest.mark.parametrize(
+    ("caller", "query", "seen", "most"),
+    [
+        ({"sub": "bob"}, {}, ["zz/1", "zz/2"], 2),
+        ({"sub": "eve"}, {}, [], 0),
+        ({"sub": "eve"}, {"owner": "alice"}, [], 0),
+        ({"sub": "bob"}, {"owner": "alice"}, [], 0),
+        ({"sub": "eve", "globs": ["acme/7*", "zz/1"]}, {}, [f"acme/{n:04}" for n in range(7_000, 7_003)] + ["zz/1"], 4),
+        ({"sub": "eve", "globs": ["acme/7*"]}, {"owner": "bob"}, [], 3),
+        ({"sub": "bob", "globs": ["zz/*", "zz/1"]}, {"limit": 1}, ["zz/1", "zz/2"], 4),
+    ],
+)
+async def test_a_list_looks_at_nothing_that_its_caller_may_not_read(  # noqa: PLR0917
+    http: httpx2.AsyncClient, caller: Any, query: Any, seen: list[str], most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with site(auth={"secret": SECRET}) as place:
+        for index in [*range(2_000), *range(7_000, 7_003)]:
+            place.hub.open(f"acme/{index:04}", owner="alice")
+        for name in ("zz/1", "zz/2"):
+            place.hub.open(name, owner="bob")
+        looks: list[str] = []
+        describe = place.hub.describe
+
+        async def counted(execution_id: str) -> Any:
+            looks.append(execution_id)
+            return await describe(execution_id)
+
+        monkeypatch.setattr(place.hub, "describe", counted)
+        globs = caller.get("globs")
+        grants = {"lg_streaming": [{"actions": ["read"], "executions": globs}]} if globs else {}
+        assert await listed(http, place, bearer(caller["sub"], **grants), **query) == seen
+        assert len(looks) <= most
 
 
 async def test_a_list_has_only_what_the_caller_may_see(http: httpx2.AsyncClient) -> None:

@@ -73,6 +73,12 @@ class FaultyLog:
         self._check()
         return await self.memory.executions()
 
+    async def list_ids(
+        self, *, after: str = "", limit: int = 500, owner: str | None = None, prefix: str = ""
+    ) -> Sequence[str]:
+        self._check()
+        return await self.memory.list_ids(after=after, limit=limit, owner=owner, prefix=prefix)
+
     async def drop(self, execution_id: str) -> None:
         self._check()
         await self.memory.drop(execution_id)
@@ -85,8 +91,8 @@ class FaultyLog:
     def listen(self, listener: Callable[[str], None]) -> Callable[[], None]:
         return self.memory.listen((lambda _: None) if self.mute else listener)
 
-    def trim(self) -> None:
-        self.memory.trim()
+    def trim(self, limit: int | None = None) -> bool:
+        return self.memory.trim(limit)
 
     async def aclose(self) -> None:
         await self.memory.aclose()

@@ -21,6 +21,7 @@ class MakeHub(Protocol):
         *,
         log: Any = None,
         clock: Callable[[], float] | None = None,
+        monotonic: Callable[[], float] | None = None,
         redact: Callable[[str, Any], Any] | None = None,
         **settings: float,
     ) -> StreamHub: ...

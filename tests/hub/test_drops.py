@@ -43,7 +43,7 @@ async def test_what_comes_after_the_end_of_its_run(hub: StreamHub, caplog: pytes
 
 async def test_each_execution_is_named_once_and_forgotten_with_it(caplog: pytest.LogCaptureFixture) -> None:
     now = 1_000.0
-    hub = StreamHub(clock=lambda: now)
+    hub = StreamHub(monotonic=lambda: now)
     for execution_id in ("a", "b", "a", "b"):
         emitter = hub.emitter(execution_id, missing="drop")
         emitter.token("x")

@@ -546,7 +546,7 @@ async def test_a_shutdown_gives_a_slow_log_its_updates(make_hub: MakeHub) -> Non
 async def test_of_a_thousand_executions_nothing_is_left(make_hub: MakeHub) -> None:
     now = [0.0]
     retention = RetentionSettings(ttl=10, record_ttl=20)
-    hub = make_hub(clock=lambda: now[0], log=MemoryLog(retention, clock=lambda: now[0]), ttl=10, record_ttl=20)
+    hub = make_hub(clock=lambda: now[0], log=MemoryLog(retention, monotonic=lambda: now[0]), ttl=10, record_ttl=20)
 
     async def live(name: str) -> None:
         hub.create(name, owner="alice", metadata={"name": name}, priority="high", idle_timeout=60)

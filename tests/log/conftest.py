@@ -19,7 +19,7 @@ async def make_log(request: pytest.FixtureRequest, clock: Clock) -> AsyncGenerat
     made: list[EventLog] = []
 
     def make(**retention: float) -> EventLog:
-        made.append(factory(retention=RetentionSettings.model_validate(retention), clock=clock))
+        made.append(factory(retention=RetentionSettings.model_validate(retention), clock=clock, monotonic=clock))
         return made[-1]
 
     yield make

@@ -1,6 +1,6 @@
 """Batches to append, short to write."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lg_streaming.codec import Codec
 from lg_streaming.log import Batch, Draft, LogState
@@ -18,7 +18,16 @@ def draft(type: str = "token", data: object = None, *, execution_id: str = "e", 
 class Producer:
     """Numbers its batches as a producer must."""
 
-    def __init__(self, log: EventLog, execution_id: str = "e", *, name: str = "p", owner: str | None = None) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        execution_id: str = "e",
+        *,
+        name: str = "p",
+        owner: str | None = None,
+        clock: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self.clock = clock
         self.log = log
         self.execution_id = execution_id
         self.name = name
@@ -29,7 +38,7 @@ class Producer:
         self.number += 1
         return Batch(
             execution_id=self.execution_id,
-            drafts=[draft(each, execution_id=self.execution_id) for each in types],
+            drafts=[draft(each, execution_id=self.execution_id)._replace(timestamp=self.clock()) for each in types],
             producer=self.name,
             number=self.number,
             owner=self.owner,

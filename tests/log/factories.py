@@ -8,7 +8,9 @@ from lg_streaming.settings import RetentionSettings
 
 
 class LogFactory(Protocol):
-    def __call__(self, *, retention: RetentionSettings, clock: Callable[[], float]) -> EventLog: ...
+    def __call__(
+        self, *, retention: RetentionSettings, clock: Callable[[], float], monotonic: Callable[[], float]
+    ) -> EventLog: ...
 
 
 FACTORIES: list[LogFactory] = [

@@ -1,6 +1,7 @@
 """What the log in memory promises beside the contract."""
 
 from lg_streaming.log import MemoryLog
+from lg_streaming.log.tape import held_bytes
 from lg_streaming.settings import RetentionSettings
 from tests.log.drafts import Producer
 from tests.log.factories import Clock
@@ -12,12 +13,12 @@ def test_its_size_is_that_of_the_records_it_keeps() -> None:
     Producer(log).append("a", "b", "c")
     found = log.read_now("e", 0, 10)
     assert found is not None
-    assert log.size("e") == sum(len(record.json) for record in found.records)
+    assert log.size("e") == sum(held_bytes(record) for record in found.records)
 
 
 def test_aging_frees_the_bytes() -> None:
     clock = Clock()
-    log = MemoryLog(RetentionSettings(ttl=10), clock=clock)
+    log = MemoryLog(RetentionSettings(ttl=10), monotonic=clock)
     Producer(log).append("workflow_start", "token", "workflow_complete")
     full = log.size("e")
     clock.now += 10

@@ -1,0 +1,436 @@
+"""The updates that the log in memory keeps of one execution."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from lg_streaming.codec import seal
+from lg_streaming.events import FINAL_TYPES
+from lg_streaming.log.base import Draft, LogState, Record, state_after
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lg_streaming.log.base import Batch, ExecutionState
+    from lg_streaming.settings import RetentionSettings
+
+__all__ = ["TAPE_BYTES", "Tape", "held_bytes"]
+
+RECORD_BYTES: Final = 224
+"""What a record takes beside its JSON: the objects around it, its place in the list, its scope's share."""
+KEY_BYTES: Final = 192
+"""What a key takes beside its characters."""
+TAPE_BYTES: Final = 1_152
+"""What an execution takes beside its records, with its places in the log's indexes."""
+_LARGE: Final = 512
+"""Bytes of an update in which `RECORD_BYTES` covers the scope."""
+_MOST_PRODUCERS: Final = 256
+_CUT_AT: Final = 64
+_NOTED: Final = FINAL_TYPES | {"workflow_start", "workflow_interrupted", "workflow_progress", "progress"}
+
+
+def held_bytes(record: Record) -> int:
+    """Return the bytes of memory that ``record`` takes, about."""
+    held = len(record.json) + RECORD_BYTES
+    if record.key is not None:
+        held += len(record.key) + KEY_BYTES
+    if len(record.json) > _LARGE:
+        held += 3 * len(record.scope.fragment)  # its JSON, its keys and values, and the user's own objects
+    return held
+
+
+class _Marks:
+    """What the updates about the run itself have said. Never changed."""
+
+    __slots__ = ("final", "held", "interrupted", "progress", "start", "state")
+
+    def __init__(
+        self,
+        state: ExecutionState = "running",
+        final: Record | None = None,
+        progress: Record | None = None,
+        start: Record | None = None,
+    ) -> None:
+        self.state: ExecutionState = state
+        self.interrupted: bool = state == "interrupted"
+        self.final = final
+        self.progress = progress
+        self.start = start
+        self.held: int = sum(held_bytes(each) for each in {final, progress, start} if each is not None)
+        """Bytes of these records, which stay when the list lets them go."""
+
+    def after(self, record: Record) -> _Marks:
+        """What they have said with ``record``."""
+        final, progress, start = self.final, self.progress, self.start
+        if record.type in FINAL_TYPES:
+            final = record
+        elif record.type == "workflow_start":
+            start, progress = record, None
+        elif record.type == "workflow_progress" or (
+            record.type == "progress" and (progress is None or progress.type == "progress")
+        ):
+            progress = record
+        return _Marks(state_after(self.state, record.type), final, progress, start)
+
+
+_NO_MARKS: Final = _Marks()
+
+
+class _Shelf:
+    """A list of records with consecutive numbers. Trimmed places hold None until the list is made anew."""
+
+    __slots__ = ("base", "cleared", "records")
+
+    def __init__(self, records: list[Record | None], base: int) -> None:
+        self.records = records
+        self.base: int = base
+        """The number before that of the first place."""
+        self.cleared: int = 0
+        """Places before this one are empty."""
+
+
+class _Live(NamedTuple):
+    """All that an append changes: it is replaced in one step, so an append happens whole or not at all."""
+
+    shelf: _Shelf
+    start: int = 0
+    """Places of the shelf before this one are trimmed."""
+    head: int = 0
+    """Records of the shelf above this number come from an append that was interrupted."""
+    size: int = 0
+    producer: str = ""
+    """Of the last batch."""
+    number: int = 0
+    marks: _Marks = _NO_MARKS
+    owner: str | None = None
+    updated_at: float = 0.0
+    touched: float = 0.0
+    """When the last batch came, by a clock that never goes back."""
+
+
+_Fields = tuple[_Shelf, int, int, int, str, int, _Marks, "str | None", float, float]
+
+
+def _fields(live: _Live) -> _Fields:
+    return tuple(live)  # pyright: ignore[reportReturnType]
+
+
+class Tape:
+    """The records of one execution. All access is under the log's lock.
+
+    Args:
+        execution_id: The execution.
+        epoch: Names this life of it.
+        owner: Its owner.
+        now: Seconds since 1970.
+        touched: Seconds, monotonic.
+        retention: How much is kept.
+    """
+
+    __slots__ = (
+        "_keys",
+        "_live",
+        "_max_bytes",
+        "_max_updates",
+        "_numbers",
+        "_retention",
+        "age",
+        "due",
+        "epoch",
+        "execution_id",
+        "filed_owner",
+        "inherited",
+        "serial",
+        "started_at",
+    )
+
+    def __init__(  # noqa: PLR0917 (made in one place)
+        self,
+        execution_id: str,
+        epoch: str,
+        owner: str | None,
+        now: float,
+        touched: float,
+        retention: RetentionSettings,
+    ) -> None:
+        self.execution_id: str = execution_id
+        self.epoch: str = epoch
+        self.started_at: float = now
+        self._live: _Fields = _fields(_Live(_Shelf([], 0), owner=owner, updated_at=now, touched=touched))
+        self._numbers: dict[str, int] | None = None  # of producers before the last one
+        self._keys: dict[str, int] | None = None
+        self._max_updates = retention.max_updates
+        self._max_bytes = retention.max_bytes
+        self._retention = retention
+        self.inherited: bool = False
+        """Whether it is the parent process's, to be read only."""
+        # What the log's indexes know of it.
+        self.serial: int = 0
+        self.filed_owner: str | None = None
+        self.due: float | None = None
+        self.age: float | None = None
+
+    @property
+    def live(self) -> _Live:
+        """All that an append changes; kept as a plain tuple, which is read faster."""
+        return _Live._make(self._live)
+
+    @live.setter
+    def live(self, live: _Live) -> None:
+        self._live = _fields(live)
+
+    # --- what there is ----------------------------------------------------------------------------------------
+
+    @property
+    def head(self) -> int:
+        """The last number that was given."""
+        return self._live[2]
+
+    @property
+    def oldest(self) -> int:
+        """The first number that is kept; ``head + 1`` when none is."""
+        live = self.live
+        return live.shelf.base + live.start + 1
+
+    @property
+    def kept(self) -> int:
+        """The number of records."""
+        return self.head - self.oldest + 1
+
+    @property
+    def owner(self) -> str | None:
+        """The owner."""
+        return self._live[7]
+
+    @property
+    def touched(self) -> float:
+        """When the last batch came; seconds, monotonic."""
+        return self._live[9]
+
+    @property
+    def marks(self) -> _Marks:
+        """What the updates about the run have said; another object when that changes."""
+        return self._live[6]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last run is over."""
+        return self._live[6].state not in {"running", "interrupted"}
+
+    @property
+    def expired(self) -> bool:
+        """Whether at most one update is left."""
+        return self.kept <= 1
+
+    @property
+    def size(self) -> int:
+        """Bytes of the kept records."""
+        return self._live[3]
+
+    @property
+    def held(self) -> int:
+        """Bytes of all that is kept."""
+        live = self.live
+        return live.size + live.marks.held + TAPE_BYTES
+
+    @property
+    def first_at(self) -> float:
+        """The time of the oldest record, in seconds since 1970."""
+        live = self.live
+        record = live.shelf.records[live.start] if self.kept else None
+        return live.updated_at if record is None else record.timestamp
+
+    @property
+    def _bytes(self) -> int:
+        return self._live[3]
+
+    @property
+    def _records(self) -> Sequence[Record]:
+        return self.after(0, self.kept)
+
+    @property
+    def _start(self) -> int:
+        """Records that are trimmed and still held: none."""
+        live = self.live
+        return live.start - live.shelf.cleared
+
+    def after(self, seq: int, limit: int) -> Sequence[Record]:
+        """Up to ``limit`` records after ``seq``."""
+        shelf, start, head = self._live[:3]
+        begin = max(start, seq - shelf.base)
+        return shelf.records[begin : min(begin + limit, head - shelf.base)]  # pyright: ignore[reportReturnType]
+
+    def describe(self) -> LogState:
+        """Its state."""
+        live = self.live
+        marks = live.marks
+        return LogState(
+            epoch=self.epoch,
+            oldest=live.shelf.base + live.start + 1,
+            head=live.head,
+            state=marks.state,
+            owner=live.owner,
+            started_at=self.started_at,
+            updated_at=live.updated_at,
+            final_seq=marks.final.seq if marks.final is not None else 0,
+            progress_record=marks.progress,
+            start_record=marks.start,
+        )
+
+    # --- appending --------------------------------------------------------------------------------------------
+
+    def append(  # noqa: C901 (one step, at every update)
+        self, batch: Batch, touched: float
+    ) -> tuple[int, int, int, bool]:
+        """Appends the batch unless it was appended before.
+
+        What is prepared before the last step is invisible; the next append removes what an interrupted one left.
+
+        Returns:
+            How many drafts were left out because of their key, how many were appended, by how many bytes what is held
+            has grown, and whether it may belong elsewhere in the log's indexes.
+        """
+        shelf, start, head, size, producer, number, marks, owner, updated_at, _ = self._live
+        _, drafts, by, count, opened_for, _ = batch
+        records = shelf.records
+        if len(records) != head - shelf.base:
+            self._remove_leftovers()
+        if by == producer:
+            if count <= number:
+                return 0, 0, 0, False
+        elif not self._is_new(batch, producer, number):
+            return 0, 0, 0, False
+        seq, grown, before, repeated, epoch = head, size, marks, 0, self.epoch
+        added: list[Record | None] = []
+        for draft in drafts:
+            if draft.key is not None:
+                if self._has_key(draft.key, added):
+                    repeated += 1
+                    continue
+                self._note_key(draft.key, seq + 1)
+            seq += 1
+            record = Record(draft, seq, epoch)
+            added.append(record)
+            held = len(record.json)  # as `held_bytes` does, without another call at every update
+            grown += held + RECORD_BYTES if held <= _LARGE and record.key is None else held_bytes(record)
+            if record.type in _NOTED or marks.interrupted:
+                marks = marks.after(record)
+            updated_at = record.timestamp
+        records += added
+        if seq - shelf.base - start > self._max_updates or grown + marks.held > self._max_bytes:
+            start, grown = self._trimmed(shelf, start, seq - shelf.base - start, grown, marks.held)
+        opened_for = owner or opened_for
+        self._live = (shelf, start, seq, grown, by, count, marks, opened_for, updated_at, touched)
+        if start > shelf.cleared:
+            self._clear(shelf, start)
+        if marks is before and opened_for is owner and self.age is not None:
+            return repeated, seq - head, grown - size, False
+        return repeated, seq - head, grown - size + marks.held - before.held, True
+
+    def _remove_leftovers(self) -> None:
+        """Removes the records of an append that was interrupted before it happened."""
+        live = self.live
+        del live.shelf.records[live.head - live.shelf.base :]
+
+    def _is_new(self, batch: Batch, producer: str, number: int) -> bool:
+        numbers = self._numbers
+        if numbers is None:
+            if not number:
+                return True
+            numbers = self._numbers = {}
+        numbers[producer] = number
+        if len(numbers) > _MOST_PRODUCERS:
+            del numbers[next(iter(numbers))]
+        return numbers.get(batch.producer, 0) < batch.number
+
+    def _has_key(self, key: str, added: Sequence[Record | None]) -> bool:
+        """Whether a kept or an added record has ``key``. The index may name numbers of an interrupted append."""
+        seq = self._keys.get(key) if self._keys is not None else None
+        if seq is None:
+            return False
+        if seq <= self.head:
+            place = seq - self.live.shelf.base - 1
+            record = self.live.shelf.records[place] if place >= self.live.start else None
+        else:
+            place = seq - self.head - 1
+            record = added[place] if place < len(added) else None
+        return record is not None and record.key == key
+
+    def _note_key(self, key: str, seq: int) -> None:
+        if self._keys is None:
+            self._keys = {}
+        self._keys[key] = seq
+
+    def _trimmed(self, shelf: _Shelf, start: int, count: int, size: int, pinned: int) -> tuple[int, int]:
+        """Where the kept records begin, and their bytes, once there are no more of them than may be."""
+        records, most, room = shelf.records, self._max_updates, self._max_bytes - pinned
+        while count > most or (size > room and count > 1):
+            record = records[start]
+            size -= held_bytes(record) if record is not None else 0
+            start += 1
+            count -= 1
+        return start, size
+
+    def _clear(self, shelf: _Shelf, start: int) -> None:
+        """Frees the records before ``start``."""
+        records, keys = shelf.records, self._keys
+        while shelf.cleared < start:
+            record = records[shelf.cleared]
+            if record is not None:
+                if record.key is not None and keys is not None and keys.get(record.key) == record.seq:
+                    del keys[record.key]
+                records[shelf.cleared] = None
+            shelf.cleared += 1
+        if start > _CUT_AT and start * 2 > len(records):
+            live = self.live
+            self.live = live._replace(shelf=_Shelf(records[start:], shelf.base + start), start=0)
+
+    # --- letting go -------------------------------------------------------------------------------------------
+
+    def drop_oldest(self, until: float, enough: float) -> None:
+        """Lets go of the records before the time ``until``, up to ``enough`` bytes of them; never of the newest."""
+        live = self.live
+        shelf, start, size = live.shelf, live.start, live.size
+        last = live.head - shelf.base - 1
+        while start < last and enough > 0:
+            record = shelf.records[start]
+            if record is not None:
+                if record.timestamp > until:
+                    break
+                size -= held_bytes(record)
+                enough -= held_bytes(record)
+            start += 1
+        self.live = live._replace(start=start, size=size)
+        self._clear(shelf, start)
+
+    def expire(self) -> None:
+        """Lets go of everything but the final update, where it is the last one."""
+        live = self.live
+        final = live.marks.final
+        keep = [final] if final is not None and final.seq == live.head else []
+        self.live = live._replace(
+            shelf=_Shelf([*keep], live.head - len(keep)), start=0, size=sum(held_bytes(each) for each in keep)
+        )
+        self._keys = None
+
+    def branch(self, epoch: str) -> Tape:
+        """A copy with an epoch of its own, for updates that the original does not get."""
+        live = self.live
+        copy = Tape(self.execution_id, epoch, live.owner, self.started_at, live.touched, self._retention)
+        records: list[Record | None] = []
+        size, marks = 0, _NO_MARKS
+        for record in self.after(0, self.kept):
+            body = record.json.removesuffix(seal(b"", record.seq, self.epoch))
+            draft = Draft(record.type, record.scope, record.priority, record.timestamp, body, record.key)
+            again = Record(draft, record.seq, epoch)
+            records.append(again)
+            size += held_bytes(again)
+            if again.key is not None:
+                copy._note_key(again.key, again.seq)
+            if again.type in _NOTED or marks.interrupted:
+                marks = marks.after(again)
+        copy.live = _Live(
+            _Shelf(records, self.oldest - 1), 0, live.head, size, marks=marks, owner=live.owner,
+            updated_at=live.updated_at, touched=live.touched,
+        )  # fmt: skip
+        return copy

@@ -1,0 +1,64 @@
+"""What the hub does costs the same beside a hundred thousand executions as beside a few."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from lg_streaming.hub import StreamHub
+from lg_streaming.scope import Outcome
+from tests.hub.helpers import settings_of
+from tests.hub.test_forgetting import Clock
+
+COMPLETE = Outcome("workflow_complete", {})
+
+
+USES: list[Callable[[StreamHub], object]] = [
+    lambda hub: hub.publish("busy", "note"),
+    lambda hub: hub.statistics(),
+    lambda hub: hub.health(),
+    lambda hub: hub.info("busy"),
+    lambda hub: hub.sweep(64),
+]
+
+
+def running(hub: StreamHub) -> object:
+    return hub.executions("running")
+
+
+def best(work: Callable[[], object], *, times: int = 100) -> float:
+    taken: list[float] = []
+    for _ in range(times):
+        began = time.process_time()
+        work()
+        taken.append(time.process_time() - began)
+    return sorted(taken)[times // 4]
+
+
+@pytest.mark.parametrize("many", [5_000, pytest.param(100_000, marks=pytest.mark.soak)])
+async def test_beside_many(many: int) -> None:
+    clock = Clock()
+    hub = StreamHub(settings_of(ttl=60, record_ttl=120, idle_timeout=0), monotonic=clock)
+    for number in range(many):
+        hub.open(f"e{number}", owner=f"owner {number}")
+    hub.publish("busy", "note")
+    few = StreamHub(settings_of(idle_timeout=0))
+    few.publish("busy", "note")
+    for use in USES:
+        beside_many, beside_few = best(partial(use, hub)), best(partial(use, few))
+        assert beside_many < 4 * beside_few + 100e-6
+    for number in range(many):
+        hub.leave_run(f"e{number}", hub.open_run(f"e{number}") or "", COMPLETE)
+    assert best(partial(running, hub)) < 4 * best(partial(running, few)) + 100e-6
+    clock.now += 61
+    slices: list[float] = []
+    while hub.info("e0") is not None or len(hub._executions) > 1:  # pyright: ignore[reportPrivateUsage]
+        began = time.process_time()
+        hub.publish("busy", "note")
+        slices.append(time.process_time() - began)
+        assert len(slices) < many
+    assert len(slices) > many // 200, "it works in slices"
+    assert sorted(slices)[len(slices) * 9 // 10] < 0.02
+    await asyncio.gather(hub.aclose(), few.aclose())
