@@ -124,7 +124,7 @@ class Session:
         """
         edge = self.edge
         edge.check_open()
-        await edge.rates.connect(self.peer.address)
+        edge.rates.connect(self.peer.address)
         if self.trusted:
             self._lease = edge.census.enter(self.peer.address)
             self.authenticated = True
@@ -146,7 +146,7 @@ class Session:
         """
         edge = self.edge
         edge.check_open()
-        await edge.rates.check_logins(self.peer.address)
+        edge.rates.check_logins(self.peer.address)
         principal = await self.identify(None)
         subject = principal.subject
         edge.requests.spend(f"address {address_key(self.peer.address)}" if subject is None else f"subject {subject}")
@@ -157,7 +157,7 @@ class Session:
         try:
             return await self.policy.admit(self.peer, token, ticket=ticket)
         except UnauthorizedError:
-            await self.edge.rates.login_failed(self.peer.address)
+            self.edge.rates.login_failed(self.peer.address)
             raise
 
     def opened(self, connection_id: str) -> None:
