@@ -77,6 +77,8 @@ class Edge:
     """Tells the server's processes apart."""
     rooms: Rooms = field(default_factory=Rooms)
     census: Census = field(init=False)
+    visitors: Census = field(init=False)
+    """Who waits with a single request until it is known who it is."""
     rates: Rates = field(init=False)
     requests: Requests = field(init=False)
     patterns: Patterns = field(init=False)
@@ -102,6 +104,7 @@ class Edge:
     def __post_init__(self) -> None:
         gateway, limits = self.settings.gateway, self.settings.limits
         self.census = Census(limits.connections, limits.connections_per_subject, limits.connections_per_address)
+        self.visitors = Census(limits.connections, per_address=limits.connections_per_address)
         self.rates = Rates(limits.connects_per_address, limits.failed_logins_per_address)
         self.requests = Requests(limits, self.monotonic)
         self.patterns = Patterns(self.hub)
@@ -116,6 +119,7 @@ class Edge:
         self.connections, self.streams, self.sessions, self.rooms = {}, set(), {}, Rooms()
         limits = self.settings.limits
         self.census = Census(limits.connections, limits.connections_per_subject, limits.connections_per_address)
+        self.visitors = Census(limits.connections, per_address=limits.connections_per_address)
         self.replica_id = secrets.token_hex(8)
         self.draining, self.loop, self._unhook = False, None, None
 

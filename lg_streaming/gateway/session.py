@@ -125,18 +125,23 @@ class Session:
         edge = self.edge
         edge.check_open()
         edge.rates.connect(self.peer.address)
+        # Counted from here on: a caller may have to wait until it is known who it is.
+        self._lease = edge.census.enter(self.peer.address)
+        try:
+            await self._log_in(token, ticket, may_wait=may_wait)
+        except BaseException:
+            self._lease.release()
+            raise
+
+    async def _log_in(self, token: str | None, ticket: str | None, *, may_wait: bool) -> None:
         if self.trusted:
-            self._lease = edge.census.enter(self.peer.address)
             self.authenticated = True
             return
         anonymous = token is None and ticket is None
         if may_wait and anonymous and self.policy.requires_token and not self.policy.token_of(self.peer):
             self.policy.check_origin(self.peer)
-            self._lease = edge.census.enter(self.peer.address)
             return
-        principal = await self.identify(token, ticket)
-        self._lease = edge.census.enter(self.peer.address, principal.subject)
-        self.become(principal)
+        self.become(await self.identify(token, ticket))
 
     async def visit(self) -> None:
         """Lets the caller in for one request. It counts as a message of the caller, and not as a connection.
@@ -147,7 +152,11 @@ class Session:
         edge = self.edge
         edge.check_open()
         edge.rates.check_logins(self.peer.address)
-        principal = await self.identify(None)
+        lease = edge.visitors.enter(self.peer.address)
+        try:
+            principal = await self.identify(None)
+        finally:
+            lease.release()
         subject = principal.subject
         edge.requests.spend(f"address {address_key(self.peer.address)}" if subject is None else f"subject {subject}")
         self.become(principal)
