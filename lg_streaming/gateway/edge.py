@@ -23,6 +23,7 @@ from lg_streaming.gateway.limits import Census, Rates, Requests
 from lg_streaming.gateway.patterns import Patterns
 from lg_streaming.gateway.protocol import MESSAGES_IN
 from lg_streaming.gateway.rooms import Rooms
+from lg_streaming.gateway.workers import Workers
 from lg_streaming.observability.events import GatewayEvents
 from lg_streaming.observability.figures import Figures
 from lg_streaming.observability.logs import log_event
@@ -88,6 +89,8 @@ class Edge:
     """Where it is told what happens."""
     sessions: dict[str, Session] = field(default_factory=dict[str, "Session"])
     """All that are let in, over whatever transport, by the ids of their connections."""
+    workers: Workers = field(default_factory=lambda: Workers("data"))
+    """Where functions of the application run that make data and may block."""
     pacer: Pacer = field(init=False)
     compression: Compression = field(init=False)
     framings: Framings = field(init=False)
@@ -192,6 +195,8 @@ class Edge:
         await self.drain()
         started, self.loop = self.loop is not None, None
         self._forget_server()
+        self.policy.close()
+        self.workers.close()
         if started:
             for callback in self.on_stop:
                 await callback()

@@ -176,7 +176,9 @@ async def list_executions(session: Session, wanted: ExecutionsWanted, cursors: C
         state = await session.hub.describe(execution_id)
         if state is None or not _is_wanted(state, wanted):
             continue
-        if await session.policy.allows(session.principal, "read", execution_id, state.owner):
+        if await session.policy.allows(
+            session.principal, "read", execution_id, state.owner, address=session.peer.address
+        ):
             found.append(execution_info(execution_id, state))
     at_end = begin + looked_at >= len(known)
     return {

@@ -21,10 +21,10 @@ from lg_streaming.errors import (
 )
 from lg_streaming.filters import INTERRUPTED
 from lg_streaming.gateway.acks import Acks
-from lg_streaming.gateway.auth import ANONYMOUS
+from lg_streaming.gateway.auth import ANONYMOUS, caller_of
 from lg_streaming.gateway.deadlines import Deadlines
 from lg_streaming.gateway.handlers import HANDLERS
-from lg_streaming.gateway.limits import TokenBucket, address_key
+from lg_streaming.gateway.limits import TokenBucket
 from lg_streaming.gateway.messages import (
     PROTOCOL_VERSION,
     SubscribeExecution,
@@ -106,6 +106,11 @@ class Session:
         return self.edge.hub
 
     @property
+    def caller(self) -> str:
+        """To whom it is charged what the connection uses: a subject, or where there is none an address."""
+        return caller_of(self.principal, self.peer.address)
+
+    @property
     def policy(self) -> Policy:
         """Who may come in and see what."""
         return self.edge.policy
@@ -157,9 +162,8 @@ class Session:
             principal = await self.identify(None)
         finally:
             lease.release()
-        subject = principal.subject
-        edge.requests.spend(f"address {address_key(self.peer.address)}" if subject is None else f"subject {subject}")
         self.become(principal)
+        edge.requests.spend(self.caller)
 
     async def identify(self, token: str | None, ticket: str | None = None) -> Principal:
         """Who a token or a ticket stands for; a failure counts against the address. Raises like `Policy.admit`."""
@@ -240,7 +244,11 @@ class Session:
         Raises:
             UnauthorizedError: The caller's token has been revoked meanwhile.
         """
-        if not await self.policy.still_valid(self.principal):
+        try:
+            is_welcome = await self.policy.still_valid(self.principal, address=self.peer.address)
+        except MessageRateError:  # it asks so much itself that no answer comes, and that is no reason to keep it
+            is_welcome = False
+        if not is_welcome:
             raise UnauthorizedError("the token is not valid any more")
 
     # ------------------------------------------------------------ messages
@@ -322,7 +330,8 @@ class Session:
             LogUnavailableError: The log cannot be reached.
         """
         state = await self.hub.describe(execution_id)
-        await self.policy.check(self.principal, action, execution_id, state.owner if state is not None else None)
+        owner = state.owner if state is not None else None
+        await self.policy.check(self.principal, action, execution_id, owner, address=self.peer.address)
         return state
 
     async def may_read(self, execution_id: str, principal: Principal | None = None) -> bool:
@@ -331,7 +340,11 @@ class Session:
             return True
         state = await self.hub.describe(execution_id)
         return await self.policy.allows(
-            principal or self.principal, "read", execution_id, state.owner if state is not None else None
+            principal or self.principal,
+            "read",
+            execution_id,
+            state.owner if state is not None else None,
+            address=self.peer.address,
         )
 
     # ------------------------------------------------------------ what it tells
