@@ -66,6 +66,8 @@ class UpdatePages:
             self._open.discard(subscription)
             subscription.close()
         state = await session.hub.describe(wanted.execution_id)
+        if state is not None and not subscription.is_vetted(state):
+            state = None  # it is another's by now
         cut = _kept_back(page, wanted.after) if fails else _cut(page)
         stopped = subscription.at_interruption and len(cut.records) == len(page.records)
         return _page_json(wanted.execution_id, cut, state, stopped=stopped)

@@ -33,6 +33,7 @@ from lg_streaming.gateway.protocol import failure, parse_message
 from lg_streaming.gateway.reports import Report
 from lg_streaming.gateway.rooms import ROOM_FILTER
 from lg_streaming.gateway.watches import ClientFigures, EventsWatch, Reply, Watch
+from lg_streaming.hub import Vetting
 
 if TYPE_CHECKING:
     from lg_streaming.filters import UpdateFilter
@@ -347,6 +348,16 @@ class Session:
             address=self.peer.address,
         )
 
+    def vetting(self, execution_id: str, state: LogState | None) -> Vetting:
+        """What asks again whether the caller may read an execution, which was let in to it as `state` describes."""
+
+        async def ask(owner: str | None, now: LogState) -> bool:
+            if self.trusted:  # the application has decided about this owner's run, and about no other
+                return owner in {None, now.owner}
+            return await self.may_read(execution_id)
+
+        return Vetting(execution_id, state, ask)
+
     # ------------------------------------------------------------ what it tells
     def now(self) -> str:
         """The time, as it travels."""
@@ -369,9 +380,9 @@ class Session:
     async def heartbeat(self) -> dict[str, Any]:
         """`heartbeat`: where each watched execution stands."""
         positions: dict[str, str] = {}
-        for execution_id in list(self.watches):
+        for execution_id, watch in list(self.watches.items()):
             state = await self.hub.describe(execution_id)
-            if state is not None:
+            if state is not None and watch.subscription.is_vetted(state):
                 positions[execution_id] = f"{state.epoch}:{state.head}"
         return {"timestamp": self.now(), "positions": positions}
 
@@ -424,16 +435,19 @@ async def attach(session: Session, wanted: SubscribeExecution, filter: UpdateFil
         GapError: Updates are missing and `on_gap` is `fail`.
         StreamingError: The filter is wrong, a limit is reached, or the log cannot be reached.
     """
-    if not await session.may_read(wanted.execution_id):
-        raise ForbiddenError(execution_id=wanted.execution_id)
+    execution_id = wanted.execution_id
+    state = await session.hub.describe(execution_id)
+    if not await session.may_read(execution_id):
+        raise ForbiddenError(execution_id=execution_id)
     subscription = session.hub.subscribe(
-        wanted.execution_id,
+        execution_id,
         after=wanted.after,
         filter=filter,
         until=INTERRUPTED if wanted.until_interrupted else None,
         follow=wanted.follow,
         on_gap=wanted.on_gap,
     )
+    subscription.vetting = session.vetting(execution_id, state)
     try:
         return subscription, await subscription.start()
     except BaseException:

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from lg_streaming.codec import seal
-from lg_streaming.events import FINAL_TYPES
+from lg_streaming.events import FINAL_TYPES, Position
 from lg_streaming.fork import new_lock, restart_after_fork
 from lg_streaming.log.base import Draft, LogState, Record, Slice, state_after
 from lg_streaming.settings import RetentionSettings
@@ -16,7 +16,7 @@ from lg_streaming.settings import RetentionSettings
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lg_streaming.log.base import Batch, ExecutionState, Listener
+    from lg_streaming.log.base import Batch, ExecutionState, Listener, PlaceListener
 
 __all__ = ["MemoryLog"]
 
@@ -189,6 +189,7 @@ class MemoryLog:
         self._inherited: dict[str, _Tape] = {}  # of the parent process; read until this process appends
         self._lock = new_lock()
         self._listeners: tuple[Listener, ...] = ()
+        self._place_listeners: tuple[PlaceListener, ...] = ()
         restart_after_fork(self)
 
     def after_fork(self) -> None:
@@ -214,7 +215,7 @@ class MemoryLog:
                 changed = tape.head != before
             break
         if changed:
-            self._tell(batch.execution_id)
+            self._tell(batch.execution_id, tape.epoch, before)
         return repeated
 
     def _create(self, batch: Batch, now: float) -> _Tape:
@@ -261,9 +262,13 @@ class MemoryLog:
             self._inherited.pop(execution_id, None)
         self._tell(execution_id)
 
-    def _tell(self, execution_id: str) -> None:
+    def _tell(self, execution_id: str, epoch: str = "", before: int = 0) -> None:
         for listener in self._listeners:
             listener(execution_id)
+        if self._place_listeners:
+            place = Position(epoch, before) if before else None
+            for each in self._place_listeners:
+                each(execution_id, place)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """See `EventLog.listen`."""
@@ -273,6 +278,17 @@ class MemoryLog:
         def stop() -> None:
             with self._lock:
                 self._listeners = tuple(each for each in self._listeners if each is not listener)
+
+        return stop
+
+    def listen_places(self, listener: PlaceListener) -> Callable[[], None]:
+        """See `EventLog.listen_places`."""
+        with self._lock:
+            self._place_listeners = (*self._place_listeners, listener)
+
+        def stop() -> None:
+            with self._lock:
+                self._place_listeners = tuple(each for each in self._place_listeners if each is not listener)
 
         return stop
 
@@ -299,6 +315,6 @@ class MemoryLog:
 
     async def aclose(self) -> None:
         """See `EventLog.aclose`."""
-        self._listeners = ()
+        self._listeners = self._place_listeners = ()
         self._tapes.clear()
         self._inherited.clear()

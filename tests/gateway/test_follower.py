@@ -207,6 +207,7 @@ async def test_what_is_denied_is_not_asked_about_with_every_update() -> None:
     assert asked == ["a"]
     follower.recheck()
     await settle()
+    await settle()  # it waits to be ready for as long
     assert asked == ["a", "a"]
     follower.close()
     assert await soon(reading) == []
@@ -216,7 +217,7 @@ async def test_what_is_denied_is_not_asked_about_with_every_update() -> None:
 async def test_the_log_is_listened_to_only_while_somebody_follows() -> None:
     hub = StreamHub()
     listening: list[str] = []
-    original = hub.log.listen
+    original = hub.log.listen_places
 
     def listen(listener: Any) -> Any:
         stop = original(listener)
@@ -228,7 +229,7 @@ async def test_the_log_is_listened_to_only_while_somebody_follows() -> None:
 
         return unlisten
 
-    hub.log.listen = listen
+    hub.log.listen_places = listen
     patterns = Patterns(hub)
     first, second = Watcher(hub, patterns), Watcher(hub, patterns, "b*")
     await first.follower.start()
@@ -346,7 +347,7 @@ def test_patterns_hear_on_the_next_event_loop_too() -> None:
 
     async def heard(*, leaves_at_once: bool) -> list[str]:
         found: list[str] = []
-        unlisten = patterns.listen(found.append)
+        unlisten = patterns.listen(lambda execution_id, _: found.append(execution_id))
         hub.publish("a", "note")
         if not leaves_at_once:
             await settle()
