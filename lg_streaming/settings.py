@@ -252,6 +252,7 @@ class LimitSettings(_Section):
     max_executions: Annotated[int | None, option(count("executions", none="for no limit"))] = None
     """Executions running at one time."""
     max_subscribers_per_execution: Annotated[int | None, option(count("readers", none="for no limit"))] = None
+    """Readers of one execution. Those of ``subscribe_events`` do not count: they are bounded by their connection."""
     updates_per_second: Annotated[float | None, option(rate("updates", none="for no limit"))] = None
     """Updates an execution may publish, on average; as many may come at once. Beyond, updates that are sent
     ``at-most-once`` are dropped and counted; all others, statuses and what starts or ends a node pass."""

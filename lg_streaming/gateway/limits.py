@@ -26,10 +26,12 @@ _IPV6_SITE_BITS: Final = 64
 
 def address_key(address: str | None) -> str:
     """What counts as one address: an IPv6 caller usually has a whole /64 network to choose from."""
+    if not address or ":" not in address:
+        return address or ""  # IPv4, of which there is one spelling
     try:
-        parsed = ipaddress.ip_address(address or "")
+        parsed = ipaddress.ip_address(address)
     except ValueError:
-        return address or ""
+        return address
     if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is None:
         return str(ipaddress.ip_network((int(parsed), _IPV6_SITE_BITS), strict=False))
     return str(parsed.ipv4_mapped or parsed) if isinstance(parsed, ipaddress.IPv6Address) else str(parsed)
