@@ -70,7 +70,7 @@ async def watch_all(target: Target) -> Result:
         grown = target.rss() - before
     return Result(
         bound="an execution is looked at when it has something new; 1,000 denials are kept; 128 are open",
-        seen=f"{answered} subscriptions to {EXECUTIONS} executions of another; {others}; memory grew by {grown:.1f} MiB",
+        seen=f"{answered} times over {EXECUTIONS} executions of another; {others}; memory grew by {grown:.1f} MiB",
         held=others.median < LATE and grown < 30,
     )
 
