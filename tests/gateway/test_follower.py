@@ -155,6 +155,28 @@ async def test_a_place_further_back_is_not_gone_back_to() -> None:
     await hub.aclose()
 
 
+async def test_what_was_read_by_another_way_before_it_was_heard_of_does_not_come_again() -> None:
+    hub = StreamHub()
+    hub.publish("a", "note")
+    watcher = Watcher(hub, Patterns(hub))
+    await watcher.follower.start()
+    reading = asyncio.create_task(watcher.read())
+    direct = hub.subscribe("a", after="latest", follow=True)
+    await direct.start()
+    hub.publish("a", "note")
+    assert await _read_out(direct) == {3}
+    watcher.follower.stand("a", direct.position)  # in the same turn of the event loop
+    hub.publish("a", "note")
+    await settle()
+    assert watcher.numbers("a") == [4]
+    watcher.follower.stand("b", Position("another", 7))  # nothing new is known of it, so it is not read
+    await settle()
+    assert watcher.numbers("b") == []
+    watcher.follower.close()
+    await soon(reading)
+    await hub.aclose()
+
+
 async def test_what_was_published_meanwhile_comes_when_the_other_way_ends() -> None:
     hub = StreamHub()
     watcher = Watcher(hub, Patterns(hub))

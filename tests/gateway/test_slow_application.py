@@ -126,6 +126,9 @@ async def test_logins_that_wait_are_counted_by_address(kind: str) -> None:
                 await until(lambda: application.inside == 5)
                 sixth = await _refused(readers, place)
                 assert sixth == 4291
+                elsewhere = httpx2.AsyncHTTPTransport(local_address="127.0.0.2")
+                async with httpx2.AsyncClient(transport=elsewhere, base_url=place.url, timeout=PATIENCE) as http:
+                    assert (await _get(http, "alice")).status_code == 403
             application.open.set()
         await until(lambda: not application.inside)
         await until(lambda: not place.gateway.connections)
