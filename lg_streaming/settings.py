@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from limits import parse as parse_rate
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -28,6 +27,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from lg_streaming.checks import NUMBER_ERROR, Number, count, option, rate, seconds
 from lg_streaming.errors import StreamingConfigError
 from lg_streaming.events import Delivery, Priority
+from lg_streaming.frequency import Frequency
 
 __all__ = [
     "AuthSettings",
@@ -203,15 +203,13 @@ class GatewaySettings(_Section):
 
 def _rate(value: str) -> str:
     try:
-        amount = parse_rate(value).amount
+        Frequency.parse(value)
     except ValueError:
-        amount = 0
-    if amount <= 0:
         raise PydanticCustomError(
             NUMBER_ERROR,
             "is a rate above 0, such as '10/second' or '600/minute', or None for no limit, not {shown}",
             {"shown": f"{value!r:.40}"},
-        )
+        ) from None
     return value
 
 
@@ -254,6 +252,7 @@ class LimitSettings(_Section):
     max_executions: Annotated[int | None, option(count("executions", none="for no limit"))] = None
     """Executions running at one time."""
     max_subscribers_per_execution: Annotated[int | None, option(count("readers", none="for no limit"))] = None
+    """Readers of one execution. Those of ``subscribe_events`` do not count: they are bounded by their connection."""
     updates_per_second: Annotated[float | None, option(rate("updates", none="for no limit"))] = None
     """Updates an execution may publish, on average; as many may come at once. Beyond, updates that are sent
     ``at-most-once`` are dropped and counted; all others, statuses and what starts or ends a node pass."""

@@ -60,7 +60,7 @@ class Line:
         """
         sock = cast("socket.socket | None", self._transport.get_extra_info("socket"))
         if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):  # the latter where it is closed already, under uvloop
                 milliseconds = round(min(seconds * 1000, _LONGEST_TIMEOUT))
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
@@ -72,7 +72,7 @@ class Line:
         """
         sock = cast("socket.socket | None", self._transport.get_extra_info("socket"))
         if sock is not None and _TCP_NOTSENT_LOWAT is not None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):
                 sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, size)
         for transport in (_under_tls(self._transport), self._transport):
             if transport is not None:

@@ -6,27 +6,35 @@ Identity comes from a signed token's claims and from nothing else.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import re
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from lg_streaming.errors import ForbiddenError, OriginError, StreamingConfigError, UnauthorizedError
+from lg_streaming.errors import (
+    ForbiddenError,
+    MessageRateError,
+    OriginError,
+    ServerRestartError,
+    StreamingConfigError,
+    UnauthorizedError,
+)
 from lg_streaming.gateway.claims import ClaimsReader
 from lg_streaming.gateway.jwks import RemoteKeys
 from lg_streaming.gateway.keys import static_keys
+from lg_streaming.gateway.limits import address_key
 from lg_streaming.gateway.principal import ANONYMOUS, CLAIM, Action, Grant, Principal, grants_of
 from lg_streaming.gateway.revocation import Revocations, Revoked
 from lg_streaming.gateway.tickets import Tickets
+from lg_streaming.gateway.workers import Workers
 
 if TYPE_CHECKING:
     from lg_streaming.gateway.keys import Keys
     from lg_streaming.gateway.peer import Peer
     from lg_streaming.settings import AuthSettings
 
-__all__ = ["ANONYMOUS", "Action", "Authorize", "Grant", "Policy", "Principal", "Revoked"]
+__all__ = ["ANONYMOUS", "Action", "Authorize", "Grant", "Policy", "Principal", "Revoked", "caller_of"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -37,7 +45,7 @@ _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _MAX_HEADERS: Final = 100
 
 Authorize = Callable[[Principal, Action, str, str | None], bool | Awaitable[bool]]
-"""`authorize(principal, action, execution_id, owner) -> bool`, sync (run in a thread) or async.
+"""`authorize(principal, action, execution_id, owner) -> bool`, sync (run in one of the gateway's own threads) or async.
 
 Asked when neither ownership nor a grant allows the action; while authentication is off it alone decides. Its answers
 are not kept: it is asked each time. `owner` is None when the execution has none or does not exist (yet). A room
@@ -80,10 +88,12 @@ class Policy:
         self._authorize = authorize
         self._revoked = revoked
         self._answer_timeout = answer_timeout
+        self._workers = Workers("rights")
         self._revocations = Revocations(clock, leeway=settings.leeway)
         self.tickets: Tickets = Tickets(clock=clock)
         """The tickets that were handed out."""
         keys = None if settings.enabled is False else keys or _keys(settings)
+        self._remote_keys = keys if isinstance(keys, RemoteKeys) else None
         self._reader = None if keys is None else ClaimsReader(settings, keys, clock)
         self.requires_token: bool = self._reader is not None if settings.enabled is None else settings.enabled
         """Whether callers need a token: `auth.enabled`, and where that is unset, whether there is a key."""
@@ -156,21 +166,21 @@ class Policy:
                 "to let everybody in)"
             )
         if ticket is not None:
-            return await self._checked(self.tickets.redeem(ticket))
+            return await self._checked(self.tickets.redeem(ticket), peer.address)
         if not self.requires_token:
             return ANONYMOUS
         token = token or self.token_of(peer)
         if token is None:
             raise UnauthorizedError("a token is required")
-        return await self.verify(token)
+        return await self.verify(token, address=peer.address)
 
     def token_of(self, peer: Peer) -> str | None:
         """The token a request carries: in its header, or in the cookie, where that may count."""
         name = self._settings.cookie
         return peer.bearer or (peer.cookie(name) if name is not None and self.trusts_origin(peer) else None)
 
-    async def verify(self, token: str) -> Principal:
-        """The principal of a token.
+    async def verify(self, token: str, *, address: str | None = None) -> Principal:
+        """The principal of a token, which came from `address`.
 
         Raises:
             UnauthorizedError: It does not hold. The message does not say why, the debug log does.
@@ -186,11 +196,12 @@ class Policy:
                 grants=grants_of(claims.get(CLAIM)),
                 claims=claims,
                 expires_at=claims["exp"] + self._settings.leeway,
-            )
+            ),
+            address,
         )
 
-    async def _checked(self, principal: Principal) -> Principal:
-        if not await self.still_valid(principal):
+    async def _checked(self, principal: Principal, address: str | None) -> Principal:
+        if not await self.still_valid(principal, address=address):
             logger.debug("a token of %r was refused: it is revoked", principal.subject)
             raise UnauthorizedError("the token is not valid")
         return principal
@@ -207,16 +218,21 @@ class Policy:
         """
         self._revocations.add(jti=jti, subject=subject, expires_at=expires_at)
 
-    async def still_valid(self, principal: Principal) -> bool:
+    async def still_valid(self, principal: Principal, *, address: str | None = None) -> bool:
         """Whether the principal's token has not been revoked: by `revoke`, or by what the application says.
 
         Expiry is another matter: see `Principal.expires_at`. A caller without a token has nothing that can be revoked.
+
+        Raises:
+            MessageRateError: The caller has too many questions that wait for an answer.
         """
         if principal.subject is None:
             return True
         if self._revocations.covers(principal):
             return False
-        return self._revoked is None or await self._answer("revoked", self._revoked, principal) is False
+        if self._revoked is None:
+            return True
+        return await self._answer("revoked", caller_of(principal, address), self._revoked, principal) is False
 
     # ------------------------------------------------------------ seeing things
     def sources(self, principal: Principal, owner: str | None) -> list[tuple[str | None, str]]:
@@ -242,17 +258,26 @@ class Policy:
             own.append((principal.subject, ""))
         return [*own, *((None, prefix) for prefix in ordered)]
 
-    async def check(self, principal: Principal, action: Action, execution_id: str, owner: str | None) -> None:
-        """Lets `principal` do `action`, or not.
+    async def check(
+        self, principal: Principal, action: Action, execution_id: str, owner: str | None, *, address: str | None = None
+    ) -> None:
+        """Lets `principal`, at `address`, do `action`, or not.
 
         Raises:
             ForbiddenError: It may not. An execution that does not exist gets the same answer.
+            MessageRateError: The caller has too many questions that wait for an answer.
         """
-        if not await self.allows(principal, action, execution_id, owner):
+        if not await self.allows(principal, action, execution_id, owner, address=address):
             raise ForbiddenError(execution_id=execution_id)
 
-    async def allows(self, principal: Principal, action: Action, execution_id: str, owner: str | None) -> bool:
-        """Whether `principal` may do `action` on the execution of `owner`."""
+    async def allows(
+        self, principal: Principal, action: Action, execution_id: str, owner: str | None, *, address: str | None = None
+    ) -> bool:
+        """Whether `principal`, at `address`, may do `action` on the execution of `owner`.
+
+        Raises:
+            MessageRateError: The caller has too many questions that wait for an answer.
+        """
         if principal.is_bound_off(action, execution_id) or self._revocations.covers(principal):
             return False
         if self.requires_token:
@@ -264,27 +289,40 @@ class Policy:
             return True
         if self._authorize is None:
             return False
-        return await self._answer("authorize", self._authorize, principal, action, execution_id, owner) is True
+        caller = caller_of(principal, address)
+        return await self._answer("authorize", caller, self._authorize, principal, action, execution_id, owner) is True
 
-    async def _answer(self, name: str, ask: Callable[..., object], *arguments: object) -> object:
+    async def _answer(self, name: str, caller: str, ask: Callable[..., object], *arguments: object) -> object:
         """What the application answers; None when it fails or takes too long."""
+        patience = asyncio.timeout(self._answer_timeout)
         try:
-            async with asyncio.timeout(self._answer_timeout):
-                return await _ask(ask, *arguments)
+            async with patience:
+                return await self._workers.answer(caller, ask, *arguments)
+        except (MessageRateError, ServerRestartError):
+            raise
         except BaseException as error:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise
             # What was asked about is the caller's own choice of words: told as data, never as lines of the log.
-            logger.exception("%s failed for %r: denied", name, arguments[1:] or "a token")
+            about = arguments[1:] or "a token"
+            if patience.expired():
+                logger.error("%s failed for %r: denied, no answer in %g s", name, about, self._answer_timeout)  # noqa: TRY400 (the trace is ours alone)
+            else:
+                logger.exception("%s failed for %r: denied", name, about)
             return None
 
+    # ------------------------------------------------------------ ending
+    def close(self) -> None:
+        """End the threads in which the application is asked. They come back when they are needed."""
+        self._workers.close()
+        if self._remote_keys is not None:
+            self._remote_keys.close()
 
-async def _ask(ask: Callable[..., Any], *arguments: object) -> object:
-    if inspect.iscoroutinefunction(ask):
-        return await ask(*arguments)
-    answer = await asyncio.to_thread(ask, *arguments)
-    return await answer if inspect.isawaitable(answer) else answer
+
+def caller_of(principal: Principal, address: str | None) -> str:
+    """To whom it is charged what a caller uses: a subject, or where there is none an address."""
+    return f"address {address_key(address)}" if principal.subject is None else f"subject {principal.subject}"
 
 
 def _keys(settings: AuthSettings) -> Keys | None:

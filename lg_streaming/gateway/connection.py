@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.errors import (
     BadRequestError,
+    ForbiddenError,
     GapError,
     LoginTimeoutError,
     LogUnavailableError,
@@ -238,6 +239,8 @@ class Connection:
         except GapError as error:
             reason = "gap"
             self._transport.emit("error", {**error.to_dict(), "execution_id": watch.execution_id})
+        except ForbiddenError:
+            reason = "forbidden"
         except StreamingError as error:
             self._session.report.failed(error)
             self._transport.emit("error", {**error.to_dict(), "execution_id": watch.execution_id})
@@ -250,6 +253,10 @@ class Connection:
         encode = self._transport.encoder(batch=watch.wanted.batch, by_type=watch.wanted.event == "type")
         try:
             await follow(self._edge, watch.follower, encode, self, report=self._session.report)
+        except StreamingError as error:
+            self._session.report.failed(error)
+            self._session.drop(watch)
+            self._transport.emit("error", error.to_dict())
         except Exception:
             logger.exception("delivery of executions %r failed", watch.follower.globs)
             self._session.drop(watch)

@@ -23,6 +23,7 @@ from lg_streaming.gateway.limits import Census, Rates, Requests
 from lg_streaming.gateway.patterns import Patterns
 from lg_streaming.gateway.protocol import MESSAGES_IN
 from lg_streaming.gateway.rooms import Rooms
+from lg_streaming.gateway.workers import Workers
 from lg_streaming.observability.events import GatewayEvents
 from lg_streaming.observability.figures import Figures
 from lg_streaming.observability.logs import log_event
@@ -77,6 +78,8 @@ class Edge:
     """Tells the server's processes apart."""
     rooms: Rooms = field(default_factory=Rooms)
     census: Census = field(init=False)
+    visitors: Census = field(init=False)
+    """Who waits with a single request until it is known who it is."""
     rates: Rates = field(init=False)
     requests: Requests = field(init=False)
     patterns: Patterns = field(init=False)
@@ -86,6 +89,8 @@ class Edge:
     """Where it is told what happens."""
     sessions: dict[str, Session] = field(default_factory=dict[str, "Session"])
     """All that are let in, over whatever transport, by the ids of their connections."""
+    workers: Workers = field(default_factory=lambda: Workers("data"))
+    """Where functions of the application run that make data and may block."""
     pacer: Pacer = field(init=False)
     compression: Compression = field(init=False)
     framings: Framings = field(init=False)
@@ -102,6 +107,7 @@ class Edge:
     def __post_init__(self) -> None:
         gateway, limits = self.settings.gateway, self.settings.limits
         self.census = Census(limits.connections, limits.connections_per_subject, limits.connections_per_address)
+        self.visitors = Census(limits.connections, per_address=limits.connections_per_address)
         self.rates = Rates(limits.connects_per_address, limits.failed_logins_per_address)
         self.requests = Requests(limits, self.monotonic)
         self.patterns = Patterns(self.hub)
@@ -116,6 +122,7 @@ class Edge:
         self.connections, self.streams, self.sessions, self.rooms = {}, set(), {}, Rooms()
         limits = self.settings.limits
         self.census = Census(limits.connections, limits.connections_per_subject, limits.connections_per_address)
+        self.visitors = Census(limits.connections, per_address=limits.connections_per_address)
         self.replica_id = secrets.token_hex(8)
         self.draining, self.loop, self._unhook = False, None, None
 
@@ -188,6 +195,8 @@ class Edge:
         await self.drain()
         started, self.loop = self.loop is not None, None
         self._forget_server()
+        self.policy.close()
+        self.workers.close()
         if started:
             for callback in self.on_stop:
                 await callback()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import logging
 import math
 import secrets
@@ -16,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from lg_streaming.errors import (
+    MessageRateError,
     ServerRestartError,
     SlowReaderError,
     StreamingError,
@@ -46,7 +46,7 @@ __all__ = ["EventStream", "InitialData", "StreamOptions", "open_stream"]
 logger: logging.Logger = logging.getLogger(__name__)
 
 InitialData = Callable[[str], Any | Awaitable[Any]]
-"""`initial_data(execution_id)`, sync (run in a thread) or async: what a reader is shown first."""
+"""`initial_data(execution_id)`, sync (run in a thread of the gateway's) or async: what a reader is shown first."""
 
 _LIVE_STATES: Final = frozenset({"running", "interrupted", "unknown"})
 _GOODBYE_TIMEOUT: Final = 1.0
@@ -87,7 +87,7 @@ async def open_stream(
         session.end()
         return Response(status_code=200 if head_only else 204, headers={**_HEADERS, **options.headers})
     # The reader's place is fixed: what comes while this is made is delivered after it.
-    initial = await _made(options.initial_data, wanted.execution_id)
+    initial = await _made(session, options.initial_data, wanted.execution_id)
     session.edge.check_open()
     session.opened(secrets.token_urlsafe(15))
     stream = EventStream(session, watch, options)
@@ -103,15 +103,14 @@ def _without_ok(answer: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in answer.items() if name != "ok"}
 
 
-async def _made(initial_data: InitialData | None, execution_id: str) -> object:
+async def _made(session: Session, initial_data: InitialData | None, execution_id: str) -> object:
     if initial_data is None:
         return None
     try:
         async with asyncio.timeout(_INITIAL_DATA_TIMEOUT):
-            if inspect.iscoroutinefunction(initial_data):
-                return await initial_data(execution_id)
-            made = await asyncio.to_thread(initial_data, execution_id)
-            return await made if inspect.isawaitable(made) else made
+            return await session.edge.workers.answer(session.caller, initial_data, execution_id)
+    except (MessageRateError, ServerRestartError):
+        raise
     except BaseException as error:
         if is_not_its_own(error):
             raise

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 __all__ = ["HANDLERS", "subscribed"]
 
 
+_MOST_OPEN: Final = 128
+"""Executions that one `subscribe_events` has open at a time, where connections have no limit of their own."""
+
+
 async def subscribe_execution(session: Session, wanted: SubscribeExecution) -> Reply:
     previous = session.watches.get(wanted.execution_id)
     watch, attached = await session.subscribe(wanted)
@@ -56,6 +60,7 @@ async def subscribe_events(session: Session, wanted: SubscribeEvents) -> Reply:
         allows=session.may_read,
         skips=session.watches.__contains__,
         clock=session.edge.monotonic,
+        most_open=session.edge.settings.limits.subscriptions_per_connection or _MOST_OPEN,
     )
     await follower.start()
     previous, session.events = session.events, EventsWatch(wanted=wanted, follower=follower)

@@ -17,6 +17,7 @@ from jwt.algorithms import get_default_algorithms
 
 from lg_streaming.errors import KeysUnavailableError
 from lg_streaming.gateway.keys import USUAL, algorithms_of
+from lg_streaming.gateway.workers import Workers
 
 if TYPE_CHECKING:
     from lg_streaming.gateway.keys import CheckingKey
@@ -56,7 +57,7 @@ class RemoteKeys:
         cooldown: Seconds between two fetches.
         grace: Seconds that keys count after they were fetched, at most.
         clock: Seconds, monotonic.
-        get: Gets the set; called in a thread.
+        get: Gets the set; called in a thread of its own.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class RemoteKeys:
         self._tried_at: float | None = None
         self._reachable = False
         self._fetching: asyncio.Future[_KeyTable | None] | None = None
+        self._workers = Workers("keys", threads=1, idle_lifetime=0.0)
 
     async def find(self, algorithm: str, kid: str | None) -> CheckingKey | None:
         """See `Keys.find`. A token without a `kid` has no key."""
@@ -93,6 +95,10 @@ class RemoteKeys:
         if self._age() >= self._grace or (kid not in self._kids and not self._reachable):
             raise KeysUnavailableError(retry_after=self._cooldown)
         return self._keys.get((kid, algorithm))
+
+    def close(self) -> None:
+        """End the thread, after the fetch it may be at."""
+        self._workers.close()
 
     def _age(self) -> float:
         return float("inf") if self._fetched_at is None else self._clock() - self._fetched_at
@@ -105,7 +111,7 @@ class RemoteKeys:
                 return
             self._tried_at = self._clock()
             self._reachable = False  # until the answer says otherwise
-            running = asyncio.get_running_loop().run_in_executor(None, self._fetch)
+            running = asyncio.ensure_future(self._workers.call("", self._fetch))
             running.add_done_callback(self._arrived)
             self._fetching = running
         with contextlib.suppress(TimeoutError):
@@ -114,7 +120,7 @@ class RemoteKeys:
 
     def _arrived(self, done: asyncio.Future[_KeyTable | None]) -> None:
         self._fetching = None
-        keys = None if done.cancelled() else done.result()
+        keys = None if done.cancelled() or done.exception() is not None else done.result()
         self._reachable = keys is not None
         if keys is not None:
             self._keys = keys

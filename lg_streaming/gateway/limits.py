@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from limits import parse
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import SlidingWindowCounterRateLimiter
-
 from lg_streaming.errors import ConnectRateError, MessageRateError, ServerFullError, TooManyConnectionsError
+from lg_streaming.frequency import Frequency
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from limits import RateLimitItem
-
     from lg_streaming.settings import LimitSettings
 
-__all__ = ["Census", "Lease", "Rates", "Requests", "TokenBucket", "address_key"]
+__all__ = ["Census", "Lease", "Rates", "Requests", "TokenBucket", "Windows", "address_key"]
 
 _MAX_BUCKETS: Final = 10_000
+_MAX_KEYS: Final = 50_000
+_SHARED_COUNTERS: Final = 4_096
 _IPV6_SITE_BITS: Final = 64
 
 
 def address_key(address: str | None) -> str:
     """What counts as one address: an IPv6 caller usually has a whole /64 network to choose from."""
+    if not address or ":" not in address:
+        return address or ""  # IPv4, of which there is one spelling
     try:
-        parsed = ipaddress.ip_address(address or "")
+        parsed = ipaddress.ip_address(address)
     except ValueError:
-        return address or ""
+        return address
     if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is None:
         return str(ipaddress.ip_network((int(parsed), _IPV6_SITE_BITS), strict=False))
     return str(parsed.ipv4_mapped or parsed) if isinstance(parsed, ipaddress.IPv6Address) else str(parsed)
@@ -154,51 +154,99 @@ class Census:
             del counts[key]
 
 
-class Rates:
-    """How often an address may connect, and how often it may fail to log in, see `limits.connects_per_address`.
+class Windows:
+    """Counts what many keys do within a sliding window, in constant time and bounded memory.
 
-    Windows slide: the last window counts in proportion to how much of it still lies within the limit's time.
+    Two generations of counts are kept: of the present window, and of the one before. The one before counts in
+    proportion to how much of it still lies within the window's length. At its end a generation goes as a whole, so that
+    nothing looks through the keys. Keys beyond `most` share counters: they are counted too strictly, never too little.
+
+    Args:
+        allowed: How often, and within which time.
+        clock: Seconds, monotonic.
+        most: Keys with counters of their own, in each generation.
     """
 
-    def __init__(self, connects: str | None, failed_logins: str | None) -> None:
-        self._storage = MemoryStorage()
-        self._limiter = SlidingWindowCounterRateLimiter(self._storage)
-        self._connects = parse(connects) if connects is not None else None
-        self._failures = parse(failed_logins) if failed_logins is not None else None
+    __slots__ = ("_before", "_clock", "_counts", "_most", "_window", "allowed")
 
-    async def connect(self, address: str | None) -> None:
+    def __init__(self, allowed: Frequency, clock: Callable[[], float], *, most: int = _MAX_KEYS) -> None:
+        self.allowed: Frequency = allowed
+        self._clock = clock
+        self._most = most
+        self._window = int(clock() // allowed.seconds)
+        self._counts: dict[str | int, int] = {}
+        self._before: dict[str | int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._counts) + len(self._before)
+
+    def hit(self, key: str) -> bool:
+        """Count one for `key`; returns False where it has had all it may, and then counts nothing."""
+        allowed = self.allows(key)
+        if allowed:
+            own = self._own(self._counts, key)
+            self._counts[own] = self._counts.get(own, 0) + 1
+        return allowed
+
+    def allows(self, key: str) -> bool:
+        """Whether one more is allowed to `key` now. Counts nothing."""
+        elapsed = self._turn()
+        count = self._counts.get(self._own(self._counts, key), 0)
+        before = self._before.get(self._own(self._before, key), 0)
+        return count + before * (1 - elapsed / self.allowed.seconds) + 1 <= self.allowed.amount
+
+    def _own(self, counts: dict[str | int, int], key: str) -> str | int:
+        """The counter of a key. Which keys share one differs from process to process, so nobody can choose it."""
+        return key if key in counts or len(counts) < self._most else hash(key) % _SHARED_COUNTERS
+
+    def _turn(self) -> float:
+        """Begin a new window where it is time; returns the seconds since the present one began."""
+        now = self._clock()
+        window = int(now // self.allowed.seconds)
+        if window != self._window:
+            self._before = self._counts if window == self._window + 1 else {}
+            self._counts, self._window = {}, window
+        return now - window * self.allowed.seconds
+
+
+class Rates:
+    """How often an address may connect, and how often it may fail to log in, see `limits.connects_per_address`."""
+
+    def __init__(
+        self, connects: str | None, failed_logins: str | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._connects = Windows(Frequency.parse(connects), clock) if connects is not None else None
+        self._failures = Windows(Frequency.parse(failed_logins), clock) if failed_logins is not None else None
+
+    def connect(self, address: str | None) -> None:
         """Counts a connection from `address`.
 
         Raises:
             ConnectRateError: It connects, or failed to log in, too often.
         """
-        await self.check_logins(address)
-        if self._connects is not None and not await self._limiter.hit(self._connects, "connect", address_key(address)):
+        self.check_logins(address)
+        windows = self._connects
+        if windows is not None and not windows.hit(address_key(address)):
             raise ConnectRateError(
-                f"too many connections: {self._connects} are allowed", retry_after=_window(self._connects)
+                f"too many connections: {windows.allowed} are allowed", retry_after=windows.allowed.seconds
             )
 
-    async def check_logins(self, address: str | None) -> None:
+    def check_logins(self, address: str | None) -> None:
         """Looks whether `address` may still try to log in, without counting anything.
 
         Raises:
             ConnectRateError: It failed too often.
         """
-        key = address_key(address)
-        if self._failures is not None and not await self._limiter.test(self._failures, "login", key):
+        windows = self._failures
+        if windows is not None and not windows.allows(address_key(address)):
             raise ConnectRateError(
-                f"too many failed logins: {self._failures} are allowed", retry_after=_window(self._failures)
+                f"too many failed logins: {windows.allowed} are allowed", retry_after=windows.allowed.seconds
             )
 
-    async def login_failed(self, address: str | None) -> None:
+    def login_failed(self, address: str | None) -> None:
         """Counts a failed login from `address`."""
         if self._failures is not None:
-            await self._limiter.hit(self._failures, "login", address_key(address))
-
-
-def _window(item: RateLimitItem) -> float:
-    """Seconds after which a caller has some of its budget back, for sure."""
-    return float(item.get_expiry())
+            self._failures.hit(address_key(address))
 
 
 class Requests:

@@ -1,32 +1,48 @@
-"""Reading all executions whose ids match, from a moment on: what `subscribe_events` asks for."""
+"""Reading all executions whose ids match, from a moment on: what `subscribe_events` asks for.
+
+Beginning costs the same however many executions there are: a follower looks at an execution when it has something new,
+and the log says then where it was before. What may not be read is asked about now and then, and keeps little memory.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from lg_streaming.errors import LogUnavailableError, StreamingError
-from lg_streaming.events import Position
+from lg_streaming.errors import ForbiddenError, LogUnavailableError, StreamingError, TooManySubscriptionsError
 from lg_streaming.fork import bury, new_lock, restart_after_fork
+from lg_streaming.gateway.denials import Denials
 from lg_streaming.globs import Globs
+from lg_streaming.hub import Vetting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
+    from lg_streaming.events import Position
     from lg_streaming.filters import UpdateFilter
     from lg_streaming.hub import Page, StreamHub, Subscription
+    from lg_streaming.log.base import LogState, PlaceListener
 
 __all__ = ["Follower", "Patterns"]
 
 _REMEMBERED: Final = 10_000
-"""Executions of which a follower knows where it stands; it forgets the ones it has not heard of for longest."""
-_DENIAL_LIFETIME: Final = 5.0
-"""Seconds until it is asked again whether an execution may be read after all."""
-_AT_ONCE: Final = 100
+"""Executions of which a follower knows where it stands; it forgets the ones it has not read for longest."""
+_MOST_NEW: Final = 10_000
+"""Executions with something new that may wait for a reader."""
+_WAKES_AT_ONCE: Final = 1_000
+_LOOKS_AT_ONCE: Final = 50
 """Executions that are looked at before the event loop gets its turn."""
 _PATIENCE: Final = 0.5
 """Seconds until an execution that could not be read is tried again."""
+_OPEN: Final = 128
+
+
+class _Batch(NamedTuple):
+    """What is new, and those who followed when it came."""
+
+    wakes: tuple[PlaceListener, ...]
+    new: OrderedDict[str, Position | None]
 
 
 class Patterns:
@@ -37,27 +53,37 @@ class Patterns:
 
     def __init__(self, hub: StreamHub) -> None:
         self._hub = hub
-        self._wakes: dict[Callable[[str], None], None] = {}
-        self._new: dict[str, None] = {}  # in the order they came
+        self._wakes: dict[PlaceListener, None] = {}
         self._lock = new_lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: Callable[[], None] | None = None
+        self._reset()
         restart_after_fork(self)
+
+    def _reset(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._new: OrderedDict[str, Position | None] = OrderedDict()
+        self._batches: deque[_Batch] = deque()
+        self._scheduled = False
 
     def after_fork(self) -> None:
         """Forget the parent's followers and event loop."""
         bury(self._wakes, self._loop)
         if self._stop is not None:
             self._stop()
-        self._wakes, self._new, self._loop, self._stop = {}, {}, None, None
+        self._wakes, self._stop = {}, None
+        self._reset()
 
-    def listen(self, wake: Callable[[str], None]) -> Callable[[], None]:
-        """Calls `wake` with the id of each execution that got an update from now on; returns what stops that."""
-        self._wakes[wake] = None
+    def listen(self, wake: PlaceListener) -> Callable[[], None]:
+        """Call `wake` for each execution that gets an update from now on; returns what stops that."""
+        with self._lock:
+            if self._stop is None:
+                self._reset()  # what was left of a former event loop is nobody's
+                self._loop = asyncio.get_running_loop()
+            else:
+                self._close_batch()
+            self._wakes[wake] = None
         if self._stop is None:
-            self._loop = asyncio.get_running_loop()
-            self._new.clear()  # what was left of a former event loop would never be told
-            self._stop = self._hub.log.listen(self._note)
+            self._stop = self._hub.log.listen_places(self._note)
 
         def unlisten() -> None:
             self._wakes.pop(wake, None)
@@ -67,34 +93,60 @@ class Patterns:
 
         return unlisten
 
-    def _note(self, execution_id: str) -> None:
+    def _close_batch(self) -> None:
+        """What came until now is for those who follow now. With the lock."""
+        if self._new:
+            self._batches.append(_Batch(tuple(self._wakes), self._new))
+            self._new = OrderedDict()
+
+    def _note(self, execution_id: str, before: Position | None) -> None:
         """From any thread."""
         loop = self._loop
         with self._lock:
-            first = not self._new
-            self._new[execution_id] = None
-        if first and loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._tell)
+            self._new.setdefault(execution_id, before)
+            schedules = not self._scheduled and loop is not None and not loop.is_closed()
+            self._scheduled = self._scheduled or schedules
+        if schedules and loop is not None:
+            loop.call_soon_threadsafe(self._wake_all)
 
-    def _tell(self) -> None:
+    def _wake_all(self) -> None:
+        """Wakes followers, not too many at a time."""
         with self._lock:
-            new, self._new = self._new, {}
-        for wake in tuple(self._wakes):
-            for execution_id in new:
-                wake(execution_id)
+            if not self._batches:
+                self._close_batch()
+        left = _WAKES_AT_ONCE
+        while self._batches and left > 0:
+            wakes, new = self._batches[0]
+            while new and left > 0:
+                execution_id, before = new.popitem(last=False)
+                for wake in wakes:
+                    wake(execution_id, before)
+                left -= max(1, len(wakes))
+            if not new:
+                self._batches.popleft()
+        with self._lock:
+            self._scheduled = bool(self._batches or self._new)
+            again = self._scheduled
+        if again:
+            asyncio.get_running_loop().call_soon(self._wake_all)
 
 
 class Follower:
     """Reads every execution that matches and may be read, each from where it stood when the follower began.
+
+    What it opens is charged to it, and not to the executions: it has `most_open` of them open at a time, and of the
+    others only a place.
 
     Args:
         hub: Where executions are.
         patterns: Tells what is new.
         globs: Which executions: `*` within a `/` segment, `**` across.
         filter: Which of their updates.
-        allows: Whether an execution may be read; asked when it is heard of, and again after :meth:`recheck`.
+        allows: Whether an execution may be read; asked when it has something new, when it gets another owner or begins
+            anew, and again after :meth:`recheck`.
         skips: Whether an execution is none of its business at the moment.
         clock: Seconds, monotonic.
+        most_open: How many executions it may have open at a time.
     """
 
     def __init__(
@@ -107,6 +159,7 @@ class Follower:
         allows: Callable[[str], Awaitable[bool]],
         skips: Callable[[str], bool],
         clock: Callable[[], float],
+        most_open: int = _OPEN,
     ) -> None:
         self.globs: tuple[str, ...] = tuple(globs)
         self._globs = Globs(self.globs)
@@ -115,31 +168,22 @@ class Follower:
         self._patterns = patterns
         self._allows = allows
         self._skips = skips
-        self._clock = clock
+        self._most_open = max(1, most_open)
         self._new: OrderedDict[str, None] = OrderedDict()
         self._heard = asyncio.Event()
-        self._starts: OrderedDict[str, Position] = OrderedDict()
-        self._denied: OrderedDict[str, float] = OrderedDict()
-        self._later: dict[str, asyncio.TimerHandle] = {}
-        """Denied executions that had something new: asked about again when the denial is over."""
-        self._open: dict[str, Subscription] = {}
+        self._starts: OrderedDict[str, Position | None] = OrderedDict()
+        """Where executions stand that have had something new; None: at their beginning."""
+        self._read_elsewhere: OrderedDict[str, Position] = OrderedDict()
+        self._denials = Denials(clock, self._ask_again)
+        self._open: OrderedDict[str, Subscription] = OrderedDict()
         self._rechecks = 0
+        self._overrun = False
         self._unlisten: Callable[[], None] | None = None
         self.closed: bool = False
 
     async def start(self) -> None:
-        """From now on nothing is missed. Raises LogUnavailableError when the log cannot be reached."""
-        self._unlisten = self._patterns.listen(self._hear)
-        try:
-            for number, execution_id in enumerate(await self._hub.log.executions(), 1):
-                if not number % _AT_ONCE:
-                    await asyncio.sleep(0)
-                state = await self._hub.describe(execution_id) if self._matches(execution_id) else None
-                if state is not None:
-                    self._remember(execution_id, Position(state.epoch, state.head))
-        except BaseException:
-            self.close()
-            raise
+        """From now on nothing is missed. Takes the same time however many executions there are."""
+        self._unlisten = self._patterns.listen(self._note)
 
     def close(self) -> None:
         """Stops. Harmless when repeated."""
@@ -150,9 +194,10 @@ class Follower:
         for subscription in self._open.values():
             subscription.close()
         self._open.clear()
-        for timer in self._later.values():
-            timer.cancel()
-        self._later.clear()
+        self._new.clear()
+        self._starts.clear()
+        self._read_elsewhere.clear()
+        self._denials.close()
         self._heard.set()
 
     def stand(self, execution_id: str, position: Position | None) -> None:
@@ -161,37 +206,51 @@ class Follower:
         It never goes back: what was read before that other way began does not come again.
         """
         self._leave(execution_id)
-        if position is not None and self._matches(execution_id):
-            known = self._starts.get(execution_id)
-            if known is None or known.epoch != position.epoch or known.seq < position.seq:
-                self._remember(execution_id, position)
+        if execution_id not in self._starts:
+            # Nothing new is known of. What comes brings its place along, which may be before this one.
+            if position is not None and self._matches(execution_id):
+                self._read_elsewhere[execution_id] = position
+                _bound(self._read_elsewhere)
+            return
+        known = self._starts[execution_id]
+        if position is not None and (known is None or known.epoch != position.epoch or known.seq < position.seq):
+            self._remember(execution_id, position)
         self._hear(execution_id)
 
     def narrow(self, filter: UpdateFilter) -> None:
         """From now on less is wanted; nothing of what still is gets lost."""
         self.filter = filter
-        for execution_id in (*self._open, *self._later):
+        for execution_id in tuple(self._open):
             self._leave(execution_id)
             self._hear(execution_id)
 
     def recheck(self) -> None:
         """What may be read has changed: everything is asked again."""
         self._rechecks += 1
-        self._denied.clear()
-        for execution_id in (*self._open, *self._later):
+        for execution_id in tuple(self._open):
             self._leave(execution_id)
             self._hear(execution_id)
+        self._denials.forgive()
 
     async def pages(self, ready: Callable[[], Awaitable[object]]) -> AsyncGenerator[tuple[Subscription, Page]]:
         """What comes: the subscription of an execution, and its next page. Ends when the follower is closed.
 
         Nothing is read before `ready`, so that what may no longer be read when that returns is not.
+
+        Raises:
+            TooManySubscriptionsError: More executions have something new than may wait.
         """
+        looks = 0
         while not self.closed:
+            if self._overrun:
+                raise TooManySubscriptionsError(f"{_MOST_NEW} executions have updates that wait: subscribe to fewer")
             if not self._new:
                 self._heard.clear()
                 await self._heard.wait()
                 continue
+            looks += 1
+            if not looks % _LOOKS_AT_ONCE:
+                await asyncio.sleep(0)
             execution_id, _ = self._new.popitem(last=False)
             try:
                 async for found in self._pages_of(execution_id, ready):
@@ -199,7 +258,10 @@ class Follower:
             except LogUnavailableError:
                 await asyncio.sleep(_PATIENCE)
                 self._hear(execution_id)
-            except StreamingError:  # a limit of that execution: its next update tries again
+            except ForbiddenError:
+                self._leave(execution_id)
+                self._deny(execution_id)
+            except StreamingError:  # a limit of its caller: its next update tries again
                 self._leave(execution_id)
 
     async def may_send(self, subscription: Subscription) -> bool:
@@ -231,35 +293,44 @@ class Follower:
                 return
 
     async def _subscription(self, execution_id: str) -> Subscription | None:
-        known = self._open.get(execution_id)
         if self._skips(execution_id):
             return None
+        known = self._open.get(execution_id)
         if known is not None:
+            self._open.move_to_end(execution_id)
             return known
-        wait = self._denied.get(execution_id, 0.0) - self._clock()
-        if wait > 0:
-            self._hear_later(execution_id, wait)
+        if self._denials.holds(execution_id):
             return None
         rechecks = self._rechecks
+        state = await self._hub.describe(execution_id)
         allowed = await self._allows(execution_id)
         if rechecks != self._rechecks:  # the answer was about what might be read before
             self._hear(execution_id)
         elif not allowed:
-            self._denied[execution_id] = self._clock() + _DENIAL_LIFETIME
-            self._bound(self._denied)
+            self._deny(execution_id)
         elif not self.closed:
-            self._open[execution_id] = self._hub.subscribe(
-                execution_id, after=self._starts.get(execution_id), filter=self.filter, follow=True
-            )
+            self._enter(execution_id, state)
         return self._open.get(execution_id)
 
-    def _hear_later(self, execution_id: str, wait: float) -> None:
-        def hear() -> None:
-            del self._later[execution_id]
-            self._hear(execution_id)
+    def _enter(self, execution_id: str, state: LogState | None) -> None:
+        """Opens an execution, and leaves the one that was quiet for longest where there are too many."""
+        while len(self._open) >= self._most_open:
+            self._leave(next(iter(self._open)))
 
-        if execution_id not in self._later:
-            self._later[execution_id] = asyncio.get_running_loop().call_later(wait, hear)
+        async def ask(_owner: str | None, _now: LogState) -> bool:
+            return await self._allows(execution_id)
+
+        subscription = self._hub.follow(execution_id, after=self._starts.get(execution_id), filter=self.filter)
+        subscription.vetting = Vetting(execution_id, state, ask)
+        self._open[execution_id] = subscription
+
+    def _deny(self, execution_id: str) -> None:
+        self._denials.add(execution_id, self._starts.pop(execution_id, None))
+
+    def _ask_again(self, execution_id: str, start: Position | None) -> None:
+        """The denial of an execution with something new is over."""
+        self._remember(execution_id, start)
+        self._hear(execution_id)
 
     def _leave(self, execution_id: str) -> None:
         """The execution's run is over, or may not be read any more: only its place is kept."""
@@ -269,20 +340,42 @@ class Follower:
                 self._remember(execution_id, subscription.position)
             subscription.close()
 
-    def _remember(self, execution_id: str, position: Position) -> None:
+    def _remember(self, execution_id: str, position: Position | None) -> None:
         self._starts[execution_id] = position
         self._starts.move_to_end(execution_id)
-        self._bound(self._starts)
+        _bound(self._starts)
 
-    @staticmethod
-    def _bound(memory: OrderedDict[str, Position] | OrderedDict[str, float]) -> None:
-        while len(memory) > _REMEMBERED:
-            memory.popitem(last=False)
+    def _note(self, execution_id: str, before: Position | None) -> None:
+        """An execution has something new, after `before`; None: from its beginning."""
+        if self.closed or self._denials.holds(execution_id):
+            return
+        if execution_id not in self._open:
+            if not self._matches(execution_id):
+                return
+            if execution_id not in self._starts:
+                self._remember(execution_id, _later(before, self._read_elsewhere.pop(execution_id, None)))
+        self._hear(execution_id)
 
     def _hear(self, execution_id: str) -> None:
-        if execution_id in self._open or self._matches(execution_id):
-            self._new[execution_id] = None
-            self._heard.set()
+        if self.closed:
+            return
+        self._new[execution_id] = None
+        if len(self._new) > _MOST_NEW:
+            self._overrun = True
+            self._new.clear()
+        self._heard.set()
 
     def _matches(self, execution_id: str) -> bool:
         return self._globs.fit(execution_id)
+
+
+def _later(before: Position | None, read: Position | None) -> Position | None:
+    """Where to begin with what came after `before`, when everything up to `read` has been read."""
+    if read is None or (before is not None and (before.epoch != read.epoch or before.seq > read.seq)):
+        return before
+    return read
+
+
+def _bound(memory: OrderedDict[str, Any]) -> None:
+    while len(memory) > _REMEMBERED:
+        memory.popitem(last=False)

@@ -67,6 +67,8 @@ class UpdatePages:
             self._open.discard(subscription)
             subscription.close()
         state = await session.hub.describe(wanted.execution_id)
+        if state is not None and not subscription.is_vetted(state):
+            state = None  # it is another's by now
         cut = _kept_back(page, wanted.after) if fails else _cut(page)
         stopped = subscription.at_interruption and len(cut.records) == len(page.records)
         return _page_json(wanted.execution_id, cut, state, stopped=stopped)
@@ -180,7 +182,9 @@ async def list_executions(session: Session, wanted: ExecutionsWanted, cursors: C
         state = await session.hub.describe(execution_id)
         if state is None or not _is_wanted(state, wanted):
             continue
-        if await session.policy.allows(session.principal, "read", execution_id, state.owner):
+        if await session.policy.allows(
+            session.principal, "read", execution_id, state.owner, address=session.peer.address
+        ):
             found.append(execution_info(execution_id, state))
     at_end = complete and looked_at == len(known)
     return {

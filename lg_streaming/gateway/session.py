@@ -21,10 +21,10 @@ from lg_streaming.errors import (
 )
 from lg_streaming.filters import INTERRUPTED
 from lg_streaming.gateway.acks import Acks
-from lg_streaming.gateway.auth import ANONYMOUS
+from lg_streaming.gateway.auth import ANONYMOUS, caller_of
 from lg_streaming.gateway.deadlines import Deadlines
 from lg_streaming.gateway.handlers import HANDLERS
-from lg_streaming.gateway.limits import TokenBucket, address_key
+from lg_streaming.gateway.limits import TokenBucket
 from lg_streaming.gateway.messages import (
     PROTOCOL_VERSION,
     SubscribeExecution,
@@ -33,6 +33,7 @@ from lg_streaming.gateway.protocol import failure, parse_message
 from lg_streaming.gateway.reports import Report
 from lg_streaming.gateway.rooms import ROOM_FILTER
 from lg_streaming.gateway.watches import ClientFigures, EventsWatch, Reply, Watch
+from lg_streaming.hub import Vetting
 
 if TYPE_CHECKING:
     from lg_streaming.filters import UpdateFilter
@@ -106,6 +107,11 @@ class Session:
         return self.edge.hub
 
     @property
+    def caller(self) -> str:
+        """To whom it is charged what the connection uses: a subject, or where there is none an address."""
+        return caller_of(self.principal, self.peer.address)
+
+    @property
     def policy(self) -> Policy:
         """Who may come in and see what."""
         return self.edge.policy
@@ -124,19 +130,24 @@ class Session:
         """
         edge = self.edge
         edge.check_open()
-        await edge.rates.connect(self.peer.address)
+        edge.rates.connect(self.peer.address)
+        # Counted from here on: a caller may have to wait until it is known who it is.
+        self._lease = edge.census.enter(self.peer.address)
+        try:
+            await self._log_in(token, ticket, may_wait=may_wait)
+        except BaseException:
+            self._lease.release()
+            raise
+
+    async def _log_in(self, token: str | None, ticket: str | None, *, may_wait: bool) -> None:
         if self.trusted:
-            self._lease = edge.census.enter(self.peer.address)
             self.authenticated = True
             return
         anonymous = token is None and ticket is None
         if may_wait and anonymous and self.policy.requires_token and not self.policy.token_of(self.peer):
             self.policy.check_origin(self.peer)
-            self._lease = edge.census.enter(self.peer.address)
             return
-        principal = await self.identify(token, ticket)
-        self._lease = edge.census.enter(self.peer.address, principal.subject)
-        self.become(principal)
+        self.become(await self.identify(token, ticket))
 
     async def visit(self) -> None:
         """Lets the caller in for one request. It counts as a message of the caller, and not as a connection.
@@ -146,18 +157,21 @@ class Session:
         """
         edge = self.edge
         edge.check_open()
-        await edge.rates.check_logins(self.peer.address)
-        principal = await self.identify(None)
-        subject = principal.subject
-        edge.requests.spend(f"address {address_key(self.peer.address)}" if subject is None else f"subject {subject}")
+        edge.rates.check_logins(self.peer.address)
+        lease = edge.visitors.enter(self.peer.address)
+        try:
+            principal = await self.identify(None)
+        finally:
+            lease.release()
         self.become(principal)
+        edge.requests.spend(self.caller)
 
     async def identify(self, token: str | None, ticket: str | None = None) -> Principal:
         """Who a token or a ticket stands for; a failure counts against the address. Raises like `Policy.admit`."""
         try:
             return await self.policy.admit(self.peer, token, ticket=ticket)
         except UnauthorizedError:
-            await self.edge.rates.login_failed(self.peer.address)
+            self.edge.rates.login_failed(self.peer.address)
             raise
 
     def opened(self, connection_id: str) -> None:
@@ -231,7 +245,11 @@ class Session:
         Raises:
             UnauthorizedError: The caller's token has been revoked meanwhile.
         """
-        if not await self.policy.still_valid(self.principal):
+        try:
+            is_welcome = await self.policy.still_valid(self.principal, address=self.peer.address)
+        except MessageRateError:  # it asks so much itself that no answer comes, and that is no reason to keep it
+            is_welcome = False
+        if not is_welcome:
             raise UnauthorizedError("the token is not valid any more")
 
     # ------------------------------------------------------------ messages
@@ -313,7 +331,8 @@ class Session:
             LogUnavailableError: The log cannot be reached.
         """
         state = await self.hub.describe(execution_id)
-        await self.policy.check(self.principal, action, execution_id, state.owner if state is not None else None)
+        owner = state.owner if state is not None else None
+        await self.policy.check(self.principal, action, execution_id, owner, address=self.peer.address)
         return state
 
     async def may_read(self, execution_id: str, principal: Principal | None = None) -> bool:
@@ -322,8 +341,22 @@ class Session:
             return True
         state = await self.hub.describe(execution_id)
         return await self.policy.allows(
-            principal or self.principal, "read", execution_id, state.owner if state is not None else None
+            principal or self.principal,
+            "read",
+            execution_id,
+            state.owner if state is not None else None,
+            address=self.peer.address,
         )
+
+    def vetting(self, execution_id: str, state: LogState | None) -> Vetting:
+        """What asks again whether the caller may read an execution, which was let in to it as `state` describes."""
+
+        async def ask(owner: str | None, now: LogState) -> bool:
+            if self.trusted:  # the application has decided about this owner's run, and about no other
+                return owner in {None, now.owner}
+            return await self.may_read(execution_id)
+
+        return Vetting(execution_id, state, ask)
 
     # ------------------------------------------------------------ what it tells
     def now(self) -> str:
@@ -347,9 +380,9 @@ class Session:
     async def heartbeat(self) -> dict[str, Any]:
         """`heartbeat`: where each watched execution stands."""
         positions: dict[str, str] = {}
-        for execution_id in list(self.watches):
+        for execution_id, watch in list(self.watches.items()):
             state = await self.hub.describe(execution_id)
-            if state is not None:
+            if state is not None and watch.subscription.is_vetted(state):
                 positions[execution_id] = f"{state.epoch}:{state.head}"
         return {"timestamp": self.now(), "positions": positions}
 
@@ -402,16 +435,19 @@ async def attach(session: Session, wanted: SubscribeExecution, filter: UpdateFil
         GapError: Updates are missing and `on_gap` is `fail`.
         StreamingError: The filter is wrong, a limit is reached, or the log cannot be reached.
     """
-    if not await session.may_read(wanted.execution_id):
-        raise ForbiddenError(execution_id=wanted.execution_id)
+    execution_id = wanted.execution_id
+    state = await session.hub.describe(execution_id)
+    if not await session.may_read(execution_id):
+        raise ForbiddenError(execution_id=execution_id)
     subscription = session.hub.subscribe(
-        wanted.execution_id,
+        execution_id,
         after=wanted.after,
         filter=filter,
         until=INTERRUPTED if wanted.until_interrupted else None,
         follow=wanted.follow,
         on_gap=wanted.on_gap,
     )
+    subscription.vetting = session.vetting(execution_id, state)
     try:
         return subscription, await subscription.start()
     except BaseException:

@@ -7,6 +7,7 @@ from lg_streaming.hub.overview import ExecutionInfo, HubHealth
 from lg_streaming.hub.sink import ClosableSink, CloseReason, PageSink, SendPolicy, Sink
 from lg_streaming.hub.statistics import HubStatistics, ReaderLag
 from lg_streaming.hub.subscription import Attached, Gap, Page, Subscription
+from lg_streaming.hub.vetting import Vetting
 
 __all__ = [
     "Attached",
@@ -26,4 +27,5 @@ __all__ = [
     "Sink",
     "StreamHub",
     "Subscription",
+    "Vetting",
 ]

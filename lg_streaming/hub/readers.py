@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, get_args
+from collections import Counter
+from typing import TYPE_CHECKING, Literal, get_args
 
 from typing_extensions import Unpack
 
@@ -40,6 +41,7 @@ class Readers:
         self._max_per_execution = max_per_execution
         self._signals: dict[str, Signal] = {}
         self._subscriptions: set[Subscription] = set()
+        self._following: Counter[str] = Counter()  # by execution: readers that are not counted against its limit
         self._delivered_before = 0  # to subscriptions that are closed
         self._readers_lock = new_lock()
         self._reading_is_over = False
@@ -52,6 +54,7 @@ class Readers:
         bury(self._signals, self._subscriptions)
         self._delivered_before += sum(each.delivered for each in self._subscriptions)
         self._signals, self._subscriptions = {}, set()
+        self._following = Counter()
         self._leaving = Signal()
 
     def subscribe(
@@ -90,13 +93,45 @@ class Readers:
             HubClosedError: The hub was closed.
         """
         check_execution_id(execution_id)
-        self._before_reading()
         if on_gap not in get_args(OnGap):
             raise BadRequestError(f"on_gap is one of {', '.join(get_args(OnGap))}, not {on_gap!r:.80}")
         start = after if isinstance(after, Position) or after is None or after == "latest" else Position.parse(after)
         check_timeout(timeout)
         until_interrupted = wanted.get("until") == INTERRUPTED
-        chosen = _filter_of(filter, types, wanted)
+        return self._subscribe(
+            execution_id,
+            after="latest" if start == "latest" else start,
+            filter=_filter_of(filter, types, wanted),
+            follow=follow,
+            on_gap=on_gap,
+            until_interrupted=until_interrupted,
+            timeout=timeout,
+        )
+
+    def follow(self, execution_id: str, *, after: Position | None, filter: UpdateFilter) -> Subscription:
+        """A reader for somebody who reads many executions, as they come: it stays after a run's final update.
+
+        It does not count against ``limits.max_subscribers_per_execution``: whoever reads many would use up what is the
+        execution's own. Its maker bounds how many it has.
+
+        Raises:
+            HubClosedError: The hub was closed.
+        """
+        return self._subscribe(execution_id, after=after, filter=filter, follow=True, on_gap="oldest", counts=False)
+
+    def _subscribe(
+        self,
+        execution_id: str,
+        *,
+        after: Position | Literal["latest"] | None,
+        filter: UpdateFilter,
+        follow: bool,
+        on_gap: OnGap,
+        until_interrupted: bool = False,
+        timeout: float | None = None,
+        counts: bool = True,
+    ) -> Subscription:
+        self._before_reading()
         limit = self._max_per_execution
         with self._readers_lock:
             if self._reading_is_over:
@@ -104,18 +139,20 @@ class Readers:
             signal = self._signals.get(execution_id)
             if signal is None:
                 signal = self._signals[execution_id] = Signal()
-            elif limit is not None and signal.readers >= limit:
+            elif counts and limit is not None and signal.readers - self._following[execution_id] >= limit:
                 raise SubscriberLimitError(execution_id=execution_id, details={"limit": limit})
             signal.readers += 1
+            if not counts:
+                self._following[execution_id] += 1
             subscription = Subscription(
                 execution_id,
                 log=self._source,
                 signal=signal,
-                after="latest" if start == "latest" else start,
-                filter=ALL if chosen == ALL else chosen,
+                after=after,
+                filter=ALL if filter == ALL else filter,
                 follow=follow,
                 on_gap=on_gap,
-                on_close=self._unsubscribe,
+                on_close=self._unsubscribe if counts else self._unfollow,
                 until_interrupted=until_interrupted,
                 timeout=timeout,
             )
@@ -125,18 +162,26 @@ class Readers:
     def _before_reading(self) -> None:
         """Runs before each subscription: the hub forgets what is past its time."""
 
-    def _unsubscribe(self, subscription: Subscription) -> None:
+    def _unsubscribe(self, subscription: Subscription, *, counts: bool = True) -> None:
+        execution_id = subscription.execution_id
         with self._readers_lock:
             if subscription not in self._subscriptions:
                 return  # another thread closed it at the same moment
             self._subscriptions.remove(subscription)
             self._delivered_before += subscription.delivered
-            signal = self._signals[subscription.execution_id]
+            signal = self._signals[execution_id]
             signal.readers -= 1
             if signal.readers == 0:
-                del self._signals[subscription.execution_id]
+                del self._signals[execution_id]
+            if not counts:
+                self._following[execution_id] -= 1
+                if not self._following[execution_id]:
+                    del self._following[execution_id]
         signal.notify()
         self._leaving.notify()
+
+    def _unfollow(self, subscription: Subscription) -> None:
+        self._unsubscribe(subscription, counts=False)
 
     def observe(
         self,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from lg_streaming.hub.signal import Signal
+    from lg_streaming.hub.vetting import Vetting
     from lg_streaming.log.base import EventLog, ExecutionState, LogState, Record, Slice
 
 __all__ = ["Attached", "Gap", "GapReason", "OnGap", "Page", "Subscription"]
@@ -166,6 +167,8 @@ class Subscription:
         self.delivered: int = 0
         """Updates it has given to its reader."""
         self._iterated = self._awaited = False
+        self.vetting: Vetting | None = None
+        """Asks again whether the execution may be read, where its reader was let in by somebody else."""
         self._guard = ForkGuard(f"this subscription of {execution_id!r}", "subscribe again in this process")
         self._recheck = 1.0 if log.blocking else None  # a notification from another machine may be lost
 
@@ -194,12 +197,21 @@ class Subscription:
         """Finds the reader's place in the log. Reading does it when it was not done before.
 
         Raises:
+            ForbiddenError: The execution has changed, and its reader may not read it any more.
             GapError: Something is missing and ``on_gap`` is ``fail``.
             LogUnavailableError: The log cannot be reached.
         """
-        if self._attached is None:
-            self._attached = self._attach(await self._log.state(self.execution_id))
+        while self._attached is None:
+            state = await self._log.state(self.execution_id)
+            if state is None or self.is_vetted(state):
+                self._attached = self._attached or self._attach(state)
+            elif self.vetting is not None:
+                await self.vetting.check(state)
         return self._attached
+
+    def is_vetted(self, state: LogState) -> bool:
+        """Whether the reader may be told of ``state`` without being asked about again."""
+        return self.vetting is None or self.vetting.covers(state)
 
     def _attach(self, state: LogState | None) -> Attached:
         gap = self._find_place(state)
@@ -256,6 +268,7 @@ class Subscription:
         After the end it returns an empty page with ``ended`` set, at once. Cancelling it loses nothing.
 
         Raises:
+            ForbiddenError: The execution has changed, and its reader may not read it any more.
             GapError: Something is missing and ``on_gap`` is ``fail``.
             LogUnavailableError: The log cannot be reached; the position is kept, so call it again later.
             ForkedError: If the process was forked after the subscription was made.
@@ -300,6 +313,9 @@ class Subscription:
             self._generation = self._signal.generation
             position, seq = self.position, self._seq
             found = await self._log.read(self.execution_id, seq, limit)
+            if found is not None and self.vetting is not None and not self.vetting.covers(found.state):
+                await self.vetting.check(found.state)
+                continue  # it may have changed again meanwhile
             if self._seq != seq:
                 continue  # rewound meanwhile: what was read is not what follows now
             page = self._digest(found)

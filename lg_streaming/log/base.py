@@ -1,4 +1,4 @@
-"""What a log is: the ordered, replayable record of each execution, behind nine methods.
+"""What a log is: the ordered, replayable record of each execution, behind ten methods.
 
 A log gives each update its position, once, when it is appended. Everything else in the library is a reader
 of that order. The protocol is shaped for a log on another machine: nothing above it knows a position when
@@ -19,7 +19,18 @@ if TYPE_CHECKING:
     from lg_streaming.events import Kind, Priority
     from lg_streaming.scope import Delivery, Scope
 
-__all__ = ["Batch", "Draft", "EventLog", "ExecutionState", "Listener", "LogState", "Record", "Slice", "state_after"]
+__all__ = [
+    "Batch",
+    "Draft",
+    "EventLog",
+    "ExecutionState",
+    "Listener",
+    "LogState",
+    "PlaceListener",
+    "Record",
+    "Slice",
+    "state_after",
+]
 
 ExecutionState = Literal["running", "interrupted", "completed", "failed", "cancelled", "abandoned"]
 
@@ -177,6 +188,9 @@ class Slice:
 Listener = Callable[[str], None]
 """Called with an execution id, from any thread, when there is something new to read."""
 
+PlaceListener = Callable[[str, "Position | None"], None]
+"""Called like a `Listener`, also with the position before what is new; None where that is the beginning."""
+
 
 class EventLog(Protocol):
     """The ordered, replayable record of each execution."""
@@ -236,6 +250,13 @@ class EventLog(Protocol):
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Calls ``listener`` after every append, in this process or another; returns what stops that."""
+        ...
+
+    def listen_places(self, listener: PlaceListener) -> Callable[[], None]:
+        """Call ``listener`` after every append, with the place before it, and return what stops that.
+
+        It costs nothing per execution, so that a reader of all may begin without looking at each.
+        """
         ...
 
     def trim(self, limit: int | None = None) -> bool:

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
+from lg_streaming.events import Position
 from lg_streaming.fork import new_rlock, release_owned, restart_after_fork
 from lg_streaming.log.base import Slice
 from lg_streaming.log.index import SortedKeys
@@ -18,7 +19,7 @@ from lg_streaming.settings import RetentionSettings
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lg_streaming.log.base import Batch, Listener, LogState
+    from lg_streaming.log.base import Batch, Listener, LogState, PlaceListener
 
 __all__ = ["MemoryLog"]
 
@@ -59,6 +60,7 @@ class MemoryLog:
         self._tapes: dict[str, Tape] = {}
         self._lock = new_rlock()
         self._listeners: tuple[Listener, ...] = ()
+        self._place_listeners: tuple[PlaceListener, ...] = ()
         self._index()
         restart_after_fork(self)
 
@@ -87,6 +89,7 @@ class MemoryLog:
     def append(self, batch: Batch) -> int:
         """See `EventLog.append`. Never raises by itself, takes microseconds."""
         execution_id, forgotten = batch.execution_id, ()
+        epoch, before = "", 0
         try:
             with self._lock:
                 if self._torn:
@@ -94,7 +97,9 @@ class MemoryLog:
                 tape = self._tapes.get(execution_id)
                 if tape is None or tape.inherited:
                     tape, repeated, added = self._begin(batch, tape)
+                    epoch, before = tape.epoch, tape.head - added
                 else:
+                    epoch, before = tape.epoch, tape.head
                     repeated, added, grown, moved = tape.append(batch, batch.at or self.monotonic())
                     self._total += grown
                     if moved:
@@ -102,14 +107,13 @@ class MemoryLog:
                 if self._total > self._room:
                     forgotten = self._make_room(tape)
             if added:
-                for listener in self._listeners:
-                    listener(execution_id)
+                self._notify(execution_id, epoch, before)
             for each in forgotten:
                 self._notify(each)
         except BaseException:
             self._torn = True
             release_owned(self._lock)
-            self._notify(execution_id)  # it may have happened
+            self._notify(execution_id, epoch, before)  # it may have happened
             raise
         return repeated
 
@@ -138,9 +142,13 @@ class MemoryLog:
         if tape is not None:
             self._notify(execution_id)
 
-    def _notify(self, execution_id: str) -> None:
+    def _notify(self, execution_id: str, epoch: str = "", before: int = 0) -> None:
         for listener in self._listeners:
             listener(execution_id)
+        if self._place_listeners:
+            place = Position(epoch, before) if before else None
+            for each in self._place_listeners:
+                each(execution_id, place)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """See `EventLog.listen`."""
@@ -150,6 +158,17 @@ class MemoryLog:
         def stop() -> None:
             with self._lock:
                 self._listeners = tuple(each for each in self._listeners if each is not listener)
+
+        return stop
+
+    def listen_places(self, listener: PlaceListener) -> Callable[[], None]:
+        """See `EventLog.listen_places`."""
+        with self._lock:
+            self._place_listeners = (*self._place_listeners, listener)
+
+        def stop() -> None:
+            with self._lock:
+                self._place_listeners = tuple(each for each in self._place_listeners if each is not listener)
 
         return stop
 
@@ -346,7 +365,7 @@ class MemoryLog:
 
     async def aclose(self) -> None:
         """See `EventLog.aclose`."""
-        self._listeners = ()
+        self._listeners = self._place_listeners = ()
         with self._lock:
             self._tapes.clear()
             self._index()

@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 
 from lg_streaming.gateway import Gateway, Principal
 from lg_streaming.hub import StreamHub
+from lg_streaming.log import MemoryLog, Slice
 from lg_streaming.settings import StreamingSettings
 from tests.gateway.contract.adapters import (
     PATIENCE,
@@ -223,7 +224,7 @@ async def test_a_watcher_without_any_filter_gets_no_tenants_events_but_its_own()
 
 
 async def test_an_execution_whose_owner_is_known_later_comes_from_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lg_streaming.gateway.patterns._DENIAL_LIFETIME", 0.5)
+    monkeypatch.setattr("lg_streaming.gateway.denials._LIFETIME", 0.5)
     with tenants() as place:
         async with one_watcher(place, token=bearer()) as reader:
             place.tokens("e", 3)
@@ -268,21 +269,71 @@ async def test_the_application_may_say_no_or_fail_without_telling(caplog: pytest
 
 
 # ---------------------------------------------------------------- trouble
-async def test_a_limit_on_readers_loses_nothing_and_repeats_nothing() -> None:
+async def test_who_reads_all_uses_up_nothing_of_an_execution_and_is_not_kept_out() -> None:
     with site(limits={**FAST, "max_subscribers_per_execution": 1}) as place:
         place.tokens("e", 10)
-        async with one_watcher(place) as reader, readers_of(SOCKETS["websocket"]) as others:
+        async with (
+            one_watcher(place) as reader,
+            one_watcher(place) as second,
+            readers_of(SOCKETS["websocket"]) as others,
+        ):
+            place.tokens("e", 5, start=10)
+            for each in (reader, second):
+                assert seen(await take(each, 5)) == {"e": list(range(12, 17))}
             other = others(place.server)
             await other.subscribe("e", follow=True)
-            place.tokens("e", 5, start=10)
-            place.tokens("f", 1)
-            assert seen(await take(reader, 2)) == {"f": [1, 2]}
-            await other.aclose()
-            async with asyncio.timeout(PATIENCE):
-                while place.gateway.connections > 1:
-                    await asyncio.sleep(0.01)
-            place.tokens("e", 1, start=15)
-            assert seen(await take(reader, 6)) == {"e": list(range(12, 18))}
+            with pytest.raises(RefusedError) as refused:
+                await others(place.server).subscribe("e")
+            assert refused.value.code == 4294
+            async with one_watcher(place) as third:  # the execution has all the readers it may have
+                place.tokens("e", 1, start=15)
+                for each in (reader, second, third):
+                    assert seen(await take(each, 1)) == {"e": [17]}
+    assert place.hub.statistics().subscriptions == 0
+
+
+async def test_of_many_executions_only_so_many_are_open_and_nothing_is_lost() -> None:
+    with site(limits={**FAST, "subscriptions_per_connection": 3}) as place:
+        async with one_watcher(place) as reader:
+            names = [f"e{number}" for number in range(20)]
+            for turn in range(3):
+                for name in names:
+                    place.tokens(name, 1, start=turn)
+                got = seen(await take(reader, len(names) * (2 if not turn else 1)))
+                assert got == {name: [1, 2] if not turn else [turn + 2] for name in names}
+                assert place.hub.statistics().subscriptions <= 3
+
+
+async def test_beginning_looks_at_no_execution() -> None:
+    log = CountingLog()
+    hub = StreamHub(StreamingSettings.model_validate({"limits": FAST}), log=log)
+    gateway = Gateway(hub)
+    with serve(make_app(hub, gateway), log_config=None) as server:
+        place = Site(hub=hub, gateway=gateway, server=server)
+        for number in range(2_000):
+            place.tokens(f"other{number}", 1)
+        async with one_watcher(place) as reader:
+            log.looks = 0
+            for _ in range(5):
+                await reader.ask("subscribe_events")
+            assert log.looks == 0
+            place.tokens("other7", 1, start=1)
+            assert seen(await take(reader, 1)) == {"other7": [3]}
+            assert log.looks < 20
+
+
+class CountingLog(MemoryLog):
+    """Counts how often somebody looks at an execution, or lists them."""
+
+    looks = 0
+
+    def read_now(self, execution_id: str, after: int, limit: int) -> Slice | None:
+        self.looks += 1
+        return super().read_now(execution_id, after, limit)
+
+    async def executions(self) -> Sequence[str]:
+        self.looks += 1_000
+        return await super().executions()
 
 
 async def test_a_log_that_is_away_for_a_while() -> None:

@@ -155,6 +155,28 @@ async def test_a_place_further_back_is_not_gone_back_to() -> None:
     await hub.aclose()
 
 
+async def test_what_was_read_by_another_way_before_it_was_heard_of_does_not_come_again() -> None:
+    hub = StreamHub()
+    hub.publish("a", "note")
+    watcher = Watcher(hub, Patterns(hub))
+    await watcher.follower.start()
+    reading = asyncio.create_task(watcher.read())
+    direct = hub.subscribe("a", after="latest", follow=True)
+    await direct.start()
+    hub.publish("a", "note")
+    assert await _read_out(direct) == {3}
+    watcher.follower.stand("a", direct.position)  # in the same turn of the event loop
+    hub.publish("a", "note")
+    await settle()
+    assert watcher.numbers("a") == [4]
+    watcher.follower.stand("b", Position("another", 7))  # nothing new is known of it, so it is not read
+    await settle()
+    assert watcher.numbers("b") == []
+    watcher.follower.close()
+    await soon(reading)
+    await hub.aclose()
+
+
 async def test_what_was_published_meanwhile_comes_when_the_other_way_ends() -> None:
     hub = StreamHub()
     watcher = Watcher(hub, Patterns(hub))
@@ -207,6 +229,7 @@ async def test_what_is_denied_is_not_asked_about_with_every_update() -> None:
     assert asked == ["a"]
     follower.recheck()
     await settle()
+    await settle()  # it waits to be ready for as long
     assert asked == ["a", "a"]
     follower.close()
     assert await soon(reading) == []
@@ -216,7 +239,7 @@ async def test_what_is_denied_is_not_asked_about_with_every_update() -> None:
 async def test_the_log_is_listened_to_only_while_somebody_follows() -> None:
     hub = StreamHub()
     listening: list[str] = []
-    original = hub.log.listen
+    original = hub.log.listen_places
 
     def listen(listener: Any) -> Any:
         stop = original(listener)
@@ -228,7 +251,7 @@ async def test_the_log_is_listened_to_only_while_somebody_follows() -> None:
 
         return unlisten
 
-    hub.log.listen = listen
+    hub.log.listen_places = listen
     patterns = Patterns(hub)
     first, second = Watcher(hub, patterns), Watcher(hub, patterns, "b*")
     await first.follower.start()
@@ -346,7 +369,7 @@ def test_patterns_hear_on_the_next_event_loop_too() -> None:
 
     async def heard(*, leaves_at_once: bool) -> list[str]:
         found: list[str] = []
-        unlisten = patterns.listen(found.append)
+        unlisten = patterns.listen(lambda execution_id, _: found.append(execution_id))
         hub.publish("a", "note")
         if not leaves_at_once:
             await settle()

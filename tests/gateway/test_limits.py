@@ -1,13 +1,17 @@
 """Counting what callers use."""
+# pyright: reportPrivateUsage=false
 
 from collections import Counter
+from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lg_streaming.errors import ConnectRateError, MessageRateError, ServerFullError, TooManyConnectionsError
-from lg_streaming.gateway.limits import Census, Lease, Rates, Requests, address_key
+from lg_streaming.frequency import Frequency
+from lg_streaming.gateway.limits import Census, Lease, Rates, Requests, Windows, address_key
 from lg_streaming.settings import LimitSettings
 
 
@@ -77,24 +81,96 @@ def test_the_census_counts_who_is_there(steps: list[tuple[str, str, str]]) -> No
     assert census.connections == 0
 
 
-async def test_rates_are_of_an_address() -> None:
+def test_rates_are_of_an_address() -> None:
     rates = Rates("2/minute", "1/minute")
     for _ in range(2):
-        await rates.connect("192.0.2.1")
+        rates.connect("192.0.2.1")
     with pytest.raises(ConnectRateError) as refused:
-        await rates.connect("192.0.2.1")
+        rates.connect("192.0.2.1")
     assert refused.value.retry_after == 60
-    await rates.connect("192.0.2.2")
-    await rates.login_failed("192.0.2.2")
+    rates.connect("192.0.2.2")
+    rates.login_failed("192.0.2.2")
     with pytest.raises(ConnectRateError, match="failed logins"):
-        await rates.connect("192.0.2.2")
+        rates.connect("192.0.2.2")
 
 
-async def test_without_rates_everybody_may_come_as_often_as_he_likes() -> None:
+class CountingDict(dict[str | int, int]):
+    """Counts how often it is looked at; going through it is an error."""
+
+    looks = 0
+
+    def get(self, key: str | int, default: int = 0) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.looks += 1
+        return super().get(key, default)
+
+    def __iter__(self) -> Iterator[str | int]:
+        raise AssertionError("somebody goes through all keys")
+
+    def items(self) -> NoReturn:
+        raise AssertionError("somebody goes through all keys")
+
+
+def test_counting_one_address_takes_the_same_steps_however_many_are_known() -> None:
+    steps: list[int] = []
+    for known in (1, 100_000):
+        windows = Windows(Frequency.parse("600/minute"), lambda: 0.0, most=200_000)
+        windows._counts = counts = CountingDict({f"192.0.2.{number}": 1 for number in range(known)})
+        assert windows.hit("198.51.100.1")
+        assert windows.hit("192.0.2.0")
+        steps.append(counts.looks)
+    assert steps[0] == steps[1] <= 6
+
+
+def test_a_table_of_addresses_is_bounded_and_lets_nobody_off() -> None:
+    now = 0.0
+    windows = Windows(Frequency.parse("2/minute"), lambda: now, most=100)
+    for number in range(20_000):
+        windows.hit(f"2001:db8:{number:x}::/64")
+    assert len(windows) <= 100 + 4_096
+    windows.hit("2001:db8:0::/64")  # known from the beginning: its own counter is kept
+    assert not windows.hit("2001:db8:0::/64")
+    assert [windows.hit("late") for _ in range(3)][-1] is False  # shared, and still counted
+    now = 60.0
+    assert not windows.hit("2001:db8:0::/64")
+    now = 180.0
+    assert windows.hit("2001:db8:0::/64")
+    assert len(windows) == 1
+
+
+def test_windows_slide() -> None:
+    now = 59.0
+    windows = Windows(Frequency.parse("4/minute"), lambda: now)
+    assert [windows.hit("a") for _ in range(5)] == [True] * 4 + [False]
+    now = 61.0  # another window by the clock, and nothing of the one before has passed
+    assert not windows.hit("a")
+    now = 75.0
+    assert [windows.hit("a") for _ in range(2)] == [True, False]
+    now = 119.0
+    assert [windows.hit("a") for _ in range(3)] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "amount", "seconds"),
+    [("10/second", 10, 1), ("600/minute", 600, 60), ("5 per 2 hours", 5, 7_200), ("1/day", 1, 86_400)],
+)
+def test_frequencies(text: str, amount: int, seconds: float) -> None:
+    parsed = Frequency.parse(text)
+    assert (parsed.amount, parsed.seconds) == (amount, seconds)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0/second", "-1/second", "5/0 seconds", "5", "5/fortnight", "5/second;1/day", "٣/second"]
+)
+def test_texts_that_are_no_frequency(text: str) -> None:
+    with pytest.raises(ValueError, match="frequency"):
+        Frequency.parse(text)
+
+
+def test_without_rates_everybody_may_come_as_often_as_he_likes() -> None:
     rates = Rates(None, None)
     for _ in range(100):
-        await rates.connect("192.0.2.1")
-        await rates.login_failed("192.0.2.1")
+        rates.connect("192.0.2.1")
+        rates.login_failed("192.0.2.1")
 
 
 @pytest.mark.row("HIVE-D20")

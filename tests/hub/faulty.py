@@ -7,11 +7,16 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from lg_streaming.errors import LogUnavailableError
+from lg_streaming.events import Position
 from lg_streaming.log import Batch, LogState, MemoryLog, Record, Slice
 
 PATIENCE = 10.0
 
 Fault = Literal["away", "reply lost", "strange"]
+
+
+def _ignore(*_: object) -> None:
+    pass
 
 
 class FaultyLog:
@@ -90,6 +95,9 @@ class FaultyLog:
 
     def listen(self, listener: Callable[[str], None]) -> Callable[[], None]:
         return self.memory.listen((lambda _: None) if self.mute else listener)
+
+    def listen_places(self, listener: Callable[[str, Position | None], None]) -> Callable[[], None]:
+        return self.memory.listen_places(_ignore if self.mute else listener)
 
     def trim(self, limit: int | None = None) -> bool:
         return self.memory.trim(limit)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 # Threads that end by themselves, or last as long as the process by their makers' design.
 ALLOWED_THREADS = (
     "lg-streaming-timer",  # ends a second after the last thing it waited for (tests/pipeline/test_timer.py)
+    "lg-streaming-rights",  # ends a second after its last call (tests/gateway/test_workers.py)
     "waitpid-",  # asyncio before Python 3.12 waits for a child in a thread, which ends with the child
     "asyncio_",  # the event loop's own pool, which lives as long as the loop that the runner shares between tests
 )
