@@ -22,9 +22,9 @@ _HIDDEN_OR_BREAK: Final = re.compile(f"[\t\n{_CONTROLS}]")
 def visible(text: str) -> str:
     r"""Return ``text`` with every control code as its escape, such as ``\x1b`` or ``\u202e``.
 
-    Tabs and line breaks stay; a Windows line break (CR LF) becomes a line break. The result has no C0 or C1 control
-    code, no DEL, no line or paragraph separator, no control of bidirectional text, and no half of a character. It can be
-    printed: a terminal shows it and obeys nothing in it.
+    Tabs and line breaks stay; a Windows line break (CR LF) becomes a line break. The result has no other C0 control
+    code, no C1 code, no DEL, no line or paragraph separator, no control of bidirectional text, and no half of a
+    character. A terminal shows it and obeys nothing in it.
     """
     if "\r\n" in text:
         text = text.replace("\r\n", "\n")
