@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from lg_streaming.errors import UpdateTooLargeError
+from lg_streaming.errors import UpdateTooLargeError, without_message
 from lg_streaming.events import NAMES, RESERVED, Scope, update_of
 from lg_streaming.shorten import TEXT_FIELDS, shorten, shorten_object, split_text
 from lg_streaming.values import STRICT, dumps, escaped, jsonable, simpler
@@ -184,9 +184,10 @@ class Codec:
             return self._redact(type, orjson.loads(self.dumps(data)))
         except KeyboardInterrupt:
             raise
-        except BaseException:
-            logger.exception("redact raised on an update of type %r: its data is withheld", type)
-            return {"message": "withheld: redaction failed"}
+        except BaseException as error:  # noqa: BLE001 (it is the application's; its message may hold the data)
+            raised = without_message(error)
+        logger.error("redact raised on an update of type %r, its data is withheld: %s", type, raised)
+        return {"message": "withheld: redaction failed"}
 
     def _name(self, text: str) -> bytes:
         """A type or an id as JSON; there are few of them, and each update has two."""
