@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
-from lg_streaming.sizes import LEAST_SHARE, shares
+from lg_streaming.sizes import LEAST_SHARE, shares, text_size
 from lg_streaming.values import dumps
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def shorten_object(
     while True:
         kept = _cut_object(fields, room - reserved - len(TRUNCATED) - 4, 0)
         shortened = [name for name in whole if name not in kept or kept[name] is not whole[name]]
-        sizes = {name: len(dumps(whole[name])) for name in shortened} | dict(parts or {})
+        sizes = {name: _size(whole[name]) for name in shortened} | dict(parts or {})
         cut = _named(sizes, most)
         needed = len(dumps(cut))
         if needed <= reserved or reserved >= most:
@@ -90,13 +90,17 @@ def _named(sizes: Mapping[str, int], most: int) -> dict[str, int]:
     return {**named, _REST: named.get(_REST, 0) + rest} if rest else named
 
 
+def _size(value: Any) -> int:
+    return text_size(value) if isinstance(value, str) else len(dumps(value))
+
+
 def _cut(value: Any, room: int, depth: int) -> Any:
     """Return ``value``, or what of it fits into ``room`` bytes, which are at least 5."""
-    if len(dumps(value)) <= room:
+    if _size(value) <= room:
         return value
     match value:
         case str():
-            return _prefix(value, lambda text: len(dumps(text)) <= room)
+            return _prefix(value, lambda text: text_size(text) <= room)
         case dict() | list() if depth >= _MAX_DEPTH:
             return _REST
         case dict():
@@ -110,7 +114,7 @@ def _cut(value: Any, room: int, depth: int) -> Any:
 def _cut_object(fields: dict[str, Any], room: int, depth: int) -> dict[str, Any]:
     left = room - 2
     names = {name: len(dumps(name)) + 2 for name in fields}
-    costs = {name: names[name] + len(dumps(value)) for name, value in fields.items()}
+    costs = {name: names[name] + _size(value) for name, value in fields.items()}
     kept: dict[str, Any] = {}
     for name, value in fields.items():
         if name in _IDENTITY and costs[name] <= left // 4:
@@ -130,7 +134,7 @@ def _cut_object(fields: dict[str, Any], room: int, depth: int) -> dict[str, Any]
 def _cut_list(items: list[Any], room: int, depth: int) -> list[Any]:
     left = room - 2
     first = items[: left // LEAST_SHARE]
-    costs = [len(dumps(item)) + 1 for item in first]
+    costs = [_size(item) + 1 for item in first]
     return [_cut(item, share - 1, depth) for item, share in zip(first, shares(costs, left), strict=True)]
 
 
@@ -164,7 +168,9 @@ def split_text(
     """
     data: Any = orjson.loads(json)
     if isinstance(data, str):
-        return [dumps(piece) for piece in _pieces(text or data, lambda text, _: len(dumps(text)) <= room)]
+        return [
+            _compact(dumps(piece)) for piece in _pieces(text or data, room, lambda text, _: text_size(text) <= room)
+        ]
     field = TEXT_FIELDS[type]
     if not isinstance(data, dict):
         return [shorten(json, room, sizes)]
@@ -173,10 +179,15 @@ def split_text(
     if not isinstance(whole, str) or not whole:
         return [shorten(json, room, sizes)]
     frame = _Frame(fields, field, room, sizes or {})
-    pieces = _pieces(whole, lambda piece, part: len(frame.render(piece, part, _MAX_PARTS)) <= room)
+    pieces = _pieces(whole, room, lambda piece, part: len(frame.render(piece, part, _MAX_PARTS)) <= room)
     if len(pieces) == 1:  # what was too large is beside the text
         return [frame.render(pieces[0], 1, 1)]
-    return [frame.render(piece, part, len(pieces)) for part, piece in enumerate(pieces, 1)]
+    return [_compact(frame.render(piece, part, len(pieces))) for part, piece in enumerate(pieces, 1)]
+
+
+def _compact(json: bytes) -> bytes:
+    """The same bytes without what orjson reserves beside them: eight bytes for each of a text."""
+    return bytes(memoryview(json))
 
 
 class _Frame:
@@ -208,17 +219,13 @@ def _within(fields: dict[str, Any], room: int, sizes: Mapping[str, int]) -> dict
     return fields if len(json) <= room and not parts else orjson.loads(shorten(json, room, parts))
 
 
-def _pieces(text: str, fits: Callable[[str, int], bool]) -> list[str]:
+def _pieces(text: str, room: int, fits: Callable[[str, int], bool]) -> list[str]:
     pieces: list[str] = []
     start = 0
     while start < len(text):
         part = len(pieces) + 1
-        window = text[start : start + _WINDOW]
+        window = text[start : start + room]  # a character has a byte at least
         piece = _prefix(window, lambda beginning, part=part: fits(beginning, part), least=1)
         pieces.append(piece)
         start += len(piece)
     return pieces
-
-
-_WINDOW: Final = 1_048_576
-"""Characters to look at for one piece."""

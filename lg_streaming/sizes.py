@@ -21,9 +21,20 @@ from typing import Any, Final, cast
 import orjson
 from pydantic import BaseModel
 
-from lg_streaming.values import MAX_DEPTH, MAX_ELEMENTS, MAX_ITEMS, array_size, clean, dumps, jsonable, name_of, simpler
+from lg_streaming.values import (
+    MAX_DEPTH,
+    MAX_ELEMENTS,
+    MAX_ITEMS,
+    array_size,
+    clean,
+    dumps,
+    escaped,
+    jsonable,
+    name_of,
+    simpler,
+)
 
-__all__ = ["LEAST_SHARE", "excerpt", "is_larger", "is_small", "shares"]
+__all__ = ["LEAST_SHARE", "excerpt", "is_larger", "is_small", "shares", "text_size"]
 
 LEAST_SHARE: Final = 24
 """Bytes of a share: enough for any number."""
@@ -31,11 +42,11 @@ LEAST_SHARE: Final = 24
 _SMALL: Final = 4_096
 _FEW: Final = 32
 _LEAVES: Final = frozenset({int, float, bool, type(None)})
-_WINDOW: Final = 1_048_576
+_WINDOW: Final = 16_384
 _REST: Final = "…"
 _BYTES: Final = (bytes, bytearray, memoryview)
 _OPEN: Final = (str, *_BYTES, Mapping, list, tuple)
-_COUNTED: Final = 200_000
+_COUNTED: Final = 50_000
 """Items whose size is counted; from there on it is estimated from theirs."""
 
 
@@ -160,10 +171,10 @@ def excerpt(value: object, limit: int, whole: str) -> tuple[Any, dict[str, int] 
 
     Returns:
         The plain value, and the bytes of the JSON of each field that is not whole; None where all are. These are
-        counted, but for fields with more than 200,000 items, whose size is estimated from those.
+        counted, but for fields with more than 50,000 items, whose size is estimated from those.
     """
     fitting = _Excerpt()
-    room = 2 * limit
+    room = limit
     plain = _opened(value)
     if not isinstance(plain, Mapping):
         kept = fitting.of(plain, room, frozenset())
@@ -229,7 +240,7 @@ class _Excerpt:
 
     def _part_of_array(self, value: Any, size: int, room: int, inside: frozenset[int]) -> Any:
         rows = len(value)
-        count = min(rows, max(1, room * rows // (2 * size)))
+        count = min(rows, max(1, room // LEAST_SHARE * rows // size))
         self.cut = self.cut or count < rows
         if count == 1 and size > rows:
             return [self.of(value[0], room, inside)]
@@ -312,7 +323,7 @@ class _Size:
     def of(self, value: object, around: frozenset[int]) -> int:  # noqa: PLR0911 (a table of types)
         """Return the bytes of ``value``, which lies inside the containers ``around``."""
         if isinstance(value, str):
-            return 2 + sum(len(dumps(value[start : start + _WINDOW])) - 2 for start in range(0, len(value), _WINDOW))
+            return text_size(value)
         if isinstance(value, _BYTES):
             view = _view(value)
             return _length_as_text(view) or 2 + (len(view) + 2) // 3 * 4
@@ -352,9 +363,25 @@ class _Size:
         return max(2, total)
 
 
+def text_size(text: str) -> int:
+    """Return the bytes of a text's JSON, encoding a small part at a time: an encoder reserves eight times the text."""
+    return 2 + sum(_size_of_window(text[start : start + _WINDOW]) for start in range(0, len(text), _WINDOW))
+
+
+def _size_of_window(text: str) -> int:
+    try:
+        return len(escaped(orjson.dumps(text))) - 2
+    except TypeError:  # half characters: each becomes a character of three bytes
+        return len(text.encode(errors="surrogatepass"))
+
+
 def _size_of_array(value: Any, size: int) -> int:
-    if size > MAX_ELEMENTS:
+    """An estimate from the first elements."""
+    if size > MAX_ELEMENTS or not value.shape:
         return len(dumps(value))
-    rows = len(value)
-    some = min(rows, max(1, _COUNTED * rows // max(1, size)))
-    return len(dumps(value[:some])) * rows // some
+    row, rows = value, 1
+    while len(row.shape) > 1 and len(row):
+        rows *= len(row)
+        row = row[0]
+    some = row[:1_000]
+    return rows * len(row) * len(dumps(some)) // max(1, len(some)) + 2

@@ -57,7 +57,7 @@ MAX_DEPTH: Final = 64
 MAX_ITEMS: Final = 200_000
 MAX_ELEMENTS: Final = 1_000_000
 _CUT: Final = "…"
-_WINDOW: Final = 1_048_576
+_WINDOW: Final = 65_536
 _SPLITTERS: Final = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
 
 
