@@ -20,7 +20,7 @@ import orjson
 from lg_streaming.errors import UpdateTooLargeError, without_message
 from lg_streaming.events import NAMES, RESERVED, Scope, update_of
 from lg_streaming.shorten import TEXT_FIELDS, VALUE, shorten, shorten_object, split_text
-from lg_streaming.sizes import excerpt, is_larger, is_small
+from lg_streaming.sizes import FEW, LEAVES, SMALL, excerpt, is_larger, is_small
 from lg_streaming.values import STRICT, clean, dumps, escaped, jsonable, simpler
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Codec:
         self.fallbacks: int = 0
         """How many updates held something JSON cannot hold."""
 
-    def encode(
+    def encode(  # noqa: C901, PLR0912 (at every update, in one piece)
         self,
         execution_id: str,
         type: str,
@@ -104,11 +104,20 @@ class Codec:
         Raises:
             UpdateTooLargeError: It is over ``max_bytes``. No other error is raised.
         """
+        sizes: Mapping[str, int] | None = None
         if self._redact is not None and not isinstance(data, Encoded):
             data = self.redacted(type, data)
-        if not is_small(data) and not isinstance(data, Encoded) and is_larger(data, self._max_bytes):
-            data = self._part(type, data)
-        sizes: Mapping[str, int] | None = None
+        if data.__class__ is dict and len(members := cast("dict[str, Any]", data)) <= FEW:
+            for each in members.values():  # as `is_small` does, without another call at every update
+                if (kind := each.__class__) is str:
+                    if len(each) > SMALL:
+                        data = self._checked(type, data)
+                        break
+                elif kind is not int and kind not in LEAVES:
+                    data = self._checked(type, data)
+                    break
+        else:
+            data = self._checked(type, data)
         if isinstance(data, Encoded):
             json, sizes = data.json, data.sizes
         else:
@@ -118,11 +127,15 @@ class Codec:
                 json = self.dumps(data)
             if not json.isascii():
                 json = escaped(json)
+        millis = int(timestamp * 1000)
+        known, moment = self._millis
+        if known != millis:
+            moment = self._timestamp(timestamp)
         names = self._names
         body = b'{"type":%b,"data":%b,"metadata":{"timestamp":"%b","execution_id":%b%b%b' % (
             names.get(type) or self._name(type),
             json,
-            self._timestamp(timestamp),
+            moment,
             names.get(execution_id) or self._name(execution_id),
             b"" if priority == "medium" else b',"priority":"%b"' % priority.encode(),
             scope.encoded or scope.fragment,
@@ -188,9 +201,13 @@ class Codec:
 
     def ready(self, type: str, data: object) -> Encoded:
         """The data of an update, redacted and encoded: what is the application's own is called now. Never raises."""
-        data = self.redacted(type, data)
-        if is_small(data) or not is_larger(data, self._max_bytes):
-            return Encoded(self.dumps(data))
+        ready = self._checked(type, self.redacted(type, data))
+        return ready if isinstance(ready, Encoded) else Encoded(self.dumps(ready))
+
+    def _checked(self, type: str, data: object) -> object:
+        """Data as it is, or as much of it as is needed when it is too large."""
+        if isinstance(data, Encoded) or is_small(data) or not is_larger(data, self._max_bytes):
+            return data
         return self._part(type, data)
 
     def _part(self, type: str, data: object) -> Encoded:

@@ -34,14 +34,14 @@ from lg_streaming.values import (
     simpler,
 )
 
-__all__ = ["LEAST_SHARE", "excerpt", "is_larger", "is_small", "shares", "text_size"]
+__all__ = ["FEW", "LEAST_SHARE", "LEAVES", "SMALL", "excerpt", "is_larger", "is_small", "shares", "text_size"]
 
 LEAST_SHARE: Final = 24
 """Bytes of a share: enough for any number."""
 
-_SMALL: Final = 4_096
-_FEW: Final = 32
-_LEAVES: Final = frozenset({int, float, bool, type(None)})
+SMALL: Final = 4_096
+FEW: Final = 32
+LEAVES: Final = frozenset({int, float, bool, type(None)})
 _WINDOW: Final = 16_384
 _REST: Final = "…"
 _BYTES: Final = (bytes, bytearray, memoryview)
@@ -55,17 +55,17 @@ def is_small(value: object) -> bool:
     kind = type(value)
     if kind is dict:
         members = cast("dict[object, object]", value)
-        if len(members) > _FEW:
+        if len(members) > FEW:
             return False
         for each in members.values():
             kind = type(each)
             if kind is str:
-                if len(cast("str", each)) > _SMALL:
+                if len(cast("str", each)) > SMALL:
                     return False
-            elif kind not in _LEAVES:
+            elif kind not in LEAVES:
                 return False
         return True
-    return kind in _LEAVES or (kind is str and len(cast("str", value)) <= _SMALL)
+    return kind in LEAVES or (kind is str and len(cast("str", value)) <= SMALL)
 
 
 def is_larger(value: object, limit: int) -> bool:
@@ -74,7 +74,40 @@ def is_larger(value: object, limit: int) -> bool:
     False is certain to within the factor 6 that escapes can add to text. True is not certain: what a model leaves out
     when it is dumped counts here.
     """
-    return _least(value, limit, set()) > limit
+    return not _is_seen_to_fit(value, limit) and _least(value, limit, set()) > limit
+
+
+def _is_seen_to_fit(value: object, limit: int) -> bool:
+    """Whether a quick look at plain containers shows no more than ``limit`` bytes; what contains itself never ends."""
+    pending, total = [value], 0
+    try:
+        while pending and total <= limit:
+            one = pending.pop()
+            kind = type(one)
+            if kind is dict:
+                members = cast("dict[str, Any]", one)
+                total += 5 * len(members) + sum(map(len, members))
+                items = members.values()
+            elif kind is list or kind is tuple:
+                items = cast("list[Any]", one)
+                total += 2 * len(items)
+            elif kind is str:
+                total += len(cast("str", one))
+                continue
+            else:
+                total += _least(one, limit - total, set())
+                continue
+            if total > limit:
+                break
+            for each in items:
+                kind = type(each)
+                if kind is str:
+                    total += len(each)
+                elif kind not in LEAVES:
+                    pending.append(each)
+    except (TypeError, RuntimeError):  # odd keys; another thread changes it
+        return False
+    return total <= limit
 
 
 def _least(value: object, limit: int, inside: set[int]) -> int:  # noqa: PLR0911 (a table of types)
@@ -85,7 +118,7 @@ def _least(value: object, limit: int, inside: set[int]) -> int:  # noqa: PLR0911
     kind = type(value)
     if kind is str:
         return len(cast("str", value)) + 2
-    if kind in _LEAVES:
+    if kind in LEAVES:
         return 1
     identity = id(value)
     if identity in inside or len(inside) >= MAX_DEPTH:
@@ -110,7 +143,7 @@ def _least_of_members(members: Mapping[object, object], limit: int, inside: set[
         kind = type(each)
         if kind is str:
             total += len(cast("str", each))
-        elif kind not in _LEAVES:
+        elif kind not in LEAVES:
             total += _least(each, limit - total, inside)
         if total > limit:
             break
@@ -123,7 +156,7 @@ def _least_of_items(items: Iterable[object], limit: int, inside: set[int]) -> in
         kind = type(each)
         if kind is str:
             total += len(cast("str", each)) + 3
-        elif kind in _LEAVES:
+        elif kind in LEAVES:
             total += 2
         else:
             total += 1 + _least(each, limit - total, inside)
@@ -250,7 +283,7 @@ class _Excerpt:
 def _opened(value: object) -> object:
     """A container as a mapping, a list or a tuple; what is in it stays as it is."""
     for _ in range(MAX_DEPTH):
-        if isinstance(value, _OPEN) or type(value) in _LEAVES or array_size(value) is not None:
+        if isinstance(value, _OPEN) or type(value) in LEAVES or array_size(value) is not None:
             break
         try:
             value = simpler(value)
@@ -327,7 +360,7 @@ class _Size:
         if isinstance(value, _BYTES):
             view = _view(value)
             return _length_as_text(view) or 2 + (len(view) + 2) // 3 * 4
-        if type(value) in _LEAVES:
+        if type(value) in LEAVES:
             return len(dumps(value))
         if id(value) in around or len(around) >= MAX_DEPTH:
             return len(dumps(_REST))
