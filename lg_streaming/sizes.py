@@ -79,7 +79,8 @@ def is_larger(value: object, limit: int) -> bool:
 
 def _is_seen_to_fit(value: object, limit: int) -> bool:
     """Whether a quick look at plain containers shows no more than ``limit`` bytes; what contains itself never ends."""
-    pending, total = [value], 0
+    pending: list[object] = [value]
+    total = 0
     try:
         while pending and total <= limit:
             one = pending.pop()
@@ -100,10 +101,10 @@ def _is_seen_to_fit(value: object, limit: int) -> bool:
             if total > limit:
                 break
             for each in items:
-                kind = type(each)
-                if kind is str:
+                inner = cast("type[object]", type(each))
+                if inner is str:
                     total += len(each)
-                elif kind not in LEAVES:
+                elif inner not in LEAVES:
                     pending.append(each)
     except (TypeError, RuntimeError):  # odd keys; another thread changes it
         return False
