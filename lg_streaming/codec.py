@@ -10,16 +10,18 @@ An update over the limit is refused by `Codec.encode`, and fitted into it by `Co
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
-from lg_streaming.errors import UpdateTooLargeError
+from lg_streaming.errors import UpdateTooLargeError, without_message
 from lg_streaming.events import NAMES, RESERVED, Scope, update_of
-from lg_streaming.shorten import TEXT_FIELDS, shorten, shorten_object, split_text
-from lg_streaming.values import STRICT, dumps, escaped, jsonable, simpler
+from lg_streaming.shorten import TEXT_FIELDS, VALUE, shorten, shorten_object, split_text
+from lg_streaming.sizes import FEW, LEAVES, SMALL, excerpt, is_larger, is_small
+from lg_streaming.values import STRICT, clean, dumps, escaped, jsonable, simpler
 
 if TYPE_CHECKING:
     from lg_streaming.events import Priority, StreamUpdate
@@ -48,12 +50,18 @@ SEAL_BYTES: Final = 80
 
 
 class Encoded:
-    """Data that is JSON already, and as it may leave: it is neither redacted nor encoded again."""
+    """Data that is JSON already, and as it may leave: it is neither redacted nor encoded again.
 
-    __slots__ = ("json",)
+    Of data that is much too large it has a part only, and in ``sizes`` the bytes of the JSON of each field that is not
+    whole. ``text`` is then the whole text of an update whose text is split.
+    """
 
-    def __init__(self, json: bytes) -> None:
+    __slots__ = ("json", "sizes", "text")
+
+    def __init__(self, json: bytes, sizes: Mapping[str, int] | None = None, text: str | None = None) -> None:
         self.json: bytes = json
+        self.sizes: Mapping[str, int] | None = sizes
+        self.text: str | None = text
 
 
 _MAX_NAMES: Final = 1_024
@@ -81,7 +89,7 @@ class Codec:
         self.fallbacks: int = 0
         """How many updates held something JSON cannot hold."""
 
-    def encode(
+    def encode(  # noqa: C901, PLR0912 (at every update, in one piece)
         self,
         execution_id: str,
         type: str,
@@ -96,29 +104,46 @@ class Codec:
         Raises:
             UpdateTooLargeError: It is over ``max_bytes``. No other error is raised.
         """
-        if isinstance(data, Encoded):
-            json = data.json
+        sizes: Mapping[str, int] | None = None
+        if self._redact is not None and not isinstance(data, Encoded):
+            data = self.redacted(type, data)
+        if data.__class__ is dict and len(members := cast("dict[str, Any]", data)) <= FEW:
+            for each in members.values():  # as `is_small` does, without another call at every update
+                if (kind := each.__class__) is str:
+                    if len(each) > SMALL:
+                        data = self._checked(type, data)
+                        break
+                elif kind is not int and kind not in LEAVES:
+                    data = self._checked(type, data)
+                    break
         else:
-            if self._redact is not None:
-                data = self.redacted(type, data)
+            data = self._checked(type, data)
+        if isinstance(data, Encoded):
+            json, sizes = data.json, data.sizes
+        else:
             try:  # as `dumps` does, without another call at every update
                 json = orjson.dumps(data, simpler, STRICT)
             except TypeError:
                 json = self.dumps(data)
             if not json.isascii():
                 json = escaped(json)
+        millis = int(timestamp * 1000)
+        known, moment = self._millis
+        if known != millis:
+            moment = self._timestamp(timestamp)
         names = self._names
         body = b'{"type":%b,"data":%b,"metadata":{"timestamp":"%b","execution_id":%b%b%b' % (
             names.get(type) or self._name(type),
             json,
-            self._timestamp(timestamp),
+            moment,
             names.get(execution_id) or self._name(execution_id),
             b"" if priority == "medium" else b',"priority":"%b"' % priority.encode(),
             scope.encoded or scope.fragment,
         )
-        if len(body) > self._max_bytes:
+        if len(body) > self._max_bytes or sizes is not None:
+            size = len(body) if sizes is None else len(body) - len(json) + max(len(json), sum(sizes.values()))
             raise UpdateTooLargeError(
-                f"an update of type {type!r:.80} has {len(body)} bytes; limits.update_bytes allows {self._limit}",
+                f"an update of type {type!r:.80} has {size} bytes; limits.update_bytes allows {self._limit}",
                 execution_id=execution_id,
             )
         return body
@@ -145,10 +170,12 @@ class Codec:
         around = len(self._wrap(execution_id, type, b"", Scope(), priority, timestamp))
         scope = fit_scope(scope, max(_LEAST_ROOM, self._max_bytes - around - _LEAST_ROOM))
         room = max(_LEAST_ROOM, self._max_bytes - around - len(scope.fragment))
-        if len(data.json) <= room:
+        if len(data.json) <= room and data.sizes is None:
             pieces = [data.json]
+        elif type in TEXT_FIELDS:
+            pieces = split_text(type, data.json, room, data.text, data.sizes)
         else:
-            pieces = split_text(type, data.json, room) if type in TEXT_FIELDS else [shorten(data.json, room)]
+            pieces = [shorten(data.json, room, data.sizes)]
         return scope, [self._wrap(execution_id, type, json, scope, priority, timestamp) for json in pieces]
 
     def _wrap(  # noqa: PLR0917 (the parts of an update)
@@ -174,19 +201,40 @@ class Codec:
 
     def ready(self, type: str, data: object) -> Encoded:
         """The data of an update, redacted and encoded: what is the application's own is called now. Never raises."""
-        return Encoded(self.dumps(self.redacted(type, data)))
+        ready = self._checked(type, self.redacted(type, data))
+        return ready if isinstance(ready, Encoded) else Encoded(self.dumps(ready))
+
+    def _checked(self, type: str, data: object) -> object:
+        """Data as it is, or as much of it as is needed when it is too large."""
+        if isinstance(data, Encoded) or is_small(data) or not is_larger(data, self._max_bytes):
+            return data
+        return self._part(type, data)
+
+    def _part(self, type: str, data: object) -> Encoded:
+        """As much of data that is too large as a shortened update can have, without encoding the rest."""
+        part, sizes = excerpt(data, self._max_bytes, VALUE)
+        field = TEXT_FIELDS.get(type)
+        text: Any = None
+        if field is not None and sizes is not None:
+            text = cast("Mapping[str, Any]", data).get(field) if isinstance(data, Mapping) else data
+        return Encoded(self.dumps(part), sizes, clean(text) if isinstance(text, str) else None)
 
     def redacted(self, type: str, data: object) -> object:
         """What may leave of an update's data: all of it where there is no ``redact``. Never raises."""
         if self._redact is None:
             return data
         try:
-            return self._redact(type, orjson.loads(self.dumps(data)))
+            if is_small(data) or not is_larger(data, self._max_bytes):
+                plain = orjson.loads(self.dumps(data))
+            else:  # text is not copied
+                plain = jsonable(data, max_items=sys.maxsize)
+            return self._redact(type, plain)
         except KeyboardInterrupt:
             raise
-        except BaseException:
-            logger.exception("redact raised on an update of type %r: its data is withheld", type)
-            return {"message": "withheld: redaction failed"}
+        except BaseException as error:  # noqa: BLE001 (it is the application's; its message may hold the data)
+            raised = without_message(error)
+        logger.error("redact raised on an update of type %r, its data is withheld: %s", type, raised)
+        return {"message": "withheld: redaction failed"}
 
     def _name(self, text: str) -> bytes:
         """A type or an id as JSON; there are few of them, and each update has two."""

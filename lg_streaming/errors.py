@@ -103,6 +103,7 @@ __all__ = [
     "WebSocketError",
     "describe_error",
     "leaves",
+    "without_message",
 ]
 
 
@@ -595,6 +596,13 @@ def _described(error: BaseException) -> dict[str, Any]:
     if (code := _code_of(error)) is not None:
         described["code"] = code
     return described
+
+
+def without_message(error: BaseException) -> str:
+    """Return an error's type and the line that raised it: for one whose message may hold what must not be shown."""
+    frames = traceback.extract_tb(error.__traceback__, limit=-1)
+    place = f" at {frames[0].filename}:{frames[0].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}"
 
 
 def _causes(error: BaseException) -> list[BaseException]:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
+from lg_streaming.sizes import LEAST_SHARE, shares, text_size
 from lg_streaming.values import dumps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
 __all__ = ["TEXT_FIELDS", "TRUNCATED", "VALUE", "shorten", "shorten_object", "split_text"]
 
@@ -40,42 +41,44 @@ _IDENTITY: Final = frozenset(
 """Fields that are kept before others."""
 _CONTINUED: Final = frozenset({"index", "role", "tool_call_id", "message_id", "total_tokens"})
 """What the second and later pieces of a text repeat."""
-_LEAST: Final = 24
-"""Bytes of a share: enough for any number."""
 _MAX_DEPTH: Final = 32
 _MAX_NAME: Final = 64
 _MAX_PARTS: Final = 9_999_999
 
 
-def shorten(json: bytes, room: int) -> bytes:
+def shorten(json: bytes, room: int, sizes: Mapping[str, int] | None = None) -> bytes:
     """Return ``json`` in at most ``room`` bytes, which are at least 64.
 
-    The result is an object with a field ``truncated``. Data that is no object becomes its field ``value``.
+    ``sizes`` has the fields of which ``json`` has only a part, and the bytes of the whole. The result is an object with
+    a field ``truncated``. Data that is no object becomes its field ``value``.
     """
     data: Any = orjson.loads(json)
     whole: dict[str, Any] = cast("dict[str, Any]", data) if isinstance(data, dict) else {VALUE: data}
-    kept, cut = shorten_object(whole, room)
+    kept, cut = shorten_object(whole, room, sizes)
     return dumps({**kept, TRUNCATED: cut})
 
 
-def shorten_object(whole: Mapping[str, Any], room: int) -> tuple[dict[str, Any], dict[str, int]]:
+def shorten_object(
+    whole: Mapping[str, Any], room: int, parts: Mapping[str, int] | None = None
+) -> tuple[dict[str, Any], dict[str, int]]:
     """Return what is kept of ``whole``, and what was cut: together, as one object, at most ``room`` bytes."""
     most = room // 4
-    reserved = min(most, 2 * _LEAST)
+    reserved = min(most, 2 * LEAST_SHARE)
     fields = {name: value for name, value in whole.items() if name != TRUNCATED}
     while True:
         kept = _cut_object(fields, room - reserved - len(TRUNCATED) - 4, 0)
-        cut = _named([name for name in whole if name not in kept or kept[name] is not whole[name]], whole, most)
+        shortened = [name for name in whole if name not in kept or kept[name] is not whole[name]]
+        sizes = {name: _size(whole[name]) for name in shortened} | dict(parts or {})
+        cut = _named(sizes, most)
         needed = len(dumps(cut))
         if needed <= reserved or reserved >= most:
             return kept, cut
-        reserved = min(most, max(needed, reserved + _LEAST))
+        reserved = min(most, max(needed, reserved + LEAST_SHARE))
 
 
-def _named(names: Sequence[str], whole: Mapping[str, Any], most: int) -> dict[str, int]:
-    """The sizes of the fields ``names``, in at most ``most`` bytes: the largest by name, the others as one sum."""
-    sizes = {name: len(dumps(whole[name])) for name in names}
-    left = most - len(_REST.encode()) - _LEAST
+def _named(sizes: Mapping[str, int], most: int) -> dict[str, int]:
+    """The sizes of fields, in at most ``most`` bytes: the largest by name, the others as one sum."""
+    left = most - len(_REST.encode()) - LEAST_SHARE
     listed: set[str] = set()
     for name in sorted(sizes, key=sizes.__getitem__, reverse=True):
         cost = len(dumps(name)) + len(str(sizes[name])) + 2
@@ -87,13 +90,17 @@ def _named(names: Sequence[str], whole: Mapping[str, Any], most: int) -> dict[st
     return {**named, _REST: named.get(_REST, 0) + rest} if rest else named
 
 
+def _size(value: Any) -> int:
+    return text_size(value) if isinstance(value, str) else len(dumps(value))
+
+
 def _cut(value: Any, room: int, depth: int) -> Any:
     """Return ``value``, or what of it fits into ``room`` bytes, which are at least 5."""
-    if len(dumps(value)) <= room:
+    if _size(value) <= room:
         return value
     match value:
         case str():
-            return _prefix(value, lambda text: len(dumps(text)) <= room)
+            return _prefix(value, lambda text: text_size(text) <= room)
         case dict() | list() if depth >= _MAX_DEPTH:
             return _REST
         case dict():
@@ -107,35 +114,28 @@ def _cut(value: Any, room: int, depth: int) -> Any:
 def _cut_object(fields: dict[str, Any], room: int, depth: int) -> dict[str, Any]:
     left = room - 2
     names = {name: len(dumps(name)) + 2 for name in fields}
-    costs = {name: names[name] + len(dumps(value)) for name, value in fields.items()}
+    costs = {name: names[name] + _size(value) for name, value in fields.items()}
     kept: dict[str, Any] = {}
     for name, value in fields.items():
         if name in _IDENTITY and costs[name] <= left // 4:
             kept[name] = value
             left -= costs[name]
-    others = [name for name in fields if name not in kept and names[name] + _LEAST <= left][: max(0, left // _LEAST)]
-    for name, share in zip(others, _shares([costs[name] for name in others], left), strict=True):
+    others = [name for name in fields if name not in kept and names[name] + LEAST_SHARE <= left][
+        : max(0, left // LEAST_SHARE)
+    ]
+    for name, share in zip(others, shares([costs[name] for name in others], left), strict=True):
         if share == costs[name]:
             kept[name] = fields[name]
-        elif share - names[name] >= _LEAST // 4:
+        elif share - names[name] >= LEAST_SHARE // 4:
             kept[name] = _cut(fields[name], share - names[name], depth)
     return {name: kept[name] for name in fields if name in kept}
 
 
 def _cut_list(items: list[Any], room: int, depth: int) -> list[Any]:
     left = room - 2
-    first = items[: left // _LEAST]
-    costs = [len(dumps(item)) + 1 for item in first]
-    return [_cut(item, share - 1, depth) for item, share in zip(first, _shares(costs, left), strict=True)]
-
-
-def _shares(costs: Sequence[int], room: int) -> list[int]:
-    """What each may have of ``room``: its cost where that is small, else the same for all that are large."""
-    shares = [0] * len(costs)
-    for place, index in enumerate(sorted(range(len(costs)), key=costs.__getitem__)):
-        shares[index] = min(costs[index], room // (len(costs) - place))
-        room -= shares[index]
-    return shares
+    first = items[: left // LEAST_SHARE]
+    costs = [_size(item) + 1 for item in first]
+    return [_cut(item, share - 1, depth) for item, share in zip(first, shares(costs, left), strict=True)]
 
 
 def _prefix(text: str, fits: Callable[[str], bool], least: int = 0) -> str:
@@ -156,38 +156,49 @@ def _prefix(text: str, fits: Callable[[str], bool], least: int = 0) -> str:
 # --- text -----------------------------------------------------------------------------------------------------
 
 
-def split_text(type: str, json: bytes, room: int) -> list[bytes]:
+def split_text(
+    type: str, json: bytes, room: int, text: str | None = None, sizes: Mapping[str, int] | None = None
+) -> list[bytes]:
     """Return the data of a text update as pieces of at most ``room`` bytes, which are at least 256.
+
+    ``text`` is the whole text where ``json`` has only a part of it; ``sizes`` is as for `shorten`.
 
     Each piece has the field ``part``, from 1, and ``parts``, their number, and the ``index`` of the whole. The other
     fields are in the first piece, shortened where they are large. Data without text is shortened.
     """
     data: Any = orjson.loads(json)
     if isinstance(data, str):
-        return [dumps(piece) for piece in _pieces(data, lambda text, _: len(dumps(text)) <= room)]
+        return [
+            _compact(dumps(piece)) for piece in _pieces(text or data, room, lambda text, _: text_size(text) <= room)
+        ]
     field = TEXT_FIELDS[type]
     if not isinstance(data, dict):
-        return [shorten(json, room)]
+        return [shorten(json, room, sizes)]
     fields = cast("dict[str, Any]", data)
-    text = fields.get(field)
-    if not isinstance(text, str) or not text:
-        return [shorten(json, room)]
-    frame = _Frame(fields, field, room)
-    pieces = _pieces(text, lambda piece, part: len(frame.render(piece, part, _MAX_PARTS)) <= room)
+    whole = text or fields.get(field)
+    if not isinstance(whole, str) or not whole:
+        return [shorten(json, room, sizes)]
+    frame = _Frame(fields, field, room, sizes or {})
+    pieces = _pieces(whole, room, lambda piece, part: len(frame.render(piece, part, _MAX_PARTS)) <= room)
     if len(pieces) == 1:  # what was too large is beside the text
         return [frame.render(pieces[0], 1, 1)]
-    return [frame.render(piece, part, len(pieces)) for part, piece in enumerate(pieces, 1)]
+    return [_compact(frame.render(piece, part, len(pieces))) for part, piece in enumerate(pieces, 1)]
+
+
+def _compact(json: bytes) -> bytes:
+    """The same bytes without what orjson reserves beside them: eight bytes for each of a text."""
+    return bytes(memoryview(json))
 
 
 class _Frame:
     """What surrounds the text in each piece."""
 
-    def __init__(self, fields: dict[str, Any], field: str, room: int) -> None:
+    def __init__(self, fields: dict[str, Any], field: str, room: int, sizes: Mapping[str, int]) -> None:
         self._field = field
         beside = {name: value for name, value in fields.items() if name not in {field, "json"}}
         continued = {name: value for name, value in beside.items() if name in _CONTINUED}
-        self._first = _within(beside, room // 2)
-        self._later = _within(continued, room // 4)
+        self._first = _within(beside, room // 2, sizes)
+        self._later = _within(continued, room // 4, sizes)
         self._nested = isinstance(fields.get("json"), str)
         if self._nested and len(self.render(text=_REST * 8, part=1, parts=_MAX_PARTS)) > room:
             self._nested = False
@@ -202,22 +213,19 @@ class _Frame:
         return dumps(data)
 
 
-def _within(fields: dict[str, Any], room: int) -> dict[str, Any]:
+def _within(fields: dict[str, Any], room: int, sizes: Mapping[str, int]) -> dict[str, Any]:
     json = dumps(fields)
-    return fields if len(json) <= room else orjson.loads(shorten(json, room))
+    parts = {name: size for name, size in sizes.items() if name in fields}
+    return fields if len(json) <= room and not parts else orjson.loads(shorten(json, room, parts))
 
 
-def _pieces(text: str, fits: Callable[[str, int], bool]) -> list[str]:
+def _pieces(text: str, room: int, fits: Callable[[str, int], bool]) -> list[str]:
     pieces: list[str] = []
     start = 0
     while start < len(text):
         part = len(pieces) + 1
-        window = text[start : start + _WINDOW]
+        window = text[start : start + room]  # a character has a byte at least
         piece = _prefix(window, lambda beginning, part=part: fits(beginning, part), least=1)
         pieces.append(piece)
         start += len(piece)
     return pieces
-
-
-_WINDOW: Final = 1_048_576
-"""Characters to look at for one piece."""

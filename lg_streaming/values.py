@@ -29,7 +29,20 @@ from pydantic import BaseModel
 
 from lg_streaming.errors import describe_error
 
-__all__ = ["SAFE_INTEGER", "STRICT", "dumps", "escaped", "jsonable", "simpler"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_ELEMENTS",
+    "MAX_ITEMS",
+    "SAFE_INTEGER",
+    "STRICT",
+    "array_size",
+    "clean",
+    "dumps",
+    "escaped",
+    "jsonable",
+    "name_of",
+    "simpler",
+]
 
 T = TypeVar("T")
 
@@ -40,10 +53,11 @@ STRICT: Final = orjson.OPT_STRICT_INTEGER
 """The option with which orjson refuses whole numbers over `SAFE_INTEGER`."""
 
 _MAX_REPR: Final = 1_000
-_MAX_DEPTH: Final = 64
-_MAX_ITEMS: Final = 200_000
-_MAX_ELEMENTS: Final = 1_000_000
+MAX_DEPTH: Final = 64
+MAX_ITEMS: Final = 200_000
+MAX_ELEMENTS: Final = 1_000_000
 _CUT: Final = "…"
+_WINDOW: Final = 65_536
 _SPLITTERS: Final = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
 
 
@@ -90,7 +104,7 @@ def simpler(value: object) -> object:  # noqa: C901, PLR0911, PLR0912 (a table o
         case Mapping():
             return dict(cast("Mapping[object, object]", value))
         case Sequence() | AbstractSet() | MappingView() | deque() | array():
-            return list(itertools.islice(cast("Iterable[object]", value), _MAX_ITEMS))
+            return list(itertools.islice(cast("Iterable[object]", value), MAX_ITEMS))
         case os.PathLike():
             path = os.fspath(cast("os.PathLike[str] | os.PathLike[bytes]", value))
             return path if isinstance(path, str) else _text(path)
@@ -118,16 +132,23 @@ def _foreign(value: object) -> object:
     kind = type(value)
     if isinstance(value, type):
         return _described(value)
-    if hasattr(kind, "tolist") and hasattr(value, "dtype"):
-        return _array(value)
+    if (size := array_size(value)) is not None:
+        return _array(value, size)
     if kind.__module__ == "ipaddress":
         return str(value)
     return _described(value)
 
 
-def _array(value: Any) -> object:
-    size = value.numel() if callable(getattr(value, "numel", None)) else value.size
-    if size > _MAX_ELEMENTS:
+def array_size(value: Any) -> int | None:
+    """The elements of an array of NumPy and its kin; None where a value is no array."""
+    kind = cast("type[object]", type(value))
+    if not hasattr(kind, "tolist") or not hasattr(value, "dtype"):
+        return None
+    return int(value.numel() if callable(getattr(value, "numel", None)) else value.size)
+
+
+def _array(value: Any, size: int) -> object:
+    if size > MAX_ELEMENTS:
         return _described(value)
     match getattr(value.dtype, "kind", None):
         case "M":  # moments: their own text, since a finer one than microseconds would be a bare number
@@ -155,26 +176,28 @@ def _described(value: object) -> str:
     return text if len(text) <= _MAX_REPR else text[: _MAX_REPR - 1] + _CUT
 
 
-def jsonable(value: object) -> Any:
+def jsonable(value: object, around: frozenset[int] = frozenset(), *, max_items: int = MAX_ITEMS) -> Any:
     """Return ``value`` as plain JSON values, whatever it is: slow, careful, and it never raises.
 
-    ``"…"`` replaces what contains itself, is nested more than 64 levels deep, or follows the first 200,000 items.
+    ``"…"`` replaces what contains itself, is nested more than 64 levels deep, or follows the first ``max_items``
+    items. ``around`` are the ids of containers that ``value`` lies in.
     """
-    return _Plain().of(value, frozenset())
+    return _Plain(max_items).of(value, around)
 
 
 class _Plain:
     """Makes one value plain, and stops when that has become too much work."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_items: int) -> None:
         self._items = 0
+        self._max_items = max_items
 
     def of(self, value: object, around: frozenset[int]) -> Any:
         """Return ``value``, which lies inside the containers ``around``, as plain JSON values."""
         try:
             return self._of(value, around)
         except Exception:  # noqa: BLE001 (any method of a foreign object may raise anything)
-            return _clean(f"<{type(value).__name__}>")
+            return clean(f"<{type(value).__name__}>")
 
     def _of(self, value: object, around: frozenset[int]) -> Any:  # noqa: PLR0911 (a table of types)
         if value is None or isinstance(value, bool):
@@ -186,8 +209,8 @@ class _Plain:
         if isinstance(value, int):
             return _whole_number(value)
         if isinstance(value, str):
-            return _clean(value)
-        if id(value) in around or len(around) >= _MAX_DEPTH:
+            return clean(value)
+        if id(value) in around or len(around) >= MAX_DEPTH:
             return _CUT
         return self._of_container(value, around | {id(value)})
 
@@ -205,7 +228,7 @@ class _Plain:
     def _of_mapping(self, value: Mapping[object, object], around: frozenset[int]) -> dict[str, Any]:
         made: dict[str, Any] = {}
         for key, inner in self._affordable(value.items(), (_CUT, _CUT)):
-            name = _name(key)
+            name = name_of(key)
             if name in made:  # 1 and "1" are two keys in Python
                 name = f"{name} ({type(key).__name__})"
             made[name] = self.of(inner, around)
@@ -213,16 +236,17 @@ class _Plain:
 
     def _affordable(self, items: Iterable[T], rest: T) -> Iterable[T]:
         for item in list(items):
-            if self._items >= _MAX_ITEMS:
+            if self._items >= self._max_items:
                 yield rest
                 return
             self._items += 1
             yield item
 
 
-def _name(key: object) -> str:
+def name_of(key: object) -> str:
+    """Return the name of a member for a key of a mapping."""
     key = cast("object", key.value) if isinstance(key, Enum) else key
-    return _clean(key if isinstance(key, str) else str(key))
+    return clean(key if isinstance(key, str) else str(key))
 
 
 def _whole_number(value: int) -> int | str:
@@ -231,9 +255,13 @@ def _whole_number(value: int) -> int | str:
     return str(int(value)) if value.bit_length() < _MAX_REPR else "<huge int>"
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """``text`` in which two halves of a character are one, and a half by itself is U+FFFD."""
+    text = str.__str__(text)
     try:
-        return text.encode().decode()
+        if not text.isascii():
+            for start in range(0, len(text), _WINDOW):  # not all at once: the text may be very long
+                text[start : start + _WINDOW].encode()
+        return text
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from lg_streaming.cli import options
+from lg_streaming.visible import visible
 
 app: typer.Typer = typer.Typer(
     name="lg_streaming",
@@ -129,7 +130,7 @@ def _check_http2(*, http2: bool, encrypted: bool, ws_compression: bool) -> None:
 
 
 def _say(line: str) -> None:
-    typer.echo(line)
+    typer.echo(visible(line))
     sys.stdout.flush()
 
 
@@ -187,8 +188,7 @@ def token(
         )
         typer.echo(make_token(wanted))
     except TokenError as error:
-        Console(stderr=True, highlight=False).print(f"Error: {error}", style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+        raise _failed(error) from error
 
 
 def _secret_of_the_environment() -> str | None:
@@ -204,6 +204,7 @@ def version() -> None:
 
 
 def _failed(error: Exception, *, code: int = 1) -> typer.Exit:
-    """Says on stderr what is wrong, in one line; raise what it returns."""
-    Console(stderr=True, highlight=False).print(f"Error: {error}", style="red", markup=False, soft_wrap=True)
+    """Prints on stderr what is wrong; raise what it returns. An error may hold what a server or a model sent."""
+    message = visible(f"Error: {error}")
+    Console(stderr=True, highlight=False).print(message, style="red", markup=False, soft_wrap=True)
     return typer.Exit(code)

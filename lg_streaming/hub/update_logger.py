@@ -11,6 +11,7 @@ import orjson
 
 from lg_streaming.codec import decode_data, seal
 from lg_streaming.fork import new_lock, restart_after_fork
+from lg_streaming.visible import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,6 +103,6 @@ class UpdateLogger:
             "update execution_id=%r type=%r data=%s",
             execution_id,
             draft.type,
-            data,
+            one_line(data),  # JSON leaves C1 codes as they are
             extra={"event": "update", "execution_id": execution_id, "update_type": draft.type},
         )

@@ -75,8 +75,8 @@ def _cut(value: object) -> object:
 class JsonFormatter(logging.Formatter):
     r"""Writes a record as one line of JSON: `timestamp`, `level`, `logger`, `message`, its fields, and `exception`.
 
-    Every record has the first four, also those of other loggers; a line break in any of them is written as `\n`, so
-    nobody can forge a line.
+    Every record has the first four, also those of other loggers. The line is ASCII without control codes: line breaks
+    and other codes in any text are JSON escapes, so no text forges a line.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -90,7 +90,7 @@ class JsonFormatter(logging.Formatter):
         line |= {name: value for name in FIELDS if (value := getattr(record, name, None)) is not None}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=repr)
+        return json.dumps(line, default=repr).replace("\x7f", "\\u007f")  # the one code that JSON leaves in ASCII
 
 
 def _iso(seconds: float) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+import io
 import math
 import os
 import secrets
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
@@ -17,6 +16,7 @@ from lg_streaming.backoff import Backoff
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import Position
 from lg_streaming.hub.sink import SendPolicy
+from lg_streaming.sinks.line_file import LineFile, lines_backwards
 from lg_streaming.sinks.worker import Worker
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["JsonLinesSink"]
 
-_BLOCK: Final = 65_536
 _POLICY: Final = SendPolicy(batch_size=2_000, timeout=math.inf, attempts=4, backoff=Backoff(delay=0.2, max_delay=5.0))
 
 
@@ -44,28 +43,42 @@ class BinaryFile(Protocol):
 class JsonLinesSink:
     """Appends each update to a file, as one line of the same JSON that every wire carries.
 
-    The file has complete lines only: a line that a crash cut in half is removed when the file is opened, and a write
-    that fails half way is undone and tried again, four times in all. A gap is a line as well, of type ``gap``. It is
-    written in a thread of the sink's own, in portions of up to 2,000 updates. A call has no time limit, since a write
+    The file has complete lines only: a write that fails half way is undone and tried again, four times in all. Half a
+    line that a sink wrote before a crash is removed at the next write. Anything else at the end of the file is kept,
+    and gets a line break. A gap is a line as well, of type ``gap``.
+
+    Several sinks, also of several processes, may append to one path: each write holds an advisory lock on the file, so
+    their lines come whole, in any order. A write waits up to 5 seconds for the lock, and fails then. Where logs are
+    rotated, the next write goes to the file that the path names by then.
+
+    The sink writes in a thread of its own, in portions of up to 2,000 updates. A call has no time limit, since a write
     cannot be called back; set no other one, or lines may come twice.
 
     Args:
-        file: A path, to append to, or a file that is open for writing bytes, which is not closed.
+        file: A path, to append to, or a file that is open for writing bytes, which is not closed. A new file has the
+            mode 0600: only its owner reads it.
         fsync: Whether each portion is on the disk before the next one is written: it survives a power cut then, and is
             slower. Only for a path.
+        follow_symlinks: Whether a path that is a symbolic link, such as ``/dev/stdout``, is taken for what it points
+            to. Without it each write fails. Only for a path.
         id: Names the sink; the path when not given.
     """
 
     def __init__(
-        self, file: str | os.PathLike[str] | BinaryFile, *, fsync: bool = False, id: str | None = None
+        self,
+        file: str | os.PathLike[str] | BinaryFile,
+        *,
+        fsync: bool = False,
+        follow_symlinks: bool = False,
+        id: str | None = None,
     ) -> None:
         if isinstance(file, (str, os.PathLike)):
             path = Path(file)
-            self._out: _Path | _Open = _Path(path, fsync=fsync)
+            self._out: LineFile | _Open = LineFile(path, fsync=fsync, follow_symlinks=follow_symlinks)
             self.id: str = id or f"jsonl-{path}"
         else:
-            if fsync:
-                raise BadRequestError("fsync needs a path, not an open file")
+            if fsync or follow_symlinks:
+                raise BadRequestError("fsync and follow_symlinks need a path, not an open file")
             self._out = _Open(file)
             self.id = id or f"jsonl-{secrets.token_hex(4)}"
         self.policy = _POLICY
@@ -79,23 +92,27 @@ class JsonLinesSink:
         *,
         execution_id: str | None = None,
         fsync: bool = False,
+        follow_symlinks: bool = False,
         id: str | None = None,
     ) -> tuple[Self, Position | None]:
-        """A sink that goes on with a file, and the position of the last complete line, to `attach` it after.
+        """A sink that goes on with a file, and the position of the last update in it, to `attach` it after.
 
         It reads the end of the file; on an event loop, call it with `asyncio.to_thread`. None stands for a file that is
-        missing or has no update yet.
+        missing or has no update yet. Lines that are no updates are passed over, where there are updates before them.
 
         Args:
             path: The file.
             execution_id: Look for the last line of this execution; without it, the last line counts.
             fsync: See `JsonLinesSink`.
+            follow_symlinks: See `JsonLinesSink`.
             id: See `JsonLinesSink`.
 
         Raises:
-            BadRequestError: A line is no update.
+            BadRequestError: The file has lines, and none is an update.
+            OSError: The file cannot be read, or is a symbolic link.
         """
-        return cls(path, fsync=fsync, id=id), _last_position(Path(path), execution_id)
+        position = _last_position(Path(path), execution_id, follow_symlinks=follow_symlinks)
+        return cls(path, fsync=fsync, follow_symlinks=follow_symlinks, id=id), position
 
     async def send_page(self, execution_id: str, page: Page) -> None:
         """Appends the records of ``page``.
@@ -131,107 +148,34 @@ class _Open:
         self._file = file
 
     def write(self, data: bytes) -> None:
-        self._file.write(data)
+        written = self._file.write(data)
+        while isinstance(self._file, io.RawIOBase) and isinstance(written, int) and 0 < written < len(data):
+            data = data[written:]  # an unbuffered file may take a part; any other takes all, or raises
+            written = self._file.write(data)
         self._file.flush()
 
     def close(self) -> None:
         """It is not ours."""
 
 
-class _Path:
-    """A file that is opened with the first write. Used in one thread."""
-
-    def __init__(self, path: Path, *, fsync: bool) -> None:
-        self._path = path
-        self._fsync = fsync
-        self._file: int | None = None
-
-    def write(self, data: bytes) -> None:
-        """Writes all of ``data``, or nothing."""
-        if self._file is None:
-            self._file = _open_complete(self._path)
-        file = self._file
-        size = os.fstat(file).st_size
-        try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(file, rest) :]
-            if self._fsync:
-                os.fsync(file)
-        except OSError:
-            with contextlib.suppress(OSError):  # a pipe or a device cannot be cut
-                os.ftruncate(file, size)
-            raise
-
-    def close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-
-
-_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
-"""On Windows, without it, line breaks are changed."""
-
-
-def _open_complete(path: Path) -> int:
-    """Opens a file to append to, and cuts off what follows its last line break."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _BINARY, 0o666)
-    try:
-        end = os.fstat(file).st_size
-        complete = _end_of_last_line(file, end)
-        if complete < end:
-            os.ftruncate(file, complete)
-    except BaseException:
-        os.close(file)
-        raise
-    return file
-
-
-def _read_at(file: int, size: int, begin: int) -> bytes:
-    os.lseek(file, begin, os.SEEK_SET)  # Windows has no `pread`; what is written is appended all the same
-    return os.read(file, size)
-
-
-def _end_of_last_line(file: int, end: int) -> int:
-    while end > 0:
-        begin = max(0, end - _BLOCK)
-        found = _read_at(file, end - begin, begin).rfind(b"\n")
-        if found >= 0:
-            return begin + found + 1
-        end = begin
-    return 0
-
-
-def _lines_backwards(path: Path) -> Iterator[bytes]:
-    """The complete lines of a file, the last one first."""
-    with path.open("rb") as file:
-        end = _end_of_last_line(file.fileno(), file.seek(0, os.SEEK_END)) - 1  # without the last line break
-        tail: list[bytes] = []  # of a line that began before what was read so far; the last part first
-        while end > 0:
-            begin = max(0, end - _BLOCK)
-            first, *others = _read_at(file.fileno(), end - begin, begin).split(b"\n")
-            if others:
-                yield b"".join([others.pop(), *reversed(tail)])
-                yield from reversed(others)
-                tail = []
-            tail.append(first)
-            end = begin
-        if tail:
-            yield b"".join(reversed(tail))
-
-
-def _last_position(path: Path, execution_id: str | None) -> Position | None:
+def _last_position(path: Path, execution_id: str | None, *, follow_symlinks: bool) -> Position | None:
     if not path.exists():
         return None
-    for line in _lines_backwards(path):
+    foreign: bytes | None = None
+    found = False
+    for line in lines_backwards(path, follow_symlinks=follow_symlinks):
         try:
             about: dict[str, Any] = orjson.loads(line)["metadata"]
             position = Position(about["epoch"], about["sequence_number"])
             about_id = about["execution_id"]
         except (ValueError, KeyError, TypeError):
-            raise BadRequestError(f"{path} has a line that is no update: {line[:80]!r}") from None
+            foreign = line if foreign is None else foreign
+            continue
+        found = True
         if execution_id is None or about_id == execution_id:
             return position
+    if foreign is not None and not found:
+        raise BadRequestError(f"{path} has no line that is an update, but: {foreign[:80]!r}")
     return None
 
 

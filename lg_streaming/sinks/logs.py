@@ -7,11 +7,11 @@ import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-import orjson
-
 from lg_streaming.checks import Number
 from lg_streaming.errors import StreamingConfigError
 from lg_streaming.sinks.worker import Worker
+from lg_streaming.values import dumps
+from lg_streaming.visible import one_line
 
 if TYPE_CHECKING:
     from lg_streaming.events import StreamUpdate
@@ -84,8 +84,8 @@ class LoggingSink:
 
 
 def _shown(data: object) -> str:
-    text = orjson.dumps(data).decode()
-    return text if len(text) <= _MAX_DATA else f"{text[:_MAX_DATA]}…"
+    text = dumps(data).decode()
+    return one_line(text if len(text) <= _MAX_DATA else f"{text[:_MAX_DATA]}…")  # JSON leaves C1 codes as they are
 
 
 def _level(level: int | str) -> int:

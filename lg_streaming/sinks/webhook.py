@@ -86,7 +86,9 @@ class WebhookSink:
     ) -> None:
         place = urlsplit(url)
         if place.scheme not in {"http", "https"} or not place.hostname:
-            raise StreamingConfigError(f"a webhook's URL begins with http:// or https://, not {url!r:.80}")
+            raise StreamingConfigError(f"a webhook's URL begins with http:// or https:// and a host: {_shown(url)}")
+        if not url.isprintable():  # line breaks would be left out silently
+            raise StreamingConfigError(f"a webhook's URL has no control codes: {_shown(url)}")
         try:
             self.policy: SendPolicy = SendPolicy(
                 batch_size=batch_size, interval=batch_interval, timeout=timeout, attempts=attempts, backoff=backoff
@@ -165,6 +167,11 @@ class WebhookSink:
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
+
+
+def _shown(url: str) -> str:
+    """A URL for an error message, without a password in it."""
+    return repr(url.rpartition("@")[2])[:80]
 
 
 def _httpx2() -> Any:

@@ -77,7 +77,7 @@ async def test_one_file_takes_several_executions(hub: StreamHub, tmp_path: Path)
         assert [about["sequence_number"] for about in of_one] == upto(102)
 
 
-@pytest.mark.parametrize("lost", [b"", b'{"type":"tok', b"x" * 200_000], ids=["nothing", "half", "long"])
+@pytest.mark.parametrize("lost", [b"", b"{", b'{"type":"tok', b'{"type":"token","data":"' + b"x" * 200_000])
 async def test_it_goes_on_where_a_file_ends_and_cuts_off_half_a_line(
     hub: StreamHub, tmp_path: Path, lost: bytes
 ) -> None:

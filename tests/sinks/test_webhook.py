@@ -34,6 +34,12 @@ def sink_of(place: Endpoint, **options: Any) -> WebhookSink:
     return WebhookSink(place.url, **chosen)
 
 
+def test_an_error_about_a_url_does_not_show_its_password() -> None:
+    with pytest.raises(StreamingConfigError) as raised:
+        WebhookSink("ftp://user:hunter2@example.com/")
+    assert "hunter2" not in str(raised.value)
+
+
 async def test_batches_say_what_they_hold_and_are_signed(hub: StreamHub, place: Endpoint) -> None:
     publish_many(hub, "e", range(9))
     sink = sink_of(place, secret=SECRET, batch_size=4, headers={"x-tenant": "acme"})
@@ -258,6 +264,8 @@ async def test_it_is_not_left_alone_for_longer_than_is_sensible(
     [
         ({"url": "ftp://example.com"}, "http"),
         ({"url": "http://"}, "http"),
+        ({"url": "http://example.com/a\nb"}, "control codes"),
+        ({"url": "http://example.com/\x1b]8;;x"}, "control codes"),
         ({"secret": "short"}, "whsec_"),
         ({"secret": "whsec_***"}, "Base64"),
         ({"secret": b"short"}, "16 bytes"),

@@ -1,0 +1,294 @@
+"""A file of JSON lines that several processes may append to."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import os
+import stat
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+__all__ = ["LineFile", "lines_backwards"]
+
+_BLOCK: Final = 65_536
+_LONGEST: Final = 64 * 1024 * 1024
+"""Bytes after the last line break that are looked at; more of them are kept as they are."""
+_BEGIN: Final = b'{"type":"'
+"""What every line begins with that a sink writes."""
+_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
+"""On Windows, without it, line breaks are changed."""
+_NO_FOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
+_PRIVATE: Final = 0o600
+_PATIENCE: Final = 5.0
+"""Seconds to wait for the lock."""
+_PAUSE: Final = 0.005
+_TRIES: Final = 5
+"""How often a path is opened again that has another file when it is locked."""
+_NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+"""What a file system answers that has no locks, as some network file systems."""
+_LOCKED: Final = frozenset({errno.EAGAIN, errno.EACCES, errno.EDEADLK})
+_LOCK_AT: Final = 2**31 - 2
+"""Windows locks bytes: this one, which may lie behind the end of the file."""
+
+
+class LineFile:
+    """A file that is opened with the first write. Used in one thread; several of one path may be in use at a time.
+
+    Each write holds the file's lock, begins on a line of its own, and is in the file whole or not at all. A path that
+    has another file than before, since logs are rotated, is opened anew.
+
+    Args:
+        path: Where; the file is made with the mode 0600 when there is none.
+        fsync: Whether each write is on the disk before it returns.
+        follow_symlinks: Whether a path that is a symbolic link is taken for what it points to.
+    """
+
+    def __init__(self, path: Path, *, fsync: bool, follow_symlinks: bool) -> None:
+        self._path = path
+        self._fsync = fsync
+        self._follow_symlinks = follow_symlinks
+        self._file: int | None = None
+        self._process = 0
+
+    def write(self, data: bytes) -> None:
+        """Appends ``data``, which are whole lines, or nothing.
+
+        Raises:
+            OSError: It could not be written, the path is a symbolic link, or another process keeps the lock.
+        """
+        with self._locked() as file:
+            about = os.fstat(file)
+            if not stat.S_ISREG(about.st_mode):  # a pipe or a device has no end and cannot be cut
+                _write_all(file, data)
+                return
+            size = _end_line(file, about.st_size)
+            try:
+                _write_all(file, data)
+                if self._fsync:
+                    os.fsync(file)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    _undo(file, size, data)
+                raise
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._file is not None:
+            file, self._file = self._file, None
+            os.close(file)
+
+    @contextmanager
+    def _locked(self) -> Generator[int]:
+        """The file that the path names now, locked."""
+        deadline = time.monotonic() + _PATIENCE
+        for _ in range(_TRIES):
+            file = self._opened()
+            release = _lock(file, deadline, self._path)
+            try:
+                if self._is_current(file):
+                    yield file
+                    return
+            finally:
+                release()
+            self.close()  # the path has been given to another file
+        raise OSError(errno.ESTALE, "the path names another file each time it is opened", str(self._path))
+
+    def _opened(self) -> int:
+        # A lock belongs to what a forked process shares with its parent: each has to open the file itself.
+        if self._process != os.getpid():
+            self.close()
+        if self._file is None:
+            self._file = open_file(
+                self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, follow_symlinks=self._follow_symlinks
+            )
+            self._process = os.getpid()
+        return self._file
+
+    def _is_current(self, file: int) -> bool:
+        try:
+            return os.path.samestat(self._path.stat(follow_symlinks=self._follow_symlinks), os.fstat(file))
+        except FileNotFoundError:
+            return False
+
+
+def open_file(path: Path, flags: int, *, follow_symlinks: bool) -> int:
+    """Open ``path``; a file that is made can be read and written by its owner only.
+
+    Raises:
+        OSError: It cannot be opened, or is a symbolic link that is not followed.
+    """
+    if not follow_symlinks:
+        if path.is_symlink():
+            raise _is_link(path)
+        flags |= _NO_FOLLOW
+    try:
+        return os.open(path, flags | _BINARY, _PRIVATE)
+    except OSError as error:
+        if error.errno == errno.ELOOP and not follow_symlinks:  # it became one since the check
+            raise _is_link(path) from None
+        raise
+
+
+def _is_link(path: Path) -> OSError:
+    return OSError(errno.ELOOP, "it is a symbolic link: give follow_symlinks=True to write where it points", str(path))
+
+
+def _write_all(file: int, data: bytes) -> None:
+    written = os.write(file, data)
+    if written < len(data):  # the disk is nearly full, or a signal came
+        rest = memoryview(data)[written:]
+        while rest:
+            rest = rest[os.write(file, rest) :]
+
+
+def _undo(file: int, size: int, data: bytes) -> None:
+    """Cut off what came of a write that failed, unless something else follows ``size``."""
+    came = os.fstat(file).st_size - size
+    if 0 < came <= len(data) and _read(file, size, size + came) == data[:came]:
+        os.ftruncate(file, size)
+
+
+# --- the end of a file ------------------------------------------------------------------------------------------
+
+
+def _end_line(file: int, size: int) -> int:
+    """Make a file end with a line break, and return its size then.
+
+    Half a line that a sink wrote is removed. Anything else is kept, and gets a line break.
+    """
+    if size == 0 or _read(file, size - 1, size) == b"\n":
+        return size
+    begin = _end_of_last_line(file, size)
+    if begin is not None and _is_half_line(file, begin, size):
+        os.ftruncate(file, begin)
+        return begin
+    _write_all(file, b"\n")
+    return size + 1
+
+
+def _is_half_line(file: int, begin: int, end: int) -> bool:
+    """Whether a sink wrote this, and could not write all of it."""
+    start = _read(file, begin, min(end, begin + len(_BEGIN)))
+    return _BEGIN.startswith(start) and not _is_json(_read(file, begin, end))
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        orjson.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _end_of_last_line(file: int, end: int) -> int | None:
+    """Where the last line break ends; None where there is none in the last 64 MiB."""
+    least = max(0, end - _LONGEST)
+    while end > least:
+        begin = max(0, end - _BLOCK)
+        found = _read(file, begin, end).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+        end = begin
+    return 0 if end == 0 else None
+
+
+def _read(file: int, begin: int, end: int) -> bytes:
+    os.lseek(file, begin, os.SEEK_SET)  # Windows has no `pread`; what is written is appended all the same
+    pieces: list[bytes] = []
+    while begin < end and (piece := os.read(file, end - begin)):
+        pieces.append(piece)
+        begin += len(piece)
+    return b"".join(pieces)
+
+
+def lines_backwards(path: Path, *, follow_symlinks: bool) -> Iterator[bytes]:
+    """The lines of a file, the last one first; without its last line break, the last one counts if it is JSON."""
+    file = open_file(path, os.O_RDONLY, follow_symlinks=follow_symlinks)
+    try:
+        end = os.fstat(file).st_size
+        last = _end_of_last_line(file, end)
+        if last is not None and last < end and _is_json(line := _read(file, last, end)):
+            yield line
+        if last:
+            yield from _complete_lines(file, last - 1)  # without the last line break
+    finally:
+        os.close(file)
+
+
+def _complete_lines(file: int, end: int) -> Iterator[bytes]:
+    tail: list[bytes] = []  # of a line that began before what was read so far; the last part first
+    while end > 0:
+        begin = max(0, end - _BLOCK)
+        first, *others = _read(file, begin, end).split(b"\n")
+        if others:
+            yield b"".join([others.pop(), *reversed(tail)])
+            yield from reversed(others)
+            tail = []
+        tail.append(first)
+        end = begin
+    if tail:
+        yield b"".join(reversed(tail))
+
+
+# --- the lock ---------------------------------------------------------------------------------------------------
+
+
+def _nothing() -> None:
+    """Release a lock that there is not."""
+
+
+def _lock(file: int, deadline: float, path: Path) -> Callable[[], object]:
+    """Lock an open file, and return what releases it. A file system without locks is used without.
+
+    Raises:
+        OSError: Another process keeps the lock until ``deadline``.
+    """
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        return _nothing
+    lock, release = _locks()
+    while True:
+        try:
+            lock(file)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return _nothing
+            if error.errno not in _LOCKED:
+                raise
+        else:
+            return lambda: release(file)
+        if time.monotonic() >= deadline:
+            raise OSError(errno.EAGAIN, f"another process has locked it for {_PATIENCE:g} s", str(path)) from None
+        time.sleep(_PAUSE)
+
+
+_Act = Callable[[int], object]
+"""On an open file."""
+
+
+def _locks() -> tuple[_Act, _Act]:
+    """The functions that lock and unlock an open file; they do nothing on a system that has none."""
+    try:
+        import fcntl  # noqa: PLC0415 (not on Windows)
+    except ImportError:
+        return _windows_locks()
+    return lambda file: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB), lambda file: fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _windows_locks() -> tuple[_Act, _Act]:
+    try:
+        msvcrt: Any = importlib.import_module("msvcrt")
+    except ImportError:
+        return (lambda _: None), (lambda _: None)
+
+    def call(file: int, mode: int) -> None:
+        os.lseek(file, _LOCK_AT, os.SEEK_SET)
+        msvcrt.locking(file, mode, 1)
+
+    return lambda file: call(file, msvcrt.LK_NBLCK), lambda file: call(file, msvcrt.LK_UNLCK)

@@ -1,0 +1,421 @@
+"""How large a value's JSON is, and a part of a value that is too large: both without encoding all of it.
+
+`is_larger` looks at as much of a value as it takes to exceed a number of bytes. `excerpt` makes plain values of a part
+that is as large as is needed, and gives the sizes of what was cut. Both take memory for the limit, not for the value.
+"""
+
+from __future__ import annotations
+
+import base64
+import codecs
+import itertools
+import re
+from array import array
+from collections import deque
+from collections.abc import Iterable, Mapping, MappingView, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any, Final, cast
+
+import orjson
+from pydantic import BaseModel
+
+from lg_streaming.values import (
+    MAX_DEPTH,
+    MAX_ELEMENTS,
+    MAX_ITEMS,
+    array_size,
+    clean,
+    dumps,
+    escaped,
+    jsonable,
+    name_of,
+    simpler,
+)
+
+__all__ = ["FEW", "LEAST_SHARE", "LEAVES", "SMALL", "excerpt", "is_larger", "is_small", "shares", "text_size"]
+
+LEAST_SHARE: Final = 24
+"""Bytes of a share: enough for any number."""
+
+SMALL: Final = 4_096
+FEW: Final = 32
+LEAVES: Final = frozenset({int, float, bool, type(None)})
+_WINDOW: Final = 16_384
+_REST: Final = "…"
+_BYTES: Final = (bytes, bytearray, memoryview)
+_OPEN: Final = (str, *_BYTES, Mapping, list, tuple)
+_COUNTED: Final = 50_000
+"""Items whose size is counted; from there on it is estimated from theirs."""
+
+
+def is_small(value: object) -> bool:
+    """Whether a value is so small, at first sight, that it may be encoded at once. The hot path."""
+    kind = type(value)
+    if kind is dict:
+        members = cast("dict[object, object]", value)
+        if len(members) > FEW:
+            return False
+        for each in members.values():
+            kind = type(each)
+            if kind is str:
+                if len(cast("str", each)) > SMALL:
+                    return False
+            elif kind not in LEAVES:
+                return False
+        return True
+    return kind in LEAVES or (kind is str and len(cast("str", value)) <= SMALL)
+
+
+def is_larger(value: object, limit: int) -> bool:
+    """Whether a value's JSON has more than ``limit`` bytes, as far as its parts show. Never raises.
+
+    False is certain to within the factor 6 that escapes can add to text. True is not certain: what a model leaves out
+    when it is dumped counts here.
+    """
+    return not _is_seen_to_fit(value, limit) and _least(value, limit, set()) > limit
+
+
+def _is_seen_to_fit(value: object, limit: int) -> bool:
+    """Whether a quick look at plain containers shows no more than ``limit`` bytes; what contains itself never ends."""
+    pending: list[object] = [value]
+    total = 0
+    try:
+        while pending and total <= limit:
+            one = pending.pop()
+            kind = type(one)
+            if kind is dict:
+                members = cast("dict[str, Any]", one)
+                total += 5 * len(members) + sum(map(len, members))
+                items = members.values()
+            elif kind is list or kind is tuple:
+                items = cast("list[Any]", one)
+                total += 2 * len(items)
+            elif kind is str:
+                total += len(cast("str", one))
+                continue
+            else:
+                total += _least(one, limit - total, set())
+                continue
+            if total > limit:
+                break
+            for each in items:
+                inner = cast("type[object]", type(each))
+                if inner is str:
+                    total += len(each)
+                elif inner not in LEAVES:
+                    pending.append(each)
+    except (TypeError, RuntimeError):  # odd keys; another thread changes it
+        return False
+    return total <= limit
+
+
+def _least(value: object, limit: int, inside: set[int]) -> int:  # noqa: PLR0911 (a table of types)
+    """The least bytes that a value's JSON has; any number over ``limit`` if it has more than that.
+
+    ``inside`` are the ids of the containers that it lies in: what contains itself is not followed.
+    """
+    kind = type(value)
+    if kind is str:
+        return len(cast("str", value)) + 2
+    if kind in LEAVES:
+        return 1
+    identity = id(value)
+    if identity in inside or len(inside) >= MAX_DEPTH:
+        return 3
+    inside.add(identity)
+    try:
+        if kind is dict:
+            return _least_of_members(cast("dict[object, object]", value), limit, inside)
+        if kind is list or kind is tuple:
+            return _least_of_items(cast("list[object]", value), limit, inside)
+        return _least_of_other(value, limit, inside)
+    except Exception:  # noqa: BLE001 (any method of a foreign object may raise anything; another thread may change it)
+        return 2
+    finally:
+        inside.discard(identity)
+
+
+def _least_of_members(members: Mapping[object, object], limit: int, inside: set[int]) -> int:
+    total = 2
+    for key, each in members.items():
+        total += (len(key) if isinstance(key, str) else 1) + 4
+        kind = type(each)
+        if kind is str:
+            total += len(cast("str", each))
+        elif kind not in LEAVES:
+            total += _least(each, limit - total, inside)
+        if total > limit:
+            break
+    return total
+
+
+def _least_of_items(items: Iterable[object], limit: int, inside: set[int]) -> int:
+    total = 1
+    for each in items:
+        kind = type(each)
+        if kind is str:
+            total += len(cast("str", each)) + 3
+        elif kind in LEAVES:
+            total += 2
+        else:
+            total += 1 + _least(each, limit - total, inside)
+        if total > limit:
+            break
+    return total
+
+
+def _least_of_other(value: object, limit: int, inside: set[int]) -> int:  # noqa: PLR0911 (a table of types)
+    match value:
+        case str():
+            return str.__len__(value) + 2
+        case int() | float() | BaseException() | orjson.Fragment():
+            return 1
+        case bytes() | bytearray() | memoryview():
+            return memoryview(cast("bytes", value)).nbytes + 2
+        case BaseModel():
+            return _least_of_members(cast("dict[object, object]", value.__dict__), limit, inside)
+        case Enum():
+            return _least(cast("object", value.value), limit, inside)
+        case Mapping():
+            return _least_of_members(cast("Mapping[object, object]", value), limit, inside)
+        case Sequence() | AbstractSet() | MappingView() | deque() | array():
+            return _least_of_items(itertools.islice(cast("Iterable[object]", value), MAX_ITEMS), limit, inside)
+        case re.Pattern():
+            return len(cast("str", value.pattern)) + 2
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            members = {one.name: getattr(value, one.name) for one in fields(value) if not one.name.startswith("_")}
+            return _least_of_members(cast("dict[object, object]", members), limit, inside)
+        case _:
+            size = array_size(value)
+            return 2 if size is None or size > MAX_ELEMENTS else 2 * size + 1
+
+
+# --- a part of it -----------------------------------------------------------------------------------------------
+
+
+def excerpt(value: object, limit: int, whole: str) -> tuple[Any, dict[str, int] | None]:
+    """Return a value as plain JSON values, without most of what a shortening to ``limit`` bytes would cut anyway.
+
+    Args:
+        value: Any value.
+        limit: Bytes that will be kept of its JSON at most.
+        whole: The name of a value that has no fields, among the sizes.
+
+    Returns:
+        The plain value, and the bytes of the JSON of each field that is not whole; None where all are. These are
+        counted, but for fields with more than 50,000 items, whose size is estimated from those.
+    """
+    fitting = _Excerpt()
+    room = limit
+    plain = _opened(value)
+    if not isinstance(plain, Mapping):
+        kept = fitting.of(plain, room, frozenset())
+        return kept, {whole: _size(plain)} if fitting.cut else None
+    plain = cast("Mapping[object, object]", plain)
+    members = _members(plain, room)
+    inside = frozenset({id(value), id(plain)})
+    kept_members: dict[str, Any] = {}
+    sizes: dict[str, int] = {}
+    for (name, each), share in zip(members, _shares_of([each for _, each in members], room, inside), strict=True):
+        fitting.cut = False
+        kept_members[name] = fitting.of(each, share, inside)
+        if fitting.cut:
+            sizes[name] = _size(each)
+    if len(members) < len(plain):
+        sizes[_REST] = max(0, _size(plain) - sum(len(dumps(name)) + 2 for name, _ in members))
+    return kept_members, sizes or None
+
+
+class _Excerpt:
+    """Makes plain values of parts of a value, and notes whether it left anything out."""
+
+    def __init__(self) -> None:
+        self.cut = False
+
+    def of(self, value: object, room: int, around: frozenset[int]) -> Any:
+        """Return as much of ``value``, which lies inside the containers ``around``, as ``room`` bytes hold."""
+        if _least(value, room, set(around)) <= room:
+            return jsonable(value, around)
+        try:
+            return self._part(value, room, around)
+        except Exception:  # noqa: BLE001 (any method of a foreign object may raise anything)
+            self.cut = True
+            return f"<{type(value).__name__}>"
+
+    def _part(self, value: object, room: int, around: frozenset[int]) -> Any:  # noqa: PLR0911 (a table of types)
+        if isinstance(value, str):
+            self.cut = True
+            return clean(str.__str__(value)[:room])
+        if isinstance(value, _BYTES):
+            self.cut = True
+            return _text_of_bytes(_view(value), room)
+        if id(value) in around or len(around) >= MAX_DEPTH or room < LEAST_SHARE:
+            self.cut = True
+            return _REST
+        inside = around | {id(value)}
+        size = array_size(value)
+        if size is not None:
+            return self._part_of_array(cast("Any", value), size, room, inside)
+        value = _opened(value)
+        if isinstance(value, Mapping):
+            members = _members(cast("Mapping[object, object]", value), room)
+            self.cut = self.cut or len(members) < len(cast("Mapping[object, object]", value))
+            parts = _shares_of([each for _, each in members], room, inside)
+            return {name: self.of(each, share, inside) for (name, each), share in zip(members, parts, strict=True)}
+        if isinstance(value, (list, tuple)):
+            items = cast("Sequence[object]", value)[: room // LEAST_SHARE + 1]
+            self.cut = self.cut or len(items) < len(cast("Sequence[object]", value))
+            return [
+                self.of(each, part, inside) for each, part in zip(items, _shares_of(items, room, inside), strict=True)
+            ]
+        return self.of(value, room, inside)
+
+    def _part_of_array(self, value: Any, size: int, room: int, inside: frozenset[int]) -> Any:
+        rows = len(value)
+        count = min(rows, max(1, room // LEAST_SHARE * rows // size))
+        self.cut = self.cut or count < rows
+        if count == 1 and size > rows:
+            return [self.of(value[0], room, inside)]
+        return jsonable(value[:count])
+
+
+def _opened(value: object) -> object:
+    """A container as a mapping, a list or a tuple; what is in it stays as it is."""
+    for _ in range(MAX_DEPTH):
+        if isinstance(value, _OPEN) or type(value) in LEAVES or array_size(value) is not None:
+            break
+        try:
+            value = simpler(value)
+        except Exception:  # noqa: BLE001 (any method of a foreign object may raise anything)
+            return f"<{type(value).__name__}>"
+    return cast("object", value)
+
+
+def _members(members: Mapping[object, object], room: int) -> list[tuple[str, object]]:
+    """The first members, with their names; as many as could have a share."""
+    named: dict[str, object] = {}
+    for key, each in itertools.islice(members.items(), room // LEAST_SHARE + 1):
+        name = name_of(key)
+        if len(name) <= room:
+            named[f"{name} ({type(key).__name__})" if name in named else name] = each
+    return list(named.items())
+
+
+def _shares_of(values: Sequence[object], room: int, inside: frozenset[int]) -> list[int]:
+    """What each may have of ``room``. A value is looked at only as far as its share could reach."""
+    most = min(room, max(256, 4 * room // max(1, len(values))))
+    return shares([_least(each, most, set(inside)) for each in values], room)
+
+
+def shares(costs: Sequence[int], room: int) -> list[int]:
+    """What each may have of ``room``: its cost where that is small, else the same for all that are large."""
+    found = [0] * len(costs)
+    for place, index in enumerate(sorted(range(len(costs)), key=costs.__getitem__)):
+        found[index] = min(costs[index], room // (len(costs) - place))
+        room -= found[index]
+    return found
+
+
+def _view(value: Any) -> memoryview:
+    return memoryview(value).cast("B")
+
+
+def _text_of_bytes(value: memoryview, room: int) -> str:
+    """The beginning of the text that bytes become: they are text, or else Base64."""
+    if _length_as_text(value) is None:
+        return base64.b64encode(value[: room // 4 * 3]).decode()
+    return bytes(value[:room]).decode(errors="ignore")
+
+
+def _length_as_text(value: memoryview) -> int | None:
+    """The bytes of the JSON that bytes of UTF-8 become; None where they are no UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    total = 2
+    try:
+        for start in range(0, len(value), _WINDOW):
+            final = start + _WINDOW >= len(value)
+            total += len(dumps(decoder.decode(value[start : start + _WINDOW], final))) - 2
+    except UnicodeDecodeError:
+        return None
+    return total
+
+
+# --- its size ---------------------------------------------------------------------------------------------------
+
+
+def _size(value: object) -> int:
+    """The bytes of a value's JSON, piece by piece; estimated where it has very many items. Never raises."""
+    return _Size().of(value, frozenset())
+
+
+class _Size:
+    def __init__(self) -> None:
+        self._left = _COUNTED
+
+    def of(self, value: object, around: frozenset[int]) -> int:  # noqa: PLR0911 (a table of types)
+        """Return the bytes of ``value``, which lies inside the containers ``around``."""
+        if isinstance(value, str):
+            return text_size(value)
+        if isinstance(value, _BYTES):
+            view = _view(value)
+            return _length_as_text(view) or 2 + (len(view) + 2) // 3 * 4
+        if type(value) in LEAVES:
+            return len(dumps(value))
+        if id(value) in around or len(around) >= MAX_DEPTH:
+            return len(dumps(_REST))
+        inside = around | {id(value)}
+        try:
+            if (size := array_size(value)) is not None:
+                return _size_of_array(value, size)
+            opened = _opened(value)
+            if isinstance(opened, Mapping):
+                return self._of_members(cast("Mapping[object, object]", opened), inside)
+            if isinstance(opened, (list, tuple)):
+                return self._of_items(cast("Sequence[object]", opened), inside)
+            return self.of(opened, inside)
+        except Exception:  # noqa: BLE001 (any method of a foreign object may raise anything)
+            return len(dumps(f"<{type(value).__name__}>"))
+
+    def _of_members(self, members: Mapping[object, object], inside: frozenset[int]) -> int:
+        total = 1
+        for count, (key, each) in enumerate(members.items()):
+            if self._left <= 0 and count:
+                return total * len(members) // count
+            self._left -= 1
+            total += self.of(name_of(key), inside) + self.of(each, inside) + 2
+        return max(2, total)
+
+    def _of_items(self, items: Sequence[object], inside: frozenset[int]) -> int:
+        total = 1
+        for count, each in enumerate(items):
+            if self._left <= 0 and count:
+                return total * len(items) // count
+            self._left -= 1
+            total += self.of(each, inside) + 1
+        return max(2, total)
+
+
+def text_size(text: str) -> int:
+    """Return the bytes of a text's JSON, encoding a small part at a time: an encoder reserves eight times the text."""
+    return 2 + sum(_size_of_window(text[start : start + _WINDOW]) for start in range(0, len(text), _WINDOW))
+
+
+def _size_of_window(text: str) -> int:
+    try:
+        return len(escaped(orjson.dumps(text))) - 2
+    except TypeError:  # half characters: each becomes a character of three bytes
+        return len(text.encode(errors="surrogatepass"))
+
+
+def _size_of_array(value: Any, size: int) -> int:
+    """An estimate from the first elements."""
+    if size > MAX_ELEMENTS or not value.shape:
+        return len(dumps(value))
+    row, rows = value, 1
+    while len(row.shape) > 1 and len(row):
+        rows *= len(row)
+        row = row[0]
+    some = row[:1_000]
+    return rows * len(row) * len(dumps(some)) // max(1, len(some)) + 2
