@@ -137,7 +137,7 @@ class _Socket(async_socket.AsyncSocket):
     async def _websocket_handler(self, ws: Any) -> None:
         """Serves the transport, in the server's own task, until it is closed."""
         self.connected = self.upgraded = True
-        self._duplex = Duplex(ws.asgi_send, self.guard)
+        self._duplex = Duplex(ws.asgi_send, self.guard, self.close_with)
         self.put_text(handshake(self.sid, self.guard))
         self._timers.set("login", self.guard.login_timeout, self._login_too_late)
         self._timers.set("ping", self.guard.ping_interval, self._ping)
@@ -163,7 +163,8 @@ class _Socket(async_socket.AsyncSocket):
         elif data[:1] == "4":
             await self.server.sio.take(self, data[1:])
         elif data == "3":
-            self._timers.set("ping", self.guard.ping_interval, self._ping)
+            if self._duplex.inbound.packet():
+                self._timers.set("ping", self.guard.ping_interval, self._ping)
         elif data == "1":
             self._shut()
         else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.gateway._server import Line, WebSocketLine, current_line
 from lg_streaming.gateway.frames import Frames, Framing
+from lg_streaming.gateway.inbound import InboundMeter
 from lg_streaming.gateway.outlet import Outlet, open_outlet
 
 if TYPE_CHECKING:
@@ -33,9 +34,12 @@ class Duplex:
     Args:
         send: ASGI's.
         guard: Limits.
+        refuse: Closes the connection with an error when the peer sends more than it may.
     """
 
-    def __init__(self, send: Callable[[Any], Awaitable[None]], guard: Guard) -> None:
+    def __init__(
+        self, send: Callable[[Any], Awaitable[None]], guard: Guard, refuse: Callable[[StreamingError], None]
+    ) -> None:
         self._send = send
         self._task = asyncio.current_task()
         self._listening = True
@@ -50,6 +54,10 @@ class Duplex:
         self.frame: Framing = guard.framings.of(self.line)
         """How messages are framed for it."""
         self._outlet: Outlet = open_outlet(send, self.line, guard.bounds, self.give_up)
+        self.inbound = InboundMeter(guard.inbound, refuse, self._outlet.admit)
+        """What the peer sends."""
+        if isinstance(self.line, WebSocketLine):
+            self.line.meter(self.inbound)
         self.close_code: int | None = None
         """Why it was closed from this side."""
 
@@ -124,3 +132,7 @@ class Duplex:
         """The WebSocket is over: drops what waits."""
         self._listening = False
         self._outlet.stop()
+        self.inbound.stop()
+        if self.line is not None and self.line.buffered:
+            # The server closes when all is written, and a peer that does not read would hold it all.
+            asyncio.get_running_loop().call_later(_CLOSE_GRACE, self.line.abort)

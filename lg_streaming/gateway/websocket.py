@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.gateway.edge import Edge
     from lg_streaming.gateway.frames import Encode, Framing
+    from lg_streaming.gateway.transport import Guard
     from lg_streaming.log.base import Record
     from lg_streaming.observability.figures import Transport as TransportName
 
@@ -66,7 +67,7 @@ class PlainWebSocket:
             return
         await receive()
         await send({"type": "websocket.accept"})
-        socket = _Socket(self._edge, Peer.of(scope), Duplex(send, self._guard))
+        socket = _Socket(self._edge, Peer.of(scope), send, self._guard)
         self._open.add(socket)
         self._idle.clear()
         try:
@@ -92,10 +93,10 @@ class _Socket:
 
     name: TransportName = "websocket"
 
-    def __init__(self, edge: Edge, peer: Peer, duplex: Duplex) -> None:
+    def __init__(self, edge: Edge, peer: Peer, send: Send, guard: Guard) -> None:
         self.peer = peer
         self._edge = edge
-        self._duplex = duplex
+        self._duplex = Duplex(send, guard, self.close_with)
         self._connection = Connection(edge, self)
 
     # ------------------------------------------------------------ Transport
