@@ -185,11 +185,13 @@ class _FrameTap:
         self._text: codecs.IncrementalDecoder | None = None
 
     def receive_data(self, data: bytes) -> None:
-        """Read what has arrived; drop it when the connection is over its limits."""
+        """Read what has arrived; drop it, and read no more, once the connection is over its limits."""
         if self._meter.receive(len(data)):
             self._receive_data(data)
             conn = self._conn
             self._meter.rest(partial=bool(conn.reader.buffer) or conn.current_size is not None, paused=self._is_paused)
+        if self._meter.exceeded and not self._transport.is_closing():
+            self._transport.pause_reading()
 
     def recv_frame(self, frame: Frame) -> None:
         """Handle one frame, or drop it.

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
+
+import orjson
 
 from lg_streaming.gateway._server import Line, WebSocketLine, current_line
 from lg_streaming.gateway.frames import Frames, Framing
@@ -14,10 +17,12 @@ from lg_streaming.gateway.outlet import Outlet, open_outlet
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from starlette.types import Scope
+
     from lg_streaming.errors import StreamingError
     from lg_streaming.gateway.transport import Guard
 
-__all__ = ["FRESH_BYTES", "NORMAL_CLOSURE", "Duplex"]
+__all__ = ["FRESH_BYTES", "NORMAL_CLOSURE", "Duplex", "answer_no_socket"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -136,3 +141,15 @@ class Duplex:
         if self.line is not None and self.line.buffered:
             # The server closes when all is written, and a peer that does not read would hold it all.
             asyncio.get_running_loop().call_later(_CLOSE_GRACE, self.line.abort)
+
+
+async def answer_no_socket(scope: Scope, send: Callable[[Any], Awaitable[None]], status: int, body: object) -> None:
+    """Answer an HTTP request to a WebSocket's path. Its body is not read, however long; over HTTP/1 it ends here."""
+    text = orjson.dumps(body)
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(text))]
+    if status == HTTPStatus.UPGRADE_REQUIRED:
+        headers.append((b"upgrade", b"websocket"))
+    if scope.get("http_version", "").startswith("1"):
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": text})

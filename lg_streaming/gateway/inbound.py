@@ -113,6 +113,11 @@ class InboundMeter:
         self._exceeded = self._moved = False
         self._deadline: asyncio.TimerHandle | None = None
 
+    @property
+    def exceeded(self) -> bool:
+        """Return whether the connection is over a limit."""
+        return self._exceeded
+
     def receive(self, size: int) -> bool:
         """Count `size` bytes from the network; return whether they may be read."""
         if self._exceeded:
