@@ -234,6 +234,13 @@ class LimitSettings(_Section):
     messages_per_second: Annotated[float | None, option(rate("messages", none="for no limit"))] = 20.0
     """Messages a connection may send, on average; ``message_burst`` may come at once."""
     message_burst: Annotated[int, option(count("messages"))] = 40
+    frames_per_second: Annotated[float | None, option(rate("frames", none="for no limit"))] = 100.0
+    """WebSocket frames beside whole messages that a connection may send, on average: pings, pongs, fragments, and
+    packets of engine.io that carry no message."""
+    frame_burst: Annotated[int, option(count("frames"))] = 200
+    """Such frames that may come at once."""
+    message_timeout: Seconds = 20.0
+    """From the first byte of a WebSocket message to its last."""
     inbound_bytes: Annotated[int, option(count("bytes"))] = 65_536
     """Size of one inbound message."""
     backlog_bytes: Annotated[int, option(count("bytes"))] = 1_048_576

@@ -37,7 +37,7 @@ from lg_streaming.errors import (
     TooLargeError,
     TooManyConnectionsError,
 )
-from lg_streaming.gateway.duplex import NORMAL_CLOSURE, Duplex
+from lg_streaming.gateway.duplex import NORMAL_CLOSURE, Duplex, answer_no_socket
 from lg_streaming.gateway.frames import web_socket_frame
 from lg_streaming.gateway.limits import Census
 from lg_streaming.gateway.packets import EncodeBatch, EncodeEach, Json, Packets, handshake, refusal, size_of
@@ -47,6 +47,8 @@ from lg_streaming.gateway.timers import Timers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from starlette.types import Receive, Scope, Send
 
     from lg_streaming.gateway.connection import Connection
     from lg_streaming.gateway.frames import Encode, Frames
@@ -137,7 +139,7 @@ class _Socket(async_socket.AsyncSocket):
     async def _websocket_handler(self, ws: Any) -> None:
         """Serves the transport, in the server's own task, until it is closed."""
         self.connected = self.upgraded = True
-        self._duplex = Duplex(ws.asgi_send, self.guard)
+        self._duplex = Duplex(ws.asgi_send, self.guard, self.close_with)
         self.put_text(handshake(self.sid, self.guard))
         self._timers.set("login", self.guard.login_timeout, self._login_too_late)
         self._timers.set("ping", self.guard.ping_interval, self._ping)
@@ -163,7 +165,8 @@ class _Socket(async_socket.AsyncSocket):
         elif data[:1] == "4":
             await self.server.sio.take(self, data[1:])
         elif data == "3":
-            self._timers.set("ping", self.guard.ping_interval, self._ping)
+            if self._duplex.inbound.packet():
+                self._timers.set("ping", self.guard.ping_interval, self._ping)
         elif data == "1":
             self._shut()
         else:
@@ -239,9 +242,14 @@ class _Engine(engineio.AsyncServer):
     def create_queue(self, *_: object, **__: object) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Packets go to the outlet: a socket needs no queue."""
 
+    async def handle_request(self, scope: Scope, receive: Receive, send: Send) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Serve a WebSocket; refuse anything else."""
+        if scope["type"] == "websocket":
+            await super().handle_request(scope, receive, send)
+            return
+        await answer_no_socket(scope, send, 400, "connect over WebSocket")
+
     async def _handle_connect(self, environ: dict[str, Any], transport: str, jsonp_index: object = None) -> Any:  # noqa: ARG002
-        if environ["asgi.scope"]["type"] != "websocket":
-            return self._bad_request("connect over WebSocket")
         peer = Peer.of(environ["asgi.scope"])
         try:
             lease = self.census.enter(peer.address)

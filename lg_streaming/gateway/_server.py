@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import codecs
 import contextlib
 import signal
 import socket
@@ -21,11 +22,16 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from websockets.extensions.permessage_deflate import PerMessageDeflate
+from websockets.frames import Opcode
 
 from lg_streaming.gateway.farewells import farewells
 
 if TYPE_CHECKING:
     from types import FrameType
+
+    from websockets.frames import Frame
+
+    from lg_streaming.gateway.inbound import InboundMeter
 
 try:
     import fcntl
@@ -36,6 +42,8 @@ except ImportError:  # Windows: only what waits in this process can be seen
 __all__ = ["Line", "WebSocketLine", "current_line", "on_shutdown"]
 
 _UVICORN: Final = "uvicorn."
+_BEGINS_MESSAGE: Final = frozenset({Opcode.TEXT, Opcode.BINARY})
+_new_decoder: Final = codecs.getincrementaldecoder("utf-8")
 _LONGEST_TIMEOUT: Final = 2**31 - 1
 """Milliseconds; the kernel takes no more."""
 _TCP_NOTSENT_LOWAT: Final[int | None] = getattr(
@@ -109,6 +117,14 @@ class WebSocketLine(Line):
             if isinstance(getattr(connection, name, None), int):
                 setattr(connection, name, min(size, getattr(connection, name)))
 
+    def meter(self, meter: InboundMeter) -> None:
+        """Have everything that arrives counted before the server handles it."""
+        conn = self._protocol.conn
+        known = all(callable(getattr(conn, name, None)) for name in ("receive_data", "recv_frame", "data_to_send"))
+        if known and hasattr(conn, "current_size") and hasattr(getattr(conn, "reader", None), "buffer"):
+            tap = _FrameTap(conn, self._transport, meter)
+            conn.receive_data, conn.recv_frame = tap.receive_data, tap.recv_frame
+
     def forget_handshake(self) -> None:
         """Lets go of the headers the connection began with; the server keeps them for as long as it lives."""
         for message in (getattr(self._protocol, "request", None), getattr(self._protocol, "response", None)):
@@ -153,6 +169,58 @@ class WebSocketLine(Line):
     async def wait_writable(self) -> None:
         """Returns when there is room, or the connection is gone."""
         await self._writable.wait()
+
+
+class _FrameTap:
+    """Stand between uvicorn's WebSocket protocol and its parser, in place of two of the parser's methods."""
+
+    __slots__ = ("_conn", "_meter", "_receive_data", "_receive_frame", "_text", "_transport")
+
+    def __init__(self, conn: Any, transport: asyncio.Transport, meter: InboundMeter) -> None:
+        self._conn = conn
+        self._transport = transport
+        self._meter = meter
+        self._receive_data: Callable[[bytes], None] = conn.receive_data
+        self._receive_frame: Callable[[Frame], None] = conn.recv_frame
+        self._text: codecs.IncrementalDecoder | None = None
+
+    def receive_data(self, data: bytes) -> None:
+        """Read what has arrived; drop it, and read no more, once the connection is over its limits."""
+        if self._meter.receive(len(data)):
+            self._receive_data(data)
+            conn = self._conn
+            self._meter.rest(partial=bool(conn.reader.buffer) or conn.current_size is not None, paused=self._is_paused)
+        if self._meter.exceeded and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def recv_frame(self, frame: Frame) -> None:
+        """Handle one frame, or drop it.
+
+        Raises:
+            UnicodeDecodeError: If a text is not UTF-8. The parser then closes with 1007, and uvicorn has no traceback
+                to log.
+        """
+        opcode, size = frame.opcode, len(frame.data)
+        begins = opcode in _BEGINS_MESSAGE
+        if not self._meter.frame(size, message=begins and frame.fin):
+            self._conn.reader.discard()
+        elif opcode is Opcode.PING:
+            if self._meter.pong(size + 2):
+                self._receive_frame(frame)
+                # Written at once, so that the next one finds it in the backlog.
+                self._transport.write(b"".join(self._conn.data_to_send()))
+        else:
+            if begins:
+                self._text = _new_decoder() if opcode is Opcode.TEXT else None
+            if self._text is not None and (begins or opcode is Opcode.CONT):
+                self._text.decode(frame.data, frame.fin)
+            self._receive_frame(frame)
+            if opcode is Opcode.CONT and frame.fin:
+                self._meter.complete()
+
+    def _is_paused(self) -> bool:
+        is_reading = getattr(self._transport, "is_reading", None)
+        return is_reading is not None and not is_reading()
 
 
 def _under_tls(transport: asyncio.Transport) -> asyncio.Transport | None:

@@ -19,6 +19,7 @@ from lg_streaming.errors import (
     UnauthorizedError,
 )
 from lg_streaming.gateway.delivery import Delivery, follow
+from lg_streaming.gateway.inbound import InboundLimits
 from lg_streaming.gateway.outlet import Bounds
 from lg_streaming.gateway.session import Session
 from lg_streaming.gateway.timers import Timers
@@ -47,6 +48,7 @@ def guard_of(edge: Edge) -> Guard:
         bounds=Bounds(
             backlog_bytes=limits.backlog_bytes, backlog_frames=limits.backlog_frames, send_timeout=limits.send_timeout
         ),
+        inbound=InboundLimits.of(limits),
         inbound_bytes=limits.inbound_bytes,
         login_timeout=limits.login_timeout,
         ping_interval=gateway.ping_interval,

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
+
+import orjson
 
 from lg_streaming.gateway._server import Line, WebSocketLine, current_line
 from lg_streaming.gateway.frames import Frames, Framing
+from lg_streaming.gateway.inbound import InboundMeter
 from lg_streaming.gateway.outlet import Outlet, open_outlet
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from starlette.types import Scope
+
     from lg_streaming.errors import StreamingError
     from lg_streaming.gateway.transport import Guard
 
-__all__ = ["FRESH_BYTES", "NORMAL_CLOSURE", "Duplex"]
+__all__ = ["FRESH_BYTES", "NORMAL_CLOSURE", "Duplex", "answer_no_socket"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -33,9 +39,12 @@ class Duplex:
     Args:
         send: ASGI's.
         guard: Limits.
+        refuse: Closes the connection with an error when the peer sends more than it may.
     """
 
-    def __init__(self, send: Callable[[Any], Awaitable[None]], guard: Guard) -> None:
+    def __init__(
+        self, send: Callable[[Any], Awaitable[None]], guard: Guard, refuse: Callable[[StreamingError], None]
+    ) -> None:
         self._send = send
         self._task = asyncio.current_task()
         self._listening = True
@@ -50,6 +59,10 @@ class Duplex:
         self.frame: Framing = guard.framings.of(self.line)
         """How messages are framed for it."""
         self._outlet: Outlet = open_outlet(send, self.line, guard.bounds, self.give_up)
+        self.inbound = InboundMeter(guard.inbound, refuse, self._outlet.admit)
+        """What the peer sends."""
+        if isinstance(self.line, WebSocketLine):
+            self.line.meter(self.inbound)
         self.close_code: int | None = None
         """Why it was closed from this side."""
 
@@ -124,3 +137,19 @@ class Duplex:
         """The WebSocket is over: drops what waits."""
         self._listening = False
         self._outlet.stop()
+        self.inbound.stop()
+        if self.line is not None and self.line.buffered:
+            # The server closes when all is written, and a peer that does not read would hold it all.
+            asyncio.get_running_loop().call_later(_CLOSE_GRACE, self.line.abort)
+
+
+async def answer_no_socket(scope: Scope, send: Callable[[Any], Awaitable[None]], status: int, body: object) -> None:
+    """Answer an HTTP request to a WebSocket's path. Its body is not read, however long; over HTTP/1 it ends here."""
+    text = orjson.dumps(body)
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(text))]
+    if status == HTTPStatus.UPGRADE_REQUIRED:
+        headers.append((b"upgrade", b"websocket"))
+    if scope.get("http_version", "").startswith("1"):
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": text})

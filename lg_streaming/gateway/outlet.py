@@ -47,6 +47,13 @@ class Outlet(Protocol):
         """Sends, or keeps for later; gives the connection up when too much waits. Never waits itself."""
         ...
 
+    def admit(self, size: int) -> bool:
+        """Count `size` bytes that the server writes itself, such as a pong; return whether it may.
+
+        Give the connection up when too much waits.
+        """
+        ...
+
     async def drain(self) -> bool:
         """Returns when there is room for more, and whether it had to wait for it.
 
@@ -81,18 +88,25 @@ class DirectOutlet:
         self._waiting = 0
 
     def put(self, frames: Frames) -> None:
+        if self._count(frames.size, frames.count):
+            self._line.write(frames.wire)
+
+    def admit(self, size: int) -> bool:
+        return self._count(size, 1)
+
+    def _count(self, size: int, count: int) -> bool:
         if self._give_up is None:
-            return
+            return False
         line, bounds = self._line, self._bounds
         if line.writable:
             self._waiting = 0
         else:
-            self._waiting += frames.count
-            if self._waiting > bounds.backlog_frames or line.buffered + frames.size > bounds.backlog_bytes:
+            self._waiting += count
+            if self._waiting > bounds.backlog_frames or line.buffered + size > bounds.backlog_bytes:
                 self._fail(f"more than {bounds.backlog_bytes} bytes or {bounds.backlog_frames} frames wait")
-                return
-        self._written += frames.size
-        line.write(frames.wire)
+                return False
+        self._written += size
+        return True
 
     async def drain(self) -> bool:
         line = self._line
@@ -149,6 +163,9 @@ class QueuedOutlet:
         self._frames += frames.count
         self._empty.clear()
         self._filled.set()
+
+    def admit(self, size: int) -> bool:  # noqa: ARG002 (what such a server writes itself is out of reach)
+        return self._give_up is not None
 
     async def drain(self) -> bool:
         waits = not self._empty.is_set()

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
     from lg_streaming.gateway.deflate import Framings
     from lg_streaming.gateway.frames import Encode, Frames
+    from lg_streaming.gateway.inbound import InboundLimits
     from lg_streaming.gateway.outlet import Bounds
     from lg_streaming.gateway.peer import Peer
     from lg_streaming.observability.figures import Transport as TransportName
@@ -21,6 +22,7 @@ class Guard:
     """The limits of one transport. Seconds and bytes."""
 
     bounds: Bounds
+    inbound: InboundLimits
     inbound_bytes: int
     login_timeout: float
     ping_interval: float

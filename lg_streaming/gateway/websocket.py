@@ -13,7 +13,7 @@ import orjson
 from lg_streaming.codec import split
 from lg_streaming.errors import BadRequestError, StreamingError, TooLargeError
 from lg_streaming.gateway.connection import Connection, guard_of
-from lg_streaming.gateway.duplex import NORMAL_CLOSURE, Duplex
+from lg_streaming.gateway.duplex import NORMAL_CLOSURE, Duplex, answer_no_socket
 from lg_streaming.gateway.frames import Frames
 from lg_streaming.gateway.http import ticket_of
 from lg_streaming.gateway.packets import event_name, size_of
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.gateway.edge import Edge
     from lg_streaming.gateway.frames import Encode, Framing
+    from lg_streaming.gateway.transport import Guard
     from lg_streaming.log.base import Record
     from lg_streaming.observability.figures import Transport as TransportName
 
@@ -62,11 +63,11 @@ class PlainWebSocket:
         """Serves one connection."""
         self._edge.wake()
         if scope["type"] != "websocket":
-            await _upgrade_required(send)
+            await answer_no_socket(scope, send, 426, {"error": BadRequestError("connect over WebSocket").to_dict()})
             return
         await receive()
         await send({"type": "websocket.accept"})
-        socket = _Socket(self._edge, Peer.of(scope), Duplex(send, self._guard))
+        socket = _Socket(self._edge, Peer.of(scope), send, self._guard)
         self._open.add(socket)
         self._idle.clear()
         try:
@@ -92,10 +93,10 @@ class _Socket:
 
     name: TransportName = "websocket"
 
-    def __init__(self, edge: Edge, peer: Peer, duplex: Duplex) -> None:
+    def __init__(self, edge: Edge, peer: Peer, send: Send, guard: Guard) -> None:
         self.peer = peer
         self._edge = edge
-        self._duplex = duplex
+        self._duplex = Duplex(send, guard, self.close_with)
         self._connection = Connection(edge, self)
 
     # ------------------------------------------------------------ Transport
@@ -251,10 +252,3 @@ def _flat(record: Record, *, by_type: bool) -> bytes:
 def _taken_apart(wire: bytes) -> tuple[bytes, bytes, bytes]:
     update = orjson.loads(wire)
     return orjson.dumps(update["type"]), orjson.dumps(update["data"]), orjson.dumps(update["metadata"])
-
-
-async def _upgrade_required(send: Send) -> None:
-    body = orjson.dumps({"error": BadRequestError("connect over WebSocket").to_dict()})
-    headers = [(b"content-type", b"application/json"), (b"upgrade", b"websocket")]
-    await send({"type": "http.response.start", "status": 426, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -19,8 +19,11 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import Protocol
+from websockets.server import ServerProtocol
 
 from lg_streaming.gateway import _engineio
 from lg_streaming.gateway._server import Line, WebSocketLine, current_line
@@ -156,6 +159,18 @@ async def test_the_line_under_a_connection_is_found(http: str, loop: str) -> Non
 
 async def test_outside_a_server_there_is_no_line() -> None:
     assert current_line() is None
+
+
+def test_uvicorn_reads_frames_through_the_instance_of_its_parser() -> None:
+    """Were it not so, frames would no longer be counted, and nothing else would show it."""
+    assert "self.conn.receive_data(data)" in inspect.getsource(WebSocketsSansIOProtocol.data_received)
+    assert "self.conn.events_received()" in inspect.getsource(WebSocketsSansIOProtocol.handle_events)
+    assert "self.recv_frame(frame)" in inspect.getsource(Protocol.parse)
+    assert parameters(Protocol.recv_frame) == ["self", "frame"]
+    protocol = ServerProtocol()
+    assert protocol.reader.buffer == b""
+    assert protocol.current_size is None
+    protocol.reader.discard()
 
 
 def test_uvicorn_awaits_its_own_shutdown_through_the_instance() -> None:

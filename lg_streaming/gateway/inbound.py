@@ -1,0 +1,218 @@
+"""The receiving half of a WebSocket: count frames and bytes, and close a peer that sends too many.
+
+A server answers pings, drops pongs and collects fragments beneath ASGI. Each costs time or memory, and none of them
+is a message that a rate limit would see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from lg_streaming.errors import DeadPeerError, MessageRateError, StreamingError
+
+if TYPE_CHECKING:
+    from lg_streaming.settings import LimitSettings
+
+__all__ = ["InboundLimits", "InboundMeter"]
+
+Refuse = Callable[[StreamingError], None]
+Admit = Callable[[int], bool]
+
+_SPARE_MESSAGES: Final = 100
+"""Beyond `message_burst`: the connection's rules refuse messages with an answer, and close on the third."""
+_SPARE_SIZES: Final = 4
+"""Messages beyond `message_burst` whose bytes may come: one that is too large is refused by name."""
+_LEAST_BYTES: Final = 524_288
+"""May always come at once, as a server reads up to 256 KiB before anything is looked at."""
+_LONGEST_TIMEOUT: Final = 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboundLimits:
+    """What one connection may send. None: no limit. Seconds and bytes."""
+
+    frames_per_second: float | None
+    frame_burst: int
+    messages_per_second: float | None
+    message_burst: int
+    message_bytes: int
+    message_timeout: float
+
+    @classmethod
+    def of(cls, limits: LimitSettings) -> InboundLimits:
+        """The limits that the settings give."""
+        return cls(
+            frames_per_second=limits.frames_per_second,
+            frame_burst=limits.frame_burst,
+            messages_per_second=limits.messages_per_second,
+            message_burst=limits.message_burst,
+            message_bytes=limits.inbound_bytes,
+            message_timeout=limits.message_timeout,
+        )
+
+
+class _Bucket:
+    """A budget that refills with time: `burst` at once, `rate` a second. Without a rate it is full at each refill."""
+
+    __slots__ = ("_burst", "_left", "_rate", "_seen")
+
+    def __init__(self, rate: float | None, burst: float, now: float) -> None:
+        self._rate, self._burst, self._left, self._seen = rate, burst, burst, now
+
+    def refill(self, now: float) -> None:
+        if self._rate is None:
+            self._left = self._burst
+        else:
+            self._left = min(self._burst, self._left + (now - self._seen) * self._rate)
+        self._seen = now
+
+    def take(self, amount: float = 1.0) -> bool:
+        self._left -= amount
+        return self._left >= 0
+
+
+class InboundMeter:
+    """Count what one connection sends, and close it once it is over a limit.
+
+    Args:
+        limits: What it may send.
+        refuse: Closes the connection; called once, with the reason.
+        admit: Counts bytes that the server writes itself against the backlog; returns whether it may.
+    """
+
+    __slots__ = (
+        "_admit",
+        "_bytes",
+        "_charged",
+        "_clock",
+        "_deadline",
+        "_decoded",
+        "_exceeded",
+        "_frames",
+        "_limits",
+        "_messages",
+        "_moved",
+        "_received",
+        "_refuse",
+    )
+
+    def __init__(self, limits: InboundLimits, refuse: Refuse, admit: Admit) -> None:
+        self._clock = asyncio.get_running_loop().time
+        now, size = self._clock(), limits.message_bytes
+        self._limits = limits
+        self._refuse: Refuse | None = refuse
+        self._admit: Admit | None = admit
+        self._frames = _Bucket(limits.frames_per_second, limits.frame_burst, now)
+        self._messages = _Bucket(limits.messages_per_second, limits.message_burst + _SPARE_MESSAGES, now)
+        rate = None if limits.messages_per_second is None else limits.messages_per_second * size
+        self._bytes = _Bucket(rate, max((limits.message_burst + _SPARE_SIZES) * size, _LEAST_BYTES), now)
+        self._received = self._decoded = self._charged = 0
+        self._exceeded = self._moved = False
+        self._deadline: asyncio.TimerHandle | None = None
+
+    @property
+    def exceeded(self) -> bool:
+        """Return whether the connection is over a limit."""
+        return self._exceeded
+
+    def receive(self, size: int) -> bool:
+        """Count `size` bytes from the network; return whether they may be read."""
+        if self._exceeded:
+            return False
+        now = self._clock()
+        for bucket in (self._frames, self._messages, self._bytes):
+            bucket.refill(now)
+        self._received += size
+        return self._take_bytes()
+
+    def frame(self, size: int, *, message: bool) -> bool:
+        """Count a frame; return whether it may be handled.
+
+        Args:
+            size: Of its payload, inflated.
+            message: Whether the frame is a whole message.
+        """
+        self._decoded += size
+        if message:
+            self._moved = True
+            rate = self._limits.messages_per_second
+            if rate is not None and not self._messages.take():
+                self._exceed(f"at most {rate:g} messages a second")
+        else:
+            self._take_frame()
+        return not self._exceeded and self._take_bytes()
+
+    def packet(self) -> bool:
+        """Count a packet that carries no message; return whether it may be handled."""
+        self._frames.refill(self._clock())
+        self._take_frame()
+        return not self._exceeded
+
+    def pong(self, size: int) -> bool:
+        """Count a pong of `size` bytes against the backlog; return whether it may be sent."""
+        return self._admit is not None and self._admit(size)
+
+    def complete(self) -> None:
+        """Note that a message in fragments is complete."""
+        self._moved = True
+
+    def rest(self, *, partial: bool, paused: Callable[[], bool]) -> None:
+        """Start, restart or stop the deadline, once everything that has arrived is read.
+
+        Args:
+            partial: Whether a message or frame has begun and is not complete.
+            paused: Whether the server itself does not read at the moment.
+        """
+        if self._deadline is not None and (self._moved or not partial):
+            self._deadline.cancel()
+            self._deadline = None
+        self._moved = False
+        if partial and self._deadline is None and self._refuse is not None:
+            self._start_deadline(paused)
+
+    def stop(self) -> None:
+        """Forget the connection, which is over or about to be. What it still sends is counted all the same."""
+        self._refuse = self._admit = None
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _close(self, error: StreamingError) -> None:
+        refuse = self._refuse
+        self.stop()
+        if refuse is not None:
+            refuse(error)
+
+    def _exceed(self, why: str) -> None:
+        if not self._exceeded:
+            self._exceeded = True
+            self._close(MessageRateError(f"{why}: slow down"))
+
+    def _take_frame(self) -> None:
+        rate = self._limits.frames_per_second
+        if rate is not None and not self._frames.take():
+            self._exceed(f"at most {rate:g} pings, pongs and fragments a second")
+
+    def _take_bytes(self) -> bool:
+        # Compressed bytes count as they come, or inflated, whichever is more.
+        used = max(self._received, self._decoded)
+        due, self._charged = used - self._charged, used
+        if due and not self._bytes.take(due):
+            limits = self._limits
+            rate = (limits.messages_per_second or limits.message_burst) * limits.message_bytes
+            self._exceed(f"at most {rate:.0f} bytes a second")
+        return not self._exceeded
+
+    def _start_deadline(self, paused: Callable[[], bool]) -> None:
+        timeout = min(self._limits.message_timeout, _LONGEST_TIMEOUT)
+        self._deadline = asyncio.get_running_loop().call_later(timeout, self._expire, paused)
+
+    def _expire(self, paused: Callable[[], bool]) -> None:
+        self._deadline = None
+        if paused():
+            self._start_deadline(paused)
+        else:
+            self._close(DeadPeerError(f"a message was not complete after {self._limits.message_timeout:g} s"))
