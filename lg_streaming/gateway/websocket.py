@@ -15,10 +15,11 @@ from lg_streaming.errors import BadRequestError, StreamingError, TooLargeError
 from lg_streaming.gateway.connection import Connection, guard_of
 from lg_streaming.gateway.duplex import NORMAL_CLOSURE, Duplex
 from lg_streaming.gateway.frames import Frames
-from lg_streaming.gateway.http import ticket_of
+from lg_streaming.gateway.http import ISOLATION
 from lg_streaming.gateway.packets import event_name, size_of
 from lg_streaming.gateway.peer import Peer
 from lg_streaming.gateway.protocol import check_nesting
+from lg_streaming.gateway.url_credentials import take_credentials, token_refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping, Sequence
@@ -60,9 +61,10 @@ class PlainWebSocket:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection."""
+        found = take_credentials(self._edge.policy.tickets, scope)
         self._edge.wake()
         if scope["type"] != "websocket":
-            await _upgrade_required(send)
+            await _upgrade_required(send, found.token_name)
             return
         await receive()
         await send({"type": "websocket.accept"})
@@ -70,7 +72,7 @@ class PlainWebSocket:
         self._open.add(socket)
         self._idle.clear()
         try:
-            await socket.serve(receive, ticket_of(scope))
+            await socket.serve(receive)
         finally:
             self._open.discard(socket)
             if not self._open:
@@ -123,10 +125,10 @@ class _Socket:
         self._duplex.shut(*((error.code, error.name) if error is not None else (NORMAL_CLOSURE, "")))
 
     # ------------------------------------------------------------ serving
-    async def serve(self, receive: Receive, ticket: str | None) -> None:
+    async def serve(self, receive: Receive) -> None:
         """Lets the caller in and takes its messages until the connection is over."""
         try:
-            if await self._log_in(ticket):
+            if await self._log_in():
                 self._connection.opened(secrets.token_urlsafe(15))
             while (message := await receive())["type"] != "websocket.disconnect":
                 await self._take(message)
@@ -137,9 +139,9 @@ class _Socket:
             self._duplex.stop()
             await self._connection.gone(self._duplex.close_code)
 
-    async def _log_in(self, ticket: str | None) -> bool:
+    async def _log_in(self) -> bool:
         try:
-            await self._connection.login(None, ticket=ticket)
+            await self._connection.login(None, takes_tickets=True)
         except StreamingError as error:
             self.close_with(error)
             return False
@@ -253,8 +255,10 @@ def _taken_apart(wire: bytes) -> tuple[bytes, bytes, bytes]:
     return orjson.dumps(update["type"]), orjson.dumps(update["data"]), orjson.dumps(update["metadata"])
 
 
-async def _upgrade_required(send: Send) -> None:
-    body = orjson.dumps({"error": BadRequestError("connect over WebSocket").to_dict()})
+async def _upgrade_required(send: Send, token_name: str | None) -> None:
+    error = BadRequestError("connect over WebSocket") if token_name is None else token_refused(token_name)
+    body = orjson.dumps({"error": error.to_dict()})
     headers = [(b"content-type", b"application/json"), (b"upgrade", b"websocket")]
-    await send({"type": "http.response.start", "status": 426, "headers": headers})
+    headers += [(name.lower().encode(), value.encode()) for name, value in ISOLATION.items()]
+    await send({"type": "http.response.start", "status": 426 if token_name is None else 400, "headers": headers})
     await send({"type": "http.response.body", "body": body})

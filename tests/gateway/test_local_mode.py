@@ -18,12 +18,19 @@ from lg_streaming.settings import AuthSettings
 from tests.gateway.site import Site, site
 from tests.support.nginx import nginx, nginx_program
 
+HERE = ("127.0.0.1", 8000)
+
 needs_nginx = pytest.mark.skipif(nginx_program() is None, reason="nginx is not installed: make tools")
 
 
-def caller(*, http_version: str = "1.1", **headers: str) -> Peer:
+def caller(*, http_version: str = "1.1", server: tuple[str, int | None] | None = HERE, **headers: str) -> Peer:
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Peer(address="127.0.0.1", headers={"host": "localhost:8000", **names}, http_version=http_version)
+    return Peer(
+        address="127.0.0.1",
+        headers={"host": "localhost:8000", **names},
+        http_version=http_version,
+        server=server,
+    )
 
 
 # ---------------------------------------------------------------- what a request shows
@@ -32,18 +39,20 @@ def caller(*, http_version: str = "1.1", **headers: str) -> Peer:
     [
         caller(),
         caller(host="127.0.0.1:8000"),
-        caller(host="[::1]:8000"),
+        caller(host="[::1]:8000", server=("::1", 8000)),
+        caller(host="127.0.0.1:8000", server=("::ffff:127.0.0.1", 8000)),
         caller(host="LOCALHOST:8000"),
         caller(host="app.localhost:8000"),
-        caller(host="localhost"),
-        caller(host="localhost.:80"),
-        caller(host="127.9.9.9"),
+        caller(host="localhost", server=("127.0.0.1", 80)),
+        caller(host="localhost.:80", server=("127.0.0.1", 80)),
+        caller(host="127.9.9.9", server=("127.9.9.9", 80)),
         caller(http_version="2"),
         caller(connection="Upgrade", upgrade="websocket"),
         caller(connection="close"),
         caller(sec_fetch_site="same-origin", referer="http://localhost:5173/page"),
         caller(sec_fetch_site="none", sec_fetch_mode="navigate"),
-        caller(sec_fetch_site="cross-site", sec_fetch_mode="navigate", referer="https://example.com/"),
+        caller(origin="http://localhost:8000", sec_fetch_site="same-origin"),
+        caller(x_client_info="supabase-js", x_requested_with="XMLHttpRequest"),
         caller(x_request_id="1", traceparent="00-1-2-01"),
     ],
 )
@@ -69,6 +78,14 @@ async def test_a_direct_caller_on_this_machine_is_let_in(peer: Peer) -> None:
                 "cdn_loop",
                 "forwarded",
                 "via",
+                "x_forwarded_ssl",
+                "x_forward_for",
+                "true_client_ip",
+                "fly_client_ip",
+                "x_varnish",
+                "x_remote_addr",
+                "proxy_connection",
+                "ngrok_trace_id",
             )
         ),
         (caller(connection="upgrade"), "proxy"),
@@ -79,6 +96,15 @@ async def test_a_direct_caller_on_this_machine_is_let_in(peer: Peer) -> None:
         (caller(host="127.0.0.1.example.com:8000"), "Host"),
         (caller(host="[::1]evil:8000"), "Host"),
         (caller(host=""), "Host"),
+        (caller(host="localhost"), "own name and port"),
+        (caller(host="localhost:8001"), "own name and port"),
+        (caller(host="localhost:80"), "own name and port"),
+        (caller(host="127.0.0.2:8000"), "own name and port"),
+        (caller(host="[::1]:8000"), "own name and port"),
+        (caller(host="localhost:8000,localhost:8000"), "Host"),
+        (caller(server=None), "does not name the address"),
+        (caller(server=("/run/socket", None)), "does not name the address"),
+        (caller(referer="https://chat.example.com/page"), "proxy"),
     ],
 )
 async def test_what_shows_another_is_refused_and_says_why(peer: Peer, reason: str) -> None:
@@ -88,7 +114,7 @@ async def test_what_shows_another_is_refused_and_says_why(peer: Peer, reason: st
 
 
 @pytest.mark.parametrize("sites", ["cross-site", "same-site"])
-@pytest.mark.parametrize("mode", ["no-cors", ""])
+@pytest.mark.parametrize("mode", ["no-cors", "navigate", "cors", ""])
 async def test_a_page_of_another_site_cannot_load_an_answer_as_its_own_part(sites: str, mode: str) -> None:
     with pytest.raises(OriginError):
         await Policy(AuthSettings()).admit(caller(sec_fetch_site=sites, sec_fetch_mode=mode))
@@ -135,7 +161,7 @@ async def test_answers_keep_to_their_type_and_their_site(open_site: Site) -> Non
                 async with http.stream("GET", open_site.url + path) as stream:
                     headers = stream.headers
             assert headers["x-content-type-options"] == "nosniff"
-            assert headers["cross-origin-resource-policy"] == "same-site"
+            assert headers["cross-origin-resource-policy"] == "same-origin"
         module = await http.get(f"{open_site.url}/lg-streaming.js")
         assert module.headers["cross-origin-resource-policy"] == "cross-origin"
 
@@ -146,7 +172,7 @@ def test_all_origins_without_authentication_are_warned_about(
 ) -> None:
     with site(gateway={"cors_origins": origins}):
         pass
-    assert any("every web page" in record.getMessage() for record in caplog.records) == warned
+    assert any("does not count" in record.getMessage() for record in caplog.records) == warned
 
 
 # ---------------------------------------------------------------- a real nginx
