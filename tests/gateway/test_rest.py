@@ -374,7 +374,8 @@ async def test_bodies_are_json_of_a_bounded_size(open_site: Site, http: httpx2.A
 
 
 async def test_who_sends_without_an_end_is_hung_up_on(open_site: Site) -> None:
-    head = "POST /executions/exec-1/responses HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    host = f"localhost:{open_site.server.port}"
+    head = f"POST /executions/exec-1/responses HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
     for framing in ("Transfer-Encoding: chunked", "Content-Length: 99999999999999999999999"):
         reader, writer = await asyncio.open_connection(open_site.server.host, open_site.server.port)
         writer.write(f"{head}{framing}\r\n\r\n".encode())
@@ -471,7 +472,7 @@ async def raw_request(place: Site, method: str, path: str) -> tuple[int, Any]:
     body = '{"prompt_id": "p1", "response": 1}' if method == "POST" else ""
     lines = [
         f"{method} {path} HTTP/1.1",
-        "Host: localhost",
+        f"Host: localhost:{place.server.port}",
         "Connection: close",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
