@@ -98,12 +98,13 @@ class Policy:
         """Let a browser in only from this server's own pages and from `gateway.cors_origins`.
 
         A request that a browser calls cross-site or same-site comes from another page, whether it names an origin or
-        not. `*` lets every page in, but not in local mode: there it would let every web page act for whoever browses.
+        not. `*` lets in every page that names its origin, but not in local mode: there it would let every web page act
+        for whoever browses.
 
         Raises:
             OriginError: If it comes from elsewhere.
         """
-        if self._origin_is_trusted(peer) or self._star:
+        if self._origin_is_trusted(peer) or (self._star and peer.origin is not None):
             return
         if peer.origin is None:
             raise OriginError(

@@ -552,7 +552,9 @@ async def test_cookies_change_something_only_from_our_own_pages(http: httpx2.Asy
         assert await delete(Origin=EVIL) == 401  # let in by `*`, but its cookie does not count
         assert await delete(Sec_Fetch_Site="cross-site") == 403
         assert await delete(Sec_Fetch_Site="same-site") == 403
-        assert (await http.get(url, headers={**cookie, "Sec-Fetch-Site": "cross-site"})).status_code == 200
+        assert (await http.get(url, headers={**cookie, "Sec-Fetch-Site": "cross-site"})).status_code == 403
+        listed = {"Sec-Fetch-Site": "cross-site", "Referer": f"{APP}/page"}
+        assert (await http.get(url, headers={**cookie, **listed})).status_code == 200
 
 
 async def test_another_sites_page_is_refused_also_without_authentication(
