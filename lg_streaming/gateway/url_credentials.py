@@ -56,6 +56,7 @@ def take_credentials(tickets: Tickets, scope: MutableMapping[str, Any]) -> UrlCr
     query = cast("bytes", scope.get("query_string", b""))
     if not query or _KEY in scope:
         return credentials_in(scope)
+    is_question = scope.get("method") == "OPTIONS"  # a browser asks at the same address before it sends the request
     ticket: UsedTicket | None = None
     token_name: str | None = None
     parts: list[bytes] = []
@@ -63,7 +64,7 @@ def take_credentials(tickets: Tickets, scope: MutableMapping[str, Any]) -> UrlCr
         raw_name, _, raw_value = part.partition(b"=")
         name, value = _text(raw_name), _text(raw_value)
         if name == _TICKET:
-            ticket = tickets.use(value)
+            ticket = None if is_question else tickets.use(value)
         elif name.strip().lower() in _TOKEN_NAMES or _JWT.fullmatch(value):
             token_name = name[:_LONGEST_NAME]
         else:
@@ -71,8 +72,7 @@ def take_credentials(tickets: Tickets, scope: MutableMapping[str, Any]) -> UrlCr
             continue
         parts.append(raw_name + b"=" + _HIDDEN)
     found = UrlCredentials(ticket, token_name)
-    if found != _NONE:
-        scope["query_string"] = b"&".join(parts)
+    scope["query_string"] = b"&".join(parts)
     scope[_KEY] = found
     return found
 

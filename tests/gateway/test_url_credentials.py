@@ -141,6 +141,17 @@ async def test_a_ticket_is_void_when_an_address_connects_too_often() -> None:
             assert codes == [200, 429, 429]
 
 
+async def test_a_preflight_uses_no_ticket_and_is_not_logged_with_it(
+    place: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    mine = await asyncio.to_thread(ticket, place)
+    async with httpx2.AsyncClient(base_url=place.url) as http:
+        assert (await http.options(f"/executions/e/stream?ticket={mine}")).status_code == 204
+        assert (await http.head(f"/executions/e/stream?ticket={mine}")).status_code == 200
+    assert mine not in logged(caplog)
+
+
 async def test_a_ticket_opens_a_web_socket_once_and_no_socket_io(place: Site) -> None:
     mine = await asyncio.to_thread(ticket, place)
     address = f"{place.server.ws_url}/ws?ticket={mine}"
