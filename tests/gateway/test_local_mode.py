@@ -72,7 +72,7 @@ async def test_a_direct_caller_on_this_machine_is_let_in(peer: Peer) -> None:
     [
         *((caller(http_version=version), "proxy") for version in ("1.0", "0.9")),
         *(
-            (caller(http_version="1.1", **{name: "1"}), "proxy")
+            (caller(http_version="1.1", server=HERE, **{name: "1"}), "proxy")
             for name in (
                 "x_forwarded_for",
                 "x_forwarded_prefix",
