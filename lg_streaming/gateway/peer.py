@@ -103,14 +103,14 @@ class Peer:
         for raw_name, raw_value in cast("list[tuple[bytes, bytes]]", scope.get("headers", [])):
             values.setdefault(raw_name.decode("latin-1").lower(), []).append(raw_value.decode("latin-1"))
         client = cast("tuple[str, int] | None", scope.get("client"))
-        server = cast("tuple[str, int | None] | None", scope.get("server"))
+        server = cast("tuple[str, int | str | None] | None", scope.get("server"))
         found = credentials_in(scope)
         return cls(
             address=client[0] if client else None,
             headers={name: ("; " if name == "cookie" else ",").join(found) for name, found in values.items()},
             http_version=str(scope.get("http_version", "1.1")),
             scheme=str(scope.get("scheme", "http")),
-            server=(server[0], server[1]) if server else None,
+            server=(server[0], _number(server[1])) if server else None,
             ticket=found.ticket,
             url_token=found.token_name,
         )
@@ -229,6 +229,11 @@ class Peer:
         pairs = (pair.partition("=") for pair in self.headers.get("cookie", "").split(";"))
         values = {value.strip().strip('"') for key, _, value in pairs if key.strip() == name}
         return (values.pop() or None) if len(values) == 1 else None
+
+
+def _number(port: object) -> int | None:
+    """Return a port; granian gives it as text."""
+    return int(port) if isinstance(port, int | str) and str(port).isdecimal() else None
 
 
 def _host_name(host: str) -> str:
