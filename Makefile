@@ -21,10 +21,12 @@ unexport PYTHONDONTWRITEBYTECODE
 QUICK := not soak and not bench and not browser and not program
 # A stamp is younger than what was installed for it.
 RUN := $(VENV)/.installed-run
+LOWEST := .venv-lowest
+LOWEST_TESTS := tests/gateway tests/capture tests/vocabulary tests/hub tests/log tests/platforms
 DEV := $(VENV)/.installed-dev
 NODE := $(JS)/node_modules/.installed
 
-.PHONY: help demo test quick check formatting lint types public-types imports documentation bench soak docs js tools dist clean distclean
+.PHONY: help demo test lowest quick check formatting lint types public-types imports documentation bench soak docs js tools dist clean distclean
 
 help: ## this list
 	@echo 'make TARGET [ARGS="..."]'
@@ -40,6 +42,12 @@ test: tools $(NODE) $(if $(ARGS),$(DEV),check) ## check, then every test (ARGS="
 quick: $(DEV) ## formatting, lint, imports, then the tests that need neither a browser, Node nor a process of their own
 	@$(MAKE) $(BESIDE) formatting lint imports
 	$(PYTHON) -m pytest -q --durations=5 $(WORKERS) -m "$(QUICK)" --hypothesis-profile=quick $(ARGS)
+
+lowest: tools ## the tests of the gateway and of capture on the lowest versions that are allowed (ARGS picks others)
+	tools/lowest > $(LOWEST).txt
+	tools/virtual-environment $(LOWEST) --editable '.[compression,demo,http2,metrics,tracing]' --group test \
+		--constraint $(LOWEST).txt
+	$(LOWEST)/bin/python -m pytest -q $(WORKERS) -m "$(QUICK)" $(if $(ARGS),$(ARGS),$(LOWEST_TESTS))
 
 check: $(DEV) ## formatting, lint, types, who imports whom, documentation
 	@tools/system-packages node npm
@@ -78,10 +86,10 @@ dist: $(DEV) ## the wheel and the source archive in dist/
 
 clean: ## remove what was built, and caches
 	rm -rf build dist site .pytest_cache .ruff_cache .hypothesis .import_linter_cache test-results
-	find . -path ./$(VENV) -prune -o -path '*/node_modules' -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
+	find . -path ./$(VENV) -prune -o -path ./$(LOWEST) -prune -o -path '*/node_modules' -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
 
 distclean: clean ## and the virtual environment and the JavaScript packages
-	rm -rf $(VENV) $(JS)/node_modules
+	rm -rf $(VENV) $(LOWEST) $(LOWEST).txt $(JS)/node_modules
 
 $(RUN): pyproject.toml tools/virtual-environment
 	@tools/virtual-environment $(VENV) --editable '.[demo]'

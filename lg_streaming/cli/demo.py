@@ -62,9 +62,10 @@ async def run_demo(options: Options, console: Console) -> None:
         raise DemoError("the demo's client needs the package aiohttp: pip install 'lg-streaming[demo]'")
     gateway_log = logging.getLogger("lg_streaming.gateway")
     level = gateway_log.level
-    if options.host in _LOOPBACK:
-        # Its reminder that only this machine is let in tells the user of a local demo nothing.
-        gateway_log.setLevel(logging.ERROR)
+    if options.host not in _LOOPBACK:
+        raise DemoError("the demo has no authentication: --host is 127.0.0.1, ::1 or localhost")
+    # Its reminder that only this machine is let in tells the user of a local demo nothing.
+    gateway_log.setLevel(logging.ERROR)
     try:
         model = make_model(options.model, speed=options.speed)
         graph = build_graph(model, demo_tools(pause=_SECONDS_PER_TOOL_CALL / options.speed))

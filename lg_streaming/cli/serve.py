@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from lg_streaming.cli.certificates import Certificate
 from lg_streaming.cli.signals import handling
 from lg_streaming.demo.server import listen
+from lg_streaming.gateway.listeners import listening as hosts
 from lg_streaming.loglines import LineFormatter
 
 __all__ = ["MAX_MESSAGE_BYTES", "Listening", "Serve", "ServeOptions", "Stop", "run_server"]
@@ -106,6 +107,8 @@ def run_server(app: ASGIApp, options: ServeOptions, say: Callable[[str], None]) 
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=options.log_level.upper(), handlers=[handler])
+    # At DEBUG the server logs each WebSocket handshake whole, tokens in headers and addresses included.
+    logging.getLogger("uvicorn.error").setLevel(max(logging.INFO, logging.getLogger().getEffectiveLevel()))
     with listen(options.host, options.port) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(serve, app, options, listener, say))
 
@@ -128,8 +131,9 @@ async def _serve(
     def listening() -> None:
         say(f"Serving {address} over {_protocols(options)}. Ctrl-C ends it.")
 
+    hosts.set((str(listener.getsockname()[0]),))
     async with _signals_to(stop, say):
-        serving = asyncio.create_task(serve(app, options, listener, stop, listening), name="server")
+        serving = asyncio.create_task(_exit_code(serve(app, options, listener, stop, listening)), name="server")
         telling = asyncio.create_task(stop.wait(), name="stop")
         await asyncio.wait({serving, telling}, return_when=asyncio.FIRST_COMPLETED)
         telling.cancel()
@@ -139,8 +143,17 @@ async def _serve(
             serving.cancel()
             await asyncio.wait({serving}, timeout=1)
             return 1
-        serving.result()
-    return 128 + signal.SIGINT if stop.signal == signal.SIGINT else 0
+        code = serving.result()
+    return 128 + signal.SIGINT if stop.signal == signal.SIGINT else code
+
+
+async def _exit_code(serving: Awaitable[None]) -> int:
+    """Return the exit code of a server that refuses to start, which has logged why; else 0."""
+    try:
+        await serving
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 1
+    return 0
 
 
 @asynccontextmanager

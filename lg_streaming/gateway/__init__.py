@@ -16,6 +16,7 @@ from lg_streaming.gateway.auth import Action, Authorize, Grant, Policy, Principa
 from lg_streaming.gateway.edge import Edge
 from lg_streaming.gateway.event_stream import InitialData
 from lg_streaming.gateway.installed import claim_paths
+from lg_streaming.gateway.listeners import refuse_exposed
 from lg_streaming.gateway.metrics import Metrics
 from lg_streaming.gateway.protocol import json_schema
 from lg_streaming.gateway.rest import Rest
@@ -199,6 +200,7 @@ class Gateway:
             StreamingConfigError: The app has a gateway whose paths would meet these.
         """
         claim_paths(app, self.settings.gateway.prefix)
+        refuse_exposed(app, self._edge.why_exposed)
         app.router.routes.extend(self.router.routes)
         prefix, transports = self.settings.gateway.prefix, self.settings.gateway.transports
         if "websocket" in transports:
@@ -222,17 +224,15 @@ class Gateway:
         self._edge.start()
 
     def _warn(self) -> None:
-        """Logs who is let in, at each start."""
+        """Log who is let in, at each start."""
+        if self.policy.exposed is not None:
+            return
         if self.policy.local_only:
-            logger.warning(
-                "authentication is not set up: only direct callers from this machine are let in, as far as requests "
-                "show it. A TCP forwarder, or a proxy that adds no header, passes for one "
-                "(set auth.secret or auth.public_key, or auth.enabled=False to let everybody in)"
-            )
+            logger.warning(_LOCAL_MODE)
             if "*" in self.settings.gateway.cors_origins:
                 logger.warning(
-                    "gateway.cors_origins has '*' and authentication is not set up: every web page that a browser on "
-                    "this machine opens may read and cancel executions; list the origins you mean"
+                    "gateway.cors_origins has '*', which does not count while authentication is not set up: list the "
+                    "origins you mean"
                 )
         elif not self.policy.requires_token:
             logger.warning("authentication is off: everybody who can reach this server may read every execution")
@@ -250,6 +250,13 @@ class Gateway:
 
 
 _TYPE_LENGTH: Final = 256
+_LOCAL_MODE: Final = (
+    "authentication is not set up: only direct callers from this machine are let in, as far as requests show it. Not "
+    "recognised, and let in, are the callers of a TCP forwarder (ssh -L, socat, a balancer at TCP level, a published "
+    "port), and those of a proxy that adds no header and sends this listener's own Host, such as HAProxy without "
+    "'option forwardfor'. Before anything forwards to this server set auth.secret, auth.public_key or auth.jwks_url "
+    "(or auth.enabled=False to let everybody in)"
+)
 
 
 def _message(edge: Edge, type: str, data: object) -> orjson.Fragment:

@@ -76,7 +76,8 @@ class Assets:
         """Adds one route for each file to `router`."""
         prefix = self._edge.settings.gateway.prefix
         router.routes += [
-            Route(f"{prefix}/{path}", Endpoint(self._edge, GET=_Sender(asset))) for path, asset in ASSETS.items()
+            Route(f"{prefix}/{path}", Endpoint(self._edge, for_all_pages=True, GET=_Sender(asset)))
+            for path, asset in ASSETS.items()
         ]
 
 

@@ -32,6 +32,7 @@ from lg_streaming.gateway.workers import Workers
 if TYPE_CHECKING:
     from lg_streaming.gateway.keys import Keys
     from lg_streaming.gateway.peer import Peer
+    from lg_streaming.gateway.tickets import UsedTicket
     from lg_streaming.settings import AuthSettings
 
 __all__ = ["ANONYMOUS", "Action", "Authorize", "Grant", "Policy", "Principal", "Revoked", "caller_of"]
@@ -99,25 +100,46 @@ class Policy:
         """Whether callers need a token: `auth.enabled`, and where that is unset, whether there is a key."""
         self.local_only: bool = settings.enabled is None and not self.requires_token
         """Whether only callers from this machine are let in, because nobody has set authentication up."""
+        self.exposed: str | None = None
+        """Why nobody is let in while authentication is not set up: the server listens beyond this machine."""
         if self.requires_token and self._reader is None:
             raise StreamingConfigError("auth.enabled needs a key: set auth.secret, auth.public_key or auth.jwks_url")
 
     # ------------------------------------------------------------ coming in
     def check_origin(self, peer: Peer) -> None:
-        """Lets a browser in only from this server's own pages and from `gateway.cors_origins`.
+        """Let a browser in only from this server's own pages and from `gateway.cors_origins`.
+
+        A request that a browser calls cross-site or same-site comes from another page, whether it names an origin or
+        not. `*` lets in every page that names its origin, but not in local mode: there it would let every web page act
+        for whoever browses.
 
         Raises:
-            OriginError: It comes from elsewhere.
+            OriginError: If it comes from elsewhere.
         """
-        if peer.origin is not None and not (self.trusts_origin(peer) or "*" in self._origins):
-            raise OriginError(f"origin {peer.origin!r:.200} is not allowed: add it to gateway.cors_origins")
+        if self._origin_is_trusted(peer) or (self._star and peer.origin is not None):
+            return
+        if peer.origin is None:
+            raise OriginError(
+                "a page of another site may not send this request: add its origin to gateway.cors_origins"
+            )
+        star = " ('*' does not count while authentication is not set up)" if "*" in self._origins else ""
+        raise OriginError(f"origin {peer.origin!r:.200} is not allowed: add it to gateway.cors_origins{star}")
 
     def trusts_origin(self, peer: Peer) -> bool:
-        """Whether the caller's cookies may count: no other site's page, and not merely let in by `*`."""
-        return peer.origin is None or peer.is_same_origin or peer.origin.lower().rstrip("/") in self._origins
+        """Return whether the caller's cookies may count: no other site's page, and not merely let in by `*`."""
+        return self._origin_is_trusted(peer)
+
+    def _origin_is_trusted(self, peer: Peer) -> bool:
+        if peer.origin is None and not peer.is_cross_site:
+            return True
+        return peer.is_same_origin or (peer.page_origin or "").lower().rstrip("/") in self._origins
+
+    @property
+    def _star(self) -> bool:
+        return "*" in self._origins and not self.local_only
 
     def cors_headers(self, peer: Peer) -> dict[str, str]:
-        """What lets a page of an allowed origin read the answer."""
+        """Return what lets a page of an allowed origin read the answer."""
         if peer.origin is None or peer.is_same_origin:
             return {}
         if self.trusts_origin(peer):
@@ -126,7 +148,7 @@ class Policy:
                 "Access-Control-Allow-Credentials": "true",
                 "Vary": "Origin",
             }
-        return {"Access-Control-Allow-Origin": "*"} if "*" in self._origins else {}
+        return {"Access-Control-Allow-Origin": "*"} if self._star else {}
 
     def cors_request_headers(self, peer: Peer) -> list[str]:
         """The request headers that a page of the caller's origin may send: the gateway's own, and the application's.
@@ -141,7 +163,7 @@ class Policy:
             allowed += [name for name in asked if _HEADER_NAME.fullmatch(name) and name.lower() not in known]
         return allowed[:_MAX_HEADERS]
 
-    async def admit(self, peer: Peer, token: str | None = None, *, ticket: str | None = None) -> Principal:
+    async def admit(self, peer: Peer, token: str | None = None, *, ticket: str | UsedTicket | None = None) -> Principal:
         """Who the caller is.
 
         Args:
@@ -156,17 +178,16 @@ class Policy:
             TokenExpiredError: The token was valid once.
             KeysUnavailableError: Whether the token is valid cannot be told now.
         """
+        used = self.tickets.use(ticket) if isinstance(ticket, str) else ticket  # first: a ticket is void once it came
         self.check_origin(peer)
-        if self.local_only and peer.is_embedded:
-            raise OriginError("a page of another site may not load this")
-        if self.local_only and (reason := peer.why_not_local) is not None:
+        if self.local_only and (reason := self.exposed or peer.why_not_local) is not None:
             raise UnauthorizedError(
                 f"authentication is not set up, so only direct callers from this machine are let in, and {reason}: set "
                 "LG_STREAMING_AUTH__SECRET or LG_STREAMING_AUTH__PUBLIC_KEY (or LG_STREAMING_AUTH__ENABLED=false "
                 "to let everybody in)"
             )
-        if ticket is not None:
-            return await self._checked(self.tickets.redeem(ticket), peer.address)
+        if used is not None:
+            return await self._checked(used.holder(), peer.address)
         if not self.requires_token:
             return ANONYMOUS
         token = token or self.token_of(peer)

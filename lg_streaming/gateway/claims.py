@@ -54,10 +54,13 @@ class ClaimsReader:
             algorithm, kid = header.get("alg"), header.get("kid")
             if not isinstance(algorithm, str) or not isinstance(kid, str | None):
                 raise jwt.InvalidAlgorithmError("no algorithm, or a strange key id")
+            if "crit" in header:
+                raise jwt.InvalidTokenError("the header has crit: no extension is understood here")
             key = await self._keys.find(algorithm, kid)
             if key is None:
                 raise jwt.InvalidAlgorithmError("not an accepted algorithm, or not a known key")
             claims = self._decode(token, key, algorithm)
+            self._check_issuer(claims)
             self._check_times(claims)
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             logger.debug("a token was refused: %s", error)
@@ -90,6 +93,12 @@ class ClaimsReader:
         if not isinstance(sub, str) or not sub:
             raise jwt.InvalidTokenError("sub is no text")
         return {**claims, "sub": sub}
+
+    def _check_issuer(self, claims: dict[str, Any]) -> None:
+        """Compare the issuer as a whole: some versions of pyjwt take a part of it."""
+        issuer = self._settings.issuer
+        if issuer is not None and claims.get("iss") != issuer:
+            raise jwt.InvalidIssuerError("another issuer")
 
     def _check_times(self, claims: dict[str, Any]) -> None:
         now, leeway = self._clock(), self._settings.leeway

@@ -87,10 +87,10 @@ class Connection:
         return self._session
 
     # ------------------------------------------------------------ what the transport tells
-    async def login(self, auth: object, *, ticket: str | None = None) -> None:
+    async def login(self, auth: object, *, takes_tickets: bool = False) -> None:
         """The client asked to be let in; `auth` is `{"token": …}` or nothing. Raises StreamingError to refuse."""
         try:
-            await self._session.login(_token_in(auth), ticket=ticket, may_wait=True)
+            await self._session.login(_token_in(auth), takes_tickets=takes_tickets, may_wait=True)
         except StreamingError as error:
             self._session.report.refused(error)
             raise

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from lg_streaming.errors import ServerRestartError
+from lg_streaming.errors import ServerRestartError, StreamingConfigError
 from lg_streaming.fork import bury, restart_after_fork
 from lg_streaming.gateway._server import on_shutdown
 from lg_streaming.gateway.auth import Policy
@@ -20,6 +20,7 @@ from lg_streaming.gateway.deflate import Framings
 from lg_streaming.gateway.farewells import farewells
 from lg_streaming.gateway.frames import Chunks, Pacer
 from lg_streaming.gateway.limits import Census, Rates, Requests
+from lg_streaming.gateway.listeners import EXPOSED, beyond_this_machine
 from lg_streaming.gateway.patterns import Patterns
 from lg_streaming.gateway.protocol import MESSAGES_IN
 from lg_streaming.gateway.rooms import Rooms
@@ -140,9 +141,20 @@ class Edge:
         """Makes this the edge of its hub."""
         self.hub.companions[Edge] = self
 
+    def why_exposed(self) -> str | None:
+        """Return why the server may not start: anybody could connect, and authentication is not set up."""
+        beyond = beyond_this_machine() if self.policy.local_only else None
+        return None if beyond is None else EXPOSED.format(address=beyond)
+
     def start(self) -> None:
-        """Starts with the application's lifespan, on the server's event loop. A no-op where it has started."""
+        """Starts with the application's lifespan, on the server's event loop. A no-op where it has started.
+
+        Raises:
+            StreamingConfigError: If authentication is not set up and the server listens beyond this machine.
+        """
         if not self._is_started():
+            if (reason := self.why_exposed()) is not None:
+                raise StreamingConfigError(reason)
             self._begin(None)
 
     def wake(self) -> None:
@@ -151,6 +163,9 @@ class Edge:
         Then it also ends by itself with the server. A no-op where it has started, and after a lifespan that has ended.
         """
         if not (self._is_started() or self._stopped_on is asyncio.get_running_loop()):
+            if (reason := self.why_exposed()) is not None and self.policy.exposed is None:
+                self.policy.exposed = "this server listens beyond this machine"
+                logger.error("%s", reason)  # a server that runs already cannot be refused: its callers are
             # A server with farewells still serves when it calls them; uvicorn has ended when it calls what comes after.
             self._begin(self.stop if farewells.get() is not None else self._end)
 

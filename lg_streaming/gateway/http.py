@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import parse_qs, unquote, unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 import orjson
 from starlette.convertors import Convertor, register_url_convertor
@@ -14,26 +15,28 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
-from lg_streaming.errors import BadRequestError, MethodError, OriginError, StreamingError, TooLargeError
+from lg_streaming.errors import BadRequestError, MethodError, StreamingError, TooLargeError
 from lg_streaming.events import check_execution_id
 from lg_streaming.gateway.peer import Peer
 from lg_streaming.gateway.protocol import check_nesting
+from lg_streaming.gateway.url_credentials import take_credentials, token_refused
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
     from lg_streaming.gateway.edge import Edge
 
 __all__ = [
+    "ISOLATION",
     "Endpoint",
     "ExecutionRoute",
     "error_response",
     "execution_id_of",
     "gone",
+    "isolate",
+    "isolated",
     "json_body",
     "json_response",
-    "refuse_tokens_in_url",
-    "ticket_of",
 ]
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -41,13 +44,13 @@ logger: logging.Logger = logging.getLogger(__name__)
 Handle = Callable[[Request, Peer], Awaitable[Response]]
 
 _EXECUTION_PATH: Final = "/executions/{execution_id:lg_execution_id}"
-_TOKENS_IN_URL: Final = ("token", "access_token", "jwt", "auth")
-_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _BODY_TIMEOUT: Final = 10.0
 _LINGER_BYTES: Final = 1_048_576
 _MAX_DIGITS: Final = 20
-_ISOLATION: Final = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-site"}
-"""So that a page of another site cannot load an answer as something else. CORS, which asks, is not affected."""
+ISOLATION: Final = MappingProxyType(
+    {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
+)
+"""Of every answer: no page of another origin can load it as a part of itself. CORS, which asks, is not affected."""
 
 
 # ---------------------------------------------------------------- where a request goes
@@ -117,23 +120,27 @@ def execution_id_of(request: Request) -> str:
 class Endpoint:
     """The methods of one route, as an ASGI application.
 
-    Errors become answers, pages of allowed origins may read all of them, another method is told which there are, and a
-    page of another site cannot use a method that changes something. What is large is compressed.
+    Errors become answers that pages of allowed origins may read, and another method gets the list of those there are.
+    Pages of other origins are refused. Tickets in the address are void before anything else is looked at, and a
+    token there is refused. What is large is compressed.
 
     Args:
         edge: Which origins are allowed, and how answers are compressed.
+        for_all_pages: Whether pages of every origin may load the answer.
         methods: What answers `GET`, `POST` and so on; `HEAD` is answered like `GET`.
     """
 
-    def __init__(self, edge: Edge, **methods: Handle) -> None:
+    def __init__(self, edge: Edge, *, for_all_pages: bool = False, **methods: Handle) -> None:
         self._edge = edge
+        self._for_all_pages = for_all_pages
         self._policy = edge.policy
         self._methods = methods
         allowed = [*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"]
         self._allow = ", ".join(sorted(allowed))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request."""
+        """Serve one request."""
+        take_credentials(self._edge.policy.tickets, scope)
         self._edge.wake()
         request = Request(scope, receive)
         response = await self._answer(request, Peer.of(scope))
@@ -155,8 +162,7 @@ class Endpoint:
             logger.exception("%s %s failed", request.method, request.url.path)
             response = error_response(StreamingError())
         response.headers.update(headers)
-        for name, value in _ISOLATION.items():
-            response.headers.setdefault(name, value)
+        isolate(response)
         self._edge.compression.apply(request.headers, response)
         return response
 
@@ -164,14 +170,16 @@ class Endpoint:
         handle = self._methods.get("GET" if request.method == "HEAD" else request.method)
         if handle is None:
             raise MethodError(f"{request.method!r:.20} is not a method of this route: use one of {self._allow}")
-        if request.method not in _SAFE_METHODS:
-            _check_site(peer)
+        if peer.url_token is not None:
+            raise token_refused(peer.url_token)
+        if not self._for_all_pages:
+            self._policy.check_origin(peer)
         return await handle(request, peer)
 
     def _options(self, peer: Peer, headers: Mapping[str, str]) -> Response:
         """The answer to a browser that asks whether it may send a request."""
         refused = peer.origin is not None and not peer.is_same_origin and not headers
-        return Response(
+        response = Response(
             status_code=403 if refused else 204,
             headers={
                 **headers,
@@ -181,37 +189,29 @@ class Endpoint:
                 "Access-Control-Max-Age": "600",
             },
         )
+        isolate(response)
+        return response
 
 
-def _check_site(peer: Peer) -> None:
-    """Browsers name the origin of a request that changes something; one that only says it is another site's is refused.
+def isolate(response: Response) -> None:
+    """Add the headers of `ISOLATION` that an answer does not have."""
+    for name, value in ISOLATION.items():
+        response.headers.setdefault(name, value)
 
-    An origin that is named is looked at when the caller is let in.
-    """
-    if peer.origin is None and peer.headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
-        raise OriginError("a page of another site may not send this request")
+
+def isolated(send: Send) -> Send:
+    """Add the headers of `ISOLATION` to an answer that another library makes."""
+
+    async def send_isolated(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            own = [(name.lower().encode(), value.encode()) for name, value in ISOLATION.items()]
+            message = {**message, "headers": [*message.get("headers", ()), *own]}
+        await send(message)
+
+    return send_isolated
 
 
 # ---------------------------------------------------------------- what a request brings
-def refuse_tokens_in_url(request: Request) -> None:
-    """Addresses end up in logs and histories, so a token in one is refused rather than used.
-
-    Raises:
-        BadRequestError: There is one.
-    """
-    for name in _TOKENS_IN_URL:
-        if name in request.query_params:
-            raise BadRequestError(
-                f"a token may not travel in the address: drop {name!r} and send an Authorization header or the cookie"
-            )
-
-
-def ticket_of(scope: Mapping[str, Any]) -> str | None:
-    """The ticket in an address; the one kind of credential that may travel there, as it is good for one use only."""
-    query = parse_qs(cast("bytes", scope.get("query_string", b"")).decode("latin-1"))
-    return query.get("ticket", [None])[0]
-
-
 async def json_body(request: Request, limit: int) -> object:
     """The request's body.
 
@@ -273,6 +273,7 @@ def json_response(content: object, status: int = 200) -> Response:
 def error_response(error: StreamingError) -> Response:
     """An error as an answer: its own HTTP status, and the same object as on every other wire."""
     response = json_response({"error": error.to_dict()}, error.http_status)
+    isolate(response)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(max(1, round(error.retry_after)))
     if error.http_status == 401:  # noqa: PLR2004

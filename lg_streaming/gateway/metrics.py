@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from lg_streaming.errors import ForbiddenError, MissingExtraError
-from lg_streaming.gateway.http import Endpoint, refuse_tokens_in_url
+from lg_streaming.gateway.http import Endpoint
 from lg_streaming.gateway.session import Session
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ class Metrics:
 
     async def _metrics(self, request: Request, peer: Peer) -> Response:
         edge = self._edge
-        refuse_tokens_in_url(request)
         session = Session(peer=peer, edge=edge, transport="rest", expiry_grace=0.0)
         await session.visit()
         if self._text is None or not await edge.policy.allows(session.principal, "read", METRICS_ID, None):

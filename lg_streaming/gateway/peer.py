@@ -7,42 +7,77 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
+from lg_streaming.gateway.url_credentials import credentials_in
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from lg_streaming.gateway.tickets import UsedTicket
 
 __all__ = ["Peer"]
 
 _PROXY_PREFIXES: Final = (
-    "x-forwarded",
-    "x-original-",
-    "x-envoy-",
+    "akamai-",
+    "cdn-",
+    "cf-",
+    "fastly-",
+    "fly-",
+    "forward",
+    "incap-",
+    "ngrok-",
+    "proxy-",
+    "surrogate-",
+    "tailscale-",
+    "true-client",
+    "wl-proxy-",
+    "x-accel-",
+    "x-akamai-",
+    "x-amz-cf-",
     "x-amzn-",
     "x-appengine-",
-    "x-azure-",
     "x-arr-",
-    "cf-",
+    "x-azure-",
+    "x-cdn-",
+    "x-cluster-",
+    "x-envoy-",
+    "x-forward",
+    "x-haproxy-",
+    "x-host",
+    "x-kong-",
+    "x-ngrok-",
+    "x-original-",
+    "x-originating-",
+    "x-proxy",
+    "x-real-",
+    "x-remote-",
+    "x-rewrite-",
+    "x-sucuri-",
+    "x-traefik-",
+    "x-varnish",
+    "x-vercel-",
 )
 _PROXY_HEADERS: Final = frozenset(
     {
-        "cdn-loop",
         "client-ip",
-        "fastly-client-ip",
-        "fly-client-ip",
-        "forwarded",
-        "true-client-ip",
+        "front-end-https",
+        "max-forwards",
+        "remote-addr",
+        "remote-host",
         "via",
+        "x-client-cert",
         "x-client-ip",
+        "x-client-port",
         "x-cloud-trace-context",
-        "x-cluster-client-ip",
+        "x-coming-from",
+        "x-nf-client-connection-ip",
         "x-nginx-proxy",
-        "x-proxy-user-ip",
-        "x-real-ip",
-        "x-real-port",
-        "x-remote-addr",
-        "x-remote-ip",
+        "x-scheme",
+        "x-ssl",
+        "x-url-scheme",
+        "x-via",
     }
 )
-_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:,\[\]/@]+)(?::[0-9]{1,5})?")
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:,\[\]/@]+)(?::([0-9]{1,5}))?", re.ASCII)
 _OTHER_SITES: Final = frozenset({"cross-site", "same-site"})
 
 
@@ -54,19 +89,30 @@ class Peer:
     headers: Mapping[str, str]
     http_version: str = "1.1"
     scheme: str = "http"
+    server: tuple[str, int | None] | None = None
+    """The address and port that the connection was made to, where the server names them."""
+    ticket: UsedTicket | None = None
+    """The ticket in the address, void by now."""
+    url_token: str | None = None
+    """The name under which a token stood in the address."""
 
     @classmethod
     def of(cls, scope: Mapping[str, Any]) -> Self:
-        """Reads an ASGI scope."""
+        """Read an ASGI scope."""
         values: dict[str, list[str]] = {}
         for raw_name, raw_value in cast("list[tuple[bytes, bytes]]", scope.get("headers", [])):
             values.setdefault(raw_name.decode("latin-1").lower(), []).append(raw_value.decode("latin-1"))
         client = cast("tuple[str, int] | None", scope.get("client"))
+        server = cast("tuple[str, int | str | None] | None", scope.get("server"))
+        found = credentials_in(scope)
         return cls(
             address=client[0] if client else None,
             headers={name: ("; " if name == "cookie" else ",").join(found) for name, found in values.items()},
             http_version=str(scope.get("http_version", "1.1")),
             scheme=str(scope.get("scheme", "http")),
+            server=(server[0], _number(server[1])) if server else None,
+            ticket=found.ticket,
+            url_token=found.token_name,
         )
 
     @property
@@ -75,67 +121,99 @@ class Peer:
         return self.headers.get("origin")
 
     @property
-    def is_proxied(self) -> bool:
-        """Whether the request shows a proxy on its way, so that the address is not the caller's own.
+    def page_origin(self) -> str | None:
+        """The origin of the page, from `Origin` or, where a browser sends none, from `Referer`."""
+        if self.origin is not None:
+            return self.origin
+        scheme, colon, rest = self.headers.get("referer", "").partition("://")
+        return f"{scheme}://{rest.partition('/')[0]}" if colon else None
 
-        Signs are a header that proxies add, HTTP/1.0, which nginx speaks to its upstreams unless it is told otherwise,
-        `Connection: upgrade` without an `Upgrade`, and a browser that says "same origin" on a page of a host that is
-        not of this machine. A proxy that leaves none of them cannot be recognised, nor can a TCP forwarder.
+    @property
+    def is_cross_site(self) -> bool:
+        """Return whether the browser says that a page of another origin makes this request."""
+        return self.headers.get("sec-fetch-site", "").strip().lower() in _OTHER_SITES
+
+    @property
+    def is_proxied(self) -> bool:
+        """Return whether the request shows a proxy on its way, so that the address is not the caller's own.
+
+        Signs are a header that proxies add, HTTP/1.0, which nginx speaks to its upstreams by default,
+        `Connection: upgrade` without an `Upgrade`, and a browser that names a page of another machine as same origin.
+        A proxy that leaves none of them cannot be recognised, nor can a TCP forwarder.
         """
+        names = [name.replace("_", "-") for name in self.headers]
         return (
             self.http_version in {"0.9", "1.0"}
-            or any(name.startswith(_PROXY_PREFIXES) or name in _PROXY_HEADERS for name in self.headers)
+            or any(name.startswith(_PROXY_PREFIXES) or name in _PROXY_HEADERS for name in names)
             or ("upgrade" not in self.headers and "upgrade" in self.headers.get("connection", "").lower())
             or self._page_is_elsewhere
         )
 
     @property
     def _page_is_elsewhere(self) -> bool:
-        if self.headers.get("sec-fetch-site") != "same-origin":
+        """Return whether a page that no browser calls cross-site has an address on another machine."""
+        said = self.headers.get("sec-fetch-site")
+        if said != "same-origin" and not (said is None and self.origin is None):
             return False
-        page = self.origin or self.headers.get("referer", "")
-        host = _host_name(page.partition("://")[2].partition("/")[0])
+        page = self.page_origin or ""
+        host = _host_name(page.partition("://")[2])
         return bool(host) and not _is_loopback_name(host)
 
     @property
-    def is_embedded(self) -> bool:
-        """Whether a page of another site loads this as a part of itself, such as an image or a script."""
-        return (
-            self.origin is None
-            and self.headers.get("sec-fetch-site") in _OTHER_SITES
-            and self.headers.get("sec-fetch-mode") != "navigate"
-        )
-
-    @property
     def is_local(self) -> bool:
-        """Whether the request shows that the caller runs on this machine and meant this machine.
-
-        The host the request was made to is looked at too: a page from elsewhere can point a name of its own at
-        127.0.0.1, and then its origin and its host agree.
-        """
+        """Return whether the request shows that the caller runs on this machine and meant this server."""
         return self.why_not_local is None
 
     @property
     def why_not_local(self) -> str | None:
-        """What keeps the caller from passing for one on this machine; None when nothing does."""
+        """What keeps the caller from passing for one on this machine; None when nothing does.
+
+        The `Host` has to be this listener's own: a page from elsewhere can point a name of its own at 127.0.0.1, and
+        then its origin and its host agree.
+        """
         if self.address is None or not _is_loopback(self.address):
             return "this request does not come from a loopback address"
         if self.is_proxied:
             return "this request shows a proxy on its way (a header of one, or HTTP/1.0)"
-        if not _is_loopback_name(_host_name(self.headers.get("host", ""))):
+        return self._why_not_this_listener
+
+    @property
+    def _why_not_this_listener(self) -> str | None:
+        name, port = _host_and_port(self.headers.get("host", ""), secure=self._is_secure)
+        if not _is_loopback_name(name):
             return "the Host of this request is no name of this machine, such as localhost"
+        if self.server is None or self.server[1] is None:
+            return "the server does not name the address it listens on, so the Host cannot be compared with it"
+        own, own_port = self.server
+        if port != own_port or (_is_loopback(name) and not _same_address(name, own)):
+            return f"the Host of this request is not this listener's own name and port, such as localhost:{own_port}"
         return None
 
     @property
+    def _is_secure(self) -> bool:
+        return self.scheme in {"https", "wss"}
+
+    @property
+    def _may_be_secure(self) -> bool:
+        """Return whether the page was loaded over TLS, by the server or, as a header says, by a proxy before it.
+
+        The header needs no trust here: it can only make the rule for origins stricter.
+        """
+        proto = self.headers.get("x-forwarded-proto", "").lower()
+        forwarded = self.headers.get("forwarded", "").lower().replace('"', "")
+        return self._is_secure or "https" in proto or "proto=https" in forwarded
+
+    @property
     def is_same_origin(self) -> bool:
-        """Whether the page came from the host that is asked; over TLS, also whether the page itself did."""
-        origin, host = self.origin, self.headers.get("host")
-        if origin is None or host is None:
+        """Return whether the page came from the host that is asked; over TLS, also whether the page itself did."""
+        origin, host = self.page_origin, self.headers.get("host")
+        if origin is None or host is None or self.is_cross_site:
             return False
         scheme, _, name = origin.lower().partition("://")
-        if scheme == "http" and self.scheme in {"https", "wss"}:
+        if scheme not in {"http", "https"} or (scheme == "http" and self._may_be_secure):
             return False
-        return name == host.lower()
+        default = ":443" if scheme == "https" else ":80"
+        return name.removesuffix(default) == host.lower().removesuffix(default)
 
     @property
     def bearer(self) -> str | None:
@@ -153,20 +231,49 @@ class Peer:
         return (values.pop() or None) if len(values) == 1 else None
 
 
+def _number(port: object) -> int | None:
+    """Return a port; granian gives it as text."""
+    return int(port) if isinstance(port, int | str) and str(port).isdecimal() else None
+
+
 def _host_name(host: str) -> str:
-    """The name in a `Host`; empty where it is malformed, or there are several."""
+    """Return the name in a `Host`; empty where it is malformed, or there are several."""
     found = _HOST.fullmatch(host.strip())
     return found[1].strip("[]") if found is not None else ""
 
 
+def _host_and_port(host: str, *, secure: bool) -> tuple[str, int]:
+    """Return the name and port in a `Host`; the name is empty where it is malformed, or there are several."""
+    found = _HOST.fullmatch(host.strip())
+    if found is None:
+        return "", 0
+    port = found[2]
+    return found[1].strip("[]"), int(port) if port is not None else (443 if secure else 80)
+
+
+def _same_address(one: str, other: str) -> bool:
+    try:
+        return _plain(one) == _plain(other)
+    except ValueError:
+        return _is_loopback_name(other)  # the server names its listener by a name
+
+
+def _plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return an address; one of IPv4 that is written as IPv6 counts as what it is.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    parsed = ipaddress.ip_address(address)
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return parsed if mapped is None else mapped
+
+
 def _is_loopback(address: str) -> bool:
     try:
-        parsed = ipaddress.ip_address(address)
+        return _plain(address).is_loopback
     except ValueError:
         return False
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
-        parsed = parsed.ipv4_mapped
-    return parsed.is_loopback
 
 
 def _is_loopback_name(name: str) -> bool:

@@ -17,7 +17,6 @@ from lg_streaming.gateway.http import (
     execution_id_of,
     json_body,
     json_response,
-    refuse_tokens_in_url,
 )
 from lg_streaming.gateway.messages import PROTOCOL_VERSION, CancelExecution, Respond
 from lg_streaming.gateway.protocol import parse
@@ -105,12 +104,12 @@ class Rest:
 
     # ------------------------------------------------------------ executions
     async def _list(self, request: Request, peer: Peer) -> Response:
-        session = await self._enter(request, peer)
+        session = await self._enter(peer)
         payload = query_payload(request, lists={"state"}, texts={"owner", "cursor"}, numbers={"limit"})
         return json_response(await list_executions(session, parse(ExecutionsWanted, payload), self._cursors))
 
     async def _execution(self, request: Request, peer: Peer) -> Response:
-        session = await self._enter(request, peer)
+        session = await self._enter(peer)
         query_payload(request)
         execution_id = execution_id_of(request)
         state = await session.check("read", execution_id)
@@ -119,7 +118,7 @@ class Rest:
         return json_response(execution_info(execution_id, state))
 
     async def _updates(self, request: Request, peer: Peer) -> Response:
-        session = await self._enter(request, peer)
+        session = await self._enter(peer)
         payload = query_payload(
             request,
             lists=FILTER_LISTS,
@@ -132,7 +131,7 @@ class Rest:
 
     # ------------------------------------------------------------ control
     async def _respond(self, request: Request, peer: Peer) -> Response:
-        session = await self._enter(request, peer)
+        session = await self._enter(peer)
         query_payload(request)
         execution_id = execution_id_of(request)
         answer = parse(Answer, await self._body(request))
@@ -140,21 +139,20 @@ class Rest:
         return json_response((await HANDLERS["respond"](session, wanted)).answer)
 
     async def _cancel(self, request: Request, peer: Peer) -> Response:
-        session = await self._enter(request, peer)
+        session = await self._enter(peer)
         payload = {**query_payload(request, texts={"reason"}), "execution_id": execution_id_of(request)}
         wanted = parse(CancelExecution, payload)
         return json_response((await HANDLERS["cancel_execution"](session, wanted)).answer, 202)
 
     async def _ticket(self, request: Request, peer: Peer) -> Response:
-        session = await self._enter(request, peer)
+        session = await self._enter(peer)
         query_payload(request)
         wanted = parse(TicketWanted, await self._body(request))
         ticket, expires_in = session.policy.tickets.issue(session.principal, execution_id=wanted.execution_id)
         return json_response({"ticket": ticket, "expires_in_s": round(expires_in, 3)}, 201)
 
     # ------------------------------------------------------------ every request
-    async def _enter(self, request: Request, peer: Peer) -> Session:
-        refuse_tokens_in_url(request)
+    async def _enter(self, peer: Peer) -> Session:
         session = Session(peer=peer, edge=self._edge, transport="rest", expiry_grace=0.0)
         await session.visit()
         return session

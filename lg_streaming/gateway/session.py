@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.errors import (
+    BadRequestError,
     ForbiddenError,
     MessageRateError,
     StreamingError,
@@ -32,6 +33,7 @@ from lg_streaming.gateway.messages import (
 from lg_streaming.gateway.protocol import failure, parse_message
 from lg_streaming.gateway.reports import Report
 from lg_streaming.gateway.rooms import ROOM_FILTER
+from lg_streaming.gateway.url_credentials import token_refused
 from lg_streaming.gateway.watches import ClientFigures, EventsWatch, Reply, Watch
 from lg_streaming.hub import Vetting
 
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.edge import Edge
     from lg_streaming.gateway.limits import Lease
     from lg_streaming.gateway.peer import Peer
+    from lg_streaming.gateway.tickets import UsedTicket
     from lg_streaming.hub import Attached, StreamHub, Subscription
     from lg_streaming.log.base import LogState
     from lg_streaming.observability.figures import Transport
@@ -117,12 +120,12 @@ class Session:
         return self.edge.policy
 
     # ------------------------------------------------------------ coming and going
-    async def login(self, token: str | None = None, *, ticket: str | None = None, may_wait: bool = False) -> None:
+    async def login(self, token: str | None = None, *, takes_tickets: bool = False, may_wait: bool = False) -> None:
         """Lets the caller in.
 
         Args:
             token: What a message carried; without it the request's header and cookie are looked at.
-            ticket: A ticket, in place of a token.
+            takes_tickets: Whether a ticket in the address may stand in for a token.
             may_wait: Whether a caller without any token is let in for the time being, to `authenticate` later.
 
         Raises:
@@ -134,15 +137,16 @@ class Session:
         # Counted from here on: a caller may have to wait until it is known who it is.
         self._lease = edge.census.enter(self.peer.address)
         try:
-            await self._log_in(token, ticket, may_wait=may_wait)
+            await self._log_in(token, takes_tickets=takes_tickets, may_wait=may_wait)
         except BaseException:
             self._lease.release()
             raise
 
-    async def _log_in(self, token: str | None, ticket: str | None, *, may_wait: bool) -> None:
+    async def _log_in(self, token: str | None, *, takes_tickets: bool, may_wait: bool) -> None:
         if self.trusted:
             self.authenticated = True
             return
+        ticket = self._ticket(takes_tickets=takes_tickets)
         anonymous = token is None and ticket is None
         if may_wait and anonymous and self.policy.requires_token and not self.policy.token_of(self.peer):
             self.policy.check_origin(self.peer)
@@ -158,6 +162,7 @@ class Session:
         edge = self.edge
         edge.check_open()
         edge.rates.check_logins(self.peer.address)
+        self._ticket(takes_tickets=False)
         lease = edge.visitors.enter(self.peer.address)
         try:
             principal = await self.identify(None)
@@ -166,7 +171,15 @@ class Session:
         self.become(principal)
         edge.requests.spend(self.caller)
 
-    async def identify(self, token: str | None, ticket: str | None = None) -> Principal:
+    def _ticket(self, *, takes_tickets: bool) -> UsedTicket | None:
+        """Return the ticket in the address. Raises BadRequestError where an address may hold none, or holds a token."""
+        if self.peer.url_token is not None:
+            raise token_refused(self.peer.url_token)
+        if self.peer.ticket is not None and not takes_tickets:
+            raise BadRequestError("a ticket opens an event stream or /ws, and nothing else")
+        return self.peer.ticket
+
+    async def identify(self, token: str | None, ticket: UsedTicket | None = None) -> Principal:
         """Who a token or a ticket stands for; a failure counts against the address. Raises like `Policy.admit`."""
         try:
             return await self.policy.admit(self.peer, token, ticket=ticket)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.gateway._engineio import GuardedServer
 from lg_streaming.gateway.connection import Connection, guard_of
+from lg_streaming.gateway.http import error_response, isolated
+from lg_streaming.gateway.url_credentials import take_credentials, token_refused
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -38,8 +40,12 @@ class SocketIO:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """Serves one connection."""
+        found = take_credentials(self._edge.policy.tickets, scope)
         self._edge.wake()
-        await self._server.handle_request(scope, receive, send)
+        if scope["type"] == "http" and found.token_name is not None:
+            await error_response(token_refused(found.token_name))(scope, receive, send)
+            return
+        await self._server.handle_request(scope, receive, isolated(send))
 
     def _connect(self, transport: Transport) -> Connection:
         return Connection(self._edge, transport)

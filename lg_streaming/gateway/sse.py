@@ -20,8 +20,7 @@ from lg_streaming.gateway.http import (
     ExecutionRoute,
     error_response,
     execution_id_of,
-    refuse_tokens_in_url,
-    ticket_of,
+    isolate,
 )
 from lg_streaming.gateway.peer import Peer
 from lg_streaming.gateway.protocol import parse
@@ -63,10 +62,9 @@ class ServerSentEvents:
         router.routes.append(route)
 
     async def _open(self, request: Request, peer: Peer) -> Response:
-        refuse_tokens_in_url(request)
         session = Session(peer=peer, edge=self._edge, transport="sse", expiry_grace=0.0)
         try:
-            await session.login(ticket=ticket_of(request.scope))
+            await session.login(takes_tickets=True)
             wanted = _wanted(request)
             gateway = self._edge.settings.gateway
             options = StreamOptions(
@@ -197,6 +195,7 @@ class _LazyStream(Response):
         except StreamingError as error:
             response = error_response(error)
             response.headers.update(self._options.headers)
+        isolate(response)
         self._edge.compression.apply(Headers(scope=scope), response)
         await response(scope, receive, send)
 

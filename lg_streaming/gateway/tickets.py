@@ -14,7 +14,7 @@ from lg_streaming.errors import TokenExpiredError, UnauthorizedError
 if TYPE_CHECKING:
     from lg_streaming.gateway.principal import Principal
 
-__all__ = ["Tickets"]
+__all__ = ["Tickets", "UsedTicket"]
 
 _PER_SUBJECT: Final = 100
 _IN_ALL: Final = 10_000
@@ -25,6 +25,23 @@ _MAX_LENGTH: Final = 256
 class _Ticket:
     principal: Principal
     until: float
+
+
+@dataclass(frozen=True, slots=True)
+class UsedTicket:
+    """A ticket that came and is void by now: who it stood for, or None where it was not good."""
+
+    principal: Principal | None
+
+    def holder(self) -> Principal:
+        """Return who it stood for.
+
+        Raises:
+            UnauthorizedError: If the ticket was void, or never was one.
+        """
+        if self.principal is None:
+            raise UnauthorizedError("the ticket is not valid: it is good for one use, and not for long")
+        return self.principal
 
 
 class Tickets:
@@ -39,7 +56,8 @@ class Tickets:
 
     Args:
         lifetime: Seconds until a ticket is void.
-        clock: Seconds since 1970.
+        clock: Seconds since 1970: for when the principal's token expires.
+        monotonic: Seconds, for the lifetime of tickets: a step of the wall clock changes nothing.
         new_id: Makes a ticket; nobody may be able to guess the next one.
         per_subject: The most unused tickets of one subject; beyond, its oldest is void. Without authentication there
             are no subjects, and only `in_all` counts.
@@ -51,12 +69,14 @@ class Tickets:
         *,
         lifetime: float = 30.0,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
         new_id: Callable[[], str] = secrets.token_urlsafe,
         per_subject: int = _PER_SUBJECT,
         in_all: int = _IN_ALL,
     ) -> None:
         self._lifetime = lifetime
         self._clock = clock
+        self._monotonic = monotonic
         self._new_id = new_id
         self._per_subject = per_subject
         self._in_all = in_all
@@ -77,10 +97,10 @@ class Tickets:
             TokenExpiredError: The principal's token has expired.
             UnauthorizedError: The principal came with a ticket for another execution.
         """
-        now = self._clock()
+        now = self._monotonic()
         expires_in = self._lifetime
         if principal.expires_at is not None:
-            expires_in = min(expires_in, principal.expires_at - now)
+            expires_in = min(expires_in, principal.expires_at - self._clock())
         if expires_in <= 0:
             raise TokenExpiredError
         if execution_id is not None:
@@ -94,16 +114,18 @@ class Tickets:
             self._held[principal.subject] += 1
         return ticket, expires_in
 
+    def use(self, ticket: str) -> UsedTicket:
+        """Make a ticket void, and return what it was. Never fails, so nothing can come before it."""
+        found = self._take(ticket) if len(ticket) <= _MAX_LENGTH else None
+        return UsedTicket(None if found is None or found.until <= self._monotonic() else found.principal)
+
     def redeem(self, ticket: str) -> Principal:
-        """Who a ticket stands for. From then on it is void.
+        """Return who a ticket stands for. From then on it is void.
 
         Raises:
-            UnauthorizedError: It is void, or never was one.
+            UnauthorizedError: If it is void, or never was one.
         """
-        found = self._take(ticket) if len(ticket) <= _MAX_LENGTH else None
-        if found is None or found.until <= self._clock():
-            raise UnauthorizedError("the ticket is not valid: it is good for one use, and not for long")
-        return found.principal
+        return self.use(ticket).holder()
 
     def _take(self, ticket: str) -> _Ticket | None:
         found = self._open.pop(ticket, None)

@@ -15,10 +15,10 @@ from lg_streaming.errors import BadRequestError, StreamingError, TooLargeError
 from lg_streaming.gateway.connection import Connection, guard_of
 from lg_streaming.gateway.duplex import NORMAL_CLOSURE, Duplex, answer_no_socket
 from lg_streaming.gateway.frames import Frames
-from lg_streaming.gateway.http import ticket_of
 from lg_streaming.gateway.packets import event_name, size_of
 from lg_streaming.gateway.peer import Peer
 from lg_streaming.gateway.protocol import check_nesting
+from lg_streaming.gateway.url_credentials import take_credentials, token_refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping, Sequence
@@ -61,9 +61,16 @@ class PlainWebSocket:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection."""
+        found = take_credentials(self._edge.policy.tickets, scope)
         self._edge.wake()
         if scope["type"] != "websocket":
-            await answer_no_socket(scope, send, 426, {"error": BadRequestError("connect over WebSocket").to_dict()})
+            error = (
+                BadRequestError("connect over WebSocket")
+                if found.token_name is None
+                else token_refused(found.token_name)
+            )
+            status = 426 if found.token_name is None else 400
+            await answer_no_socket(scope, send, status, {"error": error.to_dict()})
             return
         await receive()
         await send({"type": "websocket.accept"})
@@ -71,7 +78,7 @@ class PlainWebSocket:
         self._open.add(socket)
         self._idle.clear()
         try:
-            await socket.serve(receive, ticket_of(scope))
+            await socket.serve(receive)
         finally:
             self._open.discard(socket)
             if not self._open:
@@ -124,10 +131,10 @@ class _Socket:
         self._duplex.shut(*((error.code, error.name) if error is not None else (NORMAL_CLOSURE, "")))
 
     # ------------------------------------------------------------ serving
-    async def serve(self, receive: Receive, ticket: str | None) -> None:
+    async def serve(self, receive: Receive) -> None:
         """Lets the caller in and takes its messages until the connection is over."""
         try:
-            if await self._log_in(ticket):
+            if await self._log_in():
                 self._connection.opened(secrets.token_urlsafe(15))
             while (message := await receive())["type"] != "websocket.disconnect":
                 await self._take(message)
@@ -138,9 +145,9 @@ class _Socket:
             self._duplex.stop()
             await self._connection.gone(self._duplex.close_code)
 
-    async def _log_in(self, ticket: str | None) -> bool:
+    async def _log_in(self) -> bool:
         try:
-            await self._connection.login(None, ticket=ticket)
+            await self._connection.login(None, takes_tickets=True)
         except StreamingError as error:
             self.close_with(error)
             return False

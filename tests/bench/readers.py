@@ -117,6 +117,11 @@ class Reader(asyncio.Protocol):
         self._buffer = b""
         self._take: Callable[[bytes], bytes] = self._answer
 
+    @property
+    def host(self) -> str:
+        """What the server is called: it takes callers without a token under its own name and port only."""
+        return "{}:{}".format(*self._transport.get_extra_info("peername")[:2])
+
     def request(self) -> str:
         raise NotImplementedError
 
@@ -165,7 +170,7 @@ class EventReader(Reader):
             "batch": "true" if wanted.batch else "",
         }
         asked = "&".join(f"{name}={value}" for name, value in query.items() if value)
-        return f"GET /executions/{EXECUTION}/stream?{asked} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        return f"GET /executions/{EXECUTION}/stream?{asked} HTTP/1.1\r\nHost: {self.host}\r\n\r\n"
 
     def _answer(self, data: bytes) -> bytes:
         head, separator, data = data.partition(b"\r\n\r\n")
@@ -184,7 +189,7 @@ class SocketReader(Reader):
     def request(self) -> str:
         key = base64.b64encode(os.urandom(16)).decode()
         return (
-            "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n"
+            f"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {self.host}\r\nConnection: Upgrade\r\n"
             f"Upgrade: websocket\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
         )
 

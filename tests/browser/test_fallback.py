@@ -153,7 +153,8 @@ async def test_a_server_that_is_away_is_waited_for_and_nothing_else_is_tried(fir
 
 @pytest.mark.parametrize("transport", ["sse", "websocket"])
 async def test_a_connection_that_has_gone_silent_is_made_again(transport: str) -> None:
-    async with place(gateway={"heartbeat_interval": 0.3}) as made, AsyncExitStack() as stack:
+    settings: dict[str, object] = {"auth": {"enabled": False}, "gateway": {"heartbeat_interval": 0.3}}
+    async with place(**settings) as made, AsyncExitStack() as stack:
         server = stack.enter_context(made.serving())
         proxy = await stack.enter_async_context(tcp_proxy(server.port))
         page = await stack.enter_async_context(page_at(f"http://{proxy.host}:{proxy.port}"))

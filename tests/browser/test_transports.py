@@ -45,7 +45,7 @@ async def test_a_run_is_watched_from_its_start_to_its_end(transport: str) -> Non
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_connections_that_break_lose_and_repeat_nothing(transport: str) -> None:
-    async with place() as made:
+    async with place(auth={"enabled": False}) as made:
         with made.serving() as server:
             async with tcp_proxy(server.port) as proxy, page_at(f"http://{proxy.host}:{proxy.port}") as page:
                 watcher = await watch(page, transport)

@@ -285,8 +285,8 @@ async def test_a_reader_that_lags_can_decode_all_of_what_is_left_when_the_server
         with sock:
             sock.connect(address)
             sock.sendall(
-                b"GET /executions/exec-1/stream HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: %b\r\n\r\n"
-                % coding.encode()
+                b"GET /executions/exec-1/stream HTTP/1.1\r\nHost: localhost:%d\r\nAccept-Encoding: %b\r\n\r\n"
+                % (place.server.port, coding.encode())
             )
             await asyncio.to_thread(_publish_a_lot, place)
             await _stalled(place.server.port)

@@ -93,7 +93,8 @@ async def wire(place: Site, offer: str | None) -> AsyncGenerator[tuple[asyncio.S
         extension = f"Sec-WebSocket-Extensions: {offer}\r\n" if offer else ""
         writer.write(
             (
-                "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
+                "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nConnection: Upgrade\r\n"
+                f"Host: localhost:{place.server.port}\r\n"
                 "Upgrade: websocket\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
                 f"{extension}\r\n"
             ).encode()

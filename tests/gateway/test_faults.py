@@ -30,6 +30,8 @@ from tests.support.tcp_proxy import TcpProxy, tcp_proxy
 
 PATIENCE = 60.0
 FREE: dict[str, Any] = {"messages_per_second": None, "connects_per_address": None}
+FORWARDED: dict[str, Any] = {"enabled": False}
+"""A forwarder has a port of its own, so its callers do not pass for local ones."""
 _BROKEN = (OSError, EOFError, RefusedError, StopAsyncIteration, httpx2.HTTPError, WebSocketException)
 
 
@@ -145,25 +147,25 @@ async def tear(place: Site, readers: Readers, drops: int, seed: int) -> None:
 @pytest.mark.row("FLOW-46")
 @pytest.mark.parametrize("seed", range(2))
 async def test_lines_that_break_lose_nothing_and_repeat_nothing(readers: Readers, seed: int) -> None:
-    with site(limits=FREE, retention={"max_updates": 1_000_000, "max_bytes": 1 << 30}) as place:
+    with site(auth=FORWARDED, limits=FREE, retention={"max_updates": 1_000_000, "max_bytes": 1 << 30}) as place:
         await tear(place, readers, 10, seed)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(7))
 async def test_lines_that_break_hundreds_of_times(readers: Readers, seed: int) -> None:
-    with site(limits=FREE, retention={"max_updates": 10_000_000, "max_bytes": 1 << 32}) as place:
+    with site(auth=FORWARDED, limits=FREE, retention={"max_updates": 10_000_000, "max_bytes": 1 << 32}) as place:
         await tear(place, readers, 100, seed)
 
 
 async def test_with_little_retention_what_is_missing_is_said(readers: Readers) -> None:
-    with site(limits=FREE, retention={"max_updates": 200}) as place:
+    with site(auth=FORWARDED, limits=FREE, retention={"max_updates": 200}) as place:
         await tear(place, readers, 6, 3)
 
 
 # ---------------------------------------------------------------- positions
 async def test_resuming_before_the_first_update_twice_in_a_row_at_the_head_and_at_the_oldest(readers: Readers) -> None:
-    with site(limits=FREE, retention={"max_updates": 10}) as place:
+    with site(auth=FORWARDED, limits=FREE, retention={"max_updates": 10}) as place:
         early = readers(place.server)
         await early.subscribe("e")
         early.cut()
@@ -196,7 +198,7 @@ async def test_resuming_before_the_first_update_twice_in_a_row_at_the_head_and_a
 
 
 async def test_attaching_while_updates_come_at_full_speed(readers: Readers) -> None:
-    with site(limits=FREE, retention={"max_updates": 1_000_000, "max_bytes": 1 << 30}) as place:
+    with site(auth=FORWARDED, limits=FREE, retention={"max_updates": 1_000_000, "max_bytes": 1 << 30}) as place:
 
         async def attach(delay: float) -> list[Item]:
             await asyncio.sleep(delay)
@@ -217,7 +219,7 @@ async def test_attaching_while_updates_come_at_full_speed(readers: Readers) -> N
 
 # ---------------------------------------------------------------- slow and silent lines
 async def test_a_slow_line_gets_everything(readers: Readers) -> None:
-    with site(limits=FREE) as place:
+    with site(auth=FORWARDED, limits=FREE) as place:
         async with tcp_proxy(place.server.port) as proxy:
             proxy.bytes_per_second, proxy.delay = 400_000, 0.002
             reader = readers(proxy)
@@ -232,7 +234,7 @@ async def test_a_slow_line_gets_everything(readers: Readers) -> None:
 
 
 async def test_what_is_evicted_while_a_line_is_silent_is_a_gap(readers: Readers) -> None:
-    with site(limits=FREE, retention={"max_updates": 300, "max_bytes": 1 << 30}) as place:
+    with site(auth=FORWARDED, limits=FREE, retention={"max_updates": 300, "max_bytes": 1 << 30}) as place:
         place.hub.open("e")
         for _ in range(300):
             place.hub.publish("e", "note", {"fill": "x" * 20_000})
@@ -258,7 +260,7 @@ async def gone(place: Site, connections: int) -> None:
 @pytest.mark.row("FLOW-43")
 async def test_half_open_lines_are_noticed_and_cost_the_others_nothing(lasting: Readers) -> None:
     limits: dict[str, Any] = {**FREE, "send_timeout": 0.5}
-    with site(limits=limits, retention={"max_updates": 100_000, "max_bytes": 1 << 30}) as place:
+    with site(auth=FORWARDED, limits=limits, retention={"max_updates": 100_000, "max_bytes": 1 << 30}) as place:
         async with tcp_proxy(place.server.port) as proxy:
             await _attached(lasting, proxy, 3)
             (well,) = await _attached(lasting, place.server, 1)
@@ -281,7 +283,7 @@ async def _attached(readers: Readers, address: Address, count: int) -> list[Read
 
 @pytest.mark.row("FLOW-02")
 async def test_half_open_lines_without_anything_to_say_are_noticed_by_a_ping() -> None:
-    with site(limits=FREE, gateway={"ping_interval": 0.2, "ping_timeout": 0.2}) as place:
+    with site(auth=FORWARDED, limits=FREE, gateway={"ping_interval": 0.2, "ping_timeout": 0.2}) as place:
         async with tcp_proxy(place.server.port) as proxy, readers_of(READERS["socketio"]) as readers:
             await _attached(readers, proxy, 3)
             proxy.freeze()

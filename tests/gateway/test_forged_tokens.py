@@ -122,6 +122,8 @@ ALGORITHMS = {
     "critical, and not there": hs256(header={**HS256, "crit": ["exp"]}),
     "critical is empty": hs256(header={**HS256, "crit": []}),
     "critical is no list": hs256(header={**HS256, "crit": "x"}),
+    "critical is null": hs256(header={**HS256, "crit": None}),
+    "critical, and known to pyjwt": hs256(header={**HS256, "crit": ["b64"], "b64": True}),
     "body not in base64": hs256(header={**HS256, "b64": False, "crit": ["b64"]}),
     "key id is a number": hs256(header={**HS256, "kid": 1}),
     "key id is an object": hs256(header={**HS256, "kid": {"a": 1}}),
@@ -242,6 +244,11 @@ AUDIENCE = {
     "issuer is a number": claims(aud="streams", iss=1),
     "issuer with a slash": claims(aud="streams", iss="login/"),
     "issuer in capitals": claims(aud="streams", iss="LOGIN"),
+    "issuer is a part": claims(aud="streams", iss="log"),
+    "issuer is one letter": claims(aud="streams", iss="g"),
+    "issuer is empty": claims(aud="streams", iss=""),
+    "issuer with a space": claims(aud="streams", iss="login "),
+    "issuer is an object": claims(aud="streams", iss={"login": 1}),
 }
 
 

@@ -290,7 +290,8 @@ async def test_other_ways_to_speak_engine_io_are_refused(
     open_site: Site, query: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     reader, writer = await asyncio.open_connection(open_site.server.host, open_site.server.port)
-    writer.write(f"GET /socket.io/?{query} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    host = f"localhost:{open_site.server.port}"
+    writer.write(f"GET /socket.io/?{query} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
     answer = await asyncio.wait_for(reader.read(), 5)
     writer.close()
     assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 404", b"HTTP/1.1 307"))

@@ -72,7 +72,7 @@ async def relay(place: Site, reader: asyncio.StreamReader, writer: asyncio.Strea
 
 @pytest.mark.parametrize("batch", [False, True])
 async def test_a_slow_reader_that_asked_for_merge_keeps_up(batch: bool) -> None:
-    with site(limits={"messages_per_second": None}) as place:
+    with site(auth={"enabled": False}, limits={"messages_per_second": None}) as place:
         server = await asyncio.start_server(lambda r, w: relay(place, r, w), "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         async with (

@@ -409,7 +409,8 @@ async def test_bodies_are_json_of_a_bounded_size(open_site: Site, http: httpx2.A
 
 
 async def test_who_sends_without_an_end_is_hung_up_on(open_site: Site) -> None:
-    head = "POST /executions/exec-1/responses HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    host = f"localhost:{open_site.server.port}"
+    head = f"POST /executions/exec-1/responses HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
     for framing in ("Transfer-Encoding: chunked", "Content-Length: 99999999999999999999999"):
         reader, writer = await asyncio.open_connection(open_site.server.host, open_site.server.port)
         writer.write(f"{head}{framing}\r\n\r\n".encode())
@@ -506,7 +507,7 @@ async def raw_request(place: Site, method: str, path: str) -> tuple[int, Any]:
     body = '{"prompt_id": "p1", "response": 1}' if method == "POST" else ""
     lines = [
         f"{method} {path} HTTP/1.1",
-        "Host: localhost",
+        f"Host: localhost:{place.server.port}",
         "Connection: close",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
@@ -586,7 +587,9 @@ async def test_cookies_change_something_only_from_our_own_pages(http: httpx2.Asy
         assert await delete(Origin=EVIL) == 401  # let in by `*`, but its cookie does not count
         assert await delete(Sec_Fetch_Site="cross-site") == 403
         assert await delete(Sec_Fetch_Site="same-site") == 403
-        assert (await http.get(url, headers={**cookie, "Sec-Fetch-Site": "cross-site"})).status_code == 200
+        assert (await http.get(url, headers={**cookie, "Sec-Fetch-Site": "cross-site"})).status_code == 403
+        listed = {"Sec-Fetch-Site": "cross-site", "Referer": f"{APP}/page"}
+        assert (await http.get(url, headers={**cookie, **listed})).status_code == 200
 
 
 async def test_another_sites_page_is_refused_also_without_authentication(

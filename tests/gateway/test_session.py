@@ -25,7 +25,7 @@ from lg_streaming.settings import AuthSettings, LimitSettings, StreamingSettings
 from tests.gateway.tokens import SECRET, token
 from tests.hub.faulty import FaultyLog
 
-HERE = Peer(address="127.0.0.1", headers={"host": "localhost"})
+HERE = Peer(address="127.0.0.1", headers={"host": "localhost"}, server=("127.0.0.1", 80))
 
 
 class Clock:

@@ -38,7 +38,7 @@ async def test_sigterm_with_open_clients_of_all_kinds() -> None:
                 assert [(await anext(events)).type for _ in range(2)] == ["workflow_start", "token"]
                 # A client that never reads must not keep the server.
                 stalled = socket.create_connection((server.host, server.port))
-                stalled.sendall(b"GET /executions/exec-1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                stalled.sendall(b"GET /executions/exec-1/stream HTTP/1.1\r\nHost: localhost:%d\r\n\r\n" % server.port)
                 took = asyncio.create_task(asyncio.to_thread(server.stop))
                 restart = await client.event("server_restart")
                 assert 500 <= restart["retry_ms"] <= 3_000

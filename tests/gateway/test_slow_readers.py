@@ -39,9 +39,9 @@ async def stalled(place: Site, execution_id: str, count: int = 1) -> AsyncGenera
             sockets.append(sock)
             await loop.sock_sendall(
                 sock,
-                b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\n"
+                b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost:%d\r\n"
                 b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
-                b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+                b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n" % place.server.port,
             )
             await loop.sock_recv(sock, 4_096)
             for text in (b"40", b'42["subscribe_execution",{"execution_id":"%b"}]' % execution_id.encode()):

@@ -228,7 +228,7 @@ async def test_bad_requests(open_site: Site, path: str) -> None:
 async def raw_get(place: Site, path: str, *headers: str) -> tuple[int, Any]:
     """The path as it is, which no client library leaves it."""
     reader, writer = await asyncio.open_connection(place.server.host, place.server.port)
-    lines = [f"GET {path} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""]
+    lines = [f"GET {path} HTTP/1.1", f"Host: localhost:{place.server.port}", "Connection: close", *headers, "", ""]
     writer.write("\r\n".join(lines).encode())
     head, _, body = (await asyncio.wait_for(reader.read(), 5)).partition(b"\r\n\r\n")
     writer.close()
@@ -338,7 +338,7 @@ async def test_a_reader_that_stops_reading_is_cut_off() -> None:
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8_192)
         sock.connect((place.server.host, place.server.port))
-        sock.sendall(b"GET /executions/big/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        sock.sendall(b"GET /executions/big/stream HTTP/1.1\r\nHost: localhost:%d\r\n\r\n" % place.server.port)
         async with asyncio.timeout(5):
             while not place.hub.statistics().subscriptions:
                 await asyncio.sleep(0.01)

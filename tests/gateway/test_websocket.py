@@ -344,7 +344,9 @@ async def test_a_browsers_own_web_socket() -> None:
 async def test_a_browsers_own_event_source_comes_back_and_stops_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lg_streaming.gateway.edge._RETRY_MS", (50, 100))
     # Streams end after a while, and lines are cut, so the browser has to come back again and again.
-    settings = StreamingSettings.model_validate({"gateway": {"max_stream_duration": 0.6}})
+    settings = StreamingSettings.model_validate(
+        {"gateway": {"max_stream_duration": 0.6}, "auth": {"enabled": False}}  # a forwarder has a port of its own
+    )
     hub = StreamHub(settings)
     gateway = Gateway(hub)
     with serve(with_pages(hub, gateway)) as server:

@@ -29,7 +29,7 @@ KEYS: dict[str, Any] = {
 
 def peer(address: str | None = "127.0.0.1", **headers: str) -> Peer:
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Peer(address=address, headers={"host": "localhost:8000", **names})
+    return Peer(address=address, headers={"host": "localhost:8000", **names}, server=("127.0.0.1", 8000))
 
 
 def claims(**more: Any) -> dict[str, Any]:

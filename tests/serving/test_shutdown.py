@@ -44,7 +44,7 @@ async def socketio_reader(server: Served, crowd: Crowd) -> int:
 async def sse_reader(server: Served, crowd: Crowd) -> int:
     """The `retry_ms` of an event stream."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    writer.write(b"GET /executions/exec-1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    writer.write(b"GET /executions/exec-1/stream HTTP/1.1\r\nHost: localhost:%d\r\n\r\n" % server.port)
     await reader.readuntil(b"event: workflow_start")
     crowd.inside += 1
     rest = await reader.read()
