@@ -8,8 +8,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, Final
 
-from lg_streaming.loglines import guard_loggers
-
 if TYPE_CHECKING:
     from lg_streaming.activity import Agents, AgentStream, LLMStream, Tasks, TaskStream
     from lg_streaming.decorators import stream_all, stream_event, stream_progress, stream_token, streaming_options
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
     from lg_streaming.texts import MessageText, TextAssembly
 
 __version__ = "0.1.0"
-
-guard_loggers(__name__, __path__)
 
 __all__ = [
     "AgentStream",

@@ -54,6 +54,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
+from lg_streaming.loglines import guard_loggers
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -659,3 +661,5 @@ def _codes(base: type[StreamingError]) -> dict[int, Code]:
 
 CODES: Mapping[int, Code] = MappingProxyType(dict(sorted(_codes(StreamingError).items())))
 """Every code that can travel, by number. It is made from the classes above, so the two cannot differ."""
+
+guard_loggers()  # here, since all modules with a logger import this one

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import pkgutil
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -61,18 +61,20 @@ def _traceback(exc_info: _ExcInfo) -> str:
 _FILTER: Final = OneLine()
 
 
-def guard_loggers(package: str, path: Iterable[str]) -> None:
-    """Give the logger of each module of ``package``, imported or not, a filter that keeps its records to one line.
+def guard_loggers() -> None:
+    """Give the logger of each module of this package, imported or not, a filter that keeps its records to one line.
 
     Records pass the filters of their own logger only, and handlers are the application's: so each logger has it.
     """
-    for name in (package, *_modules(package, path), *(f"{package}.{other}" for other in _OTHERS)):
+    here = Path(__file__).parent
+    names = _modules(here.name, here)
+    for name in (here.name, *names, *(f"{here.name}.{other}" for other in _OTHERS)):
         logging.getLogger(name).addFilter(_FILTER)
 
 
-def _modules(package: str, path: Iterable[str]) -> Iterator[str]:
-    for found in pkgutil.iter_modules(path):
+def _modules(package: str, path: Path) -> Iterator[str]:
+    for found in pkgutil.iter_modules([str(path)]):
         name = f"{package}.{found.name}"
         yield name
         if found.ispkg:
-            yield from _modules(name, [str(Path(each) / found.name) for each in path])
+            yield from _modules(name, path / found.name)
