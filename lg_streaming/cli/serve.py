@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from lg_streaming.cli.certificates import Certificate
 from lg_streaming.cli.signals import handling
 from lg_streaming.demo.server import listen
+from lg_streaming.serving.acceptor import raise_descriptor_limit
 
 __all__ = ["MAX_MESSAGE_BYTES", "Listening", "Serve", "ServeOptions", "Stop", "run_server"]
 
@@ -103,6 +104,7 @@ def run_server(app: ASGIApp, options: ServeOptions, say: Callable[[str], None]) 
     else:
         from lg_streaming.cli.uvicorn_server import serve_with_uvicorn as serve
     logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    raise_descriptor_limit()
     with listen(options.host, options.port) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(serve, app, options, listener, say))
 

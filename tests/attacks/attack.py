@@ -52,7 +52,7 @@ class Target:
 
     def descriptors(self) -> int:
         """Open file descriptors of the target."""
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+        return sum(1 for _ in Path(f"/proc/{self.pid}/fd").iterdir())
 
     def cpu(self) -> float:
         """Processor seconds the target has used."""
@@ -138,7 +138,7 @@ async def raw_get(
 async def bystander(
     target: Target, path: str = "/health", *, every: float = 0.05, source: str = _BYSTANDER_ADDRESS
 ) -> AsyncGenerator[Bystander]:
-    """Ask for `path` again and again from an address of its own, each time on a new connection, until the block ends."""
+    """Ask for `path` again and again, from an address of its own and each time on a new connection, while a block lasts."""
     watching = Bystander()
 
     async def ask() -> None:
