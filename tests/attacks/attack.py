@@ -138,7 +138,7 @@ async def raw_get(
 async def bystander(
     target: Target, path: str = "/health", *, every: float = 0.05, source: str = _BYSTANDER_ADDRESS
 ) -> AsyncGenerator[Bystander]:
-    """Ask for `path` again and again, from an address of its own and each time on a new connection, while a block lasts."""
+    """Ask for `path` again and again while a block lasts, from an address of its own, each time on a new connection."""
     watching = Bystander()
 
     async def ask() -> None:
