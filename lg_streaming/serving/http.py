@@ -33,7 +33,7 @@ _PIECE: Final = 16_384
 _FRAMING_ALLOWANCE: Final = 32_768
 _FRAMING_PER_BYTE: Final = 8
 """What chunks may add to a body: a chunk of one byte has five more."""
-_MAX_IGNORED: Final = 1_048_576
+_MAX_IGNORED: Final = 4_194_304
 """Bytes of a body that nobody wants, before the connection is cut."""
 _HEALTH: Final = ("/health", "/health/live", "/health/ready")
 

@@ -7,66 +7,26 @@ with 1 when an attack got through.
 import argparse
 import asyncio
 import importlib
-import os
 import sys
-import tempfile
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.attacks.attack import SECRET, Attack, Result, Target
+from tests.attacks.attack import Attack, Result, Target
+from tests.attacks.server import target
 
 FOLDER = Path(__file__).parent
-ROOT = FOLDER.parents[1]
 LONGEST = 90.0
 """Seconds for one attack."""
-_START = (
-    "import os, resource, runpy, sys; n = os.environ.get('ATTACK_DESCRIPTORS'); "
-    "n and resource.setrlimit(resource.RLIMIT_NOFILE, (int(n), int(n))); "
-    "sys.argv = ['lg_streaming', *sys.argv[1:]]; runpy.run_module('lg_streaming', run_name='__main__')"
-)
 
 
 def known() -> list[Attack]:
     """All attacks of this folder, by row."""
     names = sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
-    modules = [importlib.import_module(f"tests.attacks.{name}") for name in names if name not in {"app", "attack"}]
+    modules = [
+        importlib.import_module(f"tests.attacks.{name}") for name in names if name not in {"app", "attack", "server"}
+    ]
     attacks = [attack for module in modules for attack in getattr(module, "ATTACKS", [])]
     return sorted(attacks, key=lambda attack: (int(attack.row) if attack.row.isdigit() else 99, attack.row))
-
-
-@asynccontextmanager
-async def target(options: tuple[str, ...] = (), env: tuple[tuple[str, str], ...] = ()) -> AsyncGenerator[Target]:
-    """Serve `tests.attacks.app` in a process of its own until the block ends."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("LG_STREAMING_")}
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log"
-        with log.open("wb") as stderr:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", _START, "serve", "tests.attacks.app:app", "--port=0", "--grace=3", *options),
-                cwd=ROOT,
-                env={**kept, "PYTHONPATH": str(ROOT), "LG_STREAMING_AUTH__SECRET": SECRET, **dict(env)},
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=stderr,
-            )
-        assert process.stdout is not None
-        try:
-            async with asyncio.timeout(60):
-                line = (await process.stdout.readline()).decode()
-            assert line.startswith("Serving "), log.read_text()
-            port = int(line.split()[1].rpartition(":")[2])
-            yield Target(host="127.0.0.1", port=port, pid=process.pid, log=log)
-        finally:
-            if process.returncode is None:
-                process.terminate()
-                try:
-                    async with asyncio.timeout(10):
-                        await process.wait()
-                except TimeoutError:
-                    process.kill()
-                    await process.wait()
 
 
 async def mount(attack: Attack, against: Target) -> Result:
@@ -83,7 +43,7 @@ async def mount_all(attacks: list[Attack]) -> bool:
     print("| row | attack | bound | what was seen | held | seconds |\n|---|---|---|---|---|---|")
     all_held = True
     for attack in attacks:
-        async with target(attack.options, attack.env) as against:
+        async with target(attack.options, attack.env, secure=attack.secure) as against:
             began = time.monotonic()
             result = await mount(attack, against)
             seconds = time.monotonic() - began

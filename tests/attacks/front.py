@@ -278,6 +278,7 @@ async def _descriptors(target: Target) -> Result:
 
 
 FEW_DESCRIPTORS = (("ATTACK_DESCRIPTORS", "512"),)
+STANDARD_LOOP = ("ATTACK_LOOP", "asyncio")
 
 
 ATTACKS: list[Attack] = [
@@ -294,5 +295,16 @@ ATTACKS: list[Attack] = [
         for n in (1, 200)
     ),
     Attack("4", "WebSocket handshakes that cannot succeed", _handshakes),
+    *(
+        Attack(
+            "4",
+            f"1,000 slow writers, {kind}, {n} address{'es' * (n > 1)}, to a server with TLS",
+            partial(slow_writers, kind=kind, count=1_000, addresses=n),
+            secure=True,
+        )
+        for kind in ("silent", "TLS hello")
+        for n in (1, 200)
+    ),
     Attack("4", "out of descriptors", _descriptors, env=FEW_DESCRIPTORS),
+    Attack("4", "out of descriptors, the standard event loop", _descriptors, env=(*FEW_DESCRIPTORS, STANDARD_LOOP)),
 ]
