@@ -24,7 +24,7 @@ RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 NODE := $(JS)/node_modules/.installed
 
-.PHONY: help demo test quick check formatting lint types public-types imports documentation bench soak docs js tools dist clean distclean
+.PHONY: help demo test quick check formatting lint types public-types imports documentation bench attack soak docs js tools dist clean distclean
 
 help: ## this list
 	@echo 'make TARGET [ARGS="..."]'
@@ -61,6 +61,9 @@ documentation:
 bench: $(DEV) $(NODE) ## measure, one line of JSON each (ARGS="name" picks one)
 	@$(PYTHON) -m tests.bench $(ARGS)
 
+attack: $(DEV) ## mount every attack on a server on loopback, and print what came of it (ARGS="4" picks a row of the table)
+	@$(PYTHON) -m tests.attacks $(ARGS)
+
 soak: tools $(DEV) $(NODE) ## the tests that run for minutes
 	$(PYTHON) -m pytest -q -m soak -o faulthandler_timeout=3600 $(ARGS)
 
@@ -70,8 +73,8 @@ docs: $(DEV) ## the documentation as a site in site/
 
 js: $(NODE) ## the JavaScript packages that tests drive
 
-tools: ## the programs that tests need: redis-server, chromium, node, npm, curl, nginx
-	@tools/system-packages redis-server chromium node npm curl nginx
+tools: ## the programs that tests need: redis-server, chromium, node, npm, curl, nginx, haproxy
+	@tools/system-packages redis-server chromium node npm curl nginx haproxy
 
 dist: $(DEV) ## the wheel and the source archive in dist/
 	$(PYTHON) -m build --outdir dist

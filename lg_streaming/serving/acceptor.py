@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from lg_streaming.errors import ServerFullError
-from lg_streaming.serving.guard import HEADER_TIMEOUT, Entry, Guard
+from lg_streaming.serving.guard import Entry, Guard
 from lg_streaming.serving.http import refusal
 
 try:
@@ -31,6 +31,7 @@ _MOST_DESCRIPTORS: Final = 65_536
 _SECONDS_TO_SHUT_DOWN: Final = 5.0
 _PAUSE: Final = 0.1
 """Seconds without accepting when descriptors have run out all the same."""
+_ROOM_AT_ONCE: Final = 16
 _SECONDS_BETWEEN_LINES: Final = 60.0
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _FULL: Final = refusal(503, ServerFullError(retry_after=1.0))
@@ -65,6 +66,7 @@ class Acceptor:
         self._context = context
         self._opening: set[asyncio.Task[None]] = set()
         self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
+        self._closed = False
         self._most = _free_descriptors(guard)
         self._complained = -_SECONDS_BETWEEN_LINES
         self._resume: asyncio.Handle | None = None
@@ -75,12 +77,12 @@ class Acceptor:
     # ------------------------------------------------------------ as uvicorn uses a server
     def close(self) -> None:
         """Accept no more. Harmless when repeated."""
-        if self._spare is not None:
+        if not self._closed:
+            self._closed = True
             if self._resume is not None:
                 self._resume.cancel()
             self._loop.remove_reader(self._listener.fileno())
-            os.close(self._spare)
-            self._spare = None
+            self._release_spare()
         for task in self._opening:
             task.cancel()
 
@@ -102,9 +104,8 @@ class Acceptor:
                     self._complain("cannot accept connections: %s", error)
                     self._wait_a_moment()
                     return
-                if not self._accept_without_descriptors():
-                    return
-                continue
+                self._accept_without_descriptors()
+                return
             self._take(sock, address)
 
     def _take(self, sock: socket.socket, address: Any) -> None:
@@ -122,7 +123,12 @@ class Acceptor:
         task.add_done_callback(self._opening.discard)
 
     async def _open(self, sock: socket.socket, entry: Entry) -> None:
-        secure = {} if self._context is None else _SECURE_TIMES
+        secure: dict[str, float] = {}
+        if self._context is not None:
+            secure = {
+                "ssl_handshake_timeout": self._guard.times.header,
+                "ssl_shutdown_timeout": _SECONDS_TO_SHUT_DOWN,
+            }
         try:
             await self._loop.connect_accepted_socket(lambda: self._make(entry), sock, ssl=self._context, **secure)
         except (OSError, asyncio.CancelledError):  # a handshake that failed or took too long, or the server stops
@@ -133,25 +139,25 @@ class Acceptor:
             self._guard.leave(entry)
             raise
 
-    def _accept_without_descriptors(self) -> bool:
-        """Refuse one caller with the descriptor kept for it. Returns whether the next one may be accepted."""
+    def _accept_without_descriptors(self) -> None:
+        """Make room, and refuse one caller with the descriptor kept for it."""
         self._complain("descriptors have run out: connections without a request are closed, callers get 503")
-        self._guard.make_room()
-        if self._spare is None:
-            return False
-        os.close(self._spare)
-        try:
-            with contextlib.suppress(OSError):
-                sock, _ = self._listener.accept()
-                sock.setblocking(False)  # noqa: FBT003
-                self._turn_away(sock)
-        finally:
-            try:
-                self._spare = os.open(os.devnull, os.O_RDONLY)
-            except OSError:
-                self._spare = self._listener.fileno()  # pragma: no cover (another thread took it)
+        for _ in range(_ROOM_AT_ONCE):
+            if not self._guard.make_room():
+                break
+        self._release_spare()
+        with contextlib.suppress(OSError):
+            sock, _ = self._listener.accept()
+            sock.setblocking(False)  # noqa: FBT003
+            self._turn_away(sock)
+        with contextlib.suppress(OSError):  # something else in the process may have taken it
+            self._spare = os.open(os.devnull, os.O_RDONLY)
         self._wait_a_moment()
-        return False
+
+    def _release_spare(self) -> None:
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
 
     def _turn_away(self, sock: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -168,7 +174,7 @@ class Acceptor:
 
     def _go_on(self) -> None:
         self._resume = None
-        if self._spare is not None:
+        if not self._closed:
             self._loop.add_reader(self._listener.fileno(), self._accept)
 
     def _complain(self, text: str, *arguments: object) -> None:
@@ -202,12 +208,6 @@ class _Opening:
 def _host(address: object) -> str | None:
     """The peer's address in what `accept` returns; a Unix socket has none."""
     return str(cast("tuple[object, ...]", address)[0]) if isinstance(address, tuple) else None
-
-
-_SECURE_TIMES: Final[dict[str, float]] = {
-    "ssl_handshake_timeout": HEADER_TIMEOUT,
-    "ssl_shutdown_timeout": _SECONDS_TO_SHUT_DOWN,
-}
 
 
 def _free_descriptors(guard: Guard) -> int | None:

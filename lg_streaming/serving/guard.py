@@ -6,28 +6,36 @@ import asyncio
 import functools
 from collections import OrderedDict
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from lg_streaming.errors import ServerFullError, TooManyConnectionsError
 from lg_streaming.gateway.front import FrontDoor
 from lg_streaming.gateway.limits import address_key
 
-__all__ = ["Entry", "Guard", "Owner"]
+__all__ = ["Entry", "Guard", "Owner", "Times"]
 
-HEADER_TIMEOUT: Final = 10.0
-"""Seconds for a complete header: from accept, and from a later request's first byte."""
-BODY_INTERVAL: Final = 10.0
-"""Seconds after which the progress of a body is looked at, each time."""
-WRITE_INTERVAL: Final = 30.0
-"""Seconds after which a peer that reads nothing is cut off, and a WebSocket handshake has to be answered."""
-CLOSE_TIMEOUT: Final = 2.0
-"""Seconds a peer has to read its refusal."""
-SPARE_TIMEOUT: Final = 5.0
-"""Seconds for a whole request over the limits, such as one for the health of a full server."""
-GRACE: Final = 1.0
-"""Seconds after which a connection without a complete request makes room for a new one, where there is none."""
-SPARE_GRACE: Final = 0.25
-"""The same for connections over the limits."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """How long a caller may take, in seconds."""
+
+    header: float = 10.0
+    """For a complete header, or a TLS handshake: from accept, and from a later request's first byte."""
+    body: float = 10.0
+    """After this the progress of a body is looked at, each time."""
+    write: float = 30.0
+    """After this a peer that reads nothing is cut off, and a WebSocket handshake has to be answered."""
+    close: float = 2.0
+    """For a peer to read its refusal."""
+    spare: float = 5.0
+    """For a whole request over the limits, such as one for the health of a full server."""
+    grace: float = 1.0
+    """After this a connection without a complete request makes room for a new one, where there is none."""
+    spare_grace: float = 0.25
+    """The same for connections over the limits."""
+
+
 MARGIN: Final = 16
 """Connections over each limit that may still ask, so that the gateway can refuse them by its own code."""
 SPARES: Final = 64
@@ -110,6 +118,9 @@ class _Deadlines:
             yield first[0]
 
 
+_TIMES: Final = Times()
+
+
 class Guard:
     """Counts connections by address, and ends those that take too long.
 
@@ -120,29 +131,33 @@ class Guard:
     Args:
         door: The limits.
         trusted: Whether the peer at an address may name the address it speaks for.
+        times: How long callers may take.
     """
 
-    def __init__(self, door: FrontDoor, trusted: Callable[[str], bool]) -> None:
-        self.loop = asyncio.get_running_loop()
+    def __init__(self, door: FrontDoor, trusted: Callable[[str], bool], times: Times = _TIMES) -> None:
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        """The event loop it works on."""
         self._door = door
         self.trusts = trusted
         self._addresses: dict[str, _Address] = {}
         self.open = 0
         """Connections, without spares."""
         self.spares_allowed = SPARES
-        self._waiting = _Deadlines(HEADER_TIMEOUT)
-        self._bodies = _Deadlines(BODY_INTERVAL)
-        self._writes = _Deadlines(WRITE_INTERVAL)
-        self._closing = _Deadlines(CLOSE_TIMEOUT)
-        self._spares = _Deadlines(SPARE_TIMEOUT)
+        self.times = times
+        self._tick = min(_TICK, times.header / 4)
+        self._waiting = _Deadlines(times.header)
+        self._bodies = _Deadlines(times.body)
+        self._writes = _Deadlines(times.write)
+        self._closing = _Deadlines(times.close)
+        self._spares = _Deadlines(times.spare)
         self._timer: asyncio.Handle | None = None
 
     @classmethod
-    def of(cls, config: Any, server_state: Any) -> Guard:
-        """Return the guard of a uvicorn server."""
+    def of(cls, config: Any, server_state: Any, times: Times = _TIMES) -> Guard:
+        """Return the guard of a uvicorn server; `times` counts for the first call."""
         guard = getattr(server_state, "lg_streaming_guard", None)
         if not isinstance(guard, cls) or guard.loop is not asyncio.get_running_loop():
-            guard = cls(FrontDoor.of(server_state), _trust(config))
+            guard = cls(FrontDoor.of(server_state), _trust(config), times)
             server_state.lg_streaming_guard = guard
         return guard
 
@@ -193,8 +208,8 @@ class Guard:
                 return ServerFullError(retry_after=1.0)
         return None
 
-    def _evict(self, entry: Entry, now: float, grace: float = GRACE) -> bool:
-        if now - entry.since < grace:
+    def _evict(self, entry: Entry, now: float, grace: float | None = None) -> bool:
+        if now - entry.since < (self.times.grace if grace is None else grace):
             return False
         self.leave(entry)
         entry.owner.drop()
@@ -204,7 +219,11 @@ class Guard:
         if address.spare < SPARES_PER_ADDRESS and len(self._spares) < self.spares_allowed:
             return True
         oldest = self._spares.oldest()
-        return oldest is not None and self._evict(oldest[0], now, SPARE_GRACE) and address.spare < SPARES_PER_ADDRESS
+        return (
+            oldest is not None
+            and self._evict(oldest[0], now, self.times.spare_grace)
+            and address.spare < SPARES_PER_ADDRESS
+        )
 
     def make_room(self) -> bool:
         """End the connection that has waited longest. Returns whether there was one."""
@@ -254,7 +273,7 @@ class Guard:
         entry.address.waiting.pop(entry, None)
 
     def watch_body(self, entry: Entry) -> None:
-        """Have its progress looked at in `BODY_INTERVAL`."""
+        """Have its progress looked at in `Times.body`."""
         if not entry.left:
             self._bodies.add(entry, self.loop.time())
 
@@ -263,7 +282,7 @@ class Guard:
         self._bodies.discard(entry)
 
     def watch_writes(self, entry: Entry) -> None:
-        """Have it looked at in `WRITE_INTERVAL` whether the peer reads."""
+        """Have it looked at in `Times.write` whether the peer reads."""
         if not entry.left:
             self._writes.add(entry, self.loop.time())
 
@@ -272,14 +291,14 @@ class Guard:
         self._writes.discard(entry)
 
     def close_soon(self, entry: Entry) -> None:
-        """Cut the connection in `CLOSE_TIMEOUT`."""
+        """Cut the connection in `Times.close`."""
         self.busy(entry)
         if not entry.left:
             self._closing.add(entry, self.loop.time())
 
     def _start_timer(self) -> None:
         if self._timer is None:
-            self._timer = self.loop.call_later(_TICK, self._sweep)
+            self._timer = self.loop.call_later(self._tick, self._sweep)
 
     def _sweep(self) -> None:
         self._timer = None

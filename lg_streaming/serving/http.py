@@ -9,12 +9,13 @@ from typing import Any, ClassVar, Final
 
 import httptools
 import orjson
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from lg_streaming.errors import BadRequestError, StreamingError, TooLargeError, TooManyConnectionsError
-from lg_streaming.serving.guard import BODY_INTERVAL, Entry, Guard
+from lg_streaming.serving.guard import Entry, Guard
 
 __all__ = ["HTTPProtocol", "refusal"]
 
@@ -27,7 +28,7 @@ MAX_TRAILER_BYTES: Final = 8_192
 MAX_TRAILERS: Final = 32
 MAX_PIPELINED: Final = 32
 MIN_BODY_RATE: Final = 200
-"""Bytes a second, over each `BODY_INTERVAL`."""
+"""Bytes a second, over each `Times.body`."""
 _PIECE: Final = 16_384
 """Bytes that are parsed between two looks at the counts."""
 _FRAMING_ALLOWANCE: Final = 32_768
@@ -114,7 +115,7 @@ class HTTPProtocol(HttpToolsProtocol):
         elif self.transport.is_closing() or not self._received or self._idle:
             self.transport.abort()
         else:
-            self._refuse(408, BadRequestError("the header of a request has to come within 10 seconds"))
+            self._refuse(408, BadRequestError("the header of a request took too long"))
 
     def drop(self) -> None:
         """See `Owner`."""
@@ -126,10 +127,10 @@ class HTTPProtocol(HttpToolsProtocol):
             return
         came, self._checked_bytes = self._body_bytes - self._checked_bytes, self._body_bytes
         ours = self.flow.read_paused or (self._cycle is not None and self._cycle.waiting_for_100_continue)
-        if ours or came >= MIN_BODY_RATE * BODY_INTERVAL:
+        if ours or came >= MIN_BODY_RATE * self._guard.times.body:
             self._guard.watch_body(self._entry)
         else:
-            self._refuse(408, BadRequestError("the body of a request has to come faster"))
+            self._refuse(408, BadRequestError("the body of a request came too slowly"))
 
     def check_writes(self) -> None:
         """See `Owner`."""
@@ -161,7 +162,6 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def _feed(self, piece: bytes) -> bool:
         """Parse `piece`. Returns whether the next one may come."""
-        self._received += len(piece)
         try:
             self.parser.feed_data(piece)  # pyright: ignore[reportOptionalMemberAccess]
         except httptools.HttpParserUpgrade:
@@ -170,6 +170,7 @@ class HTTPProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(*(self._refused or (400, BadRequestError("this is not a valid HTTP request"))))
             return False
+        self._received += len(piece)
         if self._in_header:
             over = self._received > MAX_HEADER_BYTES + _PIECE
         else:
@@ -205,7 +206,10 @@ class HTTPProtocol(HttpToolsProtocol):
             return protocol
 
         self.ws_protocol_class = hand_over  # pyright: ignore[reportAttributeAccessIssue]
-        super().handle_websocket_upgrade()
+        try:
+            super().handle_websocket_upgrade()
+        finally:
+            self.ws_protocol_class = make
 
     # ------------------------------------------------------------ the parser's callbacks
     @override
@@ -283,6 +287,9 @@ class HTTPProtocol(HttpToolsProtocol):
             self._idle = True
             self._guard.wait(self._entry)
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        super()._start_asgi_task(cycle, _Patient(app, cycle) if cycle.more_body else app)  # pyright: ignore[reportArgumentType]
+
     # ------------------------------------------------------------ refusing
     def _stop(self, status: int, error: StreamingError) -> None:
         """Have the parser end with a refusal."""
@@ -309,6 +316,21 @@ class HTTPProtocol(HttpToolsProtocol):
         self._ignored += size
         if self._ignored > _MAX_IGNORED:
             self.transport.abort()
+
+
+class _Patient:
+    """An application that is told that its caller has left, amid a body: what it raises then is no fault of its own."""
+
+    def __init__(self, app: ASGIApp, cycle: RequestResponseCycle) -> None:
+        self._app = app
+        self._cycle = cycle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except ClientDisconnect:
+            if not self._cycle.disconnected:
+                raise
 
 
 class _Full:

@@ -14,7 +14,7 @@ from typing_extensions import override
 from uvicorn.config import STARTUP_FAILURE
 
 from lg_streaming.serving.acceptor import Acceptor
-from lg_streaming.serving.guard import Entry, Guard
+from lg_streaming.serving.guard import Entry, Guard, Times
 from lg_streaming.serving.http import HTTPProtocol
 from lg_streaming.serving.websocket import WebSocketProtocol
 
@@ -32,10 +32,12 @@ class GuardedServer(uvicorn.Server):
     Args:
         config: See `configure`.
         listening: Called when clients can connect.
+        times: How long callers may take.
     """
 
-    def __init__(self, config: uvicorn.Config, listening: Callable[[], object]) -> None:
+    def __init__(self, config: uvicorn.Config, listening: Callable[[], object], times: Times | None = None) -> None:
         super().__init__(config)
+        self._times = times or Times()
         self._listening = listening
 
     @override
@@ -62,7 +64,7 @@ class GuardedServer(uvicorn.Server):
         def make(entry: Entry) -> HTTPProtocol:
             return HTTPProtocol(config, state, self.lifespan.state, entry=entry)
 
-        guard = Guard.of(config, state)
+        guard = Guard.of(config, state, self._times)
         return Acceptor(make, listener, guard, context=config.ssl, backlog=config.backlog)
 
 
