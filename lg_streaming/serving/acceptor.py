@@ -140,19 +140,24 @@ class Acceptor:
             raise
 
     def _accept_without_descriptors(self) -> None:
-        """Make room, and refuse one caller with the descriptor kept for it."""
-        self._complain("descriptors have run out: connections without a request are closed, callers get 503")
-        for _ in range(_ROOM_AT_ONCE):
-            if not self._guard.make_room():
-                break
+        """Refuse one caller with the descriptor kept for it, and make room for the next."""
         self._release_spare()
-        with contextlib.suppress(OSError):
+        try:
             sock, _ = self._listener.accept()
+        except OSError as error:
+            called = error.errno in _EXHAUSTED  # else there was no caller: the kernel looks for a descriptor first
+        else:
+            called = True
             sock.setblocking(False)  # noqa: FBT003
             self._turn_away(sock)
         with contextlib.suppress(OSError):  # something else in the process may have taken it
             self._spare = os.open(os.devnull, os.O_RDONLY)
-        self._wait_a_moment()
+        if called:
+            self._complain("descriptors have run out: connections without a request are closed, callers get 503")
+            for _ in range(_ROOM_AT_ONCE):
+                if not self._guard.make_room():
+                    break
+            self._wait_a_moment()
 
     def _release_spare(self) -> None:
         if self._spare is not None:

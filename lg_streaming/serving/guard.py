@@ -228,7 +228,7 @@ class Guard:
     def make_room(self) -> bool:
         """End the connection that has waited longest. Returns whether there was one."""
         oldest = self._waiting.oldest()
-        return oldest is not None and self._evict(oldest[0], self.loop.time(), 0.0)
+        return oldest is not None and self._evict(oldest[0], self.loop.time(), self.times.spare_grace)
 
     def leave(self, entry: Entry) -> None:
         """Count a connection no longer. Harmless when repeated."""

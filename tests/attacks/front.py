@@ -150,6 +150,7 @@ SLOW: dict[str, tuple[bytes, bytes]] = {
         b"GET /ws HTTP/1.1\r\n" + HEAD + b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ",
         b"a",
     ),
+    "busy": (b"GET /wait?seconds=60 HTTP/1.1\r\n" + HEAD + b"\r\n", b""),
     "TLS hello": (b"\x16\x03\x01\x01\x00\x01", b"\x00"),
 }
 
@@ -291,7 +292,7 @@ ATTACKS: list[Attack] = [
             partial(slow_writers, kind=kind, count=1_000, addresses=n),
         )
         for kind in SLOW
-        if kind != "TLS hello"
+        if kind not in {"TLS hello", "busy"}
         for n in (1, 200)
     ),
     Attack("4", "WebSocket handshakes that cannot succeed", _handshakes),
