@@ -55,6 +55,8 @@ class FrontDoor:
         def remove() -> None:
             if limits in self._brought:
                 self._brought.remove(limits)
+            if self._brought:  # else the last ones count on: a gateway may start again
+                self._choose()
 
         return remove
 
