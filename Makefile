@@ -11,7 +11,7 @@ PYTHON := $(VENV)/bin/python
 JS := tests/js
 ARGS ?=
 
-# Processes that share the tests, each a file at a time: one for each processor. Tests that ARGS picks run in one.
+# Processes that share the tests, each a file at a time; tests/conftest.py has their number. Picked tests run in one.
 WORKERS := -n logical --dist loadfile --no-loadscope-reorder
 # Checks run beside one another: what each prints comes in one piece when it is done, and all run, whichever fails.
 BESIDE := --jobs --keep-going --output-sync=target

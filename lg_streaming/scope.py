@@ -344,11 +344,15 @@ class FrameMark:
         outer: The mark of the frame around it.
     """
 
-    __slots__ = ("frame", "outer")
+    __slots__ = ("caller", "frame", "outer", "stays")
 
     def __init__(self, frame: Frame | None, outer: FrameMark | None) -> None:
         self.frame: Frame | None = frame
         self.outer: FrameMark | None = outer
+        self.stays: bool = False
+        """Whether it may stay in the context of the graph's caller, where nothing takes it back."""
+        self.caller: object = None
+        """The run in which the graph was called, where it stays; None where it was called in none."""
 
 
 NO_FRAME: Final = FrameMark(None, None)
@@ -388,8 +392,10 @@ class Block:
 
     @property
     def frame(self) -> Frame | None:
-        """The node or tool in which it was entered, until that has ended."""
-        return self._mark.frame if self._mark is not None else None
+        """The node or tool in which it was entered, directly or in a block there, until that has ended."""
+        if self._mark is not None:
+            return self._mark.frame
+        return self.outer.frame if self.outer is not None else None
 
     def leave(self) -> bool:
         """Ends the block; returns False, and does nothing, when it was left before."""
@@ -437,13 +443,15 @@ class Position(NamedTuple):
 
     frame: Frame | None = None
     block: Block | None = None
+    outlives: bool = False
+    """Whether it belongs to nothing, since the node in which it was started has ended."""
 
 
 def _position_in_context() -> Position:
     frame, block = current_frame(), current_block()
     if block is not None and (frame is None or frame.block is not block):
         return Position(block=block)
-    return Position(frame=frame)
+    return Position(frame=frame, outlives=frame is None and frame_var.get() not in {None, NO_FRAME})
 
 
 _finders: list[Callable[[], Position]] = [_position_in_context]

@@ -78,10 +78,13 @@ async def browser_connection(anyio_backend: str) -> AsyncGenerator[None]:
 
 
 @pytest.hookimpl(optionalhook=True)  # pytest runs without xdist, too
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Run picked tests in this process, which starts them sooner; None leaves the number to xdist."""
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run picked tests in this process, which starts them sooner, and all tests in two workers for each processor.
+
+    Half of the time a test waits: for a server, a browser, a limit that takes effect.
+    """
     picked = config.option.keyword or getattr(config.option, "lf", False) or config.args != config.getini("testpaths")
-    return 0 if picked else None
+    return 0 if picked else 2 * (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+import inspect
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, cast
 
-from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler
+from langgraph.pregel import Pregel
 
 from lg_streaming.capture.calls import GraphCall
 from lg_streaming.capture.frame import ToolRun
@@ -18,6 +20,7 @@ from lg_streaming.scope import NO_FRAME, current_frame, frame_var, reset_in_cont
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from types import CodeType
     from uuid import UUID
 
     from langchain_core.messages import BaseMessage
@@ -260,25 +263,49 @@ def _end_call(run: Run, end: Callable[[GraphCall], None]) -> None:
             RUNS.forget(run.ids)
 
 
+_STARTS: Final = AsyncCallbackManager.on_chain_start.__code__
+_GRAPH_STREAM: Final = cast("Any", Pregel).astream.__code__
+_MAX_FRAMES: Final = 16
+
+
 def watch(run: Run, run_id: UUID) -> None:
     """Ends a run whose task is cancelled while other handlers see it start: LangChain does not report its end then."""
     try:
         task = asyncio.current_task()
     except RuntimeError:
         return
+    starter = _starter()
+    if task is None or starter is None:
+        return
+    # LangChain begins the runs of a batch in tasks that do nothing else. And each chunk of a chain's stream may be read
+    # in another task; that of a graph is at work before it gives one. Such a run goes on when its task ends well.
+    begins_only = getattr(task.get_coro(), "__name__", None) == _STARTS.co_name
+    is_chain_stream = starter is not _GRAPH_STREAM and starter.co_flags & inspect.CO_ASYNC_GENERATOR
+    goes_on = begins_only or is_chain_stream
 
-    def give_up(_: object) -> None:
-        if RUNS.end(run_id) is run:
+    def give_up(task: asyncio.Task[Any]) -> None:
+        is_well = goes_on and not task.cancelled() and task.exception() is None
+        if not is_well and RUNS.end(run_id) is run:
             _end_call(run, lambda call: call.fail(asyncio.CancelledError()))
 
-    if task is not None:
-        run.reports()
-        task.add_done_callback(give_up)
+    def unwatch() -> None:
+        task.remove_done_callback(give_up)
 
-        def unwatch() -> None:
-            task.remove_done_callback(give_up)
+    run.reports()
+    task.add_done_callback(give_up)
+    run.unwatch = unwatch
 
-        run.unwatch = unwatch
+
+def _starter() -> CodeType | None:
+    """What awaits that LangChain's handlers see a run start; None where nothing can cancel that: sync code."""
+    frame = inspect.currentframe()
+    for _ in range(_MAX_FRAMES):
+        if frame is None:
+            return None
+        if frame.f_code is _STARTS:
+            return frame.f_back.f_code if frame.f_back is not None else _STARTS
+        frame = frame.f_back
+    return None
 
 
 def _unbar(run: Run) -> None:

@@ -10,6 +10,7 @@ from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables.config import merge_configs
 from langgraph._internal._runnable import RunnableCallable, RunnableSeq
 from langgraph.callbacks import GraphCallbackHandler
+from langgraph.graph import START
 from langgraph.pregel import Pregel
 
 from lg_streaming.capture.follow import RunFollower, RunStart, watch
@@ -70,10 +71,10 @@ class GraphFollower(RunFollower, GraphCallbackHandler):
             run.begins = functools.partial(self._begin, node, start)
 
     def _begin(self, node: Run, start: RunStart) -> None:
-        """Captures the node that the graph is, unless it captures itself."""
+        """Captures the node that the graph is, unless it captures itself, or calls the graph in an execution there."""
         place, options = RUNS.place_in(node), self.plan.for_graph
         captured = node.frame is not None and node.frame.graph_namespace == node.namespace
-        if place is not None and options.enabled and not captured:
+        if place is not None and options.enabled and not captured and place.made_in != node.namespace:
             open_node(node, place, options, name=start.node_name, metadata=start.metadata, state=start.inputs)
             start.run.frame = node.frame
 
@@ -118,7 +119,7 @@ def decorate_graph(graph: object, selection: Selection) -> Any:
 
 def _captured(name: str, node: PregelNode, plan: GraphPlan) -> PregelNode:
     options = plan.for_node(name, name)
-    if options is None or name.startswith("__") or options_of(node.bound) is not None:
+    if options is None or name == START or options_of(node.bound) is not None:
         return node
     return node.copy({"bound": StreamedRunnable(node.bound, options, name)})
 
@@ -139,7 +140,7 @@ def _check(selection: Selection, graph: AnyGraph) -> None:
     names = [name for name in graph.nodes if not name.startswith("__")]
     for pattern in (*(selection.nodes or ()), *selection.exclude):
         alone = Selection(selection.options, (pattern,))
-        if "/" not in pattern and not any(alone.holds_for(name, name) for name in names):
+        if "/" not in pattern and not any(alone.holds_for(name, name) for name in graph.nodes):
             logger.warning(
                 "no node of graph %r is named %r: it has %s; nodes of subgraphs may match still",
                 graph.get_name(),

@@ -44,9 +44,9 @@ ABOUT: Final = {
 # --- calls that must not stream -----------------------------------------------------------------------------
 
 whole_call_var: ContextVar[bool] = ContextVar("lg_streaming_whole_call", default=False)
-"""Whether the model call that begins in this context must not be made to stream.
+"""Whether the model call or the chain that begins in this context must not be made to stream.
 
-Each start of a model sets it, before LangChain looks whether a streaming handler is attached.
+Each start of one sets it, before LangChain looks whether a streaming handler is attached.
 """
 
 _ANSWERS: Final = ("n", "candidate_count", "candidateCount", "num_generations", "num_return_sequences", "best_of")
@@ -107,6 +107,7 @@ class ModelCall:
         "_about",
         "_dialect",
         "_ended",
+        "_finished",
         "_frame",
         "_hear",
         "_indexes",
@@ -140,6 +141,7 @@ class ModelCall:
         self._scope = scope.derive(request_id=str(run_id), message_id=self._message_id)
         frame.note_message(self._message_id, self._scope.namespace)
         self._ended = False
+        self._finished = ""
         self._dialect = ""  # under v3 some models report each token twice: the first dialect with content counts
         self._indexes: dict[str, int] = {"token": 0}
         self._kinds: set[str] = set()
@@ -179,6 +181,8 @@ class ModelCall:
         if event.get("event") == "message-start" and isinstance(message_id := event.get("id"), str) and message_id:
             self._adopt(message_id)  # that protocol's message has this id, whatever the chunks inside it have
             self._rank = _PINNED
+        if event.get("event") == "content-block-finish" and event["content"].get("type") == "text":
+            self._finished += event["content"].get("text") or ""
         if event.get("event") == "message-finish":
             self._finish_event(event)
         elif self._dialect in {"", "events"}:
@@ -244,9 +248,11 @@ class ModelCall:
 
     def complete(self, response: LLMResult) -> None:
         """Publish what did not come in pieces, then the end. Of several answers the first is published."""
+        answers = response.generations[0] if response.generations else []
+        if answers and answers[0].text:
+            self._frame.texts.add(str(answers[0].text))
         if self._ended:
             return
-        answers = response.generations[0] if response.generations else []
         data = self._finish(answers[0], response) if answers else {}
         if len(answers) > 1:
             data["answers"] = len(answers)
@@ -256,6 +262,8 @@ class ModelCall:
         """Publish the end where the protocol says it: the caller may have its message before `complete` is called."""
         if not self._spoke:
             return
+        if self._finished:
+            self._frame.texts.add(self._finished)
         metadata: dict[str, Any] = event.get("metadata") or {}
         self._publish(late_parts(AIMessage("", response_metadata=metadata), self._sent_kinds()))
         data = {"finish_reason": finish_reason(metadata), "usage": event.get("usage")}
@@ -277,8 +285,6 @@ class ModelCall:
             message = answer.message
             if message.id:
                 self._adopt(message.id)
-            if message.text:
-                self._frame.texts.add(str(message.text))
             if not self._spoke:
                 self._publish(parts_of_message(message))
             if isinstance(message, AIMessage):

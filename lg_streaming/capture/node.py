@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from langgraph.errors import ParentCommand
+from langgraph.errors import GraphInterrupt, ParentCommand
 
 from lg_streaming.capture.outcome import described, ending_of, interrupts_of
 from lg_streaming.capture.result import ids_in, messages_of, unsaid_parts, update_of
-from lg_streaming.capture.runs import RUNS
+from lg_streaming.capture.runs import RUNS, parent_run_id
 from lg_streaming.emitter import Emitter
 from lg_streaming.errors import StreamingError
 from lg_streaming.scope import FrameMark, Scope, current_block, frame_var
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["CANCELLED", "Identity", "NodeRun", "agent_of", "identify", "open_node", "step_of", "task_of"]
 
 logger: logging.Logger = logging.getLogger(__name__)
+
+_OTHER_PIECES: Final = frozenset({"thinking", "tool_args"})
 
 CANCELLED: Final = {"message": "cancelled", "code": "cancelled"}
 
@@ -109,7 +112,7 @@ class NodeRun:
         self.emitter: Emitter = Emitter(binding.publisher, binding.execution_id, self.scope, strict=False)
         self.emitter.through(heard=self.message_ids)
         self._heard = 0
-        """How many pieces of text came from models."""
+        """How many pieces came from models, of text, reasoning and the arguments of tools."""
         self._plan = plan
         self._state: object = None
         self._started = time.perf_counter()
@@ -172,6 +175,8 @@ class NodeRun:
             self._heard += 1
             if self.echo is not None:
                 self.echo.append(data["content"])
+        elif type in _OTHER_PIECES:
+            self._heard += 1
         stream = self._stream
         if stream is None:
             return
@@ -213,10 +218,13 @@ class NodeRun:
 
     # --- its end ---------------------------------------------------------------------------------------------
 
-    def _end(self) -> bool:
+    def _end(self, error: BaseException | None = None) -> bool:
         with self._lock:
             ended = self.ended
             self.ended = True
+        if not ended and self.run_ids:
+            is_paused = error is not None and ending_of(error) == "interrupted"
+            RUNS.stop_in(self, GraphInterrupt() if is_paused else asyncio.CancelledError())
         return not ended
 
     def succeed(self, result: object) -> None:
@@ -233,7 +241,7 @@ class NodeRun:
 
     def fail(self, error: BaseException) -> None:
         """Publishes how the node ended that raised. A no-op when it has ended already."""
-        if not self._end():
+        if not self._end(error):
             return
         match ending_of(error):
             case "complete":
@@ -348,7 +356,10 @@ def open_node(run: Run, place: Place, plan: NodePlan, *, name: str, metadata: Ma
         logger.warning("node %r runs without streaming: %s", name, error, exc_info=None if expected else error)
         return
     run.frame = run.opened = frame
-    frame_var.set(frame.mark)
+    frame.mark.stays, frame.mark.caller = True, parent_run_id()
+    in_force = frame_var.set(frame.mark)
+    if run.bar is None:
+        run.bar = in_force
 
 
 _STEP: Final = {"langgraph_step": "step", "langgraph_triggers": "triggers", "langgraph_path": "path"}

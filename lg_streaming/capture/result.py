@@ -54,7 +54,7 @@ def unsaid_parts(
         state: What it was called with: messages that were there before are known.
         is_known: Whether the readers have the message of an id.
         texts: The texts that models wrote inside the node: it may put one into a message of its own.
-        received: How many pieces of text the node's readers got.
+        received: How many pieces the node's readers got, of text, reasoning and the arguments of tools.
         heard: How many of these came from models; the others the node wrote itself, through its emitter.
     """
     if isinstance(result, Mapping):

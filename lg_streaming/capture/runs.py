@@ -13,6 +13,7 @@ from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables.config import var_child_runnable_config
 
 from lg_streaming.scope import (
+    NO_FRAME,
     Binding,
     Block,
     Frame,
@@ -20,6 +21,7 @@ from lg_streaming.scope import (
     current_block,
     current_frame,
     find_positions_with,
+    frame_var,
 )
 
 if TYPE_CHECKING:
@@ -96,7 +98,7 @@ class Run:
         self._turn = 0
         self._listener: object = None
         self.bar: Token[FrameMark | None] | None = None
-        """Takes back that the frames of the context are hidden in it."""
+        """Takes back what it put into the context: its own node, or that the frames around it are hidden."""
         self.model: ModelCall | None = None
         """The model call that it is."""
         self.call: GraphCall | None = parent.call if parent is not None else frame.call if frame is not None else None
@@ -300,23 +302,30 @@ class Runs:
     def end_node(self, namespace: str, error: BaseException) -> None:
         """Ends the captured nodes of this namespace, which LangGraph no longer waits for, and what runs in them."""
         for frame in list(self._frames.get(namespace, ())):
-            for run_id, run in reversed(list(self._runs.items())):
-                if run.frame is not None and _is_at_or_in(run.frame, frame):
-                    self._cancel(run_id, run, frame)
+            self._cancel_in(frame)
             frame.fail(error)
 
-    def _cancel(self, run_id: UUID, run: Run, node: NodeRun) -> None:
+    def stop_in(self, frame: NodeRun, tools_with: BaseException) -> None:
+        """Ends tools and models that a node leaves behind, and what runs in them: their end would come too late."""
+        left = [self._runs.get(run_id) for run_id in list(frame.run_ids)]
+        if any(run is not None and (run.tool is not None or run.model is not None) for run in left):
+            self._cancel_in(frame, tools_with)
+
+    def _cancel_in(self, frame: NodeRun, tools_with: BaseException | None = None) -> None:
+        for run_id, run in reversed(list(self._runs.items())):
+            if run.frame is not None and _is_at_or_in(run.frame, frame):
+                self._cancel(run_id, run, frame, tools_with)
+
+    def _cancel(self, run_id: UUID, run: Run, node: NodeRun, tools_with: BaseException | None) -> None:
         stopped = asyncio.CancelledError()
         frame: Any = run.frame
-        if run.model is not None:
-            run.model.fail(stopped)
-        elif run.tool is not None:
-            run.tool.fail(stopped)
+        inner = run.model or run.tool
+        if inner is not None:
+            if self.end(run_id) is run:  # it may end at this moment in its own thread
+                inner.fail(tools_with if tools_with is not None and run.tool is not None else stopped)
         elif run.is_node and frame is not node:
             frame.fail(stopped)
-        else:
-            return
-        self.end(run_id)
+            self.end(run_id)
 
     def frame_at(self, run: Run | None) -> NodeFrame | None:
         """The node or tool that a run started in `run` belongs to; None where it belongs to none."""
@@ -414,8 +423,13 @@ RUNS: Final = Runs()
 
 
 def _position() -> Position:
-    place = RUNS.place_of(parent_run_id())
-    return Position(place.frame, place.block) if place is not None else Position()
+    run_id = parent_run_id()
+    place = RUNS.place_of(run_id)
+    if place is not None:
+        return Position(place.frame, place.block)
+    mark = frame_var.get()
+    is_left = mark is not None and mark.stays and mark.caller == run_id
+    return Position(outlives=mark not in {None, NO_FRAME} and not is_left)
 
 
 find_positions_with(_position)

@@ -4,7 +4,8 @@ LangChain asks the tap's hook, whenever something starts, whether to attach it. 
 that is running and listens, so models elsewhere keep their non-streaming calls. Inside, LangChain takes the tap for a
 streaming handler (the test is structural), so that ``model.invoke()`` streams. For the rest of a call that would give
 another answer when it is streamed, such as one with ``n=2``, or of which nothing is published, such as one with the tag
-``nostream``, the tap passes for a plain handler.
+``nostream``, the tap passes for a plain handler. It does so for chains too: of a chain's handlers LangChain gives the
+chunks to the first that can stream, which is to be the caller's.
 """
 
 from __future__ import annotations
@@ -127,9 +128,14 @@ class ModelFollower(RunFollower):
 class Tap(ModelFollower):
     """Makes the models in captured nodes stream, and publishes what they write."""
 
+    def on_chain_start(self, serialized: dict[str, Any], inputs: dict[str, Any], **kwargs: Any) -> None:
+        """Notes whose run it is. The chain's chunks are for a handler of the caller's."""
+        whole_call_var.set(True)
+        super().on_chain_start(serialized, inputs, **kwargs)
+
     @property
     def __class__(self) -> type[Tap]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """What LangChain's structural test looks at: a streaming handler, but in a call that must not stream."""
+        """What LangChain's structural test looks at: a streaming handler, for a model call that may stream."""
         return Tap if whole_call_var.get() else StreamingTap
 
     if not TYPE_CHECKING:

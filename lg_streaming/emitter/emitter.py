@@ -13,7 +13,7 @@ from lg_streaming.emitter.part_words import PartWords
 from lg_streaming.emitter.saying import Saying
 from lg_streaming.errors import leaves
 from lg_streaming.fork import new_event
-from lg_streaming.scope import NO_FRAME, NO_SCOPE, Outcome, Scope, frame_var, new_id, position
+from lg_streaming.scope import NO_SCOPE, Outcome, Scope, new_id, position
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -447,7 +447,7 @@ def current_emitter() -> Emitter:
     A task or thread that goes on after its node has returned gets an emitter that does nothing, and the log has a
     warning: take the emitter while the node runs, and hand it over.
     """
-    frame, block = position()
+    frame, block, outlives = position()
     if frame is not None:
         return frame.emitter
     if block is not None:
@@ -455,7 +455,7 @@ def current_emitter() -> Emitter:
             return NO_EMITTER
         binding = block.binding
         return Emitter(binding.publisher, binding.execution_id, Scope(run_id=binding.run_id), strict=False)
-    if frame_var.get() not in {None, NO_FRAME} and not _no_node.is_set():
+    if outlives and not _no_node.is_set():
         _no_node.set()
         logger.warning(
             "current_emitter() was called where the node has returned already: what it writes goes nowhere. "

@@ -9,6 +9,7 @@ import pytest
 from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.errors import NodeError
 from langgraph.func import entrypoint
 from langgraph.graph import START, StateGraph
 from langgraph.runtime import Runtime
@@ -324,3 +325,30 @@ async def test_an_entrypoint_is_decorated_like_a_graph(streaming: StreamingModul
     assert graph.get_state({"configurable": {"thread_id": "e"}}).values == "Done."
     page = await streaming.hub.subscribe("e", follow=True).next_page(1_000)
     assert [update.type for update in page.updates("e")].count("workflow_complete") == 2
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("by", ["graph", "nodes", "call", "outer graph"])
+async def test_an_error_handler_is_a_node(streaming: StreamingModule, by: str, *, is_async: bool) -> None:
+    """What LangGraph calls in place of a node that has failed says something too."""
+
+    def fail(_: Messages) -> dict[str, Any]:
+        raise ValueError("not today")
+
+    def handle(_: Messages, error: NodeError) -> dict[str, Any]:
+        return {"messages": [ScriptedChatModel(answers=[f"It went wrong: {error.error}."]).invoke("x")]}
+
+    builder: Any = StateGraph(Messages)
+    graph = builder.add_node("fail", fail, error_handler=handle).add_edge(START, "fail").compile()
+    config = streaming.config("e", capture="all" if by == "call" else None)
+    if by == "graph":
+        graph = stream_all(graph)
+    elif by == "nodes":
+        graph = stream_all(graph, nodes=["__error_handler__*"])
+    elif by == "outer graph":
+        outer: Any = StateGraph(Messages)
+        graph = stream_all(outer.add_node("inner", graph).add_edge(START, "inner").compile())
+    state = await graph.ainvoke(ASK, config) if is_async else await asyncio.to_thread(graph.invoke, ASK, config)
+    page = await streaming.hub.subscribe("e", follow=True).next_page(1_000)
+    said = "".join(each.data["content"] for each in page.updates("e") if each.type == "token")
+    assert said == state["messages"][-1].text == "It went wrong: not today."

@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import gc
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ from anyio.from_thread import start_blocking_portal
 from fastapi import Depends, FastAPI
 from fastapi.responses import StreamingResponse
 from langchain_core.callbacks import AsyncCallbackHandler
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableGenerator, RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
 
 from lg_streaming import current_emitter, stream_all, stream_token
@@ -367,6 +367,124 @@ async def test_a_thread_that_outlives_everything() -> None:
     assert len(RUNS) == 0
 
 
+# --- streams that are read in several tasks -----------------------------------------------------------------
+
+
+class SlowHandler(AsyncCallbackHandler):
+    """Takes its time when a graph starts."""
+
+    async def on_chain_start(self, *args: Any, **kwargs: Any) -> None:
+        await asyncio.Event().wait()
+
+
+async def _twice(inputs: AsyncIterator[Any]) -> AsyncGenerator[str]:
+    async for item in inputs:
+        yield str(item)
+        yield (await GRAPH.ainvoke({"topic": "x"}))["messages"][-1].text
+
+
+READ: dict[str, tuple[Any, Any]] = {
+    "generator": (RunnableGenerator(_twice), "x"),
+    "lambda": (RunnableLambda(lambda _: RunnableGenerator(_twice)), "x"),
+    "parallel": (RunnableParallel(one=RunnableGenerator(_twice)), "x"),
+    "sequence": (RunnableLambda(str) | RunnableGenerator(_twice), "x"),
+    "graph": (GRAPH, {"topic": "x"}),
+    "decorated graph": (stream_all(GRAPH), {"topic": "x"}),
+}
+
+
+@pytest.mark.parametrize("kind", READ)
+async def test_each_chunk_is_read_in_a_task_of_its_own(module: StreamingModule, kind: str) -> None:
+    """As ``asyncio.wait_for(anext(stream), …)`` does, or a handler that looks at the first chunk before it answers."""
+    graph, inputs = READ[kind]
+    chunks = graph.astream(inputs, module.config("e"))
+
+    async def next_chunk() -> Any:
+        return await anext(chunks, None)
+
+    while await asyncio.create_task(next_chunk()) is not None:
+        pass
+    run = await read(module, "e")
+    assert run.texts() == {"write": "one two three"}
+    assert run.final == "workflow_complete"
+
+
+@pytest.mark.parametrize("kind", READ)
+@pytest.mark.parametrize("way", ["cancel", "timeout"])
+async def test_a_stream_whose_start_is_cancelled(module: StreamingModule, kind: str, way: str) -> None:
+    graph, inputs = READ[kind]
+    chunks = graph.astream(inputs, module.config({"callbacks": [SlowHandler()]}, execution_id="e"))
+
+    async def next_chunk() -> Any:
+        return await anext(chunks, None)
+
+    task = asyncio.create_task(next_chunk() if way == "cancel" else asyncio.wait_for(next_chunk(), 0.05))
+    await asyncio.sleep(0.01)
+    if way == "cancel":
+        task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await ended(module, "e", "cancelled")
+
+
+# --- what a node leaves behind ------------------------------------------------------------------------------
+
+
+def _waiting(go_on: asyncio.Event, begun: asyncio.Event, kind: str) -> Any:
+    async def waits(_: State) -> Update:
+        chunks = model("one two three").astream("x")
+        await anext(chunks)
+        begun.set()
+        await go_on.wait()
+        return {"text": "".join([chunk.text async for chunk in chunks])}
+
+    @tool
+    async def slow() -> str:
+        """Take a long time."""
+        if kind == "graph":
+            await graph_of(waits).ainvoke({"topic": "x"})
+        elif kind == "model":
+            await waits({"topic": "x", "text": "", "messages": []})
+        else:
+            begun.set()
+            await go_on.wait()
+        return "done"
+
+    return slow
+
+
+@pytest.mark.parametrize("fails", ["fails", "returns"])
+@pytest.mark.parametrize("kind", ["tool", "model", "graph"])
+async def test_a_tool_that_its_node_does_not_wait_for(module: StreamingModule, kind: str, fails: str) -> None:
+    """It ends for its readers with the node; what it does later is part of nothing."""
+    go_on, begun = asyncio.Event(), asyncio.Event()
+    slow = _waiting(go_on, begun, kind)
+    left: list[asyncio.Future[Any]] = []
+
+    async def node(_: State) -> Update:
+        call: Any = {"name": "slow", "args": {}, "id": "call-1", "type": "tool_call"}
+        left.append(asyncio.ensure_future(slow.ainvoke(call)))
+        await begun.wait()
+        if fails == "fails":
+            raise ValueError("the other one failed")
+        return {}
+
+    config = module.config("e", capture="all")
+    await asyncio.gather(graph_of(node).ainvoke({"topic": "x"}, config), return_exceptions=True)
+    assert len(RUNS) == 0
+    go_on.set()
+    await left[0]
+    run = await read(module, "e")
+    expected = ["tool_start", "tool_error"]
+    assert [each.type for each in run.of("tool_start", "tool_error", "tool_complete")] == expected
+    assert run.one("tool_error").data["error"]["code"] == "cancelled"
+    assert len(run.of("llm_start")) == len(run.of("llm_complete")) == (kind != "tool")
+    assert len(run.of("node_start")) == len(run.of("node_complete", "node_error")) == (2 if kind == "graph" else 1)
+    ends = [each.metadata.node_id for each in run.of("node_complete", "node_error")]
+    assert ends[-1] == "node"
+    assert not any(module.hub.statistics().dropped.values())
+    assert len(RUNS) == 0
+
+
 # --- calls without an execution -----------------------------------------------------------------------------
 
 
@@ -392,13 +510,6 @@ async def wait_after_models(_: State) -> Update:
     await model("one two").ainvoke("x")
     await asyncio.Event().wait()
     return {}
-
-
-class SlowHandler(AsyncCallbackHandler):
-    """Takes its time when a graph starts."""
-
-    async def on_chain_start(self, *args: Any, **kwargs: Any) -> None:
-        await asyncio.Event().wait()
 
 
 DECORATED: dict[str, Callable[[Any], Any]] = {

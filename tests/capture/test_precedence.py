@@ -1,9 +1,11 @@
 """The order of what a call belongs to: its config, the runs around it, an open block, a node, the module."""
 
 import asyncio
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
+from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.runnables import RunnableLambda
 from langchain_core.runnables.config import merge_configs
 from langgraph.graph import START, StateGraph
@@ -139,6 +141,57 @@ async def test_a_batch_with_a_config_for_each_input(streaming: StreamingModule) 
         assert topics(await read(streaming, f"s{each}")) == [f"text of {each}"]
 
 
+def _in_steps() -> Any:
+    return RunnableLambda(lambda inputs: inputs) | GRAPH
+
+
+def _with_retry() -> Any:
+    return GRAPH.with_retry(stop_after_attempt=2)
+
+
+def _with_fallbacks() -> Any:
+    def fail(_: object) -> Any:
+        raise ValueError("this one fails")
+
+    return RunnableLambda(fail).with_fallbacks([GRAPH])
+
+
+@pytest.mark.parametrize("as_completed", [False, True])
+@pytest.mark.parametrize("around", [_in_steps, _with_retry, _with_fallbacks])
+async def test_a_batch_of_what_is_made_of_a_graph(
+    streaming: StreamingModule, around: Any, *, as_completed: bool
+) -> None:
+    """LangChain begins the runs of such a batch in tasks that end at once."""
+    many = [f"e{n}" for n in range(3)]
+    inputs, configs = [{"topic": each} for each in many], [streaming.config(each) for each in many]
+    if as_completed:
+        assert len([each async for each in around().abatch_as_completed(inputs, configs)]) == len(many)
+    else:
+        await around().abatch(inputs, configs)
+    for each in many:
+        run = await read(streaming, each)
+        assert topics(run) == [f"text of {each}"]
+        assert run.types.count("workflow_start") == 1
+        assert run.final == "workflow_complete"
+
+
+async def test_a_batch_whose_start_is_cancelled(streaming: StreamingModule) -> None:
+    reached = asyncio.Event()
+
+    class Waits(AsyncCallbackHandler):
+        async def on_chain_start(self, *_: Any, **__: Any) -> None:
+            reached.set()
+            await asyncio.Event().wait()
+
+    configs: list[Any] = [streaming.config({"callbacks": [Waits()]}, execution_id=each) for each in ("e0", "e1")]
+    task = asyncio.create_task(_in_steps().abatch([{"topic": "x"}] * 2, configs))
+    await reached.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    for each in ("e0", "e1"):
+        assert (await read(streaming, each)).final == "workflow_cancelled"
+
+
 # --- two modules ------------------------------------------------------------------------------------------------------
 
 
@@ -259,6 +312,57 @@ async def test_blocks_in_blocks(streaming: StreamingModule) -> None:
     assert topics(await read(streaming, "b")) == ["text of b in a"]
     assert topics(await read(streaming, "c")) == ["text of c"]
     assert (await read(streaming, "c")).updates[0].data["parent"]["execution_id"] == "a"
+
+
+@pytest.mark.parametrize("decorated", [False, True])
+async def test_blocks_in_blocks_in_a_node(streaming: StreamingModule, *, decorated: bool) -> None:
+    graph = stream_all(GRAPH) if decorated else GRAPH
+
+    @stream_all
+    async def lead(_: State) -> Update:
+        async with streaming.execution("one"):
+            async with streaming.execution("two"):
+                await graph.ainvoke({"topic": "two"})
+                async with streaming.execution("three"):
+                    await graph.ainvoke({"topic": "three"})
+                    await stream_all(helper)("three")
+            await graph.ainvoke({"topic": "one"})
+        await graph.ainvoke({"topic": "lead"})
+        return {}
+
+    await graph_of(lead).ainvoke({"topic": "x"}, streaming.config("lead"))
+    for each in ("lead", "one", "two"):
+        assert topics(await read(streaming, each)) == [f"text of {each}"]
+    assert topics(await read(streaming, "three")) == ["text of three", "text of three and more of three"]
+
+
+@pytest.mark.parametrize("own", ["block", "blocks", "config"])
+@pytest.mark.parametrize("around", ["block", "config"])
+async def test_a_decorated_graph_in_an_execution_in_an_undecorated_node(
+    streaming: StreamingModule, around: str, own: str
+) -> None:
+    """The node is no part of that execution: it is not over when the execution is."""
+    graph = stream_all(GRAPH)
+
+    async def plain(_: State) -> Update:
+        if own == "config":
+            await graph.ainvoke({"topic": "inner"}, streaming.config("inner"))
+            return {}
+        around_it = streaming.execution("around") if own == "blocks" else nullcontext()
+        async with around_it, streaming.execution("inner"):
+            await graph.ainvoke({"topic": "inner"})
+        return {}
+
+    if around == "block":
+        async with streaming.execution("outer"):
+            await graph_of(plain).ainvoke({"topic": "x"})
+    else:
+        await graph_of(plain).ainvoke({"topic": "x"}, streaming.config("outer"))
+    run = await read(streaming, "inner")
+    assert topics(run) == ["text of inner"]
+    assert [each.metadata.node_id for each in run.of("node_start")] == ["write"]
+    assert [each.metadata.node_id for each in run.of("node_complete")] == ["write"]
+    assert not (await read(streaming, "outer")).of("node_start")
 
 
 async def test_a_config_in_a_block_in_a_node_in_a_block(streaming: StreamingModule) -> None:

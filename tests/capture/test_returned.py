@@ -1,8 +1,9 @@
 """Text that a node returns and no model wrote: its readers get it once, under the id the message has in the state."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from langchain_core.language_models import FakeListLLM, FakeStreamingListLLM
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command
@@ -10,6 +11,7 @@ from pydantic import BaseModel
 
 from lg_streaming import current_emitter, stream_all, stream_token
 from lg_streaming.module import StreamingModule
+from lg_streaming.testing import ScriptedChatModel
 from tests.capture.graphs import TEXT, model, read
 
 Node = Any
@@ -47,9 +49,35 @@ async def adds_to_what_a_model_wrote(state: MessagesState) -> dict[str, Any]:
     return {"messages": [answer, AIMessage("We are closed.")]}
 
 
+async def asks_for_structure_first(state: MessagesState) -> dict[str, Any]:
+    calls = [{"name": "Route", "args": {"to": "billing"}, "id": "r1"}]
+    await ScriptedChatModel(answers=[AIMessage("", tool_calls=calls)]).ainvoke("route")
+    return {"messages": [AIMessage("We are closed.")]}
+
+
+async def asks_a_model_that_only_thinks_first(state: MessagesState) -> dict[str, Any]:
+    thought = AIMessage([{"type": "reasoning", "reasoning": "Are we closed?"}])
+    await ScriptedChatModel(answers=[thought]).ainvoke("route")
+    return {"messages": [AIMessage("We are closed.")]}
+
+
+def asks_two_models_for_structure_first(state: MessagesState) -> dict[str, Any]:
+    calls = [{"name": "Route", "args": {"to": "billing"}, "id": "r1"}]
+    ScriptedChatModel(answers=[AIMessage("", tool_calls=calls)]).batch(["route", "route"])
+    return {"messages": [AIMessage("We are closed.", id="canned")]}
+
+
 @pytest.mark.parametrize(
     "node",
-    [returns_a_canned_answer, returns_one_with_an_id, returns_a_command, asks_a_silent_model_first],
+    [
+        asks_for_structure_first,
+        asks_a_model_that_only_thinks_first,
+        asks_two_models_for_structure_first,
+        returns_a_canned_answer,
+        returns_one_with_an_id,
+        returns_a_command,
+        asks_a_silent_model_first,
+    ],
 )
 async def test_a_message_that_no_model_wrote_is_streamed(streaming: StreamingModule, node: Node) -> None:
     texts, messages = await texts_of(streaming, stream_token(node))
@@ -64,6 +92,19 @@ async def test_it_comes_beside_what_a_model_wrote(streaming: StreamingModule) ->
 
 async def returns_the_answer_in_a_message_of_its_own(state: MessagesState) -> dict[str, Any]:
     return {"messages": [AIMessage((await model().ainvoke("go")).text)]}
+
+
+async def wraps_what_a_text_model_wrote(state: MessagesState) -> dict[str, Any]:
+    return {"messages": [AIMessage(await FakeListLLM(responses=[TEXT]).ainvoke("go"))]}
+
+
+def wraps_what_a_text_model_streamed(state: MessagesState) -> dict[str, Any]:
+    return {"messages": [AIMessage("".join(FakeStreamingListLLM(responses=[TEXT]).stream("go")))]}
+
+
+async def wraps_what_came_as_events(state: MessagesState) -> dict[str, Any]:
+    stream = await cast("Any", model()).astream_events("go", version="v3")
+    return {"messages": [AIMessage("".join([piece async for piece in stream.text]))]}
 
 
 async def returns_the_history(state: MessagesState) -> dict[str, Any]:
@@ -84,10 +125,14 @@ async def calls_a_decorated_function(state: MessagesState) -> dict[str, Any]:
     return {"messages": [await answer()]}
 
 
+@pytest.mark.filterwarnings("ignore:The method `BaseChatModel._achat_model_stream_v3`")
 @pytest.mark.parametrize(
     "node",
     [
         returns_the_answer_in_a_message_of_its_own,
+        wraps_what_a_text_model_wrote,
+        wraps_what_a_text_model_streamed,
+        wraps_what_came_as_events,
         returns_the_history,
         writes_by_itself,
         calls_a_decorated_function,

@@ -14,6 +14,7 @@ from lg_streaming.capture import enter, wrap_node
 from lg_streaming.emitter import emitter as emitters
 from lg_streaming.module import StreamingModule
 from lg_streaming.pipeline import EventOptions, NodeOptions, TokenOptions
+from lg_streaming.scope import frame_var
 from tests.capture.graphs import State, Update, graph_of, model, read
 
 pytestmark = pytest.mark.anyio
@@ -115,6 +116,83 @@ async def test_an_emitter_after_its_node(
     (warning,) = warnings(caplog)
     assert "current_emitter() was called where the node has returned already" in warning
     assert "Take the emitter inside the node" in warning
+
+
+def by_node(streaming: StreamingModule, node: Any) -> tuple[Any, Any]:
+    return graph_of(stream_all(node)), streaming.config("e")
+
+
+def by_graph(streaming: StreamingModule, node: Any) -> tuple[Any, Any]:
+    return stream_all(graph_of(node)), streaming.config("e")
+
+
+def by_call(streaming: StreamingModule, node: Any) -> tuple[Any, Any]:
+    return graph_of(node), streaming.config("e", capture="all")
+
+
+CAPTURED = [by_node, by_graph, by_call]
+
+
+@pytest.mark.parametrize("captured", CAPTURED)
+async def test_an_emitter_after_a_node_however_it_is_captured(
+    streaming: StreamingModule, caplog: pytest.LogCaptureFixture, captured: Any
+) -> None:
+    late = asyncio.Event()
+    tasks: list[asyncio.Task[None]] = []
+
+    async def later() -> None:
+        await late.wait()
+        current_emitter().token("late")
+
+    async def starts(_: State) -> Update:
+        tasks.append(asyncio.create_task(later()))
+        return {}
+
+    graph, config = captured(streaming, starts)
+    await graph.ainvoke({"topic": "x"}, config)
+    current_emitter().token("the caller's")
+    assert warnings(caplog) == []
+    late.set()
+    await tasks[0]
+    (warning,) = warnings(caplog)
+    assert "current_emitter() was called where the node has returned already" in warning
+
+
+@pytest.mark.parametrize("captured", CAPTURED)
+@pytest.mark.parametrize("way", ["ainvoke", "astream", "left", "invoke", "stream", "in a plain node"])
+async def test_an_emitter_of_the_graphs_caller(
+    streaming: StreamingModule, caplog: pytest.LogCaptureFixture, captured: Any, way: str
+) -> None:
+    """The caller's own context is none of the node's, which leaves nothing there."""
+
+    def node(_: State) -> Update:
+        return {"messages": [model().invoke("x")]}
+
+    graph, config = captured(streaming, node)
+    inputs: Any = {"topic": "x"}
+    match way:
+        case "ainvoke":
+            await graph.ainvoke(inputs, config)
+        case "astream":
+            async for _ in graph.astream(inputs, config):
+                current_emitter().token("between")
+        case "left":
+            chunks = graph.astream(inputs, config)
+            await anext(chunks)
+            await chunks.aclose()
+        case "in a plain node":
+
+            async def outer(_: State) -> Update:
+                await graph.ainvoke(inputs, config)
+                current_emitter().token("outer")
+                return {}
+
+            await graph_of(outer).ainvoke(inputs)
+        case _:
+            list(graph.stream(inputs, config)) if way == "stream" else graph.invoke(inputs, config)
+            assert frame_var.get() is None
+    current_emitter().token("nowhere")
+    assert warnings(caplog) == []
 
 
 # --- ordinary use -----------------------------------------------------------------------------------------------------

@@ -37,11 +37,11 @@ def test_a_model_that_does_not_report_its_parameters() -> None:
 
 def test_langchain_takes_the_tap_for_a_streaming_handler_except_then() -> None:
     """The structural test of langchain-core on which making models stream relies."""
-    assert isinstance(TAP, _StreamingCallbackHandler)
-    assert list(cast("Any", TAP).tap_output_iter(None, iter("ab"))) == ["a", "b"]
-    token = whole_call_var.set(True)
+    token = whole_call_var.set(False)
     try:
+        assert isinstance(TAP, _StreamingCallbackHandler)
+        assert list(cast("Any", TAP).tap_output_iter(None, iter("ab"))) == ["a", "b"]
+        whole_call_var.set(True)
         assert not isinstance(TAP, _StreamingCallbackHandler)
     finally:
         whole_call_var.reset(token)
-    assert isinstance(TAP, _StreamingCallbackHandler)

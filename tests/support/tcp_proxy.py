@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 _CHUNK = 4_096
+_BUFFER = 262_144
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
@@ -80,7 +81,7 @@ class TcpProxy:
 
     async def serve(self, client_in: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         try:
-            server_in, server = await asyncio.open_connection(self.host, self._target)
+            server_in, server = await self._connect()
         except OSError:
             client.transport.abort()
             return
@@ -102,6 +103,18 @@ class TcpProxy:
             for task in line.tasks:
                 task.cancel()
             await asyncio.gather(*line.tasks, return_exceptions=True)
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to the server, with a fixed buffer: one that grows by itself takes 30 MB that nobody reads."""
+        sock = socket.socket()
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+            await asyncio.get_running_loop().sock_connect(sock, (self.host, self._target))
+        except BaseException:
+            sock.close()
+            raise
+        return await asyncio.open_connection(sock=sock)
 
     async def _to_server(self, source: asyncio.StreamReader, line: _Line) -> None:
         with contextlib.suppress(OSError):
