@@ -42,6 +42,22 @@ _HEALTH: Final = ("/health", "/health/live", "/health/ready")
 class HTTPProtocol(HttpToolsProtocol):
     """uvicorn's protocol on httptools: a request is refused as soon as it is over a bound, or takes too long."""
 
+    # uvicorn's own attributes fill a dictionary; these lie beside it, which saves a kilobyte a connection.
+    __slots__ = (
+        "_body_bytes",
+        "_checked_bytes",
+        "_entry",
+        "_field_bytes",
+        "_fields",
+        "_guard",
+        "_idle",
+        "_ignored",
+        "_in_header",
+        "_received",
+        "_refused",
+        "_waiting_to_write",
+    )
+
     lg_streaming_bounds_requests: ClassVar[bool] = True
 
     def __init__(

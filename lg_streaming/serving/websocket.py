@@ -16,6 +16,8 @@ __all__ = ["WebSocketProtocol"]
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """uvicorn's protocol on websockets. It holds the entry of the connection that the handshake came on."""
 
+    __slots__ = ("_entry", "_guard")
+
     def __init__(self, config: Any, server_state: Any, app_state: dict[str, Any], _loop: Any = None) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._guard = Guard.of(config, server_state)
