@@ -26,7 +26,9 @@ __all__ = ["Acceptor", "raise_descriptor_limit"]
 logger = logging.getLogger("lg_streaming.serving")
 
 _AT_ONCE: Final = 64
-"""Connections accepted before what came on the others is looked at."""
+"""Connections taken before what came on the others is looked at."""
+_REFUSED_AT_ONCE: Final = 512
+"""Connections taken or refused before: a refusal costs little, and those behind it in the kernel's queue wait."""
 _MOST_DESCRIPTORS: Final = 65_536
 _SECONDS_TO_SHUT_DOWN: Final = 5.0
 _PAUSE: Final = 0.1
@@ -92,7 +94,10 @@ class Acceptor:
 
     # ------------------------------------------------------------ accepting
     def _accept(self) -> None:
-        for _ in range(_AT_ONCE):
+        taken = 0
+        for _ in range(_REFUSED_AT_ONCE):
+            if taken >= _AT_ONCE:
+                return
             try:
                 sock, address = self._listener.accept()
             except (BlockingIOError, InterruptedError):
@@ -106,9 +111,10 @@ class Acceptor:
                     return
                 self._accept_without_descriptors()
                 return
-            self._take(sock, address)
+            taken += self._take(sock, address)
 
-    def _take(self, sock: socket.socket, address: Any) -> None:
+    def _take(self, sock: socket.socket, address: Any) -> bool:
+        """Open the connection, or refuse it. Returns which."""
         sock.setblocking(False)  # noqa: FBT003
         opening = _Opening(sock)
         short = self._most is not None and sock.fileno() >= self._most
@@ -117,10 +123,11 @@ class Acceptor:
         entry = self._guard.enter(opening, _host(address), short=short)
         if entry is None:
             self._turn_away(sock)
-            return
+            return False
         task = self._loop.create_task(self._open(sock, entry), name="open a connection")
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
+        return True
 
     async def _open(self, sock: socket.socket, entry: Entry) -> None:
         secure: dict[str, float] = {}

@@ -194,6 +194,8 @@ def test_those_over_the_limits_are_few_and_the_rest_is_refused_at_once() -> None
         with server.connect() as sock:
             assert sock.recv(65_536).startswith(b"HTTP/1.1 503 ")
         assert statuses(server, 2, "127.0.0.9") == [b"200"] * 2
+        stack.close()
+        wait_until(lambda: not server.guard._addresses)  # pyright: ignore[reportPrivateUsage]
 
 
 def test_a_trusted_proxy_is_not_counted_for_those_it_speaks_for() -> None:
