@@ -28,7 +28,7 @@ LOWEST_TESTS := tests/gateway tests/vocabulary tests/hub tests/log tests/platfor
 DEV := $(VENV)/.installed-dev
 NODE := $(JS)/node_modules/.installed
 
-.PHONY: help demo test lowest quick check formatting lint types public-types imports documentation bench soak docs js tools dist clean distclean
+.PHONY: help demo test lowest quick check formatting lint types public-types imports documentation bench attack soak docs js tools dist clean distclean
 
 help: ## this list
 	@echo 'make TARGET [ARGS="..."]'
@@ -71,6 +71,9 @@ documentation:
 bench: $(DEV) $(NODE) ## measure, one line of JSON each (ARGS="name" picks one)
 	@$(PYTHON) -m tests.bench $(ARGS)
 
+attack: $(DEV) ## mount every attack on a server on loopback, and print what came of it (ARGS="4" picks a row of the table)
+	@$(PYTHON) -m tests.attacks $(ARGS)
+
 soak: tools $(DEV) $(NODE) ## the tests that run for minutes
 	$(PYTHON) -m pytest -q -m soak -o faulthandler_timeout=3600 $(ARGS)
 
@@ -80,8 +83,8 @@ docs: $(DEV) ## the documentation as a site in site/
 
 js: $(NODE) ## the JavaScript packages that tests drive
 
-tools: ## the programs that tests need: redis-server, chromium, node, npm, curl, nginx
-	@tools/system-packages redis-server chromium node npm curl nginx
+tools: ## the programs that tests need: redis-server, chromium, node, npm, curl, nginx, haproxy
+	@tools/system-packages redis-server chromium node npm curl nginx haproxy
 
 dist: $(DEV) ## the wheel and the source archive in dist/
 	$(PYTHON) -m build --outdir dist

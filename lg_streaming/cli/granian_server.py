@@ -26,6 +26,7 @@ _CONNECTIONS: Final = 65_536
 _STREAMS_PER_CONNECTION: Final = 200
 _MAX_HEADER_BYTES: Final = 65_536
 """Of one request; granian's own 16 MiB are more than a caller that nobody knows yet should make it hold."""
+_HEADER_TIMEOUT_MS: Final = 10_000
 _PING_INTERVAL_MS: Final = 20_000
 _PING_TIMEOUT_S: Final = 10
 _SECONDS_BETWEEN_TRIES: Final = 0.02
@@ -119,7 +120,7 @@ class _Requests:
 
 def _make_server(app: ASGIApp, options: ServeOptions, host: str, port: int) -> Server:
     from granian.constants import Interfaces, SSLProtocols
-    from granian.http import HTTP2Settings
+    from granian.http import HTTP1Settings, HTTP2Settings
     from granian.log import LogLevels
     from granian.server.embed import Server
 
@@ -133,6 +134,7 @@ def _make_server(app: ASGIApp, options: ServeOptions, host: str, port: int) -> S
         interface=Interfaces.ASGINL,
         backlog=2048,
         backpressure=_CONNECTIONS,
+        http1_settings=HTTP1Settings(header_read_timeout=_HEADER_TIMEOUT_MS, max_buffer_size=_MAX_HEADER_BYTES),
         http2_settings=HTTP2Settings(
             keep_alive_interval=_PING_INTERVAL_MS,
             keep_alive_timeout=_PING_TIMEOUT_S,

@@ -18,6 +18,7 @@ from lg_streaming.cli.signals import handling
 from lg_streaming.demo.server import listen
 from lg_streaming.gateway.listeners import listening as hosts
 from lg_streaming.loglines import LineFormatter
+from lg_streaming.serving.acceptor import raise_descriptor_limit
 
 __all__ = ["MAX_MESSAGE_BYTES", "Listening", "Serve", "ServeOptions", "Stop", "run_server"]
 
@@ -109,6 +110,7 @@ def run_server(app: ASGIApp, options: ServeOptions, say: Callable[[str], None]) 
     logging.basicConfig(level=options.log_level.upper(), handlers=[handler])
     # At DEBUG the server logs each WebSocket handshake whole, tokens in headers and addresses included.
     logging.getLogger("uvicorn.error").setLevel(max(logging.INFO, logging.getLogger().getEffectiveLevel()))
+    raise_descriptor_limit()
     with listen(options.host, options.port) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(serve, app, options, listener, say))
 

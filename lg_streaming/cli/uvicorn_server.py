@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Generator
-from contextlib import contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from lg_streaming.cli.serve import MAX_MESSAGE_BYTES, Listening, ServeOptions, Stop
+from lg_streaming.serving.server import GuardedServer
+from lg_streaming.serving.server import configure as configure_guarded
 
 __all__ = ["configure", "serve_with_uvicorn"]
 
 
-class _Server(uvicorn.Server):
-    """Leaves signals to the one who runs it, and divides the grace time as that one says."""
+class _Server(GuardedServer):
+    """Divides the grace time as the one who stops it says."""
 
     def __init__(self, config: uvicorn.Config, stop: Stop, listening: Listening) -> None:
-        super().__init__(config)
+        super().__init__(config, listening)
         self._stop = stop
-        self._listening = listening
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._listening()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # uvicorn's own type has whole seconds; it only hands the number to asyncio.
@@ -57,15 +48,12 @@ async def _stop_when_told(server: uvicorn.Server, stop: Stop) -> None:
 def configure(app: ASGIApp, options: ServeOptions) -> uvicorn.Config:
     """Uvicorn's configuration; another server uses its parts for forwarded headers and the application's lifespan."""
     certificate = options.certificate
-    return uvicorn.Config(
+    return configure_guarded(
         app,
-        http="httptools",
-        ws="websockets-sansio",
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=options.ws_compression,
         server_header=False,
         forwarded_allow_ips=options.trusted_proxies,
-        access_log=False,
         log_config=None,
         ssl_certfile=None if certificate is None else certificate.certfile,
         ssl_keyfile=None if certificate is None else certificate.keyfile,

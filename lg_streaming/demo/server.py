@@ -6,11 +6,11 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
-import uvicorn
+from lg_streaming.serving.server import GuardedServer, configure
 
 USUAL_PORT = 8000
 _SECONDS_TO_LEAVE = 2
@@ -18,22 +18,6 @@ _SECONDS_TO_LEAVE = 2
 
 class AddressInUseError(Exception):
     """The port asked for is taken, or the host is not one of this machine's."""
-
-
-class _Server(uvicorn.Server):
-    """Says when it listens, and leaves Ctrl-C to the one who runs it."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = asyncio.Event()
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
 
 
 @asynccontextmanager
@@ -46,12 +30,12 @@ async def serving(app: Any, *, host: str, port: int | None) -> AsyncGenerator[st
         AddressInUseError: the port is taken.
     """
     listener = listen(host, port)
-    server = _Server(
-        uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_SECONDS_TO_LEAVE)
-    )
+    ready = asyncio.Event()
+    config = configure(app, log_level="warning", timeout_graceful_shutdown=_SECONDS_TO_LEAVE)
+    server = GuardedServer(config, ready.set)
     running = asyncio.create_task(server.serve(sockets=[listener]), name="demo-server")
     try:
-        await _first(server.ready.wait(), running)
+        await _first(ready.wait(), running)
         yield f"http://{_in_url(host)}:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True

@@ -15,6 +15,8 @@ from lg_streaming.gateway.assets import Assets
 from lg_streaming.gateway.auth import Action, Authorize, Grant, Policy, Principal, Revoked
 from lg_streaming.gateway.edge import Edge
 from lg_streaming.gateway.event_stream import InitialData
+from lg_streaming.gateway.farewells import farewells
+from lg_streaming.gateway.front import find_front_door, what_is_unprotected
 from lg_streaming.gateway.installed import claim_paths
 from lg_streaming.gateway.listeners import refuse_exposed
 from lg_streaming.gateway.metrics import Metrics
@@ -92,7 +94,9 @@ class Gateway:
         self._sse = ServerSentEvents(self._edge, initial_data=initial_data)
         self._rest = Rest(self._edge)
         self._edge.closers += [self._rest.shutdown, self._websocket.shutdown, self._socketio.shutdown]
-        self._edge.on_start.append(self._warn)
+        self._edge.on_start += [self._warn, self._bring_limits]
+        self._edge.on_stop.append(self._take_limits_back)
+        self._leave_front_door: Callable[[], None] | None = None
         self._edge.register()
         self.router: APIRouter = APIRouter()
         """The HTTP routes, under ``gateway.prefix``."""
@@ -237,6 +241,20 @@ class Gateway:
         elif not self.policy.requires_token:
             logger.warning("authentication is off: everybody who can reach this server may read every execution")
 
+    def _bring_limits(self) -> None:
+        """Brings the limits of connections to a server that counts them; says once what another one does not do."""
+        door = find_front_door()
+        if door is not None:
+            self._leave_front_door = door.add(self.settings.limits)
+        elif farewells.get() is None and not _warned and (text := what_is_unprotected()) is not None:
+            _warned.append(text)
+            logger.warning("%s", text)
+
+    async def _take_limits_back(self) -> None:
+        if self._leave_front_door is not None:
+            self._leave_front_door()
+            self._leave_front_door = None
+
     async def drain(self) -> None:
         """Sends every client away and closes their connections, within two seconds. Harmless when repeated.
 
@@ -257,6 +275,8 @@ _LOCAL_MODE: Final = (
     "'option forwardfor'. Before anything forwards to this server set auth.secret, auth.public_key or auth.jwks_url "
     "(or auth.enabled=False to let everybody in)"
 )
+_warned: Final[list[str]] = []
+"""What the log of this process holds of the server's weaknesses."""
 
 
 def _message(edge: Edge, type: str, data: object) -> orjson.Fragment:

@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from websockets import http11
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Opcode
 
@@ -33,13 +34,16 @@ if TYPE_CHECKING:
 
     from lg_streaming.gateway.inbound import InboundMeter
 
+# uvicorn reads a handshake twice: websockets has a limit of its own for a line, half of what a token may have.
+http11.MAX_LINE_LENGTH = max(http11.MAX_LINE_LENGTH, 65_536)
+
 try:
     import fcntl
     import termios
 except ImportError:  # Windows: only what waits in this process can be seen
     fcntl = termios = None
 
-__all__ = ["Line", "WebSocketLine", "current_line", "on_shutdown"]
+__all__ = ["Line", "WebSocketLine", "current_line", "on_shutdown", "uvicorn_server"]
 
 _UVICORN: Final = "uvicorn."
 _BEGINS_MESSAGE: Final = frozenset({Opcode.TEXT, Opcode.BINARY})
@@ -236,7 +240,7 @@ def current_line() -> Line | None:
     if not all(hasattr(transport, name) for name in ("abort", "write", "get_write_buffer_size", "get_extra_info")):
         return None
     transport = cast("asyncio.Transport", transport)
-    if type(owner).__name__ != "WebSocketsSansIOProtocol":
+    if not any(base.__name__ == "WebSocketsSansIOProtocol" for base in type(owner).__mro__):
         return Line(transport)
     known = isinstance(getattr(owner, "writable", None), asyncio.Event) and all(
         isinstance(getattr(owner, name, None), bool) for name in ("handshake_complete", "close_sent", "disconnected")
@@ -251,7 +255,7 @@ def _uvicorn_owner(task: asyncio.Task[Any] | None) -> object:
     if frame is None or frame.f_code.co_name != "run_asgi":
         return None
     owner = frame.f_locals.get("self")
-    return owner if type(owner).__module__.startswith(_UVICORN) else None
+    return owner if any(base.__module__.startswith(_UVICORN) for base in type(owner).__mro__) else None
 
 
 def on_shutdown(
@@ -270,7 +274,7 @@ def on_shutdown(
     known = farewells.get()
     if known is not None:
         return known.add(before if after is None else lambda: _both(before, after))
-    server = _uvicorn_server()
+    server = uvicorn_server()
     return _wrap_shutdown(server, before, after) if server is not None else _chain_signals(before)
 
 
@@ -279,7 +283,7 @@ async def _both(first: Callable[[], Awaitable[None]], second: Callable[[], Await
     await second()
 
 
-def _uvicorn_server() -> Any:
+def uvicorn_server() -> Any:
     """The running server of this event loop, found as the ``self`` of the coroutine that serves."""
     for task in asyncio.all_tasks():
         coroutine: object = task.get_coro()

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import ssl
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -27,6 +28,8 @@ class Target:
     pid: int
     log: Path
     """What the server wrote to stderr."""
+    tls: ssl.SSLContext | None = None
+    """What a client needs where the server speaks TLS."""
 
     @property
     def url(self) -> str:
@@ -52,7 +55,7 @@ class Target:
 
     def descriptors(self) -> int:
         """Open file descriptors of the target."""
-        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+        return sum(1 for _ in Path(f"/proc/{self.pid}/fd").iterdir())
 
     def cpu(self) -> float:
         """Processor seconds the target has used."""
@@ -92,6 +95,8 @@ class Attack:
     run: Callable[[Target], Awaitable[Result]]
     options: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
+    secure: bool = False
+    """Whether the server speaks TLS."""
 
 
 @dataclass(slots=True)
@@ -120,7 +125,7 @@ async def raw_get(
     """The status and body of a GET on a connection of its own; status 0 when the connection ended without one."""
     local = (source, 0) if source is not None else None
     async with asyncio.timeout(timeout):
-        reader, writer = await asyncio.open_connection(target.host, target.port, local_addr=local)
+        reader, writer = await asyncio.open_connection(target.host, target.port, local_addr=local, ssl=target.tls)
         try:
             writer.write(
                 f"GET {path} HTTP/1.1\r\nHost: {target.host}:{target.port}\r\nConnection: close\r\n\r\n".encode()
@@ -138,7 +143,7 @@ async def raw_get(
 async def bystander(
     target: Target, path: str = "/health", *, every: float = 0.05, source: str = _BYSTANDER_ADDRESS
 ) -> AsyncGenerator[Bystander]:
-    """Ask for `path` again and again from an address of its own, on new connections, until the block ends."""
+    """Ask for `path` again and again while a block lasts, from an address of its own, each time on a new connection."""
     watching = Bystander()
 
     async def ask() -> None:

@@ -1,0 +1,383 @@
+"""HTTP/1.1, with bounds on a request while it arrives."""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import logging
+from typing import Any, ClassVar, Final
+
+import httptools
+import orjson
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
+from typing_extensions import override
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from lg_streaming.errors import BadRequestError, StreamingError, TooLargeError, TooManyConnectionsError
+from lg_streaming.serving.guard import Entry, Guard
+
+__all__ = ["HTTPProtocol", "refusal"]
+
+logger = logging.getLogger("lg_streaming.serving")
+
+MAX_HEADER_BYTES: Final = 65_536
+MAX_FIELDS: Final = 128
+MAX_URL_BYTES: Final = 16_384
+MAX_TRAILER_BYTES: Final = 8_192
+MAX_TRAILERS: Final = 32
+MAX_PIPELINED: Final = 32
+MIN_BODY_RATE: Final = 200
+"""Bytes a second, over each `Times.body`."""
+_PIECE: Final = 16_384
+"""Bytes that are parsed between two looks at the counts."""
+_FRAMING_ALLOWANCE: Final = 32_768
+_FRAMING_PER_BYTE: Final = 8
+"""What chunks may add to a body: a chunk of one byte has five more."""
+_MAX_IGNORED: Final = 4_194_304
+"""Bytes of a body that nobody wants, before the connection is cut."""
+_HEALTH: Final = ("/health", "/health/live", "/health/ready")
+
+
+class HTTPProtocol(HttpToolsProtocol):
+    """uvicorn's protocol on httptools: a request is refused as soon as it is over a bound, or takes too long."""
+
+    # uvicorn's own attributes fill a dictionary; these lie beside it, which saves a kilobyte a connection.
+    __slots__ = (
+        "_body_bytes",
+        "_checked_bytes",
+        "_entry",
+        "_field_bytes",
+        "_fields",
+        "_guard",
+        "_idle",
+        "_ignored",
+        "_in_header",
+        "_received",
+        "_refused",
+        "_waiting_to_write",
+    )
+
+    lg_streaming_bounds_requests: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        config: Any,
+        server_state: Any,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        entry: Entry | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._guard = Guard.of(config, server_state)
+        self._entry = entry
+        self._in_header = True
+        self._idle = False
+        """Whether a request has been answered, and none has begun since."""
+        self._received = 0
+        """Bytes of the present header, or of the present body with its framing."""
+        self._fields = 0
+        self._field_bytes = 0
+        self._body_bytes = 0
+        self._checked_bytes = 0
+        self._ignored = 0
+        self._refused: tuple[int, StreamingError] | None = None
+        self._waiting_to_write: int | None = None
+
+    @property
+    def _cycle(self) -> RequestResponseCycle | None:
+        """The last request whose header was complete; uvicorn's own type knows no None."""
+        return self.cycle
+
+    # ------------------------------------------------------------ the connection
+    @override
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        super().connection_made(transport)
+        if self._entry is None:  # a server with an accept loop of its own
+            self._entry = self._guard.enter(self, self.client[0] if self.client else None)
+            if self._entry is None:
+                transport.abort()
+                return
+        self._entry.owner = self
+        if self._entry.error is not None:
+            self.app = _Full(self.app, self._entry.error)
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._entry is not None:
+            self._guard.leave(self._entry)
+
+    @override
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._entry is not None:
+            self._waiting_to_write = None
+            self._guard.watch_writes(self._entry)
+
+    @override
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._entry is not None:
+            self._guard.writes_flow(self._entry)
+
+    # ------------------------------------------------------------ deadlines
+    def expire(self) -> None:
+        """See `Owner`."""
+        if self.transport.get_write_buffer_size():  # an answer that still leaves
+            if self._entry is not None:
+                self._waiting_to_write = None
+                self._guard.watch_writes(self._entry)
+        elif self.transport.is_closing() or not self._received or self._idle:
+            self.transport.abort()
+        else:
+            self._refuse(408, BadRequestError("the header of a request took too long"))
+
+    def drop(self) -> None:
+        """See `Owner`."""
+        self.transport.abort()
+
+    def check_body(self) -> None:
+        """See `Owner`."""
+        if self._entry is None:
+            return
+        came, self._checked_bytes = self._body_bytes - self._checked_bytes, self._body_bytes
+        ours = self.flow.read_paused or (self._cycle is not None and self._cycle.waiting_for_100_continue)
+        if ours or came >= MIN_BODY_RATE * self._guard.times.body:
+            self._guard.watch_body(self._entry)
+        else:
+            self._refuse(408, BadRequestError("the body of a request came too slowly"))
+
+    def check_writes(self) -> None:
+        """See `Owner`."""
+        waiting = self.transport.get_write_buffer_size()
+        if not waiting and not self.transport.is_closing():
+            return
+        if self._waiting_to_write is not None and waiting >= self._waiting_to_write:
+            self.transport.abort()
+        elif self._entry is not None:
+            self._waiting_to_write = waiting
+            self._guard.watch_writes(self._entry)
+
+    # ------------------------------------------------------------ what arrives
+    @override
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        if self._entry is None or self._refused is not None or self.transport.is_closing():
+            self._ignore(len(data))
+            return
+        if self._idle:
+            self._idle = False
+            self._guard.wait(self._entry)
+        if len(data) <= _PIECE:
+            self._feed(data)
+            return
+        for start in range(0, len(data), _PIECE):
+            if not self._feed(data[start : start + _PIECE]):
+                return
+
+    def _feed(self, piece: bytes) -> bool:
+        """Parse `piece`. Returns whether the next one may come."""
+        try:
+            self.parser.feed_data(piece)  # pyright: ignore[reportOptionalMemberAccess]
+        except httptools.HttpParserUpgrade:
+            self._upgrade()
+            return False
+        except httptools.HttpParserError:
+            self._refuse(*(self._refused or (400, BadRequestError("this is not a valid HTTP request"))))
+            return False
+        self._received += len(piece)
+        if self._in_header:
+            over = self._received > MAX_HEADER_BYTES + _PIECE
+        else:
+            over = self._received > _FRAMING_ALLOWANCE + self._body_bytes * (_FRAMING_PER_BYTE + 1)
+        if over:
+            self._refuse(431, TooLargeError(f"a header may have {MAX_HEADER_BYTES} bytes"))
+        return not over
+
+    def _upgrade(self) -> None:
+        if self._should_upgrade():
+            self.handle_websocket_upgrade()
+        elif self._cycle is not None:  # what follows is in a protocol that is not spoken here
+            self._cycle.keep_alive = False
+
+    @override
+    def handle_websocket_upgrade(self) -> None:
+        entry = self._entry
+        if entry is None:
+            return
+        if entry.error is not None:
+            self._refuse(entry.error.http_status, entry.error)
+            return
+        self._guard.busy(entry)
+        self._entry = None  # the WebSocket has it from now on
+        make = self.ws_protocol_class
+
+        def hand_over(**arguments: Any) -> Any:
+            protocol: Any = make(**arguments)  # pyright: ignore[reportOptionalCall]
+            if hasattr(protocol, "take_over"):
+                protocol.take_over(entry)
+            else:  # not ours: it is counted no longer
+                self._guard.leave(entry)
+            return protocol
+
+        self.ws_protocol_class = hand_over  # pyright: ignore[reportAttributeAccessIssue]
+        try:
+            super().handle_websocket_upgrade()
+        finally:
+            self.ws_protocol_class = make
+
+    # ------------------------------------------------------------ the parser's callbacks
+    @override
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_header = True
+        self._received = self._fields = self._field_bytes = self._body_bytes = self._checked_bytes = 0
+
+    @override
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > MAX_URL_BYTES:
+            self._stop(414, TooLargeError(f"the address of a request may have {MAX_URL_BYTES} bytes"))
+
+    @override
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields += 1
+        self._field_bytes += len(name) + len(value) + 4
+        if not self._in_header:  # a trailer: none is passed on
+            if self._fields > MAX_TRAILERS or self._field_bytes > MAX_TRAILER_BYTES:
+                self._stop(431, TooLargeError(f"trailers may have {MAX_TRAILER_BYTES} bytes"))
+            return
+        if self._fields > MAX_FIELDS:
+            self._stop(431, TooLargeError(f"a header may have {MAX_FIELDS} fields"))
+        if self._field_bytes + len(self.url) > MAX_HEADER_BYTES:
+            self._stop(431, TooLargeError(f"a header may have {MAX_HEADER_BYTES} bytes"))
+        super().on_header(name, value)
+
+    @override
+    def on_headers_complete(self) -> None:
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._stop(429, BadRequestError("too many requests at once on one connection"))
+        names = dict(self.headers)
+        has_body = b"transfer-encoding" in names or names.get(b"content-length", b"0") != b"0"
+        upgrades = self.parser.should_upgrade() and self._should_upgrade()  # pyright: ignore[reportOptionalMemberAccess]
+        if upgrades and has_body:
+            self._stop(400, BadRequestError("a WebSocket handshake has no body"))
+        if entry := self._entry:
+            if b"x-forwarded-for" in names and self.client and self._guard.trusts(self.client[0]):
+                self._guard.speaks_for_another(entry)
+            if not upgrades:
+                self._guard.busy(entry)
+            if has_body:
+                self._guard.watch_body(entry)
+        self._in_header = False
+        self._received = self._fields = self._field_bytes = self._ignored = 0
+        super().on_headers_complete()
+        if self._entry is not None and self._entry.error is not None and self._cycle is not None:
+            self._cycle.keep_alive = False
+
+    @override
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        super().on_body(body)
+        if self._cycle is not None and self._cycle.response_complete:
+            self._ignore(len(body))
+
+    @override
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._in_header = True
+        self._received = 0
+        if self._entry is not None:
+            self._guard.body_complete(self._entry)
+            self._wait_when_idle()
+
+    @override
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._wait_when_idle()
+
+    def _wait_when_idle(self) -> None:
+        """Begin the time for the next header once a request is through: read to its end, and answered."""
+        if self._entry is not None and self._in_header and self._cycle is not None and self._cycle.response_complete:
+            self._idle = True
+            self._guard.wait(self._entry)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        super()._start_asgi_task(cycle, _Patient(app, cycle) if cycle.more_body else app)  # pyright: ignore[reportArgumentType]
+
+    # ------------------------------------------------------------ refusing
+    def _stop(self, status: int, error: StreamingError) -> None:
+        """Have the parser end with a refusal."""
+        self._refused = (status, error)
+        raise error
+
+    def _refuse(self, status: int, error: StreamingError) -> None:
+        """Answer, unless another answer is under way, and close once the peer has read it."""
+        self._refused = (status, error)
+        if self._cycle is not None and not self._cycle.response_complete and self._cycle.response_started:
+            self.transport.close()
+        else:
+            if self._cycle is not None:
+                self._cycle.disconnected = True
+                self._cycle.message_event.set()
+            self.transport.write(refusal(status, error))
+            if self.transport.can_write_eof() and not self.transport.is_closing():
+                self.transport.write_eof()
+        if self._entry is not None:
+            self._guard.body_complete(self._entry)
+            self._guard.close_soon(self._entry)
+
+    def _ignore(self, size: int) -> None:
+        self._ignored += size
+        if self._ignored > _MAX_IGNORED:
+            self.transport.abort()
+
+
+class _Patient:
+    """An application that is told that its caller has left, amid a body: what it raises then is no fault of its own."""
+
+    def __init__(self, app: ASGIApp, cycle: RequestResponseCycle) -> None:
+        self._app = app
+        self._cycle = cycle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except ClientDisconnect:
+            if not self._cycle.disconnected:
+                raise
+
+
+class _Full:
+    """An application that takes requests over the limits: it answers those for its health only."""
+
+    def __init__(self, app: Any, error: TooManyConnectionsError) -> None:
+        self._app: ASGIApp = app
+        self._error = error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] in {"GET", "HEAD"} and scope["path"].endswith(_HEALTH):
+            await self._app(scope, receive, send)
+            return
+        body = orjson.dumps({"error": self._error.to_dict()})
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"retry-after", b"1"),
+            (b"connection", b"close"),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+        await send({"type": "http.response.start", "status": self._error.http_status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+def refusal(status: int, error: StreamingError) -> bytes:
+    """Return a complete answer for a connection that ends with it."""
+    body = orjson.dumps({"error": error.to_dict()})
+    retry = b"Retry-After: 1\r\n" if error.retry_after is not None else b""
+    return (
+        b"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s"
+        b"X-Content-Type-Options: nosniff\r\nCross-Origin-Resource-Policy: same-origin\r\nConnection: close\r\n\r\n"
+        % (status, http.HTTPStatus(status).phrase.encode(), len(body), retry)
+    ) + body

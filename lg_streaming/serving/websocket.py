@@ -1,0 +1,70 @@
+"""WebSocket, of which every handshake is answered or closed."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from typing_extensions import override
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from lg_streaming.serving.guard import Entry, Guard
+
+__all__ = ["WebSocketProtocol"]
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's protocol on websockets. It holds the entry of the connection that the handshake came on."""
+
+    __slots__ = ("_entry", "_guard")
+
+    def __init__(self, config: Any, server_state: Any, app_state: dict[str, Any], _loop: Any = None) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._guard = Guard.of(config, server_state)
+        self._entry: Entry | None = None
+
+    def take_over(self, entry: Entry) -> None:
+        """Hold the entry from now on."""
+        entry.owner = self
+        self._entry = entry
+        self._guard.watch_writes(entry)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            self._refuse(HTTPStatus.BAD_REQUEST, "this is not a valid WebSocket handshake\n")
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._entry is not None:
+            self._guard.leave(self._entry)
+
+    def _refuse(self, status: HTTPStatus, text: str) -> None:
+        """Answer without the protocol below: it writes nothing once it has failed to read a handshake."""
+        self.handshake_initiated = self.handshake_complete = self.close_sent = True
+        self.transport.write(
+            f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+            f"Content-Length: {len(text)}\r\nConnection: close\r\n\r\n{text}".encode()
+        )
+        self.transport.close()
+
+    def expire(self) -> None:
+        """See `Owner`."""
+        self.drop()
+
+    def drop(self) -> None:
+        """See `Owner`."""
+        self.transport.abort()
+
+    def check_body(self) -> None:
+        """See `Owner`."""
+
+    def check_writes(self) -> None:
+        """See `Owner`: here, end a handshake that the application has not answered."""
+        if not self.handshake_complete:
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "the application did not answer this handshake\n")
+        if self.transport.is_closing():
+            self.transport.abort()
