@@ -107,7 +107,8 @@ class Codec:
         sizes: Mapping[str, int] | None = None
         if self._redact is not None and not isinstance(data, Encoded):
             data = self.redacted(type, data)
-        if data.__class__ is dict and len(members := cast("dict[str, Any]", data)) <= FEW:
+        members: Any = data
+        if data.__class__ is dict and len(members) <= FEW:
             for each in members.values():  # as `is_small` does, without another call at every update
                 if (kind := each.__class__) is str:
                     if len(each) > SMALL:
