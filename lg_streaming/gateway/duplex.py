@@ -60,7 +60,7 @@ class Duplex:
         self.frame: Framing = guard.framings.of(self.line)
         """How messages are framed for it."""
         self._outlet: Outlet = open_outlet(send, self.line, guard.bounds, self.give_up)
-        self.inbound = InboundMeter(guard.inbound, refuse, self._outlet.admit)
+        self.inbound: InboundMeter = InboundMeter(guard.inbound, refuse, self._outlet.admit)
         """What the peer sends."""
         if isinstance(self.line, WebSocketLine):
             self.line.meter(self.inbound)

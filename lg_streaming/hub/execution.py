@@ -10,6 +10,7 @@ from lg_streaming.fork import new_rlock
 from lg_streaming.scope import NO_SCOPE, LiveDefaults, Outcome, Scope
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Mapping, Sequence
 
     from lg_streaming.events import Priority
@@ -92,7 +93,7 @@ class Execution:
         self.execution_id: str = execution_id
         self.producer: str = producer
         """Names this object to the log: when the hub forgets an execution and it comes back, numbers begin anew."""
-        self.lock = new_rlock()
+        self.lock: threading.RLock = new_rlock()
         self.defaults: LiveDefaults | None = None
         """The decorators' defaults, where they differ from the settings'."""
         self.allowance: Allowance | None = None

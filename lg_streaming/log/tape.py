@@ -53,9 +53,9 @@ class _Marks:
     ) -> None:
         self.state: ExecutionState = state
         self.interrupted: bool = state == "interrupted"
-        self.final = final
-        self.progress = progress
-        self.start = start
+        self.final: Record | None = final
+        self.progress: Record | None = progress
+        self.start: Record | None = start
         self.held: int = sum(held_bytes(each) for each in {final, progress, start} if each is not None)
         """Bytes of these records, which stay when the list lets them go."""
 
@@ -82,7 +82,7 @@ class _Shelf:
     __slots__ = ("base", "cleared", "records")
 
     def __init__(self, records: list[Record | None], base: int) -> None:
-        self.records = records
+        self.records: list[Record | None] = records
         self.base: int = base
         """The number before that of the first place."""
         self.cleared: int = 0

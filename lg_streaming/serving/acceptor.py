@@ -23,7 +23,7 @@ except ImportError:  # Windows: descriptors are not numbered, and do not run out
 
 __all__ = ["Acceptor", "raise_descriptor_limit"]
 
-logger = logging.getLogger("lg_streaming.serving")
+logger: logging.Logger = logging.getLogger("lg_streaming.serving")
 
 _AT_ONCE: Final = 64
 """Connections taken before what came on the others is looked at."""

@@ -72,21 +72,21 @@ class Entry:
     __slots__ = ("address", "counted", "error", "left", "owner", "since")
 
     def __init__(self, owner: Owner, address: _Address) -> None:
-        self.owner = owner
-        self.address = address
-        self.since = 0.0
+        self.owner: Owner = owner
+        self.address: _Address = address
+        self.since: float = 0.0
         self.error: TooManyConnectionsError | None = None
-        self.counted = True
-        self.left = False
+        self.counted: bool = True
+        self.left: bool = False
 
 
 class _Address:
     __slots__ = ("key", "open", "spare", "waiting")
 
     def __init__(self, key: str) -> None:
-        self.key = key
-        self.open = 0
-        self.spare = 0
+        self.key: str = key
+        self.open: int = 0
+        self.spare: int = 0
         self.waiting: OrderedDict[Entry, None] = OrderedDict()
 
 

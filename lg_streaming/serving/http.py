@@ -19,7 +19,7 @@ from lg_streaming.serving.guard import Entry, Guard
 
 __all__ = ["HTTPProtocol", "refusal"]
 
-logger = logging.getLogger("lg_streaming.serving")
+logger: logging.Logger = logging.getLogger("lg_streaming.serving")
 
 MAX_HEADER_BYTES: Final = 65_536
 MAX_FIELDS: Final = 128
