@@ -11,7 +11,6 @@ import orjson
 
 from lg_streaming.gateway._server import Line, WebSocketLine, current_line
 from lg_streaming.gateway.frames import Frames, Framing
-from lg_streaming.gateway.http import isolated
 from lg_streaming.gateway.inbound import InboundMeter
 from lg_streaming.gateway.outlet import Outlet, open_outlet
 
@@ -146,7 +145,6 @@ class Duplex:
 
 async def answer_no_socket(scope: Scope, send: Callable[[Any], Awaitable[None]], status: int, body: object) -> None:
     """Answer an HTTP request to a WebSocket's path. Its body is not read, however long; over HTTP/1 it ends here."""
-    send = isolated(send)
     text = orjson.dumps(body)
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(text))]
     if status == HTTPStatus.UPGRADE_REQUIRED:

@@ -15,6 +15,7 @@ from lg_streaming.errors import BadRequestError, StreamingError, TooLargeError
 from lg_streaming.gateway.connection import Connection, guard_of
 from lg_streaming.gateway.duplex import NORMAL_CLOSURE, Duplex, answer_no_socket
 from lg_streaming.gateway.frames import Frames
+from lg_streaming.gateway.http import isolated
 from lg_streaming.gateway.packets import event_name, size_of
 from lg_streaming.gateway.peer import Peer
 from lg_streaming.gateway.protocol import check_nesting
@@ -70,7 +71,7 @@ class PlainWebSocket:
                 else token_refused(found.token_name)
             )
             status = 426 if found.token_name is None else 400
-            await answer_no_socket(scope, send, status, {"error": error.to_dict()})
+            await answer_no_socket(scope, isolated(send), status, {"error": error.to_dict()})
             return
         await receive()
         await send({"type": "websocket.accept"})

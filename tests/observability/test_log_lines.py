@@ -29,19 +29,19 @@ PACKAGE = Path(lg_streaming.__file__).parent
 
 @contextmanager
 def written(logger: str, formatter: logging.Formatter | None = None) -> Generator[io.StringIO]:
-    """What a plain handler of the application writes."""
+    """What a plain handler of the application writes, the only one: pytest's report cannot hold half characters."""
     out = io.StringIO()
     handler = logging.StreamHandler(out)
     handler.setFormatter(formatter or logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     root, named = logging.getLogger(), logging.getLogger(logger)
-    before = named.level
-    root.addHandler(handler)
+    before, handlers = named.level, root.handlers[:]
+    root.handlers[:] = [handler]
     named.setLevel(logging.DEBUG)
     try:
         yield out
     finally:
         named.setLevel(before)
-        root.removeHandler(handler)
+        root.handlers[:] = handlers
 
 
 def hidden(text: str) -> list[str]:
@@ -54,7 +54,12 @@ def loggers_in_source() -> set[str]:
     for path in PACKAGE.rglob("*.py"):
         module = ".".join(["lg_streaming", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "getLogger":
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr == "getLogger"
+                and node.args
+            ):
                 try:
                     name = eval(ast.unparse(node.args[0]), {"__name__": module})
                 except NameError:  # of an argument: the application's own

@@ -33,7 +33,6 @@ PRELOADED = (
     "jwt",
     "langchain_core.language_models.chat_models",
     "langgraph.graph",
-    "limits",
     "pydantic_settings",
     "reactivex",
     "socketio",
