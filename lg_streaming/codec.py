@@ -243,7 +243,7 @@ class Codec:
         if known is None:
             if len(self._names) >= _MAX_NAMES:
                 self._names.clear()
-            known = self._names[text] = self.dumps(text)
+            known = self._names[text] = b"%b" % self.dumps(text)  # a copy: what orjson returns keeps 4 KB
         return known
 
     def _timestamp(self, timestamp: float) -> bytes:

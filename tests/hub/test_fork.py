@@ -111,7 +111,7 @@ def publish():
         shared.token("x")
         streaming.tokens.stream_token("streamed", "node", "y")
         with streaming.execution("own"):
-            shared.progress(10)
+            shared.progress(10, 100)
 
 def read():
     while not stop.is_set():

@@ -144,7 +144,7 @@ def test_a_peer_that_reads_slowly_gets_all(server: Guarded) -> None:
 
 # ---------------------------------------------------------------- counts
 def statuses(server: Guarded, count: int, source: str = "127.0.0.1", path: bytes = b"/executions") -> list[bytes]:
-    data = GET.replace(b"/health/live", path)
+    data = GET.replace(b"/health/live", path).replace(b"localhost", b"127.0.0.1:%d" % server.port)
     return [server.ask(data, source)[9:12] for _ in range(count)]
 
 
