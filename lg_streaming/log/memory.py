@@ -99,7 +99,8 @@ class MemoryLog:
                     tape, repeated, added = self._begin(batch, tape)
                     epoch, before = tape.epoch, tape.head - added
                 else:
-                    epoch, before = tape.epoch, tape.head
+                    if self._place_listeners:
+                        epoch, before = tape.epoch, tape.head
                     repeated, added, grown, moved = tape.append(batch, batch.at or self.monotonic())
                     self._total += grown
                     if moved:
