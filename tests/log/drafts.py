@@ -10,8 +10,15 @@ from lg_streaming.scope import NO_SCOPE
 CODEC = Codec()
 
 
-def draft(type: str = "token", data: object = None, *, execution_id: str = "e", key: str | None = None) -> Draft:
-    body = CODEC.encode(execution_id, type, data, scope=NO_SCOPE, priority="medium", timestamp=0.0)
+def draft(
+    type: str = "token",
+    data: object = None,
+    *,
+    execution_id: str = "e",
+    key: str | None = None,
+    codec: Codec = CODEC,
+) -> Draft:
+    body = codec.encode(execution_id, type, data, scope=NO_SCOPE, priority="medium", timestamp=0.0)
     return Draft(type, NO_SCOPE, "medium", 0.0, body, key)
 
 
