@@ -89,7 +89,7 @@ def release_owned(lock: threading.RLock) -> None:  # pyright: ignore[reportInval
     For the `except BaseException` around a `with lock:`. An exception that comes between two bytecodes, such as
     `KeyboardInterrupt`, may skip the end of the block.
     """
-    if lock._is_owned():  # pyright: ignore[reportAttributeAccessIssue]  # noqa: SLF001 (no public name tells it)
+    if lock._is_owned():  # pyright: ignore[reportAttributeAccessIssue]  # noqa: SLF001 (there is no public name)
         lock.release()
 
 

@@ -317,7 +317,7 @@ class Frame(Protocol):
 
     @property
     def mark(self) -> FrameMark:
-        """What stands for it in contexts."""
+        """The mark that refers to it in contexts."""
         ...
 
     @property

@@ -52,7 +52,7 @@ class NodeFrame(Protocol):
 
     @property
     def mark(self) -> FrameMark:
-        """What stands for it in contexts."""
+        """The mark that refers to it in contexts."""
         ...
 
     @property
@@ -82,7 +82,7 @@ class NodeFrame(Protocol):
 
     @property
     def listener(self) -> object:
-        """The handler that hears events of its own; None for the one that follows its run."""
+        """The handler that receives its custom events; None for the one that follows its run."""
         ...
 
     @property

@@ -260,7 +260,7 @@ class StreamedRunnable(RunnableLambda[Any, Any]):
         call = called_as(self.node, config).ainvoke
         return await _wrap_coroutine(call, self.plan, self.get_name())(input, config=config, **kwargs)
 
-    # LangGraph drives a node by stream() where somebody asks for events: the node inside gives its chunks then, too
+    # LangGraph drives a node by stream() for event readers: the inner node yields its chunks then, too
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """Streams the node inside."""

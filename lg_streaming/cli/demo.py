@@ -64,7 +64,7 @@ async def run_demo(options: Options, console: Console) -> None:
     level = gateway_log.level
     if options.host not in _LOOPBACK:
         raise DemoError("the demo has no authentication: --host is 127.0.0.1, ::1 or localhost")
-    # Its reminder that only this machine is let in tells the user of a local demo nothing.
+    # The warning about local mode does not concern the user of a local demo.
     gateway_log.setLevel(logging.ERROR)
     try:
         model = make_model(options.model, speed=options.speed)

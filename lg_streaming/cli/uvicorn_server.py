@@ -16,7 +16,7 @@ __all__ = ["configure", "serve_with_uvicorn"]
 
 
 class _Server(GuardedServer):
-    """Divides the grace time as the one who stops it says."""
+    """Divide the grace time between requests and the shutdown."""
 
     def __init__(self, config: uvicorn.Config, stop: Stop, listening: Listening) -> None:
         super().__init__(config, listening)

@@ -89,7 +89,7 @@ class Emitter(PartWords):
             message = self._message
             scope = self._scope if message is None else message.scope
             data = {"content": content, "index": next(self._index), "role": role}
-            if self._route is None:  # as `say` does, without another call at every token
+            if self._route is None:  # inlines `say`, for each token
                 self.send("token", data, scope)
             else:
                 self._route.take("token", data, scope)

@@ -242,7 +242,7 @@ class Gateway:
             logger.warning("authentication is off: everybody who can reach this server may read every execution")
 
     def _bring_limits(self) -> None:
-        """Brings the limits of connections to a server that counts them; says once what another one does not do."""
+        """Pass the limits of connections to a server that counts them; log once what another server leaves open."""
         door = find_front_door()
         if door is not None:
             self._leave_front_door = door.add(self.settings.limits)

@@ -101,7 +101,7 @@ class Policy:
         self.local_only: bool = settings.enabled is None and not self.requires_token
         """Whether only callers from this machine are let in, because nobody has set authentication up."""
         self.exposed: str | None = None
-        """Why nobody is let in while authentication is not set up: the server listens beyond this machine."""
+        """Why all callers are refused without authentication: the server listens beyond this machine."""
         if self.requires_token and self._reader is None:
             raise StreamingConfigError("auth.enabled needs a key: set auth.secret, auth.public_key or auth.jwks_url")
 
@@ -342,7 +342,7 @@ class Policy:
 
 
 def caller_of(principal: Principal, address: str | None) -> str:
-    """To whom it is charged what a caller uses: a subject, or where there is none an address."""
+    """The account that a caller's use is charged to: its subject, else its address."""
     return f"address {address_key(address)}" if principal.subject is None else f"subject {principal.subject}"
 
 

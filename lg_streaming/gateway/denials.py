@@ -83,7 +83,7 @@ class Denials:
             self._timer = None
 
     def _ring(self) -> None:
-        """Ask about those whose denial is over, and come back for the others."""
+        """Ask again about executions whose denial has expired; schedule the next look."""
         self._cancel()
         now = self._clock()
         with_news = [(name, denial) for name, denial in self._known.items() if denial.has_news]

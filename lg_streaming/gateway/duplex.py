@@ -144,7 +144,7 @@ class Duplex:
 
 
 async def answer_no_socket(scope: Scope, send: Callable[[Any], Awaitable[None]], status: int, body: object) -> None:
-    """Answer an HTTP request to a WebSocket's path. Its body is not read, however long; over HTTP/1 it ends here."""
+    """Answer an HTTP request to a WebSocket's path. Its body is not read; over HTTP/1 the connection closes."""
     text = orjson.dumps(body)
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(text))]
     if status == HTTPStatus.UPGRADE_REQUIRED:

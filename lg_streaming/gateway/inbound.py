@@ -75,7 +75,7 @@ class _Bucket:
 
 
 class InboundMeter:
-    """Count what one connection sends, and close it once it is over a limit.
+    """Count what one connection sends, and close it beyond a limit.
 
     Args:
         limits: What it may send.
@@ -115,7 +115,7 @@ class InboundMeter:
 
     @property
     def exceeded(self) -> bool:
-        """Return whether the connection is over a limit."""
+        """Return whether the connection exceeds a limit."""
         return self._exceeded
 
     def receive(self, size: int) -> bool:
@@ -174,7 +174,7 @@ class InboundMeter:
             self._start_deadline(paused)
 
     def stop(self) -> None:
-        """Forget the connection, which is over or about to be. What it still sends is counted all the same."""
+        """Forget a connection that has closed or closes soon. Its remaining bytes still count."""
         self._refuse = self._admit = None
         if self._deadline is not None:
             self._deadline.cancel()

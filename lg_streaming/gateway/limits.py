@@ -196,7 +196,7 @@ class Windows:
         return count + before * (1 - elapsed / self.allowed.seconds) + 1 <= self.allowed.amount
 
     def _own(self, counts: dict[str | int, int], key: str) -> str | int:
-        """The counter of a key. Which keys share one differs from process to process, so nobody can choose it."""
+        """The counter of a key. The keys that share one differ between processes, so a caller cannot choose it."""
         return key if key in counts or len(counts) < self._most else hash(key) % _SHARED_COUNTERS
 
     def _turn(self) -> float:

@@ -28,7 +28,7 @@ listening: Final[ContextVar[tuple[str, ...] | None]] = ContextVar("lg_streaming_
 
 
 def beyond_this_machine() -> str | None:
-    """Return an address of the server that other machines may reach; None where there is none, or none can be seen.
+    """Return an address of the server that other machines may reach; None when no such address is known.
 
     `python -m lg_streaming serve` and uvicorn can be seen, run in any way.
     """

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Follower", "Patterns"]
 
 _REMEMBERED: Final = 10_000
-"""Executions of which a follower knows where it stands; it forgets the ones it has not read for longest."""
+"""Positions of a follower in executions; the ones it read least recently are forgotten."""
 _MOST_NEW: Final = 10_000
 """Executions with something new that may wait for a reader."""
 _WAKES_AT_ONCE: Final = 1_000
@@ -77,7 +77,7 @@ class Patterns:
         """Call `wake` for each execution that gets an update from now on; returns what stops that."""
         with self._lock:
             if self._stop is None:
-                self._reset()  # what was left of a former event loop is nobody's
+                self._reset()  # state of a former event loop has no owner
                 self._loop = asyncio.get_running_loop()
             else:
                 self._close_batch()
@@ -172,7 +172,7 @@ class Follower:
         self._new: OrderedDict[str, None] = OrderedDict()
         self._heard = asyncio.Event()
         self._starts: OrderedDict[str, Position | None] = OrderedDict()
-        """Where executions stand that have had something new; None: at their beginning."""
+        """Positions before the new updates of executions; None: their beginning."""
         self._read_elsewhere: OrderedDict[str, Position] = OrderedDict()
         self._denials = Denials(clock, self._ask_again)
         self._open: OrderedDict[str, Subscription] = OrderedDict()
@@ -182,7 +182,7 @@ class Follower:
         self.closed: bool = False
 
     async def start(self) -> None:
-        """From now on nothing is missed. Takes the same time however many executions there are."""
+        """Begin to note new updates. Its cost does not depend on the number of executions."""
         self._unlisten = self._patterns.listen(self._note)
 
     def close(self) -> None:
@@ -328,7 +328,7 @@ class Follower:
         self._denials.add(execution_id, self._starts.pop(execution_id, None))
 
     def _ask_again(self, execution_id: str, start: Position | None) -> None:
-        """The denial of an execution with something new is over."""
+        """Ask again about an execution whose denial has expired and that has new updates."""
         self._remember(execution_id, start)
         self._hear(execution_id)
 

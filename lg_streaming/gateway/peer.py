@@ -130,7 +130,7 @@ class Peer:
 
     @property
     def is_cross_site(self) -> bool:
-        """Return whether the browser says that a page of another origin makes this request."""
+        """Return whether the browser's headers name a page of another origin as the source of this request."""
         return self.headers.get("sec-fetch-site", "").strip().lower() in _OTHER_SITES
 
     @property
@@ -195,7 +195,7 @@ class Peer:
 
     @property
     def _may_be_secure(self) -> bool:
-        """Return whether the page was loaded over TLS, by the server or, as a header says, by a proxy before it.
+        """Return whether the page was loaded over TLS: by the server, or by the header of a proxy before it.
 
         The header needs no trust here: it can only make the rule for origins stricter.
         """

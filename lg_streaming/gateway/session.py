@@ -111,7 +111,7 @@ class Session:
 
     @property
     def caller(self) -> str:
-        """To whom it is charged what the connection uses: a subject, or where there is none an address."""
+        """The account that the connection's use is charged to: its subject, else its address."""
         return caller_of(self.principal, self.peer.address)
 
     @property

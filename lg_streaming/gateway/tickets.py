@@ -120,7 +120,7 @@ class Tickets:
         return UsedTicket(None if found is None or found.until <= self._monotonic() else found.principal)
 
     def redeem(self, ticket: str) -> Principal:
-        """Return who a ticket stands for. From then on it is void.
+        """Return the holder of a ticket, which is void from then on.
 
         Raises:
             UnauthorizedError: If it is void, or never was one.

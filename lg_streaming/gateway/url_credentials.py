@@ -49,7 +49,7 @@ def credentials_in(scope: Mapping[str, Any]) -> UrlCredentials:
 
 
 def take_credentials(tickets: Tickets, scope: MutableMapping[str, Any]) -> UrlCredentials:
-    """Redeem the tickets in an address, note a token, and hide both from whatever logs the address.
+    """Redeem the tickets in an address, note a token, and hide both from the access log.
 
     Of several tickets all are void, and the last one counts. Harmless when repeated.
     """

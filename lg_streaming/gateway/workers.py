@@ -45,7 +45,7 @@ class _Job:
 
     def tell(self, result: object, error: BaseException | None) -> None:
         """Wake who waits. From any thread."""
-        with contextlib.suppress(RuntimeError):  # the event loop is closed, so nobody waits
+        with contextlib.suppress(RuntimeError):  # the event loop is closed, so no task waits
             self.future.get_loop().call_soon_threadsafe(_settle, self.future, result, error)
 
 
@@ -203,12 +203,12 @@ class Workers:
         while job is not None:
             result, error = job.run()
             with self._lock:
-                if given is not self._given:  # forked meanwhile
+                if given is not self._given:  # forked since then
                     return
                 self._count_out(job)
                 self._idle += 1
                 self._share_out()
-                ends = life != self._life and self._idle > 0  # closed meanwhile
+                ends = life != self._life and self._idle > 0  # closed since then
                 self._idle -= ends
             job.tell(result, error)
             del job, result, error

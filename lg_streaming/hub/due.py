@@ -38,7 +38,7 @@ class Due:
 
     @property
     def first(self) -> float | None:
-        """When the first entry is due; None where there is none."""
+        """When the first entry is due; None when the queue is empty."""
         heap = self._heap
         while heap and heap[0][2] is None:
             heapq.heappop(heap)

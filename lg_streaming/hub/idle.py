@@ -77,7 +77,7 @@ class IdleWatch:
 
     @staticmethod
     def forget(execution: Execution) -> None:
-        """The run is over: no look is needed. From any thread."""
+        """Stop watching a run that has ended. Thread-safe."""
         void(execution.look)
         execution.look = None
 

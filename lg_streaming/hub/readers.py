@@ -109,7 +109,7 @@ class Readers:
         )
 
     def follow(self, execution_id: str, *, after: Position | None, filter: UpdateFilter) -> Subscription:
-        """A reader for somebody who reads many executions, as they come: it stays after a run's final update.
+        """Open a subscription for a reader of many executions: it stays after a run's final update.
 
         It does not count against ``limits.max_subscribers_per_execution``: whoever reads many would use up what is the
         execution's own. Its maker bounds how many it has.

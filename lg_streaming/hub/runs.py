@@ -284,7 +284,7 @@ class Runs(Executions):
             first_words = self._first_words(execution, opening)
             try:
                 with execution.lock:
-                    # else it was swept meanwhile, or another thread has opened, ended or interrupted a run
+                    # else it was swept, or another thread has opened, ended or interrupted a run
                     if self._executions.get(execution_id) is execution and first_words.fit(execution, opening):
                         return self._open_locked(execution, opening, first_words)
             except BaseException:

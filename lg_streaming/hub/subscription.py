@@ -168,7 +168,7 @@ class Subscription:
         """Updates it has given to its reader."""
         self._iterated = self._awaited = False
         self.vetting: Vetting | None = None
-        """Asks again whether the execution may be read, where its reader was let in by somebody else."""
+        """Ask again whether the reader may read the execution, after its owner or epoch has changed."""
         self._guard = ForkGuard(f"this subscription of {execution_id!r}", "subscribe again in this process")
         self._recheck = 1.0 if log.blocking else None  # a notification from another machine may be lost
 
@@ -210,7 +210,7 @@ class Subscription:
         return self._attached
 
     def is_vetted(self, state: LogState) -> bool:
-        """Whether the reader may be told of ``state`` without being asked about again."""
+        """Whether ``state`` may be sent to the reader without a new check of rights."""
         return self.vetting is None or self.vetting.covers(state)
 
     def _attach(self, state: LogState | None) -> Attached:
@@ -315,7 +315,7 @@ class Subscription:
             found = await self._log.read(self.execution_id, seq, limit)
             if found is not None and self.vetting is not None and not self.vetting.covers(found.state):
                 await self.vetting.check(found.state)
-                continue  # it may have changed again meanwhile
+                continue  # it may have changed again
             if self._seq != seq:
                 continue  # rewound meanwhile: what was read is not what follows now
             page = self._digest(found)

@@ -172,7 +172,7 @@ class LogState:
 
     @property
     def ended(self) -> bool:
-        """Whether the last run is over."""
+        """Whether the last run has ended."""
         return self.final_seq == self.head and self.head > 0
 
 

@@ -40,7 +40,7 @@ def held_bytes(record: Record) -> int:
 
 
 class _Marks:
-    """What the updates about the run itself have said. Never changed."""
+    """The state of the run after its lifecycle updates. Immutable."""
 
     __slots__ = ("final", "held", "interrupted", "progress", "start", "state")
 
@@ -60,7 +60,7 @@ class _Marks:
         """Bytes of these records, which stay when the list lets them go."""
 
     def after(self, record: Record) -> _Marks:
-        """What they have said with ``record``."""
+        """The state after ``record``."""
         final, progress, start = self.final, self.progress, self.start
         if record.type in FINAL_TYPES:
             final = record
@@ -209,12 +209,12 @@ class Tape:
 
     @property
     def marks(self) -> _Marks:
-        """What the updates about the run have said; another object when that changes."""
+        """The state of the run; replaced by a new object when it changes."""
         return self._live[6]
 
     @property
     def ended(self) -> bool:
-        """Whether the last run is over."""
+        """Whether the last run has ended."""
         return self._live[6].state not in {"running", "interrupted"}
 
     @property

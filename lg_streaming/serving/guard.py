@@ -31,7 +31,7 @@ class Times:
     spare: float = 5.0
     """For a whole request over the limits, such as one for the health of a full server."""
     grace: float = 1.0
-    """After this a connection without a complete request makes room for a new one, where there is none."""
+    """Seconds after which a connection without a complete request gives its place to a new one on a full server."""
     spare_grace: float = 0.25
     """The same for connections over the limits."""
 

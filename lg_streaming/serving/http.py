@@ -35,12 +35,12 @@ _FRAMING_ALLOWANCE: Final = 32_768
 _FRAMING_PER_BYTE: Final = 8
 """What chunks may add to a body: a chunk of one byte has five more."""
 _MAX_IGNORED: Final = 4_194_304
-"""Bytes of a body that nobody wants, before the connection is cut."""
+"""Bytes of an unread body after which the connection is cut."""
 _HEALTH: Final = ("/health", "/health/live", "/health/ready")
 
 
 class HTTPProtocol(HttpToolsProtocol):
-    """uvicorn's protocol on httptools: a request is refused as soon as it is over a bound, or takes too long."""
+    """uvicorn's protocol on httptools, which refuses requests that exceed a bound or take too long."""
 
     # uvicorn's own attributes fill a dictionary; these lie beside it, which saves a kilobyte a connection.
     __slots__ = (
@@ -335,7 +335,7 @@ class HTTPProtocol(HttpToolsProtocol):
 
 
 class _Patient:
-    """An application that is told that its caller has left, amid a body: what it raises then is no fault of its own."""
+    """An application whose caller has left amid a body: an exception after that is not its fault."""
 
     def __init__(self, app: ASGIApp, cycle: RequestResponseCycle) -> None:
         self._app = app

@@ -188,7 +188,7 @@ def _is_json(line: bytes) -> bool:
 
 
 def _end_of_last_line(file: int, end: int) -> int | None:
-    """Where the last line break ends; None where there is none in the last 64 MiB."""
+    """The offset after the last line break; None when the last 64 MiB have no line break."""
     least = max(0, end - _LONGEST)
     while end > least:
         begin = max(0, end - _BLOCK)
