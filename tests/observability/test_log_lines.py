@@ -33,15 +33,26 @@ def written(logger: str, formatter: logging.Formatter | None = None) -> Generato
     out = io.StringIO()
     handler = logging.StreamHandler(out)
     handler.setFormatter(formatter or logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    root, named = logging.getLogger(), logging.getLogger(logger)
-    before, handlers = named.level, root.handlers[:]
-    root.handlers[:] = [handler]
+    named = logging.getLogger(logger)
+    before = [(each, each.level, each.propagate, each.handlers[:]) for each in way_up(named)]
+    for each in way_up(named):
+        each.handlers[:] = []
+        each.propagate = True  # whatever a test before this one configured
+    logging.getLogger().handlers[:] = [handler]
     named.setLevel(logging.DEBUG)
     try:
         yield out
     finally:
-        named.setLevel(before)
-        root.handlers[:] = handlers
+        for each, level, propagate, handlers in before:
+            each.setLevel(level)
+            each.propagate, each.handlers[:] = propagate, handlers
+
+
+def way_up(logger: logging.Logger | None) -> Generator[logging.Logger]:
+    """A logger and all above it, whose handlers see its records."""
+    while logger is not None:
+        yield logger
+        logger = logger.parent
 
 
 def hidden(text: str) -> list[str]:
