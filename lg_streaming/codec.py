@@ -110,13 +110,15 @@ class Codec:
         members: Any = data
         if data.__class__ is dict and len(members) <= FEW:
             for each in members.values():  # as `is_small` does, without another call at every update
-                if (kind := each.__class__) is str:
-                    if len(each) > SMALL:
-                        data = self._checked(type, data)
-                        break
-                elif kind is not int and kind not in LEAVES:
-                    data = self._checked(type, data)
-                    break
+                if each.__class__ is int:
+                    continue
+                if each.__class__ is not str:
+                    if each.__class__ in LEAVES:
+                        continue
+                elif len(each) <= SMALL:
+                    continue
+                data = self._checked(type, data)
+                break
         else:
             data = self._checked(type, data)
         if isinstance(data, Encoded):

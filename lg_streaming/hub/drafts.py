@@ -30,6 +30,7 @@ __all__ = ["Drafts"]
 
 _DELIVERIES: Final = frozenset[str](get_args(Delivery))
 _MAX_KEY_LENGTH: Final = 512
+_new: Final = cast("Any", tuple.__new__)
 _PROMPTING: Final = frozenset({"human_prompt", "human_response"})
 
 
@@ -132,7 +133,8 @@ class Drafts:
                 self._tally.drops.note("too_large", execution, execution_id, type, details=error.message)
                 raise
         else:
-            return [Draft(type, scope, priority, now, body, key, delivery)]
+            # as `Draft(…)`, without the Python function between, at every update
+            return [_new(Draft, (type, scope, priority, now, body, key, delivery))]
         self._tally.drops.note_shortened(execution, type)
         ready = data if isinstance(data, Encoded) else self.codec.ready(type, data)
         scope, bodies = self.codec.encode_fitting(

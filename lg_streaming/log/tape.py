@@ -366,7 +366,9 @@ class Tape:
         records, most, room = shelf.records, self._max_updates, self._max_bytes - pinned
         while count > most or (size > room and count > 1):
             record = records[start]
-            size -= held_bytes(record) if record is not None else 0
+            if record is not None:
+                held = len(record.json)  # as in `append`
+                size -= held + RECORD_BYTES if held <= _LARGE and record.key is None else held_bytes(record)
             start += 1
             count -= 1
         return start, size
@@ -374,13 +376,12 @@ class Tape:
     def _clear(self, shelf: _Shelf, start: int) -> None:
         """Frees the records before ``start``."""
         records, keys = shelf.records, self._keys
-        while shelf.cleared < start:
-            record = records[shelf.cleared]
-            if record is not None:
-                if record.key is not None and keys is not None and keys.get(record.key) == record.seq:
-                    del keys[record.key]
-                records[shelf.cleared] = None
-            shelf.cleared += 1
+        for place in range(shelf.cleared, start):
+            record = records[place]
+            if keys is not None and record is not None and keys.get(record.key or "") == record.seq:
+                del keys[record.key or ""]
+            records[place] = None
+            shelf.cleared = place + 1
         if start > _CUT_AT and start * 2 > len(records):
             live = self.live
             self.live = live._replace(shelf=_Shelf(records[start:], shelf.base + start), start=0)
