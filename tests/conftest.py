@@ -3,12 +3,12 @@
 import asyncio
 import functools
 import importlib
+import json
 import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Coroutine, Generator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from blockbuster import blockbuster_ctx
@@ -110,22 +110,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items[:] = alternated(items, module=lambda item: item.path, starts=lambda item: starting(item.path))
 
 
-@pytest.hookimpl(wrapper=True, optionalhook=True)
-def pytest_report_to_serializable() -> Generator[None, Any, Any]:
-    """Escape half characters in what a test wrote: a worker could not send its report, and would end."""
-    return _encodable((yield))
-
-
-def _encodable(value: Any) -> Any:
-    match value:
-        case str():
-            return value if value.isascii() else value.encode(errors="backslashreplace").decode()
-        case dict():
-            return {_encodable(key): _encodable(each) for key, each in value.items()}
-        case list() | tuple():
-            return [_encodable(each) for each in value]
-        case _:
-            return value
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, object, object]:
+    """Replace half characters in what a test wrote: a worker could not send its report, and would end."""
+    return json.loads(json.dumps((yield), ensure_ascii=False).encode(errors="replace"))
 
 
 @pytest.fixture
