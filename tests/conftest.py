@@ -3,12 +3,12 @@
 import asyncio
 import functools
 import importlib
-import json
 import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Coroutine, Generator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from blockbuster import blockbuster_ctx
@@ -113,7 +113,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable() -> Generator[None, object, object]:
     """Replace half characters in what a test wrote: a worker could not send its report, and would end."""
-    return json.loads(json.dumps((yield), ensure_ascii=False).encode(errors="replace"))
+    return _encodable((yield))
+
+
+def _encodable(value: object) -> object:
+    match value:
+        case str():
+            return value if value.isascii() else value.encode(errors="replace").decode()
+        case dict():
+            return {name: _encodable(each) for name, each in cast("dict[str, object]", value).items()}
+        case list() | tuple():
+            kind = cast("type[list[object] | tuple[object, ...]]", type(value))
+            return kind(map(_encodable, cast("list[object]", value)))
+        case _:
+            return value
 
 
 @pytest.fixture
