@@ -65,6 +65,10 @@ class Encoded:
 
 
 _MAX_NAMES: Final = 1_024
+_PRIORITY: Final = {
+    "medium": b"",
+    **{each: b',"priority":"%b"' % each.encode() for each in ("low", "high", "critical")},
+}
 _LEAST_ROOM: Final = 256
 """Bytes that the data of an update may have in any case, however long its ids are."""
 
@@ -89,12 +93,11 @@ class Codec:
         self.fallbacks: int = 0
         """How many updates held something JSON cannot hold."""
 
-    def encode(  # noqa: C901, PLR0912 (at every update, in one piece)
+    def encode(  # noqa: C901, PLR0912, PLR0917 (at every update, in one piece)
         self,
         execution_id: str,
         type: str,
         data: object,
-        *,
         scope: Scope,
         priority: Priority,
         timestamp: float,
@@ -140,7 +143,7 @@ class Codec:
             json,
             moment,
             names.get(execution_id) or self._name(execution_id),
-            b"" if priority == "medium" else b',"priority":"%b"' % priority.encode(),
+            _PRIORITY[priority],
             scope.encoded or scope.fragment,
         )
         if len(body) > self._max_bytes or sizes is not None:
@@ -189,7 +192,7 @@ class Codec:
             json,
             self._timestamp(timestamp),
             self._name(execution_id),
-            b"" if priority == "medium" else b',"priority":"%b"' % priority.encode(),
+            _PRIORITY[priority],
             scope.fragment,
         )
 

@@ -122,9 +122,10 @@ def _encodable(value: object) -> object:
             return value if value.isascii() else value.encode(errors="replace").decode()
         case dict():
             return {name: _encodable(each) for name, each in cast("dict[str, object]", value).items()}
-        case list() | tuple():
-            kind = cast("type[list[object] | tuple[object, ...]]", type(value))
-            return kind(map(_encodable, cast("list[object]", value)))
+        case list():
+            return [_encodable(each) for each in cast("list[object]", value)]
+        case tuple():
+            return tuple(_encodable(each) for each in cast("tuple[object, ...]", value))
         case _:
             return value
 

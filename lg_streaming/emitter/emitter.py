@@ -89,10 +89,14 @@ class Emitter(PartWords):
             message = self._message
             scope = self._scope if message is None else message.scope
             data = {"content": content, "index": next(self._index), "role": role}
-            if self._route is None:  # inlines `say`, for each token
-                self.send("token", data, scope)
-            else:
+            if self._route is not None:
                 self._route.take("token", data, scope)
+            elif (
+                self._direct is not None and scope.run_id is not None
+            ):  # as `say` and `send` do, without two calls more for each token
+                self._direct.publish(self._execution_id, "token", data, scope=scope)
+            else:
+                self.send("token", data, scope)
 
     def thinking(self, content: str) -> None:
         """One piece of a model's reasoning."""

@@ -60,6 +60,7 @@ class Handle:
     """
 
     __slots__ = (
+        "_direct",
         "_event_route",
         "_execution_id",
         "_heard",
@@ -87,6 +88,8 @@ class Handle:
         self._scope = scope
         self._strict = strict
         self._missing: Missing | None = missing
+        self._direct = publisher if strict else None
+        """Takes at once what is said about a known run, and raises to the caller."""
         self._index = itertools.count()
         self._parts = parts or OpenParts()
         self._route: TextRoute | None = None
@@ -204,7 +207,20 @@ class Handle:
             UpdateTooLargeError: It is over ``limits.update_bytes`` and ``limits.large_updates`` is ``refuse``. Never
                 inside a decorated node, where it leaves shortened, and never for text, which is split.
         """
-        self._emit(type, data, self._scope, priority=priority, delivery=delivery, key=key, large=large)
+        scope, direct = self._scope, self._direct
+        if direct is not None and scope.run_id is not None and self._route is None and self._event_route is None:
+            direct.publish(  # as `_emit` and `send` do, without two calls more at every update
+                self._execution_id,
+                type,
+                data,
+                scope=scope,
+                priority=priority,
+                delivery=delivery or "at-least-once",
+                key=key,
+                large=large,
+            )
+        else:
+            self._emit(type, data, scope, priority=priority, delivery=delivery, key=key, large=large)
 
     def _emit(
         self,

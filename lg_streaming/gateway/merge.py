@@ -19,10 +19,9 @@ from lg_streaming.values import escaped
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from lg_streaming.events import Priority, Scope, StreamUpdate
     from lg_streaming.gateway.frames import Encode, Frames
 
-__all__ = ["MergedRecord", "merge", "merged_frames"]
+__all__ = ["merge", "merged_frames"]
 
 _TEXT: Final = frozenset({"token", "thinking"})
 _MERGEABLE: Final = _TEXT | {"progress"}
@@ -33,34 +32,6 @@ _NOT_ONLY_TEXT: Final = frozenset({"blocks", "json"})
 _METADATA: Final = b',"metadata":{"timestamp":"'
 
 _Key = tuple[str, str, bytes]
-
-
-class MergedRecord(Record):
-    """Several records as one, in the place of the last. Immutable like any record.
-
-    Args:
-        last: The last of them.
-        merged_from: The first one's sequence number.
-        json: The complete wire JSON; it holds `merged_from` in its metadata.
-    """
-
-    __slots__ = ("merged_from",)
-
-    def __init__(self, last: Record, merged_from: int, json: bytes) -> None:
-        self.seq: int = last.seq
-        self.epoch: str = last.epoch
-        self.type: str = last.type
-        self.scope: Scope = last.scope
-        self.priority: Priority = last.priority
-        self.timestamp: float = last.timestamp
-        self.key: str | None = None
-        self.json = json
-        self.merged_from: int = merged_from
-        """The first sequence number it stands for."""
-
-    def update_of(self, execution_id: str) -> StreamUpdate:  # noqa: ARG002 (its JSON says it too)
-        """The update, with `merged_from` in its metadata."""
-        return self.update
 
 
 def merge(records: Sequence[Record], *, atomic: bool, told: int = 0) -> list[Record]:
@@ -116,7 +87,7 @@ def _units(records: Sequence[Record], *, atomic: bool, told: int) -> Iterator[Se
             unit.join(record, cast("_Key", key), data)
         elif key is not None and record.type not in _TEXT:
             first = began.pop(key, None)
-            unit.add(record if first is None else MergedRecord(record, first, _since(record.json, first)))
+            unit.add(record if first is None else _merged(record, first, record.json))
         else:
             yield unit.take()
             yield (record,)
@@ -160,9 +131,9 @@ def _text_of(record: Record) -> dict[str, Any] | None:
     return data
 
 
-def _since(json: bytes, first: int) -> bytes:
-    """The update `json` with `merged_from` at the end of its metadata."""
-    return b'%b,"merged_from":%d}}' % (json[:-2], first)
+def _merged(last: Record, first: int, json: bytes) -> Record:
+    """The records from number `first` to `last` as one in the place of the last, with the content of `json`."""
+    return last._replace(json=b'%b,"merged_from":%d}}' % (json[:-2], first), key=None, merged_from=first)
 
 
 class _Text:
@@ -207,12 +178,10 @@ class _Text:
             data["index"] = self._index
         if last.scope.extra is not None:
             whole = orjson.loads(last.json)
-            return MergedRecord(last, first, _since(escaped(orjson.dumps({**whole, "data": data})), first))
+            return _merged(last, first, escaped(orjson.dumps({**whole, "data": data})))
         json = last.json
         begin, end = json.index(b',"data":') + 8, json.rindex(_METADATA)
-        return MergedRecord(
-            last, first, _since(b"".join((json[:begin], escaped(orjson.dumps(data)), json[end:])), first)
-        )
+        return _merged(last, first, b"".join((json[:begin], escaped(orjson.dumps(data)), json[end:])))
 
 
 def _message_of(record: Record, data: dict[str, Any]) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast, get_args
@@ -31,7 +32,7 @@ __all__ = ["Drafts"]
 _DELIVERIES: Final = frozenset[str](get_args(Delivery))
 _MAX_KEY_LENGTH: Final = 512
 _new: Final = cast("Any", tuple.__new__)
-_PROMPTING: Final = frozenset({"human_prompt", "human_response"})
+_SPECIAL: Final = HUB_TYPES | {"human_prompt", "human_response"}
 
 
 class Drafts:
@@ -55,6 +56,8 @@ class Drafts:
     ) -> None:
         self._monotonic = monotonic
         self._clock = clock
+        cached = functools.lru_cache(maxsize=256)(priority_of)
+        self._priority_of = cast("Callable[[str], Priority]", cached)
         self._tally = tally
         self._rate = limits.updates_per_second
         self.limited: bool = self._rate is not None
@@ -84,7 +87,7 @@ class Drafts:
         """
         if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] (callers may not be typed)
             raise BadRequestError(f"a type is a string, not {name!r:.80}")
-        if name in HUB_TYPES:
+        if name in _SPECIAL and name in HUB_TYPES:
             raise BadRequestError(f"{name!r} cannot be published: end a run with close(), fail() or cancel()")
         if delivery != "at-least-once" or key is not None:
             _check_delivery(delivery, key)
@@ -94,7 +97,7 @@ class Drafts:
             scope = scope.derive(run_id=execution.run_id)
         refuses = self._refuses if large is None else large == "refuse"
         drafts = self.of(execution, name, data, scope, priority, delivery, key, refuses)
-        if name in _PROMPTING:
+        if name in _SPECIAL:
             _note_prompt(execution, name, data, scope)
         return drafts
 
@@ -116,7 +119,7 @@ class Drafts:
         """
         execution_id = execution.execution_id
         if priority is None:
-            priority = priority_of(type)
+            priority = self._priority_of(type)
             if execution.priority != "medium":
                 priority = priority_within(priority, execution.priority)
         else:
@@ -127,7 +130,7 @@ class Drafts:
         if self._redacts and not isinstance(data, Encoded):  # once, also when it turns out to be too large
             data = self.codec.ready(type, data)
         try:
-            body = self.codec.encode(execution_id, type, data, scope=scope, priority=priority, timestamp=now)
+            body = self.codec.encode(execution_id, type, data, scope, priority, now)
         except UpdateTooLargeError as error:
             if refuses and type not in TEXT_FIELDS:
                 self._tally.drops.note("too_large", execution, execution_id, type, details=error.message)

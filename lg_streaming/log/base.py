@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
-from lg_streaming.codec import decode, decode_data, moment_of
+from lg_streaming.codec import decode, decode_data, moment_of, seal
 from lg_streaming.events import FINAL_TYPES, Position, StreamMetadata, StreamUpdate, kind_of
 
 if TYPE_CHECKING:
@@ -64,22 +64,27 @@ class Draft(NamedTuple):
     delivery: Delivery = "at-least-once"
 
 
-class Record:
-    """An update in its place in the log. Readers share records; they are never changed."""
+class Record(NamedTuple):
+    """An update in its place in the log. Readers share records."""
 
-    __slots__ = ("epoch", "json", "key", "priority", "scope", "seq", "timestamp", "type")
+    type: str
+    scope: Scope
+    priority: Priority
+    timestamp: float
+    """Seconds since 1970."""
+    json: bytes
+    """The complete wire JSON of the update."""
+    key: str | None
+    seq: int
+    epoch: str
+    merged_from: int | None = None
+    """The first sequence number that it stands for, where several records were merged into it."""
 
-    def __init__(self, draft: Draft, seq: int, epoch: str) -> None:
-        self.seq: int = seq
-        self.epoch: str = epoch
-        self.type: str
-        self.scope: Scope
-        self.priority: Priority
-        self.timestamp: float
-        self.key: str | None
-        self.type, self.scope, self.priority, self.timestamp, body, self.key, _ = draft
-        self.json: bytes = b'%b,"sequence_number":%d,"epoch":"%b"}}' % (body, seq, epoch.encode())  # as `seal` does
-        """The complete wire JSON of the update."""
+    @classmethod
+    def of(cls, draft: Draft, seq: int, epoch: str) -> Record:
+        """Return ``draft`` in its place."""
+        name, scope, priority, timestamp, body, key, _ = draft
+        return cls(name, scope, priority, timestamp, seal(body, seq, epoch), key, seq, epoch)
 
     @property
     def kind(self) -> Kind:
@@ -103,7 +108,7 @@ class Record:
 
     def update_of(self, execution_id: str) -> StreamUpdate:
         """The same as `update`, made of what the record knows where that is enough."""
-        if self.scope.extra is not None:
+        if self.scope.extra is not None or self.merged_from is not None:
             return self.update
         return StreamUpdate(
             type=self.type,

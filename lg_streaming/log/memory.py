@@ -86,7 +86,7 @@ class MemoryLog:
 
     # --- appending --------------------------------------------------------------------------------------------
 
-    def append(self, batch: Batch) -> int:
+    def append(self, batch: Batch) -> int:  # noqa: C901 (at every update, in one piece)
         """See `EventLog.append`. Never raises by itself, takes microseconds."""
         execution_id, forgotten = batch.execution_id, ()
         epoch, before = "", 0
@@ -108,7 +108,11 @@ class MemoryLog:
                 if self._total > self._room:
                     forgotten = self._make_room(tape)
             if added:
-                self._notify(execution_id, epoch, before)
+                if self._place_listeners:
+                    self._notify(execution_id, epoch, before)
+                else:  # as `_notify` does, without another call at every update
+                    for listener in self._listeners:
+                        listener(execution_id)
             for each in forgotten:
                 self._notify(each)
         except BaseException:

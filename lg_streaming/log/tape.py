@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from lg_streaming.codec import seal
 from lg_streaming.events import FINAL_TYPES
@@ -26,6 +26,7 @@ _LARGE: Final = 512
 """Bytes of an update in which `RECORD_BYTES` covers the scope."""
 _MOST_PRODUCERS: Final = 256
 _CUT_AT: Final = 64
+_new: Final = cast("Any", tuple.__new__)
 _NOTED: Final = FINAL_TYPES | {"workflow_start", "workflow_interrupted", "workflow_progress", "progress"}
 
 
@@ -56,7 +57,7 @@ class _Marks:
         self.final: Record | None = final
         self.progress: Record | None = progress
         self.start: Record | None = start
-        self.held: int = sum(held_bytes(each) for each in {final, progress, start} if each is not None)
+        self.held: int = sum(held_bytes(each) for each in (final, progress, start) if each is not None)
         """Bytes of these records, which stay when the list lets them go."""
 
     def after(self, record: Record) -> _Marks:
@@ -103,12 +104,9 @@ class _Live(NamedTuple):
     number: int = 0
     marks: _Marks = _NO_MARKS
     owner: str | None = None
-    updated_at: float = 0.0
-    touched: float = 0.0
-    """When the last batch came, by a clock that never goes back."""
 
 
-_Fields = tuple[_Shelf, int, int, int, str, int, _Marks, "str | None", float, float]
+_Fields = tuple[_Shelf, int, int, int, str, int, _Marks, "str | None"]
 
 
 def _fields(live: _Live) -> _Fields:
@@ -128,6 +126,8 @@ class Tape:
     """
 
     __slots__ = (
+        "_emptied_at",
+        "_ending",
         "_keys",
         "_live",
         "_max_bytes",
@@ -142,6 +142,7 @@ class Tape:
         "inherited",
         "serial",
         "started_at",
+        "touched",
     )
 
     def __init__(  # noqa: PLR0917 (made in one place)
@@ -155,8 +156,12 @@ class Tape:
     ) -> None:
         self.execution_id: str = execution_id
         self.epoch: str = epoch
+        self._ending = b',"epoch":"%b"}}' % epoch.encode()  # of the JSON of each record
         self.started_at: float = now
-        self._live: _Fields = _fields(_Live(_Shelf([], 0), owner=owner, updated_at=now, touched=touched))
+        self._live: _Fields = _fields(_Live(_Shelf([], 0), owner=owner))
+        self._emptied_at = now  # in seconds since 1970; what counts while there is no record
+        self.touched: float = touched
+        """When the last batch came, by a clock that never goes back."""
         self._numbers: dict[str, int] | None = None  # of producers before the last one
         self._keys: dict[str, int] | None = None
         self._max_updates = retention.max_updates
@@ -203,11 +208,6 @@ class Tape:
         return self._live[7]
 
     @property
-    def touched(self) -> float:
-        """When the last batch came; seconds, monotonic."""
-        return self._live[9]
-
-    @property
     def marks(self) -> _Marks:
         """The state of the run; replaced by a new object when it changes."""
         return self._live[6]
@@ -236,9 +236,14 @@ class Tape:
     @property
     def first_at(self) -> float:
         """The time of the oldest record, in seconds since 1970."""
-        live = self.live
-        record = live.shelf.records[live.start] if self.kept else None
-        return live.updated_at if record is None else record.timestamp
+        records = self.after(0, 1)
+        return records[0].timestamp if records else self._emptied_at
+
+    @property
+    def updated_at(self) -> float:
+        """The time of the newest record, in seconds since 1970."""
+        records = self.after(self.head - 1, 1)
+        return records[0].timestamp if records else self._emptied_at
 
     @property
     def _bytes(self) -> int:
@@ -271,7 +276,7 @@ class Tape:
             state=marks.state,
             owner=live.owner,
             started_at=self.started_at,
-            updated_at=live.updated_at,
+            updated_at=self.updated_at,
             final_seq=marks.final.seq if marks.final is not None else 0,
             progress_record=marks.progress,
             start_record=marks.start,
@@ -290,7 +295,7 @@ class Tape:
             How many drafts were left out because of their key, how many were appended, by how many bytes what is held
             has grown, and whether it may belong elsewhere in the log's indexes.
         """
-        shelf, start, head, size, producer, number, marks, owner, updated_at, _ = self._live
+        shelf, start, head, size, producer, number, marks, owner = self._live
         _, drafts, by, count, opened_for, _ = batch
         records = shelf.records
         if len(records) != head - shelf.base:
@@ -300,27 +305,30 @@ class Tape:
                 return 0, 0, 0, False
         elif not self._is_new(batch, producer, number):
             return 0, 0, 0, False
-        seq, grown, before, repeated, epoch = head, size, marks, 0, self.epoch
+        seq, grown, before, repeated, epoch, ending = head, size, marks, 0, self.epoch, self._ending
         added: list[Record | None] = []
         for draft in drafts:
-            if draft.key is not None:
-                if self._has_key(draft.key, added):
+            name, scope, priority, timestamp, body, key, _ = draft
+            if key is not None:
+                if self._has_key(key, added):
                     repeated += 1
                     continue
-                self._note_key(draft.key, seq + 1)
+                self._note_key(key, seq + 1)
             seq += 1
-            record = Record(draft, seq, epoch)
+            json = b'%b,"sequence_number":%d%b' % (body, seq, ending)  # as `seal` does
+            # as `Record.of` does, without another call at every update
+            record: Record = _new(Record, (name, scope, priority, timestamp, json, key, seq, epoch, None))
             added.append(record)
-            held = len(record.json)  # as `held_bytes` does, without another call at every update
-            grown += held + RECORD_BYTES if held <= _LARGE and record.key is None else held_bytes(record)
-            if record.type in _NOTED or marks.interrupted:
+            held = len(json)  # as `held_bytes` does, too
+            grown += held + RECORD_BYTES if held <= _LARGE and key is None else held_bytes(record)
+            if name in _NOTED or marks.interrupted:
                 marks = marks.after(record)
-            updated_at = record.timestamp
         records += added
         if seq - shelf.base - start > self._max_updates or grown + marks.held > self._max_bytes:
             start, grown = self._trimmed(shelf, start, seq - shelf.base - start, grown, marks.held)
         opened_for = owner or opened_for
-        self._live = (shelf, start, seq, grown, by, count, marks, opened_for, updated_at, touched)
+        self.touched = touched
+        self._live = (shelf, start, seq, grown, by, count, marks, opened_for)
         if start > shelf.cleared:
             self._clear(shelf, start)
         if marks is before and opened_for is owner and self.age is not None:
@@ -409,6 +417,7 @@ class Tape:
         live = self.live
         final = live.marks.final
         keep = [final] if final is not None and final.seq == live.head else []
+        self._emptied_at = self.updated_at
         self.live = live._replace(
             shelf=_Shelf([*keep], live.head - len(keep)), start=0, size=sum(held_bytes(each) for each in keep)
         )
@@ -417,21 +426,19 @@ class Tape:
     def branch(self, epoch: str) -> Tape:
         """A copy with an epoch of its own, for updates that the original does not get."""
         live = self.live
-        copy = Tape(self.execution_id, epoch, live.owner, self.started_at, live.touched, self._retention)
+        copy = Tape(self.execution_id, epoch, live.owner, self.started_at, self.touched, self._retention)
         records: list[Record | None] = []
         size, marks = 0, _NO_MARKS
         for record in self.after(0, self.kept):
             body = record.json.removesuffix(seal(b"", record.seq, self.epoch))
             draft = Draft(record.type, record.scope, record.priority, record.timestamp, body, record.key)
-            again = Record(draft, record.seq, epoch)
+            again = Record.of(draft, record.seq, epoch)
             records.append(again)
             size += held_bytes(again)
             if again.key is not None:
                 copy._note_key(again.key, again.seq)
             if again.type in _NOTED or marks.interrupted:
                 marks = marks.after(again)
-        copy.live = _Live(
-            _Shelf(records, self.oldest - 1), 0, live.head, size, marks=marks, owner=live.owner,
-            updated_at=live.updated_at, touched=live.touched,
-        )  # fmt: skip
+        copy.live = _Live(_Shelf(records, self.oldest - 1), 0, live.head, size, marks=marks, owner=live.owner)
+        copy._emptied_at = self.updated_at
         return copy

@@ -13,7 +13,7 @@ from lg_streaming.codec import Codec
 from lg_streaming.events import Priority, Scope
 from lg_streaming.filters import ALL
 from lg_streaming.gateway.frames import CHUNK_BYTES, Chunks, Frames
-from lg_streaming.gateway.merge import MergedRecord, merge, merged_frames
+from lg_streaming.gateway.merge import merge, merged_frames
 from lg_streaming.gateway.packets import EncodeBatch, EncodeEach, Packets
 from lg_streaming.log.base import Batch, Draft, Record
 from lg_streaming.log.memory import MemoryLog
@@ -81,7 +81,6 @@ def test_joined_text_has_the_first_index_and_the_last_of_everything_else(extra: 
         "data": {"content": 'Hé"l\nlo', "index": 4, "role": "ai", "total_tokens": 9, "batch_size": 5},
         "metadata": {**orjson.loads(records[2].json)["metadata"], "merged_from": 1},
     }
-    assert isinstance(record, MergedRecord)
     assert (record.merged_from, record.seq, record.epoch, record.kind) == (1, 3, "k3f9", "token")
     assert record.scope is scope
     assert str(record.position) == "k3f9:3"
@@ -319,7 +318,7 @@ def check_order(records: Sequence[Record], answer: Sequence[Record]) -> None:
     assert numbers == sorted(set(numbers))
     told: set[int] = set()
     for record in answer:
-        told.update(range(record.merged_from if isinstance(record, MergedRecord) else record.seq, record.seq + 1))
+        told.update(range(record.merged_from or record.seq, record.seq + 1))
     assert told == {record.seq for record in records}
 
 
