@@ -1,8 +1,11 @@
 """All tests run in workers, picked ones in the process that was started."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+WORKERS = ("-n", "logical", "--dist", "loadfile")
 
 
 @pytest.fixture
@@ -11,28 +14,35 @@ def place(pytester: pytest.Pytester, root: Path, monkeypatch: pytest.MonkeyPatch
     pytester.makeconftest("from tests.conftest import pytest_xdist_auto_num_workers  # noqa: F401")
     pytester.makeini(f"[pytest]\npythonpath = {root}\ntestpaths = tests")
     pytester.mkdir("tests")
+    (pytester.path / "tests/test_it.py").write_text(
+        "import os\n\ndef test_it():\n    assert 'PYTEST_XDIST_WORKER' not in os.environ\n", encoding="utf-8"
+    )
     return pytester
 
 
-def expect(place: pytest.Pytester, in_worker: bool, *arguments: str) -> None:
-    test = f"import os\n\ndef test_it():\n    assert ('PYTEST_XDIST_WORKER' in os.environ) is {in_worker}\n"
-    (place.path / "tests/test_it.py").write_text(test, encoding="utf-8")
-    place.runpytest_subprocess("-n", "logical", "--dist", "loadfile", *arguments).assert_outcomes(passed=1)
+def workers(place: pytest.Pytester, *arguments: str) -> int:
+    """The number of workers that xdist makes of these arguments; 0 for none."""
+    config = place.parseconfig(*arguments)
+    asked: int | str = config.option.numprocesses
+    return config.hook.pytest_xdist_auto_num_workers(config=config) if asked == "logical" else int(asked)
 
 
-def test_all_tests_run_in_workers(place: pytest.Pytester) -> None:
-    expect(place, True)
+def test_all_tests_run_in_two_workers_for_each_processor(place: pytest.Pytester) -> None:
+    assert workers(place, *WORKERS) == 2 * (os.cpu_count() or 1)
 
 
 @pytest.mark.parametrize("arguments", [("-k", "it"), ("--lf",), ("tests/test_it.py",)], ids=" ".join)
 def test_picked_tests_run_in_one_process(place: pytest.Pytester, arguments: tuple[str, ...]) -> None:
-    expect(place, False, *arguments)
+    assert workers(place, *WORKERS, *arguments) == 0
+
+
+def test_the_process_that_was_started_runs_them(place: pytest.Pytester) -> None:
+    place.runpytest_subprocess(*WORKERS, "-k", "it").assert_outcomes(passed=1)
 
 
 def test_who_wants_workers_for_picked_tests_gets_them(place: pytest.Pytester) -> None:
-    expect(place, True, "-k", "it", "-n", "2")
+    assert workers(place, *WORKERS, "-k", "it", "-n", "2") == 2
 
 
 def test_pytest_runs_without_xdist(place: pytest.Pytester) -> None:
-    (place.path / "tests/test_it.py").write_text("def test_it(): ...", encoding="utf-8")
     place.runpytest_subprocess("-p", "no:xdist").assert_outcomes(passed=1)
