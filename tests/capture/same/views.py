@@ -32,8 +32,8 @@ class View:
     """The view of one run.
 
     Args:
-        numbered: Whether ids are told apart. Where nodes run side by side their order differs from run to run; in what
-            a checkpointer stores in the background, a message may or may not have its id yet.
+        numbered: Whether ids are told apart, and places in a stream. Where nodes run side by side their order differs
+            from run to run; in what a checkpointer stores in the background, a message may or may not have its id yet.
     """
 
     def __init__(self, *, numbered: bool = True) -> None:
@@ -59,7 +59,9 @@ class View:
                 return self._object(value)
 
     def _entry(self, key: Any, value: Any) -> Any:
-        return "<time>" if key in _TIMES else self.of(value)
+        if key in _TIMES:
+            return "<time>"
+        return "<place>" if key == "seq" and not self._numbered else self.of(value)
 
     def _object(self, value: Any) -> Any:
         name = type(value).__name__
