@@ -80,7 +80,7 @@ class EventPipeline:
         self._ordinals: Counter[str] = Counter()
         self._lock = new_lock()
         self._left_at: datetime | None = None
-        self._waiting = False
+        self.waiting: bool = False
         self._live = emitter.defaults
         self._version = -1
         self._now = options.resolved(EventDefaults())
@@ -243,7 +243,7 @@ class EventPipeline:
                 event = shaped
         if self._options.redact is not None:
             event.body = self._guard.call("redact", self._redacted, event, instead=self._withheld(event))
-        self._waiting = True
+        self.waiting = True
         return event
 
     def _transformed(self, event: _Event) -> _Event | None:
@@ -284,7 +284,7 @@ class EventPipeline:
 
     def _leave(self, events: Sequence[_Event]) -> None:
         """Appends events to the log, ``batch_size`` in one go."""
-        self._waiting = False
+        self.waiting: bool = False
         if any(event.lifecycle is None for event in events):
             self._left_at = self._scheduler.now
         batch: list[Outgoing] = []
@@ -301,7 +301,7 @@ class EventPipeline:
 
     def release(self) -> None:
         """Something follows that does not come this way: what is held leaves before it."""
-        if self._waiting:
+        if self.waiting:
             self._flush.on_next(None)
 
     def close(self) -> None:

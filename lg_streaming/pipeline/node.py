@@ -111,7 +111,7 @@ class NodeStream:
             self._other(type, data, scope)
             return
         events, tokens = self._events, self._tokens
-        if events is not None:
+        if events is not None and events.waiting:
             events.release()
         if tokens is not None:
             tokens.take(type, data, scope)

@@ -13,6 +13,7 @@ from lg_streaming.errors import describe_error, without_message
 from lg_streaming.fork import new_lock, new_rlock
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from reactivex.abc import DisposableBase, ObserverBase, SchedulerBase
@@ -81,6 +82,7 @@ def hold(
     urgent: Callable[[T], bool],
     flush: Observable[Any],
     scheduler: SchedulerBase,
+    lock: threading.RLock | None = None,
 ) -> Callable[[Observable[T]], Observable[list[T]]]:
     """Holds items and lets them go together, in order, as lists.
 
@@ -93,19 +95,21 @@ def hold(
         urgent: Whether an item leaves at once, together with what is held.
         flush: Whatever it emits lets go of what is held.
         scheduler: Times ``window.interval``; at most one action waits on it for each subscription.
+        lock: The lock that the giver of the items holds while it gives one; None: each item takes a lock.
     """
 
     def operator(source: Observable[T]) -> Observable[list[T]]:
         def subscribe(observer: ObserverBase[list[T]], scheduler_: SchedulerBase | None = None) -> DisposableBase:
-            holder = _Holder(observer, window, urgent, scheduler)
+            holder = _Holder(observer, window, urgent, scheduler, lock or new_rlock())
+            on_next = holder.on_next if lock is None else holder.on_next_locked
             if isinstance(flush, Source):
                 flushes = flush.connect(holder.flush)
             else:
                 flushes = flush.subscribe(holder.flush, scheduler=scheduler_)
             if isinstance(source, Source):
-                items = source.connect(holder.on_next, holder.on_completed)
+                items = source.connect(on_next, holder.on_completed)
             else:
-                items = source.subscribe(holder.on_next, observer.on_error, holder.on_completed, scheduler=scheduler_)
+                items = source.subscribe(on_next, observer.on_error, holder.on_completed, scheduler=scheduler_)
             return CompositeDisposable(flushes, items, Disposable(holder.stop))
 
         return Observable(subscribe)
@@ -120,26 +124,29 @@ class _Holder(Generic[T]):
         window: Window,
         urgent: Callable[[T], bool],
         scheduler: SchedulerBase,
+        lock: threading.RLock,
     ) -> None:
         self._observer = observer
         self._window = window
         self._urgent = urgent
         self._scheduler = scheduler
         # held while a list leaves, so that lists keep their order; whoever publishes may come back in
-        self._lock = new_rlock()
+        self._lock = lock
         self._held: list[T] = []
         self._due = scheduler.now
         self._timer: DisposableBase | None = None
 
     def on_next(self, item: T) -> None:
-        window = self._window
         with self._lock:
-            held = self._held
-            held.append(item)
-            if self._urgent(item) or len(held) >= window.size or window.interval <= 0:
-                self._let_go()
-            elif len(held) == 1:
-                self._wait(window.interval)
+            self.on_next_locked(item)
+
+    def on_next_locked(self, item: T) -> None:
+        window, held = self._window, self._held
+        held.append(item)
+        if self._urgent(item) or len(held) >= window.size or window.interval <= 0:
+            self._let_go()
+        elif len(held) == 1:
+            self._wait(window.interval)
 
     def _wait(self, interval: float) -> None:
         """Sees to it that what is held leaves in time. A timer that rings earlier than that is wound up again."""

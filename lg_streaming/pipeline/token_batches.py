@@ -17,6 +17,7 @@ __all__ = ["Piece", "batches", "formatted"]
 Piece = tuple[str, dict[str, Any], "Scope"]
 """A piece of text on its way: type, data, and what it is about."""
 
+_NONE: Final[object] = object()
 _MAX_JOINED: Final = 8_192
 """Characters that are joined at most, so that an update stays far below ``limits.update_bytes``."""
 
@@ -34,6 +35,7 @@ def batches(pieces: list[Piece], most: int) -> list[list[Piece]]:
     length = 0
     kind_of_batch = ""
     first: dict[str, Any] = {}
+    metadata = role = _NONE  # of the first piece of the batch; any that can be joined to it has the same
     for piece in pieces:
         kind, data, about = piece
         if about is not scope:  # of one message: its scope is one object
@@ -41,21 +43,36 @@ def batches(pieces: list[Piece], most: int) -> list[list[Piece]]:
                 growing[id(scope)] = (batch, length)
             scope = about
             batch, length = growing.get(id(scope), ([], 0))
-            kind_of_batch, first, _ = batch[0] if batch else piece
-        size = len(data["content"]) if kind != "tool_args" else _size(data.get("args"))
-        if (
-            0 < len(batch) < most
-            and kind == kind_of_batch
-            and length + size <= _MAX_JOINED
-            and (_fit(first, data) if kind != "tool_args" else _same_call(first, data))
-        ):
+            if batch:
+                kind_of_batch, first, _ = batch[0]
+                metadata, role = _common(first)
+            else:
+                kind_of_batch = ""
+        if kind == "tool_args":
+            size = _size(data.get("args"))
+            fits = kind_of_batch == kind and _same_call(first, data)
+        else:
+            size = len(data["content"])
+            fits = (
+                kind_of_batch == kind
+                and data.get("metadata") is metadata
+                and data.get("role") == role
+                and "blocks" not in data
+            )
+        length += size
+        if fits and length <= _MAX_JOINED and len(batch) < most:
             batch.append(piece)
-            length += size
         else:
             batch, length = [piece], size
             kind_of_batch, first = kind, data
+            metadata, role = _common(first)
             made.append(batch)
     return made
+
+
+def _common(first: dict[str, Any]) -> tuple[object, object]:
+    """The metadata and the role of the pieces of text that can be joined to ``first``."""
+    return (_NONE, _NONE) if "blocks" in first else (first.get("metadata"), first.get("role"))
 
 
 def _args(piece: Piece) -> str:
@@ -64,16 +81,6 @@ def _args(piece: Piece) -> str:
 
 def _size(text: object) -> int:
     return len(text) if isinstance(text, str) else 0
-
-
-def _fit(first: dict[str, Any], data: dict[str, Any]) -> bool:
-    """Whether a piece of text can be joined to the first of its batch."""
-    return (
-        first.get("metadata") is data.get("metadata")
-        and first.get("role") == data.get("role")
-        and "blocks" not in data
-        and "blocks" not in first
-    )
 
 
 def _same_call(first: dict[str, Any], data: dict[str, Any]) -> bool:

@@ -90,7 +90,8 @@ class TokenPipeline:
         self._flushes: Source[None] | None = None
         self._subscription: DisposableBase | None = None
         self._begun: dict[Hashable, None] = {}
-        self._last: tuple[str, Scope] | None = None  # of the piece before: most follow one of their message
+        self._last_kind = ""  # of the piece before: most follow one of their message
+        self._last_scope: Scope | None = None
         self._told = 0
         self._counting = new_lock()
         self._streams = emitter.token_streams
@@ -127,17 +128,17 @@ class TokenPipeline:
     def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """One piece of text, of one of `TEXT_TYPES`. ``data`` is the pipeline's from now on."""
         with self._lock:
-            if self._defaults is not None and self._defaults.version != self._version:
+            defaults = self._defaults
+            if defaults is not None and defaults.version != self._version:
                 self._refresh()
             if not self.live.enabled:
                 return
             self.received += 1
-            piece = (type, data, scope)
             if self.closed:
-                self._let_out([piece])
+                self._let_out([(type, data, scope)])
             else:
                 source = self._source or self._open()
-                source.on_next(piece)
+                source.on_next((type, data, scope))
 
     def flush(self) -> None:
         """What is held leaves now."""
@@ -156,7 +157,7 @@ class TokenPipeline:
             self._subscription.dispose()
         self._source = self._flushes = self._subscription = None
         self._begun.clear()
-        self._last = None
+        self._last_scope = None
         self._guard.close()
         self.report()
         if self._streams is not None:
@@ -172,7 +173,9 @@ class TokenPipeline:
             passed = passed.pipe(ops.filter(self._passes))
         if self.options.processor is not None:
             passed = passed.pipe(ops.map(self._processed), ops.filter(self._is_left))
-        held = passed.pipe(hold(self.live, urgent=self._is_first, flush=flushes, scheduler=self._scheduler))
+        held = passed.pipe(
+            hold(self.live, urgent=self._is_first, flush=flushes, scheduler=self._scheduler, lock=self._lock)
+        )
         self._source, self._flushes = source, flushes
         self._subscription = held.subscribe(self._let_out)
         return source
@@ -222,12 +225,11 @@ class TokenPipeline:
     def _is_first(self, piece: Piece) -> bool:
         """Whether a message's text, or its thinking, begins here."""
         kind, _, scope = piece
-        last = self._last
-        if last is not None and last[1] is scope and last[0] == kind:
+        if scope is self._last_scope and kind == self._last_kind:
             return False
         if not self.live.first or kind == "tool_args":
             return False
-        self._last = (kind, scope)
+        self._last_kind, self._last_scope = kind, scope
         key = (kind, scope.message_id or (scope.request_id, scope.task_id, scope.agent_type, scope.tool_call_id))
         if key in self._begun:
             return False
