@@ -263,6 +263,9 @@ class HTTPProtocol(HttpToolsProtocol):
         upgrades = self.parser.should_upgrade() and self._should_upgrade()  # pyright: ignore[reportOptionalMemberAccess]
         if upgrades and has_body:
             self._stop(400, BadRequestError("a WebSocket handshake has no body"))
+        if upgrades and self.parser.get_http_version() != "1.1":  # pyright: ignore[reportOptionalMemberAccess]
+            # A proxy that speaks HTTP/1.0. The application would be told 1.1, and would not see the proxy.
+            self._stop(400, BadRequestError("a WebSocket handshake needs HTTP/1.1"))
         if entry := self._entry:
             if b"x-forwarded-for" in names and self.client and self._guard.trusts(self.client[0]):
                 self._guard.speaks_for_another(entry)
