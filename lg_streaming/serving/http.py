@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http
 import logging
+import re
 from typing import Any, ClassVar, Final
 
 import httptools
@@ -36,6 +37,7 @@ _FRAMING_PER_BYTE: Final = 8
 """What chunks may add to a body: a chunk of one byte has five more."""
 _MAX_IGNORED: Final = 4_194_304
 """Bytes of an unread body after which the connection is cut."""
+_AUTHORITY_END: Final = re.compile(rb"[/?#]")
 _HEALTH: Final = ("/health", "/health/live", "/health/ready")
 
 
@@ -259,6 +261,9 @@ class HTTPProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             self._stop(429, BadRequestError("too many requests at once on one connection"))
         names = dict(self.headers)
+        if self.url[:1] != b"/" and (authority := _authority(self.url)) not in {None, names.get(b"host", b"").lower()}:
+            # As to a forward proxy. What looks at the Host would be told another name than the one that is meant.
+            self._stop(400, BadRequestError(f"the address names {authority!r:.80}, which is not the Host"))
         has_body = b"transfer-encoding" in names or names.get(b"content-length", b"0") != b"0"
         upgrades = self.parser.should_upgrade() and self._should_upgrade()  # pyright: ignore[reportOptionalMemberAccess]
         if upgrades and has_body:
@@ -335,6 +340,12 @@ class HTTPProtocol(HttpToolsProtocol):
         self._ignored += size
         if self._ignored > _MAX_IGNORED:
             self.transport.abort()
+
+
+def _authority(url: bytes) -> bytes | None:
+    """Return the host and port in an address; None where it has none."""
+    _, colon, rest = url.partition(b"://")
+    return _AUTHORITY_END.split(rest, maxsplit=1)[0].lower() if colon else None
 
 
 class _Patient:
