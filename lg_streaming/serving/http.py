@@ -38,6 +38,8 @@ _FRAMING_PER_BYTE: Final = 8
 _MAX_IGNORED: Final = 4_194_304
 """Bytes of an unread body after which the connection is cut."""
 _AUTHORITY_END: Final = re.compile(rb"[/?#]")
+_WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE", "CONNECT"})
+"""Methods for whose body there is no use."""
 _HEALTH: Final = ("/health", "/health/live", "/health/ready")
 
 
@@ -57,6 +59,7 @@ class HTTPProtocol(HttpToolsProtocol):
         "_in_header",
         "_received",
         "_refused",
+        "_running",
         "_waiting_to_write",
     )
 
@@ -85,6 +88,8 @@ class HTTPProtocol(HttpToolsProtocol):
         self._ignored = 0
         self._refused: tuple[int, StreamingError] | None = None
         self._waiting_to_write: int | None = None
+        self._running: RequestResponseCycle | None = None
+        """The request that is being answered; those behind it in the pipeline wait."""
 
     @property
     def _cycle(self) -> RequestResponseCycle | None:
@@ -107,6 +112,7 @@ class HTTPProtocol(HttpToolsProtocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._abandon()
         if self._entry is not None:
             self._guard.leave(self._entry)
 
@@ -288,7 +294,10 @@ class HTTPProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
         super().on_body(body)
-        if self._cycle is not None and self._cycle.response_complete:
+        cycle = self._cycle
+        if cycle is not None and (
+            cycle.response_complete or (cycle.response_started and cycle.scope["method"] in _WITHOUT_BODY)
+        ):  # an endless answer may read it, only to hear when its caller leaves
             self._ignore(len(body))
 
     @override
@@ -312,6 +321,7 @@ class HTTPProtocol(HttpToolsProtocol):
             self._guard.wait(self._entry)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
         super()._start_asgi_task(cycle, _Patient(app, cycle) if cycle.more_body else app)  # pyright: ignore[reportArgumentType]
 
     # ------------------------------------------------------------ refusing
@@ -323,18 +333,28 @@ class HTTPProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, error: StreamingError) -> None:
         """Answer, unless another answer is under way, and close once the peer has read it."""
         self._refused = (status, error)
-        if self._cycle is not None and not self._cycle.response_complete and self._cycle.response_started:
+        running = self._running
+        self._abandon()
+        if running is not None and not running.response_complete and running.response_started:
             self.transport.close()
         else:
-            if self._cycle is not None:
-                self._cycle.disconnected = True
-                self._cycle.message_event.set()
             self.transport.write(refusal(status, error))
             if self.transport.can_write_eof() and not self.transport.is_closing():
                 self.transport.write_eof()
         if self._entry is not None:
             self._guard.body_complete(self._entry)
             self._guard.close_soon(self._entry)
+
+    def _abandon(self) -> None:
+        """Have the application write no more, and none of the requests in the pipeline begin.
+
+        uvicorn itself tells the last request, which may be one that waits behind the one that is being answered.
+        """
+        self.pipeline.clear()
+        for cycle in (self._running, self._cycle):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
 
     def _ignore(self, size: int) -> None:
         self._ignored += size
