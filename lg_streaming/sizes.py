@@ -46,7 +46,8 @@ _WINDOW: Final = 16_384
 _REST: Final = "…"
 _BYTES: Final = (bytes, bytearray, memoryview)
 _OPEN: Final = (str, *_BYTES, Mapping, list, tuple)
-_COUNTED: Final = 50_000
+_COUNTED_LEAVES: Final = frozenset({str, int, bool, type(None)})
+_COUNTED: Final = 10_000
 """Items whose size is counted; from there on it is estimated from theirs."""
 
 
@@ -205,7 +206,7 @@ def excerpt(value: object, limit: int, whole: str) -> tuple[Any, dict[str, int] 
 
     Returns:
         The plain value, and the bytes of the JSON of each field that is not whole; None where all are. These are
-        counted, but for fields with more than 50,000 items, whose size is estimated from those.
+        counted, but for fields with more than 10,000 items, whose size is estimated from those.
     """
     fitting = _Excerpt()
     room = limit
@@ -319,7 +320,8 @@ def shares(costs: Sequence[int], room: int) -> list[int]:
 
 
 def _view(value: Any) -> memoryview:
-    return memoryview(value).cast("B")
+    view = memoryview(value)
+    return (view if view.c_contiguous else memoryview(view.tobytes())).cast("B")  # a cast takes no slice with steps
 
 
 def _text_of_bytes(value: memoryview, room: int) -> str:
@@ -384,7 +386,8 @@ class _Size:
             if self._left <= 0 and count:
                 return total * len(members) // count
             self._left -= 1
-            total += self.of(name_of(key), inside) + self.of(each, inside) + 2
+            total += _size_of_leaf(name_of(key))
+            total += 2 + (_size_of_leaf(each) if type(each) in _COUNTED_LEAVES else self.of(each, inside))
         return max(2, total)
 
     def _of_items(self, items: Sequence[object], inside: frozenset[int]) -> int:
@@ -393,8 +396,19 @@ class _Size:
             if self._left <= 0 and count:
                 return total * len(items) // count
             self._left -= 1
-            total += self.of(each, inside) + 1
+            total += 1 + (_size_of_leaf(each) if type(each) in _COUNTED_LEAVES else self.of(each, inside))
         return max(2, total)
+
+
+def _size_of_leaf(leaf: object) -> int:
+    """The bytes of the JSON of a text, a whole number, a truth value or None."""
+    if type(leaf) is str:
+        if len(leaf) > _WINDOW:
+            return text_size(leaf)
+        if leaf.isalnum() and leaf.isascii():  # nothing to escape
+            return len(leaf) + 2
+        return 2 + _size_of_window(leaf)
+    return len(dumps(leaf))
 
 
 def text_size(text: str) -> int:

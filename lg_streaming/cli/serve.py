@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -112,7 +112,17 @@ def run_server(app: ASGIApp, options: ServeOptions, say: Callable[[str], None]) 
     logging.getLogger("uvicorn.error").setLevel(max(logging.INFO, logging.getLogger().getEffectiveLevel()))
     raise_descriptor_limit()
     with listen(options.host, options.port) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(serve, app, options, listener, say))
+        return runner.run(_serve(serve, app, options, listener, _to_whom_it_may_reach(say)))
+
+
+def _to_whom_it_may_reach(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Nobody may read the terminal's side any more: the server runs and stops all the same."""
+
+    def try_to_say(text: str) -> None:
+        with suppress(OSError, ValueError):
+            say(text)
+
+    return try_to_say
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -163,9 +173,10 @@ async def _signals_to(stop: Stop, say: Callable[[str], None]) -> AsyncGenerator[
     """Ctrl-C and SIGTERM stop the server, and nothing else of the program."""
 
     def told(number: signal.Signals) -> None:
-        if stop.signal is None:
-            say("Stopping: clients are told to come back.")
+        is_first = stop.signal is None
         stop.tell(number)
+        if is_first:
+            say("Stopping: clients are told to come back.")
 
     with handling((signal.SIGINT, signal.SIGTERM), told):
         yield

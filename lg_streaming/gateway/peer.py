@@ -26,6 +26,9 @@ _PROXY_PREFIXES: Final = (
     "incap-",
     "ngrok-",
     "proxy-",
+    "remote-",
+    "render-proxy-",
+    "ssl-",
     "surrogate-",
     "tailscale-",
     "true-client",
@@ -36,47 +39,77 @@ _PROXY_PREFIXES: Final = (
     "x-amzn-",
     "x-appengine-",
     "x-arr-",
+    "x-auth-request-",
+    "x-authenticated-",
+    "x-authentik-",
     "x-azure-",
+    "x-backend-",
     "x-cdn-",
+    "x-client-cert",
     "x-cluster-",
+    "x-consumer-",
+    "x-edgeconnect-",
     "x-envoy-",
     "x-forward",
+    "x-gateway-",
+    "x-gitpod-",
+    "x-goog-authenticated-",
+    "x-goog-iap-",
     "x-haproxy-",
     "x-host",
     "x-kong-",
+    "x-litespeed-",
+    "x-ms-client-principal",
     "x-ngrok-",
     "x-original-",
     "x-originating-",
     "x-proxy",
+    "x-railway-",
     "x-real-",
     "x-remote-",
+    "x-replit-",
     "x-rewrite-",
+    "x-sendfile-",
+    "x-ssl-",
     "x-sucuri-",
     "x-traefik-",
+    "x-tunnel-",
     "x-varnish",
     "x-vercel-",
+    "x-webauth-",
 )
 _PROXY_HEADERS: Final = frozenset(
     {
         "client-ip",
         "front-end-https",
         "max-forwards",
-        "remote-addr",
-        "remote-host",
+        "rndr-id",
         "via",
-        "x-client-cert",
+        "x-anonymous-consumer",
         "x-client-ip",
         "x-client-port",
         "x-cloud-trace-context",
         "x-coming-from",
+        "x-country-code",
+        "x-credential-identifier",
+        "x-http-destinationurl",
+        "x-lb",
         "x-nf-client-connection-ip",
         "x-nginx-proxy",
+        "x-port",
+        "x-proto",
+        "x-request-start",
         "x-scheme",
         "x-ssl",
+        "x-timer",
         "x-url-scheme",
         "x-via",
     }
 )
+_PROXY_WORDS: Final = re.compile(
+    r"forward|prox(?:y|ied)(?:-|$)|(?:^|-)(?:via|ips?|client-?ip|host-override|orig(?:in)?-host)(?:-|$)"
+)
+"""In a header's name: proxies choose many names, and callers on this machine use none of these."""
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:,\[\]/@]+)(?::([0-9]{1,5}))?", re.ASCII)
 _OTHER_SITES: Final = frozenset({"cross-site", "same-site"})
 
@@ -144,7 +177,10 @@ class Peer:
         names = [name.replace("_", "-") for name in self.headers]
         return (
             self.http_version in {"0.9", "1.0"}
-            or any(name.startswith(_PROXY_PREFIXES) or name in _PROXY_HEADERS for name in names)
+            or any(
+                name.startswith(_PROXY_PREFIXES) or name in _PROXY_HEADERS or _PROXY_WORDS.search(name)
+                for name in names
+            )
             or ("upgrade" not in self.headers and "upgrade" in self.headers.get("connection", "").lower())
             or self._page_is_elsewhere
         )

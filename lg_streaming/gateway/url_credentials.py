@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 
     from lg_streaming.gateway.tickets import Tickets, UsedTicket
 
-__all__ = ["UrlCredentials", "credentials_in", "take_credentials", "token_refused"]
+__all__ = ["UrlCredentials", "credentials_in", "for_a_log", "take_credentials", "token_refused"]
 
 _KEY: Final = "lg_streaming.credentials"
 _TICKET: Final = "ticket"
-_TOKEN_NAMES: Final = frozenset(
-    {"token", "access_token", "id_token", "jwt", "auth", "authorization", "bearer", "bearer_token"}
-)
-_JWT: Final = re.compile(r"\s*(?:[Bb]earer\s+)?eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\s*")
+_TOKEN_NAMES: Final = frozenset({"jwt", "auth", "authorization", "bearer"})
+"""And all that end with `token`; without regard to capitals and punctuation."""
+_JWT: Final = re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*\.")
+"""The beginning of one, also inside other text. It cannot begin amid a word, so a search takes linear time."""
+_SEPARATORS: Final = re.compile(rb"([&;])")
+_PATH: Final = re.compile(r"([/?;&])")
 _HIDDEN: Final = b"***"
 _LONGEST_NAME: Final = 80
 
@@ -60,21 +62,33 @@ def take_credentials(tickets: Tickets, scope: MutableMapping[str, Any]) -> UrlCr
     ticket: UsedTicket | None = None
     token_name: str | None = None
     parts: list[bytes] = []
-    for part in query.split(b"&"):
-        raw_name, _, raw_value = part.partition(b"=")
-        name, value = _text(raw_name), _text(raw_value)
-        if name == _TICKET:
-            ticket = None if is_question else tickets.use(value)
-        elif name.strip().lower() in _TOKEN_NAMES or _JWT.fullmatch(value):
-            token_name = name[:_LONGEST_NAME]
-        else:
+    for part in _SEPARATORS.split(query):
+        credential = _credential_in(part)
+        if credential is None:
             parts.append(part)
             continue
-        parts.append(raw_name + b"=" + _HIDDEN)
+        parts.append(credential.shown)
+        if credential.ticket is None:
+            token_name = credential.name
+        elif not is_question:
+            ticket = tickets.use(credential.ticket)
     found = UrlCredentials(ticket, token_name)
-    scope["query_string"] = b"&".join(parts)
+    scope["query_string"] = b"".join(parts)
     scope[_KEY] = found
     return found
+
+
+def for_a_log(scope: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a scope whose path and query show no credential."""
+    path, query = str(scope.get("path", "")), cast("bytes", scope.get("query_string", b""))
+    words = (word if "=" not in word and not _JWT.search(word) else _shown(word) for word in _PATH.split(path))
+    shown = b"".join(_shown(part.decode("latin-1")).encode("latin-1") for part in _SEPARATORS.split(query))
+    return {**scope, "path": "".join(words), "query_string": shown}
+
+
+def _shown(part: str) -> str:
+    credential = _credential_in(part.encode("latin-1", "replace"))
+    return part if credential is None else credential.shown.decode("latin-1")
 
 
 def token_refused(name: str) -> BadRequestError:
@@ -82,6 +96,26 @@ def token_refused(name: str) -> BadRequestError:
     return BadRequestError(
         f"a token may not travel in the address: drop {name!r} and send an Authorization header or the cookie"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Credential:
+    name: str
+    shown: bytes
+    ticket: str | None = None
+
+
+def _credential_in(part: bytes) -> _Credential | None:
+    """Return the ticket or token in a part of a query; None where it holds none."""
+    raw_name, _, raw_value = part.partition(b"=")
+    name, value = _text(raw_name), _text(raw_value)
+    if _JWT.search(name):
+        return _Credential("***", _HIDDEN)
+    plain = "".join(filter(str.isalnum, name.lower()))
+    is_ticket = plain == _TICKET
+    if is_ticket or plain in _TOKEN_NAMES or plain.endswith("token") or _JWT.search(value):
+        return _Credential(name[:_LONGEST_NAME], raw_name + b"=" + _HIDDEN, value if is_ticket else None)
+    return None
 
 
 def _text(raw: bytes) -> str:

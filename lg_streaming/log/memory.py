@@ -138,14 +138,20 @@ class MemoryLog:
 
     async def drop(self, execution_id: str) -> None:
         """See `EventLog.drop`."""
-        with self._lock:
-            if self._torn:
-                self._index()
-            tape = self._tapes.get(execution_id)
+        try:
+            with self._lock:
+                if self._torn:
+                    self._index()
+                tape = self._tapes.get(execution_id)
+                if tape is not None:
+                    self._forget(tape)
             if tape is not None:
-                self._forget(tape)
-        if tape is not None:
-            self._notify(execution_id)
+                self._notify(execution_id)
+        except BaseException:
+            self._torn = True
+            release_owned(self._lock)
+            self._notify(execution_id)  # it may have happened
+            raise
 
     def _notify(self, execution_id: str, epoch: str = "", before: int = 0) -> None:
         for listener in self._listeners:
@@ -157,25 +163,32 @@ class MemoryLog:
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """See `EventLog.listen`."""
-        with self._lock:
-            self._listeners = (*self._listeners, listener)
-
-        def stop() -> None:
-            with self._lock:
-                self._listeners = tuple(each for each in self._listeners if each is not listener)
-
-        return stop
+        self._change_listeners(lambda: (*self._listeners, listener), None)
+        return lambda: self._change_listeners(
+            lambda: tuple(each for each in self._listeners if each is not listener), None
+        )
 
     def listen_places(self, listener: PlaceListener) -> Callable[[], None]:
         """See `EventLog.listen_places`."""
-        with self._lock:
-            self._place_listeners = (*self._place_listeners, listener)
+        self._change_listeners(None, lambda: (*self._place_listeners, listener))
+        return lambda: self._change_listeners(
+            None, lambda: tuple(each for each in self._place_listeners if each is not listener)
+        )
 
-        def stop() -> None:
+    def _change_listeners(
+        self,
+        listeners: Callable[[], tuple[Listener, ...]] | None,
+        place_listeners: Callable[[], tuple[PlaceListener, ...]] | None,
+    ) -> None:
+        try:
             with self._lock:
-                self._place_listeners = tuple(each for each in self._place_listeners if each is not listener)
-
-        return stop
+                if listeners is not None:
+                    self._listeners = listeners()
+                if place_listeners is not None:
+                    self._place_listeners = place_listeners()
+        except BaseException:
+            release_owned(self._lock)
+            raise
 
     # --- what is known of all -----------------------------------------------------------------------------------
 
@@ -344,13 +357,17 @@ class MemoryLog:
         self, *, after: str = "", limit: int = 500, owner: str | None = None, prefix: str = ""
     ) -> Sequence[str]:
         """See `EventLog.list_ids`."""
-        with self._lock:
-            if self._torn:
-                self._index()
-            keys = self._ids if owner is None else self._owned.get(owner)
-            if keys is None:
-                return ()
-            found = keys.after(after, limit) if after >= prefix else keys.since(prefix, limit)
+        try:
+            with self._lock:
+                if self._torn:
+                    self._index()
+                keys = self._ids if owner is None else self._owned.get(owner)
+                if keys is None:
+                    return ()
+                found = keys.after(after, limit) if after >= prefix else keys.since(prefix, limit)
+        except BaseException:
+            release_owned(self._lock)
+            raise
         return [each for each in found if each.startswith(prefix)] if prefix else found
 
     def size(self, execution_id: str) -> int:

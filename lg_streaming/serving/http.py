@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http
 import logging
+import re
 from typing import Any, ClassVar, Final
 
 import httptools
@@ -36,6 +37,9 @@ _FRAMING_PER_BYTE: Final = 8
 """What chunks may add to a body: a chunk of one byte has five more."""
 _MAX_IGNORED: Final = 4_194_304
 """Bytes of an unread body after which the connection is cut."""
+_AUTHORITY_END: Final = re.compile(rb"[/?#]")
+_WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE", "CONNECT"})
+"""Methods for whose body there is no use."""
 _HEALTH: Final = ("/health", "/health/live", "/health/ready")
 
 
@@ -55,6 +59,7 @@ class HTTPProtocol(HttpToolsProtocol):
         "_in_header",
         "_received",
         "_refused",
+        "_running",
         "_waiting_to_write",
     )
 
@@ -83,6 +88,8 @@ class HTTPProtocol(HttpToolsProtocol):
         self._ignored = 0
         self._refused: tuple[int, StreamingError] | None = None
         self._waiting_to_write: int | None = None
+        self._running: RequestResponseCycle | None = None
+        """The request that is being answered; those behind it in the pipeline wait."""
 
     @property
     def _cycle(self) -> RequestResponseCycle | None:
@@ -105,6 +112,7 @@ class HTTPProtocol(HttpToolsProtocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._abandon()
         if self._entry is not None:
             self._guard.leave(self._entry)
 
@@ -259,10 +267,16 @@ class HTTPProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             self._stop(429, BadRequestError("too many requests at once on one connection"))
         names = dict(self.headers)
+        if self.url[:1] != b"/" and (authority := _authority(self.url)) not in {None, names.get(b"host", b"").lower()}:
+            # As to a forward proxy. What looks at the Host would be told another name than the one that is meant.
+            self._stop(400, BadRequestError(f"the address names {authority!r:.80}, which is not the Host"))
         has_body = b"transfer-encoding" in names or names.get(b"content-length", b"0") != b"0"
         upgrades = self.parser.should_upgrade() and self._should_upgrade()  # pyright: ignore[reportOptionalMemberAccess]
         if upgrades and has_body:
             self._stop(400, BadRequestError("a WebSocket handshake has no body"))
+        if upgrades and self.parser.get_http_version() != "1.1":  # pyright: ignore[reportOptionalMemberAccess]
+            # A proxy that speaks HTTP/1.0. The application would be told 1.1, and would not see the proxy.
+            self._stop(400, BadRequestError("a WebSocket handshake needs HTTP/1.1"))
         if entry := self._entry:
             if b"x-forwarded-for" in names and self.client and self._guard.trusts(self.client[0]):
                 self._guard.speaks_for_another(entry)
@@ -280,7 +294,10 @@ class HTTPProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
         super().on_body(body)
-        if self._cycle is not None and self._cycle.response_complete:
+        cycle = self._cycle
+        if cycle is not None and (
+            cycle.response_complete or (cycle.response_started and cycle.scope["method"] in _WITHOUT_BODY)
+        ):  # an endless answer may read it, only to hear when its caller leaves
             self._ignore(len(body))
 
     @override
@@ -304,6 +321,7 @@ class HTTPProtocol(HttpToolsProtocol):
             self._guard.wait(self._entry)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
         super()._start_asgi_task(cycle, _Patient(app, cycle) if cycle.more_body else app)  # pyright: ignore[reportArgumentType]
 
     # ------------------------------------------------------------ refusing
@@ -315,12 +333,11 @@ class HTTPProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, error: StreamingError) -> None:
         """Answer, unless another answer is under way, and close once the peer has read it."""
         self._refused = (status, error)
-        if self._cycle is not None and not self._cycle.response_complete and self._cycle.response_started:
+        running = self._running
+        self._abandon()
+        if running is not None and not running.response_complete and running.response_started:
             self.transport.close()
         else:
-            if self._cycle is not None:
-                self._cycle.disconnected = True
-                self._cycle.message_event.set()
             self.transport.write(refusal(status, error))
             if self.transport.can_write_eof() and not self.transport.is_closing():
                 self.transport.write_eof()
@@ -328,10 +345,27 @@ class HTTPProtocol(HttpToolsProtocol):
             self._guard.body_complete(self._entry)
             self._guard.close_soon(self._entry)
 
+    def _abandon(self) -> None:
+        """Have the application write no more, and none of the requests in the pipeline begin.
+
+        uvicorn itself tells the last request, which may be one that waits behind the one that is being answered.
+        """
+        self.pipeline.clear()
+        for cycle in (self._running, self._cycle):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+
     def _ignore(self, size: int) -> None:
         self._ignored += size
         if self._ignored > _MAX_IGNORED:
             self.transport.abort()
+
+
+def _authority(url: bytes) -> bytes | None:
+    """Return the host and port in an address; None where it has none."""
+    _, colon, rest = url.partition(b"://")
+    return _AUTHORITY_END.split(rest, maxsplit=1)[0].lower() if colon else None
 
 
 class _Patient:

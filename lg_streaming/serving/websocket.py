@@ -8,6 +8,7 @@ from typing import Any
 from typing_extensions import override
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from lg_streaming.gateway.url_credentials import for_a_log
 from lg_streaming.serving.guard import Entry, Guard
 
 __all__ = ["WebSocketProtocol"]
@@ -40,6 +41,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
         if self._entry is not None:
             self._guard.leave(self._entry)
+
+    @override
+    async def send(self, message: Any) -> None:
+        if not self.handshake_complete:  # uvicorn logs the address now, also one that no route has looked at
+            self.scope: Any = for_a_log(self.scope)
+        await super().send(message)
 
     def _refuse(self, status: HTTPStatus, text: str) -> None:
         """Answer without the protocol below: it writes nothing once it has failed to read a handshake."""

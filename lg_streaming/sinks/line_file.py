@@ -27,7 +27,7 @@ _BINARY: Final[int] = getattr(os, "O_BINARY", 0)
 _NO_FOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
 _PRIVATE: Final = 0o600
 _PATIENCE: Final = 5.0
-"""Seconds to wait for the lock."""
+"""Seconds to wait for the lock, or for somebody to read a pipe."""
 _PAUSE: Final = 0.005
 _TRIES: Final = 5
 """How often a path is opened again that has another file when it is locked."""
@@ -56,6 +56,8 @@ class LineFile:
         self._follow_symlinks = follow_symlinks
         self._file: int | None = None
         self._process = 0
+        self._amid_line = False
+        """Whether a pipe has taken half a line."""
 
     def write(self, data: bytes) -> None:
         """Appends ``data``, which are whole lines, or nothing.
@@ -66,7 +68,7 @@ class LineFile:
         with self._locked() as file:
             about = os.fstat(file)
             if not stat.S_ISREG(about.st_mode):  # a pipe or a device has no end and cannot be cut
-                _write_all(file, data)
+                self._write_into_pipe(file, data)
                 return
             size = _end_line(file, about.st_size)
             try:
@@ -77,6 +79,24 @@ class LineFile:
                 with contextlib.suppress(OSError):
                     _undo(file, size, data)
                 raise
+
+    def _write_into_pipe(self, file: int, data: bytes) -> None:
+        """Write what cannot be undone, as long as it is read: nobody may be at the other end of a pipe."""
+        with contextlib.suppress(OSError, AttributeError):  # Windows
+            os.set_blocking(file, False)
+        rest = memoryview(b"\n" + data if self._amid_line else data)
+        deadline = time.monotonic() + _PATIENCE
+        while rest:
+            try:
+                written = os.write(file, rest)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise OSError(errno.EAGAIN, f"nobody has read it for {_PATIENCE:g} s", str(self._path)) from None
+                time.sleep(_PAUSE)
+                continue
+            rest = rest[written:]
+            self._amid_line = bool(rest)
+            deadline = time.monotonic() + _PATIENCE
 
     def close(self) -> None:
         """Closes the file."""
