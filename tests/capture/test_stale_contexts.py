@@ -6,7 +6,7 @@ import gc
 import queue
 import threading
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,10 +20,18 @@ from lg_streaming.capture.runs import RUNS
 from lg_streaming.module import StreamingModule
 from lg_streaming.scope import current_block, current_frame
 from tests.capture.graphs import Run, State, Update, graph_of, model, read
+from tests.support.heap import young_heap
 
 pytestmark = pytest.mark.anyio
 
 Job = Callable[[], Awaitable[None]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def heap() -> Generator[None]:
+    """What is left in memory is looked for."""
+    with young_heap():
+        yield
 
 
 class Workers:

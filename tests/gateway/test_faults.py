@@ -207,7 +207,7 @@ async def test_attaching_while_updates_come_at_full_speed(readers: Readers) -> N
             return await until_over(reader)
 
         with producing(place, "e", pause=0.0001) as stop:
-            reading = [asyncio.create_task(attach(0.02 * number)) for number in range(15)]
+            reading = [asyncio.create_task(attach(0.04 * number)) for number in range(8)]
             await asyncio.sleep(0.4)
             stop.set()
         await place.hub.close("e")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -783,7 +784,7 @@ DATA = JSON | st.dictionaries(st.sampled_from(WORDS), JSON | st.sampled_from(["n
 TYPES = st.sampled_from([*map(str, StreamEventType), "start", "end", "abort", "executionEnd"]) | st.text(min_size=1)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300 if os.environ.get("CI") else 100, deadline=None)
 @given(
     updates=st.lists(st.tuples(TYPES, DATA), max_size=20),
     cuts=st.sets(st.integers(0, 20)),

@@ -5,6 +5,7 @@ next updates, each once, or a gap that covers exactly what is missing; and the e
 """
 
 import asyncio
+import os
 from dataclasses import dataclass
 
 from hypothesis import settings
@@ -286,4 +287,4 @@ class HubMachine(RuleBasedStateMachine):
 
 
 TestHub = HubMachine.TestCase
-TestHub.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestHub.settings = settings(max_examples=300 if os.environ.get("CI") else 100, stateful_step_count=40, deadline=None)

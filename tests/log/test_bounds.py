@@ -15,6 +15,7 @@ from lg_streaming.scope import Scope
 from lg_streaming.settings import RetentionSettings
 from tests.log.drafts import draft
 from tests.log.factories import Clock
+from tests.support.heap import young_heap
 
 MIB = 1024 * 1024
 
@@ -33,6 +34,13 @@ class Writer:
             timestamp=float(self.number)
         )
         self.log.append(Batch(execution_id, [made], "p", self.number, more.get("owner")))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def heap() -> Iterator[None]:
+    """What is left in memory is looked for."""
+    with young_heap():
+        yield
 
 
 @pytest.fixture

@@ -12,7 +12,25 @@ from tests.attacks.front import FEW_DESCRIPTORS, STANDARD_LOOP, hold
 from tests.attacks.server import target
 
 FEW = (("ATTACK_DESCRIPTORS", "160"), ("LG_STREAMING_LIMITS__CONNECTIONS_PER_ADDRESS", "50"))
-LOOPS = pytest.mark.parametrize("loop", [(), (STANDARD_LOOP,)], ids=["uvloop", "asyncio"])
+
+
+@pytest.fixture(scope="module", params=[(), (STANDARD_LOOP,)], ids=["uvloop", "asyncio"])
+async def shared(request: pytest.FixtureRequest, anyio_backend: str) -> AsyncGenerator[tuple[Target, int]]:
+    """A server with few descriptors for each event loop, and how many it has open when nobody asks."""
+    async with target(env=(*FEW, *request.param)) as running:
+        assert await status(running, "/executions/x") == 401
+        await asyncio.sleep(0.2)
+        yield running, running.descriptors()
+
+
+@pytest.fixture
+async def few(shared: tuple[Target, int]) -> AsyncGenerator[Target]:
+    """The shared server, which has its descriptors back after each test."""
+    running, at_rest = shared
+    yield running
+    async with asyncio.timeout(20):
+        while running.descriptors() > at_rest:
+            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
@@ -26,40 +44,35 @@ async def status(running: Target, path: str) -> int:
     return (await raw_get(running, path, source="127.0.0.99"))[0]
 
 
-@LOOPS
-async def test_silent_connections_make_room(loop: tuple[tuple[str, str], ...]) -> None:
-    async with target(env=(*FEW, *loop)) as running, logged_little(running):
-        async with hold(running, "silent", 400, 20):
+async def test_silent_connections_make_room(few: Target) -> None:
+    async with logged_little(few):
+        async with hold(few, "silent", 400, 20):
             await asyncio.sleep(1.1)  # the grace of those that wait
-            assert await status(running, "/health") == 200
-            assert await status(running, "/executions/x") == 401
-        assert await status(running, "/executions/x") == 401
+            assert await status(few, "/health") == 200
+            assert await status(few, "/executions/x") == 401
+        assert await status(few, "/executions/x") == 401
 
 
-@LOOPS
-async def test_a_server_full_of_busy_connections_answers_health_and_503(loop: tuple[tuple[str, str], ...]) -> None:
-    async with target(env=(*FEW, *loop)) as running, logged_little(running):
-        async with hold(running, "busy", 400, 20):
+async def test_a_server_full_of_busy_connections_answers_health_and_503(few: Target) -> None:
+    async with logged_little(few):
+        async with hold(few, "busy", 400, 20):
             async with asyncio.timeout(20):
-                while await status(running, "/health") != 200:  # the last of those that are refused still leave
+                while await status(few, "/health") != 200:  # the last of those that are refused still leave
                     await asyncio.sleep(0.05)
-            assert await status(running, "/executions/x") == 503
+            assert await status(few, "/executions/x") == 503
         began = time.monotonic()
-        while await status(running, "/executions/x") == 503:
+        while await status(few, "/executions/x") == 503:
             await asyncio.sleep(0.05)
         assert time.monotonic() - began < 5
 
 
-@LOOPS
-async def test_descriptors_that_the_application_takes_do_not_stop_the_server(
-    loop: tuple[tuple[str, str], ...],
-) -> None:
-    async with target(env=(*FEW, *loop)) as running, logged_little(running):
-        assert await status(running, "/leak?seconds=3") == 200
-        async with hold(running, "busy", 3):  # what the last connections left free
-            assert {await status(running, "/executions/x") for _ in range(5)} == {503}
+async def test_descriptors_that_the_application_takes_do_not_stop_the_server(few: Target) -> None:
+    async with logged_little(few):
+        assert await status(few, "/leak?seconds=3") == 200
+        async with hold(few, "busy", 3):  # what the last connections left free
+            assert {await status(few, "/executions/x") for _ in range(5)} == {503}
         async with asyncio.timeout(20):
-            while await status(running, "/executions/x") != 401:
+            while await status(few, "/executions/x") != 401:
                 await asyncio.sleep(0.1)
 
 
