@@ -26,7 +26,7 @@ from tests.capture.graphs import State, Update, graph_of
 from tests.capture.same.observing import DECORATIONS, PLAIN, captured, observe
 from tests.capture.same.shapes import SHAPES
 from tests.capture.same.views import View, first_difference
-from tests.providers.models import PACKAGES, Package
+from tests.providers.models import PACKAGES, Package, import_packages
 from tests.providers.server import serving
 from tests.providers.turns import RAIN, TEXT_AND_CALLS, Turn
 
@@ -279,6 +279,11 @@ async def test_a_timeout_around_a_call_ends_it_at_once(decoration: str) -> None:
 # --- providers' packages ------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def packages() -> None:
+    import_packages()
+
+
 async def answer(package: Package, turn: Turn, way: str, decoration: str) -> Any:
     """The message in the state after a call of a graph whose node asks a provider's model."""
     chosen = DECORATIONS[decoration]
@@ -300,6 +305,7 @@ async def answer(package: Package, turn: Turn, way: str, decoration: str) -> Any
         return state.values["messages"][-1]
 
 
+@pytest.mark.usefixtures("packages")
 @pytest.mark.filterwarnings("ignore:Received unexpected tool content block")  # the model was given no tools
 @pytest.mark.parametrize("turn", [RAIN, TEXT_AND_CALLS], ids=["text", "calls"])
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda each: each.name)

@@ -1,11 +1,17 @@
 from collections.abc import Generator
 
 import pytest
-from blockbuster import blockbuster_ctx
+from blockbuster import BlockBuster
 
 from tests.capture.conftest import streaming
+from tests.providers.models import import_packages
 
 __all__ = ["streaming"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _packages() -> None:
+    import_packages()
 
 
 @pytest.fixture(autouse=True)
@@ -14,6 +20,10 @@ def no_blocking_call(request: pytest.FixtureRequest) -> Generator[None]:
     if "anyio_backend" not in request.fixturenames:
         yield
         return
-    with blockbuster_ctx("lg_streaming") as watch:
-        watch.functions["os.stat"].deactivate()
+    watch: BlockBuster = request.getfixturevalue("blocking_calls")
+    watch.activate()
+    watch.functions["os.stat"].deactivate()
+    try:
         yield
+    finally:
+        watch.deactivate()

@@ -1,5 +1,6 @@
 """Runs one cell of the table, and shows everything that its caller gets."""
 
+import functools
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from uuid import UUID
 from langchain_core.callbacks import BaseCallbackHandler
 
 from lg_streaming import StreamingModule, stream_all
+from lg_streaming.settings import StreamingSettings, settings_from
 from tests.capture.same.calls import WAYS
 from tests.capture.same.models import MODELS
 from tests.capture.same.shapes import SHAPES, Context, Kit
@@ -33,6 +35,10 @@ class Decoration:
     block: bool = False
     settings: Mapping[str, Any] | None = None
     """None where there is no module at all."""
+
+    @functools.cached_property
+    def made_settings(self) -> StreamingSettings:
+        return settings_from(self.settings)
 
 
 PLAIN = "plain"
@@ -165,7 +171,7 @@ async def captured(chosen: Decoration, config: Any) -> AsyncGenerator[Any]:
         if chosen.settings is None:
             yield config
             return
-        streaming = await stack.enter_async_context(StreamingModule(chosen.settings))
+        streaming = await stack.enter_async_context(StreamingModule(chosen.made_settings))
         if chosen.activated:
             stack.enter_context(streaming.activate())
         if chosen.block:

@@ -49,13 +49,11 @@ class View:
     def of(self, value: Any) -> Any:
         """`value` as plain values."""
         found: Any = value
-        if type(found) is str:  # most are
-            return self._text(found)
         match value:
+            case str() if not isinstance(value, Enum):  # most are
+                return self._text(value)
             case Enum():
                 return type(value).__name__, value.name
-            case str():
-                return self._text(value)
             case int() | float() | bytes() | None:
                 return value
             case Mapping():
