@@ -285,9 +285,10 @@ async def test_a_timeout_around_a_call_ends_it_at_once(decoration: str) -> None:
 # --- providers' packages ------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def packages() -> None:
+@pytest.fixture
+def packages(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     import_packages()
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path_factory.getbasetemp()))  # clients then read no certificates
 
 
 async def answer(package: Package, turn: Turn, way: str, decoration: str) -> Any:
