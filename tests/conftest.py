@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 import importlib
 import os
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from blockbuster import blockbuster_ctx
+from blockbuster import BlockBuster
 from hypothesis import settings
 
 from tests.support.browser import shared_browser
@@ -44,14 +45,24 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+@pytest.fixture(scope="session")
+def blocking_calls() -> BlockBuster:
+    """The watch for calls with which lg_streaming blocks an event loop. To make it takes as long as an empty test."""
+    return BlockBuster("lg_streaming")
+
+
 @pytest.fixture(autouse=True)
 def no_blocking_call(request: pytest.FixtureRequest) -> Generator[None]:
     """Fail where lg_streaming blocks the event loop of an async test: a file, a socket, a sleep, a lock."""
     if "anyio_backend" not in request.fixturenames:
         yield
         return
-    with blockbuster_ctx("lg_streaming"):
+    watch: BlockBuster = request.getfixturevalue("blocking_calls")
+    watch.activate()
+    try:
         yield
+    finally:
+        watch.deactivate()
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +97,17 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """
     picked = config.option.keyword or getattr(config.option, "lf", False) or config.args != config.getini("testpaths")
     return 0 if picked else 2 * (os.cpu_count() or 1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect no garbage while tests are collected, nor later in what is there then: modules and tests, which stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks

@@ -4,6 +4,12 @@ import pytest
 
 from lg_streaming.capture.runs import RUNS
 from lg_streaming.module import StreamingModule
+from tests.agents.teams import import_packages
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _packages() -> None:
+    import_packages()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 
-import deepagents
 from langchain import agents
 from langchain.agents import middleware as hooks
 from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
@@ -19,14 +18,25 @@ from typing_extensions import TypedDict
 
 from lg_streaming.testing import ScriptedChatModel
 
-importlib.import_module("langchain_openai")  # deepagents and structured output ask for it, in the middle of a run
-
 create_agent: Any = cast("Any", agents).create_agent  # its types are unknown in part
-create_deep_agent: Any = cast("Any", deepagents).create_deep_agent
 TodoListMiddleware: Any = cast("Any", hooks).TodoListMiddleware
 AgentMiddleware: Any = cast("Any", hooks).AgentMiddleware
 Graph = Any
 """A compiled graph; its type parameters are unknown to LangGraph itself."""
+
+
+def import_packages() -> None:
+    """Import what takes seconds: before a test, in the processes that run such a test alone.
+
+    deepagents and structured output ask for langchain_openai, in the middle of a run.
+    """
+    for name in ("deepagents", "langchain_openai"):
+        importlib.import_module(name)
+
+
+def create_deep_agent(*args: Any, **options: Any) -> Any:
+    return cast("Any", importlib.import_module("deepagents")).create_deep_agent(*args, **options)
+
 
 ASK: dict[str, Any] = {"messages": "Weather?"}
 

@@ -1,16 +1,14 @@
 """The real packages, pointed at the stand-ins; and the ways to call a model inside a node."""
 
 import functools
+import importlib
 import operator
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_anthropic import ChatAnthropic
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, message_chunk_to_message
-from langchain_mistralai import ChatMistralAI
-from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
 from tests.providers.anthropic import Messages
@@ -32,7 +30,15 @@ class Package:
 KEY = SecretStr("none")
 
 
+def import_packages() -> None:
+    """Import the packages, which takes seconds: before a test, in the processes that run such a test alone."""
+    for name in ("langchain_anthropic", "langchain_mistralai", "langchain_openai"):
+        importlib.import_module(name)
+
+
 def _chat(url: str, **options: Any) -> BaseChatModel:
+    from langchain_openai import ChatOpenAI
+
     given: dict[str, Any] = {"stream_usage": True, "max_retries": 0, **options}
     return ChatOpenAI(model="gpt-stand-in", base_url=f"{url}/v1", api_key=KEY, **given)
 
@@ -42,11 +48,15 @@ def _responses(version: str, url: str, **options: Any) -> BaseChatModel:
 
 
 def _anthropic(version: str, url: str, **options: Any) -> BaseChatModel:
+    from langchain_anthropic import ChatAnthropic
+
     given: dict[str, Any] = {"max_retries": 0, "output_version": version, **options}
     return ChatAnthropic(model_name="claude-stand-in", base_url=url, api_key=KEY, **given)
 
 
 def _mistral(version: str, url: str, **options: Any) -> BaseChatModel:
+    from langchain_mistralai import ChatMistralAI
+
     given: dict[str, Any] = {"max_retries": 0, "output_version": version, **options}
     return ChatMistralAI(model_name="mistral-stand-in", base_url=url, api_key=KEY, **given)
 

@@ -1,6 +1,7 @@
 """Runs one cell of the table, and shows everything that its caller gets."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+import functools
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -9,9 +10,10 @@ from uuid import UUID
 from langchain_core.callbacks import BaseCallbackHandler
 
 from lg_streaming import StreamingModule, stream_all
+from lg_streaming.settings import StreamingSettings, settings_from
 from tests.capture.same.calls import WAYS
 from tests.capture.same.models import MODELS
-from tests.capture.same.shapes import SHAPES, Context, Kit, Shape
+from tests.capture.same.shapes import SHAPES, Context, Kit
 from tests.capture.same.views import View
 
 THREAD = "thread-1"
@@ -33,6 +35,10 @@ class Decoration:
     block: bool = False
     settings: Mapping[str, Any] | None = None
     """None where there is no module at all."""
+
+    @functools.cached_property
+    def made_settings(self) -> StreamingSettings:
+        return settings_from(self.settings)
 
 
 PLAIN = "plain"
@@ -117,7 +123,10 @@ async def observe(
     chosen, made = DECORATIONS[decoration], SHAPES[shape]
     kit = Kit(MODELS[model], sync=WAYS[way].sync, node=stream_all if chosen.nodes else _as_it_is)
     seen: dict[str, Any] = {}
-    graph = _built(made, kit, stream_all if chosen.graph else _as_it_is, seen)
+    graph = (stream_all if chosen.graph else _as_it_is)(made.build(kit))
+    outside = shape, kit.sync, chosen.nodes, chosen.graph
+    if outside not in _OUTSIDES:
+        _OUTSIDES[outside] = View().of(_outside(graph))
     handler = Callbacks()
     config: Any = {
         "callbacks": [handler, *handlers],
@@ -136,19 +145,24 @@ async def observe(
         history = [each async for each in graph.aget_state_history(own)]
     seen |= {"log": kit.log, "callbacks": handler.events}
     view = View(numbered=not made.parallel).of(seen) | {"history": View(numbered=False).of(history)}
-    return _sorted(view) if made.parallel else view
+    return _OUTSIDES[outside] | (_sorted(view) if made.parallel else view)
 
 
-def _built(shape: Shape, kit: Kit, decorate: Callable[[Any], Any], seen: dict[str, Any]) -> Any:
-    graph = decorate(shape.build(kit))
-    seen["graph"] = graph.get_graph().draw_mermaid()
-    seen["name"] = graph.get_name()
-    seen["schemas"] = [graph.get_input_jsonschema(), graph.get_output_jsonschema()]
-    seen["subgraphs"] = [name for name, _ in graph.get_subgraphs(recurse=True)]
-    seen["nodes"] = {
-        name: (node.tags, node.metadata, node.triggers, node.retry_policy) for name, node in graph.nodes.items()
+_OUTSIDES: dict[tuple[str, bool, bool, bool], dict[str, Any]] = {}
+"""What graphs look like, by shape, kind of functions and decorators: neither the model nor the call changes it."""
+
+
+def _outside(graph: Any) -> dict[str, Any]:
+    """What a program can ask a graph without a call."""
+    return {
+        "graph": graph.get_graph().draw_mermaid(),
+        "name": graph.get_name(),
+        "schemas": [graph.get_input_jsonschema(), graph.get_output_jsonschema()],
+        "subgraphs": [name for name, _ in graph.get_subgraphs(recurse=True)],
+        "nodes": {
+            name: (node.tags, node.metadata, node.triggers, node.retry_policy) for name, node in graph.nodes.items()
+        },
     }
-    return graph
 
 
 @asynccontextmanager
@@ -157,7 +171,7 @@ async def captured(chosen: Decoration, config: Any) -> AsyncGenerator[Any]:
         if chosen.settings is None:
             yield config
             return
-        streaming = await stack.enter_async_context(StreamingModule(chosen.settings))
+        streaming = await stack.enter_async_context(StreamingModule(chosen.made_settings))
         if chosen.activated:
             stack.enter_context(streaming.activate())
         if chosen.block:

@@ -31,16 +31,14 @@ class Cell:
 
     def pairs(self) -> set[tuple[str, str]]:
         """The pairs that it shows."""
-        each = [("shape", self.shape), ("model", self.model), ("way", self.way)]
-        each += [("decoration", name) for name in self.decorations]
-        group = ("group", f"{self.way.split(' v')[0].replace(' subgraphs', '')}")
-        named = [f"{kind}={name}" for kind, name in [*each, group]]
-        return {
-            (one, other)
-            for one in named
-            for other in named
-            if tuple(each.partition("=")[0] for each in (one, other)) in PAIRS
+        named: dict[str, list[str]] = {
+            "shape": [f"shape={self.shape}"],
+            "model": [f"model={self.model}"],
+            "way": [f"way={self.way}"],
+            "decoration": [f"decoration={name}" for name in self.decorations],
+            "group": [f"group={self.way.split(' v')[0].replace(' subgraphs', '')}"],
         }
+        return {(a, b) for one, other in PAIRS for a in named[one] for b in named[other]}
 
 
 PAIRS = {

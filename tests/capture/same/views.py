@@ -5,6 +5,7 @@ that two places with one id still have one. LangChain names a message after its 
 not stream: that is part of the id.
 """
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -28,6 +29,11 @@ _TIMES = frozenset({"run_started_at", "ts", "timestamp", "created_at", "node_fir
 Values = dict[str, Any]
 
 
+@functools.lru_cache(4096)  # most texts come thousands of times
+def _varies(text: str) -> bool:
+    return bool(_ID.search(text) or _VOLATILE.search(text))
+
+
 class View:
     """The view of one run.
 
@@ -44,10 +50,10 @@ class View:
         """`value` as plain values."""
         found: Any = value
         match value:
+            case str() if not isinstance(value, Enum):  # most are
+                return self._text(value)
             case Enum():
                 return type(value).__name__, value.name
-            case str():
-                return self._text(value)
             case int() | float() | bytes() | None:
                 return value
             case Mapping():
@@ -88,6 +94,8 @@ class View:
         }
 
     def _text(self, text: str) -> str:
+        if not _varies(text):
+            return text
         text = _ID.sub(self._id, text)
         return _VOLATILE.sub("<volatile>", text)
 
