@@ -13,9 +13,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
 
 @pytest.mark.parametrize("transport", CLIENTS)
-async def test_a_script_that_forks_in_the_middle_of_a_loop(
-    place: Place, transport: str
-) -> None:
+async def test_a_script_that_forks_in_the_middle_of_a_loop(place: Place, transport: str) -> None:
     place.tokens("ended", 3)
     await place.hub.close("ended")
     seen = run_forking(

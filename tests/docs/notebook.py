@@ -1,4 +1,7 @@
-"""Run a file as a notebook runs its cells: `await` is allowed at the top level. Arguments: the file, and its shown name."""
+"""Run a file as a notebook runs its cells: `await` is allowed at the top level.
+
+The arguments are the file, and the name that tracebacks show for it.
+"""
 
 import ast
 import asyncio

@@ -23,6 +23,7 @@ import sys
 import types
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TextIO
 
 OTHERS = (
     "aiohttp",
@@ -143,7 +144,7 @@ def _take_over(order: Order, streams: list[int]) -> None:
     sys.stderr = sys.__stderr__ = _writer(2, sys.stderr)
 
 
-def _writer(descriptor: int, like: io.TextIOWrapper) -> io.TextIOWrapper:
+def _writer(descriptor: int, like: TextIO) -> io.TextIOWrapper:
     raw = io.FileIO(descriptor, "w", closefd=False)
     unbuffered = bool(os.environ.get("PYTHONUNBUFFERED"))
     return io.TextIOWrapper(

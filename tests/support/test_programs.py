@@ -45,7 +45,16 @@ def test_their_tests_are_marked_before_marks_are_chosen(pytester: pytest.Pyteste
     pytester.makeconftest("from tests.conftest import *  # noqa: F403")
     pytester.makepyfile(test_program="import subprocess\ndef test_it(): ...", test_plain="def test_it(): ...")
     result = pytester.runpytest_subprocess(
-        "-o", f"pythonpath={root}", "-o", "markers=program\nbrowser", "-m", "not program", "-p", "no:cacheprovider"
+        "-o",
+        f"pythonpath={root}",
+        "-o",
+        "markers=program\nbrowser",
+        "-m",
+        "not program",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:schemathesis",
     )
     result.assert_outcomes(passed=1, deselected=1)
 

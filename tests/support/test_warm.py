@@ -53,9 +53,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("env", [{"PYTHONUNBUFFERED": ""}, {"PYTHONUNBUFFERED": "1", "PYTHONPATH": f"/nowhere:{ROOT}", "LG_STREAMING_X": "1"}])
 @pytest.mark.parametrize(
-    "arguments", [("-c", PROBE, "a"), ("-m", "probe", "-c", "b"), ("-m", "package"), ("probe.py", "c")], ids=lambda a: a[0]
+    "env",
+    [{"PYTHONUNBUFFERED": ""}, {"PYTHONUNBUFFERED": "1", "PYTHONPATH": f"/nowhere:{ROOT}", "LG_STREAMING_X": "1"}],
+)
+@pytest.mark.parametrize(
+    "arguments",
+    [("-c", PROBE, "a"), ("-m", "probe", "-c", "b"), ("-m", "package"), ("probe.py", "c")],
+    ids=lambda a: a[0],
 )
 def test_a_program_sees_what_a_new_interpreter_shows_it(
     folder: Path, arguments: tuple[str, ...], env: dict[str, str]
@@ -95,10 +100,9 @@ def test_the_library_has_no_state_yet() -> None:
 import asyncio, gc
 from lg_streaming import StreamHub, StreamingModule
 from lg_streaming.capture.runs import RUNS
-loops = [each for each in gc.get_objects() if isinstance(each, asyncio.AbstractEventLoop | StreamHub | StreamingModule)]
 gc.unfreeze()
-loops += [each for each in gc.get_objects() if isinstance(each, asyncio.AbstractEventLoop | StreamHub | StreamingModule)]
-print(loops, len(RUNS))
+state = asyncio.AbstractEventLoop | StreamHub | StreamingModule
+print([each for each in gc.get_objects() if isinstance(each, state)], len(RUNS))
 """
     assert warm.run("-c", program).stdout == "[] 0\n"
 
@@ -125,7 +129,9 @@ atexit.register(print, "at exit")
 threading.Thread(target=lambda: (time.sleep(0.05), print("thread", kept is not None))).start()
 print("end")
 """)
-    (tmp_path / "holder.py").write_text("class Held:\n    def __del__(self):\n        print('freed')\n\nheld = Held()\n")
+    (tmp_path / "holder.py").write_text(
+        "class Held:\n    def __del__(self):\n        print('freed')\n\nheld = Held()\n"
+    )
     done = warm.run("program.py", cwd=tmp_path, fresh=fresh)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == ["end", "thread True", "at exit", "freed"]
@@ -171,6 +177,7 @@ import os, sys, time
 print(os.getsid(0) == os.getpid() == os.tcgetpgrp(0), os.ttyname(2) == os.ttyname(0), sys.stdout.line_buffering)
 print(sorted(os.listdir("/proc/self/fd"))[:-1])
 try:
+    print("ready")
     time.sleep(60)
 except KeyboardInterrupt:
     print("interrupted")
@@ -179,7 +186,7 @@ except KeyboardInterrupt:
     with warm.start("-c", code, terminal=theirs, env=env, fresh=fresh) as program:
         os.close(theirs)
         seen = b""
-        while b"]" not in seen:
+        while b"ready" not in seen:
             seen += os.read(ours, 4_096)
         os.write(ours, b"\x03")
         while b"interrupted" not in seen:

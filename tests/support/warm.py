@@ -125,13 +125,13 @@ class ForkServer:
     ) -> Program:
         """Start a program; see `start`."""
         if terminal is not None:
-            return self._fork(arguments, folder, environment, [terminal], None, None)
+            return self._fork(arguments, folder, environment, [terminal])
         out, their_out = os.pipe()
         err, their_err = os.pipe()
         nothing = os.open(os.devnull, os.O_RDONLY)
-        streams = open(out, encoding="utf-8"), open(err, encoding="utf-8")  # noqa: SIM115 (the program's)
+        streams = os.fdopen(out, encoding="utf-8"), os.fdopen(err, encoding="utf-8")
         try:
-            return self._fork(arguments, folder, environment, [nothing, their_out, their_err], *streams)
+            return self._fork(arguments, folder, environment, [nothing, their_out, their_err], streams)
         except WarmError:
             for stream in streams:
                 stream.close()
@@ -141,18 +141,12 @@ class ForkServer:
                 os.close(each)
 
     def run(
-        self,
-        arguments: Sequence[str],
-        *,
-        folder: Path,
-        environment: Mapping[str, str],
-        timeout: float,
-        merged: bool = False,
+        self, arguments: Sequence[str], *, folder: Path, environment: Mapping[str, str], timeout: float
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program to its end; see `run`. If `merged`, its standard error goes where its output goes."""
-        with open(os.devnull) as nothing, _memory() as out, _memory() as err:
-            streams = [each.fileno() for each in (nothing, out, out if merged else err)]
-            program = self._fork(arguments, folder, environment, streams, None, None)
+        """Run a program to its end; see `run`."""
+        with Path(os.devnull).open() as nothing, _memory() as out, _memory() as err:
+            streams = [each.fileno() for each in (nothing, out, err)]
+            program = self._fork(arguments, folder, environment, streams)
             try:
                 code = program.wait(timeout)
             except subprocess.TimeoutExpired:
@@ -172,8 +166,7 @@ class ForkServer:
         folder: Path,
         environment: Mapping[str, str],
         descriptors: list[int],
-        stdout: IO[str] | None,
-        stderr: IO[str] | None,
+        read: tuple[IO[str], IO[str]] | tuple[None, None] = (None, None),
     ) -> Program:
         order = Order(
             arguments=list(arguments),
@@ -183,19 +176,19 @@ class ForkServer:
         )
         self._check(order)
         ours, theirs = os.pipe()
-        answers = open(ours, encoding="ascii")  # noqa: SIM115 (the program closes it)
+        answers = os.fdopen(ours, encoding="ascii")
         try:
             with suppress(OSError):  # then there is no answer, either
                 socket.send_fds(self._orders, [json.dumps(asdict(order)).encode()], [*descriptors, theirs])
         finally:
             os.close(theirs)
-        return Program(_number(answers), answers, stdout, stderr)
+        return Program(_number(answers), answers, *read)
 
     def _check(self, order: Order) -> None:
         for name in {*order.environment, *self._environment}:
-            if name.startswith("PYTHON") and name not in _HEEDED:
-                if order.environment.get(name) != self._environment.get(name):
-                    raise WarmError(f"{name} is read when an interpreter starts: start the program with fresh=True")
+            same = order.environment.get(name) == self._environment.get(name)
+            if name.startswith("PYTHON") and name not in _HEEDED and not same:
+                raise WarmError(f"{name} is read when an interpreter starts: start the program with fresh=True")
 
 
 def _number(answers: IO[str]) -> int:
@@ -207,7 +200,7 @@ def _number(answers: IO[str]) -> int:
 
 
 def _memory() -> IO[str]:
-    return open(os.memfd_create("output"), "w+", encoding="utf-8")
+    return os.fdopen(os.memfd_create("output"), "w+", encoding="utf-8")
 
 
 def _read(file: IO[str]) -> str:
@@ -259,7 +252,7 @@ def start(
         stdout=streams[1],
         stderr=streams[2],
         text=True,
-        preexec_fn=None if terminal is None else functools.partial(os.login_tty, 0),
+        preexec_fn=None if terminal is None else functools.partial(os.login_tty, 0),  # noqa: PLW1509 (it only calls the system)
     )
 
 

@@ -295,17 +295,17 @@ def test_nothing_else():
 """
 
 
-def _pytest(
-    folder: Path, *arguments: str, suite: str = SUITE, fresh: bool = False
-) -> subprocess.CompletedProcess[str]:
+def _pytest(folder: Path, *arguments: str, suite: str = SUITE, fresh: bool = False) -> subprocess.CompletedProcess[str]:
     (folder / "test_suite.py").write_text(suite)
     environment = {"PATH": "/usr/bin:/bin", "LG_STREAMING_LIMITS__UPDATE_BYTES": "nonsense", "HOME": str(folder)}
     environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
-    return warm.run("-m", "pytest", "-q", *arguments, env=environment, cwd=folder, timeout=90, fresh=fresh)
+    # Plugins of other packages, which take long to import and are not what this is about.
+    others = ("-p", "no:schemathesis", "-p", "no:langsmith_plugin", "-p", "no:xdist", "-p", "no:cacheprovider")
+    return warm.run("-m", "pytest", "-q", *others, *arguments, env=environment, cwd=folder, timeout=90, fresh=fresh)
 
 
 def test_the_fixture_works_without_any_plugin(tmp_path: Path) -> None:
-    done = _pytest(tmp_path, "-p", "no:anyio", "-p", "no:cacheprovider", fresh=True)
+    done = _pytest(tmp_path, "-p", "no:anyio", fresh=True)
     assert "4 passed" in done.stdout, done.stdout + done.stderr
 
 
@@ -331,7 +331,7 @@ class TestReplaced:
     async def test_mine(self, streaming):
         assert streaming == 5
 """
-    done = _pytest(tmp_path, "-p", "no:cacheprovider", suite=suite)
+    done = _pytest(tmp_path, suite=suite)
     assert "2 passed" in done.stdout, done.stdout + done.stderr
 
 
@@ -343,7 +343,7 @@ def test_modules():
     ours = sorted(name for name in sys.modules if name.startswith(("lg_streaming", "langgraph", "langchain_core")))
     assert ours == ["lg_streaming", "lg_streaming.pytest_plugin"]
 """
-    done = _pytest(tmp_path, "-p", "no:langsmith_plugin", "-p", "no:cacheprovider", suite=suite, fresh=True)
+    done = _pytest(tmp_path, suite=suite, fresh=True)
     assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
