@@ -25,7 +25,7 @@ def kilobytes(pid: int) -> dict[str, int]:
 
 async def measure(transport: Literal["socketio", "sse"]) -> dict[str, float]:
     """Kilobytes a connection."""
-    with serve_process("tests.bench.idle_app:make()", lifespan="off") as server:
+    with serve_process("tests.bench.idle_app:make()", fresh=True, lifespan="off") as server:
         # What the first connections leave behind for good (imports, caches, pools) is nobody's.
         async with readers(Wanted(port=server.port, count=WARM_UP, transport=transport, at_once=True)) as first:
             await first.report()

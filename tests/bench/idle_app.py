@@ -51,7 +51,9 @@ def ask(url: str) -> Counter[str]:
 
 async def measure(transport: Literal["socketio", "sse"]) -> Counter[str]:
     """Bytes of a connection by line."""
-    with serve_process("tests.bench.idle_app:make()", env={"PYTHONTRACEMALLOC": "1"}, lifespan="off") as server:
+    with serve_process(
+        "tests.bench.idle_app:make()", env={"PYTHONTRACEMALLOC": "1"}, fresh=True, lifespan="off"
+    ) as server:
         async with readers(Wanted(port=server.port, count=CONNECTIONS // 10, transport=transport)) as first:
             await first.report()
         before = await asyncio.to_thread(ask, server.url)

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
 
 import pytest
 
 from tests.client.conftest import CLIENTS, Place
-from tests.support.forks import ForkingPrograms
+from tests.support.forks import run_forking
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
 
-@pytest.fixture(scope="module")
-def programs() -> Generator[ForkingPrograms]:
-    made = ForkingPrograms()
-    yield made
-    made.close()
-
-
 @pytest.mark.parametrize("transport", CLIENTS)
-async def test_a_script_that_forks_in_the_middle_of_a_loop(
-    place: Place, programs: ForkingPrograms, transport: str
-) -> None:
+async def test_a_script_that_forks_in_the_middle_of_a_loop(place: Place, transport: str) -> None:
     place.tokens("ended", 3)
     await place.hub.close("ended")
-    seen = programs.run(
+    seen = run_forking(
         """
 from lg_streaming.client import SyncClient
 
@@ -67,10 +57,10 @@ print(json.dumps({**child, "parent": [first, *rest], "afterwards": afterwards, "
 
 
 @pytest.mark.parametrize("name", ["SSEClient", "SocketIOClient"])
-async def test_an_async_client_in_a_child(place: Place, programs: ForkingPrograms, name: str) -> None:
+async def test_an_async_client_in_a_child(place: Place, name: str) -> None:
     place.tokens("ended", 3)
     await place.hub.close("ended")
-    seen = programs.run(
+    seen = run_forking(
         """
 import lg_streaming.client
 

@@ -5,14 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
-import pty
 import re
-import signal
 import subprocess
-import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import httpx2
 import pytest
@@ -28,19 +24,18 @@ from lg_streaming.cli.watcher import Watcher, WatchError
 from lg_streaming.demo.server import AddressInUseError, listen, serving
 from lg_streaming.settings import AuthSettings
 from lg_streaming.testing import ScriptedChatModel
+from tests.support import warm
 from tests.support.server import free_socket
 
-ROOT = Path(__file__).parents[2]
-TIMEOUT = 60.0
-DEMO = [sys.executable, "-m", "lg_streaming", "demo", "--port=0"]
+DEMO = ["-m", "lg_streaming", "demo", "--port=0"]
 
 
 class Terminal:
     """A program in a terminal of its own."""
 
-    def __init__(self, pid: int, descriptor: int) -> None:
+    def __init__(self, program: warm.Program | subprocess.Popen[str], descriptor: int) -> None:
         self.seen = ""
-        self._pid: int | None = pid
+        self._program = program
         self._descriptor = descriptor
 
     def read_until(self, text: str) -> str:
@@ -60,15 +55,11 @@ class Terminal:
         os.write(self._descriptor, b"\x03")
 
     def exit_code(self) -> int:
-        assert self._pid is not None
-        _, status = os.waitpid(self._pid, 0)
-        self._pid = None
-        return os.waitstatus_to_exitcode(status)
+        return self._program.wait()
 
     def close(self) -> None:
-        if self._pid is not None:
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
+        self._program.kill()
+        self._program.wait()
         os.close(self._descriptor)
 
     def _read(self) -> bool:
@@ -80,22 +71,20 @@ class Terminal:
 
 
 @contextmanager
-def terminal(*arguments: str) -> Generator[Terminal]:
-    pid, descriptor = pty.fork()
-    if pid == 0:
-        os.chdir(ROOT)
-        os.environ.update(COLUMNS="100", LINES="30", TERM="xterm-256color")
-        os.execv(sys.executable, [*DEMO, *arguments])
-    running = Terminal(pid, descriptor)
+def terminal(*arguments: str, fresh: bool = False) -> Generator[Terminal]:
+    descriptor, theirs = os.openpty()
+    env = {**os.environ, "COLUMNS": "100", "LINES": "30", "TERM": "xterm-256color"}
+    program = warm.start(*DEMO, *arguments, env=env, terminal=theirs, fresh=fresh)
+    os.close(theirs)
+    running = Terminal(program, descriptor)
     try:
         yield running
     finally:
         running.close()
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [*DEMO, *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+def run(*arguments: str, fresh: bool = False) -> subprocess.CompletedProcess[str]:
+    return warm.run(*DEMO, *arguments, fresh=fresh)
 
 
 @pytest.mark.parametrize("command", [[], ["demo"], ["token"], ["schema"], ["version"]])
@@ -122,7 +111,7 @@ def test_the_schema_is_json_schema_of_every_message() -> None:
 
 
 def test_the_demo_in_plain_lines() -> None:
-    done = run("--once", "--speed=200")
+    done = run("--once", "--speed=200", fresh=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
     lines = done.stdout.splitlines()
@@ -150,7 +139,7 @@ def test_the_demo_in_a_terminal() -> None:
 
 
 def test_ctrl_c_in_the_middle_of_a_run_ends_it_cleanly() -> None:
-    with terminal("--speed=1") as screen:
+    with terminal("--speed=1", fresh=True) as screen:
         screen.read_until("running")
         screen.press_ctrl_c()
         seen = screen.read_to_end()
@@ -170,8 +159,7 @@ def test_the_page_stays_until_ctrl_c() -> None:
 
 
 def test_a_reader_of_the_output_who_leaves_is_no_error() -> None:
-    command = [*DEMO, "--once", "--speed=50"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with warm.start(*DEMO, "--once", "--speed=50") as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.readline()

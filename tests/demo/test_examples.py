@@ -6,14 +6,13 @@ import ast
 import importlib.util
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import httpx2
 import pytest
 
+from tests.support import warm
 from tests.support.server import serve
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -32,9 +31,8 @@ SHOWN = {
 }
 
 
-def run(name: str, *arguments: str) -> str:
-    command = [sys.executable, str(EXAMPLES / name), *arguments]
-    done = subprocess.run(command, cwd=EXAMPLES.parent, capture_output=True, text=True, timeout=60, check=False)
+def run(name: str, *arguments: str, fresh: bool = False) -> str:
+    done = warm.run(str(EXAMPLES / name), *arguments, fresh=fresh)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -58,7 +56,7 @@ def test_examples_are_short(name: str) -> None:
 
 
 def test_in_process() -> None:
-    assert run("01_in_process.py").splitlines() == [
+    assert run("01_in_process.py", fresh=True).splitlines() == [
         "[workflow_start]",
         "[node_start]",
         "Rain is water that falls from clouds in drops.[node_complete]",

@@ -19,17 +19,17 @@ import re
 import shutil
 import subprocess
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.docs.fences import Block, blocks_of
-from tests.support.warm import Outcome, WarmPython, warm_python
+from tests.support import warm
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = [block for page in PAGES if page.exists() for block in blocks_of(page)]
+NOTEBOOK = Path(__file__).with_name("notebook.py")
 TIMEOUT = 60
 
 PYTHON = {"py", "python"}
@@ -68,25 +68,26 @@ def program_of(block: Block) -> str:
     return text
 
 
-@pytest.fixture(scope="module")
-def python() -> Iterator[WarmPython]:
-    names = [name for name in os.environ if not name.startswith("LG_STREAMING_")]
-    environment = {name: os.environ[name] for name in names}
-    with warm_python({**environment, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}) as started:
-        yield started
-
-
-def run_python(python: WarmPython, block: Block, folder: Path) -> Outcome:
+def run_python(block: Block, folder: Path, *, fresh: bool) -> subprocess.CompletedProcess[str]:
     """Run the block from a file in which each block is at the line it has on its page: tracebacks name that line."""
     program = folder / "block.py"
     program.write_text(program_of(block), encoding="utf-8")
     work = folder / "work"
     work.mkdir()
-    return python.run(program, page=block.page, folder=work, seconds=TIMEOUT)
+    return warm.run(
+        *(str(NOTEBOOK), str(program), str(block.page)),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=work,
+        timeout=TIMEOUT,
+        fresh=fresh,
+    )
+
+
+FIRST = next(block for block in BLOCKS if is_run(block))
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language in CHECKED], ids=name_of)
-def test_block(block: Block, python: WarmPython, tmp_path: Path) -> None:
+def test_block(block: Block, tmp_path: Path) -> None:
     if block.language in SHELL:
         check_commands(block)
     elif block.language in JAVASCRIPT:
@@ -94,8 +95,9 @@ def test_block(block: Block, python: WarmPython, tmp_path: Path) -> None:
     elif block.language in PARSERS:
         PARSERS[block.language](block.code)
     elif is_run(block):
-        outcome = run_python(python, block, tmp_path)
-        assert outcome.code == 0, f"{name_of(block)} failed ({outcome.code}):\n{outcome.output}"
+        done = run_python(block, tmp_path, fresh=block is FIRST)
+        said = done.stdout + done.stderr
+        assert done.returncode == 0, f"{name_of(block)} failed ({done.returncode}):\n{said}"
     else:
         assert block.reason, "say why the block is not run: <!-- docs-test: compile, needs a browser -->"
         compile(block.code, name_of(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)

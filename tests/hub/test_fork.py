@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
 
 import pytest
 
-from tests.support.forks import ForkingPrograms
+from tests.support.forks import run_forking
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
 ALL = ["workflow_start", "token", "token", "workflow_complete"]
-
-
-@pytest.fixture(scope="module")
-def programs() -> Generator[ForkingPrograms]:
-    made = ForkingPrograms()
-    yield made
-    made.close()
 
 
 EVERYTHING = """
@@ -57,8 +49,8 @@ def everything(name):
 """
 
 
-def test_timers_sinks_observers_and_the_update_log_work_in_a_child_and_its_child(programs: ForkingPrograms) -> None:
-    seen = programs.run(
+def test_timers_sinks_observers_and_the_update_log_work_in_a_child_and_its_child() -> None:
+    seen = run_forking(
         EVERYTHING
         + """
 before = everything("before")
@@ -73,8 +65,8 @@ print(json.dumps({"before": before, **result, "after": everything("after-last")}
     assert seen["grandchild"]["log"] == seen["after"]["log"] == len(ALL)
 
 
-def test_a_child_of_multiprocessing_works(programs: ForkingPrograms) -> None:
-    seen = programs.run(
+def test_a_child_of_multiprocessing_works() -> None:
+    seen = run_forking(
         """
 streaming = StreamingModule()
 run(streaming, "before")
@@ -98,9 +90,9 @@ print(json.dumps({"child": child, "exit": process.exitcode, "parent": types(run(
     assert seen == {"child": ALL, "exit": 0, "parent": ALL}
 
 
-def test_forks_among_threads_that_publish_and_read(programs: ForkingPrograms) -> None:
+def test_forks_among_threads_that_publish_and_read() -> None:
     """Whatever the threads are at when the process forks, a child can publish, and reads a history without a hole."""
-    seen = programs.run(
+    seen = run_forking(
         """
 streaming = StreamingModule(StreamingSettings(retention={"max_updates": 200}))
 shared = streaming.hub.emitter("shared")
@@ -149,8 +141,8 @@ print(json.dumps({"children": children, "parent": types(run(streaming, "parent")
     assert seen["parent"] == ALL
 
 
-def test_a_child_that_only_reads_gets_what_was_there(programs: ForkingPrograms) -> None:
-    seen = programs.run(
+def test_a_child_that_only_reads_gets_what_was_there() -> None:
+    seen = run_forking(
         """
 streaming = StreamingModule()
 ended = [str(update.position) for update in run(streaming, "ended")]
@@ -179,9 +171,9 @@ print(json.dumps({"ended": ended, **in_child(child)}))
     assert seen["ours"] == 0
 
 
-def test_positions_and_ids_of_the_processes_are_apart(programs: ForkingPrograms) -> None:
+def test_positions_and_ids_of_the_processes_are_apart() -> None:
     """What a child appends to an execution of its parent follows the history, under an epoch of its own."""
-    seen = programs.run(
+    seen = run_forking(
         """
 streaming = StreamingModule()
 run(streaming, "shared", ["parent"])
@@ -216,8 +208,8 @@ print(json.dumps({
     assert seen["head"] == 3
 
 
-def test_the_parent_goes_on_undisturbed(programs: ForkingPrograms) -> None:
-    seen = programs.run(
+def test_the_parent_goes_on_undisturbed() -> None:
+    seen = run_forking(
         """
 streaming = StreamingModule()
 closed, seen, observed, done = [], [], [], threading.Event()
@@ -250,8 +242,8 @@ print(json.dumps({"child": child, "sink": seen, "observer": observed, "reader": 
     assert seen["closed"] == ["completed"]
 
 
-def test_what_waits_for_a_slow_log_is_appended_by_the_parent_alone(programs: ForkingPrograms) -> None:
-    seen = programs.run(
+def test_what_waits_for_a_slow_log_is_appended_by_the_parent_alone() -> None:
+    seen = run_forking(
         """
 from lg_streaming.hub import StreamHub
 from lg_streaming.log import MemoryLog
@@ -293,8 +285,8 @@ print(json.dumps({"child": child, "parent": said, "by": len({each[0] for each in
     assert (seen["parent"], seen["by"]) == (["workflow_start", "token"], 1)
 
 
-def test_a_block_that_was_entered_before_ends_in_each_process(programs: ForkingPrograms) -> None:
-    seen = programs.run(
+def test_a_block_that_was_entered_before_ends_in_each_process() -> None:
+    seen = run_forking(
         """
 streaming = StreamingModule()
 
@@ -315,8 +307,8 @@ print(json.dumps({"child": child["types"], "parent": types(asyncio.run(read_all(
     assert seen["parent"] == ["workflow_start", "token", "workflow_complete"]
 
 
-def test_a_subscription_of_the_parent_is_refused_and_an_observable_is_not(programs: ForkingPrograms) -> None:
-    seen = programs.run(
+def test_a_subscription_of_the_parent_is_refused_and_an_observable_is_not() -> None:
+    seen = run_forking(
         """
 streaming = StreamingModule()
 run(streaming, "job")
@@ -342,8 +334,8 @@ print(json.dumps({**in_child(child), "parent": asyncio.run(ours())}))
     assert (seen["last"], seen["readers"], seen["parent"]) == ("workflow_complete", 0, ALL)
 
 
-def test_a_sink_may_be_attached_in_both_processes(programs: ForkingPrograms) -> None:
-    seen = programs.run(
+def test_a_sink_may_be_attached_in_both_processes() -> None:
+    seen = run_forking(
         """
 streaming = StreamingModule()
 seen = []
@@ -369,9 +361,9 @@ print(json.dumps({"child": child["seen"], "parent": seen}))
     assert seen == {"child": ALL, "parent": ALL}
 
 
-def test_a_module_that_served_before_serves_in_a_child(programs: ForkingPrograms) -> None:
+def test_a_module_that_served_before_serves_in_a_child() -> None:
     """As `gunicorn --preload` does it: the application is made, and tried, before the workers are forked."""
-    seen = programs.run(
+    seen = run_forking(
         """
 from fastapi import FastAPI
 from fastapi.testclient import TestClient

@@ -4,16 +4,15 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from tests.support.server import ROOT
+from tests.support import warm
 
-COMMAND = [sys.executable, "-m", "lg_streaming", "serve"]
+COMMAND = ["-m", "lg_streaming", "serve"]
 APP = ["tests.serving.app:make", "--factory"]
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
@@ -23,7 +22,7 @@ STOP_TIMEOUT = 30.0
 class Served:
     """A running server. `told` is what it wrote for the person at the terminal, `log` what it logged."""
 
-    process: subprocess.Popen[str]
+    process: warm.Program | subprocess.Popen[str]
     url: str
     told: list[str] = field(default_factory=list[str])
     log: list[str] = field(default_factory=list[str])
@@ -52,16 +51,14 @@ class Served:
 
 
 @contextmanager
-def served(*options: str, app: list[str] | None = None, env: dict[str, str] | None = None) -> Generator[Served]:
+def served(
+    *options: str, app: list[str] | None = None, env: dict[str, str] | None = None, fresh: bool = False
+) -> Generator[Served]:
     """Serve `app` on a free port; killed at the end unless it ended before."""
-    process = subprocess.Popen(
-        [*COMMAND, *(app or APP), "--port=0", *options],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **(env or {})},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    process = warm.start(
+        *(*COMMAND, *(app or APP), "--port=0", *options),
+        env={**os.environ, "PYTHONPATH": str(warm.ROOT), "PYTHONUNBUFFERED": "1", **(env or {})},
+        fresh=fresh,
     )
     running = Served(process=process, url="")
     listening = threading.Event()
@@ -90,15 +87,12 @@ def served(*options: str, app: list[str] | None = None, env: dict[str, str] | No
         running.end()
 
 
-def refused(*arguments: str, env: dict[str, str] | None = None) -> tuple[int, str]:
+def refused(*arguments: str, env: dict[str, str] | None = None, fresh: bool = False) -> tuple[int, str]:
     """What becomes of a start that fails: the exit code, and what was written."""
-    done = subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
-        capture_output=True,
-        text=True,
+    done = warm.run(
+        *(*COMMAND, *arguments),
+        env={**os.environ, "PYTHONPATH": str(warm.ROOT), **(env or {})},
         timeout=START_TIMEOUT,
-        check=False,
+        fresh=fresh,
     )
     return done.returncode, done.stdout + done.stderr

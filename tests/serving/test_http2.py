@@ -193,7 +193,7 @@ async def test_headers_are_not_collected_by_the_megabyte(server: Served, pki: Pk
 
 
 async def test_sigterm_ends_streams_first_and_waits_for_requests(pki: Pki) -> None:
-    with served("--http2", *pki.options, "--grace=20") as server:
+    with served("--http2", *pki.options, "--grace=20", fresh=True) as server:
         async with (
             node_client(server.url, opts={"ca": pki.authority}) as client,
             http_client(server, pki) as http,

@@ -19,7 +19,7 @@ from tests.support.server import free_socket
 
 
 async def test_plain_http_until_sigterm() -> None:
-    with served() as server:
+    with served(fresh=True) as server:
         assert server.told == [f"Serving {server.url} over HTTP/1.1 and WebSocket, without TLS. Ctrl-C ends it.\n"]
         async with httpx2.AsyncClient(base_url=server.url) as http, node_client(server.url) as client:
             answer = await http.get("/health")
@@ -190,5 +190,5 @@ def test_an_application_that_cannot_start_ends_the_server_with_its_reason(pki: P
 
 def test_without_granian_the_extra_is_named(pki: Pki, tmp_path: Path) -> None:
     (tmp_path / "granian.py").write_text("raise ImportError('not installed')\n")
-    code, said = refused(*APP, "--http2", *pki.options, env={"PYTHONPATH": f"{tmp_path}:{Path.cwd()}"})
+    code, said = refused(*APP, "--http2", *pki.options, env={"PYTHONPATH": f"{tmp_path}:{Path.cwd()}"}, fresh=True)
     assert (code, said) == (1, "Error: --http2 needs the package granian: pip install 'lg-streaming[http2]'\n")

@@ -1,17 +1,12 @@
-"""Programs that a test runs in a process of their own, and children they fork."""
+"""Programs whose last line is JSON, and children they fork."""
 
 from __future__ import annotations
 
-import importlib
 import json
-import os
-import subprocess
-import sys
 import textwrap
-import traceback
 from typing import Any
 
-from tests.support.server import ROOT
+from tests.support import warm
 
 _FORK = '''
 import asyncio, json, multiprocessing, os, signal, sys, threading, time
@@ -68,84 +63,18 @@ def run_program(program: str, *arguments: str, timeout: float = 60.0) -> Any:
     Raises:
         AssertionError: If the program fails; the message is what it wrote.
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    done = warm.run("-c", textwrap.dedent(program), *arguments, timeout=timeout)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
-class ForkingPrograms:
-    """Runs programs that fork, each in a process of its own.
+def run_forking(program: str, **names: object) -> Any:
+    """The JSON that a program prints as its last line; `in_child(work)`, other helpers and `names` are at hand.
 
-    One interpreter imports the library once and forks for each program, which takes milliseconds. It makes no object of
-    the library itself.
+    Raises:
+        AssertionError: If the program fails, or a child of it; the message is what it wrote.
     """
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def run(self, program: str, **names: object) -> Any:
-        """The JSON that a program prints as its last line; `in_child(work)`, other helpers and `names` are at hand.
-
-        Raises:
-            AssertionError: If the program fails, or a child of it; the message is what it wrote.
-        """
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        source = _FORK + textwrap.dedent(program)
-        self._process.stdin.write(json.dumps({"source": source, "names": names}) + "\n")
-        self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
-        assert answer["status"] == 0, answer["output"]
-        result = json.loads(answer["output"].splitlines()[-1])
-        assert "error" not in result, result
-        return result
-
-    def close(self) -> None:
-        """End the interpreter."""
-        with self._process:
-            assert self._process.stdin is not None
-            self._process.stdin.close()
-
-
-def _serve() -> None:
-    for module in ("lg_streaming.module", "lg_streaming.sinks", "lg_streaming.client.sync", "lg_streaming.client.sse"):
-        importlib.import_module(module)
-    for line in sys.stdin:
-        status, output = _run(**json.loads(line))
-        sys.stdout.write(json.dumps({"status": status, "output": output}) + "\n")
-        sys.stdout.flush()
-
-
-def _run(source: str, names: dict[str, object]) -> tuple[int, str]:
-    ours, theirs = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.dup2(theirs, 1)
-        os.dup2(theirs, 2)
-        os.close(theirs)
-        os.close(ours)
-        status = 1
-        try:
-            exec(compile(source, "<program>", "exec"), {"__name__": "__main__", **names})
-            status = 0
-        except BaseException:  # noqa: BLE001 (it is what the test gets to see)
-            traceback.print_exc()
-        sys.stdout.flush()
-        os._exit(status)
-    os.close(theirs)
-    with os.fdopen(ours, "rb") as pipe:
-        output = pipe.read().decode()
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), output
-
-
-if __name__ == "__main__":
-    _serve()
+    given = "".join(f"{name} = {value!r}\n" for name, value in names.items())
+    result = run_program(_FORK + given + textwrap.dedent(program))
+    assert "error" not in result, result
+    return result

@@ -10,7 +10,8 @@ T = TypeVar("T")
 _STARTS = re.compile(
     r"""
     ^ (?: from | import ) \s+ (?:
-        multiprocessing | pty | subprocess | tests\.serving\.process | tests\.support\.(?: browser | forks | warm )
+        multiprocessing | pty | subprocess | tests\.serving\.process
+        | tests\.support (?: \. | \s+ import \s+ (?: \w+ , \s )* ) (?: browser | forks | warm )
     ) \b
     | \b (?:
         create_subprocess_(?: exec | shell ) | runpytest_subprocess

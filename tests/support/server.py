@@ -6,18 +6,18 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import uvicorn
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support import warm
+from tests.support.warm import ROOT as ROOT  # noqa: PLC0414 (for those who start more)
+
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 5.0
 
@@ -149,7 +149,7 @@ class ServerProcess:
 
     host: str
     port: int
-    process: subprocess.Popen[str]
+    process: warm.Program | subprocess.Popen[str]
     _lines: list[str] = field(default_factory=list[str])
     _reader: threading.Thread | None = None
 
@@ -200,7 +200,13 @@ class ServerProcess:
 
 @contextmanager
 def serve_process(
-    app: str, *, host: str = "127.0.0.1", port: int = 0, env: Mapping[str, str] | None = None, **options: Any
+    app: str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    env: Mapping[str, str] | None = None,
+    fresh: bool = False,
+    **options: Any,
 ) -> Generator[ServerProcess]:
     """Serve an app from a process of its own; stops at the end unless it ended before.
 
@@ -209,17 +215,14 @@ def serve_process(
         host: A loopback address.
         port: 0 picks a free one; a port of one's own lets a killed server come back at the same address.
         env: Further environment variables.
+        fresh: Whether it has an interpreter of its own; else it is a fork of one that has imported the library.
         options: Further arguments of `uvicorn.Config`, in JSON's types.
     """
-    command = [sys.executable, "-m", "tests.support.server", app, f"--host={host}", f"--port={port}"]
-    process = subprocess.Popen(
-        [*command, f"--options={json.dumps(options)}"],
-        cwd=ROOT,
+    command = ["-m", "tests.support.server", app, f"--host={host}", f"--port={port}"]
+    process = warm.start(
+        *(*command, f"--options={json.dumps(options)}"),
         env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        fresh=fresh,
     )
     lines: list[str] = []
 

@@ -17,7 +17,9 @@ from tests.support.programs import alternated, starts_programs
         "from tests.support.node import node_client",
         "from tests.support.browser import chromium_page",
         "from tests.serving.process import served",
-        "from tests.support.warm import warm_python",
+        "from tests.support.forks import run_program",
+        "from tests.support import warm",
+        "from tests.support import frames, warm",
         "def test_it(pytester):\n    pytester.runpytest_subprocess()",
         "import asyncio\nasync def test_it(): await asyncio.create_subprocess_exec('true')",
         "from tests.support import server\ndef test_it():\n    with server.serve_process('app'): ...",
@@ -43,7 +45,16 @@ def test_their_tests_are_marked_before_marks_are_chosen(pytester: pytest.Pyteste
     pytester.makeconftest("from tests.conftest import *  # noqa: F403")
     pytester.makepyfile(test_program="import subprocess\ndef test_it(): ...", test_plain="def test_it(): ...")
     result = pytester.runpytest_subprocess(
-        "-o", f"pythonpath={root}", "-o", "markers=program\nbrowser", "-m", "not program", "-p", "no:cacheprovider"
+        "-o",
+        f"pythonpath={root}",
+        "-o",
+        "markers=program\nbrowser",
+        "-m",
+        "not program",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:schemathesis",
     )
     result.assert_outcomes(passed=1, deselected=1)
 

@@ -28,8 +28,9 @@ def test_a_failed_start_is_said(caplog: pytest.LogCaptureFixture) -> None:
     assert "cannot start" in caplog.text
 
 
-def test_a_server_in_a_process_ends_on_sigterm() -> None:
-    with serve_process("tests.support.apps:plain()") as server:
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_server_in_a_process_ends_on_sigterm(fresh: bool) -> None:
+    with serve_process("tests.support.apps:plain()", fresh=fresh) as server:
         assert httpx2.get(server.url).json() == "hello"
         assert server.stop() < 3
     assert server.log == ""

@@ -11,8 +11,12 @@ WORKERS = ("-n", "logical", "--dist", "loadfile")
 @pytest.fixture
 def place(pytester: pytest.Pytester, root: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # where this test itself runs in one
-    pytester.makeconftest("from tests.conftest import pytest_xdist_auto_num_workers  # noqa: F401")
-    pytester.makeini(f"[pytest]\npythonpath = {root}\ntestpaths = tests")
+    # One processor is two workers, which is enough of them.
+    one = "import os\nos.cpu_count = lambda: 1\n"
+    pytester.makeconftest(f"{one}from tests.conftest import pytest_xdist_auto_num_workers  # noqa: F401")
+    # Without plugins that each of the processes would take long to import.
+    others = "-p no:schemathesis -p no:langsmith_plugin"
+    pytester.makeini(f"[pytest]\npythonpath = {root}\ntestpaths = tests\naddopts = {others}")
     pytester.mkdir("tests")
     (pytester.path / "tests/test_it.py").write_text(
         "import os\n\ndef test_it():\n    assert 'PYTEST_XDIST_WORKER' not in os.environ\n", encoding="utf-8"

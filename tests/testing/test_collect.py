@@ -2,7 +2,6 @@
 
 import asyncio
 import subprocess
-import sys
 import threading
 import tomllib
 from pathlib import Path
@@ -15,6 +14,7 @@ from lg_streaming import StreamingModule, current_emitter, stream_all, stream_pr
 from lg_streaming.errors import StreamingConfigError
 from lg_streaming.testing import ScriptedChatModel, collect, collect_sync
 from tests.capture.graphs import Input, State, Update, graph_of
+from tests.support import warm
 
 INPUT: Input = {"topic": "rivers"}
 
@@ -295,16 +295,17 @@ def test_nothing_else():
 """
 
 
-def _pytest(folder: Path, *arguments: str, suite: str = SUITE) -> subprocess.CompletedProcess[str]:
+def _pytest(folder: Path, *arguments: str, suite: str = SUITE, fresh: bool = False) -> subprocess.CompletedProcess[str]:
     (folder / "test_suite.py").write_text(suite)
-    command = [sys.executable, "-m", "pytest", "-q", *arguments]
     environment = {"PATH": "/usr/bin:/bin", "LG_STREAMING_LIMITS__UPDATE_BYTES": "nonsense", "HOME": str(folder)}
     environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=90)
+    # Plugins of other packages, which take long to import and are not what this is about.
+    others = ("-p", "no:schemathesis", "-p", "no:langsmith_plugin", "-p", "no:xdist", "-p", "no:cacheprovider")
+    return warm.run("-m", "pytest", "-q", *others, *arguments, env=environment, cwd=folder, timeout=90, fresh=fresh)
 
 
 def test_the_fixture_works_without_any_plugin(tmp_path: Path) -> None:
-    done = _pytest(tmp_path, "-p", "no:anyio", "-p", "no:cacheprovider")
+    done = _pytest(tmp_path, "-p", "no:anyio", fresh=True)
     assert "4 passed" in done.stdout, done.stdout + done.stderr
 
 
@@ -330,7 +331,7 @@ class TestReplaced:
     async def test_mine(self, streaming):
         assert streaming == 5
 """
-    done = _pytest(tmp_path, "-p", "no:cacheprovider", suite=suite)
+    done = _pytest(tmp_path, suite=suite)
     assert "2 passed" in done.stdout, done.stdout + done.stderr
 
 
@@ -342,7 +343,7 @@ def test_modules():
     ours = sorted(name for name in sys.modules if name.startswith(("lg_streaming", "langgraph", "langchain_core")))
     assert ours == ["lg_streaming", "lg_streaming.pytest_plugin"]
 """
-    done = _pytest(tmp_path, "-p", "no:langsmith_plugin", "-p", "no:cacheprovider", suite=suite)
+    done = _pytest(tmp_path, suite=suite, fresh=True)
     assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
