@@ -14,7 +14,11 @@ from tests.support.server import ROOT
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
 def test_it_stops_all_the_same(number: signal.Signals) -> None:
     with subprocess.Popen(
-        [*COMMAND, *APP, "--port=0"], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, *COMMAND, *APP, "--port=0"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
