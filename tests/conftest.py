@@ -4,6 +4,7 @@ import asyncio
 import functools
 import gc
 import importlib
+import logging
 import os
 import threading
 import time
@@ -43,6 +44,16 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith(("LG_STREAMING_", "LANGSMITH_", "LANGCHAIN_")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _clean_logging() -> None:
+    """Undo what a server of an earlier test did to uvicorn's loggers."""
+    for name in ("uvicorn", "uvicorn.access", "uvicorn.asgi", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.NOTSET)
+        logger.handlers.clear()
+        logger.propagate = True
 
 
 @pytest.fixture(scope="session")
