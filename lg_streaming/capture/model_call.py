@@ -155,16 +155,16 @@ class ModelCall:
     def add_chunk(self, message: BaseMessage) -> None:
         """Publish what a chunk of the message holds."""
         fields = message.__dict__  # a model's own attributes cost five times as much to look up, at every token
-        if fields.get("id") != self._last_id:
+        if fields["id"] != self._last_id:
             self._see_id(message.id)
         if self._dialect != "chunks" and self._dialect:
             return
-        content = fields.get("content")
+        content = fields["content"]
         if (
             content.__class__ is str
             and content
             and message.__class__ is AIMessageChunk
-            and not (fields.get("tool_call_chunks") or fields.get("additional_kwargs"))
+            and not (fields["tool_call_chunks"] or fields["additional_kwargs"])
         ):
             self._publish_text(content)  # it holds a text and nothing else, as nearly all chunks do
         elif parts := parts_of_message(message):

@@ -46,7 +46,7 @@ from lg_streaming.gateway.protocol import RESERVED_EVENTS, check_nesting
 from lg_streaming.gateway.timers import Timers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from starlette.types import Receive, Scope, Send
 
@@ -242,12 +242,11 @@ class _Engine(engineio.AsyncServer):
     def create_queue(self, *_: object, **__: object) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Packets go to the outlet: a socket needs no queue."""
 
-    async def handle_request(self, scope: Scope, receive: Receive, send: Send) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Serve a WebSocket; refuse anything else."""
+    def handle_request(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Serve a WebSocket; refuse anything else. It is no coroutine function: each connection would keep one more."""
         if scope["type"] == "websocket":
-            await super().handle_request(scope, receive, send)
-            return
-        await answer_no_socket(scope, send, 400, "connect over WebSocket")
+            return super().handle_request(scope, receive, send)
+        return answer_no_socket(scope, send, 400, "connect over WebSocket")
 
     async def _handle_connect(self, environ: dict[str, Any], transport: str, jsonp_index: object = None) -> Any:  # noqa: ARG002
         peer = Peer.of(environ["asgi.scope"])

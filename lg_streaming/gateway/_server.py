@@ -218,6 +218,8 @@ class _FrameTap:
                 self._text = _new_decoder() if opcode is Opcode.TEXT else None
             if self._text is not None and (begins or opcode is Opcode.CONT):
                 self._text.decode(frame.data, frame.fin)
+                if frame.fin:
+                    self._text = None
             self._receive_frame(frame)
             if opcode is Opcode.CONT and frame.fin:
                 self._meter.complete()

@@ -78,8 +78,7 @@ class Connection:
         self._pumps: dict[Watch | EventsWatch, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers = Timers()
-        self._delivers = asyncio.Event()
-        self._delivers.set()
+        self._renewed: asyncio.Event | None = None  # while the token has expired: an event takes 700 bytes
 
     @property
     def session(self) -> Session:
@@ -121,7 +120,9 @@ class Connection:
             self._transport.close_with(reply.close)
         elif event == "authenticate" and reply.answer["ok"]:
             self._timers.cancel("login")
-            self._delivers.set()
+            if self._renewed is not None:
+                self._renewed.set()
+                self._renewed = None
             self._schedule()
 
     def malformed(self, error: BadRequestError) -> None:
@@ -170,8 +171,8 @@ class Connection:
         due = self._session.advance()
         if due.warning is not None:
             self._transport.emit("auth_expiring", {"in_s": due.warning})
-        if due.pause:
-            self._delivers.clear()
+        if due.pause and self._renewed is None:
+            self._renewed = asyncio.Event()
         if due.close is not None:
             self._transport.close_with(due.close)
             return
@@ -199,8 +200,8 @@ class Connection:
     # ------------------------------------------------------------ delivery
     async def room(self) -> bool:
         """See `Sink.room`: nothing is delivered while the token has expired."""
-        if not self._delivers.is_set():
-            await self._delivers.wait()
+        while self._renewed is not None:
+            await self._renewed.wait()
         return await self._transport.drain()
 
     async def write(self, frames: Frames) -> None:

@@ -317,12 +317,12 @@ class Follower:
         while len(self._open) >= self._most_open:
             self._leave(next(iter(self._open)))
 
-        async def ask(_owner: str | None, _now: LogState) -> bool:
-            return await self._allows(execution_id)
-
         subscription = self._hub.follow(execution_id, after=self._starts.get(execution_id), filter=self.filter)
-        subscription.vetting = Vetting(execution_id, state, ask)
+        subscription.vetting = Vetting(execution_id, state, self._may_go_on)
         self._open[execution_id] = subscription
+
+    async def _may_go_on(self, execution_id: str, _owner: str | None, _now: LogState) -> bool:
+        return await self._allows(execution_id)
 
     def _deny(self, execution_id: str) -> None:
         self._denials.add(execution_id, self._starts.pop(execution_id, None))

@@ -363,13 +363,12 @@ class Session:
 
     def vetting(self, execution_id: str, state: LogState | None) -> Vetting:
         """What asks again whether the caller may read an execution, which was let in to it as `state` describes."""
+        return Vetting(execution_id, state, self._may_go_on)
 
-        async def ask(owner: str | None, now: LogState) -> bool:
-            if self.trusted:  # the application has decided about this owner's run, and about no other
-                return owner in {None, now.owner}
-            return await self.may_read(execution_id)
-
-        return Vetting(execution_id, state, ask)
+    async def _may_go_on(self, execution_id: str, owner: str | None, now: LogState) -> bool:
+        if self.trusted:  # the application has decided about this owner's run, and about no other
+            return owner in {None, now.owner}
+        return await self.may_read(execution_id)
 
     # ------------------------------------------------------------ what it tells
     def now(self) -> str:

@@ -45,7 +45,7 @@ class SocketIO:
         if scope["type"] == "http" and found.token_name is not None:
             await error_response(token_refused(found.token_name))(scope, receive, send)
             return
-        await self._server.handle_request(scope, receive, isolated(send))
+        await self._server.handle_request(scope, receive, isolated(send) if scope["type"] == "http" else send)
 
     def _connect(self, transport: Transport) -> Connection:
         return Connection(self._edge, transport)

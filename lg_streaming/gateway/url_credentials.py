@@ -61,17 +61,21 @@ def take_credentials(tickets: Tickets, scope: MutableMapping[str, Any]) -> UrlCr
     is_question = scope.get("method") == "OPTIONS"  # a browser asks at the same address before it sends the request
     ticket: UsedTicket | None = None
     token_name: str | None = None
+    is_plain = True
     parts: list[bytes] = []
     for part in _SEPARATORS.split(query):
         credential = _credential_in(part)
         if credential is None:
             parts.append(part)
             continue
+        is_plain = False
         parts.append(credential.shown)
         if credential.ticket is None:
             token_name = credential.name
         elif not is_question:
             ticket = tickets.use(credential.ticket)
+    if is_plain:  # a key more would make the scope of each connection larger
+        return _NONE
     found = UrlCredentials(ticket, token_name)
     scope["query_string"] = b"".join(parts)
     scope[_KEY] = found

@@ -124,6 +124,41 @@ class Subscription:
     gap names; no update comes twice.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_after",
+        "_all",
+        "_attached",
+        "_awaited",
+        "_by_type_alone",
+        "_closed",
+        "_end_from",
+        "_ended",
+        "_epoch",
+        "_finishing",
+        "_floor",
+        "_gap",
+        "_generation",
+        "_guard",
+        "_head",
+        "_iterated",
+        "_log",
+        "_on_close",
+        "_on_gap",
+        "_over_at",
+        "_recheck",
+        "_seq",
+        "_signal",
+        "_timeout",
+        "_until_interrupted",
+        "at_interruption",
+        "delivered",
+        "execution_id",
+        "filter",
+        "follow",
+        "vetting",
+    )
+
     def __init__(
         self,
         execution_id: str,

@@ -19,13 +19,13 @@ class Vetting:
     Args:
         execution_id: The execution.
         state: What was known of it when the reader was let in; None: nothing.
-        ask: Called with the owner until now and the new state: whether the reader may go on.
+        ask: Called with the execution, its owner until now, and the new state: whether the reader may go on.
     """
 
     __slots__ = ("_ask", "_epoch", "_execution_id", "_owner")
 
     def __init__(
-        self, execution_id: str, state: LogState | None, ask: Callable[[str | None, LogState], Awaitable[bool]]
+        self, execution_id: str, state: LogState | None, ask: Callable[[str, str | None, LogState], Awaitable[bool]]
     ) -> None:
         self._execution_id = execution_id
         self._ask = ask
@@ -43,6 +43,6 @@ class Vetting:
             ForbiddenError: The reader may not go on.
         """
         is_first = self._epoch is None and state.owner == self._owner
-        if not (is_first or await self._ask(self._owner, state)):
+        if not (is_first or await self._ask(self._execution_id, self._owner, state)):
             raise ForbiddenError(execution_id=self._execution_id)
         self._epoch, self._owner = state.epoch, state.owner

@@ -44,9 +44,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     @override
     async def send(self, message: Any) -> None:
-        if not self.handshake_complete:  # uvicorn logs the address now, also one that no route has looked at
-            self.scope: Any = for_a_log(self.scope)
-        await super().send(message)
+        if self.handshake_complete:
+            await super().send(message)
+            return
+        whole: Any = self.scope
+        self.scope: Any = for_a_log(whole)  # uvicorn logs the address now, also one that no route has looked at
+        try:
+            await super().send(message)
+        finally:
+            self.scope = whole  # an open connection keeps one scope, not two
 
     def _refuse(self, status: HTTPStatus, text: str) -> None:
         """Answer without the protocol below: it writes nothing once it has failed to read a handshake."""
