@@ -173,11 +173,11 @@ class Subscription:
         until_interrupted: bool = False,
         timeout: float | None = None,
     ) -> None:
-        self.execution_id = execution_id
-        self.filter = filter
+        self.execution_id: str = execution_id
+        self.filter: UpdateFilter = filter
         self._all = filter == ALL
         self._by_type_alone = filter.by_type_alone
-        self.follow = follow
+        self.follow: bool = follow
         self._until_interrupted = until_interrupted
         self._timeout = timeout
         self.at_interruption: bool = False
