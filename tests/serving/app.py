@@ -33,7 +33,10 @@ def make() -> FastAPI:
     streaming.hub.open("exec-1")
 
     @app.post("/publish/{execution_id}")
-    async def publish(execution_id: str, count: int, start: int = 0, size: int = 1) -> None:  # pyright: ignore[reportUnusedFunction]
+    async def publish(  # pyright: ignore[reportUnusedFunction]
+        request: Request, execution_id: str, count: int, start: int = 0, size: int = 1
+    ) -> None:
+        await request.body()  # httpcore fails over HTTP/2 when it is answered before it has sent its request's end
         for index in range(start, start + count):
             streaming.hub.publish(execution_id, "token", {"content": "x" * size, "index": index})
 
