@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import ssl
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -29,6 +30,8 @@ _AT_ONCE: Final = 64
 """Connections taken before what came on the others is looked at."""
 _REFUSED_AT_ONCE: Final = 512
 """Connections taken or refused before: a refusal costs little, and those behind it in the kernel's queue wait."""
+_OPENED_AT_ONCE: Final = 4
+"""Connections that begin in one turn of the event loop: those of other addresses wait for no more than these."""
 _MOST_DESCRIPTORS: Final = 65_536
 _SECONDS_TO_SHUT_DOWN: Final = 5.0
 _PAUSE: Final = 0.1
@@ -41,6 +44,8 @@ _FULL: Final = refusal(503, ServerFullError(retry_after=1.0))
 
 class Acceptor:
     """Accepts on a listening socket for a uvicorn server, in place of the event loop's own server.
+
+    Connections begin a few at a time, of each address in turn: one alone does not wait behind a crowd from elsewhere.
 
     Some descriptors are kept back: connections that would take them are answered `/health` or 503, and closed.
 
@@ -67,6 +72,8 @@ class Acceptor:
         self._guard = guard
         self._context = context
         self._opening: set[asyncio.Task[None]] = set()
+        self._waiting: OrderedDict[str | None, deque[tuple[socket.socket, Entry]]] = OrderedDict()
+        self._beginning: asyncio.Handle | None = None
         self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
         self._closed = False
         self._most = _free_descriptors(guard)
@@ -87,6 +94,11 @@ class Acceptor:
             self._release_spare()
         for task in self._opening:
             task.cancel()
+        for queue in self._waiting.values():
+            for sock, entry in queue:
+                self._guard.leave(entry)
+                sock.close()
+        self._waiting.clear()
 
     async def wait_closed(self) -> None:
         """Return when no connection is being opened."""
@@ -94,6 +106,26 @@ class Acceptor:
 
     # ------------------------------------------------------------ accepting
     def _accept(self) -> None:
+        self._take_some()
+        if self._beginning is None:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Open the next connections, of each address in turn."""
+        self._beginning = None
+        for _ in range(_OPENED_AT_ONCE):
+            if not self._waiting:
+                return
+            host, queue = self._waiting.popitem(last=False)
+            task = self._loop.create_task(self._open(*queue.popleft()), name="open a connection")
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+            if queue:
+                self._waiting[host] = queue
+        if self._waiting:
+            self._beginning = self._loop.call_soon(self._begin)
+
+    def _take_some(self) -> None:
         taken = 0
         for _ in range(_REFUSED_AT_ONCE):
             if taken >= _AT_ONCE:
@@ -114,19 +146,18 @@ class Acceptor:
             taken += self._take(sock, address)
 
     def _take(self, sock: socket.socket, address: Any) -> bool:
-        """Open the connection, or refuse it. Returns which."""
+        """Have the connection opened, or refuse it. Returns which."""
         sock.setblocking(False)  # noqa: FBT003
         opening = _Opening(sock)
         short = self._most is not None and sock.fileno() >= self._most
         if short:
             self._complain("descriptors run out: connections without a request make room, others get 503")
-        entry = self._guard.enter(opening, _host(address), short=short)
+        host = _host(address)
+        entry = self._guard.enter(opening, host, short=short)
         if entry is None:
             self._turn_away(sock)
             return False
-        task = self._loop.create_task(self._open(sock, entry), name="open a connection")
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
+        self._waiting.setdefault(host, deque()).append((sock, entry))
         return True
 
     async def _open(self, sock: socket.socket, entry: Entry) -> None:
