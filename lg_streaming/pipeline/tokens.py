@@ -173,9 +173,9 @@ class TokenPipeline:
             passed = passed.pipe(ops.filter(self._passes))
         if self.options.processor is not None:
             passed = passed.pipe(ops.map(self._processed), ops.filter(self._is_left))
-        held = passed.pipe(
-            hold(self.live, urgent=self._is_first, flush=flushes, scheduler=self._scheduler, lock=self._lock)
-        )
+        # One lock for both where none of the user's callables runs in between, which might wait for a flush.
+        lock = self._lock if passed is source else None
+        held = passed.pipe(hold(self.live, urgent=self._is_first, flush=flushes, scheduler=self._scheduler, lock=lock))
         self._source, self._flushes = source, flushes
         self._subscription = held.subscribe(self._let_out)
         return source
