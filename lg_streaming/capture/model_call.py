@@ -154,16 +154,17 @@ class ModelCall:
 
     def add_chunk(self, message: BaseMessage) -> None:
         """Publish what a chunk of the message holds."""
-        fields = message.__dict__  # a model's own attributes cost five times as much to look up, at every token
-        if fields["id"] != self._last_id:
-            self._see_id(message.id)
+        # LangChain's own chunk keeps its fields there. As attributes they cost five times as much, for each token.
+        fields = message.__dict__ if message.__class__ is AIMessageChunk else None
+        message_id = message.id if fields is None else fields["id"]
+        if message_id != self._last_id:
+            self._see_id(message_id)
         if self._dialect != "chunks" and self._dialect:
             return
-        content = fields["content"]
         if (
-            content.__class__ is str
+            fields is not None
+            and (content := fields["content"]).__class__ is str
             and content
-            and message.__class__ is AIMessageChunk
             and not (fields["tool_call_chunks"] or fields["additional_kwargs"])
         ):
             self._publish_text(content)  # it holds a text and nothing else, as nearly all chunks do

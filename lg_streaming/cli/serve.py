@@ -112,17 +112,17 @@ def run_server(app: ASGIApp, options: ServeOptions, say: Callable[[str], None]) 
     logging.getLogger("uvicorn.error").setLevel(max(logging.INFO, logging.getLogger().getEffectiveLevel()))
     raise_descriptor_limit()
     with listen(options.host, options.port) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(serve, app, options, listener, _to_whom_it_may_reach(say)))
+        return runner.run(_serve(serve, app, options, listener, _unless_closed(say)))
 
 
-def _to_whom_it_may_reach(say: Callable[[str], None]) -> Callable[[str], None]:
-    """Nobody may read the terminal's side any more: the server runs and stops all the same."""
+def _unless_closed(write: Callable[[str], None]) -> Callable[[str], None]:
+    """Return ``write`` without its errors: a closed output must not stop the server, nor keep it from stopping."""
 
-    def try_to_say(text: str) -> None:
+    def write_if_open(text: str) -> None:
         with suppress(OSError, ValueError):
-            say(text)
+            write(text)
 
-    return try_to_say
+    return write_if_open
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

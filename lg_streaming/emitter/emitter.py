@@ -91,9 +91,8 @@ class Emitter(PartWords):
             data = {"content": content, "index": next(self._index), "role": role}
             if self._route is not None:
                 self._route.take("token", data, scope)
-            elif (
-                self._direct is not None and scope.run_id is not None
-            ):  # as `say` and `send` do, without two calls more for each token
+            elif self._direct is not None and scope.run_id is not None:
+                # inlines `say` and `send`, for each token
                 self._direct.publish(self._execution_id, "token", data, scope=scope)
             else:
                 self.send("token", data, scope)

@@ -89,7 +89,7 @@ class Handle:
         self._strict = strict
         self._missing: Missing | None = missing
         self._direct = publisher if strict else None
-        """Takes at once what is said about a known run, and raises to the caller."""
+        """Receives updates of a known run without a detour; its errors reach the caller. None: use `send`."""
         self._index = itertools.count()
         self._parts = parts or OpenParts()
         self._route: TextRoute | None = None
@@ -209,7 +209,7 @@ class Handle:
         """
         scope, direct = self._scope, self._direct
         if direct is not None and scope.run_id is not None and self._route is None and self._event_route is None:
-            direct.publish(  # as `_emit` and `send` do, without two calls more at every update
+            direct.publish(  # inlines `_emit` and `send`, for each update
                 self._execution_id,
                 type,
                 data,

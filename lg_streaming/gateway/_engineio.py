@@ -243,7 +243,7 @@ class _Engine(engineio.AsyncServer):
         """Packets go to the outlet: a socket needs no queue."""
 
     def handle_request(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Serve a WebSocket; refuse anything else. It is no coroutine function: each connection would keep one more."""
+        """Serve a WebSocket; refuse anything else. A plain function: a coroutine more takes 500 bytes a connection."""
         if scope["type"] == "websocket":
             return super().handle_request(scope, receive, send)
         return answer_no_socket(scope, send, 400, "connect over WebSocket")

@@ -78,7 +78,7 @@ class Connection:
         self._pumps: dict[Watch | EventsWatch, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers = Timers()
-        self._renewed: asyncio.Event | None = None  # while the token has expired: an event takes 700 bytes
+        self._renewed: asyncio.Event | None = None  # only while the token has expired: an event takes 700 bytes
 
     @property
     def session(self) -> Session:

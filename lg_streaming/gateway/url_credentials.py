@@ -24,9 +24,9 @@ __all__ = ["UrlCredentials", "credentials_in", "for_a_log", "take_credentials", 
 _KEY: Final = "lg_streaming.credentials"
 _TICKET: Final = "ticket"
 _TOKEN_NAMES: Final = frozenset({"jwt", "auth", "authorization", "bearer"})
-"""And all that end with `token`; without regard to capitals and punctuation."""
+"""Names of options that hold a token, beside all that end with `token`. Case and punctuation do not count."""
 _JWT: Final = re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*\.")
-"""The beginning of one, also inside other text. It cannot begin amid a word, so a search takes linear time."""
+"""The beginning of a JWT, also inside other text. It starts at the beginning of a word, so a search is linear."""
 _SEPARATORS: Final = re.compile(rb"([&;])")
 _PATH: Final = re.compile(r"([/?;&])")
 _HIDDEN: Final = b"***"
@@ -74,7 +74,7 @@ def take_credentials(tickets: Tickets, scope: MutableMapping[str, Any]) -> UrlCr
             token_name = credential.name
         elif not is_question:
             ticket = tickets.use(credential.ticket)
-    if is_plain:  # a key more would make the scope of each connection larger
+    if is_plain:  # one more key would make the scope of each connection larger
         return _NONE
     found = UrlCredentials(ticket, token_name)
     scope["query_string"] = b"".join(parts)

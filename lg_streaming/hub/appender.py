@@ -85,7 +85,7 @@ class Appender:
             return
         number = execution.number + 1
         at = execution.used_at if self._has_our_clock else None
-        # as `Batch(…)`, without the Python function between, at every update
+        # the same as `Batch(…)`, which costs a Python call, for each update
         batch = _new(Batch, (execution.execution_id, drafts, execution.producer, number, execution.owner, at))
         try:
             execution.number = number

@@ -32,7 +32,8 @@ __all__ = ["Drafts"]
 _DELIVERIES: Final = frozenset[str](get_args(Delivery))
 _MAX_KEY_LENGTH: Final = 512
 _new: Final = cast("Any", tuple.__new__)
-_SPECIAL: Final = HUB_TYPES | {"human_prompt", "human_response"}
+_CHECKED: Final = HUB_TYPES | {"human_prompt", "human_response"}
+"""Types with rules of their own: one look-up for each update."""
 
 
 class Drafts:
@@ -87,7 +88,7 @@ class Drafts:
         """
         if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] (callers may not be typed)
             raise BadRequestError(f"a type is a string, not {name!r:.80}")
-        if name in _SPECIAL and name in HUB_TYPES:
+        if name in _CHECKED and name in HUB_TYPES:
             raise BadRequestError(f"{name!r} cannot be published: end a run with close(), fail() or cancel()")
         if delivery != "at-least-once" or key is not None:
             _check_delivery(delivery, key)
@@ -97,7 +98,7 @@ class Drafts:
             scope = scope.derive(run_id=execution.run_id)
         refuses = self._refuses if large is None else large == "refuse"
         drafts = self.of(execution, name, data, scope, priority, delivery, key, refuses)
-        if name in _SPECIAL:
+        if name in _CHECKED:
             _note_prompt(execution, name, data, scope)
         return drafts
 
@@ -136,7 +137,7 @@ class Drafts:
                 self._tally.drops.note("too_large", execution, execution_id, type, details=error.message)
                 raise
         else:
-            # as `Draft(…)`, without the Python function between, at every update
+            # the same as `Draft(…)`, which costs a Python call, for each update
             return [_new(Draft, (type, scope, priority, now, body, key, delivery))]
         self._tally.drops.note_shortened(execution, type)
         ready = data if isinstance(data, Encoded) else self.codec.ready(type, data)

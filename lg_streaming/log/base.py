@@ -78,7 +78,7 @@ class Record(NamedTuple):
     seq: int
     epoch: str
     merged_from: int | None = None
-    """The first sequence number that it stands for, where several records were merged into it."""
+    """The first sequence number of the records that were merged into this one; None for a single record."""
 
     @classmethod
     def of(cls, draft: Draft, seq: int, epoch: str) -> Record:

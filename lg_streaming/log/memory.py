@@ -110,7 +110,7 @@ class MemoryLog:
             if added:
                 if self._place_listeners:
                     self._notify(execution_id, epoch, before)
-                else:  # as `_notify` does, without another call at every update
+                else:  # inlines `_notify`, for each update
                     for listener in self._listeners:
                         listener(execution_id)
             for each in forgotten:

@@ -159,7 +159,7 @@ class Tape:
         self._ending = b',"epoch":"%b"}}' % epoch.encode()  # of the JSON of each record
         self.started_at: float = now
         self._live: _Fields = _fields(_Live(_Shelf([], 0), owner=owner))
-        self._emptied_at = now  # in seconds since 1970; what counts while there is no record
+        self._emptied_at = now  # seconds since 1970; the time of an empty tape
         self.touched: float = touched
         """When the last batch came, by a clock that never goes back."""
         self._numbers: dict[str, int] | None = None  # of producers before the last one
@@ -316,7 +316,7 @@ class Tape:
                 self._note_key(key, seq + 1)
             seq += 1
             json = b'%b,"sequence_number":%d%b' % (body, seq, ending)  # as `seal` does
-            # as `Record.of` does, without another call at every update
+            # inlines `Record.of`, for each update
             record: Record = _new(Record, (name, scope, priority, timestamp, json, key, seq, epoch, None))
             added.append(record)
             held = len(json)  # as `held_bytes` does, too

@@ -35,7 +35,7 @@ def batches(pieces: list[Piece], most: int) -> list[list[Piece]]:
     length = 0
     kind_of_batch = ""
     first: dict[str, Any] = {}
-    metadata = role = _NONE  # of the first piece of the batch; any that can be joined to it has the same
+    metadata = role = _NONE  # of the batch's first piece; a piece that joins it has the same
     for piece in pieces:
         kind, data, about = piece
         if about is not scope:  # of one message: its scope is one object

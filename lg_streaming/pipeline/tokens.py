@@ -173,7 +173,7 @@ class TokenPipeline:
             passed = passed.pipe(ops.filter(self._passes))
         if self.options.processor is not None:
             passed = passed.pipe(ops.map(self._processed), ops.filter(self._is_left))
-        # One lock for both where none of the user's callables runs in between, which might wait for a flush.
+        # A callable of the user may wait for a thread that flushes: only without one do both share a lock.
         lock = self._lock if passed is source else None
         held = passed.pipe(hold(self.live, urgent=self._is_first, flush=flushes, scheduler=self._scheduler, lock=lock))
         self._source, self._flushes = source, flushes

@@ -31,7 +31,7 @@ _AT_ONCE: Final = 64
 _REFUSED_AT_ONCE: Final = 512
 """Connections taken or refused before: a refusal costs little, and those behind it in the kernel's queue wait."""
 _OPENED_AT_ONCE: Final = 4
-"""Connections that begin in one turn of the event loop: those of other addresses wait for no more than these."""
+"""Connections that begin in one turn of the event loop. A connection from another address waits for these at most."""
 _MOST_DESCRIPTORS: Final = 65_536
 _SECONDS_TO_SHUT_DOWN: Final = 5.0
 _PAUSE: Final = 0.1
@@ -45,7 +45,7 @@ _FULL: Final = refusal(503, ServerFullError(retry_after=1.0))
 class Acceptor:
     """Accepts on a listening socket for a uvicorn server, in place of the event loop's own server.
 
-    Connections begin a few at a time, of each address in turn: one alone does not wait behind a crowd from elsewhere.
+    Connections begin a few at a time, in turns of their addresses: a crowd from one address does not delay the others.
 
     Some descriptors are kept back: connections that would take them are answered `/health` or 503, and closed.
 
@@ -111,7 +111,7 @@ class Acceptor:
             self._begin()
 
     def _begin(self) -> None:
-        """Open the next connections, of each address in turn."""
+        """Open the next connections, in turns of their addresses."""
         self._beginning = None
         for _ in range(_OPENED_AT_ONCE):
             if not self._waiting:
@@ -146,7 +146,7 @@ class Acceptor:
             taken += self._take(sock, address)
 
     def _take(self, sock: socket.socket, address: Any) -> bool:
-        """Have the connection opened, or refuse it. Returns which."""
+        """Queue the connection to be opened, or refuse it; return whether it was queued."""
         sock.setblocking(False)  # noqa: FBT003
         opening = _Opening(sock)
         short = self._most is not None and sock.fileno() >= self._most

@@ -39,7 +39,7 @@ _MAX_IGNORED: Final = 4_194_304
 """Bytes of an unread body after which the connection is cut."""
 _AUTHORITY_END: Final = re.compile(rb"[/?#]")
 _WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE", "CONNECT"})
-"""Methods for whose body there is no use."""
+"""Methods whose bodies have no meaning."""
 _HEALTH: Final = ("/health", "/health/live", "/health/ready")
 
 
@@ -268,14 +268,14 @@ class HTTPProtocol(HttpToolsProtocol):
             self._stop(429, BadRequestError("too many requests at once on one connection"))
         names = dict(self.headers)
         if self.url[:1] != b"/" and (authority := _authority(self.url)) not in {None, names.get(b"host", b"").lower()}:
-            # As to a forward proxy. What looks at the Host would be told another name than the one that is meant.
+            # The address is that of a request to a forward proxy. Checks of the Host would see the wrong name.
             self._stop(400, BadRequestError(f"the address names {authority!r:.80}, which is not the Host"))
         has_body = b"transfer-encoding" in names or names.get(b"content-length", b"0") != b"0"
         upgrades = self.parser.should_upgrade() and self._should_upgrade()  # pyright: ignore[reportOptionalMemberAccess]
         if upgrades and has_body:
             self._stop(400, BadRequestError("a WebSocket handshake has no body"))
         if upgrades and self.parser.get_http_version() != "1.1":  # pyright: ignore[reportOptionalMemberAccess]
-            # A proxy that speaks HTTP/1.0. The application would be told 1.1, and would not see the proxy.
+            # A proxy sends this. uvicorn passes version 1.1 to the application, which then misses the proxy.
             self._stop(400, BadRequestError("a WebSocket handshake needs HTTP/1.1"))
         if entry := self._entry:
             if b"x-forwarded-for" in names and self.client and self._guard.trusts(self.client[0]):
@@ -297,7 +297,7 @@ class HTTPProtocol(HttpToolsProtocol):
         cycle = self._cycle
         if cycle is not None and (
             cycle.response_complete or (cycle.response_started and cycle.scope["method"] in _WITHOUT_BODY)
-        ):  # an endless answer may read it, only to hear when its caller leaves
+        ):  # a stream reads the body too, but only to notice a disconnect
             self._ignore(len(body))
 
     @override
@@ -346,9 +346,9 @@ class HTTPProtocol(HttpToolsProtocol):
             self._guard.close_soon(self._entry)
 
     def _abandon(self) -> None:
-        """Have the application write no more, and none of the requests in the pipeline begin.
+        """Disconnect the running request, and drop the requests behind it in the pipeline.
 
-        uvicorn itself tells the last request, which may be one that waits behind the one that is being answered.
+        uvicorn itself disconnects the last request only, which may wait behind the running one.
         """
         self.pipeline.clear()
         for cycle in (self._running, self._cycle):
@@ -369,7 +369,7 @@ def _authority(url: bytes) -> bytes | None:
 
 
 class _Patient:
-    """An application whose caller has left amid a body: an exception after that is not its fault."""
+    """Wrap an application, and ignore its exceptions after the caller has left in the middle of a body."""
 
     def __init__(self, app: ASGIApp, cycle: RequestResponseCycle) -> None:
         self._app = app

@@ -27,7 +27,7 @@ _BINARY: Final[int] = getattr(os, "O_BINARY", 0)
 _NO_FOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
 _PRIVATE: Final = 0o600
 _PATIENCE: Final = 5.0
-"""Seconds to wait for the lock, or for somebody to read a pipe."""
+"""Seconds to wait for the lock, or for the reader of a pipe."""
 _PAUSE: Final = 0.005
 _TRIES: Final = 5
 """How often a path is opened again that has another file when it is locked."""
@@ -56,8 +56,8 @@ class LineFile:
         self._follow_symlinks = follow_symlinks
         self._file: int | None = None
         self._process = 0
-        self._amid_line = False
-        """Whether a pipe has taken half a line."""
+        self._has_half_line = False
+        """Whether a pipe has taken a part of a line."""
 
     def write(self, data: bytes) -> None:
         """Appends ``data``, which are whole lines, or nothing.
@@ -81,21 +81,27 @@ class LineFile:
                 raise
 
     def _write_into_pipe(self, file: int, data: bytes) -> None:
-        """Write what cannot be undone, as long as it is read: nobody may be at the other end of a pipe."""
+        """Write to a pipe while its reader reads. What a pipe has taken cannot be undone.
+
+        Raises:
+            OSError: The reader has taken nothing for 5 seconds.
+        """
         with contextlib.suppress(OSError, AttributeError):  # Windows
             os.set_blocking(file, False)
-        rest = memoryview(b"\n" + data if self._amid_line else data)
+        rest = memoryview(b"\n" + data if self._has_half_line else data)
         deadline = time.monotonic() + _PATIENCE
         while rest:
             try:
                 written = os.write(file, rest)
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise OSError(errno.EAGAIN, f"nobody has read it for {_PATIENCE:g} s", str(self._path)) from None
+                    raise OSError(
+                        errno.EAGAIN, f"its reader has taken nothing for {_PATIENCE:g} s", str(self._path)
+                    ) from None
                 time.sleep(_PAUSE)
                 continue
             rest = rest[written:]
-            self._amid_line = bool(rest)
+            self._has_half_line = bool(rest)
             deadline = time.monotonic() + _PATIENCE
 
     def close(self) -> None:

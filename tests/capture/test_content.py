@@ -2,7 +2,7 @@
 
 import functools
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -375,3 +375,32 @@ async def test_a_call_that_fails_before_any_text_is_told_only_to_those_who_ask(s
     run = await read(streaming, "e")
     assert run.of("llm_error") == []
     assert run.texts() == {"node": "It rains."}
+
+
+class OwnChunk(AIMessageChunk):
+    """A provider's own class of chunks."""
+
+
+class OwnText(str):
+    __slots__ = ()
+
+
+def own_class(words: str) -> AIMessageChunk:
+    return OwnChunk(content=words)
+
+
+def not_validated(words: str) -> AIMessageChunk:
+    return AIMessageChunk.model_construct(content=words)
+
+
+def own_text(words: str) -> AIMessageChunk:
+    return AIMessageChunk.model_construct(content=OwnText(words))
+
+
+@pytest.mark.parametrize("made", [own_class, not_validated, own_text])
+async def test_chunks_of_any_class_are_streamed(
+    streaming: StreamingModule, made: Callable[[str], AIMessageChunk]
+) -> None:
+    _, run = await run_of(streaming, Chunks.model_construct(chunks=[made("It "), made("rains.")]))
+    assert "".join(run.texts().values()) == "It rains."
+    assert run.one("llm_complete").data["model"]

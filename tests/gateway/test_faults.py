@@ -1,6 +1,7 @@
 """What a reader has in the end, whatever happens to its line: exactly 1..N, or a gap that says what is missing."""
 
 import asyncio
+import os
 import random
 import threading
 from collections.abc import AsyncGenerator, Generator
@@ -29,6 +30,7 @@ from tests.gateway.site import Site, site
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
 
 PATIENCE = 60.0
+ATTACHED = 15 if os.environ.get("CI") else 8
 FREE: dict[str, Any] = {"messages_per_second": None, "connects_per_address": None}
 FORWARDED: dict[str, Any] = {"enabled": False}
 """A forwarder has a port of its own, so its callers do not pass for local ones."""
@@ -207,7 +209,7 @@ async def test_attaching_while_updates_come_at_full_speed(readers: Readers) -> N
             return await until_over(reader)
 
         with producing(place, "e", pause=0.0001) as stop:
-            reading = [asyncio.create_task(attach(0.04 * number)) for number in range(8)]
+            reading = [asyncio.create_task(attach(0.3 * number / ATTACHED)) for number in range(ATTACHED)]
             await asyncio.sleep(0.4)
             stop.set()
         await place.hub.close("e")

@@ -1,7 +1,10 @@
 """Each option of `@stream_token` does what it says."""
 
+import asyncio
+import contextvars
 import json
 import re
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -202,6 +205,24 @@ async def test_a_processor_changes_what_leaves(streaming: StreamingModule, clock
     assert run.texts() == {"node": "ONE FOUR "}
     assert told[0] == {"type": "token", "index": 0, "role": "ai", "execution_id": "e", "node_id": "node"}
     assert [each["index"] for each in told] == [0, 1, 3]
+
+
+def test_a_processor_may_wait_for_a_thread_that_flushes() -> None:
+    streaming, ended = StreamingModule(), list[bool]()
+
+    def waiting(token: str, metadata: Mapping[str, Any]) -> str:
+        thread = threading.Thread(
+            target=contextvars.copy_context().run, args=(current_emitter().log, "info", "between")
+        )
+        thread.start()
+        thread.join(5)
+        ended.append(not thread.is_alive())
+        return token
+
+    run = feed(streaming, *WORDS[:2], processor=waiting)
+    asyncio.run(streaming.aclose())
+    assert ended == [True, True]
+    assert run.texts() == {"node": "one two "}
 
 
 @pytest.mark.parametrize("result", [None, 3, b"bytes"])
