@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import logging
 import os
 import socket
@@ -96,8 +97,7 @@ class Acceptor:
             task.cancel()
         for queue in self._waiting.values():
             for sock, entry in queue:
-                self._guard.leave(entry)
-                sock.close()
+                self._drop(sock, entry)
         self._waiting.clear()
 
     async def wait_closed(self) -> None:
@@ -117,9 +117,10 @@ class Acceptor:
             if not self._waiting:
                 return
             host, queue = self._waiting.popitem(last=False)
-            task = self._loop.create_task(self._open(*queue.popleft()), name="open a connection")
+            sock, entry = queue.popleft()
+            task = self._loop.create_task(self._open(sock, entry), name="open a connection")
             self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
+            task.add_done_callback(functools.partial(self._opened, sock, entry))
             if queue:
                 self._waiting[host] = queue
         if self._waiting:
@@ -169,13 +170,21 @@ class Acceptor:
             }
         try:
             await self._loop.connect_accepted_socket(lambda: self._make(entry), sock, ssl=self._context, **secure)
-        except (OSError, asyncio.CancelledError):  # a handshake that failed or took too long, or the server stops
-            self._guard.leave(entry)
-            with contextlib.suppress(OSError):
-                sock.close()
+        except OSError:  # a handshake that failed or took too long
+            self._drop(sock, entry)
         except BaseException:
             self._guard.leave(entry)
             raise
+
+    def _opened(self, sock: socket.socket, entry: Entry, task: asyncio.Task[None]) -> None:
+        self._opening.discard(task)
+        if task.cancelled():  # the server stops; the task may not have begun
+            self._drop(sock, entry)
+
+    def _drop(self, sock: socket.socket, entry: Entry) -> None:
+        self._guard.leave(entry)
+        with contextlib.suppress(OSError):
+            sock.close()
 
     def _accept_without_descriptors(self) -> None:
         """Refuse one caller with the descriptor kept for it, and make room for the next."""

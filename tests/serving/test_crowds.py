@@ -1,5 +1,6 @@
 """Connections that come at the same moment begin in turns of their addresses."""
 
+import asyncio
 import socket
 import threading
 from contextlib import ExitStack
@@ -7,8 +8,11 @@ from contextlib import ExitStack
 import pytest
 from fastapi import FastAPI, Request
 
-from lg_streaming.serving.guard import Times
+from lg_streaming.gateway.front import FrontDoor
+from lg_streaming.serving.acceptor import Acceptor
+from lg_streaming.serving.guard import Guard, Times
 from tests.serving.guarded import Guarded, guarded, read_all
+from tests.support.server import free_socket
 
 CROWD = 96
 
@@ -70,3 +74,31 @@ def test_a_server_that_stops_closes_those_that_have_not_begun() -> None:
         for sock in crowd:
             read_all(sock)  # an end, not 20 s of silence
         assert server.guard.open == 0
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_server_that_stops_at_any_turn_of_an_accept_leaves_no_socket(turns: int) -> None:
+    begun: list[asyncio.BaseTransport] = []
+
+    class Kept(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            begun.append(transport)
+
+    listener = free_socket()
+    guard = Guard(FrontDoor(), lambda _: False, Times())
+    acceptor = Acceptor(lambda _: Kept(), listener, guard, context=None, backlog=100)
+    with ExitStack() as stack:
+        with listener:
+            crowd = [stack.enter_context(socket.create_connection(listener.getsockname(), 20)) for _ in range(6)]
+            async with asyncio.timeout(20):
+                while not guard.open:
+                    await asyncio.sleep(0)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            acceptor.close()
+            await acceptor.wait_closed()
+            assert guard.open == sum(not transport.is_closing() for transport in begun)
+        for transport in begun:
+            transport.close()
+        await asyncio.sleep(0)
+        assert b"".join(read_all(sock) for sock in crowd) == b""  # each has come to its end
