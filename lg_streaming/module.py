@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from lg_streaming.codec import Redact
     from lg_streaming.emitter import Emitter
     from lg_streaming.events import Priority
-    from lg_streaming.gateway.auth import Authorize, Revoked
+    from lg_streaming.gateway.auth.policy import Authorize, Revoked
     from lg_streaming.hub.opening import Owner
     from lg_streaming.log import EventLog
     from lg_streaming.observability.events import Observer

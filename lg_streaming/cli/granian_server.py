@@ -14,7 +14,7 @@ from uvicorn.lifespan.on import LifespanOn
 from lg_streaming.cli.serve import Listening, Serve, ServeOptions, Stop
 from lg_streaming.cli.uvicorn_server import configure
 from lg_streaming.errors import MissingExtraError, StreamingConfigError
-from lg_streaming.gateway.farewells import Farewells, farewells
+from lg_streaming.gateway.hooks.shutdown_hooks import Farewells, farewells
 
 if TYPE_CHECKING:
     from granian.server.embed import Server

@@ -142,8 +142,8 @@ def schema(
     ] = False,
 ) -> None:
     """Print the JSON Schema of every message on the wire."""
-    from lg_streaming.gateway.openapi import openapi_schema
-    from lg_streaming.gateway.protocol import json_schema
+    from lg_streaming.gateway.http.openapi import openapi_schema
+    from lg_streaming.gateway.protocol.registry import json_schema
 
     typer.echo(json.dumps(openapi_schema() if openapi else json_schema(), indent=2, ensure_ascii=False))
 

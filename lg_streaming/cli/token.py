@@ -15,8 +15,8 @@ import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from lg_streaming.gateway.keys import USUAL, algorithms_of
-from lg_streaming.gateway.principal import CLAIM
+from lg_streaming.gateway.auth.keys import USUAL, algorithms_of
+from lg_streaming.gateway.auth.principal import CLAIM
 from lg_streaming.settings import check_secret
 
 __all__ = ["TokenError", "Wanted", "make_token", "seconds_of"]

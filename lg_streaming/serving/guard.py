@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from lg_streaming.errors import ServerFullError, TooManyConnectionsError
-from lg_streaming.gateway.front import FrontDoor
-from lg_streaming.gateway.limits import address_key
+from lg_streaming.gateway.hooks.front_door import FrontDoor
+from lg_streaming.gateway.limits.rates import address_key
 
 __all__ = ["Entry", "Guard", "Owner", "Times"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from typing_extensions import override
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from lg_streaming.gateway.url_credentials import for_a_log
+from lg_streaming.gateway.auth.url_credentials import for_a_log
 from lg_streaming.serving.guard import Entry, Guard
 
 __all__ = ["WebSocketProtocol"]

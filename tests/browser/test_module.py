@@ -17,8 +17,8 @@ import pytest
 
 from lg_streaming.codec import Codec
 from lg_streaming.events import Scope
-from lg_streaming.gateway.assets import ASSETS
-from lg_streaming.gateway.merge import merge
+from lg_streaming.gateway.delivery.merge import merge
+from lg_streaming.gateway.http.assets import ASSETS
 from lg_streaming.log.base import Batch, Draft, Record
 from lg_streaming.log.memory import MemoryLog
 from tests.gateway.site import SECRET, Site, site

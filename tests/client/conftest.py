@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from lg_streaming.client import ClientEvent, SocketIOClient, SSEClient, StreamClient
 from lg_streaming.events import StreamUpdate
 from lg_streaming.gateway import Gateway
-from lg_streaming.gateway.edge import Edge
+from lg_streaming.gateway.session.context import Edge
 from lg_streaming.hub import StreamHub
 from lg_streaming.settings import StreamingSettings
 from tests.support.server import Server, serve

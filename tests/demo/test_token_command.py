@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from typer.testing import CliRunner
 
 from lg_streaming.cli.main import app
-from lg_streaming.gateway.auth import Policy
+from lg_streaming.gateway.auth.policy import Policy
 from lg_streaming.settings import AuthSettings
 from tests.gateway.site import site
 from tests.gateway.tokens import KEYS, SECRET, pem, private_pem

@@ -6,7 +6,7 @@ import pytest
 
 from lg_streaming.errors import BadPositionError
 from lg_streaming.events import Position
-from lg_streaming.gateway.acks import Acks
+from lg_streaming.gateway.delivery.acks import Acks
 from lg_streaming.hub import StreamHub
 from lg_streaming.settings import StreamingSettings
 

@@ -14,8 +14,8 @@ from lg_streaming.errors import (
     TokenExpiredError,
     UnauthorizedError,
 )
-from lg_streaming.gateway.auth import ANONYMOUS, Grant, Policy, Principal
-from lg_streaming.gateway.peer import Peer
+from lg_streaming.gateway.auth.peer import Peer
+from lg_streaming.gateway.auth.policy import ANONYMOUS, Grant, Policy, Principal
 from lg_streaming.settings import AuthSettings
 from tests.gateway.tokens import KEYS, LIFETIME, NOW, SECRET, peer, pem, private_pem, secret_policy, token
 

@@ -142,7 +142,7 @@ async def test_redact(error: BaseException, caplog: pytest.LogCaptureFixture) ->
 
 
 async def test_what_never_answers(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr("lg_streaming.gateway.event_stream._INITIAL_DATA_TIMEOUT", 0.1)
+    monkeypatch.setattr("lg_streaming.gateway.http.event_stream._INITIAL_DATA_TIMEOUT", 0.1)
     ended: list[str] = []
 
     async def endless(*_: object) -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
 from lg_streaming.errors import MissingExtraError
-from lg_streaming.gateway.compression import Coder, Compression, negotiate
+from lg_streaming.gateway.http.compression import Coder, Compression, negotiate
 from lg_streaming.settings import CompressionSettings, ContentCoding
 from tests.gateway.site import Site, site
 from tests.gateway.sse import Event, EventSource

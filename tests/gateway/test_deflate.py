@@ -20,10 +20,10 @@ from websockets.asyncio.client import connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 from lg_streaming.filters import ALL
-from lg_streaming.gateway._server import WebSocketLine, current_line
-from lg_streaming.gateway.deflate import Deflate, Framings
-from lg_streaming.gateway.frames import Chunks, web_socket_frame
-from lg_streaming.gateway.packets import EncodeBatch, Packets
+from lg_streaming.gateway.delivery.frames import Chunks, web_socket_frame
+from lg_streaming.gateway.hooks.server import WebSocketLine, current_line
+from lg_streaming.gateway.transports.deflate import Deflate, Framings
+from lg_streaming.gateway.transports.packets import EncodeBatch, Packets
 from lg_streaming.log.base import Draft, Record
 from lg_streaming.scope import NO_SCOPE
 from lg_streaming.settings import CompressionSettings
@@ -259,7 +259,7 @@ async def test_the_official_client_of_node(place: Site, offered: bool) -> None:
 
 
 async def test_a_server_of_another_kind_compresses_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lg_streaming.gateway.duplex.current_line", lambda: None)
+    monkeypatch.setattr("lg_streaming.gateway.transports.duplex.current_line", lambda: None)
     with site(gateway=ON, uvicorn=NEGOTIATES) as place:
         publish(place)
         async with client(place) as reader:

@@ -17,11 +17,11 @@ from lg_streaming.codec import Codec
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import NO_SCOPE, Position, Scope, StreamEventType, priority_of
 from lg_streaming.filters import ALL, UpdateFilter
+from lg_streaming.gateway.delivery.frames import Chunks, Encode, Frames
+from lg_streaming.gateway.delivery.merge import merge
 from lg_streaming.gateway.dialects import DialectName, Flowise
-from lg_streaming.gateway.edge import Edge
-from lg_streaming.gateway.frames import Chunks, Encode, Frames
-from lg_streaming.gateway.merge import merge
-from lg_streaming.gateway.openapi import openapi_schema
+from lg_streaming.gateway.http.openapi import openapi_schema
+from lg_streaming.gateway.session.context import Edge
 from lg_streaming.hub import StreamHub
 from lg_streaming.log.base import Draft, Record
 from tests.gateway.site import Site, site

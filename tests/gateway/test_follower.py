@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from lg_streaming.events import Position
 from lg_streaming.filters import UpdateFilter
-from lg_streaming.gateway.auth import Policy
-from lg_streaming.gateway.delivery import follow
-from lg_streaming.gateway.edge import Edge
-from lg_streaming.gateway.frames import CHUNK_BYTES, Frames, web_socket_frame
-from lg_streaming.gateway.patterns import Follower, Patterns
-from lg_streaming.gateway.peer import Peer
-from lg_streaming.gateway.reports import Report
-from lg_streaming.gateway.session import Session
-from lg_streaming.gateway.websocket import EncodeEach
+from lg_streaming.gateway.auth.peer import Peer
+from lg_streaming.gateway.auth.policy import Policy
+from lg_streaming.gateway.delivery.frames import CHUNK_BYTES, Frames, web_socket_frame
+from lg_streaming.gateway.delivery.pump import follow
+from lg_streaming.gateway.delivery.wildcard import Follower, Patterns
+from lg_streaming.gateway.session.context import Edge
+from lg_streaming.gateway.session.instrumentation import Report
+from lg_streaming.gateway.session.session import Session
+from lg_streaming.gateway.transports.websocket import EncodeEach
 from lg_streaming.hub import StreamHub, Subscription
 from lg_streaming.settings import AuthSettings
 from tests.hub.helpers import soon

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from lg_streaming.errors import TokenExpiredError, UnauthorizedError
-from lg_streaming.gateway.auth import Policy
+from lg_streaming.gateway.auth.policy import Policy
 from lg_streaming.settings import AuthSettings
 from tests.gateway.site import raw_client, site
 from tests.gateway.tokens import (

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lg_streaming.filters import ALL, UpdateFilter
-from lg_streaming.gateway.frames import CHUNK_BYTES, Chunks, Frames, Pacer, web_socket_frame
-from lg_streaming.gateway.packets import EncodeBatch, EncodeEach, Packets
+from lg_streaming.gateway.delivery.frames import CHUNK_BYTES, Chunks, Frames, Pacer, web_socket_frame
+from lg_streaming.gateway.transports.packets import EncodeBatch, EncodeEach, Packets
 from lg_streaming.log.base import Draft, Record
 from lg_streaming.scope import NO_SCOPE
 

@@ -16,8 +16,8 @@ from websockets.asyncio.client import connect
 from websockets.protocol import Protocol
 
 from lg_streaming.errors import StreamingError
-from lg_streaming.gateway._server import WebSocketLine
-from lg_streaming.gateway.inbound import InboundLimits, InboundMeter
+from lg_streaming.gateway.hooks.server import WebSocketLine
+from lg_streaming.gateway.transports.inbound import InboundLimits, InboundMeter
 from lg_streaming.observability.events import ClientDisconnected, GatewayEvent
 from lg_streaming.settings import LimitSettings
 from tests.gateway.site import Site, site

@@ -17,8 +17,8 @@ import trustme
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from lg_streaming.errors import KeysUnavailableError, UnauthorizedError
-from lg_streaming.gateway.auth import Policy
-from lg_streaming.gateway.jwks import RemoteKeys
+from lg_streaming.gateway.auth.jwks import RemoteKeys
+from lg_streaming.gateway.auth.policy import Policy
 from lg_streaming.settings import AuthSettings
 from tests.gateway.site import raw_client, site
 from tests.gateway.tokens import KEYS, NOW, SECRET, jwk, token

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lg_streaming.errors import ConnectRateError, MessageRateError, ServerFullError, TooManyConnectionsError
 from lg_streaming.frequency import Frequency
-from lg_streaming.gateway.limits import Census, Lease, Rates, Requests, Windows, address_key
+from lg_streaming.gateway.limits.rates import Census, Lease, Rates, Requests, Windows, address_key
 from lg_streaming.settings import LimitSettings
 
 

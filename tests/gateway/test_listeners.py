@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from lg_streaming import StreamingModule
 from lg_streaming.errors import StreamingConfigError
-from lg_streaming.gateway.listeners import beyond_this_machine, listening
+from lg_streaming.gateway.hooks.listeners import beyond_this_machine, listening
 from tests.gateway.site import SECRET
 from tests.support.server import ServerError, serve
 

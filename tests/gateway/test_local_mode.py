@@ -14,8 +14,8 @@ from websockets.asyncio.client import connect
 
 from lg_streaming.errors import OriginError, UnauthorizedError
 from lg_streaming.gateway import sse_response
-from lg_streaming.gateway.auth import ANONYMOUS, Policy
-from lg_streaming.gateway.peer import Peer
+from lg_streaming.gateway.auth.peer import Peer
+from lg_streaming.gateway.auth.policy import ANONYMOUS, Policy
 from lg_streaming.hub import StreamHub
 from lg_streaming.settings import AuthSettings, StreamingSettings
 from tests.docs.fences import blocks_of

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from lg_streaming.codec import Codec
 from lg_streaming.events import Priority, Scope
 from lg_streaming.filters import ALL
-from lg_streaming.gateway.frames import CHUNK_BYTES, Chunks, Frames
-from lg_streaming.gateway.merge import merge, merged_frames
-from lg_streaming.gateway.packets import EncodeBatch, EncodeEach, Packets
+from lg_streaming.gateway.delivery.frames import CHUNK_BYTES, Chunks, Frames
+from lg_streaming.gateway.delivery.merge import merge, merged_frames
+from lg_streaming.gateway.transports.packets import EncodeBatch, EncodeEach, Packets
 from lg_streaming.log.base import Batch, Draft, Record
 from lg_streaming.log.memory import MemoryLog
 

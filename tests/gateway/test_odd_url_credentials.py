@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from lg_streaming.gateway.auth import ANONYMOUS
-from lg_streaming.gateway.tickets import Tickets
-from lg_streaming.gateway.url_credentials import take_credentials
+from lg_streaming.gateway.auth.policy import ANONYMOUS
+from lg_streaming.gateway.auth.tickets import Tickets
+from lg_streaming.gateway.auth.url_credentials import take_credentials
 
 JWT = b"eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.s3cret"
 

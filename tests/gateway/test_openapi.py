@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, settings
 from schemathesis import checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
-from lg_streaming.gateway.openapi import openapi_schema
+from lg_streaming.gateway.http.openapi import openapi_schema
 from tests.gateway.site import Site, site
 
 CHECKS: list[Any] = [

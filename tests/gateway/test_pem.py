@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from lg_streaming import StreamingModule
 from lg_streaming.errors import StreamingConfigError
-from lg_streaming.gateway.auth import Policy
+from lg_streaming.gateway.auth.policy import Policy
 from lg_streaming.settings import AuthSettings, StreamingSettings
 from tests.gateway.tokens import KEYS, pem, private_pem, token
 

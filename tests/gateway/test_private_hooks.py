@@ -25,8 +25,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.protocol import Protocol
 from websockets.server import ServerProtocol
 
-from lg_streaming.gateway import _engineio
-from lg_streaming.gateway._server import Line, WebSocketLine, current_line
+from lg_streaming.gateway.hooks import engineio as _engineio
+from lg_streaming.gateway.hooks.server import Line, WebSocketLine, current_line
 from tests.gateway.site import Site, raw_client
 from tests.support.server import serve
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lg_streaming.gateway.peer import Peer
+from lg_streaming.gateway.auth.peer import Peer
 
 
 def caller(*names: str) -> Peer:

@@ -10,8 +10,8 @@ from fastapi import FastAPI
 
 from lg_streaming import StreamingModule, StreamingSettings
 from lg_streaming.errors import ForbiddenError, StreamingConfigError, UnauthorizedError
-from lg_streaming.gateway.auth import ANONYMOUS, Policy, Principal, Revoked
-from lg_streaming.gateway.revocation import Revocations
+from lg_streaming.gateway.auth.policy import ANONYMOUS, Policy, Principal, Revoked
+from lg_streaming.gateway.auth.revocation import Revocations
 from lg_streaming.settings import AuthSettings
 from tests.gateway.site import raw_client, site
 from tests.gateway.tokens import NOW, SECRET, peer, token

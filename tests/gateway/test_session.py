@@ -12,14 +12,14 @@ from lg_streaming.errors import (
     TokenExpiredError,
     TooManyConnectionsError,
 )
-from lg_streaming.gateway.auth import Policy
-from lg_streaming.gateway.deadlines import Deadlines, Due
-from lg_streaming.gateway.edge import Edge
-from lg_streaming.gateway.limits import Census, TokenBucket
-from lg_streaming.gateway.peer import Peer
-from lg_streaming.gateway.principal import Principal, grants_of
-from lg_streaming.gateway.session import Session, now_text
-from lg_streaming.gateway.watches import Watch
+from lg_streaming.gateway.auth.peer import Peer
+from lg_streaming.gateway.auth.policy import Policy
+from lg_streaming.gateway.auth.principal import Principal, grants_of
+from lg_streaming.gateway.limits.rates import Census, TokenBucket
+from lg_streaming.gateway.session.context import Edge
+from lg_streaming.gateway.session.deadlines import Deadlines, Due
+from lg_streaming.gateway.session.session import Session, now_text
+from lg_streaming.gateway.session.subscriptions import Watch
 from lg_streaming.hub import StreamHub
 from lg_streaming.settings import AuthSettings, LimitSettings, StreamingSettings
 from tests.gateway.tokens import SECRET, token

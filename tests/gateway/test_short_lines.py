@@ -16,8 +16,8 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.asyncio.client import ClientConnection, connect
 
-from lg_streaming.gateway._server import WebSocketLine, current_line
-from lg_streaming.gateway.frames import web_socket_frame
+from lg_streaming.gateway.delivery.frames import web_socket_frame
+from lg_streaming.gateway.hooks.server import WebSocketLine, current_line
 from tests.support.server import serve
 
 FRAME = web_socket_frame(b"x" * 300)

@@ -14,12 +14,12 @@ import httpx2
 import pytest
 
 from lg_streaming.gateway import Gateway
-from lg_streaming.gateway.auth import Policy
-from lg_streaming.gateway.edge import Edge
-from lg_streaming.gateway.event_stream import EventStream, StreamOptions, open_stream
-from lg_streaming.gateway.messages import SubscribeExecution
-from lg_streaming.gateway.peer import Peer
-from lg_streaming.gateway.session import Session
+from lg_streaming.gateway.auth.peer import Peer
+from lg_streaming.gateway.auth.policy import Policy
+from lg_streaming.gateway.http.event_stream import EventStream, StreamOptions, open_stream
+from lg_streaming.gateway.protocol.messages import SubscribeExecution
+from lg_streaming.gateway.session.context import Edge
+from lg_streaming.gateway.session.session import Session
 from lg_streaming.hub import StreamHub
 from lg_streaming.settings import AuthSettings, StreamingSettings
 from tests.gateway.site import make_app, raw_client, site
@@ -173,7 +173,7 @@ async def test_streams_that_do_not_end_are_cut() -> None:
 
 CHAINED = """
 import asyncio, os, signal
-from lg_streaming.gateway._server import on_shutdown
+from lg_streaming.gateway.hooks.server import on_shutdown
 
 async def main():
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lg_streaming.errors import OriginError, TokenExpiredError, UnauthorizedError
-from lg_streaming.gateway.auth import ANONYMOUS, Policy, Principal
-from lg_streaming.gateway.tickets import Tickets
+from lg_streaming.gateway.auth.policy import ANONYMOUS, Policy, Principal
+from lg_streaming.gateway.auth.tickets import Tickets
 from lg_streaming.settings import AuthSettings
 from tests.gateway.tokens import NOW, SECRET, peer, token
 

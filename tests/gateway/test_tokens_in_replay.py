@@ -73,7 +73,7 @@ async def readers(request: pytest.FixtureRequest) -> AsyncGenerator[Readers]:
 async def test_what_a_token_that_ended_kept_back_comes_with_another(
     readers: Readers, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lg_streaming.gateway.connection._EXPIRY_GRACE", 0.2)
+    monkeypatch.setattr("lg_streaming.gateway.transports.connection._EXPIRY_GRACE", 0.2)
     with site(**ROOM, gateway={"heartbeat_interval": 0.1}) as place:
         await fill(place)
         expires = time.time() + 0.5

@@ -10,9 +10,9 @@ import httpx2
 import pytest
 from websockets.asyncio.client import connect
 
-from lg_streaming.gateway.auth import ANONYMOUS
-from lg_streaming.gateway.tickets import Tickets
-from lg_streaming.gateway.url_credentials import credentials_in, take_credentials
+from lg_streaming.gateway.auth.policy import ANONYMOUS
+from lg_streaming.gateway.auth.tickets import Tickets
+from lg_streaming.gateway.auth.url_credentials import credentials_in, take_credentials
 from tests.gateway.site import SECRET, Site, raw_client, site
 from tests.gateway.tokens import token
 

@@ -7,8 +7,8 @@ import httpx2
 import pytest
 
 from lg_streaming.errors import CODES
-from lg_streaming.gateway.messages import SubscribeExecution
-from lg_streaming.gateway.protocol import MESSAGES_IN, MESSAGES_OUT
+from lg_streaming.gateway.protocol.messages import SubscribeExecution
+from lg_streaming.gateway.protocol.registry import MESSAGES_IN, MESSAGES_OUT
 from tests.gateway.site import Site
 
 # Never on the wire: what is said to producers.

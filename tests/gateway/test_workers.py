@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from lg_streaming.errors import MessageRateError, ServerRestartError
-from lg_streaming.gateway.workers import Workers
+from lg_streaming.gateway.limits.workers import Workers
 
 PATIENCE = 20.0
 

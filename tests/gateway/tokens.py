@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from jwt.algorithms import get_default_algorithms
 
-from lg_streaming.gateway.auth import Policy
-from lg_streaming.gateway.peer import Peer
+from lg_streaming.gateway.auth.peer import Peer
+from lg_streaming.gateway.auth.policy import Policy
 from lg_streaming.settings import AuthSettings
 
 SECRET = "a secret of at least thirty-two bytes"

@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from lg_streaming.errors import CODES
-from lg_streaming.gateway.protocol import MESSAGES_IN
+from lg_streaming.gateway.protocol.registry import MESSAGES_IN
 from lg_streaming.hub import Histogram
 from lg_streaming.observability.figures import Figures, Transport
 

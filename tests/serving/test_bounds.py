@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from lg_streaming import StreamingModule, StreamingSettings
-from lg_streaming.gateway._server import WebSocketLine, current_line
+from lg_streaming.gateway.hooks.server import WebSocketLine, current_line
 from lg_streaming.settings import AuthSettings
 from tests.attacks.attack import Target
 from tests.attacks.front import HANDSHAKES, TOO_MUCH, pour

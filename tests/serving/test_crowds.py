@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 from fastapi import FastAPI, Request
 
-from lg_streaming.gateway.front import FrontDoor
+from lg_streaming.gateway.hooks.front_door import FrontDoor
 from lg_streaming.serving.acceptor import Acceptor
 from lg_streaming.serving.guard import Guard, Times
 from tests.serving.guarded import Guarded, guarded, read_all

@@ -7,8 +7,8 @@ import pytest
 from fastapi import FastAPI
 
 from lg_streaming import StreamingModule, StreamingSettings
-from lg_streaming import gateway as gateway_package
-from lg_streaming.gateway.front import FrontDoor, find_front_door, what_is_unprotected
+from lg_streaming.gateway import gateway as gateway_module
+from lg_streaming.gateway.hooks.front_door import FrontDoor, find_front_door, what_is_unprotected
 from lg_streaming.serving import HTTPProtocol, WebSocketProtocol
 from lg_streaming.settings import LimitSettings
 from tests.serving.guarded import guarded
@@ -17,7 +17,7 @@ from tests.support.server import serve
 
 @pytest.fixture(autouse=True)
 def unsaid() -> Generator[None]:
-    said = gateway_package._warned  # pyright: ignore[reportPrivateUsage]
+    said = gateway_module._warned  # pyright: ignore[reportPrivateUsage]
     before = list(said)
     said.clear()
     yield

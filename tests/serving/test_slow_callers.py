@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.responses import StreamingResponse
 
 from lg_streaming import StreamingModule, StreamingSettings
-from lg_streaming.gateway.front import FrontDoor
+from lg_streaming.gateway.hooks.front_door import FrontDoor
 from lg_streaming.serving import HTTPProtocol, WebSocketProtocol
 from lg_streaming.serving.guard import MARGIN, SPARES_PER_ADDRESS, Guard, Times
 from lg_streaming.settings import LimitSettings

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lg_streaming.codec import Codec
 from lg_streaming.events import NAMES, Scope
-from lg_streaming.gateway.merge import merge
+from lg_streaming.gateway.delivery.merge import merge
 from lg_streaming.log.base import Batch, Draft, Record
 from lg_streaming.log.memory import MemoryLog
 from tests.texts.histories import histories

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lg_streaming.gateway.dialects.base import Dialect, DialectName
-from lg_streaming.gateway.dialects.flowise import Flowise
+from lg_streaming.gateway.dialects.flowise.encoder import Flowise
 from lg_streaming.gateway.dialects.native import Native
 
 __all__ = ["Dialect", "DialectName", "Flowise", "Native"]

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.errors import StreamingError
     from lg_streaming.events import Position
-    from lg_streaming.gateway.frames import Encode
+    from lg_streaming.gateway.delivery.frames import Encode
     from lg_streaming.log.base import ExecutionState
 
 __all__ = ["Dialect", "DialectName"]

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from lg_streaming.codec import Codec
-from lg_streaming.gateway.frames import Frames
+from lg_streaming.gateway.delivery.frames import Frames
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lg_streaming.errors import StreamingError
     from lg_streaming.events import Position
-    from lg_streaming.gateway.frames import Encode
-    from lg_streaming.gateway.messages import EventName
+    from lg_streaming.gateway.delivery.frames import Encode
+    from lg_streaming.gateway.protocol.messages import EventName
     from lg_streaming.log.base import ExecutionState, Record
 
 __all__ = ["Native"]

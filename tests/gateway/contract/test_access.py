@@ -152,7 +152,7 @@ async def test_a_position_gives_nothing_to_who_may_not_read(place: Site, readers
 
 # ---------------------------------------------------------------- the end of a token
 async def test_delivery_stops_when_the_token_ends(readers: Readers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lg_streaming.gateway.connection._EXPIRY_GRACE", 1.0)
+    monkeypatch.setattr("lg_streaming.gateway.transports.connection._EXPIRY_GRACE", 1.0)
     with site(auth=AUTH) as place:
         place.hub.open("e", owner="alice")
         ends = int(time.time() + 2)
@@ -171,7 +171,7 @@ async def test_delivery_stops_when_the_token_ends(readers: Readers, monkeypatch:
 
 
 async def test_a_fresh_token_goes_on_without_loss(sockets: Readers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lg_streaming.gateway.deadlines._EXPIRY_WARNING", 0.3)
+    monkeypatch.setattr("lg_streaming.gateway.session.deadlines._EXPIRY_WARNING", 0.3)
     with site(auth=AUTH) as place:
         place.hub.open("e", owner="alice")
         reader = sockets(place.server, token=bearer(lifetime=2))

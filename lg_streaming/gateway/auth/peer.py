@@ -1,0 +1,317 @@
+"""Who is at the other end of a connection, as far as the request itself tells."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self, cast
+
+from lg_streaming.gateway.auth.url_credentials import credentials_in
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lg_streaming.gateway.auth.tickets import UsedTicket
+
+__all__ = ["Peer"]
+
+_PROXY_PREFIXES: Final = (
+    "akamai-",
+    "cdn-",
+    "cf-",
+    "fastly-",
+    "fly-",
+    "forward",
+    "incap-",
+    "ngrok-",
+    "proxy-",
+    "remote-",
+    "render-proxy-",
+    "ssl-",
+    "surrogate-",
+    "tailscale-",
+    "true-client",
+    "wl-proxy-",
+    "x-accel-",
+    "x-akamai-",
+    "x-amz-cf-",
+    "x-amzn-",
+    "x-appengine-",
+    "x-arr-",
+    "x-auth-request-",
+    "x-authenticated-",
+    "x-authentik-",
+    "x-azure-",
+    "x-backend-",
+    "x-cdn-",
+    "x-client-cert",
+    "x-cluster-",
+    "x-consumer-",
+    "x-edgeconnect-",
+    "x-envoy-",
+    "x-forward",
+    "x-gateway-",
+    "x-gitpod-",
+    "x-goog-authenticated-",
+    "x-goog-iap-",
+    "x-haproxy-",
+    "x-host",
+    "x-kong-",
+    "x-litespeed-",
+    "x-ms-client-principal",
+    "x-ngrok-",
+    "x-original-",
+    "x-originating-",
+    "x-proxy",
+    "x-railway-",
+    "x-real-",
+    "x-remote-",
+    "x-replit-",
+    "x-rewrite-",
+    "x-sendfile-",
+    "x-ssl-",
+    "x-sucuri-",
+    "x-traefik-",
+    "x-tunnel-",
+    "x-varnish",
+    "x-vercel-",
+    "x-webauth-",
+)
+_PROXY_HEADERS: Final = frozenset(
+    {
+        "client-ip",
+        "front-end-https",
+        "max-forwards",
+        "rndr-id",
+        "via",
+        "x-anonymous-consumer",
+        "x-client-ip",
+        "x-client-port",
+        "x-cloud-trace-context",
+        "x-coming-from",
+        "x-country-code",
+        "x-credential-identifier",
+        "x-http-destinationurl",
+        "x-lb",
+        "x-nf-client-connection-ip",
+        "x-nginx-proxy",
+        "x-port",
+        "x-proto",
+        "x-request-start",
+        "x-scheme",
+        "x-ssl",
+        "x-timer",
+        "x-url-scheme",
+        "x-via",
+    }
+)
+_PROXY_WORDS: Final = re.compile(
+    r"forward|prox(?:y|ied)(?:-|$)|(?:^|-)(?:via|ips?|client-?ip|host-override|orig(?:in)?-host)(?:-|$)"
+)
+"""In a header's name: proxies choose many names, and callers on this machine use none of these."""
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:,\[\]/@]+)(?::([0-9]{1,5}))?", re.ASCII)
+_OTHER_SITES: Final = frozenset({"cross-site", "same-site"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """The caller's address and request headers (lower-case names; a repeated header is joined by commas)."""
+
+    address: str | None
+    headers: Mapping[str, str]
+    http_version: str = "1.1"
+    scheme: str = "http"
+    server: tuple[str, int | None] | None = None
+    """The address and port that the connection was made to, where the server names them."""
+    ticket: UsedTicket | None = None
+    """The ticket in the address, void by now."""
+    url_token: str | None = None
+    """The name under which a token stood in the address."""
+
+    @classmethod
+    def of(cls, scope: Mapping[str, Any]) -> Self:
+        """Read an ASGI scope."""
+        values: dict[str, list[str]] = {}
+        for raw_name, raw_value in cast("list[tuple[bytes, bytes]]", scope.get("headers", [])):
+            values.setdefault(raw_name.decode("latin-1").lower(), []).append(raw_value.decode("latin-1"))
+        client = cast("tuple[str, int] | None", scope.get("client"))
+        server = cast("tuple[str, int | str | None] | None", scope.get("server"))
+        found = credentials_in(scope)
+        return cls(
+            address=client[0] if client else None,
+            headers={name: ("; " if name == "cookie" else ",").join(found) for name, found in values.items()},
+            http_version=str(scope.get("http_version", "1.1")),
+            scheme=str(scope.get("scheme", "http")),
+            server=(server[0], _number(server[1])) if server else None,
+            ticket=found.ticket,
+            url_token=found.token_name,
+        )
+
+    @property
+    def origin(self) -> str | None:
+        """The page a browser says it acts for; other programs send none."""
+        return self.headers.get("origin")
+
+    @property
+    def page_origin(self) -> str | None:
+        """The origin of the page, from `Origin` or, where a browser sends none, from `Referer`."""
+        if self.origin is not None:
+            return self.origin
+        scheme, colon, rest = self.headers.get("referer", "").partition("://")
+        return f"{scheme}://{rest.partition('/')[0]}" if colon else None
+
+    @property
+    def is_cross_site(self) -> bool:
+        """Return whether the browser's headers name a page of another origin as the source of this request."""
+        return self.headers.get("sec-fetch-site", "").strip().lower() in _OTHER_SITES
+
+    @property
+    def is_proxied(self) -> bool:
+        """Return whether the request shows a proxy on its way, so that the address is not the caller's own.
+
+        Signs are a header that proxies add, HTTP/1.0, which nginx speaks to its upstreams by default,
+        `Connection: upgrade` without an `Upgrade`, and a browser that names a page of another machine as same origin.
+        A proxy that leaves none of them cannot be recognised, nor can a TCP forwarder.
+        """
+        names = [name.replace("_", "-") for name in self.headers]
+        return (
+            self.http_version in {"0.9", "1.0"}
+            or any(
+                name.startswith(_PROXY_PREFIXES) or name in _PROXY_HEADERS or _PROXY_WORDS.search(name)
+                for name in names
+            )
+            or ("upgrade" not in self.headers and "upgrade" in self.headers.get("connection", "").lower())
+            or self._page_is_elsewhere
+        )
+
+    @property
+    def _page_is_elsewhere(self) -> bool:
+        """Return whether a page that no browser calls cross-site has an address on another machine."""
+        said = self.headers.get("sec-fetch-site")
+        if said != "same-origin" and not (said is None and self.origin is None):
+            return False
+        page = self.page_origin or ""
+        host = _host_name(page.partition("://")[2])
+        return bool(host) and not _is_loopback_name(host)
+
+    @property
+    def is_local(self) -> bool:
+        """Return whether the request shows that the caller runs on this machine and meant this server."""
+        return self.why_not_local is None
+
+    @property
+    def why_not_local(self) -> str | None:
+        """What keeps the caller from passing for one on this machine; None when nothing does.
+
+        The `Host` has to be this listener's own: a page from elsewhere can point a name of its own at 127.0.0.1, and
+        then its origin and its host agree.
+        """
+        if self.address is None or not _is_loopback(self.address):
+            return "this request does not come from a loopback address"
+        if self.is_proxied:
+            return "this request shows a proxy on its way (a header of one, or HTTP/1.0)"
+        return self._why_not_this_listener
+
+    @property
+    def _why_not_this_listener(self) -> str | None:
+        name, port = _host_and_port(self.headers.get("host", ""), secure=self._is_secure)
+        if not _is_loopback_name(name):
+            return "the Host of this request is no name of this machine, such as localhost"
+        if self.server is None or self.server[1] is None:
+            return "the server does not name the address it listens on, so the Host cannot be compared with it"
+        own, own_port = self.server
+        if port != own_port or (_is_loopback(name) and not _same_address(name, own)):
+            return f"the Host of this request is not this listener's own name and port, such as localhost:{own_port}"
+        return None
+
+    @property
+    def _is_secure(self) -> bool:
+        return self.scheme in {"https", "wss"}
+
+    @property
+    def _may_be_secure(self) -> bool:
+        """Return whether the page was loaded over TLS: by the server, or by the header of a proxy before it.
+
+        The header needs no trust here: it can only make the rule for origins stricter.
+        """
+        proto = self.headers.get("x-forwarded-proto", "").lower()
+        forwarded = self.headers.get("forwarded", "").lower().replace('"', "")
+        return self._is_secure or "https" in proto or "proto=https" in forwarded
+
+    @property
+    def is_same_origin(self) -> bool:
+        """Return whether the page came from the host that is asked; over TLS, also whether the page itself did."""
+        origin, host = self.page_origin, self.headers.get("host")
+        if origin is None or host is None or self.is_cross_site:
+            return False
+        scheme, _, name = origin.lower().partition("://")
+        if scheme not in {"http", "https"} or (scheme == "http" and self._may_be_secure):
+            return False
+        default = ":443" if scheme == "https" else ":80"
+        return name.removesuffix(default) == host.lower().removesuffix(default)
+
+    @property
+    def bearer(self) -> str | None:
+        """The token of the ``Authorization`` header."""
+        scheme, _, token = self.headers.get("authorization", "").partition(" ")
+        return token.strip() or None if scheme.lower() == "bearer" else None
+
+    def cookie(self, name: str) -> str | None:
+        """The value of a cookie; None when there is none, or when there are several and they differ.
+
+        Another host of the same domain can add a cookie, and which one the browser sends first is not for it to decide.
+        """
+        pairs = (pair.partition("=") for pair in self.headers.get("cookie", "").split(";"))
+        values = {value.strip().strip('"') for key, _, value in pairs if key.strip() == name}
+        return (values.pop() or None) if len(values) == 1 else None
+
+
+def _number(port: object) -> int | None:
+    """Return a port; granian gives it as text."""
+    return int(port) if isinstance(port, int | str) and str(port).isdecimal() else None
+
+
+def _host_name(host: str) -> str:
+    """Return the name in a `Host`; empty where it is malformed, or there are several."""
+    found = _HOST.fullmatch(host.strip())
+    return found[1].strip("[]") if found is not None else ""
+
+
+def _host_and_port(host: str, *, secure: bool) -> tuple[str, int]:
+    """Return the name and port in a `Host`; the name is empty where it is malformed, or there are several."""
+    found = _HOST.fullmatch(host.strip())
+    if found is None:
+        return "", 0
+    port = found[2]
+    return found[1].strip("[]"), int(port) if port is not None else (443 if secure else 80)
+
+
+def _same_address(one: str, other: str) -> bool:
+    try:
+        return _plain(one) == _plain(other)
+    except ValueError:
+        return _is_loopback_name(other)  # the server names its listener by a name
+
+
+def _plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return an address; one of IPv4 that is written as IPv6 counts as what it is.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    parsed = ipaddress.ip_address(address)
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return parsed if mapped is None else mapped
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return _plain(address).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_loopback_name(name: str) -> bool:
+    name = name.lower().rstrip(".")
+    return name == "localhost" or name.endswith(".localhost") or _is_loopback(name)

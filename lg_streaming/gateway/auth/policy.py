@@ -1,0 +1,352 @@
+"""Who may come in, and what they may see.
+
+Identity comes from a signed token's claims and from nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+from lg_streaming.errors import (
+    ForbiddenError,
+    MessageRateError,
+    OriginError,
+    ServerRestartError,
+    StreamingConfigError,
+    UnauthorizedError,
+)
+from lg_streaming.gateway.auth.claims import ClaimsReader
+from lg_streaming.gateway.auth.jwks import RemoteKeys
+from lg_streaming.gateway.auth.keys import static_keys
+from lg_streaming.gateway.auth.principal import ANONYMOUS, CLAIM, Action, Grant, Principal, grants_of
+from lg_streaming.gateway.auth.revocation import Revocations, Revoked
+from lg_streaming.gateway.auth.tickets import Tickets
+from lg_streaming.gateway.limits.rates import address_key
+from lg_streaming.gateway.limits.workers import Workers
+
+if TYPE_CHECKING:
+    from lg_streaming.gateway.auth.keys import Keys
+    from lg_streaming.gateway.auth.peer import Peer
+    from lg_streaming.gateway.auth.tickets import UsedTicket
+    from lg_streaming.settings import AuthSettings
+
+__all__ = ["ANONYMOUS", "Action", "Authorize", "Grant", "Policy", "Principal", "Revoked", "caller_of"]
+
+logger: logging.Logger = logging.getLogger(__name__)
+
+_OWN_HEADERS: Final = ("Authorization", "Cache-Control", "Content-Type", "Last-Event-ID")
+_MAX_SOURCES: Final = 64
+"""Prefixes of ids that a caller's grants name; with more of them, all executions are looked at."""
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+_MAX_HEADERS: Final = 100
+
+Authorize = Callable[[Principal, Action, str, str | None], bool | Awaitable[bool]]
+"""`authorize(principal, action, execution_id, owner) -> bool`, sync (run in one of the gateway's own threads) or async.
+
+Asked when neither ownership nor a grant allows the action; while authentication is off it alone decides. Its answers
+are not kept: it is asked each time. `owner` is None when the execution has none or does not exist (yet). A room
+comes as `room:<room_id>`. An exception, or no answer in 10 seconds, means no.
+"""
+
+
+class Policy:
+    """The rules of admission.
+
+    Args:
+        settings: Keys and switches.
+        cors_origins: Browser origins that are let in beside the server's own; `*` means all.
+        cors_headers: Request headers that their pages may send beside the usual ones; None: all they ask for.
+        authorize: The application's own say on what a caller may see.
+        revoked: The application's own say on whether a token still holds.
+        clock: Seconds since 1970.
+        answer_timeout: Seconds until no answer of the application counts as no.
+        keys: What tokens are checked with; what the settings name when not given.
+
+    Raises:
+        StreamingConfigError: Authentication is on and there is no key, or the key cannot be read.
+    """
+
+    def __init__(
+        self,
+        settings: AuthSettings,
+        *,
+        cors_origins: tuple[str, ...] = (),
+        cors_headers: tuple[str, ...] | None = None,
+        authorize: Authorize | None = None,
+        revoked: Revoked | None = None,
+        clock: Callable[[], float] = time.time,
+        answer_timeout: float = 10.0,
+        keys: Keys | None = None,
+    ) -> None:
+        self._settings = settings
+        self._origins = frozenset(origin.lower().rstrip("/") for origin in cors_origins)
+        self._headers = cors_headers
+        self._authorize = authorize
+        self._revoked = revoked
+        self._answer_timeout = answer_timeout
+        self._workers = Workers("rights")
+        self._revocations = Revocations(clock, leeway=settings.leeway)
+        self.tickets: Tickets = Tickets(clock=clock)
+        """The tickets that were handed out."""
+        keys = None if settings.enabled is False else keys or _keys(settings)
+        self._remote_keys = keys if isinstance(keys, RemoteKeys) else None
+        self._reader = None if keys is None else ClaimsReader(settings, keys, clock)
+        self.requires_token: bool = self._reader is not None if settings.enabled is None else settings.enabled
+        """Whether callers need a token: `auth.enabled`, and where that is unset, whether there is a key."""
+        self.local_only: bool = settings.enabled is None and not self.requires_token
+        """Whether only callers from this machine are let in, because nobody has set authentication up."""
+        self.exposed: str | None = None
+        """Why all callers are refused without authentication: the server listens beyond this machine."""
+        if self.requires_token and self._reader is None:
+            raise StreamingConfigError("auth.enabled needs a key: set auth.secret, auth.public_key or auth.jwks_url")
+
+    # ------------------------------------------------------------ coming in
+    def check_origin(self, peer: Peer) -> None:
+        """Let a browser in only from this server's own pages and from `gateway.cors_origins`.
+
+        A request that a browser calls cross-site or same-site comes from another page, whether it names an origin or
+        not. `*` lets in every page that names its origin, but not in local mode: there it would let every web page act
+        for whoever browses.
+
+        Raises:
+            OriginError: If it comes from elsewhere.
+        """
+        if self._origin_is_trusted(peer) or (self._star and peer.origin is not None):
+            return
+        if peer.origin is None:
+            raise OriginError(
+                "a page of another site may not send this request: add its origin to gateway.cors_origins"
+            )
+        star = " ('*' does not count while authentication is not set up)" if "*" in self._origins else ""
+        raise OriginError(f"origin {peer.origin!r:.200} is not allowed: add it to gateway.cors_origins{star}")
+
+    def trusts_origin(self, peer: Peer) -> bool:
+        """Return whether the caller's cookies may count: no other site's page, and not merely let in by `*`."""
+        return self._origin_is_trusted(peer)
+
+    def _origin_is_trusted(self, peer: Peer) -> bool:
+        if peer.origin is None and not peer.is_cross_site:
+            return True
+        return peer.is_same_origin or (peer.page_origin or "").lower().rstrip("/") in self._origins
+
+    @property
+    def _star(self) -> bool:
+        return "*" in self._origins and not self.local_only
+
+    def cors_headers(self, peer: Peer) -> dict[str, str]:
+        """Return what lets a page of an allowed origin read the answer."""
+        if peer.origin is None or peer.is_same_origin:
+            return {}
+        if self.trusts_origin(peer):
+            return {
+                "Access-Control-Allow-Origin": peer.origin,
+                "Access-Control-Allow-Credentials": "true",
+                "Vary": "Origin",
+            }
+        return {"Access-Control-Allow-Origin": "*"} if self._star else {}
+
+    def cors_request_headers(self, peer: Peer) -> list[str]:
+        """The request headers that a page of the caller's origin may send: the gateway's own, and the application's.
+
+        The application's are those of `gateway.cors_headers`; where that is unset, all that a browser asks for on
+        behalf of an allowed origin.
+        """
+        allowed = [*_OWN_HEADERS, *(self._headers or ())]
+        if self._headers is None and self.cors_headers(peer):
+            known = {name.lower() for name in allowed}
+            asked = (name.strip() for name in peer.headers.get("access-control-request-headers", "").split(","))
+            allowed += [name for name in asked if _HEADER_NAME.fullmatch(name) and name.lower() not in known]
+        return allowed[:_MAX_HEADERS]
+
+    async def admit(self, peer: Peer, token: str | None = None, *, ticket: str | UsedTicket | None = None) -> Principal:
+        """Who the caller is.
+
+        Args:
+            peer: The caller.
+            token: What a message carried; without it the bearer header and then the cookie are looked at.
+            ticket: A ticket; it wins over all of these, and is void afterwards.
+
+        Raises:
+            OriginError: A browser page from elsewhere.
+            UnauthorizedError: No valid token or ticket, or authentication is not set up and the request does not show
+                that its caller is on this machine.
+            TokenExpiredError: The token was valid once.
+            KeysUnavailableError: Whether the token is valid cannot be told now.
+        """
+        used = self.tickets.use(ticket) if isinstance(ticket, str) else ticket  # first: a ticket is void once it came
+        self.check_origin(peer)
+        if self.local_only and (reason := self.exposed or peer.why_not_local) is not None:
+            raise UnauthorizedError(
+                f"authentication is not set up, so only direct callers from this machine are let in, and {reason}: set "
+                "LG_STREAMING_AUTH__SECRET or LG_STREAMING_AUTH__PUBLIC_KEY (or LG_STREAMING_AUTH__ENABLED=false "
+                "to let everybody in)"
+            )
+        if used is not None:
+            return await self._checked(used.holder(), peer.address)
+        if not self.requires_token:
+            return ANONYMOUS
+        token = token or self.token_of(peer)
+        if token is None:
+            raise UnauthorizedError("a token is required")
+        return await self.verify(token, address=peer.address)
+
+    def token_of(self, peer: Peer) -> str | None:
+        """The token a request carries: in its header, or in the cookie, where that may count."""
+        name = self._settings.cookie
+        return peer.bearer or (peer.cookie(name) if name is not None and self.trusts_origin(peer) else None)
+
+    async def verify(self, token: str, *, address: str | None = None) -> Principal:
+        """The principal of a token, which came from `address`.
+
+        Raises:
+            UnauthorizedError: It does not hold. The message does not say why, the debug log does.
+            TokenExpiredError: It was valid once.
+            KeysUnavailableError: Whether it is valid cannot be told now.
+        """
+        if self._reader is None:
+            raise UnauthorizedError("authentication is off: no token holds")
+        claims = await self._reader.read(token)
+        return await self._checked(
+            Principal(
+                subject=claims["sub"],
+                grants=grants_of(claims.get(CLAIM)),
+                claims=claims,
+                expires_at=claims["exp"] + self._settings.leeway,
+            ),
+            address,
+        )
+
+    async def _checked(self, principal: Principal, address: str | None) -> Principal:
+        if not await self.still_valid(principal, address=address):
+            logger.debug("a token of %r was refused: it is revoked", principal.subject)
+            raise UnauthorizedError("the token is not valid")
+        return principal
+
+    # ------------------------------------------------------------ leaving again
+    def revoke(self, *, jti: str | None = None, subject: str | None = None, expires_at: float | None = None) -> None:
+        """Revokes the token with this `jti`, or all tokens of a subject that were issued (`iat`) until now, or both.
+
+        From now on they open no connection and no subscription; open connections end at their next heartbeat. Only this
+        process knows: see `Revocations.add` for that and the arguments.
+
+        Raises:
+            StreamingConfigError: Neither `jti` nor `subject` is given.
+        """
+        self._revocations.add(jti=jti, subject=subject, expires_at=expires_at)
+
+    async def still_valid(self, principal: Principal, *, address: str | None = None) -> bool:
+        """Whether the principal's token has not been revoked: by `revoke`, or by what the application says.
+
+        Expiry is another matter: see `Principal.expires_at`. A caller without a token has nothing that can be revoked.
+
+        Raises:
+            MessageRateError: The caller has too many questions that wait for an answer.
+        """
+        if principal.subject is None:
+            return True
+        if self._revocations.covers(principal):
+            return False
+        if self._revoked is None:
+            return True
+        return await self._answer("revoked", caller_of(principal, address), self._revoked, principal) is False
+
+    # ------------------------------------------------------------ seeing things
+    def sources(self, principal: Principal, owner: str | None) -> list[tuple[str | None, str]]:
+        """Where to look for executions that `principal` may read: of an owner (None: of any), with a prefix of the id.
+
+        Others it may not read, so they need not be looked at. Whether it may read one of these, `allows` tells.
+
+        Args:
+            principal: Who asks.
+            owner: Only executions of this owner are wanted; None: of any.
+        """
+        if self._authorize is not None or not self.requires_token:
+            return [(owner, "" if principal.only is None else principal.only)]
+        prefixes = {
+            glob.partition("*")[0] for grant in principal.grants if "read" in grant.actions for glob in grant.executions
+        }
+        ordered: list[str] = []
+        for prefix in sorted(prefixes if len(prefixes) <= _MAX_SOURCES else {""}):
+            if not (ordered and prefix.startswith(ordered[-1])):  # else it is covered
+                ordered.append(prefix)
+        own: list[tuple[str | None, str]] = []
+        if principal.subject is not None and owner in {None, principal.subject}:
+            own.append((principal.subject, ""))
+        return [*own, *((None, prefix) for prefix in ordered)]
+
+    async def check(
+        self, principal: Principal, action: Action, execution_id: str, owner: str | None, *, address: str | None = None
+    ) -> None:
+        """Lets `principal`, at `address`, do `action`, or not.
+
+        Raises:
+            ForbiddenError: It may not. An execution that does not exist gets the same answer.
+            MessageRateError: The caller has too many questions that wait for an answer.
+        """
+        if not await self.allows(principal, action, execution_id, owner, address=address):
+            raise ForbiddenError(execution_id=execution_id)
+
+    async def allows(
+        self, principal: Principal, action: Action, execution_id: str, owner: str | None, *, address: str | None = None
+    ) -> bool:
+        """Whether `principal`, at `address`, may do `action` on the execution of `owner`.
+
+        Raises:
+            MessageRateError: The caller has too many questions that wait for an answer.
+        """
+        if principal.is_bound_off(action, execution_id) or self._revocations.covers(principal):
+            return False
+        if self.requires_token:
+            if owner is not None and principal.subject == owner:
+                return True
+            if any(grant.allows(action, execution_id) for grant in principal.grants):
+                return True
+        elif self._authorize is None:
+            return True
+        if self._authorize is None:
+            return False
+        caller = caller_of(principal, address)
+        return await self._answer("authorize", caller, self._authorize, principal, action, execution_id, owner) is True
+
+    async def _answer(self, name: str, caller: str, ask: Callable[..., object], *arguments: object) -> object:
+        """What the application answers; None when it fails or takes too long."""
+        patience = asyncio.timeout(self._answer_timeout)
+        try:
+            async with patience:
+                return await self._workers.answer(caller, ask, *arguments)
+        except (MessageRateError, ServerRestartError):
+            raise
+        except BaseException as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            # What was asked about is the caller's own choice of words: told as data, never as lines of the log.
+            about = arguments[1:] or "a token"
+            if patience.expired():
+                logger.error("%s failed for %r: denied, no answer in %g s", name, about, self._answer_timeout)  # noqa: TRY400 (the trace is ours alone)
+            else:
+                logger.exception("%s failed for %r: denied", name, about)
+            return None
+
+    # ------------------------------------------------------------ ending
+    def close(self) -> None:
+        """End the threads in which the application is asked. They come back when they are needed."""
+        self._workers.close()
+        if self._remote_keys is not None:
+            self._remote_keys.close()
+
+
+def caller_of(principal: Principal, address: str | None) -> str:
+    """The account that a caller's use is charged to: its subject, else its address."""
+    return f"address {address_key(address)}" if principal.subject is None else f"subject {principal.subject}"
+
+
+def _keys(settings: AuthSettings) -> Keys | None:
+    if settings.jwks_url is not None:
+        return RemoteKeys(settings.jwks_url, settings.algorithms)
+    return static_keys(settings)

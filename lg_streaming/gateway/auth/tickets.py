@@ -1,0 +1,146 @@
+"""Single-use tickets, for where a browser can send neither a header nor a cookie."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from lg_streaming.errors import TokenExpiredError, UnauthorizedError
+
+if TYPE_CHECKING:
+    from lg_streaming.gateway.auth.principal import Principal
+
+__all__ = ["Tickets", "UsedTicket"]
+
+_PER_SUBJECT: Final = 100
+_IN_ALL: Final = 10_000
+_MAX_LENGTH: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ticket:
+    principal: Principal
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class UsedTicket:
+    """A ticket that came and is void by now: who it stood for, or None where it was not good."""
+
+    principal: Principal | None
+
+    def holder(self) -> Principal:
+        """Return who it stood for.
+
+        Raises:
+            UnauthorizedError: If the ticket was void, or never was one.
+        """
+        if self.principal is None:
+            raise UnauthorizedError("the ticket is not valid: it is good for one use, and not for long")
+        return self.principal
+
+
+class Tickets:
+    """Tickets that were handed out and not used yet.
+
+    A ticket stands for the principal that asked for it, once, and for a short time; a connection made with one ends
+    when the principal's token does. It is 256 random bits, so an address with one in it tells nothing, and soon opens
+    nothing.
+
+    Tickets live in this process's memory, as executions do with the log `memory://`: only the process that gave a
+    ticket takes it.
+
+    Args:
+        lifetime: Seconds until a ticket is void.
+        clock: Seconds since 1970: for when the principal's token expires.
+        monotonic: Seconds, for the lifetime of tickets: a step of the wall clock changes nothing.
+        new_id: Makes a ticket; nobody may be able to guess the next one.
+        per_subject: The most unused tickets of one subject; beyond, its oldest is void. Without authentication there
+            are no subjects, and only `in_all` counts.
+        in_all: The most unused tickets; beyond, the oldest is void.
+    """
+
+    def __init__(
+        self,
+        *,
+        lifetime: float = 30.0,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        new_id: Callable[[], str] = secrets.token_urlsafe,
+        per_subject: int = _PER_SUBJECT,
+        in_all: int = _IN_ALL,
+    ) -> None:
+        self._lifetime = lifetime
+        self._clock = clock
+        self._monotonic = monotonic
+        self._new_id = new_id
+        self._per_subject = per_subject
+        self._in_all = in_all
+        self._open: dict[str, _Ticket] = {}
+        self._held: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def issue(self, principal: Principal, *, execution_id: str | None = None) -> tuple[str, float]:
+        """A new ticket, and the seconds until it is void.
+
+        Args:
+            principal: Who it stands for.
+            execution_id: What its holder may read, and nothing else; not given, whatever the principal may.
+
+        Raises:
+            TokenExpiredError: The principal's token has expired.
+            UnauthorizedError: The principal came with a ticket for another execution.
+        """
+        now = self._monotonic()
+        expires_in = self._lifetime
+        if principal.expires_at is not None:
+            expires_in = min(expires_in, principal.expires_at - self._clock())
+        if expires_in <= 0:
+            raise TokenExpiredError
+        if execution_id is not None:
+            if principal.is_bound_off("read", execution_id):
+                raise UnauthorizedError("this ticket is for another execution")
+            principal = replace(principal, only=execution_id)
+        self._make_room(principal.subject, now)
+        ticket = self._new_id()
+        self._open[ticket] = _Ticket(principal=principal, until=now + expires_in)
+        if principal.subject is not None:
+            self._held[principal.subject] += 1
+        return ticket, expires_in
+
+    def use(self, ticket: str) -> UsedTicket:
+        """Make a ticket void, and return what it was. Never fails, so nothing can come before it."""
+        found = self._take(ticket) if len(ticket) <= _MAX_LENGTH else None
+        return UsedTicket(None if found is None or found.until <= self._monotonic() else found.principal)
+
+    def redeem(self, ticket: str) -> Principal:
+        """Return the holder of a ticket, which is void from then on.
+
+        Raises:
+            UnauthorizedError: If it is void, or never was one.
+        """
+        return self.use(ticket).holder()
+
+    def _take(self, ticket: str) -> _Ticket | None:
+        found = self._open.pop(ticket, None)
+        subject = None if found is None else found.principal.subject
+        if subject is not None:
+            self._held[subject] -= 1
+            if not self._held[subject]:
+                del self._held[subject]
+        return found
+
+    def _make_room(self, subject: str | None, now: float) -> None:
+        """Drops what is void, then the oldest where there are too many."""
+        while self._open and next(iter(self._open.values())).until <= now:
+            self._take(next(iter(self._open)))
+        if subject is not None and self._held[subject] >= self._per_subject:
+            self._take(next(name for name, each in self._open.items() if each.principal.subject == subject))
+        while len(self._open) >= self._in_all:
+            self._take(next(iter(self._open)))

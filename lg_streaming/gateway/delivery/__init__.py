@@ -1,0 +1,1 @@
+"""Carry the pages of subscriptions to a client."""

@@ -1,0 +1,278 @@
+"""The network edge: sessions, authentication, and the transports that carry them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+import orjson
+from fastapi import APIRouter
+from starlette.routing import Route, WebSocketRoute
+
+from lg_streaming.errors import BadRequestError, UpdateTooLargeError
+from lg_streaming.gateway.auth.policy import Authorize, Policy, Revoked
+from lg_streaming.gateway.hooks.front_door import find_front_door, what_is_unprotected
+from lg_streaming.gateway.hooks.listeners import refuse_exposed
+from lg_streaming.gateway.hooks.shutdown_hooks import farewells
+from lg_streaming.gateway.http.assets import Assets
+from lg_streaming.gateway.http.event_stream import InitialData
+from lg_streaming.gateway.http.metrics import Metrics
+from lg_streaming.gateway.http.rest import Rest
+from lg_streaming.gateway.http.sse import ServerSentEvents
+from lg_streaming.gateway.installed import claim_paths
+from lg_streaming.gateway.session.context import Edge
+from lg_streaming.gateway.session.rooms import room_execution
+from lg_streaming.gateway.session.subscriptions import ClientFigures
+from lg_streaming.gateway.transports.socketio import SocketIO
+from lg_streaming.gateway.transports.websocket import PlainWebSocket
+from lg_streaming.observability.events import GatewayEvents, Observer
+from lg_streaming.observability.figures import GatewayStatistics
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.applications import Starlette
+
+    from lg_streaming.hub import StreamHub
+    from lg_streaming.settings import StreamingSettings
+
+__all__ = ["Gateway"]
+
+logger: logging.Logger = logging.getLogger(__name__)
+
+
+class Gateway:
+    """Lets clients in over Socket.IO, WebSocket, Server-Sent Events and plain HTTP.
+
+    Args:
+        hub: Where executions are.
+        settings: All settings; the hub's own when not given.
+        authorize: The application's own say on who may see what, see `Authorize`.
+        revoked: `revoked(principal) -> bool`: refuses tokens that have not expired, see `Revoked`.
+        initial_data: `initial_data(execution_id)`, sync or async: what readers of event streams are shown first.
+        observer: Told what happens on connections, see `GatewayEvent`.
+
+    Raises:
+        StreamingConfigError: The authentication settings cannot be used.
+        MissingExtraError: ``gateway.metrics`` needs ``pip install 'lg-streaming[metrics]'``.
+    """
+
+    def __init__(
+        self,
+        hub: StreamHub,
+        settings: StreamingSettings | None = None,
+        *,
+        authorize: Authorize | None = None,
+        revoked: Revoked | None = None,
+        initial_data: InitialData | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self.settings: StreamingSettings = settings or hub.settings
+        gateway = self.settings.gateway
+        self.policy: Policy = Policy(
+            self.settings.auth,
+            cors_origins=gateway.cors_origins,
+            cors_headers=gateway.cors_headers,
+            authorize=authorize,
+            revoked=revoked,
+        )
+        self._edge = Edge(hub=hub, settings=self.settings, policy=self.policy, events=GatewayEvents(observer))
+        self._socketio = SocketIO(self._edge)
+        self._websocket = PlainWebSocket(self._edge)
+        self._sse = ServerSentEvents(self._edge, initial_data=initial_data)
+        self._rest = Rest(self._edge)
+        self._edge.closers += [self._rest.shutdown, self._websocket.shutdown, self._socketio.shutdown]
+        self._edge.on_start += [self._warn, self._bring_limits]
+        self._edge.on_stop.append(self._take_limits_back)
+        self._leave_front_door: Callable[[], None] | None = None
+        self._edge.register()
+        self.router: APIRouter = APIRouter()
+        """The HTTP routes, under ``gateway.prefix``."""
+        # The stream's route comes first: the path of an execution itself matches everything that begins like it.
+        if "sse" in gateway.transports:
+            self._sse.add_routes(self.router)
+        Metrics(self._edge).add_routes(self.router)
+        Assets(self._edge).add_routes(self.router)
+        self._rest.add_health(self.router)
+        if "rest" in gateway.transports:
+            self._rest.add_routes(self.router)
+
+    def statistics(self) -> GatewayStatistics:
+        """Counts since the gateway was made, and what is there now."""
+        return self._edge.figures.snapshot()
+
+    @property
+    def clients(self) -> list[ClientFigures]:
+        """Who is connected now, over all transports."""
+        return [session.figures() for session in list(self._edge.sessions.values())]
+
+    def client(self, connection_id: str) -> ClientFigures | None:
+        """One of them; None where there is no such connection."""
+        session = self._edge.sessions.get(connection_id)
+        return session.figures() if session is not None else None
+
+    @property
+    def connections(self) -> int:
+        """Clients connected now, over all transports."""
+        return self._edge.census.connections
+
+    # ------------------------------------------------------------ telling clients
+    def send_to(self, connection_id: str, type: str, data: object = None) -> bool:
+        """Sends one connection over Socket.IO or WebSocket a `message`, beside what it watches. From any thread.
+
+        A `message` has no position: a client that is away does not get it later. Never waits; a connection that does
+        not read is closed rather than let messages pile up.
+
+        Args:
+            connection_id: The id the client was told in `connection_status`.
+            type: Any name of your own.
+            data: Any value; what JSON does not know is described in text.
+
+        Returns:
+            Whether there is such a connection in this process.
+
+        Raises:
+            BadRequestError: The type is empty or longer than 256 characters.
+            UpdateTooLargeError: The data has more than `limits.update_bytes`.
+        """
+        content = _message(self._edge, type, data)
+        connection, loop = self._edge.connections.get(connection_id), self._edge.loop
+        if connection is None or loop is None:
+            return False
+        if asyncio._get_running_loop() is loop:  # noqa: SLF001 (the documented way raises where there is none)
+            connection.send(type, content)
+        else:
+            loop.call_soon_threadsafe(connection.send, type, content)
+        return True
+
+    def broadcast_to_execution(self, execution_id: str, type: str, data: object = None) -> int:
+        """Publishes an update of an execution, to all who watch it now and all who will. From any thread.
+
+        It is what `hub.publish` does: the update gets its place in the execution's order, in every process. An
+        execution that nobody opened is opened; one whose run has ended takes nothing.
+
+        Returns:
+            How many connections and streams of this process watch the execution itself; 0 when nothing was published.
+
+        Raises:
+            StreamingError: Like `hub.publish`.
+        """
+        hub = self._edge.hub
+        hub.publish(execution_id, type, data)
+        if not hub.is_running(execution_id):
+            return 0
+        return sum(execution_id in session.watches for session in list(self._edge.sessions.values()))
+
+    def broadcast_to_room(self, room_id: str, type: str, data: object = None) -> int:
+        """Publishes an update to a room: to its members here and in every other process. From any thread.
+
+        A room is the execution `room:<room_id>`: its updates are kept like all others, and it counts as running until
+        it is ended with `hub.close`.
+
+        Returns:
+            How many of this process's connections are in the room.
+
+        Raises:
+            BadRequestError: The id cannot name a room: it has 1 to 251 printable characters without spaces.
+            StreamingError: Like `hub.publish`.
+        """
+        execution_id = room_execution(room_id)
+        self._edge.hub.open(execution_id)
+        self._edge.hub.publish(execution_id, type, data)
+        return self._edge.rooms.members(room_id)
+
+    # ------------------------------------------------------------ life
+    def install(self, app: Starlette) -> None:
+        """Adds the HTTP routes and the Socket.IO endpoint to ``app``; call :meth:`start` and :meth:`shutdown` too.
+
+        In an application whose lifespan does not run, such as one that is mounted in another, the gateway starts with
+        the first request.
+
+        Raises:
+            StreamingConfigError: The app has a gateway whose paths would meet these.
+        """
+        claim_paths(app, self.settings.gateway.prefix)
+        refuse_exposed(app, self._edge.why_exposed)
+        app.router.routes.extend(self.router.routes)
+        prefix, transports = self.settings.gateway.prefix, self.settings.gateway.transports
+        if "websocket" in transports:
+            app.router.routes += [
+                Route(f"{prefix}/ws", self._websocket),
+                WebSocketRoute(f"{prefix}/ws", self._websocket),
+            ]
+        if "socketio" in transports:
+            app.mount(f"{prefix}/socket.io", self._socketio, name="lg_streaming.socketio")
+
+    def on_start(self, callback: Callable[[], None]) -> None:
+        """Has `callback` called at each start, on the server's event loop, before anyone is let in."""
+        self._edge.on_start.append(callback)
+
+    def on_stop(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Has `callback` awaited at each stop, after all connections have closed."""
+        self._edge.on_stop.append(callback)
+
+    async def start(self) -> None:
+        """Call it when the application starts, on the server's event loop. It may start again after a shutdown."""
+        self._edge.start()
+
+    def _warn(self) -> None:
+        """Log who is let in, at each start."""
+        if self.policy.exposed is not None:
+            return
+        if self.policy.local_only:
+            logger.warning(_LOCAL_MODE)
+            if "*" in self.settings.gateway.cors_origins:
+                logger.warning(
+                    "gateway.cors_origins has '*', which does not count while authentication is not set up: list the "
+                    "origins you mean"
+                )
+        elif not self.policy.requires_token:
+            logger.warning("authentication is off: everybody who can reach this server may read every execution")
+
+    def _bring_limits(self) -> None:
+        """Pass the limits of connections to a server that counts them; log once what another server leaves open."""
+        door = find_front_door()
+        if door is not None:
+            self._leave_front_door = door.add(self.settings.limits)
+        elif farewells.get() is None and not _warned and (text := what_is_unprotected()) is not None:
+            _warned.append(text)
+            logger.warning("%s", text)
+
+    async def _take_limits_back(self) -> None:
+        if self._leave_front_door is not None:
+            self._leave_front_door()
+            self._leave_front_door = None
+
+    async def drain(self) -> None:
+        """Sends every client away and closes their connections, within two seconds. Harmless when repeated.
+
+        It happens by itself when the server is told to stop, before the server closes connections on its own.
+        """
+        await self._edge.drain()
+
+    async def shutdown(self) -> None:
+        """Call it when the application stops."""
+        await self._edge.stop()
+
+
+_TYPE_LENGTH: Final = 256
+_LOCAL_MODE: Final = (
+    "authentication is not set up: only direct callers from this machine are let in, as far as requests show it. Not "
+    "recognised, and let in, are the callers of a TCP forwarder (ssh -L, socat, a balancer at TCP level, a published "
+    "port), and those of a proxy that adds no header and sends this listener's own Host, such as HAProxy without "
+    "'option forwardfor'. Before anything forwards to this server set auth.secret, auth.public_key or auth.jwks_url "
+    "(or auth.enabled=False to let everybody in)"
+)
+_warned: Final[list[str]] = []
+"""What the log of this process holds of the server's weaknesses."""
+
+
+def _message(edge: Edge, type: str, data: object) -> orjson.Fragment:
+    """The data of a `message`, as JSON. Raises BadRequestError and UpdateTooLargeError."""
+    if not 0 < len(type) <= _TYPE_LENGTH:
+        raise BadRequestError(f"a type has 1 to {_TYPE_LENGTH} characters, not {len(type)}")
+    content, limit = edge.hub.encode(data), edge.settings.limits.update_bytes
+    if len(content) > limit:
+        raise UpdateTooLargeError(f"a message may have {limit} bytes of data, not {len(content)}")
+    return orjson.Fragment(content)

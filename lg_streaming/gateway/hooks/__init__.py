@@ -1,0 +1,1 @@
+"""Private parts of other libraries that the gateway relies on."""

@@ -1,0 +1,368 @@
+"""What lies beneath ASGI: the server's own transport, and the moment it begins to shut down.
+
+ASGI has no way to cut a connection whose peer has stopped reading (a close would wait behind what the peer
+does not read), to see how much waits to be sent, or to speak before a server closes its connections. uvicorn
+has all three on private objects, which are reached from here only, found by looking and never required: with
+another server, or another version, everything still works through ASGI, only a stalled peer then lives until
+that server notices.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import codecs
+import contextlib
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Awaitable, Callable, MutableMapping
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from websockets import http11
+from websockets.extensions.permessage_deflate import PerMessageDeflate
+from websockets.frames import Opcode
+
+from lg_streaming.gateway.hooks.shutdown_hooks import farewells
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from websockets.frames import Frame
+
+    from lg_streaming.gateway.transports.inbound import InboundMeter
+
+# uvicorn reads a handshake twice: websockets has a limit of its own for a line, half of what a token may have.
+http11.MAX_LINE_LENGTH = max(http11.MAX_LINE_LENGTH, 65_536)
+
+try:
+    import fcntl
+    import termios
+except ImportError:  # Windows: only what waits in this process can be seen
+    fcntl = termios = None
+
+__all__ = ["Line", "WebSocketLine", "current_line", "on_shutdown", "uvicorn_server"]
+
+_UVICORN: Final = "uvicorn."
+_BEGINS_MESSAGE: Final = frozenset({Opcode.TEXT, Opcode.BINARY})
+_new_decoder: Final = codecs.getincrementaldecoder("utf-8")
+_LONGEST_TIMEOUT: Final = 2**31 - 1
+"""Milliseconds; the kernel takes no more."""
+_TCP_NOTSENT_LOWAT: Final[int | None] = getattr(
+    socket, "TCP_NOTSENT_LOWAT", 25 if sys.platform == "linux" else None
+)  # Python has the name from 3.12 on
+
+
+class Line:
+    """The server's transport under the connection that the current task serves."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def abort(self) -> None:
+        """Cuts the connection; what waits to be sent is dropped. Harmless when repeated."""
+        self._transport.abort()
+
+    def cut_when_silent(self, seconds: float) -> None:
+        """Has the kernel end the connection when the peer's has not answered for so long, as one that is gone does not.
+
+        Without it a peer that vanished while nothing but keep-alives is sent is noticed after a quarter of an hour.
+        """
+        sock = cast("socket.socket | None", self._transport.get_extra_info("socket"))
+        if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+            with contextlib.suppress(OSError, ValueError):  # the latter where it is closed already, under uvloop
+                milliseconds = round(min(seconds * 1000, _LONGEST_TIMEOUT))
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+
+    def keep_short(self, size: int) -> None:
+        """Lets about ``size`` bytes wait here and as many in the kernel, beside those in flight; not megabytes.
+
+        For a reader to whom fresh data matters more than throughput: what waits here gets old, what is still in the
+        log does not. The kernel's part needs Linux. Under TLS some more may wait, where the server encrypts.
+        """
+        sock = cast("socket.socket | None", self._transport.get_extra_info("socket"))
+        if sock is not None and _TCP_NOTSENT_LOWAT is not None:
+            with contextlib.suppress(OSError, ValueError):
+                sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, size)
+        for transport in (_under_tls(self._transport), self._transport):
+            if transport is not None:
+                transport.set_write_buffer_limits(high=size)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait in this process."""
+        return self._transport.get_write_buffer_size()
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait in this process and in the kernel. While it falls, the peer is reading."""
+        sock = cast("socket.socket | None", self._transport.get_extra_info("socket"))
+        queued = array.array("i", [0])
+        with contextlib.suppress(OSError, ValueError):
+            if sock is not None and fcntl is not None and termios is not None:
+                fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, queued)
+        return self.buffered + queued[0]
+
+
+class WebSocketLine(Line):
+    """A WebSocket's transport, to which ready frames can be written."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: Any) -> None:
+        super().__init__(transport)
+        self._protocol = protocol
+        self._writable: asyncio.Event = protocol.writable
+
+    def limit_inbound(self, size: int) -> None:
+        """Makes the server refuse messages over ``size`` bytes while they arrive, rather than collect them first."""
+        connection = self._protocol.conn
+        for name in ("max_size", "max_message_size"):
+            if isinstance(getattr(connection, name, None), int):
+                setattr(connection, name, min(size, getattr(connection, name)))
+
+    def meter(self, meter: InboundMeter) -> None:
+        """Have everything that arrives counted before the server handles it."""
+        conn = self._protocol.conn
+        known = all(callable(getattr(conn, name, None)) for name in ("receive_data", "recv_frame", "data_to_send"))
+        if known and hasattr(conn, "current_size") and hasattr(getattr(conn, "reader", None), "buffer"):
+            tap = _FrameTap(conn, self._transport, meter)
+            conn.receive_data, conn.recv_frame = tap.receive_data, tap.recv_frame
+
+    def forget_handshake(self) -> None:
+        """Lets go of the headers the connection began with; the server keeps them for as long as it lives."""
+        for message in (getattr(self._protocol, "request", None), getattr(self._protocol, "response", None)):
+            headers = getattr(message, "headers", None)
+            if isinstance(headers, MutableMapping):
+                headers.clear()
+
+    @property
+    def offers_deflate(self) -> bool:
+        """Whether the server negotiates permessage-deflate with clients that ask for it."""
+        return bool(getattr(self._protocol.conn, "available_extensions", ()))
+
+    def take_over_deflate(self) -> int | None:
+        """The window bits with which messages may be compressed; None when permessage-deflate was not negotiated.
+
+        The server then keeps no compressor for this connection, which has 32 KB. Were it to send a message of its
+        own all the same, it would make one for that message, and the peer could still read it.
+        """
+        for extension in getattr(self._protocol.conn, "extensions", ()):
+            if isinstance(extension, PerMessageDeflate):
+                extension.local_no_context_takeover = True
+                vars(extension).pop("encoder", None)
+                return extension.local_max_window_bits
+        return None
+
+    @property
+    def open(self) -> bool:
+        """Whether frames may still be sent."""
+        protocol = self._protocol
+        return protocol.handshake_complete and not (protocol.close_sent or protocol.disconnected)
+
+    @property
+    def writable(self) -> bool:
+        """Whether the transport has room: at most its high-water mark (64 KiB) waits in this process."""
+        return self._writable.is_set()
+
+    def write(self, frames: bytes) -> None:
+        """Sends complete WebSocket frames, unless the connection is closed. Never waits."""
+        if self.open:
+            self._transport.write(frames)
+
+    async def wait_writable(self) -> None:
+        """Returns when there is room, or the connection is gone."""
+        await self._writable.wait()
+
+
+class _FrameTap:
+    """Stand between uvicorn's WebSocket protocol and its parser, in place of two of the parser's methods."""
+
+    __slots__ = ("_conn", "_meter", "_receive_data", "_receive_frame", "_text", "_transport")
+
+    def __init__(self, conn: Any, transport: asyncio.Transport, meter: InboundMeter) -> None:
+        self._conn = conn
+        self._transport = transport
+        self._meter = meter
+        self._receive_data: Callable[[bytes], None] = conn.receive_data
+        self._receive_frame: Callable[[Frame], None] = conn.recv_frame
+        self._text: codecs.IncrementalDecoder | None = None
+
+    def receive_data(self, data: bytes) -> None:
+        """Read what has arrived; drop it, and read no more, once the connection is over its limits."""
+        if self._meter.receive(len(data)):
+            self._receive_data(data)
+            conn = self._conn
+            self._meter.rest(partial=bool(conn.reader.buffer) or conn.current_size is not None, paused=self._is_paused)
+        if self._meter.exceeded and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def recv_frame(self, frame: Frame) -> None:
+        """Handle one frame, or drop it.
+
+        Raises:
+            UnicodeDecodeError: If a text is not UTF-8. The parser then closes with 1007, and uvicorn has no traceback
+                to log.
+        """
+        opcode, size = frame.opcode, len(frame.data)
+        begins = opcode in _BEGINS_MESSAGE
+        if not self._meter.frame(size, message=begins and frame.fin):
+            self._conn.reader.discard()
+        elif opcode is Opcode.PING:
+            if self._meter.pong(size + 2):
+                self._receive_frame(frame)
+                # Written at once, so that the next one finds it in the backlog.
+                self._transport.write(b"".join(self._conn.data_to_send()))
+        else:
+            if begins:
+                self._text = _new_decoder() if opcode is Opcode.TEXT else None
+            if self._text is not None and (begins or opcode is Opcode.CONT):
+                self._text.decode(frame.data, frame.fin)
+                if frame.fin:
+                    self._text = None
+            self._receive_frame(frame)
+            if opcode is Opcode.CONT and frame.fin:
+                self._meter.complete()
+
+    def _is_paused(self) -> bool:
+        is_reading = getattr(self._transport, "is_reading", None)
+        return is_reading is not None and not is_reading()
+
+
+def _under_tls(transport: asyncio.Transport) -> asyncio.Transport | None:
+    """The transport under ``transport`` that carries encrypted bytes; None where there is none, or out of reach."""
+    inner = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    return cast("asyncio.Transport", inner) if hasattr(inner, "set_write_buffer_limits") else None
+
+
+def current_line() -> Line | None:
+    """The line of the connection the current task serves; None where it cannot be found."""
+    owner = _uvicorn_owner(asyncio.current_task())
+    transport = getattr(owner, "transport", None)
+    if not all(hasattr(transport, name) for name in ("abort", "write", "get_write_buffer_size", "get_extra_info")):
+        return None
+    transport = cast("asyncio.Transport", transport)
+    if not any(base.__name__ == "WebSocketsSansIOProtocol" for base in type(owner).__mro__):
+        return Line(transport)
+    known = isinstance(getattr(owner, "writable", None), asyncio.Event) and all(
+        isinstance(getattr(owner, name, None), bool) for name in ("handshake_complete", "close_sent", "disconnected")
+    )
+    return WebSocketLine(transport, owner) if known and hasattr(owner, "conn") else Line(transport)
+
+
+def _uvicorn_owner(task: asyncio.Task[Any] | None) -> object:
+    """The object whose ``run_asgi`` the task runs: uvicorn makes one such task per connection or request."""
+    coroutine = task.get_coro() if task is not None else None
+    frame = cast("FrameType | None", getattr(coroutine, "cr_frame", None))
+    if frame is None or frame.f_code.co_name != "run_asgi":
+        return None
+    owner = frame.f_locals.get("self")
+    return owner if any(base.__module__.startswith(_UVICORN) for base in type(owner).__mro__) else None
+
+
+def on_shutdown(
+    before: Callable[[], Awaitable[None]], after: Callable[[], Awaitable[None]] | None = None
+) -> Callable[[], None]:
+    """Has ``before`` awaited when the server begins to shut down, before it closes any connection.
+
+    A server that knows this library says so in `farewells`. uvicorn, run in any way, gives its own ``shutdown`` away
+    for this. Elsewhere SIGTERM and SIGINT start it (from the main thread only), beside whatever else handles them.
+    Returns what takes the hook away again.
+
+    Args:
+        before: Awaited before connections close.
+        after: Awaited when the server has shut down. Only uvicorn and servers that use `farewells` call it.
+    """
+    known = farewells.get()
+    if known is not None:
+        return known.add(before if after is None else lambda: _both(before, after))
+    server = uvicorn_server()
+    return _wrap_shutdown(server, before, after) if server is not None else _chain_signals(before)
+
+
+async def _both(first: Callable[[], Awaitable[None]], second: Callable[[], Awaitable[None]]) -> None:
+    await first()
+    await second()
+
+
+def uvicorn_server() -> Any:
+    """The running server of this event loop, found as the ``self`` of the coroutine that serves."""
+    for task in asyncio.all_tasks():
+        coroutine: object = task.get_coro()
+        while isinstance(coroutine, CoroutineType):
+            frame, coroutine = coroutine.cr_frame, coroutine.cr_await
+            owner = frame.f_locals.get("self") if frame is not None else None
+            if _is_uvicorn_server(owner):
+                return owner
+    return None
+
+
+def _is_uvicorn_server(owner: object) -> bool:
+    return any(base.__module__ == "uvicorn.server" for base in type(owner).__mro__) and callable(
+        getattr(owner, "shutdown", None)
+    )
+
+
+def _wrap_shutdown(
+    server: Any, before: Callable[[], Awaitable[None]], after: Callable[[], Awaitable[None]] | None
+) -> Callable[[], None]:
+    original = server.shutdown
+
+    async def shutdown(*arguments: Any, **options: Any) -> None:
+        await before()
+        await original(*arguments, **options)
+        if after is not None:
+            await after()
+
+    server.shutdown = shutdown
+
+    def unwrap() -> None:
+        if server.shutdown is shutdown:
+            server.shutdown = original
+
+    return unwrap
+
+
+def _chain_signals(before: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    loop = asyncio.get_running_loop()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def run() -> None:
+        await before()
+
+    def start() -> None:
+        tasks.add(loop.create_task(run()))
+
+    def first() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and its server has ended
+            loop.call_soon_threadsafe(start)
+
+    undo = [_chain(number, first) for number in (signal.SIGTERM, signal.SIGINT)]
+
+    def unchain() -> None:
+        for each in undo:
+            each()
+
+    return unchain
+
+
+def _chain(number: signal.Signals, first: Callable[[], object]) -> Callable[[], None]:
+    previous = signal.getsignal(number)
+
+    def handler(received: int, frame: FrameType | None) -> None:
+        first()
+        if callable(previous):
+            previous(received, frame)
+        elif previous == signal.SIG_DFL:
+            signal.signal(received, signal.SIG_DFL)
+            signal.raise_signal(received)
+
+    signal.signal(number, handler)
+
+    def unchain() -> None:
+        if signal.getsignal(number) is handler:
+            signal.signal(number, previous)
+
+    return unchain

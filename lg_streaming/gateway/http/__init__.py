@@ -1,0 +1,1 @@
+"""HTTP routes: event streams, plain requests, metrics, the browser module and OpenAPI."""

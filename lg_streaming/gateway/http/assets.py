@@ -1,0 +1,95 @@
+"""The browser's module, as the gateway serves it: `GET /lg-streaming.js`, the files it is made of, and its types."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from lg_streaming.gateway.http.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+    from starlette.requests import Request
+    from starlette.routing import Router
+
+    from lg_streaming.gateway.auth.peer import Peer
+    from lg_streaming.gateway.session.context import Edge
+
+__all__ = ["ASSETS", "Asset", "Assets"]
+
+_HEADERS: Final = {
+    # Kept, and asked for again each time: the files belong together, and to this version of the server.
+    "Cache-Control": "no-cache",
+    # The same for everybody, and nothing secret: any page may import it, also one that is isolated from other origins.
+    "Access-Control-Allow-Origin": "*",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One file, and what tells its contents apart from those of another version."""
+
+    content: bytes
+    media_type: str
+    etag: str
+    """Weak, as the file may be compressed."""
+
+    @classmethod
+    def of(cls, file: Traversable) -> Asset:
+        """Reads a file of the package."""
+        content = file.read_bytes()
+        media_type = "text/javascript" if file.name.endswith(".js") else "application/typescript"
+        return cls(content, media_type, f'W/"{hashlib.sha256(content).hexdigest()[:32]}"')
+
+
+def _read() -> dict[str, Asset]:
+    static = files("lg_streaming") / "static"
+    found = {name: Asset.of(static / name) for name in ("lg-streaming.js", "lg-streaming.d.ts")}
+    parts = sorted((static / "lg-streaming").iterdir(), key=lambda part: part.name)
+    return {**found, **{f"lg-streaming/{part.name}": Asset.of(part) for part in parts if part.name.endswith(".js")}}
+
+
+ASSETS: Final = MappingProxyType(_read())
+"""By the path under `gateway.prefix`, without the first slash."""
+
+
+class Assets:
+    """The routes.
+
+    Args:
+        edge: What all transports share.
+    """
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+
+    def add_routes(self, router: Router) -> None:
+        """Adds one route for each file to `router`."""
+        prefix = self._edge.settings.gateway.prefix
+        router.routes += [
+            Route(f"{prefix}/{path}", Endpoint(self._edge, for_all_pages=True, GET=_Sender(asset)))
+            for path, asset in ASSETS.items()
+        ]
+
+
+class _Sender:
+    """Answers with a file; whoever has it already is told so."""
+
+    def __init__(self, asset: Asset) -> None:
+        self._asset = asset
+
+    async def __call__(self, request: Request, _peer: Peer) -> Response:
+        headers = {**_HEADERS, "ETag": self._asset.etag}
+        known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+        if known & {"*", self._asset.etag.removeprefix("W/")}:
+            return Response(status_code=304, headers=headers)
+        return Response(self._asset.content, headers=headers, media_type=self._asset.media_type)

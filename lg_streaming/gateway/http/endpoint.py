@@ -1,0 +1,281 @@
+"""What the HTTP routes share: the id in a path, a body, the methods of a route, and errors as answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import unquote, unquote_to_bytes
+
+import orjson
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Match, Route
+
+from lg_streaming.errors import BadRequestError, MethodError, StreamingError, TooLargeError
+from lg_streaming.events import check_execution_id
+from lg_streaming.gateway.auth.peer import Peer
+from lg_streaming.gateway.auth.url_credentials import take_credentials, token_refused
+from lg_streaming.gateway.protocol.registry import check_nesting
+
+if TYPE_CHECKING:
+    from starlette.types import Message, Receive, Scope, Send
+
+    from lg_streaming.gateway.session.context import Edge
+
+__all__ = [
+    "ISOLATION",
+    "Endpoint",
+    "ExecutionRoute",
+    "error_response",
+    "execution_id_of",
+    "gone",
+    "isolate",
+    "isolated",
+    "json_body",
+    "json_response",
+]
+
+logger: logging.Logger = logging.getLogger(__name__)
+
+Handle = Callable[[Request, Peer], Awaitable[Response]]
+
+_EXECUTION_PATH: Final = "/executions/{execution_id:lg_execution_id}"
+_BODY_TIMEOUT: Final = 10.0
+_LINGER_BYTES: Final = 1_048_576
+_MAX_DIGITS: Final = 20
+ISOLATION: Final = MappingProxyType(
+    {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
+)
+"""Of every answer: no page of another origin can load it as a part of itself. CORS, which asks, is not affected."""
+
+
+# ---------------------------------------------------------------- where a request goes
+class _ExecutionIdConvertor(Convertor[str]):
+    """Any text at all, so that a hostile id gets a 400 that says why, and not a 404."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("lg_execution_id", _ExecutionIdConvertor())
+
+
+class ExecutionRoute(Route):
+    """A route of one execution, such as `/executions/acme/run-1/updates`.
+
+    An id may end like a route: its last slash, percent-encoded, belongs to the id, so that
+    `/executions/acme%2Fupdates` is the execution `acme/updates`.
+
+    Args:
+        prefix: What stands before `/executions`.
+        last: What follows the id, such as `updates`; empty for the execution itself.
+        endpoint: The methods.
+    """
+
+    def __init__(self, prefix: str, last: str, endpoint: Endpoint) -> None:
+        super().__init__(f"{prefix}{_EXECUTION_PATH}{'/' if last else ''}{last}", endpoint)
+        self._last = last
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """See `Route.matches`."""
+        if scope["type"] == "http" and self._last and _last_segment(scope) != self._last:
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
+def _last_segment(scope: Scope) -> str:
+    raw = _raw_path(scope)
+    return unquote((raw.decode("latin-1") if raw is not None else scope["path"]).rpartition("/")[2])
+
+
+def _raw_path(scope: Mapping[str, Any]) -> bytes | None:
+    raw = cast("bytes | None", scope.get("raw_path"))
+    return None if raw is None else raw.partition(b"?")[0]
+
+
+def execution_id_of(request: Request) -> str:
+    """The execution id in the path; it may hold ``/``, plain or percent-encoded.
+
+    Raises:
+        BadRequestError: It cannot name an execution, or is not UTF-8.
+    """
+    raw = _raw_path(request.scope)
+    if raw is not None:
+        try:
+            unquote_to_bytes(raw).decode()
+        except UnicodeDecodeError:
+            raise BadRequestError("the path is not UTF-8: percent-encode the execution id as UTF-8") from None
+    return check_execution_id(request.path_params["execution_id"])
+
+
+class Endpoint:
+    """The methods of one route, as an ASGI application.
+
+    Errors become answers that pages of allowed origins may read, and another method gets the list of those there are.
+    Pages of other origins are refused. Tickets in the address are void before anything else is looked at, and a
+    token there is refused. What is large is compressed.
+
+    Args:
+        edge: Which origins are allowed, and how answers are compressed.
+        for_all_pages: Whether pages of every origin may load the answer.
+        methods: What answers `GET`, `POST` and so on; `HEAD` is answered like `GET`.
+    """
+
+    def __init__(self, edge: Edge, *, for_all_pages: bool = False, **methods: Handle) -> None:
+        self._edge = edge
+        self._for_all_pages = for_all_pages
+        self._policy = edge.policy
+        self._methods = methods
+        allowed = [*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"]
+        self._allow = ", ".join(sorted(allowed))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        take_credentials(self._edge.policy.tickets, scope)
+        self._edge.wake()
+        request = Request(scope, receive)
+        response = await self._answer(request, Peer.of(scope))
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request, peer: Peer) -> Response:
+        headers = self._policy.cors_headers(peer)
+        if request.method == "OPTIONS":
+            return self._options(peer, headers)
+        try:
+            response = await self._handle(request, peer)
+        except StreamingError as error:
+            response = error_response(error)
+            if isinstance(error, MethodError):
+                response.headers["Allow"] = self._allow
+            if isinstance(error, TooLargeError) and request.scope["http_version"] in {"1.0", "1.1"}:
+                response.headers["Connection"] = "close"  # what is left of the body is not read
+        except Exception:
+            logger.exception("%s %s failed", request.method, request.url.path)
+            response = error_response(StreamingError())
+        response.headers.update(headers)
+        isolate(response)
+        self._edge.compression.apply(request.headers, response)
+        return response
+
+    async def _handle(self, request: Request, peer: Peer) -> Response:
+        handle = self._methods.get("GET" if request.method == "HEAD" else request.method)
+        if handle is None:
+            raise MethodError(f"{request.method!r:.20} is not a method of this route: use one of {self._allow}")
+        if peer.url_token is not None:
+            raise token_refused(peer.url_token)
+        if not self._for_all_pages:
+            self._policy.check_origin(peer)
+        return await handle(request, peer)
+
+    def _options(self, peer: Peer, headers: Mapping[str, str]) -> Response:
+        """The answer to a browser that asks whether it may send a request."""
+        refused = peer.origin is not None and not peer.is_same_origin and not headers
+        response = Response(
+            status_code=403 if refused else 204,
+            headers={
+                **headers,
+                "Allow": self._allow,
+                "Access-Control-Allow-Methods": self._allow,
+                "Access-Control-Allow-Headers": ", ".join(self._policy.cors_request_headers(peer)),
+                "Access-Control-Max-Age": "600",
+            },
+        )
+        isolate(response)
+        return response
+
+
+def isolate(response: Response) -> None:
+    """Add the headers of `ISOLATION` that an answer does not have."""
+    for name, value in ISOLATION.items():
+        response.headers.setdefault(name, value)
+
+
+def isolated(send: Send) -> Send:
+    """Add the headers of `ISOLATION` to an answer that another library makes."""
+
+    async def send_isolated(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            own = [(name.lower().encode(), value.encode()) for name, value in ISOLATION.items()]
+            message = {**message, "headers": [*message.get("headers", ()), *own]}
+        await send(message)
+
+    return send_isolated
+
+
+# ---------------------------------------------------------------- what a request brings
+async def json_body(request: Request, limit: int) -> object:
+    """The request's body.
+
+    Args:
+        request: The request.
+        limit: The most bytes it may have.
+
+    Raises:
+        TooLargeError: It has more.
+        BadRequestError: It is no JSON, nests deeper than 32, or does not come within 10 seconds.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise BadRequestError(f"the body is JSON: send 'Content-Type: application/json', not {media_type!r:.80}")
+    try:
+        async with asyncio.timeout(_BODY_TIMEOUT):
+            body = await _read(request, limit)
+    except TimeoutError:
+        raise BadRequestError(f"the body did not come within {_BODY_TIMEOUT:g} s") from None
+    except ClientDisconnect:
+        raise BadRequestError("the body ended too early") from None
+    try:
+        check_nesting(body.decode())
+        return orjson.loads(body)
+    except ValueError:
+        raise BadRequestError("the body is not JSON") from None
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    """Not more than `limit` bytes are kept; somewhat more are read, as a client that still sends hears no answer."""
+    length = request.headers.get("content-length", "")
+    announced = int(length[:_MAX_DIGITS]) if length.isascii() and length.isdigit() else 0
+    body, size = bytearray(), 0
+    if announced <= limit + _LINGER_BYTES:
+        async for part in request.stream():
+            size += len(part)
+            if size > limit + _LINGER_BYTES:
+                break
+            if size <= limit:
+                body += part
+    if max(size, announced) > limit:
+        raise TooLargeError(f"the body has more than {limit} bytes")
+    return bytes(body)
+
+
+async def gone(receive: Receive) -> None:
+    """Returns when the client has closed its connection."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+# ---------------------------------------------------------------- answers
+def json_response(content: object, status: int = 200) -> Response:
+    """A JSON answer that nobody keeps. `content` may be JSON already, as bytes."""
+    body = content if isinstance(content, bytes) else orjson.dumps(content)
+    return Response(body, status, {"Cache-Control": "no-store"}, "application/json")
+
+
+def error_response(error: StreamingError) -> Response:
+    """An error as an answer: its own HTTP status, and the same object as on every other wire."""
+    response = json_response({"error": error.to_dict()}, error.http_status)
+    isolate(response)
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    if error.http_status == 401:  # noqa: PLR2004
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response

@@ -1,0 +1,72 @@
+"""`GET /metrics`: the counts of the hub and the gateway, for Prometheus."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from lg_streaming.errors import ForbiddenError, MissingExtraError
+from lg_streaming.gateway.http.endpoint import Endpoint
+from lg_streaming.gateway.session.session import Session
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.routing import Router
+
+    from lg_streaming.gateway.auth.peer import Peer
+    from lg_streaming.gateway.session.context import Edge
+    from lg_streaming.hub import StreamHub
+    from lg_streaming.observability.figures import Figures
+
+MetricsText = Callable[["StreamHub", "Figures", str], Awaitable[tuple[str, bytes]]]
+
+__all__ = ["METRICS_ID", "Metrics"]
+
+METRICS_ID: Final = "lg_streaming/metrics"
+"""What a caller must be allowed to read, as if it were an execution: a grant on `**` covers it, one on `*` does not."""
+
+
+class Metrics:
+    """The route.
+
+    Args:
+        edge: What all transports share.
+
+    Raises:
+        MissingExtraError: `gateway.metrics` says yes, and the extra `metrics` is not installed.
+    """
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._text = _writer(edge.settings.gateway.metrics)
+
+    def add_routes(self, router: Router) -> None:
+        """Adds the route to `router`, where metrics are served."""
+        if self._text is not None:
+            prefix = self._edge.settings.gateway.prefix
+            router.routes.append(Route(f"{prefix}/metrics", Endpoint(self._edge, GET=self._metrics)))
+
+    async def _metrics(self, request: Request, peer: Peer) -> Response:
+        edge = self._edge
+        session = Session(peer=peer, edge=edge, transport="rest", expiry_grace=0.0)
+        await session.visit()
+        if self._text is None or not await edge.policy.allows(session.principal, "read", METRICS_ID, None):
+            raise ForbiddenError(f"metrics are for those who may read {METRICS_ID!r}")
+        content_type, body = await self._text(edge.hub, edge.figures, request.headers.get("accept", ""))
+        return Response(body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
+
+
+def _writer(wanted: bool | None) -> MetricsText | None:  # noqa: FBT001 (the setting)
+    """What writes the metrics; None where they are not served."""
+    if wanted is False:
+        return None
+    try:
+        return importlib.import_module("lg_streaming.observability.metrics").metrics_text
+    except MissingExtraError:
+        if wanted:
+            raise
+        return None

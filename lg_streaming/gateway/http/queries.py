@@ -1,0 +1,225 @@
+"""What the HTTP routes look up: pages of updates, and lists of executions."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from cryptography.fernet import Fernet, InvalidToken
+
+from lg_streaming.errors import BadRequestError
+from lg_streaming.gateway.http.endpoint import gone
+from lg_streaming.gateway.session.session import attach, now_text
+from lg_streaming.hub import Page
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.types import Receive
+
+    from lg_streaming.gateway.protocol.http_models import ExecutionsWanted, UpdatesWanted
+    from lg_streaming.gateway.session.session import Session
+    from lg_streaming.hub import Subscription
+    from lg_streaming.log.base import EventLog, LogState, Record
+
+__all__ = ["Cursors", "UpdatePages", "execution_info", "list_executions"]
+
+_PAGE_BYTES: Final = 1_048_576
+_MOST_LOOKED_AT: Final = 500
+_AT_ONCE: Final = 50
+"""Executions that are looked at before the event loop may do something else."""
+_PATIENCE: Final = 2.0
+"""Seconds; an application's `authorize` may be slow, and is asked for each execution."""
+
+
+# ---------------------------------------------------------------- updates
+class UpdatePages:
+    """Reads pages of updates, and knows who waits for one."""
+
+    def __init__(self) -> None:
+        self._open: set[Subscription] = set()
+
+    def shutdown(self) -> None:
+        """Lets everybody who waits go with what is there."""
+        for subscription in list(self._open):
+            subscription.close()
+
+    async def read(self, session: Session, wanted: UpdatesWanted, receive: Receive) -> bytes:
+        """A page, as JSON.
+
+        Raises:
+            StreamingError: The caller may not read the execution, its token was revoked while it waited, the filter is
+                wrong, a limit is reached, or the log cannot be reached.
+        """
+        fails = wanted.on_gap == "fail"
+        lenient = wanted.model_copy(update={"on_gap": "oldest"}) if fails else wanted
+        subscription, _ = await attach(session, lenient, wanted.filter())
+        self._open.add(subscription)
+        try:
+            page = await subscription.poll(wanted.limit)
+            if page is None and wanted.wait and not session.edge.draining:
+                page = await _wait(session, subscription, wanted, receive)
+                await session.check_welcome()
+            page = page or Page((), subscription.position)
+        finally:
+            self._open.discard(subscription)
+            subscription.close()
+        state = await session.hub.describe(wanted.execution_id)
+        if state is not None and not subscription.is_vetted(state):
+            state = None  # it is another's by now
+        cut = _kept_back(page, wanted.after) if fails else _cut(page)
+        stopped = subscription.at_interruption and len(cut.records) == len(page.records)
+        return _page_json(wanted.execution_id, cut, state, stopped=stopped)
+
+
+async def _wait(session: Session, subscription: Subscription, wanted: UpdatesWanted, receive: Receive) -> Page | None:
+    """The next page, if it comes in time, and the client and its token last; who waits counts as a connection."""
+    expires_in = session.expires_in
+    patience = wanted.wait if expires_in is None else max(0.0, min(wanted.wait, expires_in))
+    lease = session.edge.census.enter(session.peer.address, session.principal.subject)
+    reading = asyncio.create_task(subscription.next_page(wanted.limit), name="lg_streaming.poll")
+    leaving = asyncio.create_task(gone(receive), name="lg_streaming.poll.leaving")
+    try:
+        await asyncio.wait({reading, leaving}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        return reading.result() if reading.done() else None
+    finally:
+        lease.release()
+        for task in (reading, leaving):
+            task.cancel()
+        await asyncio.gather(reading, leaving, return_exceptions=True)
+
+
+def _kept_back(page: Page, after: str | None) -> _Cut:
+    """A reader that wants no gap stays where it is."""
+    return _cut(page) if page.gap is None else _Cut(page, (), after)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """As much of a page as goes into one answer."""
+
+    page: Page
+    records: Sequence[Record]
+    position: str | None
+
+
+def _cut(page: Page) -> _Cut:
+    size = 0
+    for index, record in enumerate(page.records):
+        size += len(record.json)
+        if size > _PAGE_BYTES and index:
+            return _Cut(page, page.records[:index], str(page.records[index - 1].position))
+    return _Cut(page, page.records, None if page.position is None else str(page.position))
+
+
+def _page_json(execution_id: str, cut: _Cut, state: LogState | None, *, stopped: bool) -> bytes:
+    more = state is not None and cut.position != f"{state.epoch}:{state.head}"
+    gap = cut.page.gap
+    head: dict[str, Any] = {
+        "execution_id": execution_id,
+        "state": state.state if state is not None else "unknown",
+        "position": cut.position,
+        "recovered": gap is None,
+        **({"gap": gap.to_dict()} if gap is not None else {}),
+        "ended": stopped or (state is not None and state.ended and not more),
+        "more": more,
+    }
+    return b'%b,"updates":[%b]}' % (orjson.dumps(head)[:-1], b",".join([record.json for record in cut.records]))
+
+
+# ---------------------------------------------------------------- executions
+@dataclass(frozen=True, slots=True)
+class Cursors:
+    """Makes cursors of execution ids, and ids of cursors.
+
+    A page may end at an execution that its reader must not know of, so a cursor tells nothing. It is good in this
+    process only, as executions of the log `memory://` are.
+    """
+
+    _fernet: Fernet = field(default_factory=lambda: Fernet(Fernet.generate_key()))
+
+    def cursor_of(self, execution_id: str) -> str:
+        """Where a page ended."""
+        return self._fernet.encrypt(execution_id.encode()).decode()
+
+    def id_of(self, cursor: str | None) -> str:
+        """Where to go on: behind this id; an empty one stands before all others.
+
+        Raises:
+            BadRequestError: It is none of these cursors.
+        """
+        if cursor is None:
+            return ""
+        try:
+            return self._fernet.decrypt(cursor).decode()
+        except (InvalidToken, ValueError):
+            raise BadRequestError("this cursor is not known here: begin with the first page again") from None
+
+
+async def list_executions(session: Session, wanted: ExecutionsWanted, cursors: Cursors) -> dict[str, Any]:
+    """A page of the executions the caller may see, in the order of their ids.
+
+    Only those are looked at that the caller owns or its grants may name; all, where the application decides. They are
+    at most 500, for about two seconds: a page may be short, or empty, and not the last.
+
+    Raises:
+        BadRequestError: The cursor is not known.
+        LogUnavailableError: The log cannot be reached.
+    """
+    sources = session.policy.sources(session.principal, wanted.owner)
+    known, complete = await _next_ids(session.hub.log, sources, cursors.id_of(wanted.cursor))
+    until = session.edge.monotonic() + _PATIENCE
+    found: list[dict[str, Any]] = []
+    looked_at = 0
+    for execution_id in known:
+        if len(found) >= wanted.limit or (looked_at and session.edge.monotonic() > until):
+            break
+        looked_at += 1
+        if not looked_at % _AT_ONCE:
+            await asyncio.sleep(0)
+        state = await session.hub.describe(execution_id)
+        if state is None or not _is_wanted(state, wanted):
+            continue
+        if await session.policy.allows(
+            session.principal, "read", execution_id, state.owner, address=session.peer.address
+        ):
+            found.append(execution_info(execution_id, state))
+    at_end = complete and looked_at == len(known)
+    return {
+        "executions": found,
+        "next_cursor": None if at_end else cursors.cursor_of(known[looked_at - 1]),
+    }
+
+
+async def _next_ids(log: EventLog, sources: Sequence[tuple[str | None, str]], after: str) -> tuple[list[str], bool]:
+    """Up to 500 ids of all sources above `after`, in order, and whether these are the last."""
+    found: set[str] = set()
+    bound: str | None = None  # above it, a source may have ids that are not among the found ones
+    for owner, prefix in sources:
+        ids = await log.list_ids(after=after, limit=_MOST_LOOKED_AT, owner=owner, prefix=prefix)
+        if len(ids) == _MOST_LOOKED_AT:
+            bound = ids[-1] if bound is None else min(bound, ids[-1])
+        found.update(ids)
+    ordered = sorted(each for each in found if bound is None or each <= bound)
+    return ordered[:_MOST_LOOKED_AT], bound is None and len(ordered) <= _MOST_LOOKED_AT
+
+
+def _is_wanted(state: LogState, wanted: ExecutionsWanted) -> bool:
+    return (not wanted.state or state.state in wanted.state) and wanted.owner in {None, state.owner}
+
+
+def execution_info(execution_id: str, state: LogState) -> dict[str, Any]:
+    """What is told of an execution."""
+    return {
+        "execution_id": execution_id,
+        "state": state.state,
+        "owner": state.owner,
+        "position": f"{state.epoch}:{state.head}",
+        "oldest": state.oldest,
+        "started_at": now_text(state.started_at),
+        "updated_at": now_text(state.updated_at),
+        "progress": state.progress,
+        "metadata": state.metadata,
+    }

@@ -1,0 +1,161 @@
+"""Plain HTTP: what executions there are, their updates page by page, control over them, and how the server is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from starlette.routing import Route
+
+from lg_streaming.errors import ForbiddenError
+from lg_streaming.filters import FILTER_LISTS, FILTER_TEXTS
+from lg_streaming.gateway.http.endpoint import (
+    Endpoint,
+    ExecutionRoute,
+    execution_id_of,
+    json_body,
+    json_response,
+)
+from lg_streaming.gateway.http.queries import Cursors, UpdatePages, execution_info, list_executions
+from lg_streaming.gateway.http.query_params import query_payload
+from lg_streaming.gateway.protocol.http_models import Answer, ExecutionsWanted, TicketWanted, UpdatesWanted
+from lg_streaming.gateway.protocol.messages import PROTOCOL_VERSION, CancelExecution, Respond
+from lg_streaming.gateway.protocol.registry import parse
+from lg_streaming.gateway.session.handlers import HANDLERS
+from lg_streaming.gateway.session.session import Session
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Router
+
+    from lg_streaming.gateway.auth.peer import Peer
+    from lg_streaming.gateway.session.context import Edge
+
+__all__ = ["Rest"]
+
+logger: logging.Logger = logging.getLogger(__name__)
+
+_LOG_TIMEOUT: Final = 1.0
+
+
+class Rest:
+    """The REST side of a gateway.
+
+    Args:
+        edge: What all transports share.
+    """
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._pages = UpdatePages()
+        self._cursors = Cursors()
+
+    def add_health(self, router: Router) -> None:
+        """Adds what is there whatever the transports are: health, and tickets."""
+        edge, prefix = self._edge, self._edge.settings.gateway.prefix
+        router.routes += [
+            Route(f"{prefix}/health", Endpoint(edge, GET=self._ready)),
+            Route(f"{prefix}/health/live", Endpoint(edge, GET=self._live)),
+            Route(f"{prefix}/health/ready", Endpoint(edge, GET=self._ready)),
+            Route(f"{prefix}/tickets", Endpoint(edge, POST=self._ticket)),
+        ]
+
+    def add_routes(self, router: Router) -> None:
+        """Adds the routes to `router`; those of an execution itself last, as its id may hold anything."""
+        edge, prefix = self._edge, self._edge.settings.gateway.prefix
+        router.routes += [
+            Route(f"{prefix}/executions", Endpoint(edge, GET=self._list)),
+            ExecutionRoute(prefix, "updates", Endpoint(edge, GET=self._updates)),
+            ExecutionRoute(prefix, "responses", Endpoint(edge, POST=self._respond)),
+            ExecutionRoute(prefix, "", Endpoint(edge, GET=self._execution, DELETE=self._cancel)),
+        ]
+
+    async def shutdown(self) -> None:
+        """Lets everybody who waits for updates go with what is there."""
+        self._pages.shutdown()
+
+    # ------------------------------------------------------------ how the server is
+    async def _live(self, _request: Request, _peer: Peer) -> Response:
+        """Whether the process answers at all; nothing in it is secret, so everybody may ask."""
+        return json_response({"status": "ok", "protocol": PROTOCOL_VERSION})
+
+    async def _ready(self, _request: Request, _peer: Peer) -> Response:
+        """Whether requests should be sent here."""
+        status = await self._status()
+        return json_response({"status": status, "protocol": PROTOCOL_VERSION}, 200 if status == "ok" else 503)
+
+    async def _status(self) -> str:
+        if self._edge.draining:
+            return "draining"
+        if self._edge.hub.health().status == "closed":
+            return "closed"
+        return "ok" if await self._log_answers() else "log_unavailable"
+
+    async def _log_answers(self) -> bool:
+        try:
+            async with asyncio.timeout(_LOG_TIMEOUT):
+                await self._edge.hub.describe("health")
+        except Exception as error:  # noqa: BLE001 (whatever it is, requests would meet it too)
+            logger.debug("not ready: %r", error)
+            return False
+        return True
+
+    # ------------------------------------------------------------ executions
+    async def _list(self, request: Request, peer: Peer) -> Response:
+        session = await self._enter(peer)
+        payload = query_payload(request, lists={"state"}, texts={"owner", "cursor"}, numbers={"limit"})
+        return json_response(await list_executions(session, parse(ExecutionsWanted, payload), self._cursors))
+
+    async def _execution(self, request: Request, peer: Peer) -> Response:
+        session = await self._enter(peer)
+        query_payload(request)
+        execution_id = execution_id_of(request)
+        state = await session.check("read", execution_id)
+        if state is None:
+            raise ForbiddenError(execution_id=execution_id)
+        return json_response(execution_info(execution_id, state))
+
+    async def _updates(self, request: Request, peer: Peer) -> Response:
+        session = await self._enter(peer)
+        payload = query_payload(
+            request,
+            lists=FILTER_LISTS,
+            texts={*FILTER_TEXTS, "after", "on_gap"},
+            flags={"follow"},
+            numbers={"limit", "wait"},
+        )
+        wanted = parse(UpdatesWanted, {**payload, "execution_id": execution_id_of(request)})
+        return json_response(await self._pages.read(session, wanted, request.receive))
+
+    # ------------------------------------------------------------ control
+    async def _respond(self, request: Request, peer: Peer) -> Response:
+        session = await self._enter(peer)
+        query_payload(request)
+        execution_id = execution_id_of(request)
+        answer = parse(Answer, await self._body(request))
+        wanted = Respond(execution_id=execution_id, prompt_id=answer.prompt_id, response=answer.response)
+        return json_response((await HANDLERS["respond"](session, wanted)).answer)
+
+    async def _cancel(self, request: Request, peer: Peer) -> Response:
+        session = await self._enter(peer)
+        payload = {**query_payload(request, texts={"reason"}), "execution_id": execution_id_of(request)}
+        wanted = parse(CancelExecution, payload)
+        return json_response((await HANDLERS["cancel_execution"](session, wanted)).answer, 202)
+
+    async def _ticket(self, request: Request, peer: Peer) -> Response:
+        session = await self._enter(peer)
+        query_payload(request)
+        wanted = parse(TicketWanted, await self._body(request))
+        ticket, expires_in = session.policy.tickets.issue(session.principal, execution_id=wanted.execution_id)
+        return json_response({"ticket": ticket, "expires_in_s": round(expires_in, 3)}, 201)
+
+    # ------------------------------------------------------------ every request
+    async def _enter(self, peer: Peer) -> Session:
+        session = Session(peer=peer, edge=self._edge, transport="rest", expiry_grace=0.0)
+        await session.visit()
+        return session
+
+    async def _body(self, request: Request) -> object:
+        return await json_body(request, self._edge.settings.limits.inbound_bytes)

@@ -1,0 +1,220 @@
+"""The Server-Sent Events transport: `GET /executions/{id}/stream`, and the same for a route of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from starlette.datastructures import Headers, QueryParams
+from starlette.responses import Response
+from typing_extensions import Unpack
+
+from lg_streaming.checks import seconds
+from lg_streaming.errors import BadRequestError, StreamingError
+from lg_streaming.events import Position
+from lg_streaming.filters import FILTER_LISTS, FILTER_TEXTS, FilterOptions, filter_payload
+from lg_streaming.gateway.auth.peer import Peer
+from lg_streaming.gateway.http.endpoint import (
+    Endpoint,
+    ExecutionRoute,
+    error_response,
+    execution_id_of,
+    isolate,
+)
+from lg_streaming.gateway.http.event_stream import InitialData, StreamOptions, open_stream
+from lg_streaming.gateway.http.query_params import last_event_id, query_payload
+from lg_streaming.gateway.protocol.http_models import StreamWanted
+from lg_streaming.gateway.protocol.registry import parse
+from lg_streaming.gateway.session.context import Edge
+from lg_streaming.gateway.session.session import Session
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.routing import Router
+    from starlette.types import Receive, Scope, Send
+
+    from lg_streaming.gateway.dialects import DialectName
+    from lg_streaming.gateway.protocol.messages import EventName
+    from lg_streaming.hub import StreamHub
+    from lg_streaming.hub.subscription import OnGap
+
+__all__ = ["ServerSentEvents", "sse_response"]
+
+_FLAGS: Final = frozenset({"follow", "batch", "merge", "named"})
+_TEXTS: Final = {*FILTER_TEXTS, "after", "dialect", "event", "on_gap", "ticket"}
+
+
+class ServerSentEvents:
+    """The SSE side of a gateway.
+
+    Args:
+        edge: What all transports share.
+        initial_data: What readers are shown first; nothing when not given.
+    """
+
+    def __init__(self, edge: Edge, *, initial_data: InitialData | None = None) -> None:
+        self._edge = edge
+        self._initial_data = initial_data
+
+    def add_routes(self, router: Router) -> None:
+        """Adds the route to `router`."""
+        route = ExecutionRoute(self._edge.settings.gateway.prefix, "stream", Endpoint(self._edge, GET=self._open))
+        router.routes.append(route)
+
+    async def _open(self, request: Request, peer: Peer) -> Response:
+        session = Session(peer=peer, edge=self._edge, transport="sse", expiry_grace=0.0)
+        try:
+            await session.login(takes_tickets=True)
+            wanted = _wanted(request)
+            gateway = self._edge.settings.gateway
+            options = StreamOptions(
+                event=wanted.event_line,
+                dialect=wanted.dialect,
+                max_duration=gateway.max_stream_duration,
+                initial_data=self._initial_data,
+            )
+            return await open_stream(session, wanted, options, head_only=request.method == "HEAD")
+        except BaseException as error:
+            if isinstance(error, StreamingError):
+                session.report.refused(error)
+            session.end()
+            raise
+
+
+def _wanted(request: Request) -> StreamWanted:
+    """What the query asks for."""
+    payload = query_payload(request, lists=FILTER_LISTS, texts=_TEXTS, flags=_FLAGS)
+    payload.pop("ticket", None)
+    return parse(StreamWanted, {**payload, "execution_id": execution_id_of(request)})
+
+
+def sse_response(
+    hub: StreamHub,
+    execution_id: str,
+    *,
+    after: Position | str | None = None,
+    batch: bool = False,
+    follow: bool = False,
+    merge: bool = False,
+    on_gap: OnGap = "oldest",
+    named: bool = True,
+    event: EventName | None = None,
+    ids: bool = True,
+    dialect: DialectName | None = None,
+    initial_data: InitialData | None = None,
+    max_duration: float | None = None,
+    heartbeat_interval: float | None = None,
+    headers: Mapping[str, str] | None = None,
+    **wanted: Unpack[FilterOptions],
+) -> Response:
+    """An execution as the answer of a route of your own.
+
+    ```python
+    @app.get("/chats/{chat_id}/stream")
+    async def watch(chat_id: str, user: CurrentUser) -> Response:
+        return sse_response(streaming.hub, chat_id)
+    ```
+
+    The route itself decides who may read: nothing is asked here. The reader's `Last-Event-ID` wins over `after`;
+    where its client sends it in the address (`?lastEventId=…`), that counts as the header.
+    What cannot be read is answered with its HTTP status, before anything is sent.
+
+    Args:
+        hub: Where the execution is.
+        execution_id: The execution to read; it need not have started.
+        after: Send what follows this position; `"latest"` for what comes from now on; None from the start.
+        batch: Whether updates come as lists, in `updates` events.
+        follow: Whether the stream stays after a run's final update.
+        merge: Whether token deltas and progress may be merged while the reader lags.
+        on_gap: What to do when updates after `after` are gone.
+        named: Whether updates have an `event:` line; else a browser's `onmessage` fires.
+        event: What that line has: an update's `"type"`, such as `node_start`, which is the default, or its `"kind"`, as
+            messages on Socket.IO and `/ws` are named.
+        ids: Whether events have ids, from which a reader resumes.
+        dialect: `"flowise"`: the stream is written for Flowise's clients. It has neither names nor ids nor batches, so
+            `batch` cannot be had with it.
+        initial_data: `initial_data(execution_id)`, sync or async, makes the first event, `initial`. The reader's place
+            is fixed before it is called, so what happens meanwhile follows it.
+        max_duration: Seconds after which the stream ends and the reader is told to come back; as in the settings when
+            not given.
+        heartbeat_interval: Seconds between comments while there is nothing to send; as in the settings when not given.
+        headers: Headers of the answer beside its own.
+        wanted: What to let through; see `FilterOptions`. `until="interrupted"` ends the stream when the run waits for a
+            human.
+
+    Raises:
+        BadRequestError: The id or an option cannot be used.
+    """
+    seconds(none="for the settings'").check("max_duration", max_duration, BadRequestError)
+    seconds(none="for the settings'").check("heartbeat_interval", heartbeat_interval, BadRequestError)
+    payload: dict[str, object] = {
+        "execution_id": execution_id,
+        "after": str(after) if after is not None else None,
+        "batch": batch,
+        "follow": follow,
+        "merge": merge,
+        "on_gap": on_gap,
+        "dialect": dialect,
+        "event": event,
+        **({} if named else {"named": False}),
+        **filter_payload(wanted),
+    }
+    edge = Edge.of(hub)
+    request = parse(StreamWanted, {name: value for name, value in payload.items() if value is not None})
+    return _LazyStream(
+        edge,
+        heartbeat_interval,
+        request,
+        StreamOptions(
+            event=request.event_line,
+            ids=ids,
+            dialect=dialect,
+            max_duration=edge.settings.gateway.max_stream_duration if max_duration is None else max_duration,
+            initial_data=initial_data,
+            headers=dict(headers or {}),
+        ),
+    )
+
+
+class _LazyStream(Response):
+    """Opens its stream when it is sent, and knows the request only then."""
+
+    def __init__(
+        self, edge: Edge, heartbeat_interval: float | None, wanted: StreamWanted, options: StreamOptions
+    ) -> None:
+        super().__init__(media_type="text/event-stream")
+        self._edge = edge
+        self._heartbeat_interval = heartbeat_interval
+        self._wanted = wanted
+        self._options = options
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            last = last_event_id(Headers(scope=scope), QueryParams(scope.get("query_string", b"")))
+            response = await self._open(Peer.of(scope), last, head_only=scope.get("method") == "HEAD")
+        except StreamingError as error:
+            response = error_response(error)
+            response.headers.update(self._options.headers)
+        isolate(response)
+        self._edge.compression.apply(Headers(scope=scope), response)
+        await response(scope, receive, send)
+
+    async def _open(self, peer: Peer, last_event_id: str, *, head_only: bool) -> Response:
+        edge, wanted = self._edge, self._wanted
+        if last_event_id:
+            wanted = parse(StreamWanted, {**wanted.model_dump(exclude_unset=True), "after": last_event_id})
+        edge.wake()
+        session = Session(
+            peer=peer,
+            edge=edge,
+            transport="sse",
+            expiry_grace=0.0,
+            heartbeat_interval=self._heartbeat_interval,
+            trusted=True,
+        )
+        try:
+            await session.login()
+            return await open_stream(session, wanted, self._options, head_only=head_only)
+        except BaseException:
+            session.end()
+            raise

@@ -1,0 +1,1 @@
+"""Bound what callers use: connections, rates, requests and threads."""

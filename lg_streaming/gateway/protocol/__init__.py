@@ -1,0 +1,1 @@
+"""Messages of the wire: their models, their registry and their JSON Schema."""

@@ -1,0 +1,179 @@
+"""The shapes of what the HTTP routes take and answer, as pydantic models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from lg_streaming.gateway.dialects import DialectName
+from lg_streaming.gateway.protocol.messages import (
+    ErrorBody,
+    EventName,
+    ExecutionId,
+    Inbound,
+    Outbound,
+    PromptId,
+    SubscribeExecution,
+    Update,
+)
+from lg_streaming.log.base import ExecutionState
+
+__all__ = [
+    "Answer",
+    "ErrorAnswer",
+    "ExecutionInfo",
+    "Executions",
+    "ExecutionsWanted",
+    "GapInfo",
+    "Health",
+    "StreamWanted",
+    "Ticket",
+    "TicketWanted",
+    "UpdatesPage",
+    "UpdatesWanted",
+]
+
+MAX_WAIT = 25.0
+"""Seconds; proxies give up on an answer after 30 or 60."""
+
+
+# ---------------------------------------------------------------- what comes in
+class StreamWanted(SubscribeExecution):
+    """The query of `GET /executions/{execution_id}/stream`."""
+
+    named: bool = True
+    """Whether updates have an `event:` line, as `event` says; else a browser's `onmessage` fires."""
+    dialect: Annotated[
+        DialectName | None, Field(description="What the stream is written in; this library's own events when absent.")
+    ] = None
+
+    @model_validator(mode="after")
+    def _fits_the_dialect(self) -> Self:
+        if self.event is not None and not self.named:
+            reason = (
+                f"event={self.event} does not go with named=false, which leaves the event line out: give one of them"
+            )
+            raise PydanticCustomError("event", "{reason}", {"reason": reason})
+        if self.dialect is None:
+            return self
+        named = self.named and "named" in self.model_fields_set
+        for name, given in {"batch": self.batch, "named": named, "event": self.event is not None}.items():
+            if given:
+                reason = (
+                    f"{name} does not go with dialect={self.dialect}: its frames hold one update each, without names"
+                )
+                raise PydanticCustomError("dialect", "{reason}", {"reason": reason})
+        return self
+
+    @property
+    def event_line(self) -> EventName | None:
+        """What the `event:` line of an update has; None: it has none."""
+        return (self.event or "type") if self.named else None
+
+
+class UpdatesWanted(SubscribeExecution):
+    """The query of `GET /executions/{execution_id}/updates`."""
+
+    limit: Annotated[int, Field(ge=1, le=1_000)] = 100
+    """How many updates are looked at."""
+    wait: Annotated[float, Field(ge=0, le=MAX_WAIT)] = 0
+    """Seconds to wait for an update where there is none yet."""
+
+
+class ExecutionsWanted(Inbound):
+    """The query of `GET /executions`."""
+
+    state: Annotated[list[ExecutionState], Field(max_length=6)] | None = None
+    owner: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    cursor: Annotated[str, Field(min_length=1, max_length=2_048)] | None = None
+    """`next_cursor` of the page before."""
+
+
+class Answer(Inbound):
+    """The body of `POST /executions/{execution_id}/responses`."""
+
+    prompt_id: PromptId
+    response: Any
+
+
+class TicketWanted(Inbound):
+    """The body of `POST /tickets`."""
+
+    execution_id: ExecutionId | None = None
+    """The only execution that the ticket lets its holder read; absent: all that the caller may."""
+
+
+# ---------------------------------------------------------------- what goes out
+class ErrorAnswer(Outbound):
+    """The body of every answer that is an error."""
+
+    error: ErrorBody
+
+
+class ExecutionInfo(Outbound):
+    """What is known of an execution."""
+
+    execution_id: str
+    state: ExecutionState
+    owner: str | None
+    position: str
+    """The position of its last update."""
+    oldest: int
+    """The first sequence number that is still kept."""
+    started_at: str
+    updated_at: str
+    progress: float | None
+    """How far the last run is, 0 to 100, where it says so."""
+    metadata: dict[str, Any]
+    """What the last run was opened with; often empty."""
+
+
+class Executions(Outbound):
+    """A page of executions, in the order of their ids."""
+
+    executions: list[ExecutionInfo]
+    next_cursor: str | None
+    """Where the next page begins; null on the last one. A page before it may be short, or empty."""
+
+
+class GapInfo(Outbound):
+    """Updates that cannot be had."""
+
+    from_: Annotated[int, Field(alias="from")]
+    to: int | None
+    reason: Literal["evicted", "epoch_changed", "future_position"]
+
+
+class UpdatesPage(Outbound):
+    """A page of an execution's updates."""
+
+    execution_id: str
+    state: ExecutionState | Literal["unknown"]
+    position: str | None
+    """What to give as `after` next time; null: nothing has happened yet."""
+    recovered: bool
+    """Whether nothing is missing before the first update."""
+    gap: GapInfo | None = None
+    """What is missing."""
+    ended: bool
+    """Nothing more comes, unless a further run begins."""
+    more: bool
+    """The next page is there already."""
+    updates: list[Update]
+
+
+class Ticket(Outbound):
+    """A credential for one request, for where a browser can send no header: `?ticket=…`."""
+
+    ticket: str
+    expires_in_s: float
+
+
+class Health(Outbound):
+    """How the server is."""
+
+    status: Literal["ok", "draining", "closed", "log_unavailable"]
+    protocol: int

@@ -1,0 +1,447 @@
+"""The shapes of the wire's messages, as pydantic models.
+
+Inbound payloads are checked strictly: a field of the wrong type is refused, and so is a field nobody knows,
+because a misspelt ``node_ids`` that was ignored would silently give the reader everything. Keys are
+snake_case; camelCase (``executionId``) is accepted.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+from lg_streaming.errors import BadRequestError
+from lg_streaming.events import Position, Priority, check_execution_id
+from lg_streaming.filters import FILTER_FIELDS, INTERRUPTED, UpdateFilter
+from lg_streaming.gateway.session.rooms import room_execution
+from lg_streaming.log.base import ExecutionState
+
+PROTOCOL_VERSION: Final = 1
+_GLOB_LETTERS: Final = 4_096
+
+
+# ---------------------------------------------------------------- client to server
+def _execution_id(value: str) -> str:
+    try:
+        return check_execution_id(value)
+    except BadRequestError as error:
+        raise PydanticCustomError("execution_id", "{reason}", {"reason": error.message}) from None
+
+
+def _after(value: str) -> str:
+    """Only the form is looked at here; a position that does not parse has an error code of its own."""
+    return value if value == "latest" else str(Position.parse(value))
+
+
+def _moment(value: object) -> object:
+    if not isinstance(value, str):
+        raise PydanticCustomError("moment", "a time is a text such as '2026-11-20T20:00:00Z'")
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:
+        raise PydanticCustomError("moment", "a time looks like '2026-11-20T20:00:00Z'") from None
+
+
+def _end(value: object) -> object:
+    if value == INTERRUPTED:
+        return value
+    moment = _moment(value)
+    if isinstance(moment, datetime) and moment.tzinfo is None:
+        raise PydanticCustomError("moment", "a time needs a time zone: '2026-11-20T20:00:00Z'")
+    return moment
+
+
+def _short_globs(values: list[str]) -> list[str]:
+    """Every glob is held against the id of every execution, so there is a bound on all of them together."""
+    if sum(len(value) for value in values if "*" in value) > _GLOB_LETTERS:
+        raise PydanticCustomError(
+            "globs", "the globs have more than {limit} characters together", {"limit": _GLOB_LETTERS}
+        )
+    return values
+
+
+def _room_id(value: str) -> str:
+    try:
+        room_execution(value)
+    except BadRequestError as error:
+        raise PydanticCustomError("room_id", "{reason}", {"reason": error.message}) from None
+    return value
+
+
+ExecutionId = Annotated[str, AfterValidator(_execution_id), Field(json_schema_extra={"minLength": 1, "maxLength": 256})]
+Names = Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=128)]
+RoomId = Annotated[str, AfterValidator(_room_id), Field(json_schema_extra={"minLength": 1, "maxLength": 251})]
+PromptId = Annotated[str, Field(min_length=1, max_length=256)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
+Until = Annotated[datetime | Literal["interrupted"], BeforeValidator(_end)]
+After = Annotated[str, AfterValidator(_after), Field(description="A position '<epoch>:<seq>', or 'latest'.")]
+
+
+EventName = Literal["kind", "type"]
+"""What names the event of an update: one of the four kinds, or its own type."""
+
+
+class Inbound(BaseModel):
+    """A payload from a client."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        loc_by_alias=False,
+    )
+
+
+class Wanted(Inbound):
+    """Which updates, and how they come."""
+
+    events: Names | None = None
+    """Kinds, types and globs such as ``task:*``; all when absent."""
+    node_ids: Names | None = None
+    """Nodes: names, and globs such as ``review*``."""
+    agent_types: Names | None = None
+    """Agents: names, and globs."""
+    namespaces: Names | None = None
+    """Globs over node paths such as ``supervisor/researcher``: ``*`` within a ``/`` segment, ``**`` across."""
+    categories: Names | None = None
+    min_priority: Priority | Literal["normal"] | None = None
+    since: Moment | None = None
+    """Updates at or after this time."""
+    batch: bool = False
+    """Updates come as lists, in ``updates`` messages."""
+    event: EventName | None = None
+    """What names an update's event: its ``kind`` or its ``type``. Absent: the kind on Socket.IO and ``/ws``, the type
+    on event streams."""
+
+    def filter(self) -> UpdateFilter:
+        """The same as a filter."""
+        conditions = {name: getattr(self, name) for name in FILTER_FIELDS}
+        if conditions["until"] == INTERRUPTED:
+            del conditions["until"]
+        return UpdateFilter.of(**conditions)
+
+
+class SubscribeExecution(Wanted):
+    """``subscribe_execution``: watch one execution."""
+
+    execution_id: ExecutionId
+    until: Until | None = None
+    """Updates at or before this time; ``interrupted``: the subscription ends when the run waits for a human."""
+    after: After | None = None
+    """Where to go on; from the start of what is kept when absent."""
+    follow: bool = False
+    """Stay after a run's final update."""
+    on_gap: Literal["oldest", "tail", "fail"] = "oldest"
+    """Where to go on when updates are gone."""
+    merge: bool = False
+    """While the reader lags, token deltas of one message may come as one update, and progress as its newest."""
+    delivery: Literal["at-most-once", "at-least-once"] | None = None
+    """``at-least-once``: what is not acknowledged with ``ack`` is sent again."""
+
+    @property
+    def until_interrupted(self) -> bool:
+        """Whether reading ends when the run waits for a human."""
+        return self.until == INTERRUPTED
+
+
+class UnsubscribeExecution(Inbound):
+    """``unsubscribe_execution``: stop watching it."""
+
+    execution_id: ExecutionId
+
+
+class SubscribeEvents(Wanted):
+    """``subscribe_events``: watch all executions the caller may see, from now on; replaces the one before."""
+
+    executions: Annotated[Names, AfterValidator(_short_globs)] | None = None
+    """Globs over execution ids: ``*`` within a ``/`` segment, ``**`` across; all when absent."""
+    until: Moment | None = None
+    """Updates at or before this time."""
+
+
+class UnsubscribeEvents(Inbound):
+    """``unsubscribe_events``: stop that; or, with ``events``, only with these."""
+
+    events: Names | None = None
+
+
+class RoomMessage(Inbound):
+    """``join_room``, ``leave_room``."""
+
+    room_id: RoomId
+
+
+class Ack(Inbound):
+    """``ack``: everything up to ``position`` has arrived."""
+
+    execution_id: ExecutionId
+    position: Annotated[str, AfterValidator(lambda value: str(Position.parse(value)))]
+
+
+class Respond(Inbound):
+    """``respond``: answer a ``human_prompt`` of the open run."""
+
+    execution_id: ExecutionId
+    prompt_id: PromptId
+    response: Any
+    """Whatever the prompt asks for."""
+
+
+class CancelExecution(Inbound):
+    """``cancel_execution``: end the open run."""
+
+    execution_id: ExecutionId
+    reason: Annotated[str, Field(max_length=1_000)] | None = None
+    """Told to the run and to its readers."""
+
+
+class Authenticate(Inbound):
+    """``authenticate``: a late login, or a fresh token of the same subject."""
+
+    token: Annotated[str, Field(min_length=1)]
+
+
+class Empty(Inbound):
+    """The payload of messages that have none."""
+
+
+# ---------------------------------------------------------------- answers
+class Outbound(BaseModel):
+    """What the server sends."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class ErrorBody(Outbound):
+    """An error, wherever it appears: in an answer, as an ``error`` message, as an HTTP body."""
+
+    code: int
+    name: str
+    message: str
+    retryable: bool
+    retry_after_ms: int | None = None
+    execution_id: str | None = None
+    details: dict[str, Any] | None = None
+    """Facts for programs, such as the limit that was reached."""
+
+
+class Failure(Outbound):
+    """The answer to a message that was refused."""
+
+    ok: Literal[False] = False
+    error: ErrorBody
+
+
+class Ok(Outbound):
+    """The answer to a message that was carried out."""
+
+    ok: Literal[True] = True
+
+
+class Subscribed(Ok):
+    """The answer to ``subscribe_execution``."""
+
+    execution_id: str
+    state: ExecutionState | Literal["unknown"]
+    position: str | None
+    """The head: the position of the last update there is."""
+    oldest: int | None
+    """The first sequence number that is still kept."""
+    recovered: bool
+    """Whether everything after the asked position is there."""
+    reason: Literal["evicted", "epoch_changed", "future_position"] | None = None
+
+
+class Unsubscribed(Ok):
+    """The answer to ``unsubscribe_execution``."""
+
+    execution_id: str
+
+
+class EventsSubscribed(Ok):
+    """The answer to ``subscribe_events`` and ``unsubscribe_events``: what is watched now."""
+
+    events: list[str]
+    """Empty: all kinds and types."""
+    executions: list[str]
+    """Empty: nothing is watched."""
+
+
+class RoomAnswer(Ok):
+    """The answer to ``join_room`` and ``leave_room``."""
+
+    room_id: str
+    clients: int
+    """How many of this server's connections are in the room now."""
+
+
+class Acknowledged(Ok):
+    """The answer to ``ack``."""
+
+    execution_id: str
+    outstanding: int
+    """Updates that were sent and are not acknowledged."""
+
+
+class Responded(Ok):
+    """The answer to ``respond``: this response is the one that counts."""
+
+    execution_id: str
+    prompt_id: str
+
+
+class Cancelled(Ok):
+    """The answer to ``cancel_execution``."""
+
+    execution_id: str
+    cancelled: bool
+    """Whether a run was open. It ends soon after, if it has not ended yet."""
+
+
+class Authenticated(Ok):
+    """The answer to ``authenticate``."""
+
+    expires_in_s: float | None
+
+
+class Pong(Ok):
+    """The answer to ``ping``."""
+
+    timestamp: str
+
+
+class ConnectionFigures(Outbound):
+    """This connection."""
+
+    connection_id: str
+    uptime_s: float
+    subject: str | None = None
+    expires_in_s: float | None = None
+
+
+class SubscriptionFigures(Outbound):
+    """One subscription of this connection."""
+
+    execution_id: str
+    position: str | None
+    batch: bool
+    follow: bool
+
+
+class ServerFigures(Outbound):
+    """The server."""
+
+    protocol: int
+    server_time: str
+    connections: int
+
+
+class Status(Ok):
+    """The answer to ``get_status``."""
+
+    connection: ConnectionFigures
+    subscriptions: list[SubscriptionFigures]
+    server: ServerFigures
+
+
+# ---------------------------------------------------------------- server to client
+class ConnectionStatus(Outbound):
+    """``connection_status``: once, right after connecting."""
+
+    status: Literal["connected", "authentication_required"] = "connected"
+    """``authentication_required``: send ``authenticate`` within ``login_timeout_s``."""
+    connection_id: str
+    server_time: str
+    heartbeat_interval_s: float | None
+    login_timeout_s: float | None = None
+    protocol: int = PROTOCOL_VERSION
+
+
+class Metadata(BaseModel):
+    """Where an update belongs. The user's own keys stand beside these."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
+
+    timestamp: str
+    sequence_number: int
+    execution_id: str
+    epoch: str
+    run_id: str | None = None
+    node_id: str | None = None
+    namespace: str | None = None
+    attempt: int | None = None
+    agent_type: str | None = None
+    task_id: str | None = None
+    request_id: str | None = None
+    tool_call_id: str | None = None
+    message_id: str | None = None
+    category: str | None = None
+    traceparent: str | None = None
+    priority: Priority | None = None
+    merged_from: int | None = None
+    """The first sequence number of the updates that were merged into this one."""
+
+
+class Update(Outbound):
+    """``token``, ``progress``, ``status``, ``event``: one update."""
+
+    type: str
+    data: Any
+    metadata: Metadata
+
+
+class Updates(Outbound):
+    """``updates``: several, to a subscription with ``batch``."""
+
+    execution_id: str
+    updates: list[Update]
+
+
+class GapMessage(Outbound):
+    """``gap``: updates the reader asked for are gone."""
+
+    execution_id: str
+    from_: Annotated[int, Field(alias="from")]
+    to: int | None
+    reason: Literal["evicted", "epoch_changed", "future_position"]
+
+
+class Heartbeat(Outbound):
+    """``heartbeat``: the head of each execution this connection watches."""
+
+    timestamp: str
+    positions: dict[str, str]
+
+
+class SubscriptionClosed(Outbound):
+    """``subscription_closed``: no more updates of this execution will come."""
+
+    execution_id: str
+    reason: Literal["ended", "gap", "forbidden", "closed"]
+
+
+class AuthExpiring(Outbound):
+    """``auth_expiring``: send ``authenticate`` with a fresh token."""
+
+    in_s: float
+
+
+class ServerRestart(Outbound):
+    """``server_restart``: the connection is about to close; come back after the delay."""
+
+    retry_ms: int
+
+
+class Direct(Outbound):
+    """``message``: something for this connection alone, in no execution and without a position."""
+
+    type: str
+    data: Any
+    timestamp: str

@@ -1,0 +1,1 @@
+"""The rules of one connection, without a transport."""

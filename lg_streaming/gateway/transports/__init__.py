@@ -1,0 +1,1 @@
+"""Socket.IO and WebSocket: connections that carry messages both ways."""

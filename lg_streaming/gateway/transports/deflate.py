@@ -1,0 +1,89 @@
+"""Compressed WebSocket messages (permessage-deflate, RFC 7692) that many connections share.
+
+Each message is compressed by itself. The extension allows a server to do so whatever was negotiated (section
+7.1.1.1), and only so can a message be compressed once for all its readers, and a connection do without a
+compressor of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from lg_streaming.gateway.delivery.frames import Framing, web_socket_frame
+from lg_streaming.gateway.hooks.server import WebSocketLine
+
+if TYPE_CHECKING:
+    from lg_streaming.gateway.hooks.server import Line
+    from lg_streaming.settings import CompressionSettings
+
+__all__ = ["Deflate", "Framings"]
+
+logger: logging.Logger = logging.getLogger(__name__)
+
+_RSV1: Final = 0x40
+"""The bit of a frame's first byte that says that its payload is compressed."""
+_FLUSHED: Final = b"\0\0\xff\xff"
+"""What a flush ends with, and a message leaves out."""
+_MEMORY_LEVEL: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deflate:
+    """Frames for connections that negotiated permessage-deflate."""
+
+    window_bits: int
+    """How far back the peer looks, as a power of two: 9 to 15."""
+    threshold: int
+    """Bytes. A message that is smaller is not compressed, nor one that would not become smaller."""
+    level: int
+    """1 to 9."""
+
+    def __call__(self, text: bytes) -> bytes:
+        """One complete, unmasked text frame."""
+        if len(text) < self.threshold:
+            return web_socket_frame(text)
+        compressor = zlib.compressobj(self.level, zlib.DEFLATED, -self.window_bits, _MEMORY_LEVEL)
+        payload = (compressor.compress(text) + compressor.flush(zlib.Z_SYNC_FLUSH)).removesuffix(_FLUSHED)
+        if len(payload) >= len(text):
+            return web_socket_frame(text)
+        frame = web_socket_frame(payload)
+        return bytes((frame[0] | _RSV1,)) + frame[1:]
+
+
+class Framings:
+    """How the messages of each connection are framed.
+
+    Args:
+        settings: Whether WebSockets are compressed, from which size on, and how hard.
+    """
+
+    def __init__(self, settings: CompressionSettings) -> None:
+        self._settings = settings
+        self._enabled = settings.websocket and settings.level > 0
+        self._warned = False
+
+    def of(self, line: Line | None) -> Framing:
+        """The framing for the connection of ``line``; plain frames where compression was not negotiated.
+
+        Where the server is not known, it compresses by itself, as it is set up.
+        """
+        if not isinstance(line, WebSocketLine):
+            return web_socket_frame
+        bits = line.take_over_deflate()
+        if not self._enabled:
+            return web_socket_frame
+        if bits is None:
+            self._warn_unless_offered(line)
+            return web_socket_frame
+        return Deflate(window_bits=bits, threshold=self._settings.threshold, level=self._settings.level)
+
+    def _warn_unless_offered(self, line: WebSocketLine) -> None:
+        if not (self._warned or line.offers_deflate):
+            self._warned = True
+            logger.warning(
+                "gateway.compression.websocket is on, but the server negotiates no compression: "
+                "start uvicorn with ws_per_message_deflate=True"
+            )

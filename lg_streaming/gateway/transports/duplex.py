@@ -1,0 +1,155 @@
+"""A WebSocket as the gateway drives it: bounded on the way out, and always closed in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from lg_streaming.gateway.delivery.frames import Frames, Framing
+from lg_streaming.gateway.hooks.server import Line, WebSocketLine, current_line
+from lg_streaming.gateway.transports.inbound import InboundMeter
+from lg_streaming.gateway.transports.send_buffer import Outlet, open_outlet
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.types import Scope
+
+    from lg_streaming.errors import StreamingError
+    from lg_streaming.gateway.transports.base import Guard
+
+__all__ = ["FRESH_BYTES", "NORMAL_CLOSURE", "Duplex", "answer_no_socket"]
+
+logger: logging.Logger = logging.getLogger(__name__)
+
+NORMAL_CLOSURE: Final = 1000
+FRESH_BYTES: Final = 4_096
+"""What may wait on the way to a slow reader that wants what is new."""
+_CLOSE_GRACE: Final = 1.0
+"""Seconds a peer gets to take the last frames and answer the close."""
+
+
+class Duplex:
+    """One WebSocket, of whatever protocol; made in the task that serves it.
+
+    Args:
+        send: ASGI's.
+        guard: Limits.
+        refuse: Closes the connection with an error when the peer sends more than it may.
+    """
+
+    def __init__(
+        self, send: Callable[[Any], Awaitable[None]], guard: Guard, refuse: Callable[[StreamingError], None]
+    ) -> None:
+        self._send = send
+        self._task = asyncio.current_task()
+        self._listening = True
+        self._closing: asyncio.Task[None] | None = None
+        self.line: Line | None = current_line()
+        if isinstance(self.line, WebSocketLine):
+            # A little over the limit still arrives and is answered by name; far over is cut off by the server.
+            self.line.limit_inbound(4 * guard.inbound_bytes)
+            self.line.forget_handshake()
+        if self.line is not None:
+            self.line.cut_when_silent(2 * guard.bounds.send_timeout)
+        self.frame: Framing = guard.framings.of(self.line)
+        """How messages are framed for it."""
+        self._outlet: Outlet = open_outlet(send, self.line, guard.bounds, self.give_up)
+        self.inbound: InboundMeter = InboundMeter(guard.inbound, refuse, self._outlet.admit)
+        """What the peer sends."""
+        if isinstance(self.line, WebSocketLine):
+            self.line.meter(self.inbound)
+        self.close_code: int | None = None
+        """Why it was closed from this side."""
+
+    @property
+    def closing(self) -> bool:
+        """Whether the close has begun."""
+        return self._closing is not None
+
+    def put(self, frames: Frames) -> None:
+        """Sends ready frames without waiting."""
+        self._outlet.put(frames)
+
+    def put_text(self, text: bytes) -> None:
+        """Sends one message."""
+        self._outlet.put(Frames(self.frame(text)))
+
+    def prefer_fresh(self) -> None:
+        """Lets little wait on the way, where the server allows that."""
+        if self.line is not None:
+            self.line.keep_short(FRESH_BYTES)
+
+    async def drain(self) -> bool:
+        """Returns when there is room for more; whether it had to wait."""
+        return await self._outlet.drain()
+
+    def give_up(self, error: StreamingError) -> None:
+        """The peer does not read: whatever is said now is said for the case that it does after all."""
+        if self._closing is None:
+            logger.info("a connection is closed: %s", error)
+            self.shut(error.code, error.name)
+
+    def shut(self, code: int, reason: str) -> None:
+        """Closes. Never waits; a peer that does not answer the close is cut off."""
+        if self._closing is None:
+            self.close_code = code
+            self._closing = asyncio.create_task(self._say_goodbye(code, reason), name="lg_streaming.close")
+
+    async def _say_goodbye(self, code: int, reason: str) -> None:
+        loop = asyncio.get_running_loop()
+        if self.line is not None:
+            loop.call_later(_CLOSE_GRACE, self.line.abort)
+        try:
+            async with asyncio.timeout(_CLOSE_GRACE):
+                await self._outlet.flush()
+                self._stop_listening()
+                await self._send({"type": "websocket.close", "code": code, "reason": reason})
+        except Exception as error:  # noqa: BLE001 (each server has its own for a peer that is gone)
+            logger.debug("a connection did not take its close: %r", error)
+            if self.line is not None:
+                self.line.abort()
+            self._stop_listening()
+
+    def _stop_listening(self) -> None:
+        """Where the transport is out of reach: granian sends no close while the application waits for a message."""
+        if self.line is None and self._task is not None and self._listening:
+            self._listening = False
+            self._task.cancel()
+
+    async def was_closing(self) -> bool:
+        """Whether the cancellation that reached the serving task was this object's own, for the close to get through.
+
+        Waits for the close then: some servers close a connection themselves, without the code, when the application
+        leaves it.
+        """
+        if self._closing is None or self._task is None or self._listening:
+            return False
+        self._task.uncancel()
+        await asyncio.wait({self._closing})
+        return True
+
+    def stop(self) -> None:
+        """The WebSocket is over: drops what waits."""
+        self._listening = False
+        self._outlet.stop()
+        self.inbound.stop()
+        if self.line is not None and self.line.buffered:
+            # The server closes when all is written, and a peer that does not read would hold it all.
+            asyncio.get_running_loop().call_later(_CLOSE_GRACE, self.line.abort)
+
+
+async def answer_no_socket(scope: Scope, send: Callable[[Any], Awaitable[None]], status: int, body: object) -> None:
+    """Answer an HTTP request to a WebSocket's path. Its body is not read; over HTTP/1 the connection closes."""
+    text = orjson.dumps(body)
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(text))]
+    if status == HTTPStatus.UPGRADE_REQUIRED:
+        headers.append((b"upgrade", b"websocket"))
+    if scope.get("http_version", "").startswith("1"):
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": text})

@@ -1,0 +1,131 @@
+"""The texts of Socket.IO packets, and updates wrapped in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, get_args
+
+import orjson
+
+from lg_streaming.codec import Codec
+from lg_streaming.events import Kind
+from lg_streaming.gateway.delivery.frames import Frames, Framing, web_socket_frame
+from lg_streaming.gateway.protocol.registry import MESSAGES_OUT, RESERVED_EVENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lg_streaming.errors import StreamingError
+    from lg_streaming.gateway.transports.base import Guard
+    from lg_streaming.log.base import Record
+
+__all__ = ["EncodeBatch", "EncodeEach", "Json", "Packets", "event_name", "handshake", "refusal", "size_of"]
+
+_JSON: Final = Codec()
+_KINDS: Final[dict[Kind, bytes]] = {kind: b'"%b"' % kind.encode() for kind in get_args(Kind)}
+_TAKEN: Final = (RESERVED_EVENTS | MESSAGES_OUT.keys() | {"reply"}) - _KINDS.keys()
+"""Names of messages that are no updates."""
+
+
+class Json:
+    """What python-socketio wants of a JSON module."""
+
+    @staticmethod
+    def dumps(value: object, **_: object) -> str:
+        """``value`` as JSON."""
+        return orjson.dumps(value).decode()
+
+    @staticmethod
+    def loads(text: str) -> Any:
+        """What ``text`` says; raises ValueError when it is no JSON."""
+        return orjson.loads(text)
+
+
+def size_of(text: str) -> int:
+    """Bytes of ``text`` in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def handshake(sid: str, guard: Guard) -> bytes:
+    """What a transport is told first; engine.io counts in milliseconds."""
+    told: dict[str, object] = {
+        "sid": sid,
+        "upgrades": [],
+        "pingInterval": round(guard.ping_interval * 1000),
+        "pingTimeout": round(guard.ping_timeout * 1000),
+        "maxPayload": guard.inbound_bytes,
+    }
+    return b"0" + orjson.dumps(told)
+
+
+def event_name(record: Record, *, by_type: bool) -> bytes:
+    """What names an update's message, as JSON. A type that another message has gives way to the kind."""
+    return _name_of(record.type, record.kind) if by_type else _KINDS[record.kind]
+
+
+@lru_cache(maxsize=1_024)
+def _name_of(type: str, kind: Kind) -> bytes:
+    return _KINDS[kind] if type in _TAKEN else _JSON.dumps(type)
+
+
+def refusal(error: StreamingError) -> dict[str, Any]:
+    """What a client that is not let in is told: the ``message`` and ``data`` of its ``connect_error``."""
+    return {"message": error.message, "data": error.to_dict()}
+
+
+class Packets:
+    """The texts of Socket.IO packets of one namespace, as engine.io messages."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = b"" if namespace == "/" else namespace.encode() + b","
+        self.disconnect: bytes = b"41" + self._namespace
+
+    def event(self, name: str, payload: object) -> bytes:
+        """One event. ``name`` and ``payload`` are made JSON."""
+        return b"42" + self._namespace + orjson.dumps([name, payload])
+
+    def ready_event(self, name: bytes, *payload: bytes) -> bytes:
+        """One event whose name and payload are JSON already; the parts of the payload are joined."""
+        return b"".join((b"42", self._namespace, b"[", name, b",", *payload, b"]"))
+
+    def answer(self, number: int, payload: object) -> bytes:
+        """The acknowledgement of a message."""
+        return b"43" + self._namespace + b"%d" % number + orjson.dumps([payload])
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeEach:
+    """One event an update, named by its kind or its type, with the update's JSON as it is in the log."""
+
+    packets: Packets
+    frame: Framing = web_socket_frame
+    by_type: bool = False
+
+    def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:  # noqa: ARG002 (a batch needs it)
+        """See :meth:`~lg_streaming.gateway.delivery.frames.Encode.wrap`."""
+        text, frame, by_type = self.packets.ready_event, self.frame, self.by_type
+        return Frames(
+            b"".join([frame(text(event_name(record, by_type=by_type), record.json)) for record in records]),
+            count=len(records),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeBatch:
+    """One ``updates`` event for all."""
+
+    packets: Packets
+    frame: Framing = web_socket_frame
+
+    def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:
+        """See :meth:`~lg_streaming.gateway.delivery.frames.Encode.wrap`."""
+        text = self.packets.ready_event(
+            b'"updates"',
+            b'{"execution_id":',
+            orjson.dumps(execution_id),
+            b',"updates":[',
+            b",".join([record.json for record in records]),
+            b"]}",
+        )
+        return Frames(self.frame(text))

@@ -1,0 +1,215 @@
+"""The sending half of a WebSocket: never waits, never holds more than it may, and notices a peer that stopped reading.
+
+A subscription is a cursor, so there is no queue of updates: a reader :meth:`~Outlet.drain`s before it sends
+more. What can pile up beside that (answers, heartbeats, the last frame) is bounded; beyond, the connection is
+given up as slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from lg_streaming.errors import SlowReaderError
+from lg_streaming.gateway.hooks.server import Line, WebSocketLine
+
+if TYPE_CHECKING:
+    from lg_streaming.gateway.delivery.frames import Frames
+
+__all__ = ["Bounds", "Outlet", "open_outlet"]
+
+logger: logging.Logger = logging.getLogger(__name__)
+
+_PROGRESS_STEP: Final = 16
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+GiveUp = Callable[[SlowReaderError], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What one connection may hold."""
+
+    backlog_bytes: int
+    backlog_frames: int
+    send_timeout: float
+    """Seconds without any write progress."""
+
+
+class Outlet(Protocol):
+    """Where a connection's frames go."""
+
+    def put(self, frames: Frames) -> None:
+        """Sends, or keeps for later; gives the connection up when too much waits. Never waits itself."""
+        ...
+
+    def admit(self, size: int) -> bool:
+        """Count `size` bytes that the server writes itself, such as a pong; return whether it may.
+
+        Give the connection up when too much waits.
+        """
+        ...
+
+    async def drain(self) -> bool:
+        """Returns when there is room for more, and whether it had to wait for it.
+
+        Gives the connection up when the peer has stopped reading.
+        """
+        ...
+
+    async def flush(self) -> None:
+        """Returns when the server has taken everything."""
+        ...
+
+    def stop(self) -> None:
+        """Drops what waits."""
+        ...
+
+
+def open_outlet(send: Send, line: Line | None, bounds: Bounds, give_up: GiveUp) -> Outlet:
+    """The best outlet the server allows; ``give_up`` is called once, when the peer does not keep up."""
+    if isinstance(line, WebSocketLine):
+        return DirectOutlet(line, bounds, give_up)
+    return QueuedOutlet(send, bounds, give_up)
+
+
+class DirectOutlet:
+    """Writes ready frames straight to the transport; what waits, waits in the transport's buffer."""
+
+    def __init__(self, line: WebSocketLine, bounds: Bounds, give_up: GiveUp) -> None:
+        self._line = line
+        self._bounds = bounds
+        self._give_up: GiveUp | None = give_up
+        self._written = 0
+        self._waiting = 0
+
+    def put(self, frames: Frames) -> None:
+        if self._count(frames.size, frames.count):
+            self._line.write(frames.wire)
+
+    def admit(self, size: int) -> bool:
+        return self._count(size, 1)
+
+    def _count(self, size: int, count: int) -> bool:
+        if self._give_up is None:
+            return False
+        line, bounds = self._line, self._bounds
+        if line.writable:
+            self._waiting = 0
+        else:
+            self._waiting += count
+            if self._waiting > bounds.backlog_frames or line.buffered + size > bounds.backlog_bytes:
+                self._fail(f"more than {bounds.backlog_bytes} bytes or {bounds.backlog_frames} frames wait")
+                return False
+        self._written += size
+        return True
+
+    async def drain(self) -> bool:
+        line = self._line
+        waits = not line.writable
+        while self._give_up is not None and not line.writable:
+            sent = self._written - line.unsent
+            try:
+                async with asyncio.timeout(self._bounds.send_timeout):
+                    await line.wait_writable()
+            except TimeoutError:
+                if self._written - line.unsent <= sent:
+                    self._fail(f"nothing was read for {self._bounds.send_timeout:g} s")
+        return waits
+
+    async def flush(self) -> None:
+        await self._line.wait_writable()
+
+    def stop(self) -> None:
+        self._give_up = None
+
+    def _fail(self, why: str) -> None:
+        give_up, self._give_up = self._give_up, None
+        if give_up is not None:
+            give_up(SlowReaderError(f"{why}: reconnect and resume from the last position"))
+
+
+class QueuedOutlet:
+    """Keeps frames and sends them one by one through ASGI, for servers whose transport is out of reach."""
+
+    def __init__(self, send: Send, bounds: Bounds, give_up: GiveUp) -> None:
+        self._send = send
+        self._bounds = bounds
+        self._give_up: GiveUp | None = give_up
+        self._waiting: deque[Frames] = deque()
+        self._bytes = 0
+        self._frames = 0
+        self._filled = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._writer = asyncio.create_task(self._write(), name="lg_streaming.outlet")
+
+    def put(self, frames: Frames) -> None:
+        if self._give_up is None:
+            return
+        bounds = self._bounds
+        # A single piece larger than the whole bound still has to leave.
+        if self._waiting and (
+            self._bytes + frames.size > bounds.backlog_bytes or self._frames + frames.count > bounds.backlog_frames
+        ):
+            self._fail(f"more than {bounds.backlog_bytes} bytes or {bounds.backlog_frames} frames wait")
+            return
+        self._waiting.append(frames)
+        self._bytes += frames.size
+        self._frames += frames.count
+        self._empty.clear()
+        self._filled.set()
+
+    def admit(self, size: int) -> bool:  # noqa: ARG002 (what such a server writes itself is out of reach)
+        return self._give_up is not None
+
+    async def drain(self) -> bool:
+        waits = not self._empty.is_set()
+        while not self._empty.is_set():
+            await self._empty.wait()
+        return waits
+
+    async def flush(self) -> None:
+        await self.drain()
+
+    def stop(self) -> None:
+        self._give_up = None
+        self._waiting.clear()
+        self._empty.set()
+        self._writer.cancel()
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                await self._filled.wait()
+                while self._waiting:
+                    await self._send_all(self._waiting[0])
+                    if self._waiting:
+                        frames = self._waiting.popleft()
+                        self._bytes -= frames.size
+                        self._frames -= frames.count
+                self._filled.clear()
+                self._empty.set()
+        except TimeoutError:
+            self._fail(f"nothing was read for {self._bounds.send_timeout:g} s")
+        except Exception as error:  # noqa: BLE001 (each server has its own for a peer that is gone)
+            logger.debug("the peer is gone: %r", error)
+            self.stop()
+
+    async def _send_all(self, frames: Frames) -> None:
+        loop, patience = asyncio.get_running_loop(), self._bounds.send_timeout
+        async with asyncio.timeout(patience) as deadline:
+            for number, text in enumerate(frames.texts(), 1):
+                await self._send({"type": "websocket.send", "text": text})
+                if not number % _PROGRESS_STEP:
+                    deadline.reschedule(loop.time() + patience)
+
+    def _fail(self, why: str) -> None:
+        give_up = self._give_up
+        self.stop()
+        if give_up is not None:
+            give_up(SlowReaderError(f"{why}: reconnect and resume from the last position"))

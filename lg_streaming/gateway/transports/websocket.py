@@ -1,0 +1,262 @@
+"""The plain WebSocket transport, `/ws`: for a browser's own `WebSocket`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import orjson
+
+from lg_streaming.codec import split
+from lg_streaming.errors import BadRequestError, StreamingError, TooLargeError
+from lg_streaming.gateway.auth.peer import Peer
+from lg_streaming.gateway.auth.url_credentials import take_credentials, token_refused
+from lg_streaming.gateway.delivery.frames import Frames
+from lg_streaming.gateway.http.endpoint import isolated
+from lg_streaming.gateway.protocol.registry import check_nesting
+from lg_streaming.gateway.transports.connection import Connection, guard_of
+from lg_streaming.gateway.transports.duplex import NORMAL_CLOSURE, Duplex, answer_no_socket
+from lg_streaming.gateway.transports.packets import event_name, size_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping, Sequence
+
+    from starlette.types import Receive, Scope, Send
+
+    from lg_streaming.gateway.delivery.frames import Encode, Framing
+    from lg_streaming.gateway.session.context import Edge
+    from lg_streaming.gateway.transports.base import Guard
+    from lg_streaming.log.base import Record
+    from lg_streaming.observability.figures import Transport as TransportName
+
+__all__ = ["EncodeEach", "PlainWebSocket"]
+
+logger: logging.Logger = logging.getLogger(__name__)
+
+_SHUTDOWN_TIMEOUT: Final = 1.5
+_REPLY: Final = "reply"
+_KEYS: Final = frozenset({"type", "payload", "id"})
+
+
+class PlainWebSocket:
+    """The WebSocket server of a gateway; an ASGI application.
+
+    Args:
+        edge: What all transports share.
+    """
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._guard = guard_of(edge)
+        self._open: set[_Socket] = set()
+        self._idle = asyncio.Event()
+        edge.on_start.append(self._begin)
+
+    def _begin(self) -> None:
+        self._open.clear()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one connection."""
+        found = take_credentials(self._edge.policy.tickets, scope)
+        self._edge.wake()
+        if scope["type"] != "websocket":
+            error = (
+                BadRequestError("connect over WebSocket")
+                if found.token_name is None
+                else token_refused(found.token_name)
+            )
+            status = 426 if found.token_name is None else 400
+            await answer_no_socket(scope, isolated(send), status, {"error": error.to_dict()})
+            return
+        await receive()
+        await send({"type": "websocket.accept"})
+        socket = _Socket(self._edge, Peer.of(scope), send, self._guard)
+        self._open.add(socket)
+        self._idle.clear()
+        try:
+            await socket.serve(receive)
+        finally:
+            self._open.discard(socket)
+            if not self._open:
+                self._idle.set()
+
+    async def shutdown(self) -> None:
+        """Closes all connections, within 1.5 seconds."""
+        for socket in list(self._open):
+            socket.close_with()
+        try:
+            async with asyncio.timeout(_SHUTDOWN_TIMEOUT):
+                await self._idle.wait()
+        except TimeoutError:
+            logger.warning("%d connections did not close in time", len(self._open))
+
+
+class _Socket:
+    """One connection."""
+
+    name: TransportName = "websocket"
+
+    def __init__(self, edge: Edge, peer: Peer, send: Send, guard: Guard) -> None:
+        self.peer = peer
+        self._edge = edge
+        self._duplex = Duplex(send, guard, self.close_with)
+        self._connection = Connection(edge, self)
+
+    # ------------------------------------------------------------ Transport
+    def encoder(self, *, batch: bool, by_type: bool) -> Encode:
+        frame = self._duplex.frame
+        return EncodeBatch(frame) if batch else EncodeEach(frame, by_type=by_type)
+
+    def put(self, frames: Frames) -> None:
+        self._duplex.put(frames)
+
+    def emit(self, event: str, payload: object) -> None:
+        self._duplex.put_text(orjson.dumps({"type": event, "payload": payload}))
+
+    def prefer_fresh(self) -> None:
+        self._duplex.prefer_fresh()
+
+    async def drain(self) -> bool:
+        return await self._duplex.drain()
+
+    def close_with(self, error: StreamingError | None = None, *, told: bool = False) -> None:
+        if self._duplex.closing:
+            return
+        if error is not None and not told:
+            self.emit("error", error.to_dict())
+        self._duplex.shut(*((error.code, error.name) if error is not None else (NORMAL_CLOSURE, "")))
+
+    # ------------------------------------------------------------ serving
+    async def serve(self, receive: Receive) -> None:
+        """Lets the caller in and takes its messages until the connection is over."""
+        try:
+            if await self._log_in():
+                self._connection.opened(secrets.token_urlsafe(15))
+            while (message := await receive())["type"] != "websocket.disconnect":
+                await self._take(message)
+        except asyncio.CancelledError:
+            if not await self._duplex.was_closing():
+                raise
+        finally:
+            self._duplex.stop()
+            await self._connection.gone(self._duplex.close_code)
+
+    async def _log_in(self) -> bool:
+        try:
+            await self._connection.login(None, takes_tickets=True)
+        except StreamingError as error:
+            self.close_with(error)
+            return False
+        return True
+
+    async def _take(self, message: MutableMapping[str, Any]) -> None:
+        if self._duplex.closing:
+            return
+        text = message.get("text")
+        if not isinstance(text, str):
+            self._connection.malformed(BadRequestError("binary messages are not accepted"))
+            return
+        limit = self._edge.settings.limits.inbound_bytes
+        if size_of(text) > limit:
+            self.close_with(TooLargeError(f"a message may have {limit} bytes, not {size_of(text)}"))
+            return
+        try:
+            name, payload, number = _parsed(text)
+        except BadRequestError as error:
+            self._connection.malformed(error)
+            return
+        try:
+            await self._connection.received(name, [payload], self._answer(number))
+        except Exception:
+            logger.exception("a message on connection %s failed", self._connection.session.connection_id)
+            self.close_with(StreamingError("the server failed on this message"))
+
+    def _answer(self, number: int | str | None) -> Callable[[object], None]:
+        """Replies echo the message's `id`; without one an answer is still sent, as the browser has no other way."""
+
+        def answer(payload: object) -> None:
+            reply = {"type": _REPLY, "payload": payload}
+            self._duplex.put_text(orjson.dumps(reply if number is None else {**reply, "id": number}))
+
+        return answer
+
+
+def _parsed(text: str) -> tuple[str, object, int | str | None]:
+    """Name, payload and number of a message.
+
+    Raises:
+        BadRequestError: It is none.
+    """
+    check_nesting(text)
+    try:
+        message: object = orjson.loads(text)
+    except ValueError:
+        raise BadRequestError('a message is JSON: {"type": …, "payload": {…}}') from None
+    if not isinstance(message, dict):
+        raise BadRequestError('a message is an object: {"type": …, "payload": {…}}')
+    fields = cast("dict[str, object]", message)
+    if unknown := fields.keys() - _KEYS:
+        raise BadRequestError(f"a message has type, payload and id, not {', '.join(sorted(unknown))[:80]}")
+    name, number = fields.get("type"), fields.get("id")
+    if not isinstance(name, str):
+        raise BadRequestError("a message's type is a text")
+    if number is not None and (isinstance(number, bool) or not isinstance(number, (int, str))):
+        raise BadRequestError("a message's id is a number or a text")
+    return name, fields.get("payload"), number
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeEach:
+    """One message an update: its data's own fields at the top of the payload, beside `metadata`."""
+
+    frame: Framing
+    by_type: bool = False
+    """Whether messages are named by their update's type, not its kind."""
+
+    def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:  # noqa: ARG002 (a batch needs it)
+        """See `Encode.wrap`."""
+        frame, by_type = self.frame, self.by_type
+        return Frames(b"".join([frame(_flat(record, by_type=by_type)) for record in records]), count=len(records))
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeBatch:
+    """One `updates` message for all, each update whole."""
+
+    frame: Framing
+
+    def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:
+        """See `Encode.wrap`."""
+        updates = b",".join([record.json for record in records])
+        return Frames(
+            self.frame(
+                b'{"type":"updates","payload":{"execution_id":%b,"updates":[%b]}}'
+                % (orjson.dumps(execution_id), updates)
+            )
+        )
+
+
+def _flat(record: Record, *, by_type: bool) -> bytes:
+    """`{"type": <kind or type>, "payload": {…data, "metadata": {…}}}`.
+
+    The update's own type is in the metadata, as the data may have a `type` too. Data that is no object is the
+    payload's `data`. Of a name that stands twice a JSON parser keeps the last, which is ours.
+    """
+    name, data, metadata = split(record.json) if record.scope.extra is None else _taken_apart(record.json)
+    head = b'{"type":%b,"payload":' % event_name(record, by_type=by_type)
+    tail = b'"metadata":{"type":%b,%b' % (name, metadata[1:])
+    if data == b"{}":
+        return b"%b{%b}}" % (head, tail)
+    if data.startswith(b"{"):
+        return b"%b%b,%b}}" % (head, data[:-1], tail)
+    return b'%b{"data":%b,%b}}' % (head, data, tail)
+
+
+def _taken_apart(wire: bytes) -> tuple[bytes, bytes, bytes]:
+    update = orjson.loads(wire)
+    return orjson.dumps(update["type"]), orjson.dumps(update["data"]), orjson.dumps(update["metadata"])
