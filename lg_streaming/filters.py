@@ -19,9 +19,9 @@ __all__ = [
     "FILTER_LISTS",
     "FILTER_TEXTS",
     "INTERRUPTED",
-    "About",
     "FilterOptions",
     "UpdateFilter",
+    "UpdateInfo",
     "filter_payload",
 ]
 
@@ -69,7 +69,7 @@ DEFAULT_CATEGORY: Final = "default"
 """The category of an update without one, for filters."""
 
 
-class About(Protocol):
+class UpdateInfo(Protocol):
     """What a filter looks at beside the type; a scope and an update's metadata both have it."""
 
     @property
@@ -257,7 +257,7 @@ class UpdateFilter:
         metadata = update.metadata
         return self.accepts(update.type, metadata, metadata.priority, metadata.timestamp)
 
-    def accepts(self, type: str, about: About, priority: Priority, timestamp: datetime | None = None) -> bool:
+    def accepts(self, type: str, about: UpdateInfo, priority: Priority, timestamp: datetime | None = None) -> bool:
         """The same as `matches`, of an update's parts. ``timestamp`` matters only to ``since`` and ``until``."""
         return (
             self.accepts_type(type)

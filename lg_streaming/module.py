@@ -23,12 +23,12 @@ from lg_streaming.errors import StreamingConfigError, describe_error
 from lg_streaming.events import check_execution_id, parse_priority, run_metadata
 from lg_streaming.gateway import Gateway, InitialData
 from lg_streaming.hub import StreamHub
-from lg_streaming.hub.opening import owner_text
+from lg_streaming.hub.open_options import owner_text
 from lg_streaming.pipeline import EventOptions, EventStreamProcessor, NodeOptions, ProgressOptions, TokenOptions
-from lg_streaming.scope import (
-    Binding,
+from lg_streaming.publisher import (
     Block,
-    Outcome,
+    ExecutionContext,
+    RunOutcome,
     block_var,
     current_block,
     new_id,
@@ -51,11 +51,11 @@ if TYPE_CHECKING:
     from lg_streaming.emitter import Emitter
     from lg_streaming.events import Priority
     from lg_streaming.gateway.auth.policy import Authorize, Revoked
-    from lg_streaming.hub.opening import Owner
+    from lg_streaming.hub.open_options import Owner
     from lg_streaming.log import EventLog
     from lg_streaming.observability.events import Observer
     from lg_streaming.pipeline import TokenStreamingService
-    from lg_streaming.scope import Trace
+    from lg_streaming.publisher import Trace
     from lg_streaming.settings import StreamingSettings
 
 __all__ = ["ExecutionBlock", "StreamingModule"]
@@ -104,7 +104,7 @@ class ExecutionBlock:
             raise StreamingConfigError("this execution block is entered already: make one for each use")
         self._hub.open(self.execution_id, owner=self._owner, metadata=self._metadata, priority=self._priority)
         self._run_id = self._hub.enter_run(self.execution_id, owner=self._owner)
-        binding = Binding(self._hub, self.execution_id, self._run_id)
+        binding = ExecutionContext(self._hub, self.execution_id, self._run_id)
         self._block = Block(
             binding,
             frame=position().frame,
@@ -153,12 +153,12 @@ class ExecutionBlock:
     ) -> None:
         self.__exit__(exc_type, exc, traceback)
 
-    def _outcome(self, error: BaseException | None) -> Outcome:
+    def _outcome(self, error: BaseException | None) -> RunOutcome:
         if error is None:
-            return Outcome("workflow_complete", {})
+            return RunOutcome("workflow_complete", {})
         if isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)):
-            return Outcome("workflow_cancelled", {})
-        return Outcome("workflow_error", {"error": describe_error(error, debug=self._hub.debug)})
+            return RunOutcome("workflow_cancelled", {})
+        return RunOutcome("workflow_error", {"error": describe_error(error, debug=self._hub.debug)})
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[str | None], None], reason: str | None) -> None:

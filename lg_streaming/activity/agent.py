@@ -9,10 +9,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from lg_streaming.activity.base import PacedActivity, accepted, check_name, id_of, is_interruption, known, number
-from lg_streaming.activity.child import Child, run_child, run_child_async
 from lg_streaming.activity.handler import AgentLogHandler
 from lg_streaming.activity.output import Output, OutputBuffer, OutputStream
 from lg_streaming.activity.states import AgentState
+from lg_streaming.activity.subprocess import Subprocess, run_child, run_child_async
 from lg_streaming.errors import BadRequestError, describe_error
 
 if TYPE_CHECKING:
@@ -363,13 +363,13 @@ class AgentStream(PacedActivity):
         env: Mapping[str, str] | None,
         max_line: int,
         grace: float,
-    ) -> tuple[Callable[[], Child], float]:
+    ) -> tuple[Callable[[], Subprocess], float]:
         longest = accepted(self._emitter, lambda: int(number(max_line, "max_line", least=1, most=32_768)), 8_192)
         seconds = accepted(self._emitter, lambda: number(grace, "grace", least=0), 5.0)
         with self._refusing:
             self._check("output")
             self._ensure_spawned()
-        return lambda: Child(command, self._captured, cwd=cwd, env=env, max_line=longest), seconds
+        return lambda: Subprocess(command, self._captured, cwd=cwd, env=env, max_line=longest), seconds
 
     def _captured(self, stream: OutputStream, piece: str) -> None:
         with self._lock:

@@ -12,8 +12,8 @@ from lg_streaming.checks import Number
 from lg_streaming.errors import BadRequestError, StreamingError, TransitionError
 from lg_streaming.fork import new_rlock
 from lg_streaming.pipeline.throttle import Throttle
-from lg_streaming.pipeline.timer import current_timer
-from lg_streaming.scope import new_id
+from lg_streaming.publisher import new_id
+from lg_streaming.timer import current_timer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Lines"]
+__all__ = ["LineSplitter"]
 
 
-class Lines:
+class LineSplitter:
     """Cuts a stream of bytes into lines, each with its line end. Joined, the pieces are exactly what came.
 
     A line of more than ``longest`` characters leaves in pieces of that length, as soon as they are there. Bytes that

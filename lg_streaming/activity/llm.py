@@ -9,7 +9,7 @@ from lg_streaming.activity.providers import name_of_tool
 from lg_streaming.activity.registry import Registry
 from lg_streaming.activity.request import LLMRequest, RequestOptions
 from lg_streaming.activity.states import LLMRequestState
-from lg_streaming.pipeline.timer import current_timer
+from lg_streaming.timer import current_timer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

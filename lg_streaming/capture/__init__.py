@@ -7,7 +7,7 @@ from lg_streaming.capture.graph import current_call, graph_config, options_in
 from lg_streaming.capture.graphs import decorate_graph, is_graph, plan_of
 from lg_streaming.capture.holders import change_held, held_by
 from lg_streaming.capture.idle import install_idle_hooks
-from lg_streaming.capture.plan import GraphPlan, NodePlan, NodeStream, Selection
+from lg_streaming.capture.plan import GraphPlan, NodePlan, NodeSink, Selection
 from lg_streaming.capture.pregel import install_hooks
 from lg_streaming.capture.runs import surrounding_namespace
 from lg_streaming.capture.wrap import StreamedRunnable, original_of, wrap_node
@@ -16,7 +16,7 @@ __all__ = [
     "CallOptions",
     "GraphPlan",
     "NodePlan",
-    "NodeStream",
+    "NodeSink",
     "RunnableConfig",
     "Selection",
     "StreamedRunnable",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lg_streaming.capture.outcome import described, ending_of
 from lg_streaming.errors import StreamingError
-from lg_streaming.scope import Binding, Outcome
+from lg_streaming.publisher import ExecutionContext, RunOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.capture.plan import GraphPlan
     from lg_streaming.events import Priority
-    from lg_streaming.scope import Block, Publisher
+    from lg_streaming.publisher import Block, Publisher
 
 __all__ = ["CallOptions", "GraphCall"]
 
@@ -87,11 +87,11 @@ class GraphCall:
         self._parent = parent
         self._started = time.perf_counter()
         self._lock = threading.Lock()  # parallel sync nodes enter on several threads
-        self._binding: Binding | None = None
+        self._binding: ExecutionContext | None = None
         self._refused = self._begun = False
 
     @property
-    def binding(self) -> Binding | None:
+    def binding(self) -> ExecutionContext | None:
         """Its execution and run, once it takes part in one."""
         return self._binding
 
@@ -118,7 +118,7 @@ class GraphCall:
         except StreamingError as error:
             logger.warning("%s runs without streaming: %s", self.name, error)
 
-    def enter(self, configured: str | None) -> Binding | None:
+    def enter(self, configured: str | None) -> ExecutionContext | None:
         """The call's execution; the first captured node to enter joins the run.
 
         Args:
@@ -140,7 +140,7 @@ class GraphCall:
                     priority=options.priority,
                     parent=self._parent,
                 )
-                self._binding = Binding(self._publisher, execution_id, run_id)
+                self._binding = ExecutionContext(self._publisher, execution_id, run_id)
             return self._binding
 
     @property
@@ -151,7 +151,7 @@ class GraphCall:
         run_id = publisher.resume_run(execution_id)
         if run_id is not None:
             self._refused = True
-            self._binding = Binding(publisher, execution_id, run_id)
+            self._binding = ExecutionContext(publisher, execution_id, run_id)
 
     # --- how it comes out ------------------------------------------------------------------------------------
 
@@ -172,7 +172,7 @@ class GraphCall:
         """Leaves the run to another call: the same graph was also given the config of that one."""
         binding = self._binding
         if binding is not None:
-            outcome = Outcome("workflow_complete", {})
+            outcome = RunOutcome("workflow_complete", {})
             binding.publisher.leave_run(binding.execution_id, binding.run_id, outcome)
 
     def fail(self, error: BaseException) -> None:
@@ -194,7 +194,7 @@ class GraphCall:
         if binding is not None:
             self._warn_of_silence(binding, type)
             try:
-                binding.publisher.leave_run(binding.execution_id, binding.run_id, Outcome(type, data))
+                binding.publisher.leave_run(binding.execution_id, binding.run_id, RunOutcome(type, data))
             except StreamingError as error:  # the hub was closed: the run is over
                 binding.publisher.note_refused(binding.execution_id, type, error)
         elif type == "workflow_interrupted":
@@ -217,7 +217,7 @@ class GraphCall:
         """Names the wait of this graph in its block's run: the next call of the graph there ends it."""
         return f"call\n{self._thread_id}\n{self.name}"
 
-    def _warn_of_silence(self, binding: Binding, type: str) -> None:
+    def _warn_of_silence(self, binding: ExecutionContext, type: str) -> None:
         publisher, run_id = binding.publisher, binding.run_id
         if not self.captured and type == "workflow_complete" and publisher.is_silent(binding.execution_id, run_id):
             logger.warning(

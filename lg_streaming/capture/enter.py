@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables.config import var_child_runnable_config
 
+from lg_streaming.capture.callbacks import TAP
 from lg_streaming.capture.graph import configured_id, is_tracker
 from lg_streaming.capture.node import NodeRun, identify, step_of
 from lg_streaming.capture.runs import RUNS
-from lg_streaming.capture.tap import TAP
 from lg_streaming.errors import StreamingError
-from lg_streaming.scope import frame_var, publishers, reset_in_context
+from lg_streaming.publisher import frame_var, publishers, reset_in_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -16,7 +16,7 @@ from lg_streaming.capture.outcome import ending_of, interrupts_of
 from lg_streaming.capture.runs import RUNS
 from lg_streaming.errors import describe_error
 from lg_streaming.events import node_path
-from lg_streaming.scope import NO_FRAME, current_frame, frame_var, reset_in_context
+from lg_streaming.publisher import NO_FRAME, current_frame, frame_var, reset_in_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

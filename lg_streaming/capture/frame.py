@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lg_streaming.capture.runs import RUNS
-from lg_streaming.scope import FrameMark
+from lg_streaming.publisher import FrameMark
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from lg_streaming.capture.calls import GraphCall
     from lg_streaming.emitter import Emitter
-    from lg_streaming.scope import Binding, Block, Scope
+    from lg_streaming.publisher import Block, ExecutionContext, Scope
 
 __all__ = ["NodeFrame", "ToolRun"]
 
@@ -21,7 +21,7 @@ class NodeFrame(Protocol):
     """A captured node or a tool call in it: where what happens inside goes."""
 
     @property
-    def binding(self) -> Binding:
+    def binding(self) -> ExecutionContext:
         """The execution."""
         ...
 
@@ -122,7 +122,7 @@ class ToolRun:
         self._emitter: Emitter | None = None
 
     @property
-    def binding(self) -> Binding:
+    def binding(self) -> ExecutionContext:
         """The execution."""
         return self.outer.binding
 

@@ -16,12 +16,12 @@ from langchain_core.runnables.config import merge_configs, var_child_runnable_co
 from langchain_core.tracers.context import register_configure_hook
 from langgraph.callbacks import GraphCallbackHandler
 
+from lg_streaming.capture.callbacks import ModelFollower
 from lg_streaming.capture.calls import CallOptions, GraphCall
 from lg_streaming.capture.follow import RunFollower, RunStart, watch
 from lg_streaming.capture.outcome import questions
 from lg_streaming.capture.runs import RUNS, Place, Run, parent_run_id
-from lg_streaming.capture.tap import ModelFollower
-from lg_streaming.scope import current_block, current_frame, publishers
+from lg_streaming.publisher import current_block, current_frame, publishers
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import BaseCallbackHandler
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from langgraph.callbacks import GraphInterruptEvent
 
     from lg_streaming.capture.plan import GraphPlan
-    from lg_streaming.scope import Publisher
+    from lg_streaming.publisher import Publisher
 
 __all__ = [
     "CallTracker",

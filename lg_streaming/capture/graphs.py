@@ -19,7 +19,7 @@ from lg_streaming.capture.node import open_node
 from lg_streaming.capture.plan import GraphPlan, NodePlan, Selection
 from lg_streaming.capture.runs import RUNS
 from lg_streaming.capture.wrap import StreamedRunnable, plan_in
-from lg_streaming.scope import publishers
+from lg_streaming.publisher import publishers
 
 if TYPE_CHECKING:
     from langgraph.callbacks import GraphInterruptEvent

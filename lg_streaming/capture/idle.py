@@ -19,8 +19,8 @@ from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.language_models import BaseChatModel
 from langgraph.pregel import _retry
 
-from lg_streaming.capture.tap import TAP
-from lg_streaming.scope import publishers
+from lg_streaming.capture.callbacks import TAP
+from lg_streaming.publisher import publishers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ from lg_streaming.capture.result import ids_in, messages_of, unsaid_parts, updat
 from lg_streaming.capture.runs import RUNS, parent_run_id
 from lg_streaming.emitter import Emitter
 from lg_streaming.errors import StreamingError
-from lg_streaming.scope import FrameMark, Scope, current_block, frame_var
+from lg_streaming.publisher import FrameMark, Scope, current_block, frame_var
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from lg_streaming.capture.calls import GraphCall
     from lg_streaming.capture.frame import NodeFrame
-    from lg_streaming.capture.plan import NodePlan, NodeStream
+    from lg_streaming.capture.plan import NodePlan, NodeSink
     from lg_streaming.capture.runs import Place, Run
-    from lg_streaming.scope import Binding, Block
+    from lg_streaming.publisher import Block, ExecutionContext
 
 __all__ = ["CANCELLED", "Identity", "NodeRun", "agent_of", "identify", "open_node", "step_of", "task_of"]
 
@@ -82,14 +82,14 @@ class NodeRun:
     def __init__(
         self,
         plan: NodePlan,
-        binding: Binding,
+        binding: ExecutionContext,
         identity: Identity,
         *,
         outer: NodeFrame | None,
         call: GraphCall | None,
         is_own: bool = True,
     ) -> None:
-        self.binding: Binding = binding
+        self.binding: ExecutionContext = binding
         self.block: Block | None = current_block()
         self.outer: NodeFrame | None = outer
         self.mark: FrameMark = FrameMark(self, outer.mark if outer is not None else None)
@@ -117,7 +117,7 @@ class NodeRun:
         self._state: object = None
         self._started = time.perf_counter()
         self._lock = threading.Lock()
-        self._stream: NodeStream | None = None
+        self._stream: NodeSink | None = None
 
     # --- its beginning ---------------------------------------------------------------------------------------
 
@@ -185,7 +185,7 @@ class NodeRun:
         except Exception as error:  # noqa: BLE001 (streaming must never change what a node does)
             self._lose(type, error)
 
-    def _take(self, stream: NodeStream, type: str, data: dict[str, Any], scope: Scope) -> None:
+    def _take(self, stream: NodeSink, type: str, data: dict[str, Any], scope: Scope) -> None:
         try:
             stream.take(type, data, scope)
         except Exception as error:  # noqa: BLE001 (streaming must never change what a node does)
@@ -309,7 +309,7 @@ def agent_of(metadata: Mapping[str, Any]) -> str | None:
 
 
 def identify(
-    name: str, own_id: str | None, metadata: Mapping[str, Any], binding: Binding, place: Place
+    name: str, own_id: str | None, metadata: Mapping[str, Any], binding: ExecutionContext, place: Place
 ) -> Identity | None:
     """Who a node is. None for the node that is in force, wrapped twice.
 

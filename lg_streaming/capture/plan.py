@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from lg_streaming.emitter import Emitter
     from lg_streaming.events import Scope
 
-__all__ = ["GraphPlan", "NodePlan", "NodeStream", "Selection"]
+__all__ = ["GraphPlan", "NodePlan", "NodeSink", "Selection"]
 
 
-class NodeStream(Protocol):
+class NodeSink(Protocol):
     """What is made of what a node does; one for each try of a node."""
 
     @property
@@ -61,7 +61,7 @@ class NodePlan(Protocol):
         """Whether it wants anything at all."""
         ...
 
-    def open(self, emitter: Emitter) -> NodeStream:
+    def open(self, emitter: Emitter) -> NodeSink:
         """Starts the stream of one try of the node."""
         ...
 

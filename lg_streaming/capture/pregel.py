@@ -18,14 +18,14 @@ from langgraph.errors import NodeTimeoutError
 from langgraph.pregel import _loop, _retry
 from langgraph.runtime import Runtime
 
+from lg_streaming.capture.callbacks import TAP
 from lg_streaming.capture.graph import ListeningTracker, configured_id
 from lg_streaming.capture.graphs import options_of
 from lg_streaming.capture.node import agent_of
 from lg_streaming.capture.outcome import questions
 from lg_streaming.capture.runs import RUNS, parent_run_id
-from lg_streaming.capture.tap import TAP
 from lg_streaming.events import node_path
-from lg_streaming.scope import Scope, publishers, reset_in_context
+from lg_streaming.publisher import Scope, publishers, reset_in_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables.config import var_child_runnable_config
 
-from lg_streaming.scope import (
+from lg_streaming.publisher import (
     NO_FRAME,
-    Binding,
     Block,
+    ExecutionContext,
     Frame,
     Position,
     current_block,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from lg_streaming.capture.model_call import ModelCall
     from lg_streaming.capture.node import NodeRun
     from lg_streaming.capture.plan import GraphPlan
-    from lg_streaming.scope import FrameMark
+    from lg_streaming.publisher import FrameMark
 
 __all__ = ["RUNS", "Place", "Run", "Runs", "parent_run_id", "surrounding_namespace"]
 
@@ -171,7 +171,7 @@ class Place(NamedTuple):
     """The tool call in which it is made, where no frame knows it: the node that calls the tool is not captured."""
 
     @property
-    def binding(self) -> Binding | None:
+    def binding(self) -> ExecutionContext | None:
         """The execution of the frame or the block, or that of the graph call where it is known already."""
         if self.frame is not None:
             return self.frame.binding

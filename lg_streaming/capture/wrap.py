@@ -24,7 +24,7 @@ from lg_streaming.capture.enter import activate, enter_node
 from lg_streaming.capture.refusals import check_node
 from lg_streaming.capture.steps import called_as
 from lg_streaming.capture.yields import Joining, drive, drive_async, passing, yielding, yields
-from lg_streaming.scope import publishers
+from lg_streaming.publisher import publishers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from lg_streaming.capture.node import NodeRun
     from lg_streaming.chunks import Part
 
-__all__ = ["Joining", "Saying", "drive", "drive_async", "passing", "yielding", "yields"]
+__all__ = ["Joining", "YieldRecorder", "drive", "drive_async", "passing", "yielding", "yields"]
 
 T = TypeVar("T")
 
 
-class Saying:
+class YieldRecorder:
     """Says what one try of a node yields, unless a model inside the node was heard saying it."""
 
     __slots__ = ("_indexes", "_run", "_scope", "result")
@@ -106,12 +106,12 @@ def _ends_with(heard: list[str], text: str) -> bool:
     return False
 
 
-def drive(run: NodeRun, steps: Iterator[T], saying: Saying | Joining | None = None) -> Generator[T, Any, Any]:
+def drive(run: NodeRun, steps: Iterator[T], saying: YieldRecorder | Joining | None = None) -> Generator[T, Any, Any]:
     """Iterates ``steps`` as the node ``run``. The node is in force only while its own code runs.
 
-    ``saying`` takes each item and makes the result of them; a `Saying` where it is not given.
+    ``saying`` takes each item and makes the result of them; a `YieldRecorder` where it is not given.
     """
-    saying = saying or Saying(run)
+    saying = saying or YieldRecorder(run)
     try:
         while True:
             undo = activate(run)
@@ -133,10 +133,10 @@ def drive(run: NodeRun, steps: Iterator[T], saying: Saying | Joining | None = No
 
 
 async def drive_async(
-    run: NodeRun, steps: AsyncIterator[T], saying: Saying | Joining | None = None
+    run: NodeRun, steps: AsyncIterator[T], saying: YieldRecorder | Joining | None = None
 ) -> AsyncGenerator[T]:
     """The same for an async iterator."""
-    saying = saying or Saying(run)
+    saying = saying or YieldRecorder(run)
     try:
         while True:
             undo = activate(run)

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from rich.console import Console
 
 from lg_streaming import StreamingModule
-from lg_streaming.cli import words
+from lg_streaming.cli import formatting
 from lg_streaming.cli.render import Renderer, make_renderer
 from lg_streaming.cli.run_view import RunView
 from lg_streaming.cli.signals import handling
@@ -108,7 +108,7 @@ class _Demo:
         run = RunView()
         failure = await self._show(execution_id, run, make_renderer(self.console, run, address=page))
         self.console.print()
-        self.console.print(words.summary(run), style="bold")
+        self.console.print(formatting.summary(run), style="bold")
         if failure is not None:
             raise DemoError(f"the run failed: {failure}")
         if self.options.keep_open:

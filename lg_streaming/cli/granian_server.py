@@ -14,7 +14,7 @@ from uvicorn.lifespan.on import LifespanOn
 from lg_streaming.cli.serve import Listening, Serve, ServeOptions, Stop
 from lg_streaming.cli.uvicorn_server import configure
 from lg_streaming.errors import MissingExtraError, StreamingConfigError
-from lg_streaming.gateway.hooks.shutdown_hooks import Farewells, farewells
+from lg_streaming.gateway.hooks.shutdown_hooks import ShutdownHooks, farewells
 
 if TYPE_CHECKING:
     from granian.server.embed import Server
@@ -52,7 +52,7 @@ async def _serve(
 ) -> None:
     host, port = listener.getsockname()[:2]
     listener.close()  # granian opens its own
-    goodbyes = Farewells()
+    goodbyes = ShutdownHooks()
     farewells.set(goodbyes)
     # granian ends the application's lifespan only after the last connection, and one that is stuck never ends.
     config = configure(app, options)
@@ -70,7 +70,7 @@ async def _serve(
 
 
 async def _run(
-    server: Server, requests: _Requests, goodbyes: Farewells, stop: Stop, announcing: Coroutine[Any, Any, None]
+    server: Server, requests: _Requests, goodbyes: ShutdownHooks, stop: Stop, announcing: Coroutine[Any, Any, None]
 ) -> None:
     tasks: set[asyncio.Task[Any]] = {
         serving := asyncio.create_task(server.serve(), name="granian"),

@@ -170,10 +170,10 @@ def token(
 
     Only the token goes to the standard output, so `TOKEN=$(python -m lg_streaming token --subject alice)` works.
     """
-    from lg_streaming.cli.token import TokenError, Wanted, make_token, seconds_of
+    from lg_streaming.cli.token import TokenError, TokenRequest, make_token, seconds_of
 
     try:
-        wanted = Wanted(
+        wanted = TokenRequest(
             subject=subject,
             expires_in=seconds_of(expires_in),
             executions=tuple(execution or ()),

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from lg_streaming.cli import words
+from lg_streaming.cli import formatting
 from lg_streaming.cli.run_view import NodeView, Progress, RunView, TextPart, ToolPart
 from lg_streaming.visible import one_line, visible
 
@@ -52,14 +52,14 @@ def row_panels(row: Sequence[NodeView], *, console: Console, now: float, height:
 
 def footer(run: RunView, *, now: float, address: str | None, width: int) -> RenderableType:
     """The state of the whole run, and where a browser can watch it: in one line where that fits."""
-    told = f"{run.tokens:,} tokens · {run.updates:,} updates · {words.seconds(words.elapsed(run, now=now))}"
+    told = f"{run.tokens:,} tokens · {run.updates:,} updates · {formatting.seconds(formatting.elapsed(run, now=now))}"
     figures = Text.assemble(
         (f" {_spinner(now)} " if run.ended_at is None else " ", _COLORS[run.state]),
         (run.state, f"bold {_COLORS[run.state]}"),
         f"  {told}",
     )
     link = Text(f" {one_line(address)} " if address else "", style="bright_black", no_wrap=True, overflow="ellipsis")
-    asked = [Text(f" ‖ {words.gist(question)}", style=_COLORS["interrupted"]) for question in run.questions]
+    asked = [Text(f" ‖ {formatting.gist(question)}", style=_COLORS["interrupted"]) for question in run.questions]
     if figures.cell_len + link.cell_len > width:
         return Group(*asked, "", figures, link)
     figures.pad_right(width - figures.cell_len - link.cell_len)
@@ -77,7 +77,7 @@ def _panel(node: NodeView, *, console: Console, now: float, width: int, height: 
     color = _COLORS[node.state]
     return Panel(
         Group(*body),
-        title=Text(f" {words.label(node)} ", style="bold"),
+        title=Text(f" {formatting.label(node)} ", style="bold"),
         title_align="left",
         subtitle=_state(node, now=now),
         subtitle_align="right",
@@ -90,12 +90,12 @@ def _panel(node: NodeView, *, console: Console, now: float, width: int, height: 
 def _state(node: NodeView, *, now: float) -> Text:
     color = _COLORS[node.state]
     if node.state == "running":
-        return Text(f" {_spinner(now)} {words.seconds(max(0.0, now - node.started_at))} ", style=color)
+        return Text(f" {_spinner(now)} {formatting.seconds(max(0.0, now - node.started_at))} ", style=color)
     return Text(f" {_MARKS[node.state]} {_ended(node)} ", style=color)
 
 
 def _ended(node: NodeView) -> str:
-    return node.state if node.state == "cached" else f"{node.state} · {words.seconds(node.duration)}"
+    return node.state if node.state == "cached" else f"{node.state} · {formatting.seconds(node.duration)}"
 
 
 def _progress(progress: Progress, *, now: float) -> RenderableType:
@@ -103,7 +103,7 @@ def _progress(progress: Progress, *, now: float) -> RenderableType:
     grid.add_column(ratio=1)
     grid.add_column(justify="right", no_wrap=True)
     bar = ProgressBar(total=100, completed=progress.percent, complete_style="cyan", finished_style="green")
-    grid.add_row(bar, Text(words.how_far(progress, now=now), style="bright_black"))
+    grid.add_row(bar, Text(formatting.how_far(progress, now=now), style="bright_black"))
     return grid
 
 
@@ -133,10 +133,10 @@ def _inner(node: NodeView, *, console: Console, width: int, now: float) -> Itera
     color = _COLORS[node.state]
     running = node.state == "running"
     mark = _spinner(now) if running else _MARKS[node.state]
-    took = words.seconds(max(0.0, now - node.started_at) if running else node.duration)
+    took = formatting.seconds(max(0.0, now - node.started_at) if running else node.duration)
     state = took if node.state in ("running", "complete") else _ended(node)
-    far = f"  {words.how_far(node.progress, now=now)}" if node.progress is not None and running else ""
-    line = Text.assemble((f"{mark} ", color), (words.label(node), "bold"))
+    far = f"  {formatting.how_far(node.progress, now=now)}" if node.progress is not None and running else ""
+    line = Text.assemble((f"{mark} ", color), (formatting.label(node), "bold"))
     line.truncate(max(1, width - len(state) - 2), overflow="ellipsis")
     line.append(f"  {state}", style=color)
     line.append(far, style="bright_black")
@@ -155,10 +155,10 @@ def _wrapped(part: TextPart, *, console: Console, width: int) -> Iterator[Text]:
 def _tool(part: ToolPart, *, width: int, now: float) -> Text:
     color = _COLORS[part.state]
     mark = _MARKS[part.state] if part.over else _spinner(now) if part.state == "running" else "·"
-    took = f"  {words.seconds(part.duration)}" if part.over else ""
-    told = one_line(part.error) if part.error else words.gist(part.asked)
+    took = f"  {formatting.seconds(part.duration)}" if part.over else ""
+    told = one_line(part.error) if part.error else formatting.gist(part.asked)
     if part.question is not None:
-        told = f"asks: {words.gist(part.question)}"
+        told = f"asks: {formatting.gist(part.question)}"
     line = Text.assemble((f"{mark} ", color), (one_line(part.name), "bold"), (f"  {told}", "bright_black"))
     line.truncate(width - len(took), overflow="ellipsis")
     line.append(took, style=color)

@@ -9,7 +9,7 @@ from typing import IO, Protocol, Self
 from rich.console import Console, Group
 from rich.live import Live
 
-from lg_streaming.cli import words
+from lg_streaming.cli import formatting
 from lg_streaming.cli.panels import footer, row_panels
 from lg_streaming.cli.run_view import NodeView, RunView, TextPart, ToolPart
 from lg_streaming.visible import visible
@@ -124,7 +124,7 @@ class LineRenderer:
         self._tell_texts(node, whole=node.state != "running")
         self._tell_progress(node)
         if node.state != "running":
-            ended = f"{node.state} after {words.seconds(node.duration)}"
+            ended = f"{node.state} after {formatting.seconds(node.duration)}"
             self._tell_state(node, node.state, f"{ended}: {node.error}" if node.error else ended)
 
     def tick(self) -> None:
@@ -141,10 +141,10 @@ class LineRenderer:
         for part in node.parts:
             if isinstance(part, ToolPart) and part.state not in ("asked", self._told.get(part)):
                 self._told[part] = part.state
-                took = f" {part.state} after {words.seconds(part.duration)}" if part.over else ""
-                told = part.error or (words.gist(part.question) if part.question is not None else "")
+                took = f" {part.state} after {formatting.seconds(part.duration)}" if part.over else ""
+                told = part.error or (formatting.gist(part.question) if part.question is not None else "")
                 error = f": {told}" if told else ""
-                self._line(node, f"{part.name}({words.gist(part.asked)}){took}{error}")
+                self._line(node, f"{part.name}({formatting.gist(part.asked)}){took}{error}")
 
     def _tell_loss(self, node: NodeView) -> None:
         """Lines cannot be taken back, so there is one about those that no longer count."""
@@ -170,9 +170,9 @@ class LineRenderer:
         quarter = int(node.progress.percent // 25)
         if quarter > self._quarters.get(node, 0):
             self._quarters[node] = quarter
-            self._line(node, words.how_far(node.progress, now=node.progress.at))
+            self._line(node, formatting.how_far(node.progress, now=node.progress.at))
 
     def _line(self, node: NodeView, text: str) -> None:
-        passed = words.elapsed(self._run, now=self._run.newest_at)
+        passed = formatting.elapsed(self._run, now=self._run.newest_at)
         line = visible(text).replace("\n", "\\n")
-        print(f"{passed:6.1f} s  {words.whole_label(node):<12}  {line}", file=self._file, flush=True)
+        print(f"{passed:6.1f} s  {formatting.whole_label(node):<12}  {line}", file=self._file, flush=True)

@@ -19,7 +19,7 @@ from lg_streaming.gateway.auth.keys import USUAL, algorithms_of
 from lg_streaming.gateway.auth.principal import CLAIM
 from lg_streaming.settings import check_secret
 
-__all__ = ["TokenError", "Wanted", "make_token", "seconds_of"]
+__all__ = ["TokenError", "TokenRequest", "make_token", "seconds_of"]
 
 _LONGEST: Final = 3_650 * 86_400
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -33,7 +33,7 @@ class TokenError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class TokenRequest:
     """What a token is to say, and how it is signed.
 
     One of `secret` and `private_key` is given.
@@ -59,7 +59,7 @@ class Wanted:
 
 
 def make_token(
-    wanted: Wanted, *, clock: Callable[[], float] = time.time, new_id: Callable[[], str] | None = None
+    wanted: TokenRequest, *, clock: Callable[[], float] = time.time, new_id: Callable[[], str] | None = None
 ) -> str:
     """The token.
 
@@ -104,7 +104,7 @@ def seconds_of(text: str) -> int:
     return seconds
 
 
-def _from_secret(wanted: Wanted) -> tuple[str, str]:
+def _from_secret(wanted: TokenRequest) -> tuple[str, str]:
     algorithm = wanted.algorithm or "HS256"
     if wanted.secret is None:
         raise TokenError("a key is needed: set LG_STREAMING_AUTH__SECRET, or give --secret or --private-key")
@@ -135,7 +135,7 @@ def _from_file(path: Path, algorithm: str | None) -> tuple[Any, str]:
     return key, algorithm
 
 
-def _grants(wanted: Wanted) -> list[dict[str, list[str]]] | None:
+def _grants(wanted: TokenRequest) -> list[dict[str, list[str]]] | None:
     if not wanted.executions:
         if wanted.actions:
             raise TokenError("--action says what may be done with executions: give --execution too")

@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from lg_streaming.client.base import ClientStatistics, StreamClient
     from lg_streaming.client.config import ClientOptions, Token
     from lg_streaming.client.events import (
+        ClientErrorEvent,
         ClientEvent,
         ClientState,
         Connected,
         Connecting,
         Disconnected,
-        GapSeen,
+        GapDetected,
         InitialData,
         Message,
         ParseFailed,
         Reconnecting,
         StateChanged,
-        Trouble,
     )
     from lg_streaming.client.socketio import SocketIOClient
     from lg_streaming.client.sse import SSEClient
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from lg_streaming.texts import MessageText, TextAssembly
 
 __all__ = [
+    "ClientErrorEvent",
     "ClientEvent",
     "ClientOptions",
     "ClientState",
@@ -43,7 +44,7 @@ __all__ = [
     "Connected",
     "Connecting",
     "Disconnected",
-    "GapSeen",
+    "GapDetected",
     "InitialData",
     "Message",
     "MessageText",
@@ -58,7 +59,6 @@ __all__ = [
     "TextAssembly",
     "TextOptions",
     "Token",
-    "Trouble",
 ]
 
 # `httpx2` and `socketio` are imported with the client that needs them, and only then.

@@ -14,10 +14,10 @@ from typing_extensions import Unpack
 from lg_streaming.client.config import ClientConfig, ClientOptions, TokenSource
 from lg_streaming.client.events import ClientState, Listeners
 from lg_streaming.client.outage import Outage
+from lg_streaming.client.request import OnGap, SubscriptionRequest
 from lg_streaming.client.rest import Rest, execution_path
-from lg_streaming.client.subscription import ClientSubscription, Hearing
+from lg_streaming.client.subscription import ClientContext, ClientSubscription
 from lg_streaming.client.text_options import TextOptions, split_text_options
-from lg_streaming.client.wanted import OnGap, Wanted
 from lg_streaming.filters import FilterOptions, UpdateFilter
 from lg_streaming.fork import restart_after_fork
 from lg_streaming.texts import TEXT_EVENTS, MessageText, TextAssembly
@@ -80,7 +80,7 @@ class StreamClient(ABC):
     ) -> None:
         self._config = ClientConfig(url=url, **options)  # pyright: ignore[reportArgumentType]
         self._random = random
-        self._hearing = Hearing(listeners=Listeners(), now=now)
+        self._hearing = ClientContext(listeners=Listeners(), now=now)
         self._tokens = TokenSource(self._config.token)
         self._outage = Outage()
         restart_after_fork(self)
@@ -123,7 +123,7 @@ class StreamClient(ABC):
             BadRequestError: The id, a filter, the position or the timeout cannot be used.
         """
         return self._subscription(
-            Wanted.of(
+            SubscriptionRequest.of(
                 execution_id,
                 after=after,
                 follow=follow,
@@ -308,4 +308,4 @@ class StreamClient(ABC):
     def _connections(self) -> int: ...
 
     @abstractmethod
-    def _subscription(self, wanted: Wanted) -> ClientSubscription: ...
+    def _subscription(self, wanted: SubscriptionRequest) -> ClientSubscription: ...

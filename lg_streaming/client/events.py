@@ -13,19 +13,19 @@ from lg_streaming.events import StreamUpdate
 
 __all__ = [
     "EVENTS",
+    "ClientErrorEvent",
     "ClientEvent",
     "ClientState",
     "Connected",
     "Connecting",
     "Disconnected",
-    "GapSeen",
+    "GapDetected",
     "InitialData",
     "Listeners",
     "Message",
     "ParseFailed",
     "Reconnecting",
     "StateChanged",
-    "Trouble",
 ]
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class StateChanged(ClientEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble(ClientEvent):
+class ClientErrorEvent(ClientEvent):
     """``error``: the server told of an error, or a connection failed. What ends a subscription is raised there too."""
 
     name: ClassVar[str] = "error"
@@ -119,7 +119,7 @@ class ParseFailed(ClientEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GapSeen(ClientEvent):
+class GapDetected(ClientEvent):
     """``gap``: updates cannot be had. The subscription gives an update of the type `gap` at the same place."""
 
     name: ClassVar[str] = "gap"

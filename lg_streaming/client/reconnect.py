@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from lg_streaming.client.events import (
+    ClientErrorEvent,
     ClientEvent,
     ClientState,
     Connected,
@@ -23,7 +24,6 @@ from lg_streaming.client.events import (
     Disconnected,
     Reconnecting,
     StateChanged,
-    Trouble,
 )
 from lg_streaming.client.outage import Outage
 from lg_streaming.errors import GapError, UnauthorizedError
@@ -148,7 +148,7 @@ class Reconnect:
         if self._state not in _TRYING and self._state != "connected":
             raise RuntimeError(f"a connection that is {self._state} does not end")
         error, config = failure.error, self._config()
-        self._tell(Trouble(execution_id=self._execution_id, error=error))
+        self._tell(ClientErrorEvent(execution_id=self._execution_id, error=error))
         # A fresh token is tried once; refused again, it is not the token's age that is wrong.
         mended = not self._mended and self._tokens.may_mend(error)
         self._mended |= mended

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from lg_streaming.client.base import StreamClient, utc_now
 from lg_streaming.client.config import ClientOptions
-from lg_streaming.client.events import Message, Trouble
+from lg_streaming.client.events import ClientErrorEvent, Message
 from lg_streaming.client.failures import InterruptedStreamError, told_failure
-from lg_streaming.client.feed import Feed
-from lg_streaming.client.line import Line
 from lg_streaming.client.outage import Outage
 from lg_streaming.client.reconnect import Reconnect, pause_of
 from lg_streaming.client.rest import token_for
+from lg_streaming.client.socketio_connection import SocketIOConnection
+from lg_streaming.client.socketio_subscription import SocketIOSubscription
 from lg_streaming.client.subscription import ClientSubscription
 from lg_streaming.errors import (
     BadRequestError,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from lg_streaming.client.events import ClientState
-    from lg_streaming.client.wanted import Wanted
+    from lg_streaming.client.request import SubscriptionRequest
 
 __all__ = ["SocketIOClient"]
 
@@ -75,10 +75,10 @@ class SocketIOClient(StreamClient):
             raise ValueError(f"backlog is a whole number from 1 on, not {backlog!r}")
         self.backlog = backlog
         self._namespace = namespace
-        self._feeds: dict[str, Feed] = {}
+        self._feeds: dict[str, SocketIOSubscription] = {}
         self._machine = self._make_machine()
         self._runner: asyncio.Task[None] | None = None
-        self._ready: asyncio.Future[Line] | None = None
+        self._ready: asyncio.Future[SocketIOConnection] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _make_machine(self) -> Reconnect:
@@ -146,11 +146,11 @@ class SocketIOClient(StreamClient):
     def _connections(self) -> int:
         return self._machine.connections
 
-    def _subscription(self, wanted: Wanted) -> ClientSubscription:
-        return Feed(self, wanted, self._hearing)
+    def _subscription(self, wanted: SubscriptionRequest) -> ClientSubscription:
+        return SocketIOSubscription(self, wanted, self._hearing)
 
     # ------------------------------------------------------------ the connection
-    async def line(self) -> Line:
+    async def line(self) -> SocketIOConnection:
         """The connection, once it stands. Raises StreamingError when there will be none."""
         if self._runner is None or self._runner.done():
             self._ready = asyncio.get_running_loop().create_future()
@@ -166,7 +166,7 @@ class SocketIOClient(StreamClient):
         """Holds a connection until there is no point in it."""
         while True:
             self._machine.begin()
-            line = Line(
+            line = SocketIOConnection(
                 self._config,
                 namespace=self._namespace,
                 received=self._received,
@@ -191,7 +191,7 @@ class SocketIOClient(StreamClient):
                 return
             await asyncio.sleep(delay)
 
-    async def _hold(self, line: Line) -> InterruptedStreamError:
+    async def _hold(self, line: SocketIOConnection) -> InterruptedStreamError:
         """Why the connection is over. Raises InterruptedStreamError where it never was."""
         greeting = await line.open(await token_for(self._tokens, self._config.connect_timeout))
         self._machine.opened(greeting.get("connection_id"))
@@ -207,7 +207,7 @@ class SocketIOClient(StreamClient):
             if failure is not None:
                 return failure
 
-    def _let_go(self, line: Line) -> None:
+    def _let_go(self, line: SocketIOConnection) -> None:
         if self._ready is not None and self._ready.done():
             self._ready = asyncio.get_running_loop().create_future()
         for feed in list(self._feeds.values()):
@@ -223,13 +223,13 @@ class SocketIOClient(StreamClient):
             ready.exception()  # it may be that nobody waits
 
     # ------------------------------------------------------------ what comes
-    def _received(self, line: Line, name: str, payload: Any) -> None:
+    def _received(self, line: SocketIOConnection, name: str, payload: Any) -> None:
         try:
             self._digest(line, name, payload)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             self._hearing.unreadable({name: payload}, error, None)
 
-    def _digest(self, line: Line, name: str, payload: Any) -> None:
+    def _digest(self, line: SocketIOConnection, name: str, payload: Any) -> None:
         if name in _KINDS:
             self._machine.proved()
             self._to_feed(payload["metadata"]["execution_id"], lambda feed: feed.came(line, [payload]))
@@ -252,30 +252,30 @@ class SocketIOClient(StreamClient):
         elif name == "error":
             self._told(line, told_failure(payload))
 
-    def _to_feed(self, execution_id: str, tell: Callable[[Feed], None]) -> None:
+    def _to_feed(self, execution_id: str, tell: Callable[[SocketIOSubscription], None]) -> None:
         feed = self._feeds.get(execution_id)
         if feed is not None:
             tell(feed)
 
-    def _told(self, line: Line, failure: InterruptedStreamError) -> None:
+    def _told(self, line: SocketIOConnection, failure: InterruptedStreamError) -> None:
         error = failure.error
         if error.execution_id is not None:
             self._to_feed(error.execution_id, lambda feed: feed.warned(failure))
         elif error.closes == "yes":
             line.cause = failure
             return  # it is told when the connection ends
-        self._hearing.listeners.tell(Trouble(execution_id=error.execution_id, error=error))
+        self._hearing.listeners.tell(ClientErrorEvent(execution_id=error.execution_id, error=error))
 
-    async def _refresh(self, line: Line) -> None:
+    async def _refresh(self, line: SocketIOConnection) -> None:
         """Has the token replaced before it expires; where that fails, the server ends the connection later."""
         try:
             token = await token_for(self._tokens, self._config.connect_timeout)
             if token is not None:
                 await line.ask("authenticate", {"token": token})
         except InterruptedStreamError as failure:
-            self._hearing.listeners.tell(Trouble(error=failure.error))
+            self._hearing.listeners.tell(ClientErrorEvent(error=failure.error))
 
-    def _renew(self, line: Line) -> None:
+    def _renew(self, line: SocketIOConnection) -> None:
         if self._tasks:
             return  # that one will do
         task = asyncio.create_task(self._refresh(line), name="lg_streaming.client.refresh")
@@ -283,7 +283,7 @@ class SocketIOClient(StreamClient):
         task.add_done_callback(self._tasks.discard)
 
     # ------------------------------------------------------------ what a subscription needs
-    async def enter(self, feed: Feed) -> None:
+    async def enter(self, feed: SocketIOSubscription) -> None:
         """It wants what comes for its execution. Raises BadRequestError while another does."""
         for _ in range(_TURNS):
             if self._feeds.setdefault(feed.execution_id, feed) is feed:
@@ -294,7 +294,7 @@ class SocketIOClient(StreamClient):
             execution_id=feed.execution_id,
         )
 
-    def leave(self, feed: Feed) -> None:
+    def leave(self, feed: SocketIOSubscription) -> None:
         """It wants no more."""
         if self._feeds.get(feed.execution_id) is feed:
             del self._feeds[feed.execution_id]

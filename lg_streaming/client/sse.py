@@ -16,7 +16,7 @@ from lg_streaming.client.alarm import Alarm
 from lg_streaming.client.base import StreamClient, utc_now
 from lg_streaming.client.config import ClientOptions
 from lg_streaming.client.event_stream import EventStreamParser, EventTooLargeError
-from lg_streaming.client.events import InitialData, Trouble
+from lg_streaming.client.events import ClientErrorEvent, InitialData
 from lg_streaming.client.failures import InterruptedStreamError, connection_failure, told_failure
 from lg_streaming.client.outage import Outage
 from lg_streaming.client.reconnect import Reconnect
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from lg_streaming.client.config import ClientConfig
     from lg_streaming.client.event_stream import StreamEvent
     from lg_streaming.client.events import ClientState
-    from lg_streaming.client.subscription import Hearing
-    from lg_streaming.client.wanted import Wanted
+    from lg_streaming.client.request import SubscriptionRequest
+    from lg_streaming.client.subscription import ClientContext
     from lg_streaming.events import StreamUpdate
 
 __all__ = ["SSEClient"]
@@ -105,7 +105,7 @@ class SSEClient(StreamClient):
     def _connections(self) -> int:
         return self._gone_connections + sum(stream.machine.connections for stream in self._streams)
 
-    def _subscription(self, wanted: Wanted) -> ClientSubscription:
+    def _subscription(self, wanted: SubscriptionRequest) -> ClientSubscription:
         wanted.query(None)  # what a query cannot say is found now
         return _EventStream(self, wanted, self._hearing)
 
@@ -138,7 +138,9 @@ class SSEClient(StreamClient):
         """The options as they are now."""
         return self._config
 
-    async def open(self, wanted: Wanted, position: Position | None) -> tuple[httpx2.Response, AsyncExitStack]:
+    async def open(
+        self, wanted: SubscriptionRequest, position: Position | None
+    ) -> tuple[httpx2.Response, AsyncExitStack]:
         """The answer to a stream's request, and what closes it. Raises InterruptedStreamError."""
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store", "Accept-Encoding": "identity"}
         headers |= await self._rest.headers()
@@ -182,7 +184,7 @@ def _holds_updates(event: StreamEvent, content: object) -> bool:
 class _EventStream(ClientSubscription):
     """A subscription over Server-Sent Events."""
 
-    def __init__(self, client: SSEClient, wanted: Wanted, hearing: Hearing) -> None:
+    def __init__(self, client: SSEClient, wanted: SubscriptionRequest, hearing: ClientContext) -> None:
         super().__init__(wanted, hearing)
         self._client = client
         self._alarm = Alarm()
@@ -375,6 +377,6 @@ class _EventStream(ClientSubscription):
     def _refused(self, failure: InterruptedStreamError) -> None:
         if isinstance(failure.error, LogUnavailableError):
             # The server keeps trying, and the stream stays.
-            self._hearing.listeners.tell(Trouble(execution_id=self.execution_id, error=failure.error))
+            self._hearing.listeners.tell(ClientErrorEvent(execution_id=self.execution_id, error=failure.error))
         else:
             self._failure = failure

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from lg_streaming.client.events import ParseFailed
-from lg_streaming.client.place import Place
+from lg_streaming.client.position_tracker import PositionTracker
 from lg_streaming.codec import update_of
 from lg_streaming.deadline import Deadline
 from lg_streaming.fork import ForkGuard
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from lg_streaming.client.events import ClientState, Listeners
-    from lg_streaming.client.wanted import Wanted
+    from lg_streaming.client.request import SubscriptionRequest
     from lg_streaming.events import Position, StreamUpdate
 
-__all__ = ["ClientSubscription", "Hearing"]
+__all__ = ["ClientContext", "ClientSubscription"]
 
 _SHOWN: Final = 1_000
 
 
 @dataclass(slots=True, kw_only=True)
-class Hearing:
+class ClientContext:
     """What the subscriptions of one client share: who hears of what, and counts."""
 
     listeners: Listeners
@@ -96,11 +96,11 @@ class ClientSubscription(ABC):
     piles up here.
     """
 
-    def __init__(self, wanted: Wanted, hearing: Hearing) -> None:
+    def __init__(self, wanted: SubscriptionRequest, hearing: ClientContext) -> None:
         self._wanted = wanted
         self._hearing = hearing
         after = wanted.after if wanted.after != "latest" else None
-        self._place = Place(
+        self._place = PositionTracker(
             wanted.execution_id,
             after,
             complete=wanted.complete,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.pipeline import EventFilter
     from lg_streaming.pipeline.event_options import Redact, Transformer
-    from lg_streaming.scope import Delivery
+    from lg_streaming.publisher import Delivery
 
 __all__ = ["stream_event"]
 

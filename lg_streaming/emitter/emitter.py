@@ -9,11 +9,11 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, get_args, overload
 
 from lg_streaming.checks import Number, count, seconds
-from lg_streaming.emitter.part_words import PartWords
-from lg_streaming.emitter.saying import Saying
+from lg_streaming.emitter.spans import SpanEmitter
+from lg_streaming.emitter.stream_relay import StreamRelay
 from lg_streaming.errors import leaves
 from lg_streaming.fork import new_event
-from lg_streaming.scope import NO_SCOPE, Outcome, Scope, new_id, position
+from lg_streaming.publisher import NO_SCOPE, RunOutcome, Scope, new_id, position
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -42,7 +42,7 @@ _NODES: Final = count("nodes", least=0)
 _CANCELLED: Final = {"message": "cancelled", "code": "cancelled"}
 
 
-class Emitter(PartWords):
+class Emitter(SpanEmitter):
     """Writes to one execution, about one scope. Thread-safe, never waits, works with and without an event loop.
 
     Get one with `hub.emitter("exec-1", node_id="write")`, or inside a decorated node with `current_emitter`.
@@ -122,7 +122,7 @@ class Emitter(PartWords):
             stream: Any iterable or async iterable. An async one gives an async generator.
         """
         scope = self._message.scope if self._message is not None else self._ready()
-        saying = Saying(self, scope, self._heard)
+        saying = StreamRelay(self, scope, self._heard)
         if isinstance(stream, AsyncIterable):
             return saying.asynchronous(stream)
         return saying.synchronous(stream)
@@ -264,16 +264,16 @@ class Emitter(PartWords):
 
         Unlike `await hub.close(…)` it does not wait until the log has it.
         """
-        self._leave(Outcome("workflow_complete", {} if result is None else {"result": result}))
+        self._leave(RunOutcome("workflow_complete", {} if result is None else {"result": result}))
 
     def workflow_error(self, error: BaseException | str) -> None:
         """Ends the run badly, with the error; otherwise like `workflow_complete`."""
-        self._leave(Outcome("workflow_error", {"error": self._described(error)}))
+        self._leave(RunOutcome("workflow_error", {"error": self._described(error)}))
 
     def _is_open(self, run_id: str) -> bool:
         return self._publisher is not None and self._publisher.open_run(self._execution_id) == run_id
 
-    def _leave(self, outcome: Outcome) -> None:
+    def _leave(self, outcome: RunOutcome) -> None:
         run_id = self._ready().run_id
         if self._publisher is None or run_id is None:
             return
@@ -430,12 +430,12 @@ def _is_cancelling(error: BaseException) -> bool:
     return all(isinstance(leaf, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)) for leaf in leaves(error))
 
 
-def _outcome(error: Mapping[str, Any] | None) -> Outcome:
+def _outcome(error: Mapping[str, Any] | None) -> RunOutcome:
     if error is None:
-        return Outcome("workflow_complete", {})
+        return RunOutcome("workflow_complete", {})
     if error is _CANCELLED:
-        return Outcome("workflow_cancelled", {})
-    return Outcome("workflow_error", {"error": error})
+        return RunOutcome("workflow_cancelled", {})
+    return RunOutcome("workflow_error", {"error": error})
 
 
 NO_EMITTER: Final = Emitter(None, "", NO_SCOPE)

@@ -18,16 +18,16 @@ from lg_streaming.gateway.hooks.shutdown_hooks import farewells
 from lg_streaming.gateway.http.assets import Assets
 from lg_streaming.gateway.http.event_stream import InitialData
 from lg_streaming.gateway.http.metrics import Metrics
-from lg_streaming.gateway.http.rest import Rest
+from lg_streaming.gateway.http.rest import RestRoutes
 from lg_streaming.gateway.http.sse import ServerSentEvents
 from lg_streaming.gateway.installed import claim_paths
-from lg_streaming.gateway.session.context import Edge
+from lg_streaming.gateway.session.context import GatewayContext
 from lg_streaming.gateway.session.rooms import room_execution
-from lg_streaming.gateway.session.subscriptions import ClientFigures
+from lg_streaming.gateway.session.subscriptions import ClientStats
 from lg_streaming.gateway.transports.socketio import SocketIO
 from lg_streaming.gateway.transports.websocket import PlainWebSocket
 from lg_streaming.observability.events import GatewayEvents, Observer
-from lg_streaming.observability.figures import GatewayStatistics
+from lg_streaming.observability.gateway_metrics import GatewayStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -77,11 +77,11 @@ class Gateway:
             authorize=authorize,
             revoked=revoked,
         )
-        self._edge = Edge(hub=hub, settings=self.settings, policy=self.policy, events=GatewayEvents(observer))
+        self._edge = GatewayContext(hub=hub, settings=self.settings, policy=self.policy, events=GatewayEvents(observer))
         self._socketio = SocketIO(self._edge)
         self._websocket = PlainWebSocket(self._edge)
         self._sse = ServerSentEvents(self._edge, initial_data=initial_data)
-        self._rest = Rest(self._edge)
+        self._rest = RestRoutes(self._edge)
         self._edge.closers += [self._rest.shutdown, self._websocket.shutdown, self._socketio.shutdown]
         self._edge.on_start += [self._warn, self._bring_limits]
         self._edge.on_stop.append(self._take_limits_back)
@@ -103,11 +103,11 @@ class Gateway:
         return self._edge.figures.snapshot()
 
     @property
-    def clients(self) -> list[ClientFigures]:
+    def clients(self) -> list[ClientStats]:
         """Who is connected now, over all transports."""
         return [session.figures() for session in list(self._edge.sessions.values())]
 
-    def client(self, connection_id: str) -> ClientFigures | None:
+    def client(self, connection_id: str) -> ClientStats | None:
         """One of them; None where there is no such connection."""
         session = self._edge.sessions.get(connection_id)
         return session.figures() if session is not None else None
@@ -268,7 +268,7 @@ _warned: Final[list[str]] = []
 """What the log of this process holds of the server's weaknesses."""
 
 
-def _message(edge: Edge, type: str, data: object) -> orjson.Fragment:
+def _message(edge: GatewayContext, type: str, data: object) -> orjson.Fragment:
     """The data of a `message`, as JSON. Raises BadRequestError and UpdateTooLargeError."""
     if not 0 < len(type) <= _TYPE_LENGTH:
         raise BadRequestError(f"a type has 1 to {_TYPE_LENGTH} characters, not {len(type)}")

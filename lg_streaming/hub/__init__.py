@@ -6,11 +6,10 @@ from lg_streaming.hub.hub import StreamHub
 from lg_streaming.hub.overview import ExecutionInfo, HubHealth
 from lg_streaming.hub.sink import ClosableSink, CloseReason, PageSink, SendPolicy, Sink
 from lg_streaming.hub.statistics import HubStatistics, ReaderLag
-from lg_streaming.hub.subscription import Attached, Gap, Page, Subscription
+from lg_streaming.hub.subscription import Gap, Page, SubscribeResult, Subscription
 from lg_streaming.hub.vetting import Vetting
 
 __all__ = [
-    "Attached",
     "Attachment",
     "ClosableSink",
     "CloseReason",
@@ -26,6 +25,7 @@ __all__ = [
     "SendPolicy",
     "Sink",
     "StreamHub",
+    "SubscribeResult",
     "Subscription",
     "Vetting",
 ]

@@ -9,26 +9,26 @@ import orjson
 from lg_streaming.codec import Encoded
 from lg_streaming.events import KINDS
 from lg_streaming.hub.update_logger import UpdateLogger
-from lg_streaming.hub.writer import Writer
+from lg_streaming.hub.writer import BufferedLogWriter
 from lg_streaming.log.base import Batch
 from lg_streaming.log.memory import MemoryLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lg_streaming.hub.drafts import Drafts
+    from lg_streaming.hub.drafts import UpdateEncoder
     from lg_streaming.hub.execution import Execution
-    from lg_streaming.hub.statistics import Tally
-    from lg_streaming.log.base import Draft, EventLog
+    from lg_streaming.hub.statistics import Counters
+    from lg_streaming.log.base import EventLog, PendingUpdate
     from lg_streaming.settings import StreamingSettings
 
-__all__ = ["Appender"]
+__all__ = ["LogAppender"]
 
 _new: Final = cast("Any", tuple.__new__)
 _kind: Final = dict(KINDS).get
 
 
-class Appender:
+class LogAppender:
     """Gives drafts to the log, in the order in which they come.
 
     Args:
@@ -43,8 +43,8 @@ class Appender:
         self,
         log: EventLog,
         settings: StreamingSettings,
-        drafts: Drafts,
-        tally: Tally,
+        drafts: UpdateEncoder,
+        tally: Counters,
         monotonic: Callable[[], float],
     ) -> None:
         self._monotonic = monotonic
@@ -53,13 +53,13 @@ class Appender:
         self._log = log
         self._drafts = drafts
         self._tally = tally
-        self.writer: Writer | None = None
+        self.writer: BufferedLogWriter | None = None
         """Where the log may be slow or away."""
         self.logger: UpdateLogger | None = UpdateLogger() if settings.log_events else None
         """Where updates are logged."""
         limits = settings.limits
         if log.blocking:
-            self.writer = Writer(
+            self.writer = BufferedLogWriter(
                 log,
                 max_updates=limits.producer_buffer_updates,
                 max_bytes=limits.producer_buffer_bytes,
@@ -68,7 +68,7 @@ class Appender:
                 on_repeated=tally.repeated.add,
             )
 
-    def append(self, execution: Execution, drafts: list[Draft]) -> None:
+    def append(self, execution: Execution, drafts: list[PendingUpdate]) -> None:
         """Appends ``drafts`` in one go. Under the execution's lock."""
         if not drafts:
             return
@@ -99,7 +99,7 @@ class Appender:
         if repeated:
             self._tally.repeated.add(repeated)
 
-    def _put(self, writer: Writer, execution: Execution, drafts: list[Draft]) -> None:
+    def _put(self, writer: BufferedLogWriter, execution: Execution, drafts: list[PendingUpdate]) -> None:
         """Gives drafts to the writer, after the notice of what was lost before them."""
         lost = execution.lost
         if lost:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from lg_streaming.errors import LogUnavailableError, SinkError, StreamingError
 from lg_streaming.eventloop import forbid_running_loop
 from lg_streaming.fork import bury, new_lock
-from lg_streaming.hub.handlers import is_not_its_own
-from lg_streaming.hub.signal import Signal
+from lg_streaming.hub.callbacks import is_not_its_own
+from lg_streaming.hub.notifier import Notifier
 from lg_streaming.hub.sink import AnySink, ClosableSink, CloseReason, OnError, PageSink, SendPolicy, Sink
 from lg_streaming.hub.subscription import Page
 from lg_streaming.log.base import state_after
@@ -79,7 +79,7 @@ class Attachment:
         self._on_stop = on_stop
         self._on_done = on_done
         self._position: Position | None = None
-        self._moved = Signal()
+        self._moved = Notifier()
         self._lock = new_lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -184,7 +184,7 @@ class Attachment:
         bury(self._loop, self._task, self._done, self._woken)
         self.reason = self.reason or "detached"
         self._loop = self._task = None
-        self._moved = Signal()
+        self._moved = Notifier()
         self._done = concurrent.futures.Future()
         self._done.set_result(None)
 

@@ -15,7 +15,7 @@ from lg_streaming.errors import BadRequestError, HubClosedError, SinkError, Subs
 from lg_streaming.filters import INTERRUPTED, FilterOptions
 from lg_streaming.fork import new_rlock
 from lg_streaming.hub.attachment import Attachment
-from lg_streaming.hub.delivery import DeliveryThread
+from lg_streaming.hub.background_loop import BackgroundLoop
 from lg_streaming.hub.readers import Readers
 from lg_streaming.hub.sink import AnySink, OnError, PageSink, PolicySink, SendPolicy, Sink
 
@@ -55,7 +55,7 @@ class Sinks(Readers):
         self._untold: OrderedDict[Attachment, None] = OrderedDict()  # failed, and nobody was told yet
         self._sink_errors = 0  # of attachments that are over
         self._no_more_sinks = False
-        self._delivery = DeliveryThread()
+        self._delivery = BackgroundLoop()
 
     def _forget_readers(self) -> None:
         super()._forget_readers()

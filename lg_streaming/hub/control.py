@@ -7,16 +7,16 @@ import logging
 from typing import TYPE_CHECKING, TypeVar
 
 from lg_streaming.errors import HubClosedError, PromptError
-from lg_streaming.hub.handlers import Calls, Handlers
+from lg_streaming.hub.callbacks import CallbackRunner, Handlers
 from lg_streaming.hub.producers import Producers
-from lg_streaming.scope import Outcome
+from lg_streaming.publisher import RunOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lg_streaming.codec import Redact
+    from lg_streaming.hub.callbacks import CancelHandler, ResponseHandler
     from lg_streaming.hub.execution import Execution
-    from lg_streaming.hub.handlers import CancelHandler, ResponseHandler
     from lg_streaming.log.base import EventLog
     from lg_streaming.settings import StreamingSettings
 
@@ -43,7 +43,7 @@ class Control(Producers):
         monotonic: Callable[[], float],
     ) -> None:
         super().__init__(settings, log, redact, clock, monotonic)
-        self._handler_calls = Calls()
+        self._handler_calls = CallbackRunner()
 
     # --- cancelling ---------------------------------------------------------------------------------------
 
@@ -75,7 +75,7 @@ class Control(Producers):
             handlers = tuple(execution.handlers.cancel.values()) if execution.handlers is not None else ()
             execution.cancelling, execution.cancel_reason = True, reason
         if not handlers:
-            cancelled = Outcome("workflow_cancelled", {"reason": reason} if reason else {})
+            cancelled = RunOutcome("workflow_cancelled", {"reason": reason} if reason else {})
             self._end(execution.execution_id, cancelled, run_id)
         elif not asked_before:
             grace = self.settings.limits.cancel_grace
@@ -108,7 +108,7 @@ class Control(Producers):
             return
         self.tokens.flush_execution(execution.execution_id)  # what was said before the end is not lost with it
         reason = execution.cancel_reason
-        cancelled = Outcome("workflow_cancelled", {"reason": reason} if reason else {})
+        cancelled = RunOutcome("workflow_cancelled", {"reason": reason} if reason else {})
         if self._conclude(execution, run_id, cancelled):
             self.tokens.close_execution_token_streams(execution.execution_id)
 

@@ -12,9 +12,9 @@ import orjson
 from lg_streaming.codec import SEAL_BYTES, Codec, Encoded
 from lg_streaming.errors import BadRequestError, UpdateTooLargeError
 from lg_streaming.events import HUB_TYPES, kind_of, parse_priority, priority_of, priority_within
-from lg_streaming.hub.execution import Allowance
-from lg_streaming.log.base import Draft
-from lg_streaming.scope import NO_SCOPE, TRACED, Delivery
+from lg_streaming.hub.execution import TokenBucket
+from lg_streaming.log.base import PendingUpdate
+from lg_streaming.publisher import NO_SCOPE, TRACED, Delivery
 from lg_streaming.shorten import TEXT_FIELDS
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from lg_streaming.codec import Redact
     from lg_streaming.events import Priority
     from lg_streaming.hub.execution import Execution
-    from lg_streaming.hub.statistics import Tally
-    from lg_streaming.scope import LargeUpdates, Scope, Trace
+    from lg_streaming.hub.statistics import Counters
+    from lg_streaming.publisher import LargeUpdates, Scope, Trace
     from lg_streaming.settings import LimitSettings
 
-__all__ = ["Drafts"]
+__all__ = ["UpdateEncoder"]
 
 _DELIVERIES: Final = frozenset[str](get_args(Delivery))
 _MAX_KEY_LENGTH: Final = 512
@@ -36,7 +36,7 @@ _CHECKED: Final = HUB_TYPES | {"human_prompt", "human_response"}
 """Types with rules of their own: one look-up for each update."""
 
 
-class Drafts:
+class UpdateEncoder:
     """Makes drafts.
 
     Args:
@@ -52,7 +52,7 @@ class Drafts:
         limits: LimitSettings,
         redact: Redact | None,
         clock: Callable[[], float],
-        tally: Tally,
+        tally: Counters,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._monotonic = monotonic
@@ -79,7 +79,7 @@ class Drafts:
         delivery: Delivery,
         key: str | None,
         large: LargeUpdates | None = None,
-    ) -> list[Draft]:
+    ) -> list[PendingUpdate]:
         """Return the drafts of what a producer published: one, but for a text that has to be split.
 
         Raises:
@@ -112,7 +112,7 @@ class Drafts:
         delivery: Delivery = "at-least-once",
         key: str | None = None,
         refuses: bool = False,  # noqa: FBT001, FBT002 (at every update, too)
-    ) -> list[Draft]:
+    ) -> list[PendingUpdate]:
         """Return the drafts of an update that needs no check.
 
         Raises:
@@ -137,15 +137,18 @@ class Drafts:
                 self._tally.drops.note("too_large", execution, execution_id, type, details=error.message)
                 raise
         else:
-            # the same as `Draft(…)`, which costs a Python call, for each update
-            return [_new(Draft, (type, scope, priority, now, body, key, delivery))]
+            # the same as `PendingUpdate(…)`, which costs a Python call, for each update
+            return [_new(PendingUpdate, (type, scope, priority, now, body, key, delivery))]
         self._tally.drops.note_shortened(execution, type)
         ready = data if isinstance(data, Encoded) else self.codec.ready(type, data)
         scope, bodies = self.codec.encode_fitting(
             execution_id, type, ready, scope=scope, priority=priority, timestamp=now
         )
         keys = [key if key is None or not part else f"{key}\0{part}" for part in range(len(bodies))]
-        return [Draft(type, scope, priority, now, body, own, delivery) for body, own in zip(bodies, keys, strict=True)]
+        return [
+            PendingUpdate(type, scope, priority, now, body, own, delivery)
+            for body, own in zip(bodies, keys, strict=True)
+        ]
 
     def _error_in(self, type: str, data: object) -> Mapping[str, Any] | None:
         """What an update says went wrong, redacted; None where nothing did."""
@@ -156,13 +159,13 @@ class Drafts:
         error = cast("dict[str, Any]", shown).get("error") if isinstance(shown, dict) else None
         return cast("dict[str, Any]", error) if isinstance(error, dict) else {}
 
-    def within_rate(self, execution: Execution, drafts: list[Draft]) -> list[Draft]:
+    def within_rate(self, execution: Execution, drafts: list[PendingUpdate]) -> list[PendingUpdate]:
         """``drafts`` without those that may be dropped and are over the rate. Under the execution's lock."""
         if self._rate is None or not drafts:
             return drafts
         allowance, now = execution.allowance, self._monotonic()
         if allowance is None:
-            allowance = execution.allowance = Allowance(self._rate, now)
+            allowance = execution.allowance = TokenBucket(self._rate, now)
         kept = [draft for draft in drafts if allowance.take(now) or not _may_be_dropped(draft)]
         if len(kept) < len(drafts):
             dropped = next(draft for draft in drafts if draft not in kept)
@@ -203,5 +206,5 @@ def _check_delivery(delivery: str, key: str | None) -> None:
         raise BadRequestError(f"a key has 1 to {_MAX_KEY_LENGTH} characters, not {len(key)}")
 
 
-def _may_be_dropped(draft: Draft) -> bool:
+def _may_be_dropped(draft: PendingUpdate) -> bool:
     return draft.delivery == "at-most-once" and kind_of(draft.type) != "status" and not draft.type.startswith("node_")

@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.errors import ForbiddenError
 from lg_streaming.fork import new_rlock
-from lg_streaming.scope import NO_SCOPE, LiveDefaults, Outcome, Scope
+from lg_streaming.publisher import NO_SCOPE, LiveDefaults, RunOutcome, Scope
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Mapping, Sequence
 
     from lg_streaming.events import Priority
+    from lg_streaming.hub.callbacks import Handlers
     from lg_streaming.hub.due import Entry
-    from lg_streaming.hub.handlers import Handlers
     from lg_streaming.log.base import ExecutionState
 
-__all__ = ["Allowance", "Execution"]
+__all__ = ["Execution", "TokenBucket"]
 
 _MAX_PROMPTS: Final = 1_000
 _MAX_MESSAGES: Final = 10_000
 
 
-class Allowance:
+class TokenBucket:
     """What an execution may still publish: ``rate`` updates a second, and as many (at least one) at once."""
 
     __slots__ = ("_at", "_left", "_most", "_rate")
@@ -96,7 +96,7 @@ class Execution:
         self.lock: threading.RLock = new_rlock()
         self.defaults: LiveDefaults | None = None
         """The decorators' defaults, where they differ from the settings'."""
-        self.allowance: Allowance | None = None
+        self.allowance: TokenBucket | None = None
         """Where there is a limit to the updates per second."""
         self.handlers: Handlers | None = None
         """Where somebody wants to be told."""
@@ -202,7 +202,7 @@ class Execution:
         self._paused.clear()
         return resumed
 
-    def leave(self, outcome: Outcome, *, joined: bool = True) -> Outcome | None:
+    def leave(self, outcome: RunOutcome, *, joined: bool = True) -> RunOutcome | None:
         """One participant less, unless it had not `joined`. Returns what to publish: nothing while others remain.
 
         A run in which a node waits for a human is interrupted, even if the block around it ended well.
@@ -213,9 +213,9 @@ class Execution:
         if self._participants:
             return None
         if self.interrupted and outcome.type in {"workflow_complete", "workflow_interrupted"}:
-            return Outcome("workflow_interrupted", self._questions(outcome.data))
+            return RunOutcome("workflow_interrupted", self._questions(outcome.data))
         if outcome.type == "workflow_cancelled" and self.cancel_reason:
-            return Outcome("workflow_cancelled", {"reason": self.cancel_reason})
+            return RunOutcome("workflow_cancelled", {"reason": self.cancel_reason})
         return outcome
 
     def _questions(self, data: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from lg_streaming.events import ROOM_PREFIX, check_execution_id
 from lg_streaming.fork import new_rlock, release_owned
-from lg_streaming.hub.appender import Appender
-from lg_streaming.hub.drafts import Drafts
+from lg_streaming.hub.appender import LogAppender
+from lg_streaming.hub.drafts import UpdateEncoder
 from lg_streaming.hub.due import Due, void
 from lg_streaming.hub.execution import Execution
-from lg_streaming.hub.signal import Signal
-from lg_streaming.hub.statistics import Tally
+from lg_streaming.hub.notifier import Notifier
+from lg_streaming.hub.statistics import Counters
 from lg_streaming.log.memory import MemoryLog
-from lg_streaming.scope import new_id
+from lg_streaming.publisher import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lg_streaming.hub.due import Entry
     from lg_streaming.log.base import EventLog
     from lg_streaming.pipeline import TokenStreamingService
-    from lg_streaming.scope import Trace
+    from lg_streaming.publisher import Trace
     from lg_streaming.settings import StreamingSettings
 
 __all__ = ["Executions"]
@@ -61,13 +61,13 @@ class Executions:
         self._open_runs: dict[str, Execution] = {}
         self._due = Due()  # when each may be forgotten, at the soonest
         self._lock = new_rlock()
-        self._tally = Tally()
+        self._tally = Counters()
         self._drops = self._tally.drops
-        self._drafts = Drafts(limits, redact, clock, self._tally, monotonic)
-        self._appender = Appender(log, settings, self._drafts, self._tally, monotonic)
+        self._drafts = UpdateEncoder(limits, redact, clock, self._tally, monotonic)
+        self._appender = LogAppender(log, settings, self._drafts, self._tally, monotonic)
         self._closed = False
         self._stopping = False  # runs may go on to their ends, and none begins
-        self._ends = Signal()  # told of every end
+        self._ends = Notifier()  # told of every end
         self._sweep_interval = min(_SWEEP_INTERVAL, max(_SHORTEST_SWEEP, settings.retention.ttl / 2))
         self._sweep_at = monotonic() + self._sweep_interval
         self._knows_owners = isinstance(log, MemoryLog)
@@ -79,7 +79,7 @@ class Executions:
         self._executions.clear()
         self._open_runs.clear()
         self._due = Due()
-        self._ends = Signal()
+        self._ends = Notifier()
 
     @property
     def debug(self) -> bool:
@@ -166,7 +166,7 @@ class Executions:
         with self._lock:
             self._open_runs.clear()
             self._due = Due()
-            self._appender = Appender(self.log, self.settings, self._drafts, self._tally, self._monotonic)
+            self._appender = LogAppender(self.log, self.settings, self._drafts, self._tally, self._monotonic)
             self._closed = self._stopping = False
 
     # --- keeping house ------------------------------------------------------------------------------------

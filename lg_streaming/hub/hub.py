@@ -14,7 +14,7 @@ from lg_streaming.hub.overview import Overview
 from lg_streaming.hub.statistics import HubStatistics
 from lg_streaming.log.memory import MemoryLog
 from lg_streaming.pipeline import TokenStreamingService
-from lg_streaming.scope import new_id, publishers
+from lg_streaming.publisher import new_id, publishers
 from lg_streaming.settings import settings_from
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final
 from lg_streaming.errors import HubClosedError
 from lg_streaming.fork import new_lock, restart_after_fork
 from lg_streaming.hub.due import Due, void
-from lg_streaming.pipeline.timer import current_timer
+from lg_streaming.timer import current_timer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lg_streaming.hub.execution import Execution
 
-__all__ = ["IdleWatch"]
+__all__ = ["IdleMonitor"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def _interval(timeout: float) -> float:
     return min(max(timeout / _LOOKS, _SHORTEST), _LONGEST)
 
 
-class IdleWatch:
+class IdleMonitor:
     """Looks at each open run now and then, on the one timer of the process, as long as there are some that may end so.
 
     A look costs as much among ten runs as among a million, and runs that may not end so, or have ended, cost nothing.

@@ -21,7 +21,7 @@ from lg_streaming.fork import release_owned
 from lg_streaming.hub.execution import Execution
 from lg_streaming.hub.runs import Runs
 from lg_streaming.hub.statistics import TIMED_EVERY
-from lg_streaming.scope import NO_SCOPE, LiveDefaults, Outgoing, Scope, current_block
+from lg_streaming.publisher import NO_SCOPE, LiveDefaults, Scope, UpdateRequest, current_block
 from lg_streaming.settings import NodeDefaults
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from lg_streaming.codec import Redact
     from lg_streaming.events import Priority
-    from lg_streaming.log.base import Draft, EventLog
-    from lg_streaming.scope import Delivery, LargeUpdates, Missing
+    from lg_streaming.log.base import EventLog, PendingUpdate
+    from lg_streaming.publisher import Delivery, LargeUpdates, OnMissingRun
     from lg_streaming.settings import StreamingSettings
 
 __all__ = ["Producers"]
@@ -116,7 +116,7 @@ class Producers(Runs):
         priority: Priority | None = None,
         delivery: Delivery = "at-least-once",
         key: str | None = None,
-        missing: Missing | None = None,
+        missing: OnMissingRun | None = None,
         large: LargeUpdates | None = None,
     ) -> None:
         """Appends one update.
@@ -184,7 +184,9 @@ class Producers(Runs):
         self._drops.note(reason, self._executions.get(execution_id), execution_id, type, amount=amount)
         self._drops.report()
 
-    def publish_all(self, execution_id: str, updates: Sequence[Outgoing], *, large: LargeUpdates | None = None) -> None:
+    def publish_all(
+        self, execution_id: str, updates: Sequence[UpdateRequest], *, large: LargeUpdates | None = None
+    ) -> None:
         """Appends several updates in one go: they follow each other in the log, with nothing in between.
 
         Raises like `publish`, for the first update that is refused, after the others were appended.
@@ -194,7 +196,7 @@ class Producers(Runs):
         if execution is None:
             self._drop_unopened(execution_id, updates[0].type, updates[0].scope, len(updates))
             return
-        drafts: list[Draft] = []
+        drafts: list[PendingUpdate] = []
         refused: StreamingError | None = None
         for update in updates:
             try:
@@ -217,7 +219,7 @@ class Producers(Runs):
         if refused is not None:
             raise refused
 
-    def _writable(self, execution_id: str, scope: Scope, missing: Missing | None = None) -> Execution | None:
+    def _writable(self, execution_id: str, scope: Scope, missing: OnMissingRun | None = None) -> Execution | None:
         """The execution to write to, opened where nobody did; None where what is written belongs to a run that is over.
 
         An execution that is not known had its run, if the scope names one, before it was forgotten.
@@ -267,7 +269,7 @@ class Producers(Runs):
         priority: Priority | None = None,
         delivery: Delivery | None = None,
         key: str | None = None,
-        missing: Missing | None = None,
+        missing: OnMissingRun | None = None,
         large: LargeUpdates | None = None,
     ) -> None:
         """One update of any type, from anywhere: `hub.emit("doc-7", "saved", {"pages": 4}, category="document")`.
@@ -308,7 +310,7 @@ class Producers(Runs):
             large=large,
         )
 
-    def emitter(self, execution_id: str | None = None, *, missing: Missing | None = None, **scope: Any) -> Emitter:
+    def emitter(self, execution_id: str | None = None, *, missing: OnMissingRun | None = None, **scope: Any) -> Emitter:
         """A write handle.
 
         In a decorated node of this execution it is about the node, and its text and events go with the node's; what you

@@ -12,8 +12,8 @@ from lg_streaming.errors import BadRequestError, HubClosedError, SubscriberLimit
 from lg_streaming.events import Position, check_execution_id
 from lg_streaming.filters import ALL, INTERRUPTED, FilterOptions, UpdateFilter, check_names
 from lg_streaming.fork import bury, new_lock
+from lg_streaming.hub.notifier import Notifier
 from lg_streaming.hub.observe import Observers
-from lg_streaming.hub.signal import Signal
 from lg_streaming.hub.statistics import ReaderLag
 from lg_streaming.hub.subscription import OnGap, Subscription
 
@@ -39,13 +39,13 @@ class Readers:
     def __init__(self, log: EventLog, max_per_execution: int | None) -> None:
         self._source = log
         self._max_per_execution = max_per_execution
-        self._signals: dict[str, Signal] = {}
+        self._signals: dict[str, Notifier] = {}
         self._subscriptions: set[Subscription] = set()
         self._following: Counter[str] = Counter()  # by execution: readers that are not counted against its limit
         self._delivered_before = 0  # to subscriptions that are closed
         self._readers_lock = new_lock()
         self._reading_is_over = False
-        self._leaving = Signal()  # told of every subscription that closes
+        self._leaving = Notifier()  # told of every subscription that closes
         self._observers = Observers()
         self._stop_listening = log.listen(self._on_append)
 
@@ -55,7 +55,7 @@ class Readers:
         self._delivered_before += sum(each.delivered for each in self._subscriptions)
         self._signals, self._subscriptions = {}, set()
         self._following = Counter()
-        self._leaving = Signal()
+        self._leaving = Notifier()
 
     def subscribe(
         self,
@@ -138,7 +138,7 @@ class Readers:
                 raise HubClosedError
             signal = self._signals.get(execution_id)
             if signal is None:
-                signal = self._signals[execution_id] = Signal()
+                signal = self._signals[execution_id] = Notifier()
             elif counts and limit is not None and signal.readers - self._following[execution_id] >= limit:
                 raise SubscriberLimitError(execution_id=execution_id, details={"limit": limit})
             signal.readers += 1

@@ -17,10 +17,10 @@ from lg_streaming.errors import (
 from lg_streaming.events import check_execution_id, priority_within
 from lg_streaming.fork import release_owned
 from lg_streaming.hub.executions import Executions
-from lg_streaming.hub.idle import IdleWatch
-from lg_streaming.hub.opening import Opening, owner_text
+from lg_streaming.hub.idle import IdleMonitor
+from lg_streaming.hub.open_options import OpenOptions, owner_text
 from lg_streaming.log.base import state_after
-from lg_streaming.scope import Outcome
+from lg_streaming.publisher import RunOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,30 +28,30 @@ if TYPE_CHECKING:
     from lg_streaming.codec import Encoded, Redact
     from lg_streaming.events import Priority
     from lg_streaming.hub.execution import Execution
-    from lg_streaming.hub.opening import IdleTimeout, Owner
+    from lg_streaming.hub.open_options import IdleTimeout, Owner
     from lg_streaming.log.base import EventLog
-    from lg_streaming.scope import Missing
+    from lg_streaming.publisher import OnMissingRun
     from lg_streaming.settings import StreamingSettings
 
 __all__ = ["Runs"]
 
 
-class _Said(NamedTuple):
+class PreparedStatus(NamedTuple):
     """What is said of a run, as it leaves."""
 
     type: str
     data: Encoded
 
 
-class _FirstWords(NamedTuple):
+class PreparedOpening(NamedTuple):
     """What there is to say when a run is opened, or joined."""
 
     run_id: str
     """Of a run that begins."""
-    start: _Said | None
-    resumed: _Said | None
+    start: PreparedStatus | None
+    resumed: PreparedStatus | None
 
-    def fit(self, execution: Execution, opening: Opening) -> bool:
+    def fit(self, execution: Execution, opening: OpenOptions) -> bool:
         """Whether they are the right ones. Under the execution's lock."""
         resumes = execution.running and execution.interrupted and opening.join
         return execution.running == (self.start is None) and (not resumes or self.resumed is not None)
@@ -73,10 +73,10 @@ class Runs(Executions):
         monotonic: Callable[[], float],
     ) -> None:
         super().__init__(settings, log, redact, clock, monotonic)
-        self._idle = IdleWatch(self._end_if_idle)
+        self._idle = IdleMonitor(self._end_if_idle)
 
     def _open_again(self) -> None:
-        self._idle = IdleWatch(self._end_if_idle)
+        self._idle = IdleMonitor(self._end_if_idle)
         super()._open_again()
 
     def open(
@@ -110,7 +110,7 @@ class Runs(Executions):
             ExecutionLimitError: ``limits.max_executions`` executions are running.
             HubClosedError: The hub was closed.
         """
-        return self._open(execution_id, Opening.of(owner, metadata, priority, idle_timeout))
+        return self._open(execution_id, OpenOptions.of(owner, metadata, priority, idle_timeout))
 
     def create(
         self,
@@ -134,7 +134,7 @@ class Runs(Executions):
             ExecutionExistsError: The execution has an open run; that run stays as it is.
             StreamingError: Like `open`.
         """
-        opening = Opening.of(owner_text(owner), metadata, priority, idle_timeout, fresh=True)
+        opening = OpenOptions.of(owner_text(owner), metadata, priority, idle_timeout, fresh=True)
         if execution_id is not None:
             self._open(execution_id, opening)
             return execution_id
@@ -160,7 +160,7 @@ class Runs(Executions):
         ``name`` is the graph's and ``parent`` the node in which it was called, both sent with ``workflow_start``. Leave
         with `leave_run`.
         """
-        opening = Opening.of(owner_text(owner), metadata, priority, "default")
+        opening = OpenOptions.of(owner_text(owner), metadata, priority, "default")
         return self._open(execution_id, replace(opening, name=name, parent=parent, join=True))
 
     def resume_run(self, execution_id: str) -> str | None:
@@ -174,13 +174,13 @@ class Runs(Executions):
         self, execution_id: str, *, name: str | None = None, metadata: Mapping[str, Any] | None = None
     ) -> str | None:
         """Opens a run, takes part in it and returns its id; where one is open, does nothing. Raises like `open`."""
-        opening = Opening(name=name, metadata=dict(metadata or {}), join=True, fresh=True)
+        opening = OpenOptions(name=name, metadata=dict(metadata or {}), join=True, fresh=True)
         try:
             return self._open(execution_id, opening)
         except ExecutionExistsError:
             return None
 
-    def find_run(self, execution_id: str, missing: Missing | None = None) -> str | None:
+    def find_run(self, execution_id: str, missing: OnMissingRun | None = None) -> str | None:
         """The id of the open run.
 
         Args:
@@ -204,7 +204,7 @@ class Runs(Executions):
                 check_execution_id(execution_id)
                 raise ExecutionNotFoundError(execution_id=execution_id)
 
-    def leave_run(self, execution_id: str, run_id: str, outcome: Outcome, *, joined: bool = True) -> None:
+    def leave_run(self, execution_id: str, run_id: str, outcome: RunOutcome, *, joined: bool = True) -> None:
         """Leaves a run; the last participant to leave ends it with its outcome. A no-op when it is over.
 
         One that had not `joined` only ends a run that nobody takes part in.
@@ -275,7 +275,7 @@ class Runs(Executions):
         with execution.lock:
             return execution.next_attempt(task)
 
-    def _open(self, execution_id: str, opening: Opening) -> str:
+    def _open(self, execution_id: str, opening: OpenOptions) -> str:
         if self._closed:
             raise HubClosedError
         self._sweep_now_and_then()
@@ -292,17 +292,17 @@ class Runs(Executions):
                 release_owned(execution.lock)
                 raise
 
-    def _first_words(self, execution: Execution, opening: Opening) -> _FirstWords:
+    def _first_words(self, execution: Execution, opening: OpenOptions) -> PreparedOpening:
         start = resumed = None
         run_id = ""
         if not execution.running:
             run_id = self._new_id()
-            start = self._ready(Outcome("workflow_start", {"run_id": run_id, **opening.data}))
+            start = self._ready(RunOutcome("workflow_start", {"run_id": run_id, **opening.data}))
         elif opening.join and execution.interrupted:
-            resumed = self._ready(Outcome("status", {"status": "resumed"}))
-        return _FirstWords(run_id, start, resumed)
+            resumed = self._ready(RunOutcome("status", {"status": "resumed"}))
+        return PreparedOpening(run_id, start, resumed)
 
-    def _open_locked(self, execution: Execution, opening: Opening, first_words: _FirstWords) -> str:
+    def _open_locked(self, execution: Execution, opening: OpenOptions, first_words: PreparedOpening) -> str:
         run_id = execution.run_id
         if opening.fresh and run_id is not None:
             raise ExecutionExistsError(execution_id=execution.execution_id)
@@ -321,7 +321,7 @@ class Runs(Executions):
             self._idle.watch(execution, execution.idle_timeout)
         return run_id or first_words.run_id
 
-    def _begin(self, execution: Execution, opening: Opening, run_id: str, start: _Said) -> str:
+    def _begin(self, execution: Execution, opening: OpenOptions, run_id: str, start: PreparedStatus) -> str:
         limit = self.settings.limits.max_executions
         with self._lock:
             if self._stopping:
@@ -348,15 +348,15 @@ class Runs(Executions):
             raise
         return run_id
 
-    def _ready(self, outcome: Outcome) -> _Said:
+    def _ready(self, outcome: RunOutcome) -> PreparedStatus:
         """What is to be said of a run, redacted and encoded. Not under the execution's lock."""
-        return _Said(outcome.type, self._drafts.codec.ready(outcome.type, outcome.data))
+        return PreparedStatus(outcome.type, self._drafts.codec.ready(outcome.type, outcome.data))
 
     def _conclude(
         self,
         execution: Execution,
         run_id: str | None,
-        outcome: Outcome,
+        outcome: RunOutcome,
         *,
         ends: bool = True,
         unless: Callable[[], bool] = lambda: False,
@@ -377,7 +377,7 @@ class Runs(Executions):
         self._drops.report()
         return True
 
-    def _say(self, execution: Execution, said: _Said, *, ends: bool) -> None:
+    def _say(self, execution: Execution, said: PreparedStatus, *, ends: bool) -> None:
         """Publishes a status update of the open run and, where it is the final one, closes the run. Under its lock."""
         if self._closed:
             raise HubClosedError
@@ -410,7 +410,7 @@ class Runs(Executions):
         """
         told = {"result": result, "reason": reason}
         said = {name: value for name, value in told.items() if value is not None}
-        self._end(execution_id, Outcome("workflow_complete", said))
+        self._end(execution_id, RunOutcome("workflow_complete", said))
         await self.flush()
 
     async def fail(self, execution_id: str, error: BaseException | str, *, terminate: bool = True) -> None:
@@ -424,15 +424,15 @@ class Runs(Executions):
         """
         described = describe_error(error, debug=self.debug)
         if terminate:
-            self._end(execution_id, Outcome("workflow_error", {"error": described}))
+            self._end(execution_id, RunOutcome("workflow_error", {"error": described}))
         else:
             self.tokens.flush_execution(execution_id)
             execution = self._executions.get(execution_id)
             if execution is not None:
-                self._conclude(execution, execution.run_id, Outcome("error", described), ends=False)
+                self._conclude(execution, execution.run_id, RunOutcome("error", described), ends=False)
         await self.flush()
 
-    def _end(self, execution_id: str, outcome: Outcome, run_id: str | None = None) -> None:
+    def _end(self, execution_id: str, outcome: RunOutcome, run_id: str | None = None) -> None:
         """Ends the open run, if it is the one of ``run_id`` or no matter which."""
         self.tokens.close_execution_token_streams(execution_id)
         execution = self._executions.get(execution_id)
@@ -453,7 +453,7 @@ class Runs(Executions):
         self.tokens.flush_execution(execution.execution_id)  # what a token stream holds is something to hear
         with execution.lock:
             idle = execution.idle_for(now)
-        abandoned = Outcome("workflow_abandoned", {"reason": "idle_timeout", "idle_s": round(idle, 3)})
+        abandoned = RunOutcome("workflow_abandoned", {"reason": "idle_timeout", "idle_s": round(idle, 3)})
         if not self._conclude(execution, run_id, abandoned, unless=lambda: execution.idle_for(now) < timeout):
             return False
         self.tokens.close_execution_token_streams(execution.execution_id)

@@ -11,7 +11,7 @@ from lg_streaming.fork import new_lock
 from lg_streaming.hub.drops import Drops
 from lg_streaming.hub.histogram import Durations, Histogram
 
-__all__ = ["HubStatistics", "ReaderLag", "Tally", "no_updates"]
+__all__ = ["Counters", "HubStatistics", "ReaderLag", "no_updates"]
 
 PUBLISH_BOUNDS: Final = (5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 2.5e-2, 0.1)
 """Seconds: from what publishing should take up to what a user would notice."""
@@ -104,7 +104,7 @@ class Count:
             self.value += amount
 
 
-class Tally:
+class Counters:
     """The counts of one hub, see `HubStatistics`."""
 
     __slots__ = ("callables", "drops", "published", "publishing", "repeated")

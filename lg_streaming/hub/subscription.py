@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
     from types import TracebackType
 
-    from lg_streaming.hub.signal import Signal
+    from lg_streaming.hub.notifier import Notifier
     from lg_streaming.hub.vetting import Vetting
-    from lg_streaming.log.base import EventLog, ExecutionState, LogState, Record, Slice
+    from lg_streaming.log.base import EventLog, ExecutionState, LogState, ReadResult, StoredUpdate
 
-__all__ = ["Attached", "Gap", "GapReason", "OnGap", "Page", "Subscription"]
+__all__ = ["Gap", "GapReason", "OnGap", "Page", "SubscribeResult", "Subscription"]
 
 GapReason = Literal["evicted", "epoch_changed", "future_position"]
 OnGap = Literal["oldest", "tail", "fail"]
@@ -61,7 +61,7 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
-class Attached:
+class SubscribeResult:
     """The answer to a subscribe."""
 
     execution_id: str
@@ -81,7 +81,7 @@ class Attached:
 class Page:
     """What a reader got in one go."""
 
-    records: Sequence[Record]
+    records: Sequence[StoredUpdate]
     """The records that passed the filter, in order."""
     position: Position | None
     """Where the reader stands now, also past records that were filtered out. None before the first update."""
@@ -164,7 +164,7 @@ class Subscription:
         execution_id: str,
         *,
         log: EventLog,
-        signal: Signal,
+        signal: Notifier,
         after: Position | Literal["latest"] | None,
         filter: UpdateFilter,
         follow: bool,
@@ -195,7 +195,7 @@ class Subscription:
         self._over_at: int | None = None  # where it ended before it was rewound
         self._end_from = 1  # the first final update at or after this number ends a reader that does not follow
         self._gap: Gap | None = None
-        self._attached: Attached | None = None
+        self._attached: SubscribeResult | None = None
         self._ended: bool = False
         self._closed = False
         self._finishing = False
@@ -228,7 +228,7 @@ class Subscription:
             return 0
         return max(0, state.head - self._seq) if self._epoch in (None, state.epoch) else state.head
 
-    async def start(self) -> Attached:
+    async def start(self) -> SubscribeResult:
         """Finds the reader's place in the log. Reading does it when it was not done before.
 
         Raises:
@@ -248,13 +248,13 @@ class Subscription:
         """Whether ``state`` may be sent to the reader without a new check of rights."""
         return self.vetting is None or self.vetting.covers(state)
 
-    def _attach(self, state: LogState | None) -> Attached:
+    def _attach(self, state: LogState | None) -> SubscribeResult:
         gap = self._find_place(state)
         self._miss(gap, state)
         self._floor = self._seq
         self._head = state.head if state is not None else 0
         self._ended = not self.follow and state is not None and state.ended and self._seq >= state.final_seq
-        return Attached(
+        return SubscribeResult(
             execution_id=self.execution_id,
             state=state.state if state is not None else "unknown",
             position=Position(state.epoch, state.head) if state is not None else None,
@@ -388,7 +388,7 @@ class Subscription:
         self._seq = seq
         self._signal.notify()
 
-    def _digest(self, found: Slice | None) -> Page | None:
+    def _digest(self, found: ReadResult | None) -> Page | None:
         """Moves on over ``found``; None when it holds nothing to tell the reader."""
         if found is None:
             return self._page(())
@@ -415,7 +415,7 @@ class Subscription:
         self._floor, self._over_at = self._seq, None
         return self._page(())
 
-    def _take(self, records: Sequence[Record], state: LogState) -> Sequence[Record]:
+    def _take(self, records: Sequence[StoredUpdate], state: LogState) -> Sequence[StoredUpdate]:
         """The records the reader gets; moves its position past all of them, or to the end of its run."""
         if not records:
             return records
@@ -436,7 +436,7 @@ class Subscription:
             return [record for record in records if accepts_type(record.type)]
         return [record for record in records if self._accepts(record)]
 
-    def _up_to_interruption(self, records: Sequence[Record]) -> Sequence[Record]:
+    def _up_to_interruption(self, records: Sequence[StoredUpdate]) -> Sequence[StoredUpdate]:
         for index, record in enumerate(records):
             if record.type == "workflow_interrupted":
                 self._ended = True
@@ -444,12 +444,12 @@ class Subscription:
                 return records[: index + 1]
         return records
 
-    def _accepts(self, record: Record) -> bool:
+    def _accepts(self, record: StoredUpdate) -> bool:
         timed = self.filter.since is not None or self.filter.until is not None
         moment = moment_of(record.timestamp) if timed else None
         return self.filter.accepts(record.type, record.scope, record.priority, moment)
 
-    def _page(self, records: Sequence[Record]) -> Page | None:
+    def _page(self, records: Sequence[StoredUpdate]) -> Page | None:
         if not records and self._gap is None and not self._ended:
             return None
         gap, self._gap = self._gap, None

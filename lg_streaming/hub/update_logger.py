@@ -16,7 +16,7 @@ from lg_streaming.visible import one_line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lg_streaming.log.base import Draft
+    from lg_streaming.log.base import PendingUpdate
 
 __all__ = ["UpdateLogger"]
 
@@ -39,7 +39,7 @@ class UpdateLogger:
 
     def __init__(self, max_waiting: int = 10_000) -> None:
         self._max_waiting = max_waiting
-        self._queue: SimpleQueue[tuple[str, Draft] | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[str, PendingUpdate] | None] = SimpleQueue()
         self._lock = new_lock()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -50,7 +50,7 @@ class UpdateLogger:
         """Start without a thread: the parent logs what waits."""
         self._queue, self._thread, self._left_out = SimpleQueue(), None, 0
 
-    def put(self, execution_id: str, drafts: Sequence[Draft]) -> None:
+    def put(self, execution_id: str, drafts: Sequence[PendingUpdate]) -> None:
         """These updates are published. What a handler publishes while it handles an update is not logged in turn."""
         if not updates_logger.isEnabledFor(logging.INFO) or threading.current_thread() is self._thread:
             return
@@ -95,7 +95,7 @@ class UpdateLogger:
         if left_out:
             updates_logger.warning("%d updates were not logged: handlers of the log are too slow", left_out)
 
-    def _log(self, execution_id: str, draft: Draft) -> None:
+    def _log(self, execution_id: str, draft: PendingUpdate) -> None:
         data = orjson.dumps(decode_data(seal(draft.body, 0, ""))).decode()
         if len(data) > _MAX_DATA:
             data = f"{data[:_MAX_DATA]}…"

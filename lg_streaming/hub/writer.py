@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lg_streaming.hub.execution import Execution
-    from lg_streaming.log.base import Draft, EventLog
+    from lg_streaming.log.base import EventLog, PendingUpdate
 
-__all__ = ["Writer"]
+__all__ = ["BufferedLogWriter"]
 
 
-class _Waiting:
+class _QueuedUpdate:
     """A draft in the queue; None when it was given up."""
 
     __slots__ = ("draft", "execution")
 
-    def __init__(self, execution: Execution, draft: Draft) -> None:
+    def __init__(self, execution: Execution, draft: PendingUpdate) -> None:
         self.execution = execution
-        self.draft: Draft | None = draft
+        self.draft: PendingUpdate | None = draft
 
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ _MAX_STRANGE_FAILURES: Final = 10
 """How often a batch is tried that fails with something other than LogUnavailableError."""
 
 
-class Writer:
+class BufferedLogWriter:
     """The buffer before a blocking log, and the thread that empties it.
 
     Args:
@@ -87,8 +87,8 @@ class Writer:
         restart_after_fork(self)
 
     def _start_empty(self) -> None:
-        self._queue: deque[_Waiting | Future[None]] = deque()
-        self._droppable: deque[_Waiting] = deque()
+        self._queue: deque[_QueuedUpdate | Future[None]] = deque()
+        self._droppable: deque[_QueuedUpdate] = deque()
         """Those in the queue that are sent at most once."""
         self._updates = 0
         self._bytes = 0
@@ -105,7 +105,7 @@ class Writer:
         """Drafts that are not in the log yet."""
         return self._updates
 
-    def put(self, execution: Execution, drafts: Sequence[Draft]) -> int:
+    def put(self, execution: Execution, drafts: Sequence[PendingUpdate]) -> int:
         """Takes all of ``drafts`` that may not be dropped, or none of them when the buffer is full.
 
         What ends with a ``status`` is always taken. Returns how many drafts were refused, without those that are
@@ -119,7 +119,7 @@ class Writer:
             if self._closing or not (self._fit(drafts) or kind_of(drafts[-1].type) == "status"):
                 return len(self._without_droppable(execution, drafts))
             for draft in drafts:
-                waiting = _Waiting(execution, draft)
+                waiting = _QueuedUpdate(execution, draft)
                 self._queue.append(waiting)
                 if draft.delivery == "at-most-once":
                     self._droppable.append(waiting)
@@ -130,11 +130,11 @@ class Writer:
             self._condition.notify()
             return 0
 
-    def _fit(self, drafts: Sequence[Draft]) -> bool:
+    def _fit(self, drafts: Sequence[PendingUpdate]) -> bool:
         size = sum(len(draft.body) for draft in drafts)
         return self._updates + len(drafts) <= self._max_updates and self._bytes + size <= self._max_bytes
 
-    def _make_room(self, drafts: Sequence[Draft]) -> None:
+    def _make_room(self, drafts: Sequence[PendingUpdate]) -> None:
         """Gives up what waits and may be dropped, until ``drafts`` fit."""
         while self._droppable and not self._fit(drafts):
             waiting = self._droppable.popleft()
@@ -143,14 +143,14 @@ class Writer:
                 self._on_dropped(waiting.execution, waiting.draft.type, 1)
                 waiting.draft = None
 
-    def _without_droppable(self, execution: Execution, drafts: Sequence[Draft]) -> Sequence[Draft]:
+    def _without_droppable(self, execution: Execution, drafts: Sequence[PendingUpdate]) -> Sequence[PendingUpdate]:
         kept = [draft for draft in drafts if draft.delivery != "at-most-once"]
         if len(kept) < len(drafts):
             dropped = next(draft for draft in drafts if draft.delivery == "at-most-once")
             self._on_dropped(execution, dropped.type, len(drafts) - len(kept))
         return kept
 
-    def _count(self, draft: Draft, sign: int) -> None:
+    def _count(self, draft: PendingUpdate, sign: int) -> None:
         self._updates += sign
         self._bytes += sign * len(draft.body)
 
@@ -192,10 +192,10 @@ class Writer:
             if drafts:
                 self._append(first.execution, drafts)
 
-    def _take_batch(self, first: _Waiting) -> list[Draft]:
+    def _take_batch(self, first: _QueuedUpdate) -> list[PendingUpdate]:
         """The drafts of one execution at the front of the queue. Under the condition."""
-        drafts: list[Draft] = []
-        following: _Waiting | Future[None] = first
+        drafts: list[PendingUpdate] = []
+        following: _QueuedUpdate | Future[None] = first
         while not isinstance(following, Future) and following.execution is first.execution:
             if following is not first:
                 self._queue.popleft()
@@ -208,7 +208,7 @@ class Writer:
             following = self._queue[0]
         return drafts
 
-    def _append(self, execution: Execution, drafts: list[Draft]) -> None:
+    def _append(self, execution: Execution, drafts: list[PendingUpdate]) -> None:
         with execution.lock:
             execution.number += 1
             batch = Batch(

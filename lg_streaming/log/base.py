@@ -17,18 +17,18 @@ from lg_streaming.events import FINAL_TYPES, Position, StreamMetadata, StreamUpd
 
 if TYPE_CHECKING:
     from lg_streaming.events import Kind, Priority
-    from lg_streaming.scope import Delivery, Scope
+    from lg_streaming.publisher import Delivery, Scope
 
 __all__ = [
     "Batch",
-    "Draft",
     "EventLog",
     "ExecutionState",
     "Listener",
     "LogState",
+    "PendingUpdate",
     "PlaceListener",
-    "Record",
-    "Slice",
+    "ReadResult",
+    "StoredUpdate",
     "state_after",
 ]
 
@@ -49,7 +49,7 @@ def state_after(state: ExecutionState, type: str) -> ExecutionState:
     return _STATES.get(type) or ("running" if state == "interrupted" else state)
 
 
-class Draft(NamedTuple):
+class PendingUpdate(NamedTuple):
     """An update that is encoded but has no place in the log yet."""
 
     type: str
@@ -64,7 +64,7 @@ class Draft(NamedTuple):
     delivery: Delivery = "at-least-once"
 
 
-class Record(NamedTuple):
+class StoredUpdate(NamedTuple):
     """An update in its place in the log. Readers share records."""
 
     type: str
@@ -81,7 +81,7 @@ class Record(NamedTuple):
     """The first sequence number of the records that were merged into this one; None for a single record."""
 
     @classmethod
-    def of(cls, draft: Draft, seq: int, epoch: str) -> Record:
+    def of(cls, draft: PendingUpdate, seq: int, epoch: str) -> StoredUpdate:
         """Return ``draft`` in its place."""
         name, scope, priority, timestamp, body, key, _ = draft
         return cls(name, scope, priority, timestamp, seal(body, seq, epoch), key, seq, epoch)
@@ -132,7 +132,7 @@ class Batch(NamedTuple):
     """
 
     execution_id: str
-    drafts: Sequence[Draft]
+    drafts: Sequence[PendingUpdate]
     producer: str
     number: int
     owner: str | None = None
@@ -156,9 +156,9 @@ class LogState:
     updated_at: float
     final_seq: int = 0
     """The sequence number of the last final update; 0 when there was none."""
-    progress_record: Record | None = None
+    progress_record: StoredUpdate | None = None
     """What the last run said of its progress last: its newest `workflow_progress`, or else its newest `progress`."""
-    start_record: Record | None = None
+    start_record: StoredUpdate | None = None
     """The `workflow_start` of the last run."""
 
     @property
@@ -182,11 +182,11 @@ class LogState:
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class ReadResult:
     """The answer to one read."""
 
     state: LogState
-    records: Sequence[Record]
+    records: Sequence[StoredUpdate]
     """What follows the asked position, in order, without a hole inside. May be empty."""
 
 
@@ -220,7 +220,7 @@ class EventLog(Protocol):
         """
         ...
 
-    async def read(self, execution_id: str, after: int, limit: int) -> Slice | None:
+    async def read(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
         """Up to ``limit`` records after sequence number ``after``; None when the execution is not known.
 
         When records after ``after`` are no longer kept, the slice starts at the oldest that is: compare its first

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from lg_streaming.events import Position
 from lg_streaming.fork import new_rlock, release_owned, restart_after_fork
-from lg_streaming.log.base import Slice
+from lg_streaming.log.base import ReadResult
 from lg_streaming.log.index import SortedKeys
-from lg_streaming.log.tape import Tape
+from lg_streaming.log.tape import UpdateStream
 from lg_streaming.settings import RetentionSettings
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class MemoryLog:
         """Seconds that never go back."""
         self._new_epoch = new_epoch
         self._serials = itertools.count(1)
-        self._tapes: dict[str, Tape] = {}
+        self._tapes: dict[str, UpdateStream] = {}
         self._lock = new_rlock()
         self._listeners: tuple[Listener, ...] = ()
         self._place_listeners: tuple[PlaceListener, ...] = ()
@@ -69,10 +69,10 @@ class MemoryLog:
         self._total = sum(tape.held for tape in self._tapes.values())
         self._ids: SortedKeys[str] = SortedKeys(self._tapes)
         self._owned: dict[str, SortedKeys[str]] = {}
-        self._due: SortedKeys[tuple[float, int, Tape]] = SortedKeys()
-        self._running: SortedKeys[tuple[float, int, Tape]] = SortedKeys()  # by the time of the oldest update
-        self._ended: OrderedDict[str, Tape] = OrderedDict()  # the one that ended first is the first
-        self._expired: OrderedDict[str, Tape] = OrderedDict()  # of these only the final update is left
+        self._due: SortedKeys[tuple[float, int, UpdateStream]] = SortedKeys()
+        self._running: SortedKeys[tuple[float, int, UpdateStream]] = SortedKeys()  # by the time of the oldest update
+        self._ended: OrderedDict[str, UpdateStream] = OrderedDict()  # the one that ended first is the first
+        self._expired: OrderedDict[str, UpdateStream] = OrderedDict()  # of these only the final update is left
         for tape in sorted(self._tapes.values(), key=lambda tape: tape.touched):
             tape.filed_owner, tape.due, tape.age = None, None, None
             self._file(tape)
@@ -122,10 +122,10 @@ class MemoryLog:
             raise
         return repeated
 
-    def _begin(self, batch: Batch, inherited: Tape | None) -> tuple[Tape, int, int]:
+    def _begin(self, batch: Batch, inherited: UpdateStream | None) -> tuple[UpdateStream, int, int]:
         now, touched = self._clock(), batch.at or self.monotonic()
         if inherited is None:
-            tape = Tape(batch.execution_id, self._new_epoch(), batch.owner, now, touched, self._retention)
+            tape = UpdateStream(batch.execution_id, self._new_epoch(), batch.owner, now, touched, self._retention)
         else:
             tape = inherited.branch(self._new_epoch())
         repeated, added, _, _ = tape.append(batch, touched)
@@ -192,7 +192,7 @@ class MemoryLog:
 
     # --- what is known of all -----------------------------------------------------------------------------------
 
-    def _file(self, tape: Tape) -> None:
+    def _file(self, tape: UpdateStream) -> None:
         """Puts `tape` where it belongs in the indexes. Under the lock."""
         if not tape.serial:
             tape.serial = next(self._serials)
@@ -216,7 +216,7 @@ class MemoryLog:
         if tape.due is None or due < tape.due:
             self._set_due(tape, due)
 
-    def _unfile(self, tape: Tape) -> None:
+    def _unfile(self, tape: UpdateStream) -> None:
         self._total -= tape.held
         self._ids.discard(tape.execution_id)
         if tape.filed_owner is not None:
@@ -230,28 +230,28 @@ class MemoryLog:
         self._unqueue(tape)
         self._set_due(tape, None)
 
-    def _unqueue(self, tape: Tape) -> None:
+    def _unqueue(self, tape: UpdateStream) -> None:
         if tape.age is not None:
             self._running.discard((tape.age, tape.serial, tape))
             tape.age = None
 
-    def _set_due(self, tape: Tape, due: float | None) -> None:
+    def _set_due(self, tape: UpdateStream, due: float | None) -> None:
         if tape.due is not None:
             self._due.discard((tape.due, tape.serial, tape))
         tape.due = due
         if due is not None:
             self._due.add((due, tape.serial, tape))
 
-    def _due_at(self, tape: Tape) -> float:
+    def _due_at(self, tape: UpdateStream) -> float:
         """When something of `tape` is past its time, if nothing is appended until then."""
         keeps = self._retention.ttl if tape.ended and not tape.expired else self._retention.record_ttl
         return tape.touched + min(keeps, self._retention.record_ttl)
 
-    def _forget(self, tape: Tape) -> None:
+    def _forget(self, tape: UpdateStream) -> None:
         self._unfile(tape)
         del self._tapes[tape.execution_id]
 
-    def _expire(self, tape: Tape) -> None:
+    def _expire(self, tape: UpdateStream) -> None:
         held = tape.held
         tape.expire()
         self._total += tape.held - held
@@ -259,7 +259,7 @@ class MemoryLog:
 
     # --- bounds -------------------------------------------------------------------------------------------------
 
-    def _make_room(self, newest: Tape) -> Sequence[str]:
+    def _make_room(self, newest: UpdateStream) -> Sequence[str]:
         """Lets go of as much as `retention.total_bytes` asks for; returns what was forgotten altogether.
 
         The updates of ended executions go first, then these executions, then the oldest updates of running ones.
@@ -330,16 +330,16 @@ class MemoryLog:
 
     # --- reading ------------------------------------------------------------------------------------------------
 
-    async def read(self, execution_id: str, after: int, limit: int) -> Slice | None:
+    async def read(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
         """See `EventLog.read`. Never waits."""
         return self.read_now(execution_id, after, limit)
 
-    def read_now(self, execution_id: str, after: int, limit: int) -> Slice | None:
+    def read_now(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
         """The same as `read`, for readers without an event loop."""
         try:
             with self._lock:
                 tape = self._tapes.get(execution_id)
-                return None if tape is None else Slice(tape.describe(), tape.after(after, limit))
+                return None if tape is None else ReadResult(tape.describe(), tape.after(after, limit))
         except BaseException:
             release_owned(self._lock)
             raise

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from lg_streaming.codec import seal
 from lg_streaming.events import FINAL_TYPES
-from lg_streaming.log.base import Draft, LogState, Record, state_after
+from lg_streaming.log.base import LogState, PendingUpdate, StoredUpdate, state_after
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lg_streaming.log.base import Batch, ExecutionState
     from lg_streaming.settings import RetentionSettings
 
-__all__ = ["TAPE_BYTES", "Tape", "held_bytes"]
+__all__ = ["TAPE_BYTES", "UpdateStream", "held_bytes"]
 
 RECORD_BYTES: Final = 224
 """What a record takes beside its JSON: the objects around it, its place in the list, its scope's share."""
@@ -30,7 +30,7 @@ _new: Final = cast("Any", tuple.__new__)
 _NOTED: Final = FINAL_TYPES | {"workflow_start", "workflow_interrupted", "workflow_progress", "progress"}
 
 
-def held_bytes(record: Record) -> int:
+def held_bytes(record: StoredUpdate) -> int:
     """Return the bytes of memory that ``record`` takes, about."""
     held = len(record.json) + RECORD_BYTES
     if record.key is not None:
@@ -48,19 +48,19 @@ class _Marks:
     def __init__(
         self,
         state: ExecutionState = "running",
-        final: Record | None = None,
-        progress: Record | None = None,
-        start: Record | None = None,
+        final: StoredUpdate | None = None,
+        progress: StoredUpdate | None = None,
+        start: StoredUpdate | None = None,
     ) -> None:
         self.state: ExecutionState = state
         self.interrupted: bool = state == "interrupted"
-        self.final: Record | None = final
-        self.progress: Record | None = progress
-        self.start: Record | None = start
+        self.final: StoredUpdate | None = final
+        self.progress: StoredUpdate | None = progress
+        self.start: StoredUpdate | None = start
         self.held: int = sum(held_bytes(each) for each in (final, progress, start) if each is not None)
         """Bytes of these records, which stay when the list lets them go."""
 
-    def after(self, record: Record) -> _Marks:
+    def after(self, record: StoredUpdate) -> _Marks:
         """The state after ``record``."""
         final, progress, start = self.final, self.progress, self.start
         if record.type in FINAL_TYPES:
@@ -82,8 +82,8 @@ class _Shelf:
 
     __slots__ = ("base", "cleared", "records")
 
-    def __init__(self, records: list[Record | None], base: int) -> None:
-        self.records: list[Record | None] = records
+    def __init__(self, records: list[StoredUpdate | None], base: int) -> None:
+        self.records: list[StoredUpdate | None] = records
         self.base: int = base
         """The number before that of the first place."""
         self.cleared: int = 0
@@ -113,7 +113,7 @@ def _fields(live: _Live) -> _Fields:
     return tuple(live)  # pyright: ignore[reportReturnType]
 
 
-class Tape:
+class UpdateStream:
     """The records of one execution. All access is under the log's lock.
 
     Args:
@@ -250,7 +250,7 @@ class Tape:
         return self._live[3]
 
     @property
-    def _records(self) -> Sequence[Record]:
+    def _records(self) -> Sequence[StoredUpdate]:
         return self.after(0, self.kept)
 
     @property
@@ -259,7 +259,7 @@ class Tape:
         live = self.live
         return live.start - live.shelf.cleared
 
-    def after(self, seq: int, limit: int) -> Sequence[Record]:
+    def after(self, seq: int, limit: int) -> Sequence[StoredUpdate]:
         """Up to ``limit`` records after ``seq``."""
         shelf, start, head = self._live[:3]
         begin = max(start, seq - shelf.base)
@@ -306,7 +306,7 @@ class Tape:
         elif not self._is_new(batch, producer, number):
             return 0, 0, 0, False
         seq, grown, before, repeated, epoch, ending = head, size, marks, 0, self.epoch, self._ending
-        added: list[Record | None] = []
+        added: list[StoredUpdate | None] = []
         for draft in drafts:
             name, scope, priority, timestamp, body, key, _ = draft
             if key is not None:
@@ -316,8 +316,8 @@ class Tape:
                 self._note_key(key, seq + 1)
             seq += 1
             json = b'%b,"sequence_number":%d%b' % (body, seq, ending)  # as `seal` does
-            # inlines `Record.of`, for each update
-            record: Record = _new(Record, (name, scope, priority, timestamp, json, key, seq, epoch, None))
+            # inlines `StoredUpdate.of`, for each update
+            record: StoredUpdate = _new(StoredUpdate, (name, scope, priority, timestamp, json, key, seq, epoch, None))
             added.append(record)
             held = len(json)  # as `held_bytes` does, too
             grown += held + RECORD_BYTES if held <= _LARGE and key is None else held_bytes(record)
@@ -351,7 +351,7 @@ class Tape:
             del numbers[next(iter(numbers))]
         return numbers.get(batch.producer, 0) < batch.number
 
-    def _has_key(self, key: str, added: Sequence[Record | None]) -> bool:
+    def _has_key(self, key: str, added: Sequence[StoredUpdate | None]) -> bool:
         """Whether a kept or an added record has ``key``. The index may name numbers of an interrupted append."""
         seq = self._keys.get(key) if self._keys is not None else None
         if seq is None:
@@ -423,16 +423,16 @@ class Tape:
         )
         self._keys = None
 
-    def branch(self, epoch: str) -> Tape:
+    def branch(self, epoch: str) -> UpdateStream:
         """A copy with an epoch of its own, for updates that the original does not get."""
         live = self.live
-        copy = Tape(self.execution_id, epoch, live.owner, self.started_at, self.touched, self._retention)
-        records: list[Record | None] = []
+        copy = UpdateStream(self.execution_id, epoch, live.owner, self.started_at, self.touched, self._retention)
+        records: list[StoredUpdate | None] = []
         size, marks = 0, _NO_MARKS
         for record in self.after(0, self.kept):
             body = record.json.removesuffix(seal(b"", record.seq, self.epoch))
-            draft = Draft(record.type, record.scope, record.priority, record.timestamp, body, record.key)
-            again = Record.of(draft, record.seq, epoch)
+            draft = PendingUpdate(record.type, record.scope, record.priority, record.timestamp, body, record.key)
+            again = StoredUpdate.of(draft, record.seq, epoch)
             records.append(again)
             size += held_bytes(again)
             if again.key is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from lg_streaming.errors import StreamingConfigError
-from lg_streaming.observability.figures import Transport
+from lg_streaming.observability.gateway_metrics import Transport
 from lg_streaming.observability.logs import log_event
 
 __all__ = [
@@ -18,7 +18,7 @@ __all__ = [
     "ClientRefused",
     "ExecutionSubscribed",
     "ExecutionUnsubscribed",
-    "GapTold",
+    "GapReported",
     "GatewayEvent",
     "GatewayEvents",
     "GatewayFailed",
@@ -148,7 +148,7 @@ class UpdatesSent(GatewayEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GapTold(GatewayEvent):
+class GapReported(GatewayEvent):
     """A reader was told that updates it wanted are gone."""
 
     name: ClassVar[str] = "gateway.gap"

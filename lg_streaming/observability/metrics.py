@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from lg_streaming.hub import Durations, HubStatistics, ReaderLag, StreamHub
-    from lg_streaming.observability.figures import Figures, GatewayStatistics
+    from lg_streaming.observability.gateway_metrics import GatewayMetrics, GatewayStatistics
 
 __all__ = ["MetricsCollector", "metrics_text"]
 
 _PREFIX: Final = "lg_streaming_"
 
 
-async def metrics_text(hub: StreamHub, figures: Figures | None = None, accept: str = "") -> tuple[str, bytes]:
+async def metrics_text(hub: StreamHub, figures: GatewayMetrics | None = None, accept: str = "") -> tuple[str, bytes]:
     """All metrics as a Prometheus server reads them; the answer to `GET /metrics`.
 
     Beside what `MetricsCollector` has it says how far readers are behind, unless the log cannot be reached.
@@ -62,7 +62,7 @@ class MetricsCollector(Collector):
         lag: How far readers are behind, where that is known.
     """
 
-    def __init__(self, hub: StreamHub, figures: Figures | None = None, lag: ReaderLag | None = None) -> None:
+    def __init__(self, hub: StreamHub, figures: GatewayMetrics | None = None, lag: ReaderLag | None = None) -> None:
         self._hub = hub
         self._figures = figures
         self._lag = lag

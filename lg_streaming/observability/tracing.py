@@ -110,7 +110,7 @@ class Tracing:
         return len(self._runs)
 
     def see(self, execution_id: str, type: str, scope: Scope, error: Mapping[str, Any] | None) -> Scope:
-        """See `lg_streaming.scope.Trace.see`."""
+        """See `lg_streaming.publisher.Trace.see`."""
         try:
             return self._see(execution_id, type, scope, error)
         except Exception:
@@ -179,7 +179,7 @@ class Tracing:
             _end(node, "cancelled" if cancelled else _OUTCOMES[type], None if cancelled else error)
 
     def enter(self, scope: Scope) -> Callable[[], None]:
-        """See `lg_streaming.scope.Trace.enter`."""
+        """See `lg_streaming.publisher.Trace.enter`."""
         run = self._runs.get(scope.run_id or "")
         node = run.nodes.get(_task(scope)) if run is not None else None
         return partial(detach, attach(node.context)) if node is not None else _nothing

@@ -8,12 +8,12 @@ from weakref import WeakValueDictionary
 
 from lg_streaming.fork import new_lock, new_rlock
 
-__all__ = ["GROUPS", "Branches", "branches_of"]
+__all__ = ["GROUPS", "ParallelBranches", "branches_of"]
 
 _DONE: Final = 100.0
 
 
-class Branches:
+class ParallelBranches:
     """The runs of one node that go on side by side in one run of an execution.
 
     They are those that overlap: a run that starts when all before it have ended starts a new group, so a loop's
@@ -68,16 +68,16 @@ class Branches:
 
 
 _lock: Final = new_lock()
-GROUPS: Final[WeakValueDictionary[tuple[str, str], Branches]] = WeakValueDictionary()
+GROUPS: Final[WeakValueDictionary[tuple[str, str], ParallelBranches]] = WeakValueDictionary()
 """The groups of nodes that run, by run and node."""
 
 
-def branches_of(run_id: str | None, node_id: str | None) -> Branches:
+def branches_of(run_id: str | None, node_id: str | None) -> ParallelBranches:
     """The group of a node in a run. It lasts as long as someone holds it."""
     if run_id is None or node_id is None:
-        return Branches()
+        return ParallelBranches()
     with _lock:
         group = GROUPS.get((run_id, node_id))
         if group is None:
-            group = GROUPS[run_id, node_id] = Branches()
+            group = GROUPS[run_id, node_id] = ParallelBranches()
         return group

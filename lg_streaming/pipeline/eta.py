@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-__all__ = ["TimeLeft"]
+__all__ = ["EtaEstimator"]
 
 _ALL: Final = 100.0
 _SPAN: Final = 20.0
@@ -18,7 +18,7 @@ _CLIP: Final = 3.0
 """An error counts for at most so many times the mean error, or what was expected: a pause is no change of pace."""
 
 
-class TimeLeft:
+class EtaEstimator:
     """Estimates the time to 100 % from observed percentages.
 
     The pace is s = T / P, in seconds per percent, where on each advance by dp percent in dt seconds

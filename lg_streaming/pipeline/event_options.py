@@ -13,7 +13,7 @@ from lg_streaming.checks import refused_option
 from lg_streaming.errors import BadRequestError, StreamingConfigError
 from lg_streaming.events import Priority, StreamEventType, kind_of
 from lg_streaming.filters import ALL, UpdateFilter
-from lg_streaming.scope import Delivery
+from lg_streaming.publisher import Delivery
 from lg_streaming.settings import EventDefaults
 
 __all__ = ["EventFilter", "EventOptions", "Redact", "Transformer"]

@@ -17,10 +17,10 @@ import orjson
 
 from lg_streaming.events import HUB_TYPES, NAMES, PRIORITIES, RESERVED, is_debug, kind_of, parse_priority, priority_of
 from lg_streaming.fork import new_lock
-from lg_streaming.pipeline.operators import Guard, Source, hold
-from lg_streaming.pipeline.timer import current_timer
-from lg_streaming.scope import Outgoing
+from lg_streaming.pipeline.operators import SafeCallable, Source, hold
+from lg_streaming.publisher import UpdateRequest
 from lg_streaming.settings import EventDefaults
+from lg_streaming.timer import current_timer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lg_streaming.emitter import Emitter
     from lg_streaming.events import Priority, Scope
     from lg_streaming.pipeline.event_options import EventOptions
-    from lg_streaming.scope import Delivery
+    from lg_streaming.publisher import Delivery
 
 __all__ = ["EventPipeline"]
 
@@ -56,8 +56,8 @@ class _Event:
     body: bytes = b""
     """The data as JSON, once it is made."""
 
-    def outgoing(self) -> Outgoing:
-        return Outgoing(self.type, orjson.Fragment(self.body), self.scope, self.priority, self.delivery, self.key)
+    def outgoing(self) -> UpdateRequest:
+        return UpdateRequest(self.type, orjson.Fragment(self.body), self.scope, self.priority, self.delivery, self.key)
 
 
 class EventPipeline:
@@ -76,7 +76,7 @@ class EventPipeline:
         self._options = options
         self._emitter = emitter
         self._scheduler = scheduler or current_timer()
-        self._guard = Guard(emitter)
+        self._guard = SafeCallable(emitter)
         self._ordinals: Counter[str] = Counter()
         self._lock = new_lock()
         self._left_at: datetime | None = None
@@ -171,7 +171,7 @@ class EventPipeline:
             data = {name: value for name, value in data.items() if name != "result"}
         self._give(_Event(type=type, data=data, scope=scope, priority=priority_of(type), lifecycle=identity))
 
-    def emit(self, update: Outgoing, *, delivery: Delivery | None) -> None:
+    def emit(self, update: UpdateRequest, *, delivery: Delivery | None) -> None:
         """Publish what the node says itself, whatever ``events`` names.
 
         Text has a way of its own, and so has progress, unless ``events`` asks for it.
@@ -287,7 +287,7 @@ class EventPipeline:
         self.waiting: bool = False
         if any(event.lifecycle is None for event in events):
             self._left_at = self._scheduler.now
-        batch: list[Outgoing] = []
+        batch: list[UpdateRequest] = []
         for event in events:
             batch.append(event.outgoing())
             if len(batch) >= self._now.batch_size:
@@ -295,7 +295,7 @@ class EventPipeline:
                 batch = []
         self._send(batch)
 
-    def _send(self, batch: list[Outgoing]) -> None:
+    def _send(self, batch: list[UpdateRequest]) -> None:
         if batch:
             self._emitter.send_all(batch)
 

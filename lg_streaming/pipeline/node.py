@@ -10,13 +10,13 @@ from lg_streaming.pipeline.events import EventPipeline
 from lg_streaming.pipeline.progress import NO_PROGRESS, ProgressOptions, ProgressTracker
 from lg_streaming.pipeline.token_options import TokenOptions
 from lg_streaming.pipeline.tokens import TEXT_TYPES, TokenPipeline
-from lg_streaming.scope import Outgoing
+from lg_streaming.publisher import UpdateRequest
 
 if TYPE_CHECKING:
     from lg_streaming.emitter import Emitter
     from lg_streaming.events import Scope
 
-__all__ = ["NodeOptions", "NodeStream"]
+__all__ = ["NodeOptions", "NodePipeline"]
 
 _ENDINGS = {"node_complete": "completed", "node_error": "failed", "node_interrupted": "interrupted"}
 _MODEL_ENDINGS = frozenset({"llm_complete", "llm_error"})
@@ -51,9 +51,9 @@ class NodeOptions:
         """Whether what the models and tools inside the node do matters."""
         return any(part is not None and part.enabled is not False for part in (self.token, self.event))
 
-    def open(self, emitter: Emitter) -> NodeStream:
+    def open(self, emitter: Emitter) -> NodePipeline:
         """Starts the stream of one try of the node."""
-        return NodeStream(self, emitter)
+        return NodePipeline(self, emitter)
 
 
 def _tracker(progress: ProgressOptions | None, event: EventOptions | None, emitter: Emitter) -> ProgressTracker:
@@ -63,7 +63,7 @@ def _tracker(progress: ProgressOptions | None, event: EventOptions | None, emitt
     return ProgressTracker(emitter, progress) if progress is not None and progress.enabled is not False else NO_PROGRESS
 
 
-class NodeStream:
+class NodePipeline:
     """Takes what happens in one try of a node and lets out what the options ask for.
 
     The node's own start and end always leave: readers need them to tell tries and branches apart. A node's
@@ -152,7 +152,7 @@ class NodeStream:
                 data.pop("result", None)
                 self._emitter.send(type, data, scope)
         elif type == "custom":  # the node's own words, whichever events are asked for
-            self._events.emit(Outgoing(type, data, scope), delivery=None)
+            self._events.emit(UpdateRequest(type, data, scope), delivery=None)
         else:
             self._events.take(type, data, scope, always=owed)
 

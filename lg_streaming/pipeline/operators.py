@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.emitter import Emitter
 
-__all__ = ["Guard", "Source", "Window", "hold"]
+__all__ = ["SafeCallable", "Source", "Window", "hold"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -197,7 +197,7 @@ class _Holder(Generic[T]):
             timer.dispose()
 
 
-class Guard:
+class SafeCallable:
     """Calls what a user gave to a node's decorator; what it raises never reaches the node.
 
     The first failure of an option in a try of a node is one ``error`` update, ``{message, type, code, option,

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
 
 from lg_streaming.pipeline.progress_options import Granularity, ProgressCalculator, ProgressFormat, ProgressOptions
-from lg_streaming.pipeline.reporter import Amount, Reporter
-from lg_streaming.pipeline.shares import Share
-from lg_streaming.pipeline.tracking import AsyncTracked, Tracked
-from lg_streaming.scope import position
+from lg_streaming.pipeline.progress_tree import ProgressNode
+from lg_streaming.pipeline.reporter import ProgressValue, Reporter
+from lg_streaming.pipeline.tracking import AsyncTracked, TrackedIterator
+from lg_streaming.publisher import position
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +50,7 @@ class ProgressPart:
     As a context manager it is complete when the block ends without an exception.
     """
 
-    def __init__(self, root: ProgressTracker | None, share: Share) -> None:
+    def __init__(self, root: ProgressTracker | None, share: ProgressNode) -> None:
         self._root = root
         self._share = share
         self._round = root.round if root is not None else 0
@@ -84,12 +84,14 @@ class ProgressPart:
         self._report(_ALL)
 
     @overload
-    def track(self, items: Iterable[T], total: float | None = None) -> Tracked[T]: ...
+    def track(self, items: Iterable[T], total: float | None = None) -> TrackedIterator[T]: ...
 
     @overload
     def track(self, items: AsyncIterable[T], total: float | None = None) -> AsyncTracked[T]: ...
 
-    def track(self, items: Iterable[T] | AsyncIterable[T], total: float | None = None) -> Tracked[T] | AsyncTracked[T]:
+    def track(
+        self, items: Iterable[T] | AsyncIterable[T], total: float | None = None
+    ) -> TrackedIterator[T] | AsyncTracked[T]:
         """``items``, one by one, for a ``for`` or an ``async for``; reports each as done when the next is asked for.
 
         Args:
@@ -102,7 +104,7 @@ class ProgressPart:
         """
         if isinstance(items, AsyncIterable):
             return AsyncTracked(self, items, total)
-        return Tracked(self, items, total)
+        return TrackedIterator(self, items, total)
 
     def step(self, name: str) -> ProgressStep:
         """What is being done from now on, in a few words; readers see it as ``text``.
@@ -129,7 +131,7 @@ class ProgressPart:
         if root is None:
             return NO_PROGRESS
         with root.lock:
-            return ProgressPart(root, Share(self._share, weight, name))
+            return ProgressPart(root, ProgressNode(self._share, weight, name))
 
     def label(self, name: str | None) -> None:
         """Sets what readers see as ``text``; None for that of the part above."""
@@ -159,7 +161,7 @@ class ProgressPart:
                     share.raise_to(percent)
                     current, total = share.amount = amount or share.amount
                     details = dict(metadata) if metadata else None
-                    root.report(Amount(current=current, total=total, text=share.text(), metadata=details))
+                    root.report(ProgressValue(current=current, total=total, text=share.text(), metadata=details))
         except Exception:
             logger.exception("a progress report is lost")
 
@@ -190,7 +192,7 @@ class ProgressTracker(ProgressPart):
         options = options or ProgressOptions()
         self._calculator = options.calculator
         self._reporter = Reporter(emitter, options, scheduler) if emitter is not None else None
-        super().__init__(self if self._reporter is not None else None, Share())
+        super().__init__(self if self._reporter is not None else None, ProgressNode())
 
     @property
     def lock(self) -> Any:
@@ -219,10 +221,10 @@ class ProgressTracker(ProgressPart):
             with self._reporter.lock:
                 self.round += 1
                 self._round = self.round
-                self._share = Share()
+                self._share = ProgressNode()
                 self._reporter.restart()
 
-    def report(self, amount: Amount) -> None:
+    def report(self, amount: ProgressValue) -> None:
         """Says what it has reached. Under `lock`."""
         if self._reporter is not None:
             self._reporter.report(self.percent, amount)

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.pipeline.branches import branches_of
-from lg_streaming.pipeline.eta import TimeLeft
+from lg_streaming.pipeline.eta import EtaEstimator
 from lg_streaming.pipeline.operators import Source
 from lg_streaming.pipeline.throttle import latest_per_interval
-from lg_streaming.pipeline.timer import current_timer
 from lg_streaming.settings import NodeDefaults
+from lg_streaming.timer import current_timer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lg_streaming.emitter import Emitter
     from lg_streaming.pipeline.progress_options import ProgressOptions
 
-__all__ = ["Amount", "Reporter", "shown"]
+__all__ = ["ProgressValue", "Reporter", "shown"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ _DEFAULTS: Final = NodeDefaults().progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Amount:
+class ProgressValue:
     """What was said along with a percentage."""
 
     current: Any = None
@@ -46,7 +46,7 @@ class Amount:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Report:
     percent: float
-    amount: Amount
+    amount: ProgressValue
     status: str
     urgent: bool
 
@@ -72,12 +72,12 @@ class Reporter:
         self._branches = branches_of(scope.run_id, scope.node_id)
         self.lock: threading.RLock = self._branches.lock
         self._origin = self._scheduler.now
-        self._time_left = TimeLeft()
+        self._time_left = EtaEstimator()
         self._marks_reached = 0.0  # by all marks up to here something was said, also before a reset
         self._done = False
         self._begun = False
         self._ended = False
-        self._amount = Amount()
+        self._amount = ProgressValue()
         self._reports: Source[_Report] = Source()
         latest_per_interval(
             lambda: self._options.interval, urgent=self._is_urgent, lock=self.lock, scheduler=self._scheduler
@@ -97,7 +97,7 @@ class Reporter:
             self._branches.join(self._name)
             self._offer(_Report(percent=0.0, amount=self._amount, status="started", urgent=True))
 
-    def report(self, percent: float, amount: Amount) -> None:
+    def report(self, percent: float, amount: ProgressValue) -> None:
         """``percent`` of the node is done, never less than before. Under `lock`."""
         if self._ended:
             return
@@ -115,8 +115,8 @@ class Reporter:
             return
         self._refresh()
         self._done = False
-        self._amount = Amount()
-        self._time_left = TimeLeft()
+        self._amount = ProgressValue()
+        self._time_left = EtaEstimator()
         self._time_left.observe(self._elapsed(), 0.0)
         self._branches.note(self._name, 0.0)
         self._offer(_Report(percent=0.0, amount=self._amount, status="running", urgent=True))
@@ -193,7 +193,7 @@ class Reporter:
         if self._options.enabled and (self._given.types is None or type in self._given.types):
             self._emitter.event(type, data)
 
-    def _fields(self, percent: float, amount: Amount) -> dict[str, Any]:
+    def _fields(self, percent: float, amount: ProgressValue) -> dict[str, Any]:
         options = self._options
         fields = options.format
         elapsed = self._elapsed()

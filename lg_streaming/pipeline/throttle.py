@@ -8,7 +8,7 @@ from reactivex import Observable
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
 from lg_streaming.pipeline.operators import Source
-from lg_streaming.pipeline.timer import current_timer
+from lg_streaming.timer import current_timer
 
 if TYPE_CHECKING:
     import threading

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.events import Position, StreamUpdate
 
-__all__ = ["TOKENS", "GlobalTokens", "Observe"]
+__all__ = ["TOKENS", "GlobalTokenStream", "Observe"]
 
 TOKENS: Final = ("token", "thinking")
 _FILTER: Final = UpdateFilter.of(types=TOKENS)
@@ -48,7 +48,7 @@ class _Hub(Protocol):
     def observe(self) -> Observe: ...
 
 
-class GlobalTokens:
+class GlobalTokenStream:
     """Who watches the tokens of all executions.
 
     Args:

@@ -18,10 +18,10 @@ from lg_streaming.errors import BadRequestError, TokenStreamingError
 from lg_streaming.events import Scope, check_execution_id
 from lg_streaming.filters import UpdateFilter
 from lg_streaming.fork import bury, new_rlock, restart_after_fork
-from lg_streaming.pipeline.token_following import TOKENS, GlobalTokens
+from lg_streaming.pipeline.token_following import TOKENS, GlobalTokenStream
 from lg_streaming.pipeline.token_options import TokenOptions
 from lg_streaming.pipeline.tokens import TokenPipeline
-from lg_streaming.scope import Publisher
+from lg_streaming.publisher import Publisher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -146,7 +146,7 @@ class TokenStreamingService:
         self._open: dict[str, set[TokenPipeline]] = {}
         self._own: dict[tuple[str, str], _Own] = {}
         self._meter = _Meter(clock)
-        self._global = GlobalTokens(hub, self._executions)
+        self._global = GlobalTokenStream(hub, self._executions)
         restart_after_fork(self)
 
     def after_fork(self) -> None:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from reactivex import operators as ops
 
 from lg_streaming.fork import new_lock, new_rlock
-from lg_streaming.pipeline.operators import Guard, Source, hold
-from lg_streaming.pipeline.timer import current_timer
+from lg_streaming.pipeline.operators import SafeCallable, Source, hold
 from lg_streaming.pipeline.token_batches import Piece, batches, formatted
-from lg_streaming.scope import Outgoing
+from lg_streaming.publisher import UpdateRequest
 from lg_streaming.settings import TokenDefaults
+from lg_streaming.timer import current_timer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -81,7 +81,7 @@ class TokenPipeline:
         self.updates: int = 0
         """Updates they left in."""
         self.closed: bool = False
-        self._guard = Guard(emitter)
+        self._guard = SafeCallable(emitter)
         self._scheduler = scheduler or current_timer()
         self._lock = new_rlock()
         self._look()
@@ -245,7 +245,7 @@ class TokenPipeline:
         if len(made) == 1:
             self.emitter.send(*self._update(made[0]))
         else:
-            self.emitter.send_all([Outgoing(*self._update(batch)) for batch in made])
+            self.emitter.send_all([UpdateRequest(*self._update(batch)) for batch in made])
         self.delivered += len(pieces)
         self.report()
 

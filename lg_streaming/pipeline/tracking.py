@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Iterable
 
-__all__ = ["AsyncTracked", "Tracked", "length_of"]
+__all__ = ["AsyncTracked", "TrackedIterator", "length_of"]
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ class _Count:
             self._part.complete()
 
 
-class Tracked(_Count, Iterator[T], Generic[T]):
+class TrackedIterator(_Count, Iterator[T], Generic[T]):
     """Iterates over ``items`` and reports each one as done when the next one is asked for, the last at the end."""
 
     __slots__ = ("_items",)

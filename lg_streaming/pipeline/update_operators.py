@@ -20,7 +20,7 @@ from lg_streaming.errors import BadRequestError
 from lg_streaming.events import StreamUpdate
 from lg_streaming.filters import UpdateFilter
 from lg_streaming.fork import new_event, new_rlock
-from lg_streaming.pipeline.timer import current_timer
+from lg_streaming.timer import current_timer
 
 if TYPE_CHECKING:
     from reactivex import GroupedObservable

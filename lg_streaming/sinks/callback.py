@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from lg_streaming.errors import SinkError, StreamingConfigError
-from lg_streaming.hub.handlers import is_not_its_own
+from lg_streaming.hub.callbacks import is_not_its_own
 from lg_streaming.hub.sink import SendPolicy
-from lg_streaming.sinks.worker import Worker
+from lg_streaming.sinks.worker import BlockingCallRunner
 
 if TYPE_CHECKING:
     from lg_streaming.events import StreamUpdate
@@ -53,7 +53,7 @@ class CallbackSink:
         self.policy: SendPolicy = policy or SendPolicy()
         self._function = function
         self._on_closed = on_closed
-        self._worker = Worker(f"lg-streaming-{self.id}")
+        self._worker = BlockingCallRunner(f"lg-streaming-{self.id}")
         self._in_thread = in_thread
         self._closed = False
 

@@ -17,7 +17,7 @@ from lg_streaming.errors import BadRequestError
 from lg_streaming.events import Position
 from lg_streaming.hub.sink import SendPolicy
 from lg_streaming.sinks.line_file import LineFile, lines_backwards
-from lg_streaming.sinks.worker import Worker
+from lg_streaming.sinks.worker import BlockingCallRunner
 
 if TYPE_CHECKING:
     from lg_streaming.hub.sink import CloseReason
@@ -82,7 +82,7 @@ class JsonLinesSink:
             self._out = _Open(file)
             self.id = id or f"jsonl-{secrets.token_hex(4)}"
         self.policy = _POLICY
-        self._worker = Worker("lg-streaming-jsonl")
+        self._worker = BlockingCallRunner("lg-streaming-jsonl")
         self._closed = False
 
     @classmethod

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from lg_streaming.checks import Number
 from lg_streaming.errors import StreamingConfigError
-from lg_streaming.sinks.worker import Worker
+from lg_streaming.sinks.worker import BlockingCallRunner
 from lg_streaming.values import dumps
 from lg_streaming.visible import one_line
 
@@ -48,7 +48,7 @@ class LoggingSink:
         self._logger = logging.getLogger(logger) if isinstance(logger, str) else logger
         self._level = _level(level)
         self._data = data
-        self._worker = Worker(f"lg-streaming-{self.id}")
+        self._worker = BlockingCallRunner(f"lg-streaming-{self.id}")
         self._closed = False
 
     async def send(self, updates: Sequence[StreamUpdate]) -> None:

@@ -13,7 +13,7 @@ from lg_streaming.fork import new_lock, restart_after_fork
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Worker"]
+__all__ = ["BlockingCallRunner"]
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ _LINGER: Final = 1.0
 """Seconds the thread waits for another call."""
 
 
-class Worker:
+class BlockingCallRunner:
     """Runs calls in a thread of its own, in order, never two at once.
 
     Each sink has its own, so that one whose call hangs holds up nobody else. The thread begins with the first call and

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeVar, cast, overload, runtime_checkable
 
 from lg_streaming.errors import StreamingConfigError
-from lg_streaming.scope import new_id
+from lg_streaming.publisher import new_id
 
 if TYPE_CHECKING:
     from lg_streaming.capture import RunnableConfig

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lg_streaming.activity import AgentStream
-from lg_streaming.activity.lines import Lines
+from lg_streaming.activity.lines import LineSplitter
 from lg_streaming.emitter import Emitter
 from lg_streaming.errors import BadRequestError, TransitionError
 from lg_streaming.hub import StreamHub
@@ -98,7 +98,7 @@ async def test_long_lines_foreign_bytes_and_an_unended_last_line_are_kept(hub: S
 
 @given(st.lists(st.binary(max_size=12)), st.integers(1, 7))
 def test_lines_are_what_came_however_it_was_cut(chunks: list[bytes], longest: int) -> None:
-    lines = Lines(longest)
+    lines = LineSplitter(longest)
     pieces = [piece for chunk in chunks for piece in lines.feed(chunk)] + list(lines.end())
     whole = b"".join(chunks).decode(errors="replace")
     assert "".join(pieces) == whole

@@ -13,7 +13,7 @@ from lg_streaming.activity import Agents, LLMStream, Tasks
 from lg_streaming.emitter import Emitter
 from lg_streaming.errors import BadRequestError, TransitionError
 from lg_streaming.hub import StreamHub
-from lg_streaming.pipeline.timer import TIMER
+from lg_streaming.timer import TIMER
 from tests.activity.reading import read, said, types
 from tests.hub.helpers import until
 

@@ -15,8 +15,8 @@ from lg_streaming.activity import TaskStream
 from lg_streaming.emitter import NO_EMITTER, Emitter
 from lg_streaming.errors import BadRequestError, HubClosedError, TransitionError, UpdateTooLargeError
 from lg_streaming.hub import StreamHub
-from lg_streaming.pipeline.timer import timed_by
 from lg_streaming.settings import LimitSettings, StreamingSettings
+from lg_streaming.timer import timed_by
 from tests.activity.reading import read, said, types
 from tests.hub.helpers import take
 

@@ -11,7 +11,7 @@ from lg_streaming import StreamHub, stream_token, streaming_options
 from lg_streaming.emitter import Emitter
 from lg_streaming.events import Scope
 from lg_streaming.pipeline import NodeOptions
-from lg_streaming.pipeline.node import NodeStream
+from lg_streaming.pipeline.node import NodePipeline
 
 TOKENS = 20_000
 ROUNDS = 9
@@ -25,7 +25,7 @@ class SilentHub(StreamHub):
         pass
 
 
-class Direct(NodeStream):
+class Direct(NodePipeline):
     """Lets everything through as it comes."""
 
     def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:
@@ -36,7 +36,7 @@ def node() -> None:
     pass
 
 
-def seconds(stream: NodeStream, scope: Scope) -> float:
+def seconds(stream: NodePipeline, scope: Scope) -> float:
     about: dict[str, Any] = {"model": "m"}
     started = time.process_time()
     for index in range(TOKENS):

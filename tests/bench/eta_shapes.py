@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from lg_streaming.pipeline.eta import TimeLeft
+from lg_streaming.pipeline.eta import EtaEstimator
 
 Recording = list[tuple[float, float]]
 Gaps = Callable[[random.Random, int], list[float]]
@@ -105,7 +105,7 @@ def plain(recording: Recording) -> list[float]:
 
 def ours(recording: Recording) -> list[float]:
     """What TimeLeft says, at each point."""
-    estimate, said = TimeLeft(), list[float]()
+    estimate, said = EtaEstimator(), list[float]()
     estimate.observe(0.0, 0.0)
     for at, percent in recording:
         estimate.observe(at, percent)

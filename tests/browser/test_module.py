@@ -19,7 +19,7 @@ from lg_streaming.codec import Codec
 from lg_streaming.events import Scope
 from lg_streaming.gateway.delivery.merge import merge
 from lg_streaming.gateway.http.assets import ASSETS
-from lg_streaming.log.base import Batch, Draft, Record
+from lg_streaming.log.base import Batch, PendingUpdate, StoredUpdate
 from lg_streaming.log.memory import MemoryLog
 from tests.gateway.site import SECRET, Site, site
 from tests.support.node import JS, node_executable
@@ -43,12 +43,12 @@ CODEC = Codec()
 SCOPES = [Scope(node_id="write", attempt=1, message_id=name) for name in ("a", "b", "c")]
 
 
-def draft(type: str, content: str, scope: Scope) -> Draft:
+def draft(type: str, content: str, scope: Scope) -> PendingUpdate:
     body = CODEC.encode("e", type, {"content": content}, scope=scope, priority="medium", timestamp=0.0)
-    return Draft(type, scope, "medium", 0.0, body)
+    return PendingUpdate(type, scope, "medium", 0.0, body)
 
 
-def records_of(chance: random.Random) -> Sequence[Record]:
+def records_of(chance: random.Random) -> Sequence[StoredUpdate]:
     """Three messages that are written and thought about at the same time."""
     types = ["token", "token", "thinking", "progress"]
     drafts = [draft(chance.choice(types), f"{number} ", chance.choice(SCOPES)) for number in range(60)]
@@ -59,7 +59,7 @@ def records_of(chance: random.Random) -> Sequence[Record]:
     return found.records
 
 
-def merged_anyhow(records: Sequence[Record], chance: random.Random) -> list[Any]:
+def merged_anyhow(records: Sequence[StoredUpdate], chance: random.Random) -> list[Any]:
     """As readers that lag get them: here whole, there merged, and now and then one after the other."""
     updates: list[Any] = []
     begin = 0
@@ -74,7 +74,7 @@ def merged_anyhow(records: Sequence[Record], chance: random.Random) -> list[Any]
     return updates
 
 
-def texts_of(records: Sequence[Record]) -> dict[str, list[str]]:
+def texts_of(records: Sequence[StoredUpdate]) -> dict[str, list[str]]:
     texts: defaultdict[str, list[str]] = defaultdict(lambda: ["", ""])
     for record in records:
         if record.type in {"token", "thinking"}:

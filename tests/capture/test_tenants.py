@@ -22,7 +22,7 @@ from lg_streaming.capture.frame import ToolRun
 from lg_streaming.capture.node import NodeRun
 from lg_streaming.capture.runs import RUNS, Run
 from lg_streaming.module import StreamingModule
-from lg_streaming.scope import Block
+from lg_streaming.publisher import Block
 from lg_streaming.testing import ScriptedChatModel
 from tests.capture.graphs import State, Update, graph_of
 

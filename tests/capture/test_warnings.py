@@ -14,7 +14,7 @@ from lg_streaming.capture import enter, wrap_node
 from lg_streaming.emitter import emitter as emitters
 from lg_streaming.module import StreamingModule
 from lg_streaming.pipeline import EventOptions, NodeOptions, TokenOptions
-from lg_streaming.scope import frame_var
+from lg_streaming.publisher import frame_var
 from tests.capture.graphs import State, Update, graph_of, model, read
 
 pytestmark = pytest.mark.anyio

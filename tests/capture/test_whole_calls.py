@@ -5,8 +5,8 @@ from typing import Any, cast
 import pytest
 from langchain_core.tracers._streaming import _StreamingCallbackHandler  # pyright: ignore[reportPrivateUsage]
 
+from lg_streaming.capture.callbacks import TAP
 from lg_streaming.capture.model_call import must_not_stream, whole_call_var
-from lg_streaming.capture.tap import TAP
 
 WHOLE: list[dict[str, Any]] = [
     {"n": 2},

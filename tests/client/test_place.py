@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lg_streaming.client.events import GapSeen
-from lg_streaming.client.place import Place
+from lg_streaming.client.events import GapDetected
+from lg_streaming.client.position_tracker import PositionTracker
 from lg_streaming.events import Position, StreamMetadata, StreamUpdate
 
 NOW = datetime(2026, 11, 20, 20, tzinfo=UTC)
@@ -23,8 +23,8 @@ def update(seq: int, epoch: str = "a") -> StreamUpdate:
 
 class Reader:
     def __init__(self, after: Position | None = None, *, complete: bool = True) -> None:
-        self.gaps: list[GapSeen] = []
-        self.place = Place("e", after, complete=complete, now=lambda: NOW, tell=self.gaps.append)
+        self.gaps: list[GapDetected] = []
+        self.place = PositionTracker("e", after, complete=complete, now=lambda: NOW, tell=self.gaps.append)
 
     def take(self, *seqs: int, epoch: str = "a") -> list[Any]:
         return self.shown(self.place.take([update(seq, epoch) for seq in seqs]))
@@ -71,7 +71,7 @@ def test_the_first_update_may_stand_anywhere() -> None:
 def test_a_hole_is_told_with_its_reason() -> None:
     reader = Reader(Position("a", 3))
     assert reader.take(6, 7) == [gap(4, 5, "missing"), 6, 7]
-    assert reader.gaps == [GapSeen(execution_id="e", first=4, last=5, reason="missing")]
+    assert reader.gaps == [GapDetected(execution_id="e", first=4, last=5, reason="missing")]
 
 
 def test_a_new_epoch_nobody_told_of_is_a_gap() -> None:

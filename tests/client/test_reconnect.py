@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from lg_streaming.client import SSEClient
 from lg_streaming.client.config import ClientConfig, Token, TokenSource
 from lg_streaming.client.events import (
+    ClientErrorEvent,
     ClientEvent,
     Connected,
     Connecting,
     Disconnected,
     Reconnecting,
     StateChanged,
-    Trouble,
 )
 from lg_streaming.client.failures import InterruptedStreamError, told_failure
 from lg_streaming.client.reconnect import Reconnect
@@ -271,7 +271,7 @@ def test_what_is_told_from_the_first_connection_to_the_end() -> None:
         Connecting(attempt=0),
         StateChanged(state="connected", previous="connecting"),
         Connected(connection_id="c1"),
-        Trouble(error=error),
+        ClientErrorEvent(error=error),
         StateChanged(state="reconnecting", previous="connected"),
         Disconnected(will_reconnect=True, reconnect_delay=1, attempt=1, error=error),
         Reconnecting(attempt=1, delay=1),

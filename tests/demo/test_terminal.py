@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lg_streaming.cli import words
+from lg_streaming.cli import formatting
 from lg_streaming.cli.render import LineRenderer, PanelRenderer, make_renderer
 from lg_streaming.cli.run_view import Progress, RunView
 from tests.demo.updates import NOON, Update, node, script
@@ -178,7 +178,7 @@ def test_texts_are_never_taken_for_markup() -> None:
     [(0, "0.0 s"), (0.44, "0.4 s"), (9.96, "10.0 s"), (12.4, "12 s"), (59.7, "1 min 0 s"), (125, "2 min 5 s")],
 )
 def test_seconds(value: float, told: str) -> None:
-    assert words.seconds(value) == told
+    assert formatting.seconds(value) == told
 
 
 @pytest.mark.parametrize(
@@ -193,23 +193,23 @@ def test_seconds(value: float, told: str) -> None:
     ],
 )
 def test_the_gist_of_a_tools_arguments(value: object, told: str) -> None:
-    assert words.gist(value) == told
+    assert formatting.gist(value) == told
 
 
 def test_how_far() -> None:
     half = Progress(percent=50, eta=4, at=at(0))
-    assert words.how_far(half, now=at(1)) == "50 %, about 3.0 s left"
-    assert words.how_far(half, now=at(9)) == "50 %, about 0.0 s left"
-    assert words.how_far(Progress(percent=100, eta=0, at=at(0)), now=at(0)) == "100 %"
-    assert words.how_far(Progress(percent=33.3, eta=None, at=at(0)), now=at(0)) == "33 %"
+    assert formatting.how_far(half, now=at(1)) == "50 %, about 3.0 s left"
+    assert formatting.how_far(half, now=at(9)) == "50 %, about 0.0 s left"
+    assert formatting.how_far(Progress(percent=100, eta=0, at=at(0)), now=at(0)) == "100 %"
+    assert formatting.how_far(Progress(percent=33.3, eta=None, at=at(0)), now=at(0)) == "33 %"
 
 
 def test_the_summary() -> None:
     run = RunView()
     for update in research():
         run.apply(update)
-    assert words.summary(run) == "Run failed: 11 updates, 2 tokens, first token after 5.0 s, 10 s in all."
-    assert words.summary(RunView()) == "Run waiting: 0 updates, 0 tokens, 0.0 s in all."
+    assert formatting.summary(run) == "Run failed: 11 updates, 2 tokens, first token after 5.0 s, 10 s in all."
+    assert formatting.summary(RunView()) == "Run waiting: 0 updates, 0 tokens, 0.0 s in all."
 
 
 def team() -> list[Update]:

@@ -15,7 +15,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from lg_streaming.gateway.delivery.wildcard import Follower
+from lg_streaming.gateway.delivery.wildcard import WildcardSubscription
 from lg_streaming.gateway.session.session import Session
 from lg_streaming.gateway.transports.connection import Connection
 from lg_streaming.hub import Subscription
@@ -377,7 +377,7 @@ async def fuzz_all(place: Site, looked_at: Counter[str], total: int, *, per_conn
 
 def alive() -> int:
     gc.collect()
-    return sum(isinstance(each, (Session, Connection, Follower, Subscription)) for each in gc.get_objects())
+    return sum(isinstance(each, (Session, Connection, WildcardSubscription, Subscription)) for each in gc.get_objects())
 
 
 async def survived(place: Site, before: int) -> None:

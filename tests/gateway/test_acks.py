@@ -6,7 +6,7 @@ import pytest
 
 from lg_streaming.errors import BadPositionError
 from lg_streaming.events import Position
-from lg_streaming.gateway.delivery.acks import Acks
+from lg_streaming.gateway.delivery.acks import AckTracker
 from lg_streaming.hub import StreamHub
 from lg_streaming.settings import StreamingSettings
 
@@ -25,22 +25,22 @@ def time() -> Time:
 
 
 @pytest.fixture
-def acks(time: Time) -> Acks:
+def acks(time: Time) -> AckTracker:
     """The account of a reader that resumed after its 5th update."""
-    return Acks(at(5), timeout=10.0, clock=time)
+    return AckTracker(at(5), timeout=10.0, clock=time)
 
 
 def at(seq: int, epoch: str = "k3f9") -> Position:
     return Position(epoch, seq)
 
 
-def test_nothing_is_due_while_nothing_was_sent(acks: Acks, time: Time) -> None:
+def test_nothing_is_due_while_nothing_was_sent(acks: AckTracker, time: Time) -> None:
     assert (acks.outstanding, acks.wait, acks.due(), acks.furthest) == (0, None, None, 5)
     time.now += 1_000
     assert acks.due() is None
 
 
-def test_what_is_not_acknowledged_in_time_is_due(acks: Acks, time: Time) -> None:
+def test_what_is_not_acknowledged_in_time_is_due(acks: AckTracker, time: Time) -> None:
     acks.sent(at(8))
     acks.sent(at(9))
     assert (acks.outstanding, acks.wait, acks.furthest) == (4, 10.0, 9)
@@ -52,7 +52,7 @@ def test_what_is_not_acknowledged_in_time_is_due(acks: Acks, time: Time) -> None
     assert acks.due() is None
 
 
-def test_a_reader_that_acknowledges_everything_gets_nothing_again(acks: Acks, time: Time) -> None:
+def test_a_reader_that_acknowledges_everything_gets_nothing_again(acks: AckTracker, time: Time) -> None:
     for seq in range(6, 50):
         acks.sent(at(seq))
         time.now += 9
@@ -63,7 +63,7 @@ def test_a_reader_that_acknowledges_everything_gets_nothing_again(acks: Acks, ti
     assert acks.wait == 10.0
 
 
-def test_any_progress_gives_more_time_and_new_updates_do_not(acks: Acks, time: Time) -> None:
+def test_any_progress_gives_more_time_and_new_updates_do_not(acks: AckTracker, time: Time) -> None:
     acks.sent(at(8))
     time.now += 6
     acks.sent(at(9))
@@ -72,7 +72,7 @@ def test_any_progress_gives_more_time_and_new_updates_do_not(acks: Acks, time: T
     assert acks.wait == 10.0
 
 
-def test_each_silence_is_twice_as_long_up_to_a_minute(acks: Acks, time: Time) -> None:
+def test_each_silence_is_twice_as_long_up_to_a_minute(acks: AckTracker, time: Time) -> None:
     waits: list[float | None] = []
     for _ in range(6):
         acks.sent(at(9))
@@ -86,7 +86,7 @@ def test_each_silence_is_twice_as_long_up_to_a_minute(acks: Acks, time: Time) ->
 
 
 def test_a_patience_over_a_minute_stays_what_it_is(time: Time) -> None:
-    acks = Acks(None, timeout=90.0, clock=time)
+    acks = AckTracker(None, timeout=90.0, clock=time)
     for _ in range(3):
         acks.sent(at(1))
         assert acks.wait == 90.0
@@ -94,14 +94,14 @@ def test_a_patience_over_a_minute_stays_what_it_is(time: Time) -> None:
         assert acks.due() == 0
 
 
-def test_a_silence_of_any_number_of_times_is_counted(acks: Acks, time: Time) -> None:
+def test_a_silence_of_any_number_of_times_is_counted(acks: AckTracker, time: Time) -> None:
     for _ in range(2_000):
         acks.sent(at(6))
         time.now += 60.0
         assert acks.due() == 5
 
 
-def test_what_is_due_counts_from_when_it_has_left_again(acks: Acks, time: Time) -> None:
+def test_what_is_due_counts_from_when_it_has_left_again(acks: AckTracker, time: Time) -> None:
     acks.sent(at(9))
     time.now += 10
     assert acks.due() == 5
@@ -114,7 +114,7 @@ def test_what_is_due_counts_from_when_it_has_left_again(acks: Acks, time: Time) 
     assert (acks.wait, acks.furthest) == (20.0, 9)
 
 
-def test_a_late_acknowledgement_ends_the_repetition(acks: Acks, time: Time) -> None:
+def test_a_late_acknowledgement_ends_the_repetition(acks: AckTracker, time: Time) -> None:
     acks.sent(at(9))
     time.now += 10
     assert acks.due() == 5
@@ -124,14 +124,14 @@ def test_a_late_acknowledgement_ends_the_repetition(acks: Acks, time: Time) -> N
 
 
 @pytest.mark.parametrize("position", [at(4), at(5), at(0), at(7, "other"), at(1_000, "other")])
-def test_old_and_foreign_positions_change_nothing(acks: Acks, time: Time, position: Position) -> None:
+def test_old_and_foreign_positions_change_nothing(acks: AckTracker, time: Time, position: Position) -> None:
     acks.sent(at(9))
     time.now += 3
     acks.acked(position)
     assert (acks.outstanding, acks.wait) == (4, 7.0)
 
 
-def test_what_was_not_sent_cannot_be_acknowledged(acks: Acks) -> None:
+def test_what_was_not_sent_cannot_be_acknowledged(acks: AckTracker) -> None:
     with pytest.raises(BadPositionError):
         acks.acked(at(6))
     acks.sent(at(9))
@@ -140,7 +140,7 @@ def test_what_was_not_sent_cannot_be_acknowledged(acks: Acks) -> None:
     acks.acked(at(9))
 
 
-def test_a_new_epoch_is_a_new_account(acks: Acks, time: Time) -> None:
+def test_a_new_epoch_is_a_new_account(acks: AckTracker, time: Time) -> None:
     acks.sent(at(900))
     time.now += 10
     acks.due()
@@ -156,7 +156,7 @@ async def test_a_subscription_goes_back_to_what_is_due(time: Time) -> None:
     hub = StreamHub(StreamingSettings())
     try:
         subscription = hub.subscribe("e", types=["token"])
-        acks = Acks(subscription.position, clock=time)
+        acks = AckTracker(subscription.position, clock=time)
         for index in range(6):
             hub.publish("e", "token", index)
             hub.publish("e", "note", index)

@@ -20,12 +20,12 @@ from websockets.asyncio.client import connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 from lg_streaming.filters import ALL
-from lg_streaming.gateway.delivery.frames import Chunks, web_socket_frame
-from lg_streaming.gateway.hooks.server import WebSocketLine, current_line
-from lg_streaming.gateway.transports.deflate import Deflate, Framings
+from lg_streaming.gateway.delivery.frames import FrameCache, web_socket_frame
+from lg_streaming.gateway.hooks.server import WebSocketTransport, current_line
+from lg_streaming.gateway.transports.deflate import Deflate, Framer
 from lg_streaming.gateway.transports.packets import EncodeBatch, Packets
-from lg_streaming.log.base import Draft, Record
-from lg_streaming.scope import NO_SCOPE
+from lg_streaming.log.base import PendingUpdate, StoredUpdate
+from lg_streaming.publisher import NO_SCOPE
 from lg_streaming.settings import CompressionSettings
 from tests.gateway.site import RawClient, Site, site
 from tests.support.node import node_client
@@ -174,8 +174,8 @@ def test_readers_with_the_same_window_share_what_was_compressed() -> None:
             made.append(self.window_bits)
             return super().__call__(text)
 
-    chunks, packets = Chunks(), Packets("/")
-    records = [Record.of(Draft("note", NO_SCOPE, "medium", 0.0, b'{"data":1}'[:-1]), 1, "e")]
+    chunks, packets = FrameCache(), Packets("/")
+    records = [StoredUpdate.of(PendingUpdate("note", NO_SCOPE, "medium", 0.0, b'{"data":1}'[:-1]), 1, "e")]
     for bits in (12, 12, 9, 12, 9):
         frame = Counted(window_bits=bits, threshold=0, level=6)
         list(chunks.of("a", records, ALL, EncodeBatch(packets, frame)))
@@ -274,7 +274,7 @@ async def test_the_server_may_still_send_by_itself() -> None:
 
     async def talk(websocket: WebSocket) -> None:
         line = current_line()
-        assert isinstance(line, WebSocketLine)
+        assert isinstance(line, WebSocketTransport)
         await websocket.accept()
         for text in (first, second, first, second):
             await websocket.send_text(text)
@@ -306,5 +306,5 @@ async def test_a_message_that_inflates_beyond_the_limit_closes(place: Site) -> N
 
 
 def test_level_0_compresses_nothing() -> None:
-    framings = Framings(CompressionSettings(websocket=True, level=0))
+    framings = Framer(CompressionSettings(websocket=True, level=0))
     assert framings.of(None) is web_socket_frame

@@ -13,7 +13,7 @@ import pytest
 
 from lg_streaming.gateway import Gateway, Principal
 from lg_streaming.hub import StreamHub
-from lg_streaming.log import MemoryLog, Slice
+from lg_streaming.log import MemoryLog, ReadResult
 from lg_streaming.settings import StreamingSettings
 from tests.gateway.contract.adapters import (
     PATIENCE,
@@ -327,7 +327,7 @@ class CountingLog(MemoryLog):
 
     looks = 0
 
-    def read_now(self, execution_id: str, after: int, limit: int) -> Slice | None:
+    def read_now(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
         self.looks += 1
         return super().read_now(execution_id, after, limit)
 

@@ -17,13 +17,13 @@ from lg_streaming.codec import Codec
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import NO_SCOPE, Position, Scope, StreamEventType, priority_of
 from lg_streaming.filters import ALL, UpdateFilter
-from lg_streaming.gateway.delivery.frames import Chunks, Encode, Frames
+from lg_streaming.gateway.delivery.frames import Encode, FrameCache, Frames
 from lg_streaming.gateway.delivery.merge import merge
 from lg_streaming.gateway.dialects import DialectName, Flowise
 from lg_streaming.gateway.http.openapi import openapi_schema
-from lg_streaming.gateway.session.context import Edge
+from lg_streaming.gateway.session.context import GatewayContext
 from lg_streaming.hub import StreamHub
-from lg_streaming.log.base import Draft, Record
+from lg_streaming.log.base import PendingUpdate, StoredUpdate
 from tests.gateway.site import Site, site
 from tests.gateway.sse import EventSource
 from tests.support.server import serve
@@ -58,10 +58,10 @@ def frames_of(text: str) -> list[Frame]:
     return frames
 
 
-def record(number: int, type: str, data: Any, *, at: float = 0.0, scope: Scope = NO_SCOPE) -> Record:
+def record(number: int, type: str, data: Any, *, at: float = 0.0, scope: Scope = NO_SCOPE) -> StoredUpdate:
     priority = priority_of(type)
     body = Codec().encode("chat-1", type, data, scope=scope, priority=priority, timestamp=at)
-    return Record.of(Draft(type, scope, priority, at, body), number, "e1")
+    return StoredUpdate.of(PendingUpdate(type, scope, priority, at, body), number, "e1")
 
 
 def dialect(*, follow: bool = False) -> Flowise:
@@ -727,7 +727,7 @@ def test_trouble_that_passes_is_not_told() -> None:
     ]
 
 
-class Spy(Chunks):
+class Spy(FrameCache):
     """Notes for whom frames are looked up."""
 
     def __init__(self) -> None:
@@ -735,14 +735,14 @@ class Spy(Chunks):
         self.asked: list[Encode] = []
 
     def of(
-        self, execution_id: str, records: Sequence[Record], filter: UpdateFilter, encode: Encode
+        self, execution_id: str, records: Sequence[StoredUpdate], filter: UpdateFilter, encode: Encode
     ) -> Iterator[Frames]:
         self.asked.append(encode)
         return super().of(execution_id, records, filter, encode)
 
 
 async def test_the_frames_that_others_share_are_left_alone(open_site: Site, http: httpx2.AsyncClient) -> None:
-    edge = Edge.of(open_site.hub)
+    edge = GatewayContext.of(open_site.hub)
     edge.chunks = spy = Spy()
     open_site.tokens("chat-1", 10)
     await open_site.hub.close("chat-1")
@@ -753,7 +753,7 @@ async def test_the_frames_that_others_share_are_left_alone(open_site: Site, http
 
 
 def test_frames_of_one_reader_are_kept_for_nobody() -> None:
-    flowise, chunks = dialect(), Chunks(max_bytes=0)
+    flowise, chunks = dialect(), FrameCache(max_bytes=0)
     records = [record(number, "token", {"content": "x"}) for number in (1, 2)]
     first, again = (b"".join(each.wire for each in chunks.of("chat-1", records, ALL, flowise)) for _ in range(2))
     assert b'"start"' in first

@@ -1,4 +1,4 @@
-"""`Follower`, whatever happens to what it reads: every update from its beginning on, once, in order."""
+"""`WildcardSubscription`, whatever happens to what it reads: every update from its beginning on, once, in order."""
 # pyright: reportPrivateUsage=false
 
 import asyncio
@@ -15,9 +15,9 @@ from lg_streaming.gateway.auth.peer import Peer
 from lg_streaming.gateway.auth.policy import Policy
 from lg_streaming.gateway.delivery.frames import CHUNK_BYTES, Frames, web_socket_frame
 from lg_streaming.gateway.delivery.pump import follow
-from lg_streaming.gateway.delivery.wildcard import Follower, Patterns
-from lg_streaming.gateway.session.context import Edge
-from lg_streaming.gateway.session.instrumentation import Report
+from lg_streaming.gateway.delivery.wildcard import WildcardNotifier, WildcardSubscription
+from lg_streaming.gateway.session.context import GatewayContext
+from lg_streaming.gateway.session.instrumentation import ConnectionInstrumentation
 from lg_streaming.gateway.session.session import Session
 from lg_streaming.gateway.transports.websocket import EncodeEach
 from lg_streaming.hub import StreamHub, Subscription
@@ -28,11 +28,11 @@ from tests.hub.helpers import soon
 class Watcher:
     """A follower and what it has given."""
 
-    def __init__(self, hub: StreamHub, patterns: Patterns, *globs: str) -> None:
+    def __init__(self, hub: StreamHub, patterns: WildcardNotifier, *globs: str) -> None:
         self.forbidden: set[str] = set()
         self.direct: set[str] = set()
         self.got: list[tuple[str, int]] = []
-        self.follower = Follower(
+        self.follower = WildcardSubscription(
             hub,
             patterns,
             globs=globs or ("**",),
@@ -73,7 +73,7 @@ def test_whatever_happens_every_update_comes_once_and_in_order(steps: list[tuple
 async def _walk(steps: list[tuple[str, str]]) -> None:
     hub = StreamHub()
     hub.publish("a", "note")  # before the follower began: not for it
-    watcher = Watcher(hub, Patterns(hub))
+    watcher = Watcher(hub, WildcardNotifier(hub))
     await watcher.follower.start()
     reading = asyncio.create_task(watcher.read())
     direct: dict[str, Subscription] = {}
@@ -134,7 +134,7 @@ async def _read_out(subscription: Subscription) -> set[int]:
 
 async def test_a_place_further_back_is_not_gone_back_to() -> None:
     hub = StreamHub()
-    watcher = Watcher(hub, Patterns(hub))
+    watcher = Watcher(hub, WildcardNotifier(hub))
     await watcher.follower.start()
     reading = asyncio.create_task(watcher.read())
     hub.publish("a", "note")
@@ -158,7 +158,7 @@ async def test_a_place_further_back_is_not_gone_back_to() -> None:
 async def test_what_was_read_by_another_way_before_it_was_heard_of_does_not_come_again() -> None:
     hub = StreamHub()
     hub.publish("a", "note")
-    watcher = Watcher(hub, Patterns(hub))
+    watcher = Watcher(hub, WildcardNotifier(hub))
     await watcher.follower.start()
     reading = asyncio.create_task(watcher.read())
     direct = hub.subscribe("a", after="latest", follow=True)
@@ -179,7 +179,7 @@ async def test_what_was_read_by_another_way_before_it_was_heard_of_does_not_come
 
 async def test_what_was_published_meanwhile_comes_when_the_other_way_ends() -> None:
     hub = StreamHub()
-    watcher = Watcher(hub, Patterns(hub))
+    watcher = Watcher(hub, WildcardNotifier(hub))
     await watcher.follower.start()
     reading = asyncio.create_task(watcher.read())
     watcher.direct.add("a")
@@ -208,9 +208,9 @@ async def test_what_is_denied_is_not_asked_about_with_every_update() -> None:
         asked.append(execution_id)
         return False
 
-    follower = Follower(
+    follower = WildcardSubscription(
         hub,
-        Patterns(hub),
+        WildcardNotifier(hub),
         globs=("**",),
         filter=UpdateFilter(),
         allows=allows,
@@ -252,7 +252,7 @@ async def test_the_log_is_listened_to_only_while_somebody_follows() -> None:
         return unlisten
 
     hub.log.listen_places = listen
-    patterns = Patterns(hub)
+    patterns = WildcardNotifier(hub)
     first, second = Watcher(hub, patterns), Watcher(hub, patterns, "b*")
     await first.follower.start()
     await second.follower.start()
@@ -288,8 +288,8 @@ class _Reader:
     def prefer_fresh(self) -> None: ...
 
 
-def _report(hub: StreamHub) -> tuple[Edge, Report]:
-    edge = Edge(hub=hub, settings=hub.settings, policy=Policy(AuthSettings()))
+def _report(hub: StreamHub) -> tuple[GatewayContext, ConnectionInstrumentation]:
+    edge = GatewayContext(hub=hub, settings=hub.settings, policy=Policy(AuthSettings()))
     session = Session(peer=Peer(address="127.0.0.1", headers={}), edge=edge, transport="websocket", expiry_grace=0.0)
     return edge, session.report
 
@@ -297,7 +297,7 @@ def _report(hub: StreamHub) -> tuple[Edge, Report]:
 @pytest.mark.parametrize("forbidden", [False, True])
 async def test_what_was_read_and_waits_is_sent_only_if_it_may_still_be_read(forbidden: bool) -> None:
     hub = StreamHub()
-    watcher = Watcher(hub, Patterns(hub))
+    watcher = Watcher(hub, WildcardNotifier(hub))
     await watcher.follower.start()
     reader, (edge, report) = _Reader(), _report(hub)
     hub.open("a")
@@ -323,7 +323,7 @@ async def test_what_was_read_and_waits_is_sent_only_if_it_may_still_be_read(forb
 
 async def test_an_answer_about_former_rights_does_not_count() -> None:
     hub = StreamHub()
-    watcher = Watcher(hub, Patterns(hub))
+    watcher = Watcher(hub, WildcardNotifier(hub))
     asked, answer = asyncio.Event(), asyncio.Event()
 
     async def slowly(execution_id: str) -> bool:
@@ -349,7 +349,7 @@ async def test_an_answer_about_former_rights_does_not_count() -> None:
 
 async def test_an_execution_that_has_much_to_say_does_not_keep_others_waiting() -> None:
     hub = StreamHub()
-    watcher = Watcher(hub, Patterns(hub))
+    watcher = Watcher(hub, WildcardNotifier(hub))
     await watcher.follower.start()
     for _ in range(1_500):
         hub.publish("loud", "note")
@@ -365,7 +365,7 @@ async def test_an_execution_that_has_much_to_say_does_not_keep_others_waiting() 
 
 def test_patterns_hear_on_the_next_event_loop_too() -> None:
     hub = StreamHub()
-    patterns = Patterns(hub)
+    patterns = WildcardNotifier(hub)
 
     async def heard(*, leaves_at_once: bool) -> list[str]:
         found: list[str] = []

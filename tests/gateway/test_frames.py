@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lg_streaming.filters import ALL, UpdateFilter
-from lg_streaming.gateway.delivery.frames import CHUNK_BYTES, Chunks, Frames, Pacer, web_socket_frame
+from lg_streaming.gateway.delivery.frames import CHUNK_BYTES, BatchTicker, FrameCache, Frames, web_socket_frame
 from lg_streaming.gateway.transports.packets import EncodeBatch, EncodeEach, Packets
-from lg_streaming.log.base import Draft, Record
-from lg_streaming.scope import NO_SCOPE
+from lg_streaming.log.base import PendingUpdate, StoredUpdate
+from lg_streaming.publisher import NO_SCOPE
 
 
-def record(seq: int, content: str = "x", kind: str = "token") -> Record:
+def record(seq: int, content: str = "x", kind: str = "token") -> StoredUpdate:
     body = orjson.dumps({"type": kind, "data": content, "metadata": {"node_id": "n"}})[:-2]
-    return Record.of(Draft(kind, NO_SCOPE, "medium", 0.0, body), seq, "e")
+    return StoredUpdate.of(PendingUpdate(kind, NO_SCOPE, "medium", 0.0, body), seq, "e")
 
 
 @given(st.lists(st.one_of(st.text(max_size=300), st.integers(100, 70_000).map(lambda size: "é" * size)), max_size=8))
@@ -30,7 +30,7 @@ def test_texts_come_back_out_of_their_frames(texts: list[str]) -> None:
 @given(st.lists(st.integers(0, 2 * CHUNK_BYTES), max_size=12))
 def test_pages_are_cut_into_pieces_and_nothing_is_lost(sizes: list[int]) -> None:
     records = [record(seq, "x" * size) for seq, size in enumerate(sizes, 1)]
-    pieces = list(Chunks().of("a", records, ALL, EncodeEach(Packets("/"))))
+    pieces = list(FrameCache().of("a", records, ALL, EncodeEach(Packets("/"))))
     texts = [text for piece in pieces for text in piece.texts()]
     assert texts == [f'42["token",{each.json.decode()}]' for each in records]
     for piece in pieces:
@@ -56,13 +56,13 @@ class Counting:
     def __init__(self) -> None:
         self.calls = 0
 
-    def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:
+    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
         self.calls += 1
         return Frames(b"".join(each.json for each in records))
 
 
 def test_readers_at_the_same_place_share_what_was_wrapped() -> None:
-    chunks, encode = Chunks(max_bytes=1_000), Counting()
+    chunks, encode = FrameCache(max_bytes=1_000), Counting()
     records = [record(1), record(2)]
     first = list(chunks.of("a", records, ALL, encode))
     assert list(chunks.of("a", list(records), ALL, encode)) == first
@@ -74,7 +74,7 @@ def test_readers_at_the_same_place_share_what_was_wrapped() -> None:
 
 
 def test_the_cache_is_bounded() -> None:
-    chunks, encode = Chunks(max_bytes=1_000), Counting()
+    chunks, encode = FrameCache(max_bytes=1_000), Counting()
     for seq in range(1, 200):
         list(chunks.of("a", [record(seq)], ALL, encode))
     list(chunks.of("a", [record(1)], ALL, encode))
@@ -87,7 +87,7 @@ def test_the_cache_is_bounded() -> None:
 )
 async def test_readers_of_one_interval_go_on_in_one_turn_of_the_loop(times: list[float], together: bool) -> None:
     now = 0.0
-    pacer = Pacer(0.02, clock=lambda: now)
+    pacer = BatchTicker(0.02, clock=lambda: now)
     woken: list[float | None] = []
 
     async def reader(at: float) -> None:
@@ -103,7 +103,7 @@ async def test_readers_of_one_interval_go_on_in_one_turn_of_the_loop(times: list
 
 
 async def test_without_an_interval_nobody_waits() -> None:
-    await asyncio.wait_for(Pacer(0.0).next(), 1)
+    await asyncio.wait_for(BatchTicker(0.0).next(), 1)
 
 
 async def test_readers_rest_as_long_as_their_work_took() -> None:
@@ -112,7 +112,7 @@ async def test_readers_rest_as_long_as_their_work_took() -> None:
     def clock() -> float:
         return loop.time() + skipped
 
-    pacer = Pacer(0.2, clock)
+    pacer = BatchTicker(0.2, clock)
 
     async def reader() -> tuple[float, float]:
         """When its work began in the first beat, and when the second beat came."""
@@ -135,7 +135,7 @@ async def test_readers_that_need_not_wait_for_a_beat_rest_too() -> None:
     def clock() -> float:
         return loop.time() + skipped
 
-    pacer = Pacer(0.2, clock)
+    pacer = BatchTicker(0.2, clock)
     for _ in range(3):
         await pacer.after(clock() - 1)  # at once
         skipped += work
@@ -149,7 +149,7 @@ async def test_readers_that_need_not_wait_for_a_beat_rest_too() -> None:
 
 
 def test_filters_that_clients_make_up_are_not_collected() -> None:
-    chunks, encode = Chunks(), EncodeEach(Packets("/"))
+    chunks, encode = FrameCache(), EncodeEach(Packets("/"))
     held = [UpdateFilter.of(node_ids=[f"{number}-{name}" for name in range(17)]) for number in range(3_000)]
     few = [UpdateFilter.of(node_ids=[str(number)]) for number in range(3_000)]
     for each in (*held, *few):

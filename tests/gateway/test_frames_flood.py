@@ -16,7 +16,7 @@ from websockets.asyncio.client import connect
 from websockets.protocol import Protocol
 
 from lg_streaming.errors import StreamingError
-from lg_streaming.gateway.hooks.server import WebSocketLine
+from lg_streaming.gateway.hooks.server import WebSocketTransport
 from lg_streaming.gateway.transports.inbound import InboundLimits, InboundMeter
 from lg_streaming.observability.events import ClientDisconnected, GatewayEvent
 from lg_streaming.settings import LimitSettings
@@ -128,7 +128,7 @@ async def deserted(place: Site) -> None:
 
 def alive() -> int:
     gc.collect()
-    return sum(isinstance(each, (InboundMeter, WebSocketLine)) for each in gc.get_objects())
+    return sum(isinstance(each, (InboundMeter, WebSocketTransport)) for each in gc.get_objects())
 
 
 # ---------------------------------------------------------------- by number

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lg_streaming.errors import ConnectRateError, MessageRateError, ServerFullError, TooManyConnectionsError
 from lg_streaming.frequency import Frequency
-from lg_streaming.gateway.limits.rates import Census, Lease, Rates, Requests, Windows, address_key
+from lg_streaming.gateway.limits.rates import ConnectionCounter, Lease, RateLimiter, Requests, Windows, address_key
 from lg_streaming.settings import LimitSettings
 
 
@@ -32,7 +32,7 @@ def test_what_counts_as_one_address(one: str | None, other: str, same: bool) -> 
 
 
 def test_the_whole_ipv6_network_of_a_caller_has_one_allowance() -> None:
-    census = Census(None, per_address=2)
+    census = ConnectionCounter(None, per_address=2)
     leases = [census.enter(f"2001:db8::{number}") for number in (1, 2)]
     with pytest.raises(TooManyConnectionsError):
         census.enter("2001:db8::3")
@@ -42,19 +42,19 @@ def test_the_whole_ipv6_network_of_a_caller_has_one_allowance() -> None:
 
 
 def test_a_full_server_and_a_full_address_are_told_apart() -> None:
-    census = Census(1, per_address=1)
+    census = ConnectionCounter(1, per_address=1)
     census.enter("192.0.2.1")
     with pytest.raises(ServerFullError) as full:
         census.enter("192.0.2.2")
     assert (full.value.http_status, full.value.code) == (503, 4291)
     with pytest.raises(TooManyConnectionsError) as own:
-        Census(None, per_address=0).enter("192.0.2.1")
+        ConnectionCounter(None, per_address=0).enter("192.0.2.1")
     assert (own.value.http_status, own.value.code) == (429, 4291)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["in", "out", "name"]), st.sampled_from("ab"), st.sampled_from("xy"))))
 def test_the_census_counts_who_is_there(steps: list[tuple[str, str, str]]) -> None:
-    census = Census(6, per_subject=2, per_address=4)
+    census = ConnectionCounter(6, per_subject=2, per_address=4)
     there: list[Lease] = []
     for step, address, subject in steps:
         try:
@@ -82,7 +82,7 @@ def test_the_census_counts_who_is_there(steps: list[tuple[str, str, str]]) -> No
 
 
 def test_rates_are_of_an_address() -> None:
-    rates = Rates("2/minute", "1/minute")
+    rates = RateLimiter("2/minute", "1/minute")
     for _ in range(2):
         rates.connect("192.0.2.1")
     with pytest.raises(ConnectRateError) as refused:
@@ -167,7 +167,7 @@ def test_texts_that_are_no_frequency(text: str) -> None:
 
 
 def test_without_rates_everybody_may_come_as_often_as_he_likes() -> None:
-    rates = Rates(None, None)
+    rates = RateLimiter(None, None)
     for _ in range(100):
         rates.connect("192.0.2.1")
         rates.login_failed("192.0.2.1")

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from lg_streaming.codec import Codec
 from lg_streaming.events import Priority, Scope
 from lg_streaming.filters import ALL
-from lg_streaming.gateway.delivery.frames import CHUNK_BYTES, Chunks, Frames
+from lg_streaming.gateway.delivery.frames import CHUNK_BYTES, FrameCache, Frames
 from lg_streaming.gateway.delivery.merge import merge, merged_frames
 from lg_streaming.gateway.transports.packets import EncodeBatch, EncodeEach, Packets
-from lg_streaming.log.base import Batch, Draft, Record
+from lg_streaming.log.base import Batch, PendingUpdate, StoredUpdate
 from lg_streaming.log.memory import MemoryLog
 
 CODEC = Codec()
@@ -23,20 +23,22 @@ WRITE, CHECK = Scope(node_id="write", attempt=1), Scope(node_id="check", attempt
 BIG = "x" * 30_000
 
 
-def draft(type: str, data: object, scope: Scope = WRITE, *, priority: Priority = "medium", at: float = 0.0) -> Draft:
+def draft(
+    type: str, data: object, scope: Scope = WRITE, *, priority: Priority = "medium", at: float = 0.0
+) -> PendingUpdate:
     body = CODEC.encode("e", type, data, scope=scope, priority=priority, timestamp=at)
-    return Draft(type, scope, priority, at, body)
+    return PendingUpdate(type, scope, priority, at, body)
 
 
-def token(content: object, index: int = 0, scope: Scope = WRITE, *, type: str = "token", **more: Any) -> Draft:
+def token(content: object, index: int = 0, scope: Scope = WRITE, *, type: str = "token", **more: Any) -> PendingUpdate:
     return draft(type, {"content": content, "index": index, **more}, scope)
 
 
-def progress(percent: float, scope: Scope = WRITE, **more: Any) -> Draft:
+def progress(percent: float, scope: Scope = WRITE, **more: Any) -> PendingUpdate:
     return draft("progress", {"progress": percent}, scope, **more)
 
 
-def records_of(drafts: Sequence[Draft]) -> Sequence[Record]:
+def records_of(drafts: Sequence[PendingUpdate]) -> Sequence[StoredUpdate]:
     log = MemoryLog(new_epoch=lambda: "k3f9")
     if not drafts:
         return ()
@@ -46,7 +48,7 @@ def records_of(drafts: Sequence[Draft]) -> Sequence[Record]:
     return found.records
 
 
-def merged(*drafts: Draft, atomic: bool = False, told: int = 0) -> list[dict[str, Any]]:
+def merged(*drafts: PendingUpdate, atomic: bool = False, told: int = 0) -> list[dict[str, Any]]:
     return [orjson.loads(record.json) for record in merge(records_of(drafts), atomic=atomic, told=told)]
 
 
@@ -151,7 +153,7 @@ def test_no_other_type_is_merged(other: str) -> None:
         draft("token", {"content": "b"}, priority="high"),
     ],
 )
-def test_pieces_of_different_messages_are_not_joined(second: Draft, atomic: bool) -> None:
+def test_pieces_of_different_messages_are_not_joined(second: PendingUpdate, atomic: bool) -> None:
     assert shown(merged(token("a"), second, atomic=atomic)) == [(1, 1, "a"), (2, 2, "b")]
 
 
@@ -168,7 +170,7 @@ def test_pieces_of_different_messages_are_not_joined(second: Draft, atomic: bool
         token("b", json='{"content":"b"}'),
     ],
 )
-def test_text_of_another_shape_is_left_alone(odd: Draft, atomic: bool) -> None:
+def test_text_of_another_shape_is_left_alone(odd: PendingUpdate, atomic: bool) -> None:
     records = records_of([token("a"), odd, odd, token("c"), token("d")])
     first, *left, last = merge(records, atomic=atomic)
     assert (first is records[0], left) == (True, list(records[1:3]))
@@ -203,9 +205,9 @@ def test_what_the_reader_may_have_is_left_as_it_is(atomic: bool) -> None:
 class Listed:
     """Keeps what it is given to wrap."""
 
-    pieces: list[Sequence[Record]] = field(default_factory=list[Sequence[Record]])
+    pieces: list[Sequence[StoredUpdate]] = field(default_factory=list[Sequence[StoredUpdate]])
 
-    def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:
+    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
         self.pieces.append(list(records))
         return Frames(b"".join(record.json for record in records), count=len(records))
 
@@ -231,7 +233,7 @@ def test_frames_stay_small_however_much_is_merged(atomic: bool) -> None:
 def test_merged_pieces_never_get_into_the_cache_of_those_that_are_not() -> None:
     records, chunks, encode = (
         records_of([token("a"), token("b"), draft("note", {})]),
-        Chunks(),
+        FrameCache(),
         EncodeEach(Packets("/")),
     )
     list(merged_frames("e", records, encode, atomic=False))
@@ -250,7 +252,7 @@ class Reader:
     progress: dict[object, object] = field(default_factory=dict[object, object])
     others: list[int] = field(default_factory=list[int])
 
-    def hear(self, records: Sequence[Record]) -> None:
+    def hear(self, records: Sequence[StoredUpdate]) -> None:
         for record in records:
             update = orjson.loads(record.json)
             kind, data, metadata = update["type"], update["data"], update["metadata"]
@@ -268,7 +270,7 @@ class Reader:
                 self.others.append(record.seq)
 
 
-def reader_of(*parts: Sequence[Record]) -> Reader:
+def reader_of(*parts: Sequence[StoredUpdate]) -> Reader:
     reader = Reader()
     for part in parts:
         reader.hear(part)
@@ -289,7 +291,7 @@ RIVALS = [
 CONTENTS = st.one_of(st.text(min_size=1, max_size=3), st.sampled_from(["a", "b", "c", "", BIG]))
 
 
-def drafts(scopes: Sequence[Scope]) -> st.SearchStrategy[Draft]:
+def drafts(scopes: Sequence[Scope]) -> st.SearchStrategy[PendingUpdate]:
     about = st.sampled_from(scopes)
     text = st.builds(token, CONTENTS, st.integers(0, 99), about, type=st.sampled_from(["token", "token", "thinking"]))
     bar = st.builds(progress, st.integers(0, 100), about)
@@ -313,7 +315,7 @@ STREAMS = (
 )
 
 
-def check_order(records: Sequence[Record], answer: Sequence[Record]) -> None:
+def check_order(records: Sequence[StoredUpdate], answer: Sequence[StoredUpdate]) -> None:
     numbers = [record.seq for record in answer]
     assert numbers == sorted(set(numbers))
     told: set[int] = set()
@@ -324,7 +326,7 @@ def check_order(records: Sequence[Record], answer: Sequence[Record]) -> None:
 
 @settings(max_examples=120)
 @given(STREAMS)
-def test_a_reader_resumed_between_any_two_updates_has_what_it_would_have(records: Sequence[Record]) -> None:
+def test_a_reader_resumed_between_any_two_updates_has_what_it_would_have(records: Sequence[StoredUpdate]) -> None:
     expected = reader_of(records)
     answer = merge(records, atomic=False)
     check_order(records, answer)
@@ -335,7 +337,7 @@ def test_a_reader_resumed_between_any_two_updates_has_what_it_would_have(records
 
 @settings(max_examples=120)
 @given(STREAMS)
-def test_a_reader_resumed_between_any_two_frames_has_what_it_would_have(records: Sequence[Record]) -> None:
+def test_a_reader_resumed_between_any_two_frames_has_what_it_would_have(records: Sequence[StoredUpdate]) -> None:
     expected = reader_of(records)
     listed = Listed()
     list(merged_frames("e", records, listed, atomic=True))
@@ -349,7 +351,7 @@ def test_a_reader_resumed_between_any_two_frames_has_what_it_would_have(records:
 @settings(max_examples=120)
 @given(STREAMS, st.booleans(), st.integers(0, 40), st.integers(0, 40))
 def test_a_reader_that_gets_again_what_it_had_is_told_nothing_twice(
-    records: Sequence[Record], atomic: bool, had: int, told: int
+    records: Sequence[StoredUpdate], atomic: bool, had: int, told: int
 ) -> None:
     """It got everything up to `had`; the server sent up to `told`, and has to begin again."""
     again = merge(records, atomic=atomic, told=max(had, told))
@@ -359,7 +361,7 @@ def test_a_reader_that_gets_again_what_it_had_is_told_nothing_twice(
 @settings(max_examples=120)
 @given(STREAMS, st.booleans())
 def test_joining_the_pages_of_a_stream_one_after_another_gives_the_same(
-    records: Sequence[Record], atomic: bool
+    records: Sequence[StoredUpdate], atomic: bool
 ) -> None:
     pages = [merge(records[start : start + 7], atomic=atomic) for start in range(0, len(records), 7)]
     assert reader_of(*pages) == reader_of(records)

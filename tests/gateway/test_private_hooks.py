@@ -26,7 +26,7 @@ from websockets.protocol import Protocol
 from websockets.server import ServerProtocol
 
 from lg_streaming.gateway.hooks import engineio as _engineio
-from lg_streaming.gateway.hooks.server import Line, WebSocketLine, current_line
+from lg_streaming.gateway.hooks.server import ServerTransport, WebSocketTransport, current_line
 from tests.gateway.site import Site, raw_client
 from tests.support.server import serve
 
@@ -103,14 +103,14 @@ async def test_nothing_of_a_connection_is_kept(open_site: Site) -> None:
     assert server.manager.callbacks == {}
 
 
-def user_timeout(line: Line) -> int:
+def user_timeout(line: ServerTransport) -> int:
     return line._transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
 
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 async def test_the_line_under_a_connection_is_found(http: str, loop: str) -> None:
-    found: list[Line | None] = []
+    found: list[ServerTransport | None] = []
 
     async def page(_: object) -> PlainTextResponse:
         line = current_line()
@@ -123,7 +123,7 @@ async def test_the_line_under_a_connection_is_found(http: str, loop: str) -> Non
     async def endpoint(websocket: WebSocket) -> None:
         line = current_line()
         found.append(line)
-        assert isinstance(line, WebSocketLine)
+        assert isinstance(line, WebSocketTransport)
         assert not line.open
         await websocket.accept()
         line.limit_inbound(1_000)
@@ -154,7 +154,7 @@ async def test_the_line_under_a_connection_is_found(http: str, loop: str) -> Non
             await websocket.send("x" * 5_000)
             with pytest.raises(ConnectionClosed, match="1009"):
                 await websocket.recv()
-    assert [type(line) for line in found] == [Line, WebSocketLine, WebSocketLine]
+    assert [type(line) for line in found] == [ServerTransport, WebSocketTransport, WebSocketTransport]
 
 
 async def test_outside_a_server_there_is_no_line() -> None:

@@ -15,11 +15,11 @@ from lg_streaming.errors import (
 from lg_streaming.gateway.auth.peer import Peer
 from lg_streaming.gateway.auth.policy import Policy
 from lg_streaming.gateway.auth.principal import Principal, grants_of
-from lg_streaming.gateway.limits.rates import Census, TokenBucket
-from lg_streaming.gateway.session.context import Edge
-from lg_streaming.gateway.session.deadlines import Deadlines, Due
+from lg_streaming.gateway.limits.rates import ConnectionCounter, TokenBucket
+from lg_streaming.gateway.session.context import GatewayContext
 from lg_streaming.gateway.session.session import Session, now_text
-from lg_streaming.gateway.session.subscriptions import Watch
+from lg_streaming.gateway.session.subscriptions import ActiveSubscription
+from lg_streaming.gateway.session.timers import SessionTimers, TimerEvent
 from lg_streaming.hub import StreamHub
 from lg_streaming.settings import AuthSettings, LimitSettings, StreamingSettings
 from tests.gateway.tokens import SECRET, token
@@ -36,9 +36,11 @@ class Clock:
         return self.now
 
 
-def session(clock: Clock, *, census: Census | None = None, **limits: Any) -> Session:
+def session(clock: Clock, *, census: ConnectionCounter | None = None, **limits: Any) -> Session:
     settings = StreamingSettings(limits=LimitSettings(**limits))
-    edge = Edge(hub=StreamHub(settings), settings=settings, policy=Policy(AuthSettings()), wall=clock, monotonic=clock)
+    edge = GatewayContext(
+        hub=StreamHub(settings), settings=settings, policy=Policy(AuthSettings()), wall=clock, monotonic=clock
+    )
     if census is not None:
         edge.census = census
     return Session(peer=HERE, edge=edge, transport="socketio", expiry_grace=25.0, authenticated=True)
@@ -84,7 +86,7 @@ async def test_messages_over_the_rate_are_answered_with_when_to_try_again() -> N
 
 
 async def test_a_connection_counts_from_its_login_to_its_end() -> None:
-    census = Census(1)
+    census = ConnectionCounter(1)
     first, second = session(Clock(), census=census), session(Clock(), census=census)
     await first.login()
     with pytest.raises(TooManyConnectionsError):
@@ -101,7 +103,7 @@ async def test_a_reply_says_what_to_start_and_what_to_stop() -> None:
     one = session(Clock())
     one.hub.open("a")
     first = await one.handle("subscribe_execution", [{"execution_id": "a"}])
-    assert isinstance(first.start, Watch)
+    assert isinstance(first.start, ActiveSubscription)
     again = await one.handle("subscribe_execution", [{"execution_id": "a", "batch": True}])
     assert list(again.stop) == [first.start]
     assert first.start.subscription.closed
@@ -138,7 +140,7 @@ async def test_a_heartbeat_tells_where_each_execution_stands() -> None:
 def guarded(clock: Clock, hub: StreamHub) -> Session:
     settings = StreamingSettings()
     policy = Policy(AuthSettings.model_validate({"secret": SECRET}))
-    edge = Edge(hub=hub, settings=settings, policy=policy, wall=clock, monotonic=clock)
+    edge = GatewayContext(hub=hub, settings=settings, policy=policy, wall=clock, monotonic=clock)
     one = Session(peer=HERE, edge=edge, transport="socketio", expiry_grace=25.0)
     one.become(Principal(subject="alice", expires_at=clock.now + 60))
     return one
@@ -193,26 +195,26 @@ async def test_a_fresh_token_counts_with_all_its_rights_or_not_at_all() -> None:
 # ---------------------------------------------------------------- time
 def test_what_is_due_on_the_way_to_the_end_of_a_token() -> None:
     clock = Clock()
-    deadlines = Deadlines(clock, 15.0, 25.0)
+    deadlines = SessionTimers(clock, 15.0, 25.0)
     expires_at = clock.now + 40.0
 
-    def pass_time() -> tuple[float, Due]:
+    def pass_time() -> tuple[float, TimerEvent]:
         waited = deadlines.next_due(expires_at - clock.now)
         clock.now += waited
         return waited, deadlines.advance(expires_at - clock.now)
 
-    assert pass_time() == (10.0, Due(warning=30.0))
-    assert pass_time() == (5.0, Due(heartbeat=True))
-    assert pass_time() == (15.0, Due(heartbeat=True))
-    assert pass_time() == (10.0, Due(pause=True))
-    assert pass_time() == (5.0, Due(heartbeat=True))
+    assert pass_time() == (10.0, TimerEvent(warning=30.0))
+    assert pass_time() == (5.0, TimerEvent(heartbeat=True))
+    assert pass_time() == (15.0, TimerEvent(heartbeat=True))
+    assert pass_time() == (10.0, TimerEvent(pause=True))
+    assert pass_time() == (5.0, TimerEvent(heartbeat=True))
     expires_at += 100
     deadlines.renew()
-    assert pass_time() == (15.0, Due(heartbeat=True))
+    assert pass_time() == (15.0, TimerEvent(heartbeat=True))
     expires_at = clock.now - 25
     _, due = pass_time()
     assert isinstance(due.close, TokenExpiredError)
 
 
 def test_without_heartbeats_and_without_an_end_nothing_is_ever_due() -> None:
-    assert Deadlines(Clock(), None, 0.0).next_due(None) == math.inf
+    assert SessionTimers(Clock(), None, 0.0).next_due(None) == math.inf

@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.asyncio.client import ClientConnection, connect
 
 from lg_streaming.gateway.delivery.frames import web_socket_frame
-from lg_streaming.gateway.hooks.server import WebSocketLine, current_line
+from lg_streaming.gateway.hooks.server import WebSocketTransport, current_line
 from tests.support.server import serve
 
 FRAME = web_socket_frame(b"x" * 300)
@@ -26,7 +26,7 @@ ENOUGH = 1_000_000
 QUIET = 20
 
 
-async def fill(line: WebSocketLine) -> int:
+async def fill(line: WebSocketTransport) -> int:
     """Writes until the line is full and stays so, or has taken enough; returns how many bytes it took."""
     taken = quiet = 0
     while quiet < QUIET and taken < ENOUGH:
@@ -48,7 +48,7 @@ class Filling:
 
     async def serve(self, websocket: WebSocket) -> None:
         line = current_line()
-        assert isinstance(line, WebSocketLine)
+        assert isinstance(line, WebSocketTransport)
         await websocket.accept()
         if self._short is not None:
             line.keep_short(self._short)

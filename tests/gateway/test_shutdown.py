@@ -18,7 +18,7 @@ from lg_streaming.gateway.auth.peer import Peer
 from lg_streaming.gateway.auth.policy import Policy
 from lg_streaming.gateway.http.event_stream import EventStream, StreamOptions, open_stream
 from lg_streaming.gateway.protocol.messages import SubscribeExecution
-from lg_streaming.gateway.session.context import Edge
+from lg_streaming.gateway.session.context import GatewayContext
 from lg_streaming.gateway.session.session import Session
 from lg_streaming.hub import StreamHub
 from lg_streaming.settings import AuthSettings, StreamingSettings
@@ -128,7 +128,7 @@ async def test_who_was_about_to_be_served_is_sent_away_too() -> None:
 
 
 async def test_a_stream_that_had_no_turn_yet_ends_well() -> None:
-    edge = Edge(hub=StreamHub(), settings=StreamingSettings(), policy=Policy(AuthSettings(enabled=False)))
+    edge = GatewayContext(hub=StreamHub(), settings=StreamingSettings(), policy=Policy(AuthSettings(enabled=False)))
     session = Session(
         peer=Peer(address="127.0.0.1", headers={}), edge=edge, transport="sse", expiry_grace=0.0, trusted=True
     )
@@ -163,7 +163,7 @@ async def test_streams_that_do_not_end_are_cut() -> None:
         def cut(self) -> None:
             self.ended.set()
 
-    edge = Edge(hub=StreamHub(), settings=StreamingSettings(), policy=Policy(AuthSettings(enabled=False)))
+    edge = GatewayContext(hub=StreamHub(), settings=StreamingSettings(), policy=Policy(AuthSettings(enabled=False)))
     stuck: Any = Stuck()
     edge.streams.add(stuck)
     await asyncio.wait_for(edge.drain(), 10)

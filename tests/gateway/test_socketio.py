@@ -390,7 +390,7 @@ async def test_behind_a_proxy_nothing_is_open_by_default(open_site: Site) -> Non
 
 
 async def test_a_token_that_expires_stops_delivery_and_a_fresh_one_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lg_streaming.gateway.session.deadlines._EXPIRY_WARNING", 0.3)
+    monkeypatch.setattr("lg_streaming.gateway.session.timers._EXPIRY_WARNING", 0.3)
     monkeypatch.setattr("lg_streaming.gateway.transports.connection._EXPIRY_GRACE", 2.0)
     with site(auth={"secret": SECRET, "leeway": 0}) as place:
         place.hub.open("exec-1", owner="alice")

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from lg_streaming.gateway import Gateway
 from lg_streaming.hub import StreamHub
-from lg_streaming.scope import Scope
+from lg_streaming.publisher import Scope
 from lg_streaming.settings import StreamingSettings
 from tests.gateway.site import Site, make_app, site
 from tests.support.browser import chromium_page

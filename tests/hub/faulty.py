@@ -8,7 +8,7 @@ from typing import Literal
 
 from lg_streaming.errors import LogUnavailableError
 from lg_streaming.events import Position
-from lg_streaming.log import Batch, LogState, MemoryLog, Record, Slice
+from lg_streaming.log import Batch, LogState, MemoryLog, ReadResult, StoredUpdate
 
 PATIENCE = 10.0
 
@@ -66,7 +66,7 @@ class FaultyLog:
             raise LogUnavailableError
         return repeated
 
-    async def read(self, execution_id: str, after: int, limit: int) -> Slice | None:
+    async def read(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
         self._check()
         return await self.memory.read(execution_id, after, limit)
 
@@ -105,6 +105,6 @@ class FaultyLog:
     async def aclose(self) -> None:
         await self.memory.aclose()
 
-    def stored(self, execution_id: str = "e") -> Sequence[Record]:
+    def stored(self, execution_id: str = "e") -> Sequence[StoredUpdate]:
         found = self.memory.read_now(execution_id, 0, 1_000_000)
         return () if found is None else found.records

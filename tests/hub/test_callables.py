@@ -10,7 +10,7 @@ import pytest
 from lg_streaming.errors import PromptError
 from lg_streaming.events import StreamUpdate
 from lg_streaming.hub import StreamHub
-from lg_streaming.scope import Outcome
+from lg_streaming.publisher import RunOutcome
 from tests.hub.helpers import PATIENCE, page, types
 
 E = "e"
@@ -35,11 +35,11 @@ def drive(hub: StreamHub) -> None:
     async def main() -> None:
         run_id = hub.enter_run(E, name="graph")
         hub.emit(E, "human_prompt", {"prompt_id": "p", "prompt": "?"})
-        hub.leave_run(E, run_id, Outcome("workflow_interrupted", {}))
+        hub.leave_run(E, run_id, RunOutcome("workflow_interrupted", {}))
         hub.resume_run(E)
         await hub.respond(E, "p", "yes")
         await hub.fail(E, ValueError("no"), terminate=False)
-        hub.leave_run(E, run_id, Outcome("workflow_complete", {"result": 1}))
+        hub.leave_run(E, run_id, RunOutcome("workflow_complete", {"result": 1}))
         hub.open(E)
         await hub.cancel(E, "enough")
         hub.open(E)
@@ -131,7 +131,7 @@ async def test_a_run_goes_on_for_who_joins_it_while_its_end_is_being_redacted(jo
 
     hub = StreamHub(redact=redact)
     run_id = hub.enter_run(E)
-    hub.leave_run(E, run_id, Outcome("workflow_complete", {}))
+    hub.leave_run(E, run_id, RunOutcome("workflow_complete", {}))
     assert hub.is_running(E) is joins
     await hub.aclose()
 

@@ -6,7 +6,7 @@ import pytest
 
 from lg_streaming.errors import BadRequestError, UpdateTooLargeError
 from lg_streaming.hub import StreamHub
-from lg_streaming.scope import Outgoing
+from lg_streaming.publisher import UpdateRequest
 from tests.hub.faulty import FaultyLog
 from tests.hub.helpers import MakeHub, collect, contents, until
 
@@ -108,8 +108,8 @@ async def test_at_most_once_is_never_retried(make_hub: MakeHub, log: FaultyLog) 
     hub.open("e")
     await hub.flush()
     log.fail_next("away", "strange")
-    spare = Outgoing("note", "spare", delivery="at-most-once")
-    hub.publish_all("e", [Outgoing("note", "kept 1"), spare, Outgoing("note", "kept 2")])
+    spare = UpdateRequest("note", "spare", delivery="at-most-once")
+    hub.publish_all("e", [UpdateRequest("note", "kept 1"), spare, UpdateRequest("note", "kept 2")])
     await hub.flush()
     assert stored(log) == ["kept 1", "kept 2"]
     statistics = hub.statistics()
@@ -232,7 +232,7 @@ async def test_what_makes_no_sense_is_refused(hub: StreamHub, options: dict[str,
 
 async def test_one_that_is_refused_does_not_keep_the_others_back(make_hub: MakeHub) -> None:
     hub = make_hub(update_bytes=1_024)
-    updates = [Outgoing("note", value) for value in (1, "x" * 1_000, 2)]
+    updates = [UpdateRequest("note", value) for value in (1, "x" * 1_000, 2)]
     with pytest.raises(UpdateTooLargeError):
         hub.publish_all("e", updates)
     await hub.close("e")
@@ -243,5 +243,5 @@ async def test_a_whole_batch_that_comes_too_late_is_counted(hub: StreamHub) -> N
     hub.open("e")
     emitter = hub.emitter("e")
     await hub.close("e")
-    assert emitter.send_all([Outgoing("note", value, emitter.scope) for value in range(3)])
+    assert emitter.send_all([UpdateRequest("note", value, emitter.scope) for value in range(3)])
     assert hub.statistics().dropped_late == 3

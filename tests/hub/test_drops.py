@@ -10,7 +10,7 @@ from lg_streaming.emitter import Emitter
 from lg_streaming.errors import ExecutionNotFoundError
 from lg_streaming.events import Scope
 from lg_streaming.hub import StreamHub
-from lg_streaming.scope import Outgoing
+from lg_streaming.publisher import UpdateRequest
 from tests.hub.faulty import FaultyLog
 from tests.hub.helpers import MakeHub
 
@@ -33,7 +33,7 @@ async def test_what_comes_after_the_end_of_its_run(hub: StreamHub, caplog: pytes
     hub.open("e")
     for _ in range(2):
         hub.publish("e", "note", scope=old)
-    hub.publish_all("e", [Outgoing("note", 1, old), Outgoing("note", 2, old)])
+    hub.publish_all("e", [UpdateRequest("note", 1, old), UpdateRequest("note", 2, old)])
     assert dropped(hub) == {"late": 3, "foreign_run": 4}
     assert hub.statistics().dropped_late == 7
     late, foreign = warned(caplog)
@@ -143,7 +143,7 @@ async def test_a_handler_of_the_log_may_publish(hub: StreamHub) -> None:
 
 
 async def test_several_updates_at_once_do_what_the_emitter_does_where_no_run_is_open(hub: StreamHub) -> None:
-    updates = [Outgoing("token", {"content": "a"}), Outgoing("token", {"content": "b"})]
+    updates = [UpdateRequest("token", {"content": "a"}), UpdateRequest("token", {"content": "b"})]
     hub.emitter("e", missing="drop").send_all(updates)
     assert not hub.is_running("e")
     with pytest.raises(ExecutionNotFoundError):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from lg_streaming.hub import StreamHub
-from lg_streaming.scope import Outgoing
+from lg_streaming.publisher import UpdateRequest
 from lg_streaming.settings import RetentionSettings, StreamingSettings
 
 
@@ -26,7 +26,7 @@ def plain_hub(clock: Clock, **retention: float) -> StreamHub:
 
 USES: list[Callable[[StreamHub], Any]] = [
     lambda hub: hub.publish("busy", "note"),
-    lambda hub: hub.publish_all("busy", [Outgoing("note", 1)]),
+    lambda hub: hub.publish_all("busy", [UpdateRequest("note", 1)]),
     lambda hub: hub.emitter("busy").token("x"),
     lambda hub: hub.open("new"),
     lambda hub: hub.executions(),

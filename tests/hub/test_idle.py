@@ -19,14 +19,14 @@ from lg_streaming.errors import BadRequestError
 from lg_streaming.gateway.session.rooms import room_execution
 from lg_streaming.hub import StreamHub
 from lg_streaming.log import Batch, MemoryLog
-from lg_streaming.pipeline.timer import timed_by
-from lg_streaming.scope import Outcome, publishers
+from lg_streaming.publisher import RunOutcome, publishers
 from lg_streaming.settings import LimitSettings
+from lg_streaming.timer import timed_by
 from tests.gateway.site import site
 from tests.hub.helpers import PATIENCE, MakeHub, collect, take, types
 
 HOUR = 3_600.0
-COMPLETE = Outcome("workflow_complete", {})
+COMPLETE = RunOutcome("workflow_complete", {})
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ async def test_nothing_ends_while_a_human_is_asked(clock: TestScheduler, make_hu
 async def test_nothing_ends_while_a_run_is_interrupted(clock: TestScheduler, make_hub: MakeHub) -> None:
     hub = make_hub()
     run_id = hub.enter_run("e")
-    hub.leave_run("e", run_id, Outcome("workflow_interrupted", {}))
+    hub.leave_run("e", run_id, RunOutcome("workflow_interrupted", {}))
     clock.advance_by(24 * HOUR)
     assert hub.enter_run("e") == run_id
 

@@ -7,7 +7,7 @@ import pytest
 
 from lg_streaming.hub import StreamHub
 from lg_streaming.log import MemoryLog
-from lg_streaming.scope import Outcome
+from lg_streaming.publisher import RunOutcome
 from tests.hub.helpers import PATIENCE, MakeHub, collect, seqs, types
 from tests.log.interrupts import interrupted
 
@@ -72,7 +72,7 @@ async def test_an_end_is_there_once_and_the_run_is_over(make_hub: MakeHub) -> No
     run_id = hub.enter_run("e0")
 
     def ending(at: int) -> None:
-        hub.leave_run(f"e{at}", run_id, Outcome("workflow_complete", {}))
+        hub.leave_run(f"e{at}", run_id, RunOutcome("workflow_complete", {}))
 
     for at in interrupted(ending, KeyboardInterrupt, inside=STATE, every=3):
         await hub.close(f"e{at}")

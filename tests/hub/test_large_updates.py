@@ -18,7 +18,7 @@ from lg_streaming import StreamingModule, current_emitter, stream_event, stream_
 from lg_streaming.errors import UpdateTooLargeError
 from lg_streaming.events import Scope
 from lg_streaming.hub import StreamHub
-from lg_streaming.scope import Outgoing
+from lg_streaming.publisher import UpdateRequest
 from lg_streaming.settings import LimitSettings, StreamingSettings
 from lg_streaming.shorten import shorten, split_text
 from lg_streaming.values import SAFE_INTEGER, dumps
@@ -197,7 +197,7 @@ async def test_a_program_is_told_unless_it_asked_for_less(make_hub: MakeHub) -> 
         lambda large: hub.publish("e", "note", "x" * 5_000, large=large),
         lambda large: hub.emit("e", "note", "x" * 5_000, large=large),
         lambda large: emitter.event("note", "x" * 5_000, large=large),
-        lambda large: hub.publish_all("e", [Outgoing("note", "x" * 5_000)], large=large),
+        lambda large: hub.publish_all("e", [UpdateRequest("note", "x" * 5_000)], large=large),
     ]
     for call in calls:
         for large in (None, "refuse"):
@@ -224,8 +224,8 @@ async def test_pieces_of_a_text_that_is_to_come_once_come_once(make_hub: MakeHub
 async def test_pieces_follow_each_other_in_a_batch(make_hub: MakeHub) -> None:
     hub = make_hub(update_bytes=LEAST)
     hub.open("e")
-    text = Outgoing("token", {"content": "x" * 3_000, "index": 4})
-    hub.publish_all("e", [Outgoing("note", 1), text, Outgoing("note", 2)])
+    text = UpdateRequest("token", {"content": "x" * 3_000, "index": 4})
+    hub.publish_all("e", [UpdateRequest("note", 1), text, UpdateRequest("note", 2)])
     await hub.close("e")
     got = await collect(hub.subscribe("e"))
     pieces = got[2:-2]

@@ -29,7 +29,7 @@ from lg_streaming.errors import (
 from lg_streaming.hub import ExecutionInfo, StreamHub
 from lg_streaming.hub.execution import Execution
 from lg_streaming.log import Batch, MemoryLog
-from lg_streaming.scope import Outcome
+from lg_streaming.publisher import RunOutcome
 from lg_streaming.settings import RetentionSettings
 from tests.gateway.site import site
 from tests.hub.faulty import FaultyLog
@@ -228,7 +228,7 @@ async def test_executions_by_their_state(hub: StreamHub) -> None:
     await hub.close("completed")
     await hub.fail("failed", "no")
     await hub.cancel("cancelled")
-    hub.leave_run("interrupted", hub.enter_run("interrupted"), Outcome("workflow_interrupted", {}))
+    hub.leave_run("interrupted", hub.enter_run("interrupted"), RunOutcome("workflow_interrupted", {}))
     assert [info.state for info in hub.executions()] == [info.execution_id for info in hub.executions()]
     assert [info.execution_id for info in hub.executions("running")] == ["running"]
     misspelt: Any = "runing"
@@ -417,7 +417,7 @@ async def test_a_shutdown_ends_all_runs_and_then_the_hub(make_hub: MakeHub) -> N
     ends: dict[str, tuple[str, str]] = {}
     for name in ("plain", "interrupted", "asks"):
         hub.open(name)
-    hub.leave_run("interrupted", hub.enter_run("interrupted"), Outcome("workflow_interrupted", {}))
+    hub.leave_run("interrupted", hub.enter_run("interrupted"), RunOutcome("workflow_interrupted", {}))
     hub.publish("asks", "human_prompt", {"prompt_id": "p"})
 
     async def read(name: str) -> None:

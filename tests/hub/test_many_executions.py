@@ -8,11 +8,11 @@ from functools import partial
 import pytest
 
 from lg_streaming.hub import StreamHub
-from lg_streaming.scope import Outcome
+from lg_streaming.publisher import RunOutcome
 from tests.hub.helpers import settings_of
 from tests.hub.test_forgetting import Clock
 
-COMPLETE = Outcome("workflow_complete", {})
+COMPLETE = RunOutcome("workflow_complete", {})
 
 
 USES: list[Callable[[StreamHub], object]] = [

@@ -8,7 +8,7 @@ from lg_streaming.errors import BadPositionError, GapError, LogUnavailableError
 from lg_streaming.events import Position
 from lg_streaming.hub import Gap, Page, StreamHub, Subscription
 from lg_streaming.hub.subscription import OnGap
-from lg_streaming.log.base import Slice
+from lg_streaming.log.base import ReadResult
 from lg_streaming.log.memory import MemoryLog
 from tests.hub.helpers import MakeHub, Threads, collect, page, publish_many, seqs, soon, types, upto, waiting
 
@@ -26,7 +26,7 @@ class PausedLog(MemoryLog):
         self.go_on.set()
         self.fails = False
 
-    async def read(self, execution_id: str, after: int, limit: int) -> Slice | None:
+    async def read(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
         if self.fails:
             raise LogUnavailableError
         found = self.read_now(execution_id, after, limit)

@@ -8,11 +8,11 @@ import pytest
 from lg_streaming.errors import BadRequestError, ExecutionLimitError, ForbiddenError, HubClosedError
 from lg_streaming.events import FINAL_TYPES, StreamUpdate
 from lg_streaming.hub import StreamHub
-from lg_streaming.scope import Outcome
+from lg_streaming.publisher import RunOutcome
 from tests.hub.helpers import MakeHub, Threads, collect, contents, publish_many, seqs, types, upto
 
-COMPLETE = Outcome("workflow_complete", {})
-INTERRUPTED = Outcome("workflow_interrupted", {"value": "?"})
+COMPLETE = RunOutcome("workflow_complete", {})
+INTERRUPTED = RunOutcome("workflow_interrupted", {"value": "?"})
 
 
 async def everything(hub: StreamHub, execution_id: str = "e") -> list[StreamUpdate]:
@@ -189,7 +189,7 @@ async def test_the_last_participant_ends_the_run(hub: StreamHub) -> None:
     assert first == second
     hub.leave_run("e", first, COMPLETE)
     assert await state_of(hub) == "running"
-    hub.leave_run("e", second, Outcome("workflow_error", {"error": {}}))
+    hub.leave_run("e", second, RunOutcome("workflow_error", {"error": {}}))
     assert await state_of(hub) == "failed"
     hub.leave_run("e", second, COMPLETE)
     assert types(await everything(hub)) == ["workflow_start", "workflow_error"]

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from lg_streaming.hub import StreamHub
-from lg_streaming.scope import Outcome
+from lg_streaming.publisher import RunOutcome
 from tests.hub.faulty import FaultyLog
 from tests.hub.helpers import MakeHub, Threads, collect, contents, page, publish_many, seqs, types, until, upto, waiting
 
@@ -112,7 +112,7 @@ async def test_a_run_ends_once_and_a_new_one_begins_before_the_log_knows(hub: St
     for _ in range(3):
         run_id = hub.enter_run("e")
         hub.publish("e", "token")
-        hub.leave_run("e", run_id, Outcome("workflow_complete", {}))
+        hub.leave_run("e", run_id, RunOutcome("workflow_complete", {}))
         hub.publish("e", "token", "late")
     log.release()
     await hub.flush()

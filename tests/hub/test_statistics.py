@@ -4,7 +4,7 @@ from typing import get_args
 
 from lg_streaming.hub import HubStatistics, ReaderLag, StreamHub
 from lg_streaming.hub.drops import DropReason
-from lg_streaming.scope import Outgoing
+from lg_streaming.publisher import UpdateRequest
 from tests.hub.helpers import MakeHub, collect, page, publish_many, take
 
 
@@ -86,7 +86,7 @@ async def test_one_call_in_sixteen_is_timed(hub: StreamHub) -> None:
     timed = hub.statistics().publish_seconds
     assert timed.count == 2
     assert timed.total > 0.0
-    several = [Outgoing("token", index) for index in range(3)]
+    several = [UpdateRequest("token", index) for index in range(3)]
     for _ in range(16):
         hub.publish_all("a", several)
     assert hub.statistics().publish_seconds.count == 3

@@ -12,9 +12,9 @@ import pytest
 from lg_streaming import StreamingSettings
 from lg_streaming.hub import StreamHub
 from lg_streaming.hub.update_logger import UpdateLogger
-from lg_streaming.log import Draft
+from lg_streaming.log import PendingUpdate
 from lg_streaming.observability.logs import JsonFormatter
-from lg_streaming.scope import NO_SCOPE
+from lg_streaming.publisher import NO_SCOPE
 from tests.hub.faulty import FaultyLog
 from tests.hub.helpers import PATIENCE, until
 
@@ -160,7 +160,7 @@ async def test_a_handler_may_publish_without_going_in_circles() -> None:
 
 def test_what_is_too_much_is_left_out_and_counted(slow: Slow) -> None:
     logger = UpdateLogger(max_waiting=10)
-    draft = Draft("note", NO_SCOPE, "medium", 0.0, b'{"type":"note","data":1,"metadata":{"timestamp":"x"')
+    draft = PendingUpdate("note", NO_SCOPE, "medium", 0.0, b'{"type":"note","data":1,"metadata":{"timestamp":"x"')
     logger.put("e", [draft])
     assert slow.entered.wait(PATIENCE)
     for _ in range(30):
@@ -175,7 +175,7 @@ def test_nothing_waits_where_nobody_listens() -> None:
     updates_logger.setLevel(logging.WARNING)
     try:
         logger = UpdateLogger()
-        logger.put("e", [Draft("note", NO_SCOPE, "medium", 0.0, b"{")])
+        logger.put("e", [PendingUpdate("note", NO_SCOPE, "medium", 0.0, b"{")])
         assert logger._thread is None  # pyright: ignore[reportPrivateUsage]
         logger.close(PATIENCE)
     finally:

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 
 from lg_streaming.codec import Codec
-from lg_streaming.log import Batch, Draft, LogState
-from lg_streaming.log.base import EventLog, Record
-from lg_streaming.scope import NO_SCOPE
+from lg_streaming.log import Batch, LogState, PendingUpdate
+from lg_streaming.log.base import EventLog, StoredUpdate
+from lg_streaming.publisher import NO_SCOPE
 
 CODEC = Codec()
 
@@ -17,9 +17,9 @@ def draft(
     execution_id: str = "e",
     key: str | None = None,
     codec: Codec = CODEC,
-) -> Draft:
+) -> PendingUpdate:
     body = codec.encode(execution_id, type, data, scope=NO_SCOPE, priority="medium", timestamp=0.0)
-    return Draft(type, NO_SCOPE, "medium", 0.0, body, key)
+    return PendingUpdate(type, NO_SCOPE, "medium", 0.0, body, key)
 
 
 class Producer:
@@ -66,7 +66,9 @@ class Producer:
         return batch
 
 
-async def records(log: EventLog, after: int = 0, *, limit: int = 10_000, execution_id: str = "e") -> Sequence[Record]:
+async def records(
+    log: EventLog, after: int = 0, *, limit: int = 10_000, execution_id: str = "e"
+) -> Sequence[StoredUpdate]:
     found = await log.read(execution_id, after, limit)
     assert found is not None
     return found.records

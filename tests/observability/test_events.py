@@ -19,7 +19,7 @@ from lg_streaming.observability.events import (
     ClientRefused,
     ExecutionSubscribed,
     ExecutionUnsubscribed,
-    GapTold,
+    GapReported,
     GatewayEvent,
     GatewayEvents,
     GatewayFailed,
@@ -41,7 +41,7 @@ EVENTS: list[GatewayEvent] = [
     RoomLeft(**WHO, room_id="r"),
     MessageReceived(**WHO, message_name="ping", duration_s=0.25),
     UpdatesSent(**WHO, execution_id="e", updates=3, bytes=400),
-    GapTold(**WHO, execution_id="e", reason="evicted"),
+    GapReported(**WHO, execution_id="e", reason="evicted"),
     GatewayFailed(**WHO, code=5030, reason="the log cannot be reached", execution_id="e"),
 ]
 

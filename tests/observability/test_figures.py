@@ -7,7 +7,7 @@ import pytest
 from lg_streaming.errors import CODES
 from lg_streaming.gateway.protocol.registry import MESSAGES_IN
 from lg_streaming.hub import Histogram
-from lg_streaming.observability.figures import Figures, Transport
+from lg_streaming.observability.gateway_metrics import GatewayMetrics, Transport
 
 
 class Clock:
@@ -19,7 +19,7 @@ class Clock:
 
 
 async def test_new_figures_have_counted_nothing() -> None:
-    figures = Figures(MESSAGES_IN).snapshot()
+    figures = GatewayMetrics(MESSAGES_IN).snapshot()
     assert set(figures.transports) == set(get_args(Transport))
     assert (figures.connections, figures.connections_opened, figures.updates_sent) == (0, 0, 0)
     assert (figures.messages_received, figures.failed, figures.handling.count, figures.handling.mean) == (0, 0, 0, 0.0)
@@ -29,7 +29,7 @@ async def test_new_figures_have_counted_nothing() -> None:
 
 
 async def test_connections_by_transport_and_how_they_ended() -> None:
-    figures = Figures()
+    figures = GatewayMetrics()
     for _ in range(3):
         figures.opened("socketio")
     figures.opened("sse")
@@ -49,7 +49,7 @@ async def test_connections_by_transport_and_how_they_ended() -> None:
 @pytest.mark.row("HIVE-D25")
 async def test_messages_their_rate_their_failures_and_the_time_they_took() -> None:
     monotonic, cpu = Clock(5_000.0), Clock(7.0)
-    figures = Figures(MESSAGES_IN, monotonic=monotonic, cpu=cpu)
+    figures = GatewayMetrics(MESSAGES_IN, monotonic=monotonic, cpu=cpu)
     for name in ("ping", "ping", "subscribe_execution", "a name of the client's own", "another"):
         figures.received(name)
         figures.handled(0.002)
@@ -76,7 +76,7 @@ async def test_messages_their_rate_their_failures_and_the_time_they_took() -> No
 
 
 async def test_subscriptions_rooms_resumes_gaps_merges_and_redeliveries() -> None:
-    figures = Figures()
+    figures = GatewayMetrics()
     for _ in range(3):
         figures.subscribed()
     figures.unsubscribed()
@@ -102,7 +102,7 @@ async def test_subscriptions_rooms_resumes_gaps_merges_and_redeliveries() -> Non
 
 async def test_what_was_sent_and_how_long_it_was_on_its_way() -> None:
     wall = Clock(1_000_000.0)
-    figures = Figures(wall=wall)
+    figures = GatewayMetrics(wall=wall)
     figures.sent("sse", 1, 100, wall.now - 0.004)
     figures.sent("sse", 10, 900, wall.now - 0.03)
     figures.sent("socketio", 500, 60_000)  # history: how old it is says nothing
@@ -118,7 +118,7 @@ async def test_what_was_sent_and_how_long_it_was_on_its_way() -> None:
 
 
 async def test_a_snapshot_does_not_change_any_more() -> None:
-    figures = Figures()
+    figures = GatewayMetrics()
     before = figures.snapshot()
     figures.opened("rest")
     figures.refused(4030)

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from lg_streaming.errors import MissingExtraError
 from lg_streaming.gateway import Gateway
 from lg_streaming.hub import StreamHub
-from lg_streaming.observability.figures import Figures
+from lg_streaming.observability.gateway_metrics import GatewayMetrics
 from lg_streaming.observability.metrics import MetricsCollector, metrics_text
 from lg_streaming.settings import StreamingSettings
 from tests.gateway.site import SECRET, Site, site
@@ -38,7 +38,7 @@ def value(samples: Samples, name: str, **labels: str) -> float:
     return samples[f"lg_streaming_{name}", frozenset(labels.items())]
 
 
-async def scrape(hub: StreamHub, figures: Figures | None = None) -> Samples:
+async def scrape(hub: StreamHub, figures: GatewayMetrics | None = None) -> Samples:
     content_type, body = await metrics_text(hub, figures)
     assert content_type.startswith("text/plain; version=")
     return samples_of(body.decode())
@@ -74,7 +74,7 @@ async def test_the_hub_s_counts(hub: StreamHub) -> None:
 
 
 async def test_the_gateway_s_counts(hub: StreamHub) -> None:
-    figures = Figures(["ping"], wall=lambda: 100.0)
+    figures = GatewayMetrics(["ping"], wall=lambda: 100.0)
     figures.opened("sse")
     figures.opened("sse")
     figures.closed("sse", 4400)
@@ -120,7 +120,7 @@ def everything_that_can_be_named(text: str) -> Iterator[tuple[str, frozenset[str
 
 
 async def test_what_clients_and_runs_say_never_becomes_a_label(hub: StreamHub) -> None:
-    figures = Figures(["ping"])
+    figures = GatewayMetrics(["ping"])
     _, before = await metrics_text(hub, figures)
     for index in range(50):
         hub.publish(f"execution-{index}", f"type-{index}", {})
@@ -134,7 +134,7 @@ async def test_what_clients_and_runs_say_never_becomes_a_label(hub: StreamHub) -
 
 
 async def test_names_follow_the_conventions(hub: StreamHub) -> None:
-    _, body = await metrics_text(hub, Figures())
+    _, body = await metrics_text(hub, GatewayMetrics())
     families = list(text_string_to_metric_families(body.decode()))
     assert len(families) > 30
     for family in families:
@@ -149,7 +149,7 @@ async def test_names_follow_the_conventions(hub: StreamHub) -> None:
 
 
 async def test_a_scraper_may_ask_for_openmetrics(hub: StreamHub) -> None:
-    content_type, body = await metrics_text(hub, Figures(), "application/openmetrics-text; version=1.0.0")
+    content_type, body = await metrics_text(hub, GatewayMetrics(), "application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
     assert "lg_streaming_executions" in {
         family.name for family in openmetrics.text_string_to_metric_families(body.decode())
@@ -245,7 +245,7 @@ async def test_the_page_has_every_metric_with_its_labels(hub: StreamHub, root: P
         name: frozenset(re.findall(r"`(\w+)`", labels))
         for name, labels in re.findall(r"^\| `([a-z_]+)` \|([^|]*)\|", page, re.MULTILINE)
     }
-    _, body = await metrics_text(hub, Figures())
+    _, body = await metrics_text(hub, GatewayMetrics())
     served = {
         sample.name.removeprefix("lg_streaming_").removesuffix("_bucket"): frozenset(sample.labels)
         for family in text_string_to_metric_families(body.decode())

@@ -21,7 +21,7 @@ from lg_streaming.errors import MissingExtraError
 from lg_streaming.hub import StreamHub
 from lg_streaming.module import StreamingModule
 from lg_streaming.observability.tracing import Tracing
-from lg_streaming.scope import Outgoing, Scope
+from lg_streaming.publisher import Scope, UpdateRequest
 from tests.capture.graphs import Input, State, Update, graph_of, model, read
 
 INPUT: Input = {"topic": "rivers"}
@@ -278,7 +278,9 @@ async def test_runs_that_never_end_are_forgotten_and_the_last_are_ended_with_the
 async def test_nodes_that_never_end_are_forgotten(spans: Spans) -> None:
     hub, _ = traced_hub(spans)
     hub.open("e")
-    hub.publish_all("e", [Outgoing("node_start", {}, Scope(node_id="n", attempt=number)) for number in range(1_005)])
+    hub.publish_all(
+        "e", [UpdateRequest("node_start", {}, Scope(node_id="n", attempt=number)) for number in range(1_005)]
+    )
     assert [attribute(span, "attempt") for span in spans.ended] == [0, 1, 2, 3, 4]
     await hub.aclose()
     assert len(spans.named("lg_streaming.node n")) == 1_005

@@ -4,7 +4,7 @@ import pytest
 from reactivex.testing import TestScheduler
 
 from lg_streaming.module import StreamingModule
-from lg_streaming.pipeline.timer import timed_by
+from lg_streaming.timer import timed_by
 
 
 @pytest.fixture

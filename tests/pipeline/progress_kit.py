@@ -8,7 +8,7 @@ from reactivex.testing import TestScheduler
 from lg_streaming import ProgressTracker, StreamingModule, current_progress, stream_progress
 from lg_streaming.emitter import Emitter
 from lg_streaming.pipeline import ProgressOptions
-from lg_streaming.pipeline.timer import timed_by
+from lg_streaming.timer import timed_by
 from tests.capture.graphs import Input, Run, State, Update, graph_of, read
 
 INPUT: Input = {"topic": "rivers"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lg_streaming import StreamHub, StreamUpdate, current_emitter, stream_token
-from lg_streaming.log.base import Slice
+from lg_streaming.log.base import ReadResult
 from lg_streaming.module import StreamingModule
 from tests.capture.graphs import Run
 
@@ -19,7 +19,7 @@ def seen(hub: StreamHub, execution_id: str = "e") -> list[StreamUpdate]:
     reading = hub.log.read(execution_id, 0, 100_000)
     with pytest.raises(StopIteration) as done:
         reading.send(None)
-    found: Slice | None = done.value.value
+    found: ReadResult | None = done.value.value
     return [record.update for record in found.records] if found is not None else []
 
 

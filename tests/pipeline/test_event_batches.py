@@ -15,8 +15,8 @@ from lg_streaming.emitter import Emitter
 from lg_streaming.log import Batch
 from lg_streaming.module import StreamingModule
 from lg_streaming.pipeline import EventOptions, NodeOptions
-from lg_streaming.pipeline.timer import timed_by
-from lg_streaming.scope import Scope
+from lg_streaming.publisher import Scope
+from lg_streaming.timer import timed_by
 from tests.capture.graphs import Input, State, Update, graph_of, model, read
 
 INPUT: Input = {"topic": "rivers"}

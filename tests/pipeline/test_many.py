@@ -11,10 +11,10 @@ import pytest
 from lg_streaming import StreamingSettings, current_emitter, stream_token
 from lg_streaming.log import MemoryLog
 from lg_streaming.module import StreamingModule
-from lg_streaming.pipeline.timer import TIMER
 from lg_streaming.pipeline.tokens import TokenPipeline
 from lg_streaming.settings import RetentionSettings
 from lg_streaming.testing import ScriptedChatModel
+from lg_streaming.timer import TIMER
 from tests.capture.graphs import State, Update, graph_of, read
 
 

@@ -10,7 +10,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send
 
 from lg_streaming import StreamingModule, current_progress, stream_progress
-from lg_streaming.pipeline.branches import Branches
+from lg_streaming.pipeline.branches import ParallelBranches
 from tests.capture.graphs import Input, Run, State, Update, read
 from tests.pipeline.progress_kit import reports
 
@@ -80,7 +80,7 @@ async def test_parallel_branches_in_threads(streaming: StreamingModule) -> None:
 
 
 def test_a_branch_that_joins_late_does_not_move_the_node_back() -> None:
-    branches = Branches()
+    branches = ParallelBranches()
     branches.join("a")
     branches.note("a", 80)
     assert branches.combined() == 80

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lg_streaming.pipeline.eta import TimeLeft
+from lg_streaming.pipeline.eta import EtaEstimator
 from tests.bench.eta_shapes import SHAPES, bimodal, compare, constant, noise, paused
 
 SEEDS = range(500, 520)
@@ -25,7 +25,7 @@ def test_it_is_nearer_the_truth_than_the_plain_estimate() -> None:
 
 
 def test_nothing_is_known_before_something_is_done() -> None:
-    estimate = TimeLeft()
+    estimate = EtaEstimator()
     assert estimate.left(0.0) is None
     estimate.observe(10.0, 0.0)
     assert estimate.left(20.0) is None
@@ -36,7 +36,7 @@ def test_nothing_is_known_before_something_is_done() -> None:
 
 
 def test_what_took_no_time_tells_nothing() -> None:
-    estimate = TimeLeft()
+    estimate = EtaEstimator()
     estimate.observe(0.0, 0.0)
     estimate.observe(0.0, 50.0)
     assert estimate.left(0.0) is None
@@ -45,7 +45,7 @@ def test_what_took_no_time_tells_nothing() -> None:
 
 
 def test_a_steady_pace_is_known_exactly_and_ends_at_0() -> None:
-    estimate = TimeLeft()
+    estimate = EtaEstimator()
     estimate.observe(0.0, 0.0)
     for percent in range(1, 101):
         estimate.observe(percent * 2.0, percent)
@@ -54,7 +54,7 @@ def test_a_steady_pace_is_known_exactly_and_ends_at_0() -> None:
 
 
 def test_it_counts_down_between_advances_and_grows_when_one_is_overdue() -> None:
-    estimate = TimeLeft()
+    estimate = EtaEstimator()
     estimate.observe(0.0, 0.0)
     for n in range(1, 6):
         estimate.observe(n * 10.0, n * 10.0)
@@ -64,7 +64,7 @@ def test_it_counts_down_between_advances_and_grows_when_one_is_overdue() -> None
 
 
 def test_a_pause_does_not_throw_it() -> None:
-    estimate = TimeLeft()
+    estimate = EtaEstimator()
     estimate.observe(0.0, 0.0)
     for percent in range(1, 51):
         estimate.observe(float(percent), percent)
@@ -73,7 +73,7 @@ def test_a_pause_does_not_throw_it() -> None:
 
 
 def test_a_change_of_pace_is_followed() -> None:
-    estimate = TimeLeft()
+    estimate = EtaEstimator()
     estimate.observe(0.0, 0.0)
     for percent in range(1, 51):
         estimate.observe(float(percent), percent)
@@ -84,7 +84,7 @@ def test_a_change_of_pace_is_followed() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 100)), max_size=30), st.floats(0, 1e6))
 def test_it_is_never_negative_and_0_only_makes_sense_at_the_end(steps: list[tuple[float, float]], later: float) -> None:
-    estimate, at, reached = TimeLeft(), 0.0, 0.0
+    estimate, at, reached = EtaEstimator(), 0.0, 0.0
     estimate.observe(0.0, 0.0)
     for passed, percent in steps:
         at, reached = at + passed, max(reached, percent)

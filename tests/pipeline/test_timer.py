@@ -10,7 +10,7 @@ from reactivex.abc import SchedulerBase
 
 from lg_streaming import current_emitter, stream_token
 from lg_streaming.module import StreamingModule
-from lg_streaming.pipeline.timer import TIMER, TimerScheduler
+from lg_streaming.timer import TIMER, TimerScheduler
 from tests.pipeline.streams import texts
 
 

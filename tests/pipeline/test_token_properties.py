@@ -13,7 +13,7 @@ from reactivex.testing import TestScheduler
 
 from lg_streaming import StreamHub
 from lg_streaming.pipeline import TokenFilter
-from lg_streaming.pipeline.timer import timed_by
+from lg_streaming.timer import timed_by
 from tests.pipeline.streams import joined, seen
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lg_streaming.codec import Codec
 from lg_streaming.events import NAMES, Scope
 from lg_streaming.gateway.delivery.merge import merge
-from lg_streaming.log.base import Batch, Draft, Record
+from lg_streaming.log.base import Batch, PendingUpdate, StoredUpdate
 from lg_streaming.log.memory import MemoryLog
 from tests.texts.histories import histories
 from tests.texts.rules import HERE, Listed, Update, by_javascript, by_python, by_rules, by_terminal, numbered
@@ -102,14 +102,14 @@ def test_nothing_is_merged_across_an_error_that_takes_text_back(atomic: bool) ->
     ]
 
 
-def _records_of(updates: Sequence[Update]) -> Sequence[Record]:
+def _records_of(updates: Sequence[Update]) -> Sequence[StoredUpdate]:
     codec, log = Codec(), MemoryLog(new_epoch=lambda: "k")
-    drafts: list[Draft] = []
+    drafts: list[PendingUpdate] = []
     for update in updates:
         about = {name: value for name, value in update["metadata"].items() if name in NAMES}
         scope, kind = Scope(**about), update["type"]
         body = codec.encode("e", kind, update["data"], scope=scope, priority="medium", timestamp=0.0)
-        drafts.append(Draft(kind, scope, "medium", 0.0, body))
+        drafts.append(PendingUpdate(kind, scope, "medium", 0.0, body))
     log.append(Batch("e", drafts, "p", 1))
     found = log.read_now("e", 0, len(drafts))
     assert found is not None

@@ -27,7 +27,7 @@ from pydantic import BaseModel
 from lg_streaming.codec import Codec, decode
 from lg_streaming.errors import UpdateTooLargeError
 from lg_streaming.events import NO_SCOPE, Position, Scope
-from lg_streaming.log.base import Draft, Record
+from lg_streaming.log.base import PendingUpdate, StoredUpdate
 from lg_streaming.values import jsonable
 from tests.vocabulary.wire import loaded, update, wire
 
@@ -171,7 +171,7 @@ def test_a_reader_in_process_sees_what_a_reader_of_the_wire_sees(
 ) -> None:
     codec = Codec()
     body = codec.encode("e", "note", data, scope=scope, priority=priority, timestamp=timestamp)
-    record = Record.of(Draft("note", scope, priority, timestamp, body), 3, "a1")
+    record = StoredUpdate.of(PendingUpdate("note", scope, priority, timestamp, body), 3, "a1")
     shared = record.update_of("e")
     assert shared.data == record.update.data == data
     assert shared.metadata.timestamp == record.update.metadata.timestamp
@@ -183,7 +183,7 @@ def test_data_that_looks_like_the_envelope_is_data(text: str) -> None:
     data = {"data": text, "metadata": {"timestamp": text, "data": [text]}, text: {"metadata": {"timestamp": ""}}}
     scope = Scope(node_id=text, message_id=text)
     body = Codec().encode("e", text, data, scope=scope, priority="medium", timestamp=1.0)
-    record = Record.of(Draft(text, scope, "medium", 1.0, body), 3, "a1")
+    record = StoredUpdate.of(PendingUpdate(text, scope, "medium", 1.0, body), 3, "a1")
     assert record.update_of("e") == record.update
     assert record.update.data == data
 

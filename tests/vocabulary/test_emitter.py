@@ -9,7 +9,7 @@ from lg_streaming.emitter import NO_EMITTER, Emitter, current_emitter
 from lg_streaming.errors import HubClosedError, UpdateTooLargeError
 from lg_streaming.events import NO_SCOPE, Priority, Scope
 from lg_streaming.hub import StreamHub
-from lg_streaming.scope import Delivery, LargeUpdates, Missing
+from lg_streaming.publisher import Delivery, LargeUpdates, OnMissingRun
 from lg_streaming.settings import LimitSettings, StreamingSettings
 from tests.hub.helpers import collect
 
@@ -100,7 +100,7 @@ class BrokenPublisher(StreamHub):
         priority: Priority | None = None,
         delivery: Delivery = "at-least-once",
         key: str | None = None,
-        missing: Missing | None = None,
+        missing: OnMissingRun | None = None,
         large: LargeUpdates | None = None,
     ) -> None:
         raise RuntimeError("broken")

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
     from lg_streaming.events import Position
 
-__all__ = ["Acks"]
+__all__ = ["AckTracker"]
 
 _LONGEST_WAIT: Final = 60.0
 
 
-class Acks:
+class AckTracker:
     """The account of one subscription with `delivery` `at-least-once`.
 
     An acknowledgement is for everything up to its position. When a reader has acknowledged nothing new for `timeout`

@@ -1,7 +1,7 @@
 """Updates as ready bytes: each encoded once, joined once for all readers at the same place, sent in step.
 
 An update is JSON already when a reader gets it; here it is only wrapped for a wire. Readers of one execution
-that stand at the same place and want the same share what was wrapped, and the :class:`Pacer` makes them come
+that stand at the same place and want the same share what was wrapped, and the :class:`BatchTicker` makes them come
 at the same moment, so that they do stand at the same place.
 """
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from lg_streaming.filters import UpdateFilter
-    from lg_streaming.log.base import Record
+    from lg_streaming.log.base import StoredUpdate
 
-__all__ = ["CHUNK_BYTES", "Chunks", "Encode", "Frames", "Framing", "Pacer", "web_socket_frame"]
+__all__ = ["CHUNK_BYTES", "BatchTicker", "Encode", "FrameCache", "Frames", "Framing", "web_socket_frame"]
 
 CHUNK_BYTES: Final = 65_536
 """About how much leaves in one write; a single larger update still leaves whole."""
@@ -72,7 +72,7 @@ class Frames:
 class Encode(Protocol):
     """Wraps records for a wire. Instances compare equal when they wrap alike."""
 
-    def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:
+    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
         """The records, of which there is at least one, in order."""
         ...
 
@@ -81,7 +81,7 @@ _Page = tuple[str, "UpdateFilter", str, int, int, int]
 _Key = tuple[str, "Encode", "UpdateFilter", str, int, int, int]
 
 
-class Chunks:
+class FrameCache:
     """Cuts pages into pieces of about 64 KiB and wraps each piece once for all readers that need the same.
 
     Args:
@@ -97,7 +97,7 @@ class Chunks:
     def of(
         self,
         execution_id: str,
-        records: Sequence[Record],
+        records: Sequence[StoredUpdate],
         filter: UpdateFilter,
         encode: Encode,
     ) -> Iterator[Frames]:
@@ -108,7 +108,7 @@ class Chunks:
             yield self._wrapped(execution_id, part, filter, encode)
             start = end
 
-    def _ends_of(self, execution_id: str, records: Sequence[Record], filter: UpdateFilter) -> tuple[int, ...]:
+    def _ends_of(self, execution_id: str, records: Sequence[StoredUpdate], filter: UpdateFilter) -> tuple[int, ...]:
         if len(records) < 2:  # noqa: PLR2004 (one is a piece by itself)
             return (1,) if records else ()
         first, last = records[0], records[-1]
@@ -123,7 +123,7 @@ class Chunks:
                 self._ends.popitem(last=False)
         return ends
 
-    def _wrapped(self, execution_id: str, part: Sequence[Record], filter: UpdateFilter, encode: Encode) -> Frames:
+    def _wrapped(self, execution_id: str, part: Sequence[StoredUpdate], filter: UpdateFilter, encode: Encode) -> Frames:
         first, last = part[0], part[-1]
         # A log never changes, so these say all: which execution, which of its records.
         key = (execution_id, encode, filter, first.epoch, first.seq, last.seq, len(part))
@@ -142,7 +142,7 @@ class Chunks:
         return self._max_bytes > 0 and filter.names <= _SHARED_NAMES
 
 
-def _cut(records: Sequence[Record]) -> tuple[int, ...]:
+def _cut(records: Sequence[StoredUpdate]) -> tuple[int, ...]:
     """Where each of the pieces ends."""
     ends: list[int] = []
     size = start = 0
@@ -154,7 +154,7 @@ def _cut(records: Sequence[Record]) -> tuple[int, ...]:
     return (*ends, len(records))
 
 
-class Pacer:
+class BatchTicker:
     """Lets readers go on in step, once per interval, and never for more than half of the time.
 
     What the readers of one beat do keeps the event loop from everything else. The next beat waits for at least as long

@@ -13,7 +13,7 @@ import orjson
 
 from lg_streaming.codec import decode_data
 from lg_streaming.gateway.delivery.frames import CHUNK_BYTES
-from lg_streaming.log.base import Record
+from lg_streaming.log.base import StoredUpdate
 from lg_streaming.values import escaped
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _METADATA: Final = b',"metadata":{"timestamp":"'
 _Key = tuple[str, str, bytes]
 
 
-def merge(records: Sequence[Record], *, atomic: bool, told: int = 0) -> list[Record]:
+def merge(records: Sequence[StoredUpdate], *, atomic: bool, told: int = 0) -> list[StoredUpdate]:
     """What a lagging reader is sent in place of `records`.
 
     Args:
@@ -53,13 +53,13 @@ def merge(records: Sequence[Record], *, atomic: bool, told: int = 0) -> list[Rec
 
 
 def merged_frames(
-    execution_id: str, records: Sequence[Record], encode: Encode, *, atomic: bool, told: int = 0
+    execution_id: str, records: Sequence[StoredUpdate], encode: Encode, *, atomic: bool, told: int = 0
 ) -> Iterator[Frames]:
     """`records` merged as by `merge` and wrapped by `encode` in pieces of about 64 KiB.
 
     Each piece may leave by itself, also when it is `atomic` only as a whole; the connection may break between two.
     """
-    piece: list[Record] = []
+    piece: list[StoredUpdate] = []
     size = 0
     for unit in _units(records, atomic=atomic, told=told):
         more = sum(len(record.json) for record in unit)
@@ -72,7 +72,7 @@ def merged_frames(
         yield encode.wrap(execution_id, piece)
 
 
-def _units(records: Sequence[Record], *, atomic: bool, told: int) -> Iterator[Sequence[Record]]:
+def _units(records: Sequence[StoredUpdate], *, atomic: bool, told: int) -> Iterator[Sequence[StoredUpdate]]:
     """The merged records in groups; between two of them a reader may always be resumed."""
     keys = [_key(record) if record.seq > told else None for record in records]
     replaced = _replaced(records, keys)
@@ -96,7 +96,7 @@ def _units(records: Sequence[Record], *, atomic: bool, told: int) -> Iterator[Se
     yield unit.take()
 
 
-def _key(record: Record) -> _Key | None:
+def _key(record: StoredUpdate) -> _Key | None:
     """What records that may be merged have in common; None for one that stays as it is."""
     if record.type not in _MERGEABLE:
         return None
@@ -106,7 +106,7 @@ def _key(record: Record) -> _Key | None:
         return None
 
 
-def _replaced(records: Sequence[Record], keys: Sequence[_Key | None]) -> set[int]:
+def _replaced(records: Sequence[StoredUpdate], keys: Sequence[_Key | None]) -> set[int]:
     """The numbers of progress that a newer one follows, with nothing but text and progress between."""
     newer: set[_Key] = set()
     replaced: set[int] = set()
@@ -120,7 +120,7 @@ def _replaced(records: Sequence[Record], keys: Sequence[_Key | None]) -> set[int
     return replaced
 
 
-def _text_of(record: Record) -> dict[str, Any] | None:
+def _text_of(record: StoredUpdate) -> dict[str, Any] | None:
     """The data of a piece of text; None when it is not of that shape."""
     data = orjson.loads(record.json)["data"] if record.scope.extra is not None else decode_data(record.json)
     if not isinstance(data, dict):
@@ -131,7 +131,7 @@ def _text_of(record: Record) -> dict[str, Any] | None:
     return data
 
 
-def _merged(last: Record, first: int, json: bytes) -> Record:
+def _merged(last: StoredUpdate, first: int, json: bytes) -> StoredUpdate:
     """The records from number `first` to `last` as one in the place of the last, with the content of `json`."""
     return last._replace(json=b'%b,"merged_from":%d}}' % (json[:-2], first), key=None, merged_from=first)
 
@@ -141,7 +141,7 @@ class _Text:
 
     __slots__ = ("_contents", "_data", "_first", "_index", "_key", "_last", "_tokens")
 
-    def __init__(self, record: Record, key: _Key, data: dict[str, Any]) -> None:
+    def __init__(self, record: StoredUpdate, key: _Key, data: dict[str, Any]) -> None:
         self._key = key
         self._first = self._last = record
         self._index = data.get("index")
@@ -154,7 +154,7 @@ class _Text:
         mine = self._data
         return key == self._key and all(mine.get(name) == data.get(name) for name in _ALIKE)
 
-    def append(self, record: Record, data: dict[str, Any]) -> None:
+    def append(self, record: StoredUpdate, data: dict[str, Any]) -> None:
         self._last = record
         self._data = data
         self._contents.append(data["content"])
@@ -164,7 +164,7 @@ class _Text:
     def seq(self) -> int:
         return self._last.seq
 
-    def sealed(self) -> Record:
+    def sealed(self) -> StoredUpdate:
         """The pieces as one record; a single one as it was."""
         last, first = self._last, self._first.seq
         if last is self._first:
@@ -184,7 +184,7 @@ class _Text:
         return _merged(last, first, b"".join((json[:begin], escaped(orjson.dumps(data)), json[end:])))
 
 
-def _message_of(record: Record, data: dict[str, Any]) -> object:
+def _message_of(record: StoredUpdate, data: dict[str, Any]) -> object:
     """What a client may take for one message: such pieces stay in order even where they cannot be joined."""
     message, scope = data.get("message_id"), record.scope
     if isinstance(message, str):
@@ -211,12 +211,12 @@ class _Unit:
 
     def __init__(self, *, atomic: bool) -> None:
         self._atomic = atomic
-        self._items: list[_Text | Record] = []
+        self._items: list[_Text | StoredUpdate] = []
         self._open: dict[tuple[str, object], _Text] = {}
         self.size = 0
         """About the bytes it will have."""
 
-    def join(self, record: Record, key: _Key, data: dict[str, Any]) -> None:
+    def join(self, record: StoredUpdate, key: _Key, data: dict[str, Any]) -> None:
         """Adds a piece of text, to the one before it of its message where it can be."""
         message = (record.type, _message_of(record, data))
         text = self._open.get(message)
@@ -230,14 +230,14 @@ class _Unit:
         self._items.append(text)
         self.size += len(record.json)
 
-    def add(self, record: Record) -> None:
+    def add(self, record: StoredUpdate) -> None:
         """Adds a progress."""
         if not self._atomic:
             self._open.clear()
         self._items.append(record)
         self.size += len(record.json)
 
-    def take(self) -> list[Record]:
+    def take(self) -> list[StoredUpdate]:
         """What is in it, in order; then it is empty."""
         items = [item.sealed() if isinstance(item, _Text) else item for item in self._items]
         items.sort(key=_place)
@@ -245,5 +245,5 @@ class _Unit:
         return items
 
 
-def _place(record: Record) -> int:
+def _place(record: StoredUpdate) -> int:
     return record.seq

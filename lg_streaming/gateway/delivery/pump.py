@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from lg_streaming.events import Position
-    from lg_streaming.gateway.delivery.frames import Chunks, Encode, Frames
-    from lg_streaming.gateway.delivery.wildcard import Follower
-    from lg_streaming.gateway.session.context import Edge
-    from lg_streaming.gateway.session.instrumentation import Report
-    from lg_streaming.gateway.session.subscriptions import Watch
+    from lg_streaming.gateway.delivery.frames import Encode, FrameCache, Frames
+    from lg_streaming.gateway.delivery.wildcard import WildcardSubscription
+    from lg_streaming.gateway.session.context import GatewayContext
+    from lg_streaming.gateway.session.instrumentation import ConnectionInstrumentation
+    from lg_streaming.gateway.session.subscriptions import ActiveSubscription
     from lg_streaming.hub import Gap, Page, Subscription
-    from lg_streaming.log.base import Record
+    from lg_streaming.log.base import StoredUpdate
 
-__all__ = ["Delivery", "Ending", "Sink", "follow"]
+__all__ = ["FrameSink", "PumpResult", "SubscriptionPump", "follow"]
 
 _RETRY_DELAYS: Final = (0.05, 0.2, 0.5, 1.0, 2.0)
 
 
-class Sink(Protocol):
+class FrameSink(Protocol):
     """Where updates go. A connection's subscriptions share one."""
 
     async def room(self) -> bool:
@@ -48,7 +48,7 @@ class Sink(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class PumpResult:
     """How a delivery ended."""
 
     reason: Literal["ended", "closed"]
@@ -56,13 +56,13 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Way:
+class _PageWriter:
     """How updates get to one reader."""
 
-    chunks: Chunks
+    chunks: FrameCache
     encode: Encode
-    sink: Sink
-    report: Report
+    sink: FrameSink
+    report: ConnectionInstrumentation
 
     async def tell(self, execution_id: str, gap: Gap) -> None:
         self.report.gap(execution_id, gap)
@@ -105,12 +105,12 @@ class _Counting:
         self._encode = encode
         self.records = 0
 
-    def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:
+    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
         self.records += len(records)
         return self._encode.wrap(execution_id, records)
 
 
-class Delivery:
+class SubscriptionPump:
     """Carries one subscription.
 
     Args:
@@ -126,26 +126,26 @@ class Delivery:
 
     def __init__(
         self,
-        edge: Edge,
-        watch: Watch,
+        edge: GatewayContext,
+        watch: ActiveSubscription,
         encode: Encode,
-        sink: Sink,
+        sink: FrameSink,
         *,
-        report: Report,
+        report: ConnectionInstrumentation,
         fails_on_gap: bool = False,
-        chunks: Chunks | None = None,
+        chunks: FrameCache | None = None,
         at_head: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._edge = edge
         self._watch = watch
         self._subscription = watch.subscription
-        self._way = _Way(chunks=chunks or edge.chunks, encode=encode, sink=sink, report=report)
+        self._way = _PageWriter(chunks=chunks or edge.chunks, encode=encode, sink=sink, report=report)
         self._sink = sink
         self._report = report
         self._fails_on_gap = fails_on_gap
         self._at_head = at_head
 
-    async def run(self) -> Ending:
+    async def run(self) -> PumpResult:
         """Returns when the subscription has ended, and everything is acknowledged where that was asked for.
 
         Raises:
@@ -174,7 +174,7 @@ class Delivery:
             if self._at_head is not None and not (page.ended or subscription.lag):
                 await self._at_head()
             if page.ended and await self._settled():
-                return Ending("closed" if subscription.closed else "ended", page.position)
+                return PumpResult("closed" if subscription.closed else "ended", page.position)
             wrote_at = now()
 
     async def _write(self, page: Page, *, lags: bool) -> None:
@@ -244,8 +244,15 @@ class Delivery:
         return True
 
 
-async def follow(edge: Edge, follower: Follower, encode: Encode, sink: Sink, *, report: Report) -> None:
+async def follow(
+    edge: GatewayContext,
+    follower: WildcardSubscription,
+    encode: Encode,
+    sink: FrameSink,
+    *,
+    report: ConnectionInstrumentation,
+) -> None:
     """Carries all executions of a follower, until it is closed."""
-    way = _Way(chunks=edge.chunks, encode=encode, sink=sink, report=report)
+    way = _PageWriter(chunks=edge.chunks, encode=encode, sink=sink, report=report)
     async for subscription, page in follower.pages(sink.room):
         await way.write(subscription, page, may_send=follower.may_send)

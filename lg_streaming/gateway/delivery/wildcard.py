@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lg_streaming.hub import Page, StreamHub, Subscription
     from lg_streaming.log.base import LogState, PlaceListener
 
-__all__ = ["Follower", "Patterns"]
+__all__ = ["WildcardNotifier", "WildcardSubscription"]
 
 _REMEMBERED: Final = 10_000
 """Positions of a follower in executions; the ones it read least recently are forgotten."""
@@ -45,7 +45,7 @@ class _Batch(NamedTuple):
     new: OrderedDict[str, Position | None]
 
 
-class Patterns:
+class WildcardNotifier:
     """Tells followers which executions have something new, on their event loop and once for many appends.
 
     The log is listened to only while somebody follows.
@@ -131,7 +131,7 @@ class Patterns:
             asyncio.get_running_loop().call_soon(self._wake_all)
 
 
-class Follower:
+class WildcardSubscription:
     """Reads every execution that matches and may be read, each from where it stood when the follower began.
 
     What it opens is charged to it, and not to the executions: it has `most_open` of them open at a time, and of the
@@ -152,7 +152,7 @@ class Follower:
     def __init__(
         self,
         hub: StreamHub,
-        patterns: Patterns,
+        patterns: WildcardNotifier,
         *,
         globs: Sequence[str],
         filter: UpdateFilter,

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.delivery.frames import Encode
     from lg_streaming.log.base import ExecutionState
 
-__all__ = ["Dialect", "DialectName"]
+__all__ = ["DialectName", "EventStreamEncoder"]
 
 DialectName = Literal["flowise"]
 """The dialects beside the library's own."""
 
 
-class Dialect(Protocol):
+class EventStreamEncoder(Protocol):
     """How one stream says things. It may remember what it has said, so each stream has one of its own."""
 
     @property

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lg_streaming.events import Position
     from lg_streaming.gateway.delivery.frames import Encode
     from lg_streaming.gateway.protocol.messages import EventName
-    from lg_streaming.log.base import ExecutionState, Record
+    from lg_streaming.log.base import ExecutionState, StoredUpdate
 
 __all__ = ["Native"]
 
@@ -82,7 +82,7 @@ class _EncodeEvents:
     event: EventName | None
     ids: bool
 
-    def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:  # noqa: ARG002 (others need it)
+    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:  # noqa: ARG002 (others need it)
         """See `Encode.wrap`."""
         names = {record.type: record.kind if self.event == "kind" else record.type for record in records}
         names = {each: b"event: %b\n" % _line(name) if self.event else b"" for each, name in names.items()}
@@ -105,7 +105,7 @@ class _EncodeBatch:
     named: bool
     ids: bool
 
-    def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:  # noqa: ARG002 (others need it)
+    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:  # noqa: ARG002 (others need it)
         """See `Encode.wrap`."""
         last = records[-1]
         name = b"event: updates\n" if self.named else b""

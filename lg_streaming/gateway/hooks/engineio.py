@@ -2,7 +2,7 @@
 
 Everything that relies on their private parts is in this file. What it changes of them:
 
-- sending goes through a bounded `Duplex` instead of an endless queue;
+- sending goes through a bounded `WebSocketConnection` instead of an endless queue;
 - a transport that has not logged in in time, was refused, or has logged out is closed;
 - packets are checked before they are taken apart, and events are handed over without their dispatcher, so a
   client cannot run the handlers of ``connect`` and ``disconnect`` by emitting them;
@@ -39,9 +39,9 @@ from lg_streaming.errors import (
 )
 from lg_streaming.gateway.auth.peer import Peer
 from lg_streaming.gateway.delivery.frames import web_socket_frame
-from lg_streaming.gateway.limits.rates import Census
+from lg_streaming.gateway.limits.rates import ConnectionCounter
 from lg_streaming.gateway.protocol.registry import RESERVED_EVENTS, check_nesting
-from lg_streaming.gateway.transports.duplex import NORMAL_CLOSURE, Duplex, answer_no_socket
+from lg_streaming.gateway.transports.duplex import NORMAL_CLOSURE, WebSocketConnection, answer_no_socket
 from lg_streaming.gateway.transports.packets import EncodeBatch, EncodeEach, Json, Packets, handshake, refusal, size_of
 from lg_streaming.gateway.transports.timers import Timers
 
@@ -51,9 +51,9 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from lg_streaming.gateway.delivery.frames import Encode, Frames
-    from lg_streaming.gateway.transports.base import Guard, Transport
+    from lg_streaming.gateway.transports.base import Transport, TransportLimits
     from lg_streaming.gateway.transports.connection import Connection
-    from lg_streaming.observability.figures import Transport as TransportName
+    from lg_streaming.observability.gateway_metrics import Transport as TransportName
 
 __all__ = ["GuardedServer"]
 
@@ -77,7 +77,7 @@ class _Socket(async_socket.AsyncSocket):
         self.connection: Connection = server.sio.make_connection(self)
         self.namespace_open = False
         self.login_tried = False
-        self._duplex: Duplex | None = None
+        self._duplex: WebSocketConnection | None = None
         self._timers = Timers()
 
     # ------------------------------------------------------------ Transport
@@ -139,7 +139,7 @@ class _Socket(async_socket.AsyncSocket):
     async def _websocket_handler(self, ws: Any) -> None:
         """Serves the transport, in the server's own task, until it is closed."""
         self.connected = self.upgraded = True
-        self._duplex = Duplex(ws.asgi_send, self.guard, self.close_with)
+        self._duplex = WebSocketConnection(ws.asgi_send, self.guard, self.close_with)
         self.put_text(handshake(self.sid, self.guard))
         self._timers.set("login", self.guard.login_timeout, self._login_too_late)
         self._timers.set("ping", self.guard.ping_interval, self._ping)
@@ -195,7 +195,7 @@ class _Socket(async_socket.AsyncSocket):
         if self._duplex is not None:
             self._duplex.shut(*((error.code, error.name) if error is not None else (NORMAL_CLOSURE, "")))
 
-    async def _end(self, duplex: Duplex) -> None:
+    async def _end(self, duplex: WebSocketConnection) -> None:
         self._timers.cancel_all()
         duplex.stop()
         try:
@@ -228,9 +228,9 @@ class _Engine(engineio.AsyncServer):
     """engine.io with guarded sockets, over WebSocket only."""
 
     sio: GuardedServer
-    guard: Guard
+    guard: TransportLimits
     sockets: dict[str, _Socket]
-    census: Census
+    census: ConnectionCounter
     """The transports that are open, logged in or not."""
     idle: asyncio.Event
     """Set while no transport is open."""
@@ -280,7 +280,7 @@ class GuardedServer(socketio.AsyncServer):
 
     eio: _Engine
 
-    def __init__(self, *, namespace: str, guard: Guard, connect: Callable[[Transport], Connection]) -> None:
+    def __init__(self, *, namespace: str, guard: TransportLimits, connect: Callable[[Transport], Connection]) -> None:
         # The library tells every packet at INFO, tokens and all.
         quiet = logging.getLogger(f"{__name__}.packets")
         if quiet.level == logging.NOTSET:
@@ -304,7 +304,7 @@ class GuardedServer(socketio.AsyncServer):
         self._connect = connect
         self.eio.sio = self
         self.eio.guard = guard
-        self.eio.census = Census(guard.max_transports, per_address=guard.max_per_address)
+        self.eio.census = ConnectionCounter(guard.max_transports, per_address=guard.max_per_address)
         self.begin()
         self.on("connect", self._on_connect, namespace=namespace)
 

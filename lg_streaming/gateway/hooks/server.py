@@ -43,7 +43,7 @@ try:
 except ImportError:  # Windows: only what waits in this process can be seen
     fcntl = termios = None
 
-__all__ = ["Line", "WebSocketLine", "current_line", "on_shutdown", "uvicorn_server"]
+__all__ = ["ServerTransport", "WebSocketTransport", "current_line", "on_shutdown", "uvicorn_server"]
 
 _UVICORN: Final = "uvicorn."
 _BEGINS_MESSAGE: Final = frozenset({Opcode.TEXT, Opcode.BINARY})
@@ -55,7 +55,7 @@ _TCP_NOTSENT_LOWAT: Final[int | None] = getattr(
 )  # Python has the name from 3.12 on
 
 
-class Line:
+class ServerTransport:
     """The server's transport under the connection that the current task serves."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -106,7 +106,7 @@ class Line:
         return self.buffered + queued[0]
 
 
-class WebSocketLine(Line):
+class WebSocketTransport(ServerTransport):
     """A WebSocket's transport, to which ready frames can be written."""
 
     def __init__(self, transport: asyncio.Transport, protocol: Any) -> None:
@@ -235,7 +235,7 @@ def _under_tls(transport: asyncio.Transport) -> asyncio.Transport | None:
     return cast("asyncio.Transport", inner) if hasattr(inner, "set_write_buffer_limits") else None
 
 
-def current_line() -> Line | None:
+def current_line() -> ServerTransport | None:
     """The line of the connection the current task serves; None where it cannot be found."""
     owner = _uvicorn_owner(asyncio.current_task())
     transport = getattr(owner, "transport", None)
@@ -243,11 +243,11 @@ def current_line() -> Line | None:
         return None
     transport = cast("asyncio.Transport", transport)
     if not any(base.__name__ == "WebSocketsSansIOProtocol" for base in type(owner).__mro__):
-        return Line(transport)
+        return ServerTransport(transport)
     known = isinstance(getattr(owner, "writable", None), asyncio.Event) and all(
         isinstance(getattr(owner, name, None), bool) for name in ("handshake_complete", "close_sent", "disconnected")
     )
-    return WebSocketLine(transport, owner) if known and hasattr(owner, "conn") else Line(transport)
+    return WebSocketTransport(transport, owner) if known and hasattr(owner, "conn") else ServerTransport(transport)
 
 
 def _uvicorn_owner(task: asyncio.Task[Any] | None) -> object:

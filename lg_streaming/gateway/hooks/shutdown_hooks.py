@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Final
 
-__all__ = ["Farewells", "farewells"]
+__all__ = ["ShutdownHooks", "farewells"]
 
 Farewell = Callable[[], Awaitable[None]]
 
 
-class Farewells:
+class ShutdownHooks:
     """The goodbyes that the parts of an application want to say while clients can still hear them.
 
     A server puts one into `farewells` before it starts the application's lifespan, and awaits `say` when it is told
@@ -44,5 +44,5 @@ class Farewells:
             raise BaseExceptionGroup("a part of the application could not say goodbye", failures)
 
 
-farewells: Final[ContextVar[Farewells | None]] = ContextVar("lg_streaming_farewells", default=None)
+farewells: Final[ContextVar[ShutdownHooks | None]] = ContextVar("lg_streaming_farewells", default=None)
 """The farewells of the server that runs the application; None under a server that does not know this library."""

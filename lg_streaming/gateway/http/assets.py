@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from starlette.routing import Router
 
     from lg_streaming.gateway.auth.peer import Peer
-    from lg_streaming.gateway.session.context import Edge
+    from lg_streaming.gateway.session.context import GatewayContext
 
 __all__ = ["ASSETS", "Asset", "Assets"]
 
@@ -69,7 +69,7 @@ class Assets:
         edge: What all transports share.
     """
 
-    def __init__(self, edge: Edge) -> None:
+    def __init__(self, edge: GatewayContext) -> None:
         self._edge = edge
 
     def add_routes(self, router: Router) -> None:

@@ -24,7 +24,7 @@ from lg_streaming.gateway.protocol.registry import check_nesting
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
-    from lg_streaming.gateway.session.context import Edge
+    from lg_streaming.gateway.session.context import GatewayContext
 
 __all__ = [
     "ISOLATION",
@@ -130,7 +130,7 @@ class Endpoint:
         methods: What answers `GET`, `POST` and so on; `HEAD` is answered like `GET`.
     """
 
-    def __init__(self, edge: Edge, *, for_all_pages: bool = False, **methods: Handle) -> None:
+    def __init__(self, edge: GatewayContext, *, for_all_pages: bool = False, **methods: Handle) -> None:
         self._edge = edge
         self._for_all_pages = for_all_pages
         self._policy = edge.policy

@@ -22,14 +22,14 @@ from lg_streaming.errors import (
     TokenExpiredError,
     UnauthorizedError,
 )
-from lg_streaming.gateway.delivery.frames import Chunks
-from lg_streaming.gateway.delivery.pump import Delivery
-from lg_streaming.gateway.dialects import Dialect, DialectName, Flowise, Native
-from lg_streaming.gateway.hooks.server import Line, current_line
+from lg_streaming.gateway.delivery.frames import FrameCache
+from lg_streaming.gateway.delivery.pump import SubscriptionPump
+from lg_streaming.gateway.dialects import DialectName, EventStreamEncoder, Flowise, Native
+from lg_streaming.gateway.hooks.server import ServerTransport, current_line
 from lg_streaming.gateway.http.endpoint import gone
 from lg_streaming.gateway.session.handlers import subscribed
 from lg_streaming.gateway.transports.duplex import FRESH_BYTES
-from lg_streaming.hub.handlers import is_not_its_own
+from lg_streaming.hub.callbacks import is_not_its_own
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.http.compression import Coder
     from lg_streaming.gateway.protocol.messages import EventName, SubscribeExecution
     from lg_streaming.gateway.session.session import Session
-    from lg_streaming.gateway.session.subscriptions import Watch
-    from lg_streaming.hub import Attached
+    from lg_streaming.gateway.session.subscriptions import ActiveSubscription
+    from lg_streaming.hub import SubscribeResult
 
 __all__ = ["EventStream", "InitialData", "StreamOptions", "open_stream"]
 
@@ -118,7 +118,7 @@ async def _made(session: Session, initial_data: InitialData | None, execution_id
         raise StreamingError("the initial data could not be made", execution_id=execution_id) from None
 
 
-def _is_past_end(wanted: SubscribeExecution, attached: Attached) -> bool:
+def _is_past_end(wanted: SubscribeExecution, attached: SubscribeResult) -> bool:
     """Whether a returning reader has it all already."""
     head = attached.position
     return (
@@ -131,7 +131,7 @@ def _is_past_end(wanted: SubscribeExecution, attached: Attached) -> bool:
     )
 
 
-def _dialect(session: Session, watch: Watch, options: StreamOptions) -> Dialect:
+def _dialect(session: Session, watch: ActiveSubscription, options: StreamOptions) -> EventStreamEncoder:
     if options.dialect == "flowise":
         replica_id = session.edge.replica_id
         return Flowise(
@@ -143,16 +143,16 @@ def _dialect(session: Session, watch: Watch, options: StreamOptions) -> Dialect:
 class EventStream(Response):
     """One reader's response; the sink of its delivery."""
 
-    def __init__(self, session: Session, watch: Watch, options: StreamOptions) -> None:
+    def __init__(self, session: Session, watch: ActiveSubscription, options: StreamOptions) -> None:
         super().__init__(headers={**_HEADERS, **options.headers}, media_type="text/event-stream")
         del self.headers["content-length"]
         self._session = session
         self._edge = session.edge
         self._watch = watch
-        self.dialect: Dialect = _dialect(session, watch, options)
+        self.dialect: EventStreamEncoder = _dialect(session, watch, options)
         self._says_keep_alive = options.dialect == "flowise"
         self._ends_at = None if options.max_duration is None else self._edge.monotonic() + options.max_duration
-        self._line: Line | None = None
+        self._line: ServerTransport | None = None
         self._pump: asyncio.Task[None] | None = None
         self._send: Send | None = None
         self._last_words = b""
@@ -270,14 +270,14 @@ class EventStream(Response):
         await self._begin(send)
         try:
             await self._write(self.first_words)
-            ending = await Delivery(
+            ending = await SubscriptionPump(
                 self._edge,
                 watch,
                 self.dialect.encode,
                 self,
                 report=self._session.report,
                 fails_on_gap=self.fails_on_gap,
-                chunks=None if self.dialect.shared else Chunks(max_bytes=0),
+                chunks=None if self.dialect.shared else FrameCache(max_bytes=0),
                 at_head=None if self.dialect.shared else self._at_head,
             ).run()
             over = ending.reason == "ended"

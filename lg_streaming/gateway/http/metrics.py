@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from starlette.routing import Router
 
     from lg_streaming.gateway.auth.peer import Peer
-    from lg_streaming.gateway.session.context import Edge
+    from lg_streaming.gateway.session.context import GatewayContext
     from lg_streaming.hub import StreamHub
-    from lg_streaming.observability.figures import Figures
+    from lg_streaming.observability.gateway_metrics import GatewayMetrics
 
-MetricsText = Callable[["StreamHub", "Figures", str], Awaitable[tuple[str, bytes]]]
+MetricsText = Callable[["StreamHub", "GatewayMetrics", str], Awaitable[tuple[str, bytes]]]
 
 __all__ = ["METRICS_ID", "Metrics"]
 
@@ -40,7 +40,7 @@ class Metrics:
         MissingExtraError: `gateway.metrics` says yes, and the extra `metrics` is not installed.
     """
 
-    def __init__(self, edge: Edge) -> None:
+    def __init__(self, edge: GatewayContext) -> None:
         self._edge = edge
         self._text = _writer(edge.settings.gateway.metrics)
 

@@ -11,17 +11,17 @@ from lg_streaming.errors import CODES
 from lg_streaming.filters import FILTER_FIELDS
 from lg_streaming.gateway.http.assets import ASSETS
 from lg_streaming.gateway.protocol.http_models import (
-    Answer,
-    ErrorAnswer,
+    ErrorResponse,
     ExecutionInfo,
     Executions,
-    ExecutionsWanted,
     Health,
-    StreamWanted,
+    HistoryQuery,
+    ListQuery,
+    PromptResponse,
+    StreamQuery,
     Ticket,
-    TicketWanted,
+    TicketRequest,
     UpdatesPage,
-    UpdatesWanted,
 )
 from lg_streaming.gateway.protocol.messages import PROTOCOL_VERSION, CancelExecution, Cancelled, Responded
 
@@ -34,16 +34,16 @@ __all__ = ["openapi_schema"]
 _Json = dict[str, Any]
 
 _IN: Final[tuple[type[BaseModel], ...]] = (
-    Answer,
+    PromptResponse,
     CancelExecution,
-    ExecutionsWanted,
-    StreamWanted,
-    TicketWanted,
-    UpdatesWanted,
+    ListQuery,
+    StreamQuery,
+    TicketRequest,
+    HistoryQuery,
 )
 _OUT: Final[tuple[type[BaseModel], ...]] = (
     Cancelled,
-    ErrorAnswer,
+    ErrorResponse,
     ExecutionInfo,
     Executions,
     Health,
@@ -72,7 +72,7 @@ def openapi_schema(prefix: str = "") -> _Json:
     inbound, outbound = _schemas(_IN, by_alias=False), _schemas(_OUT, by_alias=True)
     assets = {f"/{path}": {"get": _asset(asset.media_type)} for path, asset in ASSETS.items()}
     paths = {**_of_the_server(), **_of_executions(inbound), **assets}
-    queries = {model.__name__ for model in (ExecutionsWanted, StreamWanted, UpdatesWanted, CancelExecution)}
+    queries = {model.__name__ for model in (ListQuery, StreamQuery, HistoryQuery, CancelExecution)}
     return {
         "openapi": "3.1.0",
         "info": {"title": "lg_streaming", "version": str(PROTOCOL_VERSION)},
@@ -101,7 +101,7 @@ def _of_the_server() -> _Json:
             "post": _operation(
                 "A credential for one request, for where a browser can send no header.",
                 {201: Ticket},
-                body=TicketWanted,
+                body=TicketRequest,
                 errors=(*_EVERYWHERE, *_BODY),
             )
         },
@@ -109,10 +109,10 @@ def _of_the_server() -> _Json:
 
 
 def _of_executions(inbound: _Json) -> _Json:
-    lists = inbound[ExecutionsWanted.__name__]["properties"]
-    pages = inbound[UpdatesWanted.__name__]["properties"]
+    lists = inbound[ListQuery.__name__]["properties"]
+    pages = inbound[HistoryQuery.__name__]["properties"]
     cancel = inbound[CancelExecution.__name__]["properties"]
-    streams = inbound[StreamWanted.__name__]["properties"]
+    streams = inbound[StreamQuery.__name__]["properties"]
     stream_options = (*FILTER_FIELDS, "after", "on_gap", "follow", "batch", "merge", "named", "event", "dialect")
     return {
         "/executions": {
@@ -138,7 +138,7 @@ def _of_executions(inbound: _Json) -> _Json:
                 "Answer a human prompt.",
                 {200: Responded},
                 [_AN_ID],
-                body=Answer,
+                body=PromptResponse,
                 errors=(*_EVERYWHERE, *_BODY, 409),
             )
         },
@@ -174,7 +174,7 @@ def _errors(statuses: Iterable[int]) -> _Json:
     return {
         str(status): _content(
             ", ".join(f"{code.number} {code.name}" for code in CODES.values() if code.http_status == status),
-            ErrorAnswer,
+            ErrorResponse,
         )
         for status in sorted(statuses)
     }

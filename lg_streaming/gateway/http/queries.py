@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive
 
-    from lg_streaming.gateway.protocol.http_models import ExecutionsWanted, UpdatesWanted
+    from lg_streaming.gateway.protocol.http_models import HistoryQuery, ListQuery
     from lg_streaming.gateway.session.session import Session
     from lg_streaming.hub import Subscription
-    from lg_streaming.log.base import EventLog, LogState, Record
+    from lg_streaming.log.base import EventLog, LogState, StoredUpdate
 
-__all__ = ["Cursors", "UpdatePages", "execution_info", "list_executions"]
+__all__ = ["Cursors", "HistoryReader", "execution_info", "list_executions"]
 
 _PAGE_BYTES: Final = 1_048_576
 _MOST_LOOKED_AT: Final = 500
@@ -35,7 +35,7 @@ _PATIENCE: Final = 2.0
 
 
 # ---------------------------------------------------------------- updates
-class UpdatePages:
+class HistoryReader:
     """Reads pages of updates, and knows who waits for one."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class UpdatePages:
         for subscription in list(self._open):
             subscription.close()
 
-    async def read(self, session: Session, wanted: UpdatesWanted, receive: Receive) -> bytes:
+    async def read(self, session: Session, wanted: HistoryQuery, receive: Receive) -> bytes:
         """A page, as JSON.
 
         Raises:
@@ -74,7 +74,7 @@ class UpdatePages:
         return _page_json(wanted.execution_id, cut, state, stopped=stopped)
 
 
-async def _wait(session: Session, subscription: Subscription, wanted: UpdatesWanted, receive: Receive) -> Page | None:
+async def _wait(session: Session, subscription: Subscription, wanted: HistoryQuery, receive: Receive) -> Page | None:
     """The next page, if it comes in time, and the client and its token last; who waits counts as a connection."""
     expires_in = session.expires_in
     patience = wanted.wait if expires_in is None else max(0.0, min(wanted.wait, expires_in))
@@ -101,7 +101,7 @@ class _Cut:
     """As much of a page as goes into one answer."""
 
     page: Page
-    records: Sequence[Record]
+    records: Sequence[StoredUpdate]
     position: str | None
 
 
@@ -158,7 +158,7 @@ class Cursors:
             raise BadRequestError("this cursor is not known here: begin with the first page again") from None
 
 
-async def list_executions(session: Session, wanted: ExecutionsWanted, cursors: Cursors) -> dict[str, Any]:
+async def list_executions(session: Session, wanted: ListQuery, cursors: Cursors) -> dict[str, Any]:
     """A page of the executions the caller may see, in the order of their ids.
 
     Only those are looked at that the caller owns or its grants may name; all, where the application decides. They are
@@ -206,7 +206,7 @@ async def _next_ids(log: EventLog, sources: Sequence[tuple[str | None, str]], af
     return ordered[:_MOST_LOOKED_AT], bound is None and len(ordered) <= _MOST_LOOKED_AT
 
 
-def _is_wanted(state: LogState, wanted: ExecutionsWanted) -> bool:
+def _is_wanted(state: LogState, wanted: ListQuery) -> bool:
     return (not wanted.state or state.state in wanted.state) and wanted.owner in {None, state.owner}
 
 

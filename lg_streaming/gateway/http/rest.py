@@ -17,9 +17,9 @@ from lg_streaming.gateway.http.endpoint import (
     json_body,
     json_response,
 )
-from lg_streaming.gateway.http.queries import Cursors, UpdatePages, execution_info, list_executions
+from lg_streaming.gateway.http.queries import Cursors, HistoryReader, execution_info, list_executions
 from lg_streaming.gateway.http.query_params import query_payload
-from lg_streaming.gateway.protocol.http_models import Answer, ExecutionsWanted, TicketWanted, UpdatesWanted
+from lg_streaming.gateway.protocol.http_models import HistoryQuery, ListQuery, PromptResponse, TicketRequest
 from lg_streaming.gateway.protocol.messages import PROTOCOL_VERSION, CancelExecution, Respond
 from lg_streaming.gateway.protocol.registry import parse
 from lg_streaming.gateway.session.handlers import HANDLERS
@@ -31,25 +31,25 @@ if TYPE_CHECKING:
     from starlette.routing import Router
 
     from lg_streaming.gateway.auth.peer import Peer
-    from lg_streaming.gateway.session.context import Edge
+    from lg_streaming.gateway.session.context import GatewayContext
 
-__all__ = ["Rest"]
+__all__ = ["RestRoutes"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 _LOG_TIMEOUT: Final = 1.0
 
 
-class Rest:
+class RestRoutes:
     """The REST side of a gateway.
 
     Args:
         edge: What all transports share.
     """
 
-    def __init__(self, edge: Edge) -> None:
+    def __init__(self, edge: GatewayContext) -> None:
         self._edge = edge
-        self._pages = UpdatePages()
+        self._pages = HistoryReader()
         self._cursors = Cursors()
 
     def add_health(self, router: Router) -> None:
@@ -106,7 +106,7 @@ class Rest:
     async def _list(self, request: Request, peer: Peer) -> Response:
         session = await self._enter(peer)
         payload = query_payload(request, lists={"state"}, texts={"owner", "cursor"}, numbers={"limit"})
-        return json_response(await list_executions(session, parse(ExecutionsWanted, payload), self._cursors))
+        return json_response(await list_executions(session, parse(ListQuery, payload), self._cursors))
 
     async def _execution(self, request: Request, peer: Peer) -> Response:
         session = await self._enter(peer)
@@ -126,7 +126,7 @@ class Rest:
             flags={"follow"},
             numbers={"limit", "wait"},
         )
-        wanted = parse(UpdatesWanted, {**payload, "execution_id": execution_id_of(request)})
+        wanted = parse(HistoryQuery, {**payload, "execution_id": execution_id_of(request)})
         return json_response(await self._pages.read(session, wanted, request.receive))
 
     # ------------------------------------------------------------ control
@@ -134,7 +134,7 @@ class Rest:
         session = await self._enter(peer)
         query_payload(request)
         execution_id = execution_id_of(request)
-        answer = parse(Answer, await self._body(request))
+        answer = parse(PromptResponse, await self._body(request))
         wanted = Respond(execution_id=execution_id, prompt_id=answer.prompt_id, response=answer.response)
         return json_response((await HANDLERS["respond"](session, wanted)).answer)
 
@@ -147,7 +147,7 @@ class Rest:
     async def _ticket(self, request: Request, peer: Peer) -> Response:
         session = await self._enter(peer)
         query_payload(request)
-        wanted = parse(TicketWanted, await self._body(request))
+        wanted = parse(TicketRequest, await self._body(request))
         ticket, expires_in = session.policy.tickets.issue(session.principal, execution_id=wanted.execution_id)
         return json_response({"ticket": ticket, "expires_in_s": round(expires_in, 3)}, 201)
 

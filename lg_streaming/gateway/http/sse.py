@@ -23,9 +23,9 @@ from lg_streaming.gateway.http.endpoint import (
 )
 from lg_streaming.gateway.http.event_stream import InitialData, StreamOptions, open_stream
 from lg_streaming.gateway.http.query_params import last_event_id, query_payload
-from lg_streaming.gateway.protocol.http_models import StreamWanted
+from lg_streaming.gateway.protocol.http_models import StreamQuery
 from lg_streaming.gateway.protocol.registry import parse
-from lg_streaming.gateway.session.context import Edge
+from lg_streaming.gateway.session.context import GatewayContext
 from lg_streaming.gateway.session.session import Session
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class ServerSentEvents:
         initial_data: What readers are shown first; nothing when not given.
     """
 
-    def __init__(self, edge: Edge, *, initial_data: InitialData | None = None) -> None:
+    def __init__(self, edge: GatewayContext, *, initial_data: InitialData | None = None) -> None:
         self._edge = edge
         self._initial_data = initial_data
 
@@ -81,11 +81,11 @@ class ServerSentEvents:
             raise
 
 
-def _wanted(request: Request) -> StreamWanted:
+def _wanted(request: Request) -> StreamQuery:
     """What the query asks for."""
     payload = query_payload(request, lists=FILTER_LISTS, texts=_TEXTS, flags=_FLAGS)
     payload.pop("ticket", None)
-    return parse(StreamWanted, {**payload, "execution_id": execution_id_of(request)})
+    return parse(StreamQuery, {**payload, "execution_id": execution_id_of(request)})
 
 
 def sse_response(
@@ -159,8 +159,8 @@ def sse_response(
         **({} if named else {"named": False}),
         **filter_payload(wanted),
     }
-    edge = Edge.of(hub)
-    request = parse(StreamWanted, {name: value for name, value in payload.items() if value is not None})
+    edge = GatewayContext.of(hub)
+    request = parse(StreamQuery, {name: value for name, value in payload.items() if value is not None})
     return _LazyStream(
         edge,
         heartbeat_interval,
@@ -180,7 +180,7 @@ class _LazyStream(Response):
     """Opens its stream when it is sent, and knows the request only then."""
 
     def __init__(
-        self, edge: Edge, heartbeat_interval: float | None, wanted: StreamWanted, options: StreamOptions
+        self, edge: GatewayContext, heartbeat_interval: float | None, wanted: StreamQuery, options: StreamOptions
     ) -> None:
         super().__init__(media_type="text/event-stream")
         self._edge = edge
@@ -202,7 +202,7 @@ class _LazyStream(Response):
     async def _open(self, peer: Peer, last_event_id: str, *, head_only: bool) -> Response:
         edge, wanted = self._edge, self._wanted
         if last_event_id:
-            wanted = parse(StreamWanted, {**wanted.model_dump(exclude_unset=True), "after": last_event_id})
+            wanted = parse(StreamQuery, {**wanted.model_dump(exclude_unset=True), "after": last_event_id})
         edge.wake()
         session = Session(
             peer=peer,

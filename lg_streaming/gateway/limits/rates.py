@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.settings import LimitSettings
 
-__all__ = ["Census", "Lease", "Rates", "Requests", "TokenBucket", "Windows", "address_key"]
+__all__ = ["ConnectionCounter", "Lease", "RateLimiter", "Requests", "TokenBucket", "Windows", "address_key"]
 
 _MAX_BUCKETS: Final = 10_000
 _MAX_KEYS: Final = 50_000
@@ -72,7 +72,7 @@ class TokenBucket:
 class Lease:
     """One connection's place in the census."""
 
-    census: Census
+    census: ConnectionCounter
     address: str
     subject: str | None = None
     released: bool = False
@@ -95,7 +95,7 @@ class Lease:
 
 
 @dataclass(slots=True)
-class Census:
+class ConnectionCounter:
     """How many connections are open, over all transports of a gateway. None means no limit.
 
     Args:
@@ -209,7 +209,7 @@ class Windows:
         return now - window * self.allowed.seconds
 
 
-class Rates:
+class RateLimiter:
     """How often an address may connect, and how often it may fail to log in, see `limits.connects_per_address`."""
 
     def __init__(

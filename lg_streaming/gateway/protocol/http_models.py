@@ -21,18 +21,18 @@ from lg_streaming.gateway.protocol.messages import (
 from lg_streaming.log.base import ExecutionState
 
 __all__ = [
-    "Answer",
-    "ErrorAnswer",
+    "ErrorResponse",
     "ExecutionInfo",
     "Executions",
-    "ExecutionsWanted",
     "GapInfo",
     "Health",
-    "StreamWanted",
+    "HistoryQuery",
+    "ListQuery",
+    "PromptResponse",
+    "StreamQuery",
     "Ticket",
-    "TicketWanted",
+    "TicketRequest",
     "UpdatesPage",
-    "UpdatesWanted",
 ]
 
 MAX_WAIT = 25.0
@@ -40,7 +40,7 @@ MAX_WAIT = 25.0
 
 
 # ---------------------------------------------------------------- what comes in
-class StreamWanted(SubscribeExecution):
+class StreamQuery(SubscribeExecution):
     """The query of `GET /executions/{execution_id}/stream`."""
 
     named: bool = True
@@ -73,7 +73,7 @@ class StreamWanted(SubscribeExecution):
         return (self.event or "type") if self.named else None
 
 
-class UpdatesWanted(SubscribeExecution):
+class HistoryQuery(SubscribeExecution):
     """The query of `GET /executions/{execution_id}/updates`."""
 
     limit: Annotated[int, Field(ge=1, le=1_000)] = 100
@@ -82,7 +82,7 @@ class UpdatesWanted(SubscribeExecution):
     """Seconds to wait for an update where there is none yet."""
 
 
-class ExecutionsWanted(Inbound):
+class ListQuery(Inbound):
     """The query of `GET /executions`."""
 
     state: Annotated[list[ExecutionState], Field(max_length=6)] | None = None
@@ -92,14 +92,14 @@ class ExecutionsWanted(Inbound):
     """`next_cursor` of the page before."""
 
 
-class Answer(Inbound):
+class PromptResponse(Inbound):
     """The body of `POST /executions/{execution_id}/responses`."""
 
     prompt_id: PromptId
     response: Any
 
 
-class TicketWanted(Inbound):
+class TicketRequest(Inbound):
     """The body of `POST /tickets`."""
 
     execution_id: ExecutionId | None = None
@@ -107,7 +107,7 @@ class TicketWanted(Inbound):
 
 
 # ---------------------------------------------------------------- what goes out
-class ErrorAnswer(Outbound):
+class ErrorResponse(Outbound):
     """The body of every answer that is an error."""
 
     error: ErrorBody

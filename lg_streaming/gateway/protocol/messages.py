@@ -99,7 +99,7 @@ class Inbound(BaseModel):
     )
 
 
-class Wanted(Inbound):
+class FilterParams(Inbound):
     """Which updates, and how they come."""
 
     events: Names | None = None
@@ -128,7 +128,7 @@ class Wanted(Inbound):
         return UpdateFilter.of(**conditions)
 
 
-class SubscribeExecution(Wanted):
+class SubscribeExecution(FilterParams):
     """``subscribe_execution``: watch one execution."""
 
     execution_id: ExecutionId
@@ -157,7 +157,7 @@ class UnsubscribeExecution(Inbound):
     execution_id: ExecutionId
 
 
-class SubscribeEvents(Wanted):
+class SubscribeEvents(FilterParams):
     """``subscribe_events``: watch all executions the caller may see, from now on; replaces the one before."""
 
     executions: Annotated[Names, AfterValidator(_short_globs)] | None = None
@@ -439,7 +439,7 @@ class ServerRestart(Outbound):
     retry_ms: int
 
 
-class Direct(Outbound):
+class DirectMessage(Outbound):
     """``message``: something for this connection alone, in no execution and without a position."""
 
     type: str

@@ -23,7 +23,7 @@ from lg_streaming.gateway.protocol.messages import (
     CancelExecution,
     Cancelled,
     ConnectionStatus,
-    Direct,
+    DirectMessage,
     Empty,
     ErrorBody,
     EventsSubscribed,
@@ -103,7 +103,7 @@ MESSAGES_OUT: Final[Mapping[str, type[BaseModel]]] = MappingProxyType(
         "auth_expiring": AuthExpiring,
         "server_restart": ServerRestart,
         "error": ErrorBody,
-        "message": Direct,
+        "message": DirectMessage,
     }
 )
 """What the server sends beside answers."""

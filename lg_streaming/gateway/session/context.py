@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Final
 from lg_streaming.errors import ServerRestartError, StreamingConfigError
 from lg_streaming.fork import bury, restart_after_fork
 from lg_streaming.gateway.auth.policy import Policy
-from lg_streaming.gateway.delivery.frames import Chunks, Pacer
-from lg_streaming.gateway.delivery.wildcard import Patterns
+from lg_streaming.gateway.delivery.frames import BatchTicker, FrameCache
+from lg_streaming.gateway.delivery.wildcard import WildcardNotifier
 from lg_streaming.gateway.hooks.listeners import EXPOSED, beyond_this_machine
 from lg_streaming.gateway.hooks.server import on_shutdown
 from lg_streaming.gateway.hooks.shutdown_hooks import farewells
 from lg_streaming.gateway.http.compression import Compression
-from lg_streaming.gateway.limits.rates import Census, Rates, Requests
+from lg_streaming.gateway.limits.rates import ConnectionCounter, RateLimiter, Requests
 from lg_streaming.gateway.limits.workers import Workers
 from lg_streaming.gateway.protocol.registry import MESSAGES_IN
 from lg_streaming.gateway.session.rooms import Rooms
-from lg_streaming.gateway.transports.deflate import Framings
+from lg_streaming.gateway.transports.deflate import Framer
 from lg_streaming.observability.events import GatewayEvents
-from lg_streaming.observability.figures import Figures
+from lg_streaming.observability.gateway_metrics import GatewayMetrics
 from lg_streaming.observability.logs import log_event
 from lg_streaming.settings import AuthSettings
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from lg_streaming.hub import StreamHub
     from lg_streaming.settings import StreamingSettings
 
-__all__ = ["Edge"]
+__all__ = ["GatewayContext"]
 
 logger: logging.Logger = logging.getLogger("lg_streaming.gateway")
 
@@ -48,7 +48,7 @@ _GOODBYE_TIMEOUT: Final = 1.5
 
 
 @dataclass(slots=True, kw_only=True, weakref_slot=True)
-class Edge:
+class GatewayContext:
     """Hub, settings, rules and counters, and whether the server is going away.
 
     Args:
@@ -68,7 +68,7 @@ class Edge:
     jitter: random.Random = field(default_factory=random.Random)
     draining: bool = False
     """Set when the server shuts down: nobody is let in any more."""
-    chunks: Chunks = field(default_factory=Chunks)
+    chunks: FrameCache = field(default_factory=FrameCache)
     connections: dict[str, Connection] = field(default_factory=dict[str, "Connection"])
     """The connections over message transports that are logged in, by id."""
     closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list[Callable[[], Awaitable[None]]])
@@ -78,13 +78,13 @@ class Edge:
     replica_id: str = field(default_factory=lambda: secrets.token_hex(8))
     """Tells the server's processes apart."""
     rooms: Rooms = field(default_factory=Rooms)
-    census: Census = field(init=False)
-    visitors: Census = field(init=False)
+    census: ConnectionCounter = field(init=False)
+    visitors: ConnectionCounter = field(init=False)
     """Who waits with a single request until it is known who it is."""
-    rates: Rates = field(init=False)
+    rates: RateLimiter = field(init=False)
     requests: Requests = field(init=False)
-    patterns: Patterns = field(init=False)
-    figures: Figures = field(default_factory=lambda: Figures(MESSAGES_IN))
+    patterns: WildcardNotifier = field(init=False)
+    figures: GatewayMetrics = field(default_factory=lambda: GatewayMetrics(MESSAGES_IN))
     """What the transports count."""
     events: GatewayEvents = field(default_factory=GatewayEvents)
     """Where it is told what happens."""
@@ -92,9 +92,9 @@ class Edge:
     """All that are let in, over whatever transport, by the ids of their connections."""
     workers: Workers = field(default_factory=lambda: Workers("data"))
     """Where functions of the application run that make data and may block."""
-    pacer: Pacer = field(init=False)
+    pacer: BatchTicker = field(init=False)
     compression: Compression = field(init=False)
-    framings: Framings = field(init=False)
+    framings: Framer = field(init=False)
     loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
     """The server's event loop, while it runs."""
     on_start: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
@@ -107,14 +107,16 @@ class Edge:
 
     def __post_init__(self) -> None:
         gateway, limits = self.settings.gateway, self.settings.limits
-        self.census = Census(limits.connections, limits.connections_per_subject, limits.connections_per_address)
-        self.visitors = Census(limits.connections, per_address=limits.connections_per_address)
-        self.rates = Rates(limits.connects_per_address, limits.failed_logins_per_address)
+        self.census = ConnectionCounter(
+            limits.connections, limits.connections_per_subject, limits.connections_per_address
+        )
+        self.visitors = ConnectionCounter(limits.connections, per_address=limits.connections_per_address)
+        self.rates = RateLimiter(limits.connects_per_address, limits.failed_logins_per_address)
         self.requests = Requests(limits, self.monotonic)
-        self.patterns = Patterns(self.hub)
-        self.pacer = Pacer(gateway.frame_interval)
+        self.patterns = WildcardNotifier(self.hub)
+        self.pacer = BatchTicker(gateway.frame_interval)
         self.compression = Compression(gateway.compression)
-        self.framings = Framings(gateway.compression)
+        self.framings = Framer(gateway.compression)
         restart_after_fork(self)
 
     def after_fork(self) -> None:
@@ -122,13 +124,15 @@ class Edge:
         bury(self.connections, self.streams, self.sessions, self.rooms, self.loop, self._unhook)
         self.connections, self.streams, self.sessions, self.rooms = {}, set(), {}, Rooms()
         limits = self.settings.limits
-        self.census = Census(limits.connections, limits.connections_per_subject, limits.connections_per_address)
-        self.visitors = Census(limits.connections, per_address=limits.connections_per_address)
+        self.census = ConnectionCounter(
+            limits.connections, limits.connections_per_subject, limits.connections_per_address
+        )
+        self.visitors = ConnectionCounter(limits.connections, per_address=limits.connections_per_address)
         self.replica_id = secrets.token_hex(8)
         self.draining, self.loop, self._unhook = False, None, None
 
     @classmethod
-    def of(cls, hub: StreamHub) -> Edge:
+    def of(cls, hub: StreamHub) -> GatewayContext:
         """The edge of the hub's gateway; one of its own, without authentication, where it has none."""
         edge = hub.companions.get(cls)
         if not isinstance(edge, cls):
@@ -139,7 +143,7 @@ class Edge:
 
     def register(self) -> None:
         """Makes this the edge of its hub."""
-        self.hub.companions[Edge] = self
+        self.hub.companions[GatewayContext] = self
 
     def why_exposed(self) -> str | None:
         """Return why the server may not start: anybody could connect, and authentication is not set up."""
@@ -177,8 +181,8 @@ class Edge:
         """Starts. What is bound to an event loop is made anew, as the loop may be another one than last time."""
         limits = self.settings.limits
         self._forget_server()
-        self.rates = Rates(limits.connects_per_address, limits.failed_logins_per_address)
-        self.pacer = Pacer(self.settings.gateway.frame_interval)
+        self.rates = RateLimiter(limits.connects_per_address, limits.failed_logins_per_address)
+        self.pacer = BatchTicker(self.settings.gateway.frame_interval)
         self.draining = False
         self.loop, self._stopped_on = asyncio.get_running_loop(), None
         for callback in self.on_start:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.errors import BadRequestError, UnauthorizedError
 from lg_streaming.events import Position
-from lg_streaming.gateway.delivery.wildcard import Follower
+from lg_streaming.gateway.delivery.wildcard import WildcardSubscription
 from lg_streaming.gateway.protocol.messages import SubscribeExecution
 from lg_streaming.gateway.session.rooms import room_execution
-from lg_streaming.gateway.session.subscriptions import EventsWatch, Reply
+from lg_streaming.gateway.session.subscriptions import PatternSubscription, Reply
 
 if TYPE_CHECKING:
     from lg_streaming.gateway.protocol.messages import (
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         UnsubscribeExecution,
     )
     from lg_streaming.gateway.session.session import Session
-    from lg_streaming.hub import Attached
+    from lg_streaming.hub import SubscribeResult
 
 __all__ = ["HANDLERS", "subscribed"]
 
@@ -52,7 +52,7 @@ async def unsubscribe_execution(session: Session, wanted: UnsubscribeExecution) 
 
 
 async def subscribe_events(session: Session, wanted: SubscribeEvents) -> Reply:
-    follower = Follower(
+    follower = WildcardSubscription(
         session.hub,
         session.edge.patterns,
         globs=wanted.executions or ("**",),
@@ -63,7 +63,7 @@ async def subscribe_events(session: Session, wanted: SubscribeEvents) -> Reply:
         most_open=session.edge.settings.limits.subscriptions_per_connection or _MOST_OPEN,
     )
     await follower.start()
-    previous, session.events = session.events, EventsWatch(wanted=wanted, follower=follower)
+    previous, session.events = session.events, PatternSubscription(wanted=wanted, follower=follower)
     if previous is not None:
         session.drop(previous)
     return Reply(
@@ -188,7 +188,7 @@ HANDLERS: Final[Mapping[str, Callable[[Session, Any], Awaitable[Reply]]]] = Mapp
 """What carries out each message of the protocol."""
 
 
-def subscribed(attached: Attached) -> dict[str, Any]:
+def subscribed(attached: SubscribeResult) -> dict[str, Any]:
     """The answer to `subscribe_execution`."""
     answer: dict[str, Any] = {
         "ok": True,

@@ -11,7 +11,7 @@ from lg_streaming.observability.events import (
     ClientRefused,
     ExecutionSubscribed,
     ExecutionUnsubscribed,
-    GapTold,
+    GapReported,
     GatewayFailed,
     MessageReceived,
     RoomJoined,
@@ -22,20 +22,20 @@ from lg_streaming.observability.events import (
 if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
     from lg_streaming.gateway.session.session import Session
-    from lg_streaming.gateway.session.subscriptions import Watch
-    from lg_streaming.hub import Attached, Gap
-    from lg_streaming.observability.figures import Transport
+    from lg_streaming.gateway.session.subscriptions import ActiveSubscription
+    from lg_streaming.hub import Gap, SubscribeResult
+    from lg_streaming.observability.gateway_metrics import Transport
 
-__all__ = ["Report"]
+__all__ = ["ConnectionInstrumentation"]
 
 
-class _Who(TypedDict):
+class _ConnectionLabels(TypedDict):
     connection_id: str
     transport: Transport
     subject: str | None
 
 
-class Report:
+class ConnectionInstrumentation:
     """Tells what happens on the connection of `session`."""
 
     def __init__(self, session: Session) -> None:
@@ -44,9 +44,11 @@ class Report:
         self._events = session.edge.events
         self._open = False
 
-    def _who(self) -> _Who:
+    def _who(self) -> _ConnectionLabels:
         session = self._session
-        return _Who(connection_id=session.connection_id, transport=session.transport, subject=session.principal.subject)
+        return _ConnectionLabels(
+            connection_id=session.connection_id, transport=session.transport, subject=session.principal.subject
+        )
 
     def opened(self) -> None:
         """The client was let in."""
@@ -100,7 +102,7 @@ class Report:
                 )
             )
 
-    def subscribed(self, watch: Watch, attached: Attached, *, resumes: bool) -> None:
+    def subscribed(self, watch: ActiveSubscription, attached: SubscribeResult, *, resumes: bool) -> None:
         """The connection watches an execution; `resumes` where it asked to go on from a position."""
         self._figures.subscribed()
         if resumes:
@@ -117,7 +119,7 @@ class Report:
             )
         )
 
-    def unsubscribed(self, watch: Watch, reason: str | None) -> None:
+    def unsubscribed(self, watch: ActiveSubscription, reason: str | None) -> None:
         """It no longer does."""
         self._figures.unsubscribed()
         if watch.room_id is not None:
@@ -148,7 +150,7 @@ class Report:
     def gap(self, execution_id: str, gap: Gap) -> None:
         """The reader was told of a gap."""
         self._figures.gap(gap.reason)
-        self._events.tell(GapTold(**self._who(), execution_id=execution_id, reason=gap.reason))
+        self._events.tell(GapReported(**self._who(), execution_id=execution_id, reason=gap.reason))
 
     def merged(self, count: int) -> None:
         """So many updates were saved by merging."""

@@ -23,18 +23,18 @@ from lg_streaming.errors import (
 from lg_streaming.filters import INTERRUPTED
 from lg_streaming.gateway.auth.policy import ANONYMOUS, caller_of
 from lg_streaming.gateway.auth.url_credentials import token_refused
-from lg_streaming.gateway.delivery.acks import Acks
+from lg_streaming.gateway.delivery.acks import AckTracker
 from lg_streaming.gateway.limits.rates import TokenBucket
 from lg_streaming.gateway.protocol.messages import (
     PROTOCOL_VERSION,
     SubscribeExecution,
 )
 from lg_streaming.gateway.protocol.registry import failure, parse_message
-from lg_streaming.gateway.session.deadlines import Deadlines
 from lg_streaming.gateway.session.handlers import HANDLERS
-from lg_streaming.gateway.session.instrumentation import Report
+from lg_streaming.gateway.session.instrumentation import ConnectionInstrumentation
 from lg_streaming.gateway.session.rooms import ROOM_FILTER
-from lg_streaming.gateway.session.subscriptions import ClientFigures, EventsWatch, Reply, Watch
+from lg_streaming.gateway.session.subscriptions import ActiveSubscription, ClientStats, PatternSubscription, Reply
+from lg_streaming.gateway.session.timers import SessionTimers
 from lg_streaming.hub import Vetting
 
 if TYPE_CHECKING:
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.auth.policy import Action, Policy, Principal
     from lg_streaming.gateway.auth.tickets import UsedTicket
     from lg_streaming.gateway.limits.rates import Lease
-    from lg_streaming.gateway.session.context import Edge
-    from lg_streaming.gateway.session.deadlines import Due
-    from lg_streaming.hub import Attached, StreamHub, Subscription
+    from lg_streaming.gateway.session.context import GatewayContext
+    from lg_streaming.gateway.session.timers import TimerEvent
+    from lg_streaming.hub import StreamHub, SubscribeResult, Subscription
     from lg_streaming.log.base import LogState
-    from lg_streaming.observability.figures import Transport
+    from lg_streaming.observability.gateway_metrics import Transport
 
 __all__ = ["Session", "attach", "now_text"]
 
@@ -75,7 +75,7 @@ class Session:
     """
 
     peer: Peer
-    edge: Edge
+    edge: GatewayContext
     transport: Transport
     expiry_grace: float
     heartbeat_interval: float | None = None
@@ -85,24 +85,24 @@ class Session:
     authenticated: bool = False
     trusted: bool = False
     """Whether the application itself has let the caller in: it may read, and no token is asked for."""
-    watches: dict[str, Watch] = field(default_factory=dict[str, Watch])
+    watches: dict[str, ActiveSubscription] = field(default_factory=dict[str, ActiveSubscription])
     """By execution; rooms are executions too."""
-    events: EventsWatch | None = None
+    events: PatternSubscription | None = None
     _lease: Lease | None = field(default=None, init=False)
     _began: float = field(init=False)
     _bucket: TokenBucket = field(init=False)
     _strikes: Counter[str] = field(default_factory=Counter[str], init=False)
-    _deadlines: Deadlines = field(init=False)
-    report: Report = field(init=False)
+    _deadlines: SessionTimers = field(init=False)
+    report: ConnectionInstrumentation = field(init=False)
     """Tells what happens."""
 
     def __post_init__(self) -> None:
         limits, clock = self.edge.settings.limits, self.edge.monotonic
         self.heartbeat_interval = self.heartbeat_interval or self.edge.settings.gateway.heartbeat_interval
         self._began = clock()
-        self.report = Report(self)
+        self.report = ConnectionInstrumentation(self)
         self._bucket = TokenBucket(limits.messages_per_second, limits.message_burst, clock)
-        self._deadlines = Deadlines(clock, self.heartbeat_interval, self.expiry_grace)
+        self._deadlines = SessionTimers(clock, self.heartbeat_interval, self.expiry_grace)
 
     @property
     def hub(self) -> StreamHub:
@@ -211,9 +211,9 @@ class Session:
             self.drop(self.events)
         self.report.closed(code)
 
-    def drop(self, watch: Watch | EventsWatch, reason: str | None = None) -> None:
+    def drop(self, watch: ActiveSubscription | PatternSubscription, reason: str | None = None) -> None:
         """Stops watching, for the `reason` the client is told; harmless when that has happened."""
-        if isinstance(watch, EventsWatch):
+        if isinstance(watch, PatternSubscription):
             watch.follower.close()
             self.events = None if self.events is watch else self.events
             return
@@ -248,7 +248,7 @@ class Session:
         """Seconds until `advance` has something to say; infinite where it never has."""
         return self._deadlines.next_due(self.expires_in)
 
-    def advance(self) -> Due:
+    def advance(self) -> TimerEvent:
         """What has to be done now, as time has passed."""
         return self._deadlines.advance(self.expires_in)
 
@@ -300,7 +300,9 @@ class Session:
                 f"at most {limits.messages_per_second:g} messages a second: slow down", retry_after=wait
             )
 
-    async def subscribe(self, wanted: SubscribeExecution, *, room_id: str | None = None) -> tuple[Watch, Attached]:
+    async def subscribe(
+        self, wanted: SubscribeExecution, *, room_id: str | None = None
+    ) -> tuple[ActiveSubscription, SubscribeResult]:
         """Begins to watch an execution, in place of what watched it before.
 
         Raises like :func:`attach`, and TooManySubscriptionsError.
@@ -316,7 +318,7 @@ class Session:
         previous = self.watches.get(execution_id)
         if previous is not None:
             self.drop(previous)
-        watch = self.watches[execution_id] = Watch(
+        watch = self.watches[execution_id] = ActiveSubscription(
             execution_id=execution_id,
             subscription=subscription,
             batch=wanted.batch,
@@ -332,9 +334,9 @@ class Session:
             self.events.follower.stand(execution_id, None)
         return watch, attached
 
-    def _acks(self, subscription: Subscription) -> Acks:
+    def _acks(self, subscription: Subscription) -> AckTracker:
         timeout = self.edge.settings.gateway.ack_timeout
-        return Acks(subscription.position, timeout=timeout, clock=self.edge.monotonic)
+        return AckTracker(subscription.position, timeout=timeout, clock=self.edge.monotonic)
 
     async def check(self, action: Action, execution_id: str) -> LogState | None:
         """What is known of an execution, once it is clear that the caller may do `action`.
@@ -398,9 +400,9 @@ class Session:
                 positions[execution_id] = f"{state.epoch}:{state.head}"
         return {"timestamp": self.now(), "positions": positions}
 
-    def figures(self) -> ClientFigures:
+    def figures(self) -> ClientStats:
         """What there is to say about the connection."""
-        return ClientFigures(
+        return ClientStats(
             connection_id=self.connection_id,
             transport=self.transport,
             subject=self.principal.subject,
@@ -439,7 +441,9 @@ class Session:
         }
 
 
-async def attach(session: Session, wanted: SubscribeExecution, filter: UpdateFilter) -> tuple[Subscription, Attached]:
+async def attach(
+    session: Session, wanted: SubscribeExecution, filter: UpdateFilter
+) -> tuple[Subscription, SubscribeResult]:
     """Opens a subscription for the session's caller, if it may read the execution.
 
     Raises:

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
     from lg_streaming.events import Position
-    from lg_streaming.gateway.delivery.acks import Acks
-    from lg_streaming.gateway.delivery.wildcard import Follower
+    from lg_streaming.gateway.delivery.acks import AckTracker
+    from lg_streaming.gateway.delivery.wildcard import WildcardSubscription
     from lg_streaming.gateway.protocol.messages import SubscribeEvents
     from lg_streaming.hub import Subscription
-    from lg_streaming.observability.figures import Transport
+    from lg_streaming.observability.gateway_metrics import Transport
 
-__all__ = ["ClientFigures", "EventsWatch", "Reply", "Watch"]
+__all__ = ["ActiveSubscription", "ClientStats", "PatternSubscription", "Reply"]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Watch:
+class ActiveSubscription:
     """One execution a connection watches."""
 
     execution_id: str
@@ -34,7 +34,7 @@ class Watch:
     """Set where the execution is a room."""
     live_after: int = 0
     """The head when the reader came: what follows it comes live."""
-    acks: Acks | None = None
+    acks: AckTracker | None = None
     """Set where the reader acknowledges."""
     acked: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever it did."""
@@ -50,11 +50,11 @@ class Watch:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class EventsWatch:
+class PatternSubscription:
     """All executions of a pattern, which a connection watches."""
 
     wanted: SubscribeEvents
-    follower: Follower
+    follower: WildcardSubscription
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,18 +63,18 @@ class Reply:
 
     answer: dict[str, Any]
     """The acknowledgement; where none was asked for, an error in it is sent as `error`."""
-    stop: Sequence[Watch | EventsWatch] = ()
+    stop: Sequence[ActiveSubscription | PatternSubscription] = ()
     """No longer delivered."""
-    forbidden: Sequence[Watch] = ()
+    forbidden: Sequence[ActiveSubscription] = ()
     """No longer delivered, because the fresh token does not allow it; the client is told."""
-    start: Watch | EventsWatch | None = None
+    start: ActiveSubscription | PatternSubscription | None = None
     """Delivered from now on."""
     close: StreamingError | None = None
     """Then the connection ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClientFigures:
+class ClientStats:
     """One connection, for those who run the server."""
 
     connection_id: str

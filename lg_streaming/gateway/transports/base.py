@@ -9,19 +9,19 @@ if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
     from lg_streaming.gateway.auth.peer import Peer
     from lg_streaming.gateway.delivery.frames import Encode, Frames
-    from lg_streaming.gateway.transports.deflate import Framings
+    from lg_streaming.gateway.transports.deflate import Framer
     from lg_streaming.gateway.transports.inbound import InboundLimits
-    from lg_streaming.gateway.transports.send_buffer import Bounds
-    from lg_streaming.observability.figures import Transport as TransportName
+    from lg_streaming.gateway.transports.send_buffer import BufferLimits
+    from lg_streaming.observability.gateway_metrics import Transport as TransportName
 
-__all__ = ["Guard", "Transport"]
+__all__ = ["Transport", "TransportLimits"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Guard:
+class TransportLimits:
     """The limits of one transport. Seconds and bytes."""
 
-    bounds: Bounds
+    bounds: BufferLimits
     inbound: InboundLimits
     inbound_bytes: int
     login_timeout: float
@@ -30,7 +30,7 @@ class Guard:
     max_transports: int | None
     max_per_address: int | None
     """Of the transports that are open, logged in or not."""
-    framings: Framings
+    framings: Framer
 
 
 class Transport(Protocol):

@@ -18,17 +18,17 @@ from lg_streaming.errors import (
     StreamingError,
     UnauthorizedError,
 )
-from lg_streaming.gateway.delivery.pump import Delivery, follow
+from lg_streaming.gateway.delivery.pump import SubscriptionPump, follow
 from lg_streaming.gateway.session.session import Session
-from lg_streaming.gateway.session.subscriptions import EventsWatch, Watch
-from lg_streaming.gateway.transports.base import Guard
+from lg_streaming.gateway.session.subscriptions import ActiveSubscription, PatternSubscription
+from lg_streaming.gateway.transports.base import TransportLimits
 from lg_streaming.gateway.transports.inbound import InboundLimits
-from lg_streaming.gateway.transports.send_buffer import Bounds
+from lg_streaming.gateway.transports.send_buffer import BufferLimits
 from lg_streaming.gateway.transports.timers import Timers
 
 if TYPE_CHECKING:
     from lg_streaming.gateway.delivery.frames import Frames
-    from lg_streaming.gateway.session.context import Edge
+    from lg_streaming.gateway.session.context import GatewayContext
     from lg_streaming.gateway.transports.base import Transport
 
 __all__ = ["Connection", "guard_of"]
@@ -41,11 +41,11 @@ _SPARE_PER_ADDRESS: Final = 20
 """Beyond `limits.connections` and `connections_per_address`: so many may be there to hear that there are too many."""
 
 
-def guard_of(edge: Edge) -> Guard:
+def guard_of(edge: GatewayContext) -> TransportLimits:
     """The limits of a transport."""
     gateway, limits = edge.settings.gateway, edge.settings.limits
-    return Guard(
-        bounds=Bounds(
+    return TransportLimits(
+        bounds=BufferLimits(
             backlog_bytes=limits.backlog_bytes, backlog_frames=limits.backlog_frames, send_timeout=limits.send_timeout
         ),
         inbound=InboundLimits.of(limits),
@@ -71,11 +71,11 @@ class Connection:
         transport: The way to the client.
     """
 
-    def __init__(self, edge: Edge, transport: Transport) -> None:
+    def __init__(self, edge: GatewayContext, transport: Transport) -> None:
         self._edge = edge
         self._transport = transport
         self._session = Session(peer=transport.peer, edge=edge, transport=transport.name, expiry_grace=_EXPIRY_GRACE)
-        self._pumps: dict[Watch | EventsWatch, asyncio.Task[None]] = {}
+        self._pumps: dict[ActiveSubscription | PatternSubscription, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers = Timers()
         self._renewed: asyncio.Event | None = None  # only while the token has expired: an event takes 700 bytes
@@ -219,25 +219,25 @@ class Connection:
         """See `Sink.prefer_fresh`."""
         self._transport.prefer_fresh()
 
-    def _start(self, watch: Watch | EventsWatch) -> None:
-        work = self._follow(watch) if isinstance(watch, EventsWatch) else self._deliver(watch)
+    def _start(self, watch: ActiveSubscription | PatternSubscription) -> None:
+        work = self._follow(watch) if isinstance(watch, PatternSubscription) else self._deliver(watch)
         task = asyncio.create_task(work, name="lg_streaming.pump")
         self._pumps[watch] = task
         task.add_done_callback(lambda _: self._pumps.pop(watch, None))
 
-    def _stop(self, watch: Watch | EventsWatch) -> None:
+    def _stop(self, watch: ActiveSubscription | PatternSubscription) -> None:
         task = self._pumps.pop(watch, None)
         if task is not None:
             task.cancel()
 
-    def _say_closed(self, watch: Watch, reason: str) -> None:
+    def _say_closed(self, watch: ActiveSubscription, reason: str) -> None:
         self._transport.emit("subscription_closed", {"execution_id": watch.execution_id, "reason": reason})
 
-    async def _deliver(self, watch: Watch) -> None:
+    async def _deliver(self, watch: ActiveSubscription) -> None:
         reason = "closed"
         encode = self._transport.encoder(batch=watch.batch, by_type=watch.by_type)
         try:
-            delivery = Delivery(self._edge, watch, encode, self, report=self._session.report)
+            delivery = SubscriptionPump(self._edge, watch, encode, self, report=self._session.report)
             reason = (await delivery.run()).reason
         except GapError as error:
             reason = "gap"
@@ -252,7 +252,7 @@ class Connection:
         self._session.drop(watch, reason)
         self._say_closed(watch, reason)
 
-    async def _follow(self, watch: EventsWatch) -> None:
+    async def _follow(self, watch: PatternSubscription) -> None:
         encode = self._transport.encoder(batch=watch.wanted.batch, by_type=watch.wanted.event == "type")
         try:
             await follow(self._edge, watch.follower, encode, self, report=self._session.report)

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from lg_streaming.gateway.delivery.frames import Framing, web_socket_frame
-from lg_streaming.gateway.hooks.server import WebSocketLine
+from lg_streaming.gateway.hooks.server import WebSocketTransport
 
 if TYPE_CHECKING:
-    from lg_streaming.gateway.hooks.server import Line
+    from lg_streaming.gateway.hooks.server import ServerTransport
     from lg_streaming.settings import CompressionSettings
 
-__all__ = ["Deflate", "Framings"]
+__all__ = ["Deflate", "Framer"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Deflate:
         return bytes((frame[0] | _RSV1,)) + frame[1:]
 
 
-class Framings:
+class Framer:
     """How the messages of each connection are framed.
 
     Args:
@@ -65,12 +65,12 @@ class Framings:
         self._enabled = settings.websocket and settings.level > 0
         self._warned = False
 
-    def of(self, line: Line | None) -> Framing:
+    def of(self, line: ServerTransport | None) -> Framing:
         """The framing for the connection of ``line``; plain frames where compression was not negotiated.
 
         Where the server is not known, it compresses by itself, as it is set up.
         """
-        if not isinstance(line, WebSocketLine):
+        if not isinstance(line, WebSocketTransport):
             return web_socket_frame
         bits = line.take_over_deflate()
         if not self._enabled:
@@ -80,7 +80,7 @@ class Framings:
             return web_socket_frame
         return Deflate(window_bits=bits, threshold=self._settings.threshold, level=self._settings.level)
 
-    def _warn_unless_offered(self, line: WebSocketLine) -> None:
+    def _warn_unless_offered(self, line: WebSocketTransport) -> None:
         if not (self._warned or line.offers_deflate):
             self._warned = True
             logger.warning(

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from lg_streaming.gateway.delivery.frames import Frames, Framing
-from lg_streaming.gateway.hooks.server import Line, WebSocketLine, current_line
+from lg_streaming.gateway.hooks.server import ServerTransport, WebSocketTransport, current_line
 from lg_streaming.gateway.transports.inbound import InboundMeter
-from lg_streaming.gateway.transports.send_buffer import Outlet, open_outlet
+from lg_streaming.gateway.transports.send_buffer import SendBuffer, open_outlet
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
     from lg_streaming.errors import StreamingError
-    from lg_streaming.gateway.transports.base import Guard
+    from lg_streaming.gateway.transports.base import TransportLimits
 
-__all__ = ["FRESH_BYTES", "NORMAL_CLOSURE", "Duplex", "answer_no_socket"]
+__all__ = ["FRESH_BYTES", "NORMAL_CLOSURE", "WebSocketConnection", "answer_no_socket"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _CLOSE_GRACE: Final = 1.0
 """Seconds a peer gets to take the last frames and answer the close."""
 
 
-class Duplex:
+class WebSocketConnection:
     """One WebSocket, of whatever protocol; made in the task that serves it.
 
     Args:
@@ -43,14 +43,14 @@ class Duplex:
     """
 
     def __init__(
-        self, send: Callable[[Any], Awaitable[None]], guard: Guard, refuse: Callable[[StreamingError], None]
+        self, send: Callable[[Any], Awaitable[None]], guard: TransportLimits, refuse: Callable[[StreamingError], None]
     ) -> None:
         self._send = send
         self._task = asyncio.current_task()
         self._listening = True
         self._closing: asyncio.Task[None] | None = None
-        self.line: Line | None = current_line()
-        if isinstance(self.line, WebSocketLine):
+        self.line: ServerTransport | None = current_line()
+        if isinstance(self.line, WebSocketTransport):
             # A little over the limit still arrives and is answered by name; far over is cut off by the server.
             self.line.limit_inbound(4 * guard.inbound_bytes)
             self.line.forget_handshake()
@@ -58,10 +58,10 @@ class Duplex:
             self.line.cut_when_silent(2 * guard.bounds.send_timeout)
         self.frame: Framing = guard.framings.of(self.line)
         """How messages are framed for it."""
-        self._outlet: Outlet = open_outlet(send, self.line, guard.bounds, self.give_up)
+        self._outlet: SendBuffer = open_outlet(send, self.line, guard.bounds, self.give_up)
         self.inbound: InboundMeter = InboundMeter(guard.inbound, refuse, self._outlet.admit)
         """What the peer sends."""
-        if isinstance(self.line, WebSocketLine):
+        if isinstance(self.line, WebSocketTransport):
             self.line.meter(self.inbound)
         self.close_code: int | None = None
         """Why it was closed from this side."""

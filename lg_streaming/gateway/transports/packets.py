@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lg_streaming.errors import StreamingError
-    from lg_streaming.gateway.transports.base import Guard
-    from lg_streaming.log.base import Record
+    from lg_streaming.gateway.transports.base import TransportLimits
+    from lg_streaming.log.base import StoredUpdate
 
 __all__ = ["EncodeBatch", "EncodeEach", "Json", "Packets", "event_name", "handshake", "refusal", "size_of"]
 
@@ -47,7 +47,7 @@ def size_of(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
-def handshake(sid: str, guard: Guard) -> bytes:
+def handshake(sid: str, guard: TransportLimits) -> bytes:
     """What a transport is told first; engine.io counts in milliseconds."""
     told: dict[str, object] = {
         "sid": sid,
@@ -59,7 +59,7 @@ def handshake(sid: str, guard: Guard) -> bytes:
     return b"0" + orjson.dumps(told)
 
 
-def event_name(record: Record, *, by_type: bool) -> bytes:
+def event_name(record: StoredUpdate, *, by_type: bool) -> bytes:
     """What names an update's message, as JSON. A type that another message has gives way to the kind."""
     return _name_of(record.type, record.kind) if by_type else _KINDS[record.kind]
 
@@ -102,7 +102,7 @@ class EncodeEach:
     frame: Framing = web_socket_frame
     by_type: bool = False
 
-    def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:  # noqa: ARG002 (a batch needs it)
+    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:  # noqa: ARG002 (a batch needs it)
         """See :meth:`~lg_streaming.gateway.delivery.frames.Encode.wrap`."""
         text, frame, by_type = self.packets.ready_event, self.frame, self.by_type
         return Frames(
@@ -118,7 +118,7 @@ class EncodeBatch:
     packets: Packets
     frame: Framing = web_socket_frame
 
-    def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:
+    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
         """See :meth:`~lg_streaming.gateway.delivery.frames.Encode.wrap`."""
         text = self.packets.ready_event(
             b'"updates"',

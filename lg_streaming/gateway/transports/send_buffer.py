@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from lg_streaming.errors import SlowReaderError
-from lg_streaming.gateway.hooks.server import Line, WebSocketLine
+from lg_streaming.gateway.hooks.server import ServerTransport, WebSocketTransport
 
 if TYPE_CHECKING:
     from lg_streaming.gateway.delivery.frames import Frames
 
-__all__ = ["Bounds", "Outlet", "open_outlet"]
+__all__ = ["BufferLimits", "SendBuffer", "open_outlet"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ GiveUp = Callable[[SlowReaderError], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
+class BufferLimits:
     """What one connection may hold."""
 
     backlog_bytes: int
@@ -40,7 +40,7 @@ class Bounds:
     """Seconds without any write progress."""
 
 
-class Outlet(Protocol):
+class SendBuffer(Protocol):
     """Where a connection's frames go."""
 
     def put(self, frames: Frames) -> None:
@@ -70,17 +70,17 @@ class Outlet(Protocol):
         ...
 
 
-def open_outlet(send: Send, line: Line | None, bounds: Bounds, give_up: GiveUp) -> Outlet:
+def open_outlet(send: Send, line: ServerTransport | None, bounds: BufferLimits, give_up: GiveUp) -> SendBuffer:
     """The best outlet the server allows; ``give_up`` is called once, when the peer does not keep up."""
-    if isinstance(line, WebSocketLine):
-        return DirectOutlet(line, bounds, give_up)
-    return QueuedOutlet(send, bounds, give_up)
+    if isinstance(line, WebSocketTransport):
+        return DirectSendBuffer(line, bounds, give_up)
+    return QueuedSendBuffer(send, bounds, give_up)
 
 
-class DirectOutlet:
+class DirectSendBuffer:
     """Writes ready frames straight to the transport; what waits, waits in the transport's buffer."""
 
-    def __init__(self, line: WebSocketLine, bounds: Bounds, give_up: GiveUp) -> None:
+    def __init__(self, line: WebSocketTransport, bounds: BufferLimits, give_up: GiveUp) -> None:
         self._line = line
         self._bounds = bounds
         self._give_up: GiveUp | None = give_up
@@ -133,10 +133,10 @@ class DirectOutlet:
             give_up(SlowReaderError(f"{why}: reconnect and resume from the last position"))
 
 
-class QueuedOutlet:
+class QueuedSendBuffer:
     """Keeps frames and sends them one by one through ASGI, for servers whose transport is out of reach."""
 
-    def __init__(self, send: Send, bounds: Bounds, give_up: GiveUp) -> None:
+    def __init__(self, send: Send, bounds: BufferLimits, give_up: GiveUp) -> None:
         self._send = send
         self._bounds = bounds
         self._give_up: GiveUp | None = give_up

@@ -14,7 +14,7 @@ from lg_streaming.gateway.transports.connection import Connection, guard_of
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-    from lg_streaming.gateway.session.context import Edge
+    from lg_streaming.gateway.session.context import GatewayContext
     from lg_streaming.gateway.transports.base import Transport
 
 __all__ = ["SocketIO"]
@@ -31,7 +31,7 @@ class SocketIO:
         edge: What all transports share.
     """
 
-    def __init__(self, edge: Edge) -> None:
+    def __init__(self, edge: GatewayContext) -> None:
         self._edge = edge
         self._server = GuardedServer(
             namespace=edge.settings.gateway.namespace, guard=guard_of(edge), connect=self._connect

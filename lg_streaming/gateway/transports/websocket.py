@@ -18,7 +18,7 @@ from lg_streaming.gateway.delivery.frames import Frames
 from lg_streaming.gateway.http.endpoint import isolated
 from lg_streaming.gateway.protocol.registry import check_nesting
 from lg_streaming.gateway.transports.connection import Connection, guard_of
-from lg_streaming.gateway.transports.duplex import NORMAL_CLOSURE, Duplex, answer_no_socket
+from lg_streaming.gateway.transports.duplex import NORMAL_CLOSURE, WebSocketConnection, answer_no_socket
 from lg_streaming.gateway.transports.packets import event_name, size_of
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from lg_streaming.gateway.delivery.frames import Encode, Framing
-    from lg_streaming.gateway.session.context import Edge
-    from lg_streaming.gateway.transports.base import Guard
-    from lg_streaming.log.base import Record
-    from lg_streaming.observability.figures import Transport as TransportName
+    from lg_streaming.gateway.session.context import GatewayContext
+    from lg_streaming.gateway.transports.base import TransportLimits
+    from lg_streaming.log.base import StoredUpdate
+    from lg_streaming.observability.gateway_metrics import Transport as TransportName
 
 __all__ = ["EncodeEach", "PlainWebSocket"]
 
@@ -48,7 +48,7 @@ class PlainWebSocket:
         edge: What all transports share.
     """
 
-    def __init__(self, edge: Edge) -> None:
+    def __init__(self, edge: GatewayContext) -> None:
         self._edge = edge
         self._guard = guard_of(edge)
         self._open: set[_Socket] = set()
@@ -101,10 +101,10 @@ class _Socket:
 
     name: TransportName = "websocket"
 
-    def __init__(self, edge: Edge, peer: Peer, send: Send, guard: Guard) -> None:
+    def __init__(self, edge: GatewayContext, peer: Peer, send: Send, guard: TransportLimits) -> None:
         self.peer = peer
         self._edge = edge
-        self._duplex = Duplex(send, guard, self.close_with)
+        self._duplex = WebSocketConnection(send, guard, self.close_with)
         self._connection = Connection(edge, self)
 
     # ------------------------------------------------------------ Transport
@@ -218,7 +218,7 @@ class EncodeEach:
     by_type: bool = False
     """Whether messages are named by their update's type, not its kind."""
 
-    def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:  # noqa: ARG002 (a batch needs it)
+    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:  # noqa: ARG002 (a batch needs it)
         """See `Encode.wrap`."""
         frame, by_type = self.frame, self.by_type
         return Frames(b"".join([frame(_flat(record, by_type=by_type)) for record in records]), count=len(records))
@@ -230,7 +230,7 @@ class EncodeBatch:
 
     frame: Framing
 
-    def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:
+    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
         """See `Encode.wrap`."""
         updates = b",".join([record.json for record in records])
         return Frames(
@@ -241,7 +241,7 @@ class EncodeBatch:
         )
 
 
-def _flat(record: Record, *, by_type: bool) -> bytes:
+def _flat(record: StoredUpdate, *, by_type: bool) -> bytes:
     """`{"type": <kind or type>, "payload": {…data, "metadata": {…}}}`.
 
     The update's own type is in the metadata, as the data may have a `type` too. Data that is no object is the

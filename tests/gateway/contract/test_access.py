@@ -171,7 +171,7 @@ async def test_delivery_stops_when_the_token_ends(readers: Readers, monkeypatch:
 
 
 async def test_a_fresh_token_goes_on_without_loss(sockets: Readers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lg_streaming.gateway.session.deadlines._EXPIRY_WARNING", 0.3)
+    monkeypatch.setattr("lg_streaming.gateway.session.timers._EXPIRY_WARNING", 0.3)
     with site(auth=AUTH) as place:
         place.hub.open("e", owner="alice")
         reader = sockets(place.server, token=bearer(lifetime=2))

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
     from lg_streaming.events import Position
     from lg_streaming.gateway.delivery.frames import Encode
-    from lg_streaming.log.base import ExecutionState, Record
+    from lg_streaming.log.base import ExecutionState, StoredUpdate
 
 __all__ = ["Flowise"]
 
@@ -74,7 +74,7 @@ _GONE: Final = {
 T = TypeVar("T")
 
 Frame = bytes
-_Reader = Callable[[Any, "Record", Any], Iterator[Frame]]
+_Reader = Callable[[Any, "StoredUpdate", Any], Iterator[Frame]]
 
 
 def _frame(event: str, data: object, *, duration: float | None = None) -> Frame:
@@ -203,7 +203,7 @@ class Flowise:
         return _frame("error", _GONE.get(event, event)) + _frame("end", _DONE)
 
     # ------------------------------------------------------------ updates
-    def wrap(self, execution_id: str, records: Sequence[Record]) -> Frames:  # noqa: ARG002 (others need it)
+    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:  # noqa: ARG002 (others need it)
         """See `Encode.wrap`."""
         frames: list[Frame] = []
         for record in records:
@@ -211,7 +211,7 @@ class Flowise:
             frames += read(self, record, data_of(record))
         return Frames(b"".join(frames), count=len(frames))
 
-    def _read_token(self, record: Record, data: Any) -> Iterator[Frame]:
+    def _read_token(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
         yield from self._stop_thinking(record.timestamp)
         if text := text_of(data):
             yield from self._say(text)
@@ -226,7 +226,7 @@ class Flowise:
             self._started = True
             yield _frame("start", text)
 
-    def _read_thinking(self, record: Record, data: Any) -> Iterator[Frame]:
+    def _read_thinking(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
         if text := text_of(data):
             yield from self._start("")
             if self._thinking_since is None:
@@ -239,62 +239,62 @@ class Flowise:
             self._thinking_since = None
             yield _frame("thinking", "", duration=duration)
 
-    def _read_model_end(self, record: Record, data: Any) -> Iterator[Frame]:
+    def _read_model_end(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
         yield from self._stop_thinking(record.timestamp)
         yield from self._read_other(record, data)
 
-    def _read_error(self, _: Record, data: Any) -> Iterator[Frame]:
+    def _read_error(self, _: StoredUpdate, data: Any) -> Iterator[Frame]:
         self._last_error = error_text(data, "an error")
         yield _frame("error", self._last_error)
 
-    def _read_usage(self, _: Record, data: Any) -> Iterator[Frame]:
+    def _read_usage(self, _: StoredUpdate, data: Any) -> Iterator[Frame]:
         yield _frame("usageMetadata", data)
 
-    def _read_metadata(self, _: Record, data: Any) -> Iterator[Frame]:
+    def _read_metadata(self, _: StoredUpdate, data: Any) -> Iterator[Frame]:
         """It is sent when the text is complete."""
         self._metadata |= known_metadata(data)
         yield from ()
 
-    def _read_source_documents(self, _: Record, data: Any) -> Iterator[Frame]:
+    def _read_source_documents(self, _: StoredUpdate, data: Any) -> Iterator[Frame]:
         yield _frame("sourceDocuments", [document(each) for each in bare_list(data)])
 
-    def _read_artifacts(self, _: Record, data: Any) -> Iterator[Frame]:
+    def _read_artifacts(self, _: StoredUpdate, data: Any) -> Iterator[Frame]:
         yield _frame("artifacts", bare_list(data))
 
-    def _read_custom(self, record: Record, data: Any) -> Iterator[Frame]:
+    def _read_custom(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
         name = members(data).get("name")
         if isinstance(name, str) and name:
             yield _frame(_own(name), members(data).get("data"))
         else:
             yield from self._read_other(record, data)
 
-    def _read_other(self, record: Record, data: Any) -> Iterator[Frame]:
+    def _read_other(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
         yield _frame(_own(record.type), data)
 
     # ------------------------------------------------------------ tools
-    def _read_used_tools(self, _: Record, data: Any) -> Iterator[Frame]:
+    def _read_used_tools(self, _: StoredUpdate, data: Any) -> Iterator[Frame]:
         """A list of all tools takes the place of what was said of each."""
         self._used = Recent()
         for each in bare_list(data):
             self._used.add(used_tool(each))
         yield _framed("usedTools", self._used.json())
 
-    def _read_tool_start(self, record: Record, data: Any) -> Iterator[Frame]:
+    def _read_tool_start(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
         _remember(self._calls, _call_key(record, data), called_tool(data))
         yield _frame("calledTools", list(self._calls.values()))
 
-    def _read_tool_interrupted(self, record: Record, data: Any) -> Iterator[Frame]:
+    def _read_tool_interrupted(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
         """The call is open no more: Flowise has no word for one that waits, and the run's action asks the question."""
         self._calls.pop(_call_key(record, data), None)
         yield from self._read_other(record, data)
 
-    def _read_tool_end(self, record: Record, data: Any) -> Iterator[Frame]:
+    def _read_tool_end(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
         call = self._calls.pop(_call_key(record, data), None) or called_tool(data)
         self._used.add(used_tool_of(call, data, failed=record.type == "tool_error"))
         yield _framed("usedTools", self._used.json())
 
     # ------------------------------------------------------------ nodes
-    def _read_node_start(self, record: Record, data: Any) -> Iterator[Frame]:
+    def _read_node_start(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
         told = next_agent_flow(record, data, "INPROGRESS")
         if not self._stepping:
             self._before, self._step, self._stepping = tuple(self._step), [], True
@@ -304,7 +304,7 @@ class Flowise:
         yield from self._go_on()
         yield _frame("nextAgentFlow", told)
 
-    def _read_node_end(self, record: Record, data: Any) -> Iterator[Frame]:
+    def _read_node_end(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
         yield from self._stop_thinking(record.timestamp)
         self._stepping = False
         cancelled = members(members(data).get("error")).get("code") == "cancelled"
@@ -318,26 +318,26 @@ class Flowise:
         yield _frame("nextAgentFlow", told)
         yield _framed("agentFlowExecutedData", self._executed.json())
 
-    def _read_node_cached(self, record: Record, data: Any) -> Iterator[Frame]:
+    def _read_node_cached(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
         """A node that LangGraph answered from its cache begins and ends at once."""
         yield from self._read_node_start(record, data)
         yield from self._read_node_end(record, data)
 
     # ------------------------------------------------------------ people
-    def _read_human_prompt(self, record: Record, data: Any) -> Iterator[Frame]:
+    def _read_human_prompt(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
         """The reader is asked when it has got everything else, unless somebody has answered by then."""
         stop = _Stop(action_of_prompt(record, data), next_agent_flow(record, data, "STOPPED"))
         _remember(self._prompts, stop.action["id"], stop)
         yield from self._stop_thinking(record.timestamp)
 
-    def _read_human_response(self, record: Record, data: Any) -> Iterator[Frame]:
+    def _read_human_response(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
         prompt_id = members(data).get("prompt_id")
         if isinstance(prompt_id, str):
             self._prompts.pop(prompt_id, None)
         yield from self._go_on(answered=True)
         yield from self._read_other(record, data)
 
-    def _read_status(self, record: Record, data: Any) -> Iterator[Frame]:
+    def _read_status(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
         if members(data).get("status") == "resumed":
             yield from self._go_on(answered=True)
         yield from self._read_other(record, data)
@@ -354,15 +354,15 @@ class Flowise:
         yield _frame("agentFlowEvent", state)
 
     # ------------------------------------------------------------ runs
-    def _read_workflow_start(self, _: Record, _data: Any) -> Iterator[Frame]:
+    def _read_workflow_start(self, _: StoredUpdate, _data: Any) -> Iterator[Frame]:
         self._begin_run()
         yield from self._flow_is("INPROGRESS")
 
-    def _read_workflow_interrupted(self, record: Record, _: Any) -> Iterator[Frame]:
+    def _read_workflow_interrupted(self, record: StoredUpdate, _: Any) -> Iterator[Frame]:
         self._interrupted = True
         yield from self._stop_thinking(record.timestamp)
 
-    def _read_workflow_end(self, record: Record, data: Any) -> Iterator[Frame]:
+    def _read_workflow_end(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
         yield from self._stop_thinking(record.timestamp)
         error = members(data).get("error")
         timed_out = record.type == "workflow_error" and members(error).get("type") == "TimeoutError"
@@ -411,7 +411,7 @@ def _own(name: str) -> str:
     return f"custom:{name}" if name in _OURS else name
 
 
-def _call_key(record: Record, data: object) -> str:
+def _call_key(record: StoredUpdate, data: object) -> str:
     given = members(data)
     return str(given.get("tool_call_id") or record.scope.tool_call_id or given.get("tool") or "")
 

@@ -16,7 +16,7 @@ import orjson
 from lg_streaming.codec import Codec, decode_data
 
 if TYPE_CHECKING:
-    from lg_streaming.log.base import Record
+    from lg_streaming.log.base import StoredUpdate
 
 __all__ = [
     "Json",
@@ -56,7 +56,7 @@ _API_KEY: Final = re.compile(r"incorrect api key", re.IGNORECASE)
 
 
 # ---------------------------------------------------------------- updates
-def data_of(record: Record) -> Any:
+def data_of(record: StoredUpdate) -> Any:
     """The data of an update."""
     return decode_data(record.json) if record.scope.extra is None else orjson.loads(record.json)["data"]
 
@@ -146,7 +146,7 @@ def used_tool(data: object) -> object:
 
 
 # ---------------------------------------------------------------- nodes
-def next_agent_flow(record: Record, data: object, status: str) -> Json:
+def next_agent_flow(record: StoredUpdate, data: object, status: str) -> Json:
     """How a node stands now."""
     given = members(data)
     node_id = _text(given.get("node_id")) or record.scope.node_id or ""
@@ -206,7 +206,7 @@ class Recent:
 
 
 # ---------------------------------------------------------------- people
-def action_of_prompt(record: Record, data: object) -> Json:
+def action_of_prompt(record: StoredUpdate, data: object) -> Json:
     """What a chat shows for a `human_prompt` update: buttons, and what they are about."""
     given = members(data)
     choices = given.get("choices")
@@ -222,7 +222,7 @@ def action_of_prompt(record: Record, data: object) -> Json:
     return {"id": _text(given.get("prompt_id")), **shown, "data": _about(record, given, {**given, **asked})}
 
 
-def action_of_interrupt(record: Record, data: object) -> Json:
+def action_of_interrupt(record: StoredUpdate, data: object) -> Json:
     """The same for a node that waits at LangGraph's `interrupt()`, after its `node_interrupted` update."""
     given = members(data)
     first = members(next(iter(bare_list(given.get("interrupts"))), None))
@@ -240,7 +240,7 @@ def _proceed_or_reject(proceed: str = "Proceed", reject: str = "Reject") -> Json
     return {"mapping": {"approve": proceed, "reject": reject}, "elements": elements}
 
 
-def _about(record: Record, given: Json, asked: Json) -> Json:
+def _about(record: StoredUpdate, given: Json, asked: Json) -> Json:
     told = next_agent_flow(record, given, "STOPPED")
     return {"nodeId": told["nodeId"], "nodeLabel": told["nodeLabel"], "input": asked}
 

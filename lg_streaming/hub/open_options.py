@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.events import Priority
 
-__all__ = ["IdleTimeout", "Opening", "Owner", "owner_text"]
+__all__ = ["IdleTimeout", "OpenOptions", "Owner", "owner_text"]
 
 Owner = str | int | UUID
 """Who owns an execution: the text that tokens have as `sub`. A whole number or a UUID counts as its text."""
@@ -49,7 +49,7 @@ def owner_text(owner: object) -> str | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
+class OpenOptions:
     """What is wanted of a run that is opened, or of the one that is open already."""
 
     owner: str | None = None

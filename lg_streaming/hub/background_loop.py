@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     Job = Callable[[], Coroutine[Any, Any, None]]
     OnDone = Callable[[asyncio.Task[None]], object]
 
-__all__ = ["DeliveryThread"]
+__all__ = ["BackgroundLoop"]
 
 
-class DeliveryThread:
+class BackgroundLoop:
     """Runs coroutines on an event loop of its own. The thread is there while there is something to run."""
 
     def __init__(self) -> None:

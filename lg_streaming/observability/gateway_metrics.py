@@ -16,7 +16,7 @@ from lg_streaming.errors import CODES
 from lg_streaming.hub.histogram import Durations, Histogram
 from lg_streaming.hub.subscription import GapReason
 
-__all__ = ["DELIVERY_BOUNDS", "Figures", "GatewayStatistics", "Transport", "TransportFigures"]
+__all__ = ["DELIVERY_BOUNDS", "GatewayMetrics", "GatewayStatistics", "Transport", "TransportFigures"]
 
 Transport = Literal["socketio", "websocket", "sse", "rest"]
 """How a client is connected; `rest` is a single request."""
@@ -136,7 +136,7 @@ def _codes() -> dict[str, int]:
     return dict.fromkeys((*map(str, CODES), _OTHER), 0)
 
 
-class Figures:
+class GatewayMetrics:
     """The counts of one gateway. Each method says what happened and takes less than a microsecond.
 
     They are called on the gateway's event loop; `snapshot` from anywhere.

@@ -14,7 +14,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Final
 
-from lg_streaming.activity.lines import Lines
+from lg_streaming.activity.lines import LineSplitter
 from lg_streaming.errors import BadRequestError, UnsupportedPlatformError
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from lg_streaming.activity.output import OutputStream
 
-__all__ = ["Child", "run_child", "run_child_async"]
+__all__ = ["Subprocess", "run_child", "run_child_async"]
 
 _CHUNK: Final = 65_536
 
 
-class Child:
+class Subprocess:
     """A process in a group of its own, with nothing to read on its input.
 
     Args:
@@ -73,7 +73,7 @@ class Child:
             start_new_session=True,
         )
         self._ended_fd = os.pidfd_open(self._process.pid)
-        self._pipes: dict[int, tuple[OutputStream, Lines, IO[bytes]]] = {}
+        self._pipes: dict[int, tuple[OutputStream, LineSplitter, IO[bytes]]] = {}
         self._add_pipe("stdout", self._process.stdout, max_line)
         self._add_pipe("stderr", self._process.stderr, max_line)
         self.waits_for: set[int] = {self._ended_fd, *self._pipes}
@@ -82,7 +82,7 @@ class Child:
     def _add_pipe(self, stream: OutputStream, pipe: IO[bytes] | None, max_line: int) -> None:
         if pipe is not None:
             os.set_blocking(pipe.fileno(), False)
-            self._pipes[pipe.fileno()] = (stream, Lines(max_line), pipe)
+            self._pipes[pipe.fileno()] = (stream, LineSplitter(max_line), pipe)
 
     @property
     def running(self) -> bool:
@@ -129,7 +129,7 @@ class Child:
         return self._process.wait()
 
 
-def run_child(make: Callable[[], Child], grace: float) -> int:
+def run_child(make: Callable[[], Subprocess], grace: float) -> int:
     """Runs a child to its end, and returns its exit code.
 
     When the child has ended and others still hold its pipes, they are listened to until nothing came for ``grace``
@@ -158,7 +158,7 @@ def run_child(make: Callable[[], Child], grace: float) -> int:
     return code
 
 
-def _end(child: Child, wait: Callable[[float], bool], grace: float) -> None:
+def _end(child: Subprocess, wait: Callable[[float], bool], grace: float) -> None:
     deadline = time.monotonic() + grace
     child.signal_group(signal.SIGTERM)
     try:
@@ -169,7 +169,7 @@ def _end(child: Child, wait: Callable[[float], bool], grace: float) -> None:
     child.drain()
 
 
-async def run_child_async(make: Callable[[], Child], grace: float) -> int:
+async def run_child_async(make: Callable[[], Subprocess], grace: float) -> int:
     """The same on an event loop; cancelling it interrupts the wait."""
     child = await _made(make)
     loop = asyncio.get_running_loop()
@@ -194,7 +194,7 @@ async def run_child_async(make: Callable[[], Child], grace: float) -> int:
     return code
 
 
-async def _made(make: Callable[[], Child]) -> Child:
+async def _made(make: Callable[[], Subprocess]) -> Subprocess:
     """Starts it on a thread, since that waits until the program is found."""
     making = asyncio.ensure_future(asyncio.to_thread(make))
     try:
@@ -204,14 +204,14 @@ async def _made(make: Callable[[], Child]) -> Child:
         raise
 
 
-def _abandon(making: asyncio.Future[Child]) -> None:
+def _abandon(making: asyncio.Future[Subprocess]) -> None:
     if not making.cancelled() and making.exception() is None:
         child = making.result()
         child.signal_group(signal.SIGKILL)
         child.close()
 
 
-async def _over(child: Child, changed: asyncio.Event, grace: float) -> None:
+async def _over(child: Subprocess, changed: asyncio.Event, grace: float) -> None:
     while child.waits_for:
         changed.clear()
         try:
@@ -221,7 +221,7 @@ async def _over(child: Child, changed: asyncio.Event, grace: float) -> None:
             return
 
 
-async def _end_async(child: Child, changed: asyncio.Event, grace: float) -> None:
+async def _end_async(child: Subprocess, changed: asyncio.Event, grace: float) -> None:
     child.signal_group(signal.SIGTERM)
     killing = asyncio.get_running_loop().call_later(grace, child.signal_group, signal.SIGKILL)
     try:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-__all__ = ["Share"]
+__all__ = ["ProgressNode"]
 
 _ALL: Final = 100.0
 _HAIR: Final = 1e-9
 """Percent: what adding up parts may be off by."""
 
 
-class Share:
+class ProgressNode:
     """One part of the work: its own progress, and that of its parts, added up by weight. Never goes back.
 
     Not thread-safe.
@@ -20,8 +20,8 @@ class Share:
 
     __slots__ = ("amount", "label", "parent", "percent", "weight", "weighted", "weights")
 
-    def __init__(self, parent: Share | None = None, weight: Any = 1.0, label: str | None = None) -> None:
-        self.parent: Share | None = parent
+    def __init__(self, parent: ProgressNode | None = None, weight: Any = 1.0, label: str | None = None) -> None:
+        self.parent: ProgressNode | None = parent
         self.weight: float = _weight(weight)
         self.label: str | None = label
         self.percent: float = 0.0
@@ -47,7 +47,7 @@ class Share:
 
     def text(self) -> str | None:
         """Its label, or that of what it is a part of."""
-        share: Share | None = self
+        share: ProgressNode | None = self
         while share is not None:
             if share.label is not None:
                 return share.label

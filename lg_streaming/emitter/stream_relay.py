@@ -11,20 +11,20 @@ from lg_streaming.chunks import message_id_of, parts_of_chunk
 from lg_streaming.errors import StreamingError
 
 if TYPE_CHECKING:
-    from lg_streaming.emitter.handle import Handle
-    from lg_streaming.scope import Scope
+    from lg_streaming.emitter.base import BaseEmitter
+    from lg_streaming.publisher import Scope
 
-__all__ = ["Saying"]
+__all__ = ["StreamRelay"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
-class Saying:
+class StreamRelay:
     """One answer: what its chunks say is said, but for messages of the ids `heard`."""
 
-    def __init__(self, emitter: Handle, scope: Scope, heard: Collection[str]) -> None:
+    def __init__(self, emitter: BaseEmitter, scope: Scope, heard: Collection[str]) -> None:
         self._emitter = emitter
         self._heard = heard
         self._scope = scope

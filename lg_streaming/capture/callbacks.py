@@ -19,7 +19,7 @@ from langgraph.constants import TAG_NOSTREAM
 from lg_streaming.capture.follow import RunFollower, scope_in
 from lg_streaming.capture.model_call import ABOUT, ModelCall, must_not_stream, whole_call_var
 from lg_streaming.capture.runs import RUNS
-from lg_streaming.scope import current_frame
+from lg_streaming.publisher import current_frame
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.capture.frame import NodeFrame
 
-__all__ = ["TAP", "ModelFollower", "Tap"]
+__all__ = ["TAP", "CaptureHandler", "ModelFollower"]
 
 T = TypeVar("T")
 
@@ -125,7 +125,7 @@ class ModelFollower(RunFollower):
             run.model.fail(error)
 
 
-class Tap(ModelFollower):
+class CaptureHandler(ModelFollower):
     """Makes the models in captured nodes stream, and publishes what they write."""
 
     def on_chain_start(self, serialized: dict[str, Any], inputs: dict[str, Any], **kwargs: Any) -> None:
@@ -134,9 +134,9 @@ class Tap(ModelFollower):
         super().on_chain_start(serialized, inputs, **kwargs)
 
     @property
-    def __class__(self) -> type[Tap]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __class__(self) -> type[CaptureHandler]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """What LangChain's structural test looks at: a streaming handler, for a model call that may stream."""
-        return Tap if whole_call_var.get() else StreamingTap
+        return CaptureHandler if whole_call_var.get() else StreamingTap
 
     if not TYPE_CHECKING:
 
@@ -147,8 +147,8 @@ class Tap(ModelFollower):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
-class StreamingTap(Tap):
-    """What a `Tap` passes for while models inside captured nodes are to stream. It has no instances."""
+class StreamingTap(CaptureHandler):
+    """What a `CaptureHandler` passes for while models inside captured nodes are to stream. It has no instances."""
 
     def tap_output_iter(self, run_id: UUID, output: Iterator[T]) -> Iterator[T]:  # noqa: ARG002
         """Part of LangChain's protocol of streaming handlers; lets everything through."""
@@ -161,13 +161,13 @@ class StreamingTap(Tap):
 
 _STREAMING: Final = frozenset({"tap_output_iter", "tap_output_aiter"})
 
-TAP: Final = Tap()
+TAP: Final = CaptureHandler()
 
 
 class _TapHook:
     """Answers like a context variable whose value follows the node that runs; LangChain only ever asks for `get`."""
 
-    def get(self) -> Tap | None:
+    def get(self) -> CaptureHandler | None:
         """The tap inside a captured node that is running and listens."""
         frame: NodeFrame | None = cast("Any", current_frame())
         return TAP if frame is not None and frame.listens else None

@@ -11,9 +11,9 @@ from lg_streaming.fork import new_lock
 if TYPE_CHECKING:
     import threading
 
-    from lg_streaming.scope import Scope
+    from lg_streaming.publisher import Scope
 
-__all__ = ["OpenPart", "OpenParts", "PartKind"]
+__all__ = ["OpenSpan", "OpenSpans", "PartKind"]
 
 PartKind = Literal["llm", "tool", "node"]
 
@@ -21,7 +21,7 @@ _MOST: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class OpenPart:
+class OpenSpan:
     """A part that has begun."""
 
     kind: PartKind
@@ -38,7 +38,7 @@ class OpenPart:
         return round(time.perf_counter() - self.began_at, 6)
 
 
-class OpenParts:
+class OpenSpans:
     """The parts an emitter and those made of it have open, in the order in which they began. Thread-safe.
 
     It remembers the newest 1,000; what was opened before those and is never closed stays open.
@@ -49,9 +49,9 @@ class OpenParts:
     def __init__(self) -> None:
         self.lock: threading.Lock = new_lock()
         """Also of what the emitters of these parts count."""
-        self._parts: dict[tuple[PartKind, str], OpenPart] = {}
+        self._parts: dict[tuple[PartKind, str], OpenSpan] = {}
 
-    def open(self, part: OpenPart) -> None:
+    def open(self, part: OpenSpan) -> None:
         """``part`` begins; one of the same kind and id begins anew."""
         with self.lock:
             self._parts.pop((part.kind, part.id), None)
@@ -59,12 +59,12 @@ class OpenParts:
             if len(self._parts) > _MOST:
                 del self._parts[next(iter(self._parts))]
 
-    def close(self, kind: PartKind, id: str) -> OpenPart | None:
+    def close(self, kind: PartKind, id: str) -> OpenSpan | None:
         """The part, which is open no more; None when it was not."""
         with self.lock:
             return self._parts.pop((kind, id), None)
 
-    def newest(self, kind: PartKind, name: str | None = None) -> OpenPart | None:
+    def newest(self, kind: PartKind, name: str | None = None) -> OpenSpan | None:
         """The one that began last, of those with this name where one is given."""
         with self.lock:
             for part in reversed(self._parts.values()):
@@ -72,7 +72,7 @@ class OpenParts:
                     return part
         return None
 
-    def drain(self) -> list[OpenPart]:
+    def drain(self) -> list[OpenSpan]:
         """All of them, the newest first; none is open any more."""
         with self.lock:
             parts = list(reversed(self._parts.values()))

@@ -7,18 +7,26 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
-from lg_streaming.emitter.parts import OpenParts
+from lg_streaming.emitter.open_spans import OpenSpans
 from lg_streaming.errors import BadRequestError, StreamingError
 from lg_streaming.events import check_scope
-from lg_streaming.scope import NO_SCOPE, Outgoing
+from lg_streaming.publisher import NO_SCOPE, UpdateRequest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Sequence
 
     from lg_streaming.events import Priority
-    from lg_streaming.scope import Delivery, LargeUpdates, LiveDefaults, Missing, Publisher, Scope, TokenStreams
+    from lg_streaming.publisher import (
+        Delivery,
+        LargeUpdates,
+        LiveDefaults,
+        OnMissingRun,
+        Publisher,
+        Scope,
+        TokenStreams,
+    )
 
-__all__ = ["EventRoute", "Handle", "TextRoute"]
+__all__ = ["BaseEmitter", "EventRoute", "TextRoute"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -41,12 +49,12 @@ class TextRoute(Protocol):
 class EventRoute(Protocol):
     """The way of a node's events: what an emitter says goes with what is heard of the node, in order."""
 
-    def emit(self, update: Outgoing, *, delivery: Delivery | None) -> None:
+    def emit(self, update: UpdateRequest, *, delivery: Delivery | None) -> None:
         """One event; ``delivery`` is None where the emitter's user named none."""
         ...
 
 
-class Handle:
+class BaseEmitter:
     """Writes to one execution, about one scope; see `Emitter`, which adds the words.
 
     Args:
@@ -80,18 +88,18 @@ class Handle:
         scope: Scope = NO_SCOPE,
         *,
         strict: bool = True,
-        missing: Missing | None = None,
-        parts: OpenParts | None = None,
+        missing: OnMissingRun | None = None,
+        parts: OpenSpans | None = None,
     ) -> None:
         self._publisher = publisher
         self._execution_id = execution_id
         self._scope = scope
         self._strict = strict
-        self._missing: Missing | None = missing
+        self._missing: OnMissingRun | None = missing
         self._direct = publisher if strict else None
         """Receives updates of a known run without a detour; its errors reach the caller. None: use `send`."""
         self._index = itertools.count()
-        self._parts = parts or OpenParts()
+        self._parts = parts or OpenSpans()
         self._route: TextRoute | None = None
         self._heard: Collection[str] = ()
         self._event_route: EventRoute | None = None
@@ -240,7 +248,7 @@ class Handle:
             self.send(type, data, scope, priority=priority, delivery=level, key=key, large=large)
             return
         try:
-            self._event_route.emit(Outgoing(type, data, scope, priority, level, key), delivery=delivery)
+            self._event_route.emit(UpdateRequest(type, data, scope, priority, level, key), delivery=delivery)
         except Exception as error:
             if self._strict:
                 raise
@@ -285,7 +293,7 @@ class Handle:
             return False
         return True
 
-    def send_all(self, updates: Sequence[Outgoing]) -> bool:
+    def send_all(self, updates: Sequence[UpdateRequest]) -> bool:
         """Several updates, which follow each other in the log; whether all were taken. Raises like `event`."""
         if self._publisher is None:
             return False
@@ -321,7 +329,7 @@ class Handle:
             if release is not None:
                 release()
 
-    def _in_run(self, publisher: Publisher, missing: Missing, scope: Scope) -> Scope:
+    def _in_run(self, publisher: Publisher, missing: OnMissingRun, scope: Scope) -> Scope:
         """`scope` in the run this emitter belongs to, which is found now if it was not before."""
         if self._scope.run_id is None:
             run_id = publisher.find_run(self._execution_id, missing)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.client.config import ClientConfig
 
-__all__ = ["Line"]
+__all__ = ["SocketIOConnection"]
 
 # The library tells of every packet and every lost connection, which is told here in our own words.
 _QUIET: Final = logging.getLogger(f"{__name__}.packets")
@@ -68,7 +68,7 @@ class _Client(socketio.AsyncClient):
             self.unreadable(data, error)
 
 
-class Line:
+class SocketIOConnection:
     """A connection.
 
     Args:
@@ -83,7 +83,7 @@ class Line:
         config: ClientConfig,
         *,
         namespace: str,
-        received: Callable[[Line, str, Any], None],
+        received: Callable[[SocketIOConnection, str, Any], None],
         unreadable: Callable[[object, Exception], None],
     ) -> None:
         self._config = config

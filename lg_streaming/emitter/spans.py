@@ -8,17 +8,17 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from lg_streaming.checks import count
-from lg_streaming.emitter.handle import Handle
-from lg_streaming.emitter.parts import OpenPart
+from lg_streaming.emitter.base import BaseEmitter
+from lg_streaming.emitter.open_spans import OpenSpan
 from lg_streaming.errors import BadRequestError, UpdateTooLargeError, describe_error
-from lg_streaming.scope import new_id
+from lg_streaming.publisher import new_id
 
 if TYPE_CHECKING:
     from lg_streaming.checks import Number
-    from lg_streaming.emitter.parts import PartKind
+    from lg_streaming.emitter.open_spans import PartKind
     from lg_streaming.events import Scope
 
-__all__ = ["PartWords"]
+__all__ = ["SpanEmitter"]
 
 _NAMED_BY: Final[Mapping[PartKind, tuple[str | None, str]]] = {
     "node": ("node_id", "node_name"),
@@ -30,12 +30,12 @@ _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _ATTEMPT: Final = count("tries", none="where it is not known")
 
 
-class PartWords(Handle):
+class SpanEmitter(BaseEmitter):
     """Opens and closes parts, and knows which are open; see `Emitter`, which adds the other words."""
 
     __slots__ = ("_message",)
 
-    _message: OpenPart | None
+    _message: OpenSpan | None
     """The message its text belongs to."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -59,7 +59,7 @@ class PartWords(Handle):
         """
         self.end()
         message_id = message_id or new_id()
-        part = OpenPart("llm", message_id, model, self._ready().derive(message_id=message_id))
+        part = OpenSpan("llm", message_id, model, self._ready().derive(message_id=message_id))
         self._begin(part, "llm_start", details, model=model)
         self._message = part
         self._index = itertools.count()
@@ -106,7 +106,7 @@ class PartWords(Handle):
         if self._refuses("node_start", attempt=(attempt, _ATTEMPT)):
             attempt = None
         scope = self._ready().derive(node_id=node_id, **({"attempt": attempt} if attempt is not None else {}))
-        part = OpenPart("node", node_id, name or node_id, scope)
+        part = OpenSpan("node", node_id, name or node_id, scope)
         self._begin(part, "node_start", details, node_id=node_id, node_name=part.name, attempt=attempt)
         return self._about(scope)
 
@@ -148,7 +148,7 @@ class PartWords(Handle):
         """
         tool_call_id = tool_call_id or new_id()
         scope = self._ready().derive(tool_call_id=tool_call_id)
-        part = OpenPart("tool", tool_call_id, tool, scope)
+        part = OpenSpan("tool", tool_call_id, tool, scope)
         self._begin(part, "tool_start", details, tool=tool, tool_call_id=tool_call_id, input=input)
         return self._about(scope)
 
@@ -189,11 +189,11 @@ class PartWords(Handle):
 
     # --- below --------------------------------------------------------------------------------------------
 
-    def _begin(self, part: OpenPart, type: str, details: Mapping[str, Any], **fields: Any) -> None:
+    def _begin(self, part: OpenSpan, type: str, details: Mapping[str, Any], **fields: Any) -> None:
         self._tell_of(part.scope, type, details, fields)
         self._parts.open(part)
 
-    def _closing(self, kind: PartKind, id: str | None, name: str | None = None) -> OpenPart | None:
+    def _closing(self, kind: PartKind, id: str | None, name: str | None = None) -> OpenSpan | None:
         """The part that ends: the open one of this id, else the newest open one, else one nobody told the begin of."""
         if id is None:
             newest = self._parts.newest(kind, name)
@@ -201,14 +201,14 @@ class PartWords(Handle):
                 return self._parts.close(kind, newest.id) or newest
             if name is None:
                 return None
-            return OpenPart(kind, "", name, self._scope, began_at=0)
+            return OpenSpan(kind, "", name, self._scope, began_at=0)
         known = self._parts.close(kind, id)
         if known is not None:
             return known
         own = {"node_id": id} if kind == "node" else {"tool_call_id": id}
-        return OpenPart(kind, id, name or (id if kind == "node" else None), self._ready().derive(**own), began_at=0)
+        return OpenSpan(kind, id, name or (id if kind == "node" else None), self._ready().derive(**own), began_at=0)
 
-    def _end(self, part: OpenPart, type: str, details: Mapping[str, Any], **fields: Any) -> None:
+    def _end(self, part: OpenSpan, type: str, details: Mapping[str, Any], **fields: Any) -> None:
         id_field, name_field = _NAMED_BY[part.kind]
         about = {name_field: part.name, "duration_s": part.duration_s if part.began_at else None}
         if id_field is not None and part.id:

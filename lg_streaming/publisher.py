@@ -27,21 +27,21 @@ __all__ = [
     "NO_FRAME",
     "NO_SCOPE",
     "TRACED",
-    "Binding",
     "Block",
     "Delivery",
+    "ExecutionContext",
     "Frame",
     "FrameMark",
     "LargeUpdates",
     "LiveDefaults",
-    "Missing",
-    "Outcome",
-    "Outgoing",
+    "OnMissingRun",
     "Position",
     "Publisher",
+    "RunOutcome",
     "Scope",
     "TokenStreams",
     "Trace",
+    "UpdateRequest",
     "block_var",
     "current_block",
     "current_frame",
@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 
-Missing = Literal["open", "drop", "raise"]
+OnMissingRun = Literal["open", "drop", "raise"]
 """What becomes of an update where no run is open: a run is opened, the update is dropped and counted, or it is refused
 with `ExecutionNotFoundError`."""
 
@@ -64,7 +64,7 @@ LargeUpdates = Literal["refuse", "shorten"]
 leaves shortened. Text is split in any case."""
 
 
-class Outgoing(NamedTuple):
+class UpdateRequest(NamedTuple):
     """An update on its way to a publisher."""
 
     type: str
@@ -78,7 +78,7 @@ class Outgoing(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunOutcome:
     """How a run, or one participant's part in it, came out."""
 
     type: str
@@ -202,7 +202,9 @@ class Publisher(Protocol):
         """Appends one update."""
         ...
 
-    def publish_all(self, execution_id: str, updates: Sequence[Outgoing], *, large: LargeUpdates | None = None) -> None:
+    def publish_all(
+        self, execution_id: str, updates: Sequence[UpdateRequest], *, large: LargeUpdates | None = None
+    ) -> None:
         """Appends several updates in one go."""
         ...
 
@@ -241,7 +243,7 @@ class Publisher(Protocol):
         """Starts a run, joins it and returns its id; None, and nothing, where one is open."""
         ...
 
-    def find_run(self, execution_id: str, missing: Missing) -> str | None:
+    def find_run(self, execution_id: str, missing: OnMissingRun) -> str | None:
         """The id of the open run; what is `missing` is opened, dropped (None) or an `ExecutionNotFoundError`."""
         ...
 
@@ -249,7 +251,7 @@ class Publisher(Protocol):
         """The id of the open run; None where none is."""
         ...
 
-    def leave_run(self, execution_id: str, run_id: str, outcome: Outcome, *, joined: bool = True) -> None:
+    def leave_run(self, execution_id: str, run_id: str, outcome: RunOutcome, *, joined: bool = True) -> None:
         """Leaves a run; the last one to leave ends it with its outcome. Whoever had not `joined` counts for nobody."""
         ...
 
@@ -279,7 +281,7 @@ class Publisher(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Binding:
+class ExecutionContext:
     """An execution, its run, and where its updates go."""
 
     publisher: Publisher
@@ -291,7 +293,7 @@ class Frame(Protocol):
     """A captured node or tool call: what the code inside it belongs to, until it has ended."""
 
     @property
-    def binding(self) -> Binding:
+    def binding(self) -> ExecutionContext:
         """The execution."""
         ...
 
@@ -375,14 +377,14 @@ class Block:
 
     def __init__(
         self,
-        binding: Binding,
+        binding: ExecutionContext,
         *,
         frame: Frame | None = None,
         call: object | None = None,
         namespace: str | None = None,
         outer: Block | None = None,
     ) -> None:
-        self.binding: Binding = binding
+        self.binding: ExecutionContext = binding
         self.namespace: str | None = namespace
         self._mark = frame.mark if frame is not None else None
         self.call = call
@@ -485,7 +487,7 @@ def new_id() -> str:
     return str(uuid_utils.uuid7())
 
 
-class Publishers:
+class PublisherRegistry:
     """The publishers of this process: how many there are, and which one is the default."""
 
     def __init__(self) -> None:
@@ -514,4 +516,4 @@ class Publishers:
                 return
 
 
-publishers: Final = Publishers()
+publishers: Final = PublisherRegistry()

@@ -11,10 +11,10 @@ from lg_streaming.fork import new_rlock, release_owned
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["Signal"]
+__all__ = ["Notifier"]
 
 
-class Signal:
+class Notifier:
     """A generation counter that can be waited on.
 
     A reader takes `generation`, reads, and when there was nothing waits for a later generation: a

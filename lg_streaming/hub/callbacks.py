@@ -14,7 +14,7 @@ from lg_streaming.fork import bury, restart_after_fork
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Calls", "CancelHandler", "Handlers", "ResponseHandler", "is_not_its_own"]
+__all__ = ["CallbackRunner", "CancelHandler", "Handlers", "ResponseHandler", "is_not_its_own"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def is_not_its_own(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt)
 
 
-class Calls:
+class CallbackRunner:
     """Calls handlers; what they do wrong is logged and goes no further. Async ones go on as tasks."""
 
     def __init__(self) -> None:

@@ -10,14 +10,14 @@ from lg_streaming.errors import BadRequestError
 from lg_streaming.events import Position, check_execution_id
 from lg_streaming.filters import FILTER_LISTS, INTERRUPTED, FilterOptions, UpdateFilter, filter_payload
 
-__all__ = ["OnGap", "Wanted"]
+__all__ = ["OnGap", "SubscriptionRequest"]
 
 OnGap = Literal["oldest", "tail", "fail"]
 """Where to go on when updates are gone: at the oldest that is kept, at the newest, or not at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class SubscriptionRequest:
     """One subscription's wishes, checked. Build it with `of`."""
 
     execution_id: str

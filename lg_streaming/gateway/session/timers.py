@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
     from lg_streaming.errors import StreamingError
 
-__all__ = ["Deadlines", "Due"]
+__all__ = ["SessionTimers", "TimerEvent"]
 
 _EXPIRY_WARNING: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Due:
+class TimerEvent:
     """What has to be done now."""
 
     heartbeat: bool = False
@@ -31,7 +31,7 @@ class Due:
     """The connection ends."""
 
 
-class Deadlines:
+class SessionTimers:
     """The clockwork of one connection.
 
     Args:
@@ -68,17 +68,17 @@ class Deadlines:
             until = min(until, expires_in)
         return max(0.0, until)
 
-    def advance(self, expires_in: float | None) -> Due:
+    def advance(self, expires_in: float | None) -> TimerEvent:
         """What has to be done now, as time has passed."""
         now = self._clock()
         beats = now >= self._beat_at
         if beats:
             self._beat_at = now + self._heartbeat_interval
         if expires_in is None or expires_in > _EXPIRY_WARNING:
-            return Due(heartbeat=beats)
+            return TimerEvent(heartbeat=beats)
         if expires_in <= -self._expiry_grace:
-            return Due(pause=True, close=TokenExpiredError())
+            return TimerEvent(pause=True, close=TokenExpiredError())
         warns, pauses = not self._warned and expires_in > 0, not self._paused and expires_in <= 0
         self._warned = True
         self._paused = self._paused or pauses
-        return Due(heartbeat=beats, warning=round(expires_in, 3) if warns else None, pause=pauses)
+        return TimerEvent(heartbeat=beats, warning=round(expires_in, 3) if warns else None, pause=pauses)

@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
 from lg_streaming.client.alarm import Alarm
-from lg_streaming.client.events import Trouble
+from lg_streaming.client.events import ClientErrorEvent
 from lg_streaming.client.failures import InterruptedStreamError
 from lg_streaming.client.subscription import ClientSubscription
 from lg_streaming.errors import ConnectionLostError, ForbiddenError, GapError, StreamingError
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lg_streaming.client.events import ClientState
-    from lg_streaming.client.line import Line
+    from lg_streaming.client.request import SubscriptionRequest
     from lg_streaming.client.socketio import SocketIOClient
-    from lg_streaming.client.subscription import Hearing
-    from lg_streaming.client.wanted import Wanted
+    from lg_streaming.client.socketio_connection import SocketIOConnection
+    from lg_streaming.client.subscription import ClientContext
     from lg_streaming.events import StreamUpdate
 
-__all__ = ["Feed"]
+__all__ = ["SocketIOSubscription"]
 
 
-class Feed(ClientSubscription):
+class SocketIOSubscription(ClientSubscription):
     """A subscription over Socket.IO."""
 
-    def __init__(self, client: SocketIOClient, wanted: Wanted, hearing: Hearing) -> None:
+    def __init__(self, client: SocketIOClient, wanted: SubscriptionRequest, hearing: ClientContext) -> None:
         super().__init__(wanted, hearing)
         self._client = client
         self._alarm = Alarm()
         self._connecting = asyncio.Lock()
-        self._line: Line | None = None  # the connection on which the server has accepted the subscription
+        self._line: SocketIOConnection | None = None  # the connection on which the server has accepted the subscription
         self._waiting: deque[list[StreamUpdate]] = deque()
         self._count = 0
         self._wake = asyncio.Event()
@@ -108,7 +108,7 @@ class Feed(ClientSubscription):
             await self._alarm.within(None, asking)
         except InterruptedStreamError as failure:
             if not line.lost:  # otherwise the connection is made again, and this tried again on it
-                self._hearing.listeners.tell(Trouble(execution_id=self.execution_id, error=failure.error))
+                self._hearing.listeners.tell(ClientErrorEvent(execution_id=self.execution_id, error=failure.error))
                 await self._refused(failure)
 
     async def _refused(self, failure: InterruptedStreamError) -> None:
@@ -119,7 +119,7 @@ class Feed(ClientSubscription):
         self._refusals += 1
         await self._alarm.within(None, asyncio.sleep(delay))
 
-    def _accepted(self, line: Line, answer: Mapping[str, Any]) -> None:
+    def _accepted(self, line: SocketIOConnection, answer: Mapping[str, Any]) -> None:
         if self._left:
             line.post("unsubscribe_execution", {"execution_id": self.execution_id})
             return
@@ -128,7 +128,7 @@ class Feed(ClientSubscription):
         self._attached(None if head is None else Position.parse(head))
 
     # ------------------------------------------------------------ what comes
-    def came(self, line: Line, contents: list[Any]) -> None:
+    def came(self, line: SocketIOConnection, contents: list[Any]) -> None:
         """Updates. What comes while the subscription is not in force comes again when it is."""
         if self._line is not line:
             return
@@ -138,7 +138,7 @@ class Feed(ClientSubscription):
             self._line = None
             line.post("unsubscribe_execution", {"execution_id": self.execution_id})
 
-    def missed(self, line: Line, told: Mapping[str, Any]) -> None:
+    def missed(self, line: SocketIOConnection, told: Mapping[str, Any]) -> None:
         """A gap."""
         if self._line is line:
             self._keep([self._place.missed(told)])
@@ -147,7 +147,7 @@ class Feed(ClientSubscription):
         """An error of this subscription, which may be about to close."""
         self._warning = failure
 
-    def closed(self, line: Line, reason: str) -> None:
+    def closed(self, line: SocketIOConnection, reason: str) -> None:
         """The server has closed the subscription."""
         if self._line is not line:
             return
@@ -164,7 +164,7 @@ class Feed(ClientSubscription):
             self._warning = InterruptedStreamError(gone)
         self._wake.set()
 
-    def lost(self, line: Line) -> None:
+    def lost(self, line: SocketIOConnection) -> None:
         """The connection is gone."""
         if self._line is line:
             self._line = None

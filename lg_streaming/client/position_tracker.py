@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from lg_streaming.client.events import GapSeen
+from lg_streaming.client.events import GapDetected
 from lg_streaming.events import Position, StreamMetadata, StreamUpdate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
-__all__ = ["Place"]
+__all__ = ["PositionTracker"]
 
 
-class Place:
+class PositionTracker:
     """The position of one subscription, over all its connections.
 
     Guarantees: of one epoch each update is taken once, in rising order. With `complete` the numbers taken are
@@ -37,7 +37,7 @@ class Place:
         complete: bool,
         tail: bool = False,
         now: Callable[[], datetime],
-        tell: Callable[[GapSeen], None],
+        tell: Callable[[GapDetected], None],
     ) -> None:
         self._execution_id = execution_id
         self._complete = complete
@@ -112,7 +112,7 @@ class Place:
 
     def _miss(self, first: int, last: int | None, reason: str) -> StreamUpdate:
         self.gaps += 1
-        self._tell(GapSeen(execution_id=self._execution_id, first=first, last=last, reason=reason))
+        self._tell(GapDetected(execution_id=self._execution_id, first=first, last=last, reason=reason))
         position = self._position
         return StreamUpdate(
             type="gap",
