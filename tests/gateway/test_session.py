@@ -17,7 +17,7 @@ from lg_streaming.gateway.auth.policy import Policy
 from lg_streaming.gateway.auth.principal import Principal, grants_of
 from lg_streaming.gateway.limits.rates import ConnectionCounter, TokenBucket
 from lg_streaming.gateway.session.context import GatewayContext
-from lg_streaming.gateway.session.session import Session, now_text
+from lg_streaming.gateway.session.session import Session, utc_now_iso
 from lg_streaming.gateway.session.subscriptions import ActiveSubscription
 from lg_streaming.gateway.session.timers import SessionTimers, TimerEvent
 from lg_streaming.hub import StreamHub
@@ -80,7 +80,7 @@ async def test_messages_over_the_rate_are_answered_with_when_to_try_again() -> N
     reply = await one.handle("ping", [])
     assert (reply.answer["error"]["code"], reply.answer["error"]["retry_after_ms"]) == (4293, 50)
     clock.now += 0.06
-    assert (await one.handle("ping", [])).answer == {"ok": True, "timestamp": now_text(clock.now)}
+    assert (await one.handle("ping", [])).answer == {"ok": True, "timestamp": utc_now_iso(clock.now)}
     await one.handle("ping", [])
     assert isinstance((await one.handle("ping", [])).close, MessageRateError)
 

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from lg_streaming.log.base import LogState
     from lg_streaming.observability.gateway_metrics import Transport
 
-__all__ = ["Session", "attach", "now_text"]
+__all__ = ["Session", "attach", "utc_now_iso"]
 
 _STRIKES: Final = 3
 _BEFORE_LOGIN: Final = frozenset({"authenticate", "ping"})
@@ -281,11 +281,11 @@ class Session:
             return await HANDLERS[name](self, message)
         except StreamingError as error:
             refused = error
-            return Reply(answer=failure(error), close=error if self.strike(error) else None)
+            return Reply(answer=failure(error), close=error if self.count_violation(error) else None)
         finally:
             self.report.handled(name, self.edge.monotonic() - began, refused)
 
-    def strike(self, error: StreamingError) -> bool:
+    def count_violation(self, error: StreamingError) -> bool:
         """Counts an error against the connection; whether it has to be closed for it."""
         if error.closes == "third":
             self._strikes[error.name] += 1
@@ -375,7 +375,7 @@ class Session:
     # ------------------------------------------------------------ what it tells
     def now(self) -> str:
         """The time, as it travels."""
-        return now_text(self.edge.wall())
+        return utc_now_iso(self.edge.wall())
 
     def greeting(self) -> dict[str, Any]:
         """`connection_status`."""
@@ -471,7 +471,7 @@ async def attach(
         raise
 
 
-def now_text(seconds: float) -> str:
+def utc_now_iso(seconds: float) -> str:
     """A time as it travels: ``2026-11-20T20:00:00.123Z``."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 

@@ -128,7 +128,7 @@ class Connection:
     def malformed(self, error: BadRequestError) -> None:
         """Something came that is no message."""
         self._session.report.refused(error)
-        if self._session.strike(error):
+        if self._session.count_violation(error):
             self._transport.close_with(error)
         else:
             self._transport.emit("error", error.to_dict())
