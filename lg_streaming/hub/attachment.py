@@ -15,8 +15,8 @@ from lg_streaming.eventloop import forbid_running_loop
 from lg_streaming.fork import bury, new_lock
 from lg_streaming.hub.callbacks import is_not_its_own
 from lg_streaming.hub.notifier import Notifier
+from lg_streaming.hub.page import Page
 from lg_streaming.hub.sink import AnySink, ClosableSink, CloseReason, OnError, PageSink, SendPolicy, Sink
-from lg_streaming.hub.subscription import Page
 from lg_streaming.log.base import state_after
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from lg_streaming.filters import ALL, INTERRUPTED, FilterOptions, UpdateFilter, 
 from lg_streaming.fork import bury, new_lock
 from lg_streaming.hub.notifier import Notifier
 from lg_streaming.hub.observe import Observers
+from lg_streaming.hub.page import OnGap
 from lg_streaming.hub.statistics import ReaderLag
-from lg_streaming.hub.subscription import OnGap, Subscription
+from lg_streaming.hub.subscription import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

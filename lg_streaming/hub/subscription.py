@@ -9,106 +9,30 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from lg_streaming.codec import moment_of
 from lg_streaming.deadline import Deadline
 from lg_streaming.errors import BadRequestError, GapError, LogUnavailableError
-from lg_streaming.events import Position, StreamMetadata, StreamUpdate
+from lg_streaming.events import Position
 from lg_streaming.filters import ALL, UpdateFilter
 from lg_streaming.fork import ForkGuard
+from lg_streaming.hub.page import Gap, Page, SubscribeResult
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
     from types import TracebackType
 
+    from lg_streaming.events import StreamUpdate
     from lg_streaming.hub.notifier import Notifier
+    from lg_streaming.hub.page import OnGap
     from lg_streaming.hub.vetting import Vetting
-    from lg_streaming.log.base import EventLog, ExecutionState, LogState, ReadResult, StoredUpdate
+    from lg_streaming.log.base import EventLog, LogState, ReadResult, StoredUpdate
 
-__all__ = ["Gap", "GapReason", "OnGap", "Page", "SubscribeResult", "Subscription"]
-
-GapReason = Literal["evicted", "epoch_changed", "future_position"]
-OnGap = Literal["oldest", "tail", "fail"]
+__all__ = ["DEFAULT_LIMIT", "Subscription"]
 
 DEFAULT_LIMIT: Final = 500
 _RETRY_DELAYS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Updates a reader asked for that it cannot have."""
-
-    first: int
-    """The first missing sequence number (of the reader's old epoch, when the epoch changed)."""
-    last: int | None
-    """The last missing one; None when nobody can know it."""
-    reason: GapReason
-    """``evicted``: no longer kept. ``epoch_changed``: the log lost its data and began anew.
-    ``future_position``: the position is past the end."""
-
-    def and_then(self, later: Gap) -> Gap:
-        """One gap for two that follow each other."""
-        if "epoch_changed" in (self.reason, later.reason):
-            return Gap(self.first, None, "epoch_changed")
-        return Gap(self.first, later.last, self.reason)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As it travels: ``{from, to, reason}``."""
-        return {"from": self.first, "to": self.last, "reason": self.reason}
-
-
-@dataclass(frozen=True, slots=True)
-class SubscribeResult:
-    """The answer to a subscribe."""
-
-    execution_id: str
-    state: ExecutionState | Literal["unknown"]
-    """``unknown``: not started yet; its updates come when it does."""
-    position: Position | None
-    """The head: the last update there is."""
-    oldest: int | None
-    """The first sequence number that is still kept."""
-    recovered: bool
-    """Whether everything after the asked position is there."""
-    reason: GapReason | None
-    """Why not, when it is not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """What a reader got in one go."""
-
-    records: Sequence[StoredUpdate]
-    """The records that passed the filter, in order."""
-    position: Position | None
-    """Where the reader stands now, also past records that were filtered out. None before the first update."""
-    gap: Gap | None = None
-    """What is missing right before the first record."""
-    ended: bool = False
-    """The reader is done: nothing will follow."""
-
-    def updates(self, execution_id: str) -> list[StreamUpdate]:
-        """The records decoded; a gap comes first, as an update of type ``gap``."""
-        updates = [record.update_of(execution_id) for record in self.records]
-        if self.gap is not None:
-            updates.insert(0, _gap_update(execution_id, self.gap, self.position))
-        return updates
-
-
-def _gap_update(execution_id: str, gap: Gap, position: Position | None) -> StreamUpdate:
-    return StreamUpdate(
-        type="gap",
-        data=gap.to_dict(),
-        metadata=StreamMetadata(
-            timestamp=datetime.now(UTC),
-            sequence_number=gap.last or 0,
-            execution_id=execution_id,
-            epoch=position.epoch if position is not None else "",
-        ),
-    )
 
 
 class Subscription:
@@ -290,7 +214,7 @@ class Subscription:
             gap = Gap(gap.first, state.head, "evicted") if gap.reason == "evicted" else gap
         elif state is not None:
             self._seq = state.head if gap.reason == "future_position" else state.oldest - 1
-        self._gap = gap if self._gap is None else self._gap.and_then(gap)
+        self._gap = gap if self._gap is None else self._gap.merged_with(gap)
 
     async def next_page(self, limit: int = DEFAULT_LIMIT) -> Page:
         """What there is after the reader's position, up to ``limit`` updates; waits until there is something.

@@ -14,7 +14,7 @@ from typing import Final, Literal, get_args
 
 from lg_streaming.errors import CODES
 from lg_streaming.hub.histogram import Durations, Histogram
-from lg_streaming.hub.subscription import GapReason
+from lg_streaming.hub.page import GapReason
 
 __all__ = ["DELIVERY_BOUNDS", "GatewayMetrics", "GatewayStatistics", "Transport", "TransportFigures"]
 

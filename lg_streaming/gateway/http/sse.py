@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.dialects import DialectName
     from lg_streaming.gateway.protocol.messages import EventName
     from lg_streaming.hub import StreamHub
-    from lg_streaming.hub.subscription import OnGap
+    from lg_streaming.hub.page import OnGap
 
 __all__ = ["ServerSentEvents", "sse_response"]
 
