@@ -52,12 +52,12 @@ class PageSource(Protocol[P_co]):
 class PageReceiver(Protocol[P_contra]):
     """The place that pages are sent to."""
 
-    def ready(self) -> Awaitable[bool]:
-        """Return when a page may be sent (back-pressure): whether that took a wait. Nothing is read before."""
+    def wait_writable(self) -> Awaitable[bool]:
+        """Return when a page may be sent (back-pressure): whether the sink imposed a wait. Called before `poll`."""
         ...
 
     def send(self, page: P_contra, *, waited: bool) -> Awaitable[None]:
-        """Send one page. `waited` is the result of the last `ready`."""
+        """Send one page. `waited` is the result of the last `wait_writable`."""
         ...
 
     def log_unavailable(self, error: LogUnavailableError) -> Awaitable[None]:
@@ -111,7 +111,7 @@ async def carry(
         await pages.ready()
         if pace is not None:
             await pace.turn(sent_at)
-        waited = await sink.ready()
+        waited = await sink.wait_writable()
         page = await read_when_available(pages.poll, limit, on_outage=sink.log_unavailable)
         if page is None:
             continue

@@ -132,7 +132,7 @@ class _ObserverSink:
         self.interrupted = False
         """Whether the subscription was closed in the middle of a page, by the observer or another thread."""
 
-    async def ready(self) -> bool:
+    async def wait_writable(self) -> bool:
         return False
 
     async def send(self, page: Page, *, waited: bool) -> None:  # noqa: ARG002 (part of the protocol)
