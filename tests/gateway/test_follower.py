@@ -15,12 +15,12 @@ from lg_streaming.gateway.auth.peer import Peer
 from lg_streaming.gateway.auth.policy import Policy
 from lg_streaming.gateway.delivery.frames import CHUNK_BYTES, Frames, web_socket_frame
 from lg_streaming.gateway.delivery.pump import follow
-from lg_streaming.gateway.delivery.wildcard import WildcardNotifier, WildcardSubscription
 from lg_streaming.gateway.session.context import GatewayContext
 from lg_streaming.gateway.session.instrumentation import ConnectionInstrumentation
 from lg_streaming.gateway.session.session import Session
 from lg_streaming.gateway.transports.websocket import EncodeEach
 from lg_streaming.hub import StreamHub, Subscription
+from lg_streaming.hub.wildcard import WildcardNotifier, WildcardSubscription
 from lg_streaming.settings import AuthSettings
 from tests.hub.helpers import soon
 

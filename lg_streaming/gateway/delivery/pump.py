@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
     from lg_streaming.events import Position
     from lg_streaming.gateway.delivery.frames import Encode, FrameCache, Frames
-    from lg_streaming.gateway.delivery.wildcard import WildcardSubscription
     from lg_streaming.gateway.session.context import GatewayContext
     from lg_streaming.gateway.session.instrumentation import ConnectionInstrumentation
     from lg_streaming.gateway.session.subscriptions import ActiveSubscription
     from lg_streaming.hub import Gap, Page, Subscription
+    from lg_streaming.hub.wildcard import WildcardSubscription
     from lg_streaming.log.base import StoredUpdate
 
 __all__ = ["FrameSink", "PumpResult", "SubscriptionPump", "follow"]

@@ -15,7 +15,6 @@ from lg_streaming.errors import ServerRestartError, StreamingConfigError
 from lg_streaming.fork import bury, restart_after_fork
 from lg_streaming.gateway.auth.policy import Policy
 from lg_streaming.gateway.delivery.frames import BatchTicker, FrameCache
-from lg_streaming.gateway.delivery.wildcard import WildcardNotifier
 from lg_streaming.gateway.hooks.listeners import EXPOSED, beyond_this_machine
 from lg_streaming.gateway.hooks.server import on_shutdown
 from lg_streaming.gateway.hooks.shutdown_hooks import farewells
@@ -25,6 +24,7 @@ from lg_streaming.gateway.limits.workers import Workers
 from lg_streaming.gateway.protocol.registry import MESSAGES_IN
 from lg_streaming.gateway.session.rooms import Rooms
 from lg_streaming.gateway.transports.deflate import Framer
+from lg_streaming.hub.wildcard import WildcardNotifier
 from lg_streaming.observability.events import GatewayEvents
 from lg_streaming.observability.gateway_metrics import GatewayMetrics
 from lg_streaming.observability.logs import log_event

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
     from lg_streaming.events import Position
-    from lg_streaming.gateway.delivery.wildcard import WildcardSubscription
     from lg_streaming.gateway.protocol.messages import SubscribeEvents
     from lg_streaming.hub import Subscription
+    from lg_streaming.hub.wildcard import WildcardSubscription
     from lg_streaming.observability.gateway_metrics import Transport
 
 __all__ = ["ActiveSubscription", "ClientStats", "PatternSubscription", "Reply"]

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lg_streaming.errors import ForbiddenError, LogUnavailableError, StreamingError, TooManySubscriptionsError
 from lg_streaming.fork import bury, new_lock, restart_after_fork
-from lg_streaming.gateway.delivery.denials import Denials
 from lg_streaming.globs import Globs
 from lg_streaming.hub import Vetting
+from lg_streaming.hub.denials import Denials
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
