@@ -98,9 +98,9 @@ class _Socket(async_socket.AsyncSocket):
     def emit(self, event: str, payload: object) -> None:
         self.put_text(self.server.sio.packets.event(event, payload))
 
-    def prefer_fresh(self) -> None:
+    def limit_buffer(self) -> None:
         if self._duplex is not None:
-            self._duplex.prefer_fresh()
+            self._duplex.limit_buffer()
 
     async def drain(self) -> bool:
         return await self._duplex.drain() if self._duplex is not None else False

@@ -137,7 +137,7 @@ def _dialect(session: Session, watch: ActiveSubscription, options: StreamOptions
         return Flowise(
             watch.execution_id, follow=watch.follow, listener_id=session.connection_id, replica_id=replica_id
         )
-    return Native(watch.execution_id, event=options.event, ids=options.ids, batch=watch.batch)
+    return Native(watch.execution_id, event=options.event, ids=options.ids, batch=watch.options.batch)
 
 
 class EventStream(Response):
@@ -270,16 +270,18 @@ class EventStream(Response):
         await self._begin(send)
         try:
             await self._write(self.first_words)
-            ending = await SubscriptionPump(
-                self._edge,
-                watch,
+            watch.pump = SubscriptionPump(
+                watch.subscription,
                 self.dialect.encode,
                 self,
-                report=self._session.report,
+                options=watch.options,
+                cache=self._edge.chunks if self.dialect.shared else FrameCache(max_bytes=0),
+                ticker=self._edge.pacer,
+                observer=self._session.report,
                 fails_on_gap=self.fails_on_gap,
-                chunks=None if self.dialect.shared else FrameCache(max_bytes=0),
-                at_head=None if self.dialect.shared else self._at_head,
-            ).run()
+                on_caught_up=None if self.dialect.shared else self._at_head,
+            )
+            ending = await watch.pump.run()
             over = ending.reason == "ended"
             known = await self._edge.hub.describe(watch.execution_id) if over and not self.dialect.shared else None
             state = known.state if known is not None else None
@@ -299,8 +301,8 @@ class EventStream(Response):
         self._last_words = self.dialect.failed(error)
 
     # ------------------------------------------------------------ what the delivery wants
-    async def room(self) -> bool:
-        """See `Sink.room`."""
+    async def wait_writable(self) -> bool:
+        """See `FrameSink.wait_writable`."""
         if self._line is not None and not self._line.buffered:
             return False
         async with self._writing:
@@ -308,12 +310,12 @@ class EventStream(Response):
         return self._line is not None
 
     async def write(self, frames: Frames) -> None:
-        """See `Sink.write`."""
+        """See `FrameSink.write`."""
         if frames.wire:
             await self._write(frames.wire)
 
-    async def say(self, event: str, payload: dict[str, object]) -> None:
-        """See `Sink.say`."""
+    async def send_event(self, event: str, payload: dict[str, object]) -> None:
+        """See `FrameSink.send_event`."""
         if words := self.dialect.say(event, payload):
             await self._write(words)
 
@@ -324,8 +326,8 @@ class EventStream(Response):
         if self.dialect.over:
             self._watch.subscription.close()
 
-    def prefer_fresh(self) -> None:
-        """See `Sink.prefer_fresh`."""
+    def limit_buffer(self) -> None:
+        """See `FrameSink.limit_buffer`."""
         if self._line is not None:
             self._line.keep_short(FRESH_BYTES)
 

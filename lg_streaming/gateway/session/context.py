@@ -113,7 +113,7 @@ class GatewayContext:
         self.visitors = ConnectionCounter(limits.connections, per_address=limits.connections_per_address)
         self.rates = RateLimiter(limits.connects_per_address, limits.failed_logins_per_address)
         self.requests = Requests(limits, self.monotonic)
-        self.patterns = WildcardNotifier(self.hub)
+        self.patterns = WildcardNotifier(self.hub.log)
         self.pacer = BatchTicker(gateway.frame_interval)
         self.compression = Compression(gateway.compression)
         self.framings = Framer(gateway.compression)

@@ -58,9 +58,9 @@ async def subscribe_events(session: Session, wanted: SubscribeEvents) -> Reply:
         allows=session.may_read,
         skips=session.watches.__contains__,
         clock=session.edge.monotonic,
-        most_open=session.edge.settings.limits.subscriptions_per_connection or _MOST_OPEN,
+        max_open=session.edge.settings.limits.subscriptions_per_connection or _MOST_OPEN,
     )
-    await follower.start()
+    follower.start()
     previous, session.events = session.events, PatternSubscription(wanted=wanted, follower=follower)
     if previous is not None:
         session.drop(previous)
@@ -141,7 +141,7 @@ async def authenticate(session: Session, wanted: Authenticate) -> Reply:
     for watch in forbidden:
         session.drop(watch)
     if session.events is not None:
-        session.events.follower.recheck()
+        session.events.follower.reauthorize()
     expires_in = session.expires_in
     return Reply(
         answer={"ok": True, "expires_in_s": None if expires_in is None else round(expires_in, 3)}, forbidden=forbidden

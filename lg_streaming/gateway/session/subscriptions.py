@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
     from lg_streaming.events import Position
+    from lg_streaming.gateway.delivery.pump import DeliveryOptions, SubscriptionPump
     from lg_streaming.gateway.protocol.messages import SubscribeEvents
     from lg_streaming.hub import Subscription
     from lg_streaming.hub.wildcard import WildcardSubscription
@@ -23,24 +24,19 @@ class ActiveSubscription:
 
     execution_id: str
     subscription: Subscription
-    batch: bool = False
+    options: DeliveryOptions
     by_type: bool = False
     """Whether messages are named by their update's type, not its kind."""
     follow: bool = False
-    merge: bool = False
     room_id: str | None = None
     """Set where the execution is a room."""
-    live_after: int = 0
-    """The head when the reader came: what follows it comes live."""
-    sent: Position | None = None
-    """Everything up to here was sent, kept before each read."""
-    holding: bool = False
-    """Whether something was read that is not sent yet."""
+    pump: SubscriptionPump | None = None
+    """Set while updates are delivered."""
 
     @property
     def position(self) -> Position | None:
-        """Where the client stands: what was read for it and not sent does not count."""
-        return self.sent if self.holding else self.subscription.position
+        """The client's position; a page that was read and not sent does not count."""
+        return self.subscription.position if self.pump is None else self.pump.position
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -51,7 +51,7 @@ class Transport(Protocol):
         """Sends one message without waiting."""
         ...
 
-    def prefer_fresh(self) -> None:
+    def limit_buffer(self) -> None:
         """Lets little wait on the way, where the server allows that."""
         ...
 

@@ -18,7 +18,7 @@ from lg_streaming.errors import (
     StreamingError,
     UnauthorizedError,
 )
-from lg_streaming.gateway.delivery.pump import SubscriptionPump, follow
+from lg_streaming.gateway.delivery.pump import SubscriptionPump, pump_all
 from lg_streaming.gateway.session.session import Session
 from lg_streaming.gateway.session.subscriptions import ActiveSubscription, PatternSubscription
 from lg_streaming.gateway.transports.base import TransportLimits
@@ -198,26 +198,26 @@ class Connection:
         task.add_done_callback(self._tasks.discard)
 
     # ------------------------------------------------------------ delivery
-    async def room(self) -> bool:
-        """See `Sink.room`: nothing is delivered while the token has expired."""
+    async def wait_writable(self) -> bool:
+        """See `FrameSink.wait_writable`: nothing is delivered while the token has expired."""
         while self._renewed is not None:
             await self._renewed.wait()
         return await self._transport.drain()
 
     async def write(self, frames: Frames) -> None:
-        """See `Sink.write`."""
+        """See `FrameSink.write`."""
         # First room, then the next piece, with nothing between: otherwise many subscriptions of one connection would
         # each add a piece to a buffer that is full.
-        await self.room()
+        await self.wait_writable()
         self._transport.put(frames)
 
-    async def say(self, event: str, payload: dict[str, object]) -> None:
-        """See `Sink.say`."""
+    async def send_event(self, event: str, payload: dict[str, object]) -> None:
+        """See `FrameSink.send_event`."""
         self._transport.emit(event, payload)
 
-    def prefer_fresh(self) -> None:
-        """See `Sink.prefer_fresh`."""
-        self._transport.prefer_fresh()
+    def limit_buffer(self) -> None:
+        """See `FrameSink.limit_buffer`."""
+        self._transport.limit_buffer()
 
     def _start(self, watch: ActiveSubscription | PatternSubscription) -> None:
         work = self._follow(watch) if isinstance(watch, PatternSubscription) else self._deliver(watch)
@@ -235,10 +235,18 @@ class Connection:
 
     async def _deliver(self, watch: ActiveSubscription) -> None:
         reason = "closed"
-        encode = self._transport.encoder(batch=watch.batch, by_type=watch.by_type)
+        encode = self._transport.encoder(batch=watch.options.batch, by_type=watch.by_type)
         try:
-            delivery = SubscriptionPump(self._edge, watch, encode, self, report=self._session.report)
-            reason = (await delivery.run()).reason
+            watch.pump = SubscriptionPump(
+                watch.subscription,
+                encode,
+                self,
+                options=watch.options,
+                cache=self._edge.chunks,
+                ticker=self._edge.pacer,
+                observer=self._session.report,
+            )
+            reason = (await watch.pump.run()).reason
         except GapError as error:
             reason = "gap"
             self._transport.emit("error", {**error.to_dict(), "execution_id": watch.execution_id})
@@ -255,7 +263,7 @@ class Connection:
     async def _follow(self, watch: PatternSubscription) -> None:
         encode = self._transport.encoder(batch=watch.wanted.batch, by_type=watch.wanted.event == "type")
         try:
-            await follow(self._edge, watch.follower, encode, self, report=self._session.report)
+            await pump_all(watch.follower, encode, self, cache=self._edge.chunks, observer=self._session.report)
         except StreamingError as error:
             self._session.report.failed(error)
             self._session.drop(watch)

@@ -118,8 +118,8 @@ class _Socket:
     def emit(self, event: str, payload: object) -> None:
         self._duplex.put_text(orjson.dumps({"type": event, "payload": payload}))
 
-    def prefer_fresh(self) -> None:
-        self._duplex.prefer_fresh()
+    def limit_buffer(self) -> None:
+        self._duplex.limit_buffer()
 
     async def drain(self) -> bool:
         return await self._duplex.drain()
