@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from lg_streaming.errors import ForbiddenError, LogUnavailableError, StreamingError, TooManySubscriptionsError
 from lg_streaming.fork import bury, new_lock, restart_after_fork
@@ -22,13 +22,12 @@ from lg_streaming.hub.vetting import Vetting
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from lg_streaming.events import Position
+    from lg_streaming.events import Position, StreamUpdate
     from lg_streaming.filters import UpdateFilter
-    from lg_streaming.hub.hub import StreamHub
     from lg_streaming.hub.subscription import Subscription
     from lg_streaming.log.base import EventLog, LogState, PlaceListener
 
-__all__ = ["WildcardNotifier", "WildcardPage", "WildcardSubscription"]
+__all__ = ["Executions", "WildcardNotifier", "WildcardPage", "WildcardSubscription"]
 
 _MAX_POSITIONS: Final = 10_000
 """Positions that a subscription keeps; those of the executions it read least recently are evicted."""
@@ -39,6 +38,18 @@ _MAX_WAKEUPS: Final = 1_000
 _MAX_LOOKS: Final = 50
 """Executions that are looked at before the event loop gets its turn."""
 _MAX_OPEN: Final = 128
+
+
+class Executions(Protocol):
+    """Executions that can be read: a hub, without an import of it."""
+
+    def follow(self, execution_id: str, *, after: Position | None, filter: UpdateFilter) -> Subscription:
+        """Open a subscription that stays after a run's final update, and that the execution's limit does not count."""
+        ...
+
+    def describe(self, execution_id: str) -> Awaitable[LogState | None]:
+        """Return state, owner and positions of an execution; None when it does not exist."""
+        ...
 
 
 class _Batch(NamedTuple):
@@ -150,6 +161,10 @@ class WildcardPage(NamedTuple):
         """Whether nothing follows, of any execution."""
         return self.subscription is None
 
+    def updates(self) -> list[StreamUpdate]:
+        """Return the updates of the page, decoded; see `Page.updates`."""
+        return [] if self.subscription is None else self.page.updates(self.subscription.execution_id)
+
 
 _END: Final = WildcardPage(None, Page((), None, ended=True))
 
@@ -161,7 +176,7 @@ class WildcardSubscription:
     them open at a time, and keeps only a position of the others. Use it on one event loop.
 
     Args:
-        hub: The hub of the executions.
+        executions: Where executions are read.
         notifier: The source of notifications about new updates.
         globs: Patterns of execution ids: `*` within a `/` segment, `**` across.
         filter: The updates to read.
@@ -174,7 +189,7 @@ class WildcardSubscription:
 
     def __init__(
         self,
-        hub: StreamHub,
+        executions: Executions,
         notifier: WildcardNotifier,
         *,
         globs: Sequence[str],
@@ -188,7 +203,7 @@ class WildcardSubscription:
         self.filter: UpdateFilter = filter
         self.closed: bool = False
         self._globs = Globs(self.globs)
-        self._hub = hub
+        self._executions = executions
         self._notifier = notifier
         self._allows = allows or _allow
         self._skips = skips or _skip_nothing
@@ -202,12 +217,18 @@ class WildcardSubscription:
         self._open: OrderedDict[str, Subscription] = OrderedDict()
         self._authorizations = 0
         self._overrun = False
+        self._finishing = False
         self._looks = 0
         self._unlisten: Callable[[], None] | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Begin to note new updates, on the running event loop or on `loop`, which may start later."""
         self._unlisten = self._notifier.listen(self._on_update, loop)
+
+    def finish(self) -> None:
+        """End the subscription once it has read what is in the log; for a hub that closes."""
+        self._finishing = True
+        self._wakeup.set()
 
     def close(self) -> None:
         """End the subscription and wake its reader. Harmless when repeated."""
@@ -228,7 +249,7 @@ class WildcardSubscription:
 
     async def ready(self) -> None:
         """Return when an execution may have updates, or the subscription was closed."""
-        if not (self._pending or self._overrun or self.closed):
+        if not (self._pending or self._overrun or self._finishing or self.closed):
             self._wakeup.clear()
             await self._wakeup.wait()
 
@@ -243,13 +264,13 @@ class WildcardSubscription:
             raise TooManySubscriptionsError(f"{_MAX_PENDING} executions have updates that wait: subscribe to fewer")
         if self.closed:
             return _END
-        if not self._pending:
-            return None
         self._looks += 1
         if not self._looks % _MAX_LOOKS:
             await asyncio.sleep(0)
-            if not self._pending:
-                return None
+        if not self._pending:
+            if self._finishing:
+                self.close()
+            return None
         execution_id, _ = self._pending.popitem(last=False)
         try:
             return await self._page_of(execution_id, limit)
@@ -269,11 +290,14 @@ class WildcardSubscription:
             return None
         page = await subscription.poll(limit)
         if page is None:
-            state = await self._hub.describe(execution_id)
+            state = await self._executions.describe(execution_id)
             if state is None or state.ended:
                 self._leave(execution_id)
             return None
-        self._enqueue(execution_id)  # after the others, so that an execution without end does not keep them waiting
+        if page.ended:  # the hub closes
+            self._leave(execution_id)
+        else:  # after the others, so that an execution without end does not keep them waiting
+            self._enqueue(execution_id)
         return WildcardPage(subscription, page)
 
     async def may_send(self, subscription: Subscription) -> bool:
@@ -336,7 +360,7 @@ class WildcardSubscription:
         if self._denials.holds(execution_id):
             return None
         authorizations = self._authorizations
-        state = await self._hub.describe(execution_id)
+        state = await self._executions.describe(execution_id)
         allowed = await self._allows(execution_id)
         if authorizations != self._authorizations:  # the answer is about former rights
             self._enqueue(execution_id)
@@ -350,7 +374,7 @@ class WildcardSubscription:
         """Open an execution; leave those that were quiet for longest where too many are open."""
         while len(self._open) >= self._max_open:
             self._leave(next(iter(self._open)))
-        subscription = self._hub.follow(execution_id, after=self._starts.get(execution_id), filter=self.filter)
+        subscription = self._executions.follow(execution_id, after=self._starts.get(execution_id), filter=self.filter)
         subscription.vetting = Vetting(execution_id, state, self._allows_next)
         self._open[execution_id] = subscription
 
