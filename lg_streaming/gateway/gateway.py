@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from starlette.routing import Route, WebSocketRoute
 
 from lg_streaming.errors import BadRequestError, UpdateTooLargeError
+from lg_streaming.events import room_execution
 from lg_streaming.gateway.auth.policy import Authorize, Policy, Revoked
 from lg_streaming.gateway.hooks.front_door import find_front_door, what_is_unprotected
 from lg_streaming.gateway.hooks.listeners import refuse_exposed
@@ -22,7 +23,6 @@ from lg_streaming.gateway.http.rest import RestRoutes
 from lg_streaming.gateway.http.sse import ServerSentEvents
 from lg_streaming.gateway.installed import claim_paths
 from lg_streaming.gateway.session.context import GatewayContext
-from lg_streaming.gateway.session.rooms import room_execution
 from lg_streaming.gateway.session.subscriptions import ClientStats
 from lg_streaming.gateway.transports.socketio import SocketIO
 from lg_streaming.gateway.transports.websocket import PlainWebSocket

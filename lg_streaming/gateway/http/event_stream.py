@@ -24,7 +24,7 @@ from lg_streaming.errors import (
 )
 from lg_streaming.gateway.delivery.frames import FrameCache
 from lg_streaming.gateway.delivery.pump import SubscriptionPump
-from lg_streaming.gateway.dialects import DialectName, EventStreamEncoder, Flowise, Native
+from lg_streaming.gateway.dialects import EventStreamEncoder, Flowise, Native
 from lg_streaming.gateway.hooks.server import ServerTransport, current_line
 from lg_streaming.gateway.http.endpoint import gone
 from lg_streaming.gateway.session.handlers import subscribed
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.gateway.delivery.frames import Frames
     from lg_streaming.gateway.http.compression import Coder
-    from lg_streaming.gateway.protocol.messages import EventName, SubscribeExecution
+    from lg_streaming.gateway.protocol.messages import DialectName, EventName, SubscribeExecution
     from lg_streaming.gateway.session.session import Session
     from lg_streaming.gateway.session.subscriptions import ActiveSubscription
     from lg_streaming.hub import SubscribeResult

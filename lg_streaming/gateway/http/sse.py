@@ -17,14 +17,13 @@ from lg_streaming.gateway.auth.peer import Peer
 from lg_streaming.gateway.http.endpoint import (
     Endpoint,
     ExecutionRoute,
-    error_response,
     execution_id_of,
-    isolate,
 )
 from lg_streaming.gateway.http.event_stream import InitialData, StreamOptions, open_stream
 from lg_streaming.gateway.http.query_params import last_event_id, query_payload
 from lg_streaming.gateway.protocol.http_models import StreamQuery
 from lg_streaming.gateway.protocol.registry import parse
+from lg_streaming.gateway.protocol.responses import error_response, isolate
 from lg_streaming.gateway.session.context import GatewayContext
 from lg_streaming.gateway.session.session import Session
 
@@ -33,8 +32,7 @@ if TYPE_CHECKING:
     from starlette.routing import Router
     from starlette.types import Receive, Scope, Send
 
-    from lg_streaming.gateway.dialects import DialectName
-    from lg_streaming.gateway.protocol.messages import EventName
+    from lg_streaming.gateway.protocol.messages import DialectName, EventName
     from lg_streaming.hub import StreamHub
     from lg_streaming.hub.page import OnGap
 

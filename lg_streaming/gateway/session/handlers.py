@@ -10,9 +10,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.errors import UnauthorizedError
+from lg_streaming.events import room_execution
 from lg_streaming.gateway.delivery.wildcard import WildcardSubscription
 from lg_streaming.gateway.protocol.messages import SubscribeExecution
-from lg_streaming.gateway.session.rooms import room_execution
 from lg_streaming.gateway.session.subscriptions import PatternSubscription, Reply
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.gateway.auth.url_credentials import take_credentials, token_refused
 from lg_streaming.gateway.hooks.engineio import GuardedServer
-from lg_streaming.gateway.http.endpoint import error_response, isolated
+from lg_streaming.gateway.protocol.responses import error_response, isolated
 from lg_streaming.gateway.transports.connection import Connection, guard_of
 
 if TYPE_CHECKING:

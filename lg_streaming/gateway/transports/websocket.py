@@ -15,8 +15,8 @@ from lg_streaming.errors import BadRequestError, StreamingError, TooLargeError
 from lg_streaming.gateway.auth.peer import Peer
 from lg_streaming.gateway.auth.url_credentials import take_credentials, token_refused
 from lg_streaming.gateway.delivery.frames import Frames
-from lg_streaming.gateway.http.endpoint import isolated
 from lg_streaming.gateway.protocol.registry import check_nesting
+from lg_streaming.gateway.protocol.responses import isolated
 from lg_streaming.gateway.transports.connection import Connection, guard_of
 from lg_streaming.gateway.transports.duplex import NORMAL_CLOSURE, WebSocketConnection, answer_no_socket
 from lg_streaming.gateway.transports.packets import event_name, size_of
