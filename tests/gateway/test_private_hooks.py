@@ -5,7 +5,10 @@
 import asyncio
 import inspect
 import socket
+import tomllib
 from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -25,6 +28,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.protocol import Protocol
 from websockets.server import ServerProtocol
 
+from lg_streaming.errors import StreamingConfigError
 from lg_streaming.gateway.hooks import engineio as _engineio
 from lg_streaming.gateway.hooks.server import ServerTransport, WebSocketTransport, current_line
 from tests.gateway.site import Site, raw_client
@@ -48,6 +52,23 @@ def test_engineio() -> None:
     assert "raise OSError" in inspect.getsource(asgi.WebSocket.wait)
     assert "'asgi.scope'" in inspect.getsource(asgi.translate_request)
     assert base_server.BaseServer.reason.TRANSPORT_CLOSE == "transport close"
+
+
+def test_the_tested_versions_are_the_declared_ones() -> None:
+    pyproject = Path(__file__).parents[2] / "pyproject.toml"
+    declared = tomllib.loads(pyproject.read_text())["project"]["dependencies"]
+    for name, (first, end) in _engineio.TESTED.items():
+        assert f"{name}>={_engineio._dotted(first)},<{_engineio._dotted(end)}" in declared
+
+
+@pytest.mark.parametrize("installed", ["5.17.9", "6.0.0", "6.0.0rc1"])
+def test_another_version_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, installed: str) -> None:
+    def version_of(name: str) -> str:
+        return installed if name == "python-socketio" else version(name)
+
+    monkeypatch.setattr(_engineio, "version", version_of)
+    with pytest.raises(StreamingConfigError, match=rf"python-socketio {installed} .*python-socketio>=5.18,<6"):
+        _engineio._check_versions.__wrapped__()
 
 
 def test_socketio() -> None:
@@ -88,7 +109,7 @@ async def test_a_connection_keeps_nothing_of_its_request_and_has_no_room_of_its_
         (environ,) = server.environ.values()
         assert set(environ) <= {"asgi.receive", "asgi.send", "asgi.scope", "HTTP_CONNECTION", "HTTP_UPGRADE"}
         assert list(server.manager.rooms["/"]) == [None]
-        (transport,) = server.transports
+        (transport,) = server.eio.sockets.values()
         assert transport.queue is None
 
 
