@@ -466,7 +466,7 @@ async def _() -> Outcome:
 @provokes(4500, "http", retry_after=True)
 async def _() -> Outcome:
     with site() as place:
-        place.gateway._edge.draining = True
+        place.gateway._lifecycle.draining = True
         return await over_http(place)
 
 

@@ -12,16 +12,15 @@ from lg_streaming.gateway.delivery.merge import merged_frames
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+    from lg_streaming.errors import StreamingError
     from lg_streaming.events import Position
-    from lg_streaming.gateway.delivery.frames import Encode, FrameCache, Frames
+    from lg_streaming.gateway.delivery.frames import BatchTicker, Encode, FrameCache, Frames
+    from lg_streaming.gateway.delivery.subscription import ActiveSubscription
     from lg_streaming.gateway.delivery.wildcard import WildcardSubscription
-    from lg_streaming.gateway.session.context import GatewayContext
-    from lg_streaming.gateway.session.instrumentation import ConnectionInstrumentation
-    from lg_streaming.gateway.session.subscriptions import ActiveSubscription
     from lg_streaming.hub import Gap, Page, Subscription
     from lg_streaming.log.base import StoredUpdate
 
-__all__ = ["FrameSink", "PumpResult", "SubscriptionPump", "follow"]
+__all__ = ["DeliveryObserver", "FrameSink", "PumpResult", "SubscriptionPump", "follow"]
 
 _RETRY_DELAYS: Final = (0.05, 0.2, 0.5, 1.0, 2.0)
 
@@ -46,6 +45,26 @@ class FrameSink(Protocol):
         ...
 
 
+class DeliveryObserver(Protocol):
+    """Receiver of what a delivery reports."""
+
+    def sent(self, execution_id: str, updates: int, size: int, newest: float | None) -> None:
+        """Report updates handed to the transport; `newest` is the time of the last one, if it came live."""
+        ...
+
+    def gap(self, execution_id: str, gap: Gap) -> None:
+        """Report a gap that the client was sent."""
+        ...
+
+    def merged(self, count: int) -> None:
+        """Report that merging saved `count` updates."""
+        ...
+
+    def failed(self, error: StreamingError) -> None:
+        """Report an error of the server."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class PumpResult:
     """How a delivery ended."""
@@ -61,7 +80,7 @@ class _PageWriter:
     chunks: FrameCache
     encode: Encode
     sink: FrameSink
-    report: ConnectionInstrumentation
+    report: DeliveryObserver
 
     async def tell(self, execution_id: str, gap: Gap) -> None:
         self.report.gap(execution_id, gap)
@@ -113,32 +132,32 @@ class SubscriptionPump:
     """Carries one subscription.
 
     Args:
-        edge: Pace and shared frames.
+        ticker: Sets the pace.
+        frames: Where ready frames are kept for other readers.
         watch: What to carry.
         encode: How updates are wrapped.
         sink: Where they go.
         report: Told what was sent.
         fails_on_gap: Whether the delivery ends at a gap, after telling of it.
-        chunks: Where ready frames are kept for other readers; the edge's own when not given.
         at_head: Awaited each time that everything there is has been written.
     """
 
     def __init__(
         self,
-        edge: GatewayContext,
+        ticker: BatchTicker,
+        frames: FrameCache,
         watch: ActiveSubscription,
         encode: Encode,
         sink: FrameSink,
         *,
-        report: ConnectionInstrumentation,
+        report: DeliveryObserver,
         fails_on_gap: bool = False,
-        chunks: FrameCache | None = None,
         at_head: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self._edge = edge
+        self._ticker = ticker
         self._watch = watch
         self._subscription = watch.subscription
-        self._way = _PageWriter(chunks=chunks or edge.chunks, encode=encode, sink=sink, report=report)
+        self._way = _PageWriter(chunks=frames, encode=encode, sink=sink, report=report)
         self._sink = sink
         self._report = report
         self._fails_on_gap = fails_on_gap
@@ -151,7 +170,7 @@ class SubscriptionPump:
             GapError: Updates are missing and the reader asked to fail.
             StreamingError: Nothing more can be read.
         """
-        watch, subscription, sink, pacer = self._watch, self._subscription, self._sink, self._edge.pacer
+        watch, subscription, sink, pacer = self._watch, self._subscription, self._sink, self._ticker
         if watch.merge:
             sink.prefer_fresh()
         now = asyncio.get_running_loop().time
@@ -204,14 +223,14 @@ class SubscriptionPump:
 
 
 async def follow(
-    edge: GatewayContext,
+    frames: FrameCache,
     follower: WildcardSubscription,
     encode: Encode,
     sink: FrameSink,
     *,
-    report: ConnectionInstrumentation,
+    report: DeliveryObserver,
 ) -> None:
     """Carries all executions of a follower, until it is closed."""
-    way = _PageWriter(chunks=edge.chunks, encode=encode, sink=sink, report=report)
+    way = _PageWriter(chunks=frames, encode=encode, sink=sink, report=report)
     async for subscription, page in follower.pages(sink.room):
         await way.write(subscription, page, may_send=follower.may_send)

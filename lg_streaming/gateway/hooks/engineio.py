@@ -19,7 +19,6 @@ import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import lru_cache
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
@@ -49,7 +48,9 @@ TESTED: Final = MappingProxyType({"python-socketio": ((5, 18), (6,)), "python-en
 """The tested versions of each library: from the first on, below the second."""
 
 
-@lru_cache(maxsize=1)
+_installed: Final = {name: version(name) for name in TESTED}  # read at import, as it reads files
+
+
 def _check_versions() -> None:
     """Check that both libraries have the private parts that this file overrides.
 
@@ -57,7 +58,7 @@ def _check_versions() -> None:
         StreamingConfigError: If a version is outside `TESTED`.
     """
     for name, (first, end) in TESTED.items():
-        installed = version(name)
+        installed = _installed[name]
         numbers = tuple(int(number) for number in re.findall(r"\d+", installed)[:3])
         if not first <= numbers < end:
             allowed = f"{name}>={_dotted(first)},<{_dotted(end)}"

@@ -24,14 +24,14 @@ from lg_streaming.gateway.protocol.responses import error_response, isolate
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-    from lg_streaming.gateway.session.context import GatewayContext
+    from lg_streaming.gateway.http.context import HttpContext
 
 __all__ = [
     "Endpoint",
     "ExecutionRoute",
     "execution_id_of",
-    "gone",
     "json_body",
+    "wait_disconnected",
 ]
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -116,23 +116,23 @@ class Endpoint:
     token there is refused. What is large is compressed.
 
     Args:
-        edge: Which origins are allowed, and how answers are compressed.
+        context: Services that the routes share.
         for_all_pages: Whether pages of every origin may load the answer.
         methods: What answers `GET`, `POST` and so on; `HEAD` is answered like `GET`.
     """
 
-    def __init__(self, edge: GatewayContext, *, for_all_pages: bool = False, **methods: Handle) -> None:
-        self._edge = edge
+    def __init__(self, context: HttpContext, *, for_all_pages: bool = False, **methods: Handle) -> None:
+        self._context = context
         self._for_all_pages = for_all_pages
-        self._policy = edge.policy
+        self._policy = context.gateway.policy
         self._methods = methods
         allowed = [*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"]
         self._allow = ", ".join(sorted(allowed))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        take_credentials(self._edge.policy.tickets, scope)
-        self._edge.wake()
+        take_credentials(self._policy.tickets, scope)
+        self._context.gateway.lifecycle.wake()
         request = Request(scope, receive)
         response = await self._answer(request, Peer.of(scope))
         await response(scope, receive, send)
@@ -154,7 +154,7 @@ class Endpoint:
             response = error_response(StreamingError())
         response.headers.update(headers)
         isolate(response)
-        self._edge.compression.apply(request.headers, response)
+        self._context.compression.apply(request.headers, response)
         return response
 
     async def _handle(self, request: Request, peer: Peer) -> Response:
@@ -230,7 +230,7 @@ async def _read(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-async def gone(receive: Receive) -> None:
-    """Returns when the client has closed its connection."""
+async def wait_disconnected(receive: Receive) -> None:
+    """Wait until the client has closed its connection."""
     while (await receive())["type"] != "http.disconnect":
         pass

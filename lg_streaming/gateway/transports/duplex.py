@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.errors import StreamingError
     from lg_streaming.gateway.transports.base import TransportLimits
+    from lg_streaming.gateway.transports.deflate import Framer
 
 __all__ = ["FRESH_BYTES", "NORMAL_CLOSURE", "WebSocketConnection", "answer_no_socket"]
 
@@ -38,12 +39,17 @@ class WebSocketConnection:
 
     Args:
         send: ASGI's.
-        guard: Limits.
+        limits: Limits.
+        framer: Frames messages, compressed or not.
         refuse: Closes the connection with an error when the peer sends more than it may.
     """
 
     def __init__(
-        self, send: Callable[[Any], Awaitable[None]], guard: TransportLimits, refuse: Callable[[StreamingError], None]
+        self,
+        send: Callable[[Any], Awaitable[None]],
+        limits: TransportLimits,
+        framer: Framer,
+        refuse: Callable[[StreamingError], None],
     ) -> None:
         self._send = send
         self._task = asyncio.current_task()
@@ -52,14 +58,14 @@ class WebSocketConnection:
         self.line: ServerTransport | None = current_line()
         if isinstance(self.line, WebSocketTransport):
             # A little over the limit still arrives and is answered by name; far over is cut off by the server.
-            self.line.limit_inbound(4 * guard.inbound_bytes)
+            self.line.limit_inbound(4 * limits.inbound_bytes)
             self.line.forget_handshake()
         if self.line is not None:
-            self.line.cut_when_silent(2 * guard.bounds.send_timeout)
-        self.frame: Framing = guard.framings.of(self.line)
+            self.line.cut_when_silent(2 * limits.bounds.send_timeout)
+        self.frame: Framing = framer.framing_of(self.line)
         """How messages are framed for it."""
-        self._outlet: SendBuffer = open_outlet(send, self.line, guard.bounds, self.give_up)
-        self.inbound: InboundMeter = InboundMeter(guard.inbound, refuse, self._outlet.admit)
+        self._outlet: SendBuffer = open_outlet(send, self.line, limits.bounds, self.give_up)
+        self.inbound: InboundMeter = InboundMeter(limits.inbound, refuse, self._outlet.admit)
         """What the peer sends."""
         if isinstance(self.line, WebSocketTransport):
             self.line.meter(self.inbound)

@@ -32,14 +32,14 @@ def size_of(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
-def handshake(sid: str, guard: TransportLimits) -> bytes:
+def handshake(sid: str, limits: TransportLimits) -> bytes:
     """What a transport is told first; engine.io counts in milliseconds."""
     told: dict[str, object] = {
         "sid": sid,
         "upgrades": [],
-        "pingInterval": round(guard.ping_interval * 1000),
-        "pingTimeout": round(guard.ping_timeout * 1000),
-        "maxPayload": guard.inbound_bytes,
+        "pingInterval": round(limits.ping_interval * 1000),
+        "pingTimeout": round(limits.ping_timeout * 1000),
+        "maxPayload": limits.inbound_bytes,
     }
     return b"0" + orjson.dumps(told)
 

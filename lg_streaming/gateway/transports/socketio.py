@@ -14,10 +14,10 @@ from lg_streaming.gateway.hooks.engineio import CONNECT, DISCONNECT, EVENT, Guar
 from lg_streaming.gateway.limits.rates import ConnectionCounter
 from lg_streaming.gateway.protocol.registry import RESERVED_EVENTS, check_nesting
 from lg_streaming.gateway.protocol.responses import error_response, isolated
-from lg_streaming.gateway.transports.connection import Connection, guard_of
+from lg_streaming.gateway.session.timers import Timers
+from lg_streaming.gateway.transports.connection import Connection, ConnectionServices
 from lg_streaming.gateway.transports.duplex import NORMAL_CLOSURE, WebSocketConnection, answer_no_socket
 from lg_streaming.gateway.transports.packets import EncodeBatch, EncodeEach, Packets, handshake, size_of
-from lg_streaming.gateway.transports.timers import Timers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.delivery.frames import Encode, Frames
     from lg_streaming.gateway.hooks.engineio import EngineSocket
     from lg_streaming.gateway.limits.rates import Lease
-    from lg_streaming.gateway.session.context import GatewayContext
     from lg_streaming.observability.gateway_metrics import Transport as TransportName
 
 __all__ = ["SocketIO"]
@@ -41,18 +40,19 @@ class SocketIO:
     """The Socket.IO server of a gateway; an ASGI application.
 
     Args:
-        edge: What all transports share.
+        services: Services that all connections share.
     """
 
-    def __init__(self, edge: GatewayContext) -> None:
-        self.edge = edge
-        self.namespace = edge.settings.gateway.namespace
-        self.guard = guard_of(edge)
+    def __init__(self, services: ConnectionServices) -> None:
+        self.services = services
+        self._context = services.context
+        self.namespace = services.context.settings.gateway.namespace
+        self.limits = services.limits
         self.packets = Packets(self.namespace)
         self._open: set[_Socket] = set()
-        self._transports = ConnectionCounter(self.guard.max_transports, per_address=self.guard.max_per_address)
+        self._transports = ConnectionCounter(self.limits.max_transports, per_address=self.limits.max_per_address)
         self._server = GuardedServer(namespace=self.namespace, accept=self._accept, reject=_reject)
-        edge.on_start.append(self._begin)
+        services.context.lifecycle.on_start.append(self._begin)
 
     def _begin(self) -> None:
         self._open.clear()
@@ -60,8 +60,8 @@ class SocketIO:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """Serve one connection."""
-        found = take_credentials(self.edge.policy.tickets, scope)
-        self.edge.wake()
+        found = take_credentials(self._context.policy.tickets, scope)
+        self._context.lifecycle.wake()
         if scope["type"] == "http" and found.token_name is not None:
             await error_response(token_refused(found.token_name))(scope, receive, send)
             return
@@ -111,7 +111,7 @@ class _Socket:
         self._server = server
         self._lease = lease
         self._open = open
-        self._connection = Connection(server.edge, self)
+        self._connection = Connection(server.services, self)
         self._namespace_open = False
         self._login_tried = False
         self._socket: EngineSocket | None = None
@@ -138,11 +138,11 @@ class _Socket:
     async def drain(self) -> bool:
         return await self._duplex.drain() if self._duplex is not None else False
 
-    def close_with(self, error: StreamingError | None = None, *, told: bool = False) -> None:
+    def close_with(self, error: StreamingError | None = None, *, announced: bool = False) -> None:
         if self._duplex is None or self._duplex.closing:
             return
         if error is not None and self._namespace_open:
-            if not told:
+            if not announced:
                 self.emit("error", error.to_dict())
             if not error.retryable:
                 # The client does not reconnect by itself then.
@@ -156,11 +156,11 @@ class _Socket:
         receive: Callable[[], Awaitable[str | bytes]],
         send: Callable[[Any], Awaitable[None]],
     ) -> None:
-        self._socket, guard = socket, self._server.guard
-        self._duplex = WebSocketConnection(send, guard, self.close_with)
-        self.put_text(handshake(socket.sid, guard))
-        self._timers.set("login", guard.login_timeout, self._login_too_late)
-        self._timers.set("ping", guard.ping_interval, self._ping)
+        self._socket, limits = socket, self._server.limits
+        self._duplex = WebSocketConnection(send, limits, self._server.services.framer, self.close_with)
+        self.put_text(handshake(socket.sid, limits))
+        self._timers.set("login", limits.login_timeout, self._login_too_late)
+        self._timers.set("ping", limits.ping_interval, self._ping)
         try:
             while True:
                 await self._take(await receive())
@@ -173,7 +173,7 @@ class _Socket:
             self._timers.cancel_all()
             self._duplex.stop()
             try:
-                await self._connection.gone(self._duplex.close_code)
+                await self._connection.on_disconnect(self._duplex.close_code)
             finally:
                 await socket.finish()
 
@@ -193,18 +193,18 @@ class _Socket:
 
     # ------------------------------------------------------------ engine.io packets
     async def _take(self, data: str | bytes) -> None:
-        duplex, guard = self._duplex, self._server.guard
+        duplex, limits = self._duplex, self._server.limits
         if duplex is None or duplex.closing:
             return
         if not isinstance(data, str):
             self._malformed(BadRequestError("binary messages are not accepted"))
-        elif size_of(data) > guard.inbound_bytes:
-            self.close_with(TooLargeError(f"a message may have {guard.inbound_bytes} bytes, not {size_of(data)}"))
+        elif size_of(data) > limits.inbound_bytes:
+            self.close_with(TooLargeError(f"a message may have {limits.inbound_bytes} bytes, not {size_of(data)}"))
         elif data[:1] == "4":
             await self._take_packet(data[1:])
         elif data == "3":
             if duplex.inbound.packet():
-                self._timers.set("ping", guard.ping_interval, self._ping)
+                self._timers.set("ping", limits.ping_interval, self._ping)
         elif data == "1":
             self._shut()
         else:
@@ -215,11 +215,11 @@ class _Socket:
 
     def _ping(self) -> None:
         self.put_text(b"2")
-        self._timers.set("ping", self._server.guard.ping_timeout, self._dead)
+        self._timers.set("ping", self._server.limits.ping_timeout, self._dead)
 
     def _dead(self) -> None:
         if self._duplex is not None:
-            self._duplex.give_up(DeadPeerError(f"no answer to a ping in {self._server.guard.ping_timeout:g} s"))
+            self._duplex.give_up(DeadPeerError(f"no answer to a ping in {self._server.limits.ping_timeout:g} s"))
 
     def _shut(self, error: StreamingError | None = None) -> None:
         if self._duplex is not None:
@@ -279,7 +279,7 @@ class _Socket:
             return
         name, *arguments = cast("list[Any]", content)
         if name in RESERVED_EVENTS:
-            self._connection.reserved(name)
+            self._connection.on_reserved_event(name)
             return
         number, packets = packet.id, self._server.packets
 

@@ -17,7 +17,7 @@ from lg_streaming.gateway.auth.url_credentials import take_credentials, token_re
 from lg_streaming.gateway.delivery.frames import Frames
 from lg_streaming.gateway.protocol.registry import check_nesting
 from lg_streaming.gateway.protocol.responses import isolated
-from lg_streaming.gateway.transports.connection import Connection, guard_of
+from lg_streaming.gateway.transports.connection import Connection, ConnectionServices
 from lg_streaming.gateway.transports.duplex import NORMAL_CLOSURE, WebSocketConnection, answer_no_socket
 from lg_streaming.gateway.transports.packets import event_name, size_of
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from lg_streaming.gateway.delivery.frames import Encode, Framing
-    from lg_streaming.gateway.session.context import GatewayContext
-    from lg_streaming.gateway.transports.base import TransportLimits
     from lg_streaming.log.base import StoredUpdate
     from lg_streaming.observability.gateway_metrics import Transport as TransportName
 
@@ -45,15 +43,15 @@ class PlainWebSocket:
     """The WebSocket server of a gateway; an ASGI application.
 
     Args:
-        edge: What all transports share.
+        services: Services that all connections share.
     """
 
-    def __init__(self, edge: GatewayContext) -> None:
-        self._edge = edge
-        self._guard = guard_of(edge)
+    def __init__(self, services: ConnectionServices) -> None:
+        self._services = services
+        self._context = services.context
         self._open: set[_Socket] = set()
         self._idle = asyncio.Event()
-        edge.on_start.append(self._begin)
+        services.context.lifecycle.on_start.append(self._begin)
 
     def _begin(self) -> None:
         self._open.clear()
@@ -62,8 +60,8 @@ class PlainWebSocket:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection."""
-        found = take_credentials(self._edge.policy.tickets, scope)
-        self._edge.wake()
+        found = take_credentials(self._context.policy.tickets, scope)
+        self._context.lifecycle.wake()
         if scope["type"] != "websocket":
             error = (
                 BadRequestError("connect over WebSocket")
@@ -75,7 +73,7 @@ class PlainWebSocket:
             return
         await receive()
         await send({"type": "websocket.accept"})
-        socket = _Socket(self._edge, Peer.of(scope), send, self._guard)
+        socket = _Socket(self._services, Peer.of(scope), send)
         self._open.add(socket)
         self._idle.clear()
         try:
@@ -101,11 +99,11 @@ class _Socket:
 
     name: TransportName = "websocket"
 
-    def __init__(self, edge: GatewayContext, peer: Peer, send: Send, guard: TransportLimits) -> None:
+    def __init__(self, services: ConnectionServices, peer: Peer, send: Send) -> None:
         self.peer = peer
-        self._edge = edge
-        self._duplex = WebSocketConnection(send, guard, self.close_with)
-        self._connection = Connection(edge, self)
+        self._services = services
+        self._duplex = WebSocketConnection(send, services.limits, services.framer, self.close_with)
+        self._connection = Connection(services, self)
 
     # ------------------------------------------------------------ Transport
     def encoder(self, *, batch: bool, by_type: bool) -> Encode:
@@ -124,10 +122,10 @@ class _Socket:
     async def drain(self) -> bool:
         return await self._duplex.drain()
 
-    def close_with(self, error: StreamingError | None = None, *, told: bool = False) -> None:
+    def close_with(self, error: StreamingError | None = None, *, announced: bool = False) -> None:
         if self._duplex.closing:
             return
-        if error is not None and not told:
+        if error is not None and not announced:
             self.emit("error", error.to_dict())
         self._duplex.shut(*((error.code, error.name) if error is not None else (NORMAL_CLOSURE, "")))
 
@@ -144,7 +142,7 @@ class _Socket:
                 raise
         finally:
             self._duplex.stop()
-            await self._connection.gone(self._duplex.close_code)
+            await self._connection.on_disconnect(self._duplex.close_code)
 
     async def _log_in(self) -> bool:
         try:
@@ -161,7 +159,7 @@ class _Socket:
         if not isinstance(text, str):
             self._connection.malformed(BadRequestError("binary messages are not accepted"))
             return
-        limit = self._edge.settings.limits.inbound_bytes
+        limit = self._services.limits.inbound_bytes
         if size_of(text) > limit:
             self.close_with(TooLargeError(f"a message may have {limit} bytes, not {size_of(text)}"))
             return
