@@ -23,7 +23,7 @@ from lg_streaming.gateway.http.event_stream import InitialData
 from lg_streaming.gateway.http.metrics import Metrics
 from lg_streaming.gateway.http.rest import RestRoutes
 from lg_streaming.gateway.http.sse import ServerSentEvents
-from lg_streaming.gateway.installed import claim_paths
+from lg_streaming.gateway.http.installed import claim_paths
 from lg_streaming.gateway.session.context import GatewayContext
 from lg_streaming.gateway.session.subscriptions import ClientStats
 from lg_streaming.gateway.transports.base import TransportLimits
