@@ -20,10 +20,10 @@ from lg_streaming.gateway.hooks.shutdown_hooks import farewells
 from lg_streaming.gateway.http.assets import Assets
 from lg_streaming.gateway.http.context import HttpContext
 from lg_streaming.gateway.http.event_stream import InitialData
+from lg_streaming.gateway.http.installed import claim_paths
 from lg_streaming.gateway.http.metrics import Metrics
 from lg_streaming.gateway.http.rest import RestRoutes
 from lg_streaming.gateway.http.sse import ServerSentEvents
-from lg_streaming.gateway.http.installed import claim_paths
 from lg_streaming.gateway.session.context import GatewayContext
 from lg_streaming.gateway.session.subscriptions import ClientStats
 from lg_streaming.gateway.transports.base import TransportLimits

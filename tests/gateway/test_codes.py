@@ -439,7 +439,7 @@ async def _() -> Outcome:
 def _closing(place: Site) -> bool:
     """Whether the only connection is being closed."""
     return any(
-        socket._duplex.closing  # pyright: ignore[reportAttributeAccessIssue]
+        socket._websocket.closing  # pyright: ignore[reportAttributeAccessIssue]
         for socket in place.gateway._websocket._open
     )
 

@@ -34,9 +34,20 @@ from socketio.exceptions import ConnectionRefusedError as Refused
 from lg_streaming.errors import StreamingConfigError, StreamingError, TooManyConnectionsError
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Receive as ReceiveEvent
+    from starlette.types import Scope, Send
 
-__all__ = ["CONNECT", "DISCONNECT", "EVENT", "TESTED", "EngineSocket", "GuardedServer", "Packet", "SocketOwner"]
+__all__ = [
+    "CONNECT",
+    "DISCONNECT",
+    "EVENT",
+    "TESTED",
+    "EngineSocket",
+    "GuardedServer",
+    "Packet",
+    "Receive",
+    "SocketOwner",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -71,17 +82,16 @@ def _dotted(numbers: tuple[int, ...]) -> str:
     return ".".join(map(str, numbers))
 
 
+class Lease(Protocol):
+    """What a transport occupies while it is open."""
+
+    def release(self) -> None:
+        """Give it back."""
+        ...
+
+
 class SocketOwner(Protocol):
     """The gateway's side of one transport."""
-
-    def serve(
-        self,
-        socket: EngineSocket,
-        receive: Callable[[], Awaitable[str | bytes]],
-        send: Callable[[Any], Awaitable[None]],
-    ) -> Coroutine[Any, Any, None]:
-        """Serve the transport until it is closed; `receive` raises OSError when the peer is gone."""
-        ...
 
     def put_text(self, text: bytes) -> None:
         """Send one engine.io packet, without waiting."""
@@ -95,9 +105,11 @@ class SocketOwner(Protocol):
         """Close the transport, without waiting."""
         ...
 
-    def release(self) -> None:
-        """Release what the transport occupied."""
-        ...
+
+Receive = Callable[[], Awaitable[str | bytes]]
+"""Returns the next message; raises OSError when the peer is gone."""
+Serve = Callable[["EngineSocket", Receive, "Send"], Coroutine[Any, Any, None]]
+"""Serves a transport until it is closed, and sets its owner first."""
 
 
 class _Json:
@@ -128,15 +140,17 @@ class EngineSocket(async_socket.AsyncSocket):
     server: _Engine
     sid: str
 
-    def __init__(self, server: _Engine, sid: str, owner: SocketOwner) -> None:
+    def __init__(self, server: _Engine, sid: str, lease: Any) -> None:
         super().__init__(server, sid)
-        self.owner = owner
+        self.lease: Any = lease
+        """What `accept` returned."""
+        self.owner: SocketOwner | None = None
 
     # ------------------------------------------------------------ engine.io's side
     async def send(self, pkt: engineio_packet.Packet) -> None:
         """See `AsyncSocket.send`."""
         encoded = cast("str | bytes", pkt.encode())
-        if isinstance(encoded, str):
+        if isinstance(encoded, str) and self.owner is not None:
             self.owner.put_text(encoded.encode())
 
     async def check_ping_timeout(self) -> bool:
@@ -153,12 +167,13 @@ class EngineSocket(async_socket.AsyncSocket):
         self.closing = True
         await self.server.notify_disconnect(self.sid, reason)
         self.closed = True
-        self.owner.close()
+        if self.owner is not None:
+            self.owner.close()
 
     def _websocket_handler(self, ws: Any) -> Coroutine[Any, Any, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Serve the transport. A plain function: one more coroutine takes 500 bytes a connection."""
         self.connected = self.upgraded = True
-        return self.owner.serve(self, ws.wait, ws.asgi_send)
+        return self.server.sio.serve(self, ws.wait, ws.asgi_send)
 
     # ------------------------------------------------------------ the owner's side
     async def login(self, auth: object) -> str | None:
@@ -209,7 +224,7 @@ class _Engine(engineio.AsyncServer):
     def create_queue(self, *_: object, **__: object) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """See `AsyncServer.create_queue`: packets go to the send buffer."""
 
-    def handle_request(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def handle_request(self, scope: Scope, receive: ReceiveEvent, send: Send) -> Coroutine[Any, Any, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Serve a WebSocket; reject anything else. A plain function, see :meth:`EngineSocket._websocket_handler`."""
         if scope["type"] == "websocket":
             return super().handle_request(scope, receive, send)
@@ -217,12 +232,12 @@ class _Engine(engineio.AsyncServer):
 
     async def _handle_connect(self, environ: dict[str, Any], transport: str, jsonp_index: object = None) -> Any:  # noqa: ARG002
         try:
-            owner = self.sio.accept(environ["asgi.scope"])
+            lease = self.sio.accept(environ["asgi.scope"])
         except TooManyConnectionsError as error:
             return self._bad_request(error.message)
         # python-engineio's ids end in a counter, which would show clients how many connected before.
         sid = secrets.token_urlsafe(15)
-        socket = self.sockets[sid] = EngineSocket(self, sid, owner)
+        socket = self.sockets[sid] = EngineSocket(self, sid, lease)
         self.idle.clear()
         try:
             await self._trigger_event("connect", sid, environ, run_async=False)
@@ -230,7 +245,7 @@ class _Engine(engineio.AsyncServer):
             return await socket.handle_get_request(environ)
         finally:
             self.sockets.pop(sid, None)
-            owner.release()
+            lease.release()
             if not self.sockets:
                 self.idle.set()
 
@@ -240,7 +255,8 @@ class GuardedServer(socketio.AsyncServer):
 
     Args:
         namespace: The namespace clients connect to.
-        accept: Makes the owner of a new transport from its ASGI scope; raises TooManyConnectionsError to reject it.
+        accept: Returns a lease for a transport, by its ASGI scope; raises TooManyConnectionsError to reject it.
+        serve: Serves an accepted transport.
         reject: Answers a request that is no WebSocket.
 
     Raises:
@@ -253,7 +269,8 @@ class GuardedServer(socketio.AsyncServer):
         self,
         *,
         namespace: str,
-        accept: Callable[[Scope], SocketOwner],
+        accept: Callable[[Scope], Lease],
+        serve: Serve,
         reject: Callable[[Scope, Send], Coroutine[Any, Any, None]],
     ) -> None:
         _check_versions()
@@ -277,6 +294,7 @@ class GuardedServer(socketio.AsyncServer):
         )
         self.namespace = namespace
         self.accept = accept
+        self.serve = serve
         self.reject = reject
         self.eio.sio = self
         self.begin()
@@ -308,7 +326,10 @@ class GuardedServer(socketio.AsyncServer):
     async def _on_connect(self, sid: str, _environ: object, auth: object = None) -> None:
         eio_sid = cast("str", self.manager.eio_sid_from_sid(sid, self.namespace))
         try:
-            await self.eio.sockets[eio_sid].owner.login(auth)
+            owner = self.eio.sockets[eio_sid].owner
+            if owner is None:
+                raise StreamingError("the transport is not served yet")
+            await owner.login(auth)
         except StreamingError as error:
             raise Refused(error.message, error.to_dict()) from None
         except Exception:

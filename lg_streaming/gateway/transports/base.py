@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from lg_streaming.gateway.transports.inbound import InboundLimits
-from lg_streaming.gateway.transports.send_buffer import BufferLimits
+from lg_streaming.gateway.transports.send_buffer import BufferLimits, SendBuffer
 
 if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
     from lg_streaming.gateway.auth.peer import Peer
-    from lg_streaming.gateway.delivery.frames import Encode, Frames
+    from lg_streaming.gateway.delivery.frames import Encode
     from lg_streaming.observability.gateway_metrics import Transport as TransportName
     from lg_streaming.settings import StreamingSettings
 
@@ -66,13 +66,11 @@ class Transport(Protocol):
 
     name: TransportName
     peer: Peer
+    buffer: SendBuffer
+    """The buffer that frames are sent through."""
 
     def encoder(self, *, batch: bool, by_type: bool) -> Encode:
         """Return an encoder of updates: as lists, or one by one and named by their kind or type."""
-        ...
-
-    def put(self, frames: Frames) -> None:
-        """Send ready frames without waiting."""
         ...
 
     def emit(self, event: str, payload: object) -> None:
@@ -81,10 +79,6 @@ class Transport(Protocol):
 
     def prefer_fresh(self) -> None:
         """Keep the buffers on the way short, where the server allows that."""
-        ...
-
-    async def drain(self) -> bool:
-        """Wait for room in the send buffer; return whether it was full."""
         ...
 
     def close_with(self, error: StreamingError | None = None, *, announced: bool = False) -> None:

@@ -71,6 +71,7 @@ class Connection:
         self._services = services
         self._context = services.context
         self._transport = transport
+        self._buffer = transport.buffer
         self._session = Session(peer=transport.peer, context=services.context, transport=transport.name)
         self._pumps: dict[ActiveSubscription | PatternSubscription, asyncio.Task[None]] = {}
         self._timers = SessionTimers(self._session, self._on_due, self._heartbeat, expiry_grace=_EXPIRY_GRACE)
@@ -179,14 +180,14 @@ class Connection:
         """See `FrameSink.room`: nothing is delivered while the token has expired."""
         while self._renewed is not None:
             await self._renewed.wait()
-        return await self._transport.drain()
+        return await self._buffer.drain()
 
     async def write(self, frames: Frames) -> None:
         """See `FrameSink.write`."""
         # No await between the wait for room and the write: otherwise many subscriptions of one connection would each
         # add a piece to a full buffer.
         await self.room()
-        self._transport.put(frames)
+        self._buffer.put(frames)
 
     async def say(self, event: str, payload: dict[str, object]) -> None:
         """See `FrameSink.say`."""

@@ -64,8 +64,8 @@ class WebSocketConnection:
             self.line.cut_when_silent(2 * limits.bounds.send_timeout)
         self.frame: Framing = framer.framing_of(self.line)
         """How messages are framed for it."""
-        self._outlet: SendBuffer = open_outlet(send, self.line, limits.bounds, self.give_up)
-        self.inbound: InboundMeter = InboundMeter(limits.inbound, refuse, self._outlet.admit)
+        self.buffer: SendBuffer = open_outlet(send, self.line, limits.bounds, self.give_up)
+        self.inbound: InboundMeter = InboundMeter(limits.inbound, refuse, self.buffer.admit)
         """What the peer sends."""
         if isinstance(self.line, WebSocketTransport):
             self.line.meter(self.inbound)
@@ -77,22 +77,14 @@ class WebSocketConnection:
         """Whether the close has begun."""
         return self._closing is not None
 
-    def put(self, frames: Frames) -> None:
-        """Sends ready frames without waiting."""
-        self._outlet.put(frames)
-
     def put_text(self, text: bytes) -> None:
         """Sends one message."""
-        self._outlet.put(Frames(self.frame(text)))
+        self.buffer.put(Frames(self.frame(text)))
 
     def prefer_fresh(self) -> None:
         """Lets little wait on the way, where the server allows that."""
         if self.line is not None:
             self.line.keep_short(FRESH_BYTES)
-
-    async def drain(self) -> bool:
-        """Returns when there is room for more; whether it had to wait."""
-        return await self._outlet.drain()
 
     def give_up(self, error: StreamingError) -> None:
         """The peer does not read: whatever is said now is said for the case that it does after all."""
@@ -112,7 +104,7 @@ class WebSocketConnection:
             loop.call_later(_CLOSE_GRACE, self.line.abort)
         try:
             async with asyncio.timeout(_CLOSE_GRACE):
-                await self._outlet.flush()
+                await self.buffer.flush()
                 self._stop_listening()
                 await self._send({"type": "websocket.close", "code": code, "reason": reason})
         except Exception as error:  # noqa: BLE001 (each server has its own for a peer that is gone)
@@ -142,7 +134,7 @@ class WebSocketConnection:
     def stop(self) -> None:
         """The WebSocket is over: drops what waits."""
         self._listening = False
-        self._outlet.stop()
+        self.buffer.stop()
         self.inbound.stop()
         if self.line is not None and self.line.buffered:
             # The server closes when all is written, and a peer that does not read would hold it all.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from lg_streaming.errors import BadRequestError, DeadPeerError, LoginTimeoutError, StreamingError, TooLargeError
 from lg_streaming.gateway.auth.peer import Peer
 from lg_streaming.gateway.auth.url_credentials import take_credentials, token_refused
-from lg_streaming.gateway.delivery.frames import web_socket_frame
 from lg_streaming.gateway.hooks.engineio import CONNECT, DISCONNECT, EVENT, GuardedServer, Packet
 from lg_streaming.gateway.limits.rates import ConnectionCounter
 from lg_streaming.gateway.protocol.registry import RESERVED_EVENTS, check_nesting
@@ -20,13 +20,14 @@ from lg_streaming.gateway.transports.duplex import NORMAL_CLOSURE, WebSocketConn
 from lg_streaming.gateway.transports.packets import EncodeBatch, EncodeEach, Packets, handshake, size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+    from collections.abc import Coroutine, MutableMapping
 
     from starlette.types import Scope, Send
 
-    from lg_streaming.gateway.delivery.frames import Encode, Frames
-    from lg_streaming.gateway.hooks.engineio import EngineSocket
+    from lg_streaming.gateway.delivery.frames import Encode
+    from lg_streaming.gateway.hooks.engineio import EngineSocket, Receive
     from lg_streaming.gateway.limits.rates import Lease
+    from lg_streaming.gateway.transports.send_buffer import SendBuffer
     from lg_streaming.observability.gateway_metrics import Transport as TransportName
 
 __all__ = ["SocketIO"]
@@ -51,7 +52,7 @@ class SocketIO:
         self.packets = Packets(self.namespace)
         self._open: set[_Socket] = set()
         self._transports = ConnectionCounter(self.limits.max_transports, per_address=self.limits.max_per_address)
-        self._server = GuardedServer(namespace=self.namespace, accept=self._accept, reject=_reject)
+        self._server = GuardedServer(namespace=self.namespace, accept=self._accept, serve=self._serve, reject=_reject)
         services.context.lifecycle.on_start.append(self._begin)
 
     def _begin(self) -> None:
@@ -67,11 +68,26 @@ class SocketIO:
             return
         await self._server.handle_request(scope, receive, isolated(send) if scope["type"] == "http" else send)
 
-    def _accept(self, scope: Scope) -> _Socket:
+    def _accept(self, scope: Scope) -> _Accepted:
         peer = Peer.of(scope)
-        socket = _Socket(self, peer, self._transports.enter(peer.address), self._open)
+        return _Accepted(peer, self._transports.enter(peer.address))
+
+    async def _serve(self, engine: EngineSocket, receive: Receive, send: Send) -> None:
+        """See `Serve`."""
+        accepted: _Accepted = engine.lease
+        socket = _Socket(self, engine, accepted.peer, send)
+        engine.owner = socket
         self._open.add(socket)
-        return socket
+        try:
+            await socket.serve(receive)
+        except OSError:
+            pass  # the ASGI driver's sign that the peer is gone
+        except asyncio.CancelledError:
+            if not await socket.was_closing():
+                raise
+        finally:
+            self._open.discard(socket)
+            await socket.end()
 
     async def shutdown(self) -> None:
         """Close all transports, within 1.5 seconds."""
@@ -88,58 +104,58 @@ def _reject(scope: Scope, send: Send) -> Coroutine[Any, Any, None]:
     return answer_no_socket(scope, send, 400, "connect over WebSocket")
 
 
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """A transport that is not served yet."""
+
+    peer: Peer
+    lease: Lease
+
+    def release(self) -> None:
+        self.lease.release()
+
+
 class _Socket:
-    """One transport."""
+    """One transport; made in the task that serves it."""
 
     __slots__ = (
         "_connection",
-        "_duplex",
-        "_lease",
+        "_engine",
         "_login_tried",
         "_namespace_open",
-        "_open",
         "_server",
-        "_socket",
         "_timers",
+        "_websocket",
+        "buffer",
         "peer",
     )
 
     name: TransportName = "socketio"
 
-    def __init__(self, server: SocketIO, peer: Peer, lease: Lease, open: set[_Socket]) -> None:
+    def __init__(self, server: SocketIO, engine: EngineSocket, peer: Peer, send: Send) -> None:
         self.peer = peer
         self._server = server
-        self._lease = lease
-        self._open = open
+        self._engine = engine
+        self._websocket = WebSocketConnection(send, server.limits, server.services.framer, self.close_with)
+        self.buffer: SendBuffer = self._websocket.buffer
         self._connection = Connection(server.services, self)
         self._namespace_open = False
         self._login_tried = False
-        self._socket: EngineSocket | None = None
-        self._duplex: WebSocketConnection | None = None
         self._timers = Timers()
 
     # ------------------------------------------------------------ Transport
     def encoder(self, *, batch: bool, by_type: bool) -> Encode:
-        frame = self._duplex.frame if self._duplex is not None else web_socket_frame
-        packets = self._server.packets
+        frame, packets = self._websocket.frame, self._server.packets
         return EncodeBatch(packets, frame) if batch else EncodeEach(packets, frame, by_type=by_type)
-
-    def put(self, frames: Frames) -> None:
-        if self._duplex is not None:
-            self._duplex.put(frames)
 
     def emit(self, event: str, payload: object) -> None:
         self.put_text(self._server.packets.event(event, payload))
 
     def prefer_fresh(self) -> None:
-        if self._duplex is not None:
-            self._duplex.prefer_fresh()
-
-    async def drain(self) -> bool:
-        return await self._duplex.drain() if self._duplex is not None else False
+        self._websocket.prefer_fresh()
 
     def close_with(self, error: StreamingError | None = None, *, announced: bool = False) -> None:
-        if self._duplex is None or self._duplex.closing:
+        if self._websocket.closing:
             return
         if error is not None and self._namespace_open:
             if not announced:
@@ -150,36 +166,8 @@ class _Socket:
         self._shut(error)
 
     # ------------------------------------------------------------ SocketOwner
-    async def serve(
-        self,
-        socket: EngineSocket,
-        receive: Callable[[], Awaitable[str | bytes]],
-        send: Callable[[Any], Awaitable[None]],
-    ) -> None:
-        self._socket, limits = socket, self._server.limits
-        self._duplex = WebSocketConnection(send, limits, self._server.services.framer, self.close_with)
-        self.put_text(handshake(socket.sid, limits))
-        self._timers.set("login", limits.login_timeout, self._login_too_late)
-        self._timers.set("ping", limits.ping_interval, self._ping)
-        try:
-            while True:
-                await self._take(await receive())
-        except OSError:
-            pass  # the ASGI driver's sign that the peer is gone
-        except asyncio.CancelledError:
-            if not await self._duplex.was_closing():
-                raise
-        finally:
-            self._timers.cancel_all()
-            self._duplex.stop()
-            try:
-                await self._connection.on_disconnect(self._duplex.close_code)
-            finally:
-                await socket.finish()
-
     def put_text(self, text: bytes) -> None:
-        if self._duplex is not None:
-            self._duplex.put_text(text)
+        self._websocket.put_text(text)
 
     async def login(self, auth: object) -> None:
         await self._connection.login(auth)
@@ -187,14 +175,33 @@ class _Socket:
     def close(self) -> None:
         self._shut()
 
-    def release(self) -> None:
-        self._open.discard(self)
-        self._lease.release()
+    # ------------------------------------------------------------ life
+    async def serve(self, receive: Receive) -> None:
+        """Handle the client's messages. Raises OSError when the peer is gone."""
+        limits = self._server.limits
+        self.put_text(handshake(self._engine.sid, limits))
+        self._timers.set("login", limits.login_timeout, self._login_too_late)
+        self._timers.set("ping", limits.ping_interval, self._ping)
+        while True:
+            await self._take(await receive())
+
+    async def was_closing(self) -> bool:
+        """See `WebSocketConnection.was_closing`."""
+        return await self._websocket.was_closing()
+
+    async def end(self) -> None:
+        """Release what the transport holds."""
+        self._timers.cancel_all()
+        self._websocket.stop()
+        try:
+            await self._connection.on_disconnect(self._websocket.close_code)
+        finally:
+            await self._engine.finish()
 
     # ------------------------------------------------------------ engine.io packets
     async def _take(self, data: str | bytes) -> None:
-        duplex, limits = self._duplex, self._server.limits
-        if duplex is None or duplex.closing:
+        websocket, limits = self._websocket, self._server.limits
+        if websocket.closing:
             return
         if not isinstance(data, str):
             self._malformed(BadRequestError("binary messages are not accepted"))
@@ -203,7 +210,7 @@ class _Socket:
         elif data[:1] == "4":
             await self._take_packet(data[1:])
         elif data == "3":
-            if duplex.inbound.packet():
+            if websocket.inbound.packet():
                 self._timers.set("ping", limits.ping_interval, self._ping)
         elif data == "1":
             self._shut()
@@ -218,12 +225,10 @@ class _Socket:
         self._timers.set("ping", self._server.limits.ping_timeout, self._dead)
 
     def _dead(self) -> None:
-        if self._duplex is not None:
-            self._duplex.give_up(DeadPeerError(f"no answer to a ping in {self._server.limits.ping_timeout:g} s"))
+        self._websocket.give_up(DeadPeerError(f"no answer to a ping in {self._server.limits.ping_timeout:g} s"))
 
     def _shut(self, error: StreamingError | None = None) -> None:
-        if self._duplex is not None:
-            self._duplex.shut(*((error.code, error.name) if error is not None else (NORMAL_CLOSURE, "")))
+        self._websocket.shut(*((error.code, error.name) if error is not None else (NORMAL_CLOSURE, "")))
 
     # ------------------------------------------------------------ Socket.IO packets
     async def _take_packet(self, text: str) -> None:
@@ -255,16 +260,13 @@ class _Socket:
 
     async def _log_in(self, namespace: str, auth: object) -> None:
         self._login_tried = True
-        socket = self._socket
-        if socket is None:
-            return
         if namespace != self._server.namespace:
             expected = self._server.namespace
             error = BadRequestError(f"there is no namespace {namespace!r:.80}: connect to {expected!r}")
-            await socket.refuse(namespace, error)
+            await self._engine.refuse(namespace, error)
             self.close_with()
             return
-        connection_id = await socket.login(auth)
+        connection_id = await self._engine.login(auth)
         if connection_id is None:
             self.close_with()
             return

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from lg_streaming.gateway.delivery.frames import Encode, Framing
+    from lg_streaming.gateway.transports.send_buffer import SendBuffer
     from lg_streaming.log.base import StoredUpdate
     from lg_streaming.observability.gateway_metrics import Transport as TransportName
 
@@ -102,32 +103,27 @@ class _Socket:
     def __init__(self, services: ConnectionServices, peer: Peer, send: Send) -> None:
         self.peer = peer
         self._services = services
-        self._duplex = WebSocketConnection(send, services.limits, services.framer, self.close_with)
+        self._websocket = WebSocketConnection(send, services.limits, services.framer, self.close_with)
+        self.buffer: SendBuffer = self._websocket.buffer
         self._connection = Connection(services, self)
 
     # ------------------------------------------------------------ Transport
     def encoder(self, *, batch: bool, by_type: bool) -> Encode:
-        frame = self._duplex.frame
+        frame = self._websocket.frame
         return EncodeBatch(frame) if batch else EncodeEach(frame, by_type=by_type)
 
-    def put(self, frames: Frames) -> None:
-        self._duplex.put(frames)
-
     def emit(self, event: str, payload: object) -> None:
-        self._duplex.put_text(orjson.dumps({"type": event, "payload": payload}))
+        self._websocket.put_text(orjson.dumps({"type": event, "payload": payload}))
 
     def prefer_fresh(self) -> None:
-        self._duplex.prefer_fresh()
-
-    async def drain(self) -> bool:
-        return await self._duplex.drain()
+        self._websocket.prefer_fresh()
 
     def close_with(self, error: StreamingError | None = None, *, announced: bool = False) -> None:
-        if self._duplex.closing:
+        if self._websocket.closing:
             return
         if error is not None and not announced:
             self.emit("error", error.to_dict())
-        self._duplex.shut(*((error.code, error.name) if error is not None else (NORMAL_CLOSURE, "")))
+        self._websocket.shut(*((error.code, error.name) if error is not None else (NORMAL_CLOSURE, "")))
 
     # ------------------------------------------------------------ serving
     async def serve(self, receive: Receive) -> None:
@@ -138,11 +134,11 @@ class _Socket:
             while (message := await receive())["type"] != "websocket.disconnect":
                 await self._take(message)
         except asyncio.CancelledError:
-            if not await self._duplex.was_closing():
+            if not await self._websocket.was_closing():
                 raise
         finally:
-            self._duplex.stop()
-            await self._connection.on_disconnect(self._duplex.close_code)
+            self._websocket.stop()
+            await self._connection.on_disconnect(self._websocket.close_code)
 
     async def _log_in(self) -> bool:
         try:
@@ -153,7 +149,7 @@ class _Socket:
         return True
 
     async def _take(self, message: MutableMapping[str, Any]) -> None:
-        if self._duplex.closing:
+        if self._websocket.closing:
             return
         text = message.get("text")
         if not isinstance(text, str):
@@ -179,7 +175,7 @@ class _Socket:
 
         def answer(payload: object) -> None:
             reply = {"type": _REPLY, "payload": payload}
-            self._duplex.put_text(orjson.dumps(reply if number is None else {**reply, "id": number}))
+            self._websocket.put_text(orjson.dumps(reply if number is None else {**reply, "id": number}))
 
         return answer
 
