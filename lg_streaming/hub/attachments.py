@@ -214,7 +214,7 @@ class Sinks(Readers):
         await self._flush_log()
         state = await self._source.state(execution_id)
         if state is not None:
-            await asyncio.gather(*[attachment.reach(state.head) for attachment in self.sinks(execution_id)])
+            await asyncio.gather(*[attachment.flush_to(state.head) for attachment in self.sinks(execution_id)])
         errors = self._take_untold(execution_id)
         if errors:
             for other in errors[1:]:
@@ -274,7 +274,7 @@ class Sinks(Readers):
         attachments = await _not_over(attachments, _GRACE)
         for attachment in attachments:
             logger.warning("%s did not end in time and is given up", attachment)
-            attachment.abandon()
+            attachment.drop()
         await _not_over(attachments, _GRACE)
         await self._delivery.join(_GRACE)
         self._untold.clear()
@@ -283,12 +283,12 @@ class Sinks(Readers):
 
 async def _not_over(attachments: list[Attachment], patience: float) -> list[Attachment]:
     """Waits for up to ``patience`` seconds until all are over; returns those that are not."""
-    waits = [asyncio.ensure_future(attachment.ended()) for attachment in attachments if not attachment.over]
+    waits = [asyncio.ensure_future(attachment.ended()) for attachment in attachments if not attachment.is_done]
     if waits:
         _, late = await asyncio.wait(waits, timeout=patience)
         for wait in late:
             wait.cancel()
-    return [attachment for attachment in attachments if not attachment.over]
+    return [attachment for attachment in attachments if not attachment.is_done]
 
 
 def _check_active(sink: AnySink, execution_id: str) -> None:

@@ -1,4 +1,4 @@
-"""The way out into Rx: an execution as a reactivex ``Observable``."""
+"""Executions as reactivex observables."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import logging
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import reactivex
 from reactivex.disposable import Disposable
 
+from lg_streaming.deadline import Deadline
 from lg_streaming.eventloop import forbid_blocking_run
 from lg_streaming.fork import bury, restart_after_fork
+from lg_streaming.hub.carry import Every, carry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,21 +22,23 @@ if TYPE_CHECKING:
     from reactivex import Observable
     from reactivex.abc import DisposableBase, ObserverBase, SchedulerBase
 
+    from lg_streaming.errors import LogUnavailableError
     from lg_streaming.events import StreamUpdate
+    from lg_streaming.hub.page import Page
     from lg_streaming.hub.subscription import Subscription
 
 __all__ = ["Observers"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-_PATIENCE = 1.0
-_PACE = 0.002
-"""Seconds between two batches to one observer. The first update comes at once; what follows closely shares a batch,
-and a long history does not hold up the loop."""
+_JOIN_TIMEOUT: Final = 1.0
+_INTERVAL: Final = 0.002
+"""Seconds between two batches to one observer. The first update comes at once. Updates that follow closely share a
+batch, and a long history does not block the event loop."""
 
 
 class Observers:
-    """Runs the observers of one hub: on the event loop they subscribed from, else on a thread of their own."""
+    """The running observers of one hub: on the event loop they subscribed from, else on a thread each."""
 
     def __init__(self) -> None:
         self.errors: int = 0
@@ -49,7 +53,7 @@ class Observers:
         self._tasks, self._threads = set(), set()
 
     def observable(self, subscribe: Callable[[], Subscription], *, in_thread: bool) -> Observable[StreamUpdate]:
-        """A cold observable: each subscriber gets a subscription of its own, from the position on."""
+        """Return a cold observable: `subscribe` is called for each subscriber."""
 
         def on_subscribe(
             observer: ObserverBase[StreamUpdate],
@@ -86,15 +90,12 @@ class Observers:
         thread.start()
 
     async def _pump(self, observer: ObserverBase[StreamUpdate], subscription: Subscription) -> None:
+        sink = _ObserverSink(observer, subscription)
         try:
-            on_next = observer.on_next
-            async for batch in subscription.batches():
-                for update in batch:
-                    on_next(update)
-                    if subscription.closed:
-                        return
-                await asyncio.sleep(_PACE)
-            observer.on_completed()
+            async with Deadline(subscription.timeout, f"execution {subscription.execution_id!r}"):
+                await carry(subscription, sink, pace=Every(_INTERVAL))
+            if not sink.interrupted:
+                observer.on_completed()
         except Exception as error:  # noqa: BLE001 (a gap asked to fail, or the observer's own)
             self._failed(observer, subscription, error)
         finally:
@@ -112,11 +113,35 @@ class Observers:
             observer.on_error(error)
 
     async def aclose(self) -> None:
-        """Waits for up to a second until all observers have ended; their subscriptions were closed before."""
+        """Wait for up to a second until all observers have ended; their subscriptions were closed before."""
         loop = asyncio.get_running_loop()
         if tasks := [task for task in self._tasks if task.get_loop() is loop]:
-            await asyncio.wait(tasks, timeout=_PATIENCE)
+            await asyncio.wait(tasks, timeout=_JOIN_TIMEOUT)
             for task in tasks:
                 task.cancel()
         for thread in list(self._threads):
-            await asyncio.to_thread(thread.join, _PATIENCE)
+            await asyncio.to_thread(thread.join, _JOIN_TIMEOUT)
+
+
+class _ObserverSink:
+    """One observer as the sink of its subscription."""
+
+    def __init__(self, observer: ObserverBase[StreamUpdate], subscription: Subscription) -> None:
+        self._observer = observer
+        self._subscription = subscription
+        self.interrupted = False
+        """Whether the subscription was closed in the middle of a page, by the observer or another thread."""
+
+    async def wait_writable(self) -> bool:
+        return False
+
+    async def send(self, page: Page, *, waited: bool) -> None:  # noqa: ARG002 (part of the protocol)
+        on_next, subscription = self._observer.on_next, self._subscription
+        for update in page.updates(subscription.execution_id):
+            on_next(update)
+            if subscription.closed:
+                self.interrupted = True
+                return
+
+    async def log_unavailable(self, error: LogUnavailableError) -> None:
+        """Wait for the log without a notice."""

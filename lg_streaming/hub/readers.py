@@ -148,7 +148,7 @@ class Readers:
             subscription = Subscription(
                 execution_id,
                 log=self._source,
-                signal=signal,
+                notifier=signal,
                 after=after,
                 filter=ALL if filter == ALL else filter,
                 follow=follow,
@@ -239,7 +239,7 @@ class Readers:
         readers, most, total = 0, 0, 0
         for execution_id, subscriptions in by_execution.items():
             state = await self._source.state(execution_id)
-            behind = [each.behind(state) for each in subscriptions] if state is not None else [0] * len(subscriptions)
+            behind = [each.lag_at(state) for each in subscriptions] if state is not None else [0] * len(subscriptions)
             readers, most, total = readers + len(behind), max(most, *behind), total + sum(behind)
         return ReaderLag(readers=readers, most=most, total=total)
 

@@ -15,10 +15,10 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from lg_streaming.gateway.delivery.wildcard import WildcardSubscription
 from lg_streaming.gateway.session.session import Session
 from lg_streaming.gateway.transports.connection import Connection
 from lg_streaming.hub import Subscription
+from lg_streaming.hub.wildcard import WildcardSubscription
 from tests.gateway.contract.adapters import (
     PATIENCE,
     READERS,

@@ -137,14 +137,14 @@ async def test_readers_that_need_not_wait_for_a_beat_rest_too() -> None:
 
     pacer = BatchTicker(0.2, clock)
     for _ in range(3):
-        await pacer.after(clock() - 1)  # at once
+        await pacer.turn(clock() - 1)  # at once
         skipped += work
     await asyncio.sleep(0)
-    resting = asyncio.create_task(pacer.after(clock() - 1))
+    resting = asyncio.create_task(pacer.turn(clock() - 1))
     await asyncio.sleep(0.5)
     assert not resting.done()
     skipped += 3 * work
-    await asyncio.wait_for(pacer.after(clock() - 1), 10)
+    await asyncio.wait_for(pacer.turn(clock() - 1), 10)
     resting.cancel()
 
 

@@ -15,12 +15,12 @@ from lg_streaming.errors import (
 from lg_streaming.gateway.auth.peer import Peer
 from lg_streaming.gateway.auth.policy import Policy
 from lg_streaming.gateway.auth.principal import Principal, grants_of
-from lg_streaming.gateway.delivery.subscription import ActiveSubscription
 from lg_streaming.gateway.limits.rates import ConnectionCounter, TokenBucket
 from lg_streaming.gateway.session.context import Clock as Times
 from lg_streaming.gateway.session.context import GatewayContext
 from lg_streaming.gateway.session.handlers import handle
 from lg_streaming.gateway.session.session import Session, utc_now_iso
+from lg_streaming.gateway.session.subscriptions import ActiveSubscription
 from lg_streaming.gateway.session.timers import Schedule, TimerEvent
 from lg_streaming.hub import StreamHub
 from lg_streaming.settings import AuthSettings, LimitSettings, StreamingSettings

@@ -189,14 +189,10 @@ class BatchTicker:
             self._strike_at(number * self._interval, number)
         await beat.wait()
 
-    async def after(self, moment: float) -> None:
-        """Returns at once when `moment` is at least an interval ago and readers do not rest, else at the next beat.
-
-        Args:
-            moment: By the event loop's clock.
-        """
+    async def turn(self, sent_at: float) -> None:
+        """See `Pace.turn`: return at once after a pause of an interval, else at the next tick, or after a rest."""
         now = self._now()
-        if now - moment < self._interval or now < self._rests_until:
+        if now - sent_at < self._interval or now < self._rests_until:
             await self.next()
         elif not self._measures:
             self._measures = True

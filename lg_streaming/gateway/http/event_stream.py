@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from lg_streaming.gateway.delivery.frames import Frames
-    from lg_streaming.gateway.delivery.subscription import ActiveSubscription
     from lg_streaming.gateway.http.compression import Coder
     from lg_streaming.gateway.http.context import HttpContext
     from lg_streaming.gateway.protocol.messages import DialectName, EventName, SubscribeExecution
     from lg_streaming.gateway.session.session import Session
+    from lg_streaming.gateway.session.subscriptions import ActiveSubscription
     from lg_streaming.gateway.session.timers import TimerEvent
     from lg_streaming.hub import SubscribeResult
 
@@ -143,7 +143,7 @@ def _dialect(
         return Flowise(
             watch.execution_id, follow=watch.follow, listener_id=session.connection_id, replica_id=context.replica_id
         )
-    return Native(watch.execution_id, event=options.event, ids=options.ids, batch=watch.batch)
+    return Native(watch.execution_id, event=options.event, ids=options.ids, batch=watch.options.batch)
 
 
 class EventStream(Response):
@@ -270,16 +270,18 @@ class EventStream(Response):
         await self._begin(send)
         try:
             await self._write(self.first_words)
-            ending = await SubscriptionPump(
-                self._context.ticker,
-                self._context.frames if self.dialect.shared else FrameCache(max_bytes=0),
-                watch,
+            watch.pump = SubscriptionPump(
+                watch.subscription,
                 self.dialect.encode,
                 self,
-                report=self._session.report,
+                options=watch.options,
+                cache=self._context.frames if self.dialect.shared else FrameCache(max_bytes=0),
+                ticker=self._context.ticker,
+                observer=self._session.report,
                 fails_on_gap=self.fails_on_gap,
-                at_head=None if self.dialect.shared else self._at_head,
-            ).run()
+                on_caught_up=None if self.dialect.shared else self._at_head,
+            )
+            ending = await watch.pump.run()
             over = ending.reason == "ended"
             hub = self._context.gateway.hub
             found = await hub.describe(watch.execution_id) if over and not self.dialect.shared else None
@@ -300,8 +302,8 @@ class EventStream(Response):
         self._last_words = self.dialect.failed(error)
 
     # ------------------------------------------------------------ FrameSink
-    async def room(self) -> bool:
-        """See `FrameSink.room`."""
+    async def wait_writable(self) -> bool:
+        """See `FrameSink.wait_writable`."""
         if self._line is not None and not self._line.buffered:
             return False
         async with self._writing:
@@ -313,8 +315,8 @@ class EventStream(Response):
         if frames.wire:
             await self._write(frames.wire)
 
-    async def say(self, event: str, payload: dict[str, object]) -> None:
-        """See `FrameSink.say`."""
+    async def send_event(self, event: str, payload: dict[str, object]) -> None:
+        """See `FrameSink.send_event`."""
         if words := self.dialect.say(event, payload):
             await self._write(words)
 
@@ -325,8 +327,8 @@ class EventStream(Response):
         if self.dialect.over:
             self._watch.subscription.close()
 
-    def prefer_fresh(self) -> None:
-        """See `FrameSink.prefer_fresh`."""
+    def limit_buffer(self) -> None:
+        """See `FrameSink.limit_buffer`."""
         if self._line is not None:
             self._line.keep_short(FRESH_BYTES)
 

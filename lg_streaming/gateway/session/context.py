@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from lg_streaming.fork import bury, restart_after_fork
-from lg_streaming.gateway.delivery.wildcard import WildcardNotifier
 from lg_streaming.gateway.limits.admission import Admission
 from lg_streaming.gateway.protocol.registry import MESSAGES_IN
 from lg_streaming.gateway.session.lifecycle import Lifecycle
 from lg_streaming.gateway.session.rooms import Rooms
+from lg_streaming.hub.wildcard import WildcardNotifier
 from lg_streaming.observability.events import GatewayEvents
 from lg_streaming.observability.gateway_metrics import GatewayMetrics
 
@@ -80,7 +80,7 @@ class GatewayContext:
         self.admission = Admission(self.settings.limits, self.clock.monotonic)
         self.lifecycle = Lifecycle(self.policy)
         self.lifecycle.on_start.append(self.admission.reset_rates)
-        self.wildcards = WildcardNotifier(self.hub)
+        self.wildcards = WildcardNotifier(self.hub.log)
         restart_after_fork(self)
 
     def after_fork(self) -> None:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.errors import StreamingError, TokenExpiredError, UnauthorizedError
 from lg_streaming.events import room_execution
-from lg_streaming.gateway.delivery.wildcard import WildcardSubscription
 from lg_streaming.gateway.protocol.messages import SubscribeExecution
 from lg_streaming.gateway.protocol.registry import failure, parse_message
 from lg_streaming.gateway.session.subscriptions import PatternSubscription, Reply
+from lg_streaming.hub.wildcard import WildcardSubscription
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,9 +69,9 @@ async def subscribe_events(session: Session, wanted: SubscribeEvents) -> Reply:
         allows=session.may_read,
         skips=session.watches.__contains__,
         clock=session.context.clock.monotonic,
-        most_open=session.context.settings.limits.subscriptions_per_connection or _MAX_OPEN,
+        max_open=session.context.settings.limits.subscriptions_per_connection or _MAX_OPEN,
     )
-    await follower.start()
+    follower.start()
     previous, session.events = session.events, PatternSubscription(wanted=wanted, follower=follower)
     if previous is not None:
         session.remove_subscription(previous)
@@ -152,7 +152,7 @@ async def authenticate(session: Session, wanted: Authenticate) -> Reply:
     for watch in forbidden:
         session.remove_subscription(watch)
     if session.events is not None:
-        session.events.follower.recheck()
+        session.events.follower.reauthorize()
     expires_in = session.expires_in
     return Reply(
         answer={"ok": True, "expires_in_s": None if expires_in is None else round(expires_in, 3)}, forbidden=forbidden

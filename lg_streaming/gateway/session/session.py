@@ -18,7 +18,7 @@ from lg_streaming.errors import (
 from lg_streaming.filters import INTERRUPTED
 from lg_streaming.gateway.auth.policy import ANONYMOUS, caller_of
 from lg_streaming.gateway.auth.url_credentials import token_refused
-from lg_streaming.gateway.delivery.subscription import ActiveSubscription
+from lg_streaming.gateway.delivery.pump import DeliveryOptions
 from lg_streaming.gateway.limits.rates import TokenBucket
 from lg_streaming.gateway.protocol.messages import (
     PROTOCOL_VERSION,
@@ -26,7 +26,7 @@ from lg_streaming.gateway.protocol.messages import (
 )
 from lg_streaming.gateway.session.instrumentation import ConnectionInstrumentation
 from lg_streaming.gateway.session.rooms import ROOM_FILTER
-from lg_streaming.gateway.session.subscriptions import ClientStats, PatternSubscription
+from lg_streaming.gateway.session.subscriptions import ActiveSubscription, ClientStats, PatternSubscription
 from lg_streaming.hub import Vetting
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ class Session:
         if watch.room_id is not None:
             self.context.rooms.leave(watch.room_id, self)
         if self.events is not None:
-            self.events.follower.stand(watch.execution_id, watch.position)
+            self.events.follower.skip_to(watch.execution_id, watch.position)
 
     @property
     def expires_in(self) -> float | None:
@@ -273,16 +273,18 @@ class Session:
         watch = self.watches[execution_id] = ActiveSubscription(
             execution_id=execution_id,
             subscription=subscription,
-            batch=wanted.batch,
+            options=DeliveryOptions(
+                merge=wanted.merge,
+                batch=wanted.batch,
+                live_after=attached.position.seq if attached.position is not None else 0,
+            ),
             by_type=wanted.event == "type",
             follow=wanted.follow,
-            merge=wanted.merge,
             room_id=room_id,
-            live_after=attached.position.seq if attached.position is not None else 0,
         )
         self.report.subscribed(watch, attached, resumes=wanted.after not in {None, "latest"})
         if self.events is not None:
-            self.events.follower.stand(execution_id, None)
+            self.events.follower.skip_to(execution_id, None)
         return watch, attached
 
     async def check(self, action: Action, execution_id: str) -> LogState | None:
@@ -375,7 +377,7 @@ class Session:
                 {
                     "execution_id": watch.execution_id,
                     "position": _text(watch.subscription.position),
-                    "batch": watch.batch,
+                    "batch": watch.options.batch,
                     "follow": watch.follow,
                 }
                 for watch in self.watches.values()

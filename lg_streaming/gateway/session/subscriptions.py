@@ -6,15 +6,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lg_streaming.gateway.delivery.subscription import ActiveSubscription
-
 if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
-    from lg_streaming.gateway.delivery.wildcard import WildcardSubscription
+    from lg_streaming.events import Position
+    from lg_streaming.gateway.delivery.pump import DeliveryOptions, SubscriptionPump
     from lg_streaming.gateway.protocol.messages import SubscribeEvents
+    from lg_streaming.hub import Subscription
+    from lg_streaming.hub.wildcard import WildcardSubscription
     from lg_streaming.observability.gateway_metrics import Transport
 
-__all__ = ["ClientStats", "PatternSubscription", "Reply"]
+__all__ = ["ActiveSubscription", "ClientStats", "PatternSubscription", "Reply"]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class ActiveSubscription:
+    """A connection's subscription to one execution."""
+
+    execution_id: str
+    subscription: Subscription
+    options: DeliveryOptions
+    by_type: bool = False
+    """Whether messages are named by their update's type, not its kind."""
+    follow: bool = False
+    room_id: str | None = None
+    """Set if the execution is a room."""
+    pump: SubscriptionPump | None = None
+    """Set while updates are delivered."""
+
+    @property
+    def position(self) -> Position | None:
+        """The client's position; a page that was read and not sent does not count."""
+        return self.subscription.position if self.pump is None else self.pump.position
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -77,7 +77,7 @@ class Transport(Protocol):
         """Send one message without waiting."""
         ...
 
-    def prefer_fresh(self) -> None:
+    def limit_buffer(self) -> None:
         """Keep the buffers on the way short, where the server allows that."""
         ...
 

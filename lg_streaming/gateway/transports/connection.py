@@ -18,11 +18,10 @@ from lg_streaming.errors import (
     UnauthorizedError,
 )
 from lg_streaming.fork import bury, restart_after_fork
-from lg_streaming.gateway.delivery.pump import SubscriptionPump, follow
-from lg_streaming.gateway.delivery.subscription import ActiveSubscription
+from lg_streaming.gateway.delivery.pump import SubscriptionPump, pump_all
 from lg_streaming.gateway.session.handlers import handle
 from lg_streaming.gateway.session.session import Session
-from lg_streaming.gateway.session.subscriptions import PatternSubscription
+from lg_streaming.gateway.session.subscriptions import ActiveSubscription, PatternSubscription
 from lg_streaming.gateway.session.timers import SessionTimers, TimerEvent
 
 if TYPE_CHECKING:
@@ -176,8 +175,8 @@ class Connection:
         self._transport.close_with(LoginTimeoutError())
 
     # ------------------------------------------------------------ delivery
-    async def room(self) -> bool:
-        """See `FrameSink.room`: nothing is delivered while the token has expired."""
+    async def wait_writable(self) -> bool:
+        """See `FrameSink.wait_writable`: nothing is delivered while the token has expired."""
         while self._renewed is not None:
             await self._renewed.wait()
         return await self._buffer.drain()
@@ -186,16 +185,16 @@ class Connection:
         """See `FrameSink.write`."""
         # No await between the wait for room and the write: otherwise many subscriptions of one connection would each
         # add a piece to a full buffer.
-        await self.room()
+        await self.wait_writable()
         self._buffer.put(frames)
 
-    async def say(self, event: str, payload: dict[str, object]) -> None:
-        """See `FrameSink.say`."""
+    async def send_event(self, event: str, payload: dict[str, object]) -> None:
+        """See `FrameSink.send_event`."""
         self._transport.emit(event, payload)
 
-    def prefer_fresh(self) -> None:
-        """See `FrameSink.prefer_fresh`."""
-        self._transport.prefer_fresh()
+    def limit_buffer(self) -> None:
+        """See `FrameSink.limit_buffer`."""
+        self._transport.limit_buffer()
 
     def _start(self, watch: ActiveSubscription | PatternSubscription) -> None:
         work = self._follow(watch) if isinstance(watch, PatternSubscription) else self._deliver(watch)
@@ -213,12 +212,18 @@ class Connection:
 
     async def _deliver(self, watch: ActiveSubscription) -> None:
         reason, services = "closed", self._services
-        encode = self._transport.encoder(batch=watch.batch, by_type=watch.by_type)
+        encode = self._transport.encoder(batch=watch.options.batch, by_type=watch.by_type)
         try:
-            delivery = SubscriptionPump(
-                services.ticker, services.frames, watch, encode, self, report=self._session.report
+            watch.pump = SubscriptionPump(
+                watch.subscription,
+                encode,
+                self,
+                options=watch.options,
+                cache=services.frames,
+                ticker=services.ticker,
+                observer=self._session.report,
             )
-            reason = (await delivery.run()).reason
+            reason = (await watch.pump.run()).reason
         except GapError as error:
             reason = "gap"
             self._transport.emit("error", {**error.to_dict(), "execution_id": watch.execution_id})
@@ -235,7 +240,7 @@ class Connection:
     async def _follow(self, watch: PatternSubscription) -> None:
         encode = self._transport.encoder(batch=watch.wanted.batch, by_type=watch.wanted.event == "type")
         try:
-            await follow(self._services.frames, watch.follower, encode, self, report=self._session.report)
+            await pump_all(watch.follower, encode, self, cache=self._services.frames, observer=self._session.report)
         except StreamingError as error:
             self._session.report.failed(error)
             self._session.remove_subscription(watch)

@@ -81,7 +81,7 @@ class WebSocketConnection:
         """Sends one message."""
         self.buffer.put(Frames(self.frame(text)))
 
-    def prefer_fresh(self) -> None:
+    def limit_buffer(self) -> None:
         """Lets little wait on the way, where the server allows that."""
         if self.line is not None:
             self.line.keep_short(FRESH_BYTES)

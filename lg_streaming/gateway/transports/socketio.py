@@ -151,8 +151,8 @@ class _Socket:
     def emit(self, event: str, payload: object) -> None:
         self.put_text(self._server.packets.event(event, payload))
 
-    def prefer_fresh(self) -> None:
-        self._websocket.prefer_fresh()
+    def limit_buffer(self) -> None:
+        self._websocket.limit_buffer()
 
     def close_with(self, error: StreamingError | None = None, *, announced: bool = False) -> None:
         if self._websocket.closing:

@@ -115,8 +115,8 @@ class _Socket:
     def emit(self, event: str, payload: object) -> None:
         self._websocket.put_text(orjson.dumps({"type": event, "payload": payload}))
 
-    def prefer_fresh(self) -> None:
-        self._websocket.prefer_fresh()
+    def limit_buffer(self) -> None:
+        self._websocket.limit_buffer()
 
     def close_with(self, error: StreamingError | None = None, *, announced: bool = False) -> None:
         if self._websocket.closing:
