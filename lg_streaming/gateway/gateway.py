@@ -11,19 +11,24 @@ from fastapi import APIRouter
 from starlette.routing import Route, WebSocketRoute
 
 from lg_streaming.errors import BadRequestError, UpdateTooLargeError
+from lg_streaming.events import room_execution
 from lg_streaming.gateway.auth.policy import Authorize, Policy, Revoked
+from lg_streaming.gateway.delivery.frames import BatchTicker, FrameCache
 from lg_streaming.gateway.hooks.front_door import find_front_door, what_is_unprotected
 from lg_streaming.gateway.hooks.listeners import refuse_exposed
 from lg_streaming.gateway.hooks.shutdown_hooks import farewells
 from lg_streaming.gateway.http.assets import Assets
+from lg_streaming.gateway.http.context import HttpContext
 from lg_streaming.gateway.http.event_stream import InitialData
+from lg_streaming.gateway.http.installed import claim_paths
 from lg_streaming.gateway.http.metrics import Metrics
 from lg_streaming.gateway.http.rest import RestRoutes
 from lg_streaming.gateway.http.sse import ServerSentEvents
-from lg_streaming.gateway.installed import claim_paths
 from lg_streaming.gateway.session.context import GatewayContext
-from lg_streaming.gateway.session.rooms import room_execution
 from lg_streaming.gateway.session.subscriptions import ClientStats
+from lg_streaming.gateway.transports.base import TransportLimits
+from lg_streaming.gateway.transports.connection import ConnectionServices
+from lg_streaming.gateway.transports.deflate import Framer
 from lg_streaming.gateway.transports.socketio import SocketIO
 from lg_streaming.gateway.transports.websocket import PlainWebSocket
 from lg_streaming.observability.events import GatewayEvents, Observer
@@ -77,45 +82,57 @@ class Gateway:
             authorize=authorize,
             revoked=revoked,
         )
-        self._edge = GatewayContext(hub=hub, settings=self.settings, policy=self.policy, events=GatewayEvents(observer))
-        self._socketio = SocketIO(self._edge)
-        self._websocket = PlainWebSocket(self._edge)
-        self._sse = ServerSentEvents(self._edge, initial_data=initial_data)
-        self._rest = RestRoutes(self._edge)
-        self._edge.closers += [self._rest.shutdown, self._websocket.shutdown, self._socketio.shutdown]
-        self._edge.on_start += [self._warn, self._bring_limits]
-        self._edge.on_stop.append(self._take_limits_back)
+        self._context = GatewayContext(
+            hub=hub, settings=self.settings, policy=self.policy, events=GatewayEvents(observer)
+        )
+        self._lifecycle = self._context.lifecycle
+        ticker, frames = BatchTicker(gateway.frame_interval), FrameCache()
+        self._lifecycle.on_start.append(ticker.restart)
+        self._http = HttpContext(self._context, ticker, frames)
+        self._connections = ConnectionServices(
+            context=self._context,
+            ticker=ticker,
+            frames=frames,
+            framer=Framer(gateway.compression),
+            limits=TransportLimits.from_settings(self.settings),
+        )
+        self._socketio = SocketIO(self._connections)
+        self._websocket = PlainWebSocket(self._connections)
+        self._sse = ServerSentEvents(self._http, initial_data=initial_data)
+        self._rest = RestRoutes(self._http)
+        self._lifecycle.closers += [self._rest.shutdown, self._websocket.shutdown, self._socketio.shutdown]
+        self._lifecycle.on_start += [self._warn, self._bring_limits]
+        self._lifecycle.on_stop.append(self._take_limits_back)
         self._leave_front_door: Callable[[], None] | None = None
-        self._edge.register()
         self.router: APIRouter = APIRouter()
         """The HTTP routes, under ``gateway.prefix``."""
         # The stream's route comes first: the path of an execution itself matches everything that begins like it.
         if "sse" in gateway.transports:
             self._sse.add_routes(self.router)
-        Metrics(self._edge).add_routes(self.router)
-        Assets(self._edge).add_routes(self.router)
+        Metrics(self._http).add_routes(self.router)
+        Assets(self._http).add_routes(self.router)
         self._rest.add_health(self.router)
         if "rest" in gateway.transports:
             self._rest.add_routes(self.router)
 
     def statistics(self) -> GatewayStatistics:
         """Counts since the gateway was made, and what is there now."""
-        return self._edge.figures.snapshot()
+        return self._context.metrics.snapshot()
 
     @property
     def clients(self) -> list[ClientStats]:
         """Who is connected now, over all transports."""
-        return [session.figures() for session in list(self._edge.sessions.values())]
+        return [session.stats() for session in list(self._context.sessions.values())]
 
     def client(self, connection_id: str) -> ClientStats | None:
         """One of them; None where there is no such connection."""
-        session = self._edge.sessions.get(connection_id)
-        return session.figures() if session is not None else None
+        session = self._context.sessions.get(connection_id)
+        return session.stats() if session is not None else None
 
     @property
     def connections(self) -> int:
         """Clients connected now, over all transports."""
-        return self._edge.census.connections
+        return self._context.admission.connections.connections
 
     # ------------------------------------------------------------ telling clients
     def send_to(self, connection_id: str, type: str, data: object = None) -> bool:
@@ -136,8 +153,8 @@ class Gateway:
             BadRequestError: The type is empty or longer than 256 characters.
             UpdateTooLargeError: The data has more than `limits.update_bytes`.
         """
-        content = _message(self._edge, type, data)
-        connection, loop = self._edge.connections.get(connection_id), self._edge.loop
+        content = _message(self._context, type, data)
+        connection, loop = self._connections.connections.get(connection_id), self._lifecycle.loop
         if connection is None or loop is None:
             return False
         if asyncio._get_running_loop() is loop:  # noqa: SLF001 (the documented way raises where there is none)
@@ -158,11 +175,11 @@ class Gateway:
         Raises:
             StreamingError: Like `hub.publish`.
         """
-        hub = self._edge.hub
+        hub = self._context.hub
         hub.publish(execution_id, type, data)
         if not hub.is_running(execution_id):
             return 0
-        return sum(execution_id in session.watches for session in list(self._edge.sessions.values()))
+        return sum(execution_id in session.watches for session in list(self._context.sessions.values()))
 
     def broadcast_to_room(self, room_id: str, type: str, data: object = None) -> int:
         """Publishes an update to a room: to its members here and in every other process. From any thread.
@@ -178,9 +195,9 @@ class Gateway:
             StreamingError: Like `hub.publish`.
         """
         execution_id = room_execution(room_id)
-        self._edge.hub.open(execution_id)
-        self._edge.hub.publish(execution_id, type, data)
-        return self._edge.rooms.members(room_id)
+        self._context.hub.open(execution_id)
+        self._context.hub.publish(execution_id, type, data)
+        return self._context.rooms.members(room_id)
 
     # ------------------------------------------------------------ life
     def install(self, app: Starlette) -> None:
@@ -193,7 +210,7 @@ class Gateway:
             StreamingConfigError: The app has a gateway whose paths would meet these.
         """
         claim_paths(app, self.settings.gateway.prefix)
-        refuse_exposed(app, self._edge.why_exposed)
+        refuse_exposed(app, self._lifecycle.why_exposed)
         app.router.routes.extend(self.router.routes)
         prefix, transports = self.settings.gateway.prefix, self.settings.gateway.transports
         if "websocket" in transports:
@@ -206,15 +223,15 @@ class Gateway:
 
     def on_start(self, callback: Callable[[], None]) -> None:
         """Has `callback` called at each start, on the server's event loop, before anyone is let in."""
-        self._edge.on_start.append(callback)
+        self._lifecycle.on_start.append(callback)
 
     def on_stop(self, callback: Callable[[], Awaitable[None]]) -> None:
         """Has `callback` awaited at each stop, after all connections have closed."""
-        self._edge.on_stop.append(callback)
+        self._lifecycle.on_stop.append(callback)
 
     async def start(self) -> None:
         """Call it when the application starts, on the server's event loop. It may start again after a shutdown."""
-        self._edge.start()
+        self._lifecycle.start()
 
     def _warn(self) -> None:
         """Log who is let in, at each start."""
@@ -249,11 +266,11 @@ class Gateway:
 
         It happens by itself when the server is told to stop, before the server closes connections on its own.
         """
-        await self._edge.drain()
+        await self._lifecycle.drain()
 
     async def shutdown(self) -> None:
         """Call it when the application stops."""
-        await self._edge.stop()
+        await self._lifecycle.stop()
 
 
 _TYPE_LENGTH: Final = 256
@@ -268,11 +285,11 @@ _warned: Final[list[str]] = []
 """What the log of this process holds of the server's weaknesses."""
 
 
-def _message(edge: GatewayContext, type: str, data: object) -> orjson.Fragment:
+def _message(context: GatewayContext, type: str, data: object) -> orjson.Fragment:
     """The data of a `message`, as JSON. Raises BadRequestError and UpdateTooLargeError."""
     if not 0 < len(type) <= _TYPE_LENGTH:
         raise BadRequestError(f"a type has 1 to {_TYPE_LENGTH} characters, not {len(type)}")
-    content, limit = edge.hub.encode(data), edge.settings.limits.update_bytes
+    content, limit = context.hub.encode(data), context.settings.limits.update_bytes
     if len(content) > limit:
         raise UpdateTooLargeError(f"a message may have {limit} bytes of data, not {len(content)}")
     return orjson.Fragment(content)

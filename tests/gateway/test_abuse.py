@@ -385,7 +385,7 @@ async def survived(place: Site, before: int) -> None:
     async with asyncio.timeout(PATIENCE):
         while alive() > before:
             await asyncio.sleep(0.1)
-    rooms = place.gateway._edge.rooms.sizes()  # pyright: ignore[reportPrivateUsage]
+    rooms = place.gateway._context.rooms.sizes()  # pyright: ignore[reportPrivateUsage]
     assert (rooms, place.hub.statistics().executions) == ({}, 1)
 
 

@@ -307,4 +307,4 @@ async def test_a_message_that_inflates_beyond_the_limit_closes(place: Site) -> N
 
 def test_level_0_compresses_nothing() -> None:
     framings = Framer(CompressionSettings(websocket=True, level=0))
-    assert framings.of(None) is web_socket_frame
+    assert framings.framing_of(None) is web_socket_frame

@@ -19,9 +19,10 @@ from lg_streaming.events import NO_SCOPE, Position, Scope, StreamEventType, prio
 from lg_streaming.filters import ALL, UpdateFilter
 from lg_streaming.gateway.delivery.frames import Encode, FrameCache, Frames
 from lg_streaming.gateway.delivery.merge import merge
-from lg_streaming.gateway.dialects import DialectName, Flowise
+from lg_streaming.gateway.dialects import Flowise
+from lg_streaming.gateway.http.context import HttpContext
 from lg_streaming.gateway.http.openapi import openapi_schema
-from lg_streaming.gateway.session.context import GatewayContext
+from lg_streaming.gateway.protocol.messages import DialectName
 from lg_streaming.hub import StreamHub
 from lg_streaming.log.base import PendingUpdate, StoredUpdate
 from tests.gateway.site import Site, site
@@ -742,8 +743,8 @@ class Spy(FrameCache):
 
 
 async def test_the_frames_that_others_share_are_left_alone(open_site: Site, http: httpx2.AsyncClient) -> None:
-    edge = GatewayContext.of(open_site.hub)
-    edge.chunks = spy = Spy()
+    context = HttpContext.for_hub(open_site.hub)
+    context.frames = spy = Spy()
     open_site.tokens("chat-1", 10)
     await open_site.hub.close("chat-1")
     await read(http, open_site)

@@ -12,18 +12,15 @@ from hypothesis import strategies as st
 from lg_streaming.errors import LogUnavailableError
 from lg_streaming.events import Position
 from lg_streaming.filters import UpdateFilter
-from lg_streaming.gateway.auth.peer import Peer
-from lg_streaming.gateway.auth.policy import Policy
-from lg_streaming.gateway.delivery.frames import CHUNK_BYTES, Frames, web_socket_frame
+from lg_streaming.gateway.delivery.frames import CHUNK_BYTES, FrameCache, Frames, web_socket_frame
 from lg_streaming.gateway.delivery.pump import pump_all
-from lg_streaming.gateway.session.context import GatewayContext
 from lg_streaming.gateway.session.instrumentation import ConnectionInstrumentation
-from lg_streaming.gateway.session.session import Session
 from lg_streaming.gateway.transports.websocket import EncodeEach
 from lg_streaming.hub import StreamHub, Subscription
 from lg_streaming.hub.carry import carry
 from lg_streaming.hub.wildcard import WildcardNotifier, WildcardPage, WildcardSubscription
-from lg_streaming.settings import AuthSettings
+from lg_streaming.observability.events import GatewayEvents
+from lg_streaming.observability.gateway_metrics import GatewayMetrics
 from tests.hub.helpers import soon
 
 
@@ -297,10 +294,8 @@ class _Reader:
     def limit_buffer(self) -> None: ...
 
 
-def _report(hub: StreamHub) -> tuple[GatewayContext, ConnectionInstrumentation]:
-    edge = GatewayContext(hub=hub, settings=hub.settings, policy=Policy(AuthSettings()))
-    session = Session(peer=Peer(address="127.0.0.1", headers={}), edge=edge, transport="websocket", expiry_grace=0.0)
-    return edge, session.report
+def _report() -> ConnectionInstrumentation:
+    return ConnectionInstrumentation(GatewayMetrics(()), GatewayEvents(), "websocket")
 
 
 @pytest.mark.parametrize("forbidden", [False, True])
@@ -308,12 +303,12 @@ async def test_what_was_read_and_waits_is_sent_only_if_it_may_still_be_read(forb
     hub = StreamHub()
     watcher = Watcher(hub, WildcardNotifier(hub.log))
     watcher.follower.start()
-    reader, (edge, report) = _Reader(), _report(hub)
+    reader, report = _Reader(), _report()
     hub.open("a")
     for name in ("first", "second"):
         hub.publish("a", name, "x" * CHUNK_BYTES)  # a piece each
     task = asyncio.create_task(
-        pump_all(watcher.follower, EncodeEach(web_socket_frame), reader, cache=edge.chunks, observer=report)
+        pump_all(watcher.follower, EncodeEach(web_socket_frame), reader, cache=FrameCache(), observer=report)
     )
     while b"first" not in reader.got:
         reader.reads.set()

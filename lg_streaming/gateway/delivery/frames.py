@@ -172,6 +172,10 @@ class BatchTicker:
         self._rests_until = 0.0
         self._measures = False  # whether the work of readers that did not wait for a beat is being measured
 
+    def restart(self) -> None:
+        """Forget the beats of a former event loop."""
+        self._beats, self._rests_until, self._measures = {}, 0.0, False
+
     async def next(self) -> None:
         """Returns at the next common beat that is at least half an interval away, or later while readers are many."""
         if not self._interval:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lg_streaming.gateway.dialects.base import DialectName, EventStreamEncoder
+from lg_streaming.gateway.dialects.base import EventStreamEncoder
 from lg_streaming.gateway.dialects.flowise.encoder import Flowise
 from lg_streaming.gateway.dialects.native import Native
 
-__all__ = ["DialectName", "EventStreamEncoder", "Flowise", "Native"]
+__all__ = ["EventStreamEncoder", "Flowise", "Native"]

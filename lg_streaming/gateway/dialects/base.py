@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -12,10 +12,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.delivery.frames import Encode
     from lg_streaming.log.base import ExecutionState
 
-__all__ = ["DialectName", "EventStreamEncoder"]
-
-DialectName = Literal["flowise"]
-"""The dialects beside the library's own."""
+__all__ = ["EventStreamEncoder"]
 
 
 class EventStreamEncoder(Protocol):

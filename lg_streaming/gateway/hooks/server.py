@@ -19,7 +19,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from websockets import http11
 from websockets.extensions.permessage_deflate import PerMessageDeflate
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from websockets.frames import Frame
-
-    from lg_streaming.gateway.transports.inbound import InboundMeter
 
 # uvicorn reads a handshake twice: websockets has a limit of its own for a line, half of what a token may have.
 http11.MAX_LINE_LENGTH = max(http11.MAX_LINE_LENGTH, 65_536)
@@ -106,6 +104,35 @@ class ServerTransport:
         return self.buffered + queued[0]
 
 
+class Meter(Protocol):
+    """Counts what arrives, and decides what the server may handle."""
+
+    @property
+    def exceeded(self) -> bool:
+        """Return whether the connection exceeds a limit."""
+        ...
+
+    def receive(self, size: int) -> bool:
+        """Count `size` bytes from the network; return whether they may be read."""
+        ...
+
+    def frame(self, size: int, *, message: bool) -> bool:
+        """Count a frame, which may be a whole message; return whether it may be handled."""
+        ...
+
+    def pong(self, size: int) -> bool:
+        """Count a pong of `size` bytes; return whether it may be sent."""
+        ...
+
+    def complete(self) -> None:
+        """Note that a message in fragments is complete."""
+        ...
+
+    def rest(self, *, partial: bool, paused: Callable[[], bool]) -> None:
+        """Note that everything that has arrived is read; with `partial` a message or frame is not complete."""
+        ...
+
+
 class WebSocketTransport(ServerTransport):
     """A WebSocket's transport, to which ready frames can be written."""
 
@@ -121,7 +148,7 @@ class WebSocketTransport(ServerTransport):
             if isinstance(getattr(connection, name, None), int):
                 setattr(connection, name, min(size, getattr(connection, name)))
 
-    def meter(self, meter: InboundMeter) -> None:
+    def meter(self, meter: Meter) -> None:
         """Have everything that arrives counted before the server handles it."""
         conn = self._protocol.conn
         known = all(callable(getattr(conn, name, None)) for name in ("receive_data", "recv_frame", "data_to_send"))
@@ -180,7 +207,7 @@ class _FrameTap:
 
     __slots__ = ("_conn", "_meter", "_receive_data", "_receive_frame", "_text", "_transport")
 
-    def __init__(self, conn: Any, transport: asyncio.Transport, meter: InboundMeter) -> None:
+    def __init__(self, conn: Any, transport: asyncio.Transport, meter: Meter) -> None:
         self._conn = conn
         self._transport = transport
         self._meter = meter

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from starlette.routing import Router
 
     from lg_streaming.gateway.auth.peer import Peer
-    from lg_streaming.gateway.session.context import GatewayContext
+    from lg_streaming.gateway.http.context import HttpContext
 
 __all__ = ["ASSETS", "Asset", "Assets"]
 
@@ -66,17 +66,17 @@ class Assets:
     """The routes.
 
     Args:
-        edge: What all transports share.
+        context: Services that the routes share.
     """
 
-    def __init__(self, edge: GatewayContext) -> None:
-        self._edge = edge
+    def __init__(self, context: HttpContext) -> None:
+        self._context = context
 
     def add_routes(self, router: Router) -> None:
         """Adds one route for each file to `router`."""
-        prefix = self._edge.settings.gateway.prefix
+        prefix = self._context.gateway.settings.gateway.prefix
         router.routes += [
-            Route(f"{prefix}/{path}", Endpoint(self._edge, for_all_pages=True, GET=_Sender(asset)))
+            Route(f"{prefix}/{path}", Endpoint(self._context, for_all_pages=True, GET=_Sender(asset)))
             for path, asset in ASSETS.items()
         ]
 

@@ -10,7 +10,7 @@ import orjson
 from cryptography.fernet import Fernet, InvalidToken
 
 from lg_streaming.errors import BadRequestError
-from lg_streaming.gateway.http.endpoint import gone
+from lg_streaming.gateway.http.endpoint import wait_disconnected
 from lg_streaming.gateway.session.session import attach, utc_now_iso
 from lg_streaming.hub import Page
 
@@ -59,9 +59,9 @@ class HistoryReader:
         self._open.add(subscription)
         try:
             page = await subscription.poll(wanted.limit)
-            if page is None and wanted.wait and not session.edge.draining:
+            if page is None and wanted.wait and not session.context.lifecycle.draining:
                 page = await _wait(session, subscription, wanted, receive)
-                await session.check_welcome()
+                await session.recheck_token()
             page = page or Page((), subscription.position)
         finally:
             self._open.discard(subscription)
@@ -78,9 +78,9 @@ async def _wait(session: Session, subscription: Subscription, wanted: HistoryQue
     """The next page, if it comes in time, and the client and its token last; who waits counts as a connection."""
     expires_in = session.expires_in
     patience = wanted.wait if expires_in is None else max(0.0, min(wanted.wait, expires_in))
-    lease = session.edge.census.enter(session.peer.address, session.principal.subject)
+    lease = session.context.admission.connections.enter(session.peer.address, session.principal.subject)
     reading = asyncio.create_task(subscription.next_page(wanted.limit), name="lg_streaming.poll")
-    leaving = asyncio.create_task(gone(receive), name="lg_streaming.poll.leaving")
+    leaving = asyncio.create_task(wait_disconnected(receive), name="lg_streaming.poll.leaving")
     try:
         await asyncio.wait({reading, leaving}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         return reading.result() if reading.done() else None
@@ -170,11 +170,11 @@ async def list_executions(session: Session, wanted: ListQuery, cursors: Cursors)
     """
     sources = session.policy.sources(session.principal, wanted.owner)
     known, complete = await _next_ids(session.hub.log, sources, cursors.id_of(wanted.cursor))
-    until = session.edge.monotonic() + _PATIENCE
+    until = session.context.clock.monotonic() + _PATIENCE
     found: list[dict[str, Any]] = []
     looked_at = 0
     for execution_id in known:
-        if len(found) >= wanted.limit or (looked_at and session.edge.monotonic() > until):
+        if len(found) >= wanted.limit or (looked_at and session.context.clock.monotonic() > until):
             break
         looked_at += 1
         if not looked_at % _AT_ONCE:

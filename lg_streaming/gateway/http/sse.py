@@ -14,18 +14,17 @@ from lg_streaming.errors import BadRequestError, StreamingError
 from lg_streaming.events import Position
 from lg_streaming.filters import FILTER_LISTS, FILTER_TEXTS, FilterOptions, filter_payload
 from lg_streaming.gateway.auth.peer import Peer
+from lg_streaming.gateway.http.context import HttpContext
 from lg_streaming.gateway.http.endpoint import (
     Endpoint,
     ExecutionRoute,
-    error_response,
     execution_id_of,
-    isolate,
 )
 from lg_streaming.gateway.http.event_stream import InitialData, StreamOptions, open_stream
 from lg_streaming.gateway.http.query_params import last_event_id, query_payload
 from lg_streaming.gateway.protocol.http_models import StreamQuery
 from lg_streaming.gateway.protocol.registry import parse
-from lg_streaming.gateway.session.context import GatewayContext
+from lg_streaming.gateway.protocol.responses import error_response, isolate
 from lg_streaming.gateway.session.session import Session
 
 if TYPE_CHECKING:
@@ -33,8 +32,7 @@ if TYPE_CHECKING:
     from starlette.routing import Router
     from starlette.types import Receive, Scope, Send
 
-    from lg_streaming.gateway.dialects import DialectName
-    from lg_streaming.gateway.protocol.messages import EventName
+    from lg_streaming.gateway.protocol.messages import DialectName, EventName
     from lg_streaming.hub import StreamHub
     from lg_streaming.hub.page import OnGap
 
@@ -48,36 +46,38 @@ class ServerSentEvents:
     """The SSE side of a gateway.
 
     Args:
-        edge: What all transports share.
+        context: Services that the routes share.
         initial_data: What readers are shown first; nothing when not given.
     """
 
-    def __init__(self, edge: GatewayContext, *, initial_data: InitialData | None = None) -> None:
-        self._edge = edge
+    def __init__(self, context: HttpContext, *, initial_data: InitialData | None = None) -> None:
+        self._context = context
         self._initial_data = initial_data
 
     def add_routes(self, router: Router) -> None:
         """Adds the route to `router`."""
-        route = ExecutionRoute(self._edge.settings.gateway.prefix, "stream", Endpoint(self._edge, GET=self._open))
+        route = ExecutionRoute(
+            self._context.gateway.settings.gateway.prefix, "stream", Endpoint(self._context, GET=self._open)
+        )
         router.routes.append(route)
 
     async def _open(self, request: Request, peer: Peer) -> Response:
-        session = Session(peer=peer, edge=self._edge, transport="sse", expiry_grace=0.0)
+        session = Session(peer=peer, context=self._context.gateway, transport="sse")
         try:
             await session.login(takes_tickets=True)
             wanted = _wanted(request)
-            gateway = self._edge.settings.gateway
+            gateway = self._context.gateway.settings.gateway
             options = StreamOptions(
                 event=wanted.event_line,
                 dialect=wanted.dialect,
                 max_duration=gateway.max_stream_duration,
                 initial_data=self._initial_data,
             )
-            return await open_stream(session, wanted, options, head_only=request.method == "HEAD")
+            return await open_stream(self._context, session, wanted, options, head_only=request.method == "HEAD")
         except BaseException as error:
             if isinstance(error, StreamingError):
                 session.report.refused(error)
-            session.end()
+            session.close()
             raise
 
 
@@ -159,17 +159,17 @@ def sse_response(
         **({} if named else {"named": False}),
         **filter_payload(wanted),
     }
-    edge = GatewayContext.of(hub)
+    context = HttpContext.for_hub(hub)
     request = parse(StreamQuery, {name: value for name, value in payload.items() if value is not None})
     return _LazyStream(
-        edge,
+        context,
         heartbeat_interval,
         request,
         StreamOptions(
             event=request.event_line,
             ids=ids,
             dialect=dialect,
-            max_duration=edge.settings.gateway.max_stream_duration if max_duration is None else max_duration,
+            max_duration=context.gateway.settings.gateway.max_stream_duration if max_duration is None else max_duration,
             initial_data=initial_data,
             headers=dict(headers or {}),
         ),
@@ -180,10 +180,10 @@ class _LazyStream(Response):
     """Opens its stream when it is sent, and knows the request only then."""
 
     def __init__(
-        self, edge: GatewayContext, heartbeat_interval: float | None, wanted: StreamQuery, options: StreamOptions
+        self, context: HttpContext, heartbeat_interval: float | None, wanted: StreamQuery, options: StreamOptions
     ) -> None:
         super().__init__(media_type="text/event-stream")
-        self._edge = edge
+        self._context = context
         self._heartbeat_interval = heartbeat_interval
         self._wanted = wanted
         self._options = options
@@ -196,25 +196,24 @@ class _LazyStream(Response):
             response = error_response(error)
             response.headers.update(self._options.headers)
         isolate(response)
-        self._edge.compression.apply(Headers(scope=scope), response)
+        self._context.compression.apply(Headers(scope=scope), response)
         await response(scope, receive, send)
 
     async def _open(self, peer: Peer, last_event_id: str, *, head_only: bool) -> Response:
-        edge, wanted = self._edge, self._wanted
+        context, wanted = self._context, self._wanted
         if last_event_id:
             wanted = parse(StreamQuery, {**wanted.model_dump(exclude_unset=True), "after": last_event_id})
-        edge.wake()
+        context.gateway.lifecycle.wake()
         session = Session(
             peer=peer,
-            edge=edge,
+            context=context.gateway,
             transport="sse",
-            expiry_grace=0.0,
             heartbeat_interval=self._heartbeat_interval,
             trusted=True,
         )
         try:
             await session.login()
-            return await open_stream(session, wanted, self._options, head_only=head_only)
+            return await open_stream(self._context, session, wanted, self._options, head_only=head_only)
         except BaseException:
-            session.end()
+            session.close()
             raise

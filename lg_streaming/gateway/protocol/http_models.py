@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from lg_streaming.gateway.dialects import DialectName
 from lg_streaming.gateway.protocol.messages import (
+    DialectName,
     ErrorBody,
     EventName,
     ExecutionId,

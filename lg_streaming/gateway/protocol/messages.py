@@ -15,9 +15,8 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from lg_streaming.errors import BadRequestError
-from lg_streaming.events import Position, Priority, check_execution_id
+from lg_streaming.events import Position, Priority, check_execution_id, room_execution
 from lg_streaming.filters import FILTER_FIELDS, INTERRUPTED, UpdateFilter
-from lg_streaming.gateway.session.rooms import room_execution
 from lg_streaming.log.base import ExecutionState
 
 PROTOCOL_VERSION: Final = 1
@@ -80,6 +79,9 @@ Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
 Until = Annotated[datetime | Literal["interrupted"], BeforeValidator(_end)]
 After = Annotated[str, AfterValidator(_after), Field(description="A position '<epoch>:<seq>', or 'latest'.")]
 
+
+DialectName = Literal["flowise"]
+"""Formats of event streams beside the library's own."""
 
 EventName = Literal["kind", "type"]
 """What names the event of an update: one of the four kinds, or its own type."""

@@ -1,6 +1,6 @@
-"""Carrying out the messages of the protocol, one function each.
+"""Handle the messages of the protocol, one function each.
 
-Each gets the session and the checked payload, and returns what the transport has to do; or raises StreamingError.
+Each function gets the session and the validated payload, and returns the transport's actions or raises StreamingError.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from lg_streaming.errors import UnauthorizedError
+from lg_streaming.errors import StreamingError, TokenExpiredError, UnauthorizedError
+from lg_streaming.events import room_execution
 from lg_streaming.gateway.protocol.messages import SubscribeExecution
-from lg_streaming.gateway.session.rooms import room_execution
+from lg_streaming.gateway.protocol.registry import failure, parse_message
 from lg_streaming.gateway.session.subscriptions import PatternSubscription, Reply
 from lg_streaming.hub.wildcard import WildcardSubscription
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lg_streaming.gateway.protocol.messages import (
         Authenticate,
         CancelExecution,
@@ -29,10 +32,18 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.session.session import Session
     from lg_streaming.hub import SubscribeResult
 
-__all__ = ["HANDLERS", "subscribed"]
+__all__ = ["HANDLERS", "handle", "subscribed"]
 
+_BEFORE_LOGIN: Final = frozenset({"authenticate", "ping"})
+_AFTER_EXPIRY: Final = _BEFORE_LOGIN | {
+    "get_status",
+    "leave_room",
+    "unsubscribe_events",
+    "unsubscribe_execution",
+}
+"""Messages that a caller may send after its token has expired: those that take no right."""
 
-_MOST_OPEN: Final = 128
+_MAX_OPEN: Final = 128
 """Executions that one `subscribe_events` has open at a time, where connections have no limit of their own."""
 
 
@@ -45,25 +56,25 @@ async def subscribe_execution(session: Session, wanted: SubscribeExecution) -> R
 async def unsubscribe_execution(session: Session, wanted: UnsubscribeExecution) -> Reply:
     watch = session.watches.get(wanted.execution_id)
     if watch is not None:
-        session.drop(watch)
+        session.remove_subscription(watch)
     return Reply(answer={"ok": True, "execution_id": wanted.execution_id}, stop=(watch,) if watch is not None else ())
 
 
 async def subscribe_events(session: Session, wanted: SubscribeEvents) -> Reply:
     follower = WildcardSubscription(
         session.hub,
-        session.edge.patterns,
+        session.context.wildcards,
         globs=wanted.executions or ("**",),
         filter=wanted.filter(),
         allows=session.may_read,
         skips=session.watches.__contains__,
-        clock=session.edge.monotonic,
-        max_open=session.edge.settings.limits.subscriptions_per_connection or _MOST_OPEN,
+        clock=session.context.clock.monotonic,
+        max_open=session.context.settings.limits.subscriptions_per_connection or _MAX_OPEN,
     )
     follower.start()
     previous, session.events = session.events, PatternSubscription(wanted=wanted, follower=follower)
     if previous is not None:
-        session.drop(previous)
+        session.remove_subscription(previous)
     return Reply(
         answer={"ok": True, "events": list(wanted.events or ()), "executions": list(follower.globs)},
         stop=(previous,) if previous is not None else (),
@@ -80,7 +91,7 @@ async def unsubscribe_events(session: Session, wanted: UnsubscribeEvents) -> Rep
         watch.wanted = watch.wanted.model_copy(update={"events": left})
         watch.follower.narrow(watch.wanted.filter())
         return Reply(answer={"ok": True, "events": left, "executions": list(watch.follower.globs)})
-    session.drop(watch)
+    session.remove_subscription(watch)
     return Reply(answer=_NO_EVENTS, stop=(watch,))
 
 
@@ -88,7 +99,7 @@ _NO_EVENTS: Final[dict[str, Any]] = {"ok": True, "events": [], "executions": []}
 
 
 async def join_room(session: Session, wanted: RoomMessage) -> Reply:
-    room_id, rooms = wanted.room_id, session.edge.rooms
+    room_id, rooms = wanted.room_id, session.context.rooms
     execution_id = room_execution(room_id)
     previous = session.watches.get(execution_id)
     if previous is not None and previous.room_id is not None:
@@ -108,8 +119,8 @@ async def leave_room(session: Session, wanted: RoomMessage) -> Reply:
     if watch is not None and watch.room_id is None:
         watch = None
     if watch is not None:
-        session.drop(watch)
-    clients = session.edge.rooms.members(wanted.room_id) if watch is not None else 0
+        session.remove_subscription(watch)
+    clients = session.context.rooms.members(wanted.room_id) if watch is not None else 0
     return Reply(
         answer={"ok": True, "room_id": wanted.room_id, "clients": clients}, stop=(watch,) if watch is not None else ()
     )
@@ -137,9 +148,9 @@ async def authenticate(session: Session, wanted: Authenticate) -> Reply:
     watches = list(session.watches.values())
     forbidden = [watch for watch in watches if not await session.may_read(watch.execution_id, principal)]
     if session.policy.requires_token:
-        session.become(principal)
+        session.set_principal(principal)
     for watch in forbidden:
-        session.drop(watch)
+        session.remove_subscription(watch)
     if session.events is not None:
         session.events.follower.reauthorize()
     expires_in = session.expires_in
@@ -171,11 +182,32 @@ HANDLERS: Final[Mapping[str, Callable[[Session, Any], Awaitable[Reply]]]] = Mapp
         "get_status": get_status,
     }
 )
-"""What carries out each message of the protocol."""
+"""The function for each message of the protocol."""
+
+
+async def handle(session: Session, name: str, arguments: Sequence[object]) -> Reply:
+    """Handle one message. Nothing that a client sends makes it raise."""
+    clock = session.context.clock.monotonic
+    began, refused = clock(), None
+    try:
+        session.charge_rate()
+        message = parse_message(name, arguments)
+        if not session.authenticated and name not in _BEFORE_LOGIN:
+            raise UnauthorizedError("send authenticate with a valid token first")
+        if session.has_expired and name not in _AFTER_EXPIRY:
+            # The connection has its time of grace, in which a fresh token may arrive.
+            refused = TokenExpiredError("the token has expired: send authenticate with a fresh one first")
+            return Reply(answer=failure(refused))
+        return await HANDLERS[name](session, message)
+    except StreamingError as error:
+        refused = error
+        return Reply(answer=failure(error), close=error if session.count_violation(error) else None)
+    finally:
+        session.report.handled(name, clock() - began, refused)
 
 
 def subscribed(attached: SubscribeResult) -> dict[str, Any]:
-    """The answer to `subscribe_execution`."""
+    """Return the answer to `subscribe_execution`."""
     answer: dict[str, Any] = {
         "ok": True,
         "execution_id": attached.execution_id,

@@ -9,23 +9,12 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Final
 
-from lg_streaming.events import ROOM_PREFIX, check_execution_id
 from lg_streaming.filters import UpdateFilter
 
-__all__ = ["ROOM_FILTER", "Rooms", "room_execution"]
+__all__ = ["ROOM_FILTER", "Rooms"]
 
 ROOM_FILTER: Final = UpdateFilter.of(events=["token", "progress", "event"])
 """What members hear: everything but the statuses, which are of the execution and not of the room."""
-
-
-def room_execution(room_id: str) -> str:
-    """The execution a room is.
-
-    Raises:
-        BadRequestError: The id cannot name a room: 1 to 251 printable characters without spaces.
-    """
-    check_execution_id(room_id)
-    return check_execution_id(ROOM_PREFIX + room_id)
 
 
 class Rooms:

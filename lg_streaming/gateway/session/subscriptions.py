@@ -1,4 +1,4 @@
-"""What a connection watches, and what becomes of a message."""
+"""Subscriptions of a connection, and the result of a message."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["ActiveSubscription", "ClientStats", "PatternSubscription", "Reply"]
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class ActiveSubscription:
-    """One execution a connection watches."""
+    """A connection's subscription to one execution."""
 
     execution_id: str
     subscription: Subscription
@@ -29,7 +29,7 @@ class ActiveSubscription:
     """Whether messages are named by their update's type, not its kind."""
     follow: bool = False
     room_id: str | None = None
-    """Set where the execution is a room."""
+    """Set if the execution is a room."""
     pump: SubscriptionPump | None = None
     """Set while updates are delivered."""
 
@@ -41,7 +41,7 @@ class ActiveSubscription:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class PatternSubscription:
-    """All executions of a pattern, which a connection watches."""
+    """A subscription to all executions that match a pattern."""
 
     wanted: SubscribeEvents
     follower: WildcardSubscription
@@ -49,31 +49,31 @@ class PatternSubscription:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What a transport does after a message, in this order."""
+    """Actions of a transport after a message, in this order."""
 
     answer: dict[str, Any]
-    """The acknowledgement; where none was asked for, an error in it is sent as `error`."""
+    """The acknowledgement. If the client asked for none, an error in it is sent as `error`."""
     stop: Sequence[ActiveSubscription | PatternSubscription] = ()
     """No longer delivered."""
     forbidden: Sequence[ActiveSubscription] = ()
-    """No longer delivered, because the fresh token does not allow it; the client is told."""
+    """No longer delivered, because the fresh token forbids it; the client is notified."""
     start: ActiveSubscription | PatternSubscription | None = None
     """Delivered from now on."""
     close: StreamingError | None = None
-    """Then the connection ends."""
+    """The reason to close the connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientStats:
-    """One connection, for those who run the server."""
+    """One connection, as operators see it."""
 
     connection_id: str
     transport: Transport
     subject: str | None
-    """Who its token says it is; None without one."""
+    """The subject of its token; None without a token."""
     address: str | None
     uptime_s: float
     executions: tuple[str, ...]
-    """What it watches."""
+    """Executions it subscribed to."""
     rooms: tuple[str, ...]
-    """Where it is a member."""
+    """Rooms it joined."""

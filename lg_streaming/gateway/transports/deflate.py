@@ -65,7 +65,7 @@ class Framer:
         self._enabled = settings.websocket and settings.level > 0
         self._warned = False
 
-    def of(self, line: ServerTransport | None) -> Framing:
+    def framing_of(self, line: ServerTransport | None) -> Framing:
         """The framing for the connection of ``line``; plain frames where compression was not negotiated.
 
         Where the server is not known, it compresses by itself, as it is set up.

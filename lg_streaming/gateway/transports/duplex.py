@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.errors import StreamingError
     from lg_streaming.gateway.transports.base import TransportLimits
+    from lg_streaming.gateway.transports.deflate import Framer
 
 __all__ = ["FRESH_BYTES", "NORMAL_CLOSURE", "WebSocketConnection", "answer_no_socket"]
 
@@ -38,12 +39,17 @@ class WebSocketConnection:
 
     Args:
         send: ASGI's.
-        guard: Limits.
+        limits: Limits.
+        framer: Frames messages, compressed or not.
         refuse: Closes the connection with an error when the peer sends more than it may.
     """
 
     def __init__(
-        self, send: Callable[[Any], Awaitable[None]], guard: TransportLimits, refuse: Callable[[StreamingError], None]
+        self,
+        send: Callable[[Any], Awaitable[None]],
+        limits: TransportLimits,
+        framer: Framer,
+        refuse: Callable[[StreamingError], None],
     ) -> None:
         self._send = send
         self._task = asyncio.current_task()
@@ -52,14 +58,14 @@ class WebSocketConnection:
         self.line: ServerTransport | None = current_line()
         if isinstance(self.line, WebSocketTransport):
             # A little over the limit still arrives and is answered by name; far over is cut off by the server.
-            self.line.limit_inbound(4 * guard.inbound_bytes)
+            self.line.limit_inbound(4 * limits.inbound_bytes)
             self.line.forget_handshake()
         if self.line is not None:
-            self.line.cut_when_silent(2 * guard.bounds.send_timeout)
-        self.frame: Framing = guard.framings.of(self.line)
+            self.line.cut_when_silent(2 * limits.bounds.send_timeout)
+        self.frame: Framing = framer.framing_of(self.line)
         """How messages are framed for it."""
-        self._outlet: SendBuffer = open_outlet(send, self.line, guard.bounds, self.give_up)
-        self.inbound: InboundMeter = InboundMeter(guard.inbound, refuse, self._outlet.admit)
+        self.buffer: SendBuffer = open_outlet(send, self.line, limits.bounds, self.give_up)
+        self.inbound: InboundMeter = InboundMeter(limits.inbound, refuse, self.buffer.admit)
         """What the peer sends."""
         if isinstance(self.line, WebSocketTransport):
             self.line.meter(self.inbound)
@@ -71,22 +77,14 @@ class WebSocketConnection:
         """Whether the close has begun."""
         return self._closing is not None
 
-    def put(self, frames: Frames) -> None:
-        """Sends ready frames without waiting."""
-        self._outlet.put(frames)
-
     def put_text(self, text: bytes) -> None:
         """Sends one message."""
-        self._outlet.put(Frames(self.frame(text)))
+        self.buffer.put(Frames(self.frame(text)))
 
     def limit_buffer(self) -> None:
         """Lets little wait on the way, where the server allows that."""
         if self.line is not None:
             self.line.keep_short(FRESH_BYTES)
-
-    async def drain(self) -> bool:
-        """Returns when there is room for more; whether it had to wait."""
-        return await self._outlet.drain()
 
     def give_up(self, error: StreamingError) -> None:
         """The peer does not read: whatever is said now is said for the case that it does after all."""
@@ -106,7 +104,7 @@ class WebSocketConnection:
             loop.call_later(_CLOSE_GRACE, self.line.abort)
         try:
             async with asyncio.timeout(_CLOSE_GRACE):
-                await self._outlet.flush()
+                await self.buffer.flush()
                 self._stop_listening()
                 await self._send({"type": "websocket.close", "code": code, "reason": reason})
         except Exception as error:  # noqa: BLE001 (each server has its own for a peer that is gone)
@@ -136,7 +134,7 @@ class WebSocketConnection:
     def stop(self) -> None:
         """The WebSocket is over: drops what waits."""
         self._listening = False
-        self._outlet.stop()
+        self.buffer.stop()
         self.inbound.stop()
         if self.line is not None and self.line.buffered:
             # The server closes when all is written, and a peer that does not read would hold it all.

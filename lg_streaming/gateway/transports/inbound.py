@@ -42,8 +42,8 @@ class InboundLimits:
     message_timeout: float
 
     @classmethod
-    def of(cls, limits: LimitSettings) -> InboundLimits:
-        """The limits that the settings give."""
+    def from_settings(cls, limits: LimitSettings) -> InboundLimits:
+        """Return the limits of the settings."""
         return cls(
             frames_per_second=limits.frames_per_second,
             frame_burst=limits.frame_burst,

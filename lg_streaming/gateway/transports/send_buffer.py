@@ -110,7 +110,8 @@ class DirectSendBuffer:
 
     async def drain(self) -> bool:
         line = self._line
-        waits = not line.writable
+        if line.writable:
+            return False
         while self._give_up is not None and not line.writable:
             sent = self._written - line.unsent
             try:
@@ -119,7 +120,7 @@ class DirectSendBuffer:
             except TimeoutError:
                 if self._written - line.unsent <= sent:
                     self._fail(f"nothing was read for {self._bounds.send_timeout:g} s")
-        return waits
+        return True
 
     async def flush(self) -> None:
         await self._line.wait_writable()

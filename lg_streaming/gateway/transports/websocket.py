@@ -15,9 +15,9 @@ from lg_streaming.errors import BadRequestError, StreamingError, TooLargeError
 from lg_streaming.gateway.auth.peer import Peer
 from lg_streaming.gateway.auth.url_credentials import take_credentials, token_refused
 from lg_streaming.gateway.delivery.frames import Frames
-from lg_streaming.gateway.http.endpoint import isolated
 from lg_streaming.gateway.protocol.registry import check_nesting
-from lg_streaming.gateway.transports.connection import Connection, guard_of
+from lg_streaming.gateway.protocol.responses import isolated
+from lg_streaming.gateway.transports.connection import Connection, ConnectionServices
 from lg_streaming.gateway.transports.duplex import NORMAL_CLOSURE, WebSocketConnection, answer_no_socket
 from lg_streaming.gateway.transports.packets import event_name, size_of
 
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from lg_streaming.gateway.delivery.frames import Encode, Framing
-    from lg_streaming.gateway.session.context import GatewayContext
-    from lg_streaming.gateway.transports.base import TransportLimits
+    from lg_streaming.gateway.transports.send_buffer import SendBuffer
     from lg_streaming.log.base import StoredUpdate
     from lg_streaming.observability.gateway_metrics import Transport as TransportName
 
@@ -45,15 +44,15 @@ class PlainWebSocket:
     """The WebSocket server of a gateway; an ASGI application.
 
     Args:
-        edge: What all transports share.
+        services: Services that all connections share.
     """
 
-    def __init__(self, edge: GatewayContext) -> None:
-        self._edge = edge
-        self._guard = guard_of(edge)
+    def __init__(self, services: ConnectionServices) -> None:
+        self._services = services
+        self._context = services.context
         self._open: set[_Socket] = set()
         self._idle = asyncio.Event()
-        edge.on_start.append(self._begin)
+        services.context.lifecycle.on_start.append(self._begin)
 
     def _begin(self) -> None:
         self._open.clear()
@@ -62,8 +61,8 @@ class PlainWebSocket:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection."""
-        found = take_credentials(self._edge.policy.tickets, scope)
-        self._edge.wake()
+        found = take_credentials(self._context.policy.tickets, scope)
+        self._context.lifecycle.wake()
         if scope["type"] != "websocket":
             error = (
                 BadRequestError("connect over WebSocket")
@@ -75,7 +74,7 @@ class PlainWebSocket:
             return
         await receive()
         await send({"type": "websocket.accept"})
-        socket = _Socket(self._edge, Peer.of(scope), send, self._guard)
+        socket = _Socket(self._services, Peer.of(scope), send)
         self._open.add(socket)
         self._idle.clear()
         try:
@@ -101,35 +100,30 @@ class _Socket:
 
     name: TransportName = "websocket"
 
-    def __init__(self, edge: GatewayContext, peer: Peer, send: Send, guard: TransportLimits) -> None:
+    def __init__(self, services: ConnectionServices, peer: Peer, send: Send) -> None:
         self.peer = peer
-        self._edge = edge
-        self._duplex = WebSocketConnection(send, guard, self.close_with)
-        self._connection = Connection(edge, self)
+        self._services = services
+        self._websocket = WebSocketConnection(send, services.limits, services.framer, self.close_with)
+        self.buffer: SendBuffer = self._websocket.buffer
+        self._connection = Connection(services, self)
 
     # ------------------------------------------------------------ Transport
     def encoder(self, *, batch: bool, by_type: bool) -> Encode:
-        frame = self._duplex.frame
+        frame = self._websocket.frame
         return EncodeBatch(frame) if batch else EncodeEach(frame, by_type=by_type)
 
-    def put(self, frames: Frames) -> None:
-        self._duplex.put(frames)
-
     def emit(self, event: str, payload: object) -> None:
-        self._duplex.put_text(orjson.dumps({"type": event, "payload": payload}))
+        self._websocket.put_text(orjson.dumps({"type": event, "payload": payload}))
 
     def limit_buffer(self) -> None:
-        self._duplex.limit_buffer()
+        self._websocket.limit_buffer()
 
-    async def drain(self) -> bool:
-        return await self._duplex.drain()
-
-    def close_with(self, error: StreamingError | None = None, *, told: bool = False) -> None:
-        if self._duplex.closing:
+    def close_with(self, error: StreamingError | None = None, *, announced: bool = False) -> None:
+        if self._websocket.closing:
             return
-        if error is not None and not told:
+        if error is not None and not announced:
             self.emit("error", error.to_dict())
-        self._duplex.shut(*((error.code, error.name) if error is not None else (NORMAL_CLOSURE, "")))
+        self._websocket.shut(*((error.code, error.name) if error is not None else (NORMAL_CLOSURE, "")))
 
     # ------------------------------------------------------------ serving
     async def serve(self, receive: Receive) -> None:
@@ -140,11 +134,11 @@ class _Socket:
             while (message := await receive())["type"] != "websocket.disconnect":
                 await self._take(message)
         except asyncio.CancelledError:
-            if not await self._duplex.was_closing():
+            if not await self._websocket.was_closing():
                 raise
         finally:
-            self._duplex.stop()
-            await self._connection.gone(self._duplex.close_code)
+            self._websocket.stop()
+            await self._connection.on_disconnect(self._websocket.close_code)
 
     async def _log_in(self) -> bool:
         try:
@@ -155,13 +149,13 @@ class _Socket:
         return True
 
     async def _take(self, message: MutableMapping[str, Any]) -> None:
-        if self._duplex.closing:
+        if self._websocket.closing:
             return
         text = message.get("text")
         if not isinstance(text, str):
             self._connection.malformed(BadRequestError("binary messages are not accepted"))
             return
-        limit = self._edge.settings.limits.inbound_bytes
+        limit = self._services.limits.inbound_bytes
         if size_of(text) > limit:
             self.close_with(TooLargeError(f"a message may have {limit} bytes, not {size_of(text)}"))
             return
@@ -181,7 +175,7 @@ class _Socket:
 
         def answer(payload: object) -> None:
             reply = {"type": _REPLY, "payload": payload}
-            self._duplex.put_text(orjson.dumps(reply if number is None else {**reply, "id": number}))
+            self._websocket.put_text(orjson.dumps(reply if number is None else {**reply, "id": number}))
 
         return answer
 
