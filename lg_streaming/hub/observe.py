@@ -189,7 +189,7 @@ class Observers:
     def _failed(self, observer: ObserverBase[StreamUpdate], name: str, error: Exception) -> None:
         self.errors += 1
         logger.warning("an observer of %s is detached after an error: %r", name, error, exc_info=error)
-        with contextlib.suppress(Exception):  # without a handler of its own, reactivex raises the error again
+        with contextlib.suppress(Exception):  # where the observer has no handler, reactivex raises the error again
             observer.on_error(error)
 
     async def aclose(self) -> None:
@@ -212,7 +212,7 @@ class _ObserverSink(Generic[P]):
         self._observer = observer
         self._observed = observed
         self.interrupted = False
-        """Whether the source was closed in the middle of a page, by the observer or another thread."""
+        """True when the source was closed in the middle of a page, by the observer or another thread."""
 
     async def wait_writable(self) -> bool:
         return False

@@ -17,7 +17,8 @@ from lg_streaming.hub.observe import Observers
 from lg_streaming.hub.page import OnGap
 from lg_streaming.hub.statistics import ReaderLag
 from lg_streaming.hub.subscription import Subscription
-from lg_streaming.hub.wildcard import WildcardNotifier, WildcardSubscription
+from lg_streaming.hub.wildcard import WildcardSubscription
+from lg_streaming.hub.wildcard_notifier import WildcardNotifier
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop

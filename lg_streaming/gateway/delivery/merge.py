@@ -43,7 +43,7 @@ def merge(records: Sequence[StoredUpdate], *, atomic: bool) -> list[StoredUpdate
             joined across each other; otherwise only pieces without anything between them are.
 
     Guarantees: sequence numbers rise. The joined contents of each message's pieces are the same as before. A client
-    that got any number of updates of the result (none or all, when `atomic`) and resumes after the last of them misses
+    may get any number of updates of the result (none or all, when `atomic`) and resume after the last. It then misses
     only progress that a newer one replaces. Every update that is neither text nor `progress` is unchanged, and what was
     before it stays before it.
     """

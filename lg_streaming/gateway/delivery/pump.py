@@ -68,9 +68,9 @@ class DeliveryOptions:
     """The form in which a subscription's updates are sent."""
 
     merge: bool = False
-    """Whether updates are merged while the client lags."""
+    """Merge updates while the client lags."""
     batch: bool = False
-    """Whether updates leave as lists; then a merged page arrives as a whole or not at all."""
+    """Send updates as lists; then a merged page arrives as a whole or not."""
     live_after: int = 0
     """The head when the client subscribed: later updates are live, and their delay is measured."""
 
