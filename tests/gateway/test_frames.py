@@ -30,7 +30,7 @@ def test_texts_come_back_out_of_their_frames(texts: list[str]) -> None:
 @given(st.lists(st.integers(0, 2 * CHUNK_BYTES), max_size=12))
 def test_pages_are_cut_into_pieces_and_nothing_is_lost(sizes: list[int]) -> None:
     records = [record(seq, "x" * size) for seq, size in enumerate(sizes, 1)]
-    pieces = list(FrameCache().of("a", records, ALL, EncodeEach(Packets("/"))))
+    pieces = list(FrameCache().frames_of("a", records, ALL, EncodeEach(Packets("/"))))
     texts = [text for piece in pieces for text in piece.texts()]
     assert texts == [f'42["token",{each.json.decode()}]' for each in records]
     for piece in pieces:
@@ -64,20 +64,20 @@ class Counting:
 def test_readers_at_the_same_place_share_what_was_wrapped() -> None:
     chunks, encode = FrameCache(max_bytes=1_000), Counting()
     records = [record(1), record(2)]
-    first = list(chunks.of("a", records, ALL, encode))
-    assert list(chunks.of("a", list(records), ALL, encode)) == first
+    first = list(chunks.frames_of("a", records, ALL, encode))
+    assert list(chunks.frames_of("a", list(records), ALL, encode)) == first
     assert encode.calls == 1
-    list(chunks.of("b", records, ALL, encode))
-    list(chunks.of("a", records, UpdateFilter.of(events=["token"]), encode))
-    list(chunks.of("a", records[1:], ALL, encode))
+    list(chunks.frames_of("b", records, ALL, encode))
+    list(chunks.frames_of("a", records, UpdateFilter.of(events=["token"]), encode))
+    list(chunks.frames_of("a", records[1:], ALL, encode))
     assert encode.calls == 4
 
 
 def test_the_cache_is_bounded() -> None:
     chunks, encode = FrameCache(max_bytes=1_000), Counting()
     for seq in range(1, 200):
-        list(chunks.of("a", [record(seq)], ALL, encode))
-    list(chunks.of("a", [record(1)], ALL, encode))
+        list(chunks.frames_of("a", [record(seq)], ALL, encode))
+    list(chunks.frames_of("a", [record(1)], ALL, encode))
     assert encode.calls == 200
 
 
@@ -154,7 +154,7 @@ def test_filters_that_clients_make_up_are_not_collected() -> None:
     few = [UpdateFilter.of(node_ids=[str(number)]) for number in range(3_000)]
     for each in (*held, *few):
         for records in ([record(1)], [record(1), record(2)]):
-            assert sum(piece.count for piece in chunks.of("a", records, each, encode)) == len(records)
+            assert sum(piece.count for piece in chunks.frames_of("a", records, each, encode)) == len(records)
     kept = {id(key[index]) for cache, index in ((chunks._cached, 2), (chunks._ends, 1)) for key in cache}
     assert not kept & {id(each) for each in held}
     assert len(kept) <= 1_024

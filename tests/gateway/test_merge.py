@@ -225,7 +225,7 @@ def test_merged_pieces_never_get_into_the_cache_of_those_that_are_not() -> None:
         EncodeEach(Packets("/")),
     )
     list(merged_frames("e", records, encode, atomic=False))
-    (plain,) = chunks.of("e", records[1:], ALL, encode)
+    (plain,) = chunks.frames_of("e", records[1:], ALL, encode)
     assert b"merged_from" not in plain.wire
     assert plain.count == 2
 

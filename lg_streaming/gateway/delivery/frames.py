@@ -94,7 +94,7 @@ class FrameCache:
         self._cached: OrderedDict[_Key, Frames] = OrderedDict()
         self._ends: OrderedDict[_Page, tuple[int, ...]] = OrderedDict()
 
-    def of(
+    def frames_of(
         self,
         execution_id: str,
         records: Sequence[StoredUpdate],
@@ -186,7 +186,7 @@ class BatchTicker:
         beat = self._beats.get(number)
         if beat is None:
             beat = self._beats[number] = asyncio.Event()
-            self._strike_at(number * self._interval, number)
+            self._tick_at(number * self._interval, number)
         await beat.wait()
 
     async def turn(self, sent_at: float) -> None:
@@ -201,13 +201,13 @@ class BatchTicker:
     def _now(self) -> float:
         return (self._clock or asyncio.get_running_loop().time)()
 
-    def _strike_at(self, moment: float, number: int) -> None:
-        asyncio.get_running_loop().call_later(moment - self._now(), self._strike, number)
+    def _tick_at(self, moment: float, number: int) -> None:
+        asyncio.get_running_loop().call_later(moment - self._now(), self._tick, number)
 
-    def _strike(self, number: int) -> None:
+    def _tick(self, number: int) -> None:
         now = self._now()
         if now < self._rests_until:
-            self._strike_at(self._rests_until, number)
+            self._tick_at(self._rests_until, number)
             return
         self._beats.pop(number).set()
         # The event loop calls in order: this comes when every reader that was just let go has done its work.

@@ -116,7 +116,7 @@ class _PageWriter:
         execution_id, records = subscription.execution_id, page.records
         if page.gap is not None:
             await self.write_gap(execution_id, page.gap)
-        shared = self.cache.of(execution_id, records, subscription.filter, self.encode)
+        shared = self.cache.frames_of(execution_id, records, subscription.filter, self.encode)
         size = 0
         for frames in shared if merged is None else merged:
             if may_send is not None:
