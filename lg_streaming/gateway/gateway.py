@@ -15,9 +15,9 @@ from lg_streaming.events import room_execution
 from lg_streaming.gateway.auth.policy import Authorize, Policy, Revoked
 from lg_streaming.gateway.delivery.frames import FrameCache
 from lg_streaming.gateway.delivery.ticker import BatchTicker
-from lg_streaming.gateway.hooks.front_door import find_front_door, what_is_unprotected
+from lg_streaming.gateway.hooks.front_door import describe_weaknesses, find_front_door
 from lg_streaming.gateway.hooks.listeners import refuse_exposed
-from lg_streaming.gateway.hooks.shutdown_hooks import farewells
+from lg_streaming.gateway.hooks.shutdown_hooks import shutdown_hooks
 from lg_streaming.gateway.http.assets import Assets
 from lg_streaming.gateway.http.context import HttpContext
 from lg_streaming.gateway.http.event_stream import InitialData
@@ -253,7 +253,7 @@ class Gateway:
         door = find_front_door()
         if door is not None:
             self._leave_front_door = door.add(self.settings.limits)
-        elif farewells.get() is None and not _warned and (text := what_is_unprotected()) is not None:
+        elif shutdown_hooks.get() is None and not _warned and (text := describe_weaknesses()) is not None:
             _warned.append(text)
             logger.warning("%s", text)
 

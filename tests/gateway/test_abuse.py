@@ -359,7 +359,7 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         monkeypatch.setattr(Connection, name, call)
 
-    for name in ("received", "malformed", "reserved"):
+    for name in ("received", "malformed", "on_reserved_event"):
         counting(name)
     return counts
 

@@ -321,7 +321,7 @@ def test_metadata_that_is_json_is_read() -> None:
     flowise = dialect()
     given = {"followUpPrompts": '["Why?"]', "flowVariables": "{not json", "memoryType": "Buffer"}
     assert not flowise.encode("chat-1", [record(1, "metadata", given)]).wire
-    assert frames_of(flowise.ended(None, run_is_over=True).decode()) == [
+    assert frames_of(flowise.on_end(None, run_is_over=True).decode()) == [
         {
             "event": "metadata",
             "data": {"memoryType": "Buffer", "followUpPrompts": ["Why?"], "flowVariables": "{not json"},
@@ -411,8 +411,8 @@ def test_how_a_later_run_ended_is_not_told_of_this_one() -> None:
     flowise = dialect()
     flowise.encode("chat-1", [record(1, "workflow_error", {}), record(2, "workflow_start", {})])
     flowise.encode("chat-1", [record(3, "workflow_complete", {})])
-    assert frames_of(flowise.ended(None, run_is_over=True, state="failed").decode()) == [DONE]
-    assert frames_of(dialect().ended(None, run_is_over=True, state="cancelled").decode()) == [
+    assert frames_of(flowise.on_end(None, run_is_over=True, state="failed").decode()) == [DONE]
+    assert frames_of(dialect().on_end(None, run_is_over=True, state="cancelled").decode()) == [
         {"event": "abort", "data": "[DONE]"},
         DONE,
     ]
@@ -438,7 +438,7 @@ async def test_a_cancelled_run_is_aborted(open_site: Site, http: httpx2.AsyncCli
 def test_an_abandoned_run_is_a_failure() -> None:
     flowise = dialect()
     flowise.encode("chat-1", [record(1, "workflow_abandoned", {})])
-    frames = frames_of(flowise.ended(None, run_is_over=True).decode())
+    frames = frames_of(flowise.on_end(None, run_is_over=True).decode())
     assert frames == [{"event": "error", "data": "the program that ran it is gone"}, DONE]
 
 
@@ -565,32 +565,32 @@ async def test_a_reader_who_is_there_when_a_prompt_comes(open_site: Site, http: 
 def test_the_buttons_of_a_prompt(prompt: dict[str, Any], labels: list[str], feedback: bool) -> None:
     flowise = dialect()
     flowise.encode("chat-1", [record(1, "human_prompt", {**APPROVAL, **prompt})])
-    (action,) = named(frames_of(flowise.at_head().decode()), "action")
+    (action,) = named(frames_of(flowise.caught_up().decode()), "action")
     assert [element["label"] for element in action["elements"]] == labels
     assert action["data"]["input"]["humanInputEnableFeedback"] is feedback
     approves = {element["label"] for element in action["elements"] if "approve" in element["type"]}
     assert approves == ({action["mapping"]["approve"]} if action["mapping"] else set())
-    assert flowise.over
+    assert flowise.is_complete
 
 
 def test_an_interrupt_asks_too() -> None:
     flowise = dialect()
-    assert not flowise.at_head()
+    assert not flowise.caught_up()
     updates = [record(1, "node_interrupted", INTERRUPTED), record(2, "workflow_interrupted", {})]
     assert named(frames_of(flowise.encode("chat-1", updates[:1]).wire.decode()), "agentFlowEvent", "action") == []
-    assert not flowise.at_head(), "another node may still be at work"
+    assert not flowise.caught_up(), "another node may still be at work"
     flowise.encode("chat-1", updates[1:])
-    frames = frames_of(flowise.at_head().decode())
+    frames = frames_of(flowise.caught_up().decode())
     assert [frame["event"] for frame in frames] == ["start", "token", "agentFlowEvent", "action"]
     assert (frames[-1]["data"]["id"], frames[-1]["data"]["data"]["nodeId"]) == ("i1", "n")
-    assert flowise.over
+    assert flowise.is_complete
 
 
 def test_an_interrupt_that_says_nothing_stops_without_an_action() -> None:
     flowise = dialect()
     flowise.encode("chat-1", [record(1, "workflow_interrupted", {})])
-    assert frames_of(flowise.at_head().decode()) == [{"event": "agentFlowEvent", "data": "STOPPED"}]
-    assert flowise.over
+    assert frames_of(flowise.caught_up().decode()) == [{"event": "agentFlowEvent", "data": "STOPPED"}]
+    assert flowise.is_complete
 
 
 @pytest.mark.parametrize(
@@ -608,12 +608,12 @@ def test_a_run_that_went_on_does_not_ask(going_on: list[Update]) -> None:
     records = [*asking, *(record(9, *update) for update in going_on)]
     flowise = dialect()
     assert not named(frames_of(flowise.encode("chat-1", records).wire.decode()), "action")
-    assert not flowise.at_head()
-    assert not flowise.over
+    assert not flowise.caught_up()
+    assert not flowise.is_complete
     following = dialect(follow=True)
     following.encode("chat-1", asking)
-    assert named(frames_of(following.at_head().decode()), "agentFlowEvent") == ["STOPPED"]
-    assert not following.at_head(), "it was asked already"
+    assert named(frames_of(following.caught_up().decode()), "agentFlowEvent") == ["STOPPED"]
+    assert not following.caught_up(), "it was asked already"
     went_on = frames_of(following.encode("chat-1", [record(9, *update) for update in going_on]).wire.decode())
     assert named(went_on, "agentFlowEvent") == ["INPROGRESS"]
 
@@ -722,8 +722,8 @@ def test_the_option_is_described() -> None:
 
 def test_trouble_that_passes_is_not_told() -> None:
     """To Flowise's clients an error is a failure of the run."""
-    assert not dialect().say("error", {"code": 5030, "message": "the log cannot be reached"})
-    assert frames_of(dialect().say("gap", {"from": 1, "to": 2}).decode()) == [
+    assert not dialect().encode_event("error", {"code": 5030, "message": "the log cannot be reached"})
+    assert frames_of(dialect().encode_event("gap", {"from": 1, "to": 2}).decode()) == [
         {"event": "gap", "data": {"from": 1, "to": 2}}
     ]
 
@@ -735,11 +735,11 @@ class Spy(FrameCache):
         super().__init__()
         self.asked: list[FrameEncoder] = []
 
-    def frames(
-        self, execution_id: str, records: Sequence[StoredUpdate], filter: UpdateFilter, encoder: FrameEncoder
+    def of(
+        self, execution_id: str, records: Sequence[StoredUpdate], filter: UpdateFilter, encode: FrameEncoder
     ) -> Iterator[Frames]:
-        self.asked.append(encoder)
-        return super().frames(execution_id, records, filter, encoder)
+        self.asked.append(encode)
+        return super().frames(execution_id, records, filter, encode)
 
 
 async def test_the_frames_that_others_share_are_left_alone(open_site: Site, http: httpx2.AsyncClient) -> None:
@@ -795,14 +795,14 @@ TYPES = st.sampled_from([*map(str, StreamEventType), "start", "end", "abort", "e
 def test_whatever_is_said_can_be_read(updates: list[Update], cuts: set[int], extra: bool, leaves: bool) -> None:
     flowise = dialect()
     scope = Scope(node_id="n", extra={"own": 1} if extra else None)
-    wire = flowise.greeting(500, {})
+    wire = flowise.before_stream(500, {})
     for number, update in enumerate(updates):
         wire += flowise.encode("chat-1", [record(number + 1, *update, at=float(number), scope=scope)]).wire
         if number in cuts:
-            wire += flowise.at_head()
-            if flowise.over:
+            wire += flowise.caught_up()
+            if flowise.is_complete:
                 break
-    wire += flowise.sent_away("timeout", 500) if leaves else flowise.ended(None, run_is_over=not flowise.over)
+    wire += flowise.on_restart("timeout", 500) if leaves else flowise.on_end(None, run_is_over=not flowise.is_complete)
     frames = frames_of(wire.decode())
     names = [frame["event"] for frame in frames]
     assert all(frame.keys() - {"duration"} == {"event", "data"} for frame in frames)

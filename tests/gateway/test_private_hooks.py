@@ -30,7 +30,7 @@ from websockets.server import ServerProtocol
 from lg_streaming.errors import StreamingConfigError
 from lg_streaming.gateway import Gateway
 from lg_streaming.gateway.hooks import engineio as _engineio
-from lg_streaming.gateway.hooks.server import ServerTransport, WebSocketTransport, current_line
+from lg_streaming.gateway.hooks.server import ServerTransport, WebSocketTransport, current_transport
 from lg_streaming.hub import StreamHub
 from tests.gateway.site import Site, raw_client
 from tests.support.server import serve
@@ -132,15 +132,15 @@ async def test_the_line_under_a_connection_is_found(http: str, loop: str) -> Non
     found: list[ServerTransport | None] = []
 
     async def page(_: object) -> PlainTextResponse:
-        line = current_line()
+        line = current_transport()
         found.append(line)
         assert line is not None
-        line.cut_when_silent(7.5)
+        line.set_user_timeout(7.5)
         assert user_timeout(line) == 7_500
         return PlainTextResponse(f"{line.buffered} {line.unsent}")
 
     async def endpoint(websocket: WebSocket) -> None:
-        line = current_line()
+        line = current_transport()
         found.append(line)
         assert isinstance(line, WebSocketTransport)
         assert not line.open
@@ -177,7 +177,7 @@ async def test_the_line_under_a_connection_is_found(http: str, loop: str) -> Non
 
 
 async def test_outside_a_server_there_is_no_line() -> None:
-    assert current_line() is None
+    assert current_transport() is None
 
 
 def test_uvicorn_reads_frames_through_the_instance_of_its_parser() -> None:

@@ -16,7 +16,7 @@ import jwt
 from jwt.algorithms import get_default_algorithms
 
 from lg_streaming.errors import KeysUnavailableError
-from lg_streaming.gateway.auth.keys import USUAL, algorithms_of
+from lg_streaming.gateway.auth.keys import DEFAULT_ALGORITHMS, algorithms_of
 from lg_streaming.gateway.limits.workers import Workers
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class RemoteKeys:
         get: Fetch | None = None,
     ) -> None:
         self._url = url
-        self._accepted = frozenset(algorithms or USUAL)
+        self._accepted = frozenset(algorithms or DEFAULT_ALGORITHMS)
         self._lifetime = lifetime
         self._cooldown = cooldown
         self._grace = grace

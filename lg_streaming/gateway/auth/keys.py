@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
     from lg_streaming.settings import AuthSettings
 
-__all__ = ["USUAL", "CheckingKey", "Keys", "StaticKeys", "algorithms_of", "static_keys"]
+__all__ = ["DEFAULT_ALGORITHMS", "CheckingKey", "Keys", "StaticKeys", "algorithms_of", "static_keys"]
 
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
 CheckingKey = PublicKey | str
 """A public key, or a shared secret."""
 
-USUAL: Final = frozenset({"RS256", "ES256", "EdDSA"})
+DEFAULT_ALGORITHMS: Final = frozenset({"RS256", "ES256", "EdDSA"})
 """What is accepted of a public key unless `auth.algorithms` says otherwise."""
 
 _PEM: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----(.*?)-----END \1-----", re.DOTALL)
@@ -78,7 +78,7 @@ def static_keys(settings: AuthSettings) -> StaticKeys | None:
     if isinstance(key, RSAPublicKey) and key.key_size < _MIN_RSA_BITS:
         raise StreamingConfigError(f"auth.public_key has {key.key_size} bits: an RSA key needs {_MIN_RSA_BITS}")
     able = algorithms_of(key)
-    accepted = settings.algorithms or tuple(name for name in able if name in USUAL)
+    accepted = settings.algorithms or tuple(name for name in able if name in DEFAULT_ALGORITHMS)
     if not isinstance(key, PublicKey) or not accepted or not set(accepted) <= set(able):
         raise StreamingConfigError(
             f"auth.public_key can check {', '.join(able) or 'no known algorithm'}: set auth.algorithms to one of these"

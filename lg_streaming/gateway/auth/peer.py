@@ -130,7 +130,7 @@ class Peer:
     """The name under which a token stood in the address."""
 
     @classmethod
-    def of(cls, scope: Mapping[str, Any]) -> Self:
+    def from_scope(cls, scope: Mapping[str, Any]) -> Self:
         """Read an ASGI scope."""
         values: dict[str, list[str]] = {}
         for raw_name, raw_value in cast("list[tuple[bytes, bytes]]", scope.get("headers", [])):

@@ -163,7 +163,9 @@ class Policy:
             allowed += [name for name in asked if _HEADER_NAME.fullmatch(name) and name.lower() not in known]
         return allowed[:_MAX_HEADERS]
 
-    async def admit(self, peer: Peer, token: str | None = None, *, ticket: str | UsedTicket | None = None) -> Principal:
+    async def authenticate(
+        self, peer: Peer, token: str | None = None, *, ticket: str | UsedTicket | None = None
+    ) -> Principal:
         """Who the caller is.
 
         Args:
@@ -249,7 +251,7 @@ class Policy:
         """
         if principal.subject is None:
             return True
-        if self._revocations.covers(principal):
+        if self._revocations.is_revoked(principal):
             return False
         if self._revoked is None:
             return True
@@ -266,7 +268,7 @@ class Policy:
             owner: Only executions of this owner are wanted; None: of any.
         """
         if self._authorize is not None or not self.requires_token:
-            return [(owner, "" if principal.only is None else principal.only)]
+            return [(owner, "" if principal.restricted_to is None else principal.restricted_to)]
         prefixes = {
             glob.partition("*")[0] for grant in principal.grants if "read" in grant.actions for glob in grant.executions
         }
@@ -299,7 +301,7 @@ class Policy:
         Raises:
             MessageRateError: The caller has too many questions that wait for an answer.
         """
-        if principal.is_bound_off(action, execution_id) or self._revocations.covers(principal):
+        if principal.is_outside_scope(action, execution_id) or self._revocations.is_revoked(principal):
             return False
         if self.requires_token:
             if owner is not None and principal.subject == owner:

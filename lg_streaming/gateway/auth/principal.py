@@ -44,15 +44,15 @@ class Principal:
     """All claims of the token."""
     expires_at: float | None = None
     """Seconds since 1970; None: never."""
-    only: str | None = None
+    restricted_to: str | None = None
     """The one execution it may read, and nothing else, where it came with a ticket for that one; None: no such bound.
 
     What else decides still has to say yes.
     """
 
-    def is_bound_off(self, action: Action, execution_id: str) -> bool:
+    def is_outside_scope(self, action: Action, execution_id: str) -> bool:
         """Whether `only` forbids the action."""
-        return self.only is not None and (action != "read" or execution_id != self.only)
+        return self.restricted_to is not None and (action != "read" or execution_id != self.restricted_to)
 
 
 ANONYMOUS: Final = Principal()

@@ -85,7 +85,7 @@ class Revocations:
             )
         self._make_room(now)
 
-    def covers(self, principal: Principal) -> bool:
+    def is_revoked(self, principal: Principal) -> bool:
         """Whether the principal's token is revoked; a caller without a token has none."""
         if principal.subject is None:
             return False

@@ -104,10 +104,10 @@ class Tickets:
         if expires_in <= 0:
             raise TokenExpiredError
         if execution_id is not None:
-            if principal.is_bound_off("read", execution_id):
+            if principal.is_outside_scope("read", execution_id):
                 raise UnauthorizedError("this ticket is for another execution")
             principal = replace(principal, only=execution_id)
-        self._make_room(principal.subject, now)
+        self._evict(principal.subject, now)
         ticket = self._new_id()
         self._open[ticket] = _Ticket(principal=principal, until=now + expires_in)
         if principal.subject is not None:
@@ -136,7 +136,7 @@ class Tickets:
                 del self._held[subject]
         return found
 
-    def _make_room(self, subject: str | None, now: float) -> None:
+    def _evict(self, subject: str | None, now: float) -> None:
         """Drops what is void, then the oldest where there are too many."""
         while self._open and next(iter(self._open.values())).until <= now:
             self._take(next(iter(self._open)))

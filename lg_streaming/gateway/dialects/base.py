@@ -34,23 +34,23 @@ class EventStreamEncoder(Protocol):
         ...
 
     @property
-    def over(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether the stream has to end, although the run goes on."""
         ...
 
-    def greeting(self, retry_ms: int, status: Mapping[str, object]) -> bytes:
+    def before_stream(self, retry_ms: int, status: Mapping[str, object]) -> bytes:
         """The first words; `status` is that of the connection and the subscription."""
         ...
 
-    def say(self, event: str, payload: object) -> bytes:
+    def encode_event(self, event: str, payload: object) -> bytes:
         """Something beside the updates; empty where the dialect keeps it to itself."""
         ...
 
-    def at_head(self) -> bytes:
+    def caught_up(self) -> bytes:
         """Everything there is has been written; what there is to say to a reader who waits now."""
         ...
 
-    def ended(self, position: Position | None, *, run_is_over: bool, state: ExecutionState | None = None) -> bytes:
+    def on_end(self, position: Position | None, *, run_is_over: bool, state: ExecutionState | None = None) -> bytes:
         """The last words of a stream that has got everything, or was closed.
 
         Args:
@@ -60,10 +60,10 @@ class EventStreamEncoder(Protocol):
         """
         ...
 
-    def failed(self, error: StreamingError) -> bytes:
+    def on_error(self, error: StreamingError) -> bytes:
         """The last words of a stream that cannot go on."""
         ...
 
-    def sent_away(self, event: str, retry_ms: int) -> bytes:
+    def on_restart(self, event: str, retry_ms: int) -> bytes:
         """The last words of a stream whose reader is to come back."""
         ...

@@ -41,19 +41,19 @@ class Native:
         self._ids = ids
         self.frame_encoder: FrameEncoder = _EncodeBatch(event is not None, ids) if batch else _EncodeEvents(event, ids)
 
-    def greeting(self, retry_ms: int, status: Mapping[str, object]) -> bytes:
+    def before_stream(self, retry_ms: int, status: Mapping[str, object]) -> bytes:
         """See `Dialect.greeting`."""
         return b"retry: %d\n" % retry_ms + _event("connection_status", status)
 
-    def say(self, event: str, payload: object) -> bytes:
+    def encode_event(self, event: str, payload: object) -> bytes:
         """See `Dialect.say`."""
         return _event(event, payload)
 
-    def at_head(self) -> bytes:
+    def caught_up(self) -> bytes:
         """See `Dialect.at_head`."""
         return b""
 
-    def ended(
+    def on_end(
         self,
         position: Position | None,
         *,
@@ -66,11 +66,11 @@ class Native:
         # With its own id, so that a reader whose filter left the last updates out does not come back.
         return _event("end", {"execution_id": self._execution_id}, position if self._ids else None)
 
-    def failed(self, error: StreamingError) -> bytes:
+    def on_error(self, error: StreamingError) -> bytes:
         """See `Dialect.failed`."""
         return _event("error", {"execution_id": self._execution_id, **error.to_dict()})
 
-    def sent_away(self, event: str, retry_ms: int) -> bytes:
+    def on_restart(self, event: str, retry_ms: int) -> bytes:
         """See `Dialect.sent_away`."""
         return b"retry: %d\n" % retry_ms + _event(event, {"retry_ms": retry_ms})
 

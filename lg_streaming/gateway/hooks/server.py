@@ -25,7 +25,7 @@ from websockets import http11
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Opcode
 
-from lg_streaming.gateway.hooks.shutdown_hooks import farewells
+from lg_streaming.gateway.hooks.shutdown_hooks import shutdown_hooks
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -41,7 +41,7 @@ try:
 except ImportError:  # Windows: only what waits in this process can be seen
     fcntl = termios = None
 
-__all__ = ["ServerTransport", "WebSocketTransport", "current_line", "on_shutdown", "uvicorn_server"]
+__all__ = ["ServerTransport", "WebSocketTransport", "current_transport", "on_shutdown", "uvicorn_server"]
 
 _UVICORN: Final = "uvicorn."
 _BEGINS_MESSAGE: Final = frozenset({Opcode.TEXT, Opcode.BINARY})
@@ -63,7 +63,7 @@ class ServerTransport:
         """Cuts the connection; what waits to be sent is dropped. Harmless when repeated."""
         self._transport.abort()
 
-    def cut_when_silent(self, seconds: float) -> None:
+    def set_user_timeout(self, seconds: float) -> None:
         """Has the kernel end the connection when the peer's has not answered for so long, as one that is gone does not.
 
         Without it a peer that vanished while nothing but keep-alives is sent is noticed after a quarter of an hour.
@@ -74,7 +74,7 @@ class ServerTransport:
                 milliseconds = round(min(seconds * 1000, _LONGEST_TIMEOUT))
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
-    def keep_short(self, size: int) -> None:
+    def limit_write_buffer(self, size: int) -> None:
         """Lets about ``size`` bytes wait here and as many in the kernel, beside those in flight; not megabytes.
 
         For a reader to whom fresh data matters more than throughput: what waits here gets old, what is still in the
@@ -262,7 +262,7 @@ def _under_tls(transport: asyncio.Transport) -> asyncio.Transport | None:
     return cast("asyncio.Transport", inner) if hasattr(inner, "set_write_buffer_limits") else None
 
 
-def current_line() -> ServerTransport | None:
+def current_transport() -> ServerTransport | None:
     """The line of the connection the current task serves; None where it cannot be found."""
     owner = _uvicorn_owner(asyncio.current_task())
     transport = getattr(owner, "transport", None)
@@ -300,7 +300,7 @@ def on_shutdown(
         before: Awaited before connections close.
         after: Awaited when the server has shut down. Only uvicorn and servers that use `farewells` call it.
     """
-    known = farewells.get()
+    known = shutdown_hooks.get()
     if known is not None:
         return known.add(before if after is None else lambda: _both(before, after))
     server = uvicorn_server()

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Final
 
-__all__ = ["ShutdownHooks", "farewells"]
+__all__ = ["ShutdownHooks", "shutdown_hooks"]
 
 Farewell = Callable[[], Awaitable[None]]
 
@@ -32,7 +32,7 @@ class ShutdownHooks:
 
         return remove
 
-    async def say(self) -> None:
+    async def run(self) -> None:
         """Awaits all of them at the same time; returns when the last one is through.
 
         Raises:
@@ -44,5 +44,5 @@ class ShutdownHooks:
             raise BaseExceptionGroup("a part of the application could not say goodbye", failures)
 
 
-farewells: Final[ContextVar[ShutdownHooks | None]] = ContextVar("lg_streaming_farewells", default=None)
+shutdown_hooks: Final[ContextVar[ShutdownHooks | None]] = ContextVar("lg_streaming_farewells", default=None)
 """The farewells of the server that runs the application; None under a server that does not know this library."""

@@ -44,7 +44,7 @@ class Asset:
     """Weak, as the file may be compressed."""
 
     @classmethod
-    def of(cls, file: Traversable) -> Asset:
+    def from_file(cls, file: Traversable) -> Asset:
         """Reads a file of the package."""
         content = file.read_bytes()
         media_type = "text/javascript" if file.name.endswith(".js") else "application/typescript"
@@ -53,9 +53,12 @@ class Asset:
 
 def _read() -> dict[str, Asset]:
     static = files("lg_streaming") / "static"
-    found = {name: Asset.of(static / name) for name in ("lg-streaming.js", "lg-streaming.d.ts")}
+    found = {name: Asset.from_file(static / name) for name in ("lg-streaming.js", "lg-streaming.d.ts")}
     parts = sorted((static / "lg-streaming").iterdir(), key=lambda part: part.name)
-    return {**found, **{f"lg-streaming/{part.name}": Asset.of(part) for part in parts if part.name.endswith(".js")}}
+    return {
+        **found,
+        **{f"lg-streaming/{part.name}": Asset.from_file(part) for part in parts if part.name.endswith(".js")},
+    }
 
 
 ASSETS: Final = MappingProxyType(_read())

@@ -134,7 +134,7 @@ class Endpoint:
         take_credentials(self._policy.tickets, scope)
         self._context.gateway.lifecycle.wake()
         request = Request(scope, receive)
-        response = await self._answer(request, Peer.of(scope))
+        response = await self._answer(request, Peer.from_scope(scope))
         await response(scope, receive, send)
 
     async def _answer(self, request: Request, peer: Peer) -> Response:

@@ -22,7 +22,7 @@ from lg_streaming.errors import (
 from lg_streaming.gateway.delivery.frames import FrameCache
 from lg_streaming.gateway.delivery.pump import SubscriptionPump
 from lg_streaming.gateway.dialects import EventStreamEncoder, Flowise, Native
-from lg_streaming.gateway.hooks.server import ServerTransport, current_line
+from lg_streaming.gateway.hooks.server import ServerTransport, current_transport
 from lg_streaming.gateway.http.endpoint import wait_disconnected
 from lg_streaming.gateway.session.handlers import subscribed
 from lg_streaming.gateway.session.timers import SessionTimers
@@ -97,9 +97,9 @@ async def open_stream(
     session.opened(secrets.token_urlsafe(15))
     stream = EventStream(context, session, watch, options)
     status = {**session.connected_message(), **_without_ok(subscribed(attached))}
-    stream.first_words = stream.dialect.greeting(session.context.lifecycle.retry_ms(), status)
+    stream.first_words = stream.dialect.before_stream(session.context.lifecycle.retry_ms(), status)
     if options.initial_data is not None:
-        stream.first_words += stream.dialect.say("initial", initial)
+        stream.first_words += stream.dialect.encode_event("initial", initial)
     stream.fails_on_gap = wanted.on_gap == "fail"
     return stream
 
@@ -183,7 +183,7 @@ class EventStream(Response):
     def _end_with(self, event: str) -> None:
         """End the stream with an event that has the time to reconnect."""
         retry_ms = self._lifecycle.retry_ms()
-        self._last_words = self.dialect.sent_away(event, retry_ms)
+        self._last_words = self.dialect.on_restart(event, retry_ms)
         self._stop_delivery()
 
     def _stop_delivery(self) -> None:
@@ -198,9 +198,9 @@ class EventStream(Response):
             self.headers["Content-Encoding"] = self._coder.name
         if self._says_keep_alive and scope["http_version"] in {"1.0", "1.1"}:
             self.headers["Connection"] = "keep-alive"
-        self._line = current_line()
+        self._line = current_transport()
         if self._line is not None:
-            self._line.cut_when_silent(2 * self._context.gateway.settings.limits.send_timeout)
+            self._line.set_user_timeout(2 * self._context.gateway.settings.limits.send_timeout)
         self._context.streams.add(self)
         self._lifecycle.open.add(self)
         self._pump = asyncio.create_task(self._deliver(), name="lg_streaming.sse")
@@ -286,7 +286,7 @@ class EventStream(Response):
             hub = self._context.gateway.hub
             found = await hub.describe(watch.execution_id) if over and not self.dialect.shared else None
             state = found.state if found is not None else None
-            self._last_words = self.dialect.ended(ending.position, run_is_over=over, state=state) or self._last_words
+            self._last_words = self.dialect.on_end(ending.position, run_is_over=over, state=state) or self._last_words
         except TimeoutError:
             logger.info("a reader of %r is cut off: nothing was read", watch.execution_id)
             self._fail(SlowReaderError())
@@ -299,7 +299,7 @@ class EventStream(Response):
 
     def _fail(self, error: StreamingError) -> None:
         self._code = error.code
-        self._last_words = self.dialect.failed(error)
+        self._last_words = self.dialect.on_error(error)
 
     # ------------------------------------------------------------ FrameSink
     async def wait_writable(self) -> bool:
@@ -317,20 +317,20 @@ class EventStream(Response):
 
     async def send_event(self, event: str, payload: dict[str, object]) -> None:
         """See `FrameSink.send_event`."""
-        if words := self.dialect.say(event, payload):
+        if words := self.dialect.encode_event(event, payload):
             await self._write(words)
 
     async def _at_head(self) -> None:
         """Write what the format has to add when the reader has caught up."""
-        if words := self.dialect.at_head():
+        if words := self.dialect.caught_up():
             await self._write(words)
-        if self.dialect.over:
+        if self.dialect.is_complete:
             self._watch.subscription.close()
 
     def limit_buffer(self) -> None:
         """See `FrameSink.limit_buffer`."""
         if self._line is not None:
-            self._line.keep_short(FRESH_BYTES)
+            self._line.limit_write_buffer(FRESH_BYTES)
 
     async def _write(self, body: bytes) -> None:
         """Write a part of the body. Raises TimeoutError if the peer has read nothing for `limits.send_timeout`."""

@@ -69,7 +69,7 @@ class HistoryReader:
         state = await session.hub.describe(wanted.execution_id)
         if state is not None and not subscription.is_vetted(state):
             state = None  # it is another's by now
-        cut = _kept_back(page, wanted.after) if fails else _cut(page)
+        cut = _withheld(page, wanted.after) if fails else _cut(page)
         stopped = subscription.at_interruption and len(cut.records) == len(page.records)
         return _page_json(wanted.execution_id, cut, state, stopped=stopped)
 
@@ -91,13 +91,13 @@ async def _wait(session: Session, subscription: Subscription, wanted: HistoryQue
         await asyncio.gather(reading, leaving, return_exceptions=True)
 
 
-def _kept_back(page: Page, after: str | None) -> _Cut:
+def _withheld(page: Page, after: str | None) -> _VisiblePage:
     """A reader that wants no gap stays where it is."""
-    return _cut(page) if page.gap is None else _Cut(page, (), after)
+    return _cut(page) if page.gap is None else _VisiblePage(page, (), after)
 
 
 @dataclass(frozen=True, slots=True)
-class _Cut:
+class _VisiblePage:
     """As much of a page as goes into one answer."""
 
     page: Page
@@ -105,16 +105,16 @@ class _Cut:
     position: str | None
 
 
-def _cut(page: Page) -> _Cut:
+def _cut(page: Page) -> _VisiblePage:
     size = 0
     for index, record in enumerate(page.records):
         size += len(record.json)
         if size > _PAGE_BYTES and index:
-            return _Cut(page, page.records[:index], str(page.records[index - 1].position))
-    return _Cut(page, page.records, None if page.position is None else str(page.position))
+            return _VisiblePage(page, page.records[:index], str(page.records[index - 1].position))
+    return _VisiblePage(page, page.records, None if page.position is None else str(page.position))
 
 
-def _page_json(execution_id: str, cut: _Cut, state: LogState | None, *, stopped: bool) -> bytes:
+def _page_json(execution_id: str, cut: _VisiblePage, state: LogState | None, *, stopped: bool) -> bytes:
     more = state is not None and cut.position != f"{state.epoch}:{state.head}"
     gap = cut.page.gap
     head: dict[str, Any] = {
@@ -140,11 +140,11 @@ class Cursors:
 
     _fernet: Fernet = field(default_factory=lambda: Fernet(Fernet.generate_key()))
 
-    def cursor_of(self, execution_id: str) -> str:
+    def encode(self, execution_id: str) -> str:
         """Where a page ended."""
         return self._fernet.encrypt(execution_id.encode()).decode()
 
-    def id_of(self, cursor: str | None) -> str:
+    def decode(self, cursor: str | None) -> str:
         """Where to go on: behind this id; an empty one stands before all others.
 
         Raises:
@@ -169,7 +169,7 @@ async def list_executions(session: Session, wanted: ListQuery, cursors: Cursors)
         LogUnavailableError: The log cannot be reached.
     """
     sources = session.policy.sources(session.principal, wanted.owner)
-    known, complete = await _next_ids(session.hub.log, sources, cursors.id_of(wanted.cursor))
+    known, complete = await _next_ids(session.hub.log, sources, cursors.decode(wanted.cursor))
     until = session.context.clock.monotonic() + _PATIENCE
     found: list[dict[str, Any]] = []
     looked_at = 0
@@ -189,7 +189,7 @@ async def list_executions(session: Session, wanted: ListQuery, cursors: Cursors)
     at_end = complete and looked_at == len(known)
     return {
         "executions": found,
-        "next_cursor": None if at_end else cursors.cursor_of(known[looked_at - 1]),
+        "next_cursor": None if at_end else cursors.encode(known[looked_at - 1]),
     }
 
 

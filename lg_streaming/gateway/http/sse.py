@@ -191,7 +191,7 @@ class _LazyStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             last = last_event_id(Headers(scope=scope), QueryParams(scope.get("query_string", b"")))
-            response = await self._open(Peer.of(scope), last, head_only=scope.get("method") == "HEAD")
+            response = await self._open(Peer.from_scope(scope), last, head_only=scope.get("method") == "HEAD")
         except StreamingError as error:
             response = error_response(error)
             response.headers.update(self._options.headers)

@@ -72,26 +72,26 @@ class TokenBucket:
 class Lease:
     """One connection's place in the census."""
 
-    census: ConnectionCounter
+    counter: ConnectionCounter
     address: str
     subject: str | None = None
     released: bool = False
 
-    def name(self, subject: str) -> None:
+    def set_subject(self, subject: str) -> None:
         """The connection has logged in as `subject`.
 
         Raises:
             TooManyConnectionsError: The subject has as many connections as it may.
         """
         if not self.released and self.subject is None:
-            self.census.claim_subject(subject)
+            self.counter.claim_subject(subject)
             self.subject = subject
 
     def release(self) -> None:
         """The connection is over. Harmless when repeated."""
         if not self.released:
             self.released = True
-            self.census.forget(self)
+            self.counter.forget(self)
 
 
 @dataclass(slots=True)
@@ -126,7 +126,7 @@ class ConnectionCounter:
             )
         lease = Lease(self, key)
         if subject is not None:
-            lease.name(subject)
+            lease.set_subject(subject)
         self.connections += 1
         self._addresses[key] += 1
         return lease
@@ -257,7 +257,7 @@ class Requests:
         self._clock = clock
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
-    def spend(self, caller: str) -> None:
+    def acquire(self, caller: str) -> None:
         """Counts one request of `caller`.
 
         Raises:

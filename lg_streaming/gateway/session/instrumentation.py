@@ -62,7 +62,7 @@ class ConnectionInstrumentation:
         """Report that the client was admitted."""
         self._connection_id, self._open = connection_id, True
         self._metrics.opened(self._transport)
-        self._events.tell(ClientConnected(**self._labels()))
+        self._events.notify(ClientConnected(**self._labels()))
 
     def closed(self, code: int | None, seconds: float) -> None:
         """Report that an admitted client left after `seconds`; `code` if the gateway closed the connection.
@@ -74,7 +74,7 @@ class ConnectionInstrumentation:
         self._open = False
         close = CODES.get(code or 0)
         self._metrics.closed(self._transport, code)
-        self._events.tell(
+        self._events.notify(
             ClientDisconnected(
                 **self._labels(),
                 code=code,
@@ -88,7 +88,7 @@ class ConnectionInstrumentation:
         self._metrics.refused(error.code)
         if isinstance(error, UnauthorizedError):
             self._metrics.login_failed()
-        self._events.tell(
+        self._events.notify(
             ClientRefused(
                 **self._labels(),
                 code=error.code,
@@ -104,7 +104,7 @@ class ConnectionInstrumentation:
         if error is not None:
             self.refused(error)
         if self._events.wants_all:
-            self._events.tell(
+            self._events.notify(
                 MessageReceived(
                     **self._labels(),
                     message_name=name,
@@ -120,9 +120,9 @@ class ConnectionInstrumentation:
             self._metrics.resumed(recovered=attached.recovered)
         if watch.room_id is not None:
             self._metrics.joined()
-            self._events.tell(RoomJoined(**self._labels(), room_id=watch.room_id))
+            self._events.notify(RoomJoined(**self._labels(), room_id=watch.room_id))
             return
-        self._events.tell(
+        self._events.notify(
             ExecutionSubscribed(
                 **self._labels(),
                 execution_id=watch.execution_id,
@@ -135,9 +135,9 @@ class ConnectionInstrumentation:
         self._metrics.unsubscribed()
         if watch.room_id is not None:
             self._metrics.left()
-            self._events.tell(RoomLeft(**self._labels(), room_id=watch.room_id))
+            self._events.notify(RoomLeft(**self._labels(), room_id=watch.room_id))
             return
-        self._events.tell(
+        self._events.notify(
             ExecutionUnsubscribed(
                 **self._labels(),
                 execution_id=watch.execution_id,
@@ -149,7 +149,7 @@ class ConnectionInstrumentation:
         """Report updates handed to the transport; `newest` is the time of the last one, if it came live."""
         self._metrics.sent(self._transport, updates, size, newest)
         if self._events.wants_all:
-            self._events.tell(
+            self._events.notify(
                 UpdatesSent(
                     **self._labels(),
                     execution_id=execution_id,
@@ -161,7 +161,7 @@ class ConnectionInstrumentation:
     def gap(self, execution_id: str, gap: Gap) -> None:
         """Report a gap that the client was sent."""
         self._metrics.gap(gap.reason)
-        self._events.tell(GapReported(**self._labels(), execution_id=execution_id, reason=gap.reason))
+        self._events.notify(GapReported(**self._labels(), execution_id=execution_id, reason=gap.reason))
 
     def merged(self, count: int) -> None:
         """Report that merging saved `count` updates."""
@@ -169,7 +169,7 @@ class ConnectionInstrumentation:
 
     def failed(self, error: StreamingError) -> None:
         """Report an error of the server."""
-        self._events.tell(
+        self._events.notify(
             GatewayFailed(
                 **self._labels(),
                 code=error.code,

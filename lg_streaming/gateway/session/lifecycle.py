@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from lg_streaming.errors import ServerRestartError, StreamingConfigError
 from lg_streaming.fork import bury, restart_after_fork
-from lg_streaming.gateway.hooks.listeners import EXPOSED, beyond_this_machine
+from lg_streaming.gateway.hooks.listeners import EXPOSED, find_exposed_address
 from lg_streaming.gateway.hooks.server import on_shutdown
-from lg_streaming.gateway.hooks.shutdown_hooks import farewells
+from lg_streaming.gateway.hooks.shutdown_hooks import shutdown_hooks
 from lg_streaming.observability.logs import log_event
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Lifecycle:
 
     def why_exposed(self) -> str | None:
         """Return why the server may not start: any machine could connect, and authentication is not set up."""
-        beyond = beyond_this_machine() if self._policy.local_only else None
+        beyond = find_exposed_address() if self._policy.local_only else None
         return None if beyond is None else EXPOSED.format(address=beyond)
 
     def start(self) -> None:
@@ -92,7 +92,7 @@ class Lifecycle:
                 self._policy.exposed = "this server listens beyond this machine"
                 logger.error("%s", reason)  # too late to refuse the server: its callers are refused
             # A server with farewells still serves when it calls them; uvicorn has ended when it calls what comes after.
-            self._begin(self.stop if farewells.get() is not None else self._end)
+            self._begin(self.stop if shutdown_hooks.get() is not None else self._end)
             _woken.difference_update([each for each in _woken if each.loop is None or each.loop.is_closed()])
             _woken.add(self)
 

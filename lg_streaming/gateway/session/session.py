@@ -147,7 +147,7 @@ class Session:
         finally:
             lease.release()
         self.set_principal(principal)
-        context.admission.requests.spend(self.caller)
+        context.admission.requests.acquire(self.caller)
 
     def _ticket(self, *, takes_tickets: bool) -> UsedTicket | None:
         """Return the ticket in the address. Raises BadRequestError where an address may hold none, or holds a token."""
@@ -160,7 +160,7 @@ class Session:
     async def identify(self, token: str | None, ticket: UsedTicket | None = None) -> Principal:
         """Return the principal of a token or ticket; count a failure. Raises like `Policy.admit`."""
         try:
-            return await self.policy.admit(self.peer, token, ticket=ticket)
+            return await self.policy.authenticate(self.peer, token, ticket=ticket)
         except UnauthorizedError:
             self.context.admission.rates.login_failed(self.peer.address)
             raise
@@ -174,7 +174,7 @@ class Session:
     def set_principal(self, principal: Principal) -> None:
         """Set the caller's principal. Raises TooManyConnectionsError if the principal has too many connections."""
         if self._lease is not None and principal.subject is not None:
-            self._lease.name(principal.subject)
+            self._lease.set_subject(principal.subject)
         self.principal, self.authenticated = principal, True
         self.report.subject = principal.subject
 

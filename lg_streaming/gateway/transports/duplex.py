@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from lg_streaming.gateway.delivery.frames import Frames, Framing
-from lg_streaming.gateway.hooks.server import ServerTransport, WebSocketTransport, current_line
+from lg_streaming.gateway.hooks.server import ServerTransport, WebSocketTransport, current_transport
 from lg_streaming.gateway.transports.inbound import InboundMeter
-from lg_streaming.gateway.transports.send_buffer import SendBuffer, open_outlet
+from lg_streaming.gateway.transports.send_buffer import SendBuffer, open_send_buffer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.transports.base import TransportLimits
     from lg_streaming.gateway.transports.deflate import Framer
 
-__all__ = ["FRESH_BYTES", "NORMAL_CLOSURE", "WebSocketConnection", "answer_no_socket"]
+__all__ = ["FRESH_BYTES", "NORMAL_CLOSURE", "WebSocketConnection", "reject_request"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -55,16 +55,16 @@ class WebSocketConnection:
         self._task = asyncio.current_task()
         self._listening = True
         self._closing: asyncio.Task[None] | None = None
-        self.line: ServerTransport | None = current_line()
+        self.line: ServerTransport | None = current_transport()
         if isinstance(self.line, WebSocketTransport):
             # A little over the limit still arrives and is answered by name; far over is cut off by the server.
             self.line.limit_inbound(4 * limits.inbound_bytes)
             self.line.forget_handshake()
         if self.line is not None:
-            self.line.cut_when_silent(2 * limits.bounds.send_timeout)
+            self.line.set_user_timeout(2 * limits.bounds.send_timeout)
         self.frame: Framing = framer.framing_of(self.line)
         """How messages are framed for it."""
-        self.buffer: SendBuffer = open_outlet(send, self.line, limits.bounds, self.give_up)
+        self.buffer: SendBuffer = open_send_buffer(send, self.line, limits.bounds, self.abort)
         self.inbound: InboundMeter = InboundMeter(limits.inbound, refuse, self.buffer.admit)
         """What the peer sends."""
         if isinstance(self.line, WebSocketTransport):
@@ -84,21 +84,21 @@ class WebSocketConnection:
     def limit_buffer(self) -> None:
         """Lets little wait on the way, where the server allows that."""
         if self.line is not None:
-            self.line.keep_short(FRESH_BYTES)
+            self.line.limit_write_buffer(FRESH_BYTES)
 
-    def give_up(self, error: StreamingError) -> None:
+    def abort(self, error: StreamingError) -> None:
         """The peer does not read: whatever is said now is said for the case that it does after all."""
         if self._closing is None:
             logger.info("a connection is closed: %s", error)
-            self.shut(error.code, error.name)
+            self.close(error.code, error.name)
 
-    def shut(self, code: int, reason: str) -> None:
+    def close(self, code: int, reason: str) -> None:
         """Closes. Never waits; a peer that does not answer the close is cut off."""
         if self._closing is None:
             self.close_code = code
-            self._closing = asyncio.create_task(self._say_goodbye(code, reason), name="lg_streaming.close")
+            self._closing = asyncio.create_task(self._send_close(code, reason), name="lg_streaming.close")
 
-    async def _say_goodbye(self, code: int, reason: str) -> None:
+    async def _send_close(self, code: int, reason: str) -> None:
         loop = asyncio.get_running_loop()
         if self.line is not None:
             loop.call_later(_CLOSE_GRACE, self.line.abort)
@@ -141,7 +141,7 @@ class WebSocketConnection:
             asyncio.get_running_loop().call_later(_CLOSE_GRACE, self.line.abort)
 
 
-async def answer_no_socket(scope: Scope, send: Callable[[Any], Awaitable[None]], status: int, body: object) -> None:
+async def reject_request(scope: Scope, send: Callable[[Any], Awaitable[None]], status: int, body: object) -> None:
     """Answer an HTTP request to a WebSocket's path. Its body is not read; over HTTP/1 the connection closes."""
     text = orjson.dumps(body)
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(text))]

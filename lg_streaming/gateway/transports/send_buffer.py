@@ -20,7 +20,7 @@ from lg_streaming.gateway.hooks.server import ServerTransport, WebSocketTranspor
 if TYPE_CHECKING:
     from lg_streaming.gateway.delivery.frames import Frames
 
-__all__ = ["BufferLimits", "SendBuffer", "open_outlet"]
+__all__ = ["BufferLimits", "SendBuffer", "open_send_buffer"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class SendBuffer(Protocol):
         ...
 
 
-def open_outlet(send: Send, line: ServerTransport | None, bounds: BufferLimits, give_up: GiveUp) -> SendBuffer:
+def open_send_buffer(send: Send, line: ServerTransport | None, bounds: BufferLimits, give_up: GiveUp) -> SendBuffer:
     """The best outlet the server allows; ``give_up`` is called once, when the peer does not keep up."""
     if isinstance(line, WebSocketTransport):
         return DirectSendBuffer(line, bounds, give_up)

@@ -16,7 +16,7 @@ from lg_streaming.gateway.protocol.registry import RESERVED_EVENTS, check_nestin
 from lg_streaming.gateway.protocol.responses import error_response, isolated
 from lg_streaming.gateway.session.timers import Timers
 from lg_streaming.gateway.transports.connection import Connection, ConnectionServices
-from lg_streaming.gateway.transports.duplex import NORMAL_CLOSURE, WebSocketConnection, answer_no_socket
+from lg_streaming.gateway.transports.duplex import NORMAL_CLOSURE, WebSocketConnection, reject_request
 from lg_streaming.gateway.transports.packets import EncodeBatch, EncodeEach, Packets, handshake, size_of
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class SocketIO:
         await self._server.handle_request(scope, receive, isolated(send) if scope["type"] == "http" else send)
 
     def _accept(self, scope: Scope) -> _Accepted:
-        peer = Peer.of(scope)
+        peer = Peer.from_scope(scope)
         return _Accepted(peer, self._transports.enter(peer.address))
 
     async def _serve(self, engine: EngineSocket, receive: Receive, send: Send) -> None:
@@ -101,7 +101,7 @@ class SocketIO:
 
 
 def _reject(scope: Scope, send: Send) -> Coroutine[Any, Any, None]:
-    return answer_no_socket(scope, send, 400, "connect over WebSocket")
+    return reject_request(scope, send, 400, "connect over WebSocket")
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,10 +225,10 @@ class _Socket:
         self._timers.set("ping", self._server.limits.ping_timeout, self._dead)
 
     def _dead(self) -> None:
-        self._websocket.give_up(DeadPeerError(f"no answer to a ping in {self._server.limits.ping_timeout:g} s"))
+        self._websocket.abort(DeadPeerError(f"no answer to a ping in {self._server.limits.ping_timeout:g} s"))
 
     def _shut(self, error: StreamingError | None = None) -> None:
-        self._websocket.shut(*((error.code, error.name) if error is not None else (NORMAL_CLOSURE, "")))
+        self._websocket.close(*((error.code, error.name) if error is not None else (NORMAL_CLOSURE, "")))
 
     # ------------------------------------------------------------ Socket.IO packets
     async def _take_packet(self, text: str) -> None:

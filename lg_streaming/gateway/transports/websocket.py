@@ -18,7 +18,7 @@ from lg_streaming.gateway.delivery.frames import Frames
 from lg_streaming.gateway.protocol.registry import check_nesting
 from lg_streaming.gateway.protocol.responses import isolated
 from lg_streaming.gateway.transports.connection import Connection, ConnectionServices
-from lg_streaming.gateway.transports.duplex import NORMAL_CLOSURE, WebSocketConnection, answer_no_socket
+from lg_streaming.gateway.transports.duplex import NORMAL_CLOSURE, WebSocketConnection, reject_request
 from lg_streaming.gateway.transports.packets import event_name, size_of
 
 if TYPE_CHECKING:
@@ -70,11 +70,11 @@ class PlainWebSocket:
                 else token_refused(found.token_name)
             )
             status = 426 if found.token_name is None else 400
-            await answer_no_socket(scope, isolated(send), status, {"error": error.to_dict()})
+            await reject_request(scope, isolated(send), status, {"error": error.to_dict()})
             return
         await receive()
         await send({"type": "websocket.accept"})
-        socket = _Socket(self._services, Peer.of(scope), send)
+        socket = _Socket(self._services, Peer.from_scope(scope), send)
         self._open.add(socket)
         self._idle.clear()
         try:
@@ -123,7 +123,7 @@ class _Socket:
             return
         if error is not None and not announced:
             self.emit("error", error.to_dict())
-        self._websocket.shut(*((error.code, error.name) if error is not None else (NORMAL_CLOSURE, "")))
+        self._websocket.close(*((error.code, error.name) if error is not None else (NORMAL_CLOSURE, "")))
 
     # ------------------------------------------------------------ serving
     async def serve(self, receive: Receive) -> None:

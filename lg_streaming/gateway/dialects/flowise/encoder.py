@@ -116,7 +116,7 @@ class Flowise:
         self._flow: Literal["", "INPROGRESS", "STOPPED"] = ""
         self._started = False
         self._said = False  # whether any text was sent
-        self.over: bool = False
+        self.is_complete: bool = False
         self._begin_run()
 
     def _begin_run(self) -> None:
@@ -141,16 +141,16 @@ class Flowise:
         return self
 
     # ------------------------------------------------------------ beside the updates
-    def greeting(self, retry_ms: int, status: Mapping[str, object]) -> bytes:  # noqa: ARG002 (Flowise says neither)
+    def before_stream(self, retry_ms: int, status: Mapping[str, object]) -> bytes:  # noqa: ARG002 (Flowise says neither)
         """See `Dialect.greeting`."""
         return _frame("listenerReady", self._listener) if self._follow else b""
 
-    def say(self, event: str, payload: object) -> bytes:
+    def encode_event(self, event: str, payload: object) -> bytes:
         """See `Dialect.say`."""
         # To Flowise an error is an end; this one passes, and the stream goes on.
         return b"" if event == "error" else _frame(event, payload)
 
-    def at_head(self) -> bytes:
+    def caught_up(self) -> bytes:
         """See `Dialect.at_head`. A run that waits for somebody waits for this reader: it is shown the question."""
         stop = next(iter(self._prompts.values()), self._interrupt if self._interrupted else None)
         if stop is None and not self._interrupted:
@@ -161,7 +161,7 @@ class Flowise:
         elif stop is None and self._flow != "STOPPED":
             frames.append(_frame("agentFlowEvent", "STOPPED"))
         self._flow = "STOPPED"
-        self.over = not self._follow
+        self.is_complete = not self._follow
         return b"".join(frames)
 
     def _ask(self, stop: _Stop) -> Iterator[Frame]:
@@ -176,7 +176,7 @@ class Flowise:
         yield _frame("agentFlowEvent", "STOPPED")
         yield _frame("action", stop.action)
 
-    def ended(
+    def on_end(
         self,
         position: Position | None,  # noqa: ARG002 (there are no ids)
         *,
@@ -194,11 +194,11 @@ class Flowise:
         if self._farewell is not None and self._farewell[1] != self._last_error:
             yield _frame(*self._farewell)
 
-    def failed(self, error: StreamingError) -> bytes:
+    def on_error(self, error: StreamingError) -> bytes:
         """See `Dialect.failed`."""
         return _frame("error", error.message) + _frame("end", _DONE)
 
-    def sent_away(self, event: str, retry_ms: int) -> bytes:  # noqa: ARG002 (Flowise's clients do not come back)
+    def on_restart(self, event: str, retry_ms: int) -> bytes:  # noqa: ARG002 (Flowise's clients do not come back)
         """See `Dialect.sent_away`."""
         return _frame("error", _GONE.get(event, event)) + _frame("end", _DONE)
 
