@@ -1,8 +1,8 @@
 """Updates as ready bytes: each encoded once, joined once for all readers at the same place, sent in step.
 
-An update is JSON already when a reader gets it; here it is only wrapped for a wire. Readers of one execution
-that stand at the same place and want the same share what was wrapped, and the :class:`BatchTicker` makes them come
-at the same moment, so that they do stand at the same place.
+An update is JSON already when a reader gets it; here it is only wrapped for a wire. Readers of one execution at the
+same position, with the same filter and encoder, share the frames. The :class:`BatchTicker` makes them read at the
+same moment, so that their positions are the same.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class FrameCache:
 
     def _wrapped(self, execution_id: str, part: Sequence[StoredUpdate], filter: UpdateFilter, encode: Encode) -> Frames:
         first, last = part[0], part[-1]
-        # A log never changes, so these say all: which execution, which of its records.
+        # A log never changes, so the key needs only the execution and the range of records.
         key = (execution_id, encode, filter, first.epoch, first.seq, last.seq, len(part))
         cached = self._cached.get(key)
         if cached is None:
@@ -143,7 +143,7 @@ class FrameCache:
 
 
 def _cut(records: Sequence[StoredUpdate]) -> tuple[int, ...]:
-    """Where each of the pieces ends."""
+    """Return the end of each piece."""
     ends: list[int] = []
     size = start = 0
     for index, record in enumerate(records):
@@ -158,7 +158,7 @@ class BatchTicker:
     """Lets readers go on in step, once per interval, and never for more than half of the time.
 
     What the readers of one beat do keeps the event loop from everything else. The next beat waits for at least as long
-    again: with many readers frames become fewer and larger, and whoever publishes on this loop still gets on.
+    again: with many readers frames become fewer and larger, and publishers on this loop still get their turn.
 
     Args:
         interval: Seconds; 0 only lets the event loop turn.
@@ -177,7 +177,7 @@ class BatchTicker:
         self._beats, self._rests_until, self._measures = {}, 0.0, False
 
     async def next(self) -> None:
-        """Returns at the next common beat that is at least half an interval away, or later while readers are many."""
+        """Return at the next common beat that is at least half an interval away, or later while readers are many."""
         if not self._interval:
             await asyncio.sleep(0)
             return
@@ -210,7 +210,7 @@ class BatchTicker:
             self._tick_at(self._rests_until, number)
             return
         self._beats.pop(number).set()
-        # The event loop calls in order: this comes when every reader that was just let go has done its work.
+        # The event loop calls in order: this runs after every reader of the beat has done its work.
         asyncio.get_running_loop().call_soon(self._rest, now)
 
     def _rest(self, began: float) -> None:
