@@ -139,8 +139,8 @@ def sse_response(
             not given.
         heartbeat_interval: Seconds between comments while there is nothing to send; as in the settings when not given.
         headers: Headers of the answer beside its own.
-        filters: The updates to send; see `FilterOptions`. `until="interrupted"` ends the stream when the run waits for a
-            human.
+        filters: The updates to send; see `FilterOptions`. `until="interrupted"` ends the stream when the run waits
+            for a human.
 
     Raises:
         BadRequestError: If the id or an option cannot be used.
