@@ -54,14 +54,14 @@ class Gateway:
     Args:
         hub: Where executions are.
         settings: All settings; the hub's own when not given.
-        authorize: The application's own say on who may see what, see `Authorize`.
+        authorize: The application's decision on who may see what, see `Authorize`.
         revoked: `revoked(principal) -> bool`: refuses tokens that have not expired, see `Revoked`.
         initial_data: `initial_data(execution_id)`, sync or async: what readers of event streams are shown first.
-        observer: Told what happens on connections, see `GatewayEvent`.
+        observer: Called with each event of a connection, see `GatewayEvent`.
 
     Raises:
-        StreamingConfigError: The authentication settings cannot be used.
-        MissingExtraError: ``gateway.metrics`` needs ``pip install 'lg-streaming[metrics]'``.
+        StreamingConfigError: If the authentication settings cannot be used.
+        MissingExtraError: If ``gateway.metrics`` needs ``pip install 'lg-streaming[metrics]'``.
     """
 
     def __init__(
@@ -117,12 +117,12 @@ class Gateway:
             self._rest.add_routes(self.router)
 
     def statistics(self) -> GatewayStatistics:
-        """Counts since the gateway was made, and what is there now."""
+        """Count since the gateway was made, and what is there now."""
         return self._context.metrics.snapshot()
 
     @property
     def clients(self) -> list[ClientStats]:
-        """Who is connected now, over all transports."""
+        """The connected clients, over all transports."""
         return [session.stats() for session in list(self._context.sessions.values())]
 
     def client(self, connection_id: str) -> ClientStats | None:
@@ -137,13 +137,13 @@ class Gateway:
 
     # ------------------------------------------------------------ telling clients
     def send_to(self, connection_id: str, type: str, data: object = None) -> bool:
-        """Sends one connection over Socket.IO or WebSocket a `message`, beside what it watches. From any thread.
+        """Send a `message` to one connection over Socket.IO or WebSocket, from any thread.
 
         A `message` has no position: a client that is away does not get it later. Never waits; a connection that does
         not read is closed rather than let messages pile up.
 
         Args:
-            connection_id: The id the client was told in `connection_status`.
+            connection_id: The id in the client's `connection_status`.
             type: Any name of your own.
             data: Any value; what JSON does not know is described in text.
 
@@ -151,8 +151,8 @@ class Gateway:
             Whether there is such a connection in this process.
 
         Raises:
-            BadRequestError: The type is empty or longer than 256 characters.
-            UpdateTooLargeError: The data has more than `limits.update_bytes`.
+            BadRequestError: If the type is empty or longer than 256 characters.
+            UpdateTooLargeError: If the data has more than `limits.update_bytes`.
         """
         content = _message(self._context, type, data)
         connection, loop = self._connections.connections.get(connection_id), self._lifecycle.loop
@@ -165,16 +165,16 @@ class Gateway:
         return True
 
     def broadcast_to_execution(self, execution_id: str, type: str, data: object = None) -> int:
-        """Publishes an update of an execution, to all who watch it now and all who will. From any thread.
+        """Publish an update of an execution, to all who watch it now and all who will. From any thread.
 
-        It is what `hub.publish` does: the update gets its place in the execution's order, in every process. An
-        execution that nobody opened is opened; one whose run has ended takes nothing.
+        Like `hub.publish`, it gives the update a position in the execution's order, in every process. An execution
+        that does not exist is opened; one whose run has ended takes nothing.
 
         Returns:
             How many connections and streams of this process watch the execution itself; 0 when nothing was published.
 
         Raises:
-            StreamingError: Like `hub.publish`.
+            StreamingError: If `hub.publish` raises it.
         """
         hub = self._context.hub
         hub.publish(execution_id, type, data)
@@ -183,7 +183,7 @@ class Gateway:
         return sum(execution_id in session.watches for session in list(self._context.sessions.values()))
 
     def broadcast_to_room(self, room_id: str, type: str, data: object = None) -> int:
-        """Publishes an update to a room: to its members here and in every other process. From any thread.
+        """Publish an update to a room: to its members here and in every other process. From any thread.
 
         A room is the execution `room:<room_id>`: its updates are kept like all others, and it counts as running until
         it is ended with `hub.close`.
@@ -192,8 +192,8 @@ class Gateway:
             How many of this process's connections are in the room.
 
         Raises:
-            BadRequestError: The id cannot name a room: it has 1 to 251 printable characters without spaces.
-            StreamingError: Like `hub.publish`.
+            BadRequestError: If the id cannot name a room: it has 1 to 251 printable characters without spaces.
+            StreamingError: If `hub.publish` raises it.
         """
         execution_id = room_execution(room_id)
         self._context.hub.open(execution_id)
@@ -202,13 +202,13 @@ class Gateway:
 
     # ------------------------------------------------------------ life
     def install(self, app: Starlette) -> None:
-        """Adds the HTTP routes and the Socket.IO endpoint to ``app``; call :meth:`start` and :meth:`shutdown` too.
+        """Add the HTTP routes and the Socket.IO endpoint to ``app``; call :meth:`start` and :meth:`shutdown` too.
 
         In an application whose lifespan does not run, such as one that is mounted in another, the gateway starts with
         the first request.
 
         Raises:
-            StreamingConfigError: The app has a gateway whose paths would meet these.
+            StreamingConfigError: If the paths of another gateway of the app would overlap.
         """
         claim_paths(app, self.settings.gateway.prefix)
         refuse_exposed(app, self._lifecycle.why_exposed)
@@ -263,9 +263,9 @@ class Gateway:
             self._leave_front_door = None
 
     async def drain(self) -> None:
-        """Sends every client away and closes their connections, within two seconds. Harmless when repeated.
+        """Send every client away and closes their connections, within two seconds. Harmless when repeated.
 
-        It happens by itself when the server is told to stop, before the server closes connections on its own.
+        The server's shutdown calls it by itself, before the server closes connections.
         """
         await self._lifecycle.drain()
 
@@ -283,7 +283,7 @@ _LOCAL_MODE: Final = (
     "(or auth.enabled=False to let everybody in)"
 )
 _warned: Final[list[str]] = []
-"""What the log of this process holds of the server's weaknesses."""
+"""Weaknesses of the server that this process has logged."""
 
 
 def _message(context: GatewayContext, type: str, data: object) -> orjson.Fragment:

@@ -391,7 +391,7 @@ async def survived(place: Site, before: int) -> None:
 
 async def test_thousands_of_random_messages(monkeypatch: pytest.MonkeyPatch, looked_at: Counter[str]) -> None:
     # Without this the third message that is malformed closes, and most of them would not be looked at.
-    monkeypatch.setattr("lg_streaming.gateway.session.session._STRIKES", 1_000_000)
+    monkeypatch.setattr("lg_streaming.gateway.session.session._MAX_VIOLATIONS", 1_000_000)
     with site(limits=FREE) as place:
         before = alive()
         await fuzz_all(place, looked_at, RANDOM_MESSAGES, per_connection=500)

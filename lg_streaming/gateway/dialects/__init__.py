@@ -1,4 +1,4 @@
-"""What event streams are written in: this library's own events, or those of another system."""
+"""Formats of event streams: this library's own events, or those of another system."""
 
 from __future__ import annotations
 

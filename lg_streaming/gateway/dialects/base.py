@@ -1,4 +1,4 @@
-"""What an event stream needs to know of what it is written in."""
+"""Interface of event-stream formats."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["EventStreamEncoder"]
 
 
 class EventStreamEncoder(Protocol):
-    """How one stream says things. It may remember what it has said, so each stream has one of its own."""
+    """Encoder of one stream. It may keep state about what was sent, so each stream has its own encoder."""
 
     @property
     def frame_encoder(self) -> FrameEncoder:
-        """The encoder of updates; it gets each update once, in order."""
+        """The encoder of updates; called with each update once, in order."""
         ...
 
     @property
     def shared(self) -> bool:
-        """Whether other readers at the same place need the same bytes."""
+        """Return whether other readers at the same place need the same bytes."""
         ...
 
     @property
@@ -35,7 +35,7 @@ class EventStreamEncoder(Protocol):
 
     @property
     def is_complete(self) -> bool:
-        """Whether the stream has to end, although the run goes on."""
+        """Return whether the stream has to end, although the run goes on."""
         ...
 
     def before_stream(self, retry_ms: int, status: Mapping[str, object]) -> bytes:
@@ -43,18 +43,18 @@ class EventStreamEncoder(Protocol):
         ...
 
     def encode_event(self, event: str, payload: object) -> bytes:
-        """Something beside the updates; empty where the dialect keeps it to itself."""
+        """Encode an event that is no update; empty if the format has no such event."""
         ...
 
     def caught_up(self) -> bytes:
-        """Everything there is has been written; what there is to say to a reader who waits now."""
+        """Encode what the format sends to a reader that has caught up."""
         ...
 
     def on_end(self, position: Position | None, *, run_is_over: bool, state: ExecutionState | None = None) -> bytes:
         """The last words of a stream that has got everything, or was closed.
 
         Args:
-            position: Where the reader stands.
+            position: The reader's position.
             run_is_over: Whether it has got everything.
             state: That of the execution, for a dialect that is not shared.
         """

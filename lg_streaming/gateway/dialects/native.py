@@ -34,7 +34,7 @@ class Native:
 
     keep_alive: bytes = b": keep-alive\n\n"
     shared: bool = True
-    over: bool = False
+    is_complete: bool = False
 
     def __init__(self, execution_id: str, *, event: EventName | None, ids: bool, batch: bool) -> None:
         self._execution_id = execution_id

@@ -3,8 +3,8 @@
 Only this file relies on their private parts. Changes to them:
 
 - the owner of a transport sends through a bounded buffer instead of an endless queue;
-- the owner receives and checks packets without their dispatcher, so a client cannot run the handlers of ``connect`` and
-  ``disconnect`` by emitting them, and no attachments are collected;
+- the owner receives and checks packets without their dispatcher, and refuses attachments: a client cannot run the
+  handlers of ``connect`` and ``disconnect`` by emitting them;
 - pings run on timers of the event loop, one per connection, instead of a task per ping and a sweep;
 - the connection's request and a queue for packets are not kept as long as the connection;
 - a client has no room for itself, so leaving costs the same however many others are connected.
@@ -83,7 +83,7 @@ def _dotted(numbers: tuple[int, ...]) -> str:
 
 
 class Lease(Protocol):
-    """What a transport occupies while it is open."""
+    """The place of an open transport in the limits."""
 
     def release(self) -> None:
         """Give it back."""
@@ -143,7 +143,7 @@ class EngineSocket(async_socket.AsyncSocket):
     def __init__(self, server: _Engine, sid: str, lease: Any) -> None:
         super().__init__(server, sid)
         self.lease: Any = lease
-        """What `accept` returned."""
+        """The result of `accept`."""
         self.owner: SocketOwner | None = None
 
     # ------------------------------------------------------------ engine.io's side

@@ -1,4 +1,4 @@
-"""What the server itself bounds before a request reaches the application, and what it does not."""
+"""Limits that the server enforces before a request reaches the application, and limits it lacks."""
 
 from __future__ import annotations
 

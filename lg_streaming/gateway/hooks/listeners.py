@@ -1,4 +1,4 @@
-"""Where the server listens: one that is open to other machines does not start without authentication."""
+"""Addresses of the server: one that other machines reach does not start without authentication."""
 
 from __future__ import annotations
 

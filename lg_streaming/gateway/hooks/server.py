@@ -1,10 +1,9 @@
-"""What lies beneath ASGI: the server's own transport, and the moment it begins to shut down.
+"""The server beneath ASGI: its transports, and the beginning of its shutdown.
 
-ASGI has no way to cut a connection whose peer has stopped reading (a close would wait behind what the peer
-does not read), to see how much waits to be sent, or to speak before a server closes its connections. uvicorn
-has all three on private objects, which are reached from here only, found by looking and never required: with
-another server, or another version, everything still works through ASGI, only a stalled peer then lives until
-that server notices.
+ASGI cannot abort a connection whose peer has stopped reading, as a close would wait behind unread data. It has no
+way to report how much waits to be sent. It does not call the application before a server closes its connections.
+uvicorn can do all three on private objects. Only this file uses them, and never requires them. With another server or
+version everything still works through ASGI; only a stalled peer then lives until that server notices.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
     from websockets.frames import Frame
 
-# uvicorn reads a handshake twice: websockets has a limit of its own for a line, half of what a token may have.
+# uvicorn reads a handshake twice: the limit of websockets for a line is half of what a token may have.
 http11.MAX_LINE_LENGTH = max(http11.MAX_LINE_LENGTH, 65_536)
 
 try:
@@ -60,7 +59,7 @@ class ServerTransport:
         self._transport = transport
 
     def abort(self) -> None:
-        """Cuts the connection; what waits to be sent is dropped. Harmless when repeated."""
+        """Abort the connection; what waits to be sent is dropped. Harmless when repeated."""
         self._transport.abort()
 
     def set_user_timeout(self, seconds: float) -> None:
@@ -75,7 +74,7 @@ class ServerTransport:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
     def limit_write_buffer(self, size: int) -> None:
-        """Lets about ``size`` bytes wait here and as many in the kernel, beside those in flight; not megabytes.
+        """Buffer about ``size`` bytes here and as many in the kernel, in addition to those in flight; not megabytes.
 
         For a reader to whom fresh data matters more than throughput: what waits here gets old, what is still in the
         log does not. The kernel's part needs Linux. Under TLS some more may wait, where the server encrypts.
@@ -142,7 +141,7 @@ class WebSocketTransport(ServerTransport):
         self._writable: asyncio.Event = protocol.writable
 
     def limit_inbound(self, size: int) -> None:
-        """Makes the server refuse messages over ``size`` bytes while they arrive, rather than collect them first."""
+        """Make the server refuse messages over ``size`` bytes while they arrive, rather than collect them first."""
         connection = self._protocol.conn
         for name in ("max_size", "max_message_size"):
             if isinstance(getattr(connection, name, None), int):
@@ -157,7 +156,7 @@ class WebSocketTransport(ServerTransport):
             conn.receive_data, conn.recv_frame = tap.receive_data, tap.recv_frame
 
     def forget_handshake(self) -> None:
-        """Lets go of the headers the connection began with; the server keeps them for as long as it lives."""
+        """Drop the headers of the handshake, which the server keeps as long as the connection."""
         for message in (getattr(self._protocol, "request", None), getattr(self._protocol, "response", None)):
             headers = getattr(message, "headers", None)
             if isinstance(headers, MutableMapping):
@@ -165,14 +164,14 @@ class WebSocketTransport(ServerTransport):
 
     @property
     def offers_deflate(self) -> bool:
-        """Whether the server negotiates permessage-deflate with clients that ask for it."""
+        """Return whether the server negotiates permessage-deflate with clients that ask for it."""
         return bool(getattr(self._protocol.conn, "available_extensions", ()))
 
     def take_over_deflate(self) -> int | None:
         """The window bits with which messages may be compressed; None when permessage-deflate was not negotiated.
 
-        The server then keeps no compressor for this connection, which has 32 KB. Were it to send a message of its
-        own all the same, it would make one for that message, and the peer could still read it.
+        The server then keeps no compressor for this connection, which has 32 KB. If it sent a message itself all the
+        same, it would make one for that message, and the peer could still read it.
         """
         for extension in getattr(self._protocol.conn, "extensions", ()):
             if isinstance(extension, PerMessageDeflate):
@@ -183,27 +182,27 @@ class WebSocketTransport(ServerTransport):
 
     @property
     def open(self) -> bool:
-        """Whether frames may still be sent."""
+        """Return whether frames may still be sent."""
         protocol = self._protocol
         return protocol.handshake_complete and not (protocol.close_sent or protocol.disconnected)
 
     @property
     def writable(self) -> bool:
-        """Whether the transport has room: at most its high-water mark (64 KiB) waits in this process."""
+        """Return whether the transport has room: at most its high-water mark (64 KiB) waits in this process."""
         return self._writable.is_set()
 
     def write(self, frames: bytes) -> None:
-        """Sends complete WebSocket frames, unless the connection is closed. Never waits."""
+        """Send complete WebSocket frames, unless the connection is closed. Never waits."""
         if self.open:
             self._transport.write(frames)
 
     async def wait_writable(self) -> None:
-        """Returns when there is room, or the connection is gone."""
+        """Return when there is room, or the connection is gone."""
         await self._writable.wait()
 
 
 class _FrameTap:
-    """Stand between uvicorn's WebSocket protocol and its parser, in place of two of the parser's methods."""
+    """Two methods that replace those of the parser, between uvicorn's WebSocket protocol and the parser."""
 
     __slots__ = ("_conn", "_meter", "_receive_data", "_receive_frame", "_text", "_transport")
 
@@ -257,7 +256,7 @@ class _FrameTap:
 
 
 def _under_tls(transport: asyncio.Transport) -> asyncio.Transport | None:
-    """The transport under ``transport`` that carries encrypted bytes; None where there is none, or out of reach."""
+    """Return the transport under ``transport`` that carries encrypted bytes; None if it has none, or hides it."""
     inner = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
     return cast("asyncio.Transport", inner) if hasattr(inner, "set_write_buffer_limits") else None
 
@@ -292,9 +291,9 @@ def on_shutdown(
 ) -> Callable[[], None]:
     """Has ``before`` awaited when the server begins to shut down, before it closes any connection.
 
-    A server that knows this library says so in `farewells`. uvicorn, run in any way, gives its own ``shutdown`` away
-    for this. Elsewhere SIGTERM and SIGINT start it (from the main thread only), beside whatever else handles them.
-    Returns what takes the hook away again.
+    A server that knows this library sets `shutdown_hooks`. uvicorn, run in any way, has its ``shutdown`` wrapped.
+    Elsewhere SIGTERM and SIGINT start it (from the main thread only), in addition to other handlers. Returns a function
+    that removes the hook.
 
     Args:
         before: Awaited before connections close.

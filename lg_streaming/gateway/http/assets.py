@@ -36,7 +36,7 @@ _HEADERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One file, and what tells its contents apart from those of another version."""
+    """One file, and an etag that identifies its version."""
 
     content: bytes
     media_type: str
@@ -45,7 +45,7 @@ class Asset:
 
     @classmethod
     def from_file(cls, file: Traversable) -> Asset:
-        """Reads a file of the package."""
+        """Read a file of the package."""
         content = file.read_bytes()
         media_type = "text/javascript" if file.name.endswith(".js") else "application/typescript"
         return cls(content, media_type, f'W/"{hashlib.sha256(content).hexdigest()[:32]}"')
@@ -76,7 +76,7 @@ class Assets:
         self._context = context
 
     def add_routes(self, router: Router) -> None:
-        """Adds one route for each file to `router`."""
+        """Add one route for each file to `router`."""
         prefix = self._context.gateway.settings.gateway.prefix
         router.routes += [
             Route(f"{prefix}/{path}", Endpoint(self._context, for_all_pages=True, GET=_Sender(asset)))
@@ -85,7 +85,7 @@ class Assets:
 
 
 class _Sender:
-    """Answers with a file; whoever has it already is told so."""
+    """Handler that answers with a file, or with 304 if the client has it."""
 
     def __init__(self, asset: Asset) -> None:
         self._asset = asset

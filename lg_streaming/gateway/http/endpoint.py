@@ -46,7 +46,7 @@ _MAX_DIGITS: Final = 20
 
 # ---------------------------------------------------------------- where a request goes
 class _ExecutionIdConvertor(Convertor[str]):
-    """Any text at all, so that a hostile id gets a 400 that says why, and not a 404."""
+    """Any text, so that a hostile id gets a 400 with a reason, and not a 404."""
 
     regex = r"[\s\S]*"
 
@@ -67,7 +67,7 @@ class ExecutionRoute(Route):
     `/executions/acme%2Fupdates` is the execution `acme/updates`.
 
     Args:
-        prefix: What stands before `/executions`.
+        prefix: The path before `/executions`.
         last: What follows the id, such as `updates`; empty for the execution itself.
         endpoint: The methods.
     """
@@ -97,7 +97,7 @@ def execution_id_of(request: Request) -> str:
     """The execution id in the path; it may hold ``/``, plain or percent-encoded.
 
     Raises:
-        BadRequestError: It cannot name an execution, or is not UTF-8.
+        BadRequestError: If the id cannot name an execution, or is not UTF-8.
     """
     raw = _raw_path(request.scope)
     if raw is not None:
@@ -193,8 +193,8 @@ async def json_body(request: Request, limit: int) -> object:
         limit: The most bytes it may have.
 
     Raises:
-        TooLargeError: It has more.
-        BadRequestError: It is no JSON, nests deeper than 32, or does not come within 10 seconds.
+        TooLargeError: If the body has more.
+        BadRequestError: If the body is no JSON, nests deeper than 32, or takes longer than 10 seconds.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
@@ -214,7 +214,7 @@ async def json_body(request: Request, limit: int) -> object:
 
 
 async def _read(request: Request, limit: int) -> bytes:
-    """Not more than `limit` bytes are kept; somewhat more are read, as a client that still sends hears no answer."""
+    """Keep at most `limit` bytes; read somewhat more, as a client that still sends does not read an answer."""
     length = request.headers.get("content-length", "")
     announced = int(length[:_MAX_DIGITS]) if length.isascii() and length.isdigit() else 0
     body, size = bytearray(), 0

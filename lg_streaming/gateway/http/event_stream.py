@@ -56,26 +56,26 @@ _HEADERS: Final = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamOptions:
-    """How one stream is written."""
+    """Options of one stream."""
 
     event: EventName | None = "type"
-    """What the `event:` line of an update has; None: it has none, and `onmessage` fires."""
+    """The value of an update's `event:` line; None for no line, so that `onmessage` fires."""
     ids: bool = True
-    """Whether updates have an `id:` line, from which a reader resumes."""
+    """True for an `id:` line in updates, from which a reader resumes."""
     max_duration: float | None = None
     """Seconds after which the stream ends, and the reader is to come back; None: never."""
     initial_data: InitialData | None = None
     """Makes the first event, `initial`."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Headers of the answer beside its own."""
+    """Additional headers of the response."""
     dialect: DialectName | None = None
-    """What it is written in; None: the library's own events."""
+    """The format; None for the library's own events."""
 
 
 async def open_stream(
     context: HttpContext,
     session: Session,
-    wanted: SubscribeExecution,
+    query: SubscribeExecution,
     options: StreamOptions,
     *,
     head_only: bool = False,
@@ -86,13 +86,13 @@ async def open_stream(
         StreamingError: If the execution cannot be read, see `Session.subscribe`, or the initial data failed.
     """
     # With `fail` the stream itself reports the gap, and ends there.
-    lenient = wanted.model_copy(update={"on_gap": "oldest"}) if wanted.on_gap == "fail" else wanted
+    lenient = query.model_copy(update={"on_gap": "oldest"}) if query.on_gap == "fail" else query
     watch, attached = await session.subscribe(lenient)
-    if head_only or (options.dialect is None and _is_past_end(wanted, attached)):
+    if head_only or (options.dialect is None and _is_past_end(query, attached)):
         session.close()
         return Response(status_code=200 if head_only else 204, headers={**_HEADERS, **options.headers})
     # The reader's position is fixed: updates that arrive during this call are delivered after it.
-    initial = await _made(context, session, options.initial_data, wanted.execution_id)
+    initial = await _made(context, session, options.initial_data, query.execution_id)
     session.context.lifecycle.ensure_open()
     session.opened(secrets.token_urlsafe(15))
     stream = EventStream(context, session, watch, options)
@@ -100,7 +100,7 @@ async def open_stream(
     stream.first_words = stream.dialect.before_stream(session.context.lifecycle.retry_ms(), status)
     if options.initial_data is not None:
         stream.first_words += stream.dialect.encode_event("initial", initial)
-    stream.fails_on_gap = wanted.on_gap == "fail"
+    stream.fails_on_gap = query.on_gap == "fail"
     return stream
 
 
@@ -123,16 +123,16 @@ async def _made(context: HttpContext, session: Session, initial_data: InitialDat
         raise StreamingError("the initial data could not be made", execution_id=execution_id) from None
 
 
-def _is_past_end(wanted: SubscribeExecution, attached: SubscribeResult) -> bool:
+def _is_past_end(query: SubscribeExecution, attached: SubscribeResult) -> bool:
     """Return whether a returning reader has all updates already."""
     head = attached.position
     return (
-        wanted.after is not None
-        and not wanted.follow
+        query.after is not None
+        and not query.follow
         and attached.recovered
         and head is not None
         and attached.state not in _LIVE_STATES
-        and wanted.after in {"latest", str(head)}
+        and query.after in {"latest", str(head)}
     )
 
 

@@ -27,7 +27,7 @@ MetricsText = Callable[["StreamHub", "GatewayMetrics", str], Awaitable[tuple[str
 __all__ = ["METRICS_ID", "Metrics"]
 
 METRICS_ID: Final = "lg_streaming/metrics"
-"""What a caller must be allowed to read, as if it were an execution: a grant on `**` covers it, one on `*` does not."""
+"""The id that a caller must be allowed to read, like an execution: a grant on `**` covers it, one on `*` does not."""
 
 
 class Metrics:
@@ -37,7 +37,7 @@ class Metrics:
         context: Services that the routes share.
 
     Raises:
-        MissingExtraError: `gateway.metrics` says yes, and the extra `metrics` is not installed.
+        MissingExtraError: If `gateway.metrics` is true, and the extra `metrics` is not installed.
     """
 
     def __init__(self, context: HttpContext) -> None:
@@ -45,7 +45,7 @@ class Metrics:
         self._text = _writer(context.gateway.settings.gateway.metrics)
 
     def add_routes(self, router: Router) -> None:
-        """Adds the route to `router`, where metrics are served."""
+        """Add the route to `router`, where metrics are served."""
         if self._text is not None:
             prefix = self._context.gateway.settings.gateway.prefix
             router.routes.append(Route(f"{prefix}/metrics", Endpoint(self._context, GET=self._metrics)))
@@ -60,13 +60,13 @@ class Metrics:
         return Response(body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 
 
-def _writer(wanted: bool | None) -> MetricsText | None:  # noqa: FBT001 (the setting)
-    """What writes the metrics; None where they are not served."""
-    if wanted is False:
+def _writer(setting: bool | None) -> MetricsText | None:  # noqa: FBT001 (the setting)
+    """Return the writer of metrics; None if metrics are not served."""
+    if setting is False:
         return None
     try:
         return importlib.import_module("lg_streaming.observability.metrics").metrics_text
     except MissingExtraError:
-        if wanted:
+        if setting:
             raise
         return None

@@ -53,7 +53,7 @@ class RestRoutes:
         self._cursors = Cursors()
 
     def add_health(self, router: Router) -> None:
-        """Adds what is there whatever the transports are: health, and tickets."""
+        """Add the routes that do not depend on the transports: health, and tickets."""
         context, prefix = self._context, self._context.gateway.settings.gateway.prefix
         router.routes += [
             Route(f"{prefix}/health", Endpoint(context, GET=self._ready)),
@@ -63,7 +63,7 @@ class RestRoutes:
         ]
 
     def add_routes(self, router: Router) -> None:
-        """Adds the routes to `router`; those of an execution itself last, as its id may hold anything."""
+        """Add the routes to `router`; those of an execution itself last, as its id may hold anything."""
         context, prefix = self._context, self._context.gateway.settings.gateway.prefix
         router.routes += [
             Route(f"{prefix}/executions", Endpoint(context, GET=self._list)),
@@ -73,16 +73,16 @@ class RestRoutes:
         ]
 
     async def shutdown(self) -> None:
-        """Lets everybody who waits for updates go with what is there."""
+        """Let everybody who waits for updates go with what is there."""
         self._pages.shutdown()
 
     # ------------------------------------------------------------ how the server is
     async def _live(self, _request: Request, _peer: Peer) -> Response:
-        """Whether the process answers at all; nothing in it is secret, so everybody may ask."""
+        """Return that the process answers. Public, as the answer holds no secret."""
         return json_response({"status": "ok", "protocol": PROTOCOL_VERSION})
 
     async def _ready(self, _request: Request, _peer: Peer) -> Response:
-        """Whether requests should be sent here."""
+        """Return whether requests should be sent here."""
         status = await self._status()
         return json_response({"status": status, "protocol": PROTOCOL_VERSION}, 200 if status == "ok" else 503)
 
@@ -126,8 +126,8 @@ class RestRoutes:
             flags={"follow"},
             numbers={"limit", "wait"},
         )
-        wanted = parse(HistoryQuery, {**payload, "execution_id": execution_id_of(request)})
-        return json_response(await self._pages.read(session, wanted, request.receive))
+        query = parse(HistoryQuery, {**payload, "execution_id": execution_id_of(request)})
+        return json_response(await self._pages.read(session, query, request.receive))
 
     # ------------------------------------------------------------ control
     async def _respond(self, request: Request, peer: Peer) -> Response:
@@ -135,20 +135,20 @@ class RestRoutes:
         query_payload(request)
         execution_id = execution_id_of(request)
         answer = parse(PromptResponse, await self._body(request))
-        wanted = Respond(execution_id=execution_id, prompt_id=answer.prompt_id, response=answer.response)
-        return json_response((await HANDLERS["respond"](session, wanted)).answer)
+        query = Respond(execution_id=execution_id, prompt_id=answer.prompt_id, response=answer.response)
+        return json_response((await HANDLERS["respond"](session, query)).answer)
 
     async def _cancel(self, request: Request, peer: Peer) -> Response:
         session = await self._enter(peer)
         payload = {**query_payload(request, texts={"reason"}), "execution_id": execution_id_of(request)}
-        wanted = parse(CancelExecution, payload)
-        return json_response((await HANDLERS["cancel_execution"](session, wanted)).answer, 202)
+        query = parse(CancelExecution, payload)
+        return json_response((await HANDLERS["cancel_execution"](session, query)).answer, 202)
 
     async def _ticket(self, request: Request, peer: Peer) -> Response:
         session = await self._enter(peer)
         query_payload(request)
-        wanted = parse(TicketRequest, await self._body(request))
-        ticket, expires_in = session.policy.tickets.issue(session.principal, execution_id=wanted.execution_id)
+        query = parse(TicketRequest, await self._body(request))
+        ticket, expires_in = session.policy.tickets.issue(session.principal, execution_id=query.execution_id)
         return json_response({"ticket": ticket, "expires_in_s": round(expires_in, 3)}, 201)
 
     # ------------------------------------------------------------ every request

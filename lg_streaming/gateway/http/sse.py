@@ -55,7 +55,7 @@ class ServerSentEvents:
         self._initial_data = initial_data
 
     def add_routes(self, router: Router) -> None:
-        """Adds the route to `router`."""
+        """Add the route to `router`."""
         route = ExecutionRoute(
             self._context.gateway.settings.gateway.prefix, "stream", Endpoint(self._context, GET=self._open)
         )
@@ -65,15 +65,15 @@ class ServerSentEvents:
         session = Session(peer=peer, context=self._context.gateway, transport="sse")
         try:
             await session.login(takes_tickets=True)
-            wanted = _wanted(request)
+            query = _parse_query(request)
             gateway = self._context.gateway.settings.gateway
             options = StreamOptions(
-                event=wanted.event_line,
-                dialect=wanted.dialect,
+                event=query.event_line,
+                dialect=query.dialect,
                 max_duration=gateway.max_stream_duration,
                 initial_data=self._initial_data,
             )
-            return await open_stream(self._context, session, wanted, options, head_only=request.method == "HEAD")
+            return await open_stream(self._context, session, query, options, head_only=request.method == "HEAD")
         except BaseException as error:
             if isinstance(error, StreamingError):
                 session.report.refused(error)
@@ -81,8 +81,8 @@ class ServerSentEvents:
             raise
 
 
-def _wanted(request: Request) -> StreamQuery:
-    """What the query asks for."""
+def _parse_query(request: Request) -> StreamQuery:
+    """Parse the query."""
     payload = query_payload(request, lists=FILTER_LISTS, texts=_TEXTS, flags=_FLAGS)
     payload.pop("ticket", None)
     return parse(StreamQuery, {**payload, "execution_id": execution_id_of(request)})
@@ -105,7 +105,7 @@ def sse_response(
     max_duration: float | None = None,
     heartbeat_interval: float | None = None,
     headers: Mapping[str, str] | None = None,
-    **wanted: Unpack[FilterOptions],
+    **filters: Unpack[FilterOptions],
 ) -> Response:
     """An execution as the answer of a route of your own.
 
@@ -139,11 +139,11 @@ def sse_response(
             not given.
         heartbeat_interval: Seconds between comments while there is nothing to send; as in the settings when not given.
         headers: Headers of the answer beside its own.
-        wanted: What to let through; see `FilterOptions`. `until="interrupted"` ends the stream when the run waits for a
-            human.
+        filters: The updates to send; see `FilterOptions`. `until="interrupted"` ends the stream when the run waits
+            for a human.
 
     Raises:
-        BadRequestError: The id or an option cannot be used.
+        BadRequestError: If the id or an option cannot be used.
     """
     seconds(none="for the settings'").check("max_duration", max_duration, BadRequestError)
     seconds(none="for the settings'").check("heartbeat_interval", heartbeat_interval, BadRequestError)
@@ -157,7 +157,7 @@ def sse_response(
         "dialect": dialect,
         "event": event,
         **({} if named else {"named": False}),
-        **filter_payload(wanted),
+        **filter_payload(filters),
     }
     context = HttpContext.for_hub(hub)
     request = parse(StreamQuery, {name: value for name, value in payload.items() if value is not None})
@@ -180,12 +180,12 @@ class _LazyStream(Response):
     """Opens its stream when it is sent, and knows the request only then."""
 
     def __init__(
-        self, context: HttpContext, heartbeat_interval: float | None, wanted: StreamQuery, options: StreamOptions
+        self, context: HttpContext, heartbeat_interval: float | None, query: StreamQuery, options: StreamOptions
     ) -> None:
         super().__init__(media_type="text/event-stream")
         self._context = context
         self._heartbeat_interval = heartbeat_interval
-        self._wanted = wanted
+        self._query = query
         self._options = options
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -200,9 +200,9 @@ class _LazyStream(Response):
         await response(scope, receive, send)
 
     async def _open(self, peer: Peer, last_event_id: str, *, head_only: bool) -> Response:
-        context, wanted = self._context, self._wanted
+        context, query = self._context, self._query
         if last_event_id:
-            wanted = parse(StreamQuery, {**wanted.model_dump(exclude_unset=True), "after": last_event_id})
+            query = parse(StreamQuery, {**query.model_dump(exclude_unset=True), "after": last_event_id})
         context.gateway.lifecycle.wake()
         session = Session(
             peer=peer,
@@ -213,7 +213,7 @@ class _LazyStream(Response):
         )
         try:
             await session.login()
-            return await open_stream(self._context, session, wanted, self._options, head_only=head_only)
+            return await open_stream(self._context, session, query, self._options, head_only=head_only)
         except BaseException:
             session.close()
             raise

@@ -35,7 +35,7 @@ class _Job:
     future: asyncio.Future[object]
 
     def run(self) -> tuple[object, BaseException | None]:
-        """What the call returns, or what it raises. Runs in a thread."""
+        """Run the call in a thread; set its result or error."""
         try:
             return self.call(), None
         except StopIteration as stopped:  # a future cannot carry it
@@ -105,17 +105,17 @@ class Workers:
 
     @property
     def busy(self) -> int:
-        """How many threads are at work."""
+        """Number of threads at work."""
         return self._busy
 
     @property
     def waiting(self) -> int:
-        """How many calls wait for a thread."""
+        """Number of calls that wait for a thread."""
         with self._lock:
             return sum(map(len, self._waiting.values()))
 
     async def answer(self, caller: str, function: Callable[..., Any], *arguments: object) -> object:
-        """What `function` returns: a coroutine function is awaited here, another one is called in a thread.
+        """Return the result of `function`: a coroutine function is awaited here, another one is called in a thread.
 
         Raises like `call`.
         """
@@ -125,12 +125,12 @@ class Workers:
         return await answer if inspect.isawaitable(answer) else answer
 
     async def call(self, caller: str, function: Callable[..., R], *arguments: object) -> R:
-        """What `function` returns, called in a thread, in a copy of the present context.
+        """Return the result of `function`, called in a thread, in a copy of the present context.
 
         When the wait is cancelled, a call that has not begun is taken back; one that has begun keeps its thread.
 
         Raises:
-            MessageRateError: Too many calls of this caller wait.
+            MessageRateError: If too many calls of this caller wait.
         """
         call = functools.partial(contextvars.copy_context().run, function, *arguments)
         job = _Job(caller, call, asyncio.get_running_loop().create_future())
@@ -161,7 +161,7 @@ class Workers:
             self._busy += 1
             self._running[job.caller] += 1
             if self._idle:
-                self._idle -= 1  # one of those that wait is meant, whichever takes it
+                self._idle -= 1  # one of the waiting threads, no particular one
                 self._given.put(job)
             else:
                 self._start(job)

@@ -1,8 +1,8 @@
 """The shapes of the wire's messages, as pydantic models.
 
-Inbound payloads are checked strictly: a field of the wrong type is refused, and so is a field nobody knows,
-because a misspelt ``node_ids`` that was ignored would silently give the reader everything. Keys are
-snake_case; camelCase (``executionId``) is accepted.
+Inbound payloads are checked strictly: a field of the wrong type is refused, and so is an unknown field. Otherwise a
+misspelt ``node_ids`` would silently give the reader everything. Keys are snake_case; camelCase (``executionId``) is
+accepted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _execution_id(value: str) -> str:
 
 
 def _after(value: str) -> str:
-    """Only the form is looked at here; a position that does not parse has an error code of its own."""
+    """Check the form only; a position that does not parse has a separate error code."""
     return value if value == "latest" else str(Position.parse(value))
 
 
@@ -81,10 +81,10 @@ After = Annotated[str, AfterValidator(_after), Field(description="A position '<e
 
 
 DialectName = Literal["flowise"]
-"""Formats of event streams beside the library's own."""
+"""Formats of event streams in addition to the library's own."""
 
 EventName = Literal["kind", "type"]
-"""What names the event of an update: one of the four kinds, or its own type."""
+"""Source of an update's event name: one of the four kinds, or its type."""
 
 
 class Inbound(BaseModel):
@@ -102,7 +102,7 @@ class Inbound(BaseModel):
 
 
 class FilterParams(Inbound):
-    """Which updates, and how they come."""
+    """Selection of updates, and their form."""
 
     events: Names | None = None
     """Kinds, types and globs such as ``task:*``; all when absent."""
@@ -119,7 +119,7 @@ class FilterParams(Inbound):
     batch: bool = False
     """Updates come as lists, in ``updates`` messages."""
     event: EventName | None = None
-    """What names an update's event: its ``kind`` or its ``type``. Absent: the kind on Socket.IO and ``/ws``, the type
+    """The name of an update's event: its ``kind`` or its ``type``. Absent: the kind on Socket.IO and ``/ws``, the type
     on event streams."""
 
     def filter(self) -> UpdateFilter:
@@ -137,17 +137,17 @@ class SubscribeExecution(FilterParams):
     until: Until | None = None
     """Updates at or before this time; ``interrupted``: the subscription ends when the run waits for a human."""
     after: After | None = None
-    """Where to go on; from the start of what is kept when absent."""
+    """Position to continue from; the oldest stored update when absent."""
     follow: bool = False
     """Stay after a run's final update."""
     on_gap: Literal["oldest", "tail", "fail"] = "oldest"
-    """Where to go on when updates are gone."""
+    """Reaction to updates that are gone."""
     merge: bool = False
     """While the reader lags, token deltas of one message may come as one update, and progress as its newest."""
 
     @property
     def until_interrupted(self) -> bool:
-        """Whether reading ends when the run waits for a human."""
+        """Return whether reading ends when the run waits for a human."""
         return self.until == INTERRUPTED
 
 
@@ -184,7 +184,7 @@ class Respond(Inbound):
     execution_id: ExecutionId
     prompt_id: PromptId
     response: Any
-    """Whatever the prompt asks for."""
+    """Any value that the prompt asks for."""
 
 
 class CancelExecution(Inbound):
@@ -192,7 +192,7 @@ class CancelExecution(Inbound):
 
     execution_id: ExecutionId
     reason: Annotated[str, Field(max_length=1_000)] | None = None
-    """Told to the run and to its readers."""
+    """Passed to the run and to its readers."""
 
 
 class Authenticate(Inbound):
@@ -207,7 +207,7 @@ class Empty(Inbound):
 
 # ---------------------------------------------------------------- answers
 class Outbound(BaseModel):
-    """What the server sends."""
+    """A payload that the server sends."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -248,7 +248,7 @@ class Subscribed(Ok):
     oldest: int | None
     """The first sequence number that is still kept."""
     recovered: bool
-    """Whether everything after the asked position is there."""
+    """True if no update after the requested position is missing."""
     reason: Literal["evicted", "epoch_changed", "future_position"] | None = None
 
 
@@ -272,7 +272,7 @@ class RoomAnswer(Ok):
 
     room_id: str
     clients: int
-    """How many of this server's connections are in the room now."""
+    """Number of this server's connections in the room."""
 
 
 class Responded(Ok):
@@ -287,7 +287,7 @@ class Cancelled(Ok):
 
     execution_id: str
     cancelled: bool
-    """Whether a run was open. It ends soon after, if it has not ended yet."""
+    """True if a run was open. It ends soon after, if it has not ended yet."""
 
 
 class Authenticated(Ok):
@@ -303,7 +303,7 @@ class Pong(Ok):
 
 
 class ConnectionFigures(Outbound):
-    """This connection."""
+    """State of the connection."""
 
     connection_id: str
     uptime_s: float
@@ -350,7 +350,7 @@ class ConnectionStatus(Outbound):
 
 
 class Metadata(BaseModel):
-    """Where an update belongs. The user's own keys stand beside these."""
+    """Origin of an update. The user's keys are siblings of these."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
 

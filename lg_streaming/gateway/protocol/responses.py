@@ -41,7 +41,7 @@ def isolated(send: Send) -> Send:
 
 
 def json_response(content: object, status: int = 200) -> Response:
-    """A JSON answer that nobody keeps. `content` may be JSON already, as bytes."""
+    """Return a JSON response that no cache keeps. `content` may be JSON already, as bytes."""
     body = content if isinstance(content, bytes) else orjson.dumps(content)
     return Response(body, status, {"Cache-Control": "no-store"}, "application/json")
 

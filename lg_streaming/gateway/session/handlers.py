@@ -47,49 +47,49 @@ _MAX_OPEN: Final = 128
 """Executions that one `subscribe_events` has open at a time, where connections have no limit of their own."""
 
 
-async def subscribe_execution(session: Session, wanted: SubscribeExecution) -> Reply:
-    previous = session.watches.get(wanted.execution_id)
-    watch, attached = await session.subscribe(wanted)
+async def subscribe_execution(session: Session, message: SubscribeExecution) -> Reply:
+    previous = session.watches.get(message.execution_id)
+    watch, attached = await session.subscribe(message)
     return Reply(answer=subscribed(attached), stop=(previous,) if previous is not None else (), start=watch)
 
 
-async def unsubscribe_execution(session: Session, wanted: UnsubscribeExecution) -> Reply:
-    watch = session.watches.get(wanted.execution_id)
+async def unsubscribe_execution(session: Session, message: UnsubscribeExecution) -> Reply:
+    watch = session.watches.get(message.execution_id)
     if watch is not None:
         session.remove_subscription(watch)
-    return Reply(answer={"ok": True, "execution_id": wanted.execution_id}, stop=(watch,) if watch is not None else ())
+    return Reply(answer={"ok": True, "execution_id": message.execution_id}, stop=(watch,) if watch is not None else ())
 
 
-async def subscribe_events(session: Session, wanted: SubscribeEvents) -> Reply:
+async def subscribe_events(session: Session, message: SubscribeEvents) -> Reply:
     follower = WildcardSubscription(
         session.hub,
         session.context.wildcards,
-        globs=wanted.executions or ("**",),
-        filter=wanted.filter(),
+        globs=message.executions or ("**",),
+        filter=message.filter(),
         allows=session.may_read,
         skips=session.watches.__contains__,
         clock=session.context.clock.monotonic,
         max_open=session.context.settings.limits.subscriptions_per_connection or _MAX_OPEN,
     )
     follower.start()
-    previous, session.events = session.events, PatternSubscription(wanted=wanted, follower=follower)
+    previous, session.events = session.events, PatternSubscription(request=message, follower=follower)
     if previous is not None:
         session.remove_subscription(previous)
     return Reply(
-        answer={"ok": True, "events": list(wanted.events or ()), "executions": list(follower.globs)},
+        answer={"ok": True, "events": list(message.events or ()), "executions": list(follower.globs)},
         stop=(previous,) if previous is not None else (),
         start=session.events,
     )
 
 
-async def unsubscribe_events(session: Session, wanted: UnsubscribeEvents) -> Reply:
+async def unsubscribe_events(session: Session, message: UnsubscribeEvents) -> Reply:
     watch = session.events
     if watch is None:
         return Reply(answer=_NO_EVENTS)
-    left = [name for name in watch.wanted.events or () if name not in (wanted.events or ())]
-    if wanted.events and left:
-        watch.wanted = watch.wanted.model_copy(update={"events": left})
-        watch.follower.narrow(watch.wanted.filter())
+    left = [name for name in watch.request.events or () if name not in (message.events or ())]
+    if message.events and left:
+        watch.request = watch.request.model_copy(update={"events": left})
+        watch.follower.narrow(watch.request.filter())
         return Reply(answer={"ok": True, "events": left, "executions": list(watch.follower.globs)})
     session.remove_subscription(watch)
     return Reply(answer=_NO_EVENTS, stop=(watch,))
@@ -98,8 +98,8 @@ async def unsubscribe_events(session: Session, wanted: UnsubscribeEvents) -> Rep
 _NO_EVENTS: Final[dict[str, Any]] = {"ok": True, "events": [], "executions": []}
 
 
-async def join_room(session: Session, wanted: RoomMessage) -> Reply:
-    room_id, rooms = wanted.room_id, session.context.rooms
+async def join_room(session: Session, message: RoomMessage) -> Reply:
+    room_id, rooms = message.room_id, session.context.rooms
     execution_id = room_execution(room_id)
     previous = session.watches.get(execution_id)
     if previous is not None and previous.room_id is not None:
@@ -114,34 +114,34 @@ async def join_room(session: Session, wanted: RoomMessage) -> Reply:
     )
 
 
-async def leave_room(session: Session, wanted: RoomMessage) -> Reply:
-    watch = session.watches.get(room_execution(wanted.room_id))
+async def leave_room(session: Session, message: RoomMessage) -> Reply:
+    watch = session.watches.get(room_execution(message.room_id))
     if watch is not None and watch.room_id is None:
         watch = None
     if watch is not None:
         session.remove_subscription(watch)
-    clients = session.context.rooms.members(wanted.room_id) if watch is not None else 0
+    clients = session.context.rooms.members(message.room_id) if watch is not None else 0
     return Reply(
-        answer={"ok": True, "room_id": wanted.room_id, "clients": clients}, stop=(watch,) if watch is not None else ()
+        answer={"ok": True, "room_id": message.room_id, "clients": clients}, stop=(watch,) if watch is not None else ()
     )
 
 
-async def respond(session: Session, wanted: Respond) -> Reply:
-    await session.check("control", wanted.execution_id)
-    await session.hub.respond(wanted.execution_id, wanted.prompt_id, wanted.response)
-    return Reply(answer={"ok": True, "execution_id": wanted.execution_id, "prompt_id": wanted.prompt_id})
+async def respond(session: Session, message: Respond) -> Reply:
+    await session.check("control", message.execution_id)
+    await session.hub.respond(message.execution_id, message.prompt_id, message.response)
+    return Reply(answer={"ok": True, "execution_id": message.execution_id, "prompt_id": message.prompt_id})
 
 
-async def cancel_execution(session: Session, wanted: CancelExecution) -> Reply:
-    await session.check("control", wanted.execution_id)
-    cancelled = await session.hub.cancel(wanted.execution_id, wanted.reason)
-    return Reply(answer={"ok": True, "execution_id": wanted.execution_id, "cancelled": cancelled})
+async def cancel_execution(session: Session, message: CancelExecution) -> Reply:
+    await session.check("control", message.execution_id)
+    cancelled = await session.hub.cancel(message.execution_id, message.reason)
+    return Reply(answer={"ok": True, "execution_id": message.execution_id, "cancelled": cancelled})
 
 
-async def authenticate(session: Session, wanted: Authenticate) -> Reply:
+async def authenticate(session: Session, message: Authenticate) -> Reply:
     principal = session.principal
     if session.policy.requires_token:
-        principal = await session.identify(wanted.token)
+        principal = await session.identify(message.token)
         if session.authenticated and principal.subject != session.principal.subject:
             raise UnauthorizedError("a fresh token must be of the same subject: reconnect to change it")
     # All that can fail comes first: a caller is either the new one with its rights, or the old one with its own.

@@ -90,8 +90,8 @@ class Lifecycle:
         if not (self._is_started() or self._stopped_on is asyncio.get_running_loop()):
             if (reason := self.why_exposed()) is not None and self._policy.exposed is None:
                 self._policy.exposed = "this server listens beyond this machine"
-                logger.error("%s", reason)  # too late to refuse the server: its callers are refused
-            # A server with farewells still serves when it calls them; uvicorn has ended when it calls what comes after.
+                logger.error("%s", reason)
+            # A server with hooks still serves when it runs them; uvicorn has ended when it calls what comes after.
             self._begin(self.stop if shutdown_hooks.get() is not None else self._end)
             _woken.difference_update([each for each in _woken if each.loop is None or each.loop.is_closed()])
             _woken.add(self)

@@ -213,7 +213,7 @@ class Session:
 
     @property
     def has_expired(self) -> bool:
-        """Whether the token has expired."""
+        """Return whether the token has expired."""
         expires_in = self.expires_in
         return expires_in is not None and expires_in <= 0
 
@@ -253,20 +253,20 @@ class Session:
             )
 
     async def subscribe(
-        self, wanted: SubscribeExecution, *, room_id: str | None = None
+        self, request: SubscribeExecution, *, room_id: str | None = None
     ) -> tuple[ActiveSubscription, SubscribeResult]:
         """Subscribe to an execution, in place of a former subscription to it.
 
         Raises like :func:`attach`, and TooManySubscriptionsError.
         """
-        execution_id = wanted.execution_id
+        execution_id = request.execution_id
         limit = self.context.settings.limits.subscriptions_per_connection
         if limit is not None and len(self.watches) >= limit and execution_id not in self.watches:
             raise TooManySubscriptionsError(
                 f"a connection may watch {limit} executions: unsubscribe first", execution_id=execution_id
             )
-        chosen = ROOM_FILTER if room_id is not None else wanted.filter()
-        subscription, attached = await attach(self, wanted, chosen)
+        chosen = ROOM_FILTER if room_id is not None else request.filter()
+        subscription, attached = await attach(self, request, chosen)
         previous = self.watches.get(execution_id)
         if previous is not None:
             self.remove_subscription(previous)
@@ -274,15 +274,15 @@ class Session:
             execution_id=execution_id,
             subscription=subscription,
             options=DeliveryOptions(
-                merge=wanted.merge,
-                batch=wanted.batch,
+                merge=request.merge,
+                batch=request.batch,
                 live_after=attached.position.seq if attached.position is not None else 0,
             ),
-            by_type=wanted.event == "type",
-            follow=wanted.follow,
+            by_type=request.event == "type",
+            follow=request.follow,
             room_id=room_id,
         )
-        self.report.subscribed(watch, attached, resumes=wanted.after not in {None, "latest"})
+        self.report.subscribed(watch, attached, resumes=request.after not in {None, "latest"})
         if self.events is not None:
             self.events.follower.skip_to(execution_id, None)
         return watch, attached
@@ -391,7 +391,7 @@ class Session:
 
 
 async def attach(
-    session: Session, wanted: SubscribeExecution, filter: UpdateFilter
+    session: Session, request: SubscribeExecution, filter: UpdateFilter
 ) -> tuple[Subscription, SubscribeResult]:
     """Open a subscription for the session's caller, if the caller may read the execution.
 
@@ -400,17 +400,17 @@ async def attach(
         GapError: If updates are missing and `on_gap` is `fail`.
         StreamingError: If the filter is wrong, a limit is reached, or the log cannot be reached.
     """
-    execution_id = wanted.execution_id
+    execution_id = request.execution_id
     state = await session.hub.describe(execution_id)
     if not await session.may_read(execution_id):
         raise ForbiddenError(execution_id=execution_id)
     subscription = session.hub.subscribe(
         execution_id,
-        after=wanted.after,
+        after=request.after,
         filter=filter,
-        until=INTERRUPTED if wanted.until_interrupted else None,
-        follow=wanted.follow,
-        on_gap=wanted.on_gap,
+        until=INTERRUPTED if request.until_interrupted else None,
+        follow=request.follow,
+        on_gap=request.on_gap,
     )
     subscription.vetting = session.vetting(execution_id, state)
     try:

@@ -26,7 +26,7 @@ class ActiveSubscription:
     subscription: Subscription
     options: DeliveryOptions
     by_type: bool = False
-    """Whether messages are named by their update's type, not its kind."""
+    """True if messages are named by their update's type, not its kind."""
     follow: bool = False
     room_id: str | None = None
     """Set if the execution is a room."""
@@ -43,7 +43,7 @@ class ActiveSubscription:
 class PatternSubscription:
     """A subscription to all executions that match a pattern."""
 
-    wanted: SubscribeEvents
+    request: SubscribeEvents
     follower: WildcardSubscription
 
 

@@ -113,7 +113,7 @@ class Timers:
 
 
 class SessionTimers(Timers):
-    """Timers of a session, beside those that its owner sets by name.
+    """Timers of a session, in addition to those that its owner sets by name.
 
     Before each heartbeat the session checks its token again; one that was revoked is a reason to close.
 

@@ -239,7 +239,7 @@ class Connection:
         self._emit_closed(watch, reason)
 
     async def _follow(self, watch: PatternSubscription) -> None:
-        encode = self._transport.encoder(batch=watch.wanted.batch, by_type=watch.wanted.event == "type")
+        encode = self._transport.encoder(batch=watch.request.batch, by_type=watch.request.event == "type")
         try:
             await pump_all(watch.follower, encode, self, cache=self._services.frames, observer=self._session.report)
         except StreamingError as error:

@@ -29,13 +29,13 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 NORMAL_CLOSURE: Final = 1000
 FRESH_BYTES: Final = 4_096
-"""What may wait on the way to a slow reader that wants what is new."""
+"""Bytes that may wait on the way to a slow reader that prefers fresh updates."""
 _CLOSE_GRACE: Final = 1.0
 """Seconds a peer gets to take the last frames and answer the close."""
 
 
 class WebSocketConnection:
-    """One WebSocket, of whatever protocol; made in the task that serves it.
+    """One WebSocket, of either protocol; made in the task that serves it.
 
     Args:
         send: ASGI's.
@@ -63,10 +63,10 @@ class WebSocketConnection:
         if self.line is not None:
             self.line.set_user_timeout(2 * limits.bounds.send_timeout)
         self.frame: Framing = framer.framing_of(self.line)
-        """How messages are framed for it."""
+        """Framing of its messages."""
         self.buffer: SendBuffer = open_send_buffer(send, self.line, limits.bounds, self.abort)
         self.inbound: InboundMeter = InboundMeter(limits.inbound, refuse, self.buffer.admit)
-        """What the peer sends."""
+        """Meter of what the peer sends."""
         if isinstance(self.line, WebSocketTransport):
             self.line.meter(self.inbound)
         self.close_code: int | None = None
@@ -74,26 +74,26 @@ class WebSocketConnection:
 
     @property
     def closing(self) -> bool:
-        """Whether the close has begun."""
+        """Return whether the close has begun."""
         return self._closing is not None
 
     def put_text(self, text: bytes) -> None:
-        """Sends one message."""
+        """Send one message."""
         self.buffer.put(Frames(self.frame(text)))
 
     def limit_buffer(self) -> None:
-        """Lets little wait on the way, where the server allows that."""
+        """Let little wait on the way, where the server allows that."""
         if self.line is not None:
             self.line.limit_write_buffer(FRESH_BYTES)
 
     def abort(self, error: StreamingError) -> None:
-        """The peer does not read: whatever is said now is said for the case that it does after all."""
+        """Close a peer that has stopped reading; the close frame is best effort."""
         if self._closing is None:
             logger.info("a connection is closed: %s", error)
             self.close(error.code, error.name)
 
     def close(self, code: int, reason: str) -> None:
-        """Closes. Never waits; a peer that does not answer the close is cut off."""
+        """Close. Never waits; a peer that does not answer the close is cut off."""
         if self._closing is None:
             self.close_code = code
             self._closing = asyncio.create_task(self._send_close(code, reason), name="lg_streaming.close")
@@ -114,13 +114,13 @@ class WebSocketConnection:
             self._stop_listening()
 
     def _stop_listening(self) -> None:
-        """Where the transport is out of reach: granian sends no close while the application waits for a message."""
+        """Cancel the serving task under granian, which sends no close while the application waits for a message."""
         if self.line is None and self._task is not None and self._listening:
             self._listening = False
             self._task.cancel()
 
     async def was_closing(self) -> bool:
-        """Whether the cancellation that reached the serving task was this object's own, for the close to get through.
+        """Return whether this object cancelled the serving task, for the close to get through.
 
         Waits for the close then: some servers close a connection themselves, without the code, when the application
         leaves it.
@@ -132,7 +132,7 @@ class WebSocketConnection:
         return True
 
     def stop(self) -> None:
-        """The WebSocket is over: drops what waits."""
+        """Drop what waits, as the WebSocket has closed."""
         self._listening = False
         self.buffer.stop()
         self.inbound.stop()

@@ -33,7 +33,7 @@ def size_of(text: str) -> int:
 
 
 def handshake(sid: str, limits: TransportLimits) -> bytes:
-    """What a transport is told first; engine.io counts in milliseconds."""
+    """Return the first packet of a transport; engine.io counts in milliseconds."""
     told: dict[str, object] = {
         "sid": sid,
         "upgrades": [],
@@ -45,7 +45,7 @@ def handshake(sid: str, limits: TransportLimits) -> bytes:
 
 
 def event_name(record: StoredUpdate, *, by_type: bool) -> bytes:
-    """What names an update's message, as JSON. A type that another message has gives way to the kind."""
+    """Return the name of an update's message, as JSON. A type that another message has is replaced by the kind."""
     return _name_of(record.type, record.kind) if by_type else _KINDS[record.kind]
 
 

@@ -1,8 +1,7 @@
 """The sending half of a WebSocket: never waits, never holds more than it may, and notices a peer that stopped reading.
 
-A subscription is a cursor, so there is no queue of updates: a reader :meth:`~Outlet.drain`s before it sends
-more. What can pile up beside that (answers, heartbeats, the last frame) is bounded; beyond, the connection is
-given up as slow.
+A subscription is a cursor, so there is no queue of updates: a reader :meth:`~SendBuffer.drain`s before it sends more.
+Other messages (answers, heartbeats, the last frame) are bounded; beyond the bound, the connection is closed as slow.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ GiveUp = Callable[[SlowReaderError], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BufferLimits:
-    """What one connection may hold."""
+    """Limits of one connection's buffer."""
 
     backlog_bytes: int
     backlog_frames: int
@@ -41,10 +40,10 @@ class BufferLimits:
 
 
 class SendBuffer(Protocol):
-    """Where a connection's frames go."""
+    """Buffer of a connection's frames."""
 
     def put(self, frames: Frames) -> None:
-        """Sends, or keeps for later; gives the connection up when too much waits. Never waits itself."""
+        """Send, or keeps for later; gives the connection up when too much waits. Never waits itself."""
         ...
 
     def admit(self, size: int) -> bool:
@@ -55,18 +54,18 @@ class SendBuffer(Protocol):
         ...
 
     async def drain(self) -> bool:
-        """Returns when there is room for more, and whether it had to wait for it.
+        """Return when there is room for more, and whether it had to wait for it.
 
         Gives the connection up when the peer has stopped reading.
         """
         ...
 
     async def flush(self) -> None:
-        """Returns when the server has taken everything."""
+        """Return when the server has taken everything."""
         ...
 
     def stop(self) -> None:
-        """Drops what waits."""
+        """Drop what waits."""
         ...
 
 

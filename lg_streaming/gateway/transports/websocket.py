@@ -60,7 +60,7 @@ class PlainWebSocket:
         self._idle.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one connection."""
+        """Serve one connection."""
         found = take_credentials(self._context.policy.tickets, scope)
         self._context.lifecycle.wake()
         if scope["type"] != "websocket":
@@ -85,7 +85,7 @@ class PlainWebSocket:
                 self._idle.set()
 
     async def shutdown(self) -> None:
-        """Closes all connections, within 1.5 seconds."""
+        """Close all connections, within 1.5 seconds."""
         for socket in list(self._open):
             socket.close_with()
         try:
@@ -127,7 +127,7 @@ class _Socket:
 
     # ------------------------------------------------------------ serving
     async def serve(self, receive: Receive) -> None:
-        """Lets the caller in and takes its messages until the connection is over."""
+        """Log the caller in and handle its messages until the connection closes."""
         try:
             if await self._log_in():
                 self._connection.opened(secrets.token_urlsafe(15))
@@ -171,7 +171,7 @@ class _Socket:
             self.close_with(StreamingError("the server failed on this message"))
 
     def _answer(self, number: int | str | None) -> Callable[[object], None]:
-        """Replies echo the message's `id`; without one an answer is still sent, as the browser has no other way."""
+        """Reply echo the message's `id`; without one an answer is still sent, as the browser has no other way."""
 
         def answer(payload: object) -> None:
             reply = {"type": _REPLY, "payload": payload}
@@ -184,7 +184,7 @@ def _parsed(text: str) -> tuple[str, object, int | str | None]:
     """Name, payload and number of a message.
 
     Raises:
-        BadRequestError: It is none.
+        BadRequestError: If the text is no message.
     """
     check_nesting(text)
     try:
@@ -206,11 +206,11 @@ def _parsed(text: str) -> tuple[str, object, int | str | None]:
 
 @dataclass(frozen=True, slots=True)
 class EncodeEach:
-    """One message an update: its data's own fields at the top of the payload, beside `metadata`."""
+    """One message an update: its data's fields at the top of the payload, and `metadata`."""
 
     frame: Framing
     by_type: bool = False
-    """Whether messages are named by their update's type, not its kind."""
+    """True if messages are named by their update's type, not its kind."""
 
     def encode(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:  # noqa: ARG002 (a batch needs it)
         """See `FrameEncoder.encode`."""
@@ -238,8 +238,8 @@ class EncodeBatch:
 def _flat(record: StoredUpdate, *, by_type: bool) -> bytes:
     """`{"type": <kind or type>, "payload": {…data, "metadata": {…}}}`.
 
-    The update's own type is in the metadata, as the data may have a `type` too. Data that is no object is the
-    payload's `data`. Of a name that stands twice a JSON parser keeps the last, which is ours.
+    The update's type is in the metadata, as the data may have a `type` too. Data that is no object is the payload's
+    `data`. Of a duplicate name a JSON parser keeps the last, which is ours.
     """
     name, data, metadata = split(record.json) if record.scope.extra is None else _taken_apart(record.json)
     head = b'{"type":%b,"payload":' % event_name(record, by_type=by_type)

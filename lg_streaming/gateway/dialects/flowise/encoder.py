@@ -60,7 +60,7 @@ _NODE_ENDS: Final = {
     "node_cached": "FINISHED",
 }
 _OURS: Final = frozenset({"start", "end", "abort", "action", "listenerReady", "executionEnd"})
-"""Names that say how a stream stands."""
+"""Names of events about the state of a stream."""
 _FAREWELLS: Final = {
     "failed": ("error", "the run failed"),
     "abandoned": ("error", "the program that ran it is gone"),
@@ -88,7 +88,7 @@ def _framed(event: str, json: bytes, duration: float | None = None) -> Frame:
 
 @dataclass(frozen=True, slots=True)
 class _Stop:
-    """What a run waits for."""
+    """Prompts that a run waits for."""
 
     action: Json
     told: Json
@@ -96,7 +96,7 @@ class _Stop:
 
 
 class Flowise:
-    """See `Dialect`. It remembers what the reader has been told, within bounds.
+    """See `EventStreamEncoder`. Remembers what was sent to the reader, within bounds.
 
     Args:
         execution_id: The execution.
@@ -151,7 +151,7 @@ class Flowise:
         return b"" if event == "error" else _frame(event, payload)
 
     def caught_up(self) -> bytes:
-        """See `Dialect.at_head`. A run that waits for somebody waits for this reader: it is shown the question."""
+        """See `EventStreamEncoder.caught_up`. An open prompt is shown to this reader."""
         stop = next(iter(self._prompts.values()), self._interrupt if self._interrupted else None)
         if stop is None and not self._interrupted:
             return b""
@@ -251,7 +251,7 @@ class Flowise:
         yield _frame("usageMetadata", data)
 
     def _read_metadata(self, _: StoredUpdate, data: Any) -> Iterator[Frame]:
-        """It is sent when the text is complete."""
+        """Encode a text once it is complete."""
         self._metadata |= known_metadata(data)
         yield from ()
 
@@ -273,7 +273,7 @@ class Flowise:
 
     # ------------------------------------------------------------ tools
     def _read_used_tools(self, _: StoredUpdate, data: Any) -> Iterator[Frame]:
-        """A list of all tools takes the place of what was said of each."""
+        """Encode the list of all tools, which replaces the events of each."""
         self._used = Recent()
         for each in bare_list(data):
             self._used.add(used_tool(each))
@@ -325,7 +325,7 @@ class Flowise:
 
     # ------------------------------------------------------------ people
     def _read_human_prompt(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
-        """The reader is asked when it has got everything else, unless somebody has answered by then."""
+        """Encode a prompt after all other updates, unless it was answered by then."""
         stop = _Stop(action_of_prompt(record, data), next_agent_flow(record, data, "STOPPED"))
         _remember(self._prompts, stop.action["id"], stop)
         yield from self._stop_thinking(record.timestamp)
@@ -343,7 +343,7 @@ class Flowise:
         yield from self._read_other(record, data)
 
     def _go_on(self, *, answered: bool = False) -> Iterator[Frame]:
-        """The run goes on. A reader that was told it stopped, or came with the answer, is told that, too."""
+        """Encode that a run continues, for a reader that was sent the prompt or its answer."""
         self._interrupted, self._interrupt = False, None
         if not self._prompts and (self._flow == "STOPPED" or (answered and not self._flow)):
             self._metadata.pop("action", None)
@@ -407,7 +407,7 @@ class Flowise:
 
 
 def _own(name: str) -> str:
-    """A name of a program's own, which must not be taken for one of Flowise's that say how a stream stands."""
+    """Rename a program's event whose name Flowise uses for the state of a stream."""
     return f"custom:{name}" if name in _OURS else name
 
 

@@ -1,7 +1,7 @@
 """The shapes of Flowise's events, made of the data of updates.
 
-Anybody may publish an update of any type with any data, so nothing is taken for granted here: what is not of the shape
-it should have is left out, and nothing raises.
+Any program may publish an update of any type with any data. So values of another shape than expected are left out,
+and nothing raises.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def text_of(data: object) -> str:
 
 
 def error_text(error: object, otherwise: str) -> str:
-    """An error as one sentence. What a model's provider says of a wrong key holds a part of the key: it stays here."""
+    """Return an error as one sentence. A provider's message about a wrong key, which quotes the key, is left out."""
     message = error if isinstance(error, str) else members(error).get("message")
     if not isinstance(message, str) or not message:
         return otherwise
@@ -91,7 +91,7 @@ def bare_list(data: object) -> list[Any]:
 
 
 def known_metadata(data: object) -> Json:
-    """What Flowise knows of a `metadata` update, under its names; texts that hold JSON are read."""
+    """Return the fields of a `metadata` update that Flowise has, under its names; texts that hold JSON are parsed."""
     given = members(data)
     found = {name: given.get(name) or given.get(ours) for name, ours in _METADATA.items()}
     return {name: _read(value) if name in _JSON_TEXTS else value for name, value in found.items() if value}
@@ -124,7 +124,7 @@ def called_tool(data: object) -> Json:
 
 
 def used_tool_of(call: Json, data: object, *, failed: bool) -> Json:
-    """What became of `call`, as a `tool_complete` or `tool_error` update says."""
+    """Return the result of `call`, from a `tool_complete` or `tool_error` update."""
     given = members(data)
     output = given.get("output")
     used = {**call, "toolOutput": "" if output is None else output}
@@ -147,7 +147,7 @@ def used_tool(data: object) -> object:
 
 # ---------------------------------------------------------------- nodes
 def next_agent_flow(record: StoredUpdate, data: object, status: str) -> Json:
-    """How a node stands now."""
+    """Return the state of a node."""
     given = members(data)
     node_id = _text(given.get("node_id")) or record.scope.node_id or ""
     told: Json = {"nodeId": node_id, "nodeLabel": _text(given.get("node_name")) or node_id, "status": status}
@@ -157,7 +157,7 @@ def next_agent_flow(record: StoredUpdate, data: object, status: str) -> Json:
 
 
 def executed_node(told: Json, data: object, previous: Iterable[str]) -> Json:
-    """What a node that has ended did, as far as its updates say."""
+    """Return the output of a node that has ended, from its updates."""
     given = members(data)
     details: Json = {"name": told["nodeLabel"]}
     details |= {
@@ -207,7 +207,7 @@ class Recent:
 
 # ---------------------------------------------------------------- people
 def action_of_prompt(record: StoredUpdate, data: object) -> Json:
-    """What a chat shows for a `human_prompt` update: buttons, and what they are about."""
+    """Return the form of a `human_prompt` update in a chat: buttons, and their subject."""
     given = members(data)
     choices = given.get("choices")
     labels = [str(each) for each in cast("list[object]", choices)] if isinstance(choices, list) else []
