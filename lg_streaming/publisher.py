@@ -39,7 +39,6 @@ __all__ = [
     "Publisher",
     "RunOutcome",
     "Scope",
-    "TokenStreams",
     "Trace",
     "UpdateRequest",
     "block_var",
@@ -104,22 +103,6 @@ class LiveDefaults:
         self.version += 1
 
 
-class TokenStreams(Protocol):
-    """The token streams of a publisher that are open."""
-
-    def attach(self, stream: Any) -> None:
-        """A stream opens."""
-        ...
-
-    def detach(self, stream: Any) -> None:
-        """It is closed."""
-        ...
-
-    def count(self, tokens: int) -> None:
-        """So many tokens came in since the last time."""
-        ...
-
-
 class Trace(Protocol):
     """Follows runs and nodes from their start to their end. Nothing in it raises."""
 
@@ -174,8 +157,8 @@ class Publisher(Protocol):
         ...
 
     @property
-    def tokens(self) -> TokenStreams:
-        """Where the token streams of its nodes are known."""
+    def token_streams(self) -> Any:
+        """The registry of the open token streams of its nodes, `pipeline.OpenTokenStreams`."""
         ...
 
     @property

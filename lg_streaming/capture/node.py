@@ -14,7 +14,7 @@ from langgraph.errors import GraphInterrupt, ParentCommand
 from lg_streaming.capture.outcome import described, ending_of, interrupts_of
 from lg_streaming.capture.result import ids_in, messages_of, unsaid_parts, update_of
 from lg_streaming.capture.runs import RUNS, parent_run_id
-from lg_streaming.emitter import Emitter
+from lg_streaming.emitter import Emitter, ScopedPublisher
 from lg_streaming.errors import StreamingError
 from lg_streaming.publisher import FrameMark, Scope, current_block, frame_var
 
@@ -54,8 +54,8 @@ class NodeRun:
     """One try of a captured node."""
 
     __slots__ = (
-        "_heard",
         "_lock",
+        "_pieces",
         "_plan",
         "_started",
         "_state",
@@ -109,10 +109,9 @@ class NodeRun:
         self.is_own: bool = is_own
         """Whether the options are those of the node's own decorator, not of its graph's."""
         self.ended: bool = False
-        self.emitter: Emitter = Emitter(binding.publisher, binding.execution_id, self.scope, strict=False)
-        self.emitter.through(heard=self.message_ids)
-        self._heard = 0
-        """How many pieces came from models, of text, reasoning and the arguments of tools."""
+        self.emitter: Emitter = self._new_emitter(None)
+        self._pieces = 0
+        """The number of pieces that came from models, of text, reasoning and the arguments of tools."""
         self._plan = plan
         self._state: object = None
         self._started = time.perf_counter()
@@ -137,19 +136,19 @@ class NodeRun:
         Args:
             start: The node's input, and why the graph calls it.
         """
-        self._stream = stream = self._plan.open(self.emitter)
+        stream = self._open_stream()
         if self.outer is not None:
             self.outer.release()
         RUNS.enter_frame(self)
         if self.call is not None:
             self.call.captured += 1
-        self._take(stream, "node_start", self._about(attempt=self.scope.attempt), self.scope)
+        self._put(stream, "node_start", self._about(attempt=self.scope.attempt), self.scope)
         if start is not None:
             state, step = start
             self._state = state
             if step:
-                self._take(stream, "debug", self._about(**step), self.scope)
-            self._take(stream, "values", {"state": state}, self.scope)
+                self._put(stream, "debug", self._about(**step), self.scope)
+            self._put(stream, "values", {"state": state}, self.scope)
 
     def adopt(self, plan: NodePlan) -> bool:
         """Takes the options of the node's own decorator in place of the graph's, once. Returns whether it did."""
@@ -158,9 +157,25 @@ class NodeRun:
         self.is_own = True
         self._plan = plan
         self._stream.close()
-        self._stream = plan.open(self.emitter)
-        self._stream.begin()
+        self._open_stream().begin()
         return True
+
+    def _open_stream(self) -> NodeSink:
+        """Open the pipeline of the options; the node's emitter writes to it from now on."""
+        binding = self.binding
+        self._stream = stream = self._plan.open(ScopedPublisher(binding.publisher, binding.execution_id, self.scope))
+        self.emitter = self._new_emitter(stream)
+        return stream
+
+    def _new_emitter(self, pipeline: NodeSink | None) -> Emitter:
+        return Emitter(
+            self.binding.publisher,
+            self.binding.execution_id,
+            self.scope,
+            strict=False,
+            pipeline=pipeline,
+            captured_message_ids=self.message_ids,
+        )
 
     @property
     def progress(self) -> Any:
@@ -172,22 +187,22 @@ class NodeRun:
     def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """Gives the stream one thing that happened. Never raises."""
         if type == "token":
-            self._heard += 1
+            self._pieces += 1
             if self.echo is not None:
                 self.echo.append(data["content"])
         elif type in _OTHER_PIECES:
-            self._heard += 1
+            self._pieces += 1
         stream = self._stream
         if stream is None:
             return
         try:
-            stream.take(type, data, scope)
+            stream.put(type, data, scope)
         except Exception as error:  # noqa: BLE001 (streaming must never change what a node does)
             self._lose(type, error)
 
-    def _take(self, stream: NodeSink, type: str, data: dict[str, Any], scope: Scope) -> None:
+    def _put(self, stream: NodeSink, type: str, data: dict[str, Any], scope: Scope) -> None:
         try:
-            stream.take(type, data, scope)
+            stream.put(type, data, scope)
         except Exception as error:  # noqa: BLE001 (streaming must never change what a node does)
             self._lose(type, error)
 
@@ -275,7 +290,7 @@ class NodeRun:
         if self.echo is not None:
             return  # it yielded its text
         parts = unsaid_parts(
-            result, self._state, is_known=self._knows, texts=self.texts, received=received, heard=self._heard
+            result, self._state, is_known=self._knows, texts=self.texts, received=received, heard=self._pieces
         )
         for kind, data, message_id in parts:
             if message_id is None:

@@ -86,23 +86,21 @@ class Emitter(SpanEmitter):
     def token(self, content: str, *, role: str = "ai") -> None:
         """One piece of text. Readers join the pieces of a message; an empty piece is not sent."""
         if content:
-            message = self._message
-            scope = self._scope if message is None else message.scope
+            message, output = self._message, self._output
+            scope = output.scope if message is None else message.scope
             data = {"content": content, "index": next(self._index), "role": role}
-            if self._route is not None:
-                self._route.take("token", data, scope)
-            elif self._direct is not None and scope.run_id is not None:
-                # inlines `say` and `send`, for each token
-                self._direct.publish(self._execution_id, "token", data, scope=scope)
+            if self._direct is not None and scope.run_id is not None:
+                # inlines `publish_text` and `ScopedPublisher.publish`, for each token
+                self._direct.publish(output.execution_id, "token", data, scope=scope)
             else:
-                self.send("token", data, scope)
+                self.publish_text("token", data, scope)
 
     def thinking(self, content: str) -> None:
         """One piece of a model's reasoning."""
         if content:
             message = self._message
-            scope = self._scope if message is None else message.scope
-            self.say("thinking", {"content": content, "index": next(self._index)}, scope)
+            scope = self._output.scope if message is None else message.scope
+            self.publish_text("thinking", {"content": content, "index": next(self._index)}, scope)
 
     @overload
     def tokens(self, stream: AsyncIterable[T]) -> AsyncGenerator[T]: ...
@@ -121,8 +119,8 @@ class Emitter(SpanEmitter):
         Args:
             stream: Any iterable or async iterable. An async one gives an async generator.
         """
-        scope = self._message.scope if self._message is not None else self._ready()
-        saying = StreamRelay(self, scope, self._heard)
+        scope = self._message.scope if self._message is not None else self._output.find_run()
+        saying = StreamRelay(self, scope, self._captured_message_ids)
         if isinstance(stream, AsyncIterable):
             return saying.asynchronous(stream)
         return saying.synchronous(stream)
@@ -244,20 +242,20 @@ class Emitter(SpanEmitter):
         Raises:
             ExecutionLimitError: `limits.max_executions` executions are running.
         """
-        publisher, execution_id = self._publisher, self._execution_id
-        if publisher is None or (self._scope.run_id is not None and self._is_open(self._scope.run_id)):
+        publisher, execution_id = self._output.publisher, self._output.execution_id
+        if publisher is None or (self._output.scope.run_id is not None and self._is_open(self._output.scope.run_id)):
             return
         try:
             begun = publisher.begin_run(execution_id, name=name, metadata=metadata)
         except Exception as error:
-            if self._strict:
+            if self._output.strict:
                 raise
-            self._note(error, "workflow_start")
+            self._output.note_refused(error, "workflow_start")
             return
         self._begun = begun
-        self._scope = self._scope.derive(run_id=begun)
+        self._output.scope = self._output.scope.derive(run_id=begun)
         if begun is None:
-            self._ready()
+            self._output.find_run()
 
     def workflow_complete(self, result: object = None) -> None:
         """Ends the run well, with `result`; where others take part in it still, the last of them ends it.
@@ -271,38 +269,40 @@ class Emitter(SpanEmitter):
         self._leave(RunOutcome("workflow_error", {"error": self._described(error)}))
 
     def _is_open(self, run_id: str) -> bool:
-        return self._publisher is not None and self._publisher.open_run(self._execution_id) == run_id
+        return (
+            self._output.publisher is not None and self._output.publisher.open_run(self._output.execution_id) == run_id
+        )
 
     def _leave(self, outcome: RunOutcome) -> None:
-        run_id = self._ready().run_id
-        if self._publisher is None or run_id is None:
+        run_id = self._output.find_run().run_id
+        if self._output.publisher is None or run_id is None:
             return
         self.flush()
         joined, self._begun = self._begun == run_id, None
         try:
-            self._publisher.leave_run(self._execution_id, run_id, outcome, joined=joined)
+            self._output.publisher.leave_run(self._output.execution_id, run_id, outcome, joined=joined)
         except Exception as error:
-            if self._strict:
+            if self._output.strict:
                 raise
-            self._note(error, outcome.type)
+            self._output.note_refused(error, outcome.type)
 
     # --- what was found and used --------------------------------------------------------------------------
 
     def source_documents(self, documents: Sequence[Any]) -> None:
         """What the answer rests on; the data is the list itself."""
-        self._emit("source_documents", documents, self._scope)
+        self._emit("source_documents", documents, self._output.scope)
 
     def used_tools(self, tools: Sequence[Any]) -> None:
         """The tools that were used: `{tool, input, output, duration_s?, error?}` each; the data is the list itself."""
-        self._emit("used_tools", tools, self._scope)
+        self._emit("used_tools", tools, self._output.scope)
 
     def artifacts(self, artifacts: Sequence[Any]) -> None:
         """What was made: files, images, code; the data is the list itself."""
-        self._emit("artifacts", artifacts, self._scope)
+        self._emit("artifacts", artifacts, self._output.scope)
 
     def metadata(self, **fields: Any) -> None:
         """What else is to be known, such as ids and follow-up questions."""
-        self._emit("metadata", fields, self._scope)
+        self._emit("metadata", fields, self._output.scope)
 
     # --- everything else ----------------------------------------------------------------------------------
 
@@ -316,18 +316,18 @@ class Emitter(SpanEmitter):
         A line of level `debug` has the priority `low`, one of `error` or `critical` `high`.
         """
         data = {"level": level, "message": message, **({"context": context} if context else {})}
-        self._emit("log", data, self._scope, priority=_LOG_PRIORITY.get(str(level).lower()))
+        self._emit("log", data, self._output.scope, priority=_LOG_PRIORITY.get(str(level).lower()))
 
     def custom(self, name: str, data: object = None) -> None:
         """An event of your own, of type `custom`: `{name, data}`."""
-        self._emit("custom", {"name": name, "data": data}, self._scope)
+        self._emit("custom", {"name": name, "data": data}, self._output.scope)
 
     def error(self, error: BaseException | str, *, code: int | str | None = None) -> None:
         """Something went wrong, and the run goes on: the error's message and type, its stack only in debug mode.
 
         `workflow_error` and `hub.fail` end the run.
         """
-        self._emit("error", self._described(error) | ({"code": code} if code is not None else {}), self._scope)
+        self._emit("error", self._described(error) | ({"code": code} if code is not None else {}), self._output.scope)
 
     # --- humans -------------------------------------------------------------------------------------------
 
@@ -380,34 +380,36 @@ class Emitter(SpanEmitter):
 
     def human_response(self, prompt_id: str, response: object) -> None:
         """The answer to a prompt that came another way than by `respond`: the prompt is open no more."""
-        self._emit("human_response", {"prompt_id": prompt_id, "response": response}, self._scope)
+        self._emit("human_response", {"prompt_id": prompt_id, "response": response}, self._output.scope)
 
     # --- what it opened -----------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
         self.workflow_start()
-        with self._parts.lock:
+        with self._spans.lock:
             self._blocks += 1
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with self._parts.lock:
+        with self._spans.lock:
             self._blocks -= 1
             if self._blocks:
                 return  # the block around it, or the one beside it, is the one that closes
         error = None if exc is None else _CANCELLED if _is_cancelling(exc) else self._described(exc)
-        strict = self._strict
-        self._strict = strict and exc is None  # what cannot be said must not hide the exception that leaves the block
-        for part in self._parts.drain():
+        strict = self._output.strict
+        self._output.strict = (
+            strict and exc is None
+        )  # what cannot be said must not hide the exception that leaves the block
+        for part in self._spans.drain():
             self._end(part, f"{part.kind}_complete" if error is None else f"{part.kind}_error", {}, error=error)
         self._message = None
         if self._begun is not None:
             self._leave(_outcome(error))
         elif error is not None and error is not _CANCELLED:
-            self._emit("error", error, self._scope)
-        self._strict = strict
+            self._emit("error", error, self._output.scope)
+        self._output.strict = strict
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

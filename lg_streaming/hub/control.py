@@ -106,11 +106,11 @@ class Control(Producers):
         """Ends a run that was asked to end and has not."""
         if run_id is None or execution.run_id != run_id or self._closed:
             return
-        self.tokens.flush_execution(execution.execution_id)  # what was said before the end is not lost with it
+        self.lifecycle.flush_execution(execution.execution_id)  # what was said before the end is not lost with it
         reason = execution.cancel_reason
         cancelled = RunOutcome("workflow_cancelled", {"reason": reason} if reason else {})
         if self._conclude(execution, run_id, cancelled):
-            self.tokens.close_execution_token_streams(execution.execution_id)
+            self.lifecycle.close_execution(execution.execution_id)
 
     def on_cancel(self, execution_id: str, handler: CancelHandler) -> Callable[[], None]:
         """Has `handler(reason)` called when a run of the execution shall be cancelled; returns what undoes that.

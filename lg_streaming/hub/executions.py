@@ -12,6 +12,7 @@ from lg_streaming.hub.appender import LogAppender
 from lg_streaming.hub.drafts import UpdateEncoder
 from lg_streaming.hub.due import Due, void
 from lg_streaming.hub.execution import Execution
+from lg_streaming.hub.lifecycle import LifecycleListeners
 from lg_streaming.hub.notifier import Notifier
 from lg_streaming.hub.statistics import Counters
 from lg_streaming.log.memory import MemoryLog
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from lg_streaming.codec import Redact
     from lg_streaming.hub.due import Entry
     from lg_streaming.log.base import EventLog
-    from lg_streaming.pipeline import TokenStreamingService
+    from lg_streaming.pipeline import OpenTokenStreams
     from lg_streaming.publisher import Trace
     from lg_streaming.settings import StreamingSettings
 
@@ -38,8 +39,8 @@ _SLICE: Final = 64
 class Executions:
     """What a hub knows of its executions: see `Runs`, which adds how their runs begin and end."""
 
-    tokens: TokenStreamingService
-    """The token streams: open ones, their statistics, and streams of your own."""
+    token_streams: OpenTokenStreams
+    """The open token streams: see `Publisher.token_streams`."""
 
     def __init__(
         self,
@@ -51,6 +52,8 @@ class Executions:
     ) -> None:
         self.settings = settings
         self.log = log
+        self.lifecycle: LifecycleListeners = LifecycleListeners()
+        """Parts above the hub that buffer updates of runs."""
         limits = settings.limits
         self._clock = clock
         self._monotonic = monotonic
@@ -205,7 +208,7 @@ class Executions:
             if entry is None:
                 break
             self._sweep_one(entry, now)
-        self.tokens.sweep()
+        self.lifecycle.sweep()
         return self.log.trim(limit) or more
 
     def _sweep_one(self, entry: Entry, now: float) -> None:

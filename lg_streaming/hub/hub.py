@@ -13,7 +13,7 @@ from lg_streaming.hub.control import Control
 from lg_streaming.hub.overview import Overview
 from lg_streaming.hub.statistics import HubStatistics
 from lg_streaming.log.memory import MemoryLog
-from lg_streaming.pipeline import TokenStreamingService
+from lg_streaming.pipeline import OpenTokenStreams
 from lg_streaming.publisher import new_id, publishers
 from lg_streaming.settings import settings_from
 
@@ -61,7 +61,8 @@ class StreamHub(Overview):
         Control.__init__(self, settings, log, redact, clock, monotonic)
         self._new_id = new_id
         Sinks.__init__(self, log, settings.limits.max_subscribers_per_execution, self.flush)
-        self.tokens: TokenStreamingService = TokenStreamingService(self)
+        self.token_streams: OpenTokenStreams = OpenTokenStreams(monotonic)
+        self.lifecycle.add(self.token_streams)
         self.companions: dict[type, object] = {}
         """What parts above keep with this hub, one of each type."""
         publishers.count += 1
@@ -147,7 +148,7 @@ class StreamHub(Overview):
         Sinks get what is in the log first, for up to 5 s, and are closed.
         Open runs are left as they are: they are not over because this process is. Harmless when repeated.
         """
-        self.tokens.close()
+        self.lifecycle.close()
         with self._lock:
             if self._closed:
                 return

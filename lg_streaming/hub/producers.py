@@ -292,7 +292,7 @@ class Producers(Runs):
         if category is not None and not isinstance(category, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise BadRequestError(f"a category is a string, not {category!r:.80}")
         inside = current_emitter()
-        if inside.writes_to(self, execution_id):
+        if inside.is_bound_to(self, execution_id):
             own = inside.scoped(category=category) if category is not None else inside
             own.strict().event(type, data, priority=priority, delivery=delivery, key=key, large=large)
             return
@@ -333,7 +333,7 @@ class Producers(Runs):
         inside, block = current_emitter(), current_block()
         if execution_id is not None:
             check_execution_id(execution_id)
-        if inside.writes_to(self, execution_id):
+        if inside.is_bound_to(self, execution_id):
             return inside.scoped(**scope).strict()
         if (
             block is not None

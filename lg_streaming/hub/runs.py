@@ -212,7 +212,7 @@ class Runs(Executions):
         execution = self._executions.get(execution_id)
         if execution is None:
             return
-        self.tokens.flush_execution(execution_id)
+        self.lifecycle.flush_execution(execution_id)
         try:
             with execution.lock:
                 if execution.run_id != run_id:
@@ -225,7 +225,7 @@ class Runs(Executions):
             final = said.type != "workflow_interrupted"
             self._conclude(execution, run_id, said, ends=final, unless=lambda: execution.participants > 0)
         if not execution.running:
-            self.tokens.close_execution_token_streams(execution_id)
+            self.lifecycle.close_execution(execution_id)
 
     def hold(self, execution_id: str, run_id: str) -> Callable[[], None]:
         """See `Publisher.hold`."""
@@ -426,7 +426,7 @@ class Runs(Executions):
         if terminate:
             self._end(execution_id, RunOutcome("workflow_error", {"error": described}))
         else:
-            self.tokens.flush_execution(execution_id)
+            self.lifecycle.flush_execution(execution_id)
             execution = self._executions.get(execution_id)
             if execution is not None:
                 self._conclude(execution, execution.run_id, RunOutcome("error", described), ends=False)
@@ -434,7 +434,7 @@ class Runs(Executions):
 
     def _end(self, execution_id: str, outcome: RunOutcome, run_id: str | None = None) -> None:
         """Ends the open run, if it is the one of ``run_id`` or no matter which."""
-        self.tokens.close_execution_token_streams(execution_id)
+        self.lifecycle.close_execution(execution_id)
         execution = self._executions.get(execution_id)
         if execution is not None:
             self._conclude(execution, run_id or execution.run_id, outcome)
@@ -450,11 +450,11 @@ class Runs(Executions):
             run_id = execution.run_id
             if execution.idle_for(now) < timeout:
                 return False
-        self.tokens.flush_execution(execution.execution_id)  # what a token stream holds is something to hear
+        self.lifecycle.flush_execution(execution.execution_id)  # what a token stream holds is something to hear
         with execution.lock:
             idle = execution.idle_for(now)
         abandoned = RunOutcome("workflow_abandoned", {"reason": "idle_timeout", "idle_s": round(idle, 3)})
         if not self._conclude(execution, run_id, abandoned, unless=lambda: execution.idle_for(now) < timeout):
             return False
-        self.tokens.close_execution_token_streams(execution.execution_id)
+        self.lifecycle.close_execution(execution.execution_id)
         return True

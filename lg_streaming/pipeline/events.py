@@ -17,7 +17,8 @@ import orjson
 
 from lg_streaming.events import HUB_TYPES, NAMES, PRIORITIES, RESERVED, is_debug, kind_of, parse_priority, priority_of
 from lg_streaming.fork import new_lock
-from lg_streaming.pipeline.operators import SafeCallable, Source, hold
+from lg_streaming.pipeline.safe_callable import SafeCallable
+from lg_streaming.pipeline.timed_buffer import Source, buffer
 from lg_streaming.publisher import UpdateRequest
 from lg_streaming.settings import EventDefaults
 from lg_streaming.timer import current_timer
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from reactivex.abc import SchedulerBase
 
-    from lg_streaming.emitter import Emitter
+    from lg_streaming.emitter import ScopedPublisher
     from lg_streaming.events import Priority, Scope
     from lg_streaming.pipeline.event_options import EventOptions
     from lg_streaming.publisher import Delivery
@@ -72,23 +73,24 @@ class EventPipeline:
         scheduler: Times how long events wait; the process's timer when not given.
     """
 
-    def __init__(self, options: EventOptions, emitter: Emitter, *, scheduler: SchedulerBase | None = None) -> None:
+    def __init__(
+        self, options: EventOptions, output: ScopedPublisher, *, scheduler: SchedulerBase | None = None
+    ) -> None:
         self._options = options
-        self._emitter = emitter
+        self._output = output
         self._scheduler = scheduler or current_timer()
-        self._guard = SafeCallable(emitter)
+        self._guard = SafeCallable(output)
         self._ordinals: Counter[str] = Counter()
         self._lock = new_lock()
         self._left_at: datetime | None = None
         self.waiting: bool = False
-        self._live = emitter.defaults
+        self._live = output.defaults
         self._version = -1
         self._now = options.resolved(EventDefaults())
         self._look()
         self._closed = False
         self._flush: Source[None] = Source()
         self._held: Source[_Event] | None = None
-        emitter.through_events(self)
 
     def _give(self, event: _Event) -> None:
         """Sends an event on its way."""
@@ -106,14 +108,14 @@ class EventPipeline:
 
     def _open(self) -> Source[_Event]:
         source: Source[_Event] = Source()
-        leaving = hold(self, urgent=self._urgent, flush=self._flush, scheduler=self._scheduler)(source)
+        leaving = buffer(self, urgent=self._urgent, flush=self._flush, scheduler=self._scheduler)(source)
         leaving.subscribe(self._leave)
         return source
 
     def _look(self) -> EventDefaults:
         """The options as they are now."""
         if self._live is not None and self._live.version != self._version:
-            self._live = self._emitter.defaults or self._live
+            self._live = self._output.defaults or self._live
             self._version = self._live.version
             self._now = self._options.resolved(self._live.current.event)
             self.release()
@@ -181,7 +183,7 @@ class EventPipeline:
         asked = kind in {"event", "status"} or (kind == "progress" and self._options.wants(name))
         if not self._look().enabled or not asked:
             self.release()
-            self._emitter.send(name, data, scope, priority=priority, delivery=level, key=key)
+            self._output.publish(name, data, scope, priority=priority, delivery=level, key=key)
         elif delivery is None and key is None:
             self._push(name, data, scope, priority, repeats=kind == "progress")
         else:
@@ -210,7 +212,7 @@ class EventPipeline:
         with self._lock:
             self._ordinals[type] += 1
             ordinal = self._ordinals[type]
-        scope = self._emitter.scope
+        scope = self._output.scope
         name = f"{scope.run_id}\n{scope.namespace}\n{scope.node_id}\n{type}\n{ordinal}"
         return f"node:{hashlib.blake2b(name.encode(errors='replace'), digest_size=16).hexdigest()}"
 
@@ -231,14 +233,14 @@ class EventPipeline:
         """The event as it leaves; None when it does not."""
         if not self._passes(event):
             return None
-        event.body = self._emitter.encode(event.data)
+        event.body = self._output.encode(event.data)
         bare = event.lifecycle is not None and event.data is event.lifecycle
         if self._options.transformer is not None and self._now.enabled and not bare:
             shaped = self._guard.call("transformer", self._transformed, event, instead=event)
             if shaped is None:
                 if event.lifecycle is None:
                     return None
-                event.body = self._emitter.encode(event.lifecycle)
+                event.body = self._output.encode(event.lifecycle)
             else:
                 event = shaped
         if self._options.redact is not None:
@@ -254,7 +256,7 @@ class EventPipeline:
             "type": event.type,
             "data": orjson.loads(event.body),
             "priority": event.priority,
-            "metadata": {"execution_id": self._emitter.execution_id, **about},
+            "metadata": {"execution_id": self._output.execution_id, **about},
         }
         result: Any = cast("Any", self._options.transformer)(given)
         if result is None:
@@ -271,14 +273,14 @@ class EventPipeline:
             type=event.type if event.lifecycle is not None else name,
             scope=_with_added(scope, result),
             priority=priority,
-            body=self._emitter.encode(data),
+            body=self._output.encode(data),
         )
 
     def _redacted(self, event: _Event) -> bytes:
-        return self._emitter.encode(cast("Any", self._options.redact)(event.type, orjson.loads(event.body)))
+        return self._output.encode(cast("Any", self._options.redact)(event.type, orjson.loads(event.body)))
 
     def _withheld(self, event: _Event) -> bytes:
-        return self._emitter.encode({**(event.lifecycle or {}), **_WITHHELD})
+        return self._output.encode({**(event.lifecycle or {}), **_WITHHELD})
 
     # --- out -------------------------------------------------------------------------------------------------
 
@@ -297,7 +299,7 @@ class EventPipeline:
 
     def _send(self, batch: list[UpdateRequest]) -> None:
         if batch:
-            self._emitter.send_all(batch)
+            self._output.publish_all(batch)
 
     def release(self) -> None:
         """Something follows that does not come this way: what is held leaves before it."""

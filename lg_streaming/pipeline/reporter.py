@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.pipeline.branches import branches_of
 from lg_streaming.pipeline.eta import EtaEstimator
-from lg_streaming.pipeline.operators import Source
-from lg_streaming.pipeline.throttle import latest_per_interval
+from lg_streaming.pipeline.timed_buffer import Source, buffer
 from lg_streaming.settings import NodeDefaults
 from lg_streaming.timer import current_timer
 
@@ -79,9 +78,18 @@ class Reporter:
         self._ended = False
         self._amount = ProgressValue()
         self._reports: Source[_Report] = Source()
-        latest_per_interval(
-            lambda: self._options.interval, urgent=self._is_urgent, lock=self.lock, scheduler=self._scheduler
-        )(self._reports).subscribe(self._send)
+        latest = buffer(self, policy="latest", urgent=self._is_urgent, lock=self.lock, scheduler=self._scheduler)
+        latest(self._reports).subscribe(self._send)
+
+    @property
+    def size(self) -> float:
+        """The bound of the number of reports that wait: only the latest does."""
+        return math.inf
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two reports."""
+        return self._options.interval
 
     # --- what the node says -------------------------------------------------------------------------------
 
@@ -185,7 +193,8 @@ class Reporter:
     def _is_urgent(self, report: _Report) -> bool:
         return report.urgent or self._options.granularity == "detailed"
 
-    def _send(self, report: _Report) -> None:
+    def _send(self, reports: list[_Report]) -> None:
+        report = reports[-1]
         data = self._fields(report.percent, report.amount) | {"status": report.status}
         self._say("progress", data | self._combined())
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from reactivex import operators as ops
 
 from lg_streaming.fork import new_lock, new_rlock
-from lg_streaming.pipeline.operators import SafeCallable, Source, hold
+from lg_streaming.pipeline.safe_callable import SafeCallable
+from lg_streaming.pipeline.timed_buffer import Source, buffer
 from lg_streaming.pipeline.token_batches import Piece, batches, formatted
 from lg_streaming.publisher import UpdateRequest
 from lg_streaming.settings import TokenDefaults
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from reactivex import Observable
     from reactivex.abc import DisposableBase, SchedulerBase
 
-    from lg_streaming.emitter import Emitter
+    from lg_streaming.emitter import ScopedPublisher
     from lg_streaming.events import Scope
+    from lg_streaming.pipeline.open_streams import OpenTokenStreams
     from lg_streaming.pipeline.token_options import TokenOptions
     from lg_streaming.settings import TokenFormat
 
@@ -42,7 +44,7 @@ _MANY: Final = 1_024
 class _Live:
     """The options in force, as the hot path reads them; they change while the node runs."""
 
-    __slots__ = ("batch_size", "enabled", "first", "format", "include_metadata", "interval", "size")
+    __slots__ = ("batch_size", "enabled", "first", "format", "include_metadata", "interval", "is_plain", "size")
 
     def __init__(self, options: TokenDefaults) -> None:
         self.apply(options)
@@ -56,6 +58,8 @@ class _Live:
         self.format: TokenFormat = options.format
         self.include_metadata: bool = options.include_metadata
         self.first: bool = options.first_token_immediately
+        self.is_plain: bool = options.format == "text" and not options.include_metadata
+        """Whether a piece on its own leaves as it is, but for its metadata."""
 
 
 class TokenPipeline:
@@ -69,9 +73,12 @@ class TokenPipeline:
         scheduler: Times ``flush_interval``; the process's timer when not given.
     """
 
-    def __init__(self, options: TokenOptions, emitter: Emitter, *, scheduler: SchedulerBase | None = None) -> None:
+    def __init__(
+        self, options: TokenOptions, output: ScopedPublisher, *, scheduler: SchedulerBase | None = None
+    ) -> None:
         self.options = options
-        self.emitter = emitter
+        self.output: ScopedPublisher = output
+        self.execution_id: str = output.execution_id
         self.received: int = 0
         """Tokens that came in; those the filter rejected too."""
         self.rejected: int = 0
@@ -81,7 +88,7 @@ class TokenPipeline:
         self.updates: int = 0
         """Updates they left in."""
         self.closed: bool = False
-        self._guard = SafeCallable(emitter)
+        self._guard = SafeCallable(output)
         self._scheduler = scheduler or current_timer()
         self._lock = new_rlock()
         self._look()
@@ -92,9 +99,9 @@ class TokenPipeline:
         self._begun: dict[Hashable, None] = {}
         self._last_kind = ""  # of the piece before: most follow one of their message
         self._last_scope: Scope | None = None
-        self._told = 0
+        self._counted = 0
         self._counting = new_lock()
-        self._streams = emitter.token_streams
+        self._streams: OpenTokenStreams | None = output.token_streams
         if self._streams is not None:
             self._streams.attach(self)
 
@@ -110,7 +117,7 @@ class TokenPipeline:
 
     def _look(self) -> None:
         """Looks up what holds now."""
-        self._defaults = defaults = self.emitter.defaults
+        self._defaults = defaults = self.output.defaults
         self._version = defaults.version if defaults is not None else 0
         self.config: TokenDefaults = self.options.over(
             defaults.current.token if defaults is not None else TokenDefaults()
@@ -125,7 +132,7 @@ class TokenPipeline:
             self.flush()
             self.live.apply(self.config)
 
-    def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:
+    def put(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """One piece of text, of one of `TEXT_TYPES`. ``data`` is the pipeline's from now on."""
         with self._lock:
             defaults = self._defaults
@@ -135,7 +142,7 @@ class TokenPipeline:
                 return
             self.received += 1
             if self.closed:
-                self._let_out([(type, data, scope)])
+                self._publish([(type, data, scope)])
             else:
                 source = self._source or self._open()
                 source.on_next((type, data, scope))
@@ -175,9 +182,11 @@ class TokenPipeline:
             passed = passed.pipe(ops.map(self._processed), ops.filter(self._is_left))
         # A callable of the user may wait for a thread that flushes: only without one do both share a lock.
         lock = self._lock if passed is source else None
-        held = passed.pipe(hold(self.live, urgent=self._is_first, flush=flushes, scheduler=self._scheduler, lock=lock))
+        held = passed.pipe(
+            buffer(self.live, urgent=self._is_first, flush=flushes, scheduler=self._scheduler, lock=lock)
+        )
         self._source, self._flushes = source, flushes
-        self._subscription = held.subscribe(self._let_out)
+        self._subscription = held.subscribe(self._publish)
         return source
 
     def _passes(self, piece: Piece) -> bool:
@@ -215,7 +224,7 @@ class TokenPipeline:
             "type": kind,
             "index": data.get("index"),
             "role": data.get("role"),
-            "execution_id": self.emitter.execution_id,
+            "execution_id": self.execution_id,
             "node_id": scope.node_id,
             "message_id": scope.message_id,
             "request_id": scope.request_id,
@@ -238,16 +247,28 @@ class TokenPipeline:
             del self._begun[next(iter(self._begun))]
         return True
 
-    def _let_out(self, pieces: list[Piece]) -> None:
-        live = self.live
-        made = batches(pieces, live.batch_size)
-        self.updates += len(made)
-        if len(made) == 1:
-            self.emitter.send(*self._update(made[0]))
+    def _publish(self, pieces: list[Piece]) -> None:
+        live, output, count = self.live, self.output, len(pieces)
+        if count == 1 and live.is_plain:  # most updates of a slow model: they need no joining and no format
+            kind, data, scope = pieces[0]
+            data.pop("metadata", None)
+            self.updates += 1
+            output.publish(kind, data, scope)
         else:
-            self.emitter.send_all([UpdateRequest(*self._update(batch)) for batch in made])
-        self.delivered += len(pieces)
-        self.report()
+            joined = batches(pieces, live.batch_size)
+            self.updates += len(joined)
+            if len(joined) == 1:
+                output.publish(*self._update(joined[0]))
+            else:
+                output.publish_all([UpdateRequest(*self._update(batch)) for batch in joined])
+        self.delivered += count
+        streams = self._streams
+        if streams is not None:
+            with self._counting:
+                received = self.received
+                new, self._counted = received - self._counted, received
+            if new:
+                streams.count(new)
 
     def _update(self, batch: list[Piece]) -> tuple[str, dict[str, Any], Scope]:
         kind, _, scope = batch[0]
@@ -255,8 +276,10 @@ class TokenPipeline:
         return kind, formatted(batch, live.format, include_metadata=live.include_metadata), scope
 
     def report(self) -> None:
-        """Tells the hub's statistics what has come in since the last time."""
-        if self._streams is not None:
+        """Report to the statistics the tokens that came in since the last report."""
+        streams = self._streams
+        if streams is not None:
             with self._counting:
-                new, self._told = self.received - self._told, self.received
-            self._streams.count(new)
+                new, self._counted = self.received - self._counted, self.received
+            if new:
+                streams.count(new)

@@ -22,6 +22,7 @@ from lg_streaming.log import Batch, MemoryLog
 from lg_streaming.publisher import RunOutcome, publishers
 from lg_streaming.settings import LimitSettings
 from lg_streaming.timer import timed_by
+from lg_streaming.views import TokenStreamingService
 from tests.gateway.site import site
 from tests.hub.helpers import PATIENCE, MakeHub, collect, take, types
 
@@ -189,8 +190,8 @@ async def test_what_is_no_timeout_is_refused(hub: StreamHub, wrong: float) -> No
 async def test_a_run_stays_while_something_is_at_work_in_it(clock: TestScheduler, make_hub: MakeHub) -> None:
     hub = make_hub()
     emitter = hub.emitter("e")
-    with emitter.at_work():
-        with emitter.scoped(task_id="t").at_work():
+    with emitter.keep_alive():
+        with emitter.scoped(task_id="t").keep_alive():
             clock.advance_by(HOUR)
         clock.advance_by(HOUR)
         assert hub.is_running("e")
@@ -198,7 +199,7 @@ async def test_a_run_stays_while_something_is_at_work_in_it(clock: TestScheduler
     assert not hub.is_running("e")
 
     hub.open("f")
-    with hub.emitter("f").at_work():
+    with hub.emitter("f").keep_alive():
         await hub.close("f")
         hub.open("f")
         clock.advance_by(361)
@@ -230,10 +231,11 @@ async def test_an_abandoned_execution_can_have_a_next_run(clock: TestScheduler, 
 async def test_text_that_a_token_stream_holds_leaves_first(clock: TestScheduler, make_hub: MakeHub) -> None:
     hub = make_hub(idle_timeout=10)
     held = {"flush_interval": 60.0, "first_token_immediately": False}
-    hub.tokens.initialize_token_stream("e", "n", held)
+    service = TokenStreamingService(hub)
+    service.initialize_token_stream("e", "n", held)
     hub.open("e")
     clock.advance_by(5)
-    hub.tokens.stream_token("e", "n", "text")
+    service.stream_token("e", "n", "text")
     clock.advance_by(40)
     got = await collect(hub.subscribe("e"))
     assert types(got) == ["workflow_start", "token", "workflow_abandoned"]

@@ -21,8 +21,8 @@ from lg_streaming import StreamMetadata, StreamUpdate, current_emitter, current_
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import Scope
 from lg_streaming.module import StreamingModule
-from lg_streaming.pipeline import EventStreamProcessor
-from lg_streaming.pipeline.update_operators import TokenAggregate, aggregate_tokens, batched, matching
+from lg_streaming.views import EventStreamProcessor
+from lg_streaming.views.update_operators import TokenAggregate, aggregate_tokens, batched, matching
 from tests.capture.graphs import State, Update, graph_of
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

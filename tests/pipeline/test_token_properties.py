@@ -14,6 +14,7 @@ from reactivex.testing import TestScheduler
 from lg_streaming import StreamHub
 from lg_streaming.pipeline import TokenFilter
 from lg_streaming.timer import timed_by
+from lg_streaming.views import TokenStreamingService
 from tests.pipeline.streams import joined, seen
 
 
@@ -72,15 +73,17 @@ STEPS = st.lists(
 )
 
 
-def play(hub: StreamHub, clock: TestScheduler, steps: list[Any], look: Callable[[], None]) -> None:
+def play(
+    hub: StreamHub, service: TokenStreamingService, clock: TestScheduler, steps: list[Any], look: Callable[[], None]
+) -> None:
     for step in steps:
         match step:
             case Say(text, type, message):
-                hub.tokens.stream_token("e", "n", text, type=type, message_id=message)
+                service.stream_token("e", "n", text, type=type, message_id=message)
             case Pass(seconds):
                 clock.advance_by(seconds)
             case Flush():
-                hub.tokens.flush_tokens("e", "n")
+                service.flush_tokens("e", "n")
             case Change(options):
                 hub.configure("e", token=options)
             case _:
@@ -99,17 +102,18 @@ def test_the_joined_text_is_what_the_filter_let_through(steps: list[Any], option
     clock = TestScheduler()
     with timed_by(clock):
         hub = StreamHub()
+        service = TokenStreamingService(hub)
         try:
-            hub.tokens.initialize_token_stream("e", "n", options)
+            service.initialize_token_stream("e", "n", options)
 
             def look() -> None:
-                (stream,) = hub.tokens.get_active_token_streams()
+                (stream,) = service.get_active_token_streams()
                 assert 0 <= stream.buffered < max(2, stream.buffer_size)
 
-            play(hub, clock, steps, look)
-            hub.tokens.close_token_stream("e", "n")
+            play(hub, service, clock, steps, look)
+            service.close_token_stream("e", "n")
             check(hub, [step for step in steps if isinstance(step, Say)], options)
-            assert hub.tokens.get_active_token_streams() == []
+            assert service.get_active_token_streams() == []
         finally:
             close(hub)
 
@@ -139,8 +143,9 @@ def test_no_token_waits_longer_than_the_interval(steps: list[Any]) -> None:
     clock = TestScheduler()
     with timed_by(clock):
         hub = StreamHub()
+        service = TokenStreamingService(hub)
         try:
-            hub.tokens.initialize_token_stream("e", "n", {"flush_interval": 0.1, "buffer_size": 9})
+            service.initialize_token_stream("e", "n", {"flush_interval": 0.1, "buffer_size": 9})
             said = 0
             waiting: list[tuple[float, int]] = []
 
@@ -150,7 +155,7 @@ def test_no_token_waits_longer_than_the_interval(steps: list[Any]) -> None:
                 assert not late
 
             for step in steps:
-                play(hub, clock, [step], lambda: None)
+                play(hub, service, clock, [step], lambda: None)
                 if isinstance(step, Say):
                     said += 1
                     waiting.append((float(clock.clock), said))  # pyright: ignore[reportArgumentType]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from reactivex import Observable
 from reactivex.disposable import Disposable
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from reactivex.abc import DisposableBase, ObserverBase, SchedulerBase
 
     from lg_streaming.events import Position, StreamUpdate
+    from lg_streaming.hub import StreamHub
 
-__all__ = ["TOKENS", "GlobalTokenStream", "Observe"]
+__all__ = ["TOKENS", "GlobalTokenStream"]
 
 TOKENS: Final = ("token", "thinking")
 _FILTER: Final = UpdateFilter.of(types=TOKENS)
@@ -28,35 +29,15 @@ _REMEMBERED: Final = 10_000
 """Ended executions whose end is remembered, so that their next run is not preceded by the last one."""
 
 
-class Observe(Protocol):
-    """``hub.observe``."""
-
-    def __call__(
-        self,
-        execution_id: str,
-        *,
-        after: Position | None = None,
-        filter: UpdateFilter | None = None,
-        in_thread: bool = False,
-    ) -> Observable[StreamUpdate]:
-        """An execution's updates."""
-        ...
-
-
-class _Hub(Protocol):
-    @property
-    def observe(self) -> Observe: ...
-
-
 class GlobalTokenStream:
-    """Who watches the tokens of all executions.
+    """The subscribers of the tokens of all executions.
 
     Args:
-        hub: Where executions can be observed.
-        executions: Those that have an open token stream.
+        hub: The source of updates.
+        executions: Returns the executions that have an open token stream.
     """
 
-    def __init__(self, hub: _Hub, executions: Callable[[], list[str]]) -> None:
+    def __init__(self, hub: StreamHub, executions: Callable[[], list[str]]) -> None:
         self._hub = hub
         self._executions = executions
         self._followers: tuple[_Follower, ...] = ()
@@ -69,12 +50,12 @@ class GlobalTokenStream:
         self._followers = ()
 
     def begins(self, execution_id: str) -> None:
-        """A token stream of an execution opens."""
+        """Follow an execution that opens a token stream."""
         for follower in self._followers:
             follower.follow(execution_id)
 
     def observable(self) -> Observable[StreamUpdate]:
-        """Each subscriber gets everything that open streams have said, and what is said from now on."""
+        """Return the updates of all open streams, from their beginning, and of streams that open later."""
 
         def subscribe(observer: ObserverBase[StreamUpdate], _: SchedulerBase | None = None) -> DisposableBase:
             forbid_blocking_run()
@@ -95,9 +76,11 @@ class GlobalTokenStream:
 
 
 class _Follower:
-    """One subscriber: an observation of each execution, one after another per execution."""
+    """One subscriber: one observation of each execution at a time."""
 
-    def __init__(self, hub: _Hub, executions: Callable[[], list[str]], observer: ObserverBase[StreamUpdate]) -> None:
+    def __init__(
+        self, hub: StreamHub, executions: Callable[[], list[str]], observer: ObserverBase[StreamUpdate]
+    ) -> None:
         self._hub = hub
         self._executions = executions
         self._observer = observer
@@ -111,7 +94,7 @@ class _Follower:
             self._loop = asyncio.get_running_loop()
 
     def follow(self, execution_id: str) -> None:
-        """Observes an execution, unless it is observed already. From any thread."""
+        """Observe an execution, unless it is observed already. From any thread."""
         with self._lock:
             if self._stopped:
                 return
@@ -157,7 +140,7 @@ class _Follower:
             self.follow(execution_id)
 
     def stop(self) -> None:
-        """Ends all observations."""
+        """End all observations."""
         with self._lock:
             self._stopped = True
             subscriptions = [each for each in self._following.values() if each is not None]
