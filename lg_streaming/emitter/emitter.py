@@ -89,11 +89,11 @@ class Emitter(SpanEmitter):
             message, output = self._message, self._output
             scope = output.scope if message is None else message.scope
             data = {"content": content, "index": next(self._index), "role": role}
+            # inlines `publish_text` and `ScopedPublisher.publish`, for each token
             if self._direct is not None and scope.run_id is not None:
-                # inlines `publish_text` and `ScopedPublisher.publish`, for each token
                 self._direct.publish(output.execution_id, "token", data, scope=scope)
-            else:
-                self.publish_text("token", data, scope)
+            elif self._pipeline is None or not self._pipeline.put("token", data, scope):
+                output.publish("token", data, scope)
 
     def thinking(self, content: str) -> None:
         """One piece of a model's reasoning."""

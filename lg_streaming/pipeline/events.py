@@ -86,11 +86,11 @@ class EventPipeline:
         self.waiting: bool = False
         self._live = output.defaults
         self._version = -1
-        self._now = options.resolved(EventDefaults())
-        self._look()
         self._closed = False
         self._flush: Source[None] = Source()
         self._held: Source[_Event] | None = None
+        self._apply(options.resolved(EventDefaults()))
+        self._look()
 
     def _give(self, event: _Event) -> None:
         """Sends an event on its way."""
@@ -117,21 +117,16 @@ class EventPipeline:
         if self._live is not None and self._live.version != self._version:
             self._live = self._output.defaults or self._live
             self._version = self._live.version
-            self._now = self._options.resolved(self._live.current.event)
+            self._apply(self._options.resolved(self._live.current.event))
             self.release()
         return self._now
 
-    # --- how much is held, and for how long ------------------------------------------------------------------
-
-    @property
-    def size(self) -> int:
-        """Events that are held at most."""
-        return self._now.buffer_size
-
-    @property
-    def interval(self) -> float:
-        """Seconds an event is held at most."""
-        return 0.0 if self._closed else self._now.flush_interval
+    def _apply(self, now: EventDefaults) -> None:
+        self._now = now
+        self.size: int = now.buffer_size
+        """Events that wait, at most."""
+        self.interval: float = 0.0 if self._closed else now.flush_interval
+        """Seconds an event waits, at most."""
 
     def _urgent(self, event: _Event) -> bool:
         if event.lifecycle is not None or PRIORITIES.index(event.priority) >= _HURRY or self._left_at is None:
@@ -309,6 +304,7 @@ class EventPipeline:
     def close(self) -> None:
         """The node has ended: what is held leaves now, and what still comes, from a stray thread, waits no more."""
         self._closed = True
+        self.interval = 0.0
         self._flush.on_next(None)
         self._guard.close()
 

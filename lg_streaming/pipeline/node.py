@@ -129,7 +129,8 @@ class NodePipeline:
 
         ``delivery`` is None where the emitter's caller named none.
         """
-        self.flush()
+        if self._tokens is not None:
+            self._tokens.flush()
         if self._events is None:
             return False
         self._events.emit(update, delivery=delivery)

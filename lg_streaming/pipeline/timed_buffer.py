@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Generic, Literal, NamedTuple, Protocol, TypeVar
 
@@ -116,7 +117,7 @@ class TimedBuffer(Generic[T]):
         "_sent_at",
         "_timer",
         "_urgent",
-        "_waits_anew",
+        "_waits_with",
         "_window",
         "lock",
     )
@@ -135,7 +136,8 @@ class TimedBuffer(Generic[T]):
         self._send = send
         self._window = window
         self._policy = policy
-        self._waits_anew = policy != "interval"
+        self._waits_with: float = 1 if policy == "interval" else math.inf
+        """The number of items up to which each new item schedules the flush."""
         self._urgent: Callable[[T], bool] = urgent or _never
         # held while a list leaves, so that lists keep their order; a publisher may come back in
         self.lock: threading.RLock = lock or new_rlock()
@@ -157,16 +159,15 @@ class TimedBuffer(Generic[T]):
         held.append(item)
         if window.interval <= 0 or self._urgent(item) or len(held) >= window.size:
             self._held = []
-            if self._waits_anew:
+            if self._policy == "latest":
                 self._note_sent(held)
             self._send(held)
-        elif self._waits_anew or len(held) == 1:
+        elif len(held) <= self._waits_with:
             self._wait(window.interval)
 
     def _note_sent(self, held: list[T]) -> None:
-        if self._policy == "latest":
-            self._sent_at = self._scheduler.now
-            del held[:-1]
+        self._sent_at = self._scheduler.now
+        del held[:-1]
 
     def _wait(self, interval: float) -> None:
         """Schedule the flush. A timer that fires too early is scheduled again."""
@@ -216,7 +217,8 @@ class TimedBuffer(Generic[T]):
         held = self._held
         if held:
             self._held = []
-            self._note_sent(held)
+            if self._policy == "latest":
+                self._note_sent(held)
             self._send(held)
 
     def flush(self, _: object = None) -> None:

@@ -93,6 +93,8 @@ class TokenPipeline:
         self._lock = new_rlock()
         self._look()
         self.live: _Live = _Live(self.config)
+        self._put: Callable[[Piece], object] | None = None
+        """Accepts pieces while the chain is open and the options are switched on."""
         self._source: Source[Piece] | None = None
         self._flushes: Source[None] | None = None
         self._subscription: DisposableBase | None = None
@@ -131,6 +133,7 @@ class TokenPipeline:
         if self.config != before:
             self.flush()
             self.live.apply(self.config)
+            self._put = None
 
     def put(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """One piece of text, of one of `TEXT_TYPES`. ``data`` is the pipeline's from now on."""
@@ -138,14 +141,23 @@ class TokenPipeline:
             defaults = self._defaults
             if defaults is not None and defaults.version != self._version:
                 self._refresh()
-            if not self.live.enabled:
-                return
-            self.received += 1
-            if self.closed:
-                self._publish([(type, data, scope)])
-            else:
-                source = self._source or self._open()
-                source.on_next((type, data, scope))
+            put = self._put or self._find_way()
+            if put is not None:
+                self.received += 1
+                put((type, data, scope))
+
+    def _find_way(self) -> Callable[[Piece], object] | None:
+        """Return the function that accepts pieces under the options in force; None where they are switched off."""
+        if not self.live.enabled:
+            return None
+        if self.closed:
+            return self._publish_one
+        source = self._source or self._open()
+        self._put = source.on_next
+        return self._put
+
+    def _publish_one(self, piece: Piece) -> None:
+        self._publish([piece])
 
     def flush(self) -> None:
         """What is held leaves now."""
@@ -158,11 +170,13 @@ class TokenPipeline:
             if self.closed:
                 return
             self.closed = True
-            if self._source is not None:
-                self._source.on_completed()
+            source, self._source = self._source, None
+            self._put = None
+            if source is not None:
+                source.on_completed()
         if self._subscription is not None:
             self._subscription.dispose()
-        self._source = self._flushes = self._subscription = None
+        self._flushes = self._subscription = None
         self._begun.clear()
         self._last_scope = None
         self._guard.close()
