@@ -113,9 +113,10 @@ class NodePipeline:
         if type not in TEXT_TYPES:
             self._put_other(type, data, scope)
             return True
-        events, tokens = self._events, self._tokens
+        events = self._events
         if events is not None and events.waiting:
             events.release()
+        tokens = self._tokens
         if tokens is None:
             return False
         tokens.put(type, data, scope)

@@ -155,7 +155,8 @@ class TimedBuffer(Generic[T]):
 
     def put_locked(self, item: T) -> None:
         """Add an item, for a caller that holds the lock."""
-        window, held = self._window, self._held
+        window = self._window
+        held = self._held
         held.append(item)
         if window.interval <= 0 or self._urgent(item) or len(held) >= window.size:
             self._held = []

@@ -121,7 +121,7 @@ class TokenPipeline:
         """Looks up what holds now."""
         self._defaults = defaults = self.output.defaults
         self._version = defaults.version if defaults is not None else 0
-        self.config: TokenDefaults = self.options.over(
+        self.config: TokenDefaults = self.options.resolved(
             defaults.current.token if defaults is not None else TokenDefaults()
         )
         """The options in force."""
@@ -141,10 +141,13 @@ class TokenPipeline:
             defaults = self._defaults
             if defaults is not None and defaults.version != self._version:
                 self._refresh()
-            put = self._put or self._find_way()
-            if put is not None:
-                self.received += 1
-                put((type, data, scope))
+            put = self._put
+            if put is None:
+                put = self._find_way()
+                if put is None:
+                    return
+            self.received += 1
+            put((type, data, scope))
 
     def _find_way(self) -> Callable[[Piece], object] | None:
         """Return the function that accepts pieces under the options in force; None where they are switched off."""

@@ -132,7 +132,7 @@ class TokenStreamingService:
             BadRequestError: If the id cannot name an execution.
             TokenStreamingError: If the node id or an option cannot be used.
         """
-        options = config if isinstance(config, TokenOptions) else TokenOptions.of(**(config or {}))
+        options = config if isinstance(config, TokenOptions) else TokenOptions.from_arguments(**(config or {}))
         with self._lock:
             if (execution_id, node_id) in self._entries:
                 logger.warning("the token stream of %r, %r is open already: it stays as it is", execution_id, node_id)

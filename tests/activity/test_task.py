@@ -245,7 +245,7 @@ class Recorder(Emitter):
         self.said: list[tuple[str, Any]] = []
 
     @property
-    def raises(self) -> bool:
+    def raises_errors(self) -> bool:
         return True
 
     def scoped(self, **changes: Any) -> "Recorder":

@@ -60,6 +60,6 @@ def tracker(**options: Any) -> tuple[ProgressTracker, Recorder, TestScheduler]:
     """A tracker that has begun, what it says, and its clock."""
     clock = TestScheduler()
     recorder = Recorder(clock)
-    progress = ProgressTracker(recorder, ProgressOptions.of(**options), scheduler=clock)
+    progress = ProgressTracker(recorder, ProgressOptions.from_arguments(**options), scheduler=clock)
     progress.begin()
     return progress, recorder, clock

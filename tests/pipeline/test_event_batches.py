@@ -44,7 +44,9 @@ class Bench:
         run_id = self.hub.open("e")
         self.scope = Scope(run_id=run_id, node_id="node")
         with timed_by(clock):
-            self.stream = NodeOptions(event=EventOptions.of(**options)).open(ScopedPublisher(self.hub, "e", self.scope))
+            self.stream = NodeOptions(event=EventOptions.from_arguments(**options)).open(
+                ScopedPublisher(self.hub, "e", self.scope)
+            )
         self.emitter = Emitter(self.hub, "e", self.scope, strict=False, pipeline=self.stream)
         self.log.batches.clear()
 

@@ -123,7 +123,7 @@ def close(hub: StreamHub) -> None:
 
 
 def check(hub: StreamHub, said: list[Say], options: dict[str, Any]) -> None:
-    chosen = TokenFilter.of(options.get("filter", {}))
+    chosen = TokenFilter.from_value(options.get("filter", {}))
     expected: dict[tuple[str, str | None], str] = defaultdict(str)
     for text, kind, message in said:
         if chosen.passes(text):

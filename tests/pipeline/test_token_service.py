@@ -46,7 +46,7 @@ async def test_a_second_initialisation_keeps_the_first(
     streaming: StreamingModule, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = streaming.tokens
-    service.initialize_token_stream("e", "n", TokenOptions.of(buffer_size=7))
+    service.initialize_token_stream("e", "n", TokenOptions.from_arguments(buffer_size=7))
     with caplog.at_level(logging.WARNING):
         service.initialize_token_stream("e", "n", {"buffer_size": 8})
     assert "is open already" in caplog.text
