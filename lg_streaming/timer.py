@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from reactivex.abc import DisposableBase, ScheduledAction, SchedulerBase
     from reactivex.typing import AbsoluteTime, RelativeTime
 
-__all__ = ["TIMER", "TimerScheduler", "current_timer", "timed_by"]
+__all__ = ["TIMER", "TimerScheduler", "current_timer", "use_scheduler"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ def current_timer() -> SchedulerBase:
 
 
 @contextlib.contextmanager
-def timed_by(scheduler: SchedulerBase) -> Generator[None]:
+def use_scheduler(scheduler: SchedulerBase) -> Generator[None]:
     """Pipelines that begin while the block lasts use ``scheduler``: with a ``TestScheduler``, time is virtual."""
     _in_place.append(scheduler)
     try:

@@ -105,7 +105,7 @@ class CallTracker(RunFollower, _Interrupts):
             if run.plan is None:
                 run.plan = self.options.plan
             return
-        replaced, parent = run.root, _told_of(place) if place is not None and named is not None else None
+        replaced, parent = run.root, _parent_of(place) if place is not None and named is not None else None
         call = GraphCall(
             self.publisher,
             start.name,
@@ -199,7 +199,7 @@ def _take(start: RunStart, call: GraphCall, plan: GraphPlan | None, *, sure: boo
     watch(run, run_id)
 
 
-def _told_of(place: Place) -> dict[str, Any] | None:
+def _parent_of(place: Place) -> dict[str, Any] | None:
     """Where a call with an execution of its own was made, as its ``workflow_start`` says it."""
     binding = place.binding
     if binding is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from langgraph.errors import GraphInterrupt, ParentCommand
 
 from lg_streaming.capture.outcome import described, ending_of, interrupts_of
-from lg_streaming.capture.result import ids_in, messages_of, unsaid_parts, update_of
+from lg_streaming.capture.result import ids_in, messages_in, to_update, unpublished_parts
 from lg_streaming.capture.runs import RUNS, parent_run_id
 from lg_streaming.emitter import Emitter, ScopedPublisher
 from lg_streaming.errors import StreamingError
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lg_streaming.capture.runs import Place, Run
     from lg_streaming.publisher import Block, ExecutionContext
 
-__all__ = ["CANCELLED", "Identity", "NodeRun", "agent_of", "identify", "open_node", "step_of", "task_of"]
+__all__ = ["CANCELLED", "Identity", "NodeRun", "agent_name", "identify", "open_node", "step_of", "task_name"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -142,12 +142,12 @@ class NodeRun:
         RUNS.enter_frame(self)
         if self.call is not None:
             self.call.captured += 1
-        self._put(stream, "node_start", self._about(attempt=self.scope.attempt), self.scope)
+        self._put(stream, "node_start", self._identified(attempt=self.scope.attempt), self.scope)
         if start is not None:
             state, step = start
             self._state = state
             if step:
-                self._put(stream, "debug", self._about(**step), self.scope)
+                self._put(stream, "debug", self._identified(**step), self.scope)
             self._put(stream, "values", {"state": state}, self.scope)
 
     def adopt(self, plan: NodePlan) -> bool:
@@ -184,7 +184,7 @@ class NodeRun:
 
     # --- what happens in it ----------------------------------------------------------------------------------
 
-    def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:
+    def record(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """Gives the stream one thing that happened. Never raises."""
         if type == "token":
             self._pieces += 1
@@ -198,13 +198,13 @@ class NodeRun:
         try:
             stream.put(type, data, scope)
         except Exception as error:  # noqa: BLE001 (streaming must never change what a node does)
-            self._lose(type, error)
+            self._note_lost(type, error)
 
     def _put(self, stream: NodeSink, type: str, data: dict[str, Any], scope: Scope) -> None:
         try:
             stream.put(type, data, scope)
         except Exception as error:  # noqa: BLE001 (streaming must never change what a node does)
-            self._lose(type, error)
+            self._note_lost(type, error)
 
     def release(self) -> None:
         """Publishes what is held: something inside begins."""
@@ -213,21 +213,21 @@ class NodeRun:
         try:
             self._stream.release()
         except Exception as error:  # noqa: BLE001 (streaming must never change what a node does)
-            self._lose("token", error)
+            self._note_lost("token", error)
 
-    def _lose(self, type: str, error: Exception) -> None:
+    def _note_lost(self, type: str, error: Exception) -> None:
         """Counts an update that its stream could not take; the hub warns once for each reason and execution."""
         logger.debug("an update of type %r of node %r is lost", type, self.name, exc_info=error)
         self.binding.publisher.note_refused(self.binding.execution_id, type, error)
 
-    def _about(self, **data: Any) -> dict[str, Any]:
+    def _identified(self, **data: Any) -> dict[str, Any]:
         return {"node_id": self.scope.node_id, "node_name": self.name, **data}
 
     def report(self, type: str, **data: Any) -> None:
         """Publishes something about the node itself."""
-        self.hear(type, self._about(**data), self.scope)
+        self.record(type, self._identified(**data), self.scope)
 
-    def odd(self, error: Exception) -> None:
+    def warn_unreadable(self, error: Exception) -> None:
         """Logs that something could not be read."""
         logger.warning("what node %r yielded could not be read: %r", self.name, error, exc_info=error)
 
@@ -245,13 +245,13 @@ class NodeRun:
     def succeed(self, result: object) -> None:
         """Publishes that the node returned. A no-op when it has ended already."""
         if self._end():
-            self._report_result(result)
-            self._forget()
+            self._emit_result(result)
+            self._leave_frame()
 
-    def _report_result(self, result: object) -> None:
-        self.hear("returned", {"read": functools.partial(self._unsaid, result)}, self.scope)
-        self.hear("updates", {"read": functools.partial(update_of, result)}, self.scope)
-        self.hear("messages", {"read": functools.partial(messages_of, result)}, self.scope)
+    def _emit_result(self, result: object) -> None:
+        self.record("returned", {"read": functools.partial(self._unpublished, result)}, self.scope)
+        self.record("updates", {"read": functools.partial(to_update, result)}, self.scope)
+        self.record("messages", {"read": functools.partial(messages_in, result)}, self.scope)
         self.report("node_complete", result=result, duration_s=self._elapsed())
 
     def fail(self, error: BaseException) -> None:
@@ -261,10 +261,10 @@ class NodeRun:
         match ending_of(error):
             case "complete":
                 handed = cast("tuple[object, ...]", error.args) if isinstance(error, ParentCommand) else ()
-                self._report_result(handed[0] if handed else None)
+                self._emit_result(handed[0] if handed else None)
             case "interrupted":
                 interrupts = interrupts_of(error, self.scope.namespace)
-                binding, task = self.binding, task_of(self.scope.namespace, self.scope.node_id)
+                binding, task = self.binding, task_name(self.scope.namespace, self.scope.node_id)
                 binding.publisher.pause(binding.execution_id, binding.run_id, task, interrupts)
                 self.report("node_interrupted", interrupts=interrupts, duration_s=self._elapsed())
             case "cancelled":
@@ -272,25 +272,25 @@ class NodeRun:
             case "failed":
                 failure = described(error, debug=self.binding.publisher.debug)
                 self.report("node_error", error=failure, duration_s=self._elapsed())
-        self._forget()
+        self._leave_frame()
 
     def note_message(self, message_id: str, namespace: str | None) -> None:
         """Remembers a message whose text is streamed in this namespace."""
         self.message_ids.add(message_id)
         self.binding.publisher.note_message(self.binding.execution_id, message_id, namespace)
 
-    def _knows(self, message_id: str) -> bool:
+    def _is_published(self, message_id: str) -> bool:
         """Whether readers have a message: of this try, or of another node in an earlier one that was interrupted."""
         binding = self.binding
         return message_id in self.message_ids or binding.publisher.is_streamed(
             binding.execution_id, message_id, except_in=self.scope.namespace
         )
 
-    def _unsaid(self, result: object, received: int) -> Iterator[tuple[str, dict[str, Any], Scope]]:
+    def _unpublished(self, result: object, received: int) -> Iterator[tuple[str, dict[str, Any], Scope]]:
         if self.echo is not None:
             return  # it yielded its text
-        parts = unsaid_parts(
-            result, self._state, is_known=self._knows, texts=self.texts, received=received, heard=self._pieces
+        parts = unpublished_parts(
+            result, self._state, is_known=self._is_published, texts=self.texts, received=received, heard=self._pieces
         )
         for kind, data, message_id in parts:
             if message_id is None:
@@ -299,25 +299,25 @@ class NodeRun:
                 self.note_message(message_id, self.scope.namespace)
                 yield kind, data, self.scope.derive(message_id=message_id)
 
-    def _forget(self) -> None:
+    def _leave_frame(self) -> None:
         state, self._state = self._state, None
         if self.outer is not None:  # a node around this one may return what was written here, or before it was resumed
             self.outer.message_ids.update(self.message_ids, ids_in(state))
             self.outer.texts.update(self.texts)
         self.mark.frame = None
-        RUNS.forget(self.run_ids)
+        RUNS.unregister(self.run_ids)
         RUNS.leave_frame(self)
 
     def _elapsed(self) -> float:
         return round(time.perf_counter() - self._started, 6)
 
 
-def task_of(namespace: str | None, node_id: str | None) -> str:
+def task_name(namespace: str | None, node_id: str | None) -> str:
     """Names a piece of work of a run; the same for all its tries."""
     return f"{namespace}\n{node_id}"
 
 
-def agent_of(metadata: Mapping[str, Any]) -> str | None:
+def agent_name(metadata: Mapping[str, Any]) -> str | None:
     """The name of the agent in which a run of this metadata works."""
     name = metadata.get("lc_agent_name")
     return name if isinstance(name, str) and name else None
@@ -335,10 +335,10 @@ def identify(
     """
     outer, namespace = place.frame, metadata.get("langgraph_checkpoint_ns")
     number = functools.partial(binding.publisher.next_attempt, binding.execution_id)
-    agent, tool = agent_of(metadata), outer.scope.tool_call_id if outer is not None else place.tool_call_id
+    agent, tool = agent_name(metadata), outer.scope.tool_call_id if outer is not None else place.tool_call_id
     if namespace is not None and namespace != (outer.graph_namespace if outer is not None else place.made_in):
         node_id = str(metadata.get("langgraph_node") or name)
-        attempt = number(task_of(namespace, own_id or node_id))
+        attempt = number(task_name(namespace, own_id or node_id))
         scope = Scope(run_id=binding.run_id, namespace=namespace, attempt=attempt, agent_type=agent, tool_call_id=tool)
         return Identity(name, node_id, scope, namespace)
     around = node_around(outer)

@@ -69,16 +69,16 @@ class Emitter(SpanEmitter):
     Everywhere `None` means not known, and is left out of what is sent. Details never replace what a word says itself.
     """
 
-    __slots__ = ("_begun", "_blocks")
+    __slots__ = ("_blocks", "_run_begun")
 
-    _begun: str | None
+    _run_begun: str | None
     """The run this emitter began and takes part in."""
     _blocks: int
     """How many blocks of it are open, one in another or side by side."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._begun = None
+        self._run_begun = None
         self._blocks = 0
 
     # --- text ---------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ class Emitter(SpanEmitter):
             item: The program's own record of it.
         """
         created = created_at.isoformat() if isinstance(created_at, date) else created_at
-        self._tell("message", role=role, content=content, created_at=created, item=item)
+        self._emit_fields("message", role=role, content=content, created_at=created, item=item)
 
     def usage(
         self,
@@ -159,13 +159,13 @@ class Emitter(SpanEmitter):
             cost: What that cost, in a currency of your own.
             details: More, such as `input_token_details`.
         """
-        if self._refuses("usage", input_tokens=(input_tokens, _TOKENS), output_tokens=(output_tokens, _TOKENS)):
+        if self._is_rejected("usage", input_tokens=(input_tokens, _TOKENS), output_tokens=(output_tokens, _TOKENS)):
             return
-        if self._refuses("usage", total_tokens=(total_tokens, _MAYBE_TOKENS), cost=(cost, _COST)):
+        if self._is_rejected("usage", total_tokens=(total_tokens, _MAYBE_TOKENS), cost=(cost, _COST)):
             return
         if total_tokens is None:
             total_tokens = input_tokens + output_tokens
-        self._tell(
+        self._emit_fields(
             "usage",
             details,
             input_tokens=input_tokens,
@@ -181,11 +181,11 @@ class Emitter(SpanEmitter):
         """How far a piece of work is: `current` of `total` in any unit, and the seconds it will still take."""
         percent = _percent(current, total)
         if percent is None:
-            self._refuse("progress", f"current and total are numbers, not {current!r:.40} and {total!r:.40}")
+            self._reject("progress", f"current and total are numbers, not {current!r:.40} and {total!r:.40}")
             return
-        if self._refuses("progress", eta_s=(eta_s, _ETA)):
+        if self._is_rejected("progress", eta_s=(eta_s, _ETA)):
             return
-        self._tell(
+        self._emit_fields(
             "progress",
             progress=percent,
             current=current,
@@ -198,9 +198,9 @@ class Emitter(SpanEmitter):
     def milestone(self, milestone: float | str, progress: float | None = None) -> None:
         """A mark that was reached: a percentage, or a name with the percentage it stands for."""
         reached = progress if progress is not None or isinstance(milestone, str) else milestone
-        if self._refuses("milestone", progress=(reached, _PERCENT)):
+        if self._is_rejected("milestone", progress=(reached, _PERCENT)):
             return
-        self._tell("milestone", milestone=milestone, progress=reached)
+        self._emit_fields("milestone", milestone=milestone, progress=reached)
 
     def workflow_progress(
         self,
@@ -215,12 +215,12 @@ class Emitter(SpanEmitter):
         percent = _percent(completed_nodes, total_nodes)
         if percent is None:
             told = f"{completed_nodes!r:.40} and {total_nodes!r:.40}"
-            self._refuse("workflow_progress", f"completed_nodes and total_nodes are numbers, not {told}")
+            self._reject("workflow_progress", f"completed_nodes and total_nodes are numbers, not {told}")
             return
         counts = {"completed_nodes": (completed_nodes, _NODES), "total_nodes": (total_nodes, _NODES)}
-        if self._refuses("workflow_progress", **counts, eta_s=(eta_s, _ETA)):
+        if self._is_rejected("workflow_progress", **counts, eta_s=(eta_s, _ETA)):
             return
-        self._tell(
+        self._emit_fields(
             "workflow_progress",
             total_nodes=total_nodes,
             completed_nodes=completed_nodes,
@@ -252,7 +252,7 @@ class Emitter(SpanEmitter):
                 raise
             self._output.note_refused(error, "workflow_start")
             return
-        self._begun = begun
+        self._run_begun = begun
         self._output.scope = self._output.scope.derive(run_id=begun)
         if begun is None:
             self._output.find_run()
@@ -278,7 +278,7 @@ class Emitter(SpanEmitter):
         if self._output.publisher is None or run_id is None:
             return
         self.flush()
-        joined, self._begun = self._begun == run_id, None
+        joined, self._run_begun = self._run_begun == run_id, None
         try:
             self._output.publisher.leave_run(self._output.execution_id, run_id, outcome, joined=joined)
         except Exception as error:
@@ -308,7 +308,7 @@ class Emitter(SpanEmitter):
 
     def status(self, status: str, **details: Any) -> None:
         """The state of what is going on, in a word, with any details."""
-        self._tell("status", details, status=status)
+        self._emit_fields("status", details, status=status)
 
     def log(self, level: str, message: str, context: Mapping[str, Any] | None = None) -> None:
         """A line of a log, for people: `debug`, `info`, `warning`, `error` or a level of your own.
@@ -360,13 +360,13 @@ class Emitter(SpanEmitter):
             BadRequestError: There is no such type of prompts, or `timeout_s` cannot be used.
         """
         if type not in _PROMPT_TYPES:
-            self._refuse(
+            self._reject(
                 "human_prompt", f"a prompt's type is one of {', '.join(get_args(PromptType))}, not {type!r:.80}"
             )
         prompt_id = prompt_id or new_id()
-        if self._refuses("human_prompt", timeout_s=(timeout_s, _TIMEOUT)):
+        if self._is_rejected("human_prompt", timeout_s=(timeout_s, _TIMEOUT)):
             timeout_s = None
-        self._tell(
+        self._emit_fields(
             "human_prompt",
             prompt_id=prompt_id,
             prompt=prompt,
@@ -403,9 +403,9 @@ class Emitter(SpanEmitter):
             strict and exc is None
         )  # what cannot be said must not hide the exception that leaves the block
         for part in self._spans.drain():
-            self._end(part, f"{part.kind}_complete" if error is None else f"{part.kind}_error", {}, error=error)
+            self._end_span(part, f"{part.kind}_complete" if error is None else f"{part.kind}_error", {}, error=error)
         self._message = None
-        if self._begun is not None:
+        if self._run_begun is not None:
             self._leave(_outcome(error))
         elif error is not None and error is not _CANCELLED:
             self._emit("error", error, self._output.scope)

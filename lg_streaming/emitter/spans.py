@@ -15,12 +15,12 @@ from lg_streaming.publisher import new_id
 
 if TYPE_CHECKING:
     from lg_streaming.checks import Number
-    from lg_streaming.emitter.open_spans import PartKind
+    from lg_streaming.emitter.open_spans import SpanKind
     from lg_streaming.events import Scope
 
 __all__ = ["SpanEmitter"]
 
-_NAMED_BY: Final[Mapping[PartKind, tuple[str | None, str]]] = {
+_NAMED_BY: Final[Mapping[SpanKind, tuple[str | None, str]]] = {
     "node": ("node_id", "node_name"),
     "tool": ("tool_call_id", "tool"),
     "llm": (None, "model"),
@@ -60,7 +60,7 @@ class SpanEmitter(BaseEmitter):
         self.end()
         message_id = message_id or new_id()
         part = OpenSpan("llm", message_id, model, self._output.find_run().derive(message_id=message_id))
-        self._begin(part, "llm_start", details, model=model)
+        self._open_span(part, "llm_start", details, model=model)
         self._message = part
         self._index = itertools.count()
         return message_id
@@ -75,7 +75,7 @@ class SpanEmitter(BaseEmitter):
         """
         part, self._message = self._message, None
         if part is not None and self._spans.close("llm", part.id) is not None:
-            self._end(part, "llm_complete", details, finish_reason=finish_reason, usage=usage)
+            self._end_span(part, "llm_complete", details, finish_reason=finish_reason, usage=usage)
 
     # --- nodes and tools ----------------------------------------------------------------------------------
 
@@ -101,13 +101,13 @@ class SpanEmitter(BaseEmitter):
         """
         node_id = node_id or self._output.scope.node_id
         if node_id is None:
-            self._refuse("node_start", "name the node: node_start('fetch')")
+            self._reject("node_start", "name the node: node_start('fetch')")
             return self.scoped()
-        if self._refuses("node_start", attempt=(attempt, _ATTEMPT)):
+        if self._is_rejected("node_start", attempt=(attempt, _ATTEMPT)):
             attempt = None
         scope = self._output.find_run().derive(node_id=node_id, **({"attempt": attempt} if attempt is not None else {}))
         part = OpenSpan("node", node_id, name or node_id, scope)
-        self._begin(part, "node_start", details, node_id=node_id, node_name=part.name, attempt=attempt)
+        self._open_span(part, "node_start", details, node_id=node_id, node_name=part.name, attempt=attempt)
         return self._with_scope(scope)
 
     def node_complete(self, result: object = None, *, node_id: str | None = None, **details: Any) -> None:
@@ -131,11 +131,11 @@ class SpanEmitter(BaseEmitter):
         self._node_end("node_error", node_id, details, error=self._described(error))
 
     def _node_end(self, type: str, node_id: str | None, details: Mapping[str, Any], **data: Any) -> None:
-        part = self._closing("node", node_id or self._output.scope.node_id)
+        part = self._close_span("node", node_id or self._output.scope.node_id)
         if part is None:
-            self._refuse(type, f"name the node: {type}(…, node_id='fetch')")
+            self._reject(type, f"name the node: {type}(…, node_id='fetch')")
             return
-        self._end(part, type, details, **data)
+        self._end_span(part, type, details, **data)
 
     def tool_start(self, tool: str, input: object = None, *, tool_call_id: str | None = None, **details: Any) -> Self:
         """A tool is called. Returns the emitter of the call, whose `tool_complete` and `tool_error` are about it.
@@ -149,7 +149,7 @@ class SpanEmitter(BaseEmitter):
         tool_call_id = tool_call_id or new_id()
         scope = self._output.find_run().derive(tool_call_id=tool_call_id)
         part = OpenSpan("tool", tool_call_id, tool, scope)
-        self._begin(part, "tool_start", details, tool=tool, tool_call_id=tool_call_id, input=input)
+        self._open_span(part, "tool_start", details, tool=tool, tool_call_id=tool_call_id, input=input)
         return self._with_scope(scope)
 
     def tool_complete(
@@ -181,22 +181,22 @@ class SpanEmitter(BaseEmitter):
         self, type: str, call: tuple[str | None, str | None], details: Mapping[str, Any], **data: Any
     ) -> None:
         tool, tool_call_id = call
-        part = self._closing("tool", tool_call_id or self._output.scope.tool_call_id, tool)
+        part = self._close_span("tool", tool_call_id or self._output.scope.tool_call_id, tool)
         if part is None:
-            self._refuse(type, f"name the tool: {type}(…, tool='search')")
+            self._reject(type, f"name the tool: {type}(…, tool='search')")
             return
-        self._end(part, type, details, **data)
+        self._end_span(part, type, details, **data)
 
     # --- below --------------------------------------------------------------------------------------------
 
-    def _begin(self, part: OpenSpan, type: str, details: Mapping[str, Any], **fields: Any) -> None:
-        self._tell_of(part.scope, type, details, fields)
+    def _open_span(self, part: OpenSpan, type: str, details: Mapping[str, Any], **fields: Any) -> None:
+        self._emit_fields_of(part.scope, type, details, fields)
         self._spans.open(part)
 
-    def _closing(self, kind: PartKind, id: str | None, name: str | None = None) -> OpenSpan | None:
+    def _close_span(self, kind: SpanKind, id: str | None, name: str | None = None) -> OpenSpan | None:
         """The part that ends: the open one of this id, else the newest open one, else one nobody told the begin of."""
         if id is None:
-            newest = self._spans.newest(kind, name)
+            newest = self._spans.latest(kind, name)
             if newest is not None:
                 return self._spans.close(kind, newest.id) or newest
             if name is None:
@@ -210,21 +210,21 @@ class SpanEmitter(BaseEmitter):
             kind, id, name or (id if kind == "node" else None), self._output.find_run().derive(**own), began_at=0
         )
 
-    def _end(self, part: OpenSpan, type: str, details: Mapping[str, Any], **fields: Any) -> None:
+    def _end_span(self, part: OpenSpan, type: str, details: Mapping[str, Any], **fields: Any) -> None:
         id_field, name_field = _NAMED_BY[part.kind]
         about = {name_field: part.name, "duration_s": part.duration_s if part.began_at else None}
         if id_field is not None and part.id:
             about[id_field] = part.id
         try:
-            self._tell_of(part.scope, type, details, about | fields)
+            self._emit_fields_of(part.scope, type, details, about | fields)
         except UpdateTooLargeError:  # it is open still, and may be closed with less
             self._spans.open(part)
             raise
 
-    def _tell(self, word: str, details: Mapping[str, Any] = _NOTHING, /, **fields: Any) -> None:
-        self._tell_of(self._output.scope, word, details, fields)
+    def _emit_fields(self, word: str, details: Mapping[str, Any] = _NOTHING, /, **fields: Any) -> None:
+        self._emit_fields_of(self._output.scope, word, details, fields)
 
-    def _tell_of(self, scope: Scope, type: str, details: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+    def _emit_fields_of(self, scope: Scope, type: str, details: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
         """The fields that are known; details beside them never replace one."""
         known = {name: value for name, value in fields.items() if value is not None}
         self._emit(type, {**details, **known}, scope)
@@ -232,15 +232,15 @@ class SpanEmitter(BaseEmitter):
     def _described(self, error: BaseException | str) -> dict[str, Any]:
         return describe_error(error, debug=self.debug)
 
-    def _refuses(self, type: str, /, **values: tuple[object, Number]) -> bool:
+    def _is_rejected(self, type: str, /, **values: tuple[object, Number]) -> bool:
         """Return whether one of ``values`` cannot be used; then it is raised or logged, like all that is refused."""
         for name, (value, allowed) in values.items():
             if not allowed.accepts(value):
-                self._refuse(type, f"{name} {allowed.refusal(value)}")
+                self._reject(type, f"{name} {allowed.refusal(value)}")
                 return True
         return False
 
-    def _refuse(self, type: str, message: str) -> None:
+    def _reject(self, type: str, message: str) -> None:
         error = BadRequestError(message, execution_id=self._output.execution_id)
         if self._output.publisher is None:
             return

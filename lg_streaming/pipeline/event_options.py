@@ -89,7 +89,7 @@ class EventOptions(DecoratorOptions[EventDefaults]):
             chosen=checked_options(
                 "stream_event", EventDefaults, {**options, **conditions}, error=StreamingConfigError
             ),
-            events=_captured(events) if events is not None else frozenset({StreamEventType.EVENTS}),
+            events=_checked_events(events) if events is not None else frozenset({StreamEventType.EVENTS}),
             transformer=_function("transformer(event)", transformer),
             redact=_function("redact(type, data)", redact),
             only=only or ALL,
@@ -124,7 +124,7 @@ class EventOptions(DecoratorOptions[EventDefaults]):
         return self.only.accepts_type(type) and not (self.excluded is not None and self.excluded.accepts_type(type))
 
 
-def _captured(events: Sequence[str]) -> frozenset[str]:
+def _checked_events(events: Sequence[str]) -> frozenset[str]:
     if isinstance(events, str):
         raise StreamingConfigError(f"stream_event(events=…) is a list of types: write [{str(events)!r}]")
     wanted = frozenset(str(event) for event in events)

@@ -57,7 +57,7 @@ class _Event:
     body: bytes = b""
     """The data as JSON, once it is made."""
 
-    def outgoing(self) -> UpdateRequest:
+    def to_request(self) -> UpdateRequest:
         return UpdateRequest(self.type, orjson.Fragment(self.body), self.scope, self.priority, self.delivery, self.key)
 
 
@@ -82,7 +82,7 @@ class EventPipeline:
         self._guard = SafeCallable(output)
         self._ordinals: Counter[str] = Counter()
         self._lock = new_lock()
-        self._left_at: datetime | None = None
+        self._published_at: datetime | None = None
         self.waiting: bool = False
         self._live = output.defaults
         self._version = -1
@@ -90,17 +90,17 @@ class EventPipeline:
         self._flush: Source[None] = Source()
         self._held: Source[_Event] | None = None
         self._apply(options.resolved(EventDefaults()))
-        self._look()
+        self._refresh()
 
-    def _give(self, event: _Event) -> None:
+    def _process(self, event: _Event) -> None:
         """Sends an event on its way."""
-        shaped = self._shaped(event)
+        shaped = self._shape(event)
         if shaped is None:
             return
         held = self._held
         if held is None:
             if event.lifecycle is not None:  # nothing waits yet, and many nodes have nothing else to say
-                self._leave((shaped,))
+                self._publish((shaped,))
                 return
             with self._lock:
                 held = self._held = self._held or self._open()
@@ -108,11 +108,11 @@ class EventPipeline:
 
     def _open(self) -> Source[_Event]:
         source: Source[_Event] = Source()
-        leaving = buffer(self, urgent=self._urgent, flush=self._flush, scheduler=self._scheduler)(source)
-        leaving.subscribe(self._leave)
+        leaving = buffer(self, urgent=self._is_urgent, flush=self._flush, scheduler=self._scheduler)(source)
+        leaving.subscribe(self._publish)
         return source
 
-    def _look(self) -> EventDefaults:
+    def _refresh(self) -> EventDefaults:
         """The options as they are now."""
         if self._live is not None and self._live.version != self._version:
             self._live = self._output.defaults or self._live
@@ -128,21 +128,21 @@ class EventPipeline:
         self.interval: float = 0.0 if self._closed else now.flush_interval
         """Seconds an event waits, at most."""
 
-    def _urgent(self, event: _Event) -> bool:
-        if event.lifecycle is not None or PRIORITIES.index(event.priority) >= _HURRY or self._left_at is None:
+    def _is_urgent(self, event: _Event) -> bool:
+        if event.lifecycle is not None or PRIORITIES.index(event.priority) >= _HURRY or self._published_at is None:
             return True
-        return self._scheduler.now - self._left_at >= timedelta(seconds=self._now.flush_interval)
+        return self._scheduler.now - self._published_at >= timedelta(seconds=self._now.flush_interval)
 
     # --- in --------------------------------------------------------------------------------------------------
 
-    def take(self, type: str, data: dict[str, Any], scope: Scope, *, always: bool = False) -> None:
+    def put(self, type: str, data: dict[str, Any], scope: Scope, *, always: bool = False) -> None:
         """One thing that happened: in the node itself, in a tool or in a model.
 
         Nothing stops the node's own start and end, and what leaves ``always``.
         """
-        now, wants = self._look(), self._options.wants
+        now, wants = self._refresh(), self._options.wants
         if always or type in _LIFECYCLE:
-            self._take_lifecycle(type, data, scope, whole=now.enabled and wants(type))
+            self._put_lifecycle(type, data, scope, whole=now.enabled and wants(type))
         elif not now.enabled:
             return
         elif type == "values":
@@ -150,23 +150,23 @@ class EventPipeline:
                 self._push(type, data["state"], scope)
         elif type in {"updates", "messages"}:
             if wants(type):
-                self._take_result(type, data["read"](), scope)
+                self._put_result(type, data["read"](), scope)
         elif wants(type):
             self._push(type, data, scope)
         if type == "llm_complete" and now.enabled and wants("usage") and data.get("usage"):
             self._push("usage", {"model": data.get("model"), **data["usage"]}, scope)
 
-    def _take_result(self, type: str, found: object, scope: Scope) -> None:
+    def _put_result(self, type: str, found: object, scope: Scope) -> None:
         if type == "updates":
             self._push(type, {str(scope.node_id): found}, scope)
         elif found:
             self._push(type, {"messages": found}, scope)
 
-    def _take_lifecycle(self, type: str, data: dict[str, Any], scope: Scope, *, whole: bool) -> None:
+    def _put_lifecycle(self, type: str, data: dict[str, Any], scope: Scope, *, whole: bool) -> None:
         identity = {name: data[name] for name in _IDENTITY if name in data}
         if not whole:
             data = {name: value for name, value in data.items() if name != "result"}
-        self._give(_Event(type=type, data=data, scope=scope, priority=priority_of(type), lifecycle=identity))
+        self._process(_Event(type=type, data=data, scope=scope, priority=priority_of(type), lifecycle=identity))
 
     def emit(self, update: UpdateRequest, *, delivery: Delivery | None) -> None:
         """Publish what the node says itself, whatever ``events`` names.
@@ -176,14 +176,14 @@ class EventPipeline:
         name, data, scope, priority, level, key = update
         kind = kind_of(name)
         asked = kind in {"event", "status"} or (kind == "progress" and self._options.wants(name))
-        if not self._look().enabled or not asked:
+        if not self._refresh().enabled or not asked:
             self.release()
             self._output.publish(name, data, scope, priority=priority, delivery=level, key=key)
         elif delivery is None and key is None:
             self._push(name, data, scope, priority, repeats=kind == "progress")
         else:
             priority = parse_priority(priority) if priority is not None else priority_of(name)
-            self._give(_Event(type=name, data=data, scope=scope, priority=priority, delivery=level, key=key))
+            self._process(_Event(type=name, data=data, scope=scope, priority=priority, delivery=level, key=key))
 
     def _push(
         self, type: str, data: object, scope: Scope, priority: Priority | None = None, *, repeats: bool = False
@@ -191,7 +191,7 @@ class EventPipeline:
         level = self._now.delivery
         if repeats and level == "exactly-once":  # how often it comes depends on time, so no two tries are alike
             level = "at-least-once"
-        self._give(
+        self._process(
             _Event(
                 type=type,
                 data=data,
@@ -224,14 +224,14 @@ class EventPipeline:
             event.data = event.lifecycle
         return passes or event.lifecycle is not None
 
-    def _shaped(self, event: _Event) -> _Event | None:
+    def _shape(self, event: _Event) -> _Event | None:
         """The event as it leaves; None when it does not."""
         if not self._passes(event):
             return None
         event.body = self._output.encode(event.data)
         bare = event.lifecycle is not None and event.data is event.lifecycle
         if self._options.transformer is not None and self._now.enabled and not bare:
-            shaped = self._guard.call("transformer", self._transformed, event, instead=event)
+            shaped = self._guard.call("transformer", self._transform, event, instead=event)
             if shaped is None:
                 if event.lifecycle is None:
                     return None
@@ -239,11 +239,11 @@ class EventPipeline:
             else:
                 event = shaped
         if self._options.redact is not None:
-            event.body = self._guard.call("redact", self._redacted, event, instead=self._withheld(event))
+            event.body = self._guard.call("redact", self._redact, event, instead=self._withheld(event))
         self.waiting = True
         return event
 
-    def _transformed(self, event: _Event) -> _Event | None:
+    def _transform(self, event: _Event) -> _Event | None:
         """What the transformer makes of an event. Raises what it raises, and when it gives something unusable."""
         scope = event.scope
         about = {name: value for name in NAMES if (value := getattr(scope, name)) is not None}
@@ -271,7 +271,7 @@ class EventPipeline:
             body=self._output.encode(data),
         )
 
-    def _redacted(self, event: _Event) -> bytes:
+    def _redact(self, event: _Event) -> bytes:
         return self._output.encode(cast("Any", self._options.redact)(event.type, orjson.loads(event.body)))
 
     def _withheld(self, event: _Event) -> bytes:
@@ -279,20 +279,20 @@ class EventPipeline:
 
     # --- out -------------------------------------------------------------------------------------------------
 
-    def _leave(self, events: Sequence[_Event]) -> None:
+    def _publish(self, events: Sequence[_Event]) -> None:
         """Appends events to the log, ``batch_size`` in one go."""
         self.waiting: bool = False
         if any(event.lifecycle is None for event in events):
-            self._left_at = self._scheduler.now
+            self._published_at = self._scheduler.now
         batch: list[UpdateRequest] = []
         for event in events:
-            batch.append(event.outgoing())
+            batch.append(event.to_request())
             if len(batch) >= self._now.batch_size:
-                self._send(batch)
+                self._publish_batch(batch)
                 batch = []
-        self._send(batch)
+        self._publish_batch(batch)
 
-    def _send(self, batch: list[UpdateRequest]) -> None:
+    def _publish_batch(self, batch: list[UpdateRequest]) -> None:
         if batch:
             self._output.publish_all(batch)
 

@@ -172,7 +172,7 @@ class NodePipeline:
         elif type == "custom":  # an event of the node's own code, which `events` does not choose
             self._events.emit(UpdateRequest(type, data, scope), delivery=None)
         else:
-            self._events.take(type, data, scope, always=owed)
+            self._events.put(type, data, scope, always=owed)
 
     def _is_owed(self, type: str, data: dict[str, Any], scope: Scope) -> bool:
         """Return whether readers of the node's text need the end of a model call, whichever events are asked for.

@@ -61,7 +61,7 @@ class Reporter:
 
     def __init__(self, emitter: Emitter, options: ProgressOptions, scheduler: SchedulerBase | None = None) -> None:
         self._emitter = emitter
-        self._given = options
+        self._chosen = options
         self._scheduler = scheduler or current_timer()
         self._live = emitter.defaults
         self._version = -1
@@ -71,7 +71,7 @@ class Reporter:
         self._branches = branches_of(scope.run_id, scope.node_id)
         self.lock: threading.RLock = self._branches.lock
         self._origin = self._scheduler.now
-        self._time_left = EtaEstimator()
+        self._eta = EtaEstimator()
         self._marks_reached = 0.0  # by all marks up to here something was said, also before a reset
         self._done = False
         self._begun = False
@@ -101,7 +101,7 @@ class Reporter:
             self._begun = True
             self._refresh()
             self._origin = self._scheduler.now
-            self._time_left.observe(0.0, 0.0)
+            self._eta.observe(0.0, 0.0)
             self._branches.join(self._name)
             self._offer(_Report(percent=0.0, amount=self._amount, status="started", urgent=True))
 
@@ -124,8 +124,8 @@ class Reporter:
         self._refresh()
         self._done = False
         self._amount = ProgressValue()
-        self._time_left = EtaEstimator()
-        self._time_left.observe(self._elapsed(), 0.0)
+        self._eta = EtaEstimator()
+        self._eta.observe(self._elapsed(), 0.0)
         self._branches.note(self._name, 0.0)
         self._offer(_Report(percent=0.0, amount=self._amount, status="running", urgent=True))
 
@@ -149,7 +149,7 @@ class Reporter:
                 data.pop("eta_s", None)
             if error is not None:
                 data["error"] = error
-            self._say("progress", data | self._combined())
+            self._publish("progress", data | self._combined())
 
     def fail(self, option: str, problem: BaseException) -> None:
         """A callable that was given as an option failed for the first time."""
@@ -170,24 +170,24 @@ class Reporter:
             return
         self._live = live = self._emitter.defaults
         self._version = live.version if live is not None else 0
-        self._options = self._given.resolved(live.current.progress if live is not None else _DEFAULTS)
+        self._options = self._chosen.resolved(live.current.progress if live is not None else _DEFAULTS)
 
     def _advance(self, percent: float) -> bool:
         """Notes ``percent`` and says the milestones on the way there; whether there were any."""
-        self._time_left.observe(self._elapsed(), percent)
+        self._eta.observe(self._elapsed(), percent)
         self._branches.note(self._name, percent)
         before, self._marks_reached = self._marks_reached, max(self._marks_reached, percent + _HAIR)
         crossed = [mark for mark in self._options.milestones if before < mark <= self._marks_reached]
         for mark in crossed:
             progress = shown(percent, self._options.format.precision)
-            self._say("milestone", {"milestone": int(mark) if mark.is_integer() else mark, "progress": progress})
+            self._publish("milestone", {"milestone": int(mark) if mark.is_integer() else mark, "progress": progress})
         return bool(crossed)
 
     def _offer(self, report: _Report) -> None:
-        if self._leaves(report):
+        if self._is_published(report):
             self._reports.on_next(report)
 
-    def _leaves(self, report: _Report) -> bool:
+    def _is_published(self, report: _Report) -> bool:
         return report.urgent or self._options.granularity != "coarse"
 
     def _is_urgent(self, report: _Report) -> bool:
@@ -196,10 +196,10 @@ class Reporter:
     def _send(self, reports: list[_Report]) -> None:
         report = reports[-1]
         data = self._fields(report.percent, report.amount) | {"status": report.status}
-        self._say("progress", data | self._combined())
+        self._publish("progress", data | self._combined())
 
-    def _say(self, type: str, data: dict[str, Any]) -> None:
-        if self._options.enabled and (self._given.types is None or type in self._given.types):
+    def _publish(self, type: str, data: dict[str, Any]) -> None:
+        if self._options.enabled and (self._chosen.types is None or type in self._chosen.types):
             self._emitter.event(type, data)
 
     def _fields(self, percent: float, amount: ProgressValue) -> dict[str, Any]:
@@ -213,7 +213,7 @@ class Reporter:
             data["current"] = amount.current
         if fields.show_total and amount.total is not None:
             data["total"] = amount.total
-        if options.include_eta and (left := self._time_left.left(elapsed)) is not None:
+        if options.include_eta and (left := self._eta.left(elapsed)) is not None:
             data["eta_s"] = round(left, 3)
         if options.include_metrics:
             data["elapsed_s"] = elapsed

@@ -13,7 +13,7 @@ from reactivex import operators as ops
 from lg_streaming.fork import new_lock, new_rlock
 from lg_streaming.pipeline.safe_callable import SafeCallable
 from lg_streaming.pipeline.timed_buffer import Source, buffer
-from lg_streaming.pipeline.token_batches import Piece, batches, formatted
+from lg_streaming.pipeline.token_batches import Piece, format_batch, join_pieces
 from lg_streaming.publisher import UpdateRequest
 from lg_streaming.settings import TokenDefaults
 from lg_streaming.timer import current_timer
@@ -91,14 +91,14 @@ class TokenPipeline:
         self._guard = SafeCallable(output)
         self._scheduler = scheduler or current_timer()
         self._lock = new_rlock()
-        self._look()
+        self._resolve()
         self.live: _Live = _Live(self.config)
         self._put: Callable[[Piece], object] | None = None
         """Accepts pieces while the chain is open and the options are switched on."""
         self._source: Source[Piece] | None = None
         self._flushes: Source[None] | None = None
         self._subscription: DisposableBase | None = None
-        self._begun: dict[Hashable, None] = {}
+        self._begun_messages: dict[Hashable, None] = {}
         self._last_kind = ""  # of the piece before: most follow one of their message
         self._last_scope: Scope | None = None
         self._counted = 0
@@ -117,7 +117,7 @@ class TokenPipeline:
         """Calls of the filter's or processor's that failed."""
         return self._guard.failures
 
-    def _look(self) -> None:
+    def _resolve(self) -> None:
         """Looks up what holds now."""
         self._defaults = defaults = self.output.defaults
         self._version = defaults.version if defaults is not None else 0
@@ -129,7 +129,7 @@ class TokenPipeline:
     def _refresh(self) -> None:
         """The execution's defaults changed: what was held under the old ones leaves."""
         before = self.config
-        self._look()
+        self._resolve()
         if self.config != before:
             self.flush()
             self.live.apply(self.config)
@@ -143,13 +143,13 @@ class TokenPipeline:
                 self._refresh()
             put = self._put
             if put is None:
-                put = self._find_way()
+                put = self._accepting()
                 if put is None:
                     return
             self.received += 1
             put((type, data, scope))
 
-    def _find_way(self) -> Callable[[Piece], object] | None:
+    def _accepting(self) -> Callable[[Piece], object] | None:
         """Return the function that accepts pieces under the options in force; None where they are switched off."""
         if not self.live.enabled:
             return None
@@ -180,7 +180,7 @@ class TokenPipeline:
         if self._subscription is not None:
             self._subscription.dispose()
         self._flushes = self._subscription = None
-        self._begun.clear()
+        self._begun_messages.clear()
         self._last_scope = None
         self._guard.close()
         self.report()
@@ -196,7 +196,7 @@ class TokenPipeline:
         if self.options.filter is not None:
             passed = passed.pipe(ops.filter(self._passes))
         if self.options.processor is not None:
-            passed = passed.pipe(ops.map(self._processed), ops.filter(self._is_left))
+            passed = passed.pipe(ops.map(self._process), ops.filter(self._is_left))
         # A callable of the user may wait for a thread that flushes: only without one do both share a lock.
         lock = self._lock if passed is source else None
         held = passed.pipe(
@@ -214,13 +214,13 @@ class TokenPipeline:
         self.rejected += 1
         return False
 
-    def _processed(self, piece: Piece) -> Piece:
+    def _process(self, piece: Piece) -> Piece:
         kind, data, scope = piece
         processor = self.options.processor
         if processor is None or kind == "tool_args" or "blocks" in data:
             return piece
         content = data["content"]
-        about = self._about(kind, data, scope)
+        about = self._metadata_of(kind, data, scope)
         made = self._guard.call("processor", cast("Callable[..., object]", processor), content, about, instead=content)
         if isinstance(made, str):
             data["content"] = made
@@ -235,7 +235,7 @@ class TokenPipeline:
         self.rejected += 1
         return False
 
-    def _about(self, kind: str, data: dict[str, Any], scope: Scope) -> dict[str, Any]:
+    def _metadata_of(self, kind: str, data: dict[str, Any], scope: Scope) -> dict[str, Any]:
         """What a processor is told about a token."""
         known = {
             "type": kind,
@@ -257,11 +257,11 @@ class TokenPipeline:
             return False
         self._last_kind, self._last_scope = kind, scope
         key = (kind, scope.message_id or (scope.request_id, scope.task_id, scope.agent_type, scope.tool_call_id))
-        if key in self._begun:
+        if key in self._begun_messages:
             return False
-        self._begun[key] = None
-        if len(self._begun) > _MANY:
-            del self._begun[next(iter(self._begun))]
+        self._begun_messages[key] = None
+        if len(self._begun_messages) > _MANY:
+            del self._begun_messages[next(iter(self._begun_messages))]
         return True
 
     def _publish(self, pieces: list[Piece]) -> None:
@@ -272,7 +272,7 @@ class TokenPipeline:
             self.updates += 1
             output.publish(kind, data, scope)
         else:
-            joined = batches(pieces, live.batch_size)
+            joined = join_pieces(pieces, live.batch_size)
             self.updates += len(joined)
             if len(joined) == 1:
                 output.publish(*self._update(joined[0]))
@@ -290,7 +290,7 @@ class TokenPipeline:
     def _update(self, batch: list[Piece]) -> tuple[str, dict[str, Any], Scope]:
         kind, _, scope = batch[0]
         live = self.live
-        return kind, formatted(batch, live.format, include_metadata=live.include_metadata), scope
+        return kind, format_batch(batch, live.format, include_metadata=live.include_metadata), scope
 
     def report(self) -> None:
         """Report to the statistics the tokens that came in since the last report."""

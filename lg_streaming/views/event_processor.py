@@ -18,10 +18,10 @@ from lg_streaming.views.update_operators import (
     TokenAggregate,
     aggregate_tokens,
     batched,
+    buffer_updates,
     by_type,
-    collected,
-    matching,
-    transformed,
+    filter_updates,
+    map_updates,
 )
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class EventStreamProcessor:
         self, execution_id: str, events: Observable[StreamUpdate] | Iterable[StreamUpdate]
     ) -> Observable[dict[str, list[StreamUpdate]]]:
         """The updates of one execution by type, in order; one mapping, when ``events`` end."""
-        return _stream(events).pipe(collected(execution_id))
+        return _stream(events).pipe(buffer_updates(execution_id))
 
     def filter_events(
         self,
@@ -99,7 +99,7 @@ class EventStreamProcessor:
         criteria: EventCriteria | Mapping[str, Any],
     ) -> Observable[StreamUpdate]:
         """The updates that meet ``criteria``. See `matching`."""
-        return _stream(events).pipe(matching(criteria))
+        return _stream(events).pipe(filter_updates(criteria))
 
     def transform_events(
         self,
@@ -107,7 +107,7 @@ class EventStreamProcessor:
         function: Callable[[StreamUpdate], R | None],
     ) -> Observable[R | StreamUpdate]:
         """What ``function`` makes of each update; None drops it. See `transformed`."""
-        return _stream(events).pipe(transformed(function))
+        return _stream(events).pipe(map_updates(function))
 
     def aggregate_tokens(
         self, events: Observable[StreamUpdate] | Iterable[StreamUpdate], quiet: float = 0.5

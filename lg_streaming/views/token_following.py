@@ -49,7 +49,7 @@ class GlobalTokenStream:
         bury(self._followers)
         self._followers = ()
 
-    def begins(self, execution_id: str) -> None:
+    def follow(self, execution_id: str) -> None:
         """Follow an execution that opens a token stream."""
         for follower in self._followers:
             follower.follow(execution_id)

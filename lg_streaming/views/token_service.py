@@ -107,7 +107,7 @@ class TokenStreamingService:
         self._entries: dict[tuple[str, str], _Entry] = {}
         self._streams = hub.token_streams
         self._global = GlobalTokenStream(hub, self._streams.executions)
-        self._streams.on_open(self._global.begins)
+        self._streams.on_open(self._global.follow)
         hub.lifecycle.add(self)
         restart_after_fork(self)
 

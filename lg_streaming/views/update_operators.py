@@ -28,10 +28,10 @@ __all__ = [
     "TokenAggregate",
     "aggregate_tokens",
     "batched",
+    "buffer_updates",
     "by_type",
-    "collected",
-    "matching",
-    "transformed",
+    "filter_updates",
+    "map_updates",
 ]
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -90,7 +90,9 @@ def by_type(
     )
 
 
-def collected(execution_id: str) -> Callable[[Observable[StreamUpdate]], Observable[dict[str, list[StreamUpdate]]]]:
+def buffer_updates(
+    execution_id: str,
+) -> Callable[[Observable[StreamUpdate]], Observable[dict[str, list[StreamUpdate]]]]:
     """The updates of one execution by type, in order: one mapping, when the source ends."""
 
     def operator(source: Observable[StreamUpdate]) -> Observable[dict[str, list[StreamUpdate]]]:
@@ -109,7 +111,7 @@ def collected(execution_id: str) -> Callable[[Observable[StreamUpdate]], Observa
     return operator
 
 
-def matching(
+def filter_updates(
     criteria: EventCriteria | Mapping[str, Any],
 ) -> Callable[[Observable[StreamUpdate]], Observable[StreamUpdate]]:
     """The updates that meet ``criteria``, see `EventCriteria`.
@@ -134,7 +136,7 @@ def matching(
     )
 
 
-def transformed(
+def map_updates(
     function: Callable[[StreamUpdate], R | None],
 ) -> Callable[[Observable[StreamUpdate]], Observable[R | StreamUpdate]]:
     """What ``function`` makes of each update; None drops it.

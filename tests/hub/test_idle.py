@@ -21,7 +21,7 @@ from lg_streaming.hub import StreamHub
 from lg_streaming.log import Batch, MemoryLog
 from lg_streaming.publisher import RunOutcome, publishers
 from lg_streaming.settings import LimitSettings
-from lg_streaming.timer import timed_by
+from lg_streaming.timer import use_scheduler
 from lg_streaming.views import TokenStreamingService
 from tests.gateway.site import site
 from tests.hub.helpers import PATIENCE, MakeHub, collect, take, types
@@ -34,7 +34,7 @@ COMPLETE = RunOutcome("workflow_complete", {})
 def clock() -> Generator[TestScheduler]:
     """Virtual time. The hubs of a test have to be made after it."""
     scheduler = TestScheduler()
-    with timed_by(scheduler):
+    with use_scheduler(scheduler):
         yield scheduler
 
 
@@ -323,7 +323,7 @@ def test_the_end_comes_after_the_timeout_and_not_long_after(events: list[tuple[f
     """Whatever happens in a run, it ends by itself within 100 to 120 % of its timeout, from when all were idle."""
     timeout = 30.0
     clock = TestScheduler()
-    with timed_by(clock):
+    with use_scheduler(clock):
         hub = StreamHub(limited(timeout))
     hub.open("e")
     run_id, inside, asked, idle_since = hub.open("e"), 0, False, 0.0

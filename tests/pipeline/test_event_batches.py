@@ -16,7 +16,7 @@ from lg_streaming.log import Batch
 from lg_streaming.module import StreamingModule
 from lg_streaming.pipeline import EventOptions, NodeOptions
 from lg_streaming.publisher import Scope
-from lg_streaming.timer import timed_by
+from lg_streaming.timer import use_scheduler
 from tests.capture.graphs import Input, State, Update, graph_of, model, read
 
 INPUT: Input = {"topic": "rivers"}
@@ -43,7 +43,7 @@ class Bench:
         self.hub = StreamHub(log=self.log)
         run_id = self.hub.open("e")
         self.scope = Scope(run_id=run_id, node_id="node")
-        with timed_by(clock):
+        with use_scheduler(clock):
             self.stream = NodeOptions(event=EventOptions.from_arguments(**options)).open(
                 ScopedPublisher(self.hub, "e", self.scope)
             )

@@ -13,7 +13,7 @@ from reactivex.testing import TestScheduler
 
 from lg_streaming import StreamHub
 from lg_streaming.pipeline import TokenFilter
-from lg_streaming.timer import timed_by
+from lg_streaming.timer import use_scheduler
 from lg_streaming.views import TokenStreamingService
 from tests.pipeline.streams import joined, seen
 
@@ -100,7 +100,7 @@ def play(
 @pytest.mark.row("HIVE-D13")
 def test_the_joined_text_is_what_the_filter_let_through(steps: list[Any], options: dict[str, Any]) -> None:
     clock = TestScheduler()
-    with timed_by(clock):
+    with use_scheduler(clock):
         hub = StreamHub()
         service = TokenStreamingService(hub)
         try:
@@ -141,7 +141,7 @@ def check(hub: StreamHub, said: list[Say], options: dict[str, Any]) -> None:
 @pytest.mark.row("HIVE-24")
 def test_no_token_waits_longer_than_the_interval(steps: list[Any]) -> None:
     clock = TestScheduler()
-    with timed_by(clock):
+    with use_scheduler(clock):
         hub = StreamHub()
         service = TokenStreamingService(hub)
         try:
