@@ -16,7 +16,7 @@ __all__ = ["LineFormatter", "OneLine", "guard_loggers"]
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
-_OTHERS: Final = ("updates", "gateway._engineio.packets", "client.line.packets")
+_OTHERS: Final = ("updates", "gateway.hooks.engineio.packets", "client.socketio_connection.packets")
 """Loggers of this library that are not named after a module."""
 
 

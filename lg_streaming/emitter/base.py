@@ -83,7 +83,7 @@ class BaseEmitter:
     def active(self) -> bool:
         """Whether updates arrive; False once the run has ended, and outside of a decorated node."""
         publisher, run_id = self._output.publisher, self.scope.run_id
-        return publisher is not None and (run_id is None or publisher.open_run(self.execution_id) == run_id)
+        return publisher is not None and (run_id is None or publisher.runs.current_run_id(self.execution_id) == run_id)
 
     @property
     def execution_id(self) -> str:
@@ -228,7 +228,7 @@ class BaseEmitter:
         `execution(...)` blocks, graphs, decorated nodes and `with hub.emitter(…)` do so by themselves.
         """
         run_id, publisher = self._output.find_run().run_id, self._output.publisher
-        release = publisher.hold(self.execution_id, run_id) if publisher is not None and run_id else None
+        release = publisher.runs.keep_alive(self.execution_id, run_id) if publisher is not None and run_id else None
         try:
             yield
         finally:

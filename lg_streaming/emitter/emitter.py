@@ -246,7 +246,7 @@ class Emitter(SpanEmitter):
         if publisher is None or (self._output.scope.run_id is not None and self._is_open(self._output.scope.run_id)):
             return
         try:
-            begun = publisher.begin_run(execution_id, name=name, metadata=metadata)
+            begun = publisher.runs.begin_run(execution_id, name=name, metadata=metadata)
         except Exception as error:
             if self._output.strict:
                 raise
@@ -269,9 +269,8 @@ class Emitter(SpanEmitter):
         self._leave(RunOutcome("workflow_error", {"error": self._described(error)}))
 
     def _is_open(self, run_id: str) -> bool:
-        return (
-            self._output.publisher is not None and self._output.publisher.open_run(self._output.execution_id) == run_id
-        )
+        output = self._output
+        return output.publisher is not None and output.publisher.runs.current_run_id(output.execution_id) == run_id
 
     def _leave(self, outcome: RunOutcome) -> None:
         run_id = self._output.find_run().run_id
@@ -280,7 +279,7 @@ class Emitter(SpanEmitter):
         self.flush()
         joined, self._run_begun = self._run_begun == run_id, None
         try:
-            self._output.publisher.leave_run(self._output.execution_id, run_id, outcome, joined=joined)
+            self._output.publisher.runs.leave_run(self._output.execution_id, run_id, outcome, joined=joined)
         except Exception as error:
             if self._output.strict:
                 raise

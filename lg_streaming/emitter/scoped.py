@@ -133,7 +133,7 @@ class ScopedPublisher:
     def _in_run(self, publisher: Publisher, missing: OnMissingRun, scope: Scope) -> Scope:
         """Return ``scope`` in the run of this publisher, which is looked up the first time."""
         if self.scope.run_id is None:
-            run_id = publisher.find_run(self.execution_id, missing)
+            run_id = publisher.runs.run_of(self.execution_id, missing)
             if run_id is None:
                 return scope.derive(run_id=_NO_RUN)
             self.scope = self.scope.derive(run_id=run_id)

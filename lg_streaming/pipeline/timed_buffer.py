@@ -175,14 +175,12 @@ class TimedBuffer(Generic[T]):
         now = since = self._scheduler.now
         if self._policy == "latest":
             del self._held[:-1]
-            if self._sent_at is None:
+            since = self._sent_at
+            if since is None or since + timedelta(seconds=interval) <= now:
                 self._flush()
                 return
-            since = self._sent_at
         self._due = due = since + timedelta(seconds=interval)
-        if due <= now:
-            self._flush()
-        elif self._timer is None or due < self._rings_at:
+        if self._timer is None or due < self._rings_at:
             self._stop_timer()
             self._schedule((due - now).total_seconds(), due)
 

@@ -105,10 +105,10 @@ class TokenStreamingService:
         self._clock = clock
         self._lock = new_rlock()
         self._entries: dict[tuple[str, str], _Entry] = {}
-        self._streams = hub.token_streams
+        self._streams = hub.publisher.token_streams
         self._global = GlobalTokenStream(hub, self._streams.executions)
         self._streams.on_open(self._global.follow)
-        hub.lifecycle.add(self)
+        hub.runs.lifecycle.add(self)
         restart_after_fork(self)
 
     def after_fork(self) -> None:
@@ -185,7 +185,7 @@ class TokenStreamingService:
         check_execution_id(execution_id)
         if not isinstance(node_id, str) or not node_id:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TokenStreamingError(f"a node id is a string and not empty, not {node_id!r:.80}")
-        output = ScopedPublisher(self._hub, execution_id, Scope(node_id=node_id))
+        output = ScopedPublisher(self._hub.publisher, execution_id, Scope(node_id=node_id))
         entry = self._entries[execution_id, node_id] = _Entry(TokenPipeline(options, output), self._clock())
         return entry
 
@@ -276,7 +276,7 @@ class TokenStreamingService:
         with self._lock:
             idle = [key for key, entry in self._entries.items() if now - entry.touched_at >= _IDLE]
         for execution_id, node_id in idle:
-            if not self._hub.is_running(execution_id):
+            if not self._hub.registry.is_running(execution_id):
                 self.close_token_stream(execution_id, node_id)
 
     def close(self) -> None:

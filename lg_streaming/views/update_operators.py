@@ -39,7 +39,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
-_SHORTEST: Final = 1e-6
+_SHORTEST: Final = 1e-9
 """Seconds: the shortest pause of `batched`."""
 
 

@@ -45,9 +45,9 @@ class Bench:
         self.scope = Scope(run_id=run_id, node_id="node")
         with use_scheduler(clock):
             self.stream = NodeOptions(event=EventOptions.from_arguments(**options)).open(
-                ScopedPublisher(self.hub, "e", self.scope)
+                ScopedPublisher(self.hub.publisher, "e", self.scope)
             )
-        self.emitter = Emitter(self.hub, "e", self.scope, strict=False, pipeline=self.stream)
+        self.emitter = Emitter(self.hub.publisher, "e", self.scope, strict=False, pipeline=self.stream)
         self.log.batches.clear()
 
     def happen(self, *types: str) -> None:
