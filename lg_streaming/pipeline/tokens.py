@@ -266,6 +266,13 @@ class TokenPipeline:
 
     def _publish(self, pieces: list[Piece]) -> None:
         live, output, count = self.live, self.output, len(pieces)
+        streams = self._streams
+        if streams is not None:
+            with self._counting:
+                received = self.received
+                new, self._counted = received - self._counted, received
+            if new:
+                streams.count(new)
         if count == 1 and live.is_plain:  # most updates of a slow model: they need no joining and no format
             kind, data, scope = pieces[0]
             data.pop("metadata", None)
@@ -279,13 +286,6 @@ class TokenPipeline:
             else:
                 output.publish_all([UpdateRequest(*self._update(batch)) for batch in joined])
         self.delivered += count
-        streams = self._streams
-        if streams is not None:
-            with self._counting:
-                received = self.received
-                new, self._counted = received - self._counted, received
-            if new:
-                streams.count(new)
 
     def _update(self, batch: list[Piece]) -> tuple[str, dict[str, Any], Scope]:
         kind, _, scope = batch[0]
