@@ -1,4 +1,4 @@
-"""From what a node does to the updates that leave, as the decorators' options say."""
+"""The pipelines of decorated nodes: from events and text to the updates that leave."""
 
 from lg_streaming.pipeline.event_options import EventFilter, EventOptions
 from lg_streaming.pipeline.node import NodeOptions

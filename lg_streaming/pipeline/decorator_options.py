@@ -29,7 +29,7 @@ class DecoratorOptions(Generic[D]):
 
     @property
     def enabled(self) -> bool | None:
-        """Whether the decorator switches it on or off; None for neither."""
+        """True or False if the decorator switches it on or off; else None."""
         return self.chosen.get("enabled")
 
     def resolved(self, defaults: D) -> D:
@@ -52,7 +52,7 @@ def checked_options(
         defaults: The settings' section.
         options: The options by name.
         error: Raised for an option that does not exist, or whose value cannot be used.
-        strict: Whether values must have their types already.
+        strict: True if values must have their types already.
     """
     chosen = {name: value for name, value in options.items() if value is not None}
     try:

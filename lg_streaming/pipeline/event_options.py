@@ -25,17 +25,17 @@ Redact = Callable[[str, Any], Any]
 class EventFilter(TypedDict, total=False):
     """Conditions for events. All must be met; exclusion wins. The node's own start and end always pass.
 
-    Names of types may hold ``*`` for any run of characters; ``events`` stands for all node, tool and model events.
+    Names of types may hold ``*`` for any run of characters; ``events`` means all node, tool and model events.
     """
 
     event_types: Sequence[str]
-    """Only these pass."""
+    """The only types that pass."""
     exclude_types: Sequence[str]
-    """These do not, also where ``event_types`` names them."""
+    """Types that do not pass, even where ``event_types`` names them."""
     min_priority: Priority
     """The lowest priority that passes; ``low``, which is all, where nothing is set."""
     include_debug: bool
-    """Whether ``debug`` and ``debug:…`` may pass; False where nothing is set."""
+    """True lets ``debug`` and ``debug:…`` pass; False where nothing is set."""
 
 
 _GROUP: Final = ("node_", "tool_", "llm_")
@@ -99,8 +99,7 @@ class EventOptions(DecoratorOptions[EventDefaults]):
     def wants(self, type: str) -> bool:
         """Return whether an event is asked for.
 
-        ``events`` stands for all node, tool and model events, ``error`` for their errors, ``progress`` for milestones
-        too.
+        ``events`` means all node, tool and model events, ``error`` their errors, ``progress`` also milestones.
         """
         return (
             type in self.events
@@ -111,7 +110,7 @@ class EventOptions(DecoratorOptions[EventDefaults]):
 
     @property
     def tracks(self) -> bool:
-        """Whether the node's progress is asked for."""
+        """True if the node's progress is asked for."""
         return bool(self.progress_types)
 
     @property

@@ -1,7 +1,7 @@
-"""What happens in and around a node: its start and end, tools, models, and what it says itself.
+"""The events of a node: its start and end, its tools and models, and the events that it publishes itself.
 
-The way of an event: the filter, the transformer, ``redact``, a short wait for others, the log. The node's own
-start and end take the same way, but nothing stops them, since readers tell tries and branches apart by them.
+An event goes through the filter, the transformer, ``redact`` and a buffer to the log. The node's own start and end go
+the same way, but nothing stops them: readers distinguish tries and branches by them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = ["EventPipeline"]
 
 _LIFECYCLE: Final = frozenset({"node_start", "node_complete", "node_error", "node_interrupted"})
 _IDENTITY: Final = ("node_id", "node_name", "attempt", "duration_s", "model", "replaces")
-"""What stays of an event that nothing stops, when everything else is taken away."""
+"""The fields that stay of an event that nothing stops, when all others are taken away."""
 _WITHHELD: Final = {"message": "withheld: redaction failed"}
 _HURRY: Final = PRIORITIES.index("high")
 
@@ -53,7 +53,7 @@ class _Event:
     delivery: Delivery = "at-least-once"
     key: str | None = None
     lifecycle: Mapping[str, Any] | None = None
-    """Set for the node's own start and end: what is left of its data when everything else is taken away."""
+    """Set for the node's own start and end: the data that stays when all else is taken away."""
     body: bytes = b""
     """The data as JSON, once it is made."""
 
@@ -62,15 +62,15 @@ class _Event:
 
 
 class EventPipeline:
-    """The way of one try of a node from what happens in it to the updates that leave.
+    """The events of one try of a node, on their way to the log.
 
-    Thread-safe. The functions of the options run in the thread in which something happened. What is held is kept
-    as JSON, so it says how things were when they happened.
+    Thread-safe. The functions of the options run in the thread of the event. Events wait as JSON, so later changes of
+    their data have no effect.
 
     Args:
-        options: What ``@stream_event`` was given.
+        options: The options of ``@stream_event``.
         emitter: Where updates go, and whose events come this way from now on.
-        scheduler: Times how long events wait; the process's timer when not given.
+        scheduler: The timer of the buffer; the process's timer when not given.
     """
 
     def __init__(
@@ -93,13 +93,13 @@ class EventPipeline:
         self._refresh()
 
     def _process(self, event: _Event) -> None:
-        """Sends an event on its way."""
+        """Shape an event, and put it into the buffer."""
         shaped = self._shape(event)
         if shaped is None:
             return
         held = self._held
         if held is None:
-            if event.lifecycle is not None:  # nothing waits yet, and many nodes have nothing else to say
+            if event.lifecycle is not None:  # nothing waits yet, and many nodes have no other events
                 self._publish((shaped,))
                 return
             with self._lock:
@@ -113,7 +113,7 @@ class EventPipeline:
         return source
 
     def _refresh(self) -> EventDefaults:
-        """The options as they are now."""
+        """Return the options in force."""
         if self._live is not None and self._live.version != self._version:
             self._live = self._output.defaults or self._live
             self._version = self._live.version
@@ -136,7 +136,7 @@ class EventPipeline:
     # --- in --------------------------------------------------------------------------------------------------
 
     def put(self, type: str, data: dict[str, Any], scope: Scope, *, always: bool = False) -> None:
-        """One thing that happened: in the node itself, in a tool or in a model.
+        """Accept an event of the node itself, of a tool or of a model.
 
         Nothing stops the node's own start and end, and what leaves ``always``.
         """
@@ -169,9 +169,9 @@ class EventPipeline:
         self._process(_Event(type=type, data=data, scope=scope, priority=priority_of(type), lifecycle=identity))
 
     def emit(self, update: UpdateRequest, *, delivery: Delivery | None) -> None:
-        """Publish what the node says itself, whatever ``events`` names.
+        """Publish an event of the node's own code, independent of ``events``.
 
-        Text has a way of its own, and so has progress, unless ``events`` asks for it.
+        Text does not go through this pipeline, nor does progress, unless ``events`` asks for it.
         """
         name, data, scope, priority, level, key = update
         kind = kind_of(name)
@@ -203,7 +203,7 @@ class EventPipeline:
         )
 
     def _next_key(self, type: str) -> str:
-        """Names the next event of a type in this piece of work: the same in each of its tries."""
+        """Return the key of the next event of a type in this piece of work: the same in each of its tries."""
         with self._lock:
             self._ordinals[type] += 1
             ordinal = self._ordinals[type]
@@ -225,7 +225,7 @@ class EventPipeline:
         return passes or event.lifecycle is not None
 
     def _shape(self, event: _Event) -> _Event | None:
-        """The event as it leaves; None when it does not."""
+        """Return the event as it leaves; None when it does not."""
         if not self._passes(event):
             return None
         event.body = self._output.encode(event.data)
@@ -244,7 +244,7 @@ class EventPipeline:
         return event
 
     def _transform(self, event: _Event) -> _Event | None:
-        """What the transformer makes of an event. Raises what it raises, and when it gives something unusable."""
+        """Return the event that the transformer makes. Raise its errors, or an error for an unusable result."""
         scope = event.scope
         about = {name: value for name in NAMES if (value := getattr(scope, name)) is not None}
         given = {
@@ -280,7 +280,7 @@ class EventPipeline:
     # --- out -------------------------------------------------------------------------------------------------
 
     def _publish(self, events: Sequence[_Event]) -> None:
-        """Appends events to the log, ``batch_size`` in one go."""
+        """Append events to the log, ``batch_size`` in one go."""
         self.waiting: bool = False
         if any(event.lifecycle is None for event in events):
             self._published_at = self._scheduler.now
@@ -297,12 +297,12 @@ class EventPipeline:
             self._output.publish_all(batch)
 
     def release(self) -> None:
-        """Something follows that does not come this way: what is held leaves before it."""
+        """Publish the events that wait: an update follows that does not go through this pipeline."""
         if self.waiting:
             self._flush.on_next(None)
 
     def close(self) -> None:
-        """The node has ended: what is held leaves now, and what still comes, from a stray thread, waits no more."""
+        """Publish the events that wait: the node has ended. Events of a stray thread do not wait from now on."""
         self._closed = True
         self.interval = 0.0
         self._flush.on_next(None)
@@ -310,11 +310,11 @@ class EventPipeline:
 
 
 _NOT_ADDED: Final = frozenset({"type", "data", "priority", "metadata", *RESERVED, *NAMES})
-"""The keys of what a transformer gets, and those that it cannot set."""
+"""The keys of a transformer's event, and those that it cannot set."""
 
 
 def _with_added(scope: Scope, result: Mapping[str, Any]) -> Scope:
-    """``scope`` with the keys that a transformer added, to the event or to its metadata."""
+    """Return ``scope`` with the keys that a transformer added, to the event or to its metadata."""
     metadata = result.get("metadata")
     added: dict[str, Any] = {}
     for keys in (metadata, result):

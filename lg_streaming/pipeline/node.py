@@ -1,4 +1,4 @@
-"""One node's way from what happens to what leaves: the three pipelines of its decorators, put together."""
+"""The pipelines of one node: those of its three decorators, in order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MODEL_ENDINGS = frozenset({"llm_complete", "llm_error"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeOptions:
-    """What the decorators on a node ask for, together; None for a decorator that is not there."""
+    """The options of all decorators on a node; None for a decorator that it does not have."""
 
     token: TokenOptions | None = None
     event: EventOptions | None = None
@@ -34,7 +34,7 @@ class NodeOptions:
     node_id: str | None = None
 
     def merged(self, other: NodeOptions) -> Self:
-        """These options and those of another decorator on the same node; the other's win where both are set."""
+        """Return these options merged with another decorator's, which win where both are set."""
         return replace(
             self,
             token=other.token or self.token,
@@ -45,12 +45,12 @@ class NodeOptions:
 
     @property
     def enabled(self) -> bool:
-        """Whether any of them is on."""
+        """True if any of them is on."""
         return any(part is not None and part.enabled is not False for part in (self.token, self.event, self.progress))
 
     @property
     def listens(self) -> bool:
-        """Whether what the models and tools inside the node do matters."""
+        """True if models and tools inside the node are captured."""
         return any(part is not None and part.enabled is not False for part in (self.token, self.event))
 
     def open(self, output: ScopedPublisher) -> NodePipeline:
@@ -61,7 +61,7 @@ class NodeOptions:
 class NodePipeline:
     """The pipelines of one try of a node: from the things that happen to the updates that the options ask for.
 
-    The node's own start and end always leave: readers need them to tell tries and branches apart. A node's
+    The node's own start and end always leave: readers distinguish tries and branches by them. A node's
     result leaves only from a node with ``@stream_event``. Buffered text leaves before the node's end does.
     The failure of a model call whose text has left always leaves too: it makes that text void.
     """
@@ -175,7 +175,7 @@ class NodePipeline:
             self._events.put(type, data, scope, always=owed)
 
     def _is_owed(self, type: str, data: dict[str, Any], scope: Scope) -> bool:
-        """Return whether readers of the node's text need the end of a model call, whichever events are asked for.
+        """Return whether readers of the node's text need the end of a model call that is not asked for.
 
         They do when text they have is void, and when it left under ids that the message does not keep.
         """

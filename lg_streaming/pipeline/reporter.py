@@ -27,14 +27,14 @@ __all__ = ["ProgressValue", "Reporter", "shown"]
 logger: logging.Logger = logging.getLogger(__name__)
 
 _ALL: Final = 100.0
-_HAIR: Final = 1e-9
-"""Percent: what adding up parts may be off by."""
+_EPSILON: Final = 1e-9
+"""Percent: the error of adding up parts."""
 _DEFAULTS: Final = NodeDefaults().progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressValue:
-    """What was said along with a percentage."""
+    """The values that are reported with a percentage."""
 
     current: Any = None
     total: Any = None
@@ -51,11 +51,11 @@ class _Report:
 
 
 class Reporter:
-    """Sends the progress of one try of a node. Thread-safe.
+    """Publishes the progress of one try of a node. Thread-safe.
 
     Args:
-        emitter: Where updates go.
-        options: What the decorator says; the execution's defaults hold for the rest, and may change.
+        emitter: The destination of updates.
+        options: The options of the decorator, over the execution's defaults, which may change.
         scheduler: The clock and the timer; the process's own when not given.
     """
 
@@ -72,7 +72,7 @@ class Reporter:
         self.lock: threading.RLock = self._branches.lock
         self._origin = self._scheduler.now
         self._eta = EtaEstimator()
-        self._marks_reached = 0.0  # by all marks up to here something was said, also before a reset
+        self._marks_reached = 0.0  # all marks up to here are published, also before a reset
         self._done = False
         self._begun = False
         self._ended = False
@@ -91,10 +91,10 @@ class Reporter:
         """Seconds between two reports."""
         return self._options.interval
 
-    # --- what the node says -------------------------------------------------------------------------------
+    # --- reports ------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """The node begins, at 0 %."""
+        """Begin at 0 %."""
         with self.lock:
             if self._begun:
                 return
@@ -106,7 +106,7 @@ class Reporter:
             self._offer(_Report(percent=0.0, amount=self._amount, status="started", urgent=True))
 
     def report(self, percent: float, amount: ProgressValue) -> None:
-        """``percent`` of the node is done, never less than before. Under `lock`."""
+        """Report that ``percent`` of the node is done, never less than before. Call it under `lock`."""
         if self._ended:
             return
         self.begin()
@@ -118,7 +118,7 @@ class Reporter:
         self._offer(_Report(percent=percent, amount=amount, status="running", urgent=marked or arrived))
 
     def restart(self) -> None:
-        """Back to 0 %. Under `lock`."""
+        """Go back to 0 %. Call it under `lock`."""
         if self._ended or not self._begun:
             return
         self._refresh()
@@ -130,7 +130,7 @@ class Reporter:
         self._offer(_Report(percent=0.0, amount=self._amount, status="running", urgent=True))
 
     def finish(self, percent: float, status: str, error: object = None) -> None:
-        """The node has ended: what is held leaves, then milestones that are left, then how it ended."""
+        """Publish the report that waits, then the milestones that are left, then the end of the node."""
         with self.lock:
             if self._ended:
                 return
@@ -152,7 +152,7 @@ class Reporter:
             self._publish("progress", data | self._combined())
 
     def fail(self, option: str, problem: BaseException) -> None:
-        """A callable that was given as an option failed for the first time."""
+        """Publish the first failure of a function that the user gave as an option."""
         node_id = self._emitter.scope.node_id
         logger.warning("%s of node %r failed; the plain value is used", option, node_id, exc_info=problem)
         described = {"message": str(problem) or type(problem).__name__, "type": type(problem).__name__}
@@ -173,10 +173,10 @@ class Reporter:
         self._options = self._chosen.resolved(live.current.progress if live is not None else _DEFAULTS)
 
     def _advance(self, percent: float) -> bool:
-        """Notes ``percent`` and says the milestones on the way there; whether there were any."""
+        """Note ``percent``, publish the milestones on the way, and return whether there were any."""
         self._eta.observe(self._elapsed(), percent)
         self._branches.note(self._name, percent)
-        before, self._marks_reached = self._marks_reached, max(self._marks_reached, percent + _HAIR)
+        before, self._marks_reached = self._marks_reached, max(self._marks_reached, percent + _EPSILON)
         crossed = [mark for mark in self._options.milestones if before < mark <= self._marks_reached]
         for mark in crossed:
             progress = shown(percent, self._options.format.precision)
@@ -226,7 +226,7 @@ class Reporter:
         return data
 
     def _combined(self) -> dict[str, Any]:
-        """What all parallel branches of the node have reached together, where there are several."""
+        """Return the combined progress of the parallel branches of the node, where there are several."""
         if self._branches.count <= 1:
             return {}
         progress = shown(self._branches.combined(), self._options.format.precision)

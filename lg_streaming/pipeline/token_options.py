@@ -31,7 +31,7 @@ class TokenFilter:
     max_length: int | None = None
     """Greatest length, in characters; None for any."""
     exclude_whitespace: bool = False
-    """Whether tokens of nothing but white space are rejected. The joined text then lacks them."""
+    """True rejects tokens of nothing but white space. The joined text then lacks them."""
     pattern: str | re.Pattern[str] | None = None
     """A regular expression that must be found somewhere in the token (``re.search``); None for any token."""
     _search: Callable[[str], object] | None = field(default=None, init=False, repr=False, compare=False)

@@ -1,6 +1,6 @@
 """The text of a node: filter, processor, buffer, batches, updates.
 
-A token pipeline is a chain of reactivex operators from one subject. It is made when the first token comes.
+A token pipeline is a chain of reactivex operators from one source. It is made when the first token comes.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Live:
         self.apply(options)
 
     def apply(self, options: TokenDefaults) -> None:
-        """From now on ``options`` hold."""
+        """Put ``options`` in force."""
         self.enabled: bool = options.enabled
         self.size: int = options.buffer_size
         self.interval: float = options.flush_interval
@@ -59,17 +59,17 @@ class _Live:
         self.include_metadata: bool = options.include_metadata
         self.first: bool = options.first_token_immediately
         self.is_plain: bool = options.format == "text" and not options.include_metadata
-        """Whether a piece on its own leaves as it is, but for its metadata."""
+        """True if a single piece leaves as it is, but for its metadata."""
 
 
 class TokenPipeline:
-    """The way of one try of a node (or of one stream of the service) from its text to the updates that leave.
+    """The pipeline of the text of one try of a node, or of one stream of the token service.
 
-    Thread-safe. What is taken leaves in order; text that comes after `close` leaves at once.
+    Thread-safe. Text leaves in order; text that comes after `close` leaves at once.
 
     Args:
-        options: What the decorator was given.
-        emitter: Where updates go, and whose execution's defaults hold.
+        options: The options of the decorator.
+        output: The destination of updates, and the source of the execution's defaults.
         scheduler: Times ``flush_interval``; the process's timer when not given.
     """
 
@@ -80,13 +80,13 @@ class TokenPipeline:
         self.output: ScopedPublisher = output
         self.execution_id: str = output.execution_id
         self.received: int = 0
-        """Tokens that came in; those the filter rejected too."""
+        """Tokens received; those that the filter rejected too."""
         self.rejected: int = 0
         """Tokens that the filter rejected, or of which the processor left nothing."""
         self.delivered: int = 0
-        """Tokens that left."""
+        """Tokens published."""
         self.updates: int = 0
-        """Updates they left in."""
+        """Updates published."""
         self.closed: bool = False
         self._guard = SafeCallable(output)
         self._scheduler = scheduler or current_timer()
@@ -109,16 +109,16 @@ class TokenPipeline:
 
     @property
     def buffered(self) -> int:
-        """Tokens that are held."""
+        """Tokens in the buffer."""
         return self.received - self.rejected - self.delivered
 
     @property
     def failures(self) -> int:
-        """Calls of the filter's or processor's that failed."""
+        """Failed calls of the processor."""
         return self._guard.failures
 
     def _resolve(self) -> None:
-        """Looks up what holds now."""
+        """Look up the options in force."""
         self._defaults = defaults = self.output.defaults
         self._version = defaults.version if defaults is not None else 0
         self.config: TokenDefaults = self.options.resolved(
@@ -127,7 +127,7 @@ class TokenPipeline:
         """The options in force."""
 
     def _refresh(self) -> None:
-        """The execution's defaults changed: what was held under the old ones leaves."""
+        """Apply changed defaults of the execution. Text that was buffered under the old ones is published."""
         before = self.config
         self._resolve()
         if self.config != before:
@@ -136,7 +136,7 @@ class TokenPipeline:
             self._put = None
 
     def put(self, type: str, data: dict[str, Any], scope: Scope) -> None:
-        """One piece of text, of one of `TEXT_TYPES`. ``data`` is the pipeline's from now on."""
+        """Accept one piece of text, of one of `TEXT_TYPES`. ``data`` belongs to the pipeline from now on."""
         with self._lock:
             defaults = self._defaults
             if defaults is not None and defaults.version != self._version:
@@ -163,12 +163,12 @@ class TokenPipeline:
         self._publish([piece])
 
     def flush(self) -> None:
-        """What is held leaves now."""
+        """Publish the text that is buffered."""
         if self._flushes is not None:
             self._flushes.on_next(None)
 
     def close(self) -> None:
-        """The node ends: what is held leaves now, before the node's end does. Harmless when repeated."""
+        """Publish the text that is buffered, before the node's end is published. Harmless when repeated."""
         with self._lock:
             if self.closed:
                 return
@@ -236,7 +236,7 @@ class TokenPipeline:
         return False
 
     def _metadata_of(self, kind: str, data: dict[str, Any], scope: Scope) -> dict[str, Any]:
-        """What a processor is told about a token."""
+        """Return the metadata of a token for a processor."""
         known = {
             "type": kind,
             "index": data.get("index"),
@@ -249,7 +249,7 @@ class TokenPipeline:
         return {**(data.get("metadata") or {}), **{name: value for name, value in known.items() if value is not None}}
 
     def _is_first(self, piece: Piece) -> bool:
-        """Whether a message's text, or its thinking, begins here."""
+        """Return whether a message's text, or its thinking, begins here."""
         kind, _, scope = piece
         if scope is self._last_scope and kind == self._last_kind:
             return False
