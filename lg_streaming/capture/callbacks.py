@@ -17,7 +17,7 @@ from langchain_core.tracers.context import register_configure_hook
 from langgraph.constants import TAG_NOSTREAM
 
 from lg_streaming.capture.follow import RunFollower, scope_in
-from lg_streaming.capture.model_call import ABOUT, ModelCall, must_not_stream, whole_call_var
+from lg_streaming.capture.model_call import METADATA_KEYS, ModelCall, must_not_stream, whole_call_var
 from lg_streaming.capture.runs import RUNS
 from lg_streaming.publisher import current_frame
 
@@ -82,7 +82,9 @@ class ModelFollower(RunFollower):
             return
         made_of = str(((serialized or {}).get("id") or ["model"])[-1])
         name = about.get("ls_model_name") or about.get("name") or (serialized or {}).get("name") or "model"
-        known = {"model": str(name)} | {new: about[old] for old, new in ABOUT.items() if about.get(old) is not None}
+        known = {"model": str(name)} | {
+            new: about[old] for old, new in METADATA_KEYS.items() if about.get(old) is not None
+        }
         run.model = ModelCall(frame, scope_in(frame, about), run_id, name=str(name), about=known, type=made_of)
         run.model.start()
 

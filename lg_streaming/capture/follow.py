@@ -11,7 +11,7 @@ from langgraph.pregel import Pregel
 
 from lg_streaming.capture.calls import GraphCall
 from lg_streaming.capture.frame import ToolRun
-from lg_streaming.capture.node import CANCELLED, agent_of, open_node
+from lg_streaming.capture.node import CANCELLED, agent_name, open_node
 from lg_streaming.capture.outcome import ending_of, interrupts_of
 from lg_streaming.capture.runs import RUNS
 from lg_streaming.errors import describe_error
@@ -216,7 +216,7 @@ class RunFollower(BaseCallbackHandler):
             return
         listener = frame.listener
         if listener is self or (listener is None and run.is_published_by(self)):
-            frame.hear("custom", {"name": name, "data": data}, frame.scope)
+            frame.record("custom", {"name": name, "data": data}, frame.scope)
 
 
 class ToolCall:
@@ -232,7 +232,7 @@ class ToolCall:
 
     def report(self, type: str, **data: Any) -> None:
         """Publishes something about the call."""
-        self.frame.hear(type, {**self._about, **data}, self.scope)
+        self.frame.record(type, {**self._about, **data}, self.scope)
 
     def fail(self, error: BaseException) -> None:
         """Ends the call that raised: a pause for a human is no failure."""
@@ -260,7 +260,7 @@ def _end_call(run: Run, end: Callable[[GraphCall], None]) -> None:
             end(run.root)
     finally:
         if run.root is not None or run.is_outermost:
-            RUNS.forget(run.ids)
+            RUNS.unregister(run.ids)
 
 
 _STARTS: Final = AsyncCallbackManager.on_chain_start.__code__
@@ -320,7 +320,7 @@ def _tool_of(run: Run | None) -> ToolCall | None:
 def scope_in(frame: NodeFrame, metadata: Mapping[str, Any]) -> Scope:
     """What a run of this metadata is about: a graph inside the node may be another agent, and has nodes of its own."""
     scope, changes = frame.scope, dict[str, Any]()
-    agent = agent_of(metadata)
+    agent = agent_name(metadata)
     if agent is not None and agent != scope.agent_type:
         changes["agent_type"] = agent
     outer, inner = frame.graph_namespace, metadata.get("langgraph_checkpoint_ns")

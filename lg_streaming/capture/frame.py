@@ -99,7 +99,7 @@ class NodeFrame(Protocol):
         """Remembers a message whose text is streamed in this namespace."""
         ...
 
-    def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:
+    def record(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """Takes one thing that happened. Never raises."""
         ...
 
@@ -177,9 +177,9 @@ class ToolRun:
             self._emitter = self.outer.emitter.scoped(tool_call_id=self.scope.tool_call_id)
         return self._emitter
 
-    def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:
+    def record(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """Takes one thing that happened. Never raises."""
-        self.outer.hear(type, data, scope)
+        self.outer.record(type, data, scope)
 
     def release(self) -> None:
         """Publishes what the node holds: something inside begins."""
@@ -189,4 +189,4 @@ class ToolRun:
         """Ends the call."""
         self.ended: bool = True
         self.mark.frame = None
-        RUNS.forget(self.run_ids)
+        RUNS.unregister(self.run_ids)

@@ -105,7 +105,7 @@ class CallTracker(RunFollower, _Interrupts):
             if run.plan is None:
                 run.plan = self.options.plan
             return
-        replaced, parent = run.root, _told_of(place) if place is not None and named is not None else None
+        replaced, parent = run.root, _parent_of(place) if place is not None and named is not None else None
         call = GraphCall(
             self.publisher,
             start.name,
@@ -176,7 +176,7 @@ class DefaultTracker(RunFollower, _Interrupts):
         call = GraphCall(own, start.name, start.run_id, thread_id=thread_id, block=block, namespace=start.namespace)
         source = block.binding.publisher if block is not None else publisher
         sure = start.thread_id is None or _own_thread(start) is not None
-        _take(start, call, cast("Any", source).capture_plan if source is not None else None, sure=sure)
+        _take(start, call, source.capture_plan if source is not None else None, sure=sure)
         start.run.on_thread = call.begin
 
 
@@ -199,7 +199,7 @@ def _take(start: RunStart, call: GraphCall, plan: GraphPlan | None, *, sure: boo
     watch(run, run_id)
 
 
-def _told_of(place: Place) -> dict[str, Any] | None:
+def _parent_of(place: Place) -> dict[str, Any] | None:
     """Where a call with an execution of its own was made, as its ``workflow_start`` says it."""
     binding = place.binding
     if binding is None:

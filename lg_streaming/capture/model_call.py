@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from lg_streaming.chunks import Part
     from lg_streaming.events import Scope
 
-__all__ = ["ABOUT", "ModelCall", "must_not_stream", "whole_call_var"]
+__all__ = ["METADATA_KEYS", "ModelCall", "must_not_stream", "whole_call_var"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-ABOUT: Final = {
+METADATA_KEYS: Final = {
     "ls_provider": "provider",
     "ls_model_type": "model_type",
     "ls_temperature": "temperature",
@@ -109,13 +109,13 @@ class ModelCall:
         "_ended",
         "_finished",
         "_frame",
-        "_hear",
         "_indexes",
         "_kinds",
         "_last_id",
         "_message_id",
         "_rank",
         "_reader",
+        "_record",
         "_replaced",
         "_scope",
         "_sent",
@@ -133,7 +133,7 @@ class ModelCall:
         """The model's class."""
         self._about = about
         self._frame = frame
-        self._hear = frame.hear
+        self._record = frame.record
         self._message_id = f"{_RUN}-{run_id}"
         self._last_id: str | None = None
         self._rank = -1
@@ -158,7 +158,7 @@ class ModelCall:
         fields = message.__dict__ if message.__class__ is AIMessageChunk else None
         message_id = message.id if fields is None else fields["id"]
         if message_id != self._last_id:
-            self._see_id(message_id)
+            self._note_id(message_id)
         if self._dialect != "chunks" and self._dialect:
             return
         if (
@@ -167,7 +167,15 @@ class ModelCall:
             and content
             and not (fields["tool_call_chunks"] or fields["additional_kwargs"])
         ):
-            self._publish_text(content)  # it holds a text and nothing else, as nearly all chunks do
+            # it holds a text and nothing else, as nearly all chunks do
+            if not self._sent:
+                self._dialect = "chunks"
+                self._streamed = self._sent = self._spoke = True
+            indexes = self._indexes
+            index = indexes["token"]
+            indexes["token"] = index + 1
+            data = {"content": content, "index": index, "role": "ai", "metadata": self._about}
+            self._record("token", data, self._scope)
         elif parts := parts_of_message(message):
             self._dialect, self._streamed = "chunks", True
             self._publish(parts)
@@ -181,7 +189,7 @@ class ModelCall:
     def add_event(self, event: Mapping[str, Any]) -> None:
         """Publish what an event of the content-block protocol holds."""
         if event.get("event") == "message-start" and isinstance(message_id := event.get("id"), str) and message_id:
-            self._adopt(message_id)  # that protocol's message has this id, whatever the chunks inside it have
+            self._set_message_id(message_id)  # that protocol's message has this id, whatever the chunks inside it have
             self._rank = _PINNED
         if event.get("event") == "content-block-finish" and event["content"].get("type") == "text":
             self._finished += event["content"].get("text") or ""
@@ -197,17 +205,6 @@ class ModelCall:
             self._dialect = "events"
             self._publish(parts)
 
-    def _publish_text(self, words: str) -> None:
-        """Publish a text."""
-        if not self._sent:
-            self._dialect = "chunks"
-            self._streamed = self._sent = self._spoke = True
-        indexes = self._indexes
-        index = indexes["token"]
-        indexes["token"] = index + 1
-        data = {"content": words, "index": index, "role": "ai", "metadata": self._about}
-        self._hear("token", data, self._scope)
-
     def _publish(self, parts: Iterable[Part]) -> None:
         for kind, data in parts:
             if kind == "tool_args":
@@ -221,18 +218,18 @@ class ModelCall:
                 if "blocks" in data:
                     self._kinds.update(map(_kind_of, data["blocks"]))
             self._sent = True
-            self._hear(kind, data, self._scope)
+            self._record(kind, data, self._scope)
 
     # --- identity -------------------------------------------------------------------------------------------
 
-    def _see_id(self, message_id: str | None) -> None:
+    def _note_id(self, message_id: str | None) -> None:
         """Take the id of a chunk, by LangChain's own rule for the id of joined chunks."""
         self._last_id = message_id
         if message_id and (rank := _rank(message_id)) > self._rank:
             self._rank = rank
-            self._adopt(message_id)
+            self._set_message_id(message_id)
 
-    def _adopt(self, message_id: str) -> None:
+    def _set_message_id(self, message_id: str) -> None:
         if message_id == self._message_id:
             return
         if self._sent:
@@ -246,7 +243,7 @@ class ModelCall:
 
     def start(self) -> None:
         """Publish that the call begins."""
-        self._hear("llm_start", {"model": self.name}, self._scope)
+        self._record("llm_start", {"model": self.name}, self._scope)
 
     def complete(self, response: LLMResult) -> None:
         """Publish what did not come in pieces, then the end. Of several answers the first is published."""
@@ -275,7 +272,7 @@ class ModelCall:
         self._ended = True
         if self._replaced:
             data["replaces"] = [scope.message_id for scope in self._replaced]
-        self._hear("llm_complete", {"model": self.name, **data}, self._scope)
+        self._record("llm_complete", {"model": self.name, **data}, self._scope)
 
     def _sent_kinds(self) -> set[str]:
         return self._kinds | {"reasoning"} if "thinking" in self._indexes else self._kinds
@@ -286,7 +283,7 @@ class ModelCall:
         if isinstance(answer, ChatGeneration):
             message = answer.message
             if message.id:
-                self._adopt(message.id)
+                self._set_message_id(message.id)
             if not self._spoke:
                 self._publish(parts_of_message(message))
             if isinstance(message, AIMessage):
@@ -311,7 +308,7 @@ class ModelCall:
             return
         described = describe_error(error)
         for scope in (*self._replaced, self._scope):
-            self._hear("llm_error", {"model": self.name, "error": described}, scope)
+            self._record("llm_error", {"model": self.name, "error": described}, scope)
 
     def _check_usage(self, message: AIMessage) -> None:
         """Warn where streaming took the usage away: the caller did not ask for a stream, and got no usage."""

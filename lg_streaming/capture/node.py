@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from langgraph.errors import GraphInterrupt, ParentCommand
 
 from lg_streaming.capture.outcome import described, ending_of, interrupts_of
-from lg_streaming.capture.result import ids_in, messages_of, unsaid_parts, update_of
+from lg_streaming.capture.result import ids_in, messages_in, to_update, unpublished_parts
 from lg_streaming.capture.runs import RUNS, parent_run_id
-from lg_streaming.emitter import Emitter
+from lg_streaming.emitter import Emitter, ScopedPublisher
 from lg_streaming.errors import StreamingError
 from lg_streaming.publisher import FrameMark, Scope, current_block, frame_var
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lg_streaming.capture.runs import Place, Run
     from lg_streaming.publisher import Block, ExecutionContext
 
-__all__ = ["CANCELLED", "Identity", "NodeRun", "agent_of", "identify", "open_node", "step_of", "task_of"]
+__all__ = ["CANCELLED", "Identity", "NodeRun", "agent_name", "identify", "open_node", "step_of", "task_name"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -54,8 +54,8 @@ class NodeRun:
     """One try of a captured node."""
 
     __slots__ = (
-        "_heard",
         "_lock",
+        "_pieces",
         "_plan",
         "_started",
         "_state",
@@ -109,10 +109,9 @@ class NodeRun:
         self.is_own: bool = is_own
         """Whether the options are those of the node's own decorator, not of its graph's."""
         self.ended: bool = False
-        self.emitter: Emitter = Emitter(binding.publisher, binding.execution_id, self.scope, strict=False)
-        self.emitter.through(heard=self.message_ids)
-        self._heard = 0
-        """How many pieces came from models, of text, reasoning and the arguments of tools."""
+        self.emitter: Emitter = self._new_emitter(None)
+        self._pieces = 0
+        """The number of pieces that came from models, of text, reasoning and the arguments of tools."""
         self._plan = plan
         self._state: object = None
         self._started = time.perf_counter()
@@ -137,19 +136,19 @@ class NodeRun:
         Args:
             start: The node's input, and why the graph calls it.
         """
-        self._stream = stream = self._plan.open(self.emitter)
+        stream = self._open_stream()
         if self.outer is not None:
             self.outer.release()
         RUNS.enter_frame(self)
         if self.call is not None:
             self.call.captured += 1
-        self._take(stream, "node_start", self._about(attempt=self.scope.attempt), self.scope)
+        self._put(stream, "node_start", self._identified(attempt=self.scope.attempt), self.scope)
         if start is not None:
             state, step = start
             self._state = state
             if step:
-                self._take(stream, "debug", self._about(**step), self.scope)
-            self._take(stream, "values", {"state": state}, self.scope)
+                self._put(stream, "debug", self._identified(**step), self.scope)
+            self._put(stream, "values", {"state": state}, self.scope)
 
     def adopt(self, plan: NodePlan) -> bool:
         """Takes the options of the node's own decorator in place of the graph's, once. Returns whether it did."""
@@ -158,9 +157,25 @@ class NodeRun:
         self.is_own = True
         self._plan = plan
         self._stream.close()
-        self._stream = plan.open(self.emitter)
-        self._stream.begin()
+        self._open_stream().begin()
         return True
+
+    def _open_stream(self) -> NodeSink:
+        """Open the pipeline of the options; the node's emitter writes to it from now on."""
+        binding = self.binding
+        self._stream = stream = self._plan.open(ScopedPublisher(binding.publisher, binding.execution_id, self.scope))
+        self.emitter = self._new_emitter(stream)
+        return stream
+
+    def _new_emitter(self, pipeline: NodeSink | None) -> Emitter:
+        return Emitter(
+            self.binding.publisher,
+            self.binding.execution_id,
+            self.scope,
+            strict=False,
+            pipeline=pipeline,
+            captured_message_ids=self.message_ids,
+        )
 
     @property
     def progress(self) -> Any:
@@ -169,27 +184,27 @@ class NodeRun:
 
     # --- what happens in it ----------------------------------------------------------------------------------
 
-    def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:
+    def record(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """Gives the stream one thing that happened. Never raises."""
         if type == "token":
-            self._heard += 1
+            self._pieces += 1
             if self.echo is not None:
                 self.echo.append(data["content"])
         elif type in _OTHER_PIECES:
-            self._heard += 1
+            self._pieces += 1
         stream = self._stream
         if stream is None:
             return
         try:
-            stream.take(type, data, scope)
+            stream.put(type, data, scope)
         except Exception as error:  # noqa: BLE001 (streaming must never change what a node does)
-            self._lose(type, error)
+            self._note_lost(type, error)
 
-    def _take(self, stream: NodeSink, type: str, data: dict[str, Any], scope: Scope) -> None:
+    def _put(self, stream: NodeSink, type: str, data: dict[str, Any], scope: Scope) -> None:
         try:
-            stream.take(type, data, scope)
+            stream.put(type, data, scope)
         except Exception as error:  # noqa: BLE001 (streaming must never change what a node does)
-            self._lose(type, error)
+            self._note_lost(type, error)
 
     def release(self) -> None:
         """Publishes what is held: something inside begins."""
@@ -198,21 +213,21 @@ class NodeRun:
         try:
             self._stream.release()
         except Exception as error:  # noqa: BLE001 (streaming must never change what a node does)
-            self._lose("token", error)
+            self._note_lost("token", error)
 
-    def _lose(self, type: str, error: Exception) -> None:
+    def _note_lost(self, type: str, error: Exception) -> None:
         """Counts an update that its stream could not take; the hub warns once for each reason and execution."""
         logger.debug("an update of type %r of node %r is lost", type, self.name, exc_info=error)
         self.binding.publisher.note_refused(self.binding.execution_id, type, error)
 
-    def _about(self, **data: Any) -> dict[str, Any]:
+    def _identified(self, **data: Any) -> dict[str, Any]:
         return {"node_id": self.scope.node_id, "node_name": self.name, **data}
 
     def report(self, type: str, **data: Any) -> None:
         """Publishes something about the node itself."""
-        self.hear(type, self._about(**data), self.scope)
+        self.record(type, self._identified(**data), self.scope)
 
-    def odd(self, error: Exception) -> None:
+    def warn_unreadable(self, error: Exception) -> None:
         """Logs that something could not be read."""
         logger.warning("what node %r yielded could not be read: %r", self.name, error, exc_info=error)
 
@@ -230,13 +245,13 @@ class NodeRun:
     def succeed(self, result: object) -> None:
         """Publishes that the node returned. A no-op when it has ended already."""
         if self._end():
-            self._report_result(result)
-            self._forget()
+            self._emit_result(result)
+            self._leave_frame()
 
-    def _report_result(self, result: object) -> None:
-        self.hear("returned", {"read": functools.partial(self._unsaid, result)}, self.scope)
-        self.hear("updates", {"read": functools.partial(update_of, result)}, self.scope)
-        self.hear("messages", {"read": functools.partial(messages_of, result)}, self.scope)
+    def _emit_result(self, result: object) -> None:
+        self.record("returned", {"read": functools.partial(self._unpublished, result)}, self.scope)
+        self.record("updates", {"read": functools.partial(to_update, result)}, self.scope)
+        self.record("messages", {"read": functools.partial(messages_in, result)}, self.scope)
         self.report("node_complete", result=result, duration_s=self._elapsed())
 
     def fail(self, error: BaseException) -> None:
@@ -246,36 +261,36 @@ class NodeRun:
         match ending_of(error):
             case "complete":
                 handed = cast("tuple[object, ...]", error.args) if isinstance(error, ParentCommand) else ()
-                self._report_result(handed[0] if handed else None)
+                self._emit_result(handed[0] if handed else None)
             case "interrupted":
                 interrupts = interrupts_of(error, self.scope.namespace)
-                binding, task = self.binding, task_of(self.scope.namespace, self.scope.node_id)
-                binding.publisher.pause(binding.execution_id, binding.run_id, task, interrupts)
+                binding, task = self.binding, task_name(self.scope.namespace, self.scope.node_id)
+                binding.publisher.runs.pause(binding.execution_id, binding.run_id, task, interrupts)
                 self.report("node_interrupted", interrupts=interrupts, duration_s=self._elapsed())
             case "cancelled":
                 self.report("node_error", error=CANCELLED, duration_s=self._elapsed())
             case "failed":
                 failure = described(error, debug=self.binding.publisher.debug)
                 self.report("node_error", error=failure, duration_s=self._elapsed())
-        self._forget()
+        self._leave_frame()
 
     def note_message(self, message_id: str, namespace: str | None) -> None:
         """Remembers a message whose text is streamed in this namespace."""
         self.message_ids.add(message_id)
-        self.binding.publisher.note_message(self.binding.execution_id, message_id, namespace)
+        self.binding.publisher.runs.note_message(self.binding.execution_id, message_id, namespace)
 
-    def _knows(self, message_id: str) -> bool:
+    def _is_published(self, message_id: str) -> bool:
         """Whether readers have a message: of this try, or of another node in an earlier one that was interrupted."""
         binding = self.binding
-        return message_id in self.message_ids or binding.publisher.is_streamed(
+        return message_id in self.message_ids or binding.publisher.runs.is_streamed(
             binding.execution_id, message_id, except_in=self.scope.namespace
         )
 
-    def _unsaid(self, result: object, received: int) -> Iterator[tuple[str, dict[str, Any], Scope]]:
+    def _unpublished(self, result: object, received: int) -> Iterator[tuple[str, dict[str, Any], Scope]]:
         if self.echo is not None:
             return  # it yielded its text
-        parts = unsaid_parts(
-            result, self._state, is_known=self._knows, texts=self.texts, received=received, heard=self._heard
+        parts = unpublished_parts(
+            result, self._state, is_known=self._is_published, texts=self.texts, received=received, heard=self._pieces
         )
         for kind, data, message_id in parts:
             if message_id is None:
@@ -284,25 +299,25 @@ class NodeRun:
                 self.note_message(message_id, self.scope.namespace)
                 yield kind, data, self.scope.derive(message_id=message_id)
 
-    def _forget(self) -> None:
+    def _leave_frame(self) -> None:
         state, self._state = self._state, None
         if self.outer is not None:  # a node around this one may return what was written here, or before it was resumed
             self.outer.message_ids.update(self.message_ids, ids_in(state))
             self.outer.texts.update(self.texts)
         self.mark.frame = None
-        RUNS.forget(self.run_ids)
+        RUNS.unregister(self.run_ids)
         RUNS.leave_frame(self)
 
     def _elapsed(self) -> float:
         return round(time.perf_counter() - self._started, 6)
 
 
-def task_of(namespace: str | None, node_id: str | None) -> str:
+def task_name(namespace: str | None, node_id: str | None) -> str:
     """Names a piece of work of a run; the same for all its tries."""
     return f"{namespace}\n{node_id}"
 
 
-def agent_of(metadata: Mapping[str, Any]) -> str | None:
+def agent_name(metadata: Mapping[str, Any]) -> str | None:
     """The name of the agent in which a run of this metadata works."""
     name = metadata.get("lc_agent_name")
     return name if isinstance(name, str) and name else None
@@ -319,11 +334,11 @@ def identify(
     The namespace tells ``Send`` branches apart and is the same for every try of a node.
     """
     outer, namespace = place.frame, metadata.get("langgraph_checkpoint_ns")
-    number = functools.partial(binding.publisher.next_attempt, binding.execution_id)
-    agent, tool = agent_of(metadata), outer.scope.tool_call_id if outer is not None else place.tool_call_id
+    number = functools.partial(binding.publisher.runs.next_attempt, binding.execution_id)
+    agent, tool = agent_name(metadata), outer.scope.tool_call_id if outer is not None else place.tool_call_id
     if namespace is not None and namespace != (outer.graph_namespace if outer is not None else place.made_in):
         node_id = str(metadata.get("langgraph_node") or name)
-        attempt = number(task_of(namespace, own_id or node_id))
+        attempt = number(task_name(namespace, own_id or node_id))
         scope = Scope(run_id=binding.run_id, namespace=namespace, attempt=attempt, agent_type=agent, tool_call_id=tool)
         return Identity(name, node_id, scope, namespace)
     around = node_around(outer)

@@ -7,26 +7,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
+from lg_streaming.emitter import UpdatePipeline
+
 if TYPE_CHECKING:
-    from lg_streaming.emitter import Emitter
+    from lg_streaming.emitter import ScopedPublisher
     from lg_streaming.events import Scope
 
 __all__ = ["GraphPlan", "NodePlan", "NodeSink", "Selection"]
 
 
-class NodeSink(Protocol):
-    """What is made of what a node does; one for each try of a node."""
+class NodeSink(UpdatePipeline, Protocol):
+    """The pipeline of one try of a node."""
 
     @property
     def progress(self) -> Any:
         """Reports how far the node is."""
         ...
 
-    def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:
-        """Takes one thing that happened in the node, from its ``node_start`` to what ended it.
+    def put(self, type: str, data: dict[str, Any], scope: Scope) -> bool:
+        """Accept one thing that happened in the node, from its ``node_start`` to its end.
 
-        What is seldom asked for comes as something to ask: of ``values`` the data is ``{state}``, of ``updates`` and
-        ``messages`` ``{read}``, a function that gives them.
+        Rarely used data comes as a way to get it: of ``values`` the data is ``{state}``, of ``updates`` and
+        ``messages`` ``{read}``, a function that returns them.
+
+        Returns:
+            Whether it is accepted, see `UpdatePipeline`.
         """
         ...
 
@@ -61,8 +66,8 @@ class NodePlan(Protocol):
         """Whether it wants anything at all."""
         ...
 
-    def open(self, emitter: Emitter) -> NodeSink:
-        """Starts the stream of one try of the node."""
+    def open(self, output: ScopedPublisher) -> NodeSink:
+        """Return the pipeline of one try of the node, which publishes to ``output``."""
         ...
 
     def merged(self, other: Any) -> Self:

@@ -254,7 +254,7 @@ class Runs:
         if run.is_node and run.namespace is not None:
             self._nodes[run.namespace] = run
 
-    def adopt(self, by: object, run_id: UUID, frame: NodeFrame, namespace: str | None) -> None:
+    def register(self, by: object, run_id: UUID, frame: NodeFrame, namespace: str | None) -> None:
         """Makes what is started in the run of a node belong to that node, also where no context reaches."""
         run = self._runs.get(run_id)
         if run is None:
@@ -277,7 +277,7 @@ class Runs:
             del self._nodes[run.namespace]
         return run
 
-    def forget(self, ids: set[UUID]) -> None:
+    def unregister(self, ids: set[UUID]) -> None:
         """Forgets runs that did not report their end."""
         for run_id in list(ids):
             self._pop(run_id)

@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from lg_streaming.capture.node import NodeRun
     from lg_streaming.chunks import Part
 
-__all__ = ["Joining", "YieldRecorder", "drive", "drive_async", "passing", "yielding", "yields"]
+__all__ = [
+    "ChunkJoiner",
+    "YieldRecorder",
+    "is_iterator_result",
+    "pass_on",
+    "run_generator",
+    "run_generator_async",
+    "wrap_iterator",
+]
 
 T = TypeVar("T")
 
@@ -44,36 +52,36 @@ class YieldRecorder:
         self._indexes = {"token": itertools.count(), "thinking": itertools.count()}
         run.echo = []
 
-    def say(self, item: object) -> None:
+    def record(self, item: object) -> None:
         """One item that was yielded."""
         self.result = item
         heard, self._run.echo = self._run.echo or [], None  # what is said here is no model's
         try:
             if isinstance(item, str):
                 if not _ends_with(heard, item):
-                    self._parts(parts_of_chunk(item))
+                    self._record_parts(parts_of_chunk(item))
             elif isinstance(item, BaseMessage):
                 own = item.id == self._scope.message_id and item.id is not None
                 if isinstance(item, AIMessage) and (own or item.id not in self._run.message_ids):
-                    self._parts(parts_of_message(item), item.id)
+                    self._record_parts(parts_of_message(item), item.id)
             elif not isinstance(item, dict):
-                self._parts(parts_of_chunk(item), message_id_of(item))
+                self._record_parts(parts_of_chunk(item), message_id_of(item))
         except Exception as error:  # noqa: BLE001 (an item's own properties may raise anything)
-            self._run.odd(error)
+            self._run.warn_unreadable(error)
         finally:
             self._run.echo = []
 
-    def _parts(self, parts: Iterable[Part], message_id: str | None = None) -> None:
+    def _record_parts(self, parts: Iterable[Part], message_id: str | None = None) -> None:
         if message_id is not None and message_id != self._scope.message_id:
             self._run.note_message(message_id, self._scope.namespace)
             self._scope = self._scope.derive(message_id=message_id)
         for kind, data in parts:
             if kind != "tool_args":
                 data |= {"index": next(self._indexes[kind]), "role": "ai"}
-            self._run.hear(kind, data, self._scope)
+            self._run.record(kind, data, self._scope)
 
 
-class Joining:
+class ChunkJoiner:
     """Joins the chunks of a Runnable that is streamed as LangGraph does it: added up where they can be, else the last.
 
     Its models are heard by themselves; the chunks are not published.
@@ -85,7 +93,7 @@ class Joining:
         self.result: Any = None
         self._add = True
 
-    def say(self, item: Any) -> None:
+    def record(self, item: Any) -> None:
         """One chunk."""
         if self.result is None or not self._add:
             self.result = item
@@ -106,20 +114,22 @@ def _ends_with(heard: list[str], text: str) -> bool:
     return False
 
 
-def drive(run: NodeRun, steps: Iterator[T], saying: YieldRecorder | Joining | None = None) -> Generator[T, Any, Any]:
+def run_generator(
+    run: NodeRun, steps: Iterator[T], recorder: YieldRecorder | ChunkJoiner | None = None
+) -> Generator[T, Any, Any]:
     """Iterates ``steps`` as the node ``run``. The node is in force only while its own code runs.
 
     ``saying`` takes each item and makes the result of them; a `YieldRecorder` where it is not given.
     """
-    saying = saying or YieldRecorder(run)
+    recorder = recorder or YieldRecorder(run)
     try:
         while True:
             undo = activate(run)
             try:
                 item = next(steps)
-                saying.say(item)
+                recorder.record(item)
             except StopIteration as end:
-                run.succeed(saying.result)
+                run.succeed(recorder.result)
                 return end.value
             finally:
                 undo()
@@ -132,19 +142,19 @@ def drive(run: NodeRun, steps: Iterator[T], saying: YieldRecorder | Joining | No
             steps.close()
 
 
-async def drive_async(
-    run: NodeRun, steps: AsyncIterator[T], saying: YieldRecorder | Joining | None = None
+async def run_generator_async(
+    run: NodeRun, steps: AsyncIterator[T], recorder: YieldRecorder | ChunkJoiner | None = None
 ) -> AsyncGenerator[T]:
     """The same for an async iterator."""
-    saying = saying or YieldRecorder(run)
+    recorder = recorder or YieldRecorder(run)
     try:
         while True:
             undo = activate(run)
             try:
                 item = await anext(steps)
-                saying.say(item)
+                recorder.record(item)
             except StopAsyncIteration:
-                run.succeed(saying.result)
+                run.succeed(recorder.result)
                 return
             finally:
                 undo()
@@ -157,7 +167,7 @@ async def drive_async(
             await steps.aclose()
 
 
-async def passing(steps: AsyncIterator[T]) -> AsyncGenerator[T]:
+async def pass_on(steps: AsyncIterator[T]) -> AsyncGenerator[T]:
     """Iterates ``steps``, and closes them with itself, where no node is captured."""
     try:
         async for item in steps:
@@ -167,31 +177,31 @@ async def passing(steps: AsyncIterator[T]) -> AsyncGenerator[T]:
             await steps.aclose()
 
 
-def yields(result: object) -> bool:
+def is_iterator_result(result: object) -> bool:
     """Whether a node's result is an iterator, so that the node goes on while it is read."""
     return isinstance(result, (AsyncIterator, Iterator)) and not isinstance(result, io.IOBase)
 
 
-def yielding(run: NodeRun, result: object) -> object:
+def wrap_iterator(run: NodeRun, result: object) -> object:
     """``result``, an iterator, for the node's caller: it gives the same items, which are said as they go by."""
     if isinstance(result, AsyncIterator):
         source = cast("AsyncIterator[Any]", result)
-        steps = drive_async(run, source)
+        steps = run_generator_async(run, source)
         passed: object = steps if inspect.isasyncgen(source) else _AsyncProxy(source, steps)
     else:
         source = cast("Iterator[Any]", result)
-        steps = drive(run, source)
+        steps = run_generator(run, source)
         passed = steps if inspect.isgenerator(source) else _Proxy(source, steps)
-    weakref.finalize(steps, _forgotten, run).atexit = False  # nobody may ever read it
+    weakref.finalize(steps, _on_collected, run).atexit = False  # nobody may ever read it
     return passed
 
 
-def _forgotten(run: NodeRun) -> None:
+def _on_collected(run: NodeRun) -> None:
     if not run.ended:  # on a thread: whoever drops the last reference may hold any lock
         threading.Thread(target=run.succeed, args=(None,), name="lg-streaming-forgotten", daemon=True).start()
 
 
-class _Passing(Generic[T]):
+class _Relay(Generic[T]):
     """Stands for an iterator of some class of its own, such as a client's stream: has all it has."""
 
     def __init__(self, source: object, steps: T) -> None:
@@ -202,7 +212,7 @@ class _Passing(Generic[T]):
         return getattr(self._source, name)
 
 
-class _Proxy(_Passing[Iterator[Any]]):
+class _Proxy(_Relay[Iterator[Any]]):
     def __iter__(self) -> Iterator[Any]:
         return self
 
@@ -219,7 +229,7 @@ class _Proxy(_Passing[Iterator[Any]]):
         return leave.__exit__(*error)
 
 
-class _AsyncProxy(_Passing[AsyncIterator[Any]]):
+class _AsyncProxy(_Relay[AsyncIterator[Any]]):
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 

@@ -69,16 +69,16 @@ class Emitter(SpanEmitter):
     Everywhere `None` means not known, and is left out of what is sent. Details never replace what a word says itself.
     """
 
-    __slots__ = ("_begun", "_blocks")
+    __slots__ = ("_blocks", "_run_begun")
 
-    _begun: str | None
+    _run_begun: str | None
     """The run this emitter began and takes part in."""
     _blocks: int
     """How many blocks of it are open, one in another or side by side."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._begun = None
+        self._run_begun = None
         self._blocks = 0
 
     # --- text ---------------------------------------------------------------------------------------------
@@ -86,23 +86,21 @@ class Emitter(SpanEmitter):
     def token(self, content: str, *, role: str = "ai") -> None:
         """One piece of text. Readers join the pieces of a message; an empty piece is not sent."""
         if content:
-            message = self._message
-            scope = self._scope if message is None else message.scope
+            message, output = self._message, self._output
+            scope = output.scope if message is None else message.scope
             data = {"content": content, "index": next(self._index), "role": role}
-            if self._route is not None:
-                self._route.take("token", data, scope)
-            elif self._direct is not None and scope.run_id is not None:
-                # inlines `say` and `send`, for each token
-                self._direct.publish(self._execution_id, "token", data, scope=scope)
-            else:
-                self.send("token", data, scope)
+            # inlines `publish_text` and `ScopedPublisher.publish`, for each token
+            if self._direct is not None and scope.run_id is not None:
+                self._direct.publish(output.execution_id, "token", data, scope=scope)
+            elif self._pipeline is None or not self._pipeline.put("token", data, scope):
+                output.publish("token", data, scope)
 
     def thinking(self, content: str) -> None:
         """One piece of a model's reasoning."""
         if content:
             message = self._message
-            scope = self._scope if message is None else message.scope
-            self.say("thinking", {"content": content, "index": next(self._index)}, scope)
+            scope = self._output.scope if message is None else message.scope
+            self.publish_text("thinking", {"content": content, "index": next(self._index)}, scope)
 
     @overload
     def tokens(self, stream: AsyncIterable[T]) -> AsyncGenerator[T]: ...
@@ -121,8 +119,8 @@ class Emitter(SpanEmitter):
         Args:
             stream: Any iterable or async iterable. An async one gives an async generator.
         """
-        scope = self._message.scope if self._message is not None else self._ready()
-        saying = StreamRelay(self, scope, self._heard)
+        scope = self._message.scope if self._message is not None else self._output.find_run()
+        saying = StreamRelay(self, scope, self._captured_message_ids)
         if isinstance(stream, AsyncIterable):
             return saying.asynchronous(stream)
         return saying.synchronous(stream)
@@ -139,7 +137,7 @@ class Emitter(SpanEmitter):
             item: The program's own record of it.
         """
         created = created_at.isoformat() if isinstance(created_at, date) else created_at
-        self._tell("message", role=role, content=content, created_at=created, item=item)
+        self._emit_fields("message", role=role, content=content, created_at=created, item=item)
 
     def usage(
         self,
@@ -161,13 +159,13 @@ class Emitter(SpanEmitter):
             cost: What that cost, in a currency of your own.
             details: More, such as `input_token_details`.
         """
-        if self._refuses("usage", input_tokens=(input_tokens, _TOKENS), output_tokens=(output_tokens, _TOKENS)):
+        if self._is_rejected("usage", input_tokens=(input_tokens, _TOKENS), output_tokens=(output_tokens, _TOKENS)):
             return
-        if self._refuses("usage", total_tokens=(total_tokens, _MAYBE_TOKENS), cost=(cost, _COST)):
+        if self._is_rejected("usage", total_tokens=(total_tokens, _MAYBE_TOKENS), cost=(cost, _COST)):
             return
         if total_tokens is None:
             total_tokens = input_tokens + output_tokens
-        self._tell(
+        self._emit_fields(
             "usage",
             details,
             input_tokens=input_tokens,
@@ -183,11 +181,11 @@ class Emitter(SpanEmitter):
         """How far a piece of work is: `current` of `total` in any unit, and the seconds it will still take."""
         percent = _percent(current, total)
         if percent is None:
-            self._refuse("progress", f"current and total are numbers, not {current!r:.40} and {total!r:.40}")
+            self._reject("progress", f"current and total are numbers, not {current!r:.40} and {total!r:.40}")
             return
-        if self._refuses("progress", eta_s=(eta_s, _ETA)):
+        if self._is_rejected("progress", eta_s=(eta_s, _ETA)):
             return
-        self._tell(
+        self._emit_fields(
             "progress",
             progress=percent,
             current=current,
@@ -200,9 +198,9 @@ class Emitter(SpanEmitter):
     def milestone(self, milestone: float | str, progress: float | None = None) -> None:
         """A mark that was reached: a percentage, or a name with the percentage it stands for."""
         reached = progress if progress is not None or isinstance(milestone, str) else milestone
-        if self._refuses("milestone", progress=(reached, _PERCENT)):
+        if self._is_rejected("milestone", progress=(reached, _PERCENT)):
             return
-        self._tell("milestone", milestone=milestone, progress=reached)
+        self._emit_fields("milestone", milestone=milestone, progress=reached)
 
     def workflow_progress(
         self,
@@ -217,12 +215,12 @@ class Emitter(SpanEmitter):
         percent = _percent(completed_nodes, total_nodes)
         if percent is None:
             told = f"{completed_nodes!r:.40} and {total_nodes!r:.40}"
-            self._refuse("workflow_progress", f"completed_nodes and total_nodes are numbers, not {told}")
+            self._reject("workflow_progress", f"completed_nodes and total_nodes are numbers, not {told}")
             return
         counts = {"completed_nodes": (completed_nodes, _NODES), "total_nodes": (total_nodes, _NODES)}
-        if self._refuses("workflow_progress", **counts, eta_s=(eta_s, _ETA)):
+        if self._is_rejected("workflow_progress", **counts, eta_s=(eta_s, _ETA)):
             return
-        self._tell(
+        self._emit_fields(
             "workflow_progress",
             total_nodes=total_nodes,
             completed_nodes=completed_nodes,
@@ -244,20 +242,20 @@ class Emitter(SpanEmitter):
         Raises:
             ExecutionLimitError: `limits.max_executions` executions are running.
         """
-        publisher, execution_id = self._publisher, self._execution_id
-        if publisher is None or (self._scope.run_id is not None and self._is_open(self._scope.run_id)):
+        publisher, execution_id = self._output.publisher, self._output.execution_id
+        if publisher is None or (self._output.scope.run_id is not None and self._is_open(self._output.scope.run_id)):
             return
         try:
-            begun = publisher.begin_run(execution_id, name=name, metadata=metadata)
+            begun = publisher.runs.begin_run(execution_id, name=name, metadata=metadata)
         except Exception as error:
-            if self._strict:
+            if self._output.strict:
                 raise
-            self._note(error, "workflow_start")
+            self._output.note_refused(error, "workflow_start")
             return
-        self._begun = begun
-        self._scope = self._scope.derive(run_id=begun)
+        self._run_begun = begun
+        self._output.scope = self._output.scope.derive(run_id=begun)
         if begun is None:
-            self._ready()
+            self._output.find_run()
 
     def workflow_complete(self, result: object = None) -> None:
         """Ends the run well, with `result`; where others take part in it still, the last of them ends it.
@@ -271,44 +269,45 @@ class Emitter(SpanEmitter):
         self._leave(RunOutcome("workflow_error", {"error": self._described(error)}))
 
     def _is_open(self, run_id: str) -> bool:
-        return self._publisher is not None and self._publisher.open_run(self._execution_id) == run_id
+        output = self._output
+        return output.publisher is not None and output.publisher.runs.current_run_id(output.execution_id) == run_id
 
     def _leave(self, outcome: RunOutcome) -> None:
-        run_id = self._ready().run_id
-        if self._publisher is None or run_id is None:
+        run_id = self._output.find_run().run_id
+        if self._output.publisher is None or run_id is None:
             return
         self.flush()
-        joined, self._begun = self._begun == run_id, None
+        joined, self._run_begun = self._run_begun == run_id, None
         try:
-            self._publisher.leave_run(self._execution_id, run_id, outcome, joined=joined)
+            self._output.publisher.runs.leave_run(self._output.execution_id, run_id, outcome, joined=joined)
         except Exception as error:
-            if self._strict:
+            if self._output.strict:
                 raise
-            self._note(error, outcome.type)
+            self._output.note_refused(error, outcome.type)
 
     # --- what was found and used --------------------------------------------------------------------------
 
     def source_documents(self, documents: Sequence[Any]) -> None:
         """What the answer rests on; the data is the list itself."""
-        self._emit("source_documents", documents, self._scope)
+        self._emit("source_documents", documents, self._output.scope)
 
     def used_tools(self, tools: Sequence[Any]) -> None:
         """The tools that were used: `{tool, input, output, duration_s?, error?}` each; the data is the list itself."""
-        self._emit("used_tools", tools, self._scope)
+        self._emit("used_tools", tools, self._output.scope)
 
     def artifacts(self, artifacts: Sequence[Any]) -> None:
         """What was made: files, images, code; the data is the list itself."""
-        self._emit("artifacts", artifacts, self._scope)
+        self._emit("artifacts", artifacts, self._output.scope)
 
     def metadata(self, **fields: Any) -> None:
         """What else is to be known, such as ids and follow-up questions."""
-        self._emit("metadata", fields, self._scope)
+        self._emit("metadata", fields, self._output.scope)
 
     # --- everything else ----------------------------------------------------------------------------------
 
     def status(self, status: str, **details: Any) -> None:
         """The state of what is going on, in a word, with any details."""
-        self._tell("status", details, status=status)
+        self._emit_fields("status", details, status=status)
 
     def log(self, level: str, message: str, context: Mapping[str, Any] | None = None) -> None:
         """A line of a log, for people: `debug`, `info`, `warning`, `error` or a level of your own.
@@ -316,18 +315,18 @@ class Emitter(SpanEmitter):
         A line of level `debug` has the priority `low`, one of `error` or `critical` `high`.
         """
         data = {"level": level, "message": message, **({"context": context} if context else {})}
-        self._emit("log", data, self._scope, priority=_LOG_PRIORITY.get(str(level).lower()))
+        self._emit("log", data, self._output.scope, priority=_LOG_PRIORITY.get(str(level).lower()))
 
     def custom(self, name: str, data: object = None) -> None:
         """An event of your own, of type `custom`: `{name, data}`."""
-        self._emit("custom", {"name": name, "data": data}, self._scope)
+        self._emit("custom", {"name": name, "data": data}, self._output.scope)
 
     def error(self, error: BaseException | str, *, code: int | str | None = None) -> None:
         """Something went wrong, and the run goes on: the error's message and type, its stack only in debug mode.
 
         `workflow_error` and `hub.fail` end the run.
         """
-        self._emit("error", self._described(error) | ({"code": code} if code is not None else {}), self._scope)
+        self._emit("error", self._described(error) | ({"code": code} if code is not None else {}), self._output.scope)
 
     # --- humans -------------------------------------------------------------------------------------------
 
@@ -360,13 +359,13 @@ class Emitter(SpanEmitter):
             BadRequestError: There is no such type of prompts, or `timeout_s` cannot be used.
         """
         if type not in _PROMPT_TYPES:
-            self._refuse(
+            self._reject(
                 "human_prompt", f"a prompt's type is one of {', '.join(get_args(PromptType))}, not {type!r:.80}"
             )
         prompt_id = prompt_id or new_id()
-        if self._refuses("human_prompt", timeout_s=(timeout_s, _TIMEOUT)):
+        if self._is_rejected("human_prompt", timeout_s=(timeout_s, _TIMEOUT)):
             timeout_s = None
-        self._tell(
+        self._emit_fields(
             "human_prompt",
             prompt_id=prompt_id,
             prompt=prompt,
@@ -380,34 +379,36 @@ class Emitter(SpanEmitter):
 
     def human_response(self, prompt_id: str, response: object) -> None:
         """The answer to a prompt that came another way than by `respond`: the prompt is open no more."""
-        self._emit("human_response", {"prompt_id": prompt_id, "response": response}, self._scope)
+        self._emit("human_response", {"prompt_id": prompt_id, "response": response}, self._output.scope)
 
     # --- what it opened -----------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
         self.workflow_start()
-        with self._parts.lock:
+        with self._spans.lock:
             self._blocks += 1
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with self._parts.lock:
+        with self._spans.lock:
             self._blocks -= 1
             if self._blocks:
                 return  # the block around it, or the one beside it, is the one that closes
         error = None if exc is None else _CANCELLED if _is_cancelling(exc) else self._described(exc)
-        strict = self._strict
-        self._strict = strict and exc is None  # what cannot be said must not hide the exception that leaves the block
-        for part in self._parts.drain():
-            self._end(part, f"{part.kind}_complete" if error is None else f"{part.kind}_error", {}, error=error)
+        strict = self._output.strict
+        self._output.strict = (
+            strict and exc is None
+        )  # what cannot be said must not hide the exception that leaves the block
+        for part in self._spans.drain():
+            self._end_span(part, f"{part.kind}_complete" if error is None else f"{part.kind}_error", {}, error=error)
         self._message = None
-        if self._begun is not None:
+        if self._run_begun is not None:
             self._leave(_outcome(error))
         elif error is not None and error is not _CANCELLED:
-            self._emit("error", error, self._scope)
-        self._strict = strict
+            self._emit("error", error, self._output.scope)
+        self._output.strict = strict
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from lg_streaming.publisher import Scope
 
-__all__ = ["OpenSpan", "OpenSpans", "PartKind"]
+__all__ = ["OpenSpan", "OpenSpans", "SpanKind"]
 
-PartKind = Literal["llm", "tool", "node"]
+SpanKind = Literal["llm", "tool", "node"]
 
 _MOST: Final = 1_000
 
@@ -24,7 +24,7 @@ _MOST: Final = 1_000
 class OpenSpan:
     """A part that has begun."""
 
-    kind: PartKind
+    kind: SpanKind
     id: str
     """A node's id, or the id of a tool call or a message."""
     name: str | None
@@ -49,7 +49,7 @@ class OpenSpans:
     def __init__(self) -> None:
         self.lock: threading.Lock = new_lock()
         """Also of what the emitters of these parts count."""
-        self._parts: dict[tuple[PartKind, str], OpenSpan] = {}
+        self._parts: dict[tuple[SpanKind, str], OpenSpan] = {}
 
     def open(self, part: OpenSpan) -> None:
         """``part`` begins; one of the same kind and id begins anew."""
@@ -59,12 +59,12 @@ class OpenSpans:
             if len(self._parts) > _MOST:
                 del self._parts[next(iter(self._parts))]
 
-    def close(self, kind: PartKind, id: str) -> OpenSpan | None:
+    def close(self, kind: SpanKind, id: str) -> OpenSpan | None:
         """The part, which is open no more; None when it was not."""
         with self.lock:
             return self._parts.pop((kind, id), None)
 
-    def newest(self, kind: PartKind, name: str | None = None) -> OpenSpan | None:
+    def latest(self, kind: SpanKind, name: str | None = None) -> OpenSpan | None:
         """The one that began last, of those with this name where one is given."""
         with self.lock:
             for part in reversed(self._parts.values()):

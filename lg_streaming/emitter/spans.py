@@ -15,12 +15,12 @@ from lg_streaming.publisher import new_id
 
 if TYPE_CHECKING:
     from lg_streaming.checks import Number
-    from lg_streaming.emitter.open_spans import PartKind
+    from lg_streaming.emitter.open_spans import SpanKind
     from lg_streaming.events import Scope
 
 __all__ = ["SpanEmitter"]
 
-_NAMED_BY: Final[Mapping[PartKind, tuple[str | None, str]]] = {
+_NAMED_BY: Final[Mapping[SpanKind, tuple[str | None, str]]] = {
     "node": ("node_id", "node_name"),
     "tool": ("tool_call_id", "tool"),
     "llm": (None, "model"),
@@ -59,8 +59,8 @@ class SpanEmitter(BaseEmitter):
         """
         self.end()
         message_id = message_id or new_id()
-        part = OpenSpan("llm", message_id, model, self._ready().derive(message_id=message_id))
-        self._begin(part, "llm_start", details, model=model)
+        part = OpenSpan("llm", message_id, model, self._output.find_run().derive(message_id=message_id))
+        self._open_span(part, "llm_start", details, model=model)
         self._message = part
         self._index = itertools.count()
         return message_id
@@ -74,8 +74,8 @@ class SpanEmitter(BaseEmitter):
             details: More to say about it.
         """
         part, self._message = self._message, None
-        if part is not None and self._parts.close("llm", part.id) is not None:
-            self._end(part, "llm_complete", details, finish_reason=finish_reason, usage=usage)
+        if part is not None and self._spans.close("llm", part.id) is not None:
+            self._end_span(part, "llm_complete", details, finish_reason=finish_reason, usage=usage)
 
     # --- nodes and tools ----------------------------------------------------------------------------------
 
@@ -99,16 +99,16 @@ class SpanEmitter(BaseEmitter):
         Raises:
             BadRequestError: Neither the call nor the emitter names a node.
         """
-        node_id = node_id or self._scope.node_id
+        node_id = node_id or self._output.scope.node_id
         if node_id is None:
-            self._refuse("node_start", "name the node: node_start('fetch')")
+            self._reject("node_start", "name the node: node_start('fetch')")
             return self.scoped()
-        if self._refuses("node_start", attempt=(attempt, _ATTEMPT)):
+        if self._is_rejected("node_start", attempt=(attempt, _ATTEMPT)):
             attempt = None
-        scope = self._ready().derive(node_id=node_id, **({"attempt": attempt} if attempt is not None else {}))
+        scope = self._output.find_run().derive(node_id=node_id, **({"attempt": attempt} if attempt is not None else {}))
         part = OpenSpan("node", node_id, name or node_id, scope)
-        self._begin(part, "node_start", details, node_id=node_id, node_name=part.name, attempt=attempt)
-        return self._about(scope)
+        self._open_span(part, "node_start", details, node_id=node_id, node_name=part.name, attempt=attempt)
+        return self._with_scope(scope)
 
     def node_complete(self, result: object = None, *, node_id: str | None = None, **details: Any) -> None:
         """A node is done (`node_complete`, with `duration_s` where `node_start` told its begin).
@@ -131,11 +131,11 @@ class SpanEmitter(BaseEmitter):
         self._node_end("node_error", node_id, details, error=self._described(error))
 
     def _node_end(self, type: str, node_id: str | None, details: Mapping[str, Any], **data: Any) -> None:
-        part = self._closing("node", node_id or self._scope.node_id)
+        part = self._close_span("node", node_id or self._output.scope.node_id)
         if part is None:
-            self._refuse(type, f"name the node: {type}(…, node_id='fetch')")
+            self._reject(type, f"name the node: {type}(…, node_id='fetch')")
             return
-        self._end(part, type, details, **data)
+        self._end_span(part, type, details, **data)
 
     def tool_start(self, tool: str, input: object = None, *, tool_call_id: str | None = None, **details: Any) -> Self:
         """A tool is called. Returns the emitter of the call, whose `tool_complete` and `tool_error` are about it.
@@ -147,10 +147,10 @@ class SpanEmitter(BaseEmitter):
             details: More to say about it.
         """
         tool_call_id = tool_call_id or new_id()
-        scope = self._ready().derive(tool_call_id=tool_call_id)
+        scope = self._output.find_run().derive(tool_call_id=tool_call_id)
         part = OpenSpan("tool", tool_call_id, tool, scope)
-        self._begin(part, "tool_start", details, tool=tool, tool_call_id=tool_call_id, input=input)
-        return self._about(scope)
+        self._open_span(part, "tool_start", details, tool=tool, tool_call_id=tool_call_id, input=input)
+        return self._with_scope(scope)
 
     def tool_complete(
         self, output: object = None, *, tool: str | None = None, tool_call_id: str | None = None, **details: Any
@@ -181,48 +181,50 @@ class SpanEmitter(BaseEmitter):
         self, type: str, call: tuple[str | None, str | None], details: Mapping[str, Any], **data: Any
     ) -> None:
         tool, tool_call_id = call
-        part = self._closing("tool", tool_call_id or self._scope.tool_call_id, tool)
+        part = self._close_span("tool", tool_call_id or self._output.scope.tool_call_id, tool)
         if part is None:
-            self._refuse(type, f"name the tool: {type}(…, tool='search')")
+            self._reject(type, f"name the tool: {type}(…, tool='search')")
             return
-        self._end(part, type, details, **data)
+        self._end_span(part, type, details, **data)
 
     # --- below --------------------------------------------------------------------------------------------
 
-    def _begin(self, part: OpenSpan, type: str, details: Mapping[str, Any], **fields: Any) -> None:
-        self._tell_of(part.scope, type, details, fields)
-        self._parts.open(part)
+    def _open_span(self, part: OpenSpan, type: str, details: Mapping[str, Any], **fields: Any) -> None:
+        self._emit_fields_of(part.scope, type, details, fields)
+        self._spans.open(part)
 
-    def _closing(self, kind: PartKind, id: str | None, name: str | None = None) -> OpenSpan | None:
+    def _close_span(self, kind: SpanKind, id: str | None, name: str | None = None) -> OpenSpan | None:
         """The part that ends: the open one of this id, else the newest open one, else one nobody told the begin of."""
         if id is None:
-            newest = self._parts.newest(kind, name)
+            newest = self._spans.latest(kind, name)
             if newest is not None:
-                return self._parts.close(kind, newest.id) or newest
+                return self._spans.close(kind, newest.id) or newest
             if name is None:
                 return None
-            return OpenSpan(kind, "", name, self._scope, began_at=0)
-        known = self._parts.close(kind, id)
+            return OpenSpan(kind, "", name, self._output.scope, began_at=0)
+        known = self._spans.close(kind, id)
         if known is not None:
             return known
         own = {"node_id": id} if kind == "node" else {"tool_call_id": id}
-        return OpenSpan(kind, id, name or (id if kind == "node" else None), self._ready().derive(**own), began_at=0)
+        return OpenSpan(
+            kind, id, name or (id if kind == "node" else None), self._output.find_run().derive(**own), began_at=0
+        )
 
-    def _end(self, part: OpenSpan, type: str, details: Mapping[str, Any], **fields: Any) -> None:
+    def _end_span(self, part: OpenSpan, type: str, details: Mapping[str, Any], **fields: Any) -> None:
         id_field, name_field = _NAMED_BY[part.kind]
         about = {name_field: part.name, "duration_s": part.duration_s if part.began_at else None}
         if id_field is not None and part.id:
             about[id_field] = part.id
         try:
-            self._tell_of(part.scope, type, details, about | fields)
+            self._emit_fields_of(part.scope, type, details, about | fields)
         except UpdateTooLargeError:  # it is open still, and may be closed with less
-            self._parts.open(part)
+            self._spans.open(part)
             raise
 
-    def _tell(self, word: str, details: Mapping[str, Any] = _NOTHING, /, **fields: Any) -> None:
-        self._tell_of(self._scope, word, details, fields)
+    def _emit_fields(self, word: str, details: Mapping[str, Any] = _NOTHING, /, **fields: Any) -> None:
+        self._emit_fields_of(self._output.scope, word, details, fields)
 
-    def _tell_of(self, scope: Scope, type: str, details: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+    def _emit_fields_of(self, scope: Scope, type: str, details: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
         """The fields that are known; details beside them never replace one."""
         known = {name: value for name, value in fields.items() if value is not None}
         self._emit(type, {**details, **known}, scope)
@@ -230,18 +232,18 @@ class SpanEmitter(BaseEmitter):
     def _described(self, error: BaseException | str) -> dict[str, Any]:
         return describe_error(error, debug=self.debug)
 
-    def _refuses(self, type: str, /, **values: tuple[object, Number]) -> bool:
+    def _is_rejected(self, type: str, /, **values: tuple[object, Number]) -> bool:
         """Return whether one of ``values`` cannot be used; then it is raised or logged, like all that is refused."""
         for name, (value, allowed) in values.items():
             if not allowed.accepts(value):
-                self._refuse(type, f"{name} {allowed.refusal(value)}")
+                self._reject(type, f"{name} {allowed.refusal(value)}")
                 return True
         return False
 
-    def _refuse(self, type: str, message: str) -> None:
-        error = BadRequestError(message, execution_id=self._execution_id)
-        if self._publisher is None:
+    def _reject(self, type: str, message: str) -> None:
+        error = BadRequestError(message, execution_id=self._output.execution_id)
+        if self._output.publisher is None:
             return
-        if self._strict:
+        if self._output.strict:
             raise error
-        self._note(error, type)
+        self._output.note_refused(error, type)

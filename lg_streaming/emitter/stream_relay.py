@@ -24,9 +24,9 @@ T = TypeVar("T")
 class StreamRelay:
     """One answer: what its chunks say is said, but for messages of the ids `heard`."""
 
-    def __init__(self, emitter: BaseEmitter, scope: Scope, heard: Collection[str]) -> None:
+    def __init__(self, emitter: BaseEmitter, scope: Scope, captured: Collection[str]) -> None:
         self._emitter = emitter
-        self._heard = heard
+        self._captured = captured
         self._scope = scope
         self._indexes = {"token": itertools.count(), "thinking": itertools.count()}
 
@@ -53,14 +53,14 @@ class StreamRelay:
             return
         try:
             message_id = message_id_of(chunk)
-            if message_id is not None and message_id in self._heard:
+            if message_id is not None and message_id in self._captured:
                 return
             if message_id is not None and message_id != self._scope.message_id:
                 self._scope = self._scope.derive(message_id=message_id)
             for kind, data in parts_of_chunk(chunk):
                 if kind != "tool_args":
                     data |= {"index": next(self._indexes[kind]), "role": "ai"}
-                self._emitter.say(kind, data, self._scope)
+                self._emitter.publish_text(kind, data, self._scope)
         except StreamingError:
             raise
         except Exception:

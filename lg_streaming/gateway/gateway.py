@@ -178,7 +178,7 @@ class Gateway:
         """
         hub = self._context.hub
         hub.publish(execution_id, type, data)
-        if not hub.is_running(execution_id):
+        if not hub.registry.is_running(execution_id):
             return 0
         return sum(execution_id in session.watches for session in list(self._context.sessions.values()))
 
@@ -290,7 +290,7 @@ def _message(context: GatewayContext, type: str, data: object) -> orjson.Fragmen
     """The data of a `message`, as JSON. Raises BadRequestError and UpdateTooLargeError."""
     if not 0 < len(type) <= _TYPE_LENGTH:
         raise BadRequestError(f"a type has 1 to {_TYPE_LENGTH} characters, not {len(type)}")
-    content, limit = context.hub.encode(data), context.settings.limits.update_bytes
+    content, limit = context.hub.publisher.encode(data), context.settings.limits.update_bytes
     if len(content) > limit:
         raise UpdateTooLargeError(f"a message may have {limit} bytes of data, not {len(content)}")
     return orjson.Fragment(content)

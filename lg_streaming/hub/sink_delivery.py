@@ -9,7 +9,7 @@ import math
 from typing import TYPE_CHECKING, cast
 
 from lg_streaming.errors import SinkError, StreamingError
-from lg_streaming.hub.callbacks import is_not_its_own
+from lg_streaming.hub.callbacks import is_external_cancellation
 from lg_streaming.hub.carry import carry, read_when_available
 from lg_streaming.hub.sink import AnySink, ClosableSink, CloseReason, OnError, PageSink, SendPolicy, Sink
 from lg_streaming.log.base import state_after
@@ -207,7 +207,7 @@ class SinkDelivery:
             async with timer:
                 await call
         except BaseException as error:
-            if is_not_its_own(error):
+            if is_external_cancellation(error):
                 raise
             return TimeoutError(f"not done after {limit} s") if timer.expired() else error
         return None

@@ -16,7 +16,7 @@ from lg_streaming.emitter import NO_EMITTER, Emitter
 from lg_streaming.errors import BadRequestError, HubClosedError, TransitionError, UpdateTooLargeError
 from lg_streaming.hub import StreamHub
 from lg_streaming.settings import LimitSettings, StreamingSettings
-from lg_streaming.timer import timed_by
+from lg_streaming.timer import use_scheduler
 from tests.activity.reading import read, said, types
 from tests.hub.helpers import take
 
@@ -185,7 +185,7 @@ class Tasks(RuleBasedStateMachine):
         super().__init__()
         self.clock = TestScheduler()
         self.emitter = Recorder()
-        with timed_by(self.clock):
+        with use_scheduler(self.clock):
             self.task = TaskStream(self.emitter, "t", interval=1)
         self.expected: str | None = None
         self.progress: float | None = None
@@ -245,7 +245,7 @@ class Recorder(Emitter):
         self.said: list[tuple[str, Any]] = []
 
     @property
-    def raises(self) -> bool:
+    def raises_errors(self) -> bool:
         return True
 
     def scoped(self, **changes: Any) -> "Recorder":
@@ -513,7 +513,7 @@ async def test_what_a_block_raised_matters_more_than_that_its_end_cannot_be_told
 @pytest.mark.row("CFLOW-14")
 async def test_in_a_node_nothing_raises(hub: StreamHub, caplog: pytest.LogCaptureFixture) -> None:
     hub.open("e")
-    emitter = Emitter(hub, "e", strict=False)
+    emitter = Emitter(hub.publisher, "e", strict=False)
     task = TaskStream(emitter, "", priority="urgent", interval=-1, dependencies="t0")
     with caplog.at_level(logging.WARNING, "lg_streaming"):
         task.progress(10)

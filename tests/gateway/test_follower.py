@@ -33,7 +33,7 @@ class Watcher:
         self.direct: set[str] = set()
         self.got: list[tuple[str, int]] = []
         self.follower = WildcardSubscription(
-            hub,
+            hub.readers,
             patterns,
             globs=globs or ("**",),
             filter=UpdateFilter(),
@@ -217,7 +217,7 @@ async def test_what_is_denied_is_not_asked_about_with_every_update() -> None:
         return False
 
     follower = WildcardSubscription(
-        hub,
+        hub.readers,
         WildcardNotifier(hub.log),
         globs=("**",),
         filter=UpdateFilter(),

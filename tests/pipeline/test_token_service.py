@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from reactivex.testing import TestScheduler
 
-from lg_streaming import StreamUpdate, current_emitter, stream_token
+from lg_streaming import StreamHub, StreamUpdate, current_emitter, stream_token
 from lg_streaming.errors import BadRequestError, TokenStreamingError
 from lg_streaming.module import StreamingModule
-from lg_streaming.pipeline import TokenOptions, TokenStats, TokenStreamingService
+from lg_streaming.pipeline import TokenOptions
+from lg_streaming.views import TokenStats, TokenStreamingService
 from tests.pipeline.streams import seen, texts, tokens
 
 
@@ -45,7 +46,7 @@ async def test_a_second_initialisation_keeps_the_first(
     streaming: StreamingModule, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = streaming.tokens
-    service.initialize_token_stream("e", "n", TokenOptions.of(buffer_size=7))
+    service.initialize_token_stream("e", "n", TokenOptions.from_arguments(buffer_size=7))
     with caplog.at_level(logging.WARNING):
         service.initialize_token_stream("e", "n", {"buffer_size": 8})
     assert "is open already" in caplog.text
@@ -260,9 +261,10 @@ async def test_a_hub_that_closes_ends_global_streams_which_do_not_complete(in_th
 
 
 @pytest.mark.row("HIVE-50")
-async def test_statistics(streaming: StreamingModule, clock: TestScheduler) -> None:
+async def test_statistics(clock: TestScheduler) -> None:
     now = 100.0
-    service = streaming.hub.tokens = TokenStreamingService(streaming.hub, clock=lambda: now)
+    hub = StreamHub(monotonic=lambda: now)
+    service = TokenStreamingService(hub)
     got: list[TokenStats] = []
     subscription = service.get_token_stats(interval=5.0, scheduler=clock).subscribe(got.append)
     clock.advance_by(0.01)
@@ -277,8 +279,9 @@ async def test_statistics(streaming: StreamingModule, clock: TestScheduler) -> N
     now = 200.0
     assert service.statistics() == TokenStats(active_streams=1, total_tokens=20, tokens_per_second=0.0)
     subscription.dispose()
-    await streaming.hub.close("e")
+    await hub.close("e")
     assert service.statistics().active_streams == 0
+    await hub.aclose()
 
 
 @pytest.mark.row("HIVE-52")
@@ -309,14 +312,14 @@ async def test_idle_streams_are_closed_unless_their_execution_runs(
     streaming: StreamingModule, clock: TestScheduler
 ) -> None:
     now = 0.0
-    service = streaming.hub.tokens = TokenStreamingService(streaming.hub, clock=lambda: now)
+    service = TokenStreamingService(streaming.hub, clock=lambda: now)
     service.initialize_token_stream("waits", "n")
     service.stream_token("runs", "n", "x")
     now = 299.0
-    streaming.hub.sweep()
+    streaming.hub.registry.sweep()
     assert len(service.get_active_token_streams()) == 2
     now = 301.0
-    streaming.hub.sweep()
+    streaming.hub.registry.sweep()
     assert [each.key for each in service.get_active_token_streams()] == [("runs", "n")]
     await streaming.hub.close("runs")
 

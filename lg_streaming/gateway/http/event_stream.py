@@ -27,7 +27,7 @@ from lg_streaming.gateway.http.endpoint import wait_disconnected
 from lg_streaming.gateway.session.handlers import subscribed
 from lg_streaming.gateway.session.timers import SessionTimers
 from lg_streaming.gateway.transports.duplex import FRESH_BYTES
-from lg_streaming.hub.callbacks import is_not_its_own
+from lg_streaming.hub.callbacks import is_external_cancellation
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -117,7 +117,7 @@ async def _made(context: HttpContext, session: Session, initial_data: InitialDat
     except (MessageRateError, ServerRestartError):
         raise
     except BaseException as error:
-        if is_not_its_own(error):
+        if is_external_cancellation(error):
             raise
         logger.exception("initial_data failed for execution %r", execution_id)
         raise StreamingError("the initial data could not be made", execution_id=execution_id) from None

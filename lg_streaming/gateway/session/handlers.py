@@ -62,7 +62,7 @@ async def unsubscribe_execution(session: Session, message: UnsubscribeExecution)
 
 async def subscribe_events(session: Session, message: SubscribeEvents) -> Reply:
     follower = WildcardSubscription(
-        session.hub,
+        session.hub.readers,
         session.context.wildcards,
         globs=message.executions or ("**",),
         filter=message.filter(),

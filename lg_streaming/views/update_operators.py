@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Generic, TypedDict, TypeVar, cast
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, cast
 
 import reactivex
 from reactivex import Observable
 from reactivex import operators as ops
-from reactivex.disposable import CompositeDisposable, Disposable
 
 from lg_streaming.checks import count, seconds
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import StreamUpdate
 from lg_streaming.filters import UpdateFilter
-from lg_streaming.fork import new_event, new_rlock
-from lg_streaming.timer import current_timer
+from lg_streaming.fork import new_event
+from lg_streaming.pipeline.timed_buffer import FixedWindow, buffer
 
 if TYPE_CHECKING:
     from reactivex import GroupedObservable
-    from reactivex.abc import DisposableBase, ObserverBase, SchedulerBase
+    from reactivex.abc import SchedulerBase
 
 __all__ = [
     "EventCriteria",
     "TokenAggregate",
     "aggregate_tokens",
     "batched",
+    "buffer_updates",
     "by_type",
-    "collected",
-    "matching",
-    "transformed",
+    "filter_updates",
+    "map_updates",
 ]
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -42,8 +39,8 @@ logger: logging.Logger = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
-_EARLY: Final = timedelta(milliseconds=1)
-"""A timer that rings this much too early, by rounding, counts as in time."""
+_SHORTEST: Final = 1e-9
+"""Seconds: the shortest pause of `batched`."""
 
 
 class EventCriteria(TypedDict, total=False):
@@ -79,89 +76,9 @@ def batched(
     count("items").check("size", size, BadRequestError)
     seconds(zero="waits for no other").check("debounce", debounce, BadRequestError)
 
-    def operator(source: Observable[T]) -> Observable[list[T]]:
-        def subscribe(observer: ObserverBase[list[T]], scheduler_: SchedulerBase | None = None) -> DisposableBase:
-            batcher = _Batcher(observer, size, debounce, scheduler or scheduler_)
-            return CompositeDisposable(
-                source.subscribe(batcher.on_next, batcher.on_error, batcher.on_completed, scheduler=scheduler_),
-                Disposable(batcher.stop),
-            )
-
-        return Observable(subscribe)
-
-    return operator
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-class _Batcher(Generic[T]):
-    def __init__(
-        self, observer: ObserverBase[list[T]], size: int, debounce: float, scheduler: SchedulerBase | None
-    ) -> None:
-        self._observer = observer
-        self._size = size
-        self._debounce = debounce
-        self._scheduler = scheduler or current_timer()
-        self._loop = _running_loop() if scheduler is None else None
-        self._lock = new_rlock()
-        self._held: list[T] = []
-        self._due = self._scheduler.now
-        self._timer: DisposableBase | None = None
-
-    def on_next(self, item: T) -> None:
-        with self._lock:
-            self._held.append(item)
-            if len(self._held) >= self._size:
-                self._let_go()
-                return
-            self._due = self._scheduler.now + timedelta(seconds=self._debounce)
-            if self._timer is None:  # one that rings before the pause is over is wound up again
-                self._timer = self._scheduler.schedule_relative(self._debounce, self._ring)
-
-    def _ring(self, scheduler: SchedulerBase, state: object = None) -> None:  # noqa: ARG002 (Rx's signature)
-        with self._lock:
-            self._timer = None
-            if not self._held:
-                return
-            early = self._due - scheduler.now
-            if early > _EARLY:
-                self._timer = scheduler.schedule_relative(early, self._ring)
-            elif self._loop is None:
-                self._let_go()
-            else:
-                with contextlib.suppress(RuntimeError):  # the loop was closed, and with it whoever listened there
-                    self._loop.call_soon_threadsafe(self._let_go_after_a_pause)
-
-    def _let_go_after_a_pause(self) -> None:
-        with self._lock:
-            if self._held and self._timer is None:
-                self._let_go()
-
-    def _let_go(self) -> None:
-        if self._held:
-            held, self._held = self._held, []
-            self._observer.on_next(held)
-
-    def on_completed(self) -> None:
-        with self._lock:
-            self._let_go()
-            self._observer.on_completed()
-
-    def on_error(self, error: Exception) -> None:
-        with self._lock:
-            self._let_go()
-            self._observer.on_error(error)
-
-    def stop(self) -> None:
-        with self._lock:
-            self._held.clear()
-            if self._timer is not None:
-                self._timer.dispose()
+    # a pause of 0 waits for the timer, so that items that come in one go make one list
+    window = FixedWindow(size, max(debounce, _SHORTEST))
+    return buffer(window, policy="pause", scheduler=scheduler, on_loop=True)
 
 
 def by_type(
@@ -173,7 +90,9 @@ def by_type(
     )
 
 
-def collected(execution_id: str) -> Callable[[Observable[StreamUpdate]], Observable[dict[str, list[StreamUpdate]]]]:
+def buffer_updates(
+    execution_id: str,
+) -> Callable[[Observable[StreamUpdate]], Observable[dict[str, list[StreamUpdate]]]]:
     """The updates of one execution by type, in order: one mapping, when the source ends."""
 
     def operator(source: Observable[StreamUpdate]) -> Observable[dict[str, list[StreamUpdate]]]:
@@ -192,7 +111,7 @@ def collected(execution_id: str) -> Callable[[Observable[StreamUpdate]], Observa
     return operator
 
 
-def matching(
+def filter_updates(
     criteria: EventCriteria | Mapping[str, Any],
 ) -> Callable[[Observable[StreamUpdate]], Observable[StreamUpdate]]:
     """The updates that meet ``criteria``, see `EventCriteria`.
@@ -217,7 +136,7 @@ def matching(
     )
 
 
-def transformed(
+def map_updates(
     function: Callable[[StreamUpdate], R | None],
 ) -> Callable[[Observable[StreamUpdate]], Observable[R | StreamUpdate]]:
     """What ``function`` makes of each update; None drops it.

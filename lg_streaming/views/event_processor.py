@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import reactivex
 from reactivex import Observable
 from reactivex import operators as ops
 
 from lg_streaming.events import StreamUpdate, check_execution_id
-from lg_streaming.pipeline.update_operators import (
+from lg_streaming.views.update_operators import (
     EventCriteria,
     TokenAggregate,
     aggregate_tokens,
     batched,
+    buffer_updates,
     by_type,
-    collected,
-    matching,
-    transformed,
+    filter_updates,
+    map_updates,
 )
 
 if TYPE_CHECKING:
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from reactivex.abc import SchedulerBase
 
     from lg_streaming.events import Kind
+    from lg_streaming.hub import StreamHub
 
-__all__ = ["EventStats", "EventStreamProcessor", "Recorded"]
+__all__ = ["EventStats", "EventStreamProcessor"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -57,64 +58,18 @@ class EventStats:
     last: datetime | None
 
 
-class _State(Protocol):
-    @property
-    def state(self) -> str: ...
-    @property
-    def oldest(self) -> int: ...
-    @property
-    def head(self) -> int: ...
-    @property
-    def ended(self) -> bool: ...
-
-
-class _Record(Protocol):
-    @property
-    def seq(self) -> int: ...
-    def update_of(self, execution_id: str) -> StreamUpdate: ...
-
-
-class _Slice(Protocol):
-    @property
-    def state(self) -> _State: ...
-    @property
-    def records(self) -> Sequence[_Record]: ...
-
-
-class _Log(Protocol):
-    async def read(self, execution_id: str, after: int, limit: int) -> _Slice | None: ...
-    async def state(self, execution_id: str) -> _State | None: ...
-    async def executions(self) -> Sequence[str]: ...
-    async def drop(self, execution_id: str) -> None: ...
-
-
-class Recorded(Protocol):
-    """Where executions are: the hub."""
-
-    @property
-    def log(self) -> _Log:
-        """The log."""
-        ...
-
-    def publish(
-        self, execution_id: str, type: str, data: object = None, *, large: Literal["refuse", "shorten"] | None = None
-    ) -> None:
-        """Appends an update."""
-        ...
-
-
 class EventStreamProcessor:
     """Works on updates: on an ``Observable`` such as ``hub.observe(…)``, on a list, or on what the log has kept.
 
     It holds nothing itself. ``StreamingModule().events`` is one.
 
     Args:
-        recorded: Where executions are.
+        hub: The executions.
         scheduler: For all that waits; see `batched`.
     """
 
-    def __init__(self, recorded: Recorded, *, scheduler: SchedulerBase | None = None) -> None:
-        self._recorded = recorded
+    def __init__(self, hub: StreamHub, *, scheduler: SchedulerBase | None = None) -> None:
+        self._hub = hub
         self._scheduler = scheduler
 
     def process_batch(
@@ -136,7 +91,7 @@ class EventStreamProcessor:
         self, execution_id: str, events: Observable[StreamUpdate] | Iterable[StreamUpdate]
     ) -> Observable[dict[str, list[StreamUpdate]]]:
         """The updates of one execution by type, in order; one mapping, when ``events`` end."""
-        return _stream(events).pipe(collected(execution_id))
+        return _stream(events).pipe(buffer_updates(execution_id))
 
     def filter_events(
         self,
@@ -144,7 +99,7 @@ class EventStreamProcessor:
         criteria: EventCriteria | Mapping[str, Any],
     ) -> Observable[StreamUpdate]:
         """The updates that meet ``criteria``. See `matching`."""
-        return _stream(events).pipe(matching(criteria))
+        return _stream(events).pipe(filter_updates(criteria))
 
     def transform_events(
         self,
@@ -152,7 +107,7 @@ class EventStreamProcessor:
         function: Callable[[StreamUpdate], R | None],
     ) -> Observable[R | StreamUpdate]:
         """What ``function`` makes of each update; None drops it. See `transformed`."""
-        return _stream(events).pipe(transformed(function))
+        return _stream(events).pipe(map_updates(function))
 
     def aggregate_tokens(
         self, events: Observable[StreamUpdate] | Iterable[StreamUpdate], quiet: float = 0.5
@@ -174,7 +129,7 @@ class EventStreamProcessor:
 
         def keep(update: StreamUpdate) -> None:
             if update.metadata.execution_id != execution_id:
-                self._recorded.publish(execution_id, update.type, update.data, large="shorten")
+                self._hub.publish(execution_id, update.type, update.data, large="shorten")
 
         return _stream(events).pipe(ops.do_action(keep))
 
@@ -189,7 +144,7 @@ class EventStreamProcessor:
         """
         updates: list[StreamUpdate] = []
         after = max(0, from_sequence - 1)
-        while (found := await self._recorded.log.read(execution_id, after, _PAGE)) is not None and found.records:
+        while (found := await self._hub.log.read(execution_id, after, _PAGE)) is not None and found.records:
             updates += [record.update_of(execution_id) for record in found.records]
             after = found.records[-1].seq
             if after >= found.state.head:
@@ -198,7 +153,7 @@ class EventStreamProcessor:
 
     async def get_event_stats(self, execution_id: str) -> EventStats | None:
         """How many updates an execution has, of which types; None when it is not known. Raises like the replay."""
-        state = await self._recorded.log.state(execution_id)
+        state = await self._hub.log.state(execution_id)
         if state is None:
             return None
         updates = await self.replay_events(execution_id)
@@ -215,8 +170,8 @@ class EventStreamProcessor:
 
     async def get_buffer_size(self, execution_id: str | None = None) -> int:
         """How many updates the log has kept of an execution, or of all. Raises like the replay."""
-        names = [execution_id] if execution_id is not None else await self._recorded.log.executions()
-        states = [await self._recorded.log.state(name) for name in names]
+        names = [execution_id] if execution_id is not None else await self._hub.log.executions()
+        states = [await self._hub.log.state(name) for name in names]
         return sum(state.head - state.oldest + 1 for state in states if state is not None)
 
     async def clear_buffer(self, execution_id: str | None = None) -> None:
@@ -224,7 +179,7 @@ class EventStreamProcessor:
 
         Readers of an execution that is cleared while it runs are told of it by a ``gap``.
         """
-        log = self._recorded.log
+        log = self._hub.log
         if execution_id is not None:
             await log.drop(execution_id)
             return
