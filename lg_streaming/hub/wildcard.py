@@ -295,7 +295,7 @@ class WildcardSubscription:
 
     def _ask_again(self, execution_id: str, start: Position | None) -> None:
         """Ask again about an execution whose denial has expired and that has new updates."""
-        self._remember(execution_id, start)
+        self._remember(execution_id, _later(start, self._read_elsewhere.pop(execution_id, None)))
         self._enqueue(execution_id)
 
     def _remember(self, execution_id: str, position: Position | None) -> None:

@@ -185,6 +185,29 @@ async def test_what_was_read_by_another_way_before_it_was_heard_of_does_not_come
     await hub.aclose()
 
 
+async def test_what_was_read_by_another_way_during_a_denial_does_not_come_again() -> None:
+    hub = StreamHub()
+    watcher = Watcher(hub, WildcardNotifier(hub.log))
+    watcher.follower.start()
+    reading = asyncio.create_task(watcher.read())
+    watcher.forbidden.add("a")
+    hub.publish("a", "note")
+    await settle()
+    direct = hub.subscribe("a", after="latest", follow=True)
+    await direct.start()
+    hub.publish("a", "note")
+    assert await _read_out(direct) == {3}
+    watcher.follower.skip_to("a", direct.position)
+    watcher.forbidden.clear()
+    watcher.follower.reauthorize()
+    hub.publish("a", "note")
+    await settle()
+    assert watcher.numbers("a") == [4]
+    watcher.follower.close()
+    await soon(reading)
+    await hub.aclose()
+
+
 async def test_what_was_published_meanwhile_comes_when_the_other_way_ends() -> None:
     hub = StreamHub()
     watcher = Watcher(hub, WildcardNotifier(hub.log))
