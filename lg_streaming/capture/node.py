@@ -328,8 +328,8 @@ def identify(
 ) -> Identity | None:
     """Return the identity of a node. None for the node that is in force, wrapped twice.
 
-    A node with a checkpoint namespace is a graph's node. If the block or the call to which it belongs was made in a
-    node of this namespace, it is a function that was called there.
+    A node with a checkpoint namespace is a graph's node. If its block or its graph call was made in a node of this
+    namespace, it is a function that was called there.
 
     The namespace distinguishes ``Send`` branches and is the same for every try of a node.
     """

@@ -84,7 +84,7 @@ def batched(
 def by_type(
     *, per_execution: bool = False
 ) -> Callable[[Observable[StreamUpdate]], Observable[GroupedObservable[str, StreamUpdate]]]:
-    """Return one observable for each type, whose ``key`` is the type; with ``per_execution``, ``<execution_id>_<type>``."""
+    """Return one observable for each type. Its ``key`` is the type, or ``<execution_id>_<type>`` (``per_execution``)."""
     return ops.group_by(
         lambda update: f"{update.metadata.execution_id}_{update.type}" if per_execution else update.type
     )
@@ -184,7 +184,7 @@ class TokenAggregate:
 def aggregate_tokens(
     quiet: float = 0.5, *, size: int = 1_000, scheduler: SchedulerBase | None = None
 ) -> Callable[[Observable[StreamUpdate]], Observable[TokenAggregate]]:
-    """Return the ``token`` updates of each execution, together: after ``quiet`` seconds without one, or ``size`` of them.
+    """Return the ``token`` updates of each execution, joined after ``quiet`` seconds without one, or ``size`` of them.
 
     Raises:
         BadRequestError: If ``quiet`` is no number of seconds from 0 on, or ``size`` is below 1.
