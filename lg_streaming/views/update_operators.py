@@ -84,7 +84,7 @@ def batched(
 def by_type(
     *, per_execution: bool = False
 ) -> Callable[[Observable[StreamUpdate]], Observable[GroupedObservable[str, StreamUpdate]]]:
-    """Return one observable for each type. Its ``key`` is the type, or ``<execution_id>_<type>`` (``per_execution``)."""
+    """Return one observable for each type. Its ``key`` is the type, or ``<execution_id>_<type>``."""
     return ops.group_by(
         lambda update: f"{update.metadata.execution_id}_{update.type}" if per_execution else update.type
     )
