@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from lg_streaming.emitter import Emitter
     from lg_streaming.events import Priority
     from lg_streaming.gateway.auth.policy import Authorize, Revoked
-    from lg_streaming.hub.open_options import Owner
+    from lg_streaming.hub.options import Owner
     from lg_streaming.log import EventLog
     from lg_streaming.observability.events import Observer
     from lg_streaming.pipeline import TokenStreamingService
@@ -103,8 +103,8 @@ class ExecutionBlock:
         if self._block is not None:
             raise StreamingConfigError("this execution block is entered already: make one for each use")
         self._hub.open(self.execution_id, owner=self._owner, metadata=self._metadata, priority=self._priority)
-        self._run_id = self._hub.enter_run(self.execution_id, owner=self._owner)
-        binding = ExecutionContext(self._hub, self.execution_id, self._run_id)
+        self._run_id = self._hub.runs.join_run(self.execution_id, owner=self._owner)
+        binding = ExecutionContext(self._hub.publisher, self.execution_id, self._run_id)
         self._block = Block(
             binding,
             frame=position().frame,
@@ -143,7 +143,7 @@ class ExecutionBlock:
             if self._stop_listening is not None:
                 self._stop_listening()
         finally:
-            self._hub.leave_run(self.execution_id, self._run_id, self._outcome(exc))
+            self._hub.runs.leave_run(self.execution_id, self._run_id, self._outcome(exc))
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -158,7 +158,7 @@ class ExecutionBlock:
             return RunOutcome("workflow_complete", {})
         if isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)):
             return RunOutcome("workflow_cancelled", {})
-        return RunOutcome("workflow_error", {"error": describe_error(error, debug=self._hub.debug)})
+        return RunOutcome("workflow_error", {"error": describe_error(error, debug=self._hub.publisher.debug)})
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[str | None], None], reason: str | None) -> None:
@@ -214,9 +214,9 @@ class StreamingModule:
     ) -> None:
         self.settings: StreamingSettings = settings_from(settings)
         self.hub: StreamHub = StreamHub(self.settings, log=log, redact=redact)
-        self.hub.capture_plan = _plan_of(self.settings.capture)
+        self.hub.publisher.capture_plan = _plan_of(self.settings.capture)
         if tracing is not False:
-            self.hub.trace = _trace(None if tracing is True else tracing)
+            self.hub.publisher.trace = _trace(None if tracing is True else tracing)
         self.events: EventStreamProcessor = EventStreamProcessor(self.hub)
         """Works on updates: batches, groups, filters, replay and statistics."""
         self._authorize = authorize
@@ -288,7 +288,7 @@ class StreamingModule:
         if sweeping is not None and sweeping.get_loop() is asyncio.get_running_loop():
             sweeping.cancel()
             await asyncio.gather(sweeping, return_exceptions=True)
-        await self.hub.restart()
+        await self.hub.lifespan.restart()
 
     def revoke(self, *, jti: str | None = None, subject: Owner | None = None, expires_at: float | None = None) -> None:
         """Revokes the token with this `jti`, or all tokens of a subject that were issued (`iat`) until now, or both.
@@ -311,7 +311,7 @@ class StreamingModule:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_INTERVAL)
-            while self.hub.sweep(_SWEEP_SLICE):  # noqa: ASYNC110 (others have their turn between two slices)
+            while self.hub.registry.sweep(_SWEEP_SLICE):  # noqa: ASYNC110 (others have their turn between two slices)
                 await asyncio.sleep(0)
 
     def execution(
@@ -380,7 +380,7 @@ class StreamingModule:
             config, execution_id = None, config
         elif config is not None and not isinstance(config, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise StreamingConfigError(f"config is an execution's id or a config, not {config!r:.80}")
-        known = options_in(config, self.hub) or CallOptions(plan=self.hub.capture_plan)
+        known = options_in(config, self.hub.publisher) or CallOptions(plan=self.hub.publisher.capture_plan)
         options = CallOptions(
             execution_id=None if execution_id is None else check_execution_id(execution_id),
             owner=known.owner if owner is None else owner_text(owner),
@@ -388,27 +388,25 @@ class StreamingModule:
             priority=known.priority if priority is None else parse_priority(priority),
             plan=known.plan if capture is None else _plan_of(capture),
         )
-        return graph_config(config, self.hub, options, thread_id=thread_id)
+        return graph_config(config, self.hub.publisher, options, thread_id=thread_id)
 
     def activate(self) -> AbstractContextManager[StreamingModule]:
         """Makes this module the process default: from now on a plain ``graph.invoke(inputs)`` streams too.
 
         Used as a context manager it is taken back at the end of the block, else with `deactivate`.
         """
-        self.hub.companions[StreamingModule] = self
-        publishers.activate(self.hub)
+        publishers.activate(self.hub.publisher, self)
         return _Activation(self)
 
     @classmethod
     def active(cls) -> Self | None:
         """The module that was activated last and is still active, the process's default; None when there is none."""
-        hub = publishers.default
-        module = hub.companions.get(StreamingModule) if isinstance(hub, StreamHub) else None
+        module = publishers.default_owner
         return module if isinstance(module, cls) else None
 
     def deactivate(self) -> None:
         """Takes back one `activate`; a no-op when there is none."""
-        publishers.deactivate(self.hub)
+        publishers.deactivate(self.hub.publisher)
 
     async def aclose(self) -> None:
         """Closes the hub and frees everything. Harmless when repeated."""
@@ -443,7 +441,7 @@ def _with_lifespan(inner: Lifespan[Any], hub: StreamHub, gateway: Gateway) -> Li
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[Mapping[str, Any] | None]:
-        hub.reopen()
+        hub.lifespan.reopen()
         async with inner(app) as state:
             await gateway.start()
             try:

@@ -182,7 +182,7 @@ def child():
     updates = run(streaming, "shared", ["child"])
     log = streaming.hub.log.read_now("shared", 0, 1_000)
     return {
-        "hub": streaming.hub.id,
+        "hub": streaming.hub.registry.hub_id,
         "epoch": log.state.epoch,
         "runs": [update.metadata.run_id for update in updates if update.type == "workflow_start"],
         "tokens": [record.update.data["content"] for record in log.records if record.type == "token"],
@@ -193,7 +193,7 @@ children = [in_child(child) for _ in range(2)]
 ours = streaming.hub.log.read_now("shared", 0, 1_000)
 print(json.dumps({
     "children": children,
-    "hubs": [streaming.hub.id] + [each["hub"] for each in children],
+    "hubs": [streaming.hub.registry.hub_id] + [each["hub"] for each in children],
     "epochs": [ours.state.epoch] + [each["epoch"] for each in children],
     "head": ours.state.head,
     "runs": [each["runs"] for each in children],
@@ -271,12 +271,12 @@ def child():
     waiting = hub.statistics().waiting
     hub.open("child")
     hub.emitter("child").token("x")
-    asyncio.run(hub.flush())
+    asyncio.run(hub.writer.flush())
     return {"waiting": waiting, "executions": sorted({each[1] for each in log.batches})}
 
 child = in_child(child)
 log.go.set()
-asyncio.run(hub.flush())
+asyncio.run(hub.writer.flush())
 said = [type for _, execution_id, types in log.batches for type in types]
 print(json.dumps({"child": child, "parent": said, "by": len({each[0] for each in log.batches})}))
 """

@@ -281,10 +281,10 @@ async def test_idle_streams_are_closed_unless_their_execution_runs(
     service.initialize_token_stream("waits", "n")
     service.stream_token("runs", "n", "x")
     now = 299.0
-    streaming.hub.sweep()
+    streaming.hub.registry.sweep()
     assert len(service.get_active_token_streams()) == 2
     now = 301.0
-    streaming.hub.sweep()
+    streaming.hub.registry.sweep()
     assert [each.key for each in service.get_active_token_streams()] == [("runs", "n")]
     await streaming.hub.close("runs")
 
