@@ -240,7 +240,7 @@ class Publisher(Protocol):
         ...
 
     @property
-    def tokens(self) -> TokenStreams:
+    def token_streams(self) -> TokenStreams:
         """The open token streams."""
         ...
 

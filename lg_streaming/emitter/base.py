@@ -137,7 +137,7 @@ class BaseEmitter:
     @property
     def token_streams(self) -> TokenStreams | None:
         """Where the token streams of its hub are known; None when it is not active."""
-        return self._publisher.tokens if self._publisher is not None else None
+        return self._publisher.token_streams if self._publisher is not None else None
 
     def writes_to(self, publisher: Publisher, execution_id: str | None = None) -> bool:
         """Whether it writes to this publisher, and to this execution where one is named."""

@@ -92,7 +92,7 @@ class Execution:
     ) -> None:
         self.execution_id: str = execution_id
         self.producer: str = producer
-        """The id of this object for the log. An execution that is created again after it was forgotten counts from 1."""
+        """The id of this object for the log. A forgotten execution that is created again counts from 1."""
         self.lock: threading.RLock = new_rlock()
         self.defaults: LiveDefaults | None = None
         """The decorators' defaults, if they differ from those of the settings."""

@@ -98,7 +98,7 @@ class StreamHub:
         self._canceller = RunCanceller(self.runs, callbacks)
         self._prompts = PromptManager(self.registry, self.writer, callbacks)
         self.lifespan = HubLifespan(self.publisher, self.readers, self.sinks, self._canceller, callbacks)
-        self.tokens = self.publisher.tokens = TokenStreamingService(self)
+        self.tokens = self.publisher.token_streams = TokenStreamingService(self)
         self.runs.lifecycle.add(self.tokens)
 
     # --- runs ---------------------------------------------------------------------------------------------

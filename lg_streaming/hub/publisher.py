@@ -47,7 +47,7 @@ class HubPublisher:
         runs: The runs; their registry and writer are used, too.
     """
 
-    tokens: TokenStreams
+    token_streams: TokenStreams
     """The token streams that are open."""
 
     def __init__(self, runs: RunManager) -> None:

@@ -115,7 +115,7 @@ class SendPolicy:
     timeout: float | None = 10.0
     """The most seconds of one call; a longer one is cancelled and fails. None, or ``math.inf``, for no limit."""
     attempts: int = 1
-    """Attempts to send the same updates. More than 1 means at-least-once: the receiver has to skip updates that it has."""
+    """Attempts to send the same updates. More than 1 means at-least-once: the receiver has to skip repeated updates."""
     backoff: Backoff = field(default_factory=Backoff)
     """Pauses between the attempts."""
 

@@ -49,7 +49,7 @@ def seconds(stream: NodePipeline, scope: Scope) -> float:
 def main() -> None:
     hub = StreamHub()
     publisher = SilentPublisher(hub.runs)
-    publisher.tokens = hub.publisher.tokens
+    publisher.token_streams = hub.publisher.token_streams
     scope = Scope(node_id="write", message_id="m", request_id="r", run_id="run", attempt=1)
     options = {
         "pipeline": streaming_options(stream_token(node)),

@@ -107,7 +107,7 @@ async def test_what_is_refused_in_a_node_is_counted(
     hub: StreamHub, caplog: pytest.LogCaptureFixture, say: Callable[[Any], object]
 ) -> None:
     hub.open("e")
-    emitter = Emitter(hub, "e", strict=False)
+    emitter = Emitter(hub.publisher, "e", strict=False)
     for _ in range(5):
         say(emitter)
     assert dropped(hub) == {"invalid": 5}
@@ -116,7 +116,7 @@ async def test_what_is_refused_in_a_node_is_counted(
 
 async def test_different_mistakes_are_each_told(hub: StreamHub, caplog: pytest.LogCaptureFixture) -> None:
     hub.open("e")
-    emitter = Emitter(hub, "e", strict=False)
+    emitter = Emitter(hub.publisher, "e", strict=False)
     for number in range(200):
         emitter.event("note", key="x" * (600 + number))
     assert dropped(hub) == {"invalid": 200}

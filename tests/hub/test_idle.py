@@ -303,7 +303,7 @@ async def test_a_closed_hub_ends_nothing_and_complains_of_nothing(
     looking, closed = make_hub(idle_timeout=10), make_hub(idle_timeout=10)
     for hub in (looking, closed):
         hub.open("e")
-    looking._closed = True  # pyright: ignore[reportPrivateUsage] (while a look goes on)
+    looking.registry.closed = True  # while a check goes on
     await closed.aclose()
     clock.advance_by(HOUR)
     assert not caplog.records

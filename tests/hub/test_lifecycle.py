@@ -269,11 +269,11 @@ async def test_a_log_that_is_away_is_seen_in_the_health(make_hub: MakeHub) -> No
 @pytest.mark.row("AOS-30", "FLOW-23", "FLOW-12")
 async def test_hubs_are_independent_and_each_has_its_own_id(make_hub: MakeHub) -> None:
     one, other = make_hub(max_executions=1), make_hub()
-    assert one.id != other.id
+    assert one.registry.hub_id != other.registry.hub_id
     one.publish("e", "note", 1)
     other.publish("e", "note", 2)
     await one.close("e")
-    assert other.is_running("e")
+    assert other.registry.is_running("e")
     assert contents((await collect(one.subscribe("e")))[1:2]) == [1]
     await one.aclose()
     other.publish("f", "note")

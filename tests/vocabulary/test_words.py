@@ -379,7 +379,7 @@ async def test_what_is_no_part_of_a_scope_is_refused_and_in_a_node_passed_over(
         for wrong in ("nodeid", "run_id"):
             with pytest.raises(BadRequestError, match=f"{wrong} cannot be set.*node_id.*extra="):
                 call(**cast("dict[str, Any]", {wrong: "x"}))
-    Emitter(hub, "e", strict=False).scoped(nodeid="x").status("goes on")
+    Emitter(hub.publisher, "e", strict=False).scoped(nodeid="x").status("goes on")
     assert "nodeid cannot be set" in caplog.text
     assert hub.statistics().published == 2
     await hub.aclose()
@@ -743,7 +743,7 @@ async def test_what_makes_no_sense_is_refused_and_in_a_node_logged(
     with pytest.raises(BadRequestError) as refused:
         say(emitter)
     assert message in str(refused.value)
-    say(Emitter(hub, "e", strict=False))
+    say(Emitter(hub.publisher, "e", strict=False))
     say(NO_EMITTER)
     assert [(record.exc_info, message in record.getMessage()) for record in caplog.records] == [(None, True)]
     await hub.aclose()
