@@ -231,7 +231,7 @@ class Publisher(Protocol):
 
     @property
     def debug(self) -> bool:
-        """Whether stack traces may be published."""
+        """Return whether stack traces may be published."""
         ...
 
     @property
@@ -331,7 +331,7 @@ class Frame(Protocol):
 
     @property
     def ended(self) -> bool:
-        """Whether the node or tool has returned or raised. A context with an ended frame counts as empty."""
+        """Return whether the node or tool has returned or raised. A context with an ended frame counts as empty."""
         ...
 
     @property
@@ -359,13 +359,13 @@ class FrameMark:
         self.frame: Frame | None = frame
         self.outer: FrameMark | None = outer
         self.stays: bool = False
-        """Whether it may stay in the context of the graph's caller, which nothing resets."""
+        """True if it may stay in the context of the graph's caller, which nothing resets."""
         self.caller: object = None
         """The run in which the graph was called, where it stays; None for a call outside of a run."""
 
 
 NO_FRAME: Final = FrameMark(None, None)
-"""Mark of a node that is not captured, and whose graph is an execution of its own. It hides the frames around that
+"""Mark of a node that is not captured, and whose graph has a separate execution. It hides the frames around that
 graph."""
 
 
@@ -397,7 +397,7 @@ class Block:
         self.call = call
         self.outer: Block | None = outer
         self.left: bool = False
-        """Whether the block was left, in any task, thread or context."""
+        """True after the block was left, in any task, thread or context."""
 
     @property
     def frame(self) -> Frame | None:
@@ -416,7 +416,7 @@ class Block:
 
     @property
     def in_force(self) -> bool:
-        """Whether the block and its run are open."""
+        """Return whether the block and its run are open."""
         binding = self.binding
         return not self.left and binding.publisher.runs.current_run_id(binding.execution_id) == binding.run_id
 
@@ -453,7 +453,7 @@ class Position(NamedTuple):
     frame: Frame | None = None
     block: Block | None = None
     outlives: bool = False
-    """Whether the code was started in a node that has ended."""
+    """True if the code was started in a node that has ended."""
 
 
 def _position_in_context() -> Position:

@@ -93,7 +93,7 @@ class BufferedLogWriter:
         self._bytes = 0
         self._thread: threading.Thread | None = None
         self.failing: bool = False
-        """Whether the last append failed. It is retried."""
+        """True after a failed append, which is retried."""
 
     def after_fork(self) -> None:
         """Empty the buffer: the parent process appends its content."""
@@ -239,7 +239,7 @@ class BufferedLogWriter:
             except Exception:
                 unexpected += 1
                 if unexpected >= _MAX_UNEXPECTED_FAILURES:
-                    logger.exception("gave up %d updates of execution %r", len(batch.drafts), batch.execution_id)
+                    logger.exception("%d updates of execution %r are lost", len(batch.drafts), batch.execution_id)
                     return len(batch.drafts)
             else:
                 break

@@ -62,7 +62,7 @@ class UpdateEncoder:
         self._counters = counters
         self._rate = limits.updates_per_second
         self.limited: bool = self._rate is not None
-        """Whether the updates per second have a limit."""
+        """True with a limit of the updates per second."""
         self._refuses = limits.large_updates == "refuse"
         self._redacts = redact is not None
         self.codec: Codec = Codec(max_bytes=limits.update_bytes, reserve=SEAL_BYTES, redact=redact)
@@ -84,8 +84,7 @@ class UpdateEncoder:
 
         Raises:
             BadRequestError: If an argument cannot be used.
-            UpdateTooLargeError: If the update is too large, is no text, and ``large`` is `refuse`. None: the value of
-                the settings.
+            UpdateTooLargeError: If the update is too large, is no text, and ``large`` (or else the setting) is `refuse`.
         """
         if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] (callers may not be typed)
             raise BadRequestError(f"a type is a string, not {name!r:.80}")

@@ -103,7 +103,7 @@ class Execution:
         self.prompts: dict[str, Scope] = {}
         """The open prompts of the open run, and their scopes."""
         self.cancelling: bool = False
-        """Whether a cancellation of the open run was requested."""
+        """True after a request to cancel the open run."""
         self.cancel_reason: str | None = None
         self.owner: str | None = None
         self.metadata: Mapping[str, Any] = {}
@@ -156,7 +156,7 @@ class Execution:
 
     @property
     def interrupted(self) -> bool:
-        """Whether a task of the open run waits for a human."""
+        """Return whether a task of the open run waits for a human."""
         return bool(self._paused)
 
     @property
@@ -166,12 +166,12 @@ class Execution:
 
     @property
     def running(self) -> bool:
-        """Whether a run is open."""
+        """Return whether a run is open."""
         return self.run_id is not None
 
     @property
     def is_evictable(self) -> bool:
-        """Whether it never had a run, and has neither defaults nor handlers."""
+        """Return whether it never had a run, and has neither defaults nor handlers."""
         return self.run_scope is NO_SCOPE and self.defaults is None and self.handlers is None
 
     def claim(self, owner: str | None) -> None:
@@ -242,8 +242,8 @@ class Execution:
     def idle_for(self, now: float) -> float:
         """Return the seconds since the first call that found the run idle; 0 if it is active.
 
-        A run is active with a participant, a `keep_alive`, an open prompt or an interrupt, and if it has more updates
-        than at the last call.
+        A run is active with a participant, a `keep_alive`, an open prompt or an interrupt. It is also active if it has
+        more updates than at the last call.
         """
         updates = self.updates
         if self._participants or self.at_work or self._paused or self.prompts or updates != self._idle_updates:

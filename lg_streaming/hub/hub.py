@@ -59,16 +59,16 @@ class StreamHub:
     Publishing is synchronous and thread-safe, and never waits for I/O. The log gives the updates of an execution one
     order, which every reader gets. Readers never slow a producer down.
 
-    The hub is made of parts. A part calls only the parts above it in this list::
+    The hub is made of parts. A part calls only the parts before it:
 
-        registry    executions by id, their lock, retention and sweep
-        writer      encodes updates and appends them to the log
-        runs        opens, joins, leaves and ends runs
-        publisher   publishes updates, makes emitters
-        readers     subscriptions and observers
-        sinks       attached sinks
-        metrics     lists executions, reports health and statistics
-        lifespan    shuts down, closes, reopens and restarts
+    - `registry`: executions by id, their lock, retention and sweep.
+    - `writer`: encodes updates and appends them to the log.
+    - `runs`: opens, joins, leaves and ends runs.
+    - `publisher`: publishes updates and makes emitters.
+    - `readers`: subscriptions and observers.
+    - `sinks`: attached sinks.
+    - `metrics`: lists executions, reports health and statistics.
+    - `lifespan`: shuts down, closes, reopens and restarts the hub.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class StreamHub:
 
         Raises:
             ExecutionExistsError: If the execution has an open run, which stays unchanged.
-            StreamingError: Like `open`.
+            StreamingError: If `open` raises it.
         """
         return self.runs.create(execution_id, **options)
 
@@ -236,8 +236,8 @@ class StreamHub:
                 updates that join to the same text.
 
         Raises:
-            BadRequestError: If the id cannot name an execution, the priority or the delivery is unknown, the key cannot
-                be used or is missing, or the type is the hub's own: a run's start, its final update, a gap.
+            BadRequestError: If an argument cannot be used, the key is missing, or the type is the hub's own: a run's
+                start, its final update, a gap.
             UpdateTooLargeError: If the encoded update is over ``limits.update_bytes``, and `large` is `refuse`.
             ExecutionNotFoundError: If the execution had no run yet, and none shall be opened.
             ExecutionLimitError: If it would open more than ``limits.max_executions`` executions.
@@ -271,9 +271,8 @@ class StreamHub:
     def emitter(self, execution_id: str | None = None, *, missing: OnMissingRun | None = None, **scope: Any) -> Emitter:
         """Return an emitter of an execution.
 
-        In a decorated node of this execution it has the scope of the node, and its text and events go through the
-        node's pipeline; your arguments replace parts of that scope. In an `execution(...)` block it writes to the run
-        of the block.
+        In a decorated node of this execution it has the scope of the node, parts of which your arguments replace. Its
+        text and events go through the node's pipeline. In an `execution(...)` block it writes to the run of the block.
 
         Args:
             execution_id: The execution to write to; the one of the context when not given.
@@ -349,8 +348,8 @@ class StreamHub:
         The options are checked at each subscription to it. A ``timeout`` ends it with TimeoutError.
 
         Each subscriber reads at its own pace. One that raises is detached and logged. A subscriber on an event loop
-        gets its updates on that loop; elsewhere, or with ``in_thread``, on a thread of its own. The observable
-        completes after the final update.
+        gets its updates on that loop. Elsewhere, or with ``in_thread``, each has a thread. The observable completes
+        after the final update.
         """
         return self.readers.observe(execution_id, in_thread=in_thread, **options)
 
@@ -391,9 +390,8 @@ class StreamHub:
             shared: Whether the sink serves other executions as well: at the end it is neither notified nor closed.
 
         Raises:
-            BadRequestError: If the id, the filter, ``on_error`` or ``send_timeout`` cannot be used; if the object is no
-                sink, or is closed; if another sink with its id is attached, without ``replace``; or if the sink is
-                attached to another execution, without ``shared`` at both.
+            BadRequestError: If an argument cannot be used, or the sink is closed. If another sink with its id is
+                attached, without ``replace``. If the sink is attached to another execution, without ``shared`` at both.
             BadPositionError: If ``after`` is not a position.
             SubscriberLimitError: If ``limits.max_subscribers_per_execution`` are reading.
             HubClosedError: If the hub was closed.

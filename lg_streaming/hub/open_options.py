@@ -58,9 +58,9 @@ class OpenOptions:
     idle_timeout: IdleTimeout = "default"
     """The execution's idle timeout; `"default"` leaves it unchanged."""
     join: bool = False
-    """Whether the caller takes part in the run."""
+    """True if the caller joins the run."""
     fresh: bool = False
-    """Whether an open run is an error."""
+    """True if an open run is an error."""
 
     @classmethod
     def from_arguments(

@@ -63,7 +63,7 @@ class HubPublisher:
         """The plan of nodes to capture in addition to decorated ones; None: none."""
         settings = runs.registry.settings
         self.debug: bool = settings.debug
-        """Whether stack traces may be published (``settings.debug``)."""
+        """True if stack traces may be published (``settings.debug``)."""
         self._defaults = LiveDefaults(
             NodeDefaults(
                 token=settings.token_defaults, event=settings.event_defaults, progress=settings.progress_defaults

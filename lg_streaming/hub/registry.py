@@ -63,7 +63,7 @@ class ExecutionRegistry:
         """Listeners above the hub: see `RunLifecycle`."""
         self.closed: bool = False
         self.stopping: bool = False
-        """Whether no run may begin. Open runs may still end."""
+        """True if no run may begin. Open runs may still end."""
         self._sweep_interval = min(_SWEEP_INTERVAL, max(_SHORTEST_SWEEP, settings.retention.ttl / 2))
         self.sweep_at: float = monotonic() + self._sweep_interval
         """The time of the next sweep."""
@@ -160,8 +160,8 @@ class ExecutionRegistry:
     def sweep(self, limit: int | None = None) -> bool:
         """Forget executions that are past their retention.
 
-        Each use of the hub may sweep a slice of less than a millisecond: every 30 seconds, or after half of
-        ``retention.ttl`` if that is shorter. A server calls this method as well.
+        Each use of the hub may sweep a slice, which takes less than a millisecond. The interval is 30 seconds, or half
+        of ``retention.ttl`` if that is shorter. A server calls this method as well.
 
         Args:
             limit: The most executions to check; None for all that are due.

@@ -133,7 +133,7 @@ class SendPolicy:
 
 @runtime_checkable
 class PolicySink(Protocol):
-    """A sink with a policy of its own."""
+    """A sink that brings its policy."""
 
     @property
     def policy(self) -> SendPolicy:
