@@ -84,7 +84,7 @@ class UpdateEncoder:
 
         Raises:
             BadRequestError: If an argument cannot be used.
-            UpdateTooLargeError: If the update is too large, is no text, and ``large`` (or else the setting) is `refuse`.
+            UpdateTooLargeError: If it is too large, is no text, and ``large`` (or else the setting) is `refuse`.
         """
         if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] (callers may not be typed)
             raise BadRequestError(f"a type is a string, not {name!r:.80}")

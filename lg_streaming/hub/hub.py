@@ -236,8 +236,8 @@ class StreamHub:
                 updates that join to the same text.
 
         Raises:
-            BadRequestError: If an argument cannot be used, the key is missing, or the type is the hub's own: a run's
-                start, its final update, a gap.
+            BadRequestError: If an argument cannot be used, the key is missing, or the type is the hub's own, such as a
+                run's start or its final update.
             UpdateTooLargeError: If the encoded update is over ``limits.update_bytes``, and `large` is `refuse`.
             ExecutionNotFoundError: If the execution had no run yet, and none shall be opened.
             ExecutionLimitError: If it would open more than ``limits.max_executions`` executions.
