@@ -156,7 +156,7 @@ class BufferedLogWriter:
         self._bytes += sign * len(draft.body)
 
     def flush(self) -> Future[None]:
-        """Return a future that is done when everything that was put before is in the log, or was given up."""
+        """Return a future that is done when everything that was put before is in the log, or lost."""
         done: Future[None] = Future()
         with self._condition:
             if self._thread is None or not self._thread.is_alive():

@@ -33,7 +33,7 @@ _DELIVERIES: Final = frozenset[str](get_args(Delivery))
 _MAX_KEY_LENGTH: Final = 512
 _new: Final = cast("Any", tuple.__new__)
 _CHECKED: Final = HUB_TYPES | {"human_prompt", "human_response"}
-"""Types with rules of their own: one look-up for each update."""
+"""Types with special rules: one look-up for each update."""
 
 
 class UpdateEncoder:

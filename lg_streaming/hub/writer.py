@@ -135,7 +135,7 @@ class UpdateWriter:
         self.counters.drops.note("at_most_once", execution, execution.execution_id, type, amount=count)
 
     async def flush(self) -> None:
-        """Return when the log has everything published so far, or it was given up."""
+        """Return when the log has everything published so far, or lost it."""
         if self.buffer is not None:
             await asyncio.wrap_future(self.buffer.flush())
 
