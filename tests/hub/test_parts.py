@@ -176,7 +176,7 @@ async def test_prompts_are_answered_once() -> None:
     runs = runs_on(log)
     prompts, answers = PromptManager(runs.registry, runs.writer, CallbackRunner()), list[tuple[str, object]]()
     publisher = HubPublisher(runs)
-    prompts.on_response("e", lambda *answer: answers.append(answer))
+    prompts.on_response("e", lambda prompt_id, answer: answers.append((prompt_id, answer)))
     publisher.publish("e", "human_prompt", {"prompt_id": "p"})
     await prompts.respond("e", "p", 7)
     with pytest.raises(PromptError):
