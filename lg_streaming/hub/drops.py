@@ -127,8 +127,8 @@ class Drops:
                 return
             if reason == _SHORTENED:
                 logger.warning(
-                    "an update of type %r of execution %r is over limits.update_bytes and is published shortened, or in "
-                    "several; further ones are only counted",
+                    "an update of type %r of execution %r is over limits.update_bytes and is published shortened, "
+                    "or in several; further ones are only counted",
                     name,
                     execution_id,
                 )
