@@ -310,7 +310,7 @@ async def test_a_closed_hub_ends_nothing_and_complains_of_nothing(
     clock.advance_by(HOUR)
     assert not caplog.records
     assert all(hub.registry.is_running("e") for hub in (looking, closed)), "runs are left as they are"
-    looking._closed = False  # pyright: ignore[reportPrivateUsage] (so that it is closed after the test)
+    looking.registry.closed = False  # so that the fixture closes it
 
 
 EVENTS = st.lists(
