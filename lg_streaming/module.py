@@ -350,7 +350,7 @@ class StreamingModule:
     ) -> RunnableConfig:
         """Return the config to call a graph with, so that its run is the execution ``execution_id``.
 
-        A call that names an execution is a run of that execution, also in a node or a tool of another execution, or in
+        A call that names an execution is a run of that execution, also in a node of another execution, or in
         a worker. ``graph.with_config(streaming.config())`` makes every call of a graph
         an execution, named by the call's ``thread_id``. One config may serve several calls, also at once.
 

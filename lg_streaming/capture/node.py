@@ -1,4 +1,4 @@
-"""One try of a captured node: who it is, what happens in it, how it came out."""
+"""One try of a captured node: its identity, its updates, its outcome."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ CANCELLED: Final = {"message": "cancelled", "code": "cancelled"}
 
 
 class Identity(NamedTuple):
-    """Who a node is."""
+    """The identity of a node."""
 
     name: str
     node_id: str
     scope: Scope
     """Without the node's id, which its options may replace."""
     graph_namespace: str | None
-    """LangGraph's own name for this piece of work; the scope's namespace also tells calls inside it apart."""
+    """LangGraph's own name for this piece of work; the scope's namespace also distinguishes calls inside it."""
 
 
 class NodeRun:
@@ -101,13 +101,13 @@ class NodeRun:
         self.message_ids: set[str] = set()
         self.texts: set[str] = set()
         self.listener: object = None
-        """The handler that hears events of its own, where it is a function in a run that another handler follows."""
+        """The handler of its custom events, where it is a function in a run that another handler follows."""
         self.config: RunnableConfig | None = None
-        """What the node's own calls get as their config; None where the node has none."""
+        """The config for the node's own calls; None where the node has none."""
         self.echo: list[str] | None = None
-        """What models said since the node yielded last; None in a node that does not yield."""
+        """The text of models since the node yielded last; None in a node that does not yield."""
         self.is_own: bool = is_own
-        """Whether the options are those of the node's own decorator, not of its graph's."""
+        """True if the options are those of the node's own decorator, not of its graph's."""
         self.ended: bool = False
         self.emitter: Emitter = self._new_emitter(None)
         self._pieces = 0
@@ -122,19 +122,19 @@ class NodeRun:
 
     @property
     def listens(self) -> bool:
-        """Whether models inside it are made to stream."""
+        """True if models inside it are made to stream."""
         return self._plan.listens
 
     @property
     def is_graph_node(self) -> bool:
-        """Whether LangGraph runs it as a node, and not another node calls it as a function."""
+        """True if LangGraph runs it as a node, and not another node calls it as a function."""
         return self.graph_namespace is not None and self.graph_namespace == self.scope.namespace
 
     def begin(self, start: tuple[object, Mapping[str, Any]] | None = None) -> None:
-        """Publishes the start; what the node around it holds leaves before. Raises what its options raise.
+        """Publish the start, after the buffered updates of the node around it. Raise the errors of its options.
 
         Args:
-            start: The node's input, and why the graph calls it.
+            start: The node's input, and the reason of the graph's call.
         """
         stream = self._open_stream()
         if self.outer is not None:
@@ -151,7 +151,7 @@ class NodeRun:
             self._put(stream, "values", {"state": state}, self.scope)
 
     def adopt(self, plan: NodePlan) -> bool:
-        """Takes the options of the node's own decorator in place of the graph's, once. Returns whether it did."""
+        """Replace the options of the graph's decorator with those of the node's own, once. Return whether it did."""
         if self.is_own or self.ended or self._stream is None:
             return False
         self.is_own = True
@@ -179,13 +179,13 @@ class NodeRun:
 
     @property
     def progress(self) -> Any:
-        """Reports its progress; None before it has begun."""
+        """Its progress; None before it has begun."""
         return self._stream.progress if self._stream is not None else None
 
     # --- what happens in it ----------------------------------------------------------------------------------
 
     def record(self, type: str, data: dict[str, Any], scope: Scope) -> None:
-        """Gives the stream one thing that happened. Never raises."""
+        """Give the pipeline one thing that happened. Never raises."""
         if type == "token":
             self._pieces += 1
             if self.echo is not None:
@@ -207,7 +207,7 @@ class NodeRun:
             self._note_lost(type, error)
 
     def release(self) -> None:
-        """Publishes what is held: something inside begins."""
+        """Publish all buffered updates: something inside begins."""
         if self._stream is None:
             return
         try:
@@ -216,7 +216,7 @@ class NodeRun:
             self._note_lost("token", error)
 
     def _note_lost(self, type: str, error: Exception) -> None:
-        """Counts an update that its stream could not take; the hub warns once for each reason and execution."""
+        """Count an update that its pipeline could not accept; the hub warns once for each reason and execution."""
         logger.debug("an update of type %r of node %r is lost", type, self.name, exc_info=error)
         self.binding.publisher.note_refused(self.binding.execution_id, type, error)
 
@@ -224,11 +224,11 @@ class NodeRun:
         return {"node_id": self.scope.node_id, "node_name": self.name, **data}
 
     def report(self, type: str, **data: Any) -> None:
-        """Publishes something about the node itself."""
+        """Publish an update about the node itself."""
         self.record(type, self._identified(**data), self.scope)
 
     def warn_unreadable(self, error: Exception) -> None:
-        """Logs that something could not be read."""
+        """Log that an item could not be read."""
         logger.warning("what node %r yielded could not be read: %r", self.name, error, exc_info=error)
 
     # --- its end ---------------------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ class NodeRun:
         return not ended
 
     def succeed(self, result: object) -> None:
-        """Publishes that the node returned. A no-op when it has ended already."""
+        """Publish that the node returned. A no-op when it has ended already."""
         if self._end():
             self._emit_result(result)
             self._leave_frame()
@@ -255,7 +255,7 @@ class NodeRun:
         self.report("node_complete", result=result, duration_s=self._elapsed())
 
     def fail(self, error: BaseException) -> None:
-        """Publishes how the node ended that raised. A no-op when it has ended already."""
+        """Publish the end of the node that raised. A no-op when it has ended already."""
         if not self._end(error):
             return
         match ending_of(error):
@@ -275,12 +275,12 @@ class NodeRun:
         self._leave_frame()
 
     def note_message(self, message_id: str, namespace: str | None) -> None:
-        """Remembers a message whose text is streamed in this namespace."""
+        """Remember a message whose text is streamed in this namespace."""
         self.message_ids.add(message_id)
         self.binding.publisher.runs.note_message(self.binding.execution_id, message_id, namespace)
 
     def _is_published(self, message_id: str) -> bool:
-        """Whether readers have a message: of this try, or of another node in an earlier one that was interrupted."""
+        """Return whether readers have a message: of this try, or of another node in an interrupted earlier one."""
         binding = self.binding
         return message_id in self.message_ids or binding.publisher.runs.is_streamed(
             binding.execution_id, message_id, except_in=self.scope.namespace
@@ -313,12 +313,12 @@ class NodeRun:
 
 
 def task_name(namespace: str | None, node_id: str | None) -> str:
-    """Names a piece of work of a run; the same for all its tries."""
+    """Return the name of a piece of work of a run; the same for all its tries."""
     return f"{namespace}\n{node_id}"
 
 
 def agent_name(metadata: Mapping[str, Any]) -> str | None:
-    """The name of the agent in which a run of this metadata works."""
+    """Return the name of the agent in which a run of this metadata works."""
     name = metadata.get("lc_agent_name")
     return name if isinstance(name, str) and name else None
 
@@ -326,12 +326,12 @@ def agent_name(metadata: Mapping[str, Any]) -> str | None:
 def identify(
     name: str, own_id: str | None, metadata: Mapping[str, Any], binding: ExecutionContext, place: Place
 ) -> Identity | None:
-    """Who a node is. None for the node that is in force, wrapped twice.
+    """Return the identity of a node. None for the node that is in force, wrapped twice.
 
-    LangGraph's checkpoint namespace says that it is a graph's node, unless the block or the call to which it belongs
-    was made in a node of this namespace: then it is a function that was called there.
+    A node with a checkpoint namespace is a graph's node. If its block or its graph call was made in a node of this
+    namespace, it is a function that was called there.
 
-    The namespace tells ``Send`` branches apart and is the same for every try of a node.
+    The namespace distinguishes ``Send`` branches and is the same for every try of a node.
     """
     outer, namespace = place.frame, metadata.get("langgraph_checkpoint_ns")
     number = functools.partial(binding.publisher.runs.next_attempt, binding.execution_id)
@@ -344,7 +344,7 @@ def identify(
     around = node_around(outer)
     if around is not None and around.name == name:
         return None
-    # called as a function: each call is a piece of work of its own, not another try of the one before
+    # called as a function: each call is a new piece of work, not another try of the one before
     path = name if outer is None else f"{outer.scope.namespace}/{name}"
     scope = Scope(
         run_id=binding.run_id, namespace=f"{path}:{number(path)}", attempt=1, agent_type=agent, tool_call_id=tool
@@ -353,12 +353,12 @@ def identify(
 
 
 def node_around(frame: NodeFrame | None) -> NodeRun | None:
-    """The innermost node of a frame; None where a tool call lies between, so that its name means nothing."""
+    """Return the node of a frame; None for a frame of a tool call, whose name means nothing."""
     return frame if isinstance(frame, NodeRun) else None
 
 
 def open_node(run: Run, place: Place, plan: NodePlan, *, name: str, metadata: Mapping[str, Any], state: object) -> None:
-    """Captures the node whose run starts, without a decorator on it. The node is in force in the present context."""
+    """Capture the node whose run starts, without a decorator on it. It is in force in the present context."""
     try:
         binding = place.binding or (place.call.enter(None) if place.call is not None else None)
         identity = identify(name, plan.node_id, metadata, binding, place) if binding is not None else None

@@ -1,7 +1,7 @@
-"""What a node yields: texts and chunks of messages are said as tokens; the graph gets them as they are.
+"""Publish the items that a node yields: texts and chunks of messages become tokens; the graph gets them unchanged.
 
-A node yields when it is a generator, or when it returns one or another iterator. Such a node ends with its
-iterator: when that is exhausted, closed or forgotten.
+A node yields when it is a generator, or when it returns a generator or another iterator. Such a node ends with its
+iterator: when that is exhausted, closed or garbage-collected.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 class YieldRecorder:
-    """Says what one try of a node yields, unless a model inside the node was heard saying it."""
+    """Publishes the items that one try of a node yields, but for text that is captured from a model."""
 
     __slots__ = ("_indexes", "_run", "_scope", "result")
 
@@ -53,12 +53,12 @@ class YieldRecorder:
         run.echo = []
 
     def record(self, item: object) -> None:
-        """One item that was yielded."""
+        """Publish one item."""
         self.result = item
-        heard, self._run.echo = self._run.echo or [], None  # what is said here is no model's
+        captured, self._run.echo = self._run.echo or [], None  # the text that follows is not a model's
         try:
             if isinstance(item, str):
-                if not _ends_with(heard, item):
+                if not _ends_with(captured, item):
                     self._record_parts(parts_of_chunk(item))
             elif isinstance(item, BaseMessage):
                 own = item.id == self._scope.message_id and item.id is not None
@@ -82,9 +82,9 @@ class YieldRecorder:
 
 
 class ChunkJoiner:
-    """Joins the chunks of a Runnable that is streamed as LangGraph does it: added up where they can be, else the last.
+    """Joins the chunks of a streamed Runnable as LangGraph does it: the sum where they can be added, else the last.
 
-    Its models are heard by themselves; the chunks are not published.
+    Its models are captured by themselves; the chunks are not published.
     """
 
     __slots__ = ("_add", "result")
@@ -94,7 +94,7 @@ class ChunkJoiner:
         self._add = True
 
     def record(self, item: Any) -> None:
-        """One chunk."""
+        """Add one chunk."""
         if self.result is None or not self._add:
             self.result = item
             return
@@ -104,10 +104,10 @@ class ChunkJoiner:
             self.result, self._add = item, False
 
 
-def _ends_with(heard: list[str], text: str) -> bool:
-    """Whether ``text`` is what the last of the pieces that were heard make together."""
+def _ends_with(captured: list[str], text: str) -> bool:
+    """Return whether the last of the captured pieces, joined, are ``text``."""
     made = ""
-    for piece in reversed(heard):
+    for piece in reversed(captured):
         made = piece + made
         if len(made) >= len(text):
             return made == text
@@ -117,9 +117,9 @@ def _ends_with(heard: list[str], text: str) -> bool:
 def run_generator(
     run: NodeRun, steps: Iterator[T], recorder: YieldRecorder | ChunkJoiner | None = None
 ) -> Generator[T, Any, Any]:
-    """Iterates ``steps`` as the node ``run``. The node is in force only while its own code runs.
+    """Iterate over ``steps`` as the node ``run``. The node is in force only while its own code runs.
 
-    ``saying`` takes each item and makes the result of them; a `YieldRecorder` where it is not given.
+    ``recorder`` accepts each item and makes the result of them; a `YieldRecorder` when not given.
     """
     recorder = recorder or YieldRecorder(run)
     try:
@@ -145,7 +145,7 @@ def run_generator(
 async def run_generator_async(
     run: NodeRun, steps: AsyncIterator[T], recorder: YieldRecorder | ChunkJoiner | None = None
 ) -> AsyncGenerator[T]:
-    """The same for an async iterator."""
+    """Iterate over async ``steps``, as `run_generator` does."""
     recorder = recorder or YieldRecorder(run)
     try:
         while True:
@@ -168,7 +168,7 @@ async def run_generator_async(
 
 
 async def pass_on(steps: AsyncIterator[T]) -> AsyncGenerator[T]:
-    """Iterates ``steps``, and closes them with itself, where no node is captured."""
+    """Iterate over ``steps`` where no node is captured, and close them at the end."""
     try:
         async for item in steps:
             yield item
@@ -178,12 +178,12 @@ async def pass_on(steps: AsyncIterator[T]) -> AsyncGenerator[T]:
 
 
 def is_iterator_result(result: object) -> bool:
-    """Whether a node's result is an iterator, so that the node goes on while it is read."""
+    """Return whether a node's result is an iterator, so that the node goes on while it is read."""
     return isinstance(result, (AsyncIterator, Iterator)) and not isinstance(result, io.IOBase)
 
 
 def wrap_iterator(run: NodeRun, result: object) -> object:
-    """``result``, an iterator, for the node's caller: it gives the same items, which are said as they go by."""
+    """Return an iterator for the node's caller with the items of ``result``, which are published on the way."""
     if isinstance(result, AsyncIterator):
         source = cast("AsyncIterator[Any]", result)
         steps = run_generator_async(run, source)
@@ -192,17 +192,17 @@ def wrap_iterator(run: NodeRun, result: object) -> object:
         source = cast("Iterator[Any]", result)
         steps = run_generator(run, source)
         passed = steps if inspect.isgenerator(source) else _Proxy(source, steps)
-    weakref.finalize(steps, _on_collected, run).atexit = False  # nobody may ever read it
+    weakref.finalize(steps, _on_collected, run).atexit = False  # it may never be read
     return passed
 
 
 def _on_collected(run: NodeRun) -> None:
-    if not run.ended:  # on a thread: whoever drops the last reference may hold any lock
-        threading.Thread(target=run.succeed, args=(None,), name="lg-streaming-forgotten", daemon=True).start()
+    if not run.ended:  # on a thread: the caller that drops the last reference may hold any lock
+        threading.Thread(target=run.succeed, args=(None,), name="lg-streaming-collected", daemon=True).start()
 
 
 class _Relay(Generic[T]):
-    """Stands for an iterator of some class of its own, such as a client's stream: has all it has."""
+    """A proxy of an iterator of another class, such as a client's stream, with all of its attributes."""
 
     def __init__(self, source: object, steps: T) -> None:
         self._source = source

@@ -22,27 +22,27 @@ class StreamEventOptions(TypedDict, total=False):
     enabled: bool | None
     """False leaves the node as it is. True."""
     events: Sequence[StreamEventType | str]
-    """The types of events that are captured. ``events``, the default, stands for all node, tool and model events; or
+    """The types of events that are captured. ``events``, the default, means all node, tool and model events; or
     name some: ``node_complete`` (the node's result), ``tool_start``, ``tool_complete``, ``tool_error``, ``llm_start``,
-    ``llm_complete``, ``llm_error``. Further there are ``usage`` (the tokens of a model call), ``updates`` (``{node_id:
-    update}``, the node's result for the state), ``messages`` (those in it), ``values`` (the state the node was called
-    with) and ``debug`` (the reason of the graph's call). State leaves only where it is asked for by ``values`` or
+    ``llm_complete``, ``llm_error``. ``usage`` is the tokens of a model call. ``updates`` (``{node_id: update}``) is
+    the node's result for the state, ``messages`` the messages in it. ``values`` is the state the node was called with,
+    ``debug`` the reason of the graph's call. State leaves only where it is asked for by ``values`` or
     ``include_state``. ``progress`` sends the node's progress and its milestones, as `stream_progress` without options
-    does, and through this decorator's filter; ``milestone`` only the milestones. ``error`` stands for ``node_error``,
+    does, and through this decorator's filter; ``milestone`` only the milestones. ``error`` means ``node_error``,
     ``tool_error`` and ``llm_error``."""
     buffer_size: int | None
     """Events that may wait, 1 to 10000; with this many, all leave at once. 100."""
     batch_size: int | None
     """Events that are appended to the log in one go, 1 to 1000: nothing comes between them, and readers are woken once.
-    Each stays an update of its own. 10."""
+    Each stays a separate update. 10."""
     flush_interval: float | None
     """Seconds, 0 to 10. An event that comes at least this long after the last one left leaves at once. Events that
     follow it closer wait, this long at most. Errors, other events of priority ``high`` or ``critical``, and the node's
-    own start and end never wait, and nothing waits past them or past a piece of text. 0.05."""
+    own start and end never wait. Nothing waits past them or past a piece of text. 0.05."""
     delivery: Delivery | None
     """The guarantee until an event is in the log. ``"at-most-once"``: under pressure it may be dropped, and is counted.
-    ``"at-least-once"``: it is not dropped. ``"exactly-once"``: it is not, and when the node is tried again, its first
-    event of a type is not appended again, nor its second, and so on; for nodes that do the same in each try. The node's
+    ``"at-least-once"``: it is not dropped. ``"exactly-once"``: it is not dropped, and not repeated when the node is
+    tried again: the n-th event of a type is appended once. It is for nodes that do the same in each try. The node's
     own start and end are always ``at-least-once``. ``"at-least-once"``."""
     transformer: Transformer | None
     """``transformer(event)`` gets ``{type, data, priority, metadata}`` as plain JSON values and returns the event that
@@ -53,7 +53,7 @@ class StreamEventOptions(TypedDict, total=False):
     filter: EventFilter | Mapping[str, Any] | None
     """Conditions for events that pass: an `EventFilter` or a mapping of its fields."""
     include_state: bool | None
-    """Whether the state the node was called with leaves, as a ``values`` update. False."""
+    """True publishes the state the node was called with, as a ``values`` update. False."""
     redact: Redact | None
     """``redact(type, data) -> data``, the last function to see an event of this node. It gets plain JSON values. When
     it raises, the data is withheld. The ``redact`` of the ``StreamingModule`` comes after it."""
@@ -78,12 +78,12 @@ def stream_event(node: Any = ABSENT, /, **options: Unpack[StreamEventOptions]) -
 
     Used like `stream_token`. The node's own start and end leave from every decorated node; its result leaves only with
     this decorator. Updates that the node writes with `current_emitter`, other than text and progress, go the same way,
-    whichever types ``events`` names.
+    independent of ``events``.
 
     An event goes through ``filter``, ``transformer`` and ``redact``, in this order. Nothing stops the node's own
-    start and end (``node_start``, ``node_complete``, ``node_error``, ``node_interrupted``), since readers tell tries
-    and branches apart by them. Where the filter excludes one or the transformer drops it, it leaves with ``node_id``,
-    ``node_name``, ``attempt`` and ``duration_s`` only.
+    start and end (``node_start``, ``node_complete``, ``node_error``, ``node_interrupted``), since readers
+    distinguish tries and branches by them. Where the filter excludes one or the transformer drops it, it leaves with
+    ``node_id``, ``node_name``, ``attempt`` and ``duration_s`` only.
 
     An option that is left out (None) is taken from the execution (``hub.configure``), else from the settings'
     ``event_defaults``. It is looked up when the node is called, and again while it runs when they are changed. The

@@ -19,7 +19,7 @@ class StreamProgressOptions(TypedDict, total=False):
     """The options of `stream_progress`."""
 
     enabled: bool | None
-    """False leaves the node as it is. True unless the settings say otherwise."""
+    """False leaves the node as it is. True, unless the settings have another value."""
     interval: float | None
     """Seconds between two reports, 0 to 3600; 1.0. A report that comes too early is held, and leaves when the interval
     or the node has ended, unless a newer one took its place. 0 %, milestones and 100 % never wait."""
@@ -27,9 +27,9 @@ class StreamProgressOptions(TypedDict, total=False):
     """``"fine"`` is the default: reports, at most one each interval. ``"coarse"``: only the start, milestones and the
     end. ``"detailed"``: every report, in any interval."""
     include_eta: bool | None
-    """Whether updates have the seconds that are left (``eta_s``), once they can be estimated; True."""
+    """True adds the seconds that are left (``eta_s``), once they can be estimated; True."""
     include_metrics: bool | None
-    """Whether updates have the seconds so far (``elapsed_s``) and units per second (``rate``); False."""
+    """True adds the seconds so far (``elapsed_s``) and units per second (``rate``); False."""
     milestones: Sequence[float] | None
     """Percentages, above 0 and up to 100, at most 100 of them; none. Each makes one ``milestone`` update ``{milestone,
     progress}`` when the node gets there, before the ``progress`` update of that percentage."""

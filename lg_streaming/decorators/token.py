@@ -34,7 +34,7 @@ class StreamTokenOptions(TypedDict, total=False):
     ``message_id``. ``"json"``: as ``"text"``, and in ``json`` the structured object as one JSON string, to be passed on
     as it is. ``"text"``."""
     include_metadata: bool | None
-    """Whether ``data`` has ``metadata``: the model's name, provider and parameters, and the graph's step. False."""
+    """True adds ``metadata`` to ``data``: the model's name, provider and parameters, and the graph's step. False."""
     processor: TokenProcessor | None
     """``processor(token, metadata) -> str``: the text that leaves in place of the token; an empty string removes it.
     ``metadata`` is a dict with ``type``, ``index``, ``role``, ``execution_id``, ``node_id``, ``message_id``,
@@ -43,7 +43,7 @@ class StreamTokenOptions(TypedDict, total=False):
     filter: TokenFilter | Mapping[str, Any] | None
     """Conditions for tokens that pass: a `TokenFilter` or a mapping of its fields."""
     first_token_immediately: bool | None
-    """Whether the first token of each message, and of its thinking, leaves at once. True."""
+    """True publishes the first token of each message, and of its thinking, at once. True."""
     node_id: str | None
     """The node's id in updates; its name in the graph when not given."""
     nodes: Sequence[str] | None
@@ -68,9 +68,9 @@ def stream_token(node: Any = ABSENT, /, **options: Unpack[StreamTokenOptions]) -
     stay what they are.
 
     Text goes through ``filter``, then ``processor``, is held for a moment, and leaves joined into updates. A full
-    buffer leaves at once, a lone token after ``flush_interval``, and all held text when the node, a model call or a
-    tool call ends. Joined, the text is exactly the text that the filter let through. Arguments of tool calls and other
-    content blocks pass in order, without filter and processor.
+    buffer leaves at once, a lone token after ``flush_interval``. All text that is held leaves when the node, a model
+    call or a tool call ends. Joined, the text is exactly the text that the filter let through. Arguments of tool calls
+    and other content blocks pass in order, without filter and processor.
 
     An option that is left out (None) is taken from the execution (``hub.configure``), else from the settings'
     ``token_defaults``. It is looked up when the node is called, and again while it runs when they are changed. The

@@ -81,7 +81,7 @@ class BaseEmitter:
 
     @property
     def active(self) -> bool:
-        """Whether updates arrive; False once the run has ended, and outside of a decorated node."""
+        """True while updates arrive; False once the run has ended, and outside of a decorated node."""
         publisher, run_id = self._output.publisher, self.scope.run_id
         return publisher is not None and (run_id is None or publisher.runs.current_run_id(self.execution_id) == run_id)
 
@@ -106,12 +106,12 @@ class BaseEmitter:
 
     @property
     def raises_errors(self) -> bool:
-        """Whether errors are raised to the caller. In a decorated node, or when not active, they never are."""
+        """True if errors are raised to the caller. In a decorated node, or when not active, they never are."""
         return self._output.strict and self._output.publisher is not None
 
     @property
     def debug(self) -> bool:
-        """Whether stack traces may leave (`settings.debug`)."""
+        """True if stack traces may leave (`settings.debug`)."""
         return self._output.publisher is not None and self._output.publisher.debug
 
     def scoped(self, **changes: Any) -> Self:
@@ -132,7 +132,7 @@ class BaseEmitter:
         return self._with_scope(self.scope.derive(**changes))
 
     def strict(self) -> Self:
-        """Return a copy that raises errors to the caller, and has open spans of its own."""
+        """Return a copy that raises errors to the caller, and has separate open spans."""
         return self._clone(self.scope, strict=True, spans=None)
 
     def _with_scope(self, scope: Scope) -> Self:
@@ -170,8 +170,8 @@ class BaseEmitter:
             delivery: The guarantee until the update is in the log. ``at-most-once``: under pressure it may be dropped,
                 which is counted. ``at-least-once``: it is not dropped. ``exactly-once``: it needs a ``key``. When not
                 given, ``@stream_event``'s own level holds in a node that has it, and ``at-least-once`` elsewhere.
-            key: 1 to 512 characters. A second update of the execution with the same key is left out for as long as
-                the log keeps the first; so a retried node does not repeat it. A key alone means ``exactly-once``.
+            key: 1 to 512 characters. A second update with the same key is left out while the log keeps the first, so a
+                retried node does not repeat it. A key alone means ``exactly-once``.
             large: The treatment of an update over ``limits.update_bytes``: ``refuse`` it, or ``shorten`` it. When not
                 given, it is shortened inside a decorated node, and elsewhere ``limits.large_updates`` holds.
 

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class StreamRelay:
-    """One answer: what its chunks say is said, but for messages of the ids `heard`."""
+    """One answer: its chunks are published, but for messages of the ids `captured`."""
 
     def __init__(self, emitter: BaseEmitter, scope: Scope, captured: Collection[str]) -> None:
         self._emitter = emitter
@@ -31,7 +31,7 @@ class StreamRelay:
         self._indexes = {"token": itertools.count(), "thinking": itertools.count()}
 
     async def asynchronous(self, stream: AsyncIterable[T]) -> AsyncGenerator[T]:
-        """Yields what `stream` yields, and says it."""
+        """Yield the chunks of `stream`, and publish them."""
         try:
             async for chunk in stream:
                 self._chunk(chunk)
@@ -40,7 +40,7 @@ class StreamRelay:
             self._end()
 
     def synchronous(self, stream: Iterable[T]) -> Generator[T]:
-        """Yields what `stream` yields, and says it."""
+        """Yield the chunks of `stream`, and publish them."""
         try:
             for chunk in stream:
                 self._chunk(chunk)

@@ -28,8 +28,8 @@ _MEANING: Final[Mapping[str, str]] = {
     "foreign_run": "its run has ended, and another run of the execution is open",
     "no_run": "no run is open, and none is to be opened",
     "over_rate": "limits.updates_per_second was reached, and the update was sent at-most-once",
-    "at_most_once": "the log is slow or away, and the update was sent at-most-once",
-    "lost": "the log was away for too long",
+    "at_most_once": "the log is slow or unavailable, and the update was sent at-most-once",
+    "lost": "the log was unavailable for too long",
     "too_large": "it is over limits.update_bytes, and limits.large_updates is 'refuse'",
     "invalid": "it was refused",
     "limit": "limits.max_executions executions are running",
@@ -127,8 +127,8 @@ class Drops:
                 return
             if reason == _SHORTENED:
                 logger.warning(
-                    "an update of type %r of execution %r is over limits.update_bytes and leaves shortened, or in "
-                    "several; further ones are only counted",
+                    "an update of type %r of execution %r is over limits.update_bytes and is published shortened, "
+                    "or in several; further ones are only counted",
                     name,
                     execution_id,
                 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lg_streaming.hub.execution import Execution
 
-__all__ = ["Due", "Entry", "void"]
+__all__ = ["DueQueue", "Entry", "void"]
 
 Entry = list[Any]
 """``[time, number, execution]``; the execution is None after `void`."""
@@ -21,7 +21,7 @@ def void(entry: Entry | None) -> None:
         entry[2] = None
 
 
-class Due:
+class DueQueue:
     """A heap of entries. Each change is one step of the interpreter, so an interrupt cannot corrupt it."""
 
     __slots__ = ("_heap", "_numbers")

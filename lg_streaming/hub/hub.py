@@ -108,9 +108,8 @@ class StreamHub:
 
         Args:
             execution_id: 1 to 256 printable characters without spaces.
-            options: See below.
 
-        Options:
+        Keyword Args:
             owner: The reader that may read it, in addition to those the application allows; compared with a token's
                 ``sub``. A whole number or a UUID counts as its text.
             metadata: Kept with the run, and sent with ``workflow_start``. A run that is open keeps its own.
@@ -222,9 +221,8 @@ class StreamHub:
             execution_id: The execution to write to.
             type: A type of `StreamEventType`, or a name of your own.
             data: The data of the update.
-            options: See below.
 
-        Options:
+        Keyword Args:
             scope: The scope of the update: its node, task, message and so on.
             priority: See `Emitter.event`.
             delivery: See `Emitter.event`.
@@ -236,8 +234,8 @@ class StreamHub:
                 updates that join to the same text.
 
         Raises:
-            BadRequestError: If an argument cannot be used, the key is missing, or the type is the hub's own, such as a
-                run's start or its final update.
+            BadRequestError: If an argument cannot be used, or the key is missing. If only the hub may publish the type,
+                such as a run's start or its final update.
             UpdateTooLargeError: If the encoded update is over ``limits.update_bytes``, and `large` is `refuse`.
             ExecutionNotFoundError: If the execution had no run yet, and none shall be opened.
             ExecutionLimitError: If it would open more than ``limits.max_executions`` executions.
@@ -256,9 +254,8 @@ class StreamHub:
             execution_id: The execution to write to.
             type: A type of `StreamEventType`, or a name of your own.
             data: The data of the update.
-            options: See below.
 
-        Options:
+        Keyword Args:
             category: A free word that readers may filter by.
             priority: See `Emitter.event`.
             delivery: See `Emitter.event`.
@@ -318,11 +315,12 @@ class StreamHub:
 
         Args:
             execution_id: The execution to read.
-            options: See below, and ``events``, ``node_ids``, ``agent_types``, ``namespaces``, ``categories``,
-                ``min_priority``, ``since`` and ``until`` of `FilterOptions`. With ``until="interrupted"`` reading also
-                ends after the next ``workflow_interrupted``, even if the filter drops that update.
+            options: The options below, and the conditions of `FilterOptions`: ``events``, ``node_ids``,
+                ``agent_types``, ``namespaces``, ``categories``, ``min_priority``, ``since`` and ``until``. With
+                ``until="interrupted"`` reading also ends after the next ``workflow_interrupted``, even if the filter
+                drops that update.
 
-        Options:
+        Keyword Args:
             after: Read what follows this position; ``"latest"`` for what comes from now on; None from the start.
             filter: The filter; or pass ``types`` and the conditions of `FilterOptions`.
             types: Exact types and globs.
@@ -373,10 +371,10 @@ class StreamHub:
         Args:
             execution_id: The execution.
             sink: The sink. Attaching the same object again returns the existing attachment.
-            options: See below, and the conditions of `FilterOptions`. ``until`` is a time here: a sink stays attached
-                while the run waits for a human.
+            options: The options below, and the conditions of `FilterOptions`. ``until`` is a time here: a sink stays
+                attached while the run waits for a human.
 
-        Options:
+        Keyword Args:
             after: As in `subscribe`, like ``filter``, ``types`` and ``follow``.
             filter: The filter.
             types: Exact types and globs.

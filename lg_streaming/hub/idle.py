@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from lg_streaming.errors import HubClosedError
 from lg_streaming.fork import new_lock, restart_after_fork
-from lg_streaming.hub.due import Due, void
+from lg_streaming.hub.due import DueQueue, void
 from lg_streaming.timer import current_timer
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class IdleMonitor:
         self._end = weakref.WeakMethod(end)
         self._timer = current_timer()
         self._lock = new_lock()
-        self._checks = Due()
+        self._checks = DueQueue()
         self._next: float | None = None  # the time at which the timer fires
         self._cancel: Callable[[], None] | None = None
         self._closed = False
@@ -59,7 +59,7 @@ class IdleMonitor:
 
     def after_fork(self) -> None:
         """Forget all checks: the runs and the timer's entries belong to the parent process."""
-        self._checks = Due()
+        self._checks = DueQueue()
         self._next = self._cancel = None
 
     def _now(self) -> float:
@@ -109,7 +109,7 @@ class IdleMonitor:
         if self._cancel is not None:
             self._cancel()
         self._next = self._cancel = None
-        self._checks = Due()
+        self._checks = DueQueue()
 
     def _tick(self, *_args: object) -> None:
         now = self._now()

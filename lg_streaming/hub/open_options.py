@@ -70,7 +70,6 @@ class OpenOptions:
         metadata: Mapping[str, Any] | None = None,
         priority: str | None = None,
         idle_timeout: IdleTimeout = "default",
-        fresh: bool = False,
     ) -> Self:
         """Check the arguments of a program.
 
@@ -84,7 +83,6 @@ class OpenOptions:
             metadata=run_metadata(metadata),
             priority=None if priority is None else parse_priority(priority),
             idle_timeout=idle_timeout,
-            fresh=fresh,
         )
 
     @property

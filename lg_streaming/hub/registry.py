@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from lg_streaming.events import ROOM_PREFIX, check_execution_id
 from lg_streaming.fork import new_rlock, release_owned, restart_after_fork
-from lg_streaming.hub.due import Due, void
+from lg_streaming.hub.due import DueQueue, void
 from lg_streaming.hub.execution import Execution
 from lg_streaming.hub.lifecycle import LifecycleListeners
 from lg_streaming.hub.notifier import Notifier
@@ -75,7 +75,7 @@ class ExecutionRegistry:
         self.hub_id: str = secrets.token_hex(8)
         """The id of the hub; unique across processes."""
         self._lives = itertools.count()
-        self._due = Due()  # the earliest time at which each execution may be forgotten
+        self._due = DueQueue()  # the earliest time at which each execution may be forgotten
 
     def after_fork(self) -> None:
         """Forget the runs of the parent process, which go on there. The hub gets a new id."""
@@ -144,7 +144,7 @@ class ExecutionRegistry:
                 execution.end("abandoned")
         with self.lock:
             self.open_runs.clear()
-            self._due = Due()
+            self._due = DueQueue()
             self.closed = self.stopping = False
 
     # --- sweeping -----------------------------------------------------------------------------------------

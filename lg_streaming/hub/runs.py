@@ -98,7 +98,7 @@ class RunManager:
 
     def create(self, execution_id: str | None = None, **options: Unpack[RunOptions]) -> str:
         """Open a run of an execution that has no open run; return the execution's id. See `StreamHub.create`."""
-        opening = OpenOptions.from_arguments(**options, fresh=True)
+        opening = replace(OpenOptions.from_arguments(**options), fresh=True)
         if execution_id is not None:
             self._open(execution_id, opening)
             return execution_id

@@ -30,9 +30,9 @@ class EtaEstimator:
     With an endless memory it is elapsed · rest / done.
 
     The memory adapts to the tracking signal of Trigg & Leach ("Exponential smoothing with an adaptive response
-    rate", Operational Research Quarterly 18, 1967). The error of the last pace is e = dt - s·dp; E and A are the
-    exponentially weighted sums of e and of abs(e). abs(E) / A is near 0 while errors cancel out, and 1 while they
-    all have one sign. Let w be what is left of it above the 1 / √n that n random errors make:
+    rate", Operational Research Quarterly 18, 1967). The error of the last pace is e = dt - s·dp. E and A are
+    the exponentially weighted sums of e and of abs(e). The signal abs(E) / A is near 0 while errors cancel out, and 1
+    while they all have one sign. Let w be what is left of it above the 1 / √n that n random errors make:
 
         w = max(0, abs(E) / A - 1 / √n) / (1 - 1 / √n),   m = 3 % / w²
 

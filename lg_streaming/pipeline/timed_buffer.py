@@ -26,8 +26,8 @@ __all__ = ["BufferPolicy", "FixedWindow", "Source", "TimedBuffer", "Window", "bu
 T = TypeVar("T")
 
 BufferPolicy = Literal["interval", "pause", "latest"]
-"""The rule for flushes by time: ``interval`` seconds after the first item, after a pause of ``interval`` seconds, or
-(``latest``) ``interval`` seconds after the flush before. Of items that wait, ``latest`` keeps the newest only."""
+"""The time of a flush: ``interval`` seconds after the first item, after the last one (``pause``), or after the flush
+before (``latest``). Of items that wait, ``latest`` keeps the newest only."""
 
 _EARLY: Final = timedelta(milliseconds=1)
 """A timer that fires this much too early, by rounding, counts as in time."""

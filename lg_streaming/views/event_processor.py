@@ -1,4 +1,4 @@
-"""Work on updates: on an ``Observable``, on a list, or on what the log has kept of an execution."""
+"""Work on updates: of an ``Observable``, of a list, or of an execution in the log."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _PAGE: Final = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventStats:
-    """What the log has of an execution."""
+    """Counts of an execution's updates in the log."""
 
     execution_id: str
     state: str
@@ -59,13 +59,13 @@ class EventStats:
 
 
 class EventStreamProcessor:
-    """Works on updates: on an ``Observable`` such as ``hub.observe(…)``, on a list, or on what the log has kept.
+    """Operators on updates: of an ``Observable`` such as ``hub.observe(…)``, of a list, or of the log.
 
-    It holds nothing itself. ``StreamingModule().events`` is one.
+    It has no state. ``StreamingModule().events`` is one.
 
     Args:
         hub: The executions.
-        scheduler: For all that waits; see `batched`.
+        scheduler: The timer; see `batched`.
     """
 
     def __init__(self, hub: StreamHub, *, scheduler: SchedulerBase | None = None) -> None:
@@ -75,7 +75,7 @@ class EventStreamProcessor:
     def process_batch(
         self, events: Observable[T] | Iterable[T], batch_size: int = 10, debounce: float = 0.1
     ) -> Observable[list[T]]:
-        """``events`` as lists of up to ``batch_size``; the last, partial one after ``debounce`` seconds.
+        """Return ``events`` as lists of up to ``batch_size``; the last, partial one after ``debounce`` seconds.
 
         See `batched`.
         """
@@ -84,13 +84,13 @@ class EventStreamProcessor:
     def group_events_by_type(
         self, events: Observable[StreamUpdate] | Iterable[StreamUpdate], *, per_execution: bool = False
     ) -> Observable[GroupedObservable[str, StreamUpdate]]:
-        """One observable for each type. See `by_type`."""
+        """Return one observable for each type. See `by_type`."""
         return _stream(events).pipe(by_type(per_execution=per_execution))
 
     def aggregate_by_execution(
         self, execution_id: str, events: Observable[StreamUpdate] | Iterable[StreamUpdate]
     ) -> Observable[dict[str, list[StreamUpdate]]]:
-        """The updates of one execution by type, in order; one mapping, when ``events`` end."""
+        """Return the updates of one execution by type, in order; one mapping, when ``events`` end."""
         return _stream(events).pipe(buffer_updates(execution_id))
 
     def filter_events(
@@ -98,7 +98,7 @@ class EventStreamProcessor:
         events: Observable[StreamUpdate] | Iterable[StreamUpdate],
         criteria: EventCriteria | Mapping[str, Any],
     ) -> Observable[StreamUpdate]:
-        """The updates that meet ``criteria``. See `matching`."""
+        """Return the updates that meet ``criteria``. See `matching`."""
         return _stream(events).pipe(filter_updates(criteria))
 
     def transform_events(
@@ -106,24 +106,24 @@ class EventStreamProcessor:
         events: Observable[StreamUpdate] | Iterable[StreamUpdate],
         function: Callable[[StreamUpdate], R | None],
     ) -> Observable[R | StreamUpdate]:
-        """What ``function`` makes of each update; None drops it. See `transformed`."""
+        """Return the results of ``function``; None drops an update. See `transformed`."""
         return _stream(events).pipe(map_updates(function))
 
     def aggregate_tokens(
         self, events: Observable[StreamUpdate] | Iterable[StreamUpdate], quiet: float = 0.5
     ) -> Observable[TokenAggregate]:
-        """The text of each execution, after ``quiet`` seconds without any. See `aggregate_tokens`."""
+        """Return the text of each execution, after ``quiet`` seconds without any. See `aggregate_tokens`."""
         return _stream(events).pipe(aggregate_tokens(quiet, scheduler=self._scheduler))
 
     def buffer_events(
         self, execution_id: str, events: Observable[StreamUpdate] | Iterable[StreamUpdate]
     ) -> Observable[StreamUpdate]:
-        """Passes ``events`` on and publishes each to an execution, so that `replay_events` has it.
+        """Pass ``events`` on and publish each to an execution, so that `replay_events` has it.
 
         Updates that are of this execution already are not published again.
 
         Raises:
-            BadRequestError: The id cannot name an execution.
+            BadRequestError: If the id cannot name an execution.
         """
         check_execution_id(execution_id)
 
@@ -134,13 +134,13 @@ class EventStreamProcessor:
         return _stream(events).pipe(ops.do_action(keep))
 
     async def replay_events(self, execution_id: str, from_sequence: int = 1) -> list[StreamUpdate]:
-        """What the log has kept of an execution, from the sequence number ``from_sequence`` on (inclusive), in order.
+        """Return the updates of an execution in the log, from the sequence number ``from_sequence`` on (inclusive).
 
-        It begins later where the log no longer has that; compare the first ``sequence_number``. Empty for an
-        execution that is not known. For what comes live as well, use ``hub.subscribe``.
+        The list begins later where the log has dropped some; compare the first ``sequence_number``. It is empty for an
+        unknown execution. For live updates too, use ``hub.subscribe``.
 
         Raises:
-            LogUnavailableError: The log cannot be reached.
+            LogUnavailableError: If the log cannot be reached.
         """
         updates: list[StreamUpdate] = []
         after = max(0, from_sequence - 1)
@@ -152,7 +152,7 @@ class EventStreamProcessor:
         return updates
 
     async def get_event_stats(self, execution_id: str) -> EventStats | None:
-        """How many updates an execution has, of which types; None when it is not known. Raises like the replay."""
+        """Return the counts of an execution's updates; None when it is unknown. Raises like `replay_events`."""
         state = await self._hub.log.state(execution_id)
         if state is None:
             return None
@@ -169,15 +169,15 @@ class EventStreamProcessor:
         )
 
     async def get_buffer_size(self, execution_id: str | None = None) -> int:
-        """How many updates the log has kept of an execution, or of all. Raises like the replay."""
+        """Return the number of updates in the log, of an execution or of all. Raises like `replay_events`."""
         names = [execution_id] if execution_id is not None else await self._hub.log.executions()
         states = [await self._hub.log.state(name) for name in names]
         return sum(state.head - state.oldest + 1 for state in states if state is not None)
 
     async def clear_buffer(self, execution_id: str | None = None) -> None:
-        """Forgets what the log has of an execution; without one, of all whose run is over. Raises like the replay.
+        """Drop an execution from the log; without an id, all whose run has ended. Raises like `replay_events`.
 
-        Readers of an execution that is cleared while it runs are told of it by a ``gap``.
+        Readers of an execution that is cleared while it runs get a ``gap``.
         """
         log = self._hub.log
         if execution_id is not None:

@@ -44,7 +44,7 @@ _SHORTEST: Final = 1e-9
 
 
 class EventCriteria(TypedDict, total=False):
-    """Which updates `matching` lets through. All parts must agree; one that is left out lets all through."""
+    """Conditions of `filter_updates`. All must be met; one that is left out is always met."""
 
     types: Sequence[str]
     """Exact types, and globs such as ``task:*``."""
@@ -59,7 +59,7 @@ class EventCriteria(TypedDict, total=False):
 def batched(
     size: int = 10, debounce: float = 0.1, *, scheduler: SchedulerBase | None = None
 ) -> Callable[[Observable[T]], Observable[list[T]]]:
-    """Items as lists of up to ``size``, in order: a full list at once, the rest after a pause.
+    """Return items as lists of up to ``size``, in order: a full list at once, the rest after a pause.
 
     Each item is in exactly one list; no list is empty. Items may come from several threads, lists leave one at a time.
 
@@ -68,10 +68,10 @@ def batched(
         debounce: Seconds without an item after which a list leaves that is not full. An end or an error of the source
             brings it at once.
         scheduler: Times ``debounce``; a list that leaves after a pause leaves on it. When not given, it leaves on the
-            event loop that runs where this is subscribed, else on a thread of the library, which should not be kept.
+            event loop of the subscriber. Without a loop, it leaves on a thread of the library, which should not block.
 
     Raises:
-        BadRequestError: ``size`` is below 1, or ``debounce`` below 0.
+        BadRequestError: If ``size`` is below 1, or ``debounce`` below 0.
     """
     count("items").check("size", size, BadRequestError)
     seconds(zero="waits for no other").check("debounce", debounce, BadRequestError)
@@ -84,7 +84,7 @@ def batched(
 def by_type(
     *, per_execution: bool = False
 ) -> Callable[[Observable[StreamUpdate]], Observable[GroupedObservable[str, StreamUpdate]]]:
-    """One observable for each type, whose ``key`` is the type; with ``per_execution``, ``<execution_id>_<type>``."""
+    """Return one observable for each type. Its ``key`` is the type, or ``<execution_id>_<type>``."""
     return ops.group_by(
         lambda update: f"{update.metadata.execution_id}_{update.type}" if per_execution else update.type
     )
@@ -93,7 +93,7 @@ def by_type(
 def buffer_updates(
     execution_id: str,
 ) -> Callable[[Observable[StreamUpdate]], Observable[dict[str, list[StreamUpdate]]]]:
-    """The updates of one execution by type, in order: one mapping, when the source ends."""
+    """Return the updates of one execution by type, in order: one mapping, when the source ends."""
 
     def operator(source: Observable[StreamUpdate]) -> Observable[dict[str, list[StreamUpdate]]]:
         def start(_: object) -> Observable[dict[str, list[StreamUpdate]]]:
@@ -114,17 +114,17 @@ def buffer_updates(
 def filter_updates(
     criteria: EventCriteria | Mapping[str, Any],
 ) -> Callable[[Observable[StreamUpdate]], Observable[StreamUpdate]]:
-    """The updates that meet ``criteria``, see `EventCriteria`.
+    """Return the updates that meet ``criteria``, see `EventCriteria`.
 
     Raises:
-        BadRequestError: A name or a value cannot be used: a time without a time zone, for instance.
+        BadRequestError: If a name or a value cannot be used: a time without a time zone, for instance.
     """
     if unknown := criteria.keys() - EventCriteria.__annotations__.keys():
         raise BadRequestError(
             f"criteria have {', '.join(sorted(unknown))}; they can be {', '.join(EventCriteria.__annotations__)}"
         )
     node_id = criteria.get("node_id")
-    wanted = UpdateFilter.of(
+    conditions = UpdateFilter.of(
         types=criteria.get("types"),
         node_ids=None if node_id is None else [node_id],
         since=criteria.get("start_time"),
@@ -132,14 +132,14 @@ def filter_updates(
     )
     execution_id = criteria.get("execution_id")
     return ops.filter(
-        lambda update: execution_id in (None, update.metadata.execution_id) and wanted.matches(update),
+        lambda update: execution_id in (None, update.metadata.execution_id) and conditions.matches(update),
     )
 
 
 def map_updates(
     function: Callable[[StreamUpdate], R | None],
 ) -> Callable[[Observable[StreamUpdate]], Observable[R | StreamUpdate]]:
-    """What ``function`` makes of each update; None drops it.
+    """Return the results of ``function``; None drops an update.
 
     An update on which it raises passes as it is; the first time that is logged.
     """
@@ -184,10 +184,10 @@ class TokenAggregate:
 def aggregate_tokens(
     quiet: float = 0.5, *, size: int = 1_000, scheduler: SchedulerBase | None = None
 ) -> Callable[[Observable[StreamUpdate]], Observable[TokenAggregate]]:
-    """The ``token`` updates of each execution, together: after ``quiet`` seconds without one, or ``size`` of them.
+    """Return the ``token`` updates of each execution, joined after ``quiet`` seconds without one, or ``size`` of them.
 
     Raises:
-        BadRequestError: ``quiet`` is no number of seconds from 0 on, or ``size`` is below 1.
+        BadRequestError: If ``quiet`` is no number of seconds from 0 on, or ``size`` is below 1.
     """
     seconds(zero="waits for no other").check("quiet", quiet, BadRequestError)
     count("updates").check("size", size, BadRequestError)

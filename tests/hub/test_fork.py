@@ -388,3 +388,29 @@ print(json.dumps({"children": [in_child(child) for _ in range(2)]}))
         assert "error" not in child, child
         assert (child["health"], child["ends"]) == (200, True)
         assert "served" in child["listed"]
+
+
+def test_a_child_has_none_of_the_parents_subscriptions_and_sinks() -> None:
+    seen = run_forking(
+        """
+streaming = StreamingModule(StreamingSettings(limits={"max_subscribers_per_execution": 2}))
+hub = streaming.hub
+hub.open("e")
+hub.subscribe("e")
+hub.attach("e", CallbackSink(lambda update: None))
+
+def counts():
+    statistics = hub.statistics()
+    return [statistics.subscriptions, statistics.sinks, hub.readers.count("e"), len(hub.sinks.attached("e"))]
+
+def child():
+    before = counts()
+    hub.subscribe("e")
+    hub.subscribe("e")  # the parent's are not counted
+    return {"child": before, "running": hub.registry.is_running("e")}
+result = in_child(child)
+print(json.dumps({**result, "parent": counts()}))
+asyncio.run(hub.aclose())
+"""
+    )
+    assert seen == {"child": [0, 0, 0, 0], "running": False, "parent": [2, 1, 2, 1]}

@@ -16,7 +16,7 @@ from reactivex.testing import TestScheduler
 
 from lg_streaming import StreamingModule, StreamingSettings, stream_event
 from lg_streaming.errors import BadRequestError
-from lg_streaming.events import room_execution
+from lg_streaming.gateway.session.rooms import room_execution
 from lg_streaming.hub import StreamHub
 from lg_streaming.log import Batch, MemoryLog
 from lg_streaming.publisher import RunOutcome, publishers
@@ -310,7 +310,7 @@ async def test_a_closed_hub_ends_nothing_and_complains_of_nothing(
     clock.advance_by(HOUR)
     assert not caplog.records
     assert all(hub.registry.is_running("e") for hub in (looking, closed)), "runs are left as they are"
-    looking.registry.closed = False  # so that it is closed after the test
+    looking.registry.closed = False  # so that the fixture closes it
 
 
 EVENTS = st.lists(

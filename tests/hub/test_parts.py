@@ -301,3 +301,15 @@ async def test_the_face_is_thin(hub: StreamHub) -> None:
 def test_no_part_imports_the_face() -> None:
     users = [name for name, path in FILES.items() if "lg_streaming.hub.hub import" in path.read_text()]
     assert users == ["__init__"]
+
+
+@pytest.mark.parametrize("option", ["fresh", "join", "name"])
+async def test_the_face_takes_no_internal_options(hub: StreamHub, option: str) -> None:
+    more: dict[str, Any] = {option: True}
+    for call in (hub.open, hub.create):
+        with pytest.raises(TypeError):
+            call("e", **more)
+    for publish in (hub.publish, hub.emit):
+        with pytest.raises(TypeError):
+            publish("e", "note", **more)
+    assert hub.executions() == []
