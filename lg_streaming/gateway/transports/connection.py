@@ -87,7 +87,7 @@ class Connection:
         try:
             await self._session.login(_token_in(auth), takes_tickets=takes_tickets, defer_auth=True)
         except StreamingError as error:
-            self._session.report.refused(error)
+            self._session.instrumentation.refused(error)
             raise
 
     def opened(self, connection_id: str) -> None:
@@ -124,7 +124,7 @@ class Connection:
 
     def malformed(self, error: BadRequestError) -> None:
         """Count a malformed message."""
-        self._session.report.refused(error)
+        self._session.instrumentation.refused(error)
         if self._session.count_violation(error):
             self._transport.close_with(error)
         else:
@@ -221,7 +221,7 @@ class Connection:
                 options=watch.options,
                 cache=services.frames,
                 ticker=services.ticker,
-                observer=self._session.report,
+                observer=self._session.instrumentation,
             )
             reason = (await watch.pump.run()).reason
         except GapError as error:
@@ -230,7 +230,7 @@ class Connection:
         except ForbiddenError:
             reason = "forbidden"
         except StreamingError as error:
-            self._session.report.failed(error)
+            self._session.instrumentation.failed(error)
             self._transport.emit("error", {**error.to_dict(), "execution_id": watch.execution_id})
         except Exception:
             logger.exception("delivery of execution %r failed", watch.execution_id)
@@ -240,9 +240,11 @@ class Connection:
     async def _follow(self, watch: PatternSubscription) -> None:
         encode = self._transport.encoder(batch=watch.request.batch, by_type=watch.request.event == "type")
         try:
-            await pump_all(watch.follower, encode, self, cache=self._services.frames, observer=self._session.report)
+            await pump_all(
+                watch.follower, encode, self, cache=self._services.frames, observer=self._session.instrumentation
+            )
         except StreamingError as error:
-            self._session.report.failed(error)
+            self._session.instrumentation.failed(error)
             self._session.remove_subscription(watch)
             self._transport.emit("error", error.to_dict())
         except Exception:

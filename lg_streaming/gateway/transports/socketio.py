@@ -16,8 +16,8 @@ from lg_streaming.gateway.protocol.registry import RESERVED_EVENTS, check_nestin
 from lg_streaming.gateway.protocol.responses import error_response, isolated
 from lg_streaming.gateway.session.timers import Timers
 from lg_streaming.gateway.transports.connection import Connection, ConnectionServices
-from lg_streaming.gateway.transports.duplex import NORMAL_CLOSURE, WebSocketConnection, reject_request
 from lg_streaming.gateway.transports.packets import EncodeBatch, EncodeEach, Packets, handshake, size_of
+from lg_streaming.gateway.transports.websocket_connection import NORMAL_CLOSURE, WebSocketConnection, reject_request
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, MutableMapping
@@ -183,7 +183,7 @@ class _Socket:
         self._timers.set("login", limits.login_timeout, self._login_too_late)
         self._timers.set("ping", limits.ping_interval, self._ping)
         while True:
-            await self._take(await receive())
+            await self._handle(await receive())
 
     async def was_closing(self) -> bool:
         """See `WebSocketConnection.was_closing`."""
@@ -199,7 +199,7 @@ class _Socket:
             await self._engine.finish()
 
     # ------------------------------------------------------------ engine.io packets
-    async def _take(self, data: str | bytes) -> None:
+    async def _handle(self, data: str | bytes) -> None:
         websocket, limits = self._websocket, self._server.limits
         if websocket.closing:
             return
@@ -208,7 +208,7 @@ class _Socket:
         elif size_of(data) > limits.inbound_bytes:
             self.close_with(TooLargeError(f"a message may have {limits.inbound_bytes} bytes, not {size_of(data)}"))
         elif data[:1] == "4":
-            await self._take_packet(data[1:])
+            await self._handle_packet(data[1:])
         elif data == "3":
             if websocket.inbound.packet():
                 self._timers.set("ping", limits.ping_interval, self._ping)
@@ -231,7 +231,7 @@ class _Socket:
         self._websocket.close(*((error.code, error.name) if error is not None else (NORMAL_CLOSURE, "")))
 
     # ------------------------------------------------------------ Socket.IO packets
-    async def _take_packet(self, text: str) -> None:
+    async def _handle_packet(self, text: str) -> None:
         """Parse one Socket.IO packet and handle it. Nothing that a client sends makes it raise."""
         try:
             check_nesting(text)
@@ -240,12 +240,12 @@ class _Socket:
             self._malformed(BadRequestError(f"not a Socket.IO packet: {error}"[:200]))
             return
         try:
-            await self._hand_over(packet)
+            await self._dispatch(packet)
         except Exception:
             logger.exception("a message on connection %s failed", self._connection.session.connection_id)
             self.close_with(StreamingError("the server failed on this message"))
 
-    async def _hand_over(self, packet: Packet) -> None:
+    async def _dispatch(self, packet: Packet) -> None:
         kind, namespace = packet.packet_type, packet.namespace or "/"
         if kind == CONNECT and not self._login_tried:
             await self._log_in(namespace, packet.data)
@@ -254,7 +254,7 @@ class _Socket:
         elif kind == DISCONNECT:
             self.close_with()
         elif kind == EVENT:
-            await self._hand_over_event(packet)
+            await self._dispatch_event(packet)
         else:
             self._malformed(BadRequestError(f"packets of type {kind} are not accepted"))
 
@@ -274,7 +274,7 @@ class _Socket:
         self._timers.cancel("login")
         self._connection.opened(connection_id)
 
-    async def _hand_over_event(self, packet: Packet) -> None:
+    async def _dispatch_event(self, packet: Packet) -> None:
         content: object = packet.data
         if not isinstance(content, list) or not content or not isinstance(content[0], str):
             self._malformed(BadRequestError("an event is a list that begins with its name"))
