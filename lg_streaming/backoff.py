@@ -17,8 +17,8 @@ __all__ = ["LOG_BACKOFF", "Backoff"]
 class Backoff:
     """Capped exponential backoff with jitter.
 
-    The pause before try number ``attempt`` + 1 is ``min(delay * factor ** attempt, max_delay)``, shortened by a random
-    share of up to ``jitter``, so that many clients that failed together do not come back together. AWS's "Exponential
+    The pause before try number ``attempt`` + 1 is ``min(delay * factor ** attempt, max_delay)``. A random share of up
+    to ``jitter`` is taken off, so that clients that failed together do not come back together. AWS's "Exponential
     Backoff and Jitter" (Brooker, 2015) calls ``jitter=1`` full jitter, and ``jitter=0.5`` equal jitter.
 
     Raises:

@@ -13,7 +13,8 @@ from starlette.routing import Route, WebSocketRoute
 from lg_streaming.errors import BadRequestError, UpdateTooLargeError
 from lg_streaming.events import room_execution
 from lg_streaming.gateway.auth.policy import Authorize, Policy, Revoked
-from lg_streaming.gateway.delivery.frames import BatchTicker, FrameCache
+from lg_streaming.gateway.delivery.frames import FrameCache
+from lg_streaming.gateway.delivery.ticker import BatchTicker
 from lg_streaming.gateway.hooks.front_door import describe_weaknesses, find_front_door
 from lg_streaming.gateway.hooks.listeners import refuse_exposed
 from lg_streaming.gateway.hooks.shutdown_hooks import shutdown_hooks

@@ -30,9 +30,9 @@ logger: logging.Logger = logging.getLogger(__name__)
 class Attachment:
     """A sink at an execution, as `attach` returns it.
 
-    Guarantees: calls of the sink never overlap. It gets the updates in the order of the log, without a hole except
-    those that the filter left out, those that a gap names and those that `failed`. At the end, and after any error, the
-    sink is notified once and then closed.
+    Guarantees: calls of the sink never overlap. It gets updates in the order of the log. Only updates that the filter
+    left out, that a gap names, or that `failed` are missing. At the end, and after any error, the sink is notified once
+    and then closed.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Attachment:
         self.policy = policy
         self.on_error: OnError = on_error
         self.shared = shared
-        """Whether the sink serves other executions too: then it is neither notified of the end nor closed."""
+        """The sink serves other executions too: it is neither notified of the end nor closed."""
         self.error: SinkError | None = None
         """The cause of the end, with ``on_error="raise"``."""
         self.reason: CloseReason | None = None
@@ -104,7 +104,7 @@ class Attachment:
 
     @property
     def active(self) -> bool:
-        """Whether more may be sent."""
+        """True until the end: more may be sent."""
         return self.reason is None
 
     def detach(self) -> None:
@@ -128,7 +128,7 @@ class Attachment:
         """Block like `wait`, on a thread without an event loop.
 
         Raises:
-            SinkError: Like `wait`.
+            SinkError: If `wait` raises it.
             BlockingCallError: If an event loop runs on this thread: the sink may need it.
             TimeoutError: If the sink is still attached after ``timeout`` seconds.
         """
@@ -144,7 +144,7 @@ class Attachment:
 
     @property
     def is_done(self) -> bool:
-        """Whether the sink is closed, or the event loop that served it is."""
+        """True when the sink is closed, or the event loop that served it is."""
         return self._done.done() or (self._loop is not None and self._loop.is_closed())
 
     async def ended(self) -> None:

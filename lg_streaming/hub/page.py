@@ -54,7 +54,7 @@ class SubscribeResult:
     oldest: int | None
     """The first sequence number that is still kept."""
     recovered: bool
-    """Whether the log has everything after the asked position."""
+    """True when the log has everything after the asked position."""
     reason: GapReason | None
     """The cause of the gap, when there is one."""
 

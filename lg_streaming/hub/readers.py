@@ -17,9 +17,12 @@ from lg_streaming.hub.observe import Observers
 from lg_streaming.hub.page import OnGap
 from lg_streaming.hub.statistics import ReaderLag
 from lg_streaming.hub.subscription import Subscription
+from lg_streaming.hub.wildcard import WildcardSubscription
+from lg_streaming.hub.wildcard_notifier import WildcardNotifier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable, Iterable
 
     from reactivex import Observable
 
@@ -218,6 +221,28 @@ class Readers:
             ),
             in_thread=in_thread,
         )
+
+    def observe_all(
+        self, *, filter: UpdateFilter, from_start: Callable[[], Iterable[str]] = tuple
+    ) -> Observable[StreamUpdate]:
+        """Return the updates of all executions from now on as an observable, which never completes.
+
+        Updates of one execution are in order; between executions there is no order. Called on an event loop, it calls
+        its subscribers on that loop; elsewhere, on a thread each.
+
+        Args:
+            filter: The updates to read.
+            from_start: Called at each subscribe: the executions to read from the beginning of their logs.
+        """
+
+        def subscribe(loop: AbstractEventLoop) -> WildcardSubscription:
+            subscription = WildcardSubscription(self, WildcardNotifier(self._source), globs=("**",), filter=filter)
+            subscription.start(loop)
+            for execution_id in from_start():
+                subscription.read_from_start(execution_id)
+            return subscription
+
+        return self._observers.observable_of_all(subscribe)
 
     async def describe(self, execution_id: str) -> LogState | None:
         """State, owner and positions of an execution, or None when it is not known.

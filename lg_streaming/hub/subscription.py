@@ -99,7 +99,7 @@ class Subscription:
         self.timeout: float | None = timeout
         """Seconds for all of the reading, as `subscribe` got them; None: no limit."""
         self.at_interruption: bool = False
-        """Whether reading ended because the run waits for a human."""
+        """True when reading ended because the run waits for a human."""
         self._log = log
         self._notifier = notifier
         self._after = after
@@ -135,7 +135,7 @@ class Subscription:
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called."""
+        """True after `close`."""
         return self._closed
 
     def lag_at(self, state: LogState) -> int:

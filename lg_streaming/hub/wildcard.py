@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from lg_streaming.errors import ForbiddenError, LogUnavailableError, StreamingError, TooManySubscriptionsError
-from lg_streaming.fork import bury, new_lock, restart_after_fork
 from lg_streaming.globs import Globs
 from lg_streaming.hub.carry import DEFAULT_LIMIT, read_when_available
 from lg_streaming.hub.denials import Denials
@@ -22,120 +21,33 @@ from lg_streaming.hub.vetting import Vetting
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from lg_streaming.events import Position
+    from lg_streaming.events import Position, StreamUpdate
     from lg_streaming.filters import UpdateFilter
-    from lg_streaming.hub.hub import StreamHub
     from lg_streaming.hub.subscription import Subscription
-    from lg_streaming.log.base import EventLog, LogState, PlaceListener
+    from lg_streaming.hub.wildcard_notifier import WildcardNotifier
+    from lg_streaming.log.base import LogState
 
-__all__ = ["WildcardNotifier", "WildcardPage", "WildcardSubscription"]
+__all__ = ["Executions", "WildcardPage", "WildcardSubscription"]
 
 _MAX_POSITIONS: Final = 10_000
 """Positions that a subscription keeps; those of the executions it read least recently are evicted."""
 _MAX_PENDING: Final = 10_000
 """Executions with unread updates that may wait for a reader."""
-_MAX_WAKEUPS: Final = 1_000
-"""Calls of listeners before the event loop gets its turn."""
 _MAX_LOOKS: Final = 50
 """Executions that are looked at before the event loop gets its turn."""
 _MAX_OPEN: Final = 128
 
 
-class _Batch(NamedTuple):
-    """Executions with new updates, and the listeners of the time when those came."""
+class Executions(Protocol):
+    """Executions that can be read: a hub, without an import of it."""
 
-    listeners: tuple[PlaceListener, ...]
-    new: OrderedDict[str, Position | None]
+    def follow(self, execution_id: str, *, after: Position | None, filter: UpdateFilter) -> Subscription:
+        """Open a subscription that stays after a run's final update, and that the execution's limit does not count."""
+        ...
 
-
-class WildcardNotifier:
-    """Notifies wildcard subscriptions of executions with new updates: on their event loop, once for many appends.
-
-    All its listeners live on one event loop. It listens to the log only while it has listeners.
-    """
-
-    def __init__(self, log: EventLog) -> None:
-        self._log = log
-        self._listeners: dict[PlaceListener, None] = {}
-        self._lock = new_lock()
-        self._stop: Callable[[], None] | None = None
-        self._reset(None)
-        restart_after_fork(self)
-
-    def _reset(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        self._loop = loop
-        self._new: OrderedDict[str, Position | None] = OrderedDict()
-        self._batches: deque[_Batch] = deque()
-        self._scheduled = False
-
-    def after_fork(self) -> None:
-        """Forget the parent's subscriptions and event loop."""
-        bury(self._listeners, self._loop)
-        if self._stop is not None:
-            self._stop()
-        self._listeners, self._stop = {}, None
-        self._reset(None)
-
-    def listen(self, listener: PlaceListener, loop: asyncio.AbstractEventLoop | None = None) -> Callable[[], None]:
-        """Call `listener` for each execution that gets an update from now on; return a function that ends it.
-
-        Args:
-            listener: Called on the event loop, with the execution and the position before its new updates.
-            loop: The event loop, which may start later; the running one when absent.
-        """
-        with self._lock:
-            if self._stop is None:
-                self._reset(loop or asyncio.get_running_loop())  # state of a former event loop has no owner
-            else:
-                self._close_batch()
-            self._listeners[listener] = None
-        if self._stop is None:
-            self._stop = self._log.listen_places(self._on_append)
-
-        def unlisten() -> None:
-            self._listeners.pop(listener, None)
-            if not self._listeners and self._stop is not None:
-                self._stop()
-                self._stop = None
-
-        return unlisten
-
-    def _close_batch(self) -> None:
-        """Keep updates until now for the listeners of now. With the lock."""
-        if self._new:
-            self._batches.append(_Batch(tuple(self._listeners), self._new))
-            self._new = OrderedDict()
-
-    def _on_append(self, execution_id: str, before: Position | None) -> None:
-        """Note an execution. From any thread."""
-        loop = self._loop
-        with self._lock:
-            self._new.setdefault(execution_id, before)
-            schedules = not self._scheduled and loop is not None and not loop.is_closed()
-            self._scheduled = self._scheduled or schedules
-        if schedules and loop is not None:
-            loop.call_soon_threadsafe(self._notify)
-
-    def _notify(self) -> None:
-        """Call listeners, `_MAX_WAKEUPS` at a time."""
-        with self._lock:
-            if not self._batches:
-                self._close_batch()
-        left = _MAX_WAKEUPS
-        while self._batches and left > 0:
-            listeners, new = self._batches[0]
-            while new and left > 0:
-                execution_id, before = new.popitem(last=False)
-                for listener in listeners:
-                    listener(execution_id, before)
-                left -= max(1, len(listeners))
-            if not new:
-                self._batches.popleft()
-        with self._lock:
-            self._scheduled = bool(self._batches or self._new)
-            again = self._scheduled
-        if again:
-            asyncio.get_running_loop().call_soon(self._notify)
+    def describe(self, execution_id: str) -> Awaitable[LogState | None]:
+        """Return state, owner and positions of an execution; None when it does not exist."""
+        ...
 
 
 class WildcardPage(NamedTuple):
@@ -147,8 +59,12 @@ class WildcardPage(NamedTuple):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing follows, of any execution."""
+        """True at the end: nothing follows, of any execution."""
         return self.subscription is None
+
+    def updates(self) -> list[StreamUpdate]:
+        """Return the updates of the page, decoded; see `Page.updates`."""
+        return [] if self.subscription is None else self.page.updates(self.subscription.execution_id)
 
 
 _END: Final = WildcardPage(None, Page((), None, ended=True))
@@ -161,7 +77,7 @@ class WildcardSubscription:
     them open at a time, and keeps only a position of the others. Use it on one event loop.
 
     Args:
-        hub: The hub of the executions.
+        executions: Where executions are read.
         notifier: The source of notifications about new updates.
         globs: Patterns of execution ids: `*` within a `/` segment, `**` across.
         filter: The updates to read.
@@ -174,7 +90,7 @@ class WildcardSubscription:
 
     def __init__(
         self,
-        hub: StreamHub,
+        executions: Executions,
         notifier: WildcardNotifier,
         *,
         globs: Sequence[str],
@@ -188,7 +104,7 @@ class WildcardSubscription:
         self.filter: UpdateFilter = filter
         self.closed: bool = False
         self._globs = Globs(self.globs)
-        self._hub = hub
+        self._executions = executions
         self._notifier = notifier
         self._allows = allows or _allow
         self._skips = skips or _skip_nothing
@@ -202,12 +118,18 @@ class WildcardSubscription:
         self._open: OrderedDict[str, Subscription] = OrderedDict()
         self._authorizations = 0
         self._overrun = False
+        self._finishing = False
         self._looks = 0
         self._unlisten: Callable[[], None] | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Begin to note new updates, on the running event loop or on `loop`, which may start later."""
         self._unlisten = self._notifier.listen(self._on_update, loop)
+
+    def finish(self) -> None:
+        """End the subscription once it has read what is in the log; for a hub that closes."""
+        self._finishing = True
+        self._wakeup.set()
 
     def close(self) -> None:
         """End the subscription and wake its reader. Harmless when repeated."""
@@ -228,7 +150,7 @@ class WildcardSubscription:
 
     async def ready(self) -> None:
         """Return when an execution may have updates, or the subscription was closed."""
-        if not (self._pending or self._overrun or self.closed):
+        if not (self._pending or self._overrun or self._finishing or self.closed):
             self._wakeup.clear()
             await self._wakeup.wait()
 
@@ -243,13 +165,13 @@ class WildcardSubscription:
             raise TooManySubscriptionsError(f"{_MAX_PENDING} executions have updates that wait: subscribe to fewer")
         if self.closed:
             return _END
-        if not self._pending:
-            return None
         self._looks += 1
         if not self._looks % _MAX_LOOKS:
             await asyncio.sleep(0)
-            if not self._pending:
-                return None
+        if not self._pending:
+            if self._finishing:
+                self.close()
+            return None
         execution_id, _ = self._pending.popitem(last=False)
         try:
             return await self._page_of(execution_id, limit)
@@ -269,11 +191,14 @@ class WildcardSubscription:
             return None
         page = await subscription.poll(limit)
         if page is None:
-            state = await self._hub.describe(execution_id)
+            state = await self._executions.describe(execution_id)
             if state is None or state.ended:
                 self._leave(execution_id)
             return None
-        self._enqueue(execution_id)  # after the others, so that an execution without end does not keep them waiting
+        if page.ended:  # the hub closes
+            self._leave(execution_id)
+        else:  # after the others, so that an execution without end does not keep them waiting
+            self._enqueue(execution_id)
         return WildcardPage(subscription, page)
 
     async def may_send(self, subscription: Subscription) -> bool:
@@ -285,7 +210,7 @@ class WildcardSubscription:
     # --- changes while it is read -------------------------------------------------------------------------------
 
     def read_from_start(self, execution_id: str) -> None:
-        """Read an execution from the beginning of its log, whatever was read of it before."""
+        """Read an execution from the beginning of its log, also what was read of it before."""
         self._leave(execution_id)
         self._remember(execution_id, None)
         self._enqueue(execution_id)
@@ -336,7 +261,7 @@ class WildcardSubscription:
         if self._denials.holds(execution_id):
             return None
         authorizations = self._authorizations
-        state = await self._hub.describe(execution_id)
+        state = await self._executions.describe(execution_id)
         allowed = await self._allows(execution_id)
         if authorizations != self._authorizations:  # the answer is about former rights
             self._enqueue(execution_id)
@@ -350,7 +275,7 @@ class WildcardSubscription:
         """Open an execution; leave those that were quiet for longest where too many are open."""
         while len(self._open) >= self._max_open:
             self._leave(next(iter(self._open)))
-        subscription = self._hub.follow(execution_id, after=self._starts.get(execution_id), filter=self.filter)
+        subscription = self._executions.follow(execution_id, after=self._starts.get(execution_id), filter=self.filter)
         subscription.vetting = Vetting(execution_id, state, self._allows_next)
         self._open[execution_id] = subscription
 

@@ -18,25 +18,24 @@ from lg_streaming.errors import BadRequestError, TokenStreamingError
 from lg_streaming.events import Scope, check_execution_id
 from lg_streaming.filters import UpdateFilter
 from lg_streaming.fork import bury, new_rlock, restart_after_fork
-from lg_streaming.pipeline.token_following import TOKENS, GlobalTokenStream
 from lg_streaming.pipeline.token_options import TokenOptions
 from lg_streaming.pipeline.tokens import TokenPipeline
 from lg_streaming.publisher import Publisher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from reactivex import Observable
     from reactivex.abc import SchedulerBase
 
     from lg_streaming.events import StreamUpdate
-    from lg_streaming.pipeline.token_following import Observe
     from lg_streaming.settings import TokenDefaults
 
 __all__ = ["TokenStats", "TokenStreamInfo", "TokenStreamingService"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
+_TOKENS: Final = ("token", "thinking")
 _WINDOW: Final = 10
 """Seconds over which the rate is taken."""
 _IDLE: Final = 300.0
@@ -46,9 +45,14 @@ _IDLE: Final = 300.0
 class TokenHub(Publisher, Protocol):
     """What the service needs of a hub."""
 
-    @property
-    def observe(self) -> Observe:
-        """An execution's updates, history first, as an observable."""
+    def observe(self, execution_id: str, *, filter: UpdateFilter | None = None) -> Observable[StreamUpdate]:
+        """Return an execution's updates, history first, as an observable."""
+        ...
+
+    def observe_all(
+        self, *, filter: UpdateFilter, from_start: Callable[[], Iterable[str]] = tuple
+    ) -> Observable[StreamUpdate]:
+        """Return the updates of all executions from now on, and those of some from the start, as an observable."""
         ...
 
     def is_running(self, execution_id: str) -> bool:
@@ -146,7 +150,6 @@ class TokenStreamingService:
         self._open: dict[str, set[TokenPipeline]] = {}
         self._own: dict[tuple[str, str], _Own] = {}
         self._meter = _Meter(clock)
-        self._global = GlobalTokenStream(hub, self._executions)
         restart_after_fork(self)
 
     def after_fork(self) -> None:
@@ -264,15 +267,15 @@ class TokenStreamingService:
             BadRequestError: The id cannot name an execution.
         """
         nodes = [node_id] if node_id is not None else None
-        return self._hub.observe(execution_id, filter=UpdateFilter.of(types=TOKENS, node_ids=nodes))
+        return self._hub.observe(execution_id, filter=UpdateFilter.of(types=_TOKENS, node_ids=nodes))
 
     def get_global_token_stream(self) -> Observable[StreamUpdate]:
-        """The same of all executions: those that have a token stream open, and those that open one from now on.
+        """Return the same updates of all executions, from now on; of those with an open token stream from the first on.
 
-        It never completes. Updates of one execution are in order; between executions there is no order. Subscribed
-        on an event loop, updates come on that loop; elsewhere, on threads, one update at a time.
+        It never completes. Updates of one execution are in order; between executions there is no order. Subscribed on
+        an event loop, it calls its observer on that loop; elsewhere, on a thread.
         """
-        return self._global.observable()
+        return self._hub.observe_all(filter=UpdateFilter.of(types=_TOKENS), from_start=self._executions)
 
     def statistics(self) -> TokenStats:
         """Counts, as they are now."""
@@ -306,10 +309,8 @@ class TokenStreamingService:
 
     def attach(self, stream: TokenPipeline) -> None:
         """A stream opens."""
-        execution_id = stream.emitter.execution_id
         with self._lock:
-            self._open.setdefault(execution_id, set()).add(stream)
-        self._global.begins(execution_id)
+            self._open.setdefault(stream.emitter.execution_id, set()).add(stream)
 
     def detach(self, stream: TokenPipeline) -> None:
         """A stream is closed."""

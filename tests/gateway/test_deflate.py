@@ -178,8 +178,8 @@ def test_readers_with_the_same_window_share_what_was_compressed() -> None:
     records = [StoredUpdate.of(PendingUpdate("note", NO_SCOPE, "medium", 0.0, b'{"data":1}'[:-1]), 1, "e")]
     for bits in (12, 12, 9, 12, 9):
         frame = Counted(window_bits=bits, threshold=0, level=6)
-        list(chunks.frames_of("a", records, ALL, EncodeBatch(packets, frame)))
-    list(chunks.frames_of("a", records, ALL, EncodeBatch(packets)))
+        list(chunks.frames("a", records, ALL, EncodeBatch(packets, frame)))
+    list(chunks.frames("a", records, ALL, EncodeBatch(packets)))
     assert made == [12, 9]
 
 

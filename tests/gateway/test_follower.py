@@ -18,7 +18,8 @@ from lg_streaming.gateway.session.instrumentation import ConnectionInstrumentati
 from lg_streaming.gateway.transports.websocket import EncodeEach
 from lg_streaming.hub import StreamHub, Subscription
 from lg_streaming.hub.carry import carry
-from lg_streaming.hub.wildcard import WildcardNotifier, WildcardPage, WildcardSubscription
+from lg_streaming.hub.wildcard import WildcardPage, WildcardSubscription
+from lg_streaming.hub.wildcard_notifier import WildcardNotifier
 from lg_streaming.observability.events import GatewayEvents
 from lg_streaming.observability.gateway_metrics import GatewayMetrics
 from tests.hub.helpers import soon

@@ -195,7 +195,7 @@ class Listed:
 
     pieces: list[Sequence[StoredUpdate]] = field(default_factory=list[Sequence[StoredUpdate]])
 
-    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
+    def encode(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
         self.pieces.append(list(records))
         return Frames(b"".join(record.json for record in records), count=len(records))
 
@@ -225,7 +225,7 @@ def test_merged_pieces_never_get_into_the_cache_of_those_that_are_not() -> None:
         EncodeEach(Packets("/")),
     )
     list(merged_frames("e", records, encode, atomic=False))
-    (plain,) = chunks.frames_of("e", records[1:], ALL, encode)
+    (plain,) = chunks.frames("e", records[1:], ALL, encode)
     assert b"merged_from" not in plain.wire
     assert plain.count == 2
 

@@ -227,6 +227,38 @@ def test_the_global_stream_without_a_loop() -> None:
     assert sorted(got) == ["a", "b"]
 
 
+async def test_the_global_stream_begins_now_for_executions_without_an_open_stream(streaming: StreamingModule) -> None:
+    await asyncio.to_thread(in_execution, streaming, "a", lambda: streaming.tokens.stream_token("a", "n", "before"))
+    got: list[str] = []
+    subscription = streaming.tokens.get_global_token_stream().subscribe(
+        lambda update: got.append(update.data["content"])
+    )
+    await asyncio.to_thread(in_execution, streaming, "a", lambda: streaming.tokens.stream_token("a", "n", "after"))
+    await until(lambda: got == ["after"])
+    subscription.dispose()
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+async def test_a_hub_that_closes_ends_global_streams_which_do_not_complete(in_thread: bool) -> None:
+    streaming = StreamingModule()
+    got: list[str] = []
+    completed: list[bool] = []
+
+    def subscribe() -> None:
+        streaming.tokens.get_global_token_stream().subscribe(
+            lambda update: got.append(update.data["content"]), on_completed=lambda: completed.append(True)
+        )
+
+    await (asyncio.to_thread(subscribe) if in_thread else asyncio.sleep(0, subscribe()))
+    streaming.tokens.stream_token("a", "n", "first")
+    streaming.tokens.flush_tokens("a", "n")
+    await until(lambda: got == ["first"])
+    streaming.tokens.stream_token("a", "n", "last")
+    await asyncio.wait_for(streaming.aclose(), 0.9)
+    assert got == ["first", "last"]
+    assert not completed
+
+
 @pytest.mark.row("HIVE-50")
 async def test_statistics(streaming: StreamingModule, clock: TestScheduler) -> None:
     now = 100.0

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from lg_streaming.errors import LogUnavailableError, StreamingError
     from lg_streaming.events import Position
-    from lg_streaming.gateway.delivery.frames import BatchTicker, Encode, FrameCache, Frames
+    from lg_streaming.gateway.delivery.frames import FrameCache, FrameEncoder, Frames
+    from lg_streaming.gateway.delivery.ticker import BatchTicker
     from lg_streaming.hub import Gap, Page, Subscription
     from lg_streaming.hub.wildcard import WildcardPage, WildcardSubscription
     from lg_streaming.log.base import StoredUpdate
@@ -67,9 +68,9 @@ class DeliveryOptions:
     """The form in which a subscription's updates are sent."""
 
     merge: bool = False
-    """Whether updates are merged while the client lags."""
+    """Merge updates while the client lags."""
     batch: bool = False
-    """Whether updates leave as lists; then a merged page arrives as a whole or not at all."""
+    """Send updates as lists; then a merged page arrives as a whole or not."""
     live_after: int = 0
     """The head when the client subscribed: later updates are live, and their delay is measured."""
 
@@ -87,7 +88,7 @@ class _PageWriter:
     """Writes pages as frames."""
 
     cache: FrameCache
-    encode: Encode
+    encoder: FrameEncoder
     sink: FrameSink
     observer: DeliveryObserver
 
@@ -116,7 +117,7 @@ class _PageWriter:
         execution_id, records = subscription.execution_id, page.records
         if page.gap is not None:
             await self.write_gap(execution_id, page.gap)
-        shared = self.cache.frames_of(execution_id, records, subscription.filter, self.encode)
+        shared = self.cache.frames(execution_id, records, subscription.filter, self.encoder)
         size = 0
         for frames in shared if merged is None else merged:
             if may_send is not None:
@@ -133,13 +134,13 @@ class _PageWriter:
 class _CountingEncoder:
     """An encoder that counts the records it encodes."""
 
-    def __init__(self, encode: Encode) -> None:
-        self._encode = encode
+    def __init__(self, encoder: FrameEncoder) -> None:
+        self._encoder = encoder
         self.records = 0
 
-    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
+    def encode(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
         self.records += len(records)
-        return self._encode.wrap(execution_id, records)
+        return self._encoder.encode(execution_id, records)
 
 
 class SubscriptionPump:
@@ -147,7 +148,7 @@ class SubscriptionPump:
 
     Args:
         subscription: The source of the updates.
-        encode: The encoder of the wire.
+        encoder: The encoder of the wire.
         sink: The way to the client.
         options: The form of the updates.
         cache: Frames that other clients share.
@@ -160,7 +161,7 @@ class SubscriptionPump:
     def __init__(
         self,
         subscription: Subscription,
-        encode: Encode,
+        encoder: FrameEncoder,
         sink: FrameSink,
         *,
         options: DeliveryOptions,
@@ -174,7 +175,7 @@ class SubscriptionPump:
         """See `PageReceiver.wait_writable`."""
         self._subscription = subscription
         self._options = options
-        self._writer = _PageWriter(cache=cache, encode=encode, sink=sink, observer=observer)
+        self._writer = _PageWriter(cache=cache, encoder=encoder, sink=sink, observer=observer)
         self._ticker = ticker
         self._fails_on_gap = fails_on_gap
         self._on_caught_up = on_caught_up
@@ -212,7 +213,7 @@ class SubscriptionPump:
             await self._on_caught_up()
 
     def _merged(self, page: Page) -> list[Frames]:
-        counting = _CountingEncoder(self._writer.encode)
+        counting = _CountingEncoder(self._writer.encoder)
         execution_id = self._subscription.execution_id
         frames = list(merged_frames(execution_id, page.records, counting, atomic=self._options.batch))
         self._writer.observer.merged(len(page.records) - counting.records)
@@ -242,8 +243,13 @@ class _WildcardPump:
 
 
 async def pump_all(
-    pages: WildcardSubscription, encode: Encode, sink: FrameSink, *, cache: FrameCache, observer: DeliveryObserver
+    pages: WildcardSubscription,
+    encoder: FrameEncoder,
+    sink: FrameSink,
+    *,
+    cache: FrameCache,
+    observer: DeliveryObserver,
 ) -> None:
     """Send the updates of all executions of a wildcard subscription, until that is closed."""
-    writer = _PageWriter(cache=cache, encode=encode, sink=sink, observer=observer)
+    writer = _PageWriter(cache=cache, encoder=encoder, sink=sink, observer=observer)
     await carry(pages, _WildcardPump(pages, writer))

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.errors import StreamingError
     from lg_streaming.events import Position
-    from lg_streaming.gateway.delivery.frames import Encode
+    from lg_streaming.gateway.delivery.frames import FrameEncoder
     from lg_streaming.log.base import ExecutionState
 
 __all__ = ["EventStreamEncoder"]
@@ -19,8 +19,8 @@ class EventStreamEncoder(Protocol):
     """Encoder of one stream. It may keep state about what was sent, so each stream has its own encoder."""
 
     @property
-    def encode(self) -> Encode:
-        """Encoder of updates, called with each update once, in order."""
+    def frame_encoder(self) -> FrameEncoder:
+        """The encoder of updates; it gets each update once, in order."""
         ...
 
     @property

@@ -9,7 +9,8 @@ from weakref import WeakKeyDictionary, ref
 
 from lg_streaming.fork import bury, restart_after_fork
 from lg_streaming.gateway.auth.policy import Policy
-from lg_streaming.gateway.delivery.frames import BatchTicker, FrameCache
+from lg_streaming.gateway.delivery.frames import FrameCache
+from lg_streaming.gateway.delivery.ticker import BatchTicker
 from lg_streaming.gateway.http.compression import Compression
 from lg_streaming.gateway.limits.workers import Workers
 from lg_streaming.gateway.session.context import GatewayContext

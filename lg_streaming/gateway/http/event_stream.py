@@ -272,7 +272,7 @@ class EventStream(Response):
             await self._write(self.first_words)
             watch.pump = SubscriptionPump(
                 watch.subscription,
-                self.dialect.encode,
+                self.dialect.frame_encoder,
                 self,
                 options=watch.options,
                 cache=self._context.frames if self.dialect.shared else FrameCache(max_bytes=0),

@@ -12,7 +12,7 @@ from lg_streaming.gateway.limits.admission import Admission
 from lg_streaming.gateway.protocol.registry import MESSAGES_IN
 from lg_streaming.gateway.session.lifecycle import Lifecycle
 from lg_streaming.gateway.session.rooms import Rooms
-from lg_streaming.hub.wildcard import WildcardNotifier
+from lg_streaming.hub.wildcard_notifier import WildcardNotifier
 from lg_streaming.observability.events import GatewayEvents
 from lg_streaming.observability.gateway_metrics import GatewayMetrics
 

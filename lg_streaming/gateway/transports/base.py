@@ -11,7 +11,7 @@ from lg_streaming.gateway.transports.send_buffer import BufferLimits, SendBuffer
 if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
     from lg_streaming.gateway.auth.peer import Peer
-    from lg_streaming.gateway.delivery.frames import Encode
+    from lg_streaming.gateway.delivery.frames import FrameEncoder
     from lg_streaming.observability.gateway_metrics import Transport as TransportName
     from lg_streaming.settings import StreamingSettings
 
@@ -69,7 +69,7 @@ class Transport(Protocol):
     buffer: SendBuffer
     """The buffer that frames are sent through."""
 
-    def encoder(self, *, batch: bool, by_type: bool) -> Encode:
+    def encoder(self, *, batch: bool, by_type: bool) -> FrameEncoder:
         """Return an encoder of updates: as lists, or one by one and named by their kind or type."""
         ...
 

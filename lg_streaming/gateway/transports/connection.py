@@ -25,7 +25,8 @@ from lg_streaming.gateway.session.subscriptions import ActiveSubscription, Patte
 from lg_streaming.gateway.session.timers import SessionTimers, TimerEvent
 
 if TYPE_CHECKING:
-    from lg_streaming.gateway.delivery.frames import BatchTicker, FrameCache, Frames
+    from lg_streaming.gateway.delivery.frames import FrameCache, Frames
+    from lg_streaming.gateway.delivery.ticker import BatchTicker
     from lg_streaming.gateway.session.context import GatewayContext
     from lg_streaming.gateway.transports.base import Transport, TransportLimits
     from lg_streaming.gateway.transports.deflate import Framer

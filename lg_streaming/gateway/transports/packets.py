@@ -82,8 +82,8 @@ class EncodeEach:
     frame: Framing = web_socket_frame
     by_type: bool = False
 
-    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:  # noqa: ARG002 (a batch needs it)
-        """See :meth:`~lg_streaming.gateway.delivery.frames.Encode.wrap`."""
+    def encode(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:  # noqa: ARG002 (a batch needs it)
+        """See :meth:`~lg_streaming.gateway.delivery.frames.FrameEncoder.encode`."""
         text, frame, by_type = self.packets.ready_event, self.frame, self.by_type
         return Frames(
             b"".join([frame(text(event_name(record, by_type=by_type), record.json)) for record in records]),
@@ -98,8 +98,8 @@ class EncodeBatch:
     packets: Packets
     frame: Framing = web_socket_frame
 
-    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
-        """See :meth:`~lg_streaming.gateway.delivery.frames.Encode.wrap`."""
+    def encode(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
+        """See :meth:`~lg_streaming.gateway.delivery.frames.FrameEncoder.encode`."""
         text = self.packets.ready_event(
             b'"updates"',
             b'{"execution_id":',

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Scope, Send
 
-    from lg_streaming.gateway.delivery.frames import Encode
+    from lg_streaming.gateway.delivery.frames import FrameEncoder
     from lg_streaming.gateway.hooks.engineio import EngineSocket, Receive
     from lg_streaming.gateway.limits.rates import Lease
     from lg_streaming.gateway.transports.send_buffer import SendBuffer
@@ -144,7 +144,7 @@ class _Socket:
         self._timers = Timers()
 
     # ------------------------------------------------------------ Transport
-    def encoder(self, *, batch: bool, by_type: bool) -> Encode:
+    def encoder(self, *, batch: bool, by_type: bool) -> FrameEncoder:
         frame, packets = self._websocket.frame, self._server.packets
         return EncodeBatch(packets, frame) if batch else EncodeEach(packets, frame, by_type=by_type)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from lg_streaming.gateway.delivery.frames import Encode, Framing
+    from lg_streaming.gateway.delivery.frames import FrameEncoder, Framing
     from lg_streaming.gateway.transports.send_buffer import SendBuffer
     from lg_streaming.log.base import StoredUpdate
     from lg_streaming.observability.gateway_metrics import Transport as TransportName
@@ -108,7 +108,7 @@ class _Socket:
         self._connection = Connection(services, self)
 
     # ------------------------------------------------------------ Transport
-    def encoder(self, *, batch: bool, by_type: bool) -> Encode:
+    def encoder(self, *, batch: bool, by_type: bool) -> FrameEncoder:
         frame = self._websocket.frame
         return EncodeBatch(frame) if batch else EncodeEach(frame, by_type=by_type)
 
@@ -212,8 +212,8 @@ class EncodeEach:
     by_type: bool = False
     """True if messages are named by their update's type, not its kind."""
 
-    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:  # noqa: ARG002 (a batch needs it)
-        """See `Encode.wrap`."""
+    def encode(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:  # noqa: ARG002 (a batch needs it)
+        """See `FrameEncoder.encode`."""
         frame, by_type = self.frame, self.by_type
         return Frames(b"".join([frame(_flat(record, by_type=by_type)) for record in records]), count=len(records))
 
@@ -224,8 +224,8 @@ class EncodeBatch:
 
     frame: Framing
 
-    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
-        """See `Encode.wrap`."""
+    def encode(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
+        """See `FrameEncoder.encode`."""
         updates = b",".join([record.json for record in records])
         return Frames(
             self.frame(

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.errors import StreamingError
     from lg_streaming.events import Position
-    from lg_streaming.gateway.delivery.frames import Encode
+    from lg_streaming.gateway.delivery.frames import FrameEncoder
     from lg_streaming.log.base import ExecutionState, StoredUpdate
 
 __all__ = ["Flowise"]
@@ -136,8 +136,8 @@ class Flowise:
         self._farewell: tuple[str, str] | None = None
 
     @property
-    def encode(self) -> Encode:
-        """See `Dialect.encode`."""
+    def frame_encoder(self) -> FrameEncoder:
+        """See `EventStreamEncoder.frame_encoder`."""
         return self
 
     # ------------------------------------------------------------ beside the updates
@@ -203,8 +203,8 @@ class Flowise:
         return _frame("error", _GONE.get(event, event)) + _frame("end", _DONE)
 
     # ------------------------------------------------------------ updates
-    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:  # noqa: ARG002 (others need it)
-        """See `Encode.wrap`."""
+    def encode(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:  # noqa: ARG002 (others need it)
+        """See `FrameEncoder.encode`."""
         frames: list[Frame] = []
         for record in records:
             read = self._READERS.get(record.type, Flowise._read_other)
