@@ -735,11 +735,11 @@ class Spy(FrameCache):
         super().__init__()
         self.asked: list[FrameEncoder] = []
 
-    def of(
-        self, execution_id: str, records: Sequence[StoredUpdate], filter: UpdateFilter, encode: FrameEncoder
+    def frames(
+        self, execution_id: str, records: Sequence[StoredUpdate], filter: UpdateFilter, encoder: FrameEncoder
     ) -> Iterator[Frames]:
-        self.asked.append(encode)
-        return super().frames(execution_id, records, filter, encode)
+        self.asked.append(encoder)
+        return super().frames(execution_id, records, filter, encoder)
 
 
 async def test_the_frames_that_others_share_are_left_alone(open_site: Site, http: httpx2.AsyncClient) -> None:
