@@ -43,7 +43,7 @@ class Lifecycle:
 
     def __init__(self, policy: Policy, jitter: random.Random | None = None) -> None:
         self._policy = policy
-        self._jitter = jitter or random.Random()  # noqa: S311 (no secret)
+        self.jitter: random.Random = jitter or random.Random()  # noqa: S311 (no secret)
         self.draining: bool = False
         """Set while the server shuts down: no client is admitted."""
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -148,7 +148,7 @@ class Lifecycle:
 
     def retry_ms(self) -> int:
         """Return a reconnect time for one client, in milliseconds."""
-        return self._jitter.randint(*_RETRY_MS)
+        return self.jitter.randint(*_RETRY_MS)
 
 
 _woken: Final[set[Lifecycle]] = set()
