@@ -202,7 +202,6 @@ class EventStream(Response):
         if self._transport is not None:
             self._transport.set_user_timeout(2 * self._context.gateway.settings.limits.send_timeout)
         self._context.streams.add(self)
-        self._lifecycle.open.add(self)
         self._pump = asyncio.create_task(self._deliver(), name="lg_streaming.sse")
         leaving = asyncio.create_task(wait_disconnected(receive), name="lg_streaming.sse.leaving")
         try:
@@ -213,7 +212,6 @@ class EventStream(Response):
             if not leaving.done():
                 await self._finish(send)
         finally:
-            self._lifecycle.open.discard(self)
             self._context.streams.discard(self)
             self._session.close(self._code)
             await self._timers.close()

@@ -51,7 +51,13 @@ class ConnectionServices:
     """The connections that are logged in, by id."""
 
     def __post_init__(self) -> None:
+        self.context.lifecycle.closables.append(self)
         restart_after_fork(self)
+
+    def close_for_restart(self) -> None:
+        """See `Closable.close_for_restart`."""
+        for connection in list(self.connections.values()):
+            connection.close_for_restart()
 
     def after_fork(self) -> None:
         """Forget the parent's connections, which stay there."""
@@ -66,6 +72,8 @@ class Connection:
         services: Services that all connections share.
         transport: The client's transport.
     """
+
+    __slots__ = ("_buffer", "_context", "_pumps", "_renewed", "_services", "_session", "_timers", "_transport")
 
     def __init__(self, services: ConnectionServices, transport: Transport) -> None:
         self._services = services
@@ -95,7 +103,6 @@ class Connection:
         """Begin the session of a client that was admitted."""
         self._session.opened(connection_id)
         self._services.connections[connection_id] = self
-        self._context.lifecycle.open.add(self)
         self._transport.emit("connection_status", self._session.connected_message())
         if not self._session.authenticated:
             self._timers.set("login", self._services.limits.login_timeout, self._login_too_late)
@@ -138,7 +145,6 @@ class Connection:
     async def on_disconnect(self, code: int | None = None) -> None:
         """End the connection after its transport has closed; `code` if the gateway closed it."""
         self._services.connections.pop(self._session.connection_id, None)
-        self._context.lifecycle.open.discard(self)
         self._session.close(code)
         tasks = list(self._pumps.values())
         for task in tasks:
@@ -152,7 +158,7 @@ class Connection:
         self._transport.emit("message", {"type": type, "data": data, "timestamp": self._session.now()})
 
     def close_for_restart(self) -> None:
-        """See `Closable.close_for_restart`."""
+        """Send a time to reconnect and close, as the server stops. Never waits."""
         self._transport.emit("server_restart", {"retry_ms": self._context.lifecycle.retry_ms()})
         self._transport.close_with(ServerRestartError(), announced=True)
 
