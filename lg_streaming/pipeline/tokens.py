@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from lg_streaming.emitter import ScopedPublisher
     from lg_streaming.events import Scope
-    from lg_streaming.pipeline.open_streams import OpenTokenStreams
     from lg_streaming.pipeline.token_options import TokenOptions
     from lg_streaming.settings import TokenFormat
 
@@ -103,7 +102,7 @@ class TokenPipeline:
         self._last_scope: Scope | None = None
         self._counted = 0
         self._counting = new_lock()
-        self._streams: OpenTokenStreams | None = output.token_streams
+        self._streams = output.token_streams
         if self._streams is not None:
             self._streams.attach(self)
 

@@ -259,7 +259,7 @@ async def test_the_official_client_of_node(place: Site, offered: bool) -> None:
 
 
 async def test_a_server_of_another_kind_compresses_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lg_streaming.gateway.transports.duplex.current_transport", lambda: None)
+    monkeypatch.setattr("lg_streaming.gateway.transports.websocket_connection.current_transport", lambda: None)
     with site(gateway=ON, uvicorn=NEGOTIATES) as place:
         publish(place)
         async with client(place) as reader:

@@ -1,5 +1,6 @@
 """The rules of a connection, with the time in the test's hands."""
 
+import asyncio
 import math
 from typing import Any
 
@@ -21,7 +22,7 @@ from lg_streaming.gateway.session.context import GatewayContext
 from lg_streaming.gateway.session.handlers import handle
 from lg_streaming.gateway.session.session import Session, utc_now_iso
 from lg_streaming.gateway.session.subscriptions import ActiveSubscription
-from lg_streaming.gateway.session.timers import Schedule, TimerEvent
+from lg_streaming.gateway.session.timers import Schedule, SessionTimers, TimerEvent
 from lg_streaming.hub import StreamHub
 from lg_streaming.settings import AuthSettings, LimitSettings, StreamingSettings
 from tests.gateway.tokens import SECRET, token
@@ -219,6 +220,26 @@ def test_what_is_due_on_the_way_to_the_end_of_a_token() -> None:
     expires_at = clock.now - 25
     _, due = pass_time()
     assert isinstance(due.close, TokenExpiredError)
+
+
+async def test_a_fresh_token_that_expires_soon_is_announced_at_once() -> None:
+    clock, hub, events = Clock(), StreamHub(), list[TimerEvent]()
+    one = guarded(clock, hub)
+
+    async def heartbeat() -> None:
+        raise AssertionError
+
+    timers = SessionTimers(one, events.append, heartbeat)
+    timers.start()
+    await asyncio.sleep(0.01)
+    assert events == []
+    one.set_principal(Principal(subject="alice", expires_at=clock.now + 30))
+    timers.renew()
+    await asyncio.sleep(0.01)
+    assert events == [TimerEvent(warning=30.0)]
+    await timers.close()
+    one.close()
+    await hub.aclose()
 
 
 def test_without_heartbeats_and_without_an_end_nothing_is_ever_due() -> None:

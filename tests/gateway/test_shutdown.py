@@ -164,7 +164,6 @@ async def test_streams_that_do_not_end_are_cut() -> None:
     context = HttpContext.for_hub(StreamHub())
     stuck: Any = Stuck()
     context.streams.add(stuck)
-    context.gateway.lifecycle.open.add(stuck)
     await asyncio.wait_for(context.gateway.lifecycle.drain(), 10)
     assert stuck.ended.is_set()
     await context.gateway.hub.aclose()

@@ -16,7 +16,7 @@ from reactivex.testing import TestScheduler
 
 from lg_streaming import StreamingModule, StreamingSettings, stream_event
 from lg_streaming.errors import BadRequestError
-from lg_streaming.gateway.session.rooms import room_execution
+from lg_streaming.events import room_execution
 from lg_streaming.hub import StreamHub
 from lg_streaming.log import Batch, MemoryLog
 from lg_streaming.publisher import RunOutcome, publishers

@@ -51,7 +51,7 @@ class Principal:
     """
 
     def is_outside_scope(self, action: Action, execution_id: str) -> bool:
-        """Return whether `only` forbids the action."""
+        """Return whether `restricted_to` forbids the action."""
         return self.restricted_to is not None and (action != "read" or execution_id != self.restricted_to)
 
 

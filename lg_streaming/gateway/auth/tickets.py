@@ -105,7 +105,7 @@ class Tickets:
         if execution_id is not None:
             if principal.is_outside_scope("read", execution_id):
                 raise UnauthorizedError("this ticket is for another execution")
-            principal = replace(principal, only=execution_id)
+            principal = replace(principal, restricted_to=execution_id)
         self._evict(principal.subject, now)
         ticket = self._new_id()
         self._open[ticket] = _Ticket(principal=principal, until=now + expires_in)

@@ -309,6 +309,11 @@ class GuardedServer(socketio.AsyncServer):
     def _engineio_server_class(self) -> type[_Engine]:
         return _Engine
 
+    @property
+    def owners(self) -> list[SocketOwner]:
+        """The owners of the transports that are served."""
+        return [socket.owner for socket in self.eio.sockets.values() if socket.owner is not None]
+
     async def wait_closed(self) -> None:
         """Wait until no transport is open."""
         await self.eio.idle.wait()

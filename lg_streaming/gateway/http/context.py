@@ -27,6 +27,10 @@ _CLOSE_TIMEOUT: Final = 1.5
 class _OpenStream(Protocol):
     """An open event stream."""
 
+    def close_for_restart(self) -> None:
+        """See `Closable.close_for_restart`."""
+        ...
+
     ended: asyncio.Event
 
     def cut(self) -> None:
@@ -54,6 +58,7 @@ class HttpContext:
         """The open event streams."""
         self.replica_id: str = secrets.token_hex(8)
         """Random id of this process."""
+        gateway.lifecycle.closables.append(self)
         gateway.lifecycle.closers.append(self._close_streams)
         gateway.lifecycle.on_stop.append(self._stop)
         restart_after_fork(self)
@@ -74,6 +79,11 @@ class HttpContext:
         )
         gateway.lifecycle.on_start.append(ticker.restart)
         return cls(gateway, ticker, FrameCache())
+
+    def close_for_restart(self) -> None:
+        """See `Closable.close_for_restart`."""
+        for stream in list(self.streams):
+            stream.close_for_restart()
 
     def after_fork(self) -> None:
         """Forget the parent's streams, which stay there."""

@@ -26,7 +26,7 @@ from lg_streaming.gateway.hooks.server import ServerTransport, current_transport
 from lg_streaming.gateway.http.endpoint import wait_disconnected
 from lg_streaming.gateway.session.handlers import subscribed
 from lg_streaming.gateway.session.timers import SessionTimers
-from lg_streaming.gateway.transports.duplex import FRESH_BYTES
+from lg_streaming.gateway.transports.websocket_connection import FRESH_BYTES
 from lg_streaming.hub.callbacks import is_external_cancellation
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class EventStream(Response):
         self.dialect: EventStreamEncoder = _dialect(context, session, watch, options)
         self._says_keep_alive = options.dialect == "flowise"
         self._max_duration = options.max_duration
-        self._line: ServerTransport | None = None
+        self._transport: ServerTransport | None = None
         self._pump: asyncio.Task[None] | None = None
         self._send: Send | None = None
         self._last_words = b""
@@ -198,11 +198,10 @@ class EventStream(Response):
             self.headers["Content-Encoding"] = self._coder.name
         if self._says_keep_alive and scope["http_version"] in {"1.0", "1.1"}:
             self.headers["Connection"] = "keep-alive"
-        self._line = current_transport()
-        if self._line is not None:
-            self._line.set_user_timeout(2 * self._context.gateway.settings.limits.send_timeout)
+        self._transport = current_transport()
+        if self._transport is not None:
+            self._transport.set_user_timeout(2 * self._context.gateway.settings.limits.send_timeout)
         self._context.streams.add(self)
-        self._lifecycle.open.add(self)
         self._pump = asyncio.create_task(self._deliver(), name="lg_streaming.sse")
         leaving = asyncio.create_task(wait_disconnected(receive), name="lg_streaming.sse.leaving")
         try:
@@ -213,7 +212,6 @@ class EventStream(Response):
             if not leaving.done():
                 await self._finish(send)
         finally:
-            self._lifecycle.open.discard(self)
             self._context.streams.discard(self)
             self._session.close(self._code)
             await self._timers.close()
@@ -255,8 +253,8 @@ class EventStream(Response):
 
     def cut(self) -> None:
         """Abort the connection, where the server allows that."""
-        if self._line is not None:
-            self._line.abort()
+        if self._transport is not None:
+            self._transport.abort()
 
     async def _begin(self, send: Send) -> None:
         if not self._begun:
@@ -277,7 +275,7 @@ class EventStream(Response):
                 options=watch.options,
                 cache=self._context.frames if self.dialect.shared else FrameCache(max_bytes=0),
                 ticker=self._context.ticker,
-                observer=self._session.report,
+                observer=self._session.instrumentation,
                 fails_on_gap=self.fails_on_gap,
                 on_caught_up=None if self.dialect.shared else self._at_head,
             )
@@ -304,11 +302,11 @@ class EventStream(Response):
     # ------------------------------------------------------------ FrameSink
     async def wait_writable(self) -> bool:
         """See `FrameSink.wait_writable`."""
-        if self._line is not None and not self._line.buffered:
+        if self._transport is not None and not self._transport.buffered:
             return False
         async with self._writing:
             await self._pass_on(b"")
-        return self._line is not None
+        return self._transport is not None
 
     async def write(self, frames: Frames) -> None:
         """See `FrameSink.write`."""
@@ -329,8 +327,8 @@ class EventStream(Response):
 
     def limit_buffer(self) -> None:
         """See `FrameSink.limit_buffer`."""
-        if self._line is not None:
-            self._line.limit_write_buffer(FRESH_BYTES)
+        if self._transport is not None:
+            self._transport.limit_write_buffer(FRESH_BYTES)
 
     async def _write(self, body: bytes) -> None:
         """Write a part of the body. Raises TimeoutError if the peer has read nothing for `limits.send_timeout`."""
@@ -342,17 +340,17 @@ class EventStream(Response):
 
     async def _pass_on(self, body: bytes) -> None:
         message = {"type": "http.response.body", "body": body, "more_body": True}
-        line, send, patience = self._line, self._send, self._context.gateway.settings.limits.send_timeout
-        if send is not None and line is not None and not line.buffered:
+        transport, send, patience = self._transport, self._send, self._context.gateway.settings.limits.send_timeout
+        if send is not None and transport is not None and not transport.buffered:
             await send(message)  # the buffer is empty, so this does not wait
             return
         while send is not None:
-            unsent = line.unsent if line is not None else 0
+            unsent = transport.unsent if transport is not None else 0
             try:
                 async with asyncio.timeout(patience):
                     await send(message)
                 return
             except TimeoutError:
                 # uvicorn waits before it writes: no part of the message has left yet.
-                if line is None or line.unsent >= unsent:
+                if transport is None or transport.unsent >= unsent:
                     raise

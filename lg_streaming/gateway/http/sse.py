@@ -76,7 +76,7 @@ class ServerSentEvents:
             return await open_stream(self._context, session, query, options, head_only=request.method == "HEAD")
         except BaseException as error:
             if isinstance(error, StreamingError):
-                session.report.refused(error)
+                session.instrumentation.refused(error)
             session.close()
             raise
 

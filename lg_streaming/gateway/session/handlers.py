@@ -203,7 +203,7 @@ async def handle(session: Session, name: str, arguments: Sequence[object]) -> Re
         refused = error
         return Reply(answer=failure(error), close=error if session.count_violation(error) else None)
     finally:
-        session.report.handled(name, clock() - began, refused)
+        session.instrumentation.handled(name, clock() - began, refused)
 
 
 def subscribed(attached: SubscribeResult) -> dict[str, Any]:

@@ -26,10 +26,10 @@ _RETRY_MS: Final = (500, 3_000)
 
 
 class Closable(Protocol):
-    """A connection or event stream."""
+    """The connections or event streams of a gateway."""
 
     def close_for_restart(self) -> None:
-        """Close because the server stops, with a time to reconnect. Never waits."""
+        """Send every client a time to reconnect and close, as the server stops. Never waits."""
         ...
 
 
@@ -43,15 +43,15 @@ class Lifecycle:
 
     def __init__(self, policy: Policy, jitter: random.Random | None = None) -> None:
         self._policy = policy
-        self._jitter = jitter or random.Random()  # noqa: S311 (no secret)
+        self.jitter: random.Random = jitter or random.Random()  # noqa: S311 (no secret)
         self.draining: bool = False
         """Set while the server shuts down: no client is admitted."""
         self.loop: asyncio.AbstractEventLoop | None = None
         """The server's event loop, while it runs."""
-        self.open: set[Closable] = set()
-        """Open connections and event streams, closed first when the server stops."""
+        self.closables: list[Closable] = []
+        """Closed first at each drain."""
         self.closers: list[Callable[[], Awaitable[None]]] = []
-        """Awaited together at each drain, after `open` was closed."""
+        """Awaited together at each drain, after `closables` were closed."""
         self.on_start: list[Callable[[], None]] = []
         """Called on the server's event loop at each start."""
         self.on_stop: list[Callable[[], Awaitable[None]]] = []
@@ -62,8 +62,7 @@ class Lifecycle:
 
     def after_fork(self) -> None:
         """Forget the parent's server and its clients, which stay there."""
-        bury(self.open, self.loop, self._unhook)
-        self.open = set()
+        bury(self.loop, self._unhook)
         self.draining, self.loop, self._unhook = False, None, None
 
     def why_exposed(self) -> str | None:
@@ -117,7 +116,7 @@ class Lifecycle:
     async def drain(self) -> None:
         """Close all connections and event streams, within two seconds. Harmless when repeated."""
         self.draining = True
-        for each in list(self.open):
+        for each in self.closables:
             each.close_for_restart()
         await asyncio.gather(*(close() for close in self.closers))
 
@@ -148,7 +147,7 @@ class Lifecycle:
 
     def retry_ms(self) -> int:
         """Return a reconnect time for one client, in milliseconds."""
-        return self._jitter.randint(*_RETRY_MS)
+        return self.jitter.randint(*_RETRY_MS)
 
 
 _woken: Final[set[Lifecycle]] = set()

@@ -72,14 +72,14 @@ class Session:
     _began: float = field(init=False)
     _bucket: TokenBucket = field(init=False)
     _violations: Counter[str] = field(default_factory=Counter[str], init=False)
-    report: ConnectionInstrumentation = field(init=False)
+    instrumentation: ConnectionInstrumentation = field(init=False)
 
     def __post_init__(self) -> None:
         context = self.context
         limits, clock = context.settings.limits, context.clock.monotonic
         self.heartbeat_interval = self.heartbeat_interval or context.settings.gateway.heartbeat_interval
         self._began = clock()
-        self.report = ConnectionInstrumentation(context.metrics, context.events, self.transport)
+        self.instrumentation = ConnectionInstrumentation(context.metrics, context.events, self.transport)
         self._bucket = TokenBucket(limits.messages_per_second, limits.message_burst, clock)
 
     @property
@@ -169,14 +169,14 @@ class Session:
         """Register the admitted caller under the id of its connection."""
         self.connection_id = connection_id
         self.context.sessions[connection_id] = self
-        self.report.opened(connection_id)
+        self.instrumentation.opened(connection_id)
 
     def set_principal(self, principal: Principal) -> None:
         """Set the caller's principal. Raises TooManyConnectionsError if the principal has too many connections."""
         if self._lease is not None and principal.subject is not None:
             self._lease.set_subject(principal.subject)
         self.principal, self.authenticated = principal, True
-        self.report.subject = principal.subject
+        self.instrumentation.subject = principal.subject
 
     def close(self, code: int | None = None) -> None:
         """Release everything the connection holds; `code` if the gateway closed it. Harmless when repeated."""
@@ -187,7 +187,7 @@ class Session:
             self.remove_subscription(watch)
         if self.events is not None:
             self.remove_subscription(self.events)
-        self.report.closed(code, self.uptime)
+        self.instrumentation.closed(code, self.uptime)
 
     def remove_subscription(self, watch: ActiveSubscription | PatternSubscription, reason: str | None = None) -> None:
         """End a subscription, for the `reason` that the client is sent. Harmless when repeated."""
@@ -199,7 +199,7 @@ class Session:
         if self.watches.get(watch.execution_id) is not watch:
             return
         del self.watches[watch.execution_id]
-        self.report.unsubscribed(watch, reason)
+        self.instrumentation.unsubscribed(watch, reason)
         if watch.room_id is not None:
             self.context.rooms.leave(watch.room_id, self)
         if self.events is not None:
@@ -282,7 +282,7 @@ class Session:
             follow=request.follow,
             room_id=room_id,
         )
-        self.report.subscribed(watch, attached, resumes=request.after not in {None, "latest"})
+        self.instrumentation.subscribed(watch, attached, resumes=request.after not in {None, "latest"})
         if self.events is not None:
             self.events.follower.skip_to(execution_id, None)
         return watch, attached

@@ -124,7 +124,7 @@ class SessionTimers(Timers):
         expiry_grace: Seconds between the expiry of the token and the close, for a fresh token to arrive.
     """
 
-    __slots__ = ("_heartbeat", "_on_due", "_schedule", "_session", "_tasks")
+    __slots__ = ("_heartbeat", "_on_due", "_schedule", "_session", "_task")
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class SessionTimers(Timers):
         self._on_due = on_due
         self._heartbeat = heartbeat
         self._schedule = Schedule(session.context.clock.monotonic, session.heartbeat_interval, expiry_grace)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Wait for the next action."""
@@ -153,11 +153,11 @@ class SessionTimers(Timers):
         self.start()
 
     async def close(self) -> None:
-        """Cancel all timers and heartbeats; return when they have ended."""
+        """Cancel all timers and the heartbeat; return when it has ended."""
         self.cancel_all()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     def _advance(self) -> None:
         event = self._schedule.advance(self._session.expires_in)
@@ -165,10 +165,8 @@ class SessionTimers(Timers):
             self._on_due(event)
         if event.close is not None:
             return
-        if event.heartbeat:
-            task = asyncio.create_task(self._beat())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        if event.heartbeat and self._task is None:
+            self._task = asyncio.create_task(self._beat())
         self.start()
 
     async def _beat(self) -> None:
@@ -181,3 +179,5 @@ class SessionTimers(Timers):
             logger.debug("no heartbeat: %s", error)
         except Exception:
             logger.exception("a heartbeat of connection %s failed", self._session.connection_id)
+        finally:
+            self._task = None

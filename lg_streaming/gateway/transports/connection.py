@@ -51,7 +51,13 @@ class ConnectionServices:
     """The connections that are logged in, by id."""
 
     def __post_init__(self) -> None:
+        self.context.lifecycle.closables.append(self)
         restart_after_fork(self)
+
+    def close_for_restart(self) -> None:
+        """See `Closable.close_for_restart`."""
+        for connection in list(self.connections.values()):
+            connection.close_for_restart()
 
     def after_fork(self) -> None:
         """Forget the parent's connections, which stay there."""
@@ -66,6 +72,8 @@ class Connection:
         services: Services that all connections share.
         transport: The client's transport.
     """
+
+    __slots__ = ("_buffer", "_context", "_pumps", "_renewed", "_services", "_session", "_timers", "_transport")
 
     def __init__(self, services: ConnectionServices, transport: Transport) -> None:
         self._services = services
@@ -88,14 +96,13 @@ class Connection:
         try:
             await self._session.login(_token_in(auth), takes_tickets=takes_tickets, defer_auth=True)
         except StreamingError as error:
-            self._session.report.refused(error)
+            self._session.instrumentation.refused(error)
             raise
 
     def opened(self, connection_id: str) -> None:
         """Begin the session of a client that was admitted."""
         self._session.opened(connection_id)
         self._services.connections[connection_id] = self
-        self._context.lifecycle.open.add(self)
         self._transport.emit("connection_status", self._session.connected_message())
         if not self._session.authenticated:
             self._timers.set("login", self._services.limits.login_timeout, self._login_too_late)
@@ -125,7 +132,7 @@ class Connection:
 
     def malformed(self, error: BadRequestError) -> None:
         """Count a malformed message."""
-        self._session.report.refused(error)
+        self._session.instrumentation.refused(error)
         if self._session.count_violation(error):
             self._transport.close_with(error)
         else:
@@ -138,7 +145,6 @@ class Connection:
     async def on_disconnect(self, code: int | None = None) -> None:
         """End the connection after its transport has closed; `code` if the gateway closed it."""
         self._services.connections.pop(self._session.connection_id, None)
-        self._context.lifecycle.open.discard(self)
         self._session.close(code)
         tasks = list(self._pumps.values())
         for task in tasks:
@@ -152,7 +158,7 @@ class Connection:
         self._transport.emit("message", {"type": type, "data": data, "timestamp": self._session.now()})
 
     def close_for_restart(self) -> None:
-        """See `Closable.close_for_restart`."""
+        """Send a time to reconnect and close, as the server stops. Never waits."""
         self._transport.emit("server_restart", {"retry_ms": self._context.lifecycle.retry_ms()})
         self._transport.close_with(ServerRestartError(), announced=True)
 
@@ -222,7 +228,7 @@ class Connection:
                 options=watch.options,
                 cache=services.frames,
                 ticker=services.ticker,
-                observer=self._session.report,
+                observer=self._session.instrumentation,
             )
             reason = (await watch.pump.run()).reason
         except GapError as error:
@@ -231,7 +237,7 @@ class Connection:
         except ForbiddenError:
             reason = "forbidden"
         except StreamingError as error:
-            self._session.report.failed(error)
+            self._session.instrumentation.failed(error)
             self._transport.emit("error", {**error.to_dict(), "execution_id": watch.execution_id})
         except Exception:
             logger.exception("delivery of execution %r failed", watch.execution_id)
@@ -241,9 +247,11 @@ class Connection:
     async def _follow(self, watch: PatternSubscription) -> None:
         encode = self._transport.encoder(batch=watch.request.batch, by_type=watch.request.event == "type")
         try:
-            await pump_all(watch.follower, encode, self, cache=self._services.frames, observer=self._session.report)
+            await pump_all(
+                watch.follower, encode, self, cache=self._services.frames, observer=self._session.instrumentation
+            )
         except StreamingError as error:
-            self._session.report.failed(error)
+            self._session.instrumentation.failed(error)
             self._session.remove_subscription(watch)
             self._transport.emit("error", error.to_dict())
         except Exception:

@@ -64,23 +64,23 @@ class Framer:
         self._enabled = settings.websocket and settings.level > 0
         self._warned = False
 
-    def framing_of(self, line: ServerTransport | None) -> Framing:
-        """The framing for the connection of ``line``; plain frames where compression was not negotiated.
+    def framing_of(self, transport: ServerTransport | None) -> Framing:
+        """The framing for the connection of ``transport``; plain frames where compression was not negotiated.
 
         Where the server is not known, it compresses by itself, as it is set up.
         """
-        if not isinstance(line, WebSocketTransport):
+        if not isinstance(transport, WebSocketTransport):
             return web_socket_frame
-        bits = line.take_over_deflate()
+        bits = transport.take_over_deflate()
         if not self._enabled:
             return web_socket_frame
         if bits is None:
-            self._warn_unless_offered(line)
+            self._warn_unless_offered(transport)
             return web_socket_frame
         return Deflate(window_bits=bits, threshold=self._settings.threshold, level=self._settings.level)
 
-    def _warn_unless_offered(self, line: WebSocketTransport) -> None:
-        if not (self._warned or line.offers_deflate):
+    def _warn_unless_offered(self, transport: WebSocketTransport) -> None:
+        if not (self._warned or transport.offers_deflate):
             self._warned = True
             logger.warning(
                 "gateway.compression.websocket is on, but the server negotiates no compression: "

@@ -69,18 +69,20 @@ class SendBuffer(Protocol):
         ...
 
 
-def open_send_buffer(send: Send, line: ServerTransport | None, bounds: BufferLimits, give_up: GiveUp) -> SendBuffer:
+def open_send_buffer(
+    send: Send, transport: ServerTransport | None, bounds: BufferLimits, give_up: GiveUp
+) -> SendBuffer:
     """The best outlet the server allows; ``give_up`` is called once, when the peer does not keep up."""
-    if isinstance(line, WebSocketTransport):
-        return DirectSendBuffer(line, bounds, give_up)
+    if isinstance(transport, WebSocketTransport):
+        return DirectSendBuffer(transport, bounds, give_up)
     return QueuedSendBuffer(send, bounds, give_up)
 
 
 class DirectSendBuffer:
     """Writes ready frames straight to the transport; what waits, waits in the transport's buffer."""
 
-    def __init__(self, line: WebSocketTransport, bounds: BufferLimits, give_up: GiveUp) -> None:
-        self._line = line
+    def __init__(self, transport: WebSocketTransport, bounds: BufferLimits, give_up: GiveUp) -> None:
+        self._transport = transport
         self._bounds = bounds
         self._give_up: GiveUp | None = give_up
         self._written = 0
@@ -88,7 +90,7 @@ class DirectSendBuffer:
 
     def put(self, frames: Frames) -> None:
         if self._count(frames.size, frames.count):
-            self._line.write(frames.wire)
+            self._transport.write(frames.wire)
 
     def admit(self, size: int) -> bool:
         return self._count(size, 1)
@@ -96,33 +98,33 @@ class DirectSendBuffer:
     def _count(self, size: int, count: int) -> bool:
         if self._give_up is None:
             return False
-        line, bounds = self._line, self._bounds
-        if line.writable:
+        transport, bounds = self._transport, self._bounds
+        if transport.writable:
             self._waiting = 0
         else:
             self._waiting += count
-            if self._waiting > bounds.backlog_frames or line.buffered + size > bounds.backlog_bytes:
+            if self._waiting > bounds.backlog_frames or transport.buffered + size > bounds.backlog_bytes:
                 self._fail(f"more than {bounds.backlog_bytes} bytes or {bounds.backlog_frames} frames wait")
                 return False
         self._written += size
         return True
 
     async def drain(self) -> bool:
-        line = self._line
-        if line.writable:
+        transport = self._transport
+        if transport.writable:
             return False
-        while self._give_up is not None and not line.writable:
-            sent = self._written - line.unsent
+        while self._give_up is not None and not transport.writable:
+            sent = self._written - transport.unsent
             try:
                 async with asyncio.timeout(self._bounds.send_timeout):
-                    await line.wait_writable()
+                    await transport.wait_writable()
             except TimeoutError:
-                if self._written - line.unsent <= sent:
+                if self._written - transport.unsent <= sent:
                     self._fail(f"nothing was read for {self._bounds.send_timeout:g} s")
         return True
 
     async def flush(self) -> None:
-        await self._line.wait_writable()
+        await self._transport.wait_writable()
 
     def stop(self) -> None:
         self._give_up = None

@@ -16,8 +16,8 @@ from lg_streaming.gateway.protocol.registry import RESERVED_EVENTS, check_nestin
 from lg_streaming.gateway.protocol.responses import error_response, isolated
 from lg_streaming.gateway.session.timers import Timers
 from lg_streaming.gateway.transports.connection import Connection, ConnectionServices
-from lg_streaming.gateway.transports.duplex import NORMAL_CLOSURE, WebSocketConnection, reject_request
 from lg_streaming.gateway.transports.packets import EncodeBatch, EncodeEach, Packets, handshake, size_of
+from lg_streaming.gateway.transports.websocket_connection import NORMAL_CLOSURE, WebSocketConnection, reject_request
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, MutableMapping
@@ -50,14 +50,9 @@ class SocketIO:
         self.namespace = services.context.settings.gateway.namespace
         self.limits = services.limits
         self.packets = Packets(self.namespace)
-        self._open: set[_Socket] = set()
         self._transports = ConnectionCounter(self.limits.max_transports, per_address=self.limits.max_per_address)
         self._server = GuardedServer(namespace=self.namespace, accept=self._accept, serve=self._serve, reject=_reject)
-        services.context.lifecycle.on_start.append(self._begin)
-
-    def _begin(self) -> None:
-        self._open.clear()
-        self._server.begin()
+        services.context.lifecycle.on_start.append(self._server.begin)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """Serve one connection."""
@@ -72,26 +67,20 @@ class SocketIO:
         peer = Peer.from_scope(scope)
         return _Accepted(peer, self._transports.enter(peer.address))
 
-    async def _serve(self, engine: EngineSocket, receive: Receive, send: Send) -> None:
-        """See `Serve`."""
+    def _serve(self, engine: EngineSocket, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        """See `Serve`. A plain function: one more coroutine takes 500 bytes a connection."""
         accepted: _Accepted = engine.lease
-        socket = _Socket(self, engine, accepted.peer, send)
-        engine.owner = socket
-        self._open.add(socket)
-        try:
-            await socket.serve(receive)
-        except OSError:
-            pass  # the ASGI driver's sign that the peer is gone
-        except asyncio.CancelledError:
-            if not await socket.was_closing():
-                raise
-        finally:
-            self._open.discard(socket)
-            await socket.end()
+        engine.owner = socket = _Socket(self, engine, accepted.peer, send)
+        return socket.serve(receive)
+
+    @property
+    def _open(self) -> list[_Socket]:
+        """The open transports."""
+        return [owner for owner in self._server.owners if isinstance(owner, _Socket)]
 
     async def shutdown(self) -> None:
         """Close all transports, within 1.5 seconds."""
-        for socket in list(self._open):
+        for socket in self._open:
             socket.close_with()
         try:
             async with asyncio.timeout(_SHUTDOWN_TIMEOUT):
@@ -177,29 +166,29 @@ class _Socket:
 
     # ------------------------------------------------------------ life
     async def serve(self, receive: Receive) -> None:
-        """Handle the client's messages. Raises OSError when the peer is gone."""
+        """Handle the client's messages until the transport is closed."""
         limits = self._server.limits
         self.put_text(handshake(self._engine.sid, limits))
         self._timers.set("login", limits.login_timeout, self._login_too_late)
         self._timers.set("ping", limits.ping_interval, self._ping)
-        while True:
-            await self._take(await receive())
-
-    async def was_closing(self) -> bool:
-        """See `WebSocketConnection.was_closing`."""
-        return await self._websocket.was_closing()
-
-    async def end(self) -> None:
-        """Release what the transport holds."""
-        self._timers.cancel_all()
-        self._websocket.stop()
         try:
-            await self._connection.on_disconnect(self._websocket.close_code)
+            while True:
+                await self._handle(await receive())
+        except OSError:
+            pass  # the ASGI driver's sign that the peer is gone
+        except asyncio.CancelledError:
+            if not await self._websocket.was_closing():
+                raise
         finally:
-            await self._engine.finish()
+            self._timers.cancel_all()
+            self._websocket.stop()
+            try:
+                await self._connection.on_disconnect(self._websocket.close_code)
+            finally:
+                await self._engine.finish()
 
     # ------------------------------------------------------------ engine.io packets
-    async def _take(self, data: str | bytes) -> None:
+    async def _handle(self, data: str | bytes) -> None:
         websocket, limits = self._websocket, self._server.limits
         if websocket.closing:
             return
@@ -208,7 +197,7 @@ class _Socket:
         elif size_of(data) > limits.inbound_bytes:
             self.close_with(TooLargeError(f"a message may have {limits.inbound_bytes} bytes, not {size_of(data)}"))
         elif data[:1] == "4":
-            await self._take_packet(data[1:])
+            await self._handle_packet(data[1:])
         elif data == "3":
             if websocket.inbound.packet():
                 self._timers.set("ping", limits.ping_interval, self._ping)
@@ -231,7 +220,7 @@ class _Socket:
         self._websocket.close(*((error.code, error.name) if error is not None else (NORMAL_CLOSURE, "")))
 
     # ------------------------------------------------------------ Socket.IO packets
-    async def _take_packet(self, text: str) -> None:
+    async def _handle_packet(self, text: str) -> None:
         """Parse one Socket.IO packet and handle it. Nothing that a client sends makes it raise."""
         try:
             check_nesting(text)
@@ -240,12 +229,12 @@ class _Socket:
             self._malformed(BadRequestError(f"not a Socket.IO packet: {error}"[:200]))
             return
         try:
-            await self._hand_over(packet)
+            await self._dispatch(packet)
         except Exception:
             logger.exception("a message on connection %s failed", self._connection.session.connection_id)
             self.close_with(StreamingError("the server failed on this message"))
 
-    async def _hand_over(self, packet: Packet) -> None:
+    async def _dispatch(self, packet: Packet) -> None:
         kind, namespace = packet.packet_type, packet.namespace or "/"
         if kind == CONNECT and not self._login_tried:
             await self._log_in(namespace, packet.data)
@@ -254,7 +243,7 @@ class _Socket:
         elif kind == DISCONNECT:
             self.close_with()
         elif kind == EVENT:
-            await self._hand_over_event(packet)
+            await self._dispatch_event(packet)
         else:
             self._malformed(BadRequestError(f"packets of type {kind} are not accepted"))
 
@@ -274,7 +263,7 @@ class _Socket:
         self._timers.cancel("login")
         self._connection.opened(connection_id)
 
-    async def _hand_over_event(self, packet: Packet) -> None:
+    async def _dispatch_event(self, packet: Packet) -> None:
         content: object = packet.data
         if not isinstance(content, list) or not content or not isinstance(content[0], str):
             self._malformed(BadRequestError("an event is a list that begins with its name"))

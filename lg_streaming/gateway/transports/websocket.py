@@ -18,8 +18,8 @@ from lg_streaming.gateway.delivery.frames import Frames
 from lg_streaming.gateway.protocol.registry import check_nesting
 from lg_streaming.gateway.protocol.responses import isolated
 from lg_streaming.gateway.transports.connection import Connection, ConnectionServices
-from lg_streaming.gateway.transports.duplex import NORMAL_CLOSURE, WebSocketConnection, reject_request
 from lg_streaming.gateway.transports.packets import event_name, size_of
+from lg_streaming.gateway.transports.websocket_connection import NORMAL_CLOSURE, WebSocketConnection, reject_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping, Sequence
@@ -132,7 +132,7 @@ class _Socket:
             if await self._log_in():
                 self._connection.opened(secrets.token_urlsafe(15))
             while (message := await receive())["type"] != "websocket.disconnect":
-                await self._take(message)
+                await self._handle(message)
         except asyncio.CancelledError:
             if not await self._websocket.was_closing():
                 raise
@@ -148,7 +148,7 @@ class _Socket:
             return False
         return True
 
-    async def _take(self, message: MutableMapping[str, Any]) -> None:
+    async def _handle(self, message: MutableMapping[str, Any]) -> None:
         if self._websocket.closing:
             return
         text = message.get("text")
@@ -160,7 +160,7 @@ class _Socket:
             self.close_with(TooLargeError(f"a message may have {limit} bytes, not {size_of(text)}"))
             return
         try:
-            name, payload, number = _parsed(text)
+            name, payload, number = _parse(text)
         except BadRequestError as error:
             self._connection.malformed(error)
             return
@@ -180,7 +180,7 @@ class _Socket:
         return answer
 
 
-def _parsed(text: str) -> tuple[str, object, int | str | None]:
+def _parse(text: str) -> tuple[str, object, int | str | None]:
     """Name, payload and number of a message.
 
     Raises:
@@ -241,7 +241,7 @@ def _flat(record: StoredUpdate, *, by_type: bool) -> bytes:
     The update's type is in the metadata, as the data may have a `type` too. Data that is no object is the payload's
     `data`. Of a duplicate name a JSON parser keeps the last, which is ours.
     """
-    name, data, metadata = split(record.json) if record.scope.extra is None else _taken_apart(record.json)
+    name, data, metadata = split(record.json) if record.scope.extra is None else _parse_parts(record.json)
     head = b'{"type":%b,"payload":' % event_name(record, by_type=by_type)
     tail = b'"metadata":{"type":%b,%b' % (name, metadata[1:])
     if data == b"{}":
@@ -251,6 +251,6 @@ def _flat(record: StoredUpdate, *, by_type: bool) -> bytes:
     return b'%b{"data":%b,%b}}' % (head, data, tail)
 
 
-def _taken_apart(wire: bytes) -> tuple[bytes, bytes, bytes]:
+def _parse_parts(wire: bytes) -> tuple[bytes, bytes, bytes]:
     update = orjson.loads(wire)
     return orjson.dumps(update["type"]), orjson.dumps(update["data"]), orjson.dumps(update["metadata"])

@@ -91,7 +91,7 @@ class _Stop:
     """Prompts that a run waits for."""
 
     action: Json
-    told: Json
+    node: Json
     """The node, as stopped."""
 
 
@@ -169,9 +169,9 @@ class Flowise:
         self._metadata["action"] = stop.action
         if question := stop.action["data"]["input"]["humanInputDescription"]:
             yield from self._say(f"\n\n{question}" if self._said else question)
-        if stop is not self._interrupt and stop.told["nodeId"]:
-            stopped = executed_node(stop.told, {}, self._previous.get(stop.told["nodeId"], ()))
-            yield _frame("nextAgentFlow", stop.told)
+        if stop is not self._interrupt and stop.node["nodeId"]:
+            stopped = executed_node(stop.node, {}, self._previous.get(stop.node["nodeId"], ()))
+            yield _frame("nextAgentFlow", stop.node)
             yield _framed("agentFlowExecutedData", self._executed.json(stopped))
         yield _frame("agentFlowEvent", "STOPPED")
         yield _frame("action", stop.action)
@@ -295,27 +295,27 @@ class Flowise:
 
     # ------------------------------------------------------------ nodes
     def _read_node_start(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
-        told = next_agent_flow(record, data, "INPROGRESS")
+        node = next_agent_flow(record, data, "INPROGRESS")
         if not self._stepping:
             self._before, self._step, self._stepping = tuple(self._step), [], True
-        if told["nodeId"] not in self._step and len(self._step) < _MAX_OPEN:
-            self._step.append(told["nodeId"])
-        _remember(self._previous, told["nodeId"], self._before)
+        if node["nodeId"] not in self._step and len(self._step) < _MAX_OPEN:
+            self._step.append(node["nodeId"])
+        _remember(self._previous, node["nodeId"], self._before)
         yield from self._go_on()
-        yield _frame("nextAgentFlow", told)
+        yield _frame("nextAgentFlow", node)
 
     def _read_node_end(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
         yield from self._stop_thinking(record.timestamp)
         self._stepping = False
         cancelled = members(members(data).get("error")).get("code") == "cancelled"
-        told = next_agent_flow(record, data, "TERMINATED" if cancelled else _NODE_ENDS[record.type])
+        node = next_agent_flow(record, data, "TERMINATED" if cancelled else _NODE_ENDS[record.type])
         if record.type == "node_interrupted":
-            self._interrupt = _Stop(action_of_interrupt(record, data), told)
+            self._interrupt = _Stop(action_of_interrupt(record, data), node)
         else:
-            for prompt_id in [each for each, stop in self._prompts.items() if stop.told["nodeId"] == told["nodeId"]]:
+            for prompt_id in [each for each, stop in self._prompts.items() if stop.node["nodeId"] == node["nodeId"]]:
                 del self._prompts[prompt_id]  # the node did without an answer
-        self._executed.add(executed_node(told, data, self._previous.pop(told["nodeId"], ())))
-        yield _frame("nextAgentFlow", told)
+        self._executed.add(executed_node(node, data, self._previous.pop(node["nodeId"], ())))
+        yield _frame("nextAgentFlow", node)
         yield _framed("agentFlowExecutedData", self._executed.json())
 
     def _read_node_cached(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
@@ -412,13 +412,13 @@ def _own(name: str) -> str:
 
 
 def _call_key(record: StoredUpdate, data: object) -> str:
-    given = members(data)
-    return str(given.get("tool_call_id") or record.scope.tool_call_id or given.get("tool") or "")
+    fields = members(data)
+    return str(fields.get("tool_call_id") or record.scope.tool_call_id or fields.get("tool") or "")
 
 
-def _remember(known: OrderedDict[str, T], key: str, value: T) -> None:
+def _remember(entries: OrderedDict[str, T], key: str, value: T) -> None:
     """Under `key`, as the newest; the oldest goes when there are too many."""
-    known[key] = value
-    known.move_to_end(key)
-    if len(known) > _MAX_OPEN:
-        known.popitem(last=False)
+    entries[key] = value
+    entries.move_to_end(key)
+    if len(entries) > _MAX_OPEN:
+        entries.popitem(last=False)

@@ -55,20 +55,20 @@ class WebSocketConnection:
         self._task = asyncio.current_task()
         self._listening = True
         self._closing: asyncio.Task[None] | None = None
-        self.line: ServerTransport | None = current_transport()
-        if isinstance(self.line, WebSocketTransport):
+        self._transport: ServerTransport | None = current_transport()
+        if isinstance(self._transport, WebSocketTransport):
             # A little over the limit still arrives and is answered by name; far over is cut off by the server.
-            self.line.limit_inbound(4 * limits.inbound_bytes)
-            self.line.forget_handshake()
-        if self.line is not None:
-            self.line.set_user_timeout(2 * limits.bounds.send_timeout)
-        self.frame: Framing = framer.framing_of(self.line)
+            self._transport.limit_inbound(4 * limits.inbound_bytes)
+            self._transport.forget_handshake()
+        if self._transport is not None:
+            self._transport.set_user_timeout(2 * limits.bounds.send_timeout)
+        self.frame: Framing = framer.framing_of(self._transport)
         """Framing of its messages."""
-        self.buffer: SendBuffer = open_send_buffer(send, self.line, limits.bounds, self.abort)
+        self.buffer: SendBuffer = open_send_buffer(send, self._transport, limits.bounds, self.abort)
         self.inbound: InboundMeter = InboundMeter(limits.inbound, refuse, self.buffer.admit)
         """Meter of what the peer sends."""
-        if isinstance(self.line, WebSocketTransport):
-            self.line.meter(self.inbound)
+        if isinstance(self._transport, WebSocketTransport):
+            self._transport.meter(self.inbound)
         self.close_code: int | None = None
         """Why it was closed from this side."""
 
@@ -83,8 +83,8 @@ class WebSocketConnection:
 
     def limit_buffer(self) -> None:
         """Let little wait on the way, where the server allows that."""
-        if self.line is not None:
-            self.line.limit_write_buffer(FRESH_BYTES)
+        if self._transport is not None:
+            self._transport.limit_write_buffer(FRESH_BYTES)
 
     def abort(self, error: StreamingError) -> None:
         """Close a peer that has stopped reading; the close frame is best effort."""
@@ -100,8 +100,8 @@ class WebSocketConnection:
 
     async def _send_close(self, code: int, reason: str) -> None:
         loop = asyncio.get_running_loop()
-        if self.line is not None:
-            loop.call_later(_CLOSE_GRACE, self.line.abort)
+        if self._transport is not None:
+            loop.call_later(_CLOSE_GRACE, self._transport.abort)
         try:
             async with asyncio.timeout(_CLOSE_GRACE):
                 await self.buffer.flush()
@@ -109,13 +109,13 @@ class WebSocketConnection:
                 await self._send({"type": "websocket.close", "code": code, "reason": reason})
         except Exception as error:  # noqa: BLE001 (each server has its own for a peer that is gone)
             logger.debug("a connection did not take its close: %r", error)
-            if self.line is not None:
-                self.line.abort()
+            if self._transport is not None:
+                self._transport.abort()
             self._stop_listening()
 
     def _stop_listening(self) -> None:
         """Cancel the serving task under granian, which sends no close while the application waits for a message."""
-        if self.line is None and self._task is not None and self._listening:
+        if self._transport is None and self._task is not None and self._listening:
             self._listening = False
             self._task.cancel()
 
@@ -136,9 +136,9 @@ class WebSocketConnection:
         self._listening = False
         self.buffer.stop()
         self.inbound.stop()
-        if self.line is not None and self.line.buffered:
+        if self._transport is not None and self._transport.buffered:
             # The server closes when all is written, and a peer that does not read would hold it all.
-            asyncio.get_running_loop().call_later(_CLOSE_GRACE, self.line.abort)
+            asyncio.get_running_loop().call_later(_CLOSE_GRACE, self._transport.abort)
 
 
 async def reject_request(scope: Scope, send: Callable[[Any], Awaitable[None]], status: int, body: object) -> None:
