@@ -188,8 +188,6 @@ class GatewaySettings(_Section):
     caller's token has been revoked. ``None``: neither."""
     max_stream_duration: Annotated[float | None, option(seconds(none="for no limit"))] = None
     """How long one event stream (SSE) lasts at most; its reader is told to come back, and goes on where it was."""
-    ack_timeout: Seconds = 10.0
-    """How long a reader that acknowledges may be silent before it gets again what it has not acknowledged."""
     frame_interval: Annotated[float, option(seconds(zero="sends at once"))] = 0.005
     """Least time between two frames to one reader; what comes meanwhile shares a frame. 0 sends at once."""
     ping_interval: Seconds = 25.0

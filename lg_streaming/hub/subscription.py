@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from lg_streaming.codec import moment_of
 from lg_streaming.deadline import Deadline
-from lg_streaming.errors import BadPositionError, BadRequestError, GapError, LogUnavailableError
+from lg_streaming.errors import BadRequestError, GapError, LogUnavailableError
 from lg_streaming.events import Position, StreamMetadata, StreamUpdate
 from lg_streaming.filters import ALL, UpdateFilter
 from lg_streaming.fork import ForkGuard
@@ -136,7 +136,6 @@ class Subscription:
         "_ended",
         "_epoch",
         "_finishing",
-        "_floor",
         "_gap",
         "_generation",
         "_guard",
@@ -145,7 +144,6 @@ class Subscription:
         "_log",
         "_on_close",
         "_on_gap",
-        "_over_at",
         "_recheck",
         "_seq",
         "_signal",
@@ -190,9 +188,7 @@ class Subscription:
         self._generation = -1
         self._epoch: str | None = None
         self._seq = 0
-        self._floor = 0  # where reading began: nothing before it was asked for
         self._head = 0
-        self._over_at: int | None = None  # where it ended before it was rewound
         self._end_from = 1  # the first final update at or after this number ends a reader that does not follow
         self._gap: Gap | None = None
         self._attached: SubscribeResult | None = None
@@ -251,7 +247,6 @@ class Subscription:
     def _attach(self, state: LogState | None) -> SubscribeResult:
         gap = self._find_place(state)
         self._miss(gap, state)
-        self._floor = self._seq
         self._head = state.head if state is not None else 0
         self._ended = not self.follow and state is not None and state.ended and self._seq >= state.final_seq
         return SubscribeResult(
@@ -351,8 +346,6 @@ class Subscription:
             if found is not None and self.vetting is not None and not self.vetting.covers(found.state):
                 await self.vetting.check(found.state)
                 continue  # it may have changed again
-            if self._seq != seq:
-                continue  # rewound meanwhile: what was read is not what follows now
             page = self._digest(found)
             if page is not None:
                 return page
@@ -362,31 +355,6 @@ class Subscription:
                 return None
         gap, self._gap = self._gap, None
         return Page((), self.position, gap, ended=True)
-
-    def rewind(self, seq: int) -> None:
-        """Goes back to sequence number ``seq`` of the present epoch: what follows it is read again.
-
-        For a reader that has to get again what it did not acknowledge. It never goes back before the place where
-        reading began. What was evicted meanwhile is told as a gap; a subscription that had ended ends again at the
-        same update; a closed one stays closed. Call it on the event loop that reads, between two pages: a page that
-        was read before and is still on its way would come after the rewound position otherwise. Reading that waits
-        goes on at once.
-
-        Raises:
-            BadPositionError: The reader never was that far.
-        """
-        if seq > self._seq:
-            raise BadPositionError(
-                f"cannot go back to {seq}: this reader is at {self._seq}", execution_id=self.execution_id
-            )
-        seq = max(seq, self._floor)
-        if seq == self._seq:
-            return
-        if self._ended:
-            self._over_at, self._ended = self._seq, False
-            self.at_interruption = False
-        self._seq = seq
-        self._signal.notify()
 
     def _digest(self, found: ReadResult | None) -> Page | None:
         """Moves on over ``found``; None when it holds nothing to tell the reader."""
@@ -400,11 +368,10 @@ class Subscription:
             return self._begin_anew(state)
         if state.oldest > self._seq + 1:
             self._miss(Gap(self._seq + 1, state.oldest - 1, "evicted"), state)
-            self._ended = self._over_at is not None and self._seq >= self._over_at
-            if self._on_gap == "tail" or self._ended:
+            if self._on_gap == "tail":
                 return self._page(())
         records = self._take(found.records, state)
-        if not self.follow and not self._ended and state.ended and self._seq >= max(state.final_seq, self._end_from):
+        if not self.follow and state.ended and self._seq >= max(state.final_seq, self._end_from):
             self._ended = True
         return self._page(records)
 
@@ -412,7 +379,6 @@ class Subscription:
         """The log lost this execution and began anew: what is there now is read on the next call."""
         self._miss(Gap(self._seq + 1, None, "epoch_changed"), state)
         self._epoch, self._end_from = state.epoch, 1
-        self._floor, self._over_at = self._seq, None
         return self._page(())
 
     def _take(self, records: Sequence[StoredUpdate], state: LogState) -> Sequence[StoredUpdate]:

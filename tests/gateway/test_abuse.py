@@ -127,7 +127,7 @@ MESSAGES: list[tuple[str, Any]] = [
         (_SUBSCRIBE, {"execution_id": "e", "after": bad})
         for bad in anything("a:" + "9" * 400, "é" * 300 + ":1", ["a:1"])
     ],
-    (_SUBSCRIBE, {"execution_id": "e", "delivery": "exactly-once"}),
+    (_SUBSCRIBE, {"execution_id": "e", "delivery": "at-least-once"}),
     (_SUBSCRIBE, deep(20)),
     ("unsubscribe_execution", {}),
     ("unsubscribe_execution", {"execution_id": "a b"}),

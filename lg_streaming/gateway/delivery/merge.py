@@ -34,26 +34,24 @@ _METADATA: Final = b',"metadata":{"timestamp":"'
 _Key = tuple[str, str, bytes]
 
 
-def merge(records: Sequence[StoredUpdate], *, atomic: bool, told: int = 0) -> list[StoredUpdate]:
+def merge(records: Sequence[StoredUpdate], *, atomic: bool) -> list[StoredUpdate]:
     """What a lagging reader is sent in place of `records`.
 
     Args:
         records: Consecutive updates of one execution, as they passed the reader's filter.
         atomic: Whether all of the answer reaches the reader or nothing of it. Then pieces of several messages that
             come in turn are joined across each other; otherwise only pieces without anything between them are.
-        told: Up to this sequence number the reader may have the updates already, so these are left as they are: it
-            drops what it has by its number, which it cannot do with a part of a merged one.
 
     Guarantees: sequence numbers rise; joining the contents of each message's pieces gives what it gave before; a
     reader that has got any number of updates of the answer (none or all, when `atomic`), and then reads on after
     the last of them, has missed nothing but progress which a newer one has replaced or will replace. Every update
     that is neither text nor `progress` comes unchanged, and what was before it stays before it.
     """
-    return [record for unit in _units(records, atomic=atomic, told=told) for record in unit]
+    return [record for unit in _units(records, atomic=atomic) for record in unit]
 
 
 def merged_frames(
-    execution_id: str, records: Sequence[StoredUpdate], encode: Encode, *, atomic: bool, told: int = 0
+    execution_id: str, records: Sequence[StoredUpdate], encode: Encode, *, atomic: bool
 ) -> Iterator[Frames]:
     """`records` merged as by `merge` and wrapped by `encode` in pieces of about 64 KiB.
 
@@ -61,7 +59,7 @@ def merged_frames(
     """
     piece: list[StoredUpdate] = []
     size = 0
-    for unit in _units(records, atomic=atomic, told=told):
+    for unit in _units(records, atomic=atomic):
         more = sum(len(record.json) for record in unit)
         if piece and size + more > CHUNK_BYTES:
             yield encode.wrap(execution_id, piece)
@@ -72,9 +70,9 @@ def merged_frames(
         yield encode.wrap(execution_id, piece)
 
 
-def _units(records: Sequence[StoredUpdate], *, atomic: bool, told: int) -> Iterator[Sequence[StoredUpdate]]:
+def _units(records: Sequence[StoredUpdate], *, atomic: bool) -> Iterator[Sequence[StoredUpdate]]:
     """The merged records in groups; between two of them a reader may always be resumed."""
-    keys = [_key(record) if record.seq > told else None for record in records]
+    keys = [_key(record) for record in records]
     replaced = _replaced(records, keys)
     began: dict[_Key, int] = {}
     unit = _Unit(atomic=atomic)

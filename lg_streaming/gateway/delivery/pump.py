@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
@@ -146,7 +145,7 @@ class SubscriptionPump:
         self._at_head = at_head
 
     async def run(self) -> PumpResult:
-        """Returns when the subscription has ended, and everything is acknowledged where that was asked for.
+        """Returns when the subscription has ended.
 
         Raises:
             GapError: Updates are missing and the reader asked to fail.
@@ -160,7 +159,7 @@ class SubscriptionPump:
         while True:
             # Room first, and then what is there by now: a reader that kept us waiting gets more at once.
             waited = await sink.room()
-            await self._ready()
+            await subscription.ready()
             await pacer.after(wrote_at)
             waited |= await sink.room()
             watch.sent = subscription.position
@@ -173,7 +172,7 @@ class SubscriptionPump:
                 continue
             if self._at_head is not None and not (page.ended or subscription.lag):
                 await self._at_head()
-            if page.ended and await self._settled():
+            if page.ended:
                 return PumpResult("closed" if subscription.closed else "ended", page.position)
             wrote_at = now()
 
@@ -184,13 +183,10 @@ class SubscriptionPump:
             raise GapError(execution_id=watch.execution_id)
         merged = self._merged(page) if watch.merge and lags and len(page.records) > 1 else None
         await self._way.write(self._subscription, page, live_after=watch.live_after, merged=merged)
-        if watch.acks is not None and page.records:
-            watch.acks.sent(page.records[-1].position)
 
     def _merged(self, page: Page) -> list[Frames]:
         watch, counting = self._watch, _Counting(self._way.encode)
-        told = watch.acks.furthest if watch.acks is not None else 0
-        frames = list(merged_frames(watch.execution_id, page.records, counting, atomic=watch.batch, told=told))
+        frames = list(merged_frames(watch.execution_id, page.records, counting, atomic=watch.batch))
         self._report.merged(len(page.records) - counting.records)
         return frames
 
@@ -205,43 +201,6 @@ class SubscriptionPump:
                     await self._sink.say("error", {**error.to_dict(), "execution_id": self._watch.execution_id})
                 await asyncio.sleep(_RETRY_DELAYS[min(failures, len(_RETRY_DELAYS) - 1)])
                 failures += 1
-
-    async def _ready(self) -> None:
-        """Returns when there may be something to send, or to send again."""
-        acks = self._watch.acks
-        if acks is None:
-            await self._subscription.ready()
-            return None
-        while True:
-            try:
-                async with asyncio.timeout(acks.wait):
-                    return await self._subscription.ready()
-            except TimeoutError:
-                self._redeliver()
-
-    # ------------------------------------------------------------ acknowledgements
-    def _redeliver(self) -> bool:
-        """Goes back to what the reader has acknowledged, if it has been silent for too long."""
-        acks = self._watch.acks
-        outstanding = acks.outstanding if acks is not None else 0
-        seq = acks.due() if acks is not None else None
-        if seq is None:
-            return False
-        self._report.redelivered(outstanding)
-        self._subscription.rewind(seq)
-        return True
-
-    async def _settled(self) -> bool:
-        """Waits until everything is acknowledged; False when something has to be sent again."""
-        acks, acked = self._watch.acks, self._watch.acked
-        while acks is not None and acks.outstanding and not self._subscription.closed:
-            if self._redeliver():
-                return False
-            acked.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(acks.wait):
-                    await acked.wait()
-        return True
 
 
 async def follow(

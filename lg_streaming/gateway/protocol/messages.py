@@ -142,8 +142,6 @@ class SubscribeExecution(FilterParams):
     """Where to go on when updates are gone."""
     merge: bool = False
     """While the reader lags, token deltas of one message may come as one update, and progress as its newest."""
-    delivery: Literal["at-most-once", "at-least-once"] | None = None
-    """``at-least-once``: what is not acknowledged with ``ack`` is sent again."""
 
     @property
     def until_interrupted(self) -> bool:
@@ -176,13 +174,6 @@ class RoomMessage(Inbound):
     """``join_room``, ``leave_room``."""
 
     room_id: RoomId
-
-
-class Ack(Inbound):
-    """``ack``: everything up to ``position`` has arrived."""
-
-    execution_id: ExecutionId
-    position: Annotated[str, AfterValidator(lambda value: str(Position.parse(value)))]
 
 
 class Respond(Inbound):
@@ -280,14 +271,6 @@ class RoomAnswer(Ok):
     room_id: str
     clients: int
     """How many of this server's connections are in the room now."""
-
-
-class Acknowledged(Ok):
-    """The answer to ``ack``."""
-
-    execution_id: str
-    outstanding: int
-    """Updates that were sent and are not acknowledged."""
 
 
 class Responded(Ok):

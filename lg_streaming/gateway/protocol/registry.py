@@ -15,8 +15,6 @@ from lg_streaming.errors import BadRequestError, StreamingError
 from lg_streaming.events import Kind
 from lg_streaming.gateway.protocol.messages import (
     PROTOCOL_VERSION,
-    Ack,
-    Acknowledged,
     Authenticate,
     Authenticated,
     AuthExpiring,
@@ -80,7 +78,6 @@ MESSAGES_IN: Final[Mapping[str, tuple[type[Inbound], type[Ok]]]] = MappingProxyT
         "unsubscribe_events": (UnsubscribeEvents, EventsSubscribed),
         "join_room": (RoomMessage, RoomAnswer),
         "leave_room": (RoomMessage, RoomAnswer),
-        "ack": (Ack, Acknowledged),
         "respond": (Respond, Responded),
         "cancel_execution": (CancelExecution, Cancelled),
         "authenticate": (Authenticate, Authenticated),

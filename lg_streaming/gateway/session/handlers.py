@@ -9,8 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from lg_streaming.errors import BadRequestError, UnauthorizedError
-from lg_streaming.events import Position
+from lg_streaming.errors import UnauthorizedError
 from lg_streaming.gateway.delivery.wildcard import WildcardSubscription
 from lg_streaming.gateway.protocol.messages import SubscribeExecution
 from lg_streaming.gateway.session.rooms import room_execution
@@ -18,7 +17,6 @@ from lg_streaming.gateway.session.subscriptions import PatternSubscription, Repl
 
 if TYPE_CHECKING:
     from lg_streaming.gateway.protocol.messages import (
-        Ack,
         Authenticate,
         CancelExecution,
         Empty,
@@ -87,17 +85,6 @@ async def unsubscribe_events(session: Session, wanted: UnsubscribeEvents) -> Rep
 
 
 _NO_EVENTS: Final[dict[str, Any]] = {"ok": True, "events": [], "executions": []}
-
-
-async def ack(session: Session, wanted: Ack) -> Reply:
-    watch = session.watches.get(wanted.execution_id)
-    if watch is None or watch.acks is None:
-        raise BadRequestError(
-            "subscribe with delivery 'at-least-once' before you acknowledge", execution_id=wanted.execution_id
-        )
-    watch.acks.acked(Position.parse(wanted.position))
-    watch.acked.set()
-    return Reply(answer={"ok": True, "execution_id": wanted.execution_id, "outstanding": watch.acks.outstanding})
 
 
 async def join_room(session: Session, wanted: RoomMessage) -> Reply:
@@ -175,7 +162,6 @@ HANDLERS: Final[Mapping[str, Callable[[Session, Any], Awaitable[Reply]]]] = Mapp
         "unsubscribe_execution": unsubscribe_execution,
         "subscribe_events": subscribe_events,
         "unsubscribe_events": unsubscribe_events,
-        "ack": ack,
         "join_room": join_room,
         "leave_room": leave_room,
         "respond": respond,

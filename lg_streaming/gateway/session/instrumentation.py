@@ -156,10 +156,6 @@ class ConnectionInstrumentation:
         """So many updates were saved by merging."""
         self._figures.merged(count)
 
-    def redelivered(self, count: int) -> None:
-        """So many updates are sent again, as they were not acknowledged."""
-        self._figures.redelivered(count)
-
     def failed(self, error: StreamingError) -> None:
         """Something is wrong on this side."""
         self._events.tell(

@@ -23,7 +23,6 @@ from lg_streaming.errors import (
 from lg_streaming.filters import INTERRUPTED
 from lg_streaming.gateway.auth.policy import ANONYMOUS, caller_of
 from lg_streaming.gateway.auth.url_credentials import token_refused
-from lg_streaming.gateway.delivery.acks import AckTracker
 from lg_streaming.gateway.limits.rates import TokenBucket
 from lg_streaming.gateway.protocol.messages import (
     PROTOCOL_VERSION,
@@ -54,7 +53,6 @@ __all__ = ["Session", "attach", "utc_now_iso"]
 _STRIKES: Final = 3
 _BEFORE_LOGIN: Final = frozenset({"authenticate", "ping"})
 _AFTER_EXPIRY: Final = _BEFORE_LOGIN | {
-    "ack",
     "get_status",
     "leave_room",
     "unsubscribe_events",
@@ -327,16 +325,11 @@ class Session:
             merge=wanted.merge,
             room_id=room_id,
             live_after=attached.position.seq if attached.position is not None else 0,
-            acks=self._acks(subscription) if wanted.delivery == "at-least-once" else None,
         )
         self.report.subscribed(watch, attached, resumes=wanted.after not in {None, "latest"})
         if self.events is not None:
             self.events.follower.stand(execution_id, None)
         return watch, attached
-
-    def _acks(self, subscription: Subscription) -> AckTracker:
-        timeout = self.edge.settings.gateway.ack_timeout
-        return AckTracker(subscription.position, timeout=timeout, clock=self.edge.monotonic)
 
     async def check(self, action: Action, execution_id: str) -> LogState | None:
         """What is known of an execution, once it is clear that the caller may do `action`.

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
     from lg_streaming.events import Position
-    from lg_streaming.gateway.delivery.acks import AckTracker
     from lg_streaming.gateway.delivery.wildcard import WildcardSubscription
     from lg_streaming.gateway.protocol.messages import SubscribeEvents
     from lg_streaming.hub import Subscription
@@ -34,10 +32,6 @@ class ActiveSubscription:
     """Set where the execution is a room."""
     live_after: int = 0
     """The head when the reader came: what follows it comes live."""
-    acks: AckTracker | None = None
-    """Set where the reader acknowledges."""
-    acked: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set whenever it did."""
     sent: Position | None = None
     """Everything up to here was sent, kept before each read."""
     holding: bool = False
