@@ -15,7 +15,7 @@ from lg_streaming.errors import (
 from lg_streaming.gateway.auth.peer import Peer
 from lg_streaming.gateway.auth.policy import Policy
 from lg_streaming.gateway.auth.principal import Principal, grants_of
-from lg_streaming.gateway.limits.rates import ConnectionCounter, TokenBucket
+from lg_streaming.gateway.limits.rates import ConnectionCounter
 from lg_streaming.gateway.session.context import GatewayContext
 from lg_streaming.gateway.session.session import Session, utc_now_iso
 from lg_streaming.gateway.session.subscriptions import ActiveSubscription
@@ -44,18 +44,6 @@ def session(clock: Clock, *, census: ConnectionCounter | None = None, **limits: 
     if census is not None:
         edge.census = census
     return Session(peer=HERE, edge=edge, transport="socketio", expiry_grace=25.0, authenticated=True)
-
-
-def test_a_bucket_fills_at_its_rate() -> None:
-    clock = Clock()
-    bucket = TokenBucket(2.0, 3, clock)
-    assert [bucket.take() for _ in range(4)] == [0, 0, 0, 0.5]
-    clock.now += 0.5
-    assert bucket.take() == 0
-    assert bucket.take() == 0.5
-    clock.now += 60
-    assert [bool(bucket.take()) for _ in range(4)] == [False, False, False, True]
-    assert [TokenBucket(None, 1, clock).take() for _ in range(100)] == [0] * 100
 
 
 async def test_the_third_fault_of_a_kind_closes() -> None:

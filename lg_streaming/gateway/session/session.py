@@ -23,7 +23,6 @@ from lg_streaming.errors import (
 from lg_streaming.filters import INTERRUPTED
 from lg_streaming.gateway.auth.policy import ANONYMOUS, caller_of
 from lg_streaming.gateway.auth.url_credentials import token_refused
-from lg_streaming.gateway.limits.rates import TokenBucket
 from lg_streaming.gateway.protocol.messages import (
     PROTOCOL_VERSION,
     SubscribeExecution,
@@ -35,6 +34,7 @@ from lg_streaming.gateway.session.rooms import ROOM_FILTER
 from lg_streaming.gateway.session.subscriptions import ActiveSubscription, ClientStats, PatternSubscription, Reply
 from lg_streaming.gateway.session.timers import SessionTimers
 from lg_streaming.hub import Vetting
+from lg_streaming.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
     from lg_streaming.filters import UpdateFilter
@@ -88,7 +88,8 @@ class Session:
     events: PatternSubscription | None = None
     _lease: Lease | None = field(default=None, init=False)
     _began: float = field(init=False)
-    _bucket: TokenBucket = field(init=False)
+    _bucket: TokenBucket | None = field(init=False)
+    """None where messages have no limit."""
     _strikes: Counter[str] = field(default_factory=Counter[str], init=False)
     _deadlines: SessionTimers = field(init=False)
     report: ConnectionInstrumentation = field(init=False)
@@ -99,7 +100,8 @@ class Session:
         self.heartbeat_interval = self.heartbeat_interval or self.edge.settings.gateway.heartbeat_interval
         self._began = clock()
         self.report = ConnectionInstrumentation(self)
-        self._bucket = TokenBucket(limits.messages_per_second, limits.message_burst, clock)
+        rate = limits.messages_per_second
+        self._bucket = None if rate is None else TokenBucket(rate, limits.message_burst, self._began)
         self._deadlines = SessionTimers(clock, self.heartbeat_interval, self.expiry_grace)
 
     @property
@@ -268,7 +270,7 @@ class Session:
         """Carries out one message; nothing a client sends makes it raise."""
         began, refused = self.edge.monotonic(), None
         try:
-            self._spend()
+            self._spend(began)
             message = parse_message(name, arguments)
             if not self.authenticated and name not in _BEFORE_LOGIN:
                 raise UnauthorizedError("send authenticate with a valid token first")
@@ -290,12 +292,13 @@ class Session:
             return self._strikes[error.name] >= _STRIKES
         return error.closes == "yes"
 
-    def _spend(self) -> None:
-        wait = self._bucket.take()
-        if wait:
+    def _spend(self, now: float) -> None:
+        bucket = self._bucket
+        if bucket is not None and not bucket.take(now):
             limits = self.edge.settings.limits
             raise MessageRateError(
-                f"at most {limits.messages_per_second:g} messages a second: slow down", retry_after=wait
+                f"at most {limits.messages_per_second:g} messages a second: slow down",
+                retry_after=bucket.seconds_until(),
             )
 
     async def subscribe(
