@@ -366,7 +366,7 @@ class WildcardSubscription:
         self._heard.set()
 
     def _matches(self, execution_id: str) -> bool:
-        return self._globs.fit(execution_id)
+        return self._globs.matches(execution_id)
 
 
 def _later(before: Position | None, read: Position | None) -> Position | None:
