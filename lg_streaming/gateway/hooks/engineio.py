@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.delivery.frames import Encode, Frames
     from lg_streaming.gateway.transports.base import Transport, TransportLimits
     from lg_streaming.gateway.transports.connection import Connection
-    from lg_streaming.observability.gateway_metrics import Transport as TransportName
+    from lg_streaming.settings import TransportName
 
 __all__ = ["GuardedServer"]
 

@@ -86,9 +86,9 @@ class GatewayContext:
     requests: Requests = field(init=False)
     patterns: WildcardNotifier = field(init=False)
     figures: GatewayMetrics = field(default_factory=lambda: GatewayMetrics(MESSAGES_IN))
-    """What the transports count."""
+    """Counters of the events."""
     events: GatewayEvents = field(default_factory=GatewayEvents)
-    """Where it is told what happens."""
+    """Where events are published."""
     sessions: dict[str, Session] = field(default_factory=dict[str, "Session"])
     """All that are let in, over whatever transport, by the ids of their connections."""
     workers: Workers = field(default_factory=lambda: Workers("data"))
@@ -118,6 +118,7 @@ class GatewayContext:
         self.pacer = BatchTicker(gateway.frame_interval)
         self.compression = Compression(gateway.compression)
         self.framings = Framer(gateway.compression)
+        self.events.add_listener(self.figures.record)
         restart_after_fork(self)
 
     def after_fork(self) -> None:

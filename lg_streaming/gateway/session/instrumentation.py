@@ -1,10 +1,10 @@
-"""What one connection tells of itself: to the counters, the log, and the application's observer."""
+"""Publish the events of one connection, see `lg_streaming.observability.events`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict
 
-from lg_streaming.errors import CODES, UnauthorizedError
+from lg_streaming.errors import CODES
 from lg_streaming.observability.events import (
     ClientConnected,
     ClientDisconnected,
@@ -16,6 +16,8 @@ from lg_streaming.observability.events import (
     MessageReceived,
     RoomJoined,
     RoomLeft,
+    SubscriptionResumed,
+    UpdatesMerged,
     UpdatesSent,
 )
 
@@ -24,62 +26,57 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.session.session import Session
     from lg_streaming.gateway.session.subscriptions import ActiveSubscription
     from lg_streaming.hub import Gap, SubscribeResult
-    from lg_streaming.observability.gateway_metrics import Transport
+    from lg_streaming.settings import TransportName
 
 __all__ = ["ConnectionInstrumentation"]
 
 
 class _ConnectionLabels(TypedDict):
     connection_id: str
-    transport: Transport
+    transport: TransportName
     subject: str | None
 
 
 class ConnectionInstrumentation:
-    """Tells what happens on the connection of `session`."""
+    """The events of the connection of `session`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._figures = session.edge.figures
+        self._metrics = session.edge.figures
         self._events = session.edge.events
         self._open = False
 
-    def _who(self) -> _ConnectionLabels:
+    def _labels(self) -> _ConnectionLabels:
         session = self._session
         return _ConnectionLabels(
             connection_id=session.connection_id, transport=session.transport, subject=session.principal.subject
         )
 
     def opened(self) -> None:
-        """The client was let in."""
+        """Note that the client was admitted."""
         self._open = True
-        self._figures.opened(self._session.transport)
-        self._events.tell(ClientConnected(**self._who()))
+        self._events.notify(ClientConnected(**self._labels()))
 
     def closed(self, code: int | None) -> None:
-        """The connection is over; `code` where it was closed from this side. Harmless when repeated."""
+        """Note that the connection closed, with `code` where the gateway closed it. Harmless when repeated."""
         if not self._open:
             return
         self._open = False
-        known = CODES.get(code or 0)
-        self._figures.closed(self._session.transport, code)
-        self._events.tell(
+        described = CODES.get(code or 0)
+        self._events.notify(
             ClientDisconnected(
-                **self._who(),
+                **self._labels(),
                 code=code,
-                reason=known.name if known is not None else None,
+                reason=described.name if described is not None else None,
                 duration_s=round(self._session.uptime, 3),
             )
         )
 
     def refused(self, error: StreamingError) -> None:
-        """The caller was not let in, or a message was refused."""
-        self._figures.refused(error.code)
-        if isinstance(error, UnauthorizedError):
-            self._figures.login_failed()
-        self._events.tell(
+        """Note that the caller, or a message, was refused."""
+        self._events.notify(
             ClientRefused(
-                **self._who(),
+                **self._labels(),
                 code=error.code,
                 reason=error.name,
                 execution_id=error.execution_id,
@@ -87,80 +84,61 @@ class ConnectionInstrumentation:
         )
 
     def handled(self, name: str, seconds: float, error: StreamingError | None) -> None:
-        """A message was carried out, or refused with `error`."""
-        self._figures.received(name)
-        self._figures.handled(seconds, failed=error is not None)
+        """Note that a message was handled, or refused with `error`."""
         if error is not None:
             self.refused(error)
-        if self._events.wants_all:
-            self._events.tell(
-                MessageReceived(
-                    **self._who(),
-                    message_name=name,
-                    code=error.code if error is not None else None,
-                    duration_s=seconds,
-                )
+        self._events.notify(
+            MessageReceived(
+                **self._labels(),
+                message_name=name,
+                code=error.code if error is not None else None,
+                duration_s=seconds,
             )
+        )
 
     def subscribed(self, watch: ActiveSubscription, attached: SubscribeResult, *, resumes: bool) -> None:
-        """The connection watches an execution; `resumes` where it asked to go on from a position."""
-        self._figures.subscribed()
+        """Note a new subscription; `resumes` where the client asked to continue after a position."""
+        labels, execution_id, recovered = self._labels(), watch.execution_id, attached.recovered
         if resumes:
-            self._figures.resumed(recovered=attached.recovered)
+            self._events.notify(SubscriptionResumed(**labels, execution_id=execution_id, recovered=recovered))
         if watch.room_id is not None:
-            self._figures.joined()
-            self._events.tell(RoomJoined(**self._who(), room_id=watch.room_id))
-            return
-        self._events.tell(
-            ExecutionSubscribed(
-                **self._who(),
-                execution_id=watch.execution_id,
-                recovered=attached.recovered,
-            )
-        )
+            self._events.notify(RoomJoined(**labels, room_id=watch.room_id))
+        else:
+            self._events.notify(ExecutionSubscribed(**labels, execution_id=execution_id, recovered=recovered))
 
     def unsubscribed(self, watch: ActiveSubscription, reason: str | None) -> None:
-        """It no longer does."""
-        self._figures.unsubscribed()
+        """Note the end of a subscription."""
         if watch.room_id is not None:
-            self._figures.left()
-            self._events.tell(RoomLeft(**self._who(), room_id=watch.room_id))
-            return
-        self._events.tell(
-            ExecutionUnsubscribed(
-                **self._who(),
-                execution_id=watch.execution_id,
-                reason=reason,
-            )
-        )
+            self._events.notify(RoomLeft(**self._labels(), room_id=watch.room_id))
+        else:
+            self._events.notify(ExecutionUnsubscribed(**self._labels(), execution_id=watch.execution_id, reason=reason))
 
     def sent(self, execution_id: str, updates: int, size: int, newest: float | None) -> None:
-        """A frame of updates was handed to the transport; `newest` is the time of the last, where it came live."""
-        self._figures.sent(self._session.transport, updates, size, newest)
-        if self._events.wants_all:
-            self._events.tell(
-                UpdatesSent(
-                    **self._who(),
-                    execution_id=execution_id,
-                    updates=updates,
-                    bytes=size,
-                )
-            )
+        """Note that a page was handed to the transport.
+
+        Args:
+            execution_id: The execution of its updates.
+            updates: Updates in it.
+            size: Bytes of its frames.
+            newest: The time at which its last update was published, where that came live.
+        """
+        self._metrics.record_page(self._session.transport, updates, size, newest)
+        if self._events.is_verbose:
+            self._events.notify(UpdatesSent(**self._labels(), execution_id=execution_id, updates=updates, bytes=size))
 
     def gap(self, execution_id: str, gap: Gap) -> None:
-        """The reader was told of a gap."""
-        self._figures.gap(gap.reason)
-        self._events.tell(GapReported(**self._who(), execution_id=execution_id, reason=gap.reason))
+        """Note that the reader was notified of a gap."""
+        self._events.notify(GapReported(**self._labels(), execution_id=execution_id, reason=gap.reason))
 
     def merged(self, count: int) -> None:
-        """So many updates were saved by merging."""
-        self._figures.merged(count)
+        """Note that merging saved `count` updates."""
+        self._events.notify(UpdatesMerged(**self._labels(), updates=count))
 
     def failed(self, error: StreamingError) -> None:
-        """Something is wrong on this side."""
-        self._events.tell(
+        """Note a failure of the gateway itself."""
+        self._events.notify(
             GatewayFailed(
-                **self._who(),
+                **self._labels(),
                 code=error.code,
                 reason=error.name,
                 execution_id=error.execution_id,

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.session.timers import TimerEvent
     from lg_streaming.hub import StreamHub, SubscribeResult, Subscription
     from lg_streaming.log.base import LogState
-    from lg_streaming.observability.gateway_metrics import Transport
+    from lg_streaming.settings import TransportName
 
 __all__ = ["Session", "attach", "utc_now_iso"]
 
@@ -74,7 +74,7 @@ class Session:
 
     peer: Peer
     edge: GatewayContext
-    transport: Transport
+    transport: TransportName
     expiry_grace: float
     heartbeat_interval: float | None = None
     """Seconds; as in the settings when not given."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.delivery.wildcard import WildcardSubscription
     from lg_streaming.gateway.protocol.messages import SubscribeEvents
     from lg_streaming.hub import Subscription
-    from lg_streaming.observability.gateway_metrics import Transport
+    from lg_streaming.settings import TransportName
 
 __all__ = ["ActiveSubscription", "ClientStats", "PatternSubscription", "Reply"]
 
@@ -72,7 +72,7 @@ class ClientStats:
     """One connection, for those who run the server."""
 
     connection_id: str
-    transport: Transport
+    transport: TransportName
     subject: str | None
     """Who its token says it is; None without one."""
     address: str | None

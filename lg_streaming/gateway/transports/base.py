@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.transports.deflate import Framer
     from lg_streaming.gateway.transports.inbound import InboundLimits
     from lg_streaming.gateway.transports.send_buffer import BufferLimits
-    from lg_streaming.observability.gateway_metrics import Transport as TransportName
+    from lg_streaming.settings import TransportName
 
 __all__ = ["Transport", "TransportLimits"]
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.session.context import GatewayContext
     from lg_streaming.gateway.transports.base import TransportLimits
     from lg_streaming.log.base import StoredUpdate
-    from lg_streaming.observability.gateway_metrics import Transport as TransportName
+    from lg_streaming.settings import TransportName
 
 __all__ = ["EncodeEach", "PlainWebSocket"]
 
