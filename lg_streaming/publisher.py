@@ -124,7 +124,7 @@ class TokenStreams(Protocol):
 class Trace(Protocol):
     """Follows runs and nodes from start to end. Its methods never raise."""
 
-    def see(self, execution_id: str, type: str, scope: Scope, error: Mapping[str, Any] | None) -> Scope:
+    def on_update(self, execution_id: str, type: str, scope: Scope, error: Mapping[str, Any] | None) -> Scope:
         """Handle an update of one of `TRACED` before it is published.
 
         Args:

@@ -8,11 +8,19 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from lg_streaming.activity.base import PacedActivity, accepted, check_name, id_of, is_interruption, known, number
+from lg_streaming.activity.base import (
+    PacedActivity,
+    check_name,
+    drop_none,
+    id_or_new,
+    is_interruption,
+    number,
+    value_or_default,
+)
 from lg_streaming.activity.handler import AgentLogHandler
 from lg_streaming.activity.output import Output, OutputBuffer, OutputStream
 from lg_streaming.activity.states import AgentState
-from lg_streaming.activity.subprocess import Subprocess, run_child, run_child_async
+from lg_streaming.activity.subprocess import Subprocess, run_subprocess, run_subprocess_async
 from lg_streaming.errors import BadRequestError, describe_error
 
 if TYPE_CHECKING:
@@ -30,12 +38,12 @@ logger: logging.Logger = logging.getLogger(__name__)
 LogLevel = Literal["debug", "info", "warn", "error", "fatal"]
 
 _STREAMS: Final = frozenset[str](get_args(OutputStream))
-_READ_AS: Final[Mapping[str, LogLevel]] = MappingProxyType(
+_LEVELS: Final[Mapping[str, LogLevel]] = MappingProxyType(
     {**{level: level for level in get_args(LogLevel)}, "warning": "warn", "critical": "fatal"}
 )
 _ALIVE: Final = frozenset({"idle", "busy", "paused", "error"})
 
-_LEGAL: Final[Mapping[str, tuple[frozenset[str | None], AgentStatus | None]]] = MappingProxyType(
+_TRANSITIONS: Final[Mapping[str, tuple[frozenset[str | None], AgentStatus | None]]] = MappingProxyType(
     {
         "spawned": (frozenset({None, "error"}), "idle"),
         "started": (_ALIVE, "busy"),
@@ -118,12 +126,12 @@ class AgentStream(PacedActivity):
         include_logs: bool = True,
         include_metrics: bool = True,
     ) -> None:
-        agent_id = id_of(emitter, agent_id, "agent_id")
+        agent_id = id_or_new(emitter, agent_id, "agent_id")
         scope = emitter.scope
         self._base = emitter.scoped(
             agent_type=agent_type or scope.agent_type, extra={**(scope.extra or {}), "agent_id": agent_id}
         )
-        seconds = accepted(emitter, lambda: number(interval, "interval", least=0), 2.0)
+        seconds = value_or_default(emitter, lambda: number(interval, "interval", least=0), 2.0)
         super().__init__(self._base, f"agent {agent_id!r}", seconds)
         self._state = AgentState(
             agent_id=agent_id,
@@ -135,8 +143,8 @@ class AgentStream(PacedActivity):
         self._include_logs = include_logs
         self._include_metrics = include_metrics
         self._buffer = OutputBuffer(
-            accepted(emitter, lambda: int(number(buffer_size, "buffer_size", least=0)), 100),
-            accepted(emitter, lambda: int(number(buffer_bytes, "buffer_bytes", least=0)), 65_536),
+            value_or_default(emitter, lambda: int(number(buffer_size, "buffer_size", least=0)), 100),
+            value_or_default(emitter, lambda: int(number(buffer_bytes, "buffer_bytes", least=0)), 65_536),
         )
 
     @property
@@ -167,45 +175,45 @@ class AgentStream(PacedActivity):
 
     def spawned(self) -> None:
         """It is there, with nothing to do; also again after an error."""
-        with self._refusing:
+        with self._guard:
             self._check("spawned")
             self._spawn()
 
     def started(self, task_id: str | None = None) -> None:
         """It works: at ``task_id``, where given. Also: it goes on after a pause or an error."""
-        with self._refusing:
+        with self._guard:
             self._check("started")
             if task_id is not None:
                 check_name(task_id, "task_id")
             self._ensure_spawned()
             self._emitter, before = self._base.scoped(task_id=task_id) if task_id else self._emitter, self._emitter
             try:
-                self._step("started", known(task_id=task_id), task_id=task_id or self._state.task_id)
+                self._step("started", drop_none(task_id=task_id), task_id=task_id or self._state.task_id)
             except BaseException:
                 self._emitter = before
                 raise
 
     def paused(self, reason: str | None = None) -> None:
         """It rests."""
-        with self._refusing:
-            self._step("paused", known(reason=reason))
+        with self._guard:
+            self._step("paused", drop_none(reason=reason))
 
     def error(self, error: BaseException | str) -> None:
         """Something went wrong. Data: ``error`` ``{message, type}`` (a stack only in debug mode)."""
-        with self._refusing:
+        with self._guard:
             described = describe_error(error, debug=self._emitter.debug)
             self._step("error", {"error": described}, error=described)
 
     def stopped(self, reason: str | None = None) -> None:
         """It is gone. Data: ``reason``, ``uptime_s``."""
-        with self._refusing:
-            told = known(reason=reason, uptime_s=self._seconds_since(self._state.spawned_at))
+        with self._guard:
+            told = drop_none(reason=reason, uptime_s=self._seconds_since(self._state.spawned_at))
             self._step("stopped", told, stopped_at=self._now())
             self._end()
 
     def output(self, stream: OutputStream, content: str) -> None:
         """Something it put out, as it is: joined, the ``content`` of one stream's updates is what came."""
-        with self._refusing:
+        with self._guard:
             if stream not in _STREAMS:
                 raise BadRequestError(f"{stream!r:.80} is not one of stdout, stderr")
             if not isinstance(content, str):  # pyright: ignore[reportUnnecessaryIsInstance] (callers may not be typed)
@@ -213,7 +221,7 @@ class AgentStream(PacedActivity):
             self._check("output")
             self._ensure_spawned()
             if self._include_output:
-                self._tell(f"agent:output:{stream}", {"content": content})
+                self._publish_with_id(f"agent:output:{stream}", {"content": content})
             self._buffer.add(stream, content, self._now())
 
     def log(
@@ -223,11 +231,11 @@ class AgentStream(PacedActivity):
 
         ``warning`` and ``critical`` are read as ``warn`` and ``fatal``.
         """
-        with self._refusing:
-            read = _READ_AS.get(level)
+        with self._guard:
+            read = _LEVELS.get(level)
             if read is None:
                 raise BadRequestError(f"{level!r:.80} is not one of debug, info, warn, error, fatal")
-            told = known(message=message, context=None if context is None else dict(context))
+            told = drop_none(message=message, context=None if context is None else dict(context))
             self._log(read, told)
 
     def metrics(
@@ -247,9 +255,9 @@ class AgentStream(PacedActivity):
 
         ``uptime_s`` is the seconds since it was spawned when not given. A name of your own may be any.
         """
-        with self._refusing:
+        with self._guard:
             self._check("metrics")
-            given = known(
+            given = drop_none(
                 tasks_completed=tasks_completed,
                 tasks_failed=tasks_failed,
                 avg_execution_s=avg_execution_s,
@@ -275,12 +283,12 @@ class AgentStream(PacedActivity):
             score: 0 to 100.
             issues: What is wrong, in words.
         """
-        with self._refusing:
+        with self._guard:
             issues = [issues] if isinstance(issues, str) else list(issues)
             said = {
                 "healthy": bool(healthy),
                 "score": number(score, "score", least=0, most=100),
-                **known(issues=issues or None),
+                **drop_none(issues=issues or None),
                 "last_check": self._now().isoformat(),
             }
             self._step("health", said, health=said)
@@ -321,9 +329,9 @@ class AgentStream(PacedActivity):
             UnsupportedPlatformError: If this is not Linux.
             OSError: The program cannot be started.
         """
-        make, grace = self._capturing(command, cwd, env, max_line, grace)
+        make, grace = self._prepare_capture(command, cwd, env, max_line, grace)
         with self._emitter.at_work():
-            return await run_child_async(make, grace)
+            return await run_subprocess_async(make, grace)
 
     def capture_output_sync(
         self,
@@ -338,15 +346,15 @@ class AgentStream(PacedActivity):
 
         It blocks its thread until the program has ended. Call it on an event loop's thread and the loop stands still.
         """
-        make, grace = self._capturing(command, cwd, env, max_line, grace)
+        make, grace = self._prepare_capture(command, cwd, env, max_line, grace)
         with self._emitter.at_work():
-            return run_child(make, grace)
+            return run_subprocess(make, grace)
 
     def log_handler(self, level: int | str = logging.NOTSET) -> AgentLogHandler:
         """A handler for Python's logging that says records as `log` does; see `AgentLogHandler`."""
         return AgentLogHandler(self, level)
 
-    def say_record(self, level: LogLevel, told: dict[str, Any]) -> None:
+    def log_record(self, level: LogLevel, told: dict[str, Any]) -> None:
         """A log record; passed over when the agent has stopped. Raises what `Emitter.event` raises."""
         with self._lock:
             if not self._ended:
@@ -356,7 +364,7 @@ class AgentStream(PacedActivity):
         """Counts something that failed and could not be told otherwise."""
         self._emitter.note_failure()
 
-    def _capturing(
+    def _prepare_capture(
         self,
         command: Sequence[str | Path],
         cwd: str | Path | None,
@@ -364,28 +372,30 @@ class AgentStream(PacedActivity):
         max_line: int,
         grace: float,
     ) -> tuple[Callable[[], Subprocess], float]:
-        longest = accepted(self._emitter, lambda: int(number(max_line, "max_line", least=1, most=32_768)), 8_192)
-        seconds = accepted(self._emitter, lambda: number(grace, "grace", least=0), 5.0)
-        with self._refusing:
+        longest = value_or_default(
+            self._emitter, lambda: int(number(max_line, "max_line", least=1, most=32_768)), 8_192
+        )
+        seconds = value_or_default(self._emitter, lambda: number(grace, "grace", least=0), 5.0)
+        with self._guard:
             self._check("output")
             self._ensure_spawned()
-        return lambda: Subprocess(command, self._captured, cwd=cwd, env=env, max_line=longest), seconds
+        return lambda: Subprocess(command, self._on_output, cwd=cwd, env=env, max_line=longest), seconds
 
-    def _captured(self, stream: OutputStream, piece: str) -> None:
+    def _on_output(self, stream: OutputStream, piece: str) -> None:
         with self._lock:
             if self._ended:
                 return
             self._buffer.add(stream, piece, self._now())
             if self._include_output:
-                self._publish_late(f"agent:output:{stream}", {"agent_id": self.agent_id, "content": piece})
+                self._publish_or_log(f"agent:output:{stream}", {"agent_id": self.agent_id, "content": piece})
 
     # --- as a block -----------------------------------------------------------------------------------------
 
-    def _enter(self) -> None:
+    def _on_enter(self) -> None:
         if self._state.status is None:
             self.spawned()
 
-    def _leave(self, error: BaseException | None) -> None:
+    def _on_exit(self, error: BaseException | None) -> None:
         if self._ended:
             return
         if error is not None and not is_interruption(error):
@@ -396,7 +406,7 @@ class AgentStream(PacedActivity):
     # --- below ----------------------------------------------------------------------------------------------
 
     def _check(self, step: str) -> None:
-        legal, _ = _LEGAL[step]
+        legal, _ = _TRANSITIONS[step]
         status = self._state.status
         if status is not None or "idle" not in legal:
             self._require(step, status, legal)
@@ -407,9 +417,9 @@ class AgentStream(PacedActivity):
 
     def _spawn(self) -> None:
         state = self._state
-        told = known(agent_type=state.agent_type, name=state.name, metadata=state.metadata)
+        told = drop_none(agent_type=state.agent_type, name=state.name, metadata=state.metadata)
         self._throttle.flush()
-        self._tell("agent:spawned", {"status": "idle", **told})
+        self._publish_with_id("agent:spawned", {"status": "idle", **told})
         self._state = replace(state, status="idle", spawned_at=state.spawned_at or self._now())
 
     def _step(self, step: str, told: Mapping[str, Any], **changes: Any) -> None:
@@ -417,18 +427,18 @@ class AgentStream(PacedActivity):
         self._check(step)
         self._ensure_spawned()
         self._throttle.flush()
-        status = _LEGAL[step][1] or self._state.status
-        self._tell(f"agent:{step}", {"status": status, **told})
+        status = _TRANSITIONS[step][1] or self._state.status
+        self._publish_with_id(f"agent:{step}", {"status": status, **told})
         self._state = replace(self._state, status=status, **changes)
 
     def _log(self, level: LogLevel, told: Mapping[str, Any]) -> None:
         self._check("log")
         self._ensure_spawned()
         if self._include_logs:
-            self._tell(f"agent:log:{level}", {"level": level, **told}, "high" if level == "fatal" else None)
+            self._publish_with_id(f"agent:log:{level}", {"level": level, **told}, "high" if level == "fatal" else None)
 
-    def _tell(self, type: str, told: Mapping[str, Any], priority: Priority | None = None) -> None:
+    def _publish_with_id(self, type: str, told: Mapping[str, Any], priority: Priority | None = None) -> None:
         self._publish(type, {"agent_id": self.agent_id, **told}, priority)
 
-    def _paced(self, value: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    def _paced_update(self, value: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         return "agent:metrics", {"agent_id": self.agent_id, "status": self._state.status, "metrics": value}

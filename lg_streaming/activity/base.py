@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from lg_streaming.emitter import Emitter
     from lg_streaming.events import Priority
 
-__all__ = ["Activity", "PacedActivity", "accepted", "check_name", "id_of", "is_interruption", "known", "number"]
+__all__ = [
+    "Activity",
+    "PacedActivity",
+    "check_name",
+    "drop_none",
+    "id_or_new",
+    "is_interruption",
+    "number",
+    "value_or_default",
+]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -41,14 +50,14 @@ class Activity(ABC):
         what: Names it in messages: ``task 't1'``.
     """
 
-    __slots__ = ("__weakref__", "_emitter", "_ended", "_lock", "_refusing", "_scheduler", "_what", "_when_ended")
+    __slots__ = ("__weakref__", "_emitter", "_ended", "_guard", "_label", "_lock", "_scheduler", "_when_ended")
 
     def __init__(self, emitter: Emitter, what: str) -> None:
         self._emitter = emitter
-        self._what = what
+        self._label = what
         self._lock = new_rlock()
         self._scheduler = current_timer()
-        self._refusing = _Refusing(self._lock, emitter, what)
+        self._guard = _StepGuard(self._lock, emitter, what)
         self._ended = False
         self._when_ended: Callable[[], None] | None = None
 
@@ -57,7 +66,7 @@ class Activity(ABC):
         """Whether nothing more can be said of it."""
         return self._ended
 
-    def when_ended(self, call: Callable[[], None]) -> None:
+    def on_ended(self, call: Callable[[], None]) -> None:
         """Calls ``call`` when it has ended; for the registry that knows it."""
         self._when_ended = call
 
@@ -71,7 +80,7 @@ class Activity(ABC):
         if state not in legal:
             allowed = ", ".join(sorted(str(each or "new") for each in legal))
             raise TransitionError(
-                f"{self._what} is {state or 'new'}: {action}() can follow only {allowed}",
+                f"{self._label} is {state or 'new'}: {action}() can follow only {allowed}",
                 execution_id=self._emitter.execution_id or None,
             )
 
@@ -84,38 +93,38 @@ class Activity(ABC):
     def _publish(self, type: str, data: Mapping[str, Any], priority: Priority | None = None) -> None:
         self._emitter.event(type, data, priority=priority)
 
-    def _publish_late(self, type: str, data: Mapping[str, Any]) -> None:
+    def _publish_or_log(self, type: str, data: Mapping[str, Any]) -> None:
         """For what must not disturb, or was held: whoever said it has gone on, so what goes wrong is logged."""
         try:
             self._emitter.event(type, data)
         except StreamingError as error:
-            logger.warning("an update of type %s of %s was refused: %s", type, self._what, error)
+            logger.warning("an update of type %s of %s was refused: %s", type, self._label, error)
         except Exception:
-            logger.exception("an update of type %s of %s could not be published", type, self._what)
+            logger.exception("an update of type %s of %s could not be published", type, self._label)
 
     # --- as a block -------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def _enter(self) -> None:
+    def _on_enter(self) -> None:
         """A block of it begins."""
 
     @abstractmethod
-    def _leave(self, error: BaseException | None) -> None:
+    def _on_exit(self, error: BaseException | None) -> None:
         """The block ended; a no-op where it has ended before."""
 
     def __enter__(self) -> Self:
-        self._enter()
+        self._on_enter()
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         with self._lock:
             if error is None:
-                self._leave(None)
+                self._on_exit(None)
                 return
             try:
-                self._leave(error)
+                self._on_exit(error)
             except StreamingError as refused:  # what the block raised matters more
-                logger.warning("the end of %s was refused: %s", self._what, refused)
+                logger.warning("the end of %s was refused: %s", self._label, refused)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -152,18 +161,18 @@ class PacedActivity(Activity):
             self._offering = False
 
     def _send_paced(self, value: dict[str, Any]) -> None:
-        name, data = self._paced(value)
+        name, data = self._paced_update(value)
         if self._offering:
             self._publish(name, data)
         else:
-            self._publish_late(name, data)
+            self._publish_or_log(name, data)
 
     @abstractmethod
-    def _paced(self, value: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    def _paced_update(self, value: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """The type and the data of an update that says ``value``."""
 
 
-class _Refusing:
+class _StepGuard:
     """Holds an activity's lock, and keeps what is refused from a caller that must not be disturbed."""
 
     __slots__ = ("_emitter", "_lock", "_what")
@@ -189,7 +198,7 @@ class _Refusing:
 V = TypeVar("V")
 
 
-def accepted(emitter: Emitter, make: Callable[[], V], instead: V) -> V:
+def value_or_default(emitter: Emitter, make: Callable[[], V], instead: V) -> V:
     """What ``make`` gives; ``instead``, and a warning, where that cannot be used and ``emitter`` does not raise."""
     try:
         return make()
@@ -200,15 +209,15 @@ def accepted(emitter: Emitter, make: Callable[[], V], instead: V) -> V:
         return instead
 
 
-def known(**fields: Any) -> dict[str, Any]:
+def drop_none(**fields: Any) -> dict[str, Any]:
     """The fields that are not None."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def id_of(emitter: Emitter, given: object, what: str) -> str:
+def id_or_new(emitter: Emitter, given: object, what: str) -> str:
     """``given`` if it can name something; when it is None, one that is made."""
     made = new_id()
-    return made if given is None else accepted(emitter, lambda: check_name(given, what), made)
+    return made if given is None else value_or_default(emitter, lambda: check_name(given, what), made)
 
 
 def check_name(value: object, what: str) -> str:

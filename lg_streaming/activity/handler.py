@@ -49,13 +49,13 @@ class AgentLogHandler(logging.Handler):
             return
         self._here.busy = True
         try:
-            self._agent.say_record(_level_of(record.levelno), self._told(record))
+            self._agent.log_record(_level_of(record.levelno), self._record_data(record))
         except Exception:  # noqa: BLE001 (whoever logs must not be disturbed)
             self._agent.note_failure()
         finally:
             self._here.busy = False
 
-    def _told(self, record: logging.LogRecord) -> dict[str, Any]:
+    def _record_data(self, record: logging.LogRecord) -> dict[str, Any]:
         told: dict[str, Any] = {"message": _message_of(record), "logger": record.name}
         if record.exc_info and record.exc_info[1] is not None and self._agent.debug:
             told["exception"] = describe_error(record.exc_info[1], debug=True)

@@ -34,7 +34,7 @@ class LineSplitter:
         """What is left when the stream is over: a last line that does not end."""
         yield from self._cut(self._decode(b"", final=True))
         if self._parts:
-            yield self._taken()
+            yield self._pop_line()
 
     def _cut(self, text: str) -> Iterator[str]:
         *lines, last = text.split("\n")
@@ -42,19 +42,19 @@ class LineSplitter:
             rest = line
             while self._length + len(rest) > self._longest:
                 room = self._longest - self._length
-                self._keep(rest[:room])
+                self._append(rest[:room])
                 rest = rest[room:]
-                yield self._taken()
-            self._keep(rest)
+                yield self._pop_line()
+            self._append(rest)
             if rest.endswith("\n"):
-                yield self._taken()
+                yield self._pop_line()
 
-    def _keep(self, text: str) -> None:
+    def _append(self, text: str) -> None:
         if text:
             self._parts.append(text)
             self._length += len(text)
 
-    def _taken(self) -> str:
+    def _pop_line(self) -> str:
         text = "".join(self._parts)
         self._parts.clear()
         self._length = 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from lg_streaming.activity.base import accepted, id_of, known, number
-from lg_streaming.activity.providers import name_of_tool
+from lg_streaming.activity.base import drop_none, id_or_new, number, value_or_default
+from lg_streaming.activity.providers import tool_name
 from lg_streaming.activity.registry import Registry
 from lg_streaming.activity.request import LLMRequest, RequestOptions
 from lg_streaming.activity.states import LLMRequestState
@@ -49,7 +49,9 @@ class LLMStream(Registry[LLMRequest]):
         response_bytes: int = _RESPONSE_BYTES,
     ) -> None:
         super().__init__(emitter, "request")
-        most = accepted(emitter, lambda: int(number(response_bytes, "response_bytes", least=0)), _RESPONSE_BYTES)
+        most = value_or_default(
+            emitter, lambda: int(number(response_bytes, "response_bytes", least=0)), _RESPONSE_BYTES
+        )
         self._include_messages = include_messages
         self._options = RequestOptions(
             include_tokens=include_tokens,
@@ -90,14 +92,14 @@ class LLMStream(Registry[LLMRequest]):
             BadRequestError: An id cannot be used.
             TransitionError: A request of that id is open, or this was closed.
         """
-        request_id = id_of(self._emitter, request_id, "request_id")
-        asked = known(messages=messages, system_prompt=system_prompt) if self._include_messages else {}
-        started = known(
+        request_id = id_or_new(self._emitter, request_id, "request_id")
+        asked = drop_none(messages=messages, system_prompt=system_prompt) if self._include_messages else {}
+        started = drop_none(
             message_id=message_id or request_id,
             agent_id=agent_id,
             task_id=task_id,
             parameters=None if parameters is None else dict(parameters),
-            tools=None if tools is None else [name_of_tool(tool) for tool in tools],
+            tools=None if tools is None else [tool_name(tool) for tool in tools],
             **asked,
         )
 
@@ -106,7 +108,7 @@ class LLMStream(Registry[LLMRequest]):
                 "request_id": request_id,
                 "message_id": message_id or request_id,
                 "attempt": emitter.scope.attempt or 1,  # said from the start, so that readers see it rise
-                **known(task_id=task_id),
+                **drop_none(task_id=task_id),
             }
             if agent_id is not None:
                 about["extra"] = {**(emitter.scope.extra or {}), "agent_id": agent_id}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal, cast
 
-__all__ = ["LLMErrorType", "error_type_of", "name_of_tool"]
+__all__ = ["LLMErrorType", "classify_error", "tool_name"]
 
 LLMErrorType = Literal["rate_limit", "invalid_request", "authentication", "server_error", "network", "timeout"]
 
@@ -18,7 +18,7 @@ _TYPES_BY_STATUS: Final[Mapping[int, LLMErrorType]] = {
 }
 
 
-def error_type_of(error: BaseException) -> LLMErrorType | None:
+def classify_error(error: BaseException) -> LLMErrorType | None:
     """What kind of failure an exception of a provider's client is: by its HTTP status, else by its class."""
     response = getattr(error, "response", None)
     for status in (getattr(error, "status_code", None), getattr(response, "status_code", None)):
@@ -31,7 +31,7 @@ def error_type_of(error: BaseException) -> LLMErrorType | None:
     return "network" if isinstance(error, OSError) else None
 
 
-def name_of_tool(tool: object) -> str:
+def tool_name(tool: object) -> str:
     """The name of a tool, as providers describe them: by itself, or under ``function``."""
     if isinstance(tool, Mapping):
         described = cast("Mapping[str, Any]", tool)

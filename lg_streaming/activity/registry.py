@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from lg_streaming.activity.agent import AgentStream
-from lg_streaming.activity.base import Activity, id_of
+from lg_streaming.activity.base import Activity, id_or_new
 from lg_streaming.activity.task import TaskStream
 from lg_streaming.emitter import NO_EMITTER, Emitter
 from lg_streaming.errors import TransitionError
@@ -47,7 +47,7 @@ class Registry(Generic[A]):
                 refused = f"{self._what} {id!r} is open already: end it first, or take another id"
             if refused is None:
                 made = self._open[id] = make(self._emitter)
-                made.when_ended(lambda: self._forget(id, made))
+                made.on_ended(lambda: self._forget(id, made))
                 return made
         if self._emitter.raises:
             raise TransitionError(refused, execution_id=self._emitter.execution_id)
@@ -138,7 +138,7 @@ class Tasks(Registry[TaskStream]):
             BadRequestError: An argument cannot be used.
             TransitionError: A task of that id is open, or this was closed.
         """
-        task_id = id_of(self._emitter, task_id, "task_id")
+        task_id = id_or_new(self._emitter, task_id, "task_id")
 
         def make(emitter: Emitter) -> TaskStream:
             return TaskStream(
@@ -210,7 +210,7 @@ class Agents(Registry[AgentStream]):
             BadRequestError: An argument cannot be used.
             TransitionError: An agent of that id is open, or this was closed.
         """
-        agent_id = id_of(self._emitter, agent_id, "agent_id")
+        agent_id = id_or_new(self._emitter, agent_id, "agent_id")
 
         def make(emitter: Emitter) -> AgentStream:
             return AgentStream(emitter, agent_id, agent_type=agent_type, name=name, metadata=metadata, **self._options)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from lg_streaming.activity.base import Activity, check_name, is_interruption, known, number
-from lg_streaming.activity.providers import LLMErrorType, error_type_of
+from lg_streaming.activity.base import Activity, check_name, drop_none, is_interruption, number
+from lg_streaming.activity.providers import LLMErrorType, classify_error
 from lg_streaming.activity.text import BoundedText
 from lg_streaming.errors import BadRequestError, UpdateTooLargeError, describe_error
 
@@ -72,7 +72,17 @@ class LLMRequest(Activity):
     what is refused is logged.
     """
 
-    __slots__ = ("_about", "_base", "_calls", "_indexes", "_most_bytes", "_options", "_response", "_started", "_state")
+    __slots__ = (
+        "_base",
+        "_calls",
+        "_indexes",
+        "_model_fields",
+        "_options",
+        "_response",
+        "_response_bytes",
+        "_started",
+        "_state",
+    )
 
     def __init__(
         self, emitter: Emitter, state: LLMRequestState, started: Mapping[str, Any], options: RequestOptions
@@ -81,15 +91,15 @@ class LLMRequest(Activity):
         self._base = emitter
         self._options = options
         self._state = state
-        self._about = known(model=state.model, provider=state.provider)
+        self._model_fields = drop_none(model=state.model, provider=state.provider)
         self._started = started
-        self._most_bytes = options.response_bytes
-        self._begin()
-        self._publish("llm_start", {**self._about, **started})
+        self._response_bytes = options.response_bytes
+        self._reset_attempt()
+        self._publish("llm_start", {**self._model_fields, **started})
 
-    def _begin(self) -> None:
+    def _reset_attempt(self) -> None:
         """A try begins, with nothing said yet."""
-        self._response = BoundedText(self._most_bytes)
+        self._response = BoundedText(self._response_bytes)
         self._calls: dict[str, _ToolCall] = {}
         self._indexes = {"token": itertools.count(), "thinking": itertools.count()}
 
@@ -128,23 +138,23 @@ class LLMRequest(Activity):
             finish_reason: Where the model says why it ends: ``stop``, ``length``, ``tool_use``, ``content_filter`` or
                 its own word. It is in this piece, with ``is_final``, and in ``llm_complete``.
         """
-        with self._refusing:
-            self._run("token")
+        with self._guard:
+            self._ensure_running("token")
             _check_text(content)
             if content:
-                last = known(finish_reason=finish_reason, is_final=None if finish_reason is None else True)
-                self._say("token", content, last)
+                last = drop_none(finish_reason=finish_reason, is_final=None if finish_reason is None else True)
+                self._emit_text("token", content, last)
                 self._response.add(content)
             reason = finish_reason or self._state.finish_reason
             self._state = replace(self._state, tokens=self._state.tokens + bool(content), finish_reason=reason)
 
     def thinking(self, content: str) -> None:
         """A piece of the model's reasoning."""
-        with self._refusing:
-            self._run("thinking")
+        with self._guard:
+            self._ensure_running("thinking")
             _check_text(content)
             if content:
-                self._say("thinking", content, {})
+                self._emit_text("thinking", content, {})
 
     def tool_call(
         self,
@@ -163,25 +173,27 @@ class LLMRequest(Activity):
             is_complete: False: more will come. A piece leaves as ``tool_args``; when all are there, ``tool_start`` has
                 them as ``input`` (the text itself, where it is not JSON).
         """
-        with self._refusing:
-            self._run("tool_call")
+        with self._guard:
+            self._ensure_running("tool_call")
             check_name(tool_call_id, "tool_call_id")
             check_name(tool, "tool")
             call = self._calls.get(tool_call_id) or _ToolCall(
-                tool=tool, index=len(self._calls), arguments=BoundedText(self._most_bytes)
+                tool=tool, index=len(self._calls), arguments=BoundedText(self._response_bytes)
             )
             if call.began_at is not None:
                 raise BadRequestError(f"the call {tool_call_id!r} is complete already: take another id")
             if isinstance(arguments, str) and arguments:
                 if call.pieces or not is_complete:
-                    self._say_arguments(tool_call_id, call, arguments)
+                    self._emit_arguments(tool_call_id, call, arguments)
                 call.arguments.add(arguments)
                 call.pieces += 1
             if is_complete:
                 given = (
-                    _input_of(call) if arguments is None or isinstance(arguments, str) else {"input": dict(arguments)}
+                    _parse_input(call)
+                    if arguments is None or isinstance(arguments, str)
+                    else {"input": dict(arguments)}
                 )
-                self._say_tool("tool_start", tool_call_id, {"tool": tool, "tool_call_id": tool_call_id, **given})
+                self._emit_tool("tool_start", tool_call_id, {"tool": tool, "tool_call_id": tool_call_id, **given})
                 call.began_at = self._now()
             self._calls[tool_call_id] = call
             self._state = replace(self._state, tool_calls={**self._state.tool_calls, tool_call_id: tool})
@@ -204,8 +216,8 @@ class LLMRequest(Activity):
             duration_s: Seconds it took; since the call was complete when not given.
             error: What went wrong, where something did.
         """
-        with self._refusing:
-            self._run("tool_result")
+        with self._guard:
+            self._ensure_running("tool_result")
             check_name(tool_call_id, "tool_call_id")
             call = self._calls.get(tool_call_id)
             name = tool or (call.tool if call is not None else None)
@@ -215,12 +227,12 @@ class LLMRequest(Activity):
                 duration_s = self._seconds_since(call.began_at) if call is not None else None
             else:
                 number(duration_s, "duration_s", least=0)
-            about = {"tool": name, "tool_call_id": tool_call_id, **known(duration_s=duration_s)}
+            about = {"tool": name, "tool_call_id": tool_call_id, **drop_none(duration_s=duration_s)}
             if error is None:
-                self._say_tool("tool_complete", tool_call_id, {**about, "output": result})
+                self._emit_tool("tool_complete", tool_call_id, {**about, "output": result})
             else:
                 described = describe_error(error, debug=self._emitter.debug)
-                self._say_tool("tool_error", tool_call_id, {**about, "error": described})
+                self._emit_tool("tool_error", tool_call_id, {**about, "error": described})
             self._state = replace(self._state, tool_calls={**self._state.tool_calls, tool_call_id: name})
 
     def usage(
@@ -245,8 +257,8 @@ class LLMRequest(Activity):
             cost: In your currency.
             cost_breakdown: The parts of the cost.
         """
-        with self._refusing:
-            self._run("usage")
+        with self._guard:
+            self._ensure_running("usage")
             given = {
                 "input_tokens": input_tokens if input_tokens is not None else prompt_tokens,
                 "output_tokens": output_tokens if output_tokens is not None else completion_tokens,
@@ -254,7 +266,7 @@ class LLMRequest(Activity):
                 "cost": cost,
             }
             figures = {
-                name: number(value, name, least=0, whole=name != "cost") for name, value in known(**given).items()
+                name: number(value, name, least=0, whole=name != "cost") for name, value in drop_none(**given).items()
             }
             merged = {**self._state.usage, **figures}
             if total_tokens is None:
@@ -262,7 +274,7 @@ class LLMRequest(Activity):
             if cost_breakdown is not None:
                 merged["cost_breakdown"] = {name: number(value, name) for name, value in cost_breakdown.items()}
             if self._options.include_usage:
-                self._publish("usage", {**self._about, **merged})
+                self._publish("usage", {**self._model_fields, **merged})
             self._state = replace(self._state, usage=merged)
 
     def completed(self, response: str | None = None, *, finish_reason: str | None = None) -> None:
@@ -275,15 +287,15 @@ class LLMRequest(Activity):
             response: The whole text, where it was not said in tokens.
             finish_reason: Why it ended, where no token said it.
         """
-        with self._refusing:
-            self._run("completed")
+        with self._guard:
+            self._ensure_running("completed")
             if response is not None:
                 _check_text(response)
-                self._response = BoundedText(self._most_bytes)
+                self._response = BoundedText(self._response_bytes)
                 self._response.add(response)
             reason = finish_reason or self._state.finish_reason
             calls = [{"tool_call_id": call, "tool": tool} for call, tool in self._state.tool_calls.items()]
-            told = known(
+            told = drop_none(
                 finish_reason=reason,
                 usage=(self._state.usage if self._options.include_usage else None) or None,
                 tool_calls=(calls if self._options.include_tool_calls else None) or None,
@@ -295,9 +307,9 @@ class LLMRequest(Activity):
             if shown.truncated or self._response.truncated:
                 answer["response_truncated"] = True
             try:
-                self._publish("llm_complete", {**self._about, **answer, **told})
+                self._publish("llm_complete", {**self._model_fields, **answer, **told})
             except UpdateTooLargeError:  # the limit may be lower than usual
-                shorter = {**self._about, **answer, "response_truncated": True, **told}
+                shorter = {**self._model_fields, **answer, "response_truncated": True, **told}
                 self._emitter.event("llm_complete", shorter, large="shorten")
             self._state = replace(self._state, status="completed", finish_reason=reason, ended_at=self._now())
             self._end()
@@ -321,17 +333,19 @@ class LLMRequest(Activity):
             will_retry: True: it is going to be tried again, and goes on with `retried`. False: that was the end.
             retry_attempt: The number of the coming try, from 1; counted when not given.
         """
-        with self._refusing:
+        with self._guard:
             self._require("error", self._state.status, {"running", "retrying"})
-            kind = error_type or (error_type_of(error) if isinstance(error, BaseException) else None)
+            kind = error_type or (classify_error(error) if isinstance(error, BaseException) else None)
             if kind is not None and kind not in _ERROR_TYPES:
                 raise BadRequestError(f"{kind!r:.80} is not one of {', '.join(get_args(LLMErrorType))}")
             failures = self._state.failures + 1
             described = describe_error(error, debug=self._emitter.debug)
             attempt = failures if retry_attempt is None else retry_attempt
-            told = known(error_type=kind, code=code, retry_attempt=attempt if will_retry else None)
-            took = known(duration_s=self._seconds_since(self._state.started_at))
-            self._publish("llm_error", {**self._about, "error": described, **told, "will_retry": will_retry, **took})
+            told = drop_none(error_type=kind, code=code, retry_attempt=attempt if will_retry else None)
+            took = drop_none(duration_s=self._seconds_since(self._state.started_at))
+            self._publish(
+                "llm_error", {**self._model_fields, "error": described, **told, "will_retry": will_retry, **took}
+            )
             self._state = replace(
                 self._state, status="retrying" if will_retry else "failed", failures=failures, error=described
             )
@@ -341,16 +355,16 @@ class LLMRequest(Activity):
 
     def retried(self) -> None:
         """The next try begins: what the one before said is thrown away, by readers too."""
-        with self._refusing:
+        with self._guard:
             self._require("retried", self._state.status, {"retrying"})
             self._retry()
 
     # --- as a block -----------------------------------------------------------------------------------------
 
-    def _enter(self) -> None:
+    def _on_enter(self) -> None:
         """It began when it was made."""
 
-    def _leave(self, error: BaseException | None) -> None:
+    def _on_exit(self, error: BaseException | None) -> None:
         if self._ended:
             return
         if error is None:
@@ -362,7 +376,7 @@ class LLMRequest(Activity):
 
     # --- below ----------------------------------------------------------------------------------------------
 
-    def _run(self, step: str) -> None:
+    def _ensure_running(self, step: str) -> None:
         """For the steps of a request that is being answered."""
         self._require(step, self._state.status, {"running", "retrying"})
         if self._state.status == "retrying":
@@ -372,25 +386,25 @@ class LLMRequest(Activity):
         before = self._emitter
         self._emitter = self._base.scoped(attempt=(self._base.scope.attempt or 1) + self._state.failures)
         try:
-            self._publish("llm_start", {**self._about, **self._started, "retry_attempt": self._state.failures})
+            self._publish("llm_start", {**self._model_fields, **self._started, "retry_attempt": self._state.failures})
         except BaseException:
             self._emitter = before
             raise
-        self._begin()
+        self._reset_attempt()
         self._state = replace(self._state, status="running", tokens=0, usage={}, tool_calls={}, finish_reason=None)
 
-    def _say(self, kind: Literal["token", "thinking"], content: str, more: Mapping[str, Any]) -> None:
+    def _emit_text(self, kind: Literal["token", "thinking"], content: str, more: Mapping[str, Any]) -> None:
         if self._options.include_tokens:
             data = {"content": content, "index": next(self._indexes[kind]), "role": "ai", **more}
-            self._emitter.say(kind, {**data, "metadata": self._about}, self._emitter.scope)
+            self._emitter.say(kind, {**data, "metadata": self._model_fields}, self._emitter.scope)
 
-    def _say_arguments(self, tool_call_id: str, call: _ToolCall, piece: str) -> None:
+    def _emit_arguments(self, tool_call_id: str, call: _ToolCall, piece: str) -> None:
         if self._options.include_tool_calls:
             named = {} if call.pieces else {"tool": call.tool}
             data = {"tool_call_id": tool_call_id, **named, "args": piece, "index": call.index}
             self._emitter.say("tool_args", data, self._emitter.scope)
 
-    def _say_tool(self, type: str, tool_call_id: str, data: Mapping[str, Any]) -> None:
+    def _emit_tool(self, type: str, tool_call_id: str, data: Mapping[str, Any]) -> None:
         if self._options.include_tool_calls:
             self._emitter.scoped(tool_call_id=tool_call_id).event(type, data)
 
@@ -400,7 +414,7 @@ def _check_text(content: object) -> None:
         raise BadRequestError(f"text is a string, not {type(content).__name__}")
 
 
-def _input_of(call: _ToolCall) -> dict[str, Any]:
+def _parse_input(call: _ToolCall) -> dict[str, Any]:
     """The arguments of a complete call, as they were told in pieces."""
     text = str(call.arguments)
     if call.arguments.truncated:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.activity.output import OutputStream
 
-__all__ = ["Subprocess", "run_child", "run_child_async"]
+__all__ = ["Subprocess", "run_subprocess", "run_subprocess_async"]
 
 _CHUNK: Final = 65_536
 
@@ -129,7 +129,7 @@ class Subprocess:
         return self._process.wait()
 
 
-def run_child(make: Callable[[], Subprocess], grace: float) -> int:
+def run_subprocess(make: Callable[[], Subprocess], grace: float) -> int:
     """Runs a child to its end, and returns its exit code.
 
     When the child has ended and others still hold its pipes, they are listened to until nothing came for ``grace``
@@ -151,14 +151,14 @@ def run_child(make: Callable[[], Subprocess], grace: float) -> int:
             while child.waits_for and wait(None if child.running else grace):
                 pass
         except BaseException:
-            _end(child, wait, grace)
+            _terminate(child, wait, grace)
             raise
         finally:
             code = child.close()
     return code
 
 
-def _end(child: Subprocess, wait: Callable[[float], bool], grace: float) -> None:
+def _terminate(child: Subprocess, wait: Callable[[float], bool], grace: float) -> None:
     deadline = time.monotonic() + grace
     child.signal_group(signal.SIGTERM)
     try:
@@ -169,9 +169,9 @@ def _end(child: Subprocess, wait: Callable[[float], bool], grace: float) -> None
     child.drain()
 
 
-async def run_child_async(make: Callable[[], Subprocess], grace: float) -> int:
+async def run_subprocess_async(make: Callable[[], Subprocess], grace: float) -> int:
     """The same on an event loop; cancelling it interrupts the wait."""
-    child = await _made(make)
+    child = await _spawned(make)
     loop = asyncio.get_running_loop()
     changed = asyncio.Event()
 
@@ -183,9 +183,9 @@ async def run_child_async(make: Callable[[], Subprocess], grace: float) -> int:
     for fd in child.waits_for:
         loop.add_reader(fd, ready, fd)
     try:
-        await _over(child, changed, grace)
+        await _finished(child, changed, grace)
     except BaseException:
-        await _end_async(child, changed, grace)
+        await _terminate_async(child, changed, grace)
         raise
     finally:
         for fd in child.waits_for:
@@ -194,24 +194,24 @@ async def run_child_async(make: Callable[[], Subprocess], grace: float) -> int:
     return code
 
 
-async def _made(make: Callable[[], Subprocess]) -> Subprocess:
+async def _spawned(make: Callable[[], Subprocess]) -> Subprocess:
     """Starts it on a thread, since that waits until the program is found."""
     making = asyncio.ensure_future(asyncio.to_thread(make))
     try:
         return await asyncio.shield(making)
     except asyncio.CancelledError:
-        making.add_done_callback(_abandon)
+        making.add_done_callback(_kill)
         raise
 
 
-def _abandon(making: asyncio.Future[Subprocess]) -> None:
+def _kill(making: asyncio.Future[Subprocess]) -> None:
     if not making.cancelled() and making.exception() is None:
         child = making.result()
         child.signal_group(signal.SIGKILL)
         child.close()
 
 
-async def _over(child: Subprocess, changed: asyncio.Event, grace: float) -> None:
+async def _finished(child: Subprocess, changed: asyncio.Event, grace: float) -> None:
     while child.waits_for:
         changed.clear()
         try:
@@ -221,7 +221,7 @@ async def _over(child: Subprocess, changed: asyncio.Event, grace: float) -> None
             return
 
 
-async def _end_async(child: Subprocess, changed: asyncio.Event, grace: float) -> None:
+async def _terminate_async(child: Subprocess, changed: asyncio.Event, grace: float) -> None:
     child.signal_group(signal.SIGTERM)
     killing = asyncio.get_running_loop().call_later(grace, child.signal_group, signal.SIGKILL)
     try:

@@ -8,7 +8,15 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from lg_streaming.activity.base import PacedActivity, accepted, check_name, id_of, is_interruption, known, number
+from lg_streaming.activity.base import (
+    PacedActivity,
+    check_name,
+    drop_none,
+    id_or_new,
+    is_interruption,
+    number,
+    value_or_default,
+)
 from lg_streaming.activity.states import TaskState
 from lg_streaming.errors import BadRequestError, describe_error
 from lg_streaming.events import Priority, parse_priority
@@ -30,7 +38,7 @@ _UNFINISHED: Final = frozenset({"pending", "queued", "assigned", "running"})
 _WAITING: Final = frozenset({"pending", "queued", "assigned"})
 _RUNNING: Final = frozenset({"running"})
 
-_LEGAL: Final[Mapping[str, tuple[frozenset[str], TaskStatus | None]]] = MappingProxyType(
+_TRANSITIONS: Final[Mapping[str, tuple[frozenset[str], TaskStatus | None]]] = MappingProxyType(
     {
         "queued": (frozenset({"pending", "assigned"}), "queued"),
         "assigned": (_WAITING, "assigned"),
@@ -112,17 +120,17 @@ class TaskStream(PacedActivity):
         include_intermediate: bool = True,
         include_metrics: bool = True,
     ) -> None:
-        task_id = id_of(emitter, task_id, "task_id")
-        seconds = accepted(emitter, lambda: number(interval, "interval", least=0), 1.0)
+        task_id = id_or_new(emitter, task_id, "task_id")
+        seconds = value_or_default(emitter, lambda: number(interval, "interval", least=0), 1.0)
         super().__init__(emitter.scoped(task_id=task_id), f"task {task_id!r}", seconds)
         self._state = TaskState(
             task_id=task_id,
             name=name,
             description=description,
             type=type,
-            priority=accepted(emitter, lambda: parse_priority(priority), "medium"),
+            priority=value_or_default(emitter, lambda: parse_priority(priority), "medium"),
             agent_id=agent_id,
-            dependencies=accepted(emitter, lambda: _ids(dependencies), ()),
+            dependencies=value_or_default(emitter, lambda: _parse_ids(dependencies), ()),
             metadata=dict(metadata) if metadata is not None else None,
         )
         self._include_progress = include_progress
@@ -148,24 +156,24 @@ class TaskStream(PacedActivity):
 
     def created(self) -> None:
         """It exists. Data: what it was made with."""
-        with self._refusing:
+        with self._guard:
             self._require("created", self._state.status, {None})
             self._create()
 
     def queued(self) -> None:
         """It waits for its turn."""
-        with self._refusing:
+        with self._guard:
             self._step("queued")
 
     def assigned(self, agent_id: str) -> None:
         """``agent_id`` is to do it."""
-        with self._refusing:
+        with self._guard:
             self._step("assigned", told={"agent_id": check_name(agent_id, "agent_id")}, agent_id=agent_id)
 
     def started(self) -> None:
         """Work begins. Data: ``waited_s``, the seconds since it was created."""
-        with self._refusing:
-            told = known(agent_id=self._state.agent_id, waited_s=self._seconds_since(self._state.created_at))
+        with self._guard:
+            told = drop_none(agent_id=self._state.agent_id, waited_s=self._seconds_since(self._state.created_at))
             self._step("started", told=told, started_at=self._now())
 
     def progress(
@@ -188,9 +196,9 @@ class TaskStream(PacedActivity):
             eta_s: Seconds left, as far as you know.
             metadata: Your own.
         """
-        with self._refusing:
+        with self._guard:
             self._check("progress")
-            said = known(
+            said = drop_none(
                 progress=number(progress, "progress", least=0, most=100),
                 current_step=current_step,
                 current_step_number=current_step_number,
@@ -204,7 +212,7 @@ class TaskStream(PacedActivity):
 
     def intermediate(self, data: object, type: IntermediateType = "partial", *, is_final: bool = False) -> None:
         """A part of the result: ``{data, type, sequence, is_final}``; ``sequence`` counts them from 0."""
-        with self._refusing:
+        with self._guard:
             self._check("intermediate")
             if type not in _INTERMEDIATE:
                 raise BadRequestError(f"{type!r:.80} is not one of {', '.join(sorted(_INTERMEDIATE))}")
@@ -223,9 +231,9 @@ class TaskStream(PacedActivity):
         **own: float,
     ) -> None:
         """Figures of it: ``{metrics: {…}}`` with all that were told so far. A name of your own may be any."""
-        with self._refusing:
+        with self._guard:
             self._check("metrics")
-            given = known(
+            given = drop_none(
                 execution_s=execution_s,
                 cpu_percent=cpu_percent,
                 memory_bytes=memory_bytes,
@@ -238,27 +246,27 @@ class TaskStream(PacedActivity):
 
     def completed(self, result: object = None) -> None:
         """It is done. Data: ``result``, ``duration_s`` since it started, and its metrics."""
-        with self._refusing:
-            self._finish("completed", known(result=result, metrics=self._state.metrics or None), result=result)
+        with self._guard:
+            self._finish("completed", drop_none(result=result, metrics=self._state.metrics or None), result=result)
 
     def failed(self, error: BaseException | str) -> None:
         """It came to nothing. Data: ``error`` ``{message, type}`` (a stack only in debug mode), and ``duration_s``."""
-        with self._refusing:
+        with self._guard:
             described = describe_error(error, debug=self._emitter.debug)
             self._finish("failed", {"error": described}, priority="high", error=described)
 
     def cancelled(self, reason: str | None = None) -> None:
         """It was given up. Data: ``reason``, ``duration_s``."""
-        with self._refusing:
-            self._finish("cancelled", known(reason=reason), reason=reason)
+        with self._guard:
+            self._finish("cancelled", drop_none(reason=reason), reason=reason)
 
     # --- as a block -----------------------------------------------------------------------------------------
 
-    def _enter(self) -> None:
+    def _on_enter(self) -> None:
         if self._state.status != "running":
             self.started()
 
-    def _leave(self, error: BaseException | None) -> None:
+    def _on_exit(self, error: BaseException | None) -> None:
         if self._state.status != "running":
             return
         if error is None:
@@ -271,14 +279,14 @@ class TaskStream(PacedActivity):
     # --- below --------------------------------------------------------------------------------------------
 
     def _check(self, step: str) -> None:
-        legal, _ = _LEGAL[step]
+        legal, _ = _TRANSITIONS[step]
         status = self._state.status
         if status is not None or "pending" not in legal:
             self._require(step, status, legal)
 
     def _create(self) -> None:
         state, now = self._state, self._now()
-        about = known(
+        about = drop_none(
             name=state.name,
             description=state.description,
             type=state.type,
@@ -304,22 +312,22 @@ class TaskStream(PacedActivity):
         self._check(step)
         if self._state.status is None:
             self._create()
-        status = _LEGAL[step][1] or self._state.status
+        status = _TRANSITIONS[step][1] or self._state.status
         if publish:
             self._throttle.flush()
             self._publish(f"task:{step}", {"task_id": self.task_id, "status": status, **told}, priority)
         self._state = replace(self._state, status=status, **changes)
 
     def _finish(self, step: str, told: Mapping[str, Any], *, priority: Priority | None = None, **changes: Any) -> None:
-        duration = known(duration_s=self._seconds_since(self._state.started_at))
+        duration = drop_none(duration_s=self._seconds_since(self._state.started_at))
         self._step(step, {**told, **duration}, priority=priority, ended_at=self._now(), **changes)
         self._end()
 
-    def _paced(self, value: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    def _paced_update(self, value: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         return "task:progress", {"task_id": self.task_id, "status": "running", **value}
 
 
-def _ids(given: Iterable[str]) -> tuple[str, ...]:
+def _parse_ids(given: Iterable[str]) -> tuple[str, ...]:
     if isinstance(given, str):
         raise BadRequestError("dependencies is a list of task ids, not one string")
     return tuple(given)

@@ -74,7 +74,7 @@ class BackgroundLoop:
                 self._loop.stop()
                 self._loop = None
 
-    def runs_here(self) -> bool:
+    def is_current(self) -> bool:
         """Whether this thread is the one."""
         return threading.current_thread() in self._threads
 

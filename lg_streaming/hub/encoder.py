@@ -126,7 +126,7 @@ class UpdateEncoder:
         else:
             priority = parse_priority(priority)
         if self.trace is not None and type in TRACED:
-            scope = self.trace.see(execution_id, type, scope, self._error_in(type, data))
+            scope = self.trace.on_update(execution_id, type, scope, self._error_in(type, data))
         now = self._clock()
         if self._redacts and not isinstance(data, Encoded):  # once, even if the update is too large
             data = self.codec.ready(type, data)

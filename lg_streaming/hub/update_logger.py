@@ -43,12 +43,12 @@ class UpdateLogger:
         self._lock = new_lock()
         self._thread: threading.Thread | None = None
         self._closed = False
-        self._left_out = 0
+        self._dropped = 0
         restart_after_fork(self)
 
     def after_fork(self) -> None:
         """Start without a thread: the parent logs what waits."""
-        self._queue, self._thread, self._left_out = SimpleQueue(), None, 0
+        self._queue, self._thread, self._dropped = SimpleQueue(), None, 0
 
     def put(self, execution_id: str, drafts: Sequence[PendingUpdate]) -> None:
         """These updates are published. What a handler publishes while it handles an update is not logged in turn."""
@@ -56,7 +56,7 @@ class UpdateLogger:
             return
         if self._queue.qsize() >= self._max_waiting:
             with self._lock:
-                self._left_out += len(drafts)
+                self._dropped += len(drafts)
             return
         if self._thread is None:
             self._start()
@@ -86,12 +86,12 @@ class UpdateLogger:
             except Exception:
                 _logger.exception("an update of execution %r could not be logged", execution_id)
             if self._queue.empty():
-                self._tell_left_out()
-        self._tell_left_out()
+                self._log_dropped()
+        self._log_dropped()
 
-    def _tell_left_out(self) -> None:
+    def _log_dropped(self) -> None:
         with self._lock:
-            left_out, self._left_out = self._left_out, 0
+            left_out, self._dropped = self._dropped, 0
         if left_out:
             updates_logger.warning("%d updates were not logged: handlers of the log are too slow", left_out)
 

@@ -55,7 +55,7 @@ _OUTCOMES: Final = {
 }
 
 
-class _Task(NamedTuple):
+class _NodeKey(NamedTuple):
     """What tells the tries of the nodes of a run apart."""
 
     node_id: str | None
@@ -63,7 +63,7 @@ class _Task(NamedTuple):
     attempt: int | None
 
 
-class _Open:
+class _OpenSpan:
     """A span that has not ended, and the context of what happens inside it."""
 
     __slots__ = ("context", "nodes", "span")
@@ -71,7 +71,7 @@ class _Open:
     def __init__(self, span: Span, context: Context) -> None:
         self.span = span
         self.context = context
-        self.nodes: OrderedDict[_Task, _Open] = OrderedDict()
+        self.nodes: OrderedDict[_NodeKey, _OpenSpan] = OrderedDict()
         """Of a run: the nodes that are running."""
 
 
@@ -95,7 +95,7 @@ class Tracing:
     def __init__(self, tracer_provider: TracerProvider | None = None, *, max_runs: int = _MAX_RUNS) -> None:
         self._tracer = get_tracer("lg_streaming", tracer_provider=tracer_provider)
         self._max_runs = max_runs
-        self._runs: OrderedDict[str, _Open] = OrderedDict()
+        self._runs: OrderedDict[str, _OpenSpan] = OrderedDict()
         self._lock = new_lock()
         restart_after_fork(self)
 
@@ -109,15 +109,15 @@ class Tracing:
         """Runs whose span has not ended."""
         return len(self._runs)
 
-    def see(self, execution_id: str, type: str, scope: Scope, error: Mapping[str, Any] | None) -> Scope:
-        """See `lg_streaming.publisher.Trace.see`."""
+    def on_update(self, execution_id: str, type: str, scope: Scope, error: Mapping[str, Any] | None) -> Scope:
+        """See `lg_streaming.publisher.Trace.on_update`."""
         try:
-            return self._see(execution_id, type, scope, error)
+            return self._trace(execution_id, type, scope, error)
         except Exception:
             logger.exception("the %s of execution %r could not be traced", type, execution_id)
             return scope
 
-    def _see(self, execution_id: str, type: str, scope: Scope, error: Mapping[str, Any] | None) -> Scope:
+    def _trace(self, execution_id: str, type: str, scope: Scope, error: Mapping[str, Any] | None) -> Scope:
         if scope.run_id is None:
             return scope
         if type == "workflow_start":
@@ -134,15 +134,15 @@ class Tracing:
         elif type == "node_start":
             return self._begin_node(execution_id, scope.run_id, scope)
         else:
-            self._end_node(type, scope.run_id, _task(scope), error)
+            self._end_node(type, scope.run_id, _node_key(scope), error)
         return scope
 
     def _begin_run(self, execution_id: str, run_id: str, scope: Scope) -> Scope:
         if run_id in self._runs:  # its first attempt to say so was too large an update
             return _with_span(scope, self._runs[run_id].span)
         span = self._tracer.start_span("lg_streaming.run", attributes=_attributes(execution_id, scope))
-        opened = _Open(span, set_value(_RUN, run_id, set_span_in_context(span)))
-        forgotten: _Open | None = None
+        opened = _OpenSpan(span, set_value(_RUN, run_id, set_span_in_context(span)))
+        forgotten: _OpenSpan | None = None
         with self._lock:
             self._runs[run_id] = opened
             if len(self._runs) > self._max_runs:
@@ -158,7 +158,7 @@ class Tracing:
         inside = get_current() if get_value(_RUN) == run_id else run.context
         name = f"lg_streaming.node {scope.node_id}" if scope.node_id is not None else "lg_streaming.node"
         span = self._tracer.start_span(name, inside, attributes=_attributes(execution_id, scope))
-        node, task = _Open(span, set_span_in_context(span, run.context)), _task(scope)
+        node, task = _OpenSpan(span, set_span_in_context(span, run.context)), _node_key(scope)
         with self._lock:
             over = run.nodes.pop(task, None)
             run.nodes[task] = node
@@ -168,7 +168,7 @@ class Tracing:
             _end(over, "unfinished")
         return _with_span(scope, span)
 
-    def _end_node(self, type: str, run_id: str, task: _Task, error: Mapping[str, Any] | None) -> None:
+    def _end_node(self, type: str, run_id: str, task: _NodeKey, error: Mapping[str, Any] | None) -> None:
         run = self._runs.get(run_id)
         if run is None:
             return
@@ -181,7 +181,7 @@ class Tracing:
     def enter(self, scope: Scope) -> Callable[[], None]:
         """See `lg_streaming.publisher.Trace.enter`."""
         run = self._runs.get(scope.run_id or "")
-        node = run.nodes.get(_task(scope)) if run is not None else None
+        node = run.nodes.get(_node_key(scope)) if run is not None else None
         return partial(detach, attach(node.context)) if node is not None else _nothing
 
     def close(self) -> None:
@@ -195,8 +195,8 @@ class Tracing:
                 logger.exception("a span could not be ended")
 
 
-def _task(scope: Scope) -> _Task:
-    return _Task(scope.node_id, scope.namespace, scope.attempt)
+def _node_key(scope: Scope) -> _NodeKey:
+    return _NodeKey(scope.node_id, scope.namespace, scope.attempt)
 
 
 def _nothing() -> None:
@@ -222,7 +222,7 @@ def _with_span(scope: Scope, span: Span) -> Scope:
     return scope.derive(traceparent=f"00-{format_trace_id(about.trace_id)}-{format_span_id(about.span_id)}-{flags:02x}")
 
 
-def _end(opened: _Open, outcome: str, error: Mapping[str, Any] | None = None) -> None:
+def _end(opened: _OpenSpan, outcome: str, error: Mapping[str, Any] | None = None) -> None:
     """Ends a span, after those of the nodes that are still running in it."""
     for node in list(opened.nodes.values()):
         _end(node, "unfinished")

@@ -63,7 +63,7 @@ class CallbackSink:
         Raises:
             SinkError: It raised; its ``sent`` says at which update.
         """
-        calls = _Calls(self._function, updates)
+        calls = _BatchCalls(self._function, updates)
         try:
             while calls.index < len(updates):
                 if self._is_async(self._function):
@@ -107,7 +107,7 @@ class CallbackSink:
         self._worker.close()
 
 
-class _Calls:
+class _BatchCalls:
     """The calls for one batch: how far they are. In the thread of the sink and on its event loop, never at once."""
 
     def __init__(self, function: Callable[[StreamUpdate], object], updates: Sequence[StreamUpdate]) -> None:

@@ -16,7 +16,7 @@ from lg_streaming.backoff import Backoff
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import Position
 from lg_streaming.hub.sink import SendPolicy
-from lg_streaming.sinks.line_file import LineFile, lines_backwards
+from lg_streaming.sinks.line_file import LineFile, read_lines_reversed
 from lg_streaming.sinks.worker import BlockingCallRunner
 
 if TYPE_CHECKING:
@@ -74,12 +74,12 @@ class JsonLinesSink:
     ) -> None:
         if isinstance(file, (str, os.PathLike)):
             path = Path(file)
-            self._out: LineFile | _Open = LineFile(path, fsync=fsync, follow_symlinks=follow_symlinks)
+            self._out: LineFile | _GivenFile = LineFile(path, fsync=fsync, follow_symlinks=follow_symlinks)
             self.id: str = id or f"jsonl-{path}"
         else:
             if fsync or follow_symlinks:
                 raise BadRequestError("fsync and follow_symlinks need a path, not an open file")
-            self._out = _Open(file)
+            self._out = _GivenFile(file)
             self.id = id or f"jsonl-{secrets.token_hex(4)}"
         self.policy = _POLICY
         self._worker = BlockingCallRunner("lg-streaming-jsonl")
@@ -141,7 +141,7 @@ class JsonLinesSink:
             self._worker.close()
 
 
-class _Open:
+class _GivenFile:
     """A file that somebody else opened."""
 
     def __init__(self, file: BinaryFile) -> None:
@@ -163,7 +163,7 @@ def _last_position(path: Path, execution_id: str | None, *, follow_symlinks: boo
         return None
     foreign: bytes | None = None
     found = False
-    for line in lines_backwards(path, follow_symlinks=follow_symlinks):
+    for line in read_lines_reversed(path, follow_symlinks=follow_symlinks):
         try:
             about: dict[str, Any] = orjson.loads(line)["metadata"]
             position = Position(about["epoch"], about["sequence_number"])

@@ -15,21 +15,21 @@ from typing import Any, Final
 
 import orjson
 
-__all__ = ["LineFile", "lines_backwards"]
+__all__ = ["LineFile", "read_lines_reversed"]
 
 _BLOCK: Final = 65_536
-_LONGEST: Final = 64 * 1024 * 1024
+_MAX_LINE: Final = 64 * 1024 * 1024
 """Bytes after the last line break that are looked at; more of them are kept as they are."""
-_BEGIN: Final = b'{"type":"'
+_LINE_START: Final = b'{"type":"'
 """What every line begins with that a sink writes."""
 _BINARY: Final[int] = getattr(os, "O_BINARY", 0)
 """On Windows, without it, line breaks are changed."""
 _NO_FOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
-_PRIVATE: Final = 0o600
-_PATIENCE: Final = 5.0
+_OWNER_ONLY: Final = 0o600
+_LOCK_TIMEOUT: Final = 5.0
 """Seconds to wait for the lock, or for the reader of a pipe."""
-_PAUSE: Final = 0.005
-_TRIES: Final = 5
+_POLL_INTERVAL: Final = 0.005
+_MAX_REOPENS: Final = 5
 """How often a path is opened again that has another file when it is locked."""
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 """What a file system answers that has no locks, as some network file systems."""
@@ -89,20 +89,20 @@ class LineFile:
         with contextlib.suppress(OSError, AttributeError):  # Windows
             os.set_blocking(file, False)
         rest = memoryview(b"\n" + data if self._has_half_line else data)
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _LOCK_TIMEOUT
         while rest:
             try:
                 written = os.write(file, rest)
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise OSError(
-                        errno.EAGAIN, f"its reader has taken nothing for {_PATIENCE:g} s", str(self._path)
+                        errno.EAGAIN, f"its reader has taken nothing for {_LOCK_TIMEOUT:g} s", str(self._path)
                     ) from None
-                time.sleep(_PAUSE)
+                time.sleep(_POLL_INTERVAL)
                 continue
             rest = rest[written:]
             self._has_half_line = bool(rest)
-            deadline = time.monotonic() + _PATIENCE
+            deadline = time.monotonic() + _LOCK_TIMEOUT
 
     def close(self) -> None:
         """Closes the file."""
@@ -113,9 +113,9 @@ class LineFile:
     @contextmanager
     def _locked(self) -> Generator[int]:
         """The file that the path names now, locked."""
-        deadline = time.monotonic() + _PATIENCE
-        for _ in range(_TRIES):
-            file = self._opened()
+        deadline = time.monotonic() + _LOCK_TIMEOUT
+        for _ in range(_MAX_REOPENS):
+            file = self._open()
             release = _lock(file, deadline, self._path)
             try:
                 if self._is_current(file):
@@ -126,7 +126,7 @@ class LineFile:
             self.close()  # the path has been given to another file
         raise OSError(errno.ESTALE, "the path names another file each time it is opened", str(self._path))
 
-    def _opened(self) -> int:
+    def _open(self) -> int:
         # A lock belongs to what a forked process shares with its parent: each has to open the file itself.
         if self._process != os.getpid():
             self.close()
@@ -155,7 +155,7 @@ def open_file(path: Path, flags: int, *, follow_symlinks: bool) -> int:
             raise _is_link(path)
         flags |= _NO_FOLLOW
     try:
-        return os.open(path, flags | _BINARY, _PRIVATE)
+        return os.open(path, flags | _BINARY, _OWNER_ONLY)
     except OSError as error:
         if error.errno == errno.ELOOP and not follow_symlinks:  # it became one since the check
             raise _is_link(path) from None
@@ -201,8 +201,8 @@ def _end_line(file: int, size: int) -> int:
 
 def _is_half_line(file: int, begin: int, end: int) -> bool:
     """Whether a sink wrote this, and could not write all of it."""
-    start = _read(file, begin, min(end, begin + len(_BEGIN)))
-    return _BEGIN.startswith(start) and not _is_json(_read(file, begin, end))
+    start = _read(file, begin, min(end, begin + len(_LINE_START)))
+    return _LINE_START.startswith(start) and not _is_json(_read(file, begin, end))
 
 
 def _is_json(line: bytes) -> bool:
@@ -215,7 +215,7 @@ def _is_json(line: bytes) -> bool:
 
 def _end_of_last_line(file: int, end: int) -> int | None:
     """The offset after the last line break; None when the last 64 MiB have no line break."""
-    least = max(0, end - _LONGEST)
+    least = max(0, end - _MAX_LINE)
     while end > least:
         begin = max(0, end - _BLOCK)
         found = _read(file, begin, end).rfind(b"\n")
@@ -234,7 +234,7 @@ def _read(file: int, begin: int, end: int) -> bytes:
     return b"".join(pieces)
 
 
-def lines_backwards(path: Path, *, follow_symlinks: bool) -> Iterator[bytes]:
+def read_lines_reversed(path: Path, *, follow_symlinks: bool) -> Iterator[bytes]:
     """The lines of a file, the last one first; without its last line break, the last one counts if it is JSON."""
     file = open_file(path, os.O_RDONLY, follow_symlinks=follow_symlinks)
     try:
@@ -278,7 +278,7 @@ def _lock(file: int, deadline: float, path: Path) -> Callable[[], object]:
     """
     if not stat.S_ISREG(os.fstat(file).st_mode):
         return _nothing
-    lock, release = _locks()
+    lock, release = _lock_functions()
     while True:
         try:
             lock(file)
@@ -290,15 +290,15 @@ def _lock(file: int, deadline: float, path: Path) -> Callable[[], object]:
         else:
             return lambda: release(file)
         if time.monotonic() >= deadline:
-            raise OSError(errno.EAGAIN, f"another process has locked it for {_PATIENCE:g} s", str(path)) from None
-        time.sleep(_PAUSE)
+            raise OSError(errno.EAGAIN, f"another process has locked it for {_LOCK_TIMEOUT:g} s", str(path)) from None
+        time.sleep(_POLL_INTERVAL)
 
 
 _Act = Callable[[int], object]
 """On an open file."""
 
 
-def _locks() -> tuple[_Act, _Act]:
+def _lock_functions() -> tuple[_Act, _Act]:
     """The functions that lock and unlock an open file; they do nothing on a system that has none."""
     try:
         import fcntl  # noqa: PLC0415 (not on Windows)

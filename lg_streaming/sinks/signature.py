@@ -13,7 +13,7 @@ import orjson
 
 from lg_streaming.errors import StreamingConfigError, UnauthorizedError
 
-__all__ = ["Secret", "keys_of", "sign", "verify_webhook"]
+__all__ = ["Secret", "parse_keys", "sign", "verify_webhook"]
 
 Secret = str | bytes
 """The key as bytes, or as text: ``whsec_`` and its Base64."""
@@ -23,7 +23,7 @@ _MIN_KEY: Final = 16
 _MAX_AGE_DIGITS: Final = 12
 
 
-def keys_of(secret: Secret | Sequence[Secret] | None) -> list[bytes]:
+def parse_keys(secret: Secret | Sequence[Secret] | None) -> list[bytes]:
     """The keys to sign with.
 
     Raises:
@@ -32,7 +32,7 @@ def keys_of(secret: Secret | Sequence[Secret] | None) -> list[bytes]:
     if secret is None:
         return []
     given = [secret] if isinstance(secret, (str, bytes)) else secret
-    keys = [_key_of(each) for each in given]
+    keys = [_parse_key(each) for each in given]
     if not keys or any(len(key) < _MIN_KEY for key in keys):
         raise StreamingConfigError(
             f"a webhook's secret has at least {_MIN_KEY} bytes; make one with secrets.token_bytes(32)"
@@ -40,7 +40,7 @@ def keys_of(secret: Secret | Sequence[Secret] | None) -> list[bytes]:
     return keys
 
 
-def _key_of(secret: Secret) -> bytes:
+def _parse_key(secret: Secret) -> bytes:
     if isinstance(secret, bytes):
         return secret
     if not secret.startswith(_PREFIX):
@@ -87,7 +87,7 @@ def verify_webhook(
         UnauthorizedError: A header is missing, the signature is not good, or the time is not now.
         StreamingConfigError: The secret cannot be used.
     """
-    keys = keys_of(secret)
+    keys = parse_keys(secret)
     given = {name.lower(): value for name, value in headers.items()}
     try:
         webhook_id, timestamp = given["webhook-id"], given["webhook-timestamp"]

@@ -19,7 +19,7 @@ from lg_streaming.backoff import Backoff
 from lg_streaming.errors import MissingExtraError, SinkError, SinkRejectedError, StreamingConfigError
 from lg_streaming.fork import bury, restart_after_fork
 from lg_streaming.hub.sink import SendPolicy
-from lg_streaming.sinks.signature import Secret, keys_of, sign
+from lg_streaming.sinks.signature import Secret, parse_keys, sign
 
 if TYPE_CHECKING:
     import httpx2
@@ -98,7 +98,7 @@ class WebhookSink:
         self.id: str = id or f"webhook-{place.scheme}://{_host(place)}{place.path}"
         self._http = _httpx2()
         self._url = url
-        self._keys = keys_of(secret)
+        self._keys = parse_keys(secret)
         self._headers = {**(headers or {}), "content-type": "application/json"}
         self._clock = clock
         self._client: httpx2.AsyncClient | None = None

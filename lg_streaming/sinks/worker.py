@@ -17,7 +17,7 @@ __all__ = ["BlockingCallRunner"]
 
 T = TypeVar("T")
 
-_LINGER: Final = 1.0
+_IDLE_TIMEOUT: Final = 1.0
 """Seconds the thread waits for another call."""
 
 
@@ -58,7 +58,7 @@ class BlockingCallRunner:
     def _work(self) -> None:
         while True:
             try:
-                job = self._calls.get(timeout=_LINGER)
+                job = self._calls.get(timeout=_IDLE_TIMEOUT)
             except queue.Empty:
                 job = None
             if job is None:
