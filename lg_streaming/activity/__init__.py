@@ -1,4 +1,4 @@
-"""What programs do over time, told step by step: tasks, agents, and requests to models."""
+"""Tasks, agents, and requests to models, published step by step."""
 
 from lg_streaming.activity.agent import AgentStream, LogLevel
 from lg_streaming.activity.handler import AgentLogHandler

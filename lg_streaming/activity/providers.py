@@ -1,4 +1,4 @@
-"""What the clients of models' providers give, told by its shape."""
+"""Read the errors and tools of providers' clients by their shape, without an import of any client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TYPES_BY_STATUS: Final[Mapping[int, LLMErrorType]] = {
 
 
 def classify_error(error: BaseException) -> LLMErrorType | None:
-    """What kind of failure an exception of a provider's client is: by its HTTP status, else by its class."""
+    """Classify an exception of a provider's client by its HTTP status, else by its class."""
     response = getattr(error, "response", None)
     for status in (getattr(error, "status_code", None), getattr(response, "status_code", None)):
         if isinstance(status, int):
@@ -32,7 +32,7 @@ def classify_error(error: BaseException) -> LLMErrorType | None:
 
 
 def tool_name(tool: object) -> str:
-    """The name of a tool, as providers describe them: by itself, or under ``function``."""
+    """Return the name of a tool in the shape of any provider: at the top, or under ``function``."""
     if isinstance(tool, Mapping):
         described = cast("Mapping[str, Any]", tool)
         inner = described.get("function")

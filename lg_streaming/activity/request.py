@@ -1,4 +1,4 @@
-"""One request to a model: what it answers, what it costs, and how it ended."""
+"""One request to a model: its answer, its tool calls, its usage and its end."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from lg_streaming.activity.base import Activity, check_name, drop_none, is_interruption, number
 from lg_streaming.activity.providers import LLMErrorType, classify_error
+from lg_streaming.activity.states import LLMRequestState
 from lg_streaming.activity.text import BoundedText
 from lg_streaming.errors import BadRequestError, UpdateTooLargeError, describe_error
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from lg_streaming.activity.states import LLMRequestState, LLMRequestStatus
+    from lg_streaming.activity.states import LLMRequestStatus
     from lg_streaming.emitter import Emitter
 
 __all__ = ["LLMRequest", "RequestOptions"]
 
 _ERROR_TYPES: Final = frozenset[str](get_args(LLMErrorType))
 _SHOWN_BYTES: Final = 32_768
-"""Bytes of the response that go into ``llm_complete``; all of it went before, in tokens."""
+"""Bytes of the response in ``llm_complete``; tokens published all of it before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestOptions:
-    """What of a request is published and kept; see `LLMStream`."""
+    """The parts of a request that are published and kept; see `LLMStream`."""
 
     include_tokens: bool
     include_tool_calls: bool
@@ -45,12 +46,12 @@ class _ToolCall:
     began_at: datetime | None = None
 
 
-class LLMRequest(Activity):
-    """One request to a model: tells what it answers, as updates like those of a model that is heard in a node.
+class LLMRequest(Activity[LLMRequestState]):
+    """One request to a model, published in the same updates as a model that is captured in a node.
 
     | step | from | to | publishes |
     |---|---|---|---|
-    | made by `LLMStream.request` | | running | ``llm_start`` |
+    | created by `LLMStream.request` | | running | ``llm_start`` |
     | `token`, `thinking` | running | running | ``token``, ``thinking`` |
     | `tool_call` | running | running | ``tool_args``, ``tool_start`` |
     | `tool_result` | running | running | ``tool_complete``, ``tool_error`` |
@@ -61,15 +62,14 @@ class LLMRequest(Activity):
 
     Where a request is retrying, the steps that need running take `retried` first. Nothing follows completed and failed.
 
-    The scope of each update has ``request_id`` and ``message_id``, and the ``task_id`` and ``agent_id`` that it was
-    made with. A retry raises ``attempt`` there, so that readers start its text afresh.
+    The scope of each update has ``request_id`` and ``message_id``, and the ``task_id`` and ``agent_id`` of the request.
+    A retry raises ``attempt`` there, so that readers discard the text of the attempt before.
 
-    Use it as a context manager (``with`` or ``async with``): it is completed, or ends with an error, by how the block
-    ends, unless the block ended it itself.
+    Use it as a context manager (``with`` or ``async with``): the end of the block completes it, or publishes the error,
+    unless the block ended it.
 
-    Each step raises ``TransitionError`` where it cannot follow, ``BadRequestError`` for a value that cannot be used,
-    and what `Emitter.event` raises; in all three cases the request is as it was. In a decorated node nothing raises:
-    what is refused is logged.
+    A step raises ``TransitionError`` where it is not legal, ``BadRequestError`` for an invalid value, and the errors of
+    `Emitter.event`. It then leaves the request unchanged. In a decorated node no step raises: a rejection is logged.
     """
 
     __slots__ = (
@@ -81,7 +81,6 @@ class LLMRequest(Activity):
         "_response",
         "_response_bytes",
         "_started",
-        "_state",
     )
 
     def __init__(
@@ -98,45 +97,40 @@ class LLMRequest(Activity):
         self._publish("llm_start", {**self._model_fields, **started})
 
     def _reset_attempt(self) -> None:
-        """A try begins, with nothing said yet."""
+        """Begin an attempt, without text and tool calls."""
         self._response = BoundedText(self._response_bytes)
         self._calls: dict[str, _ToolCall] = {}
         self._indexes = {"token": itertools.count(), "thinking": itertools.count()}
 
     @property
     def request_id(self) -> str:
-        """Its id."""
+        """Return its id."""
         return self._state.request_id
 
     @property
     def status(self) -> LLMRequestStatus:
-        """Where it is."""
+        """Return its status."""
         return self._state.status
 
     @property
-    def state(self) -> LLMRequestState:
-        """What is known of it now."""
-        return self._state
-
-    @property
     def truncated(self) -> bool:
-        """Whether `full_response` lacks the end of the text, since there is more than ``response_bytes``."""
+        """Return whether `full_response` lacks the end of the text, which has more than ``response_bytes``."""
         return self._response.truncated
 
     def full_response(self) -> str:
-        """The text of the present try, from its beginning; see `truncated`. It stays after the end."""
+        """Return the text of the present attempt, from its beginning; see `truncated`. It stays after the end."""
         with self._lock:
             return str(self._response)
 
     # --- the steps ------------------------------------------------------------------------------------------
 
     def token(self, content: str, *, finish_reason: str | None = None) -> None:
-        """A piece of the answer. An empty one is not sent.
+        """Publish a piece of the answer, unless it is empty.
 
         Args:
             content: The text.
-            finish_reason: Where the model says why it ends: ``stop``, ``length``, ``tool_use``, ``content_filter`` or
-                its own word. It is in this piece, with ``is_final``, and in ``llm_complete``.
+            finish_reason: The reason of the last piece: ``stop``, ``length``, ``tool_use``, ``content_filter`` or
+                another word. It is in this update, with ``is_final``, and in ``llm_complete``.
         """
         with self._guard:
             self._ensure_running("token")
@@ -149,7 +143,7 @@ class LLMRequest(Activity):
             self._state = replace(self._state, tokens=self._state.tokens + bool(content), finish_reason=reason)
 
     def thinking(self, content: str) -> None:
-        """A piece of the model's reasoning."""
+        """Publish a piece of the model's reasoning."""
         with self._guard:
             self._ensure_running("thinking")
             _check_text(content)
@@ -164,14 +158,14 @@ class LLMRequest(Activity):
         *,
         is_complete: bool = True,
     ) -> None:
-        """The model calls a tool.
+        """Publish a call of a tool.
 
         Args:
-            tool_call_id: Names the call.
+            tool_call_id: The id of the call.
             tool: The tool's name.
-            arguments: All of them as a mapping, or a piece of their JSON, which goes after the pieces before it.
-            is_complete: False: more will come. A piece leaves as ``tool_args``; when all are there, ``tool_start`` has
-                them as ``input`` (the text itself, where it is not JSON).
+            arguments: All of them as a mapping, or the next piece of their JSON.
+            is_complete: False where more pieces follow. A piece is published as ``tool_args``. After the last one
+                ``tool_start`` has all arguments as ``input`` (the text itself, where it is not JSON).
         """
         with self._guard:
             self._ensure_running("tool_call")
@@ -188,12 +182,12 @@ class LLMRequest(Activity):
                 call.arguments.add(arguments)
                 call.pieces += 1
             if is_complete:
-                given = (
+                parsed = (
                     _parse_input(call)
                     if arguments is None or isinstance(arguments, str)
                     else {"input": dict(arguments)}
                 )
-                self._emit_tool("tool_start", tool_call_id, {"tool": tool, "tool_call_id": tool_call_id, **given})
+                self._emit_tool("tool_start", tool_call_id, {"tool": tool, "tool_call_id": tool_call_id, **parsed})
                 call.began_at = self._now()
             self._calls[tool_call_id] = call
             self._state = replace(self._state, tool_calls={**self._state.tool_calls, tool_call_id: tool})
@@ -207,14 +201,14 @@ class LLMRequest(Activity):
         duration_s: float | None = None,
         error: BaseException | str | None = None,
     ) -> None:
-        """What a tool gave: ``tool_complete`` with the result as ``output``, or ``tool_error``.
+        """Publish the result of a tool: ``tool_complete`` with the result as ``output``, or ``tool_error``.
 
         Args:
-            tool_call_id: Names the call.
-            result: Anything.
-            tool: The tool's name, where `tool_call` did not say it.
+            tool_call_id: The id of the call.
+            result: Any value.
+            tool: The tool's name, where no `tool_call` gave it.
             duration_s: Seconds it took; since the call was complete when not given.
-            error: What went wrong, where something did.
+            error: The error, where it failed.
         """
         with self._guard:
             self._ensure_running("tool_result")
@@ -222,17 +216,17 @@ class LLMRequest(Activity):
             call = self._calls.get(tool_call_id)
             name = tool or (call.tool if call is not None else None)
             if name is None:
-                raise BadRequestError(f"the call {tool_call_id!r} is not known: say tool=…, or tool_call() before it")
+                raise BadRequestError(f"the call {tool_call_id!r} is unknown: give tool=…, or call tool_call() before")
             if duration_s is None:
                 duration_s = self._seconds_since(call.began_at) if call is not None else None
             else:
                 number(duration_s, "duration_s", least=0)
-            about = {"tool": name, "tool_call_id": tool_call_id, **drop_none(duration_s=duration_s)}
+            fields = {"tool": name, "tool_call_id": tool_call_id, **drop_none(duration_s=duration_s)}
             if error is None:
-                self._emit_tool("tool_complete", tool_call_id, {**about, "output": result})
+                self._emit_tool("tool_complete", tool_call_id, {**fields, "output": result})
             else:
                 described = describe_error(error, debug=self._emitter.debug)
-                self._emit_tool("tool_error", tool_call_id, {**about, "error": described})
+                self._emit_tool("tool_error", tool_call_id, {**fields, "error": described})
             self._state = replace(self._state, tool_calls={**self._state.tool_calls, tool_call_id: name})
 
     def usage(
@@ -246,7 +240,7 @@ class LLMRequest(Activity):
         cost: float | None = None,
         cost_breakdown: Mapping[str, float] | None = None,
     ) -> None:
-        """What it took so far; each figure replaces the one before.
+        """Publish the usage so far; each value replaces the one before.
 
         Args:
             input_tokens: Tokens of the question.
@@ -259,16 +253,16 @@ class LLMRequest(Activity):
         """
         with self._guard:
             self._ensure_running("usage")
-            given = {
+            values = {
                 "input_tokens": input_tokens if input_tokens is not None else prompt_tokens,
                 "output_tokens": output_tokens if output_tokens is not None else completion_tokens,
                 "total_tokens": total_tokens,
                 "cost": cost,
             }
-            figures = {
-                name: number(value, name, least=0, whole=name != "cost") for name, value in drop_none(**given).items()
+            changed = {
+                name: number(value, name, least=0, whole=name != "cost") for name, value in drop_none(**values).items()
             }
-            merged = {**self._state.usage, **figures}
+            merged = {**self._state.usage, **changed}
             if total_tokens is None:
                 merged["total_tokens"] = merged.get("input_tokens", 0) + merged.get("output_tokens", 0)
             if cost_breakdown is not None:
@@ -278,14 +272,14 @@ class LLMRequest(Activity):
             self._state = replace(self._state, usage=merged)
 
     def completed(self, response: str | None = None, *, finish_reason: str | None = None) -> None:
-        """The answer is complete.
+        """Publish that the answer is complete.
 
-        ``llm_complete`` has ``response`` (up to 32 KiB of it; then ``response_truncated`` says that there is more),
-        ``finish_reason``, ``usage``, ``tool_calls`` ``[{tool_call_id, tool}]`` and ``duration_s``, where known.
+        ``llm_complete`` has ``response``, ``finish_reason``, ``usage``, ``tool_calls`` ``[{tool_call_id, tool}]`` and
+        ``duration_s``, where known. ``response`` has at most 32 KiB; ``response_truncated`` marks a longer one.
 
         Args:
-            response: The whole text, where it was not said in tokens.
-            finish_reason: Why it ended, where no token said it.
+            response: The whole text, where no tokens published it.
+            finish_reason: The reason of the end, where no token had it.
         """
         with self._guard:
             self._ensure_running("completed")
@@ -295,7 +289,7 @@ class LLMRequest(Activity):
                 self._response.add(response)
             reason = finish_reason or self._state.finish_reason
             calls = [{"tool_call_id": call, "tool": tool} for call, tool in self._state.tool_calls.items()]
-            told = drop_none(
+            fields = drop_none(
                 finish_reason=reason,
                 usage=(self._state.usage if self._options.include_usage else None) or None,
                 tool_calls=(calls if self._options.include_tool_calls else None) or None,
@@ -307,9 +301,9 @@ class LLMRequest(Activity):
             if shown.truncated or self._response.truncated:
                 answer["response_truncated"] = True
             try:
-                self._publish("llm_complete", {**self._model_fields, **answer, **told})
+                self._publish("llm_complete", {**self._model_fields, **answer, **fields})
             except UpdateTooLargeError:  # the limit may be lower than usual
-                shorter = {**self._model_fields, **answer, "response_truncated": True, **told}
+                shorter = {**self._model_fields, **answer, "response_truncated": True, **fields}
                 self._emitter.event("llm_complete", shorter, large="shorten")
             self._state = replace(self._state, status="completed", finish_reason=reason, ended_at=self._now())
             self._end()
@@ -323,15 +317,15 @@ class LLMRequest(Activity):
         will_retry: bool = False,
         retry_attempt: int | None = None,
     ) -> None:
-        """A try failed.
+        """Publish that an attempt failed.
 
         Args:
-            error: What went wrong.
-            error_type: What kind of thing; when not given, told from the exception's HTTP status and class where that
-                can be.
-            code: The provider's own code.
-            will_retry: True: it is going to be tried again, and goes on with `retried`. False: that was the end.
-            retry_attempt: The number of the coming try, from 1; counted when not given.
+            error: The error.
+            error_type: The kind of error; when not given, derived from the exception's HTTP status and class where
+                possible.
+            code: The provider's code.
+            will_retry: True where another attempt follows, which begins with `retried`. False ends the request.
+            retry_attempt: The number of the next attempt, from 1; counted when not given.
         """
         with self._guard:
             self._require("error", self._state.status, {"running", "retrying"})
@@ -341,10 +335,10 @@ class LLMRequest(Activity):
             failures = self._state.failures + 1
             described = describe_error(error, debug=self._emitter.debug)
             attempt = failures if retry_attempt is None else retry_attempt
-            told = drop_none(error_type=kind, code=code, retry_attempt=attempt if will_retry else None)
+            fields = drop_none(error_type=kind, code=code, retry_attempt=attempt if will_retry else None)
             took = drop_none(duration_s=self._seconds_since(self._state.started_at))
             self._publish(
-                "llm_error", {**self._model_fields, "error": described, **told, "will_retry": will_retry, **took}
+                "llm_error", {**self._model_fields, "error": described, **fields, "will_retry": will_retry, **took}
             )
             self._state = replace(
                 self._state, status="retrying" if will_retry else "failed", failures=failures, error=described
@@ -354,7 +348,7 @@ class LLMRequest(Activity):
                 self._end()
 
     def retried(self) -> None:
-        """The next try begins: what the one before said is thrown away, by readers too."""
+        """Begin the next attempt: readers discard the text of the one before."""
         with self._guard:
             self._require("retried", self._state.status, {"retrying"})
             self._retry()
@@ -362,7 +356,7 @@ class LLMRequest(Activity):
     # --- as a block -----------------------------------------------------------------------------------------
 
     def _on_enter(self) -> None:
-        """It began when it was made."""
+        """Do nothing: the request began when it was created."""
 
     def _on_exit(self, error: BaseException | None) -> None:
         if self._ended:
@@ -374,10 +368,10 @@ class LLMRequest(Activity):
         else:
             self.error(error)
 
-    # --- below ----------------------------------------------------------------------------------------------
+    # --- internal ----------------------------------------------------------------------------------------------
 
     def _ensure_running(self, step: str) -> None:
-        """For the steps of a request that is being answered."""
+        """Begin the next attempt where one has failed; reject a step after the end."""
         self._require(step, self._state.status, {"running", "retrying"})
         if self._state.status == "retrying":
             self._retry()
@@ -415,7 +409,7 @@ def _check_text(content: object) -> None:
 
 
 def _parse_input(call: _ToolCall) -> dict[str, Any]:
-    """The arguments of a complete call, as they were told in pieces."""
+    """Return the arguments of a complete call, parsed from their pieces."""
     text = str(call.arguments)
     if call.arguments.truncated:
         return {"input_truncated": True}
