@@ -1,8 +1,8 @@
 """Counters of a gateway, kept in memory and fed by its events.
 
 A field of `GatewayStatistics` or `TransportStatistics` declares the events that change it and its Prometheus metric. A
-new counter is one class in `lg_streaming.observability.events` and one field here. The values of a label come from a
-closed set (transports, codes, reasons, names of the protocol's messages), so no client can make the counters grow.
+new counter is one class in `lg_streaming.observability.events` and one field here. The values of a label are a closed
+set: transports, codes, reasons, names of the protocol's messages. So no client can make the counters grow.
 """
 
 from __future__ import annotations
@@ -337,7 +337,7 @@ class GatewayMetrics:
     def record_page(self, transport: TransportName, updates: int, size: int, newest: float | None = None) -> None:
         """Count a page of updates that was handed to a transport.
 
-        A page is on the hot path and has no event unless `UpdatesSent` has a listener beside the counters.
+        A page is on the hot path, where an event would cost more than the count.
 
         Args:
             transport: The transport.

@@ -1,4 +1,4 @@
-"""The counts of a hub and a gateway as Prometheus metrics.
+"""Prometheus metrics of a hub and a gateway.
 
 Names begin with `lg_streaming_` and end with their base unit; labels come from closed sets, never from an execution.
 """
@@ -38,13 +38,13 @@ _FAMILIES: Final = {
 
 
 async def metrics_text(hub: StreamHub, metrics: GatewayMetrics | None = None, accept: str = "") -> tuple[str, bytes]:
-    """All metrics as a Prometheus server reads them; the answer to `GET /metrics`.
+    """Return all metrics in the format of Prometheus; the response to `GET /metrics`.
 
-    Beside what `MetricsCollector` has it says how far readers are behind, unless the log cannot be reached.
+    It adds the lag of readers to the metrics of `MetricsCollector`, unless the log cannot be reached.
 
     Args:
-        hub: The hub to tell about.
-        metrics: The gateway's counts; None where there is no gateway.
+        hub: The hub.
+        metrics: The gateway's counters; None without a gateway.
         accept: The request's `Accept` header; it may ask for OpenMetrics.
 
     Returns:
@@ -61,12 +61,12 @@ async def metrics_text(hub: StreamHub, metrics: GatewayMetrics | None = None, ac
 
 
 class MetricsCollector(Collector):
-    """Reads the counts whenever metrics are asked for; for a registry of your own: `REGISTRY.register(…)`.
+    """A collector of all counters, for a registry of your own: `REGISTRY.register(…)`.
 
     Args:
-        hub: The hub to tell about.
-        metrics: The gateway's counts; None where there is no gateway.
-        lag: How far readers are behind, where that is known.
+        hub: The hub.
+        metrics: The gateway's counters; None without a gateway.
+        lag: The lag of readers, where it was measured.
     """
 
     def __init__(self, hub: StreamHub, metrics: GatewayMetrics | None = None, lag: ReaderLag | None = None) -> None:
@@ -75,11 +75,11 @@ class MetricsCollector(Collector):
         self._lag = lag
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: the names are known once they are collected."""
+        """Return nothing: the names come with the values."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics as they are now."""
+        """Yield all metrics as they are now."""
         yield from _hub_metrics(self._hub.statistics())
         if self._lag is not None:
             yield _gauge(

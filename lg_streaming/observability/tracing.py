@@ -1,7 +1,7 @@
-"""OpenTelemetry spans of runs and nodes, made of the updates that say where they start and end.
+"""OpenTelemetry spans of runs and nodes, made from the updates that start and end them.
 
-A run's span reaches from its `workflow_start` to its final update, a node's from its `node_start` to its end. What
-goes wrong here is logged and never reaches the run.
+A run's span reaches from its `workflow_start` to its final update, a node's from its `node_start` to its end. An error
+of tracing is logged and never reaches the run.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 _MAX_RUNS: Final = 10_000
 _MAX_NODES: Final = 1_000
 _RUN: Final = "lg_streaming.run"
-"""The key under which a context says in which run's node it is."""
+"""The key of the run's id in the context of its nodes."""
 _OUTCOMES: Final = {
     "workflow_complete": "completed",
     "workflow_error": "failed",
@@ -56,7 +56,7 @@ _OUTCOMES: Final = {
 
 
 class _NodeKey(NamedTuple):
-    """What tells the tries of the nodes of a run apart."""
+    """The identity of one attempt of a node within its run."""
 
     node_id: str | None
     namespace: str | None
@@ -64,7 +64,7 @@ class _NodeKey(NamedTuple):
 
 
 class _OpenSpan:
-    """A span that has not ended, and the context of what happens inside it."""
+    """A span that has not ended, and the context of its children."""
 
     __slots__ = ("context", "nodes", "span")
 
@@ -72,24 +72,24 @@ class _OpenSpan:
         self.span = span
         self.context = context
         self.nodes: OrderedDict[_NodeKey, _OpenSpan] = OrderedDict()
-        """Of a run: the nodes that are running."""
+        """The running nodes of a run."""
 
 
 class Tracing:
-    """Makes a span of each run and of each try of a node. Thread-safe; set it as a hub's `trace`.
+    """A tracer that makes a span of each run and of each attempt of a node. Thread-safe; set it as a hub's `trace`.
 
     A run's span is the child of the span that is current where the run is opened, such as a web framework's. A node's
-    is the child of its run's, or of what is current inside a node of the same run that called it. Code inside a node
-    has the node's span as the current one. The updates that start a run or a node carry its span as `traceparent`.
+    span is the child of its run's span, or of the current span of a node of the same run that called it. Code inside a
+    node has the node's span as the current one. The updates that start a run or a node carry its span as `traceparent`.
 
-    A span holds ids, how it came out, and an error's type and message as they leave in the update (redacted where there
-    is a `redact`), and the stack only with `settings.debug`: no owner, no state, no text.
+    A span holds ids, the outcome, and the type and message of an error as published, which `redact` may have changed.
+    It holds the stack only with `settings.debug`, and never an owner, a state or a text.
 
     Args:
-        tracer_provider: Where spans go; the program's own (`opentelemetry.trace.get_tracer_provider()`) when not given.
-            It works while a run publishes, so let it export in the background, as a `BatchSpanProcessor` does.
-        max_runs: Runs whose span may be open. One more ends the oldest one's, as `unfinished`, so that runs that
-            never end (their producer forgot them) cost no more than this. At most 1,000 nodes of a run are followed.
+        tracer_provider: The provider; the program's (`opentelemetry.trace.get_tracer_provider()`) when not given. It is
+            called while a run publishes, so let it export in the background, as a `BatchSpanProcessor` does.
+        max_runs: Runs whose span may be open. One more ends the oldest span as `unfinished`, so that runs without an
+            end have bounded memory. At most 1,000 nodes of a run are traced.
     """
 
     def __init__(self, tracer_provider: TracerProvider | None = None, *, max_runs: int = _MAX_RUNS) -> None:
@@ -100,13 +100,13 @@ class Tracing:
         restart_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget the parent's open spans, which end there."""
+        """Forget the open spans, which the parent ends."""
         bury(self._runs)
         self._runs = OrderedDict()
 
     @property
     def open_runs(self) -> int:
-        """Runs whose span has not ended."""
+        """Return the number of runs whose span has not ended."""
         return len(self._runs)
 
     def on_update(self, execution_id: str, type: str, scope: Scope, error: Mapping[str, Any] | None) -> Scope:
@@ -138,17 +138,17 @@ class Tracing:
         return scope
 
     def _begin_run(self, execution_id: str, run_id: str, scope: Scope) -> Scope:
-        if run_id in self._runs:  # its first attempt to say so was too large an update
+        if run_id in self._runs:  # the first update that started it was too large
             return _with_span(scope, self._runs[run_id].span)
         span = self._tracer.start_span("lg_streaming.run", attributes=_attributes(execution_id, scope))
         opened = _OpenSpan(span, set_value(_RUN, run_id, set_span_in_context(span)))
-        forgotten: _OpenSpan | None = None
+        evicted: _OpenSpan | None = None
         with self._lock:
             self._runs[run_id] = opened
             if len(self._runs) > self._max_runs:
-                forgotten = self._runs.popitem(last=False)[1]
-        if forgotten is not None:
-            _end(forgotten, "unfinished")
+                evicted = self._runs.popitem(last=False)[1]
+        if evicted is not None:
+            _end(evicted, "unfinished")
         return _with_span(scope, span)
 
     def _begin_node(self, execution_id: str, run_id: str, scope: Scope) -> Scope:
@@ -158,22 +158,22 @@ class Tracing:
         inside = get_current() if get_value(_RUN) == run_id else run.context
         name = f"lg_streaming.node {scope.node_id}" if scope.node_id is not None else "lg_streaming.node"
         span = self._tracer.start_span(name, inside, attributes=_attributes(execution_id, scope))
-        node, task = _OpenSpan(span, set_span_in_context(span, run.context)), _node_key(scope)
+        node, key = _OpenSpan(span, set_span_in_context(span, run.context)), _node_key(scope)
         with self._lock:
-            over = run.nodes.pop(task, None)
-            run.nodes[task] = node
-            if over is None and len(run.nodes) > _MAX_NODES:
-                over = run.nodes.popitem(last=False)[1]
-        if over is not None:
-            _end(over, "unfinished")
+            replaced = run.nodes.pop(key, None)
+            run.nodes[key] = node
+            if replaced is None and len(run.nodes) > _MAX_NODES:
+                replaced = run.nodes.popitem(last=False)[1]
+        if replaced is not None:
+            _end(replaced, "unfinished")
         return _with_span(scope, span)
 
-    def _end_node(self, type: str, run_id: str, task: _NodeKey, error: Mapping[str, Any] | None) -> None:
+    def _end_node(self, type: str, run_id: str, key: _NodeKey, error: Mapping[str, Any] | None) -> None:
         run = self._runs.get(run_id)
         if run is None:
             return
         with self._lock:
-            node = run.nodes.pop(task, None)
+            node = run.nodes.pop(key, None)
         if node is not None:
             cancelled = error is not None and error.get("code") == "cancelled"
             _end(node, "cancelled" if cancelled else _OUTCOMES[type], None if cancelled else error)
@@ -185,7 +185,7 @@ class Tracing:
         return partial(detach, attach(node.context)) if node is not None else _nothing
 
     def close(self) -> None:
-        """Ends all spans that are open, as `unfinished`. Harmless when repeated."""
+        """End all open spans as `unfinished`. Harmless when repeated."""
         with self._lock:
             runs, self._runs = self._runs, OrderedDict()
         for run in runs.values():
@@ -204,39 +204,43 @@ def _nothing() -> None:
 
 
 def _attributes(execution_id: str, scope: Scope) -> dict[str, str | int]:
-    known = {
+    values = {
         "lg_streaming.run_id": scope.run_id,
         "lg_streaming.node_id": scope.node_id,
         "lg_streaming.namespace": scope.namespace,
         "lg_streaming.attempt": scope.attempt,
     }
-    return {"lg_streaming.execution_id": execution_id} | {n: value for n, value in known.items() if value is not None}
+    return {"lg_streaming.execution_id": execution_id} | {
+        name: value for name, value in values.items() if value is not None
+    }
 
 
 def _with_span(scope: Scope, span: Span) -> Scope:
-    """`scope` with the span as W3C Trace Context has it (https://www.w3.org/TR/trace-context/, section 3.2)."""
-    about = span.get_span_context()
-    if not about.is_valid:  # there is an API, but nothing that makes spans
+    """Return `scope` with the span in W3C Trace Context (https://www.w3.org/TR/trace-context/, section 3.2)."""
+    context = span.get_span_context()
+    if not context.is_valid:  # the API is installed without an SDK
         return scope
-    flags = int(about.trace_flags)
-    return scope.derive(traceparent=f"00-{format_trace_id(about.trace_id)}-{format_span_id(about.span_id)}-{flags:02x}")
+    flags = int(context.trace_flags)
+    return scope.derive(
+        traceparent=f"00-{format_trace_id(context.trace_id)}-{format_span_id(context.span_id)}-{flags:02x}"
+    )
 
 
 def _end(opened: _OpenSpan, outcome: str, error: Mapping[str, Any] | None = None) -> None:
-    """Ends a span, after those of the nodes that are still running in it."""
+    """End a span, after the spans of its running nodes."""
     for node in list(opened.nodes.values()):
         _end(node, "unfinished")
     opened.nodes.clear()
     span = opened.span
     span.set_attribute("lg_streaming.outcome", outcome)
     if outcome in {"failed", "abandoned"}:
-        told = (
+        attributes = (
             {f"exception.{name}": str(error[key]) for key, name in _EXCEPTION.items() if key in error} if error else {}
         )
-        if told:
-            span.add_event("exception", told)
-            span.set_attribute("error.type", told.get("exception.type", "error"))
-        span.set_status(Status(StatusCode.ERROR, told.get("exception.message", outcome)))
+        if attributes:
+            span.add_event("exception", attributes)
+            span.set_attribute("error.type", attributes.get("exception.type", "error"))
+        span.set_status(Status(StatusCode.ERROR, attributes.get("exception.message", outcome)))
     span.end()
 
 
