@@ -10,7 +10,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field, fields
+from functools import partial
+from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, TypeVar, get_args
 
 from lg_streaming.errors import CODES, UnauthorizedError
@@ -39,102 +42,76 @@ DELIVERY_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 _HANDLING_BOUNDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0)
 _OTHER: Final = "other"
 _CLIENT_LEFT: Final = "none"
+_RESUMES: Final = "Subscriptions that resumed after a position"
 _CODES: Final = (*map(str, CODES), _OTHER)
 _LOGIN_CODES: Final = frozenset(error.code for error in (UnauthorizedError, *UnauthorizedError.__subclasses__()))
 _RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
 _METRIC: Final = "metric"
 
 E = TypeVar("E", bound=GatewayEvent)
+Kind = Literal["counter", "gauge", "histogram"]
+Source = tuple[type[GatewayEvent], Callable[[Any], Any]]
+"""A type of event, and the function that returns what an event adds: an amount, a label's value, or seconds."""
 
 
-class Source(NamedTuple):
-    """A type of event, and the amount, the value of the label, or the seconds that it adds."""
+class Metric(NamedTuple):
+    """The declaration of a statistic."""
 
-    event: type[GatewayEvent]
-    measure: Callable[[Any], Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
-    """The declaration of one statistic."""
-
-    kind: Literal["counter", "gauge", "histogram"]
+    kind: Kind
     name: str
-    """The name in Prometheus, without prefix and unit of the kind."""
+    """The name in Prometheus, without prefix and suffix."""
     help: str
     sources: tuple[Source, ...]
     label: str = ""
     """The label by which it counts; empty where it is one number."""
     values: tuple[str, ...] = ()
     """All values of the label."""
-    constant: Mapping[str, str]
-    """Labels that are the same for all it counts."""
+    labels: Mapping[str, str] = MappingProxyType({})
+    """Labels with one value."""
     bounds: tuple[float, ...] = ()
     """The buckets of a histogram, in seconds."""
 
-    def initial(self) -> int | dict[str, int] | Histogram:
-        """Return the storage of the statistic, with nothing counted."""
-        if self.kind == "histogram":
-            return Histogram(self.bounds)
-        return dict.fromkeys(self.values, 0) if self.label else 0
+
+def _declare(kind: Kind, name: str, help: str, *sources: Source, **options: Any) -> Any:
+    return field(metadata={_METRIC: Metric(kind, name, help, sources, **options)})
 
 
-def _one(_: GatewayEvent) -> int:
+_counter, _gauge, _histogram = (partial(_declare, kind) for kind in get_args(Kind))
+
+
+def _up(_: GatewayEvent) -> int:
     return 1
 
 
-def on(event: type[E], measure: Callable[[E], Any] = _one) -> Source:
-    """Declare that an event changes a statistic: by 1, or by what `measure` returns."""
-    return Source(event, measure)
+def _down(_: GatewayEvent) -> int:
+    return -1
 
 
-def counter(
-    name: str, help: str, *sources: Source, label: str = "", values: Iterable[str] = (), **constant: str
-) -> Any:
-    """Declare a count that only grows, by the values of `label` where there is one."""
-    metric = Metric(
-        kind="counter",
-        name=name,
-        help=help,
-        sources=sources,
-        label=label,
-        values=tuple(values),
-        constant=constant,
-    )
-    return field(metadata={_METRIC: metric})
+def _on(event: type[E], measure: Callable[[E], Any] = _up) -> Source:
+    return event, measure
 
 
-def gauge(name: str, help: str, *sources: Source) -> Any:
-    """Declare a number that grows and shrinks."""
-    return field(metadata={_METRIC: Metric(kind="gauge", name=name, help=help, sources=sources, constant={})})
-
-
-def histogram(name: str, help: str, bounds: tuple[float, ...], *sources: Source) -> Any:
-    """Declare durations in seconds, counted by size; a source returns None for an event without a duration."""
-    metric = Metric(kind="histogram", name=name, help=help, sources=sources, constant={}, bounds=bounds)
-    return field(metadata={_METRIC: metric})
+_SUBSCRIBED: Final = (_on(ExecutionSubscribed), _on(RoomJoined))
+_UNSUBSCRIBED: Final = (_on(ExecutionUnsubscribed, _down), _on(RoomLeft, _down))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransportStatistics:
     """Counters of one transport since the gateway was made, and its open connections."""
 
-    connections: int = gauge(
-        "connections", "Open connections", on(ClientConnected), on(ClientDisconnected, lambda _: -1)
-    )
+    connections: int = _gauge("connections", "Open connections", _on(ClientConnected), _on(ClientDisconnected, _down))
     """Open now."""
-    opened: int = counter("connections_opened", "Connections that were admitted", on(ClientConnected))
-    closed: Mapping[str, int] = counter(
+    opened: int = _counter("connections_opened", "Connections that were admitted", _on(ClientConnected))
+    closed: Mapping[str, int] = _counter(
         "connections_closed",
         "Connections that have closed",
-        on(ClientDisconnected, lambda event: _CLIENT_LEFT if event.code is None else str(event.code)),
+        _on(ClientDisconnected, lambda event: str(event.code or _CLIENT_LEFT)),
         label="code",
         values=(_CLIENT_LEFT, *_CODES),
     )
     """Closed connections by the code they were closed with; `none` where there was no error."""
-    updates: int = counter("updates_sent", "Updates handed to a transport")
-    """Updates that were handed to the transport."""
-    bytes: int = counter("sent_bytes", "Bytes of the frames of updates")
+    updates: int = _counter("updates_sent", "Updates handed to a transport")
+    bytes: int = _counter("sent_bytes", "Bytes of the frames of updates")
     """Bytes of the frames that held these updates, before compression."""
 
 
@@ -142,84 +119,67 @@ class TransportStatistics:
 class GatewayStatistics:
     """Counters since the gateway was made, and its present state. Codes are those of `lg_streaming.errors.CODES`."""
 
-    uptime: float = gauge("uptime_seconds", "Since the gateway was made")
+    uptime: float = _gauge("uptime_seconds", "Since the gateway was made")
     """Seconds since the gateway was made."""
     transports: Mapping[TransportName, TransportStatistics]
-    subscriptions: int = gauge(
-        "subscriptions",
-        "Subscriptions of connections",
-        on(ExecutionSubscribed),
-        on(RoomJoined),
-        on(ExecutionUnsubscribed, lambda _: -1),
-        on(RoomLeft, lambda _: -1),
-    )
-    """Open now; a room counts as one."""
-    subscriptions_opened: int = counter(
-        "subscriptions_opened", "Subscriptions that began", on(ExecutionSubscribed), on(RoomJoined)
-    )
-    rooms_joined: int = gauge(
-        "rooms_joined", "Memberships of connections in rooms", on(RoomJoined), on(RoomLeft, lambda _: -1)
-    )
+    subscriptions: int = _gauge("subscriptions", "Subscriptions of connections", *_SUBSCRIBED, *_UNSUBSCRIBED)
+    """Open now, those of rooms included."""
+    subscriptions_opened: int = _counter("subscriptions_opened", "Subscriptions that began", *_SUBSCRIBED)
+    rooms_joined: int = _gauge("rooms_joined", "Memberships in rooms", _on(RoomJoined), _on(RoomLeft, _down))
     """Memberships of connections in rooms, now."""
-    received: Mapping[str, int] = counter(
+    received: Mapping[str, int] = _counter(
         "messages_received",
-        "Messages from clients",
-        on(MessageReceived, lambda event: event.message_name),
+        "Messages of clients",
+        _on(MessageReceived, lambda event: event.message_name),
         label="message",
     )
     """Messages from clients, by the protocol's name; `other` for all names that the protocol lacks."""
-    failed: int = counter(
+    failed: int = _counter(
         "messages_failed",
         "Messages that were answered with an error",
-        on(MessageReceived, lambda event: event.code is not None),
+        _on(MessageReceived, lambda event: event.code is not None),
     )
     """Messages that were answered with an error."""
-    handling: Durations = histogram(  # noqa: RUF009 (it declares the field)
+    handling: Durations = _histogram(  # noqa: RUF009 (it declares the field)
         "message_seconds",
         "Time it took to handle a message",
-        _HANDLING_BOUNDS,
-        on(MessageReceived, lambda event: event.duration_s),
+        _on(MessageReceived, lambda event: event.duration_s),
+        bounds=_HANDLING_BOUNDS,
     )
     """Time it took to handle a message."""
-    refused: Mapping[str, int] = counter(
+    refused: Mapping[str, int] = _counter(
         "refused",
         "Messages, logins and connections that were refused",
-        on(ClientRefused, lambda event: str(event.code)),
+        _on(ClientRefused, lambda event: str(event.code)),
         label="code",
         values=_CODES,
     )
     """Refused messages, logins and connections, by code."""
-    login_failures: int = counter(
-        "login_failures", "Credentials that were not valid", on(ClientRefused, lambda event: event.code in _LOGIN_CODES)
+    login_failures: int = _counter(
+        "login_failures", "Invalid credentials", _on(ClientRefused, lambda event: event.code in _LOGIN_CODES)
     )
-    resumes: int = counter(
-        "resumes",
-        "Subscriptions that resumed after a position",
-        on(SubscriptionResumed, lambda event: event.recovered),
-        recovered="true",
+    resumes: int = _counter(
+        "resumes", _RESUMES, _on(SubscriptionResumed, lambda event: event.recovered), labels={"recovered": "true"}
     )
     """Subscriptions that resumed after a position and lost nothing."""
-    resumes_lost: int = counter(
-        "resumes",
-        "Subscriptions that resumed after a position",
-        on(SubscriptionResumed, lambda event: not event.recovered),
-        recovered="false",
+    resumes_lost: int = _counter(
+        "resumes", _RESUMES, _on(SubscriptionResumed, lambda event: not event.recovered), labels={"recovered": "false"}
     )
     """Subscriptions that resumed after a position and lost updates."""
-    gaps: Mapping[GapReason, int] = counter(
+    gaps: Mapping[GapReason, int] = _counter(
         "gaps",
         "Gaps that readers were notified of",
-        on(GapReported, lambda event: event.reason),
+        _on(GapReported, lambda event: event.reason),
         label="reason",
         values=get_args(GapReason),
     )
     """Gaps that readers were notified of, by reason."""
-    merged: int = counter(
-        "updates_merged", "Updates saved by merging them into others", on(UpdatesMerged, lambda event: event.updates)
+    merged: int = _counter(
+        "updates_merged", "Updates saved by merging them into others", _on(UpdatesMerged, lambda event: event.updates)
     )
     """Updates that were not sent because a lagging reader got them merged into others."""
-    delivery: Durations = histogram(  # noqa: RUF009 (it declares the field)
-        "delivery_seconds", "From publishing an update to handing it to a transport", DELIVERY_BOUNDS
+    delivery: Durations = _histogram(  # noqa: RUF009 (as above)
+        "delivery_seconds", "From publishing an update to handing it to a transport", bounds=DELIVERY_BOUNDS
     )
     """From the publishing of a frame's newest update to the hand-over of the frame to the transport."""
     cpu_seconds: float
@@ -267,7 +227,8 @@ class _Counts:
         self.values: dict[str, Any] = {}
         self._sources: dict[type[GatewayEvent], list[tuple[str, Callable[[Any], Any]]]] = {}
         for name, metric in _declared(statistics):
-            self.values[name] = metric.initial()
+            labelled = dict.fromkeys(metric.values, 0) if metric.label else 0
+            self.values[name] = Histogram(metric.bounds) if metric.kind == "histogram" else labelled
             for event, measure in metric.sources:
                 self._sources.setdefault(event, []).append((name, measure))
 
@@ -284,17 +245,14 @@ class _Counts:
 
     def snapshot(self) -> dict[str, Any]:
         """Return copies of all values, by the name of their field."""
-        return {name: _copy(value) for name, value in self.values.items()}
+        return {
+            name: value.snapshot() if isinstance(value, Histogram) else copy(value)
+            for name, value in self.values.items()
+        }
 
 
 def _declared(statistics: Any) -> Iterator[tuple[str, Metric]]:
     return ((each.name, each.metadata[_METRIC]) for each in fields(statistics) if _METRIC in each.metadata)
-
-
-def _copy(value: int | dict[str, int] | Histogram) -> int | dict[str, int] | Durations:
-    if isinstance(value, Histogram):
-        return value.snapshot()
-    return dict(value) if isinstance(value, dict) else value
 
 
 class GatewayMetrics:
@@ -380,7 +338,7 @@ def _samples(
             for label, count in value.items():
                 yield metric, {**labels, metric.label: label}, count
         else:
-            yield metric, {**labels, **metric.constant}, value
+            yield metric, {**labels, **metric.labels}, value
 
 
 def _peak_memory() -> int:
