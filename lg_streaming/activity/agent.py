@@ -6,7 +6,9 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, get_args
+
+from typing_extensions import Unpack
 
 from lg_streaming.activity.base import (
     PacedActivity,
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from lg_streaming.emitter import Emitter
     from lg_streaming.events import Priority
 
-__all__ = ["AgentStream", "LogLevel"]
+__all__ = ["AgentStream", "CaptureOptions", "LogLevel"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -57,6 +59,19 @@ _TRANSITIONS: Final[Mapping[str, tuple[frozenset[str | None], AgentStatus | None
     }
 )
 """Each step: the states it is legal in, and the state it leads to; None for no change."""
+
+
+class CaptureOptions(TypedDict, total=False):
+    """Options of a captured program."""
+
+    cwd: str | Path | None
+    """The folder it runs in; the present one when None."""
+    env: Mapping[str, str] | None
+    """Its environment; that of this process when None."""
+    max_line: int
+    """Characters, 1 to 32,768; 8,192 when not given. A longer line is split."""
+    grace: float
+    """Seconds from SIGTERM to SIGKILL, and for reading pipes that others hold after its end; 5 when not given."""
 
 
 class AgentStream(PacedActivity[AgentState]):
@@ -101,13 +116,7 @@ class AgentStream(PacedActivity[AgentState]):
     `Emitter.event`. It then leaves the agent unchanged. In a decorated node no step raises: a rejection is logged.
     """
 
-    __slots__ = (
-        "_base",
-        "_buffer",
-        "_include_logs",
-        "_include_metrics",
-        "_include_output",
-    )
+    __slots__ = ("_base", "_buffer", "_include_logs", "_include_metrics", "_include_output")
 
     def __init__(
         self,
@@ -290,11 +299,7 @@ class AgentStream(PacedActivity[AgentState]):
     async def capture_output(
         self,
         command: Sequence[str | Path],
-        *,
-        cwd: str | Path | None = None,
-        env: Mapping[str, str] | None = None,
-        max_line: int = 8_192,
-        grace: float = 5.0,
+        **options: Unpack[CaptureOptions],
     ) -> int:
         """Run a program and publish its output, line by line, as it prints it.
 
@@ -307,10 +312,7 @@ class AgentStream(PacedActivity[AgentState]):
 
         Args:
             command: The program and its arguments, without a shell. Its input is empty.
-            cwd: The folder it runs in; the present one when None.
-            env: Its environment; that of this process when None.
-            max_line: Characters, 1 to 32,768. A longer line is split.
-            grace: Seconds, see above. After the program ended, others that hold its pipes are read for as long.
+            options: See `CaptureOptions`.
 
         Returns:
             The exit code; of a program that a signal ended, the negative number of the signal.
@@ -321,24 +323,20 @@ class AgentStream(PacedActivity[AgentState]):
             UnsupportedPlatformError: If this is not Linux.
             OSError: If the program cannot be started.
         """
-        create, grace = self._prepare_capture(command, cwd, env, max_line, grace)
+        create, grace = self._prepare_capture(command, **options)
         with self._emitter.at_work():
             return await run_subprocess_async(create, grace)
 
     def capture_output_sync(
         self,
         command: Sequence[str | Path],
-        *,
-        cwd: str | Path | None = None,
-        env: Mapping[str, str] | None = None,
-        max_line: int = 8_192,
-        grace: float = 5.0,
+        **options: Unpack[CaptureOptions],
     ) -> int:
         """Do the same in code without an event loop. An exception such as ``KeyboardInterrupt`` ends the program.
 
         It blocks its thread until the program has ended, and with it any event loop of that thread.
         """
-        create, grace = self._prepare_capture(command, cwd, env, max_line, grace)
+        create, grace = self._prepare_capture(command, **options)
         with self._emitter.at_work():
             return run_subprocess(create, grace)
 
@@ -359,19 +357,20 @@ class AgentStream(PacedActivity[AgentState]):
     def _prepare_capture(
         self,
         command: Sequence[str | Path],
-        cwd: str | Path | None,
-        env: Mapping[str, str] | None,
-        max_line: int,
-        grace: float,
+        *,
+        cwd: str | Path | None = None,
+        env: Mapping[str, str] | None = None,
+        max_line: int = 8_192,
+        grace: float = 5.0,
     ) -> tuple[Callable[[], Subprocess], float]:
-        longest = value_or_default(
+        max_length = value_or_default(
             self._emitter, lambda: int(number(max_line, "max_line", least=1, most=32_768)), 8_192
         )
         seconds = value_or_default(self._emitter, lambda: number(grace, "grace", least=0), 5.0)
         with self._guard:
             self._check("output")
             self._ensure_spawned()
-        return lambda: Subprocess(command, self._on_output, cwd=cwd, env=env, max_line=longest), seconds
+        return lambda: Subprocess(command, self._on_output, cwd=cwd, env=env, max_line=max_length), seconds
 
     def _on_output(self, stream: OutputStream, piece: str) -> None:
         with self._lock:

@@ -53,17 +53,7 @@ class Activity(ABC, Generic[S]):
         label: Its name in messages: ``task 't1'``.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_emitter",
-        "_ended",
-        "_guard",
-        "_label",
-        "_lock",
-        "_scheduler",
-        "_state",
-        "_when_ended",
-    )
+    __slots__ = ("__weakref__", "_emitter", "_ended", "_guard", "_label", "_lock", "_notify", "_scheduler", "_state")
 
     def __init__(self, emitter: Emitter, label: str) -> None:
         self._emitter = emitter
@@ -73,7 +63,7 @@ class Activity(ABC, Generic[S]):
         self._guard = _StepGuard(self._lock, emitter, label)
         self._ended = False
         self._state: S
-        self._when_ended: Callable[[], None] | None = None
+        self._notify: Callable[[], None] | None = None
 
     @property
     def ended(self) -> bool:
@@ -87,11 +77,11 @@ class Activity(ABC, Generic[S]):
 
     def on_ended(self, call: Callable[[], None]) -> None:
         """Call ``call`` once it has ended; for the registry that holds it."""
-        self._when_ended = call
+        self._notify = call
 
     def _end(self) -> None:
         self._ended = True
-        call, self._when_ended = self._when_ended, None
+        call, self._notify = self._notify, None
         if call is not None:
             call()
 

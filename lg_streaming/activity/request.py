@@ -72,16 +72,7 @@ class LLMRequest(Activity[LLMRequestState]):
     `Emitter.event`. It then leaves the request unchanged. In a decorated node no step raises: a rejection is logged.
     """
 
-    __slots__ = (
-        "_base",
-        "_calls",
-        "_indexes",
-        "_model_fields",
-        "_options",
-        "_response",
-        "_response_bytes",
-        "_started",
-    )
+    __slots__ = ("_base", "_calls", "_indexes", "_model", "_options", "_response", "_started")
 
     def __init__(
         self, emitter: Emitter, state: LLMRequestState, started: Mapping[str, Any], options: RequestOptions
@@ -90,15 +81,14 @@ class LLMRequest(Activity[LLMRequestState]):
         self._base = emitter
         self._options = options
         self._state = state
-        self._model_fields = drop_none(model=state.model, provider=state.provider)
+        self._model = drop_none(model=state.model, provider=state.provider)
         self._started = started
-        self._response_bytes = options.response_bytes
         self._reset_attempt()
-        self._publish("llm_start", {**self._model_fields, **started})
+        self._publish("llm_start", {**self._model, **started})
 
     def _reset_attempt(self) -> None:
         """Begin an attempt, without text and tool calls."""
-        self._response = BoundedText(self._response_bytes)
+        self._response = BoundedText(self._options.response_bytes)
         self._calls: dict[str, _ToolCall] = {}
         self._indexes = {"token": itertools.count(), "thinking": itertools.count()}
 
@@ -172,7 +162,7 @@ class LLMRequest(Activity[LLMRequestState]):
             check_name(tool_call_id, "tool_call_id")
             check_name(tool, "tool")
             call = self._calls.get(tool_call_id) or _ToolCall(
-                tool=tool, index=len(self._calls), arguments=BoundedText(self._response_bytes)
+                tool=tool, index=len(self._calls), arguments=BoundedText(self._options.response_bytes)
             )
             if call.began_at is not None:
                 raise BadRequestError(f"the call {tool_call_id!r} is complete already: take another id")
@@ -182,11 +172,7 @@ class LLMRequest(Activity[LLMRequestState]):
                 call.arguments.add(arguments)
                 call.pieces += 1
             if is_complete:
-                parsed = (
-                    _parse_input(call)
-                    if arguments is None or isinstance(arguments, str)
-                    else {"input": dict(arguments)}
-                )
+                parsed = {"input": dict(arguments)} if isinstance(arguments, Mapping) else _parse_input(call)
                 self._emit_tool("tool_start", tool_call_id, {"tool": tool, "tool_call_id": tool_call_id, **parsed})
                 call.began_at = self._now()
             self._calls[tool_call_id] = call
@@ -268,7 +254,7 @@ class LLMRequest(Activity[LLMRequestState]):
             if cost_breakdown is not None:
                 merged["cost_breakdown"] = {name: number(value, name) for name, value in cost_breakdown.items()}
             if self._options.include_usage:
-                self._publish("usage", {**self._model_fields, **merged})
+                self._publish("usage", {**self._model, **merged})
             self._state = replace(self._state, usage=merged)
 
     def completed(self, response: str | None = None, *, finish_reason: str | None = None) -> None:
@@ -285,7 +271,7 @@ class LLMRequest(Activity[LLMRequestState]):
             self._ensure_running("completed")
             if response is not None:
                 _check_text(response)
-                self._response = BoundedText(self._response_bytes)
+                self._response = BoundedText(self._options.response_bytes)
                 self._response.add(response)
             reason = finish_reason or self._state.finish_reason
             calls = [{"tool_call_id": call, "tool": tool} for call, tool in self._state.tool_calls.items()]
@@ -301,9 +287,9 @@ class LLMRequest(Activity[LLMRequestState]):
             if shown.truncated or self._response.truncated:
                 answer["response_truncated"] = True
             try:
-                self._publish("llm_complete", {**self._model_fields, **answer, **fields})
+                self._publish("llm_complete", {**self._model, **answer, **fields})
             except UpdateTooLargeError:  # the limit may be lower than usual
-                shorter = {**self._model_fields, **answer, "response_truncated": True, **fields}
+                shorter = {**self._model, **answer, "response_truncated": True, **fields}
                 self._emitter.event("llm_complete", shorter, large="shorten")
             self._state = replace(self._state, status="completed", finish_reason=reason, ended_at=self._now())
             self._end()
@@ -337,9 +323,7 @@ class LLMRequest(Activity[LLMRequestState]):
             attempt = failures if retry_attempt is None else retry_attempt
             fields = drop_none(error_type=kind, code=code, retry_attempt=attempt if will_retry else None)
             took = drop_none(duration_s=self._seconds_since(self._state.started_at))
-            self._publish(
-                "llm_error", {**self._model_fields, "error": described, **fields, "will_retry": will_retry, **took}
-            )
+            self._publish("llm_error", {**self._model, "error": described, **fields, "will_retry": will_retry, **took})
             self._state = replace(
                 self._state, status="retrying" if will_retry else "failed", failures=failures, error=described
             )
@@ -380,7 +364,7 @@ class LLMRequest(Activity[LLMRequestState]):
         before = self._emitter
         self._emitter = self._base.scoped(attempt=(self._base.scope.attempt or 1) + self._state.failures)
         try:
-            self._publish("llm_start", {**self._model_fields, **self._started, "retry_attempt": self._state.failures})
+            self._publish("llm_start", {**self._model, **self._started, "retry_attempt": self._state.failures})
         except BaseException:
             self._emitter = before
             raise
@@ -390,7 +374,7 @@ class LLMRequest(Activity[LLMRequestState]):
     def _emit_text(self, kind: Literal["token", "thinking"], content: str, more: Mapping[str, Any]) -> None:
         if self._options.include_tokens:
             data = {"content": content, "index": next(self._indexes[kind]), "role": "ai", **more}
-            self._emitter.say(kind, {**data, "metadata": self._model_fields}, self._emitter.scope)
+            self._emitter.say(kind, {**data, "metadata": self._model}, self._emitter.scope)
 
     def _emit_arguments(self, tool_call_id: str, call: _ToolCall, piece: str) -> None:
         if self._options.include_tool_calls:
