@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -125,15 +126,23 @@ class _Patterns:
         self._globs = Globs(names)
         self._memo: dict[str, bool] = {}
 
-    def fit(self, name: str | None) -> bool:
+    def matches(self, name: str | None) -> bool:
         if name is None:
             return False
         known = self._memo.get(name)
         if known is None:
             if len(self._memo) >= _MAX_MEMO:
                 self._memo.clear()
-            known = self._memo[name] = self._globs.fit(name)
+            known = self._memo[name] = self._globs.matches(name)
         return known
+
+
+def _type_globs(globs: Iterable[str]) -> Globs:
+    """Compile globs over types, in which ``*`` matches any run of characters."""
+    return Globs([re.sub(r"\*+", "**", glob) for glob in globs])
+
+
+_NO_GLOBS: Final = Globs(())
 
 
 def _with_aliased(types: frozenset[str], globs: frozenset[str]) -> frozenset[str]:
@@ -144,7 +153,8 @@ def _with_aliased(types: frozenset[str], globs: frozenset[str]) -> frozenset[str
     named = [ALIASES.get(name, ()) for name in types]
     spaces = [glob for glob in globs if ":" in glob.partition("*")[0]]
     if spaces:
-        named += [meant for alias, meant in ALIASES.items() if any(_glob(glob, alias) for glob in spaces)]
+        wanted = _type_globs(spaces)
+        named += [meant for alias, meant in ALIASES.items() if wanted.matches(alias)]
     return types.union(*named)
 
 
@@ -168,6 +178,7 @@ class UpdateFilter:
     until: datetime | None = None
     """Updates at or before this moment."""
     _memo: dict[str, bool] = field(default_factory=dict[str, bool], init=False, repr=False, compare=False)
+    _type_globs: Globs = field(default=_NO_GLOBS, init=False, repr=False, compare=False)
     _nodes: _Patterns | None = field(default=None, init=False, repr=False, compare=False)
     _agents: _Patterns | None = field(default=None, init=False, repr=False, compare=False)
     _paths: _Patterns | None = field(default=None, init=False, repr=False, compare=False)
@@ -177,6 +188,8 @@ class UpdateFilter:
         for name, patterns in parts:
             if patterns:
                 object.__setattr__(self, name, _Patterns(patterns))
+        if self.globs:
+            object.__setattr__(self, "_type_globs", _type_globs(self.globs))
 
     @classmethod
     def of(
@@ -261,8 +274,8 @@ class UpdateFilter:
         """The same as `matches`, of an update's parts. ``timestamp`` matters only to ``since`` and ``until``."""
         return (
             self.accepts_type(type)
-            and (self._nodes is None or self._nodes.fit(about.node_id))
-            and (self._agents is None or self._agents.fit(about.agent_type))
+            and (self._nodes is None or self._nodes.matches(about.node_id))
+            and (self._agents is None or self._agents.matches(about.agent_type))
             and (self._paths is None or self._accepts_namespace(self._paths, about.namespace))
             and (not self.categories or (about.category or DEFAULT_CATEGORY) in self.categories)
             and (self.min_priority == "low" or PRIORITIES.index(priority) >= PRIORITIES.index(self.min_priority))
@@ -277,39 +290,19 @@ class UpdateFilter:
         if not (self.kinds or self.types or self.globs):
             verdict = True
         else:
-            verdict = type in self.types or kind_of(type) in self.kinds or any(_glob(g, type) for g in self.globs)
+            verdict = type in self.types or kind_of(type) in self.kinds or self._type_globs.matches(type)
         if len(self._memo) >= _MAX_MEMO:
             self._memo.clear()
         self._memo[type] = verdict
         return verdict
 
     def _accepts_namespace(self, paths: _Patterns, namespace: str | None) -> bool:
-        return namespace is not None and (namespace in self.namespaces or paths.fit(node_path(namespace)))
+        return namespace is not None and (namespace in self.namespaces or paths.matches(node_path(namespace)))
 
     def _accepts_time(self, timestamp: datetime | None) -> bool:
         if timestamp is None or (self.since is None and self.until is None):
             return True
         return (self.since is None or timestamp >= self.since) and (self.until is None or timestamp <= self.until)
-
-
-def _glob(pattern: str, name: str) -> bool:
-    """``*`` stands for any run of characters; everything else for itself.
-
-    Not a regular expression: a reader chooses the pattern, and must not be able to choose one that takes for ever.
-    """
-    first, *parts = pattern.split("*")
-    if not parts:
-        return pattern == name
-    *middle, last = parts
-    start, end = len(first), len(name) - len(last)
-    if start > end or not (name.startswith(first) and name.endswith(last)):
-        return False
-    for part in middle:
-        found = name.find(part, start, end)
-        if found < 0:
-            return False
-        start = found + len(part)
-    return True
 
 
 ALL: Final = UpdateFilter()
