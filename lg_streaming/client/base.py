@@ -14,13 +14,14 @@ from typing_extensions import Unpack
 from lg_streaming.client.config import ClientConfig, ClientOptions, TokenSource
 from lg_streaming.client.events import ClientState, Listeners
 from lg_streaming.client.outage import Outage
-from lg_streaming.client.request import OnGap, SubscriptionRequest
+from lg_streaming.client.request import SubscriptionRequest
 from lg_streaming.client.rest import Rest, execution_path
 from lg_streaming.client.subscription import ClientContext, ClientSubscription
 from lg_streaming.client.text_options import TextOptions, split_text_options
 from lg_streaming.filters import FilterOptions, UpdateFilter
 from lg_streaming.fork import restart_after_fork
 from lg_streaming.texts import TEXT_EVENTS, MessageText, TextAssembly
+from lg_streaming.types import OnGap
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from lg_streaming.deadline import check_timeout
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import Position, check_execution_id
 from lg_streaming.filters import FILTER_LISTS, INTERRUPTED, FilterOptions, UpdateFilter, filter_payload
+from lg_streaming.types import OnGap
 
-__all__ = ["OnGap", "SubscriptionRequest"]
-
-OnGap = Literal["oldest", "tail", "fail"]
-"""Where to go on when updates are gone: at the oldest that is kept, at the newest, or not at all."""
+__all__ = ["SubscriptionRequest"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +53,7 @@ class SubscriptionRequest:
         if until_interrupted:
             del conditions["until"]
         filter = UpdateFilter.of(**conditions)  # noqa: A001  # pyright: ignore[reportArgumentType]
-        if on_gap not in {"oldest", "tail", "fail"}:
+        if on_gap not in get_args(OnGap):
             raise BadRequestError(f"on_gap is 'oldest', 'tail' or 'fail', not {on_gap!r}")
         flags = {"follow": follow, "batch": batch, "merge": merge}
         return cls(

@@ -10,16 +10,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
 from lg_streaming.errors import CODES
 from lg_streaming.hub.histogram import Durations, Histogram
-from lg_streaming.hub.page import GapReason
+from lg_streaming.types import GapReason, Transport
 
 __all__ = ["DELIVERY_BOUNDS", "GatewayMetrics", "GatewayStatistics", "Transport", "TransportFigures"]
-
-Transport = Literal["socketio", "websocket", "sse", "rest"]
-"""How a client is connected; `rest` is a single request."""
 
 DELIVERY_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds: from within a frame interval up to a reader that lags."""
