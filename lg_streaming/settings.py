@@ -28,6 +28,7 @@ from lg_streaming.checks import NUMBER_ERROR, Number, count, option, rate, secon
 from lg_streaming.errors import StreamingConfigError
 from lg_streaming.events import Delivery, Priority
 from lg_streaming.frequency import Frequency
+from lg_streaming.types import Transport
 
 __all__ = [
     "AuthSettings",
@@ -46,7 +47,6 @@ Algorithm = Literal[
 ]
 
 
-TransportName = Literal["socketio", "websocket", "sse", "rest"]
 ContentCoding = Literal["gzip", "zstd", "br", "deflate"]
 
 Seconds = Annotated[float, option(seconds())]
@@ -181,7 +181,7 @@ class GatewaySettings(_Section):
     """Request headers of your own that pages of these origins may send, such as ``X-Tenant`` or ``traceparent``.
     ``None``: all they ask for. Empty: none. ``Authorization``, ``Cache-Control``, ``Content-Type`` and
     ``Last-Event-ID`` always pass."""
-    transports: tuple[TransportName, ...] = ("socketio", "websocket", "sse", "rest")
+    transports: tuple[Transport, ...] = ("socketio", "websocket", "sse", "rest")
     """How clients may come; without ``rest`` there are still ``GET /health`` and ``POST /tickets``. Empty: no way."""
     heartbeat_interval: Annotated[float | None, option(seconds(none="for none"))] = 15.0
     """Between heartbeats (Socket.IO, WebSocket) and keep-alive comments (SSE); at each it is also asked whether the

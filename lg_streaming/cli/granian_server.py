@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.lifespan.on import LifespanOn
 
-from lg_streaming.cli.serve import Listening, Serve, ServeOptions, Stop
+from lg_streaming.cli.serve import OnListening, Serve, ServeOptions, Stop
 from lg_streaming.cli.uvicorn_server import configure
 from lg_streaming.errors import MissingExtraError, StreamingConfigError
 from lg_streaming.gateway.hooks.shutdown_hooks import ShutdownHooks, shutdown_hooks
@@ -48,7 +48,7 @@ def load_granian() -> Serve:
 
 
 async def _serve(
-    app: ASGIApp, options: ServeOptions, listener: socket.socket, stop: Stop, listening: Listening
+    app: ASGIApp, options: ServeOptions, listener: socket.socket, stop: Stop, on_listening: OnListening
 ) -> None:
     host, port = listener.getsockname()[:2]
     listener.close()  # granian opens its own
@@ -64,7 +64,7 @@ async def _serve(
     try:
         requests = _Requests(config.loaded_app, lifespan.state)
         server = _make_server(requests, options, host, port)
-        await _run(server, requests, goodbyes, stop, _call_when_open(host, port, listening))
+        await _run(server, requests, goodbyes, stop, _call_when_open(host, port, on_listening))
     finally:
         await lifespan.shutdown()
 
@@ -150,7 +150,7 @@ def _make_server(app: ASGIApp, options: ServeOptions, host: str, port: int) -> S
     )
 
 
-async def _call_when_open(host: str, port: int, listening: Listening) -> None:
+async def _call_when_open(host: str, port: int, on_listening: OnListening) -> None:
     while True:
         try:
             _, writer = await asyncio.open_connection(host, port)
@@ -158,5 +158,5 @@ async def _call_when_open(host: str, port: int, listening: Listening) -> None:
             await asyncio.sleep(_SECONDS_BETWEEN_TRIES)
         else:
             writer.close()
-            listening()
+            on_listening()
             return

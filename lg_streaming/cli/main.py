@@ -47,12 +47,11 @@ def demo(
     its report reviewed. It runs behind a real server in this process; the terminal shows what a Socket.IO client
     of that server receives.
     """
-    from lg_streaming.cli.demo import DemoError, Options, run_demo
-    from lg_streaming.demo.prompts import DEFAULT_QUESTION
+    from lg_streaming.cli.demo import DemoError, DemoOptions, run_demo
 
     console = Console(highlight=False)
-    wanted = Options(
-        question=question or DEFAULT_QUESTION,
+    demo_options = DemoOptions(
+        question=question,
         model=model,
         host=host,
         port=port,
@@ -61,7 +60,7 @@ def demo(
         keep_open=console.is_terminal if keep_open is None else keep_open,
     )
     try:
-        asyncio.run(run_demo(wanted, console))
+        asyncio.run(run_demo(demo_options, console))
     except DemoError as error:
         raise _failed(error) from error
     except KeyboardInterrupt:
@@ -95,8 +94,8 @@ def serve(
     from lg_streaming.cli.certificates import Certificate, CertificateError
     from lg_streaming.cli.serve import ServeOptions, run_server
     from lg_streaming.cli.target import TargetError, load_app
-    from lg_streaming.demo.server import AddressInUseError
     from lg_streaming.errors import MissingExtraError
+    from lg_streaming.serving.listener import AddressInUseError
 
     try:
         certificate = Certificate.load(certfile, keyfile)

@@ -15,12 +15,12 @@ from starlette.types import ASGIApp
 
 from lg_streaming.cli.certificates import Certificate
 from lg_streaming.cli.signals import handling
-from lg_streaming.demo.server import listen
 from lg_streaming.gateway.hooks.listeners import listening as hosts
 from lg_streaming.loglines import LineFormatter
 from lg_streaming.serving.acceptor import raise_descriptor_limit
+from lg_streaming.serving.listener import format_host, listen
 
-__all__ = ["MAX_MESSAGE_BYTES", "Listening", "Serve", "ServeOptions", "Stop", "run_server"]
+__all__ = ["MAX_MESSAGE_BYTES", "OnListening", "Serve", "ServeOptions", "Stop", "run_server"]
 
 MAX_MESSAGE_BYTES: Final = 65_536
 """The largest WebSocket message a client may send; `limits.inbound_bytes` may be less."""
@@ -47,8 +47,8 @@ class ServeOptions:
     log_level: str
 
 
-Listening = Callable[[], None]
-"""Called once, when clients can connect."""
+OnListening = Callable[[], None]
+"""A callback that a server calls once, when clients can connect."""
 
 
 class Stop:
@@ -81,7 +81,7 @@ class Serve(Protocol):
     """A server: serves `app` on `listener` until `stop`, and returns when all is closed."""
 
     async def __call__(
-        self, app: ASGIApp, options: ServeOptions, listener: socket.socket, stop: Stop, listening: Listening
+        self, app: ASGIApp, options: ServeOptions, listener: socket.socket, stop: Stop, on_listening: OnListening
     ) -> None:
         """See the class."""
         ...
@@ -184,8 +184,7 @@ async def _signals_to(stop: Stop, say: Callable[[str], None]) -> AsyncGenerator[
 
 def _address(listener: socket.socket, *, secure: bool) -> str:
     host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if listener.family == socket.AF_INET6 else host
-    return f"{'https' if secure else 'http'}://{shown}:{port}"
+    return f"{'https' if secure else 'http'}://{format_host(host)}:{port}"
 
 
 def _protocols(options: ServeOptions) -> str:

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from lg_streaming.cli.target import TargetError, load_app
-from lg_streaming.demo.server import AddressInUseError, listen
+from lg_streaming.serving.listener import AddressInUseError, listen
 from tests.gateway.sse import EventSource
 from tests.serving.conftest import Pki
 from tests.serving.process import APP, refused, served
