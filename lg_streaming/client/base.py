@@ -15,7 +15,7 @@ from lg_streaming.client.config import ClientConfig, ClientOptions, TokenSource
 from lg_streaming.client.events import ClientState, Listeners
 from lg_streaming.client.outage import Outage
 from lg_streaming.client.request import SubscriptionRequest
-from lg_streaming.client.rest import Rest, execution_path
+from lg_streaming.client.rest import RestClient, execution_path
 from lg_streaming.client.subscription import ClientContext, ClientSubscription
 from lg_streaming.client.text_options import TextOptions, split_text_options
 from lg_streaming.filters import FilterOptions, UpdateFilter
@@ -81,11 +81,11 @@ class StreamClient(ABC):
     ) -> None:
         self._config = ClientConfig(url=url, **options)  # pyright: ignore[reportArgumentType]
         self._random = random
-        self._hearing = ClientContext(listeners=Listeners(), now=now)
+        self._context = ClientContext(listeners=Listeners(), now=now)
         self._tokens = TokenSource(self._config.token)
         self._outage = Outage()
         restart_after_fork(self)
-        self._rest = Rest(lambda: self._config, self._tokens)
+        self._rest = RestClient(lambda: self._config, self._tokens)
 
     @abstractmethod
     def after_fork(self) -> None:
@@ -123,8 +123,8 @@ class StreamClient(ABC):
         Raises:
             BadRequestError: The id, a filter, the position or the timeout cannot be used.
         """
-        return self._subscription(
-            SubscriptionRequest.of(
+        return self._make_subscription(
+            SubscriptionRequest.from_arguments(
                 execution_id,
                 after=after,
                 follow=follow,
@@ -193,11 +193,13 @@ class StreamClient(ABC):
             StreamingError: The server refused it, or there is no connection.
         """
         query = {"state": ",".join(state), "owner": owner or "", "cursor": cursor or "", "limit": str(limit)}
-        return await self._rest.ask("GET", "/executions", query={name: value for name, value in query.items() if value})
+        return await self._rest.request(
+            "GET", "/executions", query={name: value for name, value in query.items() if value}
+        )
 
     async def execution(self, execution_id: str) -> dict[str, Any]:
         """What is known of an execution: state, owner, position, times, progress. Raises like `executions`."""
-        return await self._rest.ask("GET", execution_path(execution_id))
+        return await self._rest.request("GET", execution_path(execution_id))
 
     @abstractmethod
     async def respond(self, execution_id: str, prompt_id: str, response: object) -> None:
@@ -243,7 +245,7 @@ class StreamClient(ABC):
         Raises:
             ValueError: There is no such event.
         """
-        return self._hearing.listeners.on(name, callback)
+        return self._context.listeners.on(name, callback)
 
     def on_update(
         self, callback: Callable[[StreamUpdate], object], *, events: Iterable[str] | None = None
@@ -257,14 +259,14 @@ class StreamClient(ABC):
         Returns:
             What takes the listener away again.
         """
-        return self._hearing.listeners.on_update(UpdateFilter.of(events=events).accepts_type, callback)
+        return self._context.listeners.on_update(UpdateFilter.of(events=events).accepts_type, callback)
 
     def statistics(self) -> ClientStatistics:
         """What it has done so far."""
-        hearing, open_now = self._hearing, self._open
+        hearing, open_now = self._context, self._open_subscriptions
         return ClientStatistics(
             subscriptions=len(open_now),
-            connections=self._connections,
+            connections=self._connection_count,
             updates=hearing.updates,
             duplicates=hearing.duplicates + sum(each.duplicates for each in open_now),
             gaps=hearing.gaps + sum(each.gaps for each in open_now),
@@ -280,14 +282,14 @@ class StreamClient(ABC):
         Raises:
             ValueError: A value cannot be used.
         """
-        self._config = self._config.changed(options)
+        self._config = self._config.with_options(options)
         if "token" in options:
             self._tokens.replace(options["token"])
 
     # ------------------------------------------------------------ the end
     async def aclose(self) -> None:
         """Closes every subscription and connection; loops over them end. Harmless when repeated."""
-        for subscription in list(self._open):
+        for subscription in list(self._open_subscriptions):
             await subscription.aclose()
         await self._rest.aclose()
 
@@ -302,11 +304,11 @@ class StreamClient(ABC):
     # ------------------------------------------------------------ what a transport is
     @property
     @abstractmethod
-    def _open(self) -> list[ClientSubscription]: ...
+    def _open_subscriptions(self) -> list[ClientSubscription]: ...
 
     @property
     @abstractmethod
-    def _connections(self) -> int: ...
+    def _connection_count(self) -> int: ...
 
     @abstractmethod
-    def _subscription(self, wanted: SubscriptionRequest) -> ClientSubscription: ...
+    def _make_subscription(self, wanted: SubscriptionRequest) -> ClientSubscription: ...

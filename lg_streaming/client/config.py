@@ -55,7 +55,7 @@ class ClientOptions(TypedDict, total=False):
     """Bytes of the largest message that is read. Default: 16 MiB."""
 
 
-_HEARTBEATS: Final = 2.5
+_MISSED_HEARTBEATS: Final = 2.5
 _NUMBERS: Final = {
     "reconnect_delay": seconds(zero="tries at once"),
     "max_reconnect_delay": seconds(zero="tries at once"),
@@ -118,21 +118,21 @@ class ClientConfig:
             jitter=self.jitter,
         )
 
-    def patience(self, heartbeat_interval: object) -> float | None:
+    def silence_limit(self, heartbeat_interval: object) -> float | None:
         """Seconds of silence after which a connection counts as dead, at the interval the server says; None: never."""
         if self.silence_timeout is not None:
             return self.silence_timeout
         if not isinstance(heartbeat_interval, (int, float)) or heartbeat_interval <= 0:
             return None
-        return _HEARTBEATS * heartbeat_interval
+        return _MISSED_HEARTBEATS * heartbeat_interval
 
-    def changed(self, options: Mapping[str, object]) -> Self:
+    def with_options(self, options: Mapping[str, object]) -> Self:
         """The same with other options. Raises TypeError for one that is not there."""
         present = {each.name: cast("object", getattr(self, each.name)) for each in fields(self)}
         return type(self)(**{**present, **options})  # pyright: ignore[reportArgumentType]
 
 
-def _checked_token(token: object) -> Token | None:
+def _validate_token(token: object) -> Token | None:
     if token is None or isinstance(token, str) or callable(token):
         return cast("Token | None", token)
     raise ValueError(f"token is a string, or a function that returns one, not {type(token).__name__}")
@@ -142,7 +142,7 @@ class TokenSource:
     """Gives tokens, and knows whether asking for another may help."""
 
     def __init__(self, token: Token | None) -> None:
-        self._token = _checked_token(token)
+        self._token = _validate_token(token)
 
     async def get(self) -> str | None:
         """A token for the next connection. Raises what the callable raises."""
@@ -153,8 +153,8 @@ class TokenSource:
 
     def replace(self, token: Token | None) -> None:
         """From now on another token, or another way to get one."""
-        self._token = _checked_token(token)
+        self._token = _validate_token(token)
 
-    def may_mend(self, error: StreamingError) -> bool:
+    def can_refresh(self, error: StreamingError) -> bool:
         """Whether a fresh token may do where this error was told."""
         return callable(self._token) and isinstance(error, UnauthorizedError)

@@ -71,9 +71,9 @@ class EventStreamParser:
         if self._skip_newline and piece:
             piece = piece.removeprefix(b"\n")
             self._skip_newline = False
-        return self._events(piece)
+        return self._parse_lines(piece)
 
-    def _events(self, piece: bytes) -> list[StreamEvent]:
+    def _parse_lines(self, piece: bytes) -> list[StreamEvent]:
         if not piece:
             return []
         lines = piece.splitlines()
@@ -86,26 +86,26 @@ class EventStreamParser:
         events: list[StreamEvent] = []
         for line in lines:
             if line:
-                self._field(line)
+                self._parse_field(line)
             elif (event := self._dispatch()) is not None:
                 events.append(event)
         if rest:
             self._line.append(rest)
             self._line_size += len(rest)
-            self._check(self._line_size)
+            self._check_size(self._line_size)
         return events
 
-    def _check(self, more: int = 0) -> None:
+    def _check_size(self, more: int = 0) -> None:
         if self._size + more > self._max_bytes:
             raise EventTooLargeError(f"an event has more than {self._max_bytes} bytes")
 
-    def _field(self, line: bytes) -> None:
+    def _parse_field(self, line: bytes) -> None:
         name, _, value = line.partition(b":")
         if not name:
             self.comments += 1
             return
         self._size += len(line)
-        self._check()
+        self._check_size()
         value = value.removeprefix(b" ")
         if name == b"data":
             self._data.append(value)

@@ -164,30 +164,30 @@ class Listeners:
         if name != "*" and name not in EVENTS:
             known = ", ".join(sorted(EVENTS))
             raise ValueError(f"{name!r} is not an event of a client: use one of {known}; updates come to on_update")
-        return _add(self._by_name.setdefault(name, []), _plain(callback))
+        return _add(self._by_name.setdefault(name, []), _require_sync(callback))
 
     def on_update(
         self, accepts_type: Callable[[str], bool], callback: Callable[[StreamUpdate], object]
     ) -> Callable[[], None]:
         """Calls `callback` with each update whose type is accepted. Returns what takes it away again."""
-        return _add(self._on_update, (accepts_type, _plain(callback)))
+        return _add(self._on_update, (accepts_type, _require_sync(callback)))
 
-    def tell(self, event: ClientEvent) -> None:
+    def notify(self, event: ClientEvent) -> None:
         """Tells everybody who wants to hear it. Raises nothing."""
         for callback in [*self._by_name.get(event.name, ()), *self._by_name.get("*", ())]:
-            _call(callback, event)
+            _call_logged(callback, event)
 
-    def tell_updates(self, updates: list[StreamUpdate]) -> None:
+    def notify_updates(self, updates: list[StreamUpdate]) -> None:
         """The same with updates."""
         if not self._on_update:
             return
         for update in updates:
             for accepts_type, callback in list(self._on_update):
                 if accepts_type(update.type):
-                    _call(callback, update)
+                    _call_logged(callback, update)
 
 
-def _plain(callback: Callable[[Any], object]) -> Callable[[Any], object]:
+def _require_sync(callback: Callable[[Any], object]) -> Callable[[Any], object]:
     if inspect.iscoroutinefunction(callback):
         raise TypeError("a listener is called and not awaited: give a plain function, which may start a task")
     return callback
@@ -203,7 +203,7 @@ def _add(listeners: list[T], listener: T) -> Callable[[], None]:
     return remove
 
 
-def _call(callback: Callable[[Any], object], content: object) -> None:
+def _call_logged(callback: Callable[[Any], object], content: object) -> None:
     try:
         callback(content)
     except Exception:

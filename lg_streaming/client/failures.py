@@ -10,9 +10,9 @@ from lg_streaming.errors import ConnectionLostError, StreamingError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["InterruptedStreamError", "connection_failure", "http_failure", "told_failure"]
+__all__ = ["InterruptedStreamError", "connection_failure", "error_from_payload", "http_failure"]
 
-_TLS_REFUSALS: Final = frozenset(
+_PERMANENT_TLS_REASONS: Final = frozenset(
     {
         "HTTP_REQUEST",
         "NO_PROTOCOLS_AVAILABLE",
@@ -57,7 +57,7 @@ def connection_failure(error: BaseException, address: str, execution_id: str | N
         address: Where the connection goes, for the message.
         execution_id: The execution whose connection it is.
     """
-    refused = _tls_refusal(error)
+    refused = _find_tls_error(error)
     if refused is not None:
         why = f"the TLS connection to {address} failed: {refused}; check the url, or give the client an ssl_context"
     else:
@@ -65,7 +65,7 @@ def connection_failure(error: BaseException, address: str, execution_id: str | N
     return InterruptedStreamError(ConnectionLostError(why, execution_id=execution_id), retryable=refused is None)
 
 
-def _tls_refusal(error: BaseException) -> ssl.SSLError | None:
+def _find_tls_error(error: BaseException) -> ssl.SSLError | None:
     """The error of a TLS handshake that fails the same way each time; None for any other error."""
     seen: set[int] = set()
     cause: BaseException | None = error
@@ -73,18 +73,18 @@ def _tls_refusal(error: BaseException) -> ssl.SSLError | None:
         seen.add(id(cause))
         for each in (cause, *(part for part in cause.args if isinstance(part, BaseException))):
             if isinstance(each, ssl.SSLCertVerificationError) or (
-                isinstance(each, ssl.SSLError) and getattr(each, "reason", None) in _TLS_REFUSALS
+                isinstance(each, ssl.SSLError) and getattr(each, "reason", None) in _PERMANENT_TLS_REASONS
             ):
                 return each
         cause = cause.__cause__ or cause.__context__
     return None
 
 
-def told_failure(told: object, *, execution_id: str | None = None) -> InterruptedStreamError:
+def error_from_payload(told: object, *, execution_id: str | None = None) -> InterruptedStreamError:
     """The failure that an error object of the wire tells of; what the wire says about trying again counts."""
     fields: Mapping[str, Any] = cast("dict[str, Any]", told) if isinstance(told, dict) else {}
     number = fields.get("code")
-    kind = _BY_CODE.get(number, StreamingError) if isinstance(number, int) else StreamingError
+    kind = _ERRORS_BY_CODE.get(number, StreamingError) if isinstance(number, int) else StreamingError
     retry_after_ms = fields.get("retry_after_ms")
     error = kind(
         str(fields.get("message") or "the server sent an error that says nothing"),
@@ -104,7 +104,7 @@ def http_failure(
     """
     error: object = cast("Mapping[str, object]", told).get("error") if isinstance(told, dict) else None
     if isinstance(error, dict):
-        return told_failure(cast("object", error), execution_id=execution_id)
+        return error_from_payload(cast("object", error), execution_id=execution_id)
     wait = headers.get("retry-after", "")
     what = f"the answer of {address} was {status} and not from an lg_streaming gateway: is the url right?"
     if status in _REDIRECTS and (target := headers.get("location")):
@@ -121,13 +121,13 @@ def http_failure(
     )
 
 
-def _by_code(base: type[StreamingError]) -> dict[int, type[StreamingError]]:
+def _errors_by_code(base: type[StreamingError]) -> dict[int, type[StreamingError]]:
     found: dict[int, type[StreamingError]] = {}
     for each in base.__subclasses__():
         if "code" in vars(each):
             found[each.code] = each
-        found |= _by_code(each)
+        found |= _errors_by_code(each)
     return found
 
 
-_BY_CODE: Final = _by_code(StreamingError)
+_ERRORS_BY_CODE: Final = _errors_by_code(StreamingError)

@@ -33,7 +33,7 @@ class Outage:
                 error.message,
                 delay,
                 config.max_reconnect_delay,
-                _limit(config),
+                _describe_limits(config),
             )
         self._failing.add(connection)
 
@@ -44,12 +44,12 @@ class Outage:
             if not self._failing:
                 logger.info("connected to %s again", config.address)
 
-    def forget(self, connection: object) -> None:
+    def discard(self, connection: object) -> None:
         """A connection is not tried any more."""
         self._failing.discard(connection)
 
 
-def _limit(config: ClientConfig) -> str:
+def _describe_limits(config: ClientConfig) -> str:
     limits: list[str] = []
     if config.max_reconnect_attempts:
         limits.append(f"at most {config.max_reconnect_attempts} times")

@@ -43,9 +43,9 @@ class PositionTracker:
         self._complete = complete
         self._tail = tail
         self._now = now
-        self._tell = tell
+        self._notify = tell
         self._position = after
-        self._anew = False  # a gap was told of after which numbers may go on anywhere
+        self._accepts_any_next = False  # a gap was told of after which numbers may go on anywhere
         self.head: Position | None = None
         """Where the server stood when it let us in."""
         self.duplicates: int = 0
@@ -58,38 +58,38 @@ class PositionTracker:
         """The last update that was taken; None before the first."""
         return self._position
 
-    def begin(self, position: Position) -> None:
+    def start_at(self, position: Position) -> None:
         """The server says where reading begins; nothing happens where that is known already."""
         if self._position is None:
             self._position = position
 
-    def reach(self, position: Position) -> None:
+    def advance_to(self, position: Position) -> None:
         """Everything up to there has come, or was not wanted."""
-        self._position, self._anew = position, False
+        self._position, self._accepts_any_next = position, False
 
-    def take(self, updates: Iterable[StreamUpdate]) -> list[StreamUpdate]:
+    def accept(self, updates: Iterable[StreamUpdate]) -> list[StreamUpdate]:
         """Those that are new, in order; what is missing between them is told as an update of the type `gap`."""
         taken: list[StreamUpdate] = []
         for update in updates:
-            taken += self._take(update)
+            taken += self._accept_one(update)
         return taken
 
-    def _take(self, update: StreamUpdate) -> list[StreamUpdate]:
+    def _accept_one(self, update: StreamUpdate) -> list[StreamUpdate]:
         metadata, before = update.metadata, self._position
         found = [update]
-        if before is not None and not self._anew:
+        if before is not None and not self._accepts_any_next:
             if metadata.epoch != before.epoch:
-                found = [self._miss(before.seq + 1, None, "epoch_changed"), update]
+                found = [self._make_gap(before.seq + 1, None, "epoch_changed"), update]
             elif metadata.sequence_number <= before.seq:
                 self.duplicates += 1
                 return []
             elif self._complete and metadata.sequence_number > before.seq + 1:
-                found = [self._miss(before.seq + 1, metadata.sequence_number - 1, "missing"), update]
-        self._anew = False
+                found = [self._make_gap(before.seq + 1, metadata.sequence_number - 1, "missing"), update]
+        self._accepts_any_next = False
         self._position = update.position
         return found
 
-    def missed(self, told: Mapping[str, Any]) -> StreamUpdate:
+    def gap_from_payload(self, told: Mapping[str, Any]) -> StreamUpdate:
         """The server says what cannot be had; reading goes on after it. Raises KeyError or TypeError for nonsense."""
         first, last, reason = told["from"], told["to"], told["reason"]
         if not isinstance(first, int) or not (last is None or isinstance(last, int)):
@@ -100,19 +100,19 @@ class PositionTracker:
         elif reason == "evicted" and before is not None and last is not None:
             self._position = Position(before.epoch, max(before.seq, last))
         else:
-            self._begin_anew()
-        return self._miss(first, last, str(reason))
+            self._reset_epoch()
+        return self._make_gap(first, last, str(reason))
 
-    def _begin_anew(self) -> None:
+    def _reset_epoch(self) -> None:
         """The log is another one. Whoever comes back before an update of it was wanted is not told of that again."""
-        self._anew = True
+        self._accepts_any_next = True
         head, before = self.head, self._position
         if head is not None and before is not None and head.epoch != before.epoch:
             self._position = head if self._tail else Position(head.epoch, 0)
 
-    def _miss(self, first: int, last: int | None, reason: str) -> StreamUpdate:
+    def _make_gap(self, first: int, last: int | None, reason: str) -> StreamUpdate:
         self.gaps += 1
-        self._tell(GapDetected(execution_id=self._execution_id, first=first, last=last, reason=reason))
+        self._notify(GapDetected(execution_id=self._execution_id, first=first, last=last, reason=reason))
         position = self._position
         return StreamUpdate(
             type="gap",

@@ -35,23 +35,23 @@ if TYPE_CHECKING:
     from lg_streaming.client.failures import InterruptedStreamError
     from lg_streaming.errors import StreamingError
 
-__all__ = ["Reconnect", "pause_of"]
+__all__ = ["Reconnect", "retry_delay"]
 
 _TRYING: Final = frozenset({"connecting", "reconnecting"})
-_FINAL: Final = (UnauthorizedError, GapError)
+_PERMANENT_ERRORS: Final = (UnauthorizedError, GapError)
 """What only a fresh token, or another place to begin at, can mend."""
 
 
-_LONGEST_WISH: Final = 3_600.0
+_MAX_RETRY_HINT: Final = 3_600.0
 """Seconds that a server may ask for: nobody is sent away for good by one wrong number."""
 
 
-def pause_of(config: ClientConfig, attempt: int, random: Callable[[], float], wish: float | None) -> float:
+def retry_delay(config: ClientConfig, attempt: int, random: Callable[[], float], wish: float | None) -> float:
     """Seconds until the next try, after `attempt` others that failed and with what the server asks for."""
     own = config.backoff.seconds(attempt, random)
     if wish is None:
         return own
-    wish = min(max(0.0, wish), _LONGEST_WISH)
+    wish = min(max(0.0, wish), _MAX_RETRY_HINT)
     # The first time the server's wish counts; then it has to do better than a wish that did not help.
     return wish if attempt == 0 else max(wish, own)
 
@@ -85,15 +85,15 @@ class Reconnect:
     ) -> None:
         self._outage = outage if outage is not None else Outage()
         self._clock = clock
-        self._since: float | None = None  # when the first try began after which no connection was good
+        self._failing_since: float | None = None  # when the first try began after which no connection was good
         self._config = config
         self._tokens = tokens
-        self._tell = tell
+        self._notify = tell
         self._random = random
         self._execution_id = execution_id
         self._state: ClientState = "disconnected"
-        self._hint: float | None = None
-        self._mended = False
+        self._retry_hint: float | None = None
+        self._has_refreshed = False
         self.attempts: int = 0
         """How many tries have failed since a connection last proved good."""
         self.connections: int = 0
@@ -104,38 +104,38 @@ class Reconnect:
         """Where it stands."""
         return self._state
 
-    def begin(self) -> None:
+    def on_connecting(self) -> None:
         """A connection is being made."""
         if self._state in {"disconnected", "failed"}:
-            self.attempts, self._hint, self._mended, self._since = 0, None, False, None
-            self._become("connecting")
+            self.attempts, self._retry_hint, self._has_refreshed, self._failing_since = 0, None, False, None
+            self._set_state("connecting")
         elif self._state != "reconnecting":
             raise RuntimeError(f"a connection that is {self._state} is not begun")
-        if self._since is None:
-            self._since = self._clock()
-        self._tell(Connecting(execution_id=self._execution_id, attempt=self.attempts))
+        if self._failing_since is None:
+            self._failing_since = self._clock()
+        self._notify(Connecting(execution_id=self._execution_id, attempt=self.attempts))
 
-    def opened(self, connection_id: str | None = None) -> None:
+    def on_connected(self, connection_id: str | None = None) -> None:
         """The server has let us in. That alone proves nothing: it may drop us at once."""
         if self._state not in _TRYING:
             raise RuntimeError(f"a connection that is {self._state} is not opened")
         self.connections += 1
-        self._become("connected")
-        self._tell(Connected(execution_id=self._execution_id, connection_id=connection_id))
+        self._set_state("connected")
+        self._notify(Connected(execution_id=self._execution_id, connection_id=connection_id))
 
-    def proved(self) -> None:
+    def on_healthy(self) -> None:
         """An update or a heartbeat came: the connection is good."""
         if self._state == "connected":
             self.attempts = 0
-            self._mended = False
-            self._since = None
+            self._has_refreshed = False
+            self._failing_since = None
             self._outage.end(self, self._config())
 
-    def hint(self, seconds: float) -> None:
+    def set_retry_hint(self, seconds: float) -> None:
         """The server says how long to wait when this connection ends."""
-        self._hint = seconds
+        self._retry_hint = seconds
 
-    def over(self, failure: InterruptedStreamError) -> float:
+    def on_failure(self, failure: InterruptedStreamError) -> float:
         """The connection is over, or could not be made.
 
         Returns:
@@ -148,38 +148,38 @@ class Reconnect:
         if self._state not in _TRYING and self._state != "connected":
             raise RuntimeError(f"a connection that is {self._state} does not end")
         error, config = failure.error, self._config()
-        self._tell(ClientErrorEvent(execution_id=self._execution_id, error=error))
+        self._notify(ClientErrorEvent(execution_id=self._execution_id, error=error))
         # A fresh token is tried once; refused again, it is not the token's age that is wrong.
-        mended = not self._mended and self._tokens.may_mend(error)
-        self._mended |= mended
-        if not mended and (not failure.retryable or isinstance(error, _FINAL)):
-            self._end("failed", error)
+        mended = not self._has_refreshed and self._tokens.can_refresh(error)
+        self._has_refreshed |= mended
+        if not mended and (not failure.retryable or isinstance(error, _PERMANENT_ERRORS)):
+            self._finish("failed", error)
             raise error
         if not config.auto_reconnect:
-            self._end("disconnected", error)
+            self._finish("disconnected", error)
             raise error
         left = self._time_left(config)
         limit = config.max_reconnect_attempts
         if (limit and self.attempts >= limit) or left <= 0:
-            gave_up = self._gave_up(config, error)
-            self._end("failed", gave_up)
+            gave_up = self._limit_error(config, error)
+            self._finish("failed", gave_up)
             raise gave_up from error
-        delay = 0.0 if mended else min(self._delay(config, error), left)
+        delay = 0.0 if mended else min(self._retry_delay(config, error), left)
         if self._state in _TRYING and not mended:
             self._outage.begin(self, config, error, delay)
-        self._go_on(delay, error)
+        self._schedule_retry(delay, error)
         return delay
 
     def _time_left(self, config: ClientConfig) -> float:
         """Seconds until there is no other try."""
         if config.give_up_after is None:
             return math.inf
-        if self._since is None:
-            self._since = self._clock()
-        return self._since + config.give_up_after - self._clock()
+        if self._failing_since is None:
+            self._failing_since = self._clock()
+        return self._failing_since + config.give_up_after - self._clock()
 
-    def _gave_up(self, config: ClientConfig, error: StreamingError) -> StreamingError:
-        seconds = 0.0 if self._since is None else self._clock() - self._since
+    def _limit_error(self, config: ClientConfig, error: StreamingError) -> StreamingError:
+        seconds = 0.0 if self._failing_since is None else self._clock() - self._failing_since
         tries = self.attempts + 1
         return type(error)(
             f"gave up on {config.address} after {tries} {'try' if tries == 1 else 'tries'} in {seconds:.1f} s:"
@@ -189,20 +189,20 @@ class Reconnect:
             details=error.details,
         )
 
-    def left(self) -> None:
+    def on_closed(self) -> None:
         """We do not want it any more. Harmless when repeated, and where it failed before."""
         if self._state not in {"disconnected", "failed"}:
-            self._end("disconnected", None)
+            self._finish("disconnected", None)
 
-    def _delay(self, config: ClientConfig, error: StreamingError) -> float:
-        wish = error.retry_after if error.retry_after is not None else self._hint
-        return pause_of(config, self.attempts, self._random, wish)
+    def _retry_delay(self, config: ClientConfig, error: StreamingError) -> float:
+        wish = error.retry_after if error.retry_after is not None else self._retry_hint
+        return retry_delay(config, self.attempts, self._random, wish)
 
-    def _go_on(self, delay: float, error: StreamingError) -> None:
+    def _schedule_retry(self, delay: float, error: StreamingError) -> None:
         self.attempts += 1
-        self._hint = None
-        self._become("reconnecting")
-        self._tell(
+        self._retry_hint = None
+        self._set_state("reconnecting")
+        self._notify(
             Disconnected(
                 execution_id=self._execution_id,
                 will_reconnect=True,
@@ -211,17 +211,17 @@ class Reconnect:
                 error=error,
             )
         )
-        self._tell(Reconnecting(execution_id=self._execution_id, attempt=self.attempts, delay=delay))
+        self._notify(Reconnecting(execution_id=self._execution_id, attempt=self.attempts, delay=delay))
 
-    def _end(self, state: ClientState, error: StreamingError | None) -> None:
-        self._hint = self._since = None
-        self._outage.forget(self)
-        self._become(state)
-        self._tell(
+    def _finish(self, state: ClientState, error: StreamingError | None) -> None:
+        self._retry_hint = self._failing_since = None
+        self._outage.discard(self)
+        self._set_state(state)
+        self._notify(
             Disconnected(execution_id=self._execution_id, will_reconnect=False, attempt=self.attempts, error=error)
         )
 
-    def _become(self, state: ClientState) -> None:
+    def _set_state(self, state: ClientState) -> None:
         previous, self._state = self._state, state
         if state != previous:
-            self._tell(StateChanged(execution_id=self._execution_id, state=state, previous=previous))
+            self._notify(StateChanged(execution_id=self._execution_id, state=state, previous=previous))

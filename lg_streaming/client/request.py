@@ -31,7 +31,7 @@ class SubscriptionRequest:
     """Seconds that reading may take in all."""
 
     @classmethod
-    def of(
+    def from_arguments(
         cls,
         execution_id: str,
         *,
@@ -58,7 +58,7 @@ class SubscriptionRequest:
         flags = {"follow": follow, "batch": batch, "merge": merge}
         return cls(
             execution_id=check_execution_id(execution_id),
-            after=_place(after),
+            after=_parse_after(after),
             options={
                 **payload,
                 **{name: True for name, flag in flags.items() if flag},
@@ -70,7 +70,7 @@ class SubscriptionRequest:
             timeout=timeout,
         )
 
-    def from_the_start(self) -> Self:
+    def from_start(self) -> Self:
         """The same from the first update on."""
         return replace(self, after=None)
 
@@ -91,16 +91,16 @@ class SubscriptionRequest:
         """
         payload = self.payload(position)
         del payload["execution_id"]
-        return {name: _in_query(name, value) for name, value in payload.items()}
+        return {name: _query_value(name, value) for name, value in payload.items()}
 
 
-def _place(after: Position | str | None) -> Position | Literal["latest"] | None:
+def _parse_after(after: Position | str | None) -> Position | Literal["latest"] | None:
     if after is None or isinstance(after, Position):
         return after
     return "latest" if after == "latest" else Position.parse(after)
 
 
-def _in_query(name: str, value: object) -> str:
+def _query_value(name: str, value: object) -> str:
     if value is True:
         return "true"
     if not isinstance(value, list):

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
     from lg_streaming.client.config import ClientConfig, TokenSource
 
-__all__ = ["Rest", "as_json", "execution_path", "is_encoded", "refusal_of", "token_for"]
+__all__ = ["RestClient", "execution_path", "fetch_token", "is_compressed", "read_failure", "to_json"]
 
-_ERROR_BYTES = 65_536
+_MAX_ERROR_BYTES = 65_536
 
 
-async def token_for(tokens: TokenSource, seconds: float) -> str | None:
+async def fetch_token(tokens: TokenSource, seconds: float) -> str | None:
     """A token, within so many seconds.
 
     Raises:
@@ -49,7 +49,7 @@ async def token_for(tokens: TokenSource, seconds: float) -> str | None:
     return token
 
 
-class Rest:
+class RestClient:
     """Requests to one gateway, over connections that are kept.
 
     Args:
@@ -61,17 +61,17 @@ class Rest:
         self._config = config
         self._tokens = tokens
         self._http: httpx2.AsyncClient | None = None
-        self._making = asyncio.Lock()
+        self._http_lock = asyncio.Lock()
         restart_after_fork(self)
 
     def after_fork(self) -> None:
         """Connect anew: the connections there are belong to the parent."""
-        bury(self._http, self._making)
-        self._http, self._making = None, asyncio.Lock()
+        bury(self._http, self._http_lock)
+        self._http, self._http_lock = None, asyncio.Lock()
 
     async def http(self) -> httpx2.AsyncClient:
         """The connections, made at first use."""
-        async with self._making:
+        async with self._http_lock:
             if self._http is None:
                 config = self._config()
                 # Without credentials the jar takes no cookie; those in `headers` are sent all the same.
@@ -87,13 +87,13 @@ class Rest:
 
     async def headers(self) -> dict[str, str]:
         """Those of a request made now. Raises InterruptedStreamError where there is no token."""
-        token = await token_for(self._tokens, self._config().connect_timeout)
+        token = await fetch_token(self._tokens, self._config().connect_timeout)
         return {
             **({} if token is None else {"Authorization": f"Bearer {token}"}),
             **self._config().headers,
         }
 
-    async def ask(
+    async def request(
         self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: object = None
     ) -> dict[str, Any]:
         """The answer to one request.
@@ -106,18 +106,20 @@ class Rest:
         """
         try:
             try:
-                return await self._ask(method, path, query, body)
+                return await self._request_once(method, path, query, body)
             except InterruptedStreamError as failure:
-                if not self._tokens.may_mend(failure.error):
+                if not self._tokens.can_refresh(failure.error):
                     raise
-                return await self._ask(method, path, query, body)
+                return await self._request_once(method, path, query, body)
         except InterruptedStreamError as failure:
             raise failure.error from failure.__cause__
 
-    async def _ask(self, method: str, path: str, query: Mapping[str, str] | None, body: object) -> dict[str, Any]:
+    async def _request_once(
+        self, method: str, path: str, query: Mapping[str, str] | None, body: object
+    ) -> dict[str, Any]:
         config, headers = self._config(), await self.headers()
         headers |= {"Accept": "application/json", "Accept-Encoding": "identity"}
-        content = None if body is None else as_json(body)
+        content = None if body is None else to_json(body)
         if content is not None:
             headers["Content-Type"] = "application/json"
         http = await self.http()
@@ -126,7 +128,7 @@ class Rest:
                 async with http.stream(
                     method, config.url + path, params=dict(query or {}), headers=headers, content=content
                 ) as answer:
-                    told = await _told(answer, answer.aiter_bytes(), config.max_event_bytes)
+                    told = await _read_json(answer, answer.aiter_bytes(), config.max_event_bytes)
         except (httpx2.RequestError, TimeoutError) as error:
             raise connection_failure(error, config.address) from error
         if not answer.is_success or not isinstance(told, dict):
@@ -140,20 +142,20 @@ class Rest:
             await http.aclose()
 
 
-async def refusal_of(
+async def read_failure(
     answer: httpx2.Response, pieces: AsyncGenerator[bytes], address: str, execution_id: str
 ) -> InterruptedStreamError:
     """The failure that the answer to a stream's request tells of."""
-    told = await _told(answer, pieces, _ERROR_BYTES)
+    told = await _read_json(answer, pieces, _MAX_ERROR_BYTES)
     return http_failure(answer.status_code, told, answer.headers, address, execution_id=execution_id)
 
 
-def is_encoded(answer: httpx2.Response) -> bool:
+def is_compressed(answer: httpx2.Response) -> bool:
     """Whether it is compressed, which nobody asked for: a few bytes may be as many as it likes."""
     return answer.headers.get("content-encoding", "identity") != "identity"
 
 
-def as_json(value: object) -> bytes:
+def to_json(value: object) -> bytes:
     """What a message says. Raises BadRequestError where JSON cannot say it."""
     try:
         return orjson.dumps(value)
@@ -166,9 +168,9 @@ def execution_path(execution_id: str, last: str = "") -> str:
     return f"/executions/{quote(check_execution_id(execution_id), safe='')}{'/' if last else ''}{last}"
 
 
-async def _told(answer: httpx2.Response, pieces: AsyncGenerator[bytes], most: int) -> object:
+async def _read_json(answer: httpx2.Response, pieces: AsyncGenerator[bytes], most: int) -> object:
     """The JSON of an answer; None where it is none, or has more bytes than that."""
-    if is_encoded(answer):
+    if is_compressed(answer):
         return None
     body = bytearray()
     async for piece in pieces:

@@ -35,14 +35,16 @@ class SocketIOSubscription(ClientSubscription):
         self._client = client
         self._alarm = Alarm()
         self._connecting = asyncio.Lock()
-        self._line: SocketIOConnection | None = None  # the connection on which the server has accepted the subscription
-        self._waiting: deque[list[StreamUpdate]] = deque()
-        self._count = 0
+        self._connection: SocketIOConnection | None = (
+            None  # the connection on which the server has accepted the subscription
+        )
+        self._queue: deque[list[StreamUpdate]] = deque()
+        self._queued = 0
         self._wake = asyncio.Event()
         self._refusals = 0
         self._warning: InterruptedStreamError | None = None
         self._failure: StreamingError | None = None
-        self._left = False
+        self._closed = False
 
     @property
     def state(self) -> ClientState:
@@ -52,44 +54,44 @@ class SocketIOSubscription(ClientSubscription):
     @property
     def waiting(self) -> int:
         """Updates that wait for the reader."""
-        return self._count
+        return self._queued
 
     async def aclose(self) -> None:
         """See `ClientSubscription.aclose`."""
         if self._guard.forked:
             return
-        self._left = True
+        self._closed = True
         self._alarm.ring()
-        self._waiting.clear()
-        line, self._line = self._line, None
+        self._queue.clear()
+        line, self._connection = self._connection, None
         if line is not None and not self._ended:
-            line.post("unsubscribe_execution", {"execution_id": self.execution_id})
-        self._client.leave(self)
+            line.emit("unsubscribe_execution", {"execution_id": self.execution_id})
+        self._client.unregister(self)
 
     # ------------------------------------------------------------ reading
     async def connect(self) -> None:
         """See `ClientSubscription.connect`."""
         self._guard.check()
         async with self._connecting:
-            await self._connect()
+            await self._connect_with_retry()
 
-    async def _connect(self) -> None:
+    async def _connect_with_retry(self) -> None:
         with contextlib.suppress(TimeoutError):  # somebody closed it meanwhile
-            while self._line is None and not (self._ended or self._left):
+            while self._connection is None and not (self._ended or self._closed):
                 if self._failure is not None:
                     raise self._failure
-                await self._client.enter(self)
+                await self._client.register(self)
                 await self._subscribe()
 
     async def _receive(self) -> list[StreamUpdate] | None:
         while True:
-            if self._waiting:
-                batch = self._waiting.popleft()
-                self._count -= len(batch)
+            if self._queue:
+                batch = self._queue.popleft()
+                self._queued -= len(batch)
                 return batch
-            if self._ended or self._left:
+            if self._ended or self._closed:
                 return None
-            if self._line is None:
+            if self._connection is None:
                 await self.connect()
                 continue
             self._wake.clear()
@@ -100,59 +102,59 @@ class SocketIOSubscription(ClientSubscription):
         """Tries once; afterwards it is accepted, or it is time for another try. Raises StreamingError, TimeoutError."""
         warning, self._warning = self._warning, None
         if warning is not None:
-            await self._refused(warning)
-        line = await self._alarm.within(None, self._client.line())
-        payload = self._wanted.payload(self._place.position)
-        asking = line.ask("subscribe_execution", payload, accepted=lambda answer: self._accepted(line, answer))
+            await self._wait_to_retry(warning)
+        line = await self._alarm.within(None, self._client.connection())
+        payload = self._request.payload(self._tracker.position)
+        asking = line.call("subscribe_execution", payload, accepted=lambda answer: self._on_subscribed(line, answer))
         try:
             await self._alarm.within(None, asking)
         except InterruptedStreamError as failure:
             if not line.lost:  # otherwise the connection is made again, and this tried again on it
-                self._hearing.listeners.tell(ClientErrorEvent(execution_id=self.execution_id, error=failure.error))
-                await self._refused(failure)
+                self._context.listeners.notify(ClientErrorEvent(execution_id=self.execution_id, error=failure.error))
+                await self._wait_to_retry(failure)
 
-    async def _refused(self, failure: InterruptedStreamError) -> None:
+    async def _wait_to_retry(self, failure: InterruptedStreamError) -> None:
         """Waits until the next try. Raises the failure's error where there is none."""
         if not failure.retryable or isinstance(failure.error, GapError):
             raise failure.error from None
-        delay = self._client.pause(self._refusals, failure.error)
+        delay = self._client.retry_delay(self._refusals, failure.error)
         self._refusals += 1
         await self._alarm.within(None, asyncio.sleep(delay))
 
-    def _accepted(self, line: SocketIOConnection, answer: Mapping[str, Any]) -> None:
-        if self._left:
-            line.post("unsubscribe_execution", {"execution_id": self.execution_id})
+    def _on_subscribed(self, line: SocketIOConnection, answer: Mapping[str, Any]) -> None:
+        if self._closed:
+            line.emit("unsubscribe_execution", {"execution_id": self.execution_id})
             return
-        self._line = line
+        self._connection = line
         head = cast("str | None", answer.get("position"))
-        self._attached(None if head is None else Position.parse(head))
+        self._on_accepted(None if head is None else Position.parse(head))
 
     # ------------------------------------------------------------ what comes
-    def came(self, line: SocketIOConnection, contents: list[Any]) -> None:
+    def on_updates(self, line: SocketIOConnection, contents: list[Any]) -> None:
         """Updates. What comes while the subscription is not in force comes again when it is."""
-        if self._line is not line:
+        if self._connection is not line:
             return
         self._warning = None
-        self._keep(self._place.take(self._hearing.read(contents, self.execution_id)))
-        if self._count >= self._client.backlog:
-            self._line = None
-            line.post("unsubscribe_execution", {"execution_id": self.execution_id})
+        self._enqueue(self._tracker.accept(self._context.parse(contents, self.execution_id)))
+        if self._queued >= self._client.backlog:
+            self._connection = None
+            line.emit("unsubscribe_execution", {"execution_id": self.execution_id})
 
-    def missed(self, line: SocketIOConnection, told: Mapping[str, Any]) -> None:
+    def on_gap(self, line: SocketIOConnection, told: Mapping[str, Any]) -> None:
         """A gap."""
-        if self._line is line:
-            self._keep([self._place.missed(told)])
+        if self._connection is line:
+            self._enqueue([self._tracker.gap_from_payload(told)])
 
-    def warned(self, failure: InterruptedStreamError) -> None:
+    def on_warning(self, failure: InterruptedStreamError) -> None:
         """An error of this subscription, which may be about to close."""
         self._warning = failure
 
-    def closed(self, line: SocketIOConnection, reason: str) -> None:
+    def on_closed(self, line: SocketIOConnection, reason: str) -> None:
         """The server has closed the subscription."""
-        if self._line is not line:
+        if self._connection is not line:
             return
         warning = self._warning
-        self._line = None
+        self._connection = None
         if reason == "ended":
             self._ended = True
         elif reason == "forbidden":
@@ -164,20 +166,20 @@ class SocketIOSubscription(ClientSubscription):
             self._warning = InterruptedStreamError(gone)
         self._wake.set()
 
-    def lost(self, line: SocketIOConnection) -> None:
+    def on_disconnect(self, line: SocketIOConnection) -> None:
         """The connection is gone."""
-        if self._line is line:
-            self._line = None
+        if self._connection is line:
+            self._connection = None
             self._wake.set()
 
-    def give_up(self, error: StreamingError) -> None:
+    def on_connection_failed(self, error: StreamingError) -> None:
         """There will be no other connection."""
-        if self._line is None and not self._ended:
+        if self._connection is None and not self._ended:
             self._failure = error
 
-    def _keep(self, updates: list[StreamUpdate]) -> None:
+    def _enqueue(self, updates: list[StreamUpdate]) -> None:
         if updates:
-            self._waiting.append(updates)
-            self._count += len(updates)
+            self._queue.append(updates)
+            self._queued += len(updates)
             self._refusals = 0
             self._wake.set()

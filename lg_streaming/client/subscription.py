@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientContext", "ClientSubscription"]
 
-_SHOWN: Final = 1_000
+_MAX_SHOWN: Final = 1_000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,26 +40,26 @@ class ClientContext:
     gaps: int = 0
     parse_errors: int = 0
 
-    def read(self, contents: Iterable[Any], execution_id: str) -> list[StreamUpdate]:
+    def parse(self, contents: Iterable[Any], execution_id: str) -> list[StreamUpdate]:
         """The updates that parsed JSON describes; what describes none is passed over and told of."""
         updates: list[StreamUpdate] = []
         for content in contents:
             try:
-                updates.append(_checked(update_of(content), execution_id))
+                updates.append(_validate(update_of(content), execution_id))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                self.unreadable(content, error, execution_id)
+                self.report_unreadable(content, error, execution_id)
         return updates
 
-    def unreadable(self, content: object, error: Exception, execution_id: str | None) -> None:
+    def report_unreadable(self, content: object, error: Exception, execution_id: str | None) -> None:
         """Something came that cannot be read."""
         self.parse_errors += 1
         text = content.decode("utf-8", "replace") if isinstance(content, bytes) else repr(content)
-        self.listeners.tell(ParseFailed(execution_id=execution_id, content=text[:_SHOWN], reason=repr(error)))
+        self.listeners.notify(ParseFailed(execution_id=execution_id, content=text[:_MAX_SHOWN], reason=repr(error)))
 
-    def hand_over(self, updates: list[StreamUpdate]) -> None:
+    def dispatch(self, updates: list[StreamUpdate]) -> None:
         """These go to their reader now."""
         self.updates += len(updates)
-        self.listeners.tell_updates(updates)
+        self.listeners.notify_updates(updates)
 
 
 def _up_to_interruption(batch: list[StreamUpdate]) -> tuple[list[StreamUpdate], bool]:
@@ -73,7 +73,7 @@ def _up_to_interruption(batch: list[StreamUpdate]) -> tuple[list[StreamUpdate], 
     return batch, False
 
 
-def _checked(update: StreamUpdate, execution_id: str) -> StreamUpdate:
+def _validate(update: StreamUpdate, execution_id: str) -> StreamUpdate:
     """The update, if it may stand in this execution. Raises TypeError or ValueError."""
     metadata = update.metadata
     if (type(update.type), type(metadata.epoch), type(metadata.sequence_number)) != (str, str, int):
@@ -97,28 +97,28 @@ class ClientSubscription(ABC):
     """
 
     def __init__(self, wanted: SubscriptionRequest, hearing: ClientContext) -> None:
-        self._wanted = wanted
-        self._hearing = hearing
+        self._request = wanted
+        self._context = hearing
         after = wanted.after if wanted.after != "latest" else None
-        self._place = PositionTracker(
+        self._tracker = PositionTracker(
             wanted.execution_id,
             after,
             complete=wanted.complete,
             tail=wanted.options.get("on_gap") == "tail",
             now=hearing.now,
-            tell=hearing.listeners.tell,
+            tell=hearing.listeners.notify,
         )
         self._position = after
         self._begun = False
         self._guard = ForkGuard(f"this subscription of {wanted.execution_id!r}", "subscribe again in this process")
-        self._at_latest = wanted.after == "latest"
+        self._starts_at_latest = wanted.after == "latest"
         self._ended = False
         """Whether the server has said that nothing more comes."""
 
     @property
     def execution_id(self) -> str:
         """What it reads."""
-        return self._wanted.execution_id
+        return self._request.execution_id
 
     @property
     def position(self) -> Position | None:
@@ -143,12 +143,12 @@ class ClientSubscription(ABC):
     @property
     def duplicates(self) -> int:
         """Updates that came a second time and were dropped."""
-        return self._place.duplicates
+        return self._tracker.duplicates
 
     @property
     def gaps(self) -> int:
         """Gaps there were."""
-        return self._place.gaps
+        return self._tracker.gaps
 
     @abstractmethod
     async def connect(self) -> None:
@@ -176,17 +176,17 @@ class ClientSubscription(ABC):
                 missing and `on_gap` is `fail`.
             TimeoutError: Reading has not ended `timeout` seconds after it began.
         """
-        async with aclosing(self._handed_over()) as batches:
+        async with aclosing(self._dispatched_batches()) as batches:
             async for batch in batches:
                 self._position = next((each.position for each in reversed(batch) if each.type != "gap"), self._position)
                 yield batch
 
-    async def _handed_over(self) -> AsyncGenerator[list[StreamUpdate]]:
+    async def _dispatched_batches(self) -> AsyncGenerator[list[StreamUpdate]]:
         self._guard.check()
         if self._begun:
             raise RuntimeError("a subscription is read once: subscribe again, with after=subscription.position")
         self._begun = True
-        deadline, stopped = Deadline(self._wanted.timeout, f"execution {self.execution_id!r}"), False
+        deadline, stopped = Deadline(self._request.timeout, f"execution {self.execution_id!r}"), False
         try:
             while not stopped:
                 async with deadline:
@@ -194,18 +194,18 @@ class ClientSubscription(ABC):
                 if batch is None:
                     break
                 self._guard.check()
-                if self._wanted.until_interrupted:
+                if self._request.until_interrupted:
                     batch, stopped = _up_to_interruption(batch)
                 if batch:
-                    self._hearing.hand_over(batch)
+                    self._context.dispatch(batch)
                     yield batch
             if self._ended:
-                self._position = self._place.position
+                self._position = self._tracker.position
         finally:
             await self.aclose()
 
     async def _updates(self) -> AsyncGenerator[StreamUpdate]:
-        async with aclosing(self._handed_over()) as batches:
+        async with aclosing(self._dispatched_batches()) as batches:
             async for batch in batches:
                 for update in batch:
                     if update.type != "gap":
@@ -223,14 +223,14 @@ class ClientSubscription(ABC):
     ) -> None:
         await self.aclose()
 
-    def _attached(self, head: Position | None) -> None:
+    def _on_accepted(self, head: Position | None) -> None:
         """The server has accepted; its last update is `head`. Reading from the latest on begins there, for good."""
-        self._place.head = head
-        if not self._at_latest:
+        self._tracker.head = head
+        if not self._starts_at_latest:
             return
-        self._at_latest = False
+        self._starts_at_latest = False
         if head is not None:
-            self._place.begin(head)
+            self._tracker.start_at(head)
         else:
             # There is nothing yet: whatever comes while we are away is wanted too.
-            self._wanted = self._wanted.from_the_start()
+            self._request = self._request.from_start()

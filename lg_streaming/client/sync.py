@@ -133,7 +133,7 @@ class SyncClient:
     ) -> None:
         self.close()
 
-    def _reopened(self) -> BlockingPortal | None:
+    def _reopen_after_fork(self) -> BlockingPortal | None:
         """The thread of this process, after a fork; None where the client was not open before it."""
         with self._reopening:
             if self._forked:
@@ -146,7 +146,7 @@ class SyncClient:
         if self._closed:
             raise _ClosedError("the client was closed")
         if portal is None:
-            portal = self._reopened()
+            portal = self._reopen_after_fork()
         if portal is None:
             raise RuntimeError("use the client as a context manager: with SyncClient(…) as client: …")
 
@@ -200,13 +200,13 @@ class SyncSubscription(AbstractContextManager["SyncSubscription"]):
     def batches(self) -> Iterator[list[StreamUpdate]]:
         """What came together, as one list at a time. Raises like `ClientSubscription.batches`."""
         for batch in self._batches():
-            self._stand_after(batch)
+            self._advance_to(batch)
             yield batch
 
     def __iter__(self) -> Iterator[StreamUpdate]:
         for batch in self._batches():
             for update in batch:
-                self._stand_after([update])
+                self._advance_to([update])
                 yield update
 
     def close(self) -> None:
@@ -234,16 +234,16 @@ class SyncSubscription(AbstractContextManager["SyncSubscription"]):
         finally:
             if not self._guard.forked:
                 with contextlib.suppress(_ClosedError):
-                    self._run(lambda: self._leave(batches))
+                    self._run(lambda: self._close_reader(batches))
 
-    async def _leave(self, batches: AsyncGeneratorType[list[StreamUpdate]]) -> None:
+    async def _close_reader(self, batches: AsyncGeneratorType[list[StreamUpdate]]) -> None:
         # Ctrl-C may have come anywhere, also while the next batch was being asked for: closing ends that first.
         await self._subscription.aclose()
         while batches.ag_running:  # noqa: ASYNC110 (a generator has no event to await)
             await asyncio.sleep(0)
         await batches.aclose()
 
-    def _stand_after(self, updates: list[StreamUpdate]) -> None:
+    def _advance_to(self, updates: list[StreamUpdate]) -> None:
         self._position = next((each.position for each in reversed(updates) if each.type != "gap"), self._position)
 
 

@@ -66,9 +66,9 @@ class Machine:
         return self.now
 
     def fail(self, took: float = 0.0, failure: InterruptedStreamError = LOST) -> float:
-        self.it.begin()
+        self.it.on_connecting()
         self.now += took
-        pause = self.it.over(failure)
+        pause = self.it.on_failure(failure)
         self.now += pause
         return pause
 
@@ -83,13 +83,13 @@ def test_one_line_for_an_outage_however_long_and_one_when_it_is_over(caplog: pyt
     assert "secret" not in line
     assert "refused" in line
     assert "without end" in line
-    machine.it.begin()
-    machine.it.opened()
+    machine.it.on_connecting()
+    machine.it.on_connected()
     assert infos_of(caplog) == []
-    machine.it.proved()
-    machine.it.proved()
+    machine.it.on_healthy()
+    machine.it.on_healthy()
     assert infos_of(caplog) == ["connected to http://127.0.0.1:8000/base again"]
-    machine.it.over(LOST)  # a good connection is lost, which is no outage yet
+    machine.it.on_failure(LOST)  # a good connection is lost, which is no outage yet
     assert len(warnings_of(caplog)) == 1
     machine.fail()
     assert len(warnings_of(caplog)) == 2
@@ -104,12 +104,12 @@ def test_many_subscriptions_of_one_client_are_one_outage(caplog: pytest.LogCaptu
             machine.fail()
     assert len(warnings_of(caplog)) == 1
     for machine in machines[1:]:
-        machine.it.begin()
-        machine.it.opened()
-        machine.it.proved()
+        machine.it.on_connecting()
+        machine.it.on_connected()
+        machine.it.on_healthy()
     assert infos_of(caplog) == []
-    machines[0].it.left()  # nobody waits for this one any more
-    machines[1].it.over(LOST)
+    machines[0].it.on_closed()  # nobody waits for this one any more
+    machines[1].it.on_failure(LOST)
     machines[1].fail()
     assert len(warnings_of(caplog)) == 2
 
@@ -144,11 +144,11 @@ def test_it_gives_up_in_time_and_says_where() -> None:
 def test_the_time_counts_from_the_last_good_connection() -> None:
     machine = Machine(give_up_after=10, reconnect_delay=4, backoff_factor=1)
     machine.fail()
-    machine.it.begin()
-    machine.it.opened()
-    machine.it.proved()
+    machine.it.on_connecting()
+    machine.it.on_connected()
+    machine.it.on_healthy()
     machine.now += 1_000
-    assert machine.it.over(LOST) == 4
+    assert machine.it.on_failure(LOST) == 4
     machine.now += 4
     assert machine.fail() == 4
 
@@ -157,9 +157,9 @@ def test_a_server_that_lets_in_and_drops_is_given_up_too() -> None:
     machine = Machine(give_up_after=10, reconnect_delay=4, backoff_factor=1)
 
     def once() -> None:
-        machine.it.begin()
-        machine.it.opened()
-        machine.now += machine.it.over(LOST)
+        machine.it.on_connecting()
+        machine.it.on_connected()
+        machine.now += machine.it.on_failure(LOST)
 
     for _ in range(3):
         once()
