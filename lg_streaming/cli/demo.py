@@ -20,12 +20,12 @@ from lg_streaming import StreamingModule
 from lg_streaming.cli import formatting
 from lg_streaming.cli.render import Renderer, make_renderer
 from lg_streaming.cli.run_view import RunView
-from lg_streaming.cli.signals import handling
+from lg_streaming.cli.signals import signal_handlers
 from lg_streaming.client import ClientSubscription, SocketIOClient
 from lg_streaming.demo.graph import Graph, build_graph
 from lg_streaming.demo.models import ModelNotAvailableError, make_model
 from lg_streaming.demo.prompts import DEFAULT_QUESTION
-from lg_streaming.demo.server import serving
+from lg_streaming.demo.server import run_server
 from lg_streaming.demo.tools import demo_tools
 from lg_streaming.demo.watch import watch_router
 from lg_streaming.errors import StreamingError
@@ -78,7 +78,7 @@ async def run_demo(options: DemoOptions, console: Console) -> None:
         model = make_model(options.model, speed=options.speed)
         graph = build_graph(model, demo_tools(pause=_TOOL_CALL_DURATION / options.speed))
         streaming = StreamingModule(StreamingSettings(auth=AuthSettings(enabled=None)))
-        async with serving(make_app(streaming, watch=options.watch), host=options.host, port=options.port) as url:
+        async with run_server(make_app(streaming, watch=options.watch), host=options.host, port=options.port) as url:
             await _Demo(options=options, console=console, graph=graph, streaming=streaming, url=url).play()
     except (ModelNotAvailableError, AddressInUseError) as error:
         raise DemoError(str(error)) from error
@@ -176,16 +176,16 @@ async def _read(subscription: ClientSubscription, run: RunView, renderer: Render
     try:
         async for update in subscription:
             if update.type == "gap":
-                run.miss(update.data)
+                run.mark_gap(update.data)
             else:
-                renderer.applied(run.apply(update.to_dict()))
+                renderer.on_update(run.apply(update.to_dict()))
     except StreamingError as error:
         raise DemoError(f"the subscription was closed: {error.message}") from error
 
 
 async def _wait_for_interrupt() -> None:
     pressed = asyncio.Event()
-    with handling([signal.SIGINT], lambda _: pressed.set()):
+    with signal_handlers([signal.SIGINT], lambda _: pressed.set()):
         await pressed.wait()
 
 

@@ -10,16 +10,16 @@ from lg_streaming.cli.run_view import NodeView, Progress, RunView
 from lg_streaming.visible import one_line
 
 _MINUTE = 60
-_WORTH_A_TENTH = 10
+_SHOWN_WITH_TENTHS = 10
 _DONE = 100
 
 
-def seconds(value: float) -> str:
+def format_seconds(value: float) -> str:
     """``0.4 s``, ``12 s``, ``2 min 5 s``."""
     minutes, rest = divmod(round(value), _MINUTE)
     if minutes:
         return f"{minutes} min {rest} s"
-    return f"{value:.1f} s" if value < _WORTH_A_TENTH else f"{rest} s"
+    return f"{value:.1f} s" if value < _SHOWN_WITH_TENTHS else f"{rest} s"
 
 
 def label(node: NodeView) -> str:
@@ -27,7 +27,7 @@ def label(node: NodeView) -> str:
     return _name(node) + (f" (attempt {node.attempt})" if node.attempt > 1 else "")
 
 
-def whole_label(node: NodeView) -> str:
+def full_label(node: NodeView) -> str:
     """The same with the nodes that it runs inside of, for where it stands by itself: ``agent/model #2``."""
     around: list[str] = []
     inner = node
@@ -38,22 +38,22 @@ def whole_label(node: NodeView) -> str:
 
 
 def _name(node: NodeView) -> str:
-    return one_line("/".join((*node.path, node.name))) + ("" if node.alone else f" #{node.number}")
+    return one_line("/".join((*node.path, node.name))) + ("" if node.is_single else f" #{node.number}")
 
 
-def gist(value: Any) -> str:
+def shorten(value: Any) -> str:
     """A tool's arguments in one line: the values alone when there are names to them."""
     if isinstance(value, Mapping):
-        return ", ".join(gist(item) for item in cast("Mapping[str, Any]", value).values())
+        return ", ".join(shorten(item) for item in cast("Mapping[str, Any]", value).values())
     return one_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
 
 
-def how_far(progress: Progress, *, now: float) -> str:
+def progress_text(progress: Progress, *, now: float) -> str:
     """``63 %``, and how long it should still take as long as it is not done."""
     told = f"{progress.percent:.0f} %"
     if progress.eta is None or progress.percent >= _DONE:
         return told
-    return f"{told}, about {seconds(max(0.0, progress.eta - (now - progress.at)))} left"
+    return f"{told}, about {format_seconds(max(0.0, progress.eta - (now - progress.at)))} left"
 
 
 def elapsed(run: RunView, *, now: float) -> float:
@@ -67,6 +67,6 @@ def summary(run: RunView) -> str:
     """One line on a run that has ended."""
     parts = [f"{run.updates:,} updates", f"{run.tokens:,} tokens"]
     if run.first_token_at is not None and run.started_at is not None:
-        parts.append(f"first token after {seconds(run.first_token_at - run.started_at)}")
-    parts.append(f"{seconds(elapsed(run, now=run.newest_at))} in all")
+        parts.append(f"first token after {format_seconds(run.first_token_at - run.started_at)}")
+    parts.append(f"{format_seconds(elapsed(run, now=run.newest_at))} in all")
     return f"Run {run.state}: {', '.join(parts)}."

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 __all__ = ["load_granian"]
 
-_CONNECTIONS: Final = 65_536
+_MAX_CONNECTIONS: Final = 65_536
 """Beyond, granian lets connections wait unanswered; `limits.connections` refuses them by name long before."""
-_STREAMS_PER_CONNECTION: Final = 200
+_MAX_STREAMS: Final = 200
 _MAX_HEADER_BYTES: Final = 65_536
 """Of one request; granian's own 16 MiB are more than a caller that nobody knows yet should make it hold."""
 _HEADER_TIMEOUT_MS: Final = 10_000
 _PING_INTERVAL_MS: Final = 20_000
-_PING_TIMEOUT_S: Final = 10
-_SECONDS_BETWEEN_TRIES: Final = 0.02
-_SECONDS_TO_FLUSH: Final = 0.3
+_PING_TIMEOUT: Final = 10
+_RETRY_INTERVAL: Final = 0.02
+_FLUSH_TIMEOUT: Final = 0.3
 """For what the last requests have answered to leave."""
 
 
@@ -62,15 +62,19 @@ async def _serve(
     if lifespan.should_exit:
         raise SystemExit(STARTUP_FAILURE)
     try:
-        requests = _Requests(config.loaded_app, lifespan.state)
+        requests = _RequestCounter(config.loaded_app, lifespan.state)
         server = _make_server(requests, options, host, port)
-        await _run(server, requests, goodbyes, stop, _call_when_open(host, port, on_listening))
+        await _run(server, requests, goodbyes, stop, _notify_when_open(host, port, on_listening))
     finally:
         await lifespan.shutdown()
 
 
 async def _run(
-    server: Server, requests: _Requests, goodbyes: ShutdownHooks, stop: Stop, announcing: Coroutine[Any, Any, None]
+    server: Server,
+    requests: _RequestCounter,
+    goodbyes: ShutdownHooks,
+    stop: Stop,
+    announcing: Coroutine[Any, Any, None],
 ) -> None:
     tasks: set[asyncio.Task[Any]] = {
         serving := asyncio.create_task(server.serve(), name="granian"),
@@ -87,7 +91,7 @@ async def _run(
             await asyncio.wait(
                 {serving, idle}, timeout=stop.seconds_for_requests(), return_when=asyncio.FIRST_COMPLETED
             )
-            await asyncio.wait({serving}, timeout=_SECONDS_TO_FLUSH)
+            await asyncio.wait({serving}, timeout=_FLUSH_TIMEOUT)
         if serving.done():
             serving.result()
     finally:
@@ -96,7 +100,7 @@ async def _run(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class _Requests:
+class _RequestCounter:
     """The application, which finds in each request what its start has put down for it; counts those that run."""
 
     def __init__(self, app: Any, state: Mapping[str, Any]) -> None:
@@ -133,12 +137,12 @@ def _make_server(app: ASGIApp, options: ServeOptions, host: str, port: int) -> S
         port,
         interface=Interfaces.ASGINL,
         backlog=2048,
-        backpressure=_CONNECTIONS,
+        backpressure=_MAX_CONNECTIONS,
         http1_settings=HTTP1Settings(header_read_timeout=_HEADER_TIMEOUT_MS, max_buffer_size=_MAX_HEADER_BYTES),
         http2_settings=HTTP2Settings(
             keep_alive_interval=_PING_INTERVAL_MS,
-            keep_alive_timeout=_PING_TIMEOUT_S,
-            max_concurrent_streams=_STREAMS_PER_CONNECTION,
+            keep_alive_timeout=_PING_TIMEOUT,
+            max_concurrent_streams=_MAX_STREAMS,
             max_headers_size=_MAX_HEADER_BYTES,
         ),
         # It tells every start and stop, and each time that it is experimental.
@@ -150,12 +154,12 @@ def _make_server(app: ASGIApp, options: ServeOptions, host: str, port: int) -> S
     )
 
 
-async def _call_when_open(host: str, port: int, on_listening: OnListening) -> None:
+async def _notify_when_open(host: str, port: int, on_listening: OnListening) -> None:
     while True:
         try:
             _, writer = await asyncio.open_connection(host, port)
         except OSError:
-            await asyncio.sleep(_SECONDS_BETWEEN_TRIES)
+            await asyncio.sleep(_RETRY_INTERVAL)
         else:
             writer.close()
             on_listening()

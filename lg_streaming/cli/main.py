@@ -24,9 +24,9 @@ app: typer.Typer = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_INTERRUPTED = 130
+_EXIT_INTERRUPTED = 130
 """What a shell expects of a program that Ctrl-C ended."""
-_MISUSED = 2
+_EXIT_USAGE = 2
 """What a shell expects of a program whose arguments make no sense."""
 
 
@@ -62,10 +62,10 @@ def demo(
     try:
         asyncio.run(run_demo(demo_options, console))
     except DemoError as error:
-        raise _failed(error) from error
+        raise _print_error(error) from error
     except KeyboardInterrupt:
         console.print("Stopped.")
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(_EXIT_INTERRUPTED) from None
     except BrokenPipeError:
         sys.stdout = None  # whoever read it has left: nothing more can be written, not even at exit
         raise typer.Exit(1) from None
@@ -110,11 +110,11 @@ def serve(
             grace=grace,
             log_level=log_level,
         )
-        raise typer.Exit(run_server(load_app(target, factory=factory), wanted, _say))
+        raise typer.Exit(run_server(load_app(target, factory=factory), wanted, _print_line))
     except (CertificateError, TargetError, _OptionsError) as error:
-        raise _failed(error, code=_MISUSED) from error
+        raise _print_error(error, code=_EXIT_USAGE) from error
     except (AddressInUseError, MissingExtraError) as error:
-        raise _failed(error) from error
+        raise _print_error(error) from error
 
 
 class _OptionsError(Exception):
@@ -128,7 +128,7 @@ def _check_http2(*, http2: bool, encrypted: bool, ws_compression: bool) -> None:
         raise _OptionsError("--ws-compression does not go with --http2: that server cannot compress WebSocket messages")
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     typer.echo(visible(line))
     sys.stdout.flush()
 
@@ -169,15 +169,15 @@ def token(
 
     Only the token goes to the standard output, so `TOKEN=$(python -m lg_streaming token --subject alice)` works.
     """
-    from lg_streaming.cli.token import TokenError, TokenRequest, make_token, seconds_of
+    from lg_streaming.cli.token import TokenError, TokenRequest, make_token, parse_duration
 
     try:
         wanted = TokenRequest(
             subject=subject,
-            expires_in=seconds_of(expires_in),
+            expires_in=parse_duration(expires_in),
             executions=tuple(execution or ()),
             actions=tuple(action or ()),
-            secret=secret if secret is not None or private_key is not None else _secret_of_the_environment(),
+            secret=secret if secret is not None or private_key is not None else _secret_from_environment(),
             private_key=private_key,
             algorithm=algorithm,
             audience=audience,
@@ -187,10 +187,10 @@ def token(
         )
         typer.echo(make_token(wanted))
     except TokenError as error:
-        raise _failed(error) from error
+        raise _print_error(error) from error
 
 
-def _secret_of_the_environment() -> str | None:
+def _secret_from_environment() -> str | None:
     return os.environ.get("LG_STREAMING_AUTH__SECRET") or None
 
 
@@ -202,7 +202,7 @@ def version() -> None:
     typer.echo(__version__)
 
 
-def _failed(error: Exception, *, code: int = 1) -> typer.Exit:
+def _print_error(error: Exception, *, code: int = 1) -> typer.Exit:
     """Prints on stderr what is wrong; raise what it returns. An error may hold what a server or a model sent."""
     message = visible(f"Error: {error}")
     Console(stderr=True, highlight=False).print(message, style="red", markup=False, soft_wrap=True)

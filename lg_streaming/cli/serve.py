@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from starlette.types import ASGIApp
 
 from lg_streaming.cli.certificates import Certificate
-from lg_streaming.cli.signals import handling
+from lg_streaming.cli.signals import signal_handlers
 from lg_streaming.gateway.hooks.listeners import listening as hosts
 from lg_streaming.loglines import LineFormatter
 from lg_streaming.serving.acceptor import raise_descriptor_limit
@@ -25,7 +25,7 @@ __all__ = ["MAX_MESSAGE_BYTES", "OnListening", "Serve", "ServeOptions", "Stop", 
 MAX_MESSAGE_BYTES: Final = 65_536
 """The largest WebSocket message a client may send; `limits.inbound_bytes` may be less."""
 
-_SHARE_OF_REQUESTS: Final = 0.75
+_REQUESTS_SHARE: Final = 0.75
 """Of the grace time, for requests that still run; the rest is for the application's own shutdown."""
 
 
@@ -55,22 +55,22 @@ class Stop:
     """The order to stop, and how long that may take."""
 
     def __init__(self, grace: float) -> None:
-        self._told = asyncio.Event()
+        self._requested = asyncio.Event()
         self._grace = grace
         self._requests_end = 0.0
         self.signal: signal.Signals | None = None
         """What ended the server; None while it runs."""
 
-    def tell(self, number: signal.Signals) -> None:
+    def request(self, number: signal.Signals) -> None:
         """Orders the server to stop. Only the first time counts."""
-        if not self._told.is_set():
+        if not self._requested.is_set():
             self.signal = number
-            self._requests_end = asyncio.get_running_loop().time() + self._grace * _SHARE_OF_REQUESTS
-            self._told.set()
+            self._requests_end = asyncio.get_running_loop().time() + self._grace * _REQUESTS_SHARE
+            self._requested.set()
 
     async def wait(self) -> None:
         """Returns when the server is to stop."""
-        await self._told.wait()
+        await self._requested.wait()
 
     def seconds_for_requests(self) -> float:
         """How long requests that still run may go on."""
@@ -112,10 +112,10 @@ def run_server(app: ASGIApp, options: ServeOptions, say: Callable[[str], None]) 
     logging.getLogger("uvicorn.error").setLevel(max(logging.INFO, logging.getLogger().getEffectiveLevel()))
     raise_descriptor_limit()
     with listen(options.host, options.port) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(serve, app, options, listener, _unless_closed(say)))
+        return runner.run(_serve(serve, app, options, listener, _ignore_closed_output(say)))
 
 
-def _unless_closed(write: Callable[[str], None]) -> Callable[[str], None]:
+def _ignore_closed_output(write: Callable[[str], None]) -> Callable[[str], None]:
     """Return ``write`` without its errors: a closed output must not stop the server, nor keep it from stopping."""
 
     def write_if_open(text: str) -> None:
@@ -138,13 +138,13 @@ async def _serve(
     serve: Serve, app: ASGIApp, options: ServeOptions, listener: socket.socket, say: Callable[[str], None]
 ) -> int:
     stop = Stop(options.grace)
-    address = _address(listener, secure=options.certificate is not None)
+    address = _format_address(listener, secure=options.certificate is not None)
 
     def listening() -> None:
-        say(f"Serving {address} over {_protocols(options)}. Ctrl-C ends it.")
+        say(f"Serving {address} over {_describe_protocols(options)}. Ctrl-C ends it.")
 
     hosts.set((str(listener.getsockname()[0]),))
-    async with _signals_to(stop, say):
+    async with _handle_stop_signals(stop, say):
         serving = asyncio.create_task(_exit_code(serve(app, options, listener, stop, listening)), name="server")
         telling = asyncio.create_task(stop.wait(), name="stop")
         await asyncio.wait({serving, telling}, return_when=asyncio.FIRST_COMPLETED)
@@ -169,24 +169,24 @@ async def _exit_code(serving: Awaitable[None]) -> int:
 
 
 @asynccontextmanager
-async def _signals_to(stop: Stop, say: Callable[[str], None]) -> AsyncGenerator[None]:
+async def _handle_stop_signals(stop: Stop, say: Callable[[str], None]) -> AsyncGenerator[None]:
     """Ctrl-C and SIGTERM stop the server, and nothing else of the program."""
 
     def told(number: signal.Signals) -> None:
         is_first = stop.signal is None
-        stop.tell(number)
+        stop.request(number)
         if is_first:
             say("Stopping: clients are told to come back.")
 
-    with handling((signal.SIGINT, signal.SIGTERM), told):
+    with signal_handlers((signal.SIGINT, signal.SIGTERM), told):
         yield
 
 
-def _address(listener: socket.socket, *, secure: bool) -> str:
+def _format_address(listener: socket.socket, *, secure: bool) -> str:
     host, port = listener.getsockname()[:2]
     return f"{'https' if secure else 'http'}://{format_host(host)}:{port}"
 
 
-def _protocols(options: ServeOptions) -> str:
+def _describe_protocols(options: ServeOptions) -> str:
     versions = "HTTP/2, HTTP/1.1" if options.http2 else "HTTP/1.1"
     return f"{versions} and WebSocket, {'with' if options.certificate is not None else 'without'} TLS"

@@ -8,11 +8,11 @@ import signal
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
-__all__ = ["handling"]
+__all__ = ["signal_handlers"]
 
 
 @contextlib.contextmanager
-def handling(numbers: Iterable[signal.Signals], handler: Callable[[signal.Signals], object]) -> Generator[None]:
+def signal_handlers(numbers: Iterable[signal.Signals], handler: Callable[[signal.Signals], object]) -> Generator[None]:
     """Call `handler(number)` on the running event loop for each signal, while the block lasts. On the main thread."""
     loop = asyncio.get_running_loop()
     with contextlib.ExitStack() as undo:
@@ -20,13 +20,13 @@ def handling(numbers: Iterable[signal.Signals], handler: Callable[[signal.Signal
             try:
                 loop.add_signal_handler(number, handler, number)
             except NotImplementedError:  # Windows
-                undo.callback(signal.signal, number, _handle_elsewhere(loop, handler, number))
+                undo.callback(signal.signal, number, _install_process_handler(loop, handler, number))
             else:
                 undo.callback(loop.remove_signal_handler, number)
         yield
 
 
-def _handle_elsewhere(
+def _install_process_handler(
     loop: asyncio.AbstractEventLoop, handler: Callable[[signal.Signals], object], number: signal.Signals
 ) -> Any:
     """Install a handler of the process; return the one before it."""

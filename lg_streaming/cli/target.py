@@ -30,7 +30,7 @@ def load_app(target: str, *, factory: bool = False) -> ASGIApp:
     module_name, colon, path = target.partition(":")
     if not (colon and module_name and path):
         raise TargetError(f"{target!r} does not name an application: write it as module:app")
-    found: Any = _import(module_name)
+    found: Any = _import_module(module_name)
     for name in path.split("."):
         try:
             found = getattr(found, name)
@@ -45,7 +45,7 @@ def load_app(target: str, *, factory: bool = False) -> ASGIApp:
     return found
 
 
-def _import(name: str) -> Any:
+def _import_module(name: str) -> Any:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)

@@ -19,13 +19,13 @@ from lg_streaming.gateway.auth.keys import DEFAULT_ALGORITHMS, algorithms_of
 from lg_streaming.gateway.auth.principal import CLAIM
 from lg_streaming.settings import check_secret
 
-__all__ = ["TokenError", "TokenRequest", "make_token", "seconds_of"]
+__all__ = ["TokenError", "TokenRequest", "make_token", "parse_duration"]
 
-_LONGEST: Final = 3_650 * 86_400
+_MAX_DURATION: Final = 3_650 * 86_400
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _DURATION: Final = re.compile(r"([0-9]{1,9})([smhd]?)")
 _HMAC: Final = ("HS256", "HS384", "HS512")
-_OWN: Final = frozenset({"sub", "exp", "iat", "jti", "aud", "iss", CLAIM})
+_RESERVED_CLAIMS: Final = frozenset({"sub", "exp", "iat", "jti", "aud", "iss", CLAIM})
 
 
 class TokenError(Exception):
@@ -69,9 +69,9 @@ def make_token(
     if not wanted.subject:
         raise TokenError("--subject is empty: a token is for somebody")
     if wanted.private_key is None:
-        key, algorithm = _from_secret(wanted)
+        key, algorithm = _key_from_secret(wanted)
     elif wanted.secret is None:
-        key, algorithm = _from_file(wanted.private_key, wanted.algorithm)
+        key, algorithm = _key_from_file(wanted.private_key, wanted.algorithm)
     else:
         raise TokenError("give --secret or --private-key, not both: a token is signed once")
     now = int(clock())
@@ -83,13 +83,13 @@ def make_token(
         "aud": wanted.audience,
         "iss": wanted.issuer,
         CLAIM: _grants(wanted),
-        **_further(wanted.claims),
+        **_extra_claims(wanted.claims),
     }
-    said = {name: value for name, value in claims.items() if value is not None or name not in _OWN}
+    said = {name: value for name, value in claims.items() if value is not None or name not in _RESERVED_CLAIMS}
     return jwt.encode(said, key, algorithm, headers=None if wanted.kid is None else {"kid": wanted.kid})
 
 
-def seconds_of(text: str) -> int:
+def parse_duration(text: str) -> int:
     """The seconds in `3600`, `30m`, `1h` or `7d`.
 
     Raises:
@@ -97,14 +97,14 @@ def seconds_of(text: str) -> int:
     """
     found = _DURATION.fullmatch(text.strip())
     seconds = 0 if found is None else int(found[1]) * _UNITS[found[2] or "s"]
-    if not 0 < seconds <= _LONGEST:
+    if not 0 < seconds <= _MAX_DURATION:
         raise TokenError(
             f"--expires-in is seconds, or a number with s, m, h or d, such as 30m, and at most 3650d; not {text!r}"
         )
     return seconds
 
 
-def _from_secret(wanted: TokenRequest) -> tuple[str, str]:
+def _key_from_secret(wanted: TokenRequest) -> tuple[str, str]:
     algorithm = wanted.algorithm or "HS256"
     if wanted.secret is None:
         raise TokenError("a key is needed: set LG_STREAMING_AUTH__SECRET, or give --secret or --private-key")
@@ -117,7 +117,7 @@ def _from_secret(wanted: TokenRequest) -> tuple[str, str]:
     return wanted.secret, algorithm
 
 
-def _from_file(path: Path, algorithm: str | None) -> tuple[Any, str]:
+def _key_from_file(path: Path, algorithm: str | None) -> tuple[Any, str]:
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
     except OSError as error:
@@ -147,22 +147,22 @@ def _grants(wanted: TokenRequest) -> list[dict[str, list[str]]] | None:
     return [{"actions": actions, "executions": list(wanted.executions)}]
 
 
-def _further(claims: tuple[str, ...]) -> dict[str, Any]:
+def _extra_claims(claims: tuple[str, ...]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for claim in claims:
         name, equals, text = claim.partition("=")
         if not name or not equals:
             raise TokenError(f"--claim is name=JSON, such as role='\"admin\"'; not {claim!r}")
-        if name in _OWN:
+        if name in _RESERVED_CLAIMS:
             raise TokenError(f"--claim {name}: there is an option of its own for it, or it is made by itself")
         if name in found:
             raise TokenError(f"--claim {name} is given twice")
         try:
-            found[name] = json.loads(text, parse_constant=_no_constant)
+            found[name] = json.loads(text, parse_constant=_reject_constant)
         except (ValueError, RecursionError):
             raise TokenError(f"--claim {name}: {text!r} is not JSON; text needs quotes: {name}='\"{text}\"'") from None
     return found
 
 
-def _no_constant(name: str) -> None:
+def _reject_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")

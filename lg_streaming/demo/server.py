@@ -10,13 +10,13 @@ from typing import Any, Final
 from lg_streaming.serving.listener import format_host, listen
 from lg_streaming.serving.server import GuardedServer, configure
 
-__all__ = ["serving"]
+__all__ = ["run_server"]
 
 _SHUTDOWN_TIMEOUT: Final = 2
 
 
 @asynccontextmanager
-async def serving(app: Any, *, host: str, port: int | None) -> AsyncGenerator[str]:
+async def run_server(app: Any, *, host: str, port: int | None) -> AsyncGenerator[str]:
     """Serve an ASGI application, and yield its address, such as ``http://127.0.0.1:8000``.
 
     Args:

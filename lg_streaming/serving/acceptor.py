@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from lg_streaming.errors import ServerFullError
-from lg_streaming.serving.guard import Entry, Guard
+from lg_streaming.serving.guard import ConnectionGuard, Entry
 from lg_streaming.serving.http import refusal
 
 try:
@@ -27,20 +27,20 @@ __all__ = ["Acceptor", "raise_descriptor_limit"]
 
 logger: logging.Logger = logging.getLogger("lg_streaming.serving")
 
-_AT_ONCE: Final = 64
+_MAX_ACCEPTED: Final = 64
 """Connections taken before what came on the others is looked at."""
-_REFUSED_AT_ONCE: Final = 512
+_MAX_HANDLED: Final = 512
 """Connections taken or refused before: a refusal costs little, and those behind it in the kernel's queue wait."""
-_OPENED_AT_ONCE: Final = 4
+_MAX_OPENED: Final = 4
 """Connections that begin in one turn of the event loop. A connection from another address waits for these at most."""
-_MOST_DESCRIPTORS: Final = 65_536
-_SECONDS_TO_SHUT_DOWN: Final = 5.0
-_PAUSE: Final = 0.1
+_MAX_DESCRIPTORS: Final = 65_536
+_TLS_SHUTDOWN_TIMEOUT: Final = 5.0
+_RETRY_INTERVAL: Final = 0.1
 """Seconds without accepting when descriptors have run out all the same."""
-_ROOM_AT_ONCE: Final = 16
-_SECONDS_BETWEEN_LINES: Final = 60.0
+_MAX_EVICTED: Final = 16
+_WARNING_INTERVAL: Final = 60.0
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_FULL: Final = refusal(503, ServerFullError(retry_after=1.0))
+_FULL_RESPONSE: Final = refusal(503, ServerFullError(retry_after=1.0))
 
 
 class Acceptor:
@@ -62,7 +62,7 @@ class Acceptor:
         self,
         make: Callable[[Entry], asyncio.Protocol],
         listener: socket.socket,
-        guard: Guard,
+        guard: ConnectionGuard,
         *,
         context: ssl.SSLContext | None,
         backlog: int,
@@ -73,13 +73,13 @@ class Acceptor:
         self._guard = guard
         self._context = context
         self._opening: set[asyncio.Task[None]] = set()
-        self._waiting: OrderedDict[str | None, deque[tuple[socket.socket, Entry]]] = OrderedDict()
-        self._beginning: asyncio.Handle | None = None
+        self._queues: OrderedDict[str | None, deque[tuple[socket.socket, Entry]]] = OrderedDict()
+        self._next_turn: asyncio.Handle | None = None
         self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
         self._closed = False
-        self._most = _free_descriptors(guard)
-        self._complained = -_SECONDS_BETWEEN_LINES
-        self._resume: asyncio.Handle | None = None
+        self._reserved_from = _reserve_descriptors(guard)
+        self._warned_at = -_WARNING_INTERVAL
+        self._resume_timer: asyncio.Handle | None = None
         listener.listen(backlog)
         listener.setblocking(False)  # noqa: FBT003
         self._loop.add_reader(listener.fileno(), self._accept)
@@ -89,16 +89,16 @@ class Acceptor:
         """Accept no more. Harmless when repeated."""
         if not self._closed:
             self._closed = True
-            if self._resume is not None:
-                self._resume.cancel()
+            if self._resume_timer is not None:
+                self._resume_timer.cancel()
             self._loop.remove_reader(self._listener.fileno())
             self._release_spare()
         for task in self._opening:
             task.cancel()
-        for queue in self._waiting.values():
+        for queue in self._queues.values():
             for sock, entry in queue:
-                self._drop(sock, entry)
-        self._waiting.clear()
+                self._close_socket(sock, entry)
+        self._queues.clear()
 
     async def wait_closed(self) -> None:
         """Return when no connection is being opened."""
@@ -106,30 +106,30 @@ class Acceptor:
 
     # ------------------------------------------------------------ accepting
     def _accept(self) -> None:
-        self._take_some()
-        if self._beginning is None:
-            self._begin()
+        self._accept_some()
+        if self._next_turn is None:
+            self._open_some()
 
-    def _begin(self) -> None:
+    def _open_some(self) -> None:
         """Open the next connections, in turns of their addresses."""
-        self._beginning = None
-        for _ in range(_OPENED_AT_ONCE):
-            if not self._waiting:
+        self._next_turn = None
+        for _ in range(_MAX_OPENED):
+            if not self._queues:
                 return
-            host, queue = self._waiting.popitem(last=False)
+            host, queue = self._queues.popitem(last=False)
             sock, entry = queue.popleft()
             task = self._loop.create_task(self._open(sock, entry), name="open a connection")
             self._opening.add(task)
-            task.add_done_callback(functools.partial(self._opened, sock, entry))
+            task.add_done_callback(functools.partial(self._on_opened, sock, entry))
             if queue:
-                self._waiting[host] = queue
-        if self._waiting:
-            self._beginning = self._loop.call_soon(self._begin)
+                self._queues[host] = queue
+        if self._queues:
+            self._next_turn = self._loop.call_soon(self._open_some)
 
-    def _take_some(self) -> None:
+    def _accept_some(self) -> None:
         taken = 0
-        for _ in range(_REFUSED_AT_ONCE):
-            if taken >= _AT_ONCE:
+        for _ in range(_MAX_HANDLED):
+            if taken >= _MAX_ACCEPTED:
                 return
             try:
                 sock, address = self._listener.accept()
@@ -139,26 +139,26 @@ class Acceptor:
                 continue
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
-                    self._complain("cannot accept connections: %s", error)
-                    self._wait_a_moment()
+                    self._warn("cannot accept connections: %s", error)
+                    self._pause()
                     return
                 self._accept_without_descriptors()
                 return
-            taken += self._take(sock, address)
+            taken += self._enqueue(sock, address)
 
-    def _take(self, sock: socket.socket, address: Any) -> bool:
+    def _enqueue(self, sock: socket.socket, address: Any) -> bool:
         """Queue the connection to be opened, or refuse it; return whether it was queued."""
         sock.setblocking(False)  # noqa: FBT003
-        opening = _Opening(sock)
-        short = self._most is not None and sock.fileno() >= self._most
+        opening = _OpeningConnection(sock)
+        short = self._reserved_from is not None and sock.fileno() >= self._reserved_from
         if short:
-            self._complain("descriptors run out: connections without a request make room, others get 503")
-        host = _host(address)
+            self._warn("descriptors run out: connections without a request make room, others get 503")
+        host = _peer_host(address)
         entry = self._guard.enter(opening, host, short=short)
         if entry is None:
-            self._turn_away(sock)
+            self._refuse(sock)
             return False
-        self._waiting.setdefault(host, deque()).append((sock, entry))
+        self._queues.setdefault(host, deque()).append((sock, entry))
         return True
 
     async def _open(self, sock: socket.socket, entry: Entry) -> None:
@@ -166,22 +166,22 @@ class Acceptor:
         if self._context is not None:
             secure = {
                 "ssl_handshake_timeout": self._guard.times.header,
-                "ssl_shutdown_timeout": _SECONDS_TO_SHUT_DOWN,
+                "ssl_shutdown_timeout": _TLS_SHUTDOWN_TIMEOUT,
             }
         try:
             await self._loop.connect_accepted_socket(lambda: self._make(entry), sock, ssl=self._context, **secure)
         except OSError:  # a handshake that failed or took too long
-            self._drop(sock, entry)
+            self._close_socket(sock, entry)
         except BaseException:
             self._guard.leave(entry)
             raise
 
-    def _opened(self, sock: socket.socket, entry: Entry, task: asyncio.Task[None]) -> None:
+    def _on_opened(self, sock: socket.socket, entry: Entry, task: asyncio.Task[None]) -> None:
         self._opening.discard(task)
         if task.cancelled():  # the server stops; the task may not have begun
-            self._drop(sock, entry)
+            self._close_socket(sock, entry)
 
-    def _drop(self, sock: socket.socket, entry: Entry) -> None:
+    def _close_socket(self, sock: socket.socket, entry: Entry) -> None:
         self._guard.leave(entry)
         with contextlib.suppress(OSError):
             sock.close()
@@ -196,47 +196,47 @@ class Acceptor:
         else:
             called = True
             sock.setblocking(False)  # noqa: FBT003
-            self._turn_away(sock)
+            self._refuse(sock)
         with contextlib.suppress(OSError):  # something else in the process may have taken it
             self._spare = os.open(os.devnull, os.O_RDONLY)
         if called:
-            self._complain("descriptors have run out: connections without a request are closed, callers get 503")
-            for _ in range(_ROOM_AT_ONCE):
-                if not self._guard.make_room():
+            self._warn("descriptors have run out: connections without a request are closed, callers get 503")
+            for _ in range(_MAX_EVICTED):
+                if not self._guard.evict_oldest():
                     break
-            self._wait_a_moment()
+            self._pause()
 
     def _release_spare(self) -> None:
         if self._spare is not None:
             os.close(self._spare)
             self._spare = None
 
-    def _turn_away(self, sock: socket.socket) -> None:
+    def _refuse(self, sock: socket.socket) -> None:
         with contextlib.suppress(OSError):
             if self._context is None:
-                sock.send(_FULL)
+                sock.send(_FULL_RESPONSE)
                 sock.shutdown(socket.SHUT_WR)
                 # What has come is read, so that closing does not destroy the answer on its way.
                 sock.recv(65_536)
         sock.close()
 
-    def _wait_a_moment(self) -> None:
+    def _pause(self) -> None:
         self._loop.remove_reader(self._listener.fileno())
-        self._resume = self._loop.call_later(_PAUSE, self._go_on)
+        self._resume_timer = self._loop.call_later(_RETRY_INTERVAL, self._resume)
 
-    def _go_on(self) -> None:
-        self._resume = None
+    def _resume(self) -> None:
+        self._resume_timer = None
         if not self._closed:
             self._loop.add_reader(self._listener.fileno(), self._accept)
 
-    def _complain(self, text: str, *arguments: object) -> None:
+    def _warn(self, text: str, *arguments: object) -> None:
         now = self._loop.time()
-        if now - self._complained >= _SECONDS_BETWEEN_LINES:
-            self._complained = now
+        if now - self._warned_at >= _WARNING_INTERVAL:
+            self._warned_at = now
             logger.warning(text, *arguments)
 
 
-class _Opening:
+class _OpeningConnection:
     """A connection between accept and its protocol, which under TLS is the whole handshake."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -257,12 +257,12 @@ class _Opening:
         pass
 
 
-def _host(address: object) -> str | None:
+def _peer_host(address: object) -> str | None:
     """The peer's address in what `accept` returns; a Unix socket has none."""
     return str(cast("tuple[object, ...]", address)[0]) if isinstance(address, tuple) else None
 
 
-def _free_descriptors(guard: Guard) -> int | None:
+def _reserve_descriptors(guard: ConnectionGuard) -> int | None:
     """Return the number from which on descriptors are kept back; None where there is no limit."""
     if resource is None:
         return None
@@ -279,7 +279,7 @@ def raise_descriptor_limit() -> None:
     if resource is None:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    wanted = _MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MAX_DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

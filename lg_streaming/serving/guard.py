@@ -13,11 +13,11 @@ from lg_streaming.errors import ServerFullError, TooManyConnectionsError
 from lg_streaming.gateway.hooks.front_door import FrontDoor
 from lg_streaming.gateway.limits.rates import address_key
 
-__all__ = ["Entry", "Guard", "Owner", "Times"]
+__all__ = ["ConnectionGuard", "Entry", "Owner", "Timeouts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Times:
+class Timeouts:
     """How long a caller may take, in seconds."""
 
     header: float = 10.0
@@ -30,9 +30,9 @@ class Times:
     """For a peer to read its refusal."""
     spare: float = 5.0
     """For a whole request over the limits, such as one for the health of a full server."""
-    grace: float = 1.0
+    evict_after: float = 1.0
     """Seconds after which a connection without a complete request gives its place to a new one on a full server."""
-    spare_grace: float = 0.25
+    spare_evict_after: float = 0.25
     """The same for connections over the limits."""
 
 
@@ -42,7 +42,7 @@ SPARES: Final = 64
 """Connections over all limits that are answered, though with 503 or 429 only."""
 SPARES_PER_ADDRESS: Final = 8
 _TICK: Final = 0.5
-_SLICE: Final = 200
+_MAX_PER_STEP: Final = 200
 """Deadlines handled in one step of the event loop."""
 
 
@@ -69,7 +69,7 @@ class Owner(Protocol):
 class Entry:
     """One connection. `error` is what a connection over the limits is answered; None for all others."""
 
-    __slots__ = ("address", "counted", "error", "left", "owner", "since")
+    __slots__ = ("address", "counted", "error", "is_removed", "owner", "since")
 
     def __init__(self, owner: Owner, address: _Address) -> None:
         self.owner: Owner = owner
@@ -77,7 +77,7 @@ class Entry:
         self.since: float = 0.0
         self.error: TooManyConnectionsError | None = None
         self.counted: bool = True
-        self.left: bool = False
+        self.is_removed: bool = False
 
 
 class _Address:
@@ -110,7 +110,7 @@ class _Deadlines:
     def oldest(self) -> tuple[Entry, float] | None:
         return next(iter(self._since.items()), None)
 
-    def due(self, now: float, most: int) -> Generator[Entry]:
+    def pop_due(self, now: float, most: int) -> Generator[Entry]:
         """Take away what is due, at most so many."""
         while most and (first := self.oldest()) is not None and now - first[1] >= self._seconds:
             most -= 1
@@ -118,10 +118,10 @@ class _Deadlines:
             yield first[0]
 
 
-_TIMES: Final = Times()
+_TIMES: Final = Timeouts()
 
 
-class Guard:
+class ConnectionGuard:
     """Counts connections by address, and ends those that take too long.
 
     A connection *waits* until its header is complete, and between requests. Where there is no room for a new one, the
@@ -134,11 +134,11 @@ class Guard:
         times: How long callers may take.
     """
 
-    def __init__(self, door: FrontDoor, trusted: Callable[[str], bool], times: Times = _TIMES) -> None:
+    def __init__(self, door: FrontDoor, trusted: Callable[[str], bool], times: Timeouts = _TIMES) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         """The event loop it works on."""
         self._door = door
-        self.trusts = trusted
+        self.is_trusted_proxy = trusted
         self._addresses: dict[str, _Address] = {}
         self.open = 0
         """Connections, without spares."""
@@ -153,11 +153,11 @@ class Guard:
         self._timer: asyncio.Handle | None = None
 
     @classmethod
-    def of(cls, config: Any, server_state: Any, times: Times = _TIMES) -> Guard:
+    def for_server(cls, config: Any, server_state: Any, times: Timeouts = _TIMES) -> ConnectionGuard:
         """Return the guard of a uvicorn server; `times` counts for the first call."""
         guard = getattr(server_state, "lg_streaming_guard", None)
         if not isinstance(guard, cls) or guard.loop is not asyncio.get_running_loop():
-            guard = cls(FrontDoor.from_server_state(server_state), _trust(config), times)
+            guard = cls(FrontDoor.from_server_state(server_state), _proxy_check(config), times)
             server_state.lg_streaming_guard = guard
         return guard
 
@@ -174,7 +174,7 @@ class Guard:
             None where there is no room, not even for a refusal.
         """
         now = self.loop.time()
-        key = _key(address)
+        key = _address_key(address)
         known = self._addresses.get(key)
         if known is None:
             known = self._addresses[key] = _Address(key)
@@ -184,12 +184,12 @@ class Guard:
         if entry.error is None:
             self.open += 1
             known.open += 1
-            self.wait(entry)
-        elif self._room_for_spare(known, now):
+            self.await_header(entry)
+        elif self._admits_spare(known, now):
             known.spare += 1
             self._spares.add(entry, now)
         else:
-            self._forget_unused(known)
+            self._discard_unused(known)
             return None
         self._start_timer()
         return entry
@@ -209,32 +209,32 @@ class Guard:
         return None
 
     def _evict(self, entry: Entry, now: float, grace: float | None = None) -> bool:
-        if now - entry.since < (self.times.grace if grace is None else grace):
+        if now - entry.since < (self.times.evict_after if grace is None else grace):
             return False
         self.leave(entry)
         entry.owner.drop()
         return True
 
-    def _room_for_spare(self, address: _Address, now: float) -> bool:
+    def _admits_spare(self, address: _Address, now: float) -> bool:
         if address.spare < SPARES_PER_ADDRESS and len(self._spares) < self.spares_allowed:
             return True
         oldest = self._spares.oldest()
         return (
             oldest is not None
-            and self._evict(oldest[0], now, self.times.spare_grace)
+            and self._evict(oldest[0], now, self.times.spare_evict_after)
             and address.spare < SPARES_PER_ADDRESS
         )
 
-    def make_room(self) -> bool:
+    def evict_oldest(self) -> bool:
         """End the connection that has waited longest. Returns whether there was one."""
         oldest = self._waiting.oldest()
-        return oldest is not None and self._evict(oldest[0], self.loop.time(), self.times.spare_grace)
+        return oldest is not None and self._evict(oldest[0], self.loop.time(), self.times.spare_evict_after)
 
     def leave(self, entry: Entry) -> None:
         """Count a connection no longer. Harmless when repeated."""
-        if entry.left:
+        if entry.is_removed:
             return
-        entry.left = True
+        entry.is_removed = True
         for deadlines in (self._waiting, self._bodies, self._writes, self._closing, self._spares):
             deadlines.discard(entry)
         address = entry.address
@@ -245,36 +245,36 @@ class Guard:
             self.open -= 1
             if entry.counted:
                 address.open -= 1
-        self._forget_unused(address)
+        self._discard_unused(address)
 
-    def speaks_for_another(self, entry: Entry) -> None:
+    def exempt_proxy(self, entry: Entry) -> None:
         """Count a proxy's connection by its address no longer: it carries the requests of others."""
-        if entry.counted and entry.error is None and not entry.left:
+        if entry.counted and entry.error is None and not entry.is_removed:
             entry.counted = False
             entry.address.open -= 1
 
-    def _forget_unused(self, address: _Address) -> None:
+    def _discard_unused(self, address: _Address) -> None:
         if not address.open and not address.spare and not address.waiting:
             self._addresses.pop(address.key, None)
 
     # ------------------------------------------------------------ deadlines
-    def wait(self, entry: Entry) -> None:
+    def await_header(self, entry: Entry) -> None:
         """Begin the time in which a header has to come."""
-        if entry.left or entry.error is not None:
+        if entry.is_removed or entry.error is not None:
             return
         entry.since = self.loop.time()
         self._waiting.add(entry, entry.since)
         entry.address.waiting.pop(entry, None)
         entry.address.waiting[entry] = None
 
-    def busy(self, entry: Entry) -> None:
+    def header_complete(self, entry: Entry) -> None:
         """End that time: the header is complete."""
         self._waiting.discard(entry)
         entry.address.waiting.pop(entry, None)
 
     def watch_body(self, entry: Entry) -> None:
         """Have its progress looked at in `Times.body`."""
-        if not entry.left:
+        if not entry.is_removed:
             self._bodies.add(entry, self.loop.time())
 
     def body_complete(self, entry: Entry) -> None:
@@ -283,17 +283,17 @@ class Guard:
 
     def watch_writes(self, entry: Entry) -> None:
         """Have it looked at in `Times.write` whether the peer reads."""
-        if not entry.left:
+        if not entry.is_removed:
             self._writes.add(entry, self.loop.time())
 
-    def writes_flow(self, entry: Entry) -> None:
+    def writes_resumed(self, entry: Entry) -> None:
         """Look no longer."""
         self._writes.discard(entry)
 
     def close_soon(self, entry: Entry) -> None:
         """Cut the connection in `Times.close`."""
-        self.busy(entry)
-        if not entry.left:
+        self.header_complete(entry)
+        if not entry.is_removed:
             self._closing.add(entry, self.loop.time())
 
     def _start_timer(self) -> None:
@@ -304,32 +304,32 @@ class Guard:
         self._timer = None
         now = self.loop.time()
         handled = 0
-        for entry in self._waiting.due(now, _SLICE):
+        for entry in self._waiting.pop_due(now, _MAX_PER_STEP):
             entry.address.waiting.pop(entry, None)
             entry.owner.expire()
             handled += 1
         for deadlines in (self._closing, self._spares):
-            for entry in deadlines.due(now, _SLICE):
+            for entry in deadlines.pop_due(now, _MAX_PER_STEP):
                 entry.owner.drop()
                 handled += 1
-        for entry in self._bodies.due(now, _SLICE):
+        for entry in self._bodies.pop_due(now, _MAX_PER_STEP):
             entry.owner.check_body()
             handled += 1
-        for entry in self._writes.due(now, _SLICE):
+        for entry in self._writes.pop_due(now, _MAX_PER_STEP):
             entry.owner.check_writes()
             handled += 1
-        if handled >= _SLICE:
+        if handled >= _MAX_PER_STEP:
             self._timer = self.loop.call_soon(self._sweep)
         elif self.open or len(self._spares):
             self._start_timer()
 
 
 @functools.lru_cache(maxsize=4_096)
-def _key(address: str | None) -> str:
+def _address_key(address: str | None) -> str:
     return address_key(address) if address else ""
 
 
-def _trust(config: Any) -> Callable[[str], bool]:
+def _proxy_check(config: Any) -> Callable[[str], bool]:
     from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware  # noqa: PLC0415 (only a server needs it)
 
     if not getattr(config, "proxy_headers", False):

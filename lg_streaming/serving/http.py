@@ -16,7 +16,7 @@ from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from lg_streaming.errors import BadRequestError, StreamingError, TooLargeError, TooManyConnectionsError
-from lg_streaming.serving.guard import Entry, Guard
+from lg_streaming.serving.guard import ConnectionGuard, Entry
 
 __all__ = ["HTTPProtocol", "refusal"]
 
@@ -30,12 +30,12 @@ MAX_TRAILERS: Final = 32
 MAX_PIPELINED: Final = 32
 MIN_BODY_RATE: Final = 200
 """Bytes a second, over each `Times.body`."""
-_PIECE: Final = 16_384
+_CHUNK_BYTES: Final = 16_384
 """Bytes that are parsed between two looks at the counts."""
 _FRAMING_ALLOWANCE: Final = 32_768
 _FRAMING_PER_BYTE: Final = 8
 """What chunks may add to a body: a chunk of one byte has five more."""
-_MAX_IGNORED: Final = 4_194_304
+_MAX_DISCARDED: Final = 4_194_304
 """Bytes of an unread body after which the connection is cut."""
 _AUTHORITY_END: Final = re.compile(rb"[/?#]")
 _WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE", "CONNECT"})
@@ -50,12 +50,12 @@ class HTTPProtocol(HttpToolsProtocol):
     __slots__ = (
         "_body_bytes",
         "_checked_bytes",
+        "_discarded",
         "_entry",
         "_field_bytes",
         "_fields",
         "_guard",
         "_idle",
-        "_ignored",
         "_in_header",
         "_received",
         "_refused",
@@ -74,7 +74,7 @@ class HTTPProtocol(HttpToolsProtocol):
         entry: Entry | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._guard = Guard.of(config, server_state)
+        self._guard = ConnectionGuard.for_server(config, server_state)
         self._entry = entry
         self._in_header = True
         self._idle = False
@@ -85,7 +85,7 @@ class HTTPProtocol(HttpToolsProtocol):
         self._field_bytes = 0
         self._body_bytes = 0
         self._checked_bytes = 0
-        self._ignored = 0
+        self._discarded = 0
         self._refused: tuple[int, StreamingError] | None = None
         self._waiting_to_write: int | None = None
         self._running: RequestResponseCycle | None = None
@@ -107,12 +107,12 @@ class HTTPProtocol(HttpToolsProtocol):
                 return
         self._entry.owner = self
         if self._entry.error is not None:
-            self.app = _Full(self.app, self._entry.error)
+            self.app = _RefuseOverLimit(self.app, self._entry.error)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._abandon()
+        self._disconnect_cycles()
         if self._entry is not None:
             self._guard.leave(self._entry)
 
@@ -127,7 +127,7 @@ class HTTPProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         if self._entry is not None:
-            self._guard.writes_flow(self._entry)
+            self._guard.writes_resumed(self._entry)
 
     # ------------------------------------------------------------ deadlines
     def expire(self) -> None:
@@ -172,16 +172,16 @@ class HTTPProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         if self._entry is None or self._refused is not None or self.transport.is_closing():
-            self._ignore(len(data))
+            self._discard(len(data))
             return
         if self._idle:
             self._idle = False
-            self._guard.wait(self._entry)
-        if len(data) <= _PIECE:
+            self._guard.await_header(self._entry)
+        if len(data) <= _CHUNK_BYTES:
             self._feed(data)
             return
-        for start in range(0, len(data), _PIECE):
-            if not self._feed(data[start : start + _PIECE]):
+        for start in range(0, len(data), _CHUNK_BYTES):
+            if not self._feed(data[start : start + _CHUNK_BYTES]):
                 return
 
     def _feed(self, piece: bytes) -> bool:
@@ -196,7 +196,7 @@ class HTTPProtocol(HttpToolsProtocol):
             return False
         self._received += len(piece)
         if self._in_header:
-            over = self._received > MAX_HEADER_BYTES + _PIECE
+            over = self._received > MAX_HEADER_BYTES + _CHUNK_BYTES
         else:
             over = self._received > _FRAMING_ALLOWANCE + self._body_bytes * (_FRAMING_PER_BYTE + 1)
         if over:
@@ -217,7 +217,7 @@ class HTTPProtocol(HttpToolsProtocol):
         if entry.error is not None:
             self._refuse(entry.error.http_status, entry.error)
             return
-        self._guard.busy(entry)
+        self._guard.header_complete(entry)
         self._entry = None  # the WebSocket has it from now on
         make = self.ws_protocol_class
 
@@ -246,7 +246,7 @@ class HTTPProtocol(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
         if len(self.url) > MAX_URL_BYTES:
-            self._stop(414, TooLargeError(f"the address of a request may have {MAX_URL_BYTES} bytes"))
+            self._reject(414, TooLargeError(f"the address of a request may have {MAX_URL_BYTES} bytes"))
 
     @override
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -254,38 +254,38 @@ class HTTPProtocol(HttpToolsProtocol):
         self._field_bytes += len(name) + len(value) + 4
         if not self._in_header:  # a trailer: none is passed on
             if self._fields > MAX_TRAILERS or self._field_bytes > MAX_TRAILER_BYTES:
-                self._stop(431, TooLargeError(f"trailers may have {MAX_TRAILER_BYTES} bytes"))
+                self._reject(431, TooLargeError(f"trailers may have {MAX_TRAILER_BYTES} bytes"))
             return
         if self._fields > MAX_FIELDS:
-            self._stop(431, TooLargeError(f"a header may have {MAX_FIELDS} fields"))
+            self._reject(431, TooLargeError(f"a header may have {MAX_FIELDS} fields"))
         if self._field_bytes + len(self.url) > MAX_HEADER_BYTES:
-            self._stop(431, TooLargeError(f"a header may have {MAX_HEADER_BYTES} bytes"))
+            self._reject(431, TooLargeError(f"a header may have {MAX_HEADER_BYTES} bytes"))
         super().on_header(name, value)
 
     @override
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= MAX_PIPELINED:
-            self._stop(429, BadRequestError("too many requests at once on one connection"))
+            self._reject(429, BadRequestError("too many requests at once on one connection"))
         names = dict(self.headers)
         if self.url[:1] != b"/" and (authority := _authority(self.url)) not in {None, names.get(b"host", b"").lower()}:
             # The address is that of a request to a forward proxy. Checks of the Host would see the wrong name.
-            self._stop(400, BadRequestError(f"the address names {authority!r:.80}, which is not the Host"))
+            self._reject(400, BadRequestError(f"the address names {authority!r:.80}, which is not the Host"))
         has_body = b"transfer-encoding" in names or names.get(b"content-length", b"0") != b"0"
         upgrades = self.parser.should_upgrade() and self._should_upgrade()  # pyright: ignore[reportOptionalMemberAccess]
         if upgrades and has_body:
-            self._stop(400, BadRequestError("a WebSocket handshake has no body"))
+            self._reject(400, BadRequestError("a WebSocket handshake has no body"))
         if upgrades and self.parser.get_http_version() != "1.1":  # pyright: ignore[reportOptionalMemberAccess]
             # A proxy sends this. uvicorn passes version 1.1 to the application, which then misses the proxy.
-            self._stop(400, BadRequestError("a WebSocket handshake needs HTTP/1.1"))
+            self._reject(400, BadRequestError("a WebSocket handshake needs HTTP/1.1"))
         if entry := self._entry:
-            if b"x-forwarded-for" in names and self.client and self._guard.trusts(self.client[0]):
-                self._guard.speaks_for_another(entry)
+            if b"x-forwarded-for" in names and self.client and self._guard.is_trusted_proxy(self.client[0]):
+                self._guard.exempt_proxy(entry)
             if not upgrades:
-                self._guard.busy(entry)
+                self._guard.header_complete(entry)
             if has_body:
                 self._guard.watch_body(entry)
         self._in_header = False
-        self._received = self._fields = self._field_bytes = self._ignored = 0
+        self._received = self._fields = self._field_bytes = self._discarded = 0
         super().on_headers_complete()
         if self._entry is not None and self._entry.error is not None and self._cycle is not None:
             self._cycle.keep_alive = False
@@ -298,7 +298,7 @@ class HTTPProtocol(HttpToolsProtocol):
         if cycle is not None and (
             cycle.response_complete or (cycle.response_started and cycle.scope["method"] in _WITHOUT_BODY)
         ):  # a stream reads the body too, but only to notice a disconnect
-            self._ignore(len(body))
+            self._discard(len(body))
 
     @override
     def on_message_complete(self) -> None:
@@ -318,14 +318,14 @@ class HTTPProtocol(HttpToolsProtocol):
         """Begin the time for the next header once a request is through: read to its end, and answered."""
         if self._entry is not None and self._in_header and self._cycle is not None and self._cycle.response_complete:
             self._idle = True
-            self._guard.wait(self._entry)
+            self._guard.await_header(self._entry)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, _Patient(app, cycle) if cycle.more_body else app)  # pyright: ignore[reportArgumentType]
+        super()._start_asgi_task(cycle, _IgnoreDisconnect(app, cycle) if cycle.more_body else app)  # pyright: ignore[reportArgumentType]
 
     # ------------------------------------------------------------ refusing
-    def _stop(self, status: int, error: StreamingError) -> None:
+    def _reject(self, status: int, error: StreamingError) -> None:
         """Have the parser end with a refusal."""
         self._refused = (status, error)
         raise error
@@ -334,7 +334,7 @@ class HTTPProtocol(HttpToolsProtocol):
         """Answer, unless another answer is under way, and close once the peer has read it."""
         self._refused = (status, error)
         running = self._running
-        self._abandon()
+        self._disconnect_cycles()
         if running is not None and not running.response_complete and running.response_started:
             self.transport.close()
         else:
@@ -345,7 +345,7 @@ class HTTPProtocol(HttpToolsProtocol):
             self._guard.body_complete(self._entry)
             self._guard.close_soon(self._entry)
 
-    def _abandon(self) -> None:
+    def _disconnect_cycles(self) -> None:
         """Disconnect the running request, and drop the requests behind it in the pipeline.
 
         uvicorn itself disconnects the last request only, which may wait behind the running one.
@@ -356,9 +356,9 @@ class HTTPProtocol(HttpToolsProtocol):
                 cycle.disconnected = True
                 cycle.message_event.set()
 
-    def _ignore(self, size: int) -> None:
-        self._ignored += size
-        if self._ignored > _MAX_IGNORED:
+    def _discard(self, size: int) -> None:
+        self._discarded += size
+        if self._discarded > _MAX_DISCARDED:
             self.transport.abort()
 
 
@@ -368,7 +368,7 @@ def _authority(url: bytes) -> bytes | None:
     return _AUTHORITY_END.split(rest, maxsplit=1)[0].lower() if colon else None
 
 
-class _Patient:
+class _IgnoreDisconnect:
     """Wrap an application, and ignore its exceptions after the caller has left in the middle of a body."""
 
     def __init__(self, app: ASGIApp, cycle: RequestResponseCycle) -> None:
@@ -383,7 +383,7 @@ class _Patient:
                 raise
 
 
-class _Full:
+class _RefuseOverLimit:
     """An application that takes requests over the limits: it answers those for its health only."""
 
     def __init__(self, app: Any, error: TooManyConnectionsError) -> None:

@@ -14,7 +14,7 @@ from typing_extensions import override
 from uvicorn.config import STARTUP_FAILURE
 
 from lg_streaming.serving.acceptor import Acceptor
-from lg_streaming.serving.guard import Entry, Guard, Times
+from lg_streaming.serving.guard import ConnectionGuard, Entry, Timeouts
 from lg_streaming.serving.http import HTTPProtocol
 from lg_streaming.serving.websocket import WebSocketProtocol
 
@@ -41,12 +41,12 @@ class GuardedServer(uvicorn.Server):
         self,
         config: uvicorn.Config,
         on_listening: Callable[[], object],
-        times: Times | None = None,
+        times: Timeouts | None = None,
         *,
         shutdown_timeout: Callable[[], float] | None = None,
     ) -> None:
         super().__init__(config)
-        self._times = times or Times()
+        self._times = times or Timeouts()
         self._on_listening = on_listening
         self._shutdown_timeout = shutdown_timeout
 
@@ -81,7 +81,7 @@ class GuardedServer(uvicorn.Server):
         def make(entry: Entry) -> HTTPProtocol:
             return HTTPProtocol(config, state, self.lifespan.state, entry=entry)
 
-        guard = Guard.of(config, state, self._times)
+        guard = ConnectionGuard.for_server(config, state, self._times)
         return Acceptor(make, listener, guard, context=config.ssl, backlog=config.backlog)
 
 

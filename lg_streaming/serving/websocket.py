@@ -9,7 +9,7 @@ from typing_extensions import override
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from lg_streaming.gateway.auth.url_credentials import for_a_log
-from lg_streaming.serving.guard import Entry, Guard
+from lg_streaming.serving.guard import ConnectionGuard, Entry
 
 __all__ = ["WebSocketProtocol"]
 
@@ -21,7 +21,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, config: Any, server_state: Any, app_state: dict[str, Any], _loop: Any = None) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._guard = Guard.of(config, server_state)
+        self._guard = ConnectionGuard.for_server(config, server_state)
         self._entry: Entry | None = None
 
     def take_over(self, entry: Entry) -> None:

@@ -285,36 +285,46 @@ def test_what_is_told_from_the_first_connection_to_the_end() -> None:
 
 
 LEGAL: dict[str, dict[str, str]] = {
-    "disconnected": {"begin": "connecting", "left": "disconnected", "proved": "disconnected"},
-    "connecting": {"opened": "connected", "over": "reconnecting", "left": "disconnected", "proved": "connecting"},
-    "connected": {"over": "reconnecting", "left": "disconnected", "proved": "connected"},
-    "reconnecting": {
-        "begin": "reconnecting",
-        "opened": "connected",
-        "over": "reconnecting",
-        "left": "disconnected",
-        "proved": "reconnecting",
+    "disconnected": {"on_connecting": "connecting", "on_closed": "disconnected", "on_healthy": "disconnected"},
+    "connecting": {
+        "on_connected": "connected",
+        "on_failure": "reconnecting",
+        "on_closed": "disconnected",
+        "on_healthy": "connecting",
     },
-    "failed": {"begin": "connecting", "left": "failed", "proved": "failed"},
+    "connected": {"on_failure": "reconnecting", "on_closed": "disconnected", "on_healthy": "connected"},
+    "reconnecting": {
+        "on_connecting": "reconnecting",
+        "on_connected": "connected",
+        "on_failure": "reconnecting",
+        "on_closed": "disconnected",
+        "on_healthy": "reconnecting",
+    },
+    "failed": {"on_connecting": "connecting", "on_closed": "failed", "on_healthy": "failed"},
 }
 """For each state what may happen, and where it leads; anything else is a mistake of the caller's."""
 
 
 @pytest.mark.row("CFLOW-36")
-@given(st.lists(st.sampled_from(["begin", "opened", "proved", "over", "refused", "left"]), max_size=40))
+@given(
+    st.lists(
+        st.sampled_from(["on_connecting", "on_connected", "on_healthy", "on_failure", "refused", "on_closed"]),
+        max_size=40,
+    )
+)
 def test_every_order_of_events_leads_where_the_table_says(steps: list[str]) -> None:
     machine = Machine()
     state = "disconnected"
     refusal = InterruptedStreamError(ConnectionLostError(), retryable=False)
     for step in steps:
-        asked = "over" if step == "refused" else step
-        expected = LEGAL[state].get(asked)
+        method = "on_failure" if step == "refused" else step
+        expected = LEGAL[state].get(method)
         if expected is None:
             with pytest.raises(RuntimeError):
-                _do(machine, asked, LOST)
+                _do(machine, method, LOST)
         elif step == "refused":
             with pytest.raises(ConnectionLostError):
-                _do(machine, "over", refusal)
+                _do(machine, "on_failure", refusal)
             expected = "failed"
         else:
             _do(machine, step, LOST)
@@ -325,7 +335,7 @@ def test_every_order_of_events_leads_where_the_table_says(steps: list[str]) -> N
 
 
 def _do(machine: Machine, step: str, failure: InterruptedStreamError) -> None:
-    if step == "over":
+    if step == "on_failure":
         machine.it.on_failure(failure)
     else:
         getattr(machine.it, step)()

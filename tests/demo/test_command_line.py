@@ -20,7 +20,7 @@ import lg_streaming
 from lg_streaming import StreamingModule, StreamingSettings
 from lg_streaming.cli import demo
 from lg_streaming.cli.main import app
-from lg_streaming.demo.server import serving
+from lg_streaming.demo.server import run_server
 from lg_streaming.serving.listener import AddressInUseError, listen
 from lg_streaming.settings import AuthSettings
 from lg_streaming.testing import ScriptedChatModel
@@ -240,7 +240,7 @@ async def test_a_server_that_is_not_there_is_said_so() -> None:
 async def test_a_refused_subscription_is_said_so() -> None:
     streaming = StreamingModule()
     streaming.hub.open("exec-1", owner="alice")
-    async with serving(demo.make_app(streaming, watch=False), host="127.0.0.1", port=0) as url:
+    async with run_server(demo.make_app(streaming, watch=False), host="127.0.0.1", port=0) as url:
         with pytest.raises(demo.DemoError, match="refused the subscription"):
             async with demo.subscribe(url, "bad id"):
                 pytest.fail("subscribed to what is not ours")
@@ -250,7 +250,7 @@ async def test_a_server_that_refuses_us_is_said_so() -> None:
     settings = StreamingSettings(
         auth=AuthSettings(enabled=True, secret=SecretStr("long enough to be a secret of HS256"))
     )
-    async with serving(demo.make_app(StreamingModule(settings), watch=False), host="127.0.0.1", port=0) as url:
+    async with run_server(demo.make_app(StreamingModule(settings), watch=False), host="127.0.0.1", port=0) as url:
         with pytest.raises(demo.DemoError, match="token"):
             async with demo.subscribe(url, "exec-1"):
                 pytest.fail("let in without a token")

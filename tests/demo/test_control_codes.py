@@ -74,7 +74,7 @@ def on_a_terminal(text: str) -> str:
     run = RunView()
     with PanelRenderer(console, run, address="http://x/" + text, clock=lambda: 0.0) as renderer:
         for update in updates_with(text):
-            renderer.applied(run.apply(update))
+            renderer.on_update(run.apply(update))
             renderer.tick()
     assert isinstance(console.file, io.StringIO)
     return OWN.sub("", console.file.getvalue())
@@ -84,7 +84,7 @@ def in_lines(text: str) -> str:
     out, run = io.StringIO(), RunView()
     with LineRenderer(out, run) as renderer:
         for update in updates_with(text):
-            renderer.applied(run.apply(update))
+            renderer.on_update(run.apply(update))
     return out.getvalue()
 
 
