@@ -1,4 +1,4 @@
-"""What a subscription asks for, as the wire wants it."""
+"""Request of a subscription, as a message and as a query."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ __all__ = ["SubscriptionRequest"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionRequest:
-    """One subscription's wishes, checked. Build it with `of`."""
+    """Validated arguments of one subscription. Build it with `from_arguments`."""
 
     execution_id: str
     after: Position | Literal["latest"] | None
     options: dict[str, Any]
-    """All but the place to begin at, as a message's payload; what is as by default is left out."""
+    """Payload of the message without `after`; defaults are left out."""
     complete: bool
-    """Whether every update is wanted as it is, so that numbers have to be consecutive."""
+    """True if nothing is filtered or merged, so that sequence numbers are consecutive."""
     follow: bool
     until_interrupted: bool
-    """Whether reading ends when the run waits for a human."""
+    """True if reading ends when the run waits for a human."""
     timeout: float | None
-    """Seconds that reading may take in all."""
+    """Seconds for reading, from the first wait to the end."""
 
     @classmethod
     def from_arguments(
@@ -41,13 +41,17 @@ class SubscriptionRequest:
         batch: bool,
         merge: bool,
         timeout: float | None,
-        wanted: FilterOptions,
+        filters: FilterOptions,
     ) -> Self:
-        """Checks what can be checked without the server. Raises BadRequestError."""
+        """Validate the arguments of `StreamClient.subscribe`.
+
+        Raises:
+            BadRequestError: If an argument is not valid.
+        """
         check_timeout(timeout)
-        payload = {name: value for name, value in filter_payload(wanted).items() if value != []}
+        payload = {name: value for name, value in filter_payload(filters).items() if value != []}
         lists = {name: names for name, names in payload.items() if name in FILTER_LISTS}
-        others = {name: value for name, value in wanted.items() if name in payload and name not in lists}
+        others = {name: value for name, value in filters.items() if name in payload and name not in lists}
         conditions: dict[str, Any] = {**others, **lists}
         until_interrupted = conditions.get("until") == INTERRUPTED
         if until_interrupted:
@@ -71,11 +75,15 @@ class SubscriptionRequest:
         )
 
     def from_start(self) -> Self:
-        """The same from the first update on."""
+        """Return the same request from the first update on."""
         return replace(self, after=None)
 
     def payload(self, position: Position | None) -> dict[str, Any]:
-        """As a message asks for it, from `position` on, or from where it was to begin."""
+        """Return the payload of the message.
+
+        Args:
+            position: Position to resume from; None: begin at `after`.
+        """
         after = position if position is not None else self.after
         return {
             "execution_id": self.execution_id,
@@ -84,10 +92,10 @@ class SubscriptionRequest:
         }
 
     def query(self, position: Position | None) -> dict[str, str]:
-        """The same as the query of an address; percent-encoding is left to who makes the address.
+        """Return the same as the query of a URL, not percent-encoded yet.
 
         Raises:
-            BadRequestError: A name holds a comma, which separates names in a query.
+            BadRequestError: If a name holds a comma, which separates names in a query.
         """
         payload = self.payload(position)
         del payload["execution_id"]

@@ -1,4 +1,4 @@
-"""One request and its answer: what a client asks beside its streams."""
+"""Single HTTP requests to a gateway."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lg_streaming.errors import BadRequestError, ConnectionLostError, Unauthoriz
 from lg_streaming.events import check_execution_id
 from lg_streaming.fork import bury, restart_after_fork
 
-importlib.import_module("httpcore2")  # httpx2 does it at first use, where it would hold up the event loop
+importlib.import_module("httpcore2")  # at first use httpx2 would block the event loop with it
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -29,10 +29,10 @@ _MAX_ERROR_BYTES = 65_536
 
 
 async def fetch_token(tokens: TokenSource, seconds: float) -> str | None:
-    """A token, within so many seconds.
+    """Return a token from the program.
 
     Raises:
-        InterruptedStreamError: The program's own callable fails, which may do better later, or gives what is no token.
+        InterruptedStreamError: If the program's function fails, takes more than `seconds`, or returns no valid token.
     """
     limit = asyncio.timeout(seconds)
     try:
@@ -50,11 +50,11 @@ async def fetch_token(tokens: TokenSource, seconds: float) -> str | None:
 
 
 class RestClient:
-    """Requests to one gateway, over connections that are kept.
+    """HTTP requests to one gateway, over a pool of connections.
 
     Args:
-        config: Address, headers and limits; looked at anew each time.
-        tokens: Who we are.
+        config: Returns the current options.
+        tokens: Source of tokens.
     """
 
     def __init__(self, config: Callable[[], ClientConfig], tokens: TokenSource) -> None:
@@ -65,19 +65,19 @@ class RestClient:
         restart_after_fork(self)
 
     def after_fork(self) -> None:
-        """Connect anew: the connections there are belong to the parent."""
+        """Connect anew in a forked process; existing connections belong to the parent."""
         bury(self._http, self._http_lock)
         self._http, self._http_lock = None, asyncio.Lock()
 
     async def http(self) -> httpx2.AsyncClient:
-        """The connections, made at first use."""
+        """Return the HTTP client, which is created at first use."""
         async with self._http_lock:
             if self._http is None:
                 config = self._config()
-                # Without credentials the jar takes no cookie; those in `headers` are sent all the same.
+                # Without credentials the jar takes no cookie. Cookies in `headers` are sent in any case.
                 policy = None if config.with_credentials else DefaultCookiePolicy(allowed_domains=[])
                 self._http = httpx2.AsyncClient(
-                    # To read the usual authorities takes a while.
+                    # To load the certificate authorities takes a while.
                     verify=config.ssl_context or await asyncio.to_thread(httpx2.create_ssl_context),
                     timeout=config.connect_timeout,
                     limits=httpx2.Limits(max_connections=None, max_keepalive_connections=4),
@@ -86,7 +86,11 @@ class RestClient:
             return self._http
 
     async def headers(self) -> dict[str, str]:
-        """Those of a request made now. Raises InterruptedStreamError where there is no token."""
+        """Return the headers of a request.
+
+        Raises:
+            InterruptedStreamError: If the program gives no token.
+        """
         token = await fetch_token(self._tokens, self._config().connect_timeout)
         return {
             **({} if token is None else {"Authorization": f"Bearer {token}"}),
@@ -96,13 +100,14 @@ class RestClient:
     async def request(
         self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: object = None
     ) -> dict[str, Any]:
-        """The answer to one request.
+        """Send a request, and return the JSON object of its response.
 
-        A token that was refused is replaced once by a fresh one. Nothing else is tried again, as it may have been done.
+        A refused token is replaced once by a fresh one. Other failures are not retried, because the server may have
+        executed the request.
 
         Raises:
-            StreamingError: The server refused it.
-            ConnectionLostError: No answer came: what was asked for may have been done, or not.
+            StreamingError: If the server refuses the request.
+            ConnectionLostError: If no response arrives; the server may have executed the request.
         """
         try:
             try:
@@ -127,36 +132,43 @@ class RestClient:
             async with asyncio.timeout(config.connect_timeout):
                 async with http.stream(
                     method, config.url + path, params=dict(query or {}), headers=headers, content=content
-                ) as answer:
-                    told = await _read_json(answer, answer.aiter_bytes(), config.max_event_bytes)
+                ) as response:
+                    result = await _read_json(response, response.aiter_bytes(), config.max_event_bytes)
         except (httpx2.RequestError, TimeoutError) as error:
             raise connection_failure(error, config.address) from error
-        if not answer.is_success or not isinstance(told, dict):
-            raise http_failure(answer.status_code, told, answer.headers, config.address)
-        return cast("dict[str, Any]", told)
+        if not response.is_success or not isinstance(result, dict):
+            raise http_failure(response.status_code, result, response.headers, config.address)
+        return cast("dict[str, Any]", result)
 
     async def aclose(self) -> None:
-        """Closes the connections. Harmless when repeated."""
+        """Close the connections. Idempotent."""
         http, self._http = self._http, None
         if http is not None:
             await http.aclose()
 
 
 async def read_failure(
-    answer: httpx2.Response, pieces: AsyncGenerator[bytes], address: str, execution_id: str
+    response: httpx2.Response, chunks: AsyncGenerator[bytes], address: str, execution_id: str
 ) -> InterruptedStreamError:
-    """The failure that the answer to a stream's request tells of."""
-    told = await _read_json(answer, pieces, _MAX_ERROR_BYTES)
-    return http_failure(answer.status_code, told, answer.headers, address, execution_id=execution_id)
+    """Read the failure in the response to a stream's request."""
+    body = await _read_json(response, chunks, _MAX_ERROR_BYTES)
+    return http_failure(response.status_code, body, response.headers, address, execution_id=execution_id)
 
 
-def is_compressed(answer: httpx2.Response) -> bool:
-    """Whether it is compressed, which nobody asked for: a few bytes may be as many as it likes."""
-    return answer.headers.get("content-encoding", "identity") != "identity"
+def is_compressed(response: httpx2.Response) -> bool:
+    """Return whether the body is compressed.
+
+    The client asks for no compression, and does not decompress: a few bytes may expand to any size.
+    """
+    return response.headers.get("content-encoding", "identity") != "identity"
 
 
 def to_json(value: object) -> bytes:
-    """What a message says. Raises BadRequestError where JSON cannot say it."""
+    """Encode a value as JSON.
+
+    Raises:
+        BadRequestError: If JSON cannot hold the value.
+    """
     try:
         return orjson.dumps(value)
     except TypeError as error:
@@ -164,18 +176,22 @@ def to_json(value: object) -> bytes:
 
 
 def execution_path(execution_id: str, last: str = "") -> str:
-    """The path of an execution, or of something of it. Raises BadRequestError where no execution has such an id."""
+    """Return the path of an execution, or of its sub-resource `last`.
+
+    Raises:
+        BadRequestError: If the id is not valid.
+    """
     return f"/executions/{quote(check_execution_id(execution_id), safe='')}{'/' if last else ''}{last}"
 
 
-async def _read_json(answer: httpx2.Response, pieces: AsyncGenerator[bytes], most: int) -> object:
-    """The JSON of an answer; None where it is none, or has more bytes than that."""
-    if is_compressed(answer):
+async def _read_json(response: httpx2.Response, chunks: AsyncGenerator[bytes], max_bytes: int) -> object:
+    """Return the JSON of a response; None if the body is not JSON, or longer than `max_bytes`."""
+    if is_compressed(response):
         return None
     body = bytearray()
-    async for piece in pieces:
-        body += piece
-        if len(body) > most:
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > max_bytes:
             return None
     try:
         return orjson.loads(body)

@@ -38,26 +38,26 @@ __all__ = ["SocketIOClient"]
 logger: logging.Logger = logging.getLogger(__name__)
 
 _RELEASE_TURNS: Final = 10
-"""Turns of the event loop in which a subscription whose loop was just left lets go; Python ends generators late."""
+"""Turns of the event loop in which a subscription may close after its loop; Python finalizes generators late."""
 _UPDATE_EVENTS: Final = frozenset({"token", "progress", "status", "event"})
 
 
 class SocketIOClient(StreamClient):
-    """Reads executions over Socket.IO, all of them over one connection.
+    """A client over Socket.IO, with one connection for all subscriptions.
 
-    A subscription whose reader is slow is left when `backlog` updates wait for it, and taken up again from there
-    when they are read; the others go on meanwhile. An execution can be watched once at a time by one client.
+    When `backlog` updates wait for a slow reader, the client unsubscribes, and resumes from there once the reader has
+    caught up. Other subscriptions are not affected. A client subscribes to an execution once at a time.
 
     Args:
-        url: Where the gateway is, such as `"http://127.0.0.1:8000"`, with its prefix where it has one.
+        url: Address of the gateway, such as `"http://127.0.0.1:8000"`, with its prefix where it has one.
         namespace: The gateway's `gateway.namespace`.
-        backlog: Updates that may wait for the reader of one subscription; one more message of them may come.
-        random: Gives numbers from 0 (included) to 1 (excluded), for the pauses between tries.
-        now: Gives the time, in UTC.
+        backlog: Updates that may wait for the reader of one subscription. One further message may exceed it.
+        random: Returns numbers from 0 (included) to 1 (excluded), for the pauses between attempts.
+        now: Returns the time, in UTC.
         options: See `ClientOptions`.
 
     Raises:
-        ValueError: The url or an option cannot be used.
+        ValueError: If the url or an option is not valid.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class SocketIOClient(StreamClient):
         return Reconnect(
             lambda: self._config,
             self._tokens,
-            tell=self._context.listeners.notify,
+            notify=self._context.listeners.notify,
             random=self._random,
             outage=self._outage,
         )
@@ -99,14 +99,16 @@ class SocketIOClient(StreamClient):
 
     @property
     def state(self) -> ClientState:
-        """The connection's state."""
+        """State of the connection."""
         return self._reconnect.state
 
     async def connect(self) -> None:
-        """Returns once there is a connection; subscribing does it when it was not done before. Harmless when repeated.
+        """Connect, and return once the server has accepted the connection. Idempotent.
+
+        Without this call the first subscription connects.
 
         Raises:
-            StreamingError: It was refused for good, or there were as many tries as may be.
+            StreamingError: If the server refuses the connection for good, or the attempts are used up.
         """
         await self.connection()
 
@@ -120,9 +122,9 @@ class SocketIOClient(StreamClient):
         return (await self._call("cancel_execution", payload))["cancelled"] is True
 
     async def _call(self, name: str, payload: Mapping[str, Any]) -> dict[str, Any]:
-        line = await self.connection()
+        connection = await self.connection()
         try:
-            return await line.call(name, payload)
+            return await connection.call(name, payload)
         except InterruptedStreamError as failure:
             raise failure.error from None
 
@@ -146,34 +148,38 @@ class SocketIOClient(StreamClient):
     def _connection_count(self) -> int:
         return self._reconnect.connections
 
-    def _make_subscription(self, wanted: SubscriptionRequest) -> ClientSubscription:
-        return SocketIOSubscription(self, wanted, self._context)
+    def _make_subscription(self, request: SubscriptionRequest) -> ClientSubscription:
+        return SocketIOSubscription(self, request, self._context)
 
     # ------------------------------------------------------------ the connection
     async def connection(self) -> SocketIOConnection:
-        """The connection, once it stands. Raises StreamingError when there will be none."""
+        """Return the open connection, after connecting.
+
+        Raises:
+            StreamingError: If the client cannot connect, or was closed.
+        """
         if self._runner is None or self._runner.done():
             self._ready = asyncio.get_running_loop().create_future()
             self._runner = asyncio.create_task(self._keep_connected(), name="lg_streaming.client")
         while self._ready is not None:
-            line = await asyncio.shield(self._ready)
-            if not line.lost:
-                return line
-            await asyncio.sleep(0)  # its end is known here before it is there
+            connection = await asyncio.shield(self._ready)
+            if not connection.lost:
+                return connection
+            await asyncio.sleep(0)  # until the runner has noticed the loss, too
         raise ConnectionLostError("the client was closed")
 
     async def _keep_connected(self) -> None:
-        """Holds a connection until there is no point in it."""
+        """Replace the connection until it fails for good."""
         while True:
             self._reconnect.on_connecting()
-            line = SocketIOConnection(
+            connection = SocketIOConnection(
                 self._config,
                 namespace=self._namespace,
-                received=self._on_message,
-                unreadable=lambda content, error: self._context.report_unreadable(content, error, None),
+                on_message=self._on_message,
+                on_unreadable=lambda content, error: self._context.report_unreadable(content, error, None),
             )
             try:
-                failure = await self._acquire(line)
+                failure = await self._run_connection(connection)
             except InterruptedStreamError as refused:
                 failure = refused
             except Exception as error:
@@ -182,8 +188,8 @@ class SocketIOClient(StreamClient):
                     ConnectionLostError(f"the connection broke: {error!r}"), retryable=False
                 )
             finally:
-                self._release(line)
-                await line.aclose()
+                self._detach(connection)
+                await connection.aclose()
             try:
                 delay = self._reconnect.on_failure(failure)
             except StreamingError as error:
@@ -191,118 +197,130 @@ class SocketIOClient(StreamClient):
                 return
             await asyncio.sleep(delay)
 
-    async def _acquire(self, line: SocketIOConnection) -> InterruptedStreamError:
-        """Why the connection is over. Raises InterruptedStreamError where it never was."""
-        greeting = await line.open(await fetch_token(self._tokens, self._config.connect_timeout))
-        self._reconnect.on_connected(greeting.get("connection_id"))
+    async def _run_connection(self, connection: SocketIOConnection) -> InterruptedStreamError:
+        """Connect, wait for the end of the connection, and return its failure.
+
+        Raises:
+            InterruptedStreamError: If the attempt fails.
+        """
+        status = await connection.open(await fetch_token(self._tokens, self._config.connect_timeout))
+        self._reconnect.on_connected(status.get("connection_id"))
         if self._ready is not None and not self._ready.done():
-            self._ready.set_result(line)
-        patience = self._config.silence_limit(greeting.get("heartbeat_interval_s"))
+            self._ready.set_result(connection)
+        limit = self._config.silence_limit(status.get("heartbeat_interval_s"))
         now = asyncio.get_running_loop().time
         while True:
-            left = None if patience is None else line.last_received_at + patience - now()
-            if left is not None and left <= 0:
-                line.mark_lost(DeadPeerError(f"no sign of life in {patience:g} s"))
-            failure = await line.wait_lost(left)
+            remaining = None if limit is None else connection.last_received_at + limit - now()
+            if remaining is not None and remaining <= 0:
+                connection.mark_lost(DeadPeerError(f"no sign of life in {limit:g} s"))
+            failure = await connection.wait_lost(remaining)
             if failure is not None:
                 return failure
 
-    def _release(self, line: SocketIOConnection) -> None:
+    def _detach(self, connection: SocketIOConnection) -> None:
         if self._ready is not None and self._ready.done():
             self._ready = asyncio.get_running_loop().create_future()
-        for feed in list(self._subscriptions.values()):
-            feed.on_disconnect(line)
+        for subscription in list(self._subscriptions.values()):
+            subscription.on_disconnect(connection)
 
     def _fail_waiters(self, error: StreamingError) -> None:
-        """Whoever waits for the connection is told that there will be none."""
-        for feed in list(self._subscriptions.values()):
-            feed.on_connection_failed(error)
+        """Raise `error` in everything that waits for the connection."""
+        for subscription in list(self._subscriptions.values()):
+            subscription.on_connection_failed(error)
         ready = self._ready
         if ready is not None and not ready.done():
             ready.set_exception(error)
-            ready.exception()  # it may be that nobody waits
+            ready.exception()  # marks the error as retrieved: possibly nothing waits
 
-    # ------------------------------------------------------------ what comes
-    def _on_message(self, line: SocketIOConnection, name: str, payload: Any) -> None:
+    # ------------------------------------------------------------ messages of the server
+    def _on_message(self, connection: SocketIOConnection, name: str, payload: Any) -> None:
         try:
-            self._handle(line, name, payload)
+            self._handle(connection, name, payload)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             self._context.report_unreadable({name: payload}, error, None)
 
-    def _handle(self, line: SocketIOConnection, name: str, payload: Any) -> None:
+    def _handle(self, connection: SocketIOConnection, name: str, payload: Any) -> None:
         if name in _UPDATE_EVENTS:
             self._reconnect.on_healthy()
-            self._route(payload["metadata"]["execution_id"], lambda feed: feed.on_updates(line, [payload]))
+            self._route(payload["metadata"]["execution_id"], lambda each: each.on_updates(connection, [payload]))
         elif name == "updates":
             self._reconnect.on_healthy()
-            self._route(payload["execution_id"], lambda feed: feed.on_updates(line, payload["updates"]))
+            self._route(payload["execution_id"], lambda each: each.on_updates(connection, payload["updates"]))
         elif name == "heartbeat":
             self._reconnect.on_healthy()
         elif name == "gap":
-            self._route(payload["execution_id"], lambda feed: feed.on_gap(line, payload))
+            self._route(payload["execution_id"], lambda each: each.on_gap(connection, payload))
         elif name == "subscription_closed":
-            self._route(payload["execution_id"], lambda feed: feed.on_closed(line, payload["reason"]))
+            self._route(payload["execution_id"], lambda each: each.on_closed(connection, payload["reason"]))
         elif name == "auth_expiring":
-            self._start_token_refresh(line)
+            self._start_token_refresh(connection)
         elif name == "server_restart":
             restart = ServerRestartError(retry_after=payload["retry_ms"] / 1000)
-            line.cause = InterruptedStreamError(restart)
+            connection.cause = InterruptedStreamError(restart)
         elif name == "message":
             self._context.listeners.notify(Message(type=payload["type"], data=payload["data"]))
         elif name == "error":
-            self._on_error(line, error_from_payload(payload))
+            self._on_error(connection, error_from_payload(payload))
 
-    def _route(self, execution_id: str, tell: Callable[[SocketIOSubscription], None]) -> None:
-        feed = self._subscriptions.get(execution_id)
-        if feed is not None:
-            tell(feed)
+    def _route(self, execution_id: str, handle: Callable[[SocketIOSubscription], None]) -> None:
+        subscription = self._subscriptions.get(execution_id)
+        if subscription is not None:
+            handle(subscription)
 
-    def _on_error(self, line: SocketIOConnection, failure: InterruptedStreamError) -> None:
+    def _on_error(self, connection: SocketIOConnection, failure: InterruptedStreamError) -> None:
         error = failure.error
         if error.execution_id is not None:
-            self._route(error.execution_id, lambda feed: feed.on_warning(failure))
+            self._route(error.execution_id, lambda each: each.on_warning(failure))
         elif error.closes == "yes":
-            line.cause = failure
-            return  # it is told when the connection ends
+            connection.cause = failure
+            return  # reported when the connection ends
         self._context.listeners.notify(ClientErrorEvent(execution_id=error.execution_id, error=error))
 
-    async def _refresh_token(self, line: SocketIOConnection) -> None:
-        """Has the token replaced before it expires; where that fails, the server ends the connection later."""
+    async def _refresh_token(self, connection: SocketIOConnection) -> None:
+        """Send a fresh token before the present one expires. After a failure, the server closes the connection."""
         try:
             token = await fetch_token(self._tokens, self._config.connect_timeout)
             if token is not None:
-                await line.call("authenticate", {"token": token})
+                await connection.call("authenticate", {"token": token})
         except InterruptedStreamError as failure:
             self._context.listeners.notify(ClientErrorEvent(error=failure.error))
 
-    def _start_token_refresh(self, line: SocketIOConnection) -> None:
+    def _start_token_refresh(self, connection: SocketIOConnection) -> None:
         if self._tasks:
-            return  # that one will do
-        task = asyncio.create_task(self._refresh_token(line), name="lg_streaming.client.refresh")
+            return  # a refresh is under way
+        task = asyncio.create_task(self._refresh_token(connection), name="lg_streaming.client.refresh")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    # ------------------------------------------------------------ what a subscription needs
-    async def register(self, feed: SocketIOSubscription) -> None:
-        """It wants what comes for its execution. Raises BadRequestError while another does."""
+    # ------------------------------------------------------------ used by subscriptions
+    async def register(self, subscription: SocketIOSubscription) -> None:
+        """Route messages of an execution to its subscription.
+
+        Raises:
+            BadRequestError: If another subscription reads the same execution.
+        """
         for _ in range(_RELEASE_TURNS):
-            if self._subscriptions.setdefault(feed.execution_id, feed) is feed:
+            if self._subscriptions.setdefault(subscription.execution_id, subscription) is subscription:
                 return
             await asyncio.sleep(0)
         raise BadRequestError(
             "this client watches the execution already: close that subscription, or use another client",
-            execution_id=feed.execution_id,
+            execution_id=subscription.execution_id,
         )
 
-    def unregister(self, feed: SocketIOSubscription) -> None:
-        """It wants no more."""
-        if self._subscriptions.get(feed.execution_id) is feed:
-            del self._subscriptions[feed.execution_id]
-            self._context.duplicates += feed.duplicates
-            self._context.gaps += feed.gaps
+    def unregister(self, subscription: SocketIOSubscription) -> None:
+        """Remove a closed subscription, and keep its counters."""
+        if self._subscriptions.get(subscription.execution_id) is subscription:
+            del self._subscriptions[subscription.execution_id]
+            self._context.duplicates += subscription.duplicates
+            self._context.gaps += subscription.gaps
 
     def retry_delay(self, attempt: int, error: StreamingError) -> float:
-        """Seconds until a subscription that was refused is tried again. Raises the error where it is not."""
+        """Return the seconds until a refused subscription is attempted again.
+
+        Raises:
+            StreamingError: If there is no further attempt; the error is `error`.
+        """
         limit = self._config.max_reconnect_attempts
         if not self._config.auto_reconnect or (limit and attempt >= limit):
             raise error

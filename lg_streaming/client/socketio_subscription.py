@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
-from lg_streaming.client.alarm import Alarm
+from anyio import CancelScope
+
 from lg_streaming.client.events import ClientErrorEvent
 from lg_streaming.client.failures import InterruptedStreamError
 from lg_streaming.client.subscription import ClientSubscription
@@ -30,14 +30,12 @@ __all__ = ["SocketIOSubscription"]
 class SocketIOSubscription(ClientSubscription):
     """A subscription over Socket.IO."""
 
-    def __init__(self, client: SocketIOClient, wanted: SubscriptionRequest, hearing: ClientContext) -> None:
-        super().__init__(wanted, hearing)
+    def __init__(self, client: SocketIOClient, request: SubscriptionRequest, context: ClientContext) -> None:
+        super().__init__(request, context)
         self._client = client
-        self._alarm = Alarm()
         self._connecting = asyncio.Lock()
-        self._connection: SocketIOConnection | None = (
-            None  # the connection on which the server has accepted the subscription
-        )
+        self._connect_scope: CancelScope | None = None
+        self._connection: SocketIOConnection | None = None  # on which the server has accepted the subscription
         self._queue: deque[list[StreamUpdate]] = deque()
         self._queued = 0
         self._wake = asyncio.Event()
@@ -61,11 +59,13 @@ class SocketIOSubscription(ClientSubscription):
         if self._guard.forked:
             return
         self._closed = True
-        self._alarm.ring()
+        if self._connect_scope is not None:
+            self._connect_scope.cancel()
+        self._wake.set()
         self._queue.clear()
-        line, self._connection = self._connection, None
-        if line is not None and not self._ended:
-            line.emit("unsubscribe_execution", {"execution_id": self.execution_id})
+        connection, self._connection = self._connection, None
+        if connection is not None and not self._ended:
+            connection.emit("unsubscribe_execution", {"execution_id": self.execution_id})
         self._client.unregister(self)
 
     # ------------------------------------------------------------ reading
@@ -73,15 +73,15 @@ class SocketIOSubscription(ClientSubscription):
         """See `ClientSubscription.connect`."""
         self._guard.check()
         async with self._connecting:
-            await self._connect_with_retry()
+            with CancelScope() as self._connect_scope:
+                await self._connect_with_retry()
 
     async def _connect_with_retry(self) -> None:
-        with contextlib.suppress(TimeoutError):  # somebody closed it meanwhile
-            while self._connection is None and not (self._ended or self._closed):
-                if self._failure is not None:
-                    raise self._failure
-                await self._client.register(self)
-                await self._subscribe()
+        while self._connection is None and not (self._ended or self._closed):
+            if self._failure is not None:
+                raise self._failure
+            await self._client.register(self)
+            await self._subscribe()
 
     async def _receive(self) -> list[StreamUpdate] | None:
         while True:
@@ -95,63 +95,72 @@ class SocketIOSubscription(ClientSubscription):
                 await self.connect()
                 continue
             self._wake.clear()
-            with contextlib.suppress(TimeoutError):
-                await self._alarm.within(None, self._wake.wait())
+            await self._wake.wait()
 
     async def _subscribe(self) -> None:
-        """Tries once; afterwards it is accepted, or it is time for another try. Raises StreamingError, TimeoutError."""
+        """Try once; then the subscription is accepted, or the next attempt is due.
+
+        Raises:
+            StreamingError: If the server refused the subscription for good.
+        """
         warning, self._warning = self._warning, None
         if warning is not None:
             await self._wait_to_retry(warning)
-        line = await self._alarm.within(None, self._client.connection())
-        payload = self._request.payload(self._tracker.position)
-        asking = line.call("subscribe_execution", payload, accepted=lambda answer: self._on_subscribed(line, answer))
+        connection = await self._client.connection()
         try:
-            await self._alarm.within(None, asking)
+            await connection.call(
+                "subscribe_execution",
+                self._request.payload(self._tracker.position),
+                on_accepted=lambda answer: self._on_subscribed(connection, answer),
+            )
         except InterruptedStreamError as failure:
-            if not line.lost:  # otherwise the connection is made again, and this tried again on it
+            if not connection.lost:  # otherwise the client connects again, and this is tried again
                 self._context.listeners.notify(ClientErrorEvent(execution_id=self.execution_id, error=failure.error))
                 await self._wait_to_retry(failure)
 
     async def _wait_to_retry(self, failure: InterruptedStreamError) -> None:
-        """Waits until the next try. Raises the failure's error where there is none."""
+        """Wait until the next attempt is due.
+
+        Raises:
+            StreamingError: If there is no further attempt; the error is that of `failure`.
+        """
         if not failure.retryable or isinstance(failure.error, GapError):
             raise failure.error from None
         delay = self._client.retry_delay(self._refusals, failure.error)
         self._refusals += 1
-        await self._alarm.within(None, asyncio.sleep(delay))
+        await asyncio.sleep(delay)
 
-    def _on_subscribed(self, line: SocketIOConnection, answer: Mapping[str, Any]) -> None:
+    def _on_subscribed(self, connection: SocketIOConnection, answer: Mapping[str, Any]) -> None:
         if self._closed:
-            line.emit("unsubscribe_execution", {"execution_id": self.execution_id})
+            connection.emit("unsubscribe_execution", {"execution_id": self.execution_id})
             return
-        self._connection = line
+        self._connection = connection
         head = cast("str | None", answer.get("position"))
         self._on_accepted(None if head is None else Position.parse(head))
 
-    # ------------------------------------------------------------ what comes
-    def on_updates(self, line: SocketIOConnection, contents: list[Any]) -> None:
-        """Updates. What comes while the subscription is not in force comes again when it is."""
-        if self._connection is not line:
+    # ------------------------------------------------------------ messages of the server
+    def on_updates(self, connection: SocketIOConnection, contents: list[Any]) -> None:
+        """Queue updates. Updates that arrive while the server has not accepted the subscription come again later."""
+        if self._connection is not connection:
             return
         self._warning = None
         self._enqueue(self._tracker.accept(self._context.parse(contents, self.execution_id)))
         if self._queued >= self._client.backlog:
             self._connection = None
-            line.emit("unsubscribe_execution", {"execution_id": self.execution_id})
+            connection.emit("unsubscribe_execution", {"execution_id": self.execution_id})
 
-    def on_gap(self, line: SocketIOConnection, told: Mapping[str, Any]) -> None:
-        """A gap."""
-        if self._connection is line:
-            self._enqueue([self._tracker.gap_from_payload(told)])
+    def on_gap(self, connection: SocketIOConnection, payload: Mapping[str, Any]) -> None:
+        """Queue a gap."""
+        if self._connection is connection:
+            self._enqueue([self._tracker.gap_from_payload(payload)])
 
     def on_warning(self, failure: InterruptedStreamError) -> None:
-        """An error of this subscription, which may be about to close."""
+        """Note an error of this subscription, which the server may close now."""
         self._warning = failure
 
-    def on_closed(self, line: SocketIOConnection, reason: str) -> None:
-        """The server has closed the subscription."""
-        if self._connection is not line:
+    def on_closed(self, connection: SocketIOConnection, reason: str) -> None:
+        """Note why the server closed the subscription."""
+        if self._connection is not connection:
             return
         warning = self._warning
         self._connection = None
@@ -162,18 +171,18 @@ class SocketIOSubscription(ClientSubscription):
         elif reason == "gap" or (warning is not None and not warning.retryable):
             self._failure = warning.error if warning is not None else GapError(execution_id=self.execution_id)
         elif warning is None:
-            gone = ConnectionLostError("the server has closed the subscription", execution_id=self.execution_id)
-            self._warning = InterruptedStreamError(gone)
+            closed = ConnectionLostError("the server has closed the subscription", execution_id=self.execution_id)
+            self._warning = InterruptedStreamError(closed)
         self._wake.set()
 
-    def on_disconnect(self, line: SocketIOConnection) -> None:
-        """The connection is gone."""
-        if self._connection is line:
+    def on_disconnect(self, connection: SocketIOConnection) -> None:
+        """Wake the reader, which subscribes again on the next connection."""
+        if self._connection is connection:
             self._connection = None
             self._wake.set()
 
     def on_connection_failed(self, error: StreamingError) -> None:
-        """There will be no other connection."""
+        """Note that the client does not connect again."""
         if self._connection is None and not self._ended:
             self._failure = error
 

@@ -56,7 +56,7 @@ class Machine:
         self.it = Reconnect(
             lambda: config,
             TokenSource(None),
-            tell=lambda _: None,
+            notify=lambda _: None,
             random=lambda: 0.0,
             outage=outage,
             clock=self._clock,
@@ -134,7 +134,7 @@ def test_it_gives_up_in_time_and_says_where() -> None:
     machine = Machine(give_up_after=10, reconnect_delay=4, backoff_factor=1)
     assert [machine.fail(took=0.5) for _ in range(3)] == [4, 4, pytest.approx(0.5)]  # the last pause ends in time
     with pytest.raises(
-        ConnectionLostError, match=r"gave up on http://127.0.0.1:8000/base after 4 tries in 10.0 s: refused"
+        ConnectionLostError, match=r"no connection to http://127.0.0.1:8000/base after 4 attempts in 10.0 s: refused"
     ):
         machine.fail()
     assert machine.it.state == "failed"
@@ -163,7 +163,7 @@ def test_a_server_that_lets_in_and_drops_is_given_up_too() -> None:
 
     for _ in range(3):
         once()
-    with pytest.raises(ConnectionLostError, match="gave up"):
+    with pytest.raises(ConnectionLostError, match=r"no connection to .* after \d+ attempt"):
         once()
 
 
@@ -171,7 +171,7 @@ def test_giving_up_keeps_the_kind_of_the_error() -> None:
     machine = Machine(max_reconnect_attempts=1)
     failure = InterruptedStreamError(ServerRestartError("going away", retry_after=0.0))
     machine.fail(failure=failure)
-    with pytest.raises(ServerRestartError, match=r"gave up on .* after 2 tries .* going away"):
+    with pytest.raises(ServerRestartError, match=r"no connection to .* after 2 attempts .* going away"):
         machine.fail(failure=failure)
 
 
@@ -193,7 +193,7 @@ async def test_a_closed_port_is_logged_once_and_given_up(
 ) -> None:
     client = make(f"http://127.0.0.1:{closed_port}", max_reconnect_attempts=4)
     heard = Heard(client)
-    with pytest.raises(ConnectionLostError, match=rf"gave up on http://127.0.0.1:{closed_port} after 5 tries"):
+    with pytest.raises(ConnectionLostError, match=rf"no connection to http://127.0.0.1:{closed_port} after 5 attempts"):
         await read_all(client)
     assert len(heard.of("connecting")) == 5
     [line] = warnings_of(caplog)
@@ -202,7 +202,7 @@ async def test_a_closed_port_is_logged_once_and_given_up(
 
 
 async def test_a_closed_port_is_given_up_in_time(make: Make, closed_port: int) -> None:
-    with pytest.raises(ConnectionLostError, match="gave up"):
+    with pytest.raises(ConnectionLostError, match=r"no connection to .* after \d+ attempt"):
         await read_all(make(f"http://127.0.0.1:{closed_port}", give_up_after=0.05))
 
 
@@ -211,14 +211,14 @@ def test_a_script_at_a_closed_port(caplog: pytest.LogCaptureFixture, transport: 
     url = f"http://127.0.0.1:{closed_port}"
     with (
         SyncClient(url, transport=transport, give_up_after=0.2) as client,
-        pytest.raises(ConnectionLostError, match=f"gave up on {url}"),
+        pytest.raises(ConnectionLostError, match=f"no connection to {url}"),
     ):
         list(client.subscribe("e"))
     assert len(warnings_of(caplog)) == 1
 
 
 async def test_a_name_that_nobody_has_is_logged_with_its_name(make: Make, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(ConnectionLostError, match=r"gave up on http://no-such-host.invalid"):
+    with pytest.raises(ConnectionLostError, match=r"no connection to http://no-such-host.invalid"):
         await read_all(make("http://no-such-host.invalid:8000", max_reconnect_attempts=1))
     assert "no-such-host.invalid" in warnings_of(caplog)[0]
 
@@ -308,7 +308,7 @@ async def test_what_is_busy_is_tried_again(make: Make, caplog: pytest.LogCapture
     async with answering(says(head)) as port:
         client = make(f"http://127.0.0.1:{port}", max_reconnect_attempts=2)
         heard = Heard(client)
-        with pytest.raises(ConnectionLostError, match=f"gave up on .*{port} after 3 tries .*{head[:3]}"):
+        with pytest.raises(ConnectionLostError, match=f"no connection to .*{port} after 3 attempts .*{head[:3]}"):
             await read_all(client)
     assert len(heard.of("connecting")) == 3
     assert len(warnings_of(caplog)) == 1
@@ -320,7 +320,7 @@ async def test_a_server_that_says_nothing_is_given_up(make: Make, caplog: pytest
 
     async with answering(silent) as port:
         client = make(f"http://127.0.0.1:{port}", connect_timeout=0.05, max_reconnect_attempts=1)
-        with pytest.raises(ConnectionLostError, match=f"gave up on http://127.0.0.1:{port}"):
+        with pytest.raises(ConnectionLostError, match=f"no connection to http://127.0.0.1:{port}"):
             await read_all(client)
     assert len(warnings_of(caplog)) == 1
 

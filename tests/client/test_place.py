@@ -24,7 +24,7 @@ def update(seq: int, epoch: str = "a") -> StreamUpdate:
 class Reader:
     def __init__(self, after: Position | None = None, *, complete: bool = True) -> None:
         self.gaps: list[GapDetected] = []
-        self.place = PositionTracker("e", after, complete=complete, now=lambda: NOW, tell=self.gaps.append)
+        self.place = PositionTracker("e", after, complete=complete, now=lambda: NOW, notify=self.gaps.append)
 
     def take(self, *seqs: int, epoch: str = "a") -> list[Any]:
         return self.shown(self.place.accept([update(seq, epoch) for seq in seqs]))

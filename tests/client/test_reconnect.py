@@ -37,7 +37,7 @@ class Machine:
     ) -> None:
         self.told: list[ClientEvent] = []
         config = ClientConfig(url=URL, **options)
-        self.it = Reconnect(lambda: config, TokenSource(token), tell=self.told.append, random=random)
+        self.it = Reconnect(lambda: config, TokenSource(token), notify=self.told.append, random=random)
         self.pauses: list[float] = []
 
     def fail(self, failure: InterruptedStreamError = LOST) -> float:
