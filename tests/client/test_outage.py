@@ -19,6 +19,7 @@ from lg_streaming.client.failures import InterruptedStreamError
 from lg_streaming.client.outage import Outage
 from lg_streaming.client.reconnect import Reconnect
 from lg_streaming.errors import ConnectionLostError, ServerRestartError
+from lg_streaming.events import StreamUpdate
 from tests.client.conftest import CLIENTS, PATIENCE, Heard, Make, Place, place_with, read_all, seqs
 
 LOST = InterruptedStreamError(ConnectionLostError("refused"))
@@ -353,6 +354,22 @@ async def test_a_request_beside_the_streams_names_the_address(make: Make, closed
     async with asyncio.timeout(PATIENCE):
         with pytest.raises(ConnectionLostError, match=rf"http://127.0.0.1:{closed_port}"):
             await make(f"http://127.0.0.1:{closed_port}").executions()
+
+
+async def test_closing_a_subscription_ends_a_loop_that_waits_to_reconnect(make: Make, closed_port: int) -> None:
+    client = make(f"http://127.0.0.1:{closed_port}", reconnect_delay=60.0, max_reconnect_delay=60.0)
+    subscription = client.subscribe("e")
+
+    async def read() -> list[StreamUpdate]:
+        return [update async for update in subscription]
+
+    reading = asyncio.create_task(read())
+    async with asyncio.timeout(PATIENCE):
+        while client.state != "reconnecting":
+            await asyncio.sleep(0.01)
+        await subscription.aclose()
+        assert await reading == []
+    assert client.statistics().subscriptions == 0
 
 
 async def test_a_stream_that_is_let_go_leaves_no_outage_behind(place: Place, closed_port: int) -> None:
