@@ -1,4 +1,4 @@
-"""granian, which speaks HTTP/2, in this process and on this event loop."""
+"""Serve with granian, over HTTP/2, in this process and on this event loop."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 __all__ = ["load_granian"]
 
 _MAX_CONNECTIONS: Final = 65_536
-"""Beyond, granian lets connections wait unanswered; `limits.connections` refuses them by name long before."""
+"""Connections beyond this number wait unanswered; `limits.connections`, which is lower, refuses with an error."""
 _MAX_STREAMS: Final = 200
 _MAX_HEADER_BYTES: Final = 65_536
-"""Of one request; granian's own 16 MiB are more than a caller that nobody knows yet should make it hold."""
+"""Size of one request's header, in bytes. granian's default, 16 MiB, is too much for an unauthenticated caller."""
 _HEADER_TIMEOUT_MS: Final = 10_000
 _PING_INTERVAL_MS: Final = 20_000
 _PING_TIMEOUT: Final = 10
 _RETRY_INTERVAL: Final = 0.02
 _FLUSH_TIMEOUT: Final = 0.3
-"""For what the last requests have answered to leave."""
+"""Seconds for the last responses to leave."""
 
 
 def load_granian() -> Serve:
-    """The server.
+    """Return the server.
 
     Raises:
-        MissingExtraError: The package granian is not installed.
+        MissingExtraError: If the package granian is not installed.
     """
     try:
         import granian.server.embed  # noqa: F401  # pyright: ignore[reportUnusedImport]
@@ -51,10 +51,10 @@ async def _serve(
     app: ASGIApp, options: ServeOptions, listener: socket.socket, stop: Stop, on_listening: OnListening
 ) -> None:
     host, port = listener.getsockname()[:2]
-    listener.close()  # granian opens its own
-    goodbyes = ShutdownHooks()
-    shutdown_hooks.set(goodbyes)
-    # granian ends the application's lifespan only after the last connection, and one that is stuck never ends.
+    listener.close()  # granian opens another one
+    hooks = ShutdownHooks()
+    shutdown_hooks.set(hooks)
+    # granian ends the application's lifespan only after the last connection, and a stuck connection never ends.
     config = configure(app, options)
     config.load()
     lifespan = LifespanOn(config)
@@ -64,7 +64,7 @@ async def _serve(
     try:
         requests = _RequestCounter(config.loaded_app, lifespan.state)
         server = _make_server(requests, options, host, port)
-        await _run(server, requests, goodbyes, stop, _notify_when_open(host, port, on_listening))
+        await _run(server, requests, hooks, stop, _notify_when_open(host, port, on_listening))
     finally:
         await lifespan.shutdown()
 
@@ -72,7 +72,7 @@ async def _serve(
 async def _run(
     server: Server,
     requests: _RequestCounter,
-    goodbyes: ShutdownHooks,
+    hooks: ShutdownHooks,
     stop: Stop,
     announcing: Coroutine[Any, Any, None],
 ) -> None:
@@ -84,10 +84,10 @@ async def _run(
     try:
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not serving.done():
-            await goodbyes.run()
+            await hooks.run()
             server.stop()
             tasks.add(idle := asyncio.create_task(requests.idle.wait(), name="last requests"))
-            # It waits for every connection, also for those whose peers are gone or do not care.
+            # granian waits for every connection, also for those of peers that are gone or do not read.
             await asyncio.wait(
                 {serving, idle}, timeout=stop.seconds_for_requests(), return_when=asyncio.FIRST_COMPLETED
             )
@@ -101,14 +101,14 @@ async def _run(
 
 
 class _RequestCounter:
-    """The application, which finds in each request what its start has put down for it; counts those that run."""
+    """Wrap the application: pass the state of its lifespan to each request, and count running requests."""
 
     def __init__(self, app: Any, state: Mapping[str, Any]) -> None:
         self._app = app
         self._state = state
         self._running = 0
         self.idle = asyncio.Event()
-        """Set while none runs."""
+        """Set while no request runs."""
         self.idle.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -145,7 +145,7 @@ def _make_server(app: ASGIApp, options: ServeOptions, host: str, port: int) -> S
             max_concurrent_streams=_MAX_STREAMS,
             max_headers_size=_MAX_HEADER_BYTES,
         ),
-        # It tells every start and stop, and each time that it is experimental.
+        # granian logs every start and stop, and a warning that it is experimental.
         log_level=LogLevels.debug if options.log_level == "debug" else LogLevels.error,
         log_dictconfig={"loggers": {"_granian": {"propagate": True}}},
         ssl_cert=certificate.certfile,

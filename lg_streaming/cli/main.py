@@ -1,4 +1,4 @@
-"""The command line: reads the options, and turns what can go wrong into one clear line."""
+"""The commands. Each expected error is printed as one line."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ app: typer.Typer = typer.Typer(
 )
 
 _EXIT_INTERRUPTED = 130
-"""What a shell expects of a program that Ctrl-C ended."""
+"""Exit code of a program that Ctrl-C ended."""
 _EXIT_USAGE = 2
-"""What a shell expects of a program whose arguments make no sense."""
+"""Exit code of a program with invalid arguments."""
 
 
 @app.command()
@@ -41,10 +41,10 @@ def demo(
     watch: options.Watch = True,
     keep_open: options.KeepOpen = None,
 ) -> None:
-    """Run a research assistant and watch it: here in the terminal, and in a browser.
+    """Run a research assistant and watch it in the terminal and in a browser.
 
-    The assistant is a LangGraph graph that plans, researches three questions side by side with tools, writes, and has
-    its report reviewed. It runs behind a real server in this process; the terminal shows what a Socket.IO client
+    The assistant is a LangGraph graph: it plans, researches three questions in parallel with tools, writes a report,
+    and reviews it. It runs behind a real server in this process. The terminal shows the updates that a Socket.IO client
     of that server receives.
     """
     from lg_streaming.cli.demo import DemoError, DemoOptions, run_demo
@@ -67,7 +67,7 @@ def demo(
         console.print("Stopped.")
         raise typer.Exit(_EXIT_INTERRUPTED) from None
     except BrokenPipeError:
-        sys.stdout = None  # whoever read it has left: nothing more can be written, not even at exit
+        sys.stdout = None  # the reader has closed the pipe: nothing more can be written, not even at exit
         raise typer.Exit(1) from None
 
 
@@ -86,10 +86,10 @@ def serve(
     grace: options.Grace = 8,
     log_level: options.LogLevel = "info",
 ) -> None:
-    """Serve an application that has a streaming module installed, with the server options the module wants.
+    """Serve an application that has a streaming module installed, with suitable server options.
 
-    Over HTTP/1.1 with uvicorn; over HTTP/2 and HTTP/1.1 with granian. On Ctrl-C and SIGTERM every client is told
-    first, then connections are closed.
+    uvicorn serves HTTP/1.1; granian serves HTTP/2 and HTTP/1.1. On Ctrl-C and SIGTERM the server first notifies every
+    client, then closes the connections.
     """
     from lg_streaming.cli.certificates import Certificate, CertificateError
     from lg_streaming.cli.serve import ServeOptions, run_server
@@ -100,7 +100,7 @@ def serve(
     try:
         certificate = Certificate.load(certfile, keyfile)
         _check_http2(http2=http2, encrypted=certificate is not None, ws_compression=ws_compression)
-        wanted = ServeOptions(
+        serve_options = ServeOptions(
             host=host,
             port=port,
             certificate=certificate,
@@ -110,7 +110,7 @@ def serve(
             grace=grace,
             log_level=log_level,
         )
-        raise typer.Exit(run_server(load_app(target, factory=factory), wanted, _print_line))
+        raise typer.Exit(run_server(load_app(target, factory=factory), serve_options, _print_line))
     except (CertificateError, TargetError, _OptionsError) as error:
         raise _print_error(error, code=_EXIT_USAGE) from error
     except (AddressInUseError, MissingExtraError) as error:
@@ -118,14 +118,14 @@ def serve(
 
 
 class _OptionsError(Exception):
-    """Options that do not go together."""
+    """Options that exclude each other."""
 
 
 def _check_http2(*, http2: bool, encrypted: bool, ws_compression: bool) -> None:
     if http2 and not encrypted:
         raise _OptionsError("--http2 needs --certfile and --keyfile: browsers speak HTTP/2 over TLS only")
     if http2 and ws_compression:
-        raise _OptionsError("--ws-compression does not go with --http2: that server cannot compress WebSocket messages")
+        raise _OptionsError("--ws-compression excludes --http2: that server cannot compress WebSocket messages")
 
 
 def _print_line(line: str) -> None:
@@ -164,15 +164,15 @@ def token(
 ) -> None:
     """Print a token to try a server with.
 
-    For development: whoever can make tokens like this can read everything. In production your identity provider or your
-    login makes them, and the server has only a public key.
+    For development: with the key of this command, a person can read everything. In production your identity provider or
+    your login signs tokens, and the server has only a public key.
 
-    Only the token goes to the standard output, so `TOKEN=$(python -m lg_streaming token --subject alice)` works.
+    Only the token is written to the standard output, so `TOKEN=$(python -m lg_streaming token --subject alice)` works.
     """
     from lg_streaming.cli.token import TokenError, TokenRequest, make_token, parse_duration
 
     try:
-        wanted = TokenRequest(
+        request = TokenRequest(
             subject=subject,
             expires_in=parse_duration(expires_in),
             executions=tuple(execution or ()),
@@ -185,7 +185,7 @@ def token(
             kid=kid,
             claims=tuple(claim or ()),
         )
-        typer.echo(make_token(wanted))
+        typer.echo(make_token(request))
     except TokenError as error:
         raise _print_error(error) from error
 
@@ -203,7 +203,10 @@ def version() -> None:
 
 
 def _print_error(error: Exception, *, code: int = 1) -> typer.Exit:
-    """Prints on stderr what is wrong; raise what it returns. An error may hold what a server or a model sent."""
+    """Print an error on stderr, and return the exception that ends the program.
+
+    Control codes are escaped: the error may hold text of a server or a model.
+    """
     message = visible(f"Error: {error}")
     Console(stderr=True, highlight=False).print(message, style="red", markup=False, soft_wrap=True)
     return typer.Exit(code)

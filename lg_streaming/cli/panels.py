@@ -1,4 +1,4 @@
-"""Nodes as rich panels: their text as it comes, their tools, how far they are."""
+"""Nodes as rich panels: text, tools, progress."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _MIN_WIDTH = 30
 _INDENT = 2
 _PANEL_MARGIN = 4
-"""Columns that a panel needs beside its text: border and padding on both sides."""
+"""Columns of a panel's border and padding, on both sides."""
 
 
 def row_panels(row: Sequence[NodeView], *, console: Console, now: float, height: int | None) -> RenderableType:
-    """The nodes of one row: side by side where the terminal is wide enough, else one above the other.
+    """Return the panels of one row: side by side if the terminal is wide enough, else one above the other.
 
-    With a `height` in lines, each panel keeps to its share of it and shows the newest of its text.
+    With a `height` in lines, each panel is cut to its share, and shows its newest text.
     """
     width = console.width // len(row)
     if width < _MIN_WIDTH:
@@ -51,7 +51,7 @@ def row_panels(row: Sequence[NodeView], *, console: Console, now: float, height:
 
 
 def footer(run: RunView, *, now: float, address: str | None, width: int) -> RenderableType:
-    """The state of the whole run, and where a browser can watch it: in one line where that fits."""
+    """Return the state of the run and the address for a browser: in one line if it fits."""
     elapsed = formatting.format_seconds(formatting.elapsed(run, now=now))
     figures = Text.assemble(
         (f" {_spinner(now)} " if run.ended_at is None else " ", _COLORS[run.state]),
@@ -59,18 +59,18 @@ def footer(run: RunView, *, now: float, address: str | None, width: int) -> Rend
         f"  {run.tokens:,} tokens · {run.updates:,} updates · {elapsed}",
     )
     link = Text(f" {one_line(address)} " if address else "", style="bright_black", no_wrap=True, overflow="ellipsis")
-    asked = [Text(f" ‖ {formatting.shorten(question)}", style=_COLORS["interrupted"]) for question in run.questions]
+    questions = [Text(f" ‖ {formatting.shorten(question)}", style=_COLORS["interrupted"]) for question in run.questions]
     if figures.cell_len + link.cell_len > width:
-        return Group(*asked, "", figures, link)
+        return Group(*questions, "", figures, link)
     figures.pad_right(width - figures.cell_len - link.cell_len)
-    return Group(*asked, "", Text.assemble(figures, link))
+    return Group(*questions, "", Text.assemble(figures, link))
 
 
 def _panel(node: NodeView, *, console: Console, now: float, width: int, height: int | None) -> RenderableType:
     lines = list(_node_lines(node, console=console, width=max(1, width - _PANEL_MARGIN), now=now))
-    room = None if height is None else max(1, height - 2 - (1 if node.progress else 0))
-    if room is not None and len(lines) > room:
-        lines = lines[-room:]
+    available = None if height is None else max(1, height - 2 - (1 if node.progress else 0))
+    if available is not None and len(lines) > available:
+        lines = lines[-available:]
     body: list[RenderableType] = [*lines]
     if node.progress is not None and node.state == "running":
         body.append(_progress_bar(node.progress, now=now))
@@ -120,7 +120,7 @@ def _node_lines(node: NodeView, *, console: Console, width: int, now: float) -> 
 
 
 def _inner_rows(rows: Sequence[Sequence[NodeView]], *, console: Console, width: int, now: float) -> Iterator[Text]:
-    # However deep a tree is, some of the width stays for text.
+    # Narrow levels have no margin, so that a deep tree leaves some width for text.
     margin = "│ " if width > _MIN_WIDTH else ""
     for row in rows:
         for node in row:
@@ -129,21 +129,21 @@ def _inner_rows(rows: Sequence[Sequence[NodeView]], *, console: Console, width: 
 
 
 def _inner_node_lines(node: NodeView, *, console: Console, width: int, now: float) -> Iterator[Text]:
-    """A node inside another one: its name and state, and below it what it says."""
+    """Yield the lines of an inner node: its name and state, then its text."""
     color = _COLORS[node.state]
     running = node.state == "running"
     mark = _spinner(now) if running else _MARKS[node.state]
-    took = formatting.format_seconds(max(0.0, now - node.started_at) if running else node.duration)
-    state = took if node.state in ("running", "complete") else _end_text(node)
-    far = f"  {formatting.progress_text(node.progress, now=now)}" if node.progress is not None and running else ""
+    duration = formatting.format_seconds(max(0.0, now - node.started_at) if running else node.duration)
+    state = duration if node.state in ("running", "complete") else _end_text(node)
+    progress = f"  {formatting.progress_text(node.progress, now=now)}" if node.progress is not None and running else ""
     line = Text.assemble((f"{mark} ", color), (formatting.label(node), "bold"))
     line.truncate(max(1, width - len(state) - 2), overflow="ellipsis")
     line.append(f"  {state}", style=color)
-    line.append(far, style="bright_black")
+    line.append(progress, style="bright_black")
     line.truncate(width, overflow="ellipsis")
     yield line
-    for said in _node_lines(node, console=console, width=width - _INDENT, now=now):
-        yield Text.assemble(" " * _INDENT, said)
+    for inner in _node_lines(node, console=console, width=width - _INDENT, now=now):
+        yield Text.assemble(" " * _INDENT, inner)
 
 
 def _wrap_text(part: TextPart, *, console: Console, width: int) -> Iterator[Text]:
@@ -155,13 +155,13 @@ def _wrap_text(part: TextPart, *, console: Console, width: int) -> Iterator[Text
 def _tool_line(part: ToolPart, *, width: int, now: float) -> Text:
     color = _COLORS[part.state]
     mark = _MARKS[part.state] if part.is_done else _spinner(now) if part.state == "running" else "·"
-    took = f"  {formatting.format_seconds(part.duration)}" if part.is_done else ""
-    told = one_line(part.error) if part.error else formatting.shorten(part.arguments)
+    duration = f"  {formatting.format_seconds(part.duration)}" if part.is_done else ""
+    detail = one_line(part.error) if part.error else formatting.shorten(part.arguments)
     if part.question is not None:
-        told = f"asks: {formatting.shorten(part.question)}"
-    line = Text.assemble((f"{mark} ", color), (one_line(part.name), "bold"), (f"  {told}", "bright_black"))
-    line.truncate(width - len(took), overflow="ellipsis")
-    line.append(took, style=color)
+        detail = f"asks: {formatting.shorten(part.question)}"
+    line = Text.assemble((f"{mark} ", color), (one_line(part.name), "bold"), (f"  {detail}", "bright_black"))
+    line.truncate(width - len(duration), overflow="ellipsis")
+    line.append(duration, style=color)
     return line
 
 

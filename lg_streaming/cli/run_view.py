@@ -1,4 +1,4 @@
-"""What a watching client knows about a run: folds the updates it receives, one after another, into nodes."""
+"""State of a run in a client, folded from its updates into nodes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _TOOL_TYPES = frozenset({"tool_args", "tool_start", *_TOOL_END})
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class TextPart:
-    """One message of a model, or its thinking, as far as it has come."""
+    """One message of a model, or its thinking, so far."""
 
     kind: Literal["token", "thinking"]
     message: str
@@ -43,7 +43,7 @@ class TextPart:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class ToolPart:
-    """One call of a tool; ``asked`` while the model is still writing its arguments."""
+    """One call of a tool; its state is ``asked`` while the model writes the arguments."""
 
     id: str | None
     name: str
@@ -57,29 +57,29 @@ class ToolPart:
     duration: float = 0.0
     error: str | None = None
     question: Any = None
-    """What a human is asked, where the tool waits for an answer."""
+    """Question to a human, if the tool waits for an answer."""
     rows: list[list[NodeView]] = field(default_factory=list["list[NodeView]"])
-    """The nodes that run inside this call, in rows: an agent that is used as a tool."""
+    """Nodes that run inside this call, in rows, such as those of an agent that is used as a tool."""
 
     @property
     def arguments(self) -> Any:
-        """What the tool was called with, as far as it is known."""
+        """Arguments of the call, as far as they are known."""
         return self.args if self.input is None else self.input
 
     @property
     def was_called(self) -> bool:
-        """Whether it was called, so that it is more than a wish of the model."""
+        """True once the tool was called; before, the model has only requested it."""
         return self.state != "asked"
 
     @property
     def is_done(self) -> bool:
-        """Whether the tool has answered, failed, or waits for a human."""
+        """True if the tool has returned or failed, or waits for a human."""
         return self.state not in ("asked", "running")
 
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """How far a node is: `percent` from 0 to 100, `eta` in seconds as of the time `at`."""
+    """Progress of a node: `percent` from 0 to 100, `eta` in seconds as of the time `at`."""
 
     percent: float
     eta: float | None
@@ -92,17 +92,17 @@ class NodeView:
 
     id: str
     key: str
-    """Its namespace, or its id where it has none."""
+    """Namespace of the node, or its id without a namespace."""
     path: tuple[str, ...]
-    """What its name needs before it to be understood where it is shown: nodes around it, and its agent."""
+    """Names that the label shows before the node's name: hidden enclosing nodes, and the agent."""
     agent: str | None
     name: str
     outer: NodeView | None = field(repr=False)
-    """The node that it runs inside of, where that is known."""
+    """Enclosing node, if it is known."""
     call: str | None
-    """The tool of that node that it runs inside of."""
+    """Tool of the enclosing node inside which this node runs."""
     siblings: list[list[NodeView]] = field(repr=False)
-    """The rows it is shown among."""
+    """Rows that show the node and its siblings."""
     number: int
     attempt: int
     started_at: float
@@ -112,16 +112,16 @@ class NodeView:
     progress: Progress | None = None
     parts: list[TextPart | ToolPart] = field(default_factory=list[TextPart | ToolPart])
     rows: list[list[NodeView]] = field(default_factory=list["list[NodeView]"])
-    """The nodes that run inside it, in rows, without those that are inside a call of a tool."""
+    """Inner nodes, in rows, without those inside a call of a tool."""
 
     @property
     def is_single(self) -> bool:
-        """Whether no other run of the same node is known."""
+        """True if no other run of the same node is known."""
         return sum(_is_same_node(one, self.id, self.path) for row in self.siblings for one in row) == 1
 
     @property
     def subtree(self) -> Iterator[NodeView]:
-        """It, and all nodes inside it."""
+        """The node and all its inner nodes."""
         yield self
         calls = [row for part in self.parts if isinstance(part, ToolPart) for row in part.rows]
         for row in (*calls, *self.rows):
@@ -129,13 +129,13 @@ class NodeView:
                 yield from node.subtree
 
     def restart(self, attempt: int, at: float) -> None:
-        """Note that it is tried again: what it said before does not count. Nodes inside it stay, with their calls."""
+        """Begin a new attempt: retract its text. Inner nodes stay, with their calls."""
         self.attempt, self.started_at, self.state = attempt, at, "running"
         self.error, self.progress = None, None
         self.parts = [part for part in self.parts if isinstance(part, ToolPart) and any(part.rows)]
 
     def retract(self, message: str) -> bool:
-        """Drop what a model call sent that has failed; whether there was anything."""
+        """Drop the parts of a failed model call; return whether there were any."""
         kept = [
             part for part in self.parts if part.message != message or (isinstance(part, ToolPart) and part.was_called)
         ]
@@ -143,14 +143,14 @@ class NodeView:
         return dropped
 
     def end(self, state: State, at: float, duration: float | None = None) -> None:
-        """Note how and when the node ended."""
+        """Set the final state of the node, and its duration."""
         self.state = state
         self.duration = at - self.started_at if duration is None else duration
 
 
 @dataclass(slots=True, kw_only=True)
 class RunView:
-    """A run as its updates tell it. Nodes that ran side by side share a row; inner nodes are inside the outer one."""
+    """State of a run. Nodes that ran in parallel share a row; inner nodes are rows of the enclosing node."""
 
     state: Literal["waiting"] | State = "waiting"
     error: str | None = None
@@ -163,16 +163,16 @@ class RunView:
     rows: list[list[NodeView]] = field(default_factory=list[list[NodeView]])
     gaps: list[str] = field(default_factory=list[str])
     questions: list[Any] = field(default_factory=list[Any])
-    """What a human is asked, while the run waits."""
+    """Questions to a human, while the run waits."""
     _current: dict[str, NodeView] = field(default_factory=dict[str, NodeView])
 
     @property
     def nodes(self) -> Iterator[NodeView]:
-        """All nodes, row by row, each before those inside it."""
+        """All nodes, row by row, each before its inner nodes."""
         return (node for row in self.rows for outer in row for node in outer.subtree)
 
     def apply(self, update: Mapping[str, Any]) -> NodeView | None:
-        """Fold in one update; returns the node it was about, if any."""
+        """Apply one update; return the node that it concerns, if any."""
         at = datetime.fromisoformat(update["metadata"]["timestamp"]).timestamp()
         self.updates += 1
         self.newest_at = at
@@ -188,7 +188,7 @@ class RunView:
         return self._apply_to_node(kind, data, update["metadata"], at)
 
     def mark_gap(self, gap: Mapping[str, Any]) -> None:
-        """Note updates that the server could not give."""
+        """Note updates that the server could not deliver."""
         self.gaps.append(f"updates {gap.get('from')} to {gap.get('to')} are missing ({gap.get('reason')})")
 
     def _finish(self, kind: str, data: Mapping[str, Any], at: float) -> None:
@@ -206,20 +206,20 @@ class RunView:
             return self._start_node(data, metadata, at)
         if "node_id" not in metadata and kind not in ("token", "thinking", "llm_error"):
             return None
-        known = self._find_node(metadata)
+        existing = self._find_node(metadata)
         attempt = metadata.get("attempt")
-        if known is not None and attempt is not None and attempt != known.attempt:
-            if attempt < known.attempt:
-                return known  # of an attempt that is over
-            known.restart(attempt, at)
+        if existing is not None and attempt is not None and attempt != existing.attempt:
+            if attempt < existing.attempt:
+                return existing  # of an earlier attempt
+            existing.restart(attempt, at)
         if kind == "llm_error":
-            return self._retract(known, data.get("message_id") or metadata.get("message_id"))
-        node = known if known is not None and kind != "node_cached" else self._add_node(data, metadata, at)
+            return self._retract(existing, data.get("message_id") or metadata.get("message_id"))
+        node = existing if existing is not None and kind != "node_cached" else self._add_node(data, metadata, at)
         self._update_node(node, kind, data, metadata, at)
         return node
 
     def _find_node(self, metadata: Mapping[str, Any]) -> NodeView | None:
-        """The node of an update. Nodes of a graph that it calls are part of it, where they are not captured."""
+        """Return the node of an update. Nodes of a nested graph that is not captured count as part of their caller."""
         key, node_id = _node_key(metadata), metadata.get("node_id")
         if key in self._current:
             return self._current[key]
@@ -241,17 +241,17 @@ class RunView:
             _update_tool(_find_or_add_tool(node, kind, data, metadata), kind, data, at)
 
     def _start_node(self, data: Mapping[str, Any], metadata: Mapping[str, Any], at: float) -> NodeView:
-        known = self._current.get(_node_key(metadata))
+        existing = self._current.get(_node_key(metadata))
         attempt = metadata.get("attempt", 1)
-        if known is None or known.state != "interrupted":
+        if existing is None or existing.state != "interrupted":
             self._drop_inside(metadata.get("namespace"))
-        if known is None or attempt <= known.attempt:
+        if existing is None or attempt <= existing.attempt:
             return self._add_node(data, metadata, at)
-        known.restart(attempt, at)
-        return known
+        existing.restart(attempt, at)
+        return existing
 
     def _drop_inside(self, namespace: str | None) -> None:
-        """A node begins: what ran inside it before does not count. Rows stay, so that who shows them can count them."""
+        """Drop the inner nodes of a node that begins anew. Rows stay, because a renderer counts them."""
         if not namespace:
             return
         for node in [node for node in self.nodes if is_below(node.key, namespace)]:
@@ -260,14 +260,14 @@ class RunView:
             if self._current.get(node.key) is node:
                 del self._current[node.key]
 
-    def _retract(self, known: NodeView | None, message: str | None) -> NodeView | None:
-        """A model call has failed: drop what it had sent, in its own node, or else wherever it is."""
+    def _retract(self, existing: NodeView | None, message: str | None) -> NodeView | None:
+        """Drop the text of a failed model call, in its node, or else in any node."""
         if message is None:
-            return known
-        if known is not None and known.retract(message):
-            return known
+            return existing
+        if existing is not None and existing.retract(message):
+            return existing
         dropped = [node for node in self._current.values() if node.retract(message)]
-        return dropped[0] if dropped else known
+        return dropped[0] if dropped else existing
 
     def _add_node(self, data: Mapping[str, Any], metadata: Mapping[str, Any], at: float) -> NodeView:
         node_id, key = metadata.get("node_id", ""), _node_key(metadata)
@@ -289,13 +289,13 @@ class RunView:
             started_at=at,
         )
         self._current[key] = node
-        beside = next(
+        row_of_parallel = next(
             (row for row in rows if any(_is_same_node(n, node_id, path) and n.state == "running" for n in row)), None
         )
-        if beside is None:
+        if row_of_parallel is None:
             rows.append([node])
         else:
-            beside.append(node)
+            row_of_parallel.append(node)
         return node
 
     def _add_token(
@@ -321,10 +321,9 @@ class RunView:
 
 
 def _find_or_add_tool(node: NodeView, kind: str, data: Mapping[str, Any], metadata: Mapping[str, Any]) -> ToolPart:
-    """The call an update is about.
+    """Return the call that an update concerns, and add it if it is new.
 
-    It is known by its id. The pieces of its arguments after the first have none: they are known by the message they
-    came in and their place in it.
+    Its id identifies a call. Later pieces of its arguments have no id: message and index identify them.
     """
     call, name = data.get("tool_call_id") or metadata.get("tool_call_id"), data.get("tool", "")
     message, index = metadata.get("message_id"), data.get("index")
@@ -357,8 +356,8 @@ def _update_tool(part: ToolPart, kind: str, data: Mapping[str, Any], at: float) 
     part.state = _TOOL_END[kind]
     part.duration = data.get("duration_s", at - (part.started_at or at))
     part.error = _error_message(data) if kind == "tool_error" else None
-    asked = _get_questions(data)
-    part.question = asked[0] if len(asked) == 1 else asked or None
+    questions = _get_questions(data)
+    part.question = questions[0] if len(questions) == 1 else questions or None
 
 
 def _is_same_node(node: NodeView, node_id: str, path: tuple[str, ...]) -> bool:
@@ -371,20 +370,20 @@ def _find_call(node: NodeView, call: str | None) -> ToolPart | None:
 
 
 def _shown_path(metadata: Mapping[str, Any], outer: NodeView | None, call: ToolPart | None) -> tuple[str, ...]:
-    """The nodes around a node that are not shown, and its agent where that is not plain from what is around it."""
+    """Return the hidden enclosing nodes of a node, and its agent unless an enclosing label shows it."""
     names = node_path(metadata.get("namespace") or "").split("/")[:-1]
-    around = names[len(node_path(outer.key).split("/")) :] if outer is not None else names
+    hidden = names[len(node_path(outer.key).split("/")) :] if outer is not None else names
     agent = metadata.get("agent_type")
-    known = {call.name} if call is not None else set[str | None]()
-    known |= {outer.agent, outer.name, outer.id} if outer is not None else set()
-    return (*around, agent) if agent and agent not in known | {*around, metadata.get("node_id")} else (*around,)
+    shown = {call.name} if call is not None else set[str | None]()
+    shown |= {outer.agent, outer.name, outer.id} if outer is not None else set()
+    return (*hidden, agent) if agent and agent not in shown | {*hidden, metadata.get("node_id")} else (*hidden,)
 
 
 def _get_questions(data: Mapping[str, Any]) -> list[Any]:
-    """What a human is asked by what was interrupted."""
+    """Return the questions to a human in an interruption."""
     interrupts = data.get("interrupts")
-    asked = cast("list[Any]", interrupts) if isinstance(interrupts, list) else []
-    return [_as_mapping(each).get("value", each) for each in asked]
+    items = cast("list[Any]", interrupts) if isinstance(interrupts, list) else []
+    return [_as_mapping(each).get("value", each) for each in items]
 
 
 def _node_key(metadata: Mapping[str, Any]) -> str:

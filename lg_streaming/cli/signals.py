@@ -1,4 +1,4 @@
-"""Handle signals on an event loop, also on one that cannot do it by itself."""
+"""Handle signals on an event loop, also on one without support for them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ __all__ = ["signal_handlers"]
 
 @contextlib.contextmanager
 def signal_handlers(numbers: Iterable[signal.Signals], handler: Callable[[signal.Signals], object]) -> Generator[None]:
-    """Call `handler(number)` on the running event loop for each signal, while the block lasts. On the main thread."""
+    """Call `handler(number)` on the running event loop for each signal, for the time of the block.
+
+    Signals can be handled on the main thread only.
+    """
     loop = asyncio.get_running_loop()
     with contextlib.ExitStack() as undo:
         for number in numbers:
@@ -29,7 +32,7 @@ def signal_handlers(numbers: Iterable[signal.Signals], handler: Callable[[signal
 def _install_process_handler(
     loop: asyncio.AbstractEventLoop, handler: Callable[[signal.Signals], object], number: signal.Signals
 ) -> Any:
-    """Install a handler of the process; return the one before it."""
+    """Install a handler of the process; return the previous one."""
 
     def handle(*_: object) -> None:
         loop.call_soon_threadsafe(handler, number)

@@ -1,4 +1,4 @@
-"""Accepts connections one by one, so that each is counted before anything is read of it."""
+"""Accept connections one by one, and count each before reading from it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from typing import Any, Final, cast
 
 from lg_streaming.errors import ServerFullError
 from lg_streaming.serving.guard import ConnectionGuard, Entry
-from lg_streaming.serving.http import refusal
+from lg_streaming.serving.refusals import refusal
 
 try:
     import resource
-except ImportError:  # Windows: descriptors are not numbered, and do not run out like that
+except ImportError:  # Windows, which has no limit on descriptors
     resource = None
 
 __all__ = ["Acceptor", "raise_descriptor_limit"]
@@ -28,15 +28,15 @@ __all__ = ["Acceptor", "raise_descriptor_limit"]
 logger: logging.Logger = logging.getLogger("lg_streaming.serving")
 
 _MAX_ACCEPTED: Final = 64
-"""Connections taken before what came on the others is looked at."""
+"""Connections accepted in one turn of the event loop, before it serves the others."""
 _MAX_HANDLED: Final = 512
-"""Connections taken or refused before: a refusal costs little, and those behind it in the kernel's queue wait."""
+"""Connections accepted or refused in one turn: a refusal is cheap, and others wait in the kernel's queue."""
 _MAX_OPENED: Final = 4
-"""Connections that begin in one turn of the event loop. A connection from another address waits for these at most."""
+"""Connections opened in one turn of the event loop, so that a crowd from one address delays others little."""
 _MAX_DESCRIPTORS: Final = 65_536
 _TLS_SHUTDOWN_TIMEOUT: Final = 5.0
 _RETRY_INTERVAL: Final = 0.1
-"""Seconds without accepting when descriptors have run out all the same."""
+"""Seconds without accepting after descriptors have run out."""
 _MAX_EVICTED: Final = 16
 _WARNING_INTERVAL: Final = 60.0
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -44,17 +44,16 @@ _FULL_RESPONSE: Final = refusal(503, ServerFullError(retry_after=1.0))
 
 
 class Acceptor:
-    """Accepts on a listening socket for a uvicorn server, in place of the event loop's own server.
+    """Accepts connections for a uvicorn server, in place of the event loop's server.
 
-    Connections begin a few at a time, in turns of their addresses: a crowd from one address does not delay the others.
-
-    Some descriptors are kept back: connections that would take them are answered `/health` or 503, and closed.
+    Connections are opened a few at a time, round-robin by address: a crowd from one address does not delay the others.
+    Some descriptors are reserved: a connection that takes one receives `/health` or 503, and is closed.
 
     Args:
-        make: Makes the protocol of a connection with the given entry.
+        make: Creates the protocol of a connection with the given entry.
         listener: A bound socket.
         guard: Counts connections.
-        context: For TLS.
+        context: TLS context; None without TLS.
         backlog: Connections that wait in the kernel.
     """
 
@@ -84,9 +83,9 @@ class Acceptor:
         listener.setblocking(False)  # noqa: FBT003
         self._loop.add_reader(listener.fileno(), self._accept)
 
-    # ------------------------------------------------------------ as uvicorn uses a server
+    # ------------------------------------------------------------ interface of asyncio.Server that uvicorn uses
     def close(self) -> None:
-        """Accept no more. Harmless when repeated."""
+        """Stop accepting. Idempotent."""
         if not self._closed:
             self._closed = True
             if self._resume_timer is not None:
@@ -101,7 +100,7 @@ class Acceptor:
         self._queues.clear()
 
     async def wait_closed(self) -> None:
-        """Return when no connection is being opened."""
+        """Wait until no connection is being opened."""
         await asyncio.gather(*self._opening, return_exceptions=True)
 
     # ------------------------------------------------------------ accepting
@@ -111,7 +110,7 @@ class Acceptor:
             self._open_some()
 
     def _open_some(self) -> None:
-        """Open the next connections, in turns of their addresses."""
+        """Open the next connections, round-robin by address."""
         self._next_turn = None
         for _ in range(_MAX_OPENED):
             if not self._queues:
@@ -127,9 +126,9 @@ class Acceptor:
             self._next_turn = self._loop.call_soon(self._open_some)
 
     def _accept_some(self) -> None:
-        taken = 0
+        accepted = 0
         for _ in range(_MAX_HANDLED):
-            if taken >= _MAX_ACCEPTED:
+            if accepted >= _MAX_ACCEPTED:
                 return
             try:
                 sock, address = self._listener.accept()
@@ -144,17 +143,17 @@ class Acceptor:
                     return
                 self._accept_without_descriptors()
                 return
-            taken += self._enqueue(sock, address)
+            accepted += self._enqueue(sock, address)
 
     def _enqueue(self, sock: socket.socket, address: Any) -> bool:
         """Queue the connection to be opened, or refuse it; return whether it was queued."""
         sock.setblocking(False)  # noqa: FBT003
         opening = _OpeningConnection(sock)
-        short = self._reserved_from is not None and sock.fileno() >= self._reserved_from
-        if short:
-            self._warn("descriptors run out: connections without a request make room, others get 503")
+        is_short = self._reserved_from is not None and sock.fileno() >= self._reserved_from
+        if is_short:
+            self._warn("descriptors run out: connections without a request are evicted, others get 503")
         host = _peer_host(address)
-        entry = self._guard.enter(opening, host, short=short)
+        entry = self._guard.enter(opening, host, low_descriptors=is_short)
         if entry is None:
             self._refuse(sock)
             return False
@@ -187,19 +186,19 @@ class Acceptor:
             sock.close()
 
     def _accept_without_descriptors(self) -> None:
-        """Refuse one caller with the descriptor kept for it, and make room for the next."""
+        """Refuse one caller with the spare descriptor, and evict connections for later callers."""
         self._release_spare()
         try:
             sock, _ = self._listener.accept()
         except OSError as error:
-            called = error.errno in _EXHAUSTED  # else there was no caller: the kernel looks for a descriptor first
+            has_caller = error.errno in _EXHAUSTED  # the kernel looks for a descriptor before it looks for a caller
         else:
-            called = True
+            has_caller = True
             sock.setblocking(False)  # noqa: FBT003
             self._refuse(sock)
-        with contextlib.suppress(OSError):  # something else in the process may have taken it
+        with contextlib.suppress(OSError):  # another part of the process may have taken it
             self._spare = os.open(os.devnull, os.O_RDONLY)
-        if called:
+        if has_caller:
             self._warn("descriptors have run out: connections without a request are closed, callers get 503")
             for _ in range(_MAX_EVICTED):
                 if not self._guard.evict_oldest():
@@ -216,7 +215,7 @@ class Acceptor:
             if self._context is None:
                 sock.send(_FULL_RESPONSE)
                 sock.shutdown(socket.SHUT_WR)
-                # What has come is read, so that closing does not destroy the answer on its way.
+                # With unread data, closing would reset the connection and lose the response.
                 sock.recv(65_536)
         sock.close()
 
@@ -237,7 +236,7 @@ class Acceptor:
 
 
 class _OpeningConnection:
-    """A connection between accept and its protocol, which under TLS is the whole handshake."""
+    """A connection between accept and its protocol, for example during the TLS handshake."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -246,7 +245,7 @@ class _OpeningConnection:
         self.drop()
 
     def drop(self) -> None:
-        # The event loop owns the descriptor by now: it sees an end of the stream, and closes.
+        # The event loop owns the descriptor: it reads the end of the stream, and closes.
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
@@ -258,28 +257,28 @@ class _OpeningConnection:
 
 
 def _peer_host(address: object) -> str | None:
-    """The peer's address in what `accept` returns; a Unix socket has none."""
+    """Return the peer's host; None for a Unix socket."""
     return str(cast("tuple[object, ...]", address)[0]) if isinstance(address, tuple) else None
 
 
 def _reserve_descriptors(guard: ConnectionGuard) -> int | None:
-    """Return the number from which on descriptors are kept back; None where there is no limit."""
+    """Return the number of the first reserved descriptor; None without a limit."""
     if resource is None:
         return None
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
         return None
-    kept = max(16, min(256, limit // 8))
-    guard.spares_allowed = min(guard.spares_allowed, kept // 2)
-    return limit - kept
+    reserved = max(16, min(256, limit // 8))
+    guard.spares_allowed = min(guard.spares_allowed, reserved // 2)
+    return limit - reserved
 
 
 def raise_descriptor_limit() -> None:
-    """Allow this process as many descriptors as it may have."""
+    """Raise the soft limit of descriptors to the hard limit, up to 65,536."""
     if resource is None:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MAX_DESCRIPTORS)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
+    target = _MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MAX_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < target:
         with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))

@@ -1,4 +1,4 @@
-"""The connections of a server from accept to close: how many there are, and how long each may take."""
+"""Count and time the connections of a server, from accept to close."""
 
 from __future__ import annotations
 
@@ -18,56 +18,56 @@ __all__ = ["ConnectionGuard", "Entry", "Owner", "Timeouts"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """How long a caller may take, in seconds."""
+    """Time limits of callers, in seconds."""
 
     header: float = 10.0
-    """For a complete header, or a TLS handshake: from accept, and from a later request's first byte."""
+    """For a TLS handshake or a header: from accept, or from the first byte of a later request."""
     body: float = 10.0
-    """After this the progress of a body is looked at, each time."""
+    """Interval at which the progress of a body is checked."""
     write: float = 30.0
-    """After this a peer that reads nothing is cut off, and a WebSocket handshake has to be answered."""
+    """For a peer to read something, and for the application to answer a WebSocket handshake."""
     close: float = 2.0
-    """For a peer to read its refusal."""
+    """For a peer to read a refusal."""
     spare: float = 5.0
-    """For a whole request over the limits, such as one for the health of a full server."""
+    """For a complete request over the limits, such as a health check of a full server."""
     evict_after: float = 1.0
-    """Seconds after which a connection without a complete request gives its place to a new one on a full server."""
+    """Seconds after which a full server evicts a connection without a complete request, for a new one."""
     spare_evict_after: float = 0.25
-    """The same for connections over the limits."""
+    """The same as `evict_after`, for connections over the limits."""
 
 
 MARGIN: Final = 16
-"""Connections over each limit that may still ask, so that the gateway can refuse them by its own code."""
+"""Connections over each limit that reach the gateway, which refuses them with its error code."""
 SPARES: Final = 64
-"""Connections over all limits that are answered, though with 503 or 429 only."""
+"""Connections over all limits that are answered, with 503 or 429."""
 SPARES_PER_ADDRESS: Final = 8
 _TICK: Final = 0.5
 _MAX_PER_STEP: Final = 200
-"""Deadlines handled in one step of the event loop."""
+"""Deadlines handled in one turn of the event loop."""
 
 
 class Owner(Protocol):
-    """The part of the server that holds a connection."""
+    """Protocol that holds a connection."""
 
     def expire(self) -> None:
-        """End it: its header took too long."""
+        """End the connection: its header took too long."""
         ...
 
     def drop(self) -> None:
-        """End it at once, without a word."""
+        """Abort the connection."""
         ...
 
     def check_body(self) -> None:
-        """End it when its body made no progress; else watch on."""
+        """End the connection if its body made no progress; else keep watching."""
         ...
 
     def check_writes(self) -> None:
-        """End it when its peer read nothing; else watch on."""
+        """End the connection if its peer read nothing; else keep watching."""
         ...
 
 
 class Entry:
-    """One connection. `error` is what a connection over the limits is answered; None for all others."""
+    """One connection. `error` is the response to a connection over the limits; None for others."""
 
     __slots__ = ("address", "counted", "error", "is_removed", "owner", "since")
 
@@ -91,7 +91,7 @@ class _Address:
 
 
 class _Deadlines:
-    """Entries by the time they were added: all have the same time to go."""
+    """Entries in the order of their deadlines: all have the same time limit."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -110,10 +110,10 @@ class _Deadlines:
     def oldest(self) -> tuple[Entry, float] | None:
         return next(iter(self._since.items()), None)
 
-    def pop_due(self, now: float, most: int) -> Generator[Entry]:
-        """Take away what is due, at most so many."""
-        while most and (first := self.oldest()) is not None and now - first[1] >= self._seconds:
-            most -= 1
+    def pop_due(self, now: float, limit: int) -> Generator[Entry]:
+        """Remove and yield due entries, at most `limit`."""
+        while limit and (first := self.oldest()) is not None and now - first[1] >= self._seconds:
+            limit -= 1
             del self._since[first[0]]
             yield first[0]
 
@@ -124,19 +124,19 @@ _TIMES: Final = Timeouts()
 class ConnectionGuard:
     """Counts connections by address, and ends those that take too long.
 
-    A connection *waits* until its header is complete, and between requests. Where there is no room for a new one, the
-    connection that has waited longest makes room: of the same address, or of all. Where none has waited for a second,
-    the new one is a *spare*: few of them, answered with 503 or 429, but for `/health`.
+    A connection *waits* until its header is complete, and between requests. At a limit, a new connection evicts the
+    connection that has waited longest: of the same address, or of all. If none has waited for `evict_after`, the new
+    one becomes a *spare*. Spares are few, and receive 503 or 429, except for `/health`.
 
     Args:
         door: The limits.
-        trusted: Whether the peer at an address may name the address it speaks for.
-        times: How long callers may take.
+        trusted: Returns whether the peer at an address is a proxy that may name its client's address.
+        times: Time limits of callers.
     """
 
     def __init__(self, door: FrontDoor, trusted: Callable[[str], bool], times: Timeouts = _TIMES) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        """The event loop it works on."""
+        """The server's event loop."""
         self._door = door
         self.is_trusted_proxy = trusted
         self._addresses: dict[str, _Address] = {}
@@ -154,7 +154,7 @@ class ConnectionGuard:
 
     @classmethod
     def for_server(cls, config: Any, server_state: Any, times: Timeouts = _TIMES) -> ConnectionGuard:
-        """Return the guard of a uvicorn server; `times` counts for the first call."""
+        """Return the guard of a uvicorn server; only the first call uses `times`."""
         guard = getattr(server_state, "lg_streaming_guard", None)
         if not isinstance(guard, cls) or guard.loop is not asyncio.get_running_loop():
             guard = cls(FrontDoor.from_server_state(server_state), _proxy_check(config), times)
@@ -162,39 +162,39 @@ class ConnectionGuard:
         return guard
 
     # ------------------------------------------------------------ counting
-    def enter(self, owner: Owner, address: str | None, *, short: bool = False) -> Entry | None:
-        """Count a connection, which waits from now on.
+    def enter(self, owner: Owner, address: str | None, *, low_descriptors: bool = False) -> Entry | None:
+        """Count a new connection, which waits from now on.
 
         Args:
-            owner: What holds it.
-            address: The peer's; None where it has none, as over a Unix socket.
-            short: Whether descriptors are running out.
+            owner: Protocol that holds the connection.
+            address: The peer's address; None over a Unix socket.
+            low_descriptors: Whether descriptors are running out.
 
         Returns:
-            None where there is no room, not even for a refusal.
+            The entry; None if the server has no capacity even for a refusal.
         """
         now = self.loop.time()
         key = _address_key(address)
-        known = self._addresses.get(key)
-        if known is None:
-            known = self._addresses[key] = _Address(key)
-        entry = Entry(owner, known)
+        counter = self._addresses.get(key)
+        if counter is None:
+            counter = self._addresses[key] = _Address(key)
+        entry = Entry(owner, counter)
         entry.since = now
-        entry.error = self._refusal(known, now, short=short)
+        entry.error = self._refusal(counter, now, low_descriptors=low_descriptors)
         if entry.error is None:
             self.open += 1
-            known.open += 1
+            counter.open += 1
             self.await_header(entry)
-        elif self._admits_spare(known, now):
-            known.spare += 1
+        elif self._admits_spare(counter, now):
+            counter.spare += 1
             self._spares.add(entry, now)
         else:
-            self._discard_unused(known)
+            self._discard_unused(counter)
             return None
         self._start_timer()
         return entry
 
-    def _refusal(self, address: _Address, now: float, *, short: bool) -> TooManyConnectionsError | None:
+    def _refusal(self, address: _Address, now: float, *, low_descriptors: bool) -> TooManyConnectionsError | None:
         limit, per_address = self._door.connections, self._door.per_address
         if address.key and per_address is not None and address.open >= per_address + MARGIN:
             first = next(iter(address.waiting), None)
@@ -202,7 +202,7 @@ class ConnectionGuard:
                 return TooManyConnectionsError(
                     f"an address may have {per_address} connections: close some first", retry_after=1.0
                 )
-        if short or (limit is not None and self.open >= limit + MARGIN):
+        if low_descriptors or (limit is not None and self.open >= limit + MARGIN):
             oldest = self._waiting.oldest()
             if oldest is None or not self._evict(oldest[0], now):
                 return ServerFullError(retry_after=1.0)
@@ -226,12 +226,12 @@ class ConnectionGuard:
         )
 
     def evict_oldest(self) -> bool:
-        """End the connection that has waited longest. Returns whether there was one."""
+        """End the connection that has waited longest; return whether there was one."""
         oldest = self._waiting.oldest()
         return oldest is not None and self._evict(oldest[0], self.loop.time(), self.times.spare_evict_after)
 
     def leave(self, entry: Entry) -> None:
-        """Count a connection no longer. Harmless when repeated."""
+        """Remove a connection from the count. Idempotent."""
         if entry.is_removed:
             return
         entry.is_removed = True
@@ -248,7 +248,7 @@ class ConnectionGuard:
         self._discard_unused(address)
 
     def exempt_proxy(self, entry: Entry) -> None:
-        """Count a proxy's connection by its address no longer: it carries the requests of others."""
+        """Exempt a proxy's connection from the limit of its address: it carries requests of other clients."""
         if entry.counted and entry.error is None and not entry.is_removed:
             entry.counted = False
             entry.address.open -= 1
@@ -259,7 +259,7 @@ class ConnectionGuard:
 
     # ------------------------------------------------------------ deadlines
     def await_header(self, entry: Entry) -> None:
-        """Begin the time in which a header has to come."""
+        """Start the time limit of a header."""
         if entry.is_removed or entry.error is not None:
             return
         entry.since = self.loop.time()
@@ -268,30 +268,30 @@ class ConnectionGuard:
         entry.address.waiting[entry] = None
 
     def header_complete(self, entry: Entry) -> None:
-        """End that time: the header is complete."""
+        """Stop the time limit of the header, which is complete."""
         self._waiting.discard(entry)
         entry.address.waiting.pop(entry, None)
 
     def watch_body(self, entry: Entry) -> None:
-        """Have its progress looked at in `Times.body`."""
+        """Check the progress of the body after `Timeouts.body`."""
         if not entry.is_removed:
             self._bodies.add(entry, self.loop.time())
 
     def body_complete(self, entry: Entry) -> None:
-        """Look no longer."""
+        """Stop the checks of the body."""
         self._bodies.discard(entry)
 
     def watch_writes(self, entry: Entry) -> None:
-        """Have it looked at in `Times.write` whether the peer reads."""
+        """Check after `Timeouts.write` whether the peer reads."""
         if not entry.is_removed:
             self._writes.add(entry, self.loop.time())
 
     def writes_resumed(self, entry: Entry) -> None:
-        """Look no longer."""
+        """Stop the check of the peer."""
         self._writes.discard(entry)
 
     def close_soon(self, entry: Entry) -> None:
-        """Cut the connection in `Times.close`."""
+        """Abort the connection after `Timeouts.close`."""
         self.header_complete(entry)
         if not entry.is_removed:
             self._closing.add(entry, self.loop.time())

@@ -292,6 +292,6 @@ def test_lines_that_no_longer_count_are_followed_by_one_that_says_so() -> None:
     assert [line[24:] for line in out.getvalue().splitlines()] == [
         "started",
         "| Half of it",
-        "what it said last does not count: it says it again",
+        "the last text is retracted: the node writes it again",
         "| All of it",
     ]
