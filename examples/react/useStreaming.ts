@@ -145,7 +145,7 @@ class Store {
 
   getView = () => this.#view;
 
-  // StrictMode subscribes, unsubscribes and subscribes again. This opens one connection: a client connects a moment later.
+  // StrictMode subscribes, unsubscribes and subscribes again. One connection opens: a client connects a moment later.
   subscribe = (listener: () => void) => {
     this.#listeners.add(listener);
     this.#settle();
