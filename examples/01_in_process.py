@@ -18,7 +18,7 @@ class State(TypedDict, total=False):
 
 @stream_token
 async def write(state: State) -> State:
-    reply = await model.ainvoke(state.get("question", ""))  # an ordinary call: it streams all the same
+    reply = await model.ainvoke(state.get("question", ""))  # an ordinary call, whose tokens are streamed
     return {"answer": str(reply.text)}
 
 

@@ -2,12 +2,13 @@
 
 Start it with `python examples/02_fastapi_server.py`, then:
 
-    curl -X POST 'http://127.0.0.1:8000/ask?question=What+is+rain'    answers {"execution_id": "…"}
-    curl -N http://127.0.0.1:8000/executions/EXECUTION_ID/stream      the run, live, as Server-Sent Events
-    http://127.0.0.1:8000/watch/EXECUTION_ID                          the same in a browser
+    curl -X POST 'http://127.0.0.1:8000/ask?question=What+is+rain'
+    curl -N http://127.0.0.1:8000/executions/EXECUTION_ID/stream
 
+The first answers with an execution id; the second shows the run live, as Server-Sent Events.
+A browser shows it at http://127.0.0.1:8000/watch/EXECUTION_ID.
 Socket.IO clients connect to http://127.0.0.1:8000 and emit `subscribe_execution`.
-Out of the box only callers from this machine are let in.
+By default only callers on this machine are accepted.
 """
 
 import asyncio
@@ -49,7 +50,7 @@ app.include_router(watch_router())
 async def ask(question: str) -> dict[str, str]:
     execution_id = str(uuid4())
     run = asyncio.create_task(graph.ainvoke({"question": question}, streaming.config(execution_id=execution_id)))
-    running.add(run)  # asyncio itself keeps no task alive
+    running.add(run)  # asyncio keeps no reference to a task
     run.add_done_callback(running.discard)
     return {"execution_id": execution_id}
 

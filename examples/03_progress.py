@@ -1,4 +1,4 @@
-"""Report how far a node is; readers get the percentage and the time left. A plain, synchronous graph."""
+"""Report the progress of a node; readers receive percentage and remaining time. A synchronous graph."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ class State(TypedDict):
     pages: int
 
 
-@stream_progress(granularity="detailed")  # every report; by default at most one a second leaves
+@stream_progress(granularity="detailed")  # publish every report; the default is at most one a second
 def read(state: State) -> State:
     progress = current_progress()
     for page in range(1, state["pages"] + 1):
@@ -35,7 +35,7 @@ def main() -> None:
     seen_all = threading.Event()
     progress = streaming.hub.observe("exec-1", types=["progress"], in_thread=True)
     progress.subscribe(show, on_completed=seen_all.set)
-    with streaming.activate():  # inside, every graph of this process streams, however it is called
+    with streaming.activate():  # inside the block, every graph of this process streams
         graph.invoke({"pages": 10}, {"configurable": {"execution_id": "exec-1"}})
     seen_all.wait()
 

@@ -1,4 +1,4 @@
-"""Shape the text of a node: filter, processor and batches; and stream a client that LangChain knows nothing of."""
+"""Filter, transform and batch the tokens of a node, and stream a client that is not from LangChain."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -16,7 +16,7 @@ class State(TypedDict):
 
 
 async def completion() -> AsyncIterator[dict[str, Any]]:
-    """Stands for `await client.chat.completions.create(..., stream=True)`."""
+    """Replace `await client.chat.completions.create(..., stream=True)` in this example."""
     for word in SENTENCE.split():
         await asyncio.sleep(0.01)
         yield {"id": "chatcmpl-1", "choices": [{"delta": {"content": word + " "}}]}

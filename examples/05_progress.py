@@ -1,4 +1,4 @@
-"""Progress in parts that add up, named steps, milestones; and what readers get of it."""
+"""Report progress in weighted parts, named steps and milestones, and show the updates of readers."""
 
 import asyncio
 from collections.abc import AsyncIterator

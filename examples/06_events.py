@@ -1,4 +1,4 @@
-"""Choose which events of a node leave, shape them, and take a secret out. A plain, synchronous graph."""
+"""Select, transform and redact the events of a node. A synchronous graph."""
 
 import threading
 from typing import Any, TypedDict
@@ -15,23 +15,23 @@ class State(TypedDict):
 
 
 def shorten(event: dict[str, Any]) -> dict[str, Any]:
-    """What readers get in place of the event."""
+    """Replace an event by a shorter one."""
     if event["type"] == "node_complete":
         return {**event, "data": {"update": event["data"]["result"]}}
     return event
 
 
 def hide(type: str, data: Any) -> Any:
-    """Sees every event last."""
+    """Redact an event, after all other transformations."""
     return {**data, "card": "****"} if type in {"values", "charged"} else data
 
 
 @stream_event(
-    events=["node_complete", "values"],  # "values" is the state: it leaves because it is asked for
+    events=["node_complete", "values"],  # "values" is the state, which is published on request only
     filter={"exclude_types": ["audit"]},
     transformer=shorten,
     redact=hide,
-    delivery="exactly-once",  # tried again, the node does not repeat what it said before
+    delivery="exactly-once",  # a retry of the node does not repeat its events
 )
 def pay(state: State) -> dict[str, bool]:
     emitter = current_emitter()

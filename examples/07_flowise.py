@@ -44,7 +44,7 @@ async def predict(asked: dict[str, Any]) -> Response | dict[str, Any]:
     chat_id = asked.get("chatId") or session_id or str(uuid4())
     about = {"question": question, "chatId": chat_id, "chatMessageId": str(uuid4()), "sessionId": session_id or chat_id}
     known = await streaming.hub.describe(chat_id)
-    streaming.hub.open(chat_id)  # a reader who is there before the graph begins waits for this run
+    streaming.hub.open(chat_id)  # a reader that subscribes before the graph starts waits for this run
     streaming.hub.publish(chat_id, "metadata", about)
     config = streaming.config({"configurable": {"thread_id": chat_id}}, execution_id=chat_id)
     human, said = asked.get("humanInput"), {"messages": [("user", question)]}

@@ -1,4 +1,4 @@
-"""Say what a program does, without a graph: an emitter as a block, tool calls side by side, a question to people."""
+"""Stream a program without a graph: an emitter as a block, parallel tool calls, a prompt to a human."""
 
 import asyncio
 from typing import Any
@@ -9,7 +9,7 @@ hub = StreamHub()
 
 
 async def ask_for_price(offers: Emitter, shop: str, price: float, seconds: float) -> None:
-    call = offers.tool_start(shop, {"pencils": 40})  # what is said of this call does not mix with the others
+    call = offers.tool_start(shop, {"pencils": 40})  # its updates carry the id of this call
     await asyncio.sleep(seconds)  # the work
     if price > 10:
         call.tool_error("sold out")
@@ -18,7 +18,7 @@ async def ask_for_price(offers: Emitter, shop: str, price: float, seconds: float
 
 
 async def order() -> None:
-    async with hub.emitter("order-7") as emitter:  # begins the run, and ends it as the block ends
+    async with hub.emitter("order-7") as emitter:  # the block opens and ends the run
         offers = emitter.node_start("offers")
         shops = [("paper-shop", 8.2, 0.3), ("art-shop", 11.0, 0.2), ("corner-shop", 9.5, 0.1)]
         await asyncio.gather(*(ask_for_price(offers, *shop) for shop in shops))
@@ -41,15 +41,15 @@ def show(update: StreamUpdate) -> None:
     if update.type == "token":
         print(update.data["content"], end="", flush=True)
         return
-    told = {name: value for name, value in update.data.items() if not name.endswith("_id")}
-    print("\n" if update.type == "usage" else "", f"{update.type:17} {told or ''}", sep="")
+    data = {name: value for name, value in update.data.items() if not name.endswith("_id")}
+    print("\n" if update.type == "usage" else "", f"{update.type:17} {data or ''}", sep="")
 
 
 async def main() -> None:
     program = asyncio.create_task(order())
     async for update in hub.subscribe("order-7"):
         show(update)
-        if update.type == "human_prompt":  # somebody who watches; over the network it is the message `respond`
+        if update.type == "human_prompt":  # a reader answers; over the network with the message `respond`
             await hub.respond("order-7", update.data["prompt_id"], "yes")
     await program
     await hub.aclose()

@@ -1,4 +1,4 @@
-"""Tell of work that goes on for a while: a task, the agent that runs real programs for it, and what it asks a model."""
+"""Stream long work: a task, an agent that runs real programs, and its requests to a model."""
 
 import asyncio
 import sys
@@ -25,12 +25,12 @@ async def work() -> None:
     ):
         agent.started(task.task_id)
         task.progress(10, "Running the tests")
-        code = await agent.capture_output([sys.executable, "-u", "-c", TESTS])  # each line leaves as it is written
+        code = await agent.capture_output([sys.executable, "-u", "-c", TESTS])  # publishes each line as it is written
         agent.log("info", f"the tests ended with {code}")
 
         task.progress(60, "Writing the notes")
         with LLMStream(emitter).request(model="a-model", agent_id=agent.agent_id, task_id=task.task_id) as request:
-            for word in ["All ", "four ", "tests ", "pass."]:  # stands for the answer of a provider's client
+            for word in ["All ", "four ", "tests ", "pass."]:  # in place of a provider's client
                 await asyncio.sleep(0.1)
                 request.token(word)
             request.usage(input_tokens=310, output_tokens=4, cost=0.0009)
@@ -43,8 +43,8 @@ def show(update: StreamUpdate) -> None:
         stream = "" if name == "token" else f"  {name.removeprefix('agent:output:')} | "
         print(stream, data["content"], sep="", end="", flush=True)
     else:
-        told = {key: data[key] for key in data if not key.endswith("_id") and key not in {"response", "usage"}}
-        print("\n" if name == "usage" else "", f"{name:17} {told or ''}", sep="")
+        fields = {key: data[key] for key in data if not key.endswith("_id") and key not in {"response", "usage"}}
+        print("\n" if name == "usage" else "", f"{name:17} {fields or ''}", sep="")
 
 
 async def main() -> None:

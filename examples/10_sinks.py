@@ -1,4 +1,4 @@
-"""Send a run to a file, a log and another service. Each goes at its own pace; the graph waits for none of them."""
+"""Send a run to a file, a log and another service, each at its own pace. The graph waits for none of them."""
 
 import asyncio
 import logging
@@ -16,15 +16,15 @@ from lg_streaming import StreamingModule, stream_all
 from lg_streaming.sinks import JsonLinesSink, LoggingSink, WebhookSink, verify_webhook
 from lg_streaming.testing import ScriptedChatModel
 
-SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # both sides know it; yours comes from the environment
+SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # shared by both sides; in production from the environment
 model = ScriptedChatModel(answers=["Rain is water that falls from clouds in drops."], delay=0.05)
-service, answers = FastAPI(), [503, *[204] * 99]  # stands for the other service, which is away at first
+service, answers = FastAPI(), [503, *[204] * 99]  # the other service, unavailable at first
 
 
 @service.post("/hook")
 async def receive(request: Request) -> Response:
-    told, status = verify_webhook(request.headers, await request.body(), SECRET), answers.pop(0)
-    logging.getLogger("webhook").info("%d up to %s; answered with %d", len(told["updates"]), told["position"], status)
+    body, status = verify_webhook(request.headers, await request.body(), SECRET), answers.pop(0)
+    logging.getLogger("webhook").info("%d up to %s; answered with %d", len(body["updates"]), body["position"], status)
     return Response(status_code=status)
 
 
@@ -45,8 +45,8 @@ async def main(file: Path, listener: socket) -> None:
         attached = [streaming.hub.attach("exec-1", sink) for sink in sinks]
         await graph.ainvoke({"messages": "What is rain?"}, streaming.config(execution_id="exec-1"))
         logging.getLogger("graph").info("done")
-        await asyncio.gather(*(each.wait() for each in attached))  # until each was sent the run's final update
-        print({each.sink_id: f"{each.delivered} updates, {each.errors} tries failed" for each in attached})
+        await asyncio.gather(*(each.wait() for each in attached))  # until each has received the run's final update
+        print({each.sink_id: f"{each.delivered} updates, {each.errors} attempts failed" for each in attached})
     server.should_exit = True
     await serving
 

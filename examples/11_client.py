@@ -1,7 +1,7 @@
-"""Watch a run from another program: over Server-Sent Events, and from there on over Socket.IO.
+"""Read a run from another program: first over Server-Sent Events, then resumed over Socket.IO.
 
 Start `python examples/02_fastapi_server.py`, and in a second terminal `python examples/11_client.py`. The second needs
-nothing but `pip install '.[client]'`: no part of the server is loaded.
+only `pip install '.[client]'`: no part of the server is imported.
 """
 
 import asyncio
@@ -23,14 +23,14 @@ async def ask(server: str, question: str) -> str:
 
 
 async def read_the_beginning(client: SSEClient, execution_id: str) -> Position | None:
-    said = ""
+    text = ""
     async with client.subscribe(execution_id, events=["token"]) as updates:
         async for update in updates:
-            said += update.data["content"]
+            text += update.data["content"]
             print(update.data["content"], end="", flush=True)
-            if len(said) > ENOUGH:
+            if len(text) > ENOUGH:
                 break
-    return updates.position  # a place in the execution, for whoever asks, and over whatever connection
+    return updates.position  # valid for every client and every transport
 
 
 async def read_the_rest(client: SocketIOClient, execution_id: str, after: Position | None) -> None:
@@ -39,7 +39,7 @@ async def read_the_rest(client: SocketIOClient, execution_id: str, after: Positi
 
 
 async def main(server: str) -> None:
-    token = os.environ.get("TOKEN")  # where authentication is set up; `python -m lg_streaming token` makes one
+    token = os.environ.get("TOKEN")  # for a server with authentication; `python -m lg_streaming token` prints one
     execution_id = await ask(server, "What is rain?")
     async with SSEClient(server, token=token) as first, SocketIOClient(server, token=token) as second:
         print("Server-Sent Events: ", end="")

@@ -28,6 +28,7 @@ from lg_streaming.checks import NUMBER_ERROR, Number, count, option, rate, secon
 from lg_streaming.errors import StreamingConfigError
 from lg_streaming.events import Delivery, Priority
 from lg_streaming.frequency import Frequency
+from lg_streaming.types import TransportName
 
 __all__ = [
     "AuthSettings",
@@ -46,7 +47,6 @@ Algorithm = Literal[
 ]
 
 
-TransportName = Literal["socketio", "websocket", "sse", "rest"]
 ContentCoding = Literal["gzip", "zstd", "br", "deflate"]
 
 Seconds = Annotated[float, option(seconds())]

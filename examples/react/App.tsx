@@ -35,7 +35,7 @@ export function App() {
   );
 }
 
-/** The execution stands in the address: a reload shows it again, and so does whoever is sent the link. */
+/** The address holds the execution, so that a reload and a shared link show it again. */
 function useExecutionInAddress() {
   const inAddress = () => new URLSearchParams(location.search).get("execution");
   const [executionId, setExecutionId] = useState(inAddress);
@@ -94,7 +94,7 @@ function Run({ run }: { run: Streaming }) {
   const isWriting = messages.some((message) => !message.complete) && isOpen;
   const answer = async (prompt: Prompt, given: unknown) => {
     await run.respond(prompt.prompt_id, given);
-    card.current?.focus({ preventScroll: true }); // the button that had the focus goes
+    card.current?.focus({ preventScroll: true }); // the focused button is removed
   };
   useStayAtEnd(text, prompts.length);
   return (
@@ -137,7 +137,7 @@ function Run({ run }: { run: Streaming }) {
   );
 }
 
-/** What a node says, and inside it what the nodes of its agent say. */
+/** Messages of a node, and inside them those of its inner nodes. */
 function Said({ branch, agent }: { branch: Branch; agent?: string }) {
   const { name, agentType, messages, inside } = branch;
   const label = agentType === undefined || agentType === agent || agentType === name ? name : `${agentType}: ${name}`;
@@ -226,7 +226,7 @@ function Notice({ kind, children }: { kind: "bad" | "warn"; children: ReactNode 
   );
 }
 
-/** Does something that may fail: `[attempt, whether it is under way, what went wrong]`. */
+/** Runs an action that may fail: `[attempt, whether it is running, its error]`. */
 function useAttempt() {
   const [isUnderWay, setUnderWay] = useState(false);
   const [problem, setProblem] = useState<string | null>(null);
@@ -244,7 +244,7 @@ function useAttempt() {
   return [attempt, isUnderWay, problem] as const;
 }
 
-/** Keeps the end in view while it grows, unless the reader has scrolled up. */
+/** Scrolls to the end while the text grows, unless the reader has scrolled up. */
 function useStayAtEnd(...grows: unknown[]) {
   const isAtEnd = useRef(true);
   useEffect(() => {

@@ -1,4 +1,4 @@
-"""Serves the React example: a graph that writes a short report and asks before it is sent.
+"""Serve the React example: a graph that writes a short report, and asks before it sends the report.
 
 Needs no key and no other host. In this folder:
 
@@ -50,7 +50,7 @@ Choice = Literal["Send it", "Make it shorter", "Throw it away"]
 
 
 class State(TypedDict, total=False):
-    """What the graph works on."""
+    """State of the graph."""
 
     topic: str
     report: str
@@ -58,14 +58,14 @@ class State(TypedDict, total=False):
 
 
 def build_app(*, delay: float = 0.03, pause: float = 0.3) -> FastAPI:
-    """The application: its model takes `delay` seconds a token, and the report is sent in steps of `pause` seconds."""
+    """Build the application, whose model takes `delay` seconds a token; sending takes `pause` seconds a step."""
     streaming = StreamingModule()
     model = ScriptedChatModel(answers=lambda messages: messages[-1].text, delay=delay)
     return serve_graph(streaming, build_graph(streaming, model, pause=pause))
 
 
 def build_graph(streaming: StreamingModule, model: ScriptedChatModel, *, pause: float) -> Any:
-    """Plan → write → review → (send | write again | end)."""
+    """Build the graph: plan → write → review → (send | write again | end)."""
 
     @stream_token
     @stream_event
@@ -77,8 +77,8 @@ def build_graph(streaming: StreamingModule, model: ScriptedChatModel, *, pause: 
     @stream_event
     @stream_progress(interval=0.2)
     async def write(state: State) -> State:
-        wanted = SHORTER if state.get("choice") == "Make it shorter" else REPORT
-        text, report = wanted.format(topic=state.get("topic", "")), ""
+        template = SHORTER if state.get("choice") == "Make it shorter" else REPORT
+        text, report = template.format(topic=state.get("topic", "")), ""
         text = text[0].upper() + text[1:]
         async for chunk in model.astream(text):
             report += chunk.text
@@ -112,21 +112,21 @@ def build_graph(streaming: StreamingModule, model: ScriptedChatModel, *, pause: 
 
 
 def after_review(state: State) -> str:
-    """Where the answer leads."""
+    """Return the node that follows the answer."""
     return {"Send it": "send", "Make it shorter": "write"}.get(state.get("choice", ""), END)
 
 
 async def ask(streaming: StreamingModule, prompt: str, choices: list[str]) -> Any:
-    """Asks those who watch, and waits for the first answer."""
+    """Ask the readers, and wait for the first answer."""
     emitter = current_emitter()
     prompt_id = str(uuid4())
     answer = asyncio.get_running_loop().create_future()
 
-    def take(answered: str, response: Any) -> None:
+    def on_response(answered: str, response: Any) -> None:
         if answered == prompt_id and not answer.done():
             answer.set_result(response)
 
-    stop_listening = streaming.hub.on_response(emitter.execution_id, take)
+    stop_listening = streaming.hub.on_response(emitter.execution_id, on_response)
     try:
         emitter.event("human_prompt", {"prompt_id": prompt_id, "prompt": prompt, "type": "choice", "choices": choices})
         return await answer
@@ -134,14 +134,14 @@ async def ask(streaming: StreamingModule, prompt: str, choices: list[str]) -> An
         stop_listening()
 
 
-class Wanted(BaseModel):
-    """What `POST /runs` takes."""
+class RunRequest(BaseModel):
+    """Body of `POST /runs`."""
 
     topic: str = Field(min_length=1, max_length=200)
 
 
 def serve_graph(streaming: StreamingModule, graph: Any) -> FastAPI:
-    """An application that starts runs of the graph and serves the page that shows them."""
+    """Return an application that starts runs of the graph, and serves the page that shows them."""
     running: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -153,19 +153,19 @@ def serve_graph(streaming: StreamingModule, graph: Any) -> FastAPI:
 
     app = FastAPI()
     streaming.install(app)
-    app.include_router(APIRouter(lifespan=lifespan))  # after the module: what starts last is stopped first
+    app.include_router(APIRouter(lifespan=lifespan))  # after the module: the last to start is the first to stop
     app.state.streaming = streaming
 
     async def run(execution_id: str, topic: str) -> None:
-        with suppress(asyncio.CancelledError):  # somebody pressed Cancel: the block has told the readers
+        with suppress(asyncio.CancelledError):  # a reader pressed Cancel, and the block has ended the run
             async with streaming.execution(execution_id):
                 await graph.ainvoke({"topic": topic})
 
     @app.post("/runs", status_code=201)
-    async def start(wanted: Wanted) -> dict[str, str]:
+    async def start(request: RunRequest) -> dict[str, str]:
         execution_id = str(uuid4())
-        task = asyncio.create_task(run(execution_id, wanted.topic))
-        running.add(task)  # asyncio itself keeps no task alive
+        task = asyncio.create_task(run(execution_id, request.topic))
+        running.add(task)  # asyncio keeps no reference to a task
         task.add_done_callback(running.discard)
         return {"execution_id": execution_id}
 

@@ -1,7 +1,7 @@
-// A run, live, in a React component: what `useStreaming(executionId)` returns grows with it.
+// A live run in a React component: the result of `useStreaming(executionId)` grows with the run.
 //
-// Copy this file into your project. Beside React it needs the module `lg-streaming`, which is part of the Python package
-// and is served by your server; the guide "React" has two ways to have it found.
+// Copy this file into your project. It needs React and the module `lg-streaming`, which is part of the Python package
+// and is served by your server. The guide "React" shows two ways to resolve it.
 
 import { useEffect, useMemo, useState, useSyncExternalStore } from "react";
 import { createClient, messageTree, nodePath, TextAssembly } from "lg-streaming";
@@ -9,29 +9,29 @@ import type {
   Branch, Client, ClientOptions, FilterOptions, Gap, Message, State, StreamingError, SubscribeOptions, Subscription, Update,
 } from "lg-streaming";
 
-/** How the run is. `unknown`: nothing has been heard of it yet. */
+/** State of the run. `unknown`: no update has arrived yet. */
 export type RunStatus = "unknown" | "running" | "interrupted" | "completed" | "failed" | "cancelled" | "abandoned";
 
-/** One node of the graph. One that runs several times, one after another or side by side, is there several times. */
+/** One run of a node of the graph. A node that runs several times has several entries. */
 export interface NodeView {
-  /** Tells the runs of one node apart; fit for React's `key`. */
+  /** Identifies a run of the node; suitable as React's `key`. */
   readonly key: string;
   readonly nodeId: string;
   readonly name: string;
-  /** The names of the nodes around it and its own, such as "supervisor/researcher/model". */
+  /** Path of node names, outermost first, such as "supervisor/researcher/model". */
   readonly path: string;
-  /** The agent it belongs to. */
+  /** Agent of the node. */
   readonly agentType: string | null;
   readonly state: Exclude<RunStatus, "unknown">;
-  /** 2 when it is tried for the second time. */
+  /** Number of the attempt; 2 is the first retry. */
   readonly attempt: number;
-  /** 0 to 100; null where the node does not say. */
+  /** 0 to 100; null if the node reports no progress. */
   readonly progress: number | null;
-  /** What it failed with. */
+  /** Error of a failed node. */
   readonly error: string | null;
 }
 
-/** A question that the run waits for. The fields beside these are what the program sent. */
+/** An open prompt of the run. Further fields are those of the program. */
 export interface Prompt {
   readonly prompt_id: string;
   readonly prompt: string;
@@ -40,37 +40,37 @@ export interface Prompt {
   readonly [field: string]: unknown;
 }
 
-/** What went wrong: the server's coded error that ended the connection, or what the run failed with. */
+/** The server's coded error that ended the connection, or the error of the run. */
 export type Problem = Partial<StreamingError> & { readonly message: string };
 
-/** What is known of an execution. A new object when something has changed, at most one each frame. */
+/** State of an execution. A new object after a change, at most one each frame. */
 export interface View {
-  /** How the connection is; `idle` without an execution. */
+  /** State of the connection; `idle` without an execution. */
   readonly state: State | "idle";
   readonly status: RunStatus;
-  /** The texts of all messages, an empty line between two. */
+  /** Texts of all messages, separated by empty lines. */
   readonly text: string;
   readonly messages: readonly Message[];
-  /** The same as a tree: agents, their nodes, and what each of them says. */
+  /** The messages as a tree of agents and nodes. */
   readonly tree: readonly Branch[];
-  /** How far the run is, 0 to 100, as its last `workflow_progress` says, or else its last `progress`; or null. */
+  /** Progress of the run, 0 to 100, of its last `workflow_progress`, or else its last `progress`; or null. */
   readonly progress: number | null;
   readonly nodes: readonly NodeView[];
-  /** The questions that wait for an answer. */
+  /** Open prompts. */
   readonly prompts: readonly Prompt[];
   /** The newest updates, at most `maxUpdates`. */
   readonly updates: readonly Update[];
-  /** The last updates that the server could not give: something is missing in what is shown. */
+  /** The last gap, or null: updates are missing in the view. */
   readonly gap: Gap | null;
   readonly error: Problem | null;
 }
 
 export interface Streaming extends View {
-  /** Answers a prompt; rejects with the server's coded error, 4090 where somebody else was quicker. */
+  /** Answers a prompt; rejects with the server's coded error, such as 4090 for a prompt that is already answered. */
   respond(promptId: string, response: unknown): Promise<unknown>;
-  /** Asks the run to end. */
+  /** Cancels the run. */
   cancel(reason?: string): Promise<unknown>;
-  /** Connects once more after `failed`; what is there stays. */
+  /** Connects again after `failed`; the view stays. */
   retry(): void;
 }
 
@@ -78,22 +78,22 @@ type ForClient = Pick<ClientOptions, "url" | "transport" | "token" | "pollInterv
 type ForSubscription = FilterOptions & Pick<SubscribeOptions, "after" | "follow" | "merge">;
 
 /**
- * The options may be new objects at each render. A change of what they say connects anew, from the start; a new token
- * or function is just used from then on.
+ * The options may be new objects at each render. A changed value connects anew, from the start; a new token
+ * or function is used from then on.
  */
 export interface StreamingOptions extends ForClient, ForSubscription {
-  /** A client for several hooks to share, made outside of the component; then `url`, … stand there. */
+  /** A client that several hooks share, created outside of the component with `url`, … */
   readonly client?: Client;
-  /** What is shown survives a reload of the page, in `sessionStorage`, under this name or one made of the execution. */
+  /** Keeps the view over a reload of the page, in `sessionStorage`, under this name or one made of the execution. */
   readonly resume?: boolean | string;
-  /** How many updates are kept in `updates`: 200. Text, nodes and prompts are kept whole. */
+  /** Limit of `updates`. Default: 200. Text, nodes and prompts are kept completely. */
   readonly maxUpdates?: number;
-  /** Called for each update, also where several share a render. */
+  /** Called with each update, also if several share a render. */
   readonly onUpdate?: (update: Update) => void;
   readonly onGap?: (gap: Gap) => void;
 }
 
-/** Follows an execution while the component is there. Without an id it waits for one. */
+/** Subscribes to an execution while the component is mounted. Without an id it waits for one. */
 export function useStreaming(executionId: string | null | undefined, options: StreamingOptions = {}): Streaming {
   const id = executionId ?? null;
   const wanted = whatIsWanted(id, options);
@@ -101,14 +101,14 @@ export function useStreaming(executionId: string | null | undefined, options: St
   let store = kept;
   if (kept.wanted !== wanted || kept.client !== options.client) {
     store = new Store(id, options, wanted);
-    keep(store); // React renders again at once; nothing of this render is shown
+    keep(store); // React renders again at once, and discards this render
   }
   useEffect(() => store.update(options));
   const view = useSyncExternalStore(store.subscribe, store.getView, id === null ? idle : connecting);
   return useMemo(() => ({ ...view, respond: store.respond, cancel: store.cancel, retry: store.retry }), [view, store]);
 }
 
-const KEPT_CHARACTERS = 1_000_000; // of what is kept over a reload
+const KEPT_CHARACTERS = 1_000_000; // largest state that is kept over a reload
 
 const IDLE: View = {
   state: "idle", status: "unknown", text: "", messages: [], tree: [], progress: null, nodes: [], prompts: [], updates: [],
@@ -118,12 +118,12 @@ const CONNECTING: View = { ...IDLE, state: "connecting" };
 const idle = () => IDLE;
 const connecting = () => CONNECTING;
 
-/** What decides which updates come, as text: equal for options that say the same. */
+/** The filters as text, which is equal for equal options. */
 function whatIsWanted(id: string | null, { client, token, maxUpdates, onUpdate, onGap, ...rest }: StreamingOptions) {
   return JSON.stringify([id, token !== undefined, rest]);
 }
 
-/** One execution as React's external store: connected while somebody listens. */
+/** One execution as React's external store, connected while it has listeners. */
 class Store {
   readonly #id: string | null;
   #options: StreamingOptions;
@@ -133,8 +133,8 @@ class Store {
   #refusal: Problem | null = null;
   #listeners = new Set<() => void>();
   #connection: { client: Client; subscription: Subscription } | null = null;
-  #after: string | null = null; // the position of what came over earlier connections
-  #stopWaiting: (() => void) | null = null; // for the next frame
+  #after: string | null = null; // position after earlier connections
+  #stopWaiting: (() => void) | null = null; // cancels the wait for the next frame
 
   constructor(id: string | null, options: StreamingOptions, readonly wanted: string, readonly client = options.client) {
     this.#id = id;
@@ -145,7 +145,7 @@ class Store {
 
   getView = () => this.#view;
 
-  // StrictMode subscribes, leaves and subscribes again. That costs nothing: a client connects a moment later only.
+  // StrictMode subscribes, unsubscribes and subscribes again. One connection opens: a client connects a moment later.
   subscribe = (listener: () => void) => {
     this.#listeners.add(listener);
     this.#settle();
@@ -207,7 +207,7 @@ class Store {
     try {
       this.#connection = this.#connect();
     } catch (error) {
-      this.#state = "failed"; // an option that cannot be used
+      this.#state = "failed"; // an option is not valid
       this.#refusal = error as Error;
       this.#changed();
       return;
@@ -252,7 +252,7 @@ class Store {
   }
 
   #connectionIs(state: State, error: StreamingError | undefined) {
-    if (this.#connection === null) return; // closed by us: nobody looks any more
+    if (this.#connection === null) return; // closed here: no listener is left
     this.#state = state;
     this.#refusal = state === "failed" && error !== undefined ? error : null;
     if (state === "ended") this.#run.finish();
@@ -260,7 +260,7 @@ class Store {
     if (state === "ended") this.#save();
   }
 
-  // ---------------------------------------------------------- over a reload
+  // ---------------------------------------------------------- state over a reload
   get #key() {
     const { resume } = this.#options;
     return typeof resume === "string" ? resume : `useStreaming ${this.#id}`;
@@ -276,11 +276,11 @@ class Store {
       sessionStorage.removeItem(this.#key);
       if (kept.length <= KEPT_CHARACTERS) sessionStorage.setItem(this.#key, kept);
     } catch {
-      // It is full or forbidden: after a reload all comes from the start.
+      // The storage is full or forbidden: after a reload all updates arrive again.
     }
   };
 
-  /** Takes up what was kept; returns whether nothing more is to come. */
+  /** Restores the stored state; returns whether the run had ended. */
   #restore() {
     if (!this.#options.resume) return false;
     try {
@@ -292,11 +292,11 @@ class Store {
       this.#changed();
       return isOver === true;
     } catch {
-      return false; // nothing there, or nothing of ours
+      return false; // no stored state, or not of this hook
     }
   }
 
-  // At most one render each frame. A page that is not seen has no frames, but its title and its sounds may want to know.
+  // At most one render each frame. A hidden page has no frames, but its title and sounds may need the updates.
   #changed() {
     if (this.#stopWaiting !== null) return;
     const show = () => {
@@ -328,12 +328,12 @@ const NODE_STATES: Readonly<Record<string, NodeView["state"]>> = {
   node_cached: "completed",
 };
 
-/** What is known of the last run. */
+/** State of the last run. */
 interface Facts {
   readonly runId: string | null;
   readonly status: RunStatus;
   readonly progress: number | null;
-  readonly isOverall: boolean; // whether `progress` is that of the whole run
+  readonly isOverall: boolean; // true: `progress` is that of the whole run
   readonly nodes: readonly NodeView[];
   readonly prompts: readonly Prompt[];
   readonly error: Problem | null;
@@ -343,7 +343,7 @@ const NOTHING: Facts = {
   runId: null, status: "unknown", progress: null, isOverall: false, nodes: [], prompts: [], error: null,
 };
 
-/** Folds updates into a view. Nothing that was shown is changed: what changes is replaced. */
+/** Folds updates into a view. Objects of a view are immutable: changes replace them. */
 class Run {
   #facts = NOTHING;
   #texts = new TextAssembly();
@@ -375,7 +375,7 @@ class Run {
   miss(gap: Gap) {
     if (gap.reason === "evicted") this.#texts.miss();
     else {
-      this.#facts = NOTHING; // the server began anew
+      this.#facts = NOTHING; // the server has a new log
       this.#texts.clear();
       this.#updates = [];
     }
@@ -429,7 +429,7 @@ class Run {
     this.#facts = { ...this.#facts, ...changes };
   }
 
-  // A node begins afresh with all that ran inside it, unless it goes on after an interruption.
+  // A node begins anew with all its inner nodes, unless it continues after an interruption.
   #dropInside({ namespace }: Update["metadata"]) {
     const { nodes } = this.#facts;
     if (namespace === undefined || nodes.some(({ key, state }) => key === namespace && state === "interrupted")) return;

@@ -1,1 +1,1 @@
-"""``python -m lg_streaming``: the demo, the schema of the wire, tokens, the version."""
+"""Command line, ``python -m lg_streaming``: server, demo, schema of the wire, tokens, version."""

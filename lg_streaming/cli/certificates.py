@@ -1,4 +1,4 @@
-"""A certificate and its key, looked at before a server starts with them."""
+"""Validate a certificate and its key before a server starts with them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ __all__ = ["Certificate", "CertificateError"]
 
 
 class CertificateError(Exception):
-    """TLS cannot be spoken with what was given; the message says why."""
+    """The certificate or its key is not usable; the message names the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """Two files in PEM format that go together."""
+    """A certificate and its key, as files in PEM format."""
 
     certfile: Path
-    """The certificate, followed by those between it and the root."""
+    """The certificate, followed by the intermediate certificates."""
     keyfile: Path
-    """Its private key, not encrypted."""
+    """The private key, not encrypted."""
 
     @classmethod
     def load(cls, certfile: Path | None, keyfile: Path | None) -> Self | None:
-        """The pair; None when neither is given.
+        """Validate the files; return None without files.
 
         Raises:
-            CertificateError: One is missing, cannot be read, or does not belong to the other.
+            CertificateError: If a file is missing or not readable, or the key does not match the certificate.
         """
         if certfile is None and keyfile is None:
             return None

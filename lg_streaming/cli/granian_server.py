@@ -1,4 +1,4 @@
-"""granian, which speaks HTTP/2, in this process and on this event loop."""
+"""Serve with granian, over HTTP/2, in this process and on this event loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.lifespan.on import LifespanOn
 
-from lg_streaming.cli.serve import Listening, Serve, ServeOptions, Stop
+from lg_streaming.cli.serve import OnListening, Serve, ServeOptions, Stop
 from lg_streaming.cli.uvicorn_server import configure
 from lg_streaming.errors import MissingExtraError, StreamingConfigError
 from lg_streaming.gateway.hooks.shutdown_hooks import ShutdownHooks, shutdown_hooks
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 __all__ = ["load_granian"]
 
-_CONNECTIONS: Final = 65_536
-"""Beyond, granian lets connections wait unanswered; `limits.connections` refuses them by name long before."""
-_STREAMS_PER_CONNECTION: Final = 200
+_MAX_CONNECTIONS: Final = 65_536
+"""Connections beyond this number wait unanswered; `limits.connections`, which is lower, refuses with an error."""
+_MAX_STREAMS: Final = 200
 _MAX_HEADER_BYTES: Final = 65_536
-"""Of one request; granian's own 16 MiB are more than a caller that nobody knows yet should make it hold."""
+"""Size of one request's header, in bytes. granian's default, 16 MiB, is too much for an unauthenticated caller."""
 _HEADER_TIMEOUT_MS: Final = 10_000
 _PING_INTERVAL_MS: Final = 20_000
-_PING_TIMEOUT_S: Final = 10
-_SECONDS_BETWEEN_TRIES: Final = 0.02
-_SECONDS_TO_FLUSH: Final = 0.3
-"""For what the last requests have answered to leave."""
+_PING_TIMEOUT: Final = 10
+_RETRY_INTERVAL: Final = 0.02
+_FLUSH_TIMEOUT: Final = 0.3
+"""Seconds for the last responses to leave."""
 
 
 def load_granian() -> Serve:
-    """The server.
+    """Return the server.
 
     Raises:
-        MissingExtraError: The package granian is not installed.
+        MissingExtraError: If the package granian is not installed.
     """
     try:
         import granian.server.embed  # noqa: F401  # pyright: ignore[reportUnusedImport]
@@ -48,13 +48,13 @@ def load_granian() -> Serve:
 
 
 async def _serve(
-    app: ASGIApp, options: ServeOptions, listener: socket.socket, stop: Stop, listening: Listening
+    app: ASGIApp, options: ServeOptions, listener: socket.socket, stop: Stop, on_listening: OnListening
 ) -> None:
     host, port = listener.getsockname()[:2]
-    listener.close()  # granian opens its own
-    goodbyes = ShutdownHooks()
-    shutdown_hooks.set(goodbyes)
-    # granian ends the application's lifespan only after the last connection, and one that is stuck never ends.
+    listener.close()  # granian opens another one
+    hooks = ShutdownHooks()
+    shutdown_hooks.set(hooks)
+    # granian ends the application's lifespan only after the last connection, and a stuck connection never ends.
     config = configure(app, options)
     config.load()
     lifespan = LifespanOn(config)
@@ -62,15 +62,19 @@ async def _serve(
     if lifespan.should_exit:
         raise SystemExit(STARTUP_FAILURE)
     try:
-        requests = _Requests(config.loaded_app, lifespan.state)
+        requests = _RequestCounter(config.loaded_app, lifespan.state)
         server = _make_server(requests, options, host, port)
-        await _run(server, requests, goodbyes, stop, _call_when_open(host, port, listening))
+        await _run(server, requests, hooks, stop, _notify_when_open(host, port, on_listening))
     finally:
         await lifespan.shutdown()
 
 
 async def _run(
-    server: Server, requests: _Requests, goodbyes: ShutdownHooks, stop: Stop, announcing: Coroutine[Any, Any, None]
+    server: Server,
+    requests: _RequestCounter,
+    hooks: ShutdownHooks,
+    stop: Stop,
+    announcing: Coroutine[Any, Any, None],
 ) -> None:
     tasks: set[asyncio.Task[Any]] = {
         serving := asyncio.create_task(server.serve(), name="granian"),
@@ -80,14 +84,14 @@ async def _run(
     try:
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not serving.done():
-            await goodbyes.run()
+            await hooks.run()
             server.stop()
             tasks.add(idle := asyncio.create_task(requests.idle.wait(), name="last requests"))
-            # It waits for every connection, also for those whose peers are gone or do not care.
+            # granian waits for every connection, also for those of peers that are gone or do not read.
             await asyncio.wait(
                 {serving, idle}, timeout=stop.seconds_for_requests(), return_when=asyncio.FIRST_COMPLETED
             )
-            await asyncio.wait({serving}, timeout=_SECONDS_TO_FLUSH)
+            await asyncio.wait({serving}, timeout=_FLUSH_TIMEOUT)
         if serving.done():
             serving.result()
     finally:
@@ -96,15 +100,15 @@ async def _run(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class _Requests:
-    """The application, which finds in each request what its start has put down for it; counts those that run."""
+class _RequestCounter:
+    """Wrap the application: pass the state of its lifespan to each request, and count running requests."""
 
     def __init__(self, app: Any, state: Mapping[str, Any]) -> None:
         self._app = app
         self._state = state
         self._running = 0
         self.idle = asyncio.Event()
-        """Set while none runs."""
+        """Set while no request runs."""
         self.idle.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,15 +137,15 @@ def _make_server(app: ASGIApp, options: ServeOptions, host: str, port: int) -> S
         port,
         interface=Interfaces.ASGINL,
         backlog=2048,
-        backpressure=_CONNECTIONS,
+        backpressure=_MAX_CONNECTIONS,
         http1_settings=HTTP1Settings(header_read_timeout=_HEADER_TIMEOUT_MS, max_buffer_size=_MAX_HEADER_BYTES),
         http2_settings=HTTP2Settings(
             keep_alive_interval=_PING_INTERVAL_MS,
-            keep_alive_timeout=_PING_TIMEOUT_S,
-            max_concurrent_streams=_STREAMS_PER_CONNECTION,
+            keep_alive_timeout=_PING_TIMEOUT,
+            max_concurrent_streams=_MAX_STREAMS,
             max_headers_size=_MAX_HEADER_BYTES,
         ),
-        # It tells every start and stop, and each time that it is experimental.
+        # granian logs every start and stop, and a warning that it is experimental.
         log_level=LogLevels.debug if options.log_level == "debug" else LogLevels.error,
         log_dictconfig={"loggers": {"_granian": {"propagate": True}}},
         ssl_cert=certificate.certfile,
@@ -150,13 +154,13 @@ def _make_server(app: ASGIApp, options: ServeOptions, host: str, port: int) -> S
     )
 
 
-async def _call_when_open(host: str, port: int, listening: Listening) -> None:
+async def _notify_when_open(host: str, port: int, on_listening: OnListening) -> None:
     while True:
         try:
             _, writer = await asyncio.open_connection(host, port)
         except OSError:
-            await asyncio.sleep(_SECONDS_BETWEEN_TRIES)
+            await asyncio.sleep(_RETRY_INTERVAL)
         else:
             writer.close()
-            listening()
+            on_listening()
             return

@@ -1,4 +1,4 @@
-"""The command line: reads the options, and turns what can go wrong into one clear line."""
+"""The commands. Each expected error is printed as one line."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ app: typer.Typer = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_INTERRUPTED = 130
-"""What a shell expects of a program that Ctrl-C ended."""
-_MISUSED = 2
-"""What a shell expects of a program whose arguments make no sense."""
+_EXIT_INTERRUPTED = 130
+"""Exit code of a program that Ctrl-C ended."""
+_EXIT_USAGE = 2
+"""Exit code of a program with invalid arguments."""
 
 
 @app.command()
@@ -41,18 +41,17 @@ def demo(
     watch: options.Watch = True,
     keep_open: options.KeepOpen = None,
 ) -> None:
-    """Run a research assistant and watch it: here in the terminal, and in a browser.
+    """Run a research assistant and watch it in the terminal and in a browser.
 
-    The assistant is a LangGraph graph that plans, researches three questions side by side with tools, writes, and has
-    its report reviewed. It runs behind a real server in this process; the terminal shows what a Socket.IO client
+    The assistant is a LangGraph graph: it plans, researches three questions in parallel with tools, writes a report,
+    and reviews it. It runs behind a real server in this process. The terminal shows the updates that a Socket.IO client
     of that server receives.
     """
-    from lg_streaming.cli.demo import DemoError, Options, run_demo
-    from lg_streaming.demo.prompts import DEFAULT_QUESTION
+    from lg_streaming.cli.demo import DemoError, DemoOptions, run_demo
 
     console = Console(highlight=False)
-    wanted = Options(
-        question=question or DEFAULT_QUESTION,
+    demo_options = DemoOptions(
+        question=question,
         model=model,
         host=host,
         port=port,
@@ -61,14 +60,14 @@ def demo(
         keep_open=console.is_terminal if keep_open is None else keep_open,
     )
     try:
-        asyncio.run(run_demo(wanted, console))
+        asyncio.run(run_demo(demo_options, console))
     except DemoError as error:
-        raise _failed(error) from error
+        raise _print_error(error) from error
     except KeyboardInterrupt:
         console.print("Stopped.")
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(_EXIT_INTERRUPTED) from None
     except BrokenPipeError:
-        sys.stdout = None  # whoever read it has left: nothing more can be written, not even at exit
+        sys.stdout = None  # the reader has closed the pipe: nothing more can be written, not even at exit
         raise typer.Exit(1) from None
 
 
@@ -87,21 +86,21 @@ def serve(
     grace: options.Grace = 8,
     log_level: options.LogLevel = "info",
 ) -> None:
-    """Serve an application that has a streaming module installed, with the server options the module wants.
+    """Serve an application that has a streaming module installed, with suitable server options.
 
-    Over HTTP/1.1 with uvicorn; over HTTP/2 and HTTP/1.1 with granian. On Ctrl-C and SIGTERM every client is told
-    first, then connections are closed.
+    uvicorn serves HTTP/1.1; granian serves HTTP/2 and HTTP/1.1. On Ctrl-C and SIGTERM the server first notifies every
+    client, then closes the connections.
     """
     from lg_streaming.cli.certificates import Certificate, CertificateError
     from lg_streaming.cli.serve import ServeOptions, run_server
     from lg_streaming.cli.target import TargetError, load_app
-    from lg_streaming.demo.server import AddressInUseError
     from lg_streaming.errors import MissingExtraError
+    from lg_streaming.serving.listener import AddressInUseError
 
     try:
         certificate = Certificate.load(certfile, keyfile)
         _check_http2(http2=http2, encrypted=certificate is not None, ws_compression=ws_compression)
-        wanted = ServeOptions(
+        serve_options = ServeOptions(
             host=host,
             port=port,
             certificate=certificate,
@@ -111,25 +110,25 @@ def serve(
             grace=grace,
             log_level=log_level,
         )
-        raise typer.Exit(run_server(load_app(target, factory=factory), wanted, _say))
+        raise typer.Exit(run_server(load_app(target, factory=factory), serve_options, _print_line))
     except (CertificateError, TargetError, _OptionsError) as error:
-        raise _failed(error, code=_MISUSED) from error
+        raise _print_error(error, code=_EXIT_USAGE) from error
     except (AddressInUseError, MissingExtraError) as error:
-        raise _failed(error) from error
+        raise _print_error(error) from error
 
 
 class _OptionsError(Exception):
-    """Options that do not go together."""
+    """Options that exclude each other."""
 
 
 def _check_http2(*, http2: bool, encrypted: bool, ws_compression: bool) -> None:
     if http2 and not encrypted:
         raise _OptionsError("--http2 needs --certfile and --keyfile: browsers speak HTTP/2 over TLS only")
     if http2 and ws_compression:
-        raise _OptionsError("--ws-compression does not go with --http2: that server cannot compress WebSocket messages")
+        raise _OptionsError("--ws-compression excludes --http2: that server cannot compress WebSocket messages")
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     typer.echo(visible(line))
     sys.stdout.flush()
 
@@ -165,20 +164,20 @@ def token(
 ) -> None:
     """Print a token to try a server with.
 
-    For development: whoever can make tokens like this can read everything. In production your identity provider or your
-    login makes them, and the server has only a public key.
+    For development: with the key of this command, a person can read everything. In production your identity provider or
+    your login signs tokens, and the server has only a public key.
 
-    Only the token goes to the standard output, so `TOKEN=$(python -m lg_streaming token --subject alice)` works.
+    Only the token is written to the standard output, so `TOKEN=$(python -m lg_streaming token --subject alice)` works.
     """
-    from lg_streaming.cli.token import TokenError, TokenRequest, make_token, seconds_of
+    from lg_streaming.cli.token import TokenError, TokenRequest, make_token, parse_duration
 
     try:
-        wanted = TokenRequest(
+        request = TokenRequest(
             subject=subject,
-            expires_in=seconds_of(expires_in),
+            expires_in=parse_duration(expires_in),
             executions=tuple(execution or ()),
             actions=tuple(action or ()),
-            secret=secret if secret is not None or private_key is not None else _secret_of_the_environment(),
+            secret=secret if secret is not None or private_key is not None else _secret_from_environment(),
             private_key=private_key,
             algorithm=algorithm,
             audience=audience,
@@ -186,12 +185,12 @@ def token(
             kid=kid,
             claims=tuple(claim or ()),
         )
-        typer.echo(make_token(wanted))
+        typer.echo(make_token(request))
     except TokenError as error:
-        raise _failed(error) from error
+        raise _print_error(error) from error
 
 
-def _secret_of_the_environment() -> str | None:
+def _secret_from_environment() -> str | None:
     return os.environ.get("LG_STREAMING_AUTH__SECRET") or None
 
 
@@ -203,8 +202,11 @@ def version() -> None:
     typer.echo(__version__)
 
 
-def _failed(error: Exception, *, code: int = 1) -> typer.Exit:
-    """Prints on stderr what is wrong; raise what it returns. An error may hold what a server or a model sent."""
+def _print_error(error: Exception, *, code: int = 1) -> typer.Exit:
+    """Print an error on stderr, and return the exception that ends the program.
+
+    Control codes are escaped: the error may hold text of a server or a model.
+    """
     message = visible(f"Error: {error}")
     Console(stderr=True, highlight=False).print(message, style="red", markup=False, soft_wrap=True)
     return typer.Exit(code)

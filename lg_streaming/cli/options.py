@@ -1,4 +1,4 @@
-"""The options of the commands: their types, and what `--help` says of them."""
+"""Options of the commands: their types and their texts in `--help`."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ Model = Annotated[
     str | None,
     typer.Option(
         help="A LangChain chat model such as openai:gpt-5-mini; its package must be installed. "
-        "Without it an offline model speaks, which needs no network and no key.",
+        "(default: an offline model, which needs no network and no key)",
         metavar="PROVIDER:NAME",
         show_default=False,
     ),
 ]
 Question = Annotated[
     str | None,
-    typer.Option(help="What to research. (default: how a city can stay cool in summer)", show_default=False),
+    typer.Option(help="The question to research. (default: how a city can stay cool in summer)", show_default=False),
 ]
 DemoPort = Annotated[
     int | None,
@@ -69,8 +69,7 @@ KeepOpen = Annotated[
     bool | None,
     typer.Option(
         "--keep-open/--once",
-        help="At the end stay until Ctrl-C, so that the page can be looked at; or leave. "
-        "(default: stay when the output is a terminal)",
+        help="After the run, serve the page until Ctrl-C; or exit. (default: serve when the output is a terminal)",
         show_default=False,
     ),
 ]
@@ -84,28 +83,30 @@ Port = Annotated[int, typer.Option(help="Port to listen on; 0 takes any free one
 Factory = Annotated[bool, typer.Option("--factory", help="APP is a function that makes the application.")]
 Certfile = Annotated[
     Path | None,
-    typer.Option(help="TLS certificate in PEM format, with those between it and the root.", show_default=False),
+    typer.Option(help="TLS certificate in PEM format, followed by the intermediate certificates.", show_default=False),
 ]
-Keyfile = Annotated[Path | None, typer.Option(help="Its private key, not encrypted.", show_default=False)]
+Keyfile = Annotated[
+    Path | None, typer.Option(help="Private key of the certificate, not encrypted.", show_default=False)
+]
 Http2 = Annotated[
     bool,
     typer.Option(
         "--http2",
-        help="Speak HTTP/2 beside HTTP/1.1; needs --certfile, --keyfile and pip install 'lg-streaming[http2]'.",
+        help="Serve HTTP/2 and HTTP/1.1; needs --certfile, --keyfile and pip install 'lg-streaming[http2]'.",
     ),
 ]
 WsCompression = Annotated[
     bool,
     typer.Option(
         "--ws-compression",
-        help="Agree to compressed WebSocket messages when a client offers them; more memory for each connection.",
+        help="Compress WebSocket messages for clients that offer it; needs more memory for each connection.",
     ),
 ]
 TrustedProxies = Annotated[
     str,
     typer.Option(
         "--forwarded-allow-ips",
-        help="Proxies whose X-Forwarded-For and X-Forwarded-Proto are believed: addresses and networks divided by "
+        help="Proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted: addresses and networks separated by "
         "commas; * is all.",
         envvar="FORWARDED_ALLOW_IPS",
         metavar="ADDRESSES",
@@ -113,20 +114,20 @@ TrustedProxies = Annotated[
 ]
 Grace = Annotated[
     float,
-    typer.Option(help="Seconds from Ctrl-C or SIGTERM to the end of the process, at most.", min=3, max=3600),
+    typer.Option(help="Longest time from Ctrl-C or SIGTERM to the end of the process, in seconds.", min=3, max=3600),
 ]
 LogLevel = Annotated[
-    Literal["critical", "error", "warning", "info", "debug"], typer.Option(help="The least serious records to show.")
+    Literal["critical", "error", "warning", "info", "debug"], typer.Option(help="Lowest level of log records to show.")
 ]
 
 # ---------------------------------------------------------------- token
 Subject = Annotated[
-    str, typer.Option(help="Who it is for: the owner of executions.", metavar="TEXT", show_default=False)
+    str, typer.Option(help="Subject of the token: the owner of executions.", metavar="TEXT", show_default=False)
 ]
 Executions = Annotated[
     list[str] | None,
     typer.Option(
-        help="What it may read beside its own executions: an id, or a glob such as 'acme/*'. Repeatable.",
+        help="Further executions that the token may read: an id, or a glob such as 'acme/*'. Repeatable.",
         metavar="GLOB",
         show_default=False,
     ),
@@ -134,28 +135,34 @@ Executions = Annotated[
 Actions = Annotated[
     list[str] | None,
     typer.Option(
-        help="What it may do with these: read or control. Repeatable. (default: read)",
+        help="Action that the token allows on these executions: read or control. Repeatable. (default: read)",
         metavar="ACTION",
         show_default=False,
     ),
 ]
-ExpiresIn = Annotated[str, typer.Option(help="Until when it holds: seconds, or 30m, 1h, 7d.", metavar="DURATION")]
+ExpiresIn = Annotated[str, typer.Option(help="Lifetime of the token: seconds, or 30m, 1h, 7d.", metavar="DURATION")]
 Secret = Annotated[
     str | None,
     typer.Option(
-        help="The server's auth.secret. (default: LG_STREAMING_AUTH__SECRET of the environment, which other users "
-        "of the machine do not see, as they do arguments)",
+        help="The server's auth.secret. (default: LG_STREAMING_AUTH__SECRET in the environment; other users of the "
+        "machine can see arguments, but not the environment)",
         metavar="TEXT",
         show_default=False,
     ),
 ]
 PrivateKey = Annotated[
     Path | None,
-    typer.Option(help="PEM file of the key whose public half the server has.", metavar="FILE", show_default=False),
+    typer.Option(
+        help="PEM file of the private key; the server has its public key.", metavar="FILE", show_default=False
+    ),
 ]
 SigningAlgorithm = Annotated[
     str | None,
-    typer.Option(help="(default: HS256, or the usual one of the key)", metavar="NAME", show_default=False),
+    typer.Option(
+        help="Signing algorithm. (default: HS256, or the usual algorithm of the key)",
+        metavar="NAME",
+        show_default=False,
+    ),
 ]
 Audience = Annotated[
     str | None,
@@ -174,11 +181,11 @@ Issuer = Annotated[
 ]
 KeyId = Annotated[
     str | None,
-    typer.Option(help="The key's id, for a server with auth.jwks_url.", metavar="TEXT", show_default=False),
+    typer.Option(help="Id of the key, for a server with auth.jwks_url.", metavar="TEXT", show_default=False),
 ]
 Claims = Annotated[
     list[str] | None,
     typer.Option(
-        help="A further claim, such as tenant='\"acme\"'. Repeatable.", metavar="NAME=JSON", show_default=False
+        help="An additional claim, such as tenant='\"acme\"'. Repeatable.", metavar="NAME=JSON", show_default=False
     ),
 ]

@@ -1,4 +1,4 @@
-"""Nodes as rich panels: their text as it comes, their tools, how far they are."""
+"""Nodes as rich panels: text, tools, progress."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _COLORS = {
 }
 _MARKS = {"complete": "✓", "cached": "✓", "failed": "✗", "interrupted": "‖", "cancelled": "✗", "abandoned": "✗"}
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-_NARROWEST = 30
+_MIN_WIDTH = 30
 _INDENT = 2
-_AROUND_TEXT = 4
-"""Columns that a panel needs beside its text: border and padding on both sides."""
+_PANEL_MARGIN = 4
+"""Columns of a panel's border and padding, on both sides."""
 
 
 def row_panels(row: Sequence[NodeView], *, console: Console, now: float, height: int | None) -> RenderableType:
-    """The nodes of one row: side by side where the terminal is wide enough, else one above the other.
+    """Return the panels of one row: side by side if the terminal is wide enough, else one above the other.
 
-    With a `height` in lines, each panel keeps to its share of it and shows the newest of its text.
+    With a `height` in lines, each panel is cut to its share, and shows its newest text.
     """
     width = console.width // len(row)
-    if width < _NARROWEST:
+    if width < _MIN_WIDTH:
         share = None if height is None else height // len(row)
         return Group(*(_panel(node, console=console, now=now, width=console.width, height=share) for node in row))
     grid = Table.grid(expand=True)
@@ -51,35 +51,35 @@ def row_panels(row: Sequence[NodeView], *, console: Console, now: float, height:
 
 
 def footer(run: RunView, *, now: float, address: str | None, width: int) -> RenderableType:
-    """The state of the whole run, and where a browser can watch it: in one line where that fits."""
-    told = f"{run.tokens:,} tokens · {run.updates:,} updates · {formatting.seconds(formatting.elapsed(run, now=now))}"
+    """Return the state of the run and the address for a browser: in one line if it fits."""
+    elapsed = formatting.format_seconds(formatting.elapsed(run, now=now))
     figures = Text.assemble(
         (f" {_spinner(now)} " if run.ended_at is None else " ", _COLORS[run.state]),
         (run.state, f"bold {_COLORS[run.state]}"),
-        f"  {told}",
+        f"  {run.tokens:,} tokens · {run.updates:,} updates · {elapsed}",
     )
     link = Text(f" {one_line(address)} " if address else "", style="bright_black", no_wrap=True, overflow="ellipsis")
-    asked = [Text(f" ‖ {formatting.gist(question)}", style=_COLORS["interrupted"]) for question in run.questions]
+    questions = [Text(f" ‖ {formatting.shorten(question)}", style=_COLORS["interrupted"]) for question in run.questions]
     if figures.cell_len + link.cell_len > width:
-        return Group(*asked, "", figures, link)
+        return Group(*questions, "", figures, link)
     figures.pad_right(width - figures.cell_len - link.cell_len)
-    return Group(*asked, "", Text.assemble(figures, link))
+    return Group(*questions, "", Text.assemble(figures, link))
 
 
 def _panel(node: NodeView, *, console: Console, now: float, width: int, height: int | None) -> RenderableType:
-    lines = list(_lines(node, console=console, width=max(1, width - _AROUND_TEXT), now=now))
-    room = None if height is None else max(1, height - 2 - (1 if node.progress else 0))
-    if room is not None and len(lines) > room:
-        lines = lines[-room:]
+    lines = list(_node_lines(node, console=console, width=max(1, width - _PANEL_MARGIN), now=now))
+    available = None if height is None else max(1, height - 2 - (1 if node.progress else 0))
+    if available is not None and len(lines) > available:
+        lines = lines[-available:]
     body: list[RenderableType] = [*lines]
     if node.progress is not None and node.state == "running":
-        body.append(_progress(node.progress, now=now))
+        body.append(_progress_bar(node.progress, now=now))
     color = _COLORS[node.state]
     return Panel(
         Group(*body),
         title=Text(f" {formatting.label(node)} ", style="bold"),
         title_align="left",
-        subtitle=_state(node, now=now),
+        subtitle=_subtitle(node, now=now),
         subtitle_align="right",
         border_style=color if node.state not in ("complete", "cached") else "bright_black",
         box=box.ROUNDED,
@@ -87,81 +87,81 @@ def _panel(node: NodeView, *, console: Console, now: float, width: int, height: 
     )
 
 
-def _state(node: NodeView, *, now: float) -> Text:
+def _subtitle(node: NodeView, *, now: float) -> Text:
     color = _COLORS[node.state]
     if node.state == "running":
-        return Text(f" {_spinner(now)} {formatting.seconds(max(0.0, now - node.started_at))} ", style=color)
-    return Text(f" {_MARKS[node.state]} {_ended(node)} ", style=color)
+        return Text(f" {_spinner(now)} {formatting.format_seconds(max(0.0, now - node.started_at))} ", style=color)
+    return Text(f" {_MARKS[node.state]} {_end_text(node)} ", style=color)
 
 
-def _ended(node: NodeView) -> str:
-    return node.state if node.state == "cached" else f"{node.state} · {formatting.seconds(node.duration)}"
+def _end_text(node: NodeView) -> str:
+    return node.state if node.state == "cached" else f"{node.state} · {formatting.format_seconds(node.duration)}"
 
 
-def _progress(progress: Progress, *, now: float) -> RenderableType:
+def _progress_bar(progress: Progress, *, now: float) -> RenderableType:
     grid = Table.grid(expand=True, padding=(0, 1))
     grid.add_column(ratio=1)
     grid.add_column(justify="right", no_wrap=True)
     bar = ProgressBar(total=100, completed=progress.percent, complete_style="cyan", finished_style="green")
-    grid.add_row(bar, Text(formatting.how_far(progress, now=now), style="bright_black"))
+    grid.add_row(bar, Text(formatting.progress_text(progress, now=now), style="bright_black"))
     return grid
 
 
-def _lines(node: NodeView, *, console: Console, width: int, now: float) -> Iterator[Text]:
+def _node_lines(node: NodeView, *, console: Console, width: int, now: float) -> Iterator[Text]:
     for part in node.parts:
         if isinstance(part, ToolPart):
-            yield _tool(part, width=width, now=now)
-            yield from _rows(part.inside, console=console, width=width, now=now)
+            yield _tool_line(part, width=width, now=now)
+            yield from _inner_rows(part.rows, console=console, width=width, now=now)
         else:
-            yield from _wrapped(part, console=console, width=width)
-    yield from _rows(node.inside, console=console, width=width, now=now)
+            yield from _wrap_text(part, console=console, width=width)
+    yield from _inner_rows(node.rows, console=console, width=width, now=now)
     if node.error is not None:
         yield from Text(visible(node.error), style="red").wrap(console, width)
 
 
-def _rows(rows: Sequence[Sequence[NodeView]], *, console: Console, width: int, now: float) -> Iterator[Text]:
-    # However deep a tree is, some of the width stays for text.
-    margin = "│ " if width > _NARROWEST else ""
+def _inner_rows(rows: Sequence[Sequence[NodeView]], *, console: Console, width: int, now: float) -> Iterator[Text]:
+    # Narrow levels have no margin, so that a deep tree leaves some width for text.
+    margin = "│ " if width > _MIN_WIDTH else ""
     for row in rows:
         for node in row:
-            for line in _inner(node, console=console, width=width - len(margin), now=now):
+            for line in _inner_node_lines(node, console=console, width=width - len(margin), now=now):
                 yield Text.assemble((margin, "bright_black"), line)
 
 
-def _inner(node: NodeView, *, console: Console, width: int, now: float) -> Iterator[Text]:
-    """A node inside another one: its name and state, and below it what it says."""
+def _inner_node_lines(node: NodeView, *, console: Console, width: int, now: float) -> Iterator[Text]:
+    """Yield the lines of an inner node: its name and state, then its text."""
     color = _COLORS[node.state]
     running = node.state == "running"
     mark = _spinner(now) if running else _MARKS[node.state]
-    took = formatting.seconds(max(0.0, now - node.started_at) if running else node.duration)
-    state = took if node.state in ("running", "complete") else _ended(node)
-    far = f"  {formatting.how_far(node.progress, now=now)}" if node.progress is not None and running else ""
+    duration = formatting.format_seconds(max(0.0, now - node.started_at) if running else node.duration)
+    state = duration if node.state in ("running", "complete") else _end_text(node)
+    progress = f"  {formatting.progress_text(node.progress, now=now)}" if node.progress is not None and running else ""
     line = Text.assemble((f"{mark} ", color), (formatting.label(node), "bold"))
     line.truncate(max(1, width - len(state) - 2), overflow="ellipsis")
     line.append(f"  {state}", style=color)
-    line.append(far, style="bright_black")
+    line.append(progress, style="bright_black")
     line.truncate(width, overflow="ellipsis")
     yield line
-    for said in _lines(node, console=console, width=width - _INDENT, now=now):
-        yield Text.assemble(" " * _INDENT, said)
+    for inner in _node_lines(node, console=console, width=width - _INDENT, now=now):
+        yield Text.assemble(" " * _INDENT, inner)
 
 
-def _wrapped(part: TextPart, *, console: Console, width: int) -> Iterator[Text]:
+def _wrap_text(part: TextPart, *, console: Console, width: int) -> Iterator[Text]:
     style = "italic bright_black" if part.kind == "thinking" else ""
     for line in visible(part.text).split("\n"):
         yield from Text(line, style=style).wrap(console, width) if line else [Text("")]
 
 
-def _tool(part: ToolPart, *, width: int, now: float) -> Text:
+def _tool_line(part: ToolPart, *, width: int, now: float) -> Text:
     color = _COLORS[part.state]
-    mark = _MARKS[part.state] if part.over else _spinner(now) if part.state == "running" else "·"
-    took = f"  {formatting.seconds(part.duration)}" if part.over else ""
-    told = one_line(part.error) if part.error else formatting.gist(part.asked)
+    mark = _MARKS[part.state] if part.is_done else _spinner(now) if part.state == "running" else "·"
+    duration = f"  {formatting.format_seconds(part.duration)}" if part.is_done else ""
+    detail = one_line(part.error) if part.error else formatting.shorten(part.arguments)
     if part.question is not None:
-        told = f"asks: {formatting.gist(part.question)}"
-    line = Text.assemble((f"{mark} ", color), (one_line(part.name), "bold"), (f"  {told}", "bright_black"))
-    line.truncate(width - len(took), overflow="ellipsis")
-    line.append(took, style=color)
+        detail = f"asks: {formatting.shorten(part.question)}"
+    line = Text.assemble((f"{mark} ", color), (one_line(part.name), "bold"), (f"  {detail}", "bright_black"))
+    line.truncate(width - len(duration), overflow="ellipsis")
+    line.append(duration, style=color)
     return line
 
 

@@ -1,4 +1,4 @@
-"""Shows a run: live panels on a terminal, plain lines anywhere else."""
+"""Show a run: live panels on a terminal, plain lines in other outputs."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ _FOOTER_HEIGHT = 4
 
 
 class Renderer(Protocol):
-    """Shows a run as it goes; a context manager, so that the terminal is left as it was."""
+    """A live view of a run; a context manager that restores the terminal."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exc: object) -> None: ...
 
-    def applied(self, node: NodeView | None) -> None:
-        """Called after each update that went into the run, with the node it was about."""
+    def on_update(self, node: NodeView | None) -> None:
+        """Show an update that was applied to the run, and to `node` if it concerns one."""
         ...
 
     def tick(self) -> None:
-        """Called a few times a second."""
+        """Refresh the view; called a few times a second."""
         ...
 
 
 def make_renderer(
     console: Console, run: RunView, *, address: str | None, clock: Callable[[], float] = time.time
 ) -> Renderer:
-    """Panels when `console` is a terminal, else lines."""
+    """Return panels if `console` is a terminal, else lines."""
     if console.is_terminal:
         return PanelRenderer(console, run, address=address, clock=clock)
     return LineRenderer(console.file, run)
 
 
 class PanelRenderer:
-    """Nodes at work as panels at the bottom of the terminal; a row that is done goes up into its history, whole."""
+    """Running nodes as panels at the bottom of the terminal. A finished row moves up into the terminal's history."""
 
     def __init__(self, console: Console, run: RunView, *, address: str | None, clock: Callable[[], float]) -> None:
         self._console = console
@@ -64,12 +64,12 @@ class PanelRenderer:
             self._print_next()
         self._live.stop()
 
-    def applied(self, node: NodeView | None) -> None:
-        """Nothing at once: the next tick shows it."""
+    def on_update(self, node: NodeView | None) -> None:
+        """Do nothing: the next tick shows the update."""
 
     def tick(self) -> None:
-        """Draw."""
-        while self._next_is_settled():
+        """Draw the panels."""
+        while self._is_next_done():
             self._print_next()
         now = self._clock()
         rows = [row for row in self._run.rows[self._printed :] if row]
@@ -78,10 +78,10 @@ class PanelRenderer:
         shown.append(footer(self._run, now=now, address=self._address, width=self._console.width))
         self._live.update(Group(*shown), refresh=True)
 
-    def _next_is_settled(self) -> bool:
-        """Whether nothing can change the topmost open row any more; a failed node may yet be tried again."""
+    def _is_next_done(self) -> bool:
+        """Return whether the topmost open row is final; a failed node may be retried."""
         rows = self._run.rows[self._printed :]
-        if not rows or any(each.state == "running" for node in rows[0] for each in node.tree):
+        if not rows or any(each.state == "running" for node in rows[0] for each in node.subtree):
             return False
         return len(rows) > 1 or all(node.state in ("complete", "cached") for node in rows[0])
 
@@ -94,12 +94,12 @@ class PanelRenderer:
 
 
 class LineRenderer:
-    """One line for each thing that happened, and each line of text once it is whole; no control codes."""
+    """One line for each event, and each complete line of text; no control codes."""
 
     def __init__(self, file: IO[str], run: RunView) -> None:
         self._file = file
         self._run = run
-        self._told: dict[NodeView | ToolPart, str] = {}
+        self._printed_states: dict[NodeView | ToolPart, str] = {}
         self._quarters: dict[NodeView, int] = {}
         self._texts: dict[TextPart, int] = {}
         self._shown: dict[NodeView, list[TextPart]] = {}
@@ -109,51 +109,51 @@ class LineRenderer:
 
     def __exit__(self, *exc: object) -> None:
         for node in self._run.nodes:
-            self._tell_texts(node, whole=True)
+            self._print_texts(node, whole=True)
 
-    def applied(self, node: NodeView | None) -> None:
-        """Print what is new about `node`."""
+    def on_update(self, node: NodeView | None) -> None:
+        """Print the changes of `node`."""
         if node is None:
             return
         if node.state == "cached":
-            self._tell_state(node, "cached", "answered from the cache")
+            self._print_state(node, "cached", "answered from the cache")
             return
-        self._tell_state(node, "running", "started")
-        self._tell_tools(node)
-        self._tell_loss(node)
-        self._tell_texts(node, whole=node.state != "running")
-        self._tell_progress(node)
+        self._print_state(node, "running", "started")
+        self._print_tools(node)
+        self._print_retraction(node)
+        self._print_texts(node, whole=node.state != "running")
+        self._print_progress(node)
         if node.state != "running":
-            ended = f"{node.state} after {formatting.seconds(node.duration)}"
-            self._tell_state(node, node.state, f"{ended}: {node.error}" if node.error else ended)
+            ended = f"{node.state} after {formatting.format_seconds(node.duration)}"
+            self._print_state(node, node.state, f"{ended}: {node.error}" if node.error else ended)
 
     def tick(self) -> None:
-        """Nothing: lines come with the updates."""
+        """Do nothing: lines are printed with the updates."""
 
-    def _tell_state(self, node: NodeView, state: str, line: str) -> None:
-        told = f"{node.attempt} {state}"
-        known = self._told.get(node)
-        if known != told and not (state == "running" and known and known.startswith(f"{node.attempt} ")):
-            self._told[node] = told
-            self._line(node, line)
+    def _print_state(self, node: NodeView, state: str, line: str) -> None:
+        current = f"{node.attempt} {state}"
+        printed = self._printed_states.get(node)
+        if printed != current and not (state == "running" and printed and printed.startswith(f"{node.attempt} ")):
+            self._printed_states[node] = current
+            self._print_line(node, line)
 
-    def _tell_tools(self, node: NodeView) -> None:
+    def _print_tools(self, node: NodeView) -> None:
         for part in node.parts:
-            if isinstance(part, ToolPart) and part.state not in ("asked", self._told.get(part)):
-                self._told[part] = part.state
-                took = f" {part.state} after {formatting.seconds(part.duration)}" if part.over else ""
-                told = part.error or (formatting.gist(part.question) if part.question is not None else "")
-                error = f": {told}" if told else ""
-                self._line(node, f"{part.name}({formatting.gist(part.asked)}){took}{error}")
+            if isinstance(part, ToolPart) and part.state not in ("asked", self._printed_states.get(part)):
+                self._printed_states[part] = part.state
+                result = f" {part.state} after {formatting.format_seconds(part.duration)}" if part.is_done else ""
+                detail = part.error or (formatting.shorten(part.question) if part.question is not None else "")
+                suffix = f": {detail}" if detail else ""
+                self._print_line(node, f"{part.name}({formatting.shorten(part.arguments)}){result}{suffix}")
 
-    def _tell_loss(self, node: NodeView) -> None:
-        """Lines cannot be taken back, so there is one about those that no longer count."""
+    def _print_retraction(self, node: NodeView) -> None:
+        """Print a notice if printed text was retracted: lines cannot be erased."""
         shown = self._shown.get(node, [])
         if any(part not in node.parts and self._texts.get(part) for part in shown):
-            self._line(node, "what it said last does not count: it says it again")
+            self._print_line(node, "the last text is retracted: the node writes it again")
         self._shown[node] = [part for part in node.parts if isinstance(part, TextPart)]
 
-    def _tell_texts(self, node: NodeView, *, whole: bool) -> None:
+    def _print_texts(self, node: NodeView, *, whole: bool) -> None:
         for part in node.parts:
             if isinstance(part, ToolPart):
                 continue
@@ -161,18 +161,18 @@ class LineRenderer:
             end = len(part.text) if whole or part is not node.parts[-1] else part.text.rfind("\n") + 1
             for line in visible(part.text[done:end]).split("\n"):
                 if line.strip():
-                    self._line(node, f"({line})" if part.kind == "thinking" else f"| {line}")
+                    self._print_line(node, f"({line})" if part.kind == "thinking" else f"| {line}")
             self._texts[part] = max(done, end)
 
-    def _tell_progress(self, node: NodeView) -> None:
+    def _print_progress(self, node: NodeView) -> None:
         if node.progress is None:
             return
         quarter = int(node.progress.percent // 25)
         if quarter > self._quarters.get(node, 0):
             self._quarters[node] = quarter
-            self._line(node, formatting.how_far(node.progress, now=node.progress.at))
+            self._print_line(node, formatting.progress_text(node.progress, now=node.progress.at))
 
-    def _line(self, node: NodeView, text: str) -> None:
-        passed = formatting.elapsed(self._run, now=self._run.newest_at)
+    def _print_line(self, node: NodeView, text: str) -> None:
+        elapsed = formatting.elapsed(self._run, now=self._run.newest_at)
         line = visible(text).replace("\n", "\\n")
-        print(f"{passed:6.1f} s  {formatting.whole_label(node):<12}  {line}", file=self._file, flush=True)
+        print(f"{elapsed:6.1f} s  {formatting.full_label(node):<12}  {line}", file=self._file, flush=True)

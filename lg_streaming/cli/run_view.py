@@ -1,4 +1,4 @@
-"""What a watching client knows about a run: folds the updates it receives, one after another, into nodes."""
+"""State of a run in a client, folded from its updates into nodes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lg_streaming.texts import is_below, namespaces_above
 
 State = Literal["running", "complete", "cached", "failed", "interrupted", "cancelled", "abandoned"]
 
-_FINAL: Mapping[str, State] = {
+_RUN_END: Mapping[str, State] = {
     "workflow_complete": "complete",
     "workflow_error": "failed",
     "workflow_cancelled": "cancelled",
@@ -29,12 +29,12 @@ _TOOL_END: Mapping[str, State] = {
     "tool_error": "failed",
     "tool_interrupted": "interrupted",
 }
-_TOOLS = frozenset({"tool_args", "tool_start", *_TOOL_END})
+_TOOL_TYPES = frozenset({"tool_args", "tool_start", *_TOOL_END})
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class TextPart:
-    """One message of a model, or its thinking, as far as it has come."""
+    """One message of a model, or its thinking, so far."""
 
     kind: Literal["token", "thinking"]
     message: str
@@ -43,7 +43,7 @@ class TextPart:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class ToolPart:
-    """One call of a tool; ``asked`` while the model is still writing its arguments."""
+    """One call of a tool; its state is ``asked`` while the model writes the arguments."""
 
     id: str | None
     name: str
@@ -57,29 +57,29 @@ class ToolPart:
     duration: float = 0.0
     error: str | None = None
     question: Any = None
-    """What a human is asked, where the tool waits for an answer."""
-    inside: list[list[NodeView]] = field(default_factory=list["list[NodeView]"])
-    """The nodes that run inside this call, in rows: an agent that is used as a tool."""
+    """Question to a human, if the tool waits for an answer."""
+    rows: list[list[NodeView]] = field(default_factory=list["list[NodeView]"])
+    """Nodes that run inside this call, in rows, such as those of an agent that is used as a tool."""
 
     @property
-    def asked(self) -> Any:
-        """What the tool was called with, as far as it is known."""
+    def arguments(self) -> Any:
+        """Arguments of the call, as far as they are known."""
         return self.args if self.input is None else self.input
 
     @property
-    def started(self) -> bool:
-        """Whether it was called, so that it is more than a wish of the model."""
+    def was_called(self) -> bool:
+        """True once the tool was called; before, the model has only requested it."""
         return self.state != "asked"
 
     @property
-    def over(self) -> bool:
-        """Whether the tool has answered, failed, or waits for a human."""
+    def is_done(self) -> bool:
+        """True if the tool has returned or failed, or waits for a human."""
         return self.state not in ("asked", "running")
 
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """How far a node is: `percent` from 0 to 100, `eta` in seconds as of the time `at`."""
+    """Progress of a node: `percent` from 0 to 100, `eta` in seconds as of the time `at`."""
 
     percent: float
     eta: float | None
@@ -92,17 +92,17 @@ class NodeView:
 
     id: str
     key: str
-    """Its namespace, or its id where it has none."""
+    """Namespace of the node, or its id without a namespace."""
     path: tuple[str, ...]
-    """What its name needs before it to be understood where it is shown: nodes around it, and its agent."""
+    """Names that the label shows before the node's name: hidden enclosing nodes, and the agent."""
     agent: str | None
     name: str
     outer: NodeView | None = field(repr=False)
-    """The node that it runs inside of, where that is known."""
+    """Enclosing node, if it is known."""
     call: str | None
-    """The tool of that node that it runs inside of."""
+    """Tool of the enclosing node inside which this node runs."""
     siblings: list[list[NodeView]] = field(repr=False)
-    """The rows it is shown among."""
+    """Rows that show the node and its siblings."""
     number: int
     attempt: int
     started_at: float
@@ -111,44 +111,46 @@ class NodeView:
     error: str | None = None
     progress: Progress | None = None
     parts: list[TextPart | ToolPart] = field(default_factory=list[TextPart | ToolPart])
-    inside: list[list[NodeView]] = field(default_factory=list["list[NodeView]"])
-    """The nodes that run inside it, in rows, without those that are inside a call of a tool."""
+    rows: list[list[NodeView]] = field(default_factory=list["list[NodeView]"])
+    """Inner nodes, in rows, without those inside a call of a tool."""
 
     @property
-    def alone(self) -> bool:
-        """Whether no other run of the same node is known."""
-        return sum(_same(one, self.id, self.path) for row in self.siblings for one in row) == 1
+    def is_single(self) -> bool:
+        """True if no other run of the same node is known."""
+        return sum(_is_same_node(one, self.id, self.path) for row in self.siblings for one in row) == 1
 
     @property
-    def tree(self) -> Iterator[NodeView]:
-        """It, and all nodes inside it."""
+    def subtree(self) -> Iterator[NodeView]:
+        """The node and all its inner nodes."""
         yield self
-        calls = [row for part in self.parts if isinstance(part, ToolPart) for row in part.inside]
-        for row in (*calls, *self.inside):
+        calls = [row for part in self.parts if isinstance(part, ToolPart) for row in part.rows]
+        for row in (*calls, *self.rows):
             for node in row:
-                yield from node.tree
+                yield from node.subtree
 
-    def begin_again(self, attempt: int, at: float) -> None:
-        """Note that it is tried again: what it said before does not count. Nodes inside it stay, with their calls."""
+    def restart(self, attempt: int, at: float) -> None:
+        """Begin a new attempt: retract its text. Inner nodes stay, with their calls."""
         self.attempt, self.started_at, self.state = attempt, at, "running"
         self.error, self.progress = None, None
-        self.parts = [part for part in self.parts if isinstance(part, ToolPart) and any(part.inside)]
+        self.parts = [part for part in self.parts if isinstance(part, ToolPart) and any(part.rows)]
 
-    def take_back(self, message: str) -> bool:
-        """Drop what a model call sent that has failed; whether there was anything."""
-        kept = [part for part in self.parts if part.message != message or (isinstance(part, ToolPart) and part.started)]
+    def retract(self, message: str) -> bool:
+        """Drop the parts of a failed model call; return whether there were any."""
+        kept = [
+            part for part in self.parts if part.message != message or (isinstance(part, ToolPart) and part.was_called)
+        ]
         dropped, self.parts = len(kept) < len(self.parts), kept
         return dropped
 
     def end(self, state: State, at: float, duration: float | None = None) -> None:
-        """Note how and when the node ended."""
+        """Set the final state of the node, and its duration."""
         self.state = state
         self.duration = at - self.started_at if duration is None else duration
 
 
 @dataclass(slots=True, kw_only=True)
 class RunView:
-    """A run as its updates tell it. Nodes that ran side by side share a row; inner nodes are inside the outer one."""
+    """State of a run. Nodes that ran in parallel share a row; inner nodes are rows of the enclosing node."""
 
     state: Literal["waiting"] | State = "waiting"
     error: str | None = None
@@ -159,18 +161,18 @@ class RunView:
     newest_at: float = 0.0
     ended_at: float | None = None
     rows: list[list[NodeView]] = field(default_factory=list[list[NodeView]])
-    missed: list[str] = field(default_factory=list[str])
+    gaps: list[str] = field(default_factory=list[str])
     questions: list[Any] = field(default_factory=list[Any])
-    """What a human is asked, while the run waits."""
+    """Questions to a human, while the run waits."""
     _current: dict[str, NodeView] = field(default_factory=dict[str, NodeView])
 
     @property
     def nodes(self) -> Iterator[NodeView]:
-        """All nodes, row by row, each before those inside it."""
-        return (node for row in self.rows for outer in row for node in outer.tree)
+        """All nodes, row by row, each before its inner nodes."""
+        return (node for row in self.rows for outer in row for node in outer.subtree)
 
     def apply(self, update: Mapping[str, Any]) -> NodeView | None:
-        """Fold in one update; returns the node it was about, if any."""
+        """Apply one update; return the node that it concerns, if any."""
         at = datetime.fromisoformat(update["metadata"]["timestamp"]).timestamp()
         self.updates += 1
         self.newest_at = at
@@ -178,78 +180,78 @@ class RunView:
             self.started_at = at
         if self.state in ("waiting", "interrupted"):
             self.state, self.questions = "running", []
-        kind, data = update["type"], _mapping(update["data"])
-        if kind in _FINAL:
+        kind, data = update["type"], _as_mapping(update["data"])
+        if kind in _RUN_END:
             return self._finish(kind, data, at)
         if kind == "workflow_interrupted":
-            self.state, self.questions = "interrupted", _questions(data)
-        return self._about_node(kind, data, update["metadata"], at)
+            self.state, self.questions = "interrupted", _get_questions(data)
+        return self._apply_to_node(kind, data, update["metadata"], at)
 
-    def miss(self, gap: Mapping[str, Any]) -> None:
-        """Note updates that the server could not give."""
-        self.missed.append(f"updates {gap.get('from')} to {gap.get('to')} are missing ({gap.get('reason')})")
+    def mark_gap(self, gap: Mapping[str, Any]) -> None:
+        """Note updates that the server could not deliver."""
+        self.gaps.append(f"updates {gap.get('from')} to {gap.get('to')} are missing ({gap.get('reason')})")
 
     def _finish(self, kind: str, data: Mapping[str, Any], at: float) -> None:
-        self.state = state = _FINAL[kind]
+        self.state = state = _RUN_END[kind]
         self.ended_at = at
-        self.error = _message(data) if state == "failed" else None
+        self.error = _error_message(data) if state == "failed" else None
         for node in self.nodes:
             if node.state == "running":
                 node.end(state, at)
 
-    def _about_node(
+    def _apply_to_node(
         self, kind: str, data: Mapping[str, Any], metadata: Mapping[str, Any], at: float
     ) -> NodeView | None:
         if kind == "node_start":
-            return self._start(data, metadata, at)
+            return self._start_node(data, metadata, at)
         if "node_id" not in metadata and kind not in ("token", "thinking", "llm_error"):
             return None
-        known = self._node_at(metadata)
+        existing = self._find_node(metadata)
         attempt = metadata.get("attempt")
-        if known is not None and attempt is not None and attempt != known.attempt:
-            if attempt < known.attempt:
-                return known  # of an attempt that is over
-            known.begin_again(attempt, at)
+        if existing is not None and attempt is not None and attempt != existing.attempt:
+            if attempt < existing.attempt:
+                return existing  # of an earlier attempt
+            existing.restart(attempt, at)
         if kind == "llm_error":
-            return self._take_back(known, data.get("message_id") or metadata.get("message_id"))
-        node = known if known is not None and kind != "node_cached" else self._add(data, metadata, at)
-        self._in_node(node, kind, data, metadata, at)
+            return self._retract(existing, data.get("message_id") or metadata.get("message_id"))
+        node = existing if existing is not None and kind != "node_cached" else self._add_node(data, metadata, at)
+        self._update_node(node, kind, data, metadata, at)
         return node
 
-    def _node_at(self, metadata: Mapping[str, Any]) -> NodeView | None:
-        """The node of an update. Nodes of a graph that it calls are part of it, where they are not captured."""
-        key, node_id = _key(metadata), metadata.get("node_id")
+    def _find_node(self, metadata: Mapping[str, Any]) -> NodeView | None:
+        """Return the node of an update. Nodes of a nested graph that is not captured count as part of their caller."""
+        key, node_id = _node_key(metadata), metadata.get("node_id")
         if key in self._current:
             return self._current[key]
         around = (self._current.get(one) for one in reversed(namespaces_above(key)))
         return next((node for node in around if node is not None and node.id == node_id), None)
 
-    def _in_node(
+    def _update_node(
         self, node: NodeView, kind: str, data: Mapping[str, Any], metadata: Mapping[str, Any], at: float
     ) -> None:
         if kind in ("token", "thinking"):
-            self._token(node, kind, data, metadata, at)
+            self._add_token(node, kind, data, metadata, at)
         elif kind in _NODE_END:
             node.end(_NODE_END[kind], at, data.get("duration_s"))
-            node.error = _message(data) if kind == "node_error" else None
+            node.error = _error_message(data) if kind == "node_error" else None
         elif kind == "progress":
             if "progress" in data:
                 node.progress = Progress(percent=data["progress"], eta=data.get("eta_s"), at=at)
-        elif kind in _TOOLS:
-            _tool(_tool_part(node, kind, data, metadata), kind, data, at)
+        elif kind in _TOOL_TYPES:
+            _update_tool(_find_or_add_tool(node, kind, data, metadata), kind, data, at)
 
-    def _start(self, data: Mapping[str, Any], metadata: Mapping[str, Any], at: float) -> NodeView:
-        known = self._current.get(_key(metadata))
+    def _start_node(self, data: Mapping[str, Any], metadata: Mapping[str, Any], at: float) -> NodeView:
+        existing = self._current.get(_node_key(metadata))
         attempt = metadata.get("attempt", 1)
-        if known is None or known.state != "interrupted":
+        if existing is None or existing.state != "interrupted":
             self._drop_inside(metadata.get("namespace"))
-        if known is None or attempt <= known.attempt:
-            return self._add(data, metadata, at)
-        known.begin_again(attempt, at)
-        return known
+        if existing is None or attempt <= existing.attempt:
+            return self._add_node(data, metadata, at)
+        existing.restart(attempt, at)
+        return existing
 
     def _drop_inside(self, namespace: str | None) -> None:
-        """A node begins: what ran inside it before does not count. Rows stay, so that who shows them can count them."""
+        """Drop the inner nodes of a node that begins anew. Rows stay, because a renderer counts them."""
         if not namespace:
             return
         for node in [node for node in self.nodes if is_below(node.key, namespace)]:
@@ -258,21 +260,21 @@ class RunView:
             if self._current.get(node.key) is node:
                 del self._current[node.key]
 
-    def _take_back(self, known: NodeView | None, message: str | None) -> NodeView | None:
-        """A model call has failed: drop what it had sent, in its own node, or else wherever it is."""
+    def _retract(self, existing: NodeView | None, message: str | None) -> NodeView | None:
+        """Drop the text of a failed model call, in its node, or else in any node."""
         if message is None:
-            return known
-        if known is not None and known.take_back(message):
-            return known
-        dropped = [node for node in self._current.values() if node.take_back(message)]
-        return dropped[0] if dropped else known
+            return existing
+        if existing is not None and existing.retract(message):
+            return existing
+        dropped = [node for node in self._current.values() if node.retract(message)]
+        return dropped[0] if dropped else existing
 
-    def _add(self, data: Mapping[str, Any], metadata: Mapping[str, Any], at: float) -> NodeView:
-        node_id, key = metadata.get("node_id", ""), _key(metadata)
+    def _add_node(self, data: Mapping[str, Any], metadata: Mapping[str, Any], at: float) -> NodeView:
+        node_id, key = metadata.get("node_id", ""), _node_key(metadata)
         outer = next((self._current[one] for one in reversed(namespaces_above(key)) if one in self._current), None)
-        call = None if outer is None else _call(outer, metadata.get("tool_call_id"))
-        rows = call.inside if call is not None else outer.inside if outer is not None else self.rows
-        path, agent = _path(metadata, outer, call), metadata.get("agent_type")
+        call = None if outer is None else _find_call(outer, metadata.get("tool_call_id"))
+        rows = call.rows if call is not None else outer.rows if outer is not None else self.rows
+        path, agent = _shown_path(metadata, outer, call), metadata.get("agent_type")
         node = NodeView(
             id=node_id,
             key=key,
@@ -282,19 +284,21 @@ class RunView:
             outer=outer,
             call=call.name if call is not None else None,
             siblings=rows,
-            number=sum(_same(one, node_id, path) for row in rows for one in row) + 1,
+            number=sum(_is_same_node(one, node_id, path) for row in rows for one in row) + 1,
             attempt=metadata.get("attempt", 1),
             started_at=at,
         )
         self._current[key] = node
-        beside = next((row for row in rows if any(_same(n, node_id, path) and n.state == "running" for n in row)), None)
-        if beside is None:
+        row_of_parallel = next(
+            (row for row in rows if any(_is_same_node(n, node_id, path) and n.state == "running" for n in row)), None
+        )
+        if row_of_parallel is None:
             rows.append([node])
         else:
-            beside.append(node)
+            row_of_parallel.append(node)
         return node
 
-    def _token(
+    def _add_token(
         self,
         node: NodeView,
         kind: Literal["token", "thinking"],
@@ -316,11 +320,10 @@ class RunView:
             self.first_token_at = at
 
 
-def _tool_part(node: NodeView, kind: str, data: Mapping[str, Any], metadata: Mapping[str, Any]) -> ToolPart:
-    """The call an update is about.
+def _find_or_add_tool(node: NodeView, kind: str, data: Mapping[str, Any], metadata: Mapping[str, Any]) -> ToolPart:
+    """Return the call that an update concerns, and add it if it is new.
 
-    It is known by its id. The pieces of its arguments after the first have none: they are known by the message they
-    came in and their place in it.
+    Its id identifies a call. Later pieces of its arguments have no id: message and index identify them.
     """
     call, name = data.get("tool_call_id") or metadata.get("tool_call_id"), data.get("tool", "")
     message, index = metadata.get("message_id"), data.get("index")
@@ -330,7 +333,7 @@ def _tool_part(node: NodeView, kind: str, data: Mapping[str, Any], metadata: Map
             return part.id == call
         if kind == "tool_args":
             return (part.message, part.index) == (message, index)
-        return part.name == name and not part.over
+        return part.name == name and not part.is_done
 
     part = next((part for part in node.parts if isinstance(part, ToolPart) and fits(part)), None)
     if part is None:
@@ -339,7 +342,7 @@ def _tool_part(node: NodeView, kind: str, data: Mapping[str, Any], metadata: Map
     return part
 
 
-def _tool(part: ToolPart, kind: str, data: Mapping[str, Any], at: float) -> None:
+def _update_tool(part: ToolPart, kind: str, data: Mapping[str, Any], at: float) -> None:
     part.name = data.get("tool") or part.name
     if kind == "tool_args":
         args = data.get("args", "")
@@ -352,45 +355,45 @@ def _tool(part: ToolPart, kind: str, data: Mapping[str, Any], at: float) -> None
         return
     part.state = _TOOL_END[kind]
     part.duration = data.get("duration_s", at - (part.started_at or at))
-    part.error = _message(data) if kind == "tool_error" else None
-    asked = _questions(data)
-    part.question = asked[0] if len(asked) == 1 else asked or None
+    part.error = _error_message(data) if kind == "tool_error" else None
+    questions = _get_questions(data)
+    part.question = questions[0] if len(questions) == 1 else questions or None
 
 
-def _same(node: NodeView, node_id: str, path: tuple[str, ...]) -> bool:
+def _is_same_node(node: NodeView, node_id: str, path: tuple[str, ...]) -> bool:
     return (node.id, node.path) == (node_id, path)
 
 
-def _call(node: NodeView, call: str | None) -> ToolPart | None:
+def _find_call(node: NodeView, call: str | None) -> ToolPart | None:
     parts = (part for part in node.parts if isinstance(part, ToolPart))
     return next((part for part in parts if part.id == call), None) if call else None
 
 
-def _path(metadata: Mapping[str, Any], outer: NodeView | None, call: ToolPart | None) -> tuple[str, ...]:
-    """The nodes around a node that are not shown, and its agent where that is not plain from what is around it."""
+def _shown_path(metadata: Mapping[str, Any], outer: NodeView | None, call: ToolPart | None) -> tuple[str, ...]:
+    """Return the hidden enclosing nodes of a node, and its agent unless an enclosing label shows it."""
     names = node_path(metadata.get("namespace") or "").split("/")[:-1]
-    around = names[len(node_path(outer.key).split("/")) :] if outer is not None else names
+    hidden = names[len(node_path(outer.key).split("/")) :] if outer is not None else names
     agent = metadata.get("agent_type")
-    known = {call.name} if call is not None else set[str | None]()
-    known |= {outer.agent, outer.name, outer.id} if outer is not None else set()
-    return (*around, agent) if agent and agent not in known | {*around, metadata.get("node_id")} else (*around,)
+    shown = {call.name} if call is not None else set[str | None]()
+    shown |= {outer.agent, outer.name, outer.id} if outer is not None else set()
+    return (*hidden, agent) if agent and agent not in shown | {*hidden, metadata.get("node_id")} else (*hidden,)
 
 
-def _questions(data: Mapping[str, Any]) -> list[Any]:
-    """What a human is asked by what was interrupted."""
+def _get_questions(data: Mapping[str, Any]) -> list[Any]:
+    """Return the questions to a human in an interruption."""
     interrupts = data.get("interrupts")
-    asked = cast("list[Any]", interrupts) if isinstance(interrupts, list) else []
-    return [_mapping(each).get("value", each) for each in asked]
+    items = cast("list[Any]", interrupts) if isinstance(interrupts, list) else []
+    return [_as_mapping(each).get("value", each) for each in items]
 
 
-def _key(metadata: Mapping[str, Any]) -> str:
+def _node_key(metadata: Mapping[str, Any]) -> str:
     return metadata.get("namespace") or metadata.get("node_id") or ""
 
 
-def _mapping(data: Any) -> Mapping[str, Any]:
+def _as_mapping(data: Any) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", data) if isinstance(data, Mapping) else {}
 
 
-def _message(data: Mapping[str, Any]) -> str:
+def _error_message(data: Mapping[str, Any]) -> str:
     error = data.get("error") or data.get("message") or "failed"
-    return str(_mapping(error).get("message", error))
+    return str(_as_mapping(error).get("message", error))

@@ -1,4 +1,4 @@
-"""Serves an application until it is told to stop."""
+"""Serve an application until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from typing import Final, Protocol
 from starlette.types import ASGIApp
 
 from lg_streaming.cli.certificates import Certificate
-from lg_streaming.cli.signals import handling
-from lg_streaming.demo.server import listen
+from lg_streaming.cli.signals import signal_handlers
 from lg_streaming.gateway.hooks.listeners import listening as hosts
 from lg_streaming.loglines import LineFormatter
 from lg_streaming.serving.acceptor import raise_descriptor_limit
+from lg_streaming.serving.listener import format_host, listen
 
-__all__ = ["MAX_MESSAGE_BYTES", "Listening", "Serve", "ServeOptions", "Stop", "run_server"]
+__all__ = ["MAX_MESSAGE_BYTES", "OnListening", "Serve", "ServeOptions", "Stop", "run_server"]
 
 MAX_MESSAGE_BYTES: Final = 65_536
 """The largest WebSocket message a client may send; `limits.inbound_bytes` may be less."""
 
-_SHARE_OF_REQUESTS: Final = 0.75
-"""Of the grace time, for requests that still run; the rest is for the application's own shutdown."""
+_REQUESTS_SHARE: Final = 0.75
+"""Share of the grace time for running requests; the rest is for the application's shutdown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
-    """What the user asked for.
+    """Options of the command.
 
-    `grace` is in seconds: from the signal to the end of the process. `trusted_proxies` are addresses and networks,
-    divided by commas, whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed; `*` is all.
+    `grace` is the time from the signal to the end of the process, in seconds. `trusted_proxies` are addresses and
+    networks, separated by commas, whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted; `*` is all.
     """
 
     host: str
@@ -47,57 +47,57 @@ class ServeOptions:
     log_level: str
 
 
-Listening = Callable[[], None]
-"""Called once, when clients can connect."""
+OnListening = Callable[[], None]
+"""A callback that a server calls once, when clients can connect."""
 
 
 class Stop:
-    """The order to stop, and how long that may take."""
+    """The request to stop, and its time limit."""
 
     def __init__(self, grace: float) -> None:
-        self._told = asyncio.Event()
+        self._requested = asyncio.Event()
         self._grace = grace
         self._requests_end = 0.0
         self.signal: signal.Signals | None = None
-        """What ended the server; None while it runs."""
+        """The signal that stops the server; None while it runs."""
 
-    def tell(self, number: signal.Signals) -> None:
-        """Orders the server to stop. Only the first time counts."""
-        if not self._told.is_set():
+    def request(self, number: signal.Signals) -> None:
+        """Request the stop. Later calls have no effect."""
+        if not self._requested.is_set():
             self.signal = number
-            self._requests_end = asyncio.get_running_loop().time() + self._grace * _SHARE_OF_REQUESTS
-            self._told.set()
+            self._requests_end = asyncio.get_running_loop().time() + self._grace * _REQUESTS_SHARE
+            self._requested.set()
 
     async def wait(self) -> None:
-        """Returns when the server is to stop."""
-        await self._told.wait()
+        """Wait for the request to stop."""
+        await self._requested.wait()
 
     def seconds_for_requests(self) -> float:
-        """How long requests that still run may go on."""
+        """Return the seconds that running requests may take."""
         return max(0.0, self._requests_end - asyncio.get_running_loop().time())
 
 
 class Serve(Protocol):
-    """A server: serves `app` on `listener` until `stop`, and returns when all is closed."""
+    """A server: serves `app` on `listener` until `stop`, and returns when everything is closed."""
 
     async def __call__(
-        self, app: ASGIApp, options: ServeOptions, listener: socket.socket, stop: Stop, listening: Listening
+        self, app: ASGIApp, options: ServeOptions, listener: socket.socket, stop: Stop, on_listening: OnListening
     ) -> None:
         """See the class."""
         ...
 
 
-def run_server(app: ASGIApp, options: ServeOptions, say: Callable[[str], None]) -> int:
+def run_server(app: ASGIApp, options: ServeOptions, print_line: Callable[[str], None]) -> int:
     """Serve `app` until Ctrl-C or SIGTERM, and return the exit code for the shell.
 
     Args:
         app: The ASGI application.
-        options: How.
-        say: Takes the lines meant for the person at the terminal.
+        options: Options of the server.
+        print_line: Prints a line on the terminal.
 
     Raises:
-        AddressInUseError: The address cannot be had.
-        MissingExtraError: HTTP/2 is asked for and granian is not installed.
+        AddressInUseError: If the address cannot be listened on.
+        MissingExtraError: If HTTP/2 is requested and granian is not installed.
     """
     if options.http2:
         from lg_streaming.cli.granian_server import load_granian
@@ -112,10 +112,10 @@ def run_server(app: ASGIApp, options: ServeOptions, say: Callable[[str], None]) 
     logging.getLogger("uvicorn.error").setLevel(max(logging.INFO, logging.getLogger().getEffectiveLevel()))
     raise_descriptor_limit()
     with listen(options.host, options.port) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(serve, app, options, listener, _unless_closed(say)))
+        return runner.run(_serve(serve, app, options, listener, _ignore_closed_output(print_line)))
 
 
-def _unless_closed(write: Callable[[str], None]) -> Callable[[str], None]:
+def _ignore_closed_output(write: Callable[[str], None]) -> Callable[[str], None]:
     """Return ``write`` without its errors: a closed output must not stop the server, nor keep it from stopping."""
 
     def write_if_open(text: str) -> None:
@@ -135,23 +135,23 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _serve(
-    serve: Serve, app: ASGIApp, options: ServeOptions, listener: socket.socket, say: Callable[[str], None]
+    serve: Serve, app: ASGIApp, options: ServeOptions, listener: socket.socket, print_line: Callable[[str], None]
 ) -> int:
     stop = Stop(options.grace)
-    address = _address(listener, secure=options.certificate is not None)
+    address = _format_address(listener, secure=options.certificate is not None)
 
-    def listening() -> None:
-        say(f"Serving {address} over {_protocols(options)}. Ctrl-C ends it.")
+    def on_listening() -> None:
+        print_line(f"Serving {address} over {_describe_protocols(options)}. Ctrl-C ends it.")
 
     hosts.set((str(listener.getsockname()[0]),))
-    async with _signals_to(stop, say):
-        serving = asyncio.create_task(_exit_code(serve(app, options, listener, stop, listening)), name="server")
-        telling = asyncio.create_task(stop.wait(), name="stop")
-        await asyncio.wait({serving, telling}, return_when=asyncio.FIRST_COMPLETED)
-        telling.cancel()
+    async with _handle_stop_signals(stop, print_line):
+        serving = asyncio.create_task(_exit_code(serve(app, options, listener, stop, on_listening)), name="server")
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
         await asyncio.wait({serving}, timeout=options.grace)
         if not serving.done():
-            say(f"Not everything ended within {options.grace:g} s: what still runs is cancelled.")
+            print_line(f"Not everything ended within {options.grace:g} s: the rest is cancelled.")
             serving.cancel()
             await asyncio.wait({serving}, timeout=1)
             return 1
@@ -169,25 +169,24 @@ async def _exit_code(serving: Awaitable[None]) -> int:
 
 
 @asynccontextmanager
-async def _signals_to(stop: Stop, say: Callable[[str], None]) -> AsyncGenerator[None]:
-    """Ctrl-C and SIGTERM stop the server, and nothing else of the program."""
+async def _handle_stop_signals(stop: Stop, print_line: Callable[[str], None]) -> AsyncGenerator[None]:
+    """Let Ctrl-C and SIGTERM request the stop, for the time of the block."""
 
-    def told(number: signal.Signals) -> None:
+    def on_signal(number: signal.Signals) -> None:
         is_first = stop.signal is None
-        stop.tell(number)
+        stop.request(number)
         if is_first:
-            say("Stopping: clients are told to come back.")
+            print_line("Stopping: clients are asked to reconnect.")
 
-    with handling((signal.SIGINT, signal.SIGTERM), told):
+    with signal_handlers((signal.SIGINT, signal.SIGTERM), on_signal):
         yield
 
 
-def _address(listener: socket.socket, *, secure: bool) -> str:
+def _format_address(listener: socket.socket, *, secure: bool) -> str:
     host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if listener.family == socket.AF_INET6 else host
-    return f"{'https' if secure else 'http'}://{shown}:{port}"
+    return f"{'https' if secure else 'http'}://{format_host(host)}:{port}"
 
 
-def _protocols(options: ServeOptions) -> str:
+def _describe_protocols(options: ServeOptions) -> str:
     versions = "HTTP/2, HTTP/1.1" if options.http2 else "HTTP/1.1"
     return f"{versions} and WebSocket, {'with' if options.certificate is not None else 'without'} TLS"

@@ -1,4 +1,4 @@
-"""Finds the application that ``module:app`` names."""
+"""Import the application that ``module:app`` names."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ __all__ = ["TargetError", "load_app"]
 
 
 class TargetError(Exception):
-    """There is no application where the user said; the message says what is wrong."""
+    """The target names no application; the message names the reason."""
 
 
 def load_app(target: str, *, factory: bool = False) -> ASGIApp:
-    """The ASGI application at `target`, such as `shop.web:app`; modules are looked for in the working directory too.
+    """Return the ASGI application at `target`, such as `shop.web:app`. The working directory is on the search path.
 
     Args:
         target: `module:attribute`; the attribute may have dots.
-        factory: The attribute is a function without arguments that makes the application.
+        factory: Whether the attribute is a function without arguments that returns the application.
 
     Raises:
-        TargetError: It does not name an application. What the module itself raises is passed on as it is.
+        TargetError: If `target` does not name an application. Errors of the module itself are passed on.
     """
     module_name, colon, path = target.partition(":")
     if not (colon and module_name and path):
         raise TargetError(f"{target!r} does not name an application: write it as module:app")
-    found: Any = _import(module_name)
+    found: Any = _import_module(module_name)
     for name in path.split("."):
         try:
             found = getattr(found, name)
@@ -45,14 +45,14 @@ def load_app(target: str, *, factory: bool = False) -> ASGIApp:
     return found
 
 
-def _import(name: str) -> Any:
+def _import_module(name: str) -> Any:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        # A module that is there and misses another one has a traceback worth reading.
+        # If an existing module cannot import another one, the traceback is useful.
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
         raise TargetError(f"there is no module {name!r} in {here} or on Python's path") from None
@@ -69,4 +69,4 @@ def _check_is_application(found: Any, target: str) -> None:
             "if it makes the application, add --factory"
         ) from None
     except ValueError:
-        pass  # something in C, whose arguments cannot be told
+        pass  # an object in C, without a signature

@@ -1,6 +1,6 @@
 """Clients of a gateway, for programs in other processes than the graph's.
 
-They need the extra `client` and no part of the server: importing this module loads neither FastAPI nor LangGraph.
+The clients need the extra `client` and no part of the server: this module imports neither FastAPI nor LangGraph.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ __all__ = [
     "Token",
 ]
 
-# `httpx2` and `socketio` are imported with the client that needs them, and only then.
-_HOME: Final = {
+# The packages `httpx2` and `socketio` are imported only with the client that needs them.
+_MODULES: Final = {
     **dict.fromkeys(("ClientStatistics", "StreamClient"), "base"),
     **dict.fromkeys(("ClientOptions", "Token"), "config"),
     "SocketIOClient": "socketio",
@@ -71,16 +71,16 @@ _HOME: Final = {
     **dict.fromkeys(("SyncClient", "SyncSubscription"), "sync"),
     **dict.fromkeys(("MessageText", "TextAssembly", "TextOptions"), "text_options"),
 }
-_EXTRA: Final = frozenset({"aiohttp", "httpx2"})
+_EXTRA_PACKAGES: Final = frozenset({"aiohttp", "httpx2"})
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        module = importlib.import_module(f"{__name__}.{_HOME.get(name, 'events')}")
+        module = importlib.import_module(f"{__name__}.{_MODULES.get(name, 'events')}")
     except ModuleNotFoundError as missing:
-        if missing.name not in _EXTRA:
+        if missing.name not in _EXTRA_PACKAGES:
             raise
         raise MissingExtraError(f"{name} needs {missing.name}: pip install 'lg-streaming[client]'") from missing
     return getattr(module, name)

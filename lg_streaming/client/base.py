@@ -1,4 +1,4 @@
-"""What the clients have in common, whatever they connect by."""
+"""Base of the clients, independent of the transport."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from typing_extensions import Unpack
 from lg_streaming.client.config import ClientConfig, ClientOptions, TokenSource
 from lg_streaming.client.events import ClientState, Listeners
 from lg_streaming.client.outage import Outage
-from lg_streaming.client.request import OnGap, SubscriptionRequest
-from lg_streaming.client.rest import Rest, execution_path
+from lg_streaming.client.request import SubscriptionRequest
+from lg_streaming.client.rest import RestClient, execution_path
 from lg_streaming.client.subscription import ClientContext, ClientSubscription
 from lg_streaming.client.text_options import TextOptions, split_text_options
 from lg_streaming.filters import FilterOptions, UpdateFilter
 from lg_streaming.fork import restart_after_fork
 from lg_streaming.texts import TEXT_EVENTS, MessageText, TextAssembly
+from lg_streaming.types import OnGap
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -33,41 +34,42 @@ __all__ = ["ClientStatistics", "StreamClient", "utc_now"]
 
 
 def utc_now() -> datetime:
-    """The time."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientStatistics:
-    """What a client has done so far."""
+    """Counters of a client."""
 
     subscriptions: int
-    """Open now."""
+    """Open subscriptions."""
     connections: int
-    """Times the server let us in."""
+    """Connections that the server has accepted."""
     updates: int
-    """Handed over to readers."""
+    """Updates delivered to readers."""
     duplicates: int
-    """Came a second time and were dropped."""
+    """Updates that arrived a second time and were dropped."""
     gaps: int
+    """Gaps in all subscriptions."""
     parse_errors: int
-    """Messages that could not be read."""
+    """Messages that could not be parsed."""
 
 
 class StreamClient(ABC):
     """A client of one gateway. Use it as an async context manager, on one event loop.
 
-    It connects when there is something to read, and leaves with `aclose`. A connection that is lost is made again, and
-    every subscription goes on where it was.
+    A client connects for its first subscription, and disconnects with `aclose`. It replaces a lost connection, and
+    every subscription resumes from its position.
 
     Args:
-        url: Where the gateway is, such as `"http://127.0.0.1:8000"`, with its prefix where it has one.
-        random: Gives numbers from 0 (included) to 1 (excluded), for the pauses between tries.
-        now: Gives the time, in UTC.
+        url: Address of the gateway, such as `"http://127.0.0.1:8000"`, with its prefix where it has one.
+        random: Returns numbers from 0 (included) to 1 (excluded), for the pauses between attempts.
+        now: Returns the time, in UTC.
         options: See `ClientOptions`.
 
     Raises:
-        ValueError: The url or an option cannot be used.
+        ValueError: If the url or an option is not valid.
     """
 
     def __init__(
@@ -80,15 +82,15 @@ class StreamClient(ABC):
     ) -> None:
         self._config = ClientConfig(url=url, **options)  # pyright: ignore[reportArgumentType]
         self._random = random
-        self._hearing = ClientContext(listeners=Listeners(), now=now)
+        self._context = ClientContext(listeners=Listeners(), now=now)
         self._tokens = TokenSource(self._config.token)
         self._outage = Outage()
         restart_after_fork(self)
-        self._rest = Rest(lambda: self._config, self._tokens)
+        self._rest = RestClient(lambda: self._config, self._tokens)
 
     @abstractmethod
     def after_fork(self) -> None:
-        """Connect anew in a forked process: connections and subscriptions there are belong to the parent."""
+        """Connect anew in a forked process; existing connections and subscriptions belong to the parent."""
 
     # ------------------------------------------------------------ reading
     def subscribe(
@@ -101,29 +103,30 @@ class StreamClient(ABC):
         batch: bool = True,
         merge: bool = False,
         timeout: float | None = None,
-        **wanted: Unpack[FilterOptions],
+        **filters: Unpack[FilterOptions],
     ) -> ClientSubscription:
-        """A reader of an execution: `async for update in client.subscribe("exec-1"): …`. It connects when it is read.
+        """Subscribe to an execution: `async for update in client.subscribe("exec-1"): …`. Reading connects.
 
         Args:
-            execution_id: What to read; it need not have started.
-            after: Begin behind this position; `"latest"`: with what comes from now on; None: at the start.
-            follow: Whether to stay after a run's final update, for the next run.
-            on_gap: Where to go on when updates are gone: at the `"oldest"` kept, at the `"tail"`, or `"fail"`.
-            batch: Whether updates travel in lists of up to about 64 KiB, which costs less at high rates; what is read
-                is the same. A list that a broken connection cut short comes again as a whole.
+            execution_id: The execution; it need not have started.
+            after: Begin after this position. `"latest"`: begin with new updates. None: begin at the start.
+            follow: Whether to continue after a run's final update, with the next run.
+            on_gap: Where to continue after a gap: at the `"oldest"` update that is kept, or at the `"tail"`. `"fail"`
+                raises an error.
+            batch: Whether updates travel in lists of up to about 64 KiB, which costs less at high rates. Readers see
+                no difference. The server repeats a list that a broken connection cut short.
             merge: Whether the server may merge token deltas and progress while this reader lags.
-            timeout: Seconds in all, from the first wait for an update to the end; None: no limit. After them a loop
-                over the subscription raises TimeoutError.
-            wanted: `events`, `node_ids`, `agent_types`, `namespaces`, `categories`, `min_priority`, `since` and
+            timeout: Seconds from the first wait for an update to the end; None: no limit. After them a loop over the
+                subscription raises TimeoutError.
+            filters: `events`, `node_ids`, `agent_types`, `namespaces`, `categories`, `min_priority`, `since` and
                 `until`, see `FilterOptions`. With `until="interrupted"` reading also ends after the next
                 `workflow_interrupted`, so that a run which waits for a human does not hold its reader.
 
         Raises:
-            BadRequestError: The id, a filter, the position or the timeout cannot be used.
+            BadRequestError: If the id, a filter, the position or the timeout is not valid.
         """
-        return self._subscription(
-            SubscriptionRequest.of(
+        return self._make_subscription(
+            SubscriptionRequest.from_arguments(
                 execution_id,
                 after=after,
                 follow=follow,
@@ -131,162 +134,173 @@ class StreamClient(ABC):
                 batch=batch,
                 merge=merge,
                 timeout=timeout,
-                wanted=wanted,
+                filters=filters,
             )
         )
 
-    def observe(self, execution_id: str, **wanted: Any) -> Observable[StreamUpdate]:
-        """The same as a cold reactivex `Observable`: each subscriber reads for itself, on the running event loop.
+    def observe(self, execution_id: str, **options: Any) -> Observable[StreamUpdate]:
+        """Return a cold reactivex `Observable` of an execution.
 
-        An observer that raises is detached, and hears its own error through `on_error`.
+        Each subscriber has a separate subscription, which a task of the running event loop reads. An observer that
+        raises is detached, and receives its own error through `on_error`.
 
         Args:
-            execution_id: What to read.
-            wanted: As for `subscribe`.
+            execution_id: The execution.
+            options: Options of `subscribe`.
         """
         from lg_streaming.client.observe import observable  # noqa: PLC0415 (few programs need reactivex)
 
-        return observable(lambda: self.subscribe(execution_id, **wanted))
+        return observable(lambda: self.subscribe(execution_id, **options))
 
     async def text(self, execution_id: str, **options: Unpack[TextOptions]) -> str:
-        """The text that the models of a run write, joined in order, once the run is over.
+        """Wait for the end of a run, and return the text of its models, joined in order.
 
-        Text that was taken back is left out: of a model call that failed and was made again, and of a node before it
-        was tried again. See `TextAssembly`.
+        Retracted text is left out: that of a failed model call, and that of a node before its retry. See
+        `TextAssembly`.
 
         Args:
-            execution_id: What to read.
+            execution_id: The execution.
             options: Whose text, where to begin and how long to wait; see `TextOptions`.
 
         Raises:
-            StreamingError: See `ClientSubscription`.
-            TimeoutError: The run is not over after `timeout` seconds.
+            StreamingError: If the subscription fails; see `ClientSubscription`.
+            TimeoutError: If the run has not ended after `timeout` seconds.
         """
         return "".join(message.text for message in await self.texts(execution_id, **options))
 
     async def texts(self, execution_id: str, **options: Unpack[TextOptions]) -> list[MessageText]:
-        """The same message by message, in the order in which they began: each knows its agent and its node path.
+        """Return the messages of `text` one by one, with agent and node path, in the order of their first tokens.
 
-        Raises like `text`.
+        Raises:
+            StreamingError: If the subscription fails; see `ClientSubscription`.
+            TimeoutError: If the run has not ended after `timeout` seconds.
         """
-        read, is_wanted = split_text_options(options)
+        subscribe_options, is_selected = split_text_options(options)
         assembly = TextAssembly()
-        async with self.subscribe(execution_id, events=TEXT_EVENTS, **read) as updates:
+        async with self.subscribe(execution_id, events=TEXT_EVENTS, **subscribe_options) as updates:
             async for update in updates:
                 assembly.add(update)
-        return [message for message in assembly.messages if is_wanted(message)]
+        return [message for message in assembly.messages if is_selected(message)]
 
-    # ------------------------------------------------------------ asking
+    # ------------------------------------------------------------ requests
     async def executions(
         self, *, state: Iterable[str] = (), owner: str | None = None, limit: int = 50, cursor: str | None = None
     ) -> dict[str, Any]:
-        """A page of the executions we may see: `executions` and `next_cursor`, which is None on the last page.
+        """Return a page of the executions that the caller may read.
+
+        The page has `executions` and `next_cursor`, which is None on the last page.
 
         Args:
-            state: Only those in one of these states.
-            owner: Only those of this owner.
-            limit: How many at most, 1 to 200.
-            cursor: `next_cursor` of the page before.
+            state: Only executions in one of these states.
+            owner: Only executions of this owner.
+            limit: Largest number of executions, 1 to 200.
+            cursor: `next_cursor` of the previous page.
 
         Raises:
-            StreamingError: The server refused it, or there is no connection.
+            StreamingError: If the server refuses the request or does not answer.
         """
         query = {"state": ",".join(state), "owner": owner or "", "cursor": cursor or "", "limit": str(limit)}
-        return await self._rest.ask("GET", "/executions", query={name: value for name, value in query.items() if value})
+        return await self._rest.request(
+            "GET", "/executions", query={name: value for name, value in query.items() if value}
+        )
 
     async def execution(self, execution_id: str) -> dict[str, Any]:
-        """What is known of an execution: state, owner, position, times, progress. Raises like `executions`."""
-        return await self._rest.ask("GET", execution_path(execution_id))
+        """Return state, owner, position, times and progress of an execution.
+
+        Raises:
+            StreamingError: If the server refuses the request or does not answer.
+        """
+        return await self._rest.request("GET", execution_path(execution_id))
 
     @abstractmethod
     async def respond(self, execution_id: str, prompt_id: str, response: object) -> None:
-        """Answers a `human_prompt` of the open run.
+        """Answer a `human_prompt` of the open run.
 
         Raises:
-            PromptError: Nothing waits for this answer.
-            StreamingError: We may not.
-            ConnectionLostError: No confirmation came; the answer may have arrived.
+            PromptError: If no prompt of that id is open.
+            StreamingError: If the server refuses the answer.
+            ConnectionLostError: If no confirmation arrives; the server may have received the answer.
         """
 
     @abstractmethod
     async def cancel(self, execution_id: str, *, reason: str | None = None) -> bool:
-        """Asks for the end of the open run; whether one was open. It ends with its own final update.
+        """Cancel the open run; return whether one was open. The run ends with its own final update.
 
         Raises:
-            StreamingError: We may not.
-            ConnectionLostError: No confirmation came; the run may have been cancelled.
+            StreamingError: If the server refuses the request.
+            ConnectionLostError: If no confirmation arrives; the run may have been cancelled.
         """
 
-    # ------------------------------------------------------------ hearing how it fares
+    # ------------------------------------------------------------ state and events
     @property
     @abstractmethod
     def state(self) -> ClientState:
-        """How the connection fares; of several the one that fares worst."""
+        """State of the connection; of several connections the worst state."""
 
     @property
     def connected(self) -> bool:
-        """Whether the server has let us in and no connection is known to be lost."""
+        """True if the server has accepted the connections, and none is known to be lost."""
         return self.state == "connected"
 
     def on(self, name: str, callback: Callable[[Any], object]) -> Callable[[], None]:
-        """Calls `callback(event)` with each `ClientEvent` of that name.
+        """Call `callback(event)` with each `ClientEvent` of a name.
 
         Args:
             name: `connecting`, `connected`, `disconnected`, `reconnecting`, `state`, `error`, `parse_error`, `gap`,
                 `initial`, `message`, or `"*"` for all.
-            callback: A plain function, called on the event loop; what it raises is logged.
+            callback: A plain function, called on the event loop; its errors are logged.
 
         Returns:
-            What takes the listener away again.
+            A function that removes the callback.
 
         Raises:
-            ValueError: There is no such event.
+            ValueError: If no event has that name.
         """
-        return self._hearing.listeners.on(name, callback)
+        return self._context.listeners.on(name, callback)
 
     def on_update(
         self, callback: Callable[[StreamUpdate], object], *, events: Iterable[str] | None = None
     ) -> Callable[[], None]:
-        """Calls `callback(update)` with each update of any subscription, right before its reader gets it.
+        """Call `callback(update)` with each update of any subscription, before its reader receives it.
 
         Args:
-            callback: A plain function, called on the event loop; what it raises is logged.
-            events: Kinds, types and globs; all when not given.
+            callback: A plain function, called on the event loop; its errors are logged.
+            events: Kinds, types and globs; all by default.
 
         Returns:
-            What takes the listener away again.
+            A function that removes the callback.
         """
-        return self._hearing.listeners.on_update(UpdateFilter.of(events=events).accepts_type, callback)
+        return self._context.listeners.on_update(UpdateFilter.of(events=events).accepts_type, callback)
 
     def statistics(self) -> ClientStatistics:
-        """What it has done so far."""
-        hearing, open_now = self._hearing, self._open
+        """Return the counters of this client."""
+        context, open_now = self._context, self._open_subscriptions
         return ClientStatistics(
             subscriptions=len(open_now),
-            connections=self._connections,
-            updates=hearing.updates,
-            duplicates=hearing.duplicates + sum(each.duplicates for each in open_now),
-            gaps=hearing.gaps + sum(each.gaps for each in open_now),
-            parse_errors=hearing.parse_errors,
+            connections=self._connection_count,
+            updates=context.updates,
+            duplicates=context.duplicates + sum(each.duplicates for each in open_now),
+            gaps=context.gaps + sum(each.gaps for each in open_now),
+            parse_errors=context.parse_errors,
         )
 
     def configure(self, **options: Unpack[ClientOptions]) -> None:
-        """Changes options. Connections that stand are left alone; each option counts from the next one on.
+        """Change options, for connections that are made from now on.
 
-        Over HTTP, connections are kept for later requests: there `ssl_context` and `with_credentials` stay as they were
-        at the first one.
+        Over HTTP, connections are reused for later requests, so `ssl_context` and `with_credentials` keep the values of
+        the first request.
 
         Raises:
-            ValueError: A value cannot be used.
+            ValueError: If a value is not valid.
         """
-        self._config = self._config.changed(options)
+        self._config = self._config.with_options(options)
         if "token" in options:
             self._tokens.replace(options["token"])
 
-    # ------------------------------------------------------------ the end
+    # ------------------------------------------------------------ close
     async def aclose(self) -> None:
-        """Closes every subscription and connection; loops over them end. Harmless when repeated."""
-        for subscription in list(self._open):
+        """Close every subscription and connection; loops over them end. Idempotent."""
+        for subscription in list(self._open_subscriptions):
             await subscription.aclose()
         await self._rest.aclose()
 
@@ -298,14 +312,14 @@ class StreamClient(ABC):
     ) -> None:
         await self.aclose()
 
-    # ------------------------------------------------------------ what a transport is
+    # ------------------------------------------------------------ implemented by each transport
     @property
     @abstractmethod
-    def _open(self) -> list[ClientSubscription]: ...
+    def _open_subscriptions(self) -> list[ClientSubscription]: ...
 
     @property
     @abstractmethod
-    def _connections(self) -> int: ...
+    def _connection_count(self) -> int: ...
 
     @abstractmethod
-    def _subscription(self, wanted: SubscriptionRequest) -> ClientSubscription: ...
+    def _make_subscription(self, request: SubscriptionRequest) -> ClientSubscription: ...

@@ -1,4 +1,4 @@
-"""How a client is set up."""
+"""Options of a client."""
 
 from __future__ import annotations
 
@@ -16,46 +16,48 @@ from lg_streaming.errors import StreamingError, UnauthorizedError
 __all__ = ["ClientConfig", "ClientOptions", "Token", "TokenSource"]
 
 Token = str | Callable[[], str | Awaitable[str]]
-"""A token, or what gives one, sync or async. A callable is asked before each connection and whenever the server says
-that the token expires, so it keeps a token that is still good by itself."""
+"""A token, or a sync or async function that returns one.
+
+A client calls the function before each connection, and when the server reports that the token expires soon. The
+function itself caches a token that is still valid."""
 
 
 class ClientOptions(TypedDict, total=False):
-    """The options of a client; each may be left out."""
+    """Options of a client; each is optional."""
 
     token: Token | None
-    """Who we are. Default: nobody."""
+    """Token that authenticates the client. Default: none."""
     headers: Mapping[str, str]
-    """Headers of every request beside our own."""
+    """Additional headers of every request."""
     auto_reconnect: bool
-    """Whether a lost connection is made again. Default: yes."""
+    """True: the client replaces a lost connection. Default: True."""
     reconnect_delay: float
-    """Seconds before the first try again. Default: 1."""
+    """Seconds before the first reconnect. Default: 1."""
     max_reconnect_delay: float
-    """Seconds that no pause of ours exceeds. Default: 30. What the server asks for may be longer."""
+    """Longest pause between attempts, in seconds. Default: 30. The server may ask for a longer one."""
     backoff_factor: float
-    """By how much each pause is longer than the one before. Default: 2."""
+    """Factor from each pause to the next. Default: 2."""
     jitter: float
-    """The random share that is taken off a pause, 0 to 1. Default: 0.5."""
+    """Random share by which a pause is shortened, 0 to 1. Default: 0.5."""
     max_reconnect_attempts: int | None
-    """Tries again after which a client gives up, counted since a connection last proved good. Default: 0, no end; None
-    is the same."""
+    """Reconnects after which a client fails, counted from the last healthy connection. Default: 0, no limit; None is
+    the same."""
     give_up_after: float | None
-    """Seconds without a good connection after which a client gives up; its last try begins then. Default: never."""
+    """Seconds without a healthy connection until the last attempt; then the client fails. Default: no limit."""
     connect_timeout: float
-    """Seconds until a connection must stand, and a request be answered, with the time for a token. Default: 10."""
+    """Seconds for a connection, a response or a token. Default: 10."""
     silence_timeout: float | None
-    """Seconds without a sign of life after which a connection counts as dead. Default: 2.5 times the heartbeat interval
-    that the server announces; never, where it has no heartbeats."""
+    """Seconds of silence after which a connection counts as dead. Default: 2.5 times the heartbeat interval that the
+    server announces; no limit for a server without heartbeats."""
     with_credentials: bool
-    """Whether cookies that the server sets are kept and sent back, as a load balancer may want it. Default: no."""
+    """True: the client keeps and returns cookies, which some load balancers need. Default: False."""
     ssl_context: ssl.SSLContext | None
-    """For `https`: what to check the server's certificate with. Default: the usual authorities."""
+    """TLS context that verifies the server's certificate. Default: the certificate authorities of the system."""
     max_event_bytes: int
-    """Bytes of the largest message that is read. Default: 16 MiB."""
+    """Size of the largest message, in bytes. Default: 16 MiB."""
 
 
-_HEARTBEATS: Final = 2.5
+_MISSED_HEARTBEATS: Final = 2.5
 _NUMBERS: Final = {
     "reconnect_delay": seconds(zero="tries at once"),
     "max_reconnect_delay": seconds(zero="tries at once"),
@@ -69,10 +71,10 @@ _NUMBERS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
-    """The same, complete and checked.
+    """Complete and validated options.
 
     Raises:
-        ValueError: The address or a value cannot be used.
+        ValueError: If the url or a value is not valid.
     """
 
     url: str
@@ -100,17 +102,17 @@ class ClientConfig:
         for name, number in _NUMBERS.items():
             number.check(name, getattr(self, name), ValueError)
         object.__setattr__(self, "url", self.url.rstrip("/"))
-        _ = self.backoff  # its values are checked now rather than when a connection is lost
+        _ = self.backoff  # validates its values now rather than when a connection is lost
 
     @property
     def address(self) -> str:
-        """The url as messages show it, without a user name and a password."""
+        """The url without user name and password, for messages."""
         parts = urlsplit(self.url)
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
     @property
     def backoff(self) -> Backoff:
-        """The pauses between tries."""
+        """The pauses between attempts."""
         return Backoff(
             delay=self.reconnect_delay,
             factor=self.backoff_factor,
@@ -118,43 +120,51 @@ class ClientConfig:
             jitter=self.jitter,
         )
 
-    def patience(self, heartbeat_interval: object) -> float | None:
-        """Seconds of silence after which a connection counts as dead, at the interval the server says; None: never."""
+    def silence_limit(self, heartbeat_interval: object) -> float | None:
+        """Return the seconds of silence after which a connection counts as dead; None: no limit.
+
+        Args:
+            heartbeat_interval: Seconds between heartbeats, as the server announces them.
+        """
         if self.silence_timeout is not None:
             return self.silence_timeout
         if not isinstance(heartbeat_interval, (int, float)) or heartbeat_interval <= 0:
             return None
-        return _HEARTBEATS * heartbeat_interval
+        return _MISSED_HEARTBEATS * heartbeat_interval
 
-    def changed(self, options: Mapping[str, object]) -> Self:
-        """The same with other options. Raises TypeError for one that is not there."""
-        present = {each.name: cast("object", getattr(self, each.name)) for each in fields(self)}
-        return type(self)(**{**present, **options})  # pyright: ignore[reportArgumentType]
+    def with_options(self, options: Mapping[str, object]) -> Self:
+        """Return a copy with other options.
+
+        Raises:
+            TypeError: If no option has that name.
+        """
+        current = {each.name: cast("object", getattr(self, each.name)) for each in fields(self)}
+        return type(self)(**{**current, **options})  # pyright: ignore[reportArgumentType]
 
 
-def _checked_token(token: object) -> Token | None:
+def _validate_token(token: object) -> Token | None:
     if token is None or isinstance(token, str) or callable(token):
         return cast("Token | None", token)
     raise ValueError(f"token is a string, or a function that returns one, not {type(token).__name__}")
 
 
 class TokenSource:
-    """Gives tokens, and knows whether asking for another may help."""
+    """Source of tokens."""
 
     def __init__(self, token: Token | None) -> None:
-        self._token = _checked_token(token)
+        self._token = _validate_token(token)
 
     async def get(self) -> str | None:
-        """A token for the next connection. Raises what the callable raises."""
+        """Return a token for the next connection. Errors of the function are passed on."""
         if self._token is None or isinstance(self._token, str):
             return self._token
         token = self._token()
         return await token if inspect.isawaitable(token) else token
 
     def replace(self, token: Token | None) -> None:
-        """From now on another token, or another way to get one."""
-        self._token = _checked_token(token)
+        """Use another token, or another function, from now on."""
+        self._token = _validate_token(token)
 
-    def may_mend(self, error: StreamingError) -> bool:
-        """Whether a fresh token may do where this error was told."""
+    def can_refresh(self, error: StreamingError) -> bool:
+        """Return whether a fresh token may resolve `error`."""
         return callable(self._token) and isinstance(error, UnauthorizedError)

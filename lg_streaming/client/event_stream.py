@@ -1,6 +1,6 @@
-"""Server-Sent Events, from bytes to events, by the rules of the HTML standard; without I/O.
+"""Parser of Server-Sent Events, by the rules of the HTML standard; without I/O.
 
-`httpx2` reads event streams too, but says nothing of comments, which here are the heartbeats.
+`httpx2` parses event streams too, but drops the comments, which are the heartbeats of a gateway.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _MAX_DIGITS: Final = 9
 
 
 class EventTooLargeError(Exception):
-    """An event is larger than may be."""
+    """An event is larger than the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,20 +23,21 @@ class StreamEvent:
     """One event."""
 
     name: str
-    """What stands in its `event:` line; empty without one."""
+    """Value of the `event:` line; empty without one."""
     data: bytes
-    """Its `data:` lines, joined by line breaks."""
+    """Values of the `data:` lines, joined by line breaks."""
     id: str | None
-    """What stands in its own `id:` line; None without one."""
+    """Value of the event's own `id:` line; None without one."""
 
 
 class EventStreamParser:
-    """Takes a stream's bytes in pieces of any size.
+    """A parser that is fed with chunks of any size.
 
-    It differs from a browser in one way: an event's `id` is only its own, as the reader keeps its place itself.
+    Unlike a browser, the parser does not pass the `id` of an event on to later events: a subscription tracks its
+    position itself.
 
     Args:
-        max_bytes: Bytes of the largest event.
+        max_bytes: Size of the largest event, in bytes.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -51,34 +52,34 @@ class EventStreamParser:
         self._data: list[bytes] = []
         self._id: str | None = None
         self.retry: float | None = None
-        """Seconds the server last gave as the time to wait before coming back."""
+        """Seconds before a reconnect, as the server last announced them."""
         self.comments: int = 0
-        """How many comments there were."""
+        """Number of comments so far."""
 
-    def feed(self, piece: bytes) -> list[StreamEvent]:
-        """The events that are complete with this piece.
+    def feed(self, chunk: bytes) -> list[StreamEvent]:
+        """Parse a chunk, and return the events that it completes.
 
         Raises:
-            EventTooLargeError: An event is larger than `max_bytes`; the stream cannot be read any further.
+            EventTooLargeError: If an event is larger than `max_bytes`. The stream cannot be read any further.
         """
         if not self._begun:
-            piece = self._start + piece
-            if len(piece) < len(_BOM) and _BOM.startswith(piece):
-                self._start = piece
+            chunk = self._start + chunk
+            if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
+                self._start = chunk
                 return []
             self._begun = True
-            piece = piece.removeprefix(_BOM)
-        if self._skip_newline and piece:
-            piece = piece.removeprefix(b"\n")
+            chunk = chunk.removeprefix(_BOM)
+        if self._skip_newline and chunk:
+            chunk = chunk.removeprefix(b"\n")
             self._skip_newline = False
-        return self._events(piece)
+        return self._parse_lines(chunk)
 
-    def _events(self, piece: bytes) -> list[StreamEvent]:
-        if not piece:
+    def _parse_lines(self, chunk: bytes) -> list[StreamEvent]:
+        if not chunk:
             return []
-        lines = piece.splitlines()
-        self._skip_newline = piece.endswith(b"\r")
-        rest = b"" if piece.endswith((b"\n", b"\r")) else lines.pop()
+        lines = chunk.splitlines()
+        self._skip_newline = chunk.endswith(b"\r")
+        rest = b"" if chunk.endswith((b"\n", b"\r")) else lines.pop()
         if lines and self._line:
             lines[0] = b"".join([*self._line, lines[0]])
             self._line.clear()
@@ -86,26 +87,26 @@ class EventStreamParser:
         events: list[StreamEvent] = []
         for line in lines:
             if line:
-                self._field(line)
+                self._parse_field(line)
             elif (event := self._dispatch()) is not None:
                 events.append(event)
         if rest:
             self._line.append(rest)
             self._line_size += len(rest)
-            self._check(self._line_size)
+            self._check_size(self._line_size)
         return events
 
-    def _check(self, more: int = 0) -> None:
+    def _check_size(self, more: int = 0) -> None:
         if self._size + more > self._max_bytes:
             raise EventTooLargeError(f"an event has more than {self._max_bytes} bytes")
 
-    def _field(self, line: bytes) -> None:
+    def _parse_field(self, line: bytes) -> None:
         name, _, value = line.partition(b":")
         if not name:
             self.comments += 1
             return
         self._size += len(line)
-        self._check()
+        self._check_size()
         value = value.removeprefix(b" ")
         if name == b"data":
             self._data.append(value)

@@ -1,4 +1,4 @@
-"""What a client tells beside the updates: how its connections fare."""
+"""Events of a client's connections and subscriptions, and their listeners."""
 
 from __future__ import annotations
 
@@ -33,67 +33,69 @@ logger: logging.Logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 ClientState = Literal["disconnected", "connecting", "connected", "reconnecting", "failed"]
-"""``disconnected``: not asked to be connected, or left. ``connecting``: for the first time. ``connected``: the server
-has let us in. ``reconnecting``: lost, and waiting or trying. ``failed``: given up, or refused for good."""
+"""State of a connection.
+
+``disconnected``: not connected yet, or closed. ``connecting``: the first attempt. ``connected``: accepted by the
+server. ``reconnecting``: lost; the client waits or connects. ``failed``: refused for good, or out of attempts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientEvent:
-    """Something a client tells."""
+    """Base of the events."""
 
     name: ClassVar[str] = ""
-    """What to give to `StreamClient.on` to hear it."""
+    """The event's name for `StreamClient.on`."""
 
     execution_id: str | None = None
-    """The execution whose connection it is; None where one connection carries all."""
+    """Execution of the connection; None where one connection carries all executions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connecting(ClientEvent):
-    """``connecting``: a connection is being made."""
+    """``connecting``: an attempt begins."""
 
     name: ClassVar[str] = "connecting"
     attempt: int
-    """How many tries failed before this one since a connection last proved good."""
+    """Failed attempts since the last healthy connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connected(ClientEvent):
-    """``connected``: the server has let us in."""
+    """``connected``: the server has accepted the connection."""
 
     name: ClassVar[str] = "connected"
     connection_id: str | None = None
-    """The server's name for the connection."""
+    """Id of the connection on the server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disconnected(ClientEvent):
-    """``disconnected``: a connection is over, or could not be made."""
+    """``disconnected``: a connection has ended, or an attempt has failed."""
 
     name: ClassVar[str] = "disconnected"
     will_reconnect: bool
     reconnect_delay: float | None = None
-    """Seconds until the next try; None where there is none."""
+    """Seconds until the next attempt; None without one."""
     attempt: int = 0
-    """How many tries have failed since a connection last proved good, with this one."""
+    """Failed attempts since the last healthy connection, this one included."""
     error: StreamingError | None = None
-    """Why; None where we left."""
+    """The reason; None if the client closed the connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconnecting(ClientEvent):
-    """``reconnecting``: after a pause there will be another try."""
+    """``reconnecting``: the client connects again after a pause."""
 
     name: ClassVar[str] = "reconnecting"
     attempt: int
-    """1 for the first try again."""
+    """Number of the reconnect; 1 is the first."""
     delay: float
-    """Seconds until then."""
+    """Seconds until the attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateChanged(ClientEvent):
-    """``state``: a connection's state has changed."""
+    """``state``: the state of a connection has changed."""
 
     name: ClassVar[str] = "state"
     state: ClientState
@@ -102,7 +104,10 @@ class StateChanged(ClientEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientErrorEvent(ClientEvent):
-    """``error``: the server told of an error, or a connection failed. What ends a subscription is raised there too."""
+    """``error``: the server sent an error, or a connection failed.
+
+    A subscription that ends with the error raises it too.
+    """
 
     name: ClassVar[str] = "error"
     error: StreamingError
@@ -110,30 +115,30 @@ class ClientErrorEvent(ClientEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParseFailed(ClientEvent):
-    """``parse_error``: something came that cannot be read; it was passed over."""
+    """``parse_error``: a message could not be parsed, and was skipped."""
 
     name: ClassVar[str] = "parse_error"
     content: str
-    """What came, up to 1,000 characters of it."""
+    """The message, cut to 1,000 characters."""
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GapDetected(ClientEvent):
-    """``gap``: updates cannot be had. The subscription gives an update of the type `gap` at the same place."""
+    """``gap``: updates are missing. The subscription yields an update of the type `gap` at the same position."""
 
     name: ClassVar[str] = "gap"
     first: int
     """The first missing sequence number."""
     last: int | None
-    """The last missing one; None where nobody can know it."""
+    """The last missing sequence number; None if it is unknown."""
     reason: str
-    """``evicted``, ``epoch_changed``, ``future_position``: told by the server. ``missing``: found by the client."""
+    """``evicted``, ``epoch_changed``, ``future_position``: reported by the server. ``missing``: found by the client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InitialData(ClientEvent):
-    """``initial``: what the application's `initial_data` shows a reader first (Server-Sent Events only)."""
+    """``initial``: result of the application's `initial_data` (Server-Sent Events only)."""
 
     name: ClassVar[str] = "initial"
     data: Any
@@ -141,7 +146,7 @@ class InitialData(ClientEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message(ClientEvent):
-    """``message``: the server sent something to this connection alone (Socket.IO only)."""
+    """``message``: a message of the server to this connection alone (Socket.IO only)."""
 
     name: ClassVar[str] = "message"
     type: str
@@ -153,41 +158,45 @@ EVENTS: Final = frozenset(each.name for each in ClientEvent.__subclasses__())
 
 
 class Listeners:
-    """Who wants to hear what. A listener that raises is logged, and nobody else notices."""
+    """Callbacks for events and updates. Errors of a callback are logged, and do not affect the others."""
 
     def __init__(self) -> None:
         self._by_name: dict[str, list[Callable[[Any], object]]] = {}
         self._on_update: list[tuple[Callable[[str], bool], Callable[[StreamUpdate], object]]] = []
 
     def on(self, name: str, callback: Callable[[Any], object]) -> Callable[[], None]:
-        """Calls `callback` with each event of that name; ``"*"`` stands for all. Returns what takes it away again."""
+        """Call `callback` with each event of that name, or of all with ``"*"``; return a function that removes it.
+
+        Raises:
+            ValueError: If no event has that name.
+        """
         if name != "*" and name not in EVENTS:
-            known = ", ".join(sorted(EVENTS))
-            raise ValueError(f"{name!r} is not an event of a client: use one of {known}; updates come to on_update")
-        return _add(self._by_name.setdefault(name, []), _plain(callback))
+            names = ", ".join(sorted(EVENTS))
+            raise ValueError(f"{name!r} is not an event of a client: use one of {names}; updates come to on_update")
+        return _add(self._by_name.setdefault(name, []), _require_sync(callback))
 
     def on_update(
         self, accepts_type: Callable[[str], bool], callback: Callable[[StreamUpdate], object]
     ) -> Callable[[], None]:
-        """Calls `callback` with each update whose type is accepted. Returns what takes it away again."""
-        return _add(self._on_update, (accepts_type, _plain(callback)))
+        """Call `callback` with each update whose type is accepted; return a function that removes it."""
+        return _add(self._on_update, (accepts_type, _require_sync(callback)))
 
-    def tell(self, event: ClientEvent) -> None:
-        """Tells everybody who wants to hear it. Raises nothing."""
+    def notify(self, event: ClientEvent) -> None:
+        """Pass an event to its callbacks. Raises nothing."""
         for callback in [*self._by_name.get(event.name, ()), *self._by_name.get("*", ())]:
-            _call(callback, event)
+            _call_logged(callback, event)
 
-    def tell_updates(self, updates: list[StreamUpdate]) -> None:
-        """The same with updates."""
+    def notify_updates(self, updates: list[StreamUpdate]) -> None:
+        """Pass updates to their callbacks. Raises nothing."""
         if not self._on_update:
             return
         for update in updates:
             for accepts_type, callback in list(self._on_update):
                 if accepts_type(update.type):
-                    _call(callback, update)
+                    _call_logged(callback, update)
 
 
-def _plain(callback: Callable[[Any], object]) -> Callable[[Any], object]:
+def _require_sync(callback: Callable[[Any], object]) -> Callable[[Any], object]:
     if inspect.iscoroutinefunction(callback):
         raise TypeError("a listener is called and not awaited: give a plain function, which may start a task")
     return callback
@@ -203,7 +212,7 @@ def _add(listeners: list[T], listener: T) -> Callable[[], None]:
     return remove
 
 
-def _call(callback: Callable[[Any], object], content: object) -> None:
+def _call_logged(callback: Callable[[Any], object], content: object) -> None:
     try:
         callback(content)
     except Exception:

@@ -28,7 +28,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 
 def observable(subscribe: Callable[[], ClientSubscription]) -> Observable[StreamUpdate]:
-    """A cold observable: each subscriber gets a subscription of its own, read by a task of the running event loop."""
+    """Return a cold observable. A task of the running event loop reads each subscriber's subscription."""
 
     def on_subscribe(
         observer: ObserverBase[StreamUpdate],
@@ -64,8 +64,8 @@ async def _pump(observer: ObserverBase[StreamUpdate], subscription: ClientSubscr
         try:
             async for update in subscription:
                 observer.on_next(update)
-        except Exception as error:  # noqa: BLE001 (the subscription's, or the observer's own)
-            with contextlib.suppress(Exception):  # without a handler of its own, reactivex raises the error again
+        except Exception as error:  # noqa: BLE001 (of the subscription or of the observer)
+            with contextlib.suppress(Exception):  # without an error handler, reactivex raises the error again
                 observer.on_error(error)
             return
         observer.on_completed()

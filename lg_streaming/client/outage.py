@@ -1,4 +1,4 @@
-"""Log the outages of a client: one line when they begin, one when they end."""
+"""Log the outages of a client: one line at the beginning, one at the end."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ logger: Final = logging.getLogger("lg_streaming.client")
 
 
 class Outage:
-    """The connections of one client that cannot be made at the moment.
+    """The failing connections of one client.
 
-    Guarantees: one WARNING when the first of them fails, however often and for how many subscriptions it is tried
-    again; one INFO when the last of them is good again.
+    Guarantees: one WARNING when the first connection fails, for any number of attempts and subscriptions. One INFO when
+    the last failing connection is healthy again.
     """
 
     def __init__(self) -> None:
         self._failing: set[object] = set()
 
     def begin(self, connection: object, config: ClientConfig, error: StreamingError, delay: float) -> None:
-        """A connection could not be made, and is tried again in `delay` seconds."""
+        """Note a failed attempt, which is repeated in `delay` seconds."""
         if not self._failing:
             logger.warning(
                 "cannot connect to %s: %s; trying again in %.1f s, then after up to %g s each time, %s",
@@ -33,23 +33,23 @@ class Outage:
                 error.message,
                 delay,
                 config.max_reconnect_delay,
-                _limit(config),
+                _describe_limits(config),
             )
         self._failing.add(connection)
 
     def end(self, connection: object, config: ClientConfig) -> None:
-        """A connection is good again."""
+        """Note that a connection is healthy again."""
         if connection in self._failing:
             self._failing.discard(connection)
             if not self._failing:
                 logger.info("connected to %s again", config.address)
 
-    def forget(self, connection: object) -> None:
-        """A connection is not tried any more."""
+    def discard(self, connection: object) -> None:
+        """Remove a connection that is not attempted any more."""
         self._failing.discard(connection)
 
 
-def _limit(config: ClientConfig) -> str:
+def _describe_limits(config: ClientConfig) -> str:
     limits: list[str] = []
     if config.max_reconnect_attempts:
         limits.append(f"at most {config.max_reconnect_attempts} times")

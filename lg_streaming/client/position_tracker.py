@@ -1,4 +1,4 @@
-"""Where a reader in another process stands: it drops what it has already, and sees what is missing."""
+"""Track the position of a remote subscription: drop duplicates, and detect gaps."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["PositionTracker"]
 class PositionTracker:
     """The position of one subscription, over all its connections.
 
-    Guarantees: of one epoch each update is taken once, in rising order. With `complete` the numbers taken are
-    consecutive, or a gap says which are not.
+    Guarantees: each update of an epoch is accepted once, in rising order. With `complete`, accepted sequence numbers
+    are consecutive, or a gap names the missing ones.
 
     Args:
-        execution_id: What is read.
-        after: Where to begin; None: wherever the first update stands.
-        complete: Whether every update is wanted, so that a missing number is a loss and not the filter's doing.
-        tail: Whether reading goes on at the newest update after a gap, and not at the oldest that is kept.
-        now: Gives the time, in UTC.
-        tell: Hears of each gap.
+        execution_id: The execution.
+        after: Position to begin after; None: before the first update that arrives.
+        complete: Whether the subscription has no filter, so that a missing number is a loss.
+        tail: Whether reading continues after a gap at the newest update, instead of the oldest that is kept.
+        now: Returns the time, in UTC.
+        notify: Called with each gap.
     """
 
     def __init__(
@@ -37,82 +37,87 @@ class PositionTracker:
         complete: bool,
         tail: bool = False,
         now: Callable[[], datetime],
-        tell: Callable[[GapDetected], None],
+        notify: Callable[[GapDetected], None],
     ) -> None:
         self._execution_id = execution_id
         self._complete = complete
         self._tail = tail
         self._now = now
-        self._tell = tell
+        self._notify = notify
         self._position = after
-        self._anew = False  # a gap was told of after which numbers may go on anywhere
+        self._accepts_any_next = False  # after a reported gap, numbers may continue anywhere
         self.head: Position | None = None
-        """Where the server stood when it let us in."""
+        """Newest position of the server when it accepted the subscription."""
         self.duplicates: int = 0
-        """Updates that came again and were dropped."""
+        """Updates that arrived again and were dropped."""
         self.gaps: int = 0
-        """Gaps, told of or found."""
+        """Gaps, reported by the server or detected here."""
 
     @property
     def position(self) -> Position | None:
-        """The last update that was taken; None before the first."""
+        """Position of the last accepted update; None before the first."""
         return self._position
 
-    def begin(self, position: Position) -> None:
-        """The server says where reading begins; nothing happens where that is known already."""
+    def start_at(self, position: Position) -> None:
+        """Set the position if it is unknown."""
         if self._position is None:
             self._position = position
 
-    def reach(self, position: Position) -> None:
-        """Everything up to there has come, or was not wanted."""
-        self._position, self._anew = position, False
+    def advance_to(self, position: Position) -> None:
+        """Move to a position up to which all matching updates have arrived."""
+        self._position, self._accepts_any_next = position, False
 
-    def take(self, updates: Iterable[StreamUpdate]) -> list[StreamUpdate]:
-        """Those that are new, in order; what is missing between them is told as an update of the type `gap`."""
-        taken: list[StreamUpdate] = []
+    def accept(self, updates: Iterable[StreamUpdate]) -> list[StreamUpdate]:
+        """Return the new updates, in order, with an update of the type `gap` where some are missing."""
+        accepted: list[StreamUpdate] = []
         for update in updates:
-            taken += self._take(update)
-        return taken
+            accepted += self._accept_one(update)
+        return accepted
 
-    def _take(self, update: StreamUpdate) -> list[StreamUpdate]:
-        metadata, before = update.metadata, self._position
-        found = [update]
-        if before is not None and not self._anew:
-            if metadata.epoch != before.epoch:
-                found = [self._miss(before.seq + 1, None, "epoch_changed"), update]
-            elif metadata.sequence_number <= before.seq:
+    def _accept_one(self, update: StreamUpdate) -> list[StreamUpdate]:
+        metadata, previous = update.metadata, self._position
+        accepted = [update]
+        if previous is not None and not self._accepts_any_next:
+            if metadata.epoch != previous.epoch:
+                accepted = [self._make_gap(previous.seq + 1, None, "epoch_changed"), update]
+            elif metadata.sequence_number <= previous.seq:
                 self.duplicates += 1
                 return []
-            elif self._complete and metadata.sequence_number > before.seq + 1:
-                found = [self._miss(before.seq + 1, metadata.sequence_number - 1, "missing"), update]
-        self._anew = False
+            elif self._complete and metadata.sequence_number > previous.seq + 1:
+                accepted = [self._make_gap(previous.seq + 1, metadata.sequence_number - 1, "missing"), update]
+        self._accepts_any_next = False
         self._position = update.position
-        return found
+        return accepted
 
-    def missed(self, told: Mapping[str, Any]) -> StreamUpdate:
-        """The server says what cannot be had; reading goes on after it. Raises KeyError or TypeError for nonsense."""
-        first, last, reason = told["from"], told["to"], told["reason"]
+    def gap_from_payload(self, payload: Mapping[str, Any]) -> StreamUpdate:
+        """Return the update for a gap that the server reports, and move behind the gap.
+
+        Raises:
+            KeyError: If a field is missing.
+            TypeError: If a field has the wrong type.
+        """
+        first, last, reason = payload["from"], payload["to"], payload["reason"]
         if not isinstance(first, int) or not (last is None or isinstance(last, int)):
             raise TypeError("a gap has numbers")
-        before = self._position
-        if reason == "future_position" and before is not None:
-            self._position = Position(before.epoch, first - 1)
-        elif reason == "evicted" and before is not None and last is not None:
-            self._position = Position(before.epoch, max(before.seq, last))
+        previous = self._position
+        if reason == "future_position" and previous is not None:
+            self._position = Position(previous.epoch, first - 1)
+        elif reason == "evicted" and previous is not None and last is not None:
+            self._position = Position(previous.epoch, max(previous.seq, last))
         else:
-            self._begin_anew()
-        return self._miss(first, last, str(reason))
+            self._reset_epoch()
+        return self._make_gap(first, last, str(reason))
 
-    def _begin_anew(self) -> None:
-        """The log is another one. Whoever comes back before an update of it was wanted is not told of that again."""
-        self._anew = True
-        head, before = self.head, self._position
-        if head is not None and before is not None and head.epoch != before.epoch:
+    def _reset_epoch(self) -> None:
+        """Move to the server's new log, so that a reconnect before its first update reports no second gap."""
+        self._accepts_any_next = True
+        head, previous = self.head, self._position
+        if head is not None and previous is not None and head.epoch != previous.epoch:
             self._position = head if self._tail else Position(head.epoch, 0)
 
-    def _miss(self, first: int, last: int | None, reason: str) -> StreamUpdate:
+    def _make_gap(self, first: int, last: int | None, reason: str) -> StreamUpdate:
         self.gaps += 1
-        self._tell(GapDetected(execution_id=self._execution_id, first=first, last=last, reason=reason))
+        self._notify(GapDetected(execution_id=self._execution_id, first=first, last=last, reason=reason))
         position = self._position
         return StreamUpdate(
             type="gap",

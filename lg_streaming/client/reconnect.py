@@ -1,13 +1,4 @@
-"""When to connect, when to wait and for how long, when to give up: one connection's life, without I/O or clock.
-
-Whoever holds the connection says what happened, and does what the answer says:
-
-    machine.begin()           a try begins
-    machine.opened()          the server has let us in
-    machine.proved()          something came over it: tries are counted anew
-    machine.over(failure)     it ended, or could not be made: try again in so many seconds, or raise
-    machine.left()            we do not want it any more
-"""
+"""State of a connection that is replaced when it is lost: when to connect, wait and fail. Without I/O."""
 
 from __future__ import annotations
 
@@ -35,41 +26,50 @@ if TYPE_CHECKING:
     from lg_streaming.client.failures import InterruptedStreamError
     from lg_streaming.errors import StreamingError
 
-__all__ = ["Reconnect", "pause_of"]
+__all__ = ["Reconnect", "retry_delay"]
 
 _TRYING: Final = frozenset({"connecting", "reconnecting"})
-_FINAL: Final = (UnauthorizedError, GapError)
-"""What only a fresh token, or another place to begin at, can mend."""
+_PERMANENT_ERRORS: Final = (UnauthorizedError, GapError)
+"""Errors that only a fresh token or another position can resolve."""
+_MAX_RETRY_HINT: Final = 3_600.0
+"""Longest pause that a server may ask for, in seconds; one wrong number must not stop a client for good."""
 
 
-_LONGEST_WISH: Final = 3_600.0
-"""Seconds that a server may ask for: nobody is sent away for good by one wrong number."""
+def retry_delay(config: ClientConfig, attempt: int, random: Callable[[], float], hint: float | None) -> float:
+    """Return the seconds until the next attempt.
 
+    The first attempt takes the pause that the server asks for; later attempts take the longer of that and the backoff.
 
-def pause_of(config: ClientConfig, attempt: int, random: Callable[[], float], wish: float | None) -> float:
-    """Seconds until the next try, after `attempt` others that failed and with what the server asks for."""
-    own = config.backoff.seconds(attempt, random)
-    if wish is None:
-        return own
-    wish = min(max(0.0, wish), _LONGEST_WISH)
-    # The first time the server's wish counts; then it has to do better than a wish that did not help.
-    return wish if attempt == 0 else max(wish, own)
+    Args:
+        config: Options of the client.
+        attempt: Number of failed attempts.
+        random: Returns a number from 0 (included) to 1 (excluded).
+        hint: Seconds that the server asks for, if it does.
+    """
+    backoff = config.backoff.seconds(attempt, random)
+    if hint is None:
+        return backoff
+    hint = min(max(0.0, hint), _MAX_RETRY_HINT)
+    return hint if attempt == 0 else max(hint, backoff)
 
 
 class Reconnect:
-    """The state of one connection that is made again when it is lost.
+    """The state of one connection that is replaced when it is lost.
 
-    Guarantees: between two tries that fail it waits as the backoff says, or longer where the server asked for it; only
-    a connection that has proved good starts the count of tries anew, so a server that lets in and drops is not stormed.
+    The owner of the connection calls `on_connecting` before an attempt, and `on_connected` when the server accepts it.
+    Each update and heartbeat calls `on_healthy`. When the connection ends, `on_failure` returns the pause or raises.
+
+    Guarantees: the pause between two failed attempts is at least that of the backoff. Only a healthy connection resets
+    the count of attempts, so that clients do not storm a server that accepts and drops connections.
 
     Args:
-        config: The backoff, how many tries there are, and whether there is more than one; looked at anew each time.
-        tokens: Knows whether a fresh token may help where one was refused.
-        tell: Hears every event.
-        random: Gives a number from 0 (included) to 1 (excluded).
-        execution_id: The execution whose connection it is; None where one connection carries all.
-        outage: Logs that connections cannot be made; shared by the connections of one client.
-        clock: Seconds, monotonic.
+        config: Returns the current options.
+        tokens: Source of tokens. A refused token is replaced once.
+        notify: Called with every event.
+        random: Returns a number from 0 (included) to 1 (excluded).
+        execution_id: Execution of the connection; None where one connection carries all executions.
+        outage: Logs failing connections; shared by the connections of one client.
+        clock: Returns seconds; monotonic.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Reconnect:
         config: Callable[[], ClientConfig],
         tokens: TokenSource,
         *,
-        tell: Callable[[ClientEvent], None],
+        notify: Callable[[ClientEvent], None],
         random: Callable[[], float],
         execution_id: str | None = None,
         outage: Outage | None = None,
@@ -85,124 +85,124 @@ class Reconnect:
     ) -> None:
         self._outage = outage if outage is not None else Outage()
         self._clock = clock
-        self._since: float | None = None  # when the first try began after which no connection was good
+        self._failing_since: float | None = None  # begin of the first attempt after the last healthy connection
         self._config = config
         self._tokens = tokens
-        self._tell = tell
+        self._notify = notify
         self._random = random
         self._execution_id = execution_id
         self._state: ClientState = "disconnected"
-        self._hint: float | None = None
-        self._mended = False
+        self._retry_hint: float | None = None
+        self._has_refreshed = False
         self.attempts: int = 0
-        """How many tries have failed since a connection last proved good."""
+        """Failed attempts since the last healthy connection."""
         self.connections: int = 0
-        """How many connections were let in."""
+        """Number of connections that the server has accepted."""
 
     @property
     def state(self) -> ClientState:
-        """Where it stands."""
+        """The present state."""
         return self._state
 
-    def begin(self) -> None:
-        """A connection is being made."""
+    def on_connecting(self) -> None:
+        """Begin an attempt."""
         if self._state in {"disconnected", "failed"}:
-            self.attempts, self._hint, self._mended, self._since = 0, None, False, None
-            self._become("connecting")
+            self.attempts, self._retry_hint, self._has_refreshed, self._failing_since = 0, None, False, None
+            self._set_state("connecting")
         elif self._state != "reconnecting":
             raise RuntimeError(f"a connection that is {self._state} is not begun")
-        if self._since is None:
-            self._since = self._clock()
-        self._tell(Connecting(execution_id=self._execution_id, attempt=self.attempts))
+        if self._failing_since is None:
+            self._failing_since = self._clock()
+        self._notify(Connecting(execution_id=self._execution_id, attempt=self.attempts))
 
-    def opened(self, connection_id: str | None = None) -> None:
-        """The server has let us in. That alone proves nothing: it may drop us at once."""
+    def on_connected(self, connection_id: str | None = None) -> None:
+        """Note that the server has accepted the connection, which it may still drop at once."""
         if self._state not in _TRYING:
             raise RuntimeError(f"a connection that is {self._state} is not opened")
         self.connections += 1
-        self._become("connected")
-        self._tell(Connected(execution_id=self._execution_id, connection_id=connection_id))
+        self._set_state("connected")
+        self._notify(Connected(execution_id=self._execution_id, connection_id=connection_id))
 
-    def proved(self) -> None:
-        """An update or a heartbeat came: the connection is good."""
+    def on_healthy(self) -> None:
+        """Reset the count of attempts: an update or a heartbeat has arrived."""
         if self._state == "connected":
             self.attempts = 0
-            self._mended = False
-            self._since = None
+            self._has_refreshed = False
+            self._failing_since = None
             self._outage.end(self, self._config())
 
-    def hint(self, seconds: float) -> None:
-        """The server says how long to wait when this connection ends."""
-        self._hint = seconds
+    def set_retry_hint(self, seconds: float) -> None:
+        """Keep the pause that the server asks for when this connection ends."""
+        self._retry_hint = seconds
 
-    def over(self, failure: InterruptedStreamError) -> float:
-        """The connection is over, or could not be made.
+    def on_failure(self, failure: InterruptedStreamError) -> float:
+        """Note that the connection has ended, or that the attempt has failed.
 
         Returns:
-            Seconds until the next try.
+            Seconds until the next attempt.
 
         Raises:
-            StreamingError: The failure's own error, where trying again is of no use, not wanted, or was in vain often
-                enough.
+            StreamingError: If no attempt follows: the failure is permanent, or the limit of attempts or time is
+                reached, or `auto_reconnect` is off.
         """
         if self._state not in _TRYING and self._state != "connected":
             raise RuntimeError(f"a connection that is {self._state} does not end")
         error, config = failure.error, self._config()
-        self._tell(ClientErrorEvent(execution_id=self._execution_id, error=error))
-        # A fresh token is tried once; refused again, it is not the token's age that is wrong.
-        mended = not self._mended and self._tokens.may_mend(error)
-        self._mended |= mended
-        if not mended and (not failure.retryable or isinstance(error, _FINAL)):
-            self._end("failed", error)
+        self._notify(ClientErrorEvent(execution_id=self._execution_id, error=error))
+        # A second refusal is not due to the age of the token.
+        refreshes = not self._has_refreshed and self._tokens.can_refresh(error)
+        self._has_refreshed |= refreshes
+        if not refreshes and (not failure.retryable or isinstance(error, _PERMANENT_ERRORS)):
+            self._finish("failed", error)
             raise error
         if not config.auto_reconnect:
-            self._end("disconnected", error)
+            self._finish("disconnected", error)
             raise error
-        left = self._time_left(config)
+        remaining = self._remaining_time(config)
         limit = config.max_reconnect_attempts
-        if (limit and self.attempts >= limit) or left <= 0:
-            gave_up = self._gave_up(config, error)
-            self._end("failed", gave_up)
-            raise gave_up from error
-        delay = 0.0 if mended else min(self._delay(config, error), left)
-        if self._state in _TRYING and not mended:
+        if (limit and self.attempts >= limit) or remaining <= 0:
+            limit_error = self._limit_error(config, error)
+            self._finish("failed", limit_error)
+            raise limit_error from error
+        delay = 0.0 if refreshes else min(self._retry_delay(config, error), remaining)
+        if self._state in _TRYING and not refreshes:
             self._outage.begin(self, config, error, delay)
-        self._go_on(delay, error)
+        self._schedule_retry(delay, error)
         return delay
 
-    def _time_left(self, config: ClientConfig) -> float:
-        """Seconds until there is no other try."""
+    def _remaining_time(self, config: ClientConfig) -> float:
+        """Return the seconds until the last attempt."""
         if config.give_up_after is None:
             return math.inf
-        if self._since is None:
-            self._since = self._clock()
-        return self._since + config.give_up_after - self._clock()
+        if self._failing_since is None:
+            self._failing_since = self._clock()
+        return self._failing_since + config.give_up_after - self._clock()
 
-    def _gave_up(self, config: ClientConfig, error: StreamingError) -> StreamingError:
-        seconds = 0.0 if self._since is None else self._clock() - self._since
-        tries = self.attempts + 1
+    def _limit_error(self, config: ClientConfig, error: StreamingError) -> StreamingError:
+        seconds = 0.0 if self._failing_since is None else self._clock() - self._failing_since
+        attempts = self.attempts + 1
         return type(error)(
-            f"gave up on {config.address} after {tries} {'try' if tries == 1 else 'tries'} in {seconds:.1f} s:"
-            f" {error.message}",
+            f"no connection to {config.address} after {attempts} {'attempt' if attempts == 1 else 'attempts'}"
+            f" in {seconds:.1f} s: {error.message}",
             execution_id=error.execution_id,
             retry_after=error.retry_after,
             details=error.details,
         )
 
-    def left(self) -> None:
-        """We do not want it any more. Harmless when repeated, and where it failed before."""
+    def on_closed(self) -> None:
+        """Note that the client has closed the connection. Idempotent, and allowed after a failure."""
         if self._state not in {"disconnected", "failed"}:
-            self._end("disconnected", None)
+            self._finish("disconnected", None)
 
-    def _delay(self, config: ClientConfig, error: StreamingError) -> float:
-        wish = error.retry_after if error.retry_after is not None else self._hint
-        return pause_of(config, self.attempts, self._random, wish)
+    def _retry_delay(self, config: ClientConfig, error: StreamingError) -> float:
+        hint = error.retry_after if error.retry_after is not None else self._retry_hint
+        return retry_delay(config, self.attempts, self._random, hint)
 
-    def _go_on(self, delay: float, error: StreamingError) -> None:
+    def _schedule_retry(self, delay: float, error: StreamingError) -> None:
         self.attempts += 1
-        self._hint = None
-        self._become("reconnecting")
-        self._tell(
+        self._retry_hint = None
+        self._set_state("reconnecting")
+        self._notify(
             Disconnected(
                 execution_id=self._execution_id,
                 will_reconnect=True,
@@ -211,17 +211,17 @@ class Reconnect:
                 error=error,
             )
         )
-        self._tell(Reconnecting(execution_id=self._execution_id, attempt=self.attempts, delay=delay))
+        self._notify(Reconnecting(execution_id=self._execution_id, attempt=self.attempts, delay=delay))
 
-    def _end(self, state: ClientState, error: StreamingError | None) -> None:
-        self._hint = self._since = None
-        self._outage.forget(self)
-        self._become(state)
-        self._tell(
+    def _finish(self, state: ClientState, error: StreamingError | None) -> None:
+        self._retry_hint = self._failing_since = None
+        self._outage.discard(self)
+        self._set_state(state)
+        self._notify(
             Disconnected(execution_id=self._execution_id, will_reconnect=False, attempt=self.attempts, error=error)
         )
 
-    def _become(self, state: ClientState) -> None:
+    def _set_state(self, state: ClientState) -> None:
         previous, self._state = self._state, state
         if state != previous:
-            self._tell(StateChanged(execution_id=self._execution_id, state=state, previous=previous))
+            self._notify(StateChanged(execution_id=self._execution_id, state=state, previous=previous))

@@ -1,39 +1,37 @@
-"""What a subscription asks for, as the wire wants it."""
+"""Request of a subscription, as a message and as a query."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from lg_streaming.deadline import check_timeout
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import Position, check_execution_id
 from lg_streaming.filters import FILTER_LISTS, INTERRUPTED, FilterOptions, UpdateFilter, filter_payload
+from lg_streaming.types import OnGap
 
-__all__ = ["OnGap", "SubscriptionRequest"]
-
-OnGap = Literal["oldest", "tail", "fail"]
-"""Where to go on when updates are gone: at the oldest that is kept, at the newest, or not at all."""
+__all__ = ["SubscriptionRequest"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionRequest:
-    """One subscription's wishes, checked. Build it with `of`."""
+    """Validated arguments of one subscription. Build it with `from_arguments`."""
 
     execution_id: str
     after: Position | Literal["latest"] | None
     options: dict[str, Any]
-    """All but the place to begin at, as a message's payload; what is as by default is left out."""
+    """Payload of the message without `after`; defaults are left out."""
     complete: bool
-    """Whether every update is wanted as it is, so that numbers have to be consecutive."""
+    """True if nothing is filtered or merged, so that sequence numbers are consecutive."""
     follow: bool
     until_interrupted: bool
-    """Whether reading ends when the run waits for a human."""
+    """True if reading ends when the run waits for a human."""
     timeout: float | None
-    """Seconds that reading may take in all."""
+    """Seconds for reading, from the first wait to the end."""
 
     @classmethod
-    def of(
+    def from_arguments(
         cls,
         execution_id: str,
         *,
@@ -43,24 +41,28 @@ class SubscriptionRequest:
         batch: bool,
         merge: bool,
         timeout: float | None,
-        wanted: FilterOptions,
+        filters: FilterOptions,
     ) -> Self:
-        """Checks what can be checked without the server. Raises BadRequestError."""
+        """Validate the arguments of `StreamClient.subscribe`.
+
+        Raises:
+            BadRequestError: If an argument is not valid.
+        """
         check_timeout(timeout)
-        payload = {name: value for name, value in filter_payload(wanted).items() if value != []}
+        payload = {name: value for name, value in filter_payload(filters).items() if value != []}
         lists = {name: names for name, names in payload.items() if name in FILTER_LISTS}
-        others = {name: value for name, value in wanted.items() if name in payload and name not in lists}
+        others = {name: value for name, value in filters.items() if name in payload and name not in lists}
         conditions: dict[str, Any] = {**others, **lists}
         until_interrupted = conditions.get("until") == INTERRUPTED
         if until_interrupted:
             del conditions["until"]
         filter = UpdateFilter.of(**conditions)  # noqa: A001  # pyright: ignore[reportArgumentType]
-        if on_gap not in {"oldest", "tail", "fail"}:
+        if on_gap not in get_args(OnGap):
             raise BadRequestError(f"on_gap is 'oldest', 'tail' or 'fail', not {on_gap!r}")
         flags = {"follow": follow, "batch": batch, "merge": merge}
         return cls(
             execution_id=check_execution_id(execution_id),
-            after=_place(after),
+            after=_parse_after(after),
             options={
                 **payload,
                 **{name: True for name, flag in flags.items() if flag},
@@ -72,12 +74,16 @@ class SubscriptionRequest:
             timeout=timeout,
         )
 
-    def from_the_start(self) -> Self:
-        """The same from the first update on."""
+    def from_start(self) -> Self:
+        """Return the same request from the first update on."""
         return replace(self, after=None)
 
     def payload(self, position: Position | None) -> dict[str, Any]:
-        """As a message asks for it, from `position` on, or from where it was to begin."""
+        """Return the payload of the message.
+
+        Args:
+            position: Position to resume from; None: begin at `after`.
+        """
         after = position if position is not None else self.after
         return {
             "execution_id": self.execution_id,
@@ -86,23 +92,23 @@ class SubscriptionRequest:
         }
 
     def query(self, position: Position | None) -> dict[str, str]:
-        """The same as the query of an address; percent-encoding is left to who makes the address.
+        """Return the same as the query of a URL, not percent-encoded yet.
 
         Raises:
-            BadRequestError: A name holds a comma, which separates names in a query.
+            BadRequestError: If a name holds a comma, which separates names in a query.
         """
         payload = self.payload(position)
         del payload["execution_id"]
-        return {name: _in_query(name, value) for name, value in payload.items()}
+        return {name: _query_value(name, value) for name, value in payload.items()}
 
 
-def _place(after: Position | str | None) -> Position | Literal["latest"] | None:
+def _parse_after(after: Position | str | None) -> Position | Literal["latest"] | None:
     if after is None or isinstance(after, Position):
         return after
     return "latest" if after == "latest" else Position.parse(after)
 
 
-def _in_query(name: str, value: object) -> str:
+def _query_value(name: str, value: object) -> str:
     if value is True:
         return "true"
     if not isinstance(value, list):

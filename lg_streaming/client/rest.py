@@ -1,4 +1,4 @@
-"""One request and its answer: what a client asks beside its streams."""
+"""Single HTTP requests to a gateway."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from lg_streaming.errors import BadRequestError, ConnectionLostError, Unauthoriz
 from lg_streaming.events import check_execution_id
 from lg_streaming.fork import bury, restart_after_fork
 
-importlib.import_module("httpcore2")  # httpx2 does it at first use, where it would hold up the event loop
+importlib.import_module("httpcore2")  # at first use httpx2 would block the event loop with it
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
 
     from lg_streaming.client.config import ClientConfig, TokenSource
 
-__all__ = ["Rest", "as_json", "execution_path", "is_encoded", "refusal_of", "token_for"]
+__all__ = ["RestClient", "execution_path", "fetch_token", "is_compressed", "read_failure", "to_json"]
 
-_ERROR_BYTES = 65_536
+_MAX_ERROR_BYTES = 65_536
 
 
-async def token_for(tokens: TokenSource, seconds: float) -> str | None:
-    """A token, within so many seconds.
+async def fetch_token(tokens: TokenSource, seconds: float) -> str | None:
+    """Return a token from the program.
 
     Raises:
-        InterruptedStreamError: The program's own callable fails, which may do better later, or gives what is no token.
+        InterruptedStreamError: If the program's function fails, takes more than `seconds`, or returns no valid token.
     """
     limit = asyncio.timeout(seconds)
     try:
@@ -49,35 +49,35 @@ async def token_for(tokens: TokenSource, seconds: float) -> str | None:
     return token
 
 
-class Rest:
-    """Requests to one gateway, over connections that are kept.
+class RestClient:
+    """HTTP requests to one gateway, over a pool of connections.
 
     Args:
-        config: Address, headers and limits; looked at anew each time.
-        tokens: Who we are.
+        config: Returns the current options.
+        tokens: Source of tokens.
     """
 
     def __init__(self, config: Callable[[], ClientConfig], tokens: TokenSource) -> None:
         self._config = config
         self._tokens = tokens
         self._http: httpx2.AsyncClient | None = None
-        self._making = asyncio.Lock()
+        self._http_lock = asyncio.Lock()
         restart_after_fork(self)
 
     def after_fork(self) -> None:
-        """Connect anew: the connections there are belong to the parent."""
-        bury(self._http, self._making)
-        self._http, self._making = None, asyncio.Lock()
+        """Connect anew in a forked process; existing connections belong to the parent."""
+        bury(self._http, self._http_lock)
+        self._http, self._http_lock = None, asyncio.Lock()
 
     async def http(self) -> httpx2.AsyncClient:
-        """The connections, made at first use."""
-        async with self._making:
+        """Return the HTTP client, which is created at first use."""
+        async with self._http_lock:
             if self._http is None:
                 config = self._config()
-                # Without credentials the jar takes no cookie; those in `headers` are sent all the same.
+                # Without credentials the jar takes no cookie. Cookies in `headers` are sent in any case.
                 policy = None if config.with_credentials else DefaultCookiePolicy(allowed_domains=[])
                 self._http = httpx2.AsyncClient(
-                    # To read the usual authorities takes a while.
+                    # To load the certificate authorities takes a while.
                     verify=config.ssl_context or await asyncio.to_thread(httpx2.create_ssl_context),
                     timeout=config.connect_timeout,
                     limits=httpx2.Limits(max_connections=None, max_keepalive_connections=4),
@@ -86,38 +86,45 @@ class Rest:
             return self._http
 
     async def headers(self) -> dict[str, str]:
-        """Those of a request made now. Raises InterruptedStreamError where there is no token."""
-        token = await token_for(self._tokens, self._config().connect_timeout)
+        """Return the headers of a request.
+
+        Raises:
+            InterruptedStreamError: If the program gives no token.
+        """
+        token = await fetch_token(self._tokens, self._config().connect_timeout)
         return {
             **({} if token is None else {"Authorization": f"Bearer {token}"}),
             **self._config().headers,
         }
 
-    async def ask(
+    async def request(
         self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: object = None
     ) -> dict[str, Any]:
-        """The answer to one request.
+        """Send a request, and return the JSON object of its response.
 
-        A token that was refused is replaced once by a fresh one. Nothing else is tried again, as it may have been done.
+        A refused token is replaced once by a fresh one. Other failures are not retried, because the server may have
+        executed the request.
 
         Raises:
-            StreamingError: The server refused it.
-            ConnectionLostError: No answer came: what was asked for may have been done, or not.
+            StreamingError: If the server refuses the request.
+            ConnectionLostError: If no response arrives; the server may have executed the request.
         """
         try:
             try:
-                return await self._ask(method, path, query, body)
+                return await self._request_once(method, path, query, body)
             except InterruptedStreamError as failure:
-                if not self._tokens.may_mend(failure.error):
+                if not self._tokens.can_refresh(failure.error):
                     raise
-                return await self._ask(method, path, query, body)
+                return await self._request_once(method, path, query, body)
         except InterruptedStreamError as failure:
             raise failure.error from failure.__cause__
 
-    async def _ask(self, method: str, path: str, query: Mapping[str, str] | None, body: object) -> dict[str, Any]:
+    async def _request_once(
+        self, method: str, path: str, query: Mapping[str, str] | None, body: object
+    ) -> dict[str, Any]:
         config, headers = self._config(), await self.headers()
         headers |= {"Accept": "application/json", "Accept-Encoding": "identity"}
-        content = None if body is None else as_json(body)
+        content = None if body is None else to_json(body)
         if content is not None:
             headers["Content-Type"] = "application/json"
         http = await self.http()
@@ -125,36 +132,43 @@ class Rest:
             async with asyncio.timeout(config.connect_timeout):
                 async with http.stream(
                     method, config.url + path, params=dict(query or {}), headers=headers, content=content
-                ) as answer:
-                    told = await _told(answer, answer.aiter_bytes(), config.max_event_bytes)
+                ) as response:
+                    result = await _read_json(response, response.aiter_bytes(), config.max_event_bytes)
         except (httpx2.RequestError, TimeoutError) as error:
             raise connection_failure(error, config.address) from error
-        if not answer.is_success or not isinstance(told, dict):
-            raise http_failure(answer.status_code, told, answer.headers, config.address)
-        return cast("dict[str, Any]", told)
+        if not response.is_success or not isinstance(result, dict):
+            raise http_failure(response.status_code, result, response.headers, config.address)
+        return cast("dict[str, Any]", result)
 
     async def aclose(self) -> None:
-        """Closes the connections. Harmless when repeated."""
+        """Close the connections. Idempotent."""
         http, self._http = self._http, None
         if http is not None:
             await http.aclose()
 
 
-async def refusal_of(
-    answer: httpx2.Response, pieces: AsyncGenerator[bytes], address: str, execution_id: str
+async def read_failure(
+    response: httpx2.Response, chunks: AsyncGenerator[bytes], address: str, execution_id: str
 ) -> InterruptedStreamError:
-    """The failure that the answer to a stream's request tells of."""
-    told = await _told(answer, pieces, _ERROR_BYTES)
-    return http_failure(answer.status_code, told, answer.headers, address, execution_id=execution_id)
+    """Read the failure in the response to a stream's request."""
+    body = await _read_json(response, chunks, _MAX_ERROR_BYTES)
+    return http_failure(response.status_code, body, response.headers, address, execution_id=execution_id)
 
 
-def is_encoded(answer: httpx2.Response) -> bool:
-    """Whether it is compressed, which nobody asked for: a few bytes may be as many as it likes."""
-    return answer.headers.get("content-encoding", "identity") != "identity"
+def is_compressed(response: httpx2.Response) -> bool:
+    """Return whether the body is compressed.
+
+    The client asks for no compression, and does not decompress: a few bytes may expand to any size.
+    """
+    return response.headers.get("content-encoding", "identity") != "identity"
 
 
-def as_json(value: object) -> bytes:
-    """What a message says. Raises BadRequestError where JSON cannot say it."""
+def to_json(value: object) -> bytes:
+    """Encode a value as JSON.
+
+    Raises:
+        BadRequestError: If JSON cannot hold the value.
+    """
     try:
         return orjson.dumps(value)
     except TypeError as error:
@@ -162,18 +176,22 @@ def as_json(value: object) -> bytes:
 
 
 def execution_path(execution_id: str, last: str = "") -> str:
-    """The path of an execution, or of something of it. Raises BadRequestError where no execution has such an id."""
+    """Return the path of an execution, or of its sub-resource `last`.
+
+    Raises:
+        BadRequestError: If the id is not valid.
+    """
     return f"/executions/{quote(check_execution_id(execution_id), safe='')}{'/' if last else ''}{last}"
 
 
-async def _told(answer: httpx2.Response, pieces: AsyncGenerator[bytes], most: int) -> object:
-    """The JSON of an answer; None where it is none, or has more bytes than that."""
-    if is_encoded(answer):
+async def _read_json(response: httpx2.Response, chunks: AsyncGenerator[bytes], max_bytes: int) -> object:
+    """Return the JSON of a response; None if the body is not JSON, or longer than `max_bytes`."""
+    if is_compressed(response):
         return None
     body = bytearray()
-    async for piece in pieces:
-        body += piece
-        if len(body) > most:
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > max_bytes:
             return None
     try:
         return orjson.loads(body)

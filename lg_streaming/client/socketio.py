@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 from lg_streaming.client.base import StreamClient, utc_now
 from lg_streaming.client.config import ClientOptions
 from lg_streaming.client.events import ClientErrorEvent, Message
-from lg_streaming.client.failures import InterruptedStreamError, told_failure
+from lg_streaming.client.failures import InterruptedStreamError, error_from_payload
 from lg_streaming.client.outage import Outage
-from lg_streaming.client.reconnect import Reconnect, pause_of
-from lg_streaming.client.rest import token_for
+from lg_streaming.client.reconnect import Reconnect, retry_delay
+from lg_streaming.client.rest import fetch_token
 from lg_streaming.client.socketio_connection import SocketIOConnection
 from lg_streaming.client.socketio_subscription import SocketIOSubscription
 from lg_streaming.client.subscription import ClientSubscription
@@ -37,27 +37,27 @@ __all__ = ["SocketIOClient"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-_TURNS: Final = 10
-"""Turns of the event loop in which a subscription whose loop was just left lets go; Python ends generators late."""
-_KINDS: Final = frozenset({"token", "progress", "status", "event"})
+_RELEASE_TURNS: Final = 10
+"""Turns of the event loop in which a subscription may close after its loop; Python finalizes generators late."""
+_UPDATE_EVENTS: Final = frozenset({"token", "progress", "status", "event"})
 
 
 class SocketIOClient(StreamClient):
-    """Reads executions over Socket.IO, all of them over one connection.
+    """A client over Socket.IO, with one connection for all subscriptions.
 
-    A subscription whose reader is slow is left when `backlog` updates wait for it, and taken up again from there
-    when they are read; the others go on meanwhile. An execution can be watched once at a time by one client.
+    When `backlog` updates wait for a slow reader, the client unsubscribes, and resumes from there once the reader has
+    caught up. Other subscriptions are not affected. A client subscribes to an execution once at a time.
 
     Args:
-        url: Where the gateway is, such as `"http://127.0.0.1:8000"`, with its prefix where it has one.
+        url: Address of the gateway, such as `"http://127.0.0.1:8000"`, with its prefix where it has one.
         namespace: The gateway's `gateway.namespace`.
-        backlog: Updates that may wait for the reader of one subscription; one more message of them may come.
-        random: Gives numbers from 0 (included) to 1 (excluded), for the pauses between tries.
-        now: Gives the time, in UTC.
+        backlog: Updates that may wait for the reader of one subscription. One further message may exceed it.
+        random: Returns numbers from 0 (included) to 1 (excluded), for the pauses between attempts.
+        now: Returns the time, in UTC.
         options: See `ClientOptions`.
 
     Raises:
-        ValueError: The url or an option cannot be used.
+        ValueError: If the url or an option is not valid.
     """
 
     def __init__(
@@ -75,54 +75,56 @@ class SocketIOClient(StreamClient):
             raise ValueError(f"backlog is a whole number from 1 on, not {backlog!r}")
         self.backlog = backlog
         self._namespace = namespace
-        self._feeds: dict[str, SocketIOSubscription] = {}
-        self._machine = self._make_machine()
+        self._subscriptions: dict[str, SocketIOSubscription] = {}
+        self._reconnect = self._make_reconnect()
         self._runner: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[SocketIOConnection] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def _make_machine(self) -> Reconnect:
+    def _make_reconnect(self) -> Reconnect:
         return Reconnect(
             lambda: self._config,
             self._tokens,
-            tell=self._hearing.listeners.tell,
+            notify=self._context.listeners.notify,
             random=self._random,
             outage=self._outage,
         )
 
     def after_fork(self) -> None:
         """See `StreamClient.after_fork`."""
-        bury(self._feeds, self._runner, self._ready, self._tasks)
-        self._feeds, self._runner, self._ready, self._tasks = {}, None, None, set()
+        bury(self._subscriptions, self._runner, self._ready, self._tasks)
+        self._subscriptions, self._runner, self._ready, self._tasks = {}, None, None, set()
         self._outage = Outage()
-        self._machine = self._make_machine()
+        self._reconnect = self._make_reconnect()
 
     @property
     def state(self) -> ClientState:
-        """The connection's state."""
-        return self._machine.state
+        """State of the connection."""
+        return self._reconnect.state
 
     async def connect(self) -> None:
-        """Returns once there is a connection; subscribing does it when it was not done before. Harmless when repeated.
+        """Connect, and return once the server has accepted the connection. Idempotent.
+
+        Without this call the first subscription connects.
 
         Raises:
-            StreamingError: It was refused for good, or there were as many tries as may be.
+            StreamingError: If the server refuses the connection for good, or the attempts are used up.
         """
-        await self.line()
+        await self.connection()
 
     async def respond(self, execution_id: str, prompt_id: str, response: object) -> None:
         """See `StreamClient.respond`."""
-        await self._ask("respond", {"execution_id": execution_id, "prompt_id": prompt_id, "response": response})
+        await self._call("respond", {"execution_id": execution_id, "prompt_id": prompt_id, "response": response})
 
     async def cancel(self, execution_id: str, *, reason: str | None = None) -> bool:
         """See `StreamClient.cancel`."""
         payload = {"execution_id": execution_id, **({} if reason is None else {"reason": reason})}
-        return (await self._ask("cancel_execution", payload))["cancelled"] is True
+        return (await self._call("cancel_execution", payload))["cancelled"] is True
 
-    async def _ask(self, name: str, payload: Mapping[str, Any]) -> dict[str, Any]:
-        line = await self.line()
+    async def _call(self, name: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        connection = await self.connection()
         try:
-            return await line.ask(name, payload)
+            return await connection.call(name, payload)
         except InterruptedStreamError as failure:
             raise failure.error from None
 
@@ -134,46 +136,50 @@ class SocketIOClient(StreamClient):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._machine.left()
-        self._give_up(ConnectionLostError("the client was closed"))
+        self._reconnect.on_closed()
+        self._fail_waiters(ConnectionLostError("the client was closed"))
         self._ready = None
 
     @property
-    def _open(self) -> list[ClientSubscription]:
-        return list(self._feeds.values())
+    def _open_subscriptions(self) -> list[ClientSubscription]:
+        return list(self._subscriptions.values())
 
     @property
-    def _connections(self) -> int:
-        return self._machine.connections
+    def _connection_count(self) -> int:
+        return self._reconnect.connections
 
-    def _subscription(self, wanted: SubscriptionRequest) -> ClientSubscription:
-        return SocketIOSubscription(self, wanted, self._hearing)
+    def _make_subscription(self, request: SubscriptionRequest) -> ClientSubscription:
+        return SocketIOSubscription(self, request, self._context)
 
     # ------------------------------------------------------------ the connection
-    async def line(self) -> SocketIOConnection:
-        """The connection, once it stands. Raises StreamingError when there will be none."""
+    async def connection(self) -> SocketIOConnection:
+        """Return the open connection, after connecting.
+
+        Raises:
+            StreamingError: If the client cannot connect, or was closed.
+        """
         if self._runner is None or self._runner.done():
             self._ready = asyncio.get_running_loop().create_future()
-            self._runner = asyncio.create_task(self._run(), name="lg_streaming.client")
+            self._runner = asyncio.create_task(self._keep_connected(), name="lg_streaming.client")
         while self._ready is not None:
-            line = await asyncio.shield(self._ready)
-            if not line.lost:
-                return line
-            await asyncio.sleep(0)  # its end is known here before it is there
+            connection = await asyncio.shield(self._ready)
+            if not connection.lost:
+                return connection
+            await asyncio.sleep(0)  # until the runner has noticed the loss, too
         raise ConnectionLostError("the client was closed")
 
-    async def _run(self) -> None:
-        """Holds a connection until there is no point in it."""
+    async def _keep_connected(self) -> None:
+        """Replace the connection until it fails for good."""
         while True:
-            self._machine.begin()
-            line = SocketIOConnection(
+            self._reconnect.on_connecting()
+            connection = SocketIOConnection(
                 self._config,
                 namespace=self._namespace,
-                received=self._received,
-                unreadable=lambda content, error: self._hearing.unreadable(content, error, None),
+                on_message=self._on_message,
+                on_unreadable=lambda content, error: self._context.report_unreadable(content, error, None),
             )
             try:
-                failure = await self._hold(line)
+                failure = await self._run_connection(connection)
             except InterruptedStreamError as refused:
                 failure = refused
             except Exception as error:
@@ -182,128 +188,140 @@ class SocketIOClient(StreamClient):
                     ConnectionLostError(f"the connection broke: {error!r}"), retryable=False
                 )
             finally:
-                self._let_go(line)
-                await line.aclose()
+                self._detach(connection)
+                await connection.aclose()
             try:
-                delay = self._machine.over(failure)
+                delay = self._reconnect.on_failure(failure)
             except StreamingError as error:
-                self._give_up(error)
+                self._fail_waiters(error)
                 return
             await asyncio.sleep(delay)
 
-    async def _hold(self, line: SocketIOConnection) -> InterruptedStreamError:
-        """Why the connection is over. Raises InterruptedStreamError where it never was."""
-        greeting = await line.open(await token_for(self._tokens, self._config.connect_timeout))
-        self._machine.opened(greeting.get("connection_id"))
+    async def _run_connection(self, connection: SocketIOConnection) -> InterruptedStreamError:
+        """Connect, wait for the end of the connection, and return its failure.
+
+        Raises:
+            InterruptedStreamError: If the attempt fails.
+        """
+        status = await connection.open(await fetch_token(self._tokens, self._config.connect_timeout))
+        self._reconnect.on_connected(status.get("connection_id"))
         if self._ready is not None and not self._ready.done():
-            self._ready.set_result(line)
-        patience = self._config.patience(greeting.get("heartbeat_interval_s"))
+            self._ready.set_result(connection)
+        limit = self._config.silence_limit(status.get("heartbeat_interval_s"))
         now = asyncio.get_running_loop().time
         while True:
-            left = None if patience is None else line.heard_at + patience - now()
-            if left is not None and left <= 0:
-                line.lose(DeadPeerError(f"no sign of life in {patience:g} s"))
-            failure = await line.wait_lost(left)
+            remaining = None if limit is None else connection.last_received_at + limit - now()
+            if remaining is not None and remaining <= 0:
+                connection.mark_lost(DeadPeerError(f"no sign of life in {limit:g} s"))
+            failure = await connection.wait_lost(remaining)
             if failure is not None:
                 return failure
 
-    def _let_go(self, line: SocketIOConnection) -> None:
+    def _detach(self, connection: SocketIOConnection) -> None:
         if self._ready is not None and self._ready.done():
             self._ready = asyncio.get_running_loop().create_future()
-        for feed in list(self._feeds.values()):
-            feed.lost(line)
+        for subscription in list(self._subscriptions.values()):
+            subscription.on_disconnect(connection)
 
-    def _give_up(self, error: StreamingError) -> None:
-        """Whoever waits for the connection is told that there will be none."""
-        for feed in list(self._feeds.values()):
-            feed.give_up(error)
+    def _fail_waiters(self, error: StreamingError) -> None:
+        """Raise `error` in everything that waits for the connection."""
+        for subscription in list(self._subscriptions.values()):
+            subscription.on_connection_failed(error)
         ready = self._ready
         if ready is not None and not ready.done():
             ready.set_exception(error)
-            ready.exception()  # it may be that nobody waits
+            ready.exception()  # marks the error as retrieved: possibly nothing waits
 
-    # ------------------------------------------------------------ what comes
-    def _received(self, line: SocketIOConnection, name: str, payload: Any) -> None:
+    # ------------------------------------------------------------ messages of the server
+    def _on_message(self, connection: SocketIOConnection, name: str, payload: Any) -> None:
         try:
-            self._digest(line, name, payload)
+            self._handle(connection, name, payload)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            self._hearing.unreadable({name: payload}, error, None)
+            self._context.report_unreadable({name: payload}, error, None)
 
-    def _digest(self, line: SocketIOConnection, name: str, payload: Any) -> None:
-        if name in _KINDS:
-            self._machine.proved()
-            self._to_feed(payload["metadata"]["execution_id"], lambda feed: feed.came(line, [payload]))
+    def _handle(self, connection: SocketIOConnection, name: str, payload: Any) -> None:
+        if name in _UPDATE_EVENTS:
+            self._reconnect.on_healthy()
+            self._route(payload["metadata"]["execution_id"], lambda each: each.on_updates(connection, [payload]))
         elif name == "updates":
-            self._machine.proved()
-            self._to_feed(payload["execution_id"], lambda feed: feed.came(line, payload["updates"]))
+            self._reconnect.on_healthy()
+            self._route(payload["execution_id"], lambda each: each.on_updates(connection, payload["updates"]))
         elif name == "heartbeat":
-            self._machine.proved()
+            self._reconnect.on_healthy()
         elif name == "gap":
-            self._to_feed(payload["execution_id"], lambda feed: feed.missed(line, payload))
+            self._route(payload["execution_id"], lambda each: each.on_gap(connection, payload))
         elif name == "subscription_closed":
-            self._to_feed(payload["execution_id"], lambda feed: feed.closed(line, payload["reason"]))
+            self._route(payload["execution_id"], lambda each: each.on_closed(connection, payload["reason"]))
         elif name == "auth_expiring":
-            self._renew(line)
+            self._start_token_refresh(connection)
         elif name == "server_restart":
             restart = ServerRestartError(retry_after=payload["retry_ms"] / 1000)
-            line.cause = InterruptedStreamError(restart)
+            connection.cause = InterruptedStreamError(restart)
         elif name == "message":
-            self._hearing.listeners.tell(Message(type=payload["type"], data=payload["data"]))
+            self._context.listeners.notify(Message(type=payload["type"], data=payload["data"]))
         elif name == "error":
-            self._told(line, told_failure(payload))
+            self._on_error(connection, error_from_payload(payload))
 
-    def _to_feed(self, execution_id: str, tell: Callable[[SocketIOSubscription], None]) -> None:
-        feed = self._feeds.get(execution_id)
-        if feed is not None:
-            tell(feed)
+    def _route(self, execution_id: str, handle: Callable[[SocketIOSubscription], None]) -> None:
+        subscription = self._subscriptions.get(execution_id)
+        if subscription is not None:
+            handle(subscription)
 
-    def _told(self, line: SocketIOConnection, failure: InterruptedStreamError) -> None:
+    def _on_error(self, connection: SocketIOConnection, failure: InterruptedStreamError) -> None:
         error = failure.error
         if error.execution_id is not None:
-            self._to_feed(error.execution_id, lambda feed: feed.warned(failure))
+            self._route(error.execution_id, lambda each: each.on_warning(failure))
         elif error.closes == "yes":
-            line.cause = failure
-            return  # it is told when the connection ends
-        self._hearing.listeners.tell(ClientErrorEvent(execution_id=error.execution_id, error=error))
+            connection.cause = failure
+            return  # reported when the connection ends
+        self._context.listeners.notify(ClientErrorEvent(execution_id=error.execution_id, error=error))
 
-    async def _refresh(self, line: SocketIOConnection) -> None:
-        """Has the token replaced before it expires; where that fails, the server ends the connection later."""
+    async def _refresh_token(self, connection: SocketIOConnection) -> None:
+        """Send a fresh token before the present one expires. After a failure, the server closes the connection."""
         try:
-            token = await token_for(self._tokens, self._config.connect_timeout)
+            token = await fetch_token(self._tokens, self._config.connect_timeout)
             if token is not None:
-                await line.ask("authenticate", {"token": token})
+                await connection.call("authenticate", {"token": token})
         except InterruptedStreamError as failure:
-            self._hearing.listeners.tell(ClientErrorEvent(error=failure.error))
+            self._context.listeners.notify(ClientErrorEvent(error=failure.error))
 
-    def _renew(self, line: SocketIOConnection) -> None:
+    def _start_token_refresh(self, connection: SocketIOConnection) -> None:
         if self._tasks:
-            return  # that one will do
-        task = asyncio.create_task(self._refresh(line), name="lg_streaming.client.refresh")
+            return  # a refresh is under way
+        task = asyncio.create_task(self._refresh_token(connection), name="lg_streaming.client.refresh")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    # ------------------------------------------------------------ what a subscription needs
-    async def enter(self, feed: SocketIOSubscription) -> None:
-        """It wants what comes for its execution. Raises BadRequestError while another does."""
-        for _ in range(_TURNS):
-            if self._feeds.setdefault(feed.execution_id, feed) is feed:
+    # ------------------------------------------------------------ used by subscriptions
+    async def register(self, subscription: SocketIOSubscription) -> None:
+        """Route messages of an execution to its subscription.
+
+        Raises:
+            BadRequestError: If another subscription reads the same execution.
+        """
+        for _ in range(_RELEASE_TURNS):
+            if self._subscriptions.setdefault(subscription.execution_id, subscription) is subscription:
                 return
             await asyncio.sleep(0)
         raise BadRequestError(
             "this client watches the execution already: close that subscription, or use another client",
-            execution_id=feed.execution_id,
+            execution_id=subscription.execution_id,
         )
 
-    def leave(self, feed: SocketIOSubscription) -> None:
-        """It wants no more."""
-        if self._feeds.get(feed.execution_id) is feed:
-            del self._feeds[feed.execution_id]
-            self._hearing.duplicates += feed.duplicates
-            self._hearing.gaps += feed.gaps
+    def unregister(self, subscription: SocketIOSubscription) -> None:
+        """Remove a closed subscription, and keep its counters."""
+        if self._subscriptions.get(subscription.execution_id) is subscription:
+            del self._subscriptions[subscription.execution_id]
+            self._context.duplicates += subscription.duplicates
+            self._context.gaps += subscription.gaps
 
-    def pause(self, attempt: int, error: StreamingError) -> float:
-        """Seconds until a subscription that was refused is tried again. Raises the error where it is not."""
+    def retry_delay(self, attempt: int, error: StreamingError) -> float:
+        """Return the seconds until a refused subscription is attempted again.
+
+        Raises:
+            StreamingError: If there is no further attempt; the error is `error`.
+        """
         limit = self._config.max_reconnect_attempts
         if not self._config.auto_reconnect or (limit and attempt >= limit):
             raise error
-        return pause_of(self._config, attempt, self._random, error.retry_after)
+        return retry_delay(self._config, attempt, self._random, error.retry_after)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
-from lg_streaming.client.alarm import Alarm
+from anyio import CancelScope
+
 from lg_streaming.client.events import ClientErrorEvent
 from lg_streaming.client.failures import InterruptedStreamError
 from lg_streaming.client.subscription import ClientSubscription
@@ -30,19 +30,19 @@ __all__ = ["SocketIOSubscription"]
 class SocketIOSubscription(ClientSubscription):
     """A subscription over Socket.IO."""
 
-    def __init__(self, client: SocketIOClient, wanted: SubscriptionRequest, hearing: ClientContext) -> None:
-        super().__init__(wanted, hearing)
+    def __init__(self, client: SocketIOClient, request: SubscriptionRequest, context: ClientContext) -> None:
+        super().__init__(request, context)
         self._client = client
-        self._alarm = Alarm()
         self._connecting = asyncio.Lock()
-        self._line: SocketIOConnection | None = None  # the connection on which the server has accepted the subscription
-        self._waiting: deque[list[StreamUpdate]] = deque()
-        self._count = 0
+        self._connect_scope: CancelScope | None = None
+        self._connection: SocketIOConnection | None = None  # on which the server has accepted the subscription
+        self._queue: deque[list[StreamUpdate]] = deque()
+        self._queued = 0
         self._wake = asyncio.Event()
         self._refusals = 0
         self._warning: InterruptedStreamError | None = None
         self._failure: StreamingError | None = None
-        self._left = False
+        self._closed = False
 
     @property
     def state(self) -> ClientState:
@@ -52,107 +52,118 @@ class SocketIOSubscription(ClientSubscription):
     @property
     def waiting(self) -> int:
         """Updates that wait for the reader."""
-        return self._count
+        return self._queued
 
     async def aclose(self) -> None:
         """See `ClientSubscription.aclose`."""
         if self._guard.forked:
             return
-        self._left = True
-        self._alarm.ring()
-        self._waiting.clear()
-        line, self._line = self._line, None
-        if line is not None and not self._ended:
-            line.post("unsubscribe_execution", {"execution_id": self.execution_id})
-        self._client.leave(self)
+        self._closed = True
+        if self._connect_scope is not None:
+            self._connect_scope.cancel()
+        self._wake.set()
+        self._queue.clear()
+        connection, self._connection = self._connection, None
+        if connection is not None and not self._ended:
+            connection.emit("unsubscribe_execution", {"execution_id": self.execution_id})
+        self._client.unregister(self)
 
     # ------------------------------------------------------------ reading
     async def connect(self) -> None:
         """See `ClientSubscription.connect`."""
         self._guard.check()
         async with self._connecting:
-            await self._connect()
+            with CancelScope() as self._connect_scope:
+                await self._connect_with_retry()
 
-    async def _connect(self) -> None:
-        with contextlib.suppress(TimeoutError):  # somebody closed it meanwhile
-            while self._line is None and not (self._ended or self._left):
-                if self._failure is not None:
-                    raise self._failure
-                await self._client.enter(self)
-                await self._subscribe()
+    async def _connect_with_retry(self) -> None:
+        while self._connection is None and not (self._ended or self._closed):
+            if self._failure is not None:
+                raise self._failure
+            await self._client.register(self)
+            await self._subscribe()
 
     async def _receive(self) -> list[StreamUpdate] | None:
         while True:
-            if self._waiting:
-                batch = self._waiting.popleft()
-                self._count -= len(batch)
+            if self._queue:
+                batch = self._queue.popleft()
+                self._queued -= len(batch)
                 return batch
-            if self._ended or self._left:
+            if self._ended or self._closed:
                 return None
-            if self._line is None:
+            if self._connection is None:
                 await self.connect()
                 continue
             self._wake.clear()
-            with contextlib.suppress(TimeoutError):
-                await self._alarm.within(None, self._wake.wait())
+            await self._wake.wait()
 
     async def _subscribe(self) -> None:
-        """Tries once; afterwards it is accepted, or it is time for another try. Raises StreamingError, TimeoutError."""
+        """Try once; then the subscription is accepted, or the next attempt is due.
+
+        Raises:
+            StreamingError: If the server refused the subscription for good.
+        """
         warning, self._warning = self._warning, None
         if warning is not None:
-            await self._refused(warning)
-        line = await self._alarm.within(None, self._client.line())
-        payload = self._wanted.payload(self._place.position)
-        asking = line.ask("subscribe_execution", payload, accepted=lambda answer: self._accepted(line, answer))
+            await self._wait_to_retry(warning)
+        connection = await self._client.connection()
         try:
-            await self._alarm.within(None, asking)
+            await connection.call(
+                "subscribe_execution",
+                self._request.payload(self._tracker.position),
+                on_accepted=lambda answer: self._on_subscribed(connection, answer),
+            )
         except InterruptedStreamError as failure:
-            if not line.lost:  # otherwise the connection is made again, and this tried again on it
-                self._hearing.listeners.tell(ClientErrorEvent(execution_id=self.execution_id, error=failure.error))
-                await self._refused(failure)
+            if not connection.lost:  # otherwise the client connects again, and this is tried again
+                self._context.listeners.notify(ClientErrorEvent(execution_id=self.execution_id, error=failure.error))
+                await self._wait_to_retry(failure)
 
-    async def _refused(self, failure: InterruptedStreamError) -> None:
-        """Waits until the next try. Raises the failure's error where there is none."""
+    async def _wait_to_retry(self, failure: InterruptedStreamError) -> None:
+        """Wait until the next attempt is due.
+
+        Raises:
+            StreamingError: If there is no further attempt; the error is that of `failure`.
+        """
         if not failure.retryable or isinstance(failure.error, GapError):
             raise failure.error from None
-        delay = self._client.pause(self._refusals, failure.error)
+        delay = self._client.retry_delay(self._refusals, failure.error)
         self._refusals += 1
-        await self._alarm.within(None, asyncio.sleep(delay))
+        await asyncio.sleep(delay)
 
-    def _accepted(self, line: SocketIOConnection, answer: Mapping[str, Any]) -> None:
-        if self._left:
-            line.post("unsubscribe_execution", {"execution_id": self.execution_id})
+    def _on_subscribed(self, connection: SocketIOConnection, answer: Mapping[str, Any]) -> None:
+        if self._closed:
+            connection.emit("unsubscribe_execution", {"execution_id": self.execution_id})
             return
-        self._line = line
+        self._connection = connection
         head = cast("str | None", answer.get("position"))
-        self._attached(None if head is None else Position.parse(head))
+        self._on_accepted(None if head is None else Position.parse(head))
 
-    # ------------------------------------------------------------ what comes
-    def came(self, line: SocketIOConnection, contents: list[Any]) -> None:
-        """Updates. What comes while the subscription is not in force comes again when it is."""
-        if self._line is not line:
+    # ------------------------------------------------------------ messages of the server
+    def on_updates(self, connection: SocketIOConnection, contents: list[Any]) -> None:
+        """Queue updates. Updates that arrive while the server has not accepted the subscription come again later."""
+        if self._connection is not connection:
             return
         self._warning = None
-        self._keep(self._place.take(self._hearing.read(contents, self.execution_id)))
-        if self._count >= self._client.backlog:
-            self._line = None
-            line.post("unsubscribe_execution", {"execution_id": self.execution_id})
+        self._enqueue(self._tracker.accept(self._context.parse(contents, self.execution_id)))
+        if self._queued >= self._client.backlog:
+            self._connection = None
+            connection.emit("unsubscribe_execution", {"execution_id": self.execution_id})
 
-    def missed(self, line: SocketIOConnection, told: Mapping[str, Any]) -> None:
-        """A gap."""
-        if self._line is line:
-            self._keep([self._place.missed(told)])
+    def on_gap(self, connection: SocketIOConnection, payload: Mapping[str, Any]) -> None:
+        """Queue a gap."""
+        if self._connection is connection:
+            self._enqueue([self._tracker.gap_from_payload(payload)])
 
-    def warned(self, failure: InterruptedStreamError) -> None:
-        """An error of this subscription, which may be about to close."""
+    def on_warning(self, failure: InterruptedStreamError) -> None:
+        """Note an error of this subscription, which the server may close now."""
         self._warning = failure
 
-    def closed(self, line: SocketIOConnection, reason: str) -> None:
-        """The server has closed the subscription."""
-        if self._line is not line:
+    def on_closed(self, connection: SocketIOConnection, reason: str) -> None:
+        """Note why the server closed the subscription."""
+        if self._connection is not connection:
             return
         warning = self._warning
-        self._line = None
+        self._connection = None
         if reason == "ended":
             self._ended = True
         elif reason == "forbidden":
@@ -160,24 +171,24 @@ class SocketIOSubscription(ClientSubscription):
         elif reason == "gap" or (warning is not None and not warning.retryable):
             self._failure = warning.error if warning is not None else GapError(execution_id=self.execution_id)
         elif warning is None:
-            gone = ConnectionLostError("the server has closed the subscription", execution_id=self.execution_id)
-            self._warning = InterruptedStreamError(gone)
+            closed = ConnectionLostError("the server has closed the subscription", execution_id=self.execution_id)
+            self._warning = InterruptedStreamError(closed)
         self._wake.set()
 
-    def lost(self, line: SocketIOConnection) -> None:
-        """The connection is gone."""
-        if self._line is line:
-            self._line = None
+    def on_disconnect(self, connection: SocketIOConnection) -> None:
+        """Wake the reader, which subscribes again on the next connection."""
+        if self._connection is connection:
+            self._connection = None
             self._wake.set()
 
-    def give_up(self, error: StreamingError) -> None:
-        """There will be no other connection."""
-        if self._line is None and not self._ended:
+    def on_connection_failed(self, error: StreamingError) -> None:
+        """Note that the client does not connect again."""
+        if self._connection is None and not self._ended:
             self._failure = error
 
-    def _keep(self, updates: list[StreamUpdate]) -> None:
+    def _enqueue(self, updates: list[StreamUpdate]) -> None:
         if updates:
-            self._waiting.append(updates)
-            self._count += len(updates)
+            self._queue.append(updates)
+            self._queued += len(updates)
             self._refusals = 0
             self._wake.set()

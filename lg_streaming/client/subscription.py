@@ -1,4 +1,4 @@
-"""A reader of an execution in another process."""
+"""Base of the subscriptions to an execution in another process."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from lg_streaming.client.events import ParseFailed
 from lg_streaming.client.position_tracker import PositionTracker
-from lg_streaming.codec import update_of
 from lg_streaming.deadline import Deadline
+from lg_streaming.events import update_of
 from lg_streaming.fork import ForkGuard
 
 if TYPE_CHECKING:
@@ -24,46 +24,46 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientContext", "ClientSubscription"]
 
-_SHOWN: Final = 1_000
+_MAX_SHOWN: Final = 1_000
 
 
 @dataclass(slots=True, kw_only=True)
 class ClientContext:
-    """What the subscriptions of one client share: who hears of what, and counts."""
+    """State shared by the subscriptions of one client: listeners and counters."""
 
     listeners: Listeners
     now: Callable[[], datetime]
-    """The time, in UTC."""
+    """Returns the time, in UTC."""
     updates: int = 0
-    """Updates that were handed over."""
+    """Updates delivered to readers."""
     duplicates: int = 0
     gaps: int = 0
     parse_errors: int = 0
 
-    def read(self, contents: Iterable[Any], execution_id: str) -> list[StreamUpdate]:
-        """The updates that parsed JSON describes; what describes none is passed over and told of."""
+    def parse(self, contents: Iterable[Any], execution_id: str) -> list[StreamUpdate]:
+        """Return the updates in parsed JSON. Other content is skipped, and reported as `parse_error`."""
         updates: list[StreamUpdate] = []
         for content in contents:
             try:
-                updates.append(_checked(update_of(content), execution_id))
+                updates.append(_validate(update_of(content), execution_id))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                self.unreadable(content, error, execution_id)
+                self.report_unreadable(content, error, execution_id)
         return updates
 
-    def unreadable(self, content: object, error: Exception, execution_id: str | None) -> None:
-        """Something came that cannot be read."""
+    def report_unreadable(self, content: object, error: Exception, execution_id: str | None) -> None:
+        """Count and report content that cannot be parsed."""
         self.parse_errors += 1
         text = content.decode("utf-8", "replace") if isinstance(content, bytes) else repr(content)
-        self.listeners.tell(ParseFailed(execution_id=execution_id, content=text[:_SHOWN], reason=repr(error)))
+        self.listeners.notify(ParseFailed(execution_id=execution_id, content=text[:_MAX_SHOWN], reason=repr(error)))
 
-    def hand_over(self, updates: list[StreamUpdate]) -> None:
-        """These go to their reader now."""
+    def dispatch(self, updates: list[StreamUpdate]) -> None:
+        """Count updates, and pass them to the listeners, before their reader receives them."""
         self.updates += len(updates)
-        self.listeners.tell_updates(updates)
+        self.listeners.notify_updates(updates)
 
 
 def _up_to_interruption(batch: list[StreamUpdate]) -> tuple[list[StreamUpdate], bool]:
-    """The updates up to an interruption, and whether there is one.
+    """Return the updates up to an interruption, and whether there was one.
 
     The server ends the subscription there itself, unless the connection broke at that moment.
     """
@@ -73,8 +73,13 @@ def _up_to_interruption(batch: list[StreamUpdate]) -> tuple[list[StreamUpdate], 
     return batch, False
 
 
-def _checked(update: StreamUpdate, execution_id: str) -> StreamUpdate:
-    """The update, if it may stand in this execution. Raises TypeError or ValueError."""
+def _validate(update: StreamUpdate, execution_id: str) -> StreamUpdate:
+    """Return the update if it belongs to the execution.
+
+    Raises:
+        TypeError: If a field has the wrong type.
+        ValueError: If the update belongs to another execution.
+    """
     metadata = update.metadata
     if (type(update.type), type(metadata.epoch), type(metadata.sequence_number)) != (str, str, int):
         raise TypeError("an update has a type, a sequence number and an epoch")
@@ -84,109 +89,113 @@ def _checked(update: StreamUpdate, execution_id: str) -> StreamUpdate:
 
 
 class ClientSubscription(ABC):
-    """Reads one execution over as many connections as it takes, history first and then live.
+    """A subscription to one execution: history first, then live updates.
 
-    Use it as `async for update in subscription` or as `async for batch in subscription.batches()`; once, and by one
-    reader. It ends after the final update of the run that was open (or, where none was, of the last one), unless it
-    follows; with `until="interrupted"` also after the first `workflow_interrupted` that it comes to. Leaving the loop
-    closes it; to go on later, subscribe again with `after=subscription.position`.
+    Iterate once, with one reader: `async for update in subscription` or `async for batch in subscription.batches()`.
+    The iteration ends after the final update of the open run, or of the last run if none is open. With `follow=True` it
+    does not end; with `until="interrupted"` it also ends after the first `workflow_interrupted`. Leaving the loop
+    closes the subscription. To resume later, subscribe again with `after=subscription.position`.
 
-    Guarantees: every update comes once and in order, whatever happens to connections. What cannot be had is told as an
-    update of the type `gap`, with `data` `{from, to, reason}`. A slow reader is not sent more than it takes: nothing
-    piles up here.
+    Guarantees: every update is delivered once and in order, over any number of connections. Missing updates are
+    reported as an update of the type `gap`, with `data` `{from, to, reason}`. Back-pressure of a slow reader reaches
+    the server, so memory here is bounded.
     """
 
-    def __init__(self, wanted: SubscriptionRequest, hearing: ClientContext) -> None:
-        self._wanted = wanted
-        self._hearing = hearing
-        after = wanted.after if wanted.after != "latest" else None
-        self._place = PositionTracker(
-            wanted.execution_id,
+    def __init__(self, request: SubscriptionRequest, context: ClientContext) -> None:
+        self._request = request
+        self._context = context
+        after = request.after if request.after != "latest" else None
+        self._tracker = PositionTracker(
+            request.execution_id,
             after,
-            complete=wanted.complete,
-            tail=wanted.options.get("on_gap") == "tail",
-            now=hearing.now,
-            tell=hearing.listeners.tell,
+            complete=request.complete,
+            tail=request.options.get("on_gap") == "tail",
+            now=context.now,
+            notify=context.listeners.notify,
         )
         self._position = after
         self._begun = False
-        self._guard = ForkGuard(f"this subscription of {wanted.execution_id!r}", "subscribe again in this process")
-        self._at_latest = wanted.after == "latest"
+        self._guard = ForkGuard(f"this subscription of {request.execution_id!r}", "subscribe again in this process")
+        self._starts_at_latest = request.after == "latest"
         self._ended = False
-        """Whether the server has said that nothing more comes."""
+        """True once the server has announced the end."""
 
     @property
     def execution_id(self) -> str:
-        """What it reads."""
-        return self._wanted.execution_id
+        """The execution's id."""
+        return self._request.execution_id
 
     @property
     def position(self) -> Position | None:
-        """The last update that was handed over; None before the first. Resume with `after=subscription.position`."""
+        """Position of the last delivered update; None before the first. Resume with `after=subscription.position`."""
         return self._position
 
     @property
     @abstractmethod
     def state(self) -> ClientState:
-        """The state of the connection it reads over."""
+        """State of the connection."""
 
     @property
     def connected(self) -> bool:
-        """Whether the server has let us in and the connection is not known to be lost."""
+        """True if the server has accepted the connection, and it is not known to be lost."""
         return self.state == "connected"
 
     @property
     def waiting(self) -> int:
-        """Updates that have come and wait for the reader; none where the network holds them back."""
+        """Received updates that wait for the reader; 0 where they wait in the network."""
         return 0
 
     @property
     def duplicates(self) -> int:
-        """Updates that came a second time and were dropped."""
-        return self._place.duplicates
+        """Updates that arrived a second time and were dropped."""
+        return self._tracker.duplicates
 
     @property
     def gaps(self) -> int:
-        """Gaps there were."""
-        return self._place.gaps
+        """Number of gaps so far."""
+        return self._tracker.gaps
 
     @abstractmethod
     async def connect(self) -> None:
-        """Returns once the server has accepted the subscription. Iterating does it when it was not done before.
+        """Connect, and return once the server has accepted the subscription. Idempotent.
 
-        Harmless when repeated.
+        Without this call the iteration connects.
 
         Raises:
-            StreamingError: It was refused for good, or there were as many tries as may be.
+            StreamingError: If the server refuses the subscription for good, or the attempts are used up.
         """
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Leaves; a loop over it ends. Harmless when repeated."""
+        """Close the subscription; a loop over it ends. Idempotent."""
 
     @abstractmethod
     async def _receive(self) -> list[StreamUpdate] | None:
-        """What came, as the place let it through; None after the end. Raises StreamingError like iterating."""
-
-    async def batches(self) -> AsyncGenerator[list[StreamUpdate]]:
-        """What came together, as one list at a time; ends like the iteration does.
+        """Return the next updates that the tracker accepted; None after the end.
 
         Raises:
-            StreamingError: It was refused for good, or there were as many tries as may be; `GapError` where updates are
-                missing and `on_gap` is `fail`.
-            TimeoutError: Reading has not ended `timeout` seconds after it began.
+            StreamingError: If the subscription fails.
         """
-        async with aclosing(self._handed_over()) as batches:
+
+    async def batches(self) -> AsyncGenerator[list[StreamUpdate]]:
+        """Iterate over lists of updates that arrived together.
+
+        Raises:
+            StreamingError: If the server refuses the subscription for good, or the attempts are used up.
+            GapError: If updates are missing and `on_gap` is `fail`.
+            TimeoutError: If reading has not ended `timeout` seconds after it began.
+        """
+        async with aclosing(self._dispatched_batches()) as batches:
             async for batch in batches:
                 self._position = next((each.position for each in reversed(batch) if each.type != "gap"), self._position)
                 yield batch
 
-    async def _handed_over(self) -> AsyncGenerator[list[StreamUpdate]]:
+    async def _dispatched_batches(self) -> AsyncGenerator[list[StreamUpdate]]:
         self._guard.check()
         if self._begun:
             raise RuntimeError("a subscription is read once: subscribe again, with after=subscription.position")
         self._begun = True
-        deadline, stopped = Deadline(self._wanted.timeout, f"execution {self.execution_id!r}"), False
+        deadline, stopped = Deadline(self._request.timeout, f"execution {self.execution_id!r}"), False
         try:
             while not stopped:
                 async with deadline:
@@ -194,18 +203,18 @@ class ClientSubscription(ABC):
                 if batch is None:
                     break
                 self._guard.check()
-                if self._wanted.until_interrupted:
+                if self._request.until_interrupted:
                     batch, stopped = _up_to_interruption(batch)
                 if batch:
-                    self._hearing.hand_over(batch)
+                    self._context.dispatch(batch)
                     yield batch
             if self._ended:
-                self._position = self._place.position
+                self._position = self._tracker.position
         finally:
             await self.aclose()
 
     async def _updates(self) -> AsyncGenerator[StreamUpdate]:
-        async with aclosing(self._handed_over()) as batches:
+        async with aclosing(self._dispatched_batches()) as batches:
             async for batch in batches:
                 for update in batch:
                     if update.type != "gap":
@@ -223,14 +232,18 @@ class ClientSubscription(ABC):
     ) -> None:
         await self.aclose()
 
-    def _attached(self, head: Position | None) -> None:
-        """The server has accepted; its last update is `head`. Reading from the latest on begins there, for good."""
-        self._place.head = head
-        if not self._at_latest:
+    def _on_accepted(self, head: Position | None) -> None:
+        """Note that the server has accepted the subscription.
+
+        Args:
+            head: Position of the server's newest update; a subscription from `"latest"` begins there.
+        """
+        self._tracker.head = head
+        if not self._starts_at_latest:
             return
-        self._at_latest = False
+        self._starts_at_latest = False
         if head is not None:
-            self._place.begin(head)
+            self._tracker.start_at(head)
         else:
-            # There is nothing yet: whatever comes while we are away is wanted too.
-            self._wanted = self._wanted.from_the_start()
+            # The execution is empty: after a reconnect, updates from its start are needed.
+            self._request = self._request.from_start()

@@ -1,4 +1,4 @@
-"""The clients for programs without an event loop: scripts, notebooks, threads."""
+"""Blocking clients for programs without an event loop: scripts, notebooks, threads."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ T = TypeVar("T")
 
 
 class _ClosedError(RuntimeError):
-    """The client was closed meanwhile, perhaps by another thread."""
+    """The client was closed, possibly by another thread."""
 
 
 class SyncClient:
-    """A client to be used without `await`. Use it as a context manager.
+    """A client without `await`. Use it as a context manager.
 
-    A client of the asynchronous kind works behind it, on an event loop in a thread of its own; so do listeners. Every
-    method raises as that client's does. It may be used from several threads.
+    An asynchronous client runs on an event loop in a background thread, which also calls the listeners. Every method
+    raises the same errors as that client's. A `SyncClient` is thread-safe.
 
     Args:
-        url: Where the gateway is, such as `"http://127.0.0.1:8000"`, with its prefix where it has one.
-        transport: How to connect.
+        url: Address of the gateway, such as `"http://127.0.0.1:8000"`, with its prefix where it has one.
+        transport: Protocol of the connection.
         options: See `ClientOptions`.
 
     Raises:
-        ValueError: The url or an option cannot be used.
-        MissingExtraError: The extra `client` is not installed.
+        ValueError: If the url or an option is not valid.
+        MissingExtraError: If the extra `client` is not installed.
     """
 
     def __init__(
@@ -61,19 +61,19 @@ class SyncClient:
         restart_after_fork(self)
 
     def after_fork(self) -> None:
-        """Begin anew with the next call in a forked process: the thread there was belongs to the parent."""
+        """Start a new thread with the next call in a forked process; the existing one belongs to the parent."""
         bury(self._portal, self._open)
         self._forked = self._portal is not None
         self._portal, self._open = None, ExitStack()
 
-    def subscribe(self, execution_id: str, **wanted: Any) -> SyncSubscription:
-        """A reader of an execution: `for update in client.subscribe("exec-1"): …`.
+    def subscribe(self, execution_id: str, **options: Any) -> SyncSubscription:
+        """Subscribe to an execution: `for update in client.subscribe("exec-1"): …`.
 
         Args:
             execution_id: What to read; it need not have started.
-            wanted: As for `StreamClient.subscribe`.
+            options: Options of `StreamClient.subscribe`.
         """
-        return SyncSubscription(self._run, lambda: self._client.subscribe(execution_id, **wanted))
+        return SyncSubscription(self._run, lambda: self._client.subscribe(execution_id, **options))
 
     def text(self, execution_id: str, **options: Unpack[TextOptions]) -> str:
         """See `StreamClient.text`."""
@@ -83,9 +83,9 @@ class SyncClient:
         """See `StreamClient.texts`."""
         return self._run(lambda: self._client.texts(execution_id, **options))
 
-    def executions(self, **wanted: Any) -> dict[str, Any]:
+    def executions(self, **options: Any) -> dict[str, Any]:
         """See `StreamClient.executions`."""
-        return self._run(lambda: self._client.executions(**wanted))
+        return self._run(lambda: self._client.executions(**options))
 
     def execution(self, execution_id: str) -> dict[str, Any]:
         """See `StreamClient.execution`."""
@@ -113,7 +113,7 @@ class SyncClient:
         return self._client.statistics()
 
     def close(self) -> None:
-        """Closes every subscription and connection, and ends the thread. Harmless when repeated."""
+        """Close every subscription and connection, and end the thread. Idempotent."""
         self._closed = True
         self._forked = False
         self._portal = None
@@ -133,8 +133,8 @@ class SyncClient:
     ) -> None:
         self.close()
 
-    def _reopened(self) -> BlockingPortal | None:
-        """The thread of this process, after a fork; None where the client was not open before it."""
+    def _reopen_after_fork(self) -> BlockingPortal | None:
+        """Return a thread of this process after a fork; None if the client was not open before."""
         with self._reopening:
             if self._forked:
                 self._forked = False
@@ -146,7 +146,7 @@ class SyncClient:
         if self._closed:
             raise _ClosedError("the client was closed")
         if portal is None:
-            portal = self._reopened()
+            portal = self._reopen_after_fork()
         if portal is None:
             raise RuntimeError("use the client as a context manager: with SyncClient(…) as client: …")
 
@@ -157,16 +157,16 @@ class SyncClient:
         try:
             return result.result()
         except BaseException:
-            result.cancel()  # Ctrl-C ends the waiting here, and the work there; elsewhere it is done already
+            result.cancel()  # after Ctrl-C; after an error of the work this has no effect
             raise
 
 
 class SyncSubscription(AbstractContextManager["SyncSubscription"]):
-    """A `ClientSubscription` to be read with `for`. Leaving the loop closes it.
+    """A `ClientSubscription` for `for` loops. Leaving the loop closes it.
 
     Args:
-        run: Runs something on the client's event loop and returns its result.
-        subscribe: Makes the subscription.
+        run: Runs a coroutine function on the client's event loop, and returns its result.
+        subscribe: Creates the subscription.
     """
 
     def __init__(
@@ -179,12 +179,12 @@ class SyncSubscription(AbstractContextManager["SyncSubscription"]):
 
     @property
     def execution_id(self) -> str:
-        """What it reads."""
+        """The execution's id."""
         return self._subscription.execution_id
 
     @property
     def position(self) -> Position | None:
-        """The last update that was handed over; None before the first. Resume with `after=subscription.position`."""
+        """Position of the last delivered update; None before the first. Resume with `after=subscription.position`."""
         return self._position
 
     @property
@@ -198,22 +198,22 @@ class SyncSubscription(AbstractContextManager["SyncSubscription"]):
         self._run(self._subscription.connect)
 
     def batches(self) -> Iterator[list[StreamUpdate]]:
-        """What came together, as one list at a time. Raises like `ClientSubscription.batches`."""
+        """Iterate over lists of updates that arrived together; see `ClientSubscription.batches`."""
         for batch in self._batches():
-            self._stand_after(batch)
+            self._advance_to(batch)
             yield batch
 
     def __iter__(self) -> Iterator[StreamUpdate]:
         for batch in self._batches():
             for update in batch:
-                self._stand_after([update])
+                self._advance_to([update])
                 yield update
 
     def close(self) -> None:
-        """Leaves. Harmless when repeated, and from any thread."""
+        """Close the subscription. Idempotent and thread-safe."""
         if self._guard.forked:
             return
-        with contextlib.suppress(_ClosedError):  # which has closed this, too
+        with contextlib.suppress(_ClosedError):  # a closed client has closed its subscriptions
             self._run(self._subscription.aclose)
 
     def __exit__(
@@ -234,16 +234,16 @@ class SyncSubscription(AbstractContextManager["SyncSubscription"]):
         finally:
             if not self._guard.forked:
                 with contextlib.suppress(_ClosedError):
-                    self._run(lambda: self._leave(batches))
+                    self._run(lambda: self._close_reader(batches))
 
-    async def _leave(self, batches: AsyncGeneratorType[list[StreamUpdate]]) -> None:
-        # Ctrl-C may have come anywhere, also while the next batch was being asked for: closing ends that first.
+    async def _close_reader(self, batches: AsyncGeneratorType[list[StreamUpdate]]) -> None:
+        # Ctrl-C may have interrupted the wait for the next batch: closing ends that wait first.
         await self._subscription.aclose()
         while batches.ag_running:  # noqa: ASYNC110 (a generator has no event to await)
             await asyncio.sleep(0)
         await batches.aclose()
 
-    def _stand_after(self, updates: list[StreamUpdate]) -> None:
+    def _advance_to(self, updates: list[StreamUpdate]) -> None:
         self._position = next((each.position for each in reversed(updates) if each.type != "gap"), self._position)
 
 

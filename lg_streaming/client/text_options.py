@@ -1,4 +1,4 @@
-"""Whose text a caller wants."""
+"""Options that select text of a run."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ __all__ = ["MessageText", "TextAssembly", "TextOptions", "split_text_options"]
 
 
 class TextOptions(TypedDict, total=False):
-    """What `StreamClient.text` and `texts` take beside the execution."""
+    """Options of `StreamClient.text` and `texts`."""
 
     agent: str | None
-    """Only what this agent says: a name, or a glob."""
+    """Only text of this agent: a name or a glob."""
     node: str | None
-    """Only what this node says: its id in the graph, or a glob."""
+    """Only text of this node: its id in the graph, or a glob."""
     namespace: str | None
-    """Only what is said at this node path: `supervisor/researcher/model`, or a glob such as `supervisor/**`."""
+    """Only text at this node path: `supervisor/researcher/model`, or a glob such as `supervisor/**`."""
     after: Position | str | None
-    """Begin behind this position."""
+    """Begin after this position."""
     until: Literal["interrupted"] | None
-    """`"interrupted"`: do not wait while the run waits for a human, but return what there is."""
+    """`"interrupted"`: return the text so far when the run waits for a human."""
     timeout: float | None
-    """Seconds to wait in all; None: no limit."""
+    """Seconds to wait for the end of the run; None: no limit."""
 
 
 def split_text_options(options: TextOptions) -> tuple[dict[str, Any], Callable[[MessageText], bool]]:
-    """What to subscribe with, and which messages are wanted of what was assembled.
+    """Split options into those of `subscribe` and a predicate for assembled messages.
 
-    The server filters nothing of this: what takes a text back may come from a node around.
+    The client filters, not the server: an enclosing node may retract the text of a selected one.
 
     Raises:
-        BadRequestError: A name cannot be used.
-        TypeError: There is no such option.
+        BadRequestError: If a name is not valid.
+        TypeError: If no option has that name.
     """
     unknown = next((name for name in options if name not in TextOptions.__annotations__), None)
     if unknown is not None:
         raise TypeError(f"text() has no argument {unknown!r}: use one of {', '.join(TextOptions.__annotations__)}")
     names = {"agent_types": "agent", "node_ids": "node", "namespaces": "namespace"}
-    given: dict[str, Any] = dict(options)
+    remaining: dict[str, Any] = dict(options)
     conditions: dict[str, Any] = {
-        field: [given.pop(name)] for field, name in names.items() if given.get(name) is not None
+        field: [remaining.pop(name)] for field, name in names.items() if remaining.get(name) is not None
     }
-    whose = UpdateFilter.of(**conditions)
-    read = {name: value for name, value in given.items() if name not in names.values()}
+    message_filter = UpdateFilter.of(**conditions)
+    subscribe_options = {name: value for name, value in remaining.items() if name not in names.values()}
 
-    def is_wanted(message: MessageText) -> bool:
+    def is_selected(message: MessageText) -> bool:
         scope = Scope(node_id=message.node_id, namespace=message.namespace, agent_type=message.agent_type)
-        return whose.accepts("token", scope, "medium")
+        return message_filter.accepts("token", scope, "medium")
 
-    return read, is_wanted
+    return subscribe_options, is_selected

@@ -1,4 +1,4 @@
-"""The library that the demo's researchers look things up in: a few passages, written for it."""
+"""Library of the demo's researchers: a few passages, written for the demo."""
 
 from __future__ import annotations
 
@@ -85,12 +85,12 @@ LIBRARY = (
 
 
 def search(query: str, *, limit: int = 2) -> list[Passage]:
-    """The passages that share most words with `query`, best first; none when they share no word with it.
+    """Return the passages that share most words with `query`, best first.
 
-    A word of the title counts twice.
+    A word of the title counts twice. Passages without a common word are left out.
     """
-    wanted = _words(query)
-    scored = [(len(wanted & _words(entry.title)) + len(wanted & _words(entry.text)), entry) for entry in LIBRARY]
+    words = _words(query)
+    scored = [(len(words & _words(entry.title)) + len(words & _words(entry.text)), entry) for entry in LIBRARY]
     found = sorted((pair for pair in scored if pair[0]), key=lambda pair: -pair[0])
     return [passage for _, passage in found[:limit]]
 

@@ -1,4 +1,4 @@
-"""The demo's graph: a research assistant that plans, researches in parallel, writes, and has its work reviewed."""
+"""The demo's graph: a research assistant that plans, researches in parallel, writes and reviews."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Graph: TypeAlias = "CompiledStateGraph[Any, Any, Any, Any]"
 
 
 class Report(TypedDict, total=False):
-    """What the graph works on."""
+    """State of the graph."""
 
     question: str
     questions: list[str]
@@ -35,13 +35,13 @@ class Report(TypedDict, total=False):
 
 
 class Assignment(TypedDict):
-    """What one researcher is sent."""
+    """Input of one researcher."""
 
     question: str
 
 
 class ResearchAssistant:
-    """The nodes, bound to one model and one set of tools."""
+    """Nodes of the graph, bound to one model and one set of tools."""
 
     def __init__(self, model: BaseChatModel, tools: list[BaseTool]) -> None:
         self._model = model
@@ -50,7 +50,7 @@ class ResearchAssistant:
     @stream_token()
     @stream_event()
     async def plan(self, state: Report) -> Report:
-        """Break the question into three."""
+        """Divide the question into three."""
         question = state.get("question", "")
         reply = await self._model.ainvoke(prompts.plan_prompt(question))
         return {"questions": prompts.questions_in(reply.text, fallback=question)}
@@ -59,7 +59,7 @@ class ResearchAssistant:
     @stream_event()
     @stream_progress(interval=0.1)
     async def research(self, state: Assignment) -> Report:
-        """Answer one of them with the help of the tools; runs once for each, side by side."""
+        """Answer one of the three questions with the tools. One branch runs for each question, in parallel."""
         inputs: MessagesState = {"messages": [*prompts.research_prompt(state["question"])]}
         outcome = await self._researcher.ainvoke(inputs)
         return {"findings": [str(outcome["messages"][-1].text)]}
@@ -68,7 +68,7 @@ class ResearchAssistant:
     @stream_event()
     @stream_progress(interval=0.1)
     async def write(self, state: Report) -> Report:
-        """Write the report, or write it again with the reviewer's remarks in hand."""
+        """Write the report, or revise it by the reviewer's remarks."""
         progress = current_progress()
         prompt = prompts.write_prompt(
             state.get("question", ""),
@@ -88,7 +88,7 @@ class ResearchAssistant:
     @stream_token()
     @stream_event()
     async def review(self, state: Report) -> Report:
-        """Let the report go out, or send it back with remarks."""
+        """Approve the report, or return it with remarks."""
         prompt = prompts.review_prompt(
             state.get("draft", ""), state.get("findings", []), remarks=state.get("remarks", "")
         )
@@ -101,7 +101,7 @@ class ResearchAssistant:
 
 
 def build_researcher(model: Runnable[Any, AIMessage], tools: list[BaseTool]) -> Graph:
-    """One researcher: the model calls tools until it can answer."""
+    """Build one researcher: the model calls tools until it can answer."""
 
     async def ask(state: MessagesState) -> dict[str, list[AIMessage]]:
         progress = current_progress()
@@ -124,7 +124,7 @@ def build_researcher(model: Runnable[Any, AIMessage], tools: list[BaseTool]) -> 
 
 
 def build_graph(model: BaseChatModel, tools: list[BaseTool]) -> Graph:
-    """The whole assistant: plan → research (one branch a question) → write → review → (write again | end)."""
+    """Build the assistant: plan → research (one branch a question) → write → review → (write again | end)."""
     assistant = ResearchAssistant(model, tools)
     graph = StateGraph(Report)
     graph.add_node("plan", assistant.plan)

@@ -1,4 +1,4 @@
-"""Which model the demo talks to."""
+"""Choice of the demo's model."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from lg_streaming.demo.offline import offline_model
 
 
 class ModelNotAvailableError(Exception):
-    """The model named by ``--model`` cannot be used here; the message says what to do about it."""
+    """The model of ``--model`` is not available; the message names a remedy."""
 
 
 def make_model(name: str | None, *, speed: float = 1.0) -> BaseChatModel:
-    """The model called `name` (``provider:name``), or the offline one when `name` is None.
+    """Return the model `name`, as ``provider:name``, or the offline model if `name` is None.
 
-    `speed` sets the pace of the offline model only.
+    Args:
+        name: The model.
+        speed: Pace of the offline model; 2 is twice as fast. Other models ignore it.
 
     Raises:
-        ModelNotAvailableError: a package is missing, the provider is unknown, or it refuses the settings it found.
+        ModelNotAvailableError: If a package is missing, the provider is unknown, or it refuses its settings.
     """
     if name is None:
         return offline_model(speed=speed)

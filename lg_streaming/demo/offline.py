@@ -1,4 +1,4 @@
-"""The demo's model when none is named: answers worked out from the prompt, streamed at a believable pace."""
+"""The demo's default model: answers derived from the prompt, streamed at a realistic pace."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FINDING = re.compile(r"^- (.+)$", re.MULTILINE)
 
 
 def offline_model(*, speed: float = 1.0) -> ScriptedChatModel:
-    """A model that needs no network and no key; `speed` 2 is twice as fast."""
+    """Return a model that needs no network and no key; `speed` 2 is twice as fast."""
     return ScriptedChatModel(
         answers=answer,
         delay=_SECONDS_PER_TOKEN / speed,
@@ -28,15 +28,15 @@ def offline_model(*, speed: float = 1.0) -> ScriptedChatModel:
 
 
 def answer(messages: list[BaseMessage]) -> Answer:
-    """What the offline model says to one of the demo's prompts."""
-    role, asked = messages[0].text, messages[1].text
+    """Return the answer to one of the demo's prompts."""
+    role, prompt = messages[0].text, messages[1].text
     if role == prompts.PLANNER:
-        return _plan(asked)
+        return _plan(prompt)
     if role == prompts.RESEARCHER:
-        return _research(asked, [message for message in messages if isinstance(message, ToolMessage)])
+        return _research(prompt, [message for message in messages if isinstance(message, ToolMessage)])
     if role == prompts.WRITER:
-        return _write(asked)
-    return _review(asked)
+        return _write(prompt)
+    return _review(prompt)
 
 
 def _plan(question: str) -> AIMessage:
@@ -77,17 +77,17 @@ def _extract(results: Sequence[ToolMessage]) -> str:
     return " ".join(passage.split(": ", 1)[-1] for passage in passages)
 
 
-def _write(asked: str) -> str:
-    findings = _FINDING.findall(asked.partition("\n\nEarlier draft:")[0])
-    revising = "\n\nRemarks:\n" in asked
+def _write(prompt: str) -> str:
+    findings = _FINDING.findall(prompt.partition("\n\nEarlier draft:")[0])
+    revising = "\n\nRemarks:\n" in prompt
     if findings == [study.finding for study in script.STUDIES]:
         return script.REVISED_DRAFT if revising else script.FIRST_DRAFT
-    known = list(dict.fromkeys(findings))
-    return "\n\n".join([script.PLAIN_OPENING, *known] if revising else known)
+    paragraphs = list(dict.fromkeys(findings))
+    return "\n\n".join([script.PLAIN_OPENING, *paragraphs] if revising else paragraphs)
 
 
-def _review(asked: str) -> str:
-    scripted = script.FIRST_DRAFT in asked or script.REVISED_DRAFT in asked
-    if "\n\nYour remarks on the draft before:\n" in asked:
+def _review(prompt: str) -> str:
+    scripted = script.FIRST_DRAFT in prompt or script.REVISED_DRAFT in prompt
+    if "\n\nYour remarks on the draft before:\n" in prompt:
         return script.APPROVAL if scripted else script.PLAIN_APPROVAL
     return script.REMARKS if scripted else script.PLAIN_REMARKS

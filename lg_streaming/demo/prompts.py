@@ -1,4 +1,4 @@
-"""What the nodes of the demo ask the model, and how they read its answers."""
+"""Prompts of the demo's nodes, and parsers of the answers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from langchain_core.messages import AnyMessage, HumanMessage, SystemMessage
 
 DEFAULT_QUESTION = "How can a city stay cool in summer without more air conditioning?"
 TARGET_WORDS = 190
-"""How long a report is meant to be; the writer's progress bar counts against it."""
+"""Target length of a report, against which the writer's progress counts."""
 FINDING_WORDS = 70
-"""How long a finding usually is."""
+"""Usual length of a finding."""
 
 PLANNER = (
     "You plan research. Write exactly three short questions whose answers together answer the user's question: "
@@ -60,17 +60,20 @@ def review_prompt(draft: str, findings: Sequence[str], *, remarks: str) -> list[
 
 
 def questions_in(plan: str, *, fallback: str) -> list[str]:
-    """The first three numbered or bulleted lines of `plan`; just `fallback` when there is none."""
+    """Return the first three numbered or bulleted lines of `plan`; `fallback` if it has no such line."""
     return _NUMBERED.findall(plan)[:3] or [fallback]
 
 
 def is_approved(verdict: str) -> bool:
-    """Whether a reviewer's verdict lets the report go out."""
+    """Return whether a reviewer's verdict approves the report."""
     return verdict.lstrip(" *#").upper().startswith("APPROVED")
 
 
 def research_done(messages: Sequence[AnyMessage], answer: str) -> int:
-    """How far a researcher is, in percent: 10 for each message after the prompt, up to 40, then the answer's words."""
+    """Return the progress of a researcher in percent.
+
+    Each message after the prompt counts 10, up to 40; the words of the answer count the rest.
+    """
     steps = min(40, 10 * (len(messages) - 2))
     return steps + min(60, 60 * len(answer.split()) // FINDING_WORDS)
 

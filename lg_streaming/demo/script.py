@@ -1,4 +1,4 @@
-"""The lines that the offline model speaks on the demo's own question."""
+"""Answers of the offline model to the demo's default question."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """One researcher's part: what it is asked, what it looks up, what it works out, what it finds."""
+    """One researcher's part: question, searches, calculations and finding."""
 
     question: str
     searches: tuple[str, ...]

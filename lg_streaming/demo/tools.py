@@ -20,7 +20,7 @@ NOTHING_FOUND = "The library holds nothing on this."
 
 
 def demo_tools(*, pause: float) -> list[BaseTool]:
-    """The tools; each call takes `pause` seconds, so that a reader can see it run."""
+    """Return the tools. Each call takes `pause` seconds, so that a reader can see the tool run."""
 
     @tool
     async def search_library(query: str) -> str:
@@ -39,10 +39,10 @@ def demo_tools(*, pause: float) -> list[BaseTool]:
 
 
 def evaluate(expression: str) -> float:
-    """The value of a sum of numbers with ``+ - * /`` and brackets.
+    """Evaluate an expression of numbers with ``+ - * /`` and brackets.
 
     Raises:
-        ToolException: `expression` is something else, or divides by zero.
+        ToolException: If `expression` is something else, or divides by zero.
     """
     try:
         return _value(ast.parse(expression, mode="eval").body)

@@ -1,4 +1,4 @@
-"""The page on which a browser watches an execution: one static file and its script, nothing from elsewhere."""
+"""Page that shows an execution in a browser; all its files are served from here."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _HEADERS = {
 
 
 def watch_router(*, prefix: str = "") -> APIRouter:
-    """A router with ``GET {prefix}/watch/{execution_id}``: a page that shows the execution live in a browser.
+    """Return a router with ``GET {prefix}/watch/{execution_id}``: a page that shows the execution live.
 
-    The page reads the execution with the gateway's own `lg-streaming.js`, so `prefix` must be the gateway's
-    (``settings.gateway.prefix``). The page itself holds no data: who may see an execution is decided by the gateway.
+    The page reads the execution with the gateway's `lg-streaming.js`, so `prefix` must be the gateway's
+    (``settings.gateway.prefix``). The page holds no data: the gateway decides who may read an execution.
     """
     router = APIRouter(prefix=prefix, include_in_schema=False)
 

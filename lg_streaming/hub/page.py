@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from lg_streaming.events import Position, StreamMetadata, StreamUpdate
+from lg_streaming.types import GapReason, OnGap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
     from lg_streaming.log.base import ExecutionState, StoredUpdate
 
 __all__ = ["Gap", "GapReason", "OnGap", "Page", "SubscribeResult"]
-
-GapReason = Literal["evicted", "epoch_changed", "future_position"]
-OnGap = Literal["oldest", "tail", "fail"]
 
 
 @dataclass(frozen=True, slots=True)

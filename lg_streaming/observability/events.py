@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from lg_streaming.errors import StreamingConfigError
 from lg_streaming.observability.logs import log_event
-from lg_streaming.settings import TransportName
+from lg_streaming.types import TransportName
 
 __all__ = [
     "ClientConnected",

@@ -18,7 +18,6 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar, get_args
 
 from lg_streaming.errors import CODES, UnauthorizedError
 from lg_streaming.hub.histogram import Durations, Histogram
-from lg_streaming.hub.page import GapReason
 from lg_streaming.observability.events import (
     ClientConnected,
     ClientDisconnected,
@@ -33,7 +32,7 @@ from lg_streaming.observability.events import (
     SubscriptionResumed,
     UpdatesMerged,
 )
-from lg_streaming.settings import TransportName
+from lg_streaming.types import GapReason, TransportName
 
 __all__ = ["DELIVERY_BOUNDS", "GatewayMetrics", "GatewayStatistics", "Metric", "TransportStatistics", "samples"]
 

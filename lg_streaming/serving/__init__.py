@@ -1,7 +1,7 @@
-"""uvicorn's protocols with bounds on what a caller may do before a request is complete.
+"""uvicorn's protocols with limits for callers whose request is not complete.
 
-`python -m lg_streaming serve` uses them; ``uvicorn app:app --http lg_streaming.serving:HTTPProtocol --ws
-lg_streaming.serving:WebSocketProtocol`` does too.
+`python -m lg_streaming serve` uses the protocols. So does ``uvicorn app:app --http lg_streaming.serving:HTTPProtocol
+--ws lg_streaming.serving:WebSocketProtocol``.
 """
 
 from lg_streaming.serving.http import HTTPProtocol

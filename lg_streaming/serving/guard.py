@@ -1,4 +1,4 @@
-"""The connections of a server from accept to close: how many there are, and how long each may take."""
+"""Count and time the connections of a server, from accept to close."""
 
 from __future__ import annotations
 
@@ -13,63 +13,63 @@ from lg_streaming.errors import ServerFullError, TooManyConnectionsError
 from lg_streaming.gateway.hooks.front_door import FrontDoor
 from lg_streaming.gateway.limits.rates import address_key
 
-__all__ = ["Entry", "Guard", "Owner", "Times"]
+__all__ = ["ConnectionGuard", "Entry", "Owner", "Timeouts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Times:
-    """How long a caller may take, in seconds."""
+class Timeouts:
+    """Time limits of callers, in seconds."""
 
     header: float = 10.0
-    """For a complete header, or a TLS handshake: from accept, and from a later request's first byte."""
+    """For a TLS handshake or a header: from accept, or from the first byte of a later request."""
     body: float = 10.0
-    """After this the progress of a body is looked at, each time."""
+    """Interval at which the progress of a body is checked."""
     write: float = 30.0
-    """After this a peer that reads nothing is cut off, and a WebSocket handshake has to be answered."""
+    """For a peer to read something, and for the application to answer a WebSocket handshake."""
     close: float = 2.0
-    """For a peer to read its refusal."""
+    """For a peer to read a refusal."""
     spare: float = 5.0
-    """For a whole request over the limits, such as one for the health of a full server."""
-    grace: float = 1.0
-    """Seconds after which a connection without a complete request gives its place to a new one on a full server."""
-    spare_grace: float = 0.25
-    """The same for connections over the limits."""
+    """For a complete request over the limits, such as a health check of a full server."""
+    evict_after: float = 1.0
+    """Seconds after which a full server evicts a connection without a complete request, for a new one."""
+    spare_evict_after: float = 0.25
+    """The same as `evict_after`, for connections over the limits."""
 
 
 MARGIN: Final = 16
-"""Connections over each limit that may still ask, so that the gateway can refuse them by its own code."""
+"""Connections over each limit that reach the gateway, which refuses them with its error code."""
 SPARES: Final = 64
-"""Connections over all limits that are answered, though with 503 or 429 only."""
+"""Connections over all limits that are answered, with 503 or 429."""
 SPARES_PER_ADDRESS: Final = 8
 _TICK: Final = 0.5
-_SLICE: Final = 200
-"""Deadlines handled in one step of the event loop."""
+_MAX_PER_STEP: Final = 200
+"""Deadlines handled in one turn of the event loop."""
 
 
 class Owner(Protocol):
-    """The part of the server that holds a connection."""
+    """Protocol that holds a connection."""
 
     def expire(self) -> None:
-        """End it: its header took too long."""
+        """End the connection: its header took too long."""
         ...
 
     def drop(self) -> None:
-        """End it at once, without a word."""
+        """Abort the connection."""
         ...
 
     def check_body(self) -> None:
-        """End it when its body made no progress; else watch on."""
+        """End the connection if its body made no progress; else keep watching."""
         ...
 
     def check_writes(self) -> None:
-        """End it when its peer read nothing; else watch on."""
+        """End the connection if its peer read nothing; else keep watching."""
         ...
 
 
 class Entry:
-    """One connection. `error` is what a connection over the limits is answered; None for all others."""
+    """One connection. `error` is the response to a connection over the limits; None for others."""
 
-    __slots__ = ("address", "counted", "error", "left", "owner", "since")
+    __slots__ = ("address", "counted", "error", "is_removed", "owner", "since")
 
     def __init__(self, owner: Owner, address: _Address) -> None:
         self.owner: Owner = owner
@@ -77,7 +77,7 @@ class Entry:
         self.since: float = 0.0
         self.error: TooManyConnectionsError | None = None
         self.counted: bool = True
-        self.left: bool = False
+        self.is_removed: bool = False
 
 
 class _Address:
@@ -91,7 +91,7 @@ class _Address:
 
 
 class _Deadlines:
-    """Entries by the time they were added: all have the same time to go."""
+    """Entries in the order of their deadlines: all have the same time limit."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -110,35 +110,35 @@ class _Deadlines:
     def oldest(self) -> tuple[Entry, float] | None:
         return next(iter(self._since.items()), None)
 
-    def due(self, now: float, most: int) -> Generator[Entry]:
-        """Take away what is due, at most so many."""
-        while most and (first := self.oldest()) is not None and now - first[1] >= self._seconds:
-            most -= 1
+    def pop_due(self, now: float, limit: int) -> Generator[Entry]:
+        """Remove and yield due entries, at most `limit`."""
+        while limit and (first := self.oldest()) is not None and now - first[1] >= self._seconds:
+            limit -= 1
             del self._since[first[0]]
             yield first[0]
 
 
-_TIMES: Final = Times()
+_TIMES: Final = Timeouts()
 
 
-class Guard:
+class ConnectionGuard:
     """Counts connections by address, and ends those that take too long.
 
-    A connection *waits* until its header is complete, and between requests. Where there is no room for a new one, the
-    connection that has waited longest makes room: of the same address, or of all. Where none has waited for a second,
-    the new one is a *spare*: few of them, answered with 503 or 429, but for `/health`.
+    A connection *waits* until its header is complete, and between requests. At a limit, a new connection evicts the
+    connection that has waited longest: of the same address, or of all. If none has waited for `evict_after`, the new
+    one becomes a *spare*. Spares are few, and receive 503 or 429, except for `/health`.
 
     Args:
         door: The limits.
-        trusted: Whether the peer at an address may name the address it speaks for.
-        times: How long callers may take.
+        trusted: Returns whether the peer at an address is a proxy that may name its client's address.
+        times: Time limits of callers.
     """
 
-    def __init__(self, door: FrontDoor, trusted: Callable[[str], bool], times: Times = _TIMES) -> None:
+    def __init__(self, door: FrontDoor, trusted: Callable[[str], bool], times: Timeouts = _TIMES) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        """The event loop it works on."""
+        """The server's event loop."""
         self._door = door
-        self.trusts = trusted
+        self.is_trusted_proxy = trusted
         self._addresses: dict[str, _Address] = {}
         self.open = 0
         """Connections, without spares."""
@@ -153,48 +153,48 @@ class Guard:
         self._timer: asyncio.Handle | None = None
 
     @classmethod
-    def of(cls, config: Any, server_state: Any, times: Times = _TIMES) -> Guard:
-        """Return the guard of a uvicorn server; `times` counts for the first call."""
+    def for_server(cls, config: Any, server_state: Any, times: Timeouts = _TIMES) -> ConnectionGuard:
+        """Return the guard of a uvicorn server; only the first call uses `times`."""
         guard = getattr(server_state, "lg_streaming_guard", None)
         if not isinstance(guard, cls) or guard.loop is not asyncio.get_running_loop():
-            guard = cls(FrontDoor.from_server_state(server_state), _trust(config), times)
+            guard = cls(FrontDoor.from_server_state(server_state), _proxy_check(config), times)
             server_state.lg_streaming_guard = guard
         return guard
 
     # ------------------------------------------------------------ counting
-    def enter(self, owner: Owner, address: str | None, *, short: bool = False) -> Entry | None:
-        """Count a connection, which waits from now on.
+    def enter(self, owner: Owner, address: str | None, *, low_descriptors: bool = False) -> Entry | None:
+        """Count a new connection, which waits from now on.
 
         Args:
-            owner: What holds it.
-            address: The peer's; None where it has none, as over a Unix socket.
-            short: Whether descriptors are running out.
+            owner: Protocol that holds the connection.
+            address: The peer's address; None over a Unix socket.
+            low_descriptors: Whether descriptors are running out.
 
         Returns:
-            None where there is no room, not even for a refusal.
+            The entry; None if the server has no capacity even for a refusal.
         """
         now = self.loop.time()
-        key = _key(address)
-        known = self._addresses.get(key)
-        if known is None:
-            known = self._addresses[key] = _Address(key)
-        entry = Entry(owner, known)
+        key = _address_key(address)
+        counter = self._addresses.get(key)
+        if counter is None:
+            counter = self._addresses[key] = _Address(key)
+        entry = Entry(owner, counter)
         entry.since = now
-        entry.error = self._refusal(known, now, short=short)
+        entry.error = self._refusal(counter, now, low_descriptors=low_descriptors)
         if entry.error is None:
             self.open += 1
-            known.open += 1
-            self.wait(entry)
-        elif self._room_for_spare(known, now):
-            known.spare += 1
+            counter.open += 1
+            self.await_header(entry)
+        elif self._admits_spare(counter, now):
+            counter.spare += 1
             self._spares.add(entry, now)
         else:
-            self._forget_unused(known)
+            self._discard_unused(counter)
             return None
         self._start_timer()
         return entry
 
-    def _refusal(self, address: _Address, now: float, *, short: bool) -> TooManyConnectionsError | None:
+    def _refusal(self, address: _Address, now: float, *, low_descriptors: bool) -> TooManyConnectionsError | None:
         limit, per_address = self._door.connections, self._door.per_address
         if address.key and per_address is not None and address.open >= per_address + MARGIN:
             first = next(iter(address.waiting), None)
@@ -202,39 +202,39 @@ class Guard:
                 return TooManyConnectionsError(
                     f"an address may have {per_address} connections: close some first", retry_after=1.0
                 )
-        if short or (limit is not None and self.open >= limit + MARGIN):
+        if low_descriptors or (limit is not None and self.open >= limit + MARGIN):
             oldest = self._waiting.oldest()
             if oldest is None or not self._evict(oldest[0], now):
                 return ServerFullError(retry_after=1.0)
         return None
 
     def _evict(self, entry: Entry, now: float, grace: float | None = None) -> bool:
-        if now - entry.since < (self.times.grace if grace is None else grace):
+        if now - entry.since < (self.times.evict_after if grace is None else grace):
             return False
         self.leave(entry)
         entry.owner.drop()
         return True
 
-    def _room_for_spare(self, address: _Address, now: float) -> bool:
+    def _admits_spare(self, address: _Address, now: float) -> bool:
         if address.spare < SPARES_PER_ADDRESS and len(self._spares) < self.spares_allowed:
             return True
         oldest = self._spares.oldest()
         return (
             oldest is not None
-            and self._evict(oldest[0], now, self.times.spare_grace)
+            and self._evict(oldest[0], now, self.times.spare_evict_after)
             and address.spare < SPARES_PER_ADDRESS
         )
 
-    def make_room(self) -> bool:
-        """End the connection that has waited longest. Returns whether there was one."""
+    def evict_oldest(self) -> bool:
+        """End the connection that has waited longest; return whether there was one."""
         oldest = self._waiting.oldest()
-        return oldest is not None and self._evict(oldest[0], self.loop.time(), self.times.spare_grace)
+        return oldest is not None and self._evict(oldest[0], self.loop.time(), self.times.spare_evict_after)
 
     def leave(self, entry: Entry) -> None:
-        """Count a connection no longer. Harmless when repeated."""
-        if entry.left:
+        """Remove a connection from the count. Idempotent."""
+        if entry.is_removed:
             return
-        entry.left = True
+        entry.is_removed = True
         for deadlines in (self._waiting, self._bodies, self._writes, self._closing, self._spares):
             deadlines.discard(entry)
         address = entry.address
@@ -245,55 +245,55 @@ class Guard:
             self.open -= 1
             if entry.counted:
                 address.open -= 1
-        self._forget_unused(address)
+        self._discard_unused(address)
 
-    def speaks_for_another(self, entry: Entry) -> None:
-        """Count a proxy's connection by its address no longer: it carries the requests of others."""
-        if entry.counted and entry.error is None and not entry.left:
+    def exempt_proxy(self, entry: Entry) -> None:
+        """Exempt a proxy's connection from the limit of its address: it carries requests of other clients."""
+        if entry.counted and entry.error is None and not entry.is_removed:
             entry.counted = False
             entry.address.open -= 1
 
-    def _forget_unused(self, address: _Address) -> None:
+    def _discard_unused(self, address: _Address) -> None:
         if not address.open and not address.spare and not address.waiting:
             self._addresses.pop(address.key, None)
 
     # ------------------------------------------------------------ deadlines
-    def wait(self, entry: Entry) -> None:
-        """Begin the time in which a header has to come."""
-        if entry.left or entry.error is not None:
+    def await_header(self, entry: Entry) -> None:
+        """Start the time limit of a header."""
+        if entry.is_removed or entry.error is not None:
             return
         entry.since = self.loop.time()
         self._waiting.add(entry, entry.since)
         entry.address.waiting.pop(entry, None)
         entry.address.waiting[entry] = None
 
-    def busy(self, entry: Entry) -> None:
-        """End that time: the header is complete."""
+    def header_complete(self, entry: Entry) -> None:
+        """Stop the time limit of the header, which is complete."""
         self._waiting.discard(entry)
         entry.address.waiting.pop(entry, None)
 
     def watch_body(self, entry: Entry) -> None:
-        """Have its progress looked at in `Times.body`."""
-        if not entry.left:
+        """Check the progress of the body after `Timeouts.body`."""
+        if not entry.is_removed:
             self._bodies.add(entry, self.loop.time())
 
     def body_complete(self, entry: Entry) -> None:
-        """Look no longer."""
+        """Stop the checks of the body."""
         self._bodies.discard(entry)
 
     def watch_writes(self, entry: Entry) -> None:
-        """Have it looked at in `Times.write` whether the peer reads."""
-        if not entry.left:
+        """Check after `Timeouts.write` whether the peer reads."""
+        if not entry.is_removed:
             self._writes.add(entry, self.loop.time())
 
-    def writes_flow(self, entry: Entry) -> None:
-        """Look no longer."""
+    def writes_resumed(self, entry: Entry) -> None:
+        """Stop the check of the peer."""
         self._writes.discard(entry)
 
     def close_soon(self, entry: Entry) -> None:
-        """Cut the connection in `Times.close`."""
-        self.busy(entry)
-        if not entry.left:
+        """Abort the connection after `Timeouts.close`."""
+        self.header_complete(entry)
+        if not entry.is_removed:
             self._closing.add(entry, self.loop.time())
 
     def _start_timer(self) -> None:
@@ -304,32 +304,32 @@ class Guard:
         self._timer = None
         now = self.loop.time()
         handled = 0
-        for entry in self._waiting.due(now, _SLICE):
+        for entry in self._waiting.pop_due(now, _MAX_PER_STEP):
             entry.address.waiting.pop(entry, None)
             entry.owner.expire()
             handled += 1
         for deadlines in (self._closing, self._spares):
-            for entry in deadlines.due(now, _SLICE):
+            for entry in deadlines.pop_due(now, _MAX_PER_STEP):
                 entry.owner.drop()
                 handled += 1
-        for entry in self._bodies.due(now, _SLICE):
+        for entry in self._bodies.pop_due(now, _MAX_PER_STEP):
             entry.owner.check_body()
             handled += 1
-        for entry in self._writes.due(now, _SLICE):
+        for entry in self._writes.pop_due(now, _MAX_PER_STEP):
             entry.owner.check_writes()
             handled += 1
-        if handled >= _SLICE:
+        if handled >= _MAX_PER_STEP:
             self._timer = self.loop.call_soon(self._sweep)
         elif self.open or len(self._spares):
             self._start_timer()
 
 
 @functools.lru_cache(maxsize=4_096)
-def _key(address: str | None) -> str:
+def _address_key(address: str | None) -> str:
     return address_key(address) if address else ""
 
 
-def _trust(config: Any) -> Callable[[str], bool]:
+def _proxy_check(config: Any) -> Callable[[str], bool]:
     from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware  # noqa: PLC0415 (only a server needs it)
 
     if not getattr(config, "proxy_headers", False):

@@ -1,4 +1,4 @@
-"""uvicorn's server, which counts connections from accept on."""
+"""A uvicorn server that counts connections from accept on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing_extensions import override
 from uvicorn.config import STARTUP_FAILURE
 
 from lg_streaming.serving.acceptor import Acceptor
-from lg_streaming.serving.guard import Entry, Guard, Times
+from lg_streaming.serving.guard import ConnectionGuard, Entry, Timeouts
 from lg_streaming.serving.http import HTTPProtocol
 from lg_streaming.serving.websocket import WebSocketProtocol
 
@@ -27,18 +27,28 @@ def configure(app: Any, **options: Any) -> uvicorn.Config:
 
 
 class GuardedServer(uvicorn.Server):
-    """Serves on sockets that it is given, and leaves signals to the program that runs it.
+    """A server on given sockets. The program that runs it handles signals.
 
     Args:
         config: See `configure`.
-        listening: Called when clients can connect.
-        times: How long callers may take.
+        on_listening: Called when clients can connect.
+        times: Time limits of callers.
+        shutdown_timeout: Returns the seconds that open requests may take, asked for when the server stops. None takes
+            the number of `config`.
     """
 
-    def __init__(self, config: uvicorn.Config, listening: Callable[[], object], times: Times | None = None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        on_listening: Callable[[], object],
+        times: Timeouts | None = None,
+        *,
+        shutdown_timeout: Callable[[], float] | None = None,
+    ) -> None:
         super().__init__(config)
-        self._times = times or Times()
-        self._listening = listening
+        self._times = times or Timeouts()
+        self._on_listening = on_listening
+        self._shutdown_timeout = shutdown_timeout
 
     @override
     @contextmanager
@@ -56,7 +66,14 @@ class GuardedServer(uvicorn.Server):
                 sys.exit(STARTUP_FAILURE)
             self.servers: list[Any] = [self._accept_on(listener) for listener in sockets]
             self.started = True
-        self._listening()
+        self._on_listening()
+
+    @override
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._shutdown_timeout is not None:
+            # uvicorn's own type has whole seconds; it only hands the number to asyncio.
+            self.config.timeout_graceful_shutdown = self._shutdown_timeout()  # pyright: ignore[reportAttributeAccessIssue]
+        await super().shutdown(sockets)
 
     def _accept_on(self, listener: socket.socket) -> Acceptor:
         config, state = self.config, self.server_state
@@ -64,12 +81,12 @@ class GuardedServer(uvicorn.Server):
         def make(entry: Entry) -> HTTPProtocol:
             return HTTPProtocol(config, state, self.lifespan.state, entry=entry)
 
-        guard = Guard.of(config, state, self._times)
+        guard = ConnectionGuard.for_server(config, state, self._times)
         return Acceptor(make, listener, guard, context=config.ssl, backlog=config.backlog)
 
 
 def _has_readers(loop: asyncio.AbstractEventLoop, listener: socket.socket) -> bool:
-    """Whether the event loop can watch a socket; that of Windows cannot, and accepts by itself."""
+    """Return whether the event loop can watch a socket; that of Windows cannot, and accepts by itself."""
     try:
         loop.remove_reader(listener.fileno())
     except NotImplementedError:

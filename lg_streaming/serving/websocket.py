@@ -1,4 +1,4 @@
-"""WebSocket, of which every handshake is answered or closed."""
+"""WebSocket, whose handshakes are all answered or closed in time."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing_extensions import override
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from lg_streaming.gateway.auth.url_credentials import for_a_log
-from lg_streaming.serving.guard import Entry, Guard
+from lg_streaming.serving.guard import ConnectionGuard, Entry
 
 __all__ = ["WebSocketProtocol"]
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's protocol on websockets. It holds the entry of the connection that the handshake came on."""
+    """uvicorn's protocol on websockets; it holds the entry of its connection."""
 
     __slots__ = ("_entry", "_guard")
 
     def __init__(self, config: Any, server_state: Any, app_state: dict[str, Any], _loop: Any = None) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._guard = Guard.of(config, server_state)
+        self._guard = ConnectionGuard.for_server(config, server_state)
         self._entry: Entry | None = None
 
     def take_over(self, entry: Entry) -> None:
-        """Hold the entry from now on."""
+        """Take the entry over from the HTTP protocol."""
         entry.owner = self
         self._entry = entry
         self._guard.watch_writes(entry)
@@ -47,15 +47,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.handshake_complete:
             await super().send(message)
             return
-        whole: Any = self.scope
-        self.scope: Any = for_a_log(whole)  # uvicorn logs the address now, also one that no route has looked at
+        scope: Any = self.scope
+        self.scope: Any = for_a_log(scope)  # uvicorn logs the URL here, also one that no route has handled
         try:
             await super().send(message)
         finally:
-            self.scope = whole  # an open connection keeps one scope, not two
+            self.scope = scope  # an open connection keeps one scope, not two
 
     def _refuse(self, status: HTTPStatus, text: str) -> None:
-        """Answer without the protocol below: it writes nothing once it has failed to read a handshake."""
+        """Answer without the base protocol, which writes nothing after an invalid handshake."""
         self.handshake_initiated = self.handshake_complete = self.close_sent = True
         self.transport.write(
             f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: text/plain; charset=utf-8\r\n"
@@ -75,7 +75,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """See `Owner`."""
 
     def check_writes(self) -> None:
-        """See `Owner`: here, end a handshake that the application has not answered."""
+        """End a handshake that the application has not answered; see `Owner`."""
         if not self.handshake_complete:
             self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "the application did not answer this handshake\n")

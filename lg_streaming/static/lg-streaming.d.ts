@@ -1,6 +1,6 @@
 // The types of lg-streaming.js. All times are in milliseconds.
 
-/** One thing that happened in an execution. */
+/** One update of an execution. */
 export interface Update<D = any> {
   type: string;
   data: D;
@@ -11,14 +11,14 @@ export interface Metadata {
   /** UTC, such as "2026-11-20T20:00:00.123Z". */
   timestamp: string;
   execution_id: string;
-  /** 1, 2, 3 … without a hole. */
+  /** 1, 2, 3 … without gaps. */
   sequence_number: number;
-  /** Which life of the log the number belongs to. */
+  /** Epoch of the log that the number belongs to. */
   epoch: string;
   run_id?: string;
   node_id?: string;
   namespace?: string;
-  /** Rises when a node is tried again. */
+  /** Number of the node's attempt. */
   attempt?: number;
   agent_type?: string;
   task_id?: string;
@@ -28,22 +28,22 @@ export interface Metadata {
   category?: string;
   priority?: "low" | "high" | "critical";
   traceparent?: string;
-  /** The first number that a merged update stands for. */
+  /** The first number that a merged update covers. */
   merged_from?: number;
   [key: string]: unknown;
 }
 
-/** Updates that cannot be had. */
+/** Missing updates. */
 export interface Gap {
   execution_id: string;
   from?: number | null;
-  /** null: nobody knows how many there were. */
+  /** null: their number is unknown. */
   to?: number | null;
-  /** "evicted": no longer kept; "epoch_changed", "future_position": the server began anew. */
+  /** "evicted": no longer kept; "epoch_changed", "future_position": the server has a new log. */
   reason: string;
 }
 
-/** The text of one message so far. Never changed: a new text is a new object. */
+/** The text of one message so far. Immutable: a new text is a new object. */
 export interface Message {
   readonly id: string;
   readonly nodeId?: string;
@@ -57,19 +57,19 @@ export interface Message {
   readonly attempt: number;
   readonly text: string;
   readonly thinking: string;
-  /** Whether nothing more comes of it. */
+  /** true: the text is complete. */
   readonly complete: boolean;
-  /** true: a piece of it is lost. */
+  /** true: a piece of the text is lost. */
   readonly missing?: true;
 }
 
 /**
  * - `connecting`: the first attempt
  * - `connected`: live
- * - `reconnecting`: the connection is lost, and will be made again
- * - `polling`: live, by asking again and again
- * - `ended`: the run is over, and all its updates have come
- * - `failed`: there is no sense in trying again; the error says why
+ * - `reconnecting`: the connection is lost; the client reconnects
+ * - `polling`: live, by repeated requests
+ * - `ended`: the run has ended, and all its updates have arrived
+ * - `failed`: a permanent error
  * - `closed`: by the page
  */
 export type State = "connecting" | "connected" | "reconnecting" | "polling" | "ended" | "failed" | "closed";
@@ -77,34 +77,34 @@ export type State = "connecting" | "connected" | "reconnecting" | "polling" | "e
 export type Transport = "sse" | "websocket" | "socketio" | "polling";
 
 export interface StateDetail {
-  /** What carries the updates, or will be tried next. */
+  /** The transport in use, or of the next attempt. */
   transport?: Transport;
-  /** Why the connection is lost, or the subscription has failed. */
+  /** The reason of a lost connection or a failed subscription. */
   error?: StreamingError;
-  /** When it is tried again. */
+  /** Time of the next attempt. */
   delay?: number;
-  /** How many attempts there were in a row. */
+  /** Consecutive attempts. */
   attempt?: number;
 }
 
-/** What is wrong, as the server says it, or as this side has noticed it. */
+/** An error that the server reports or the client detects. */
 export class StreamingError extends Error {
-  /** The number in the server's table of errors; null for what this side has noticed. */
+  /** The number in the server's table of errors; null for errors that the client detects. */
   readonly code: number | null;
-  /** Such as "forbidden"; "unreachable", "lost", "silent", "blocked", "malformed" for what this side has noticed. */
+  /** Such as "forbidden"; "unreachable", "lost", "silent", "blocked", "malformed" for errors that the client detects. */
   readonly codeName: string;
-  /** Whether the same can succeed later, unchanged. */
+  /** true: a retry can succeed. */
   readonly retryable: boolean;
   readonly retryAfter?: number;
   readonly executionId?: string;
-  /** Of HTTP. */
+  /** HTTP status. */
   readonly status?: number;
   readonly isUnauthorized: boolean;
 }
 
-/** Which updates are wanted. All that are given have to match. */
+/** Filters; an update has to match all of them. */
 export interface FilterOptions {
-  /** Kinds, types and globs such as "task:*", of which one has to match. All when not given. */
+  /** Kinds, types and globs such as "task:*", of which one has to match. Default: all. */
   events?: string[];
   /** Nodes: names, and globs such as "review*". */
   nodeIds?: string[];
@@ -121,50 +121,50 @@ export interface FilterOptions {
 }
 
 export interface SubscribeOptions extends FilterOptions {
-  /** A position, to have what follows it; or "latest", to have what comes from now on. From the start when not given. */
+  /** Position to begin after; or "latest": begin with new updates. Default: the start. */
   after?: string | "latest";
-  /** Whether to stay for the next run. */
+  /** true: continue with the next run. */
   follow?: boolean;
-  /** Whether pieces of a text, and progress, may be merged while this page lags. */
+  /** true: the server may merge token deltas and progress while this page lags. */
   merge?: boolean;
-  /** What to do when updates after `after` are gone: go on at the "oldest" there is (the default), at the "tail", or "fail". */
+  /** After a gap continue at the "oldest" update that is kept (the default), at the "tail", or "fail". */
   gap?: "oldest" | "tail" | "fail";
   /**
-   * Whether the messages and the position are kept over a reload of the page, in `storage`, under a name made of the
-   * execution or under this one. Then `onUpdate` gets only what is new, and `messages` has the whole text. What is
-   * larger than a million characters is not kept: everything comes again. Off when not given.
+   * true or a name: keep messages and position over a reload of the page, in `storage`, under a name made of the
+   * execution, or under the given name. Then `onUpdate` receives only new updates, and `messages` has the whole text.
+   * A state of more than a million characters is not kept, and all updates arrive again. Default: false.
    */
   resume?: boolean | string;
   /** Closes the subscription. */
   signal?: AbortSignal;
-  /** Each update, once, in order. */
+  /** Called with each update, once, in order. */
   onUpdate?(update: Update): void;
-  /** The same updates, as many at a time as came together. */
+  /** Called with lists of updates that arrived together. */
   onUpdates?(updates: Update[]): void;
-  /** A message that has changed, and all there are. One that is not among them any more, as its node is tried again, comes without text. */
+  /** Called with a changed message, and all messages. A removed message, of a retried node, has no text. */
   onText?(message: Message, all: readonly Message[]): void;
   onGap?(gap: Gap): void;
-  /** What the application shows first; comes over event streams only, at every connection. */
+  /** Called with the application's initial data, at every connection; event streams only. */
   onInitial?(data: any): void;
   onState?(state: State, detail: StateDetail): void;
-  /** What is wrong and does not end the connection, and why the subscription has failed. */
+  /** Called with errors that do not end the connection, and with the error of a failed subscription. */
   onError?(error: StreamingError): void;
 }
 
 export interface Subscription {
   readonly executionId: string;
   readonly state: State;
-  /** Of the last update; null before there is one. */
+  /** Position of the last update; null before the first. */
   readonly position: string | null;
-  /** Oldest first. The same list as long as nothing changes. */
+  /** All messages, oldest first. The list stays the same until something changes. */
   readonly messages: readonly Message[];
-  /** Resolves when it has ended or is closed, rejects when it has failed. */
+  /** Resolves when the subscription has ended or is closed; rejects when it has failed. */
   readonly done: Promise<void>;
-  /** Harmless when repeated. */
+  /** Closes the subscription. Idempotent. */
   close(): void;
 }
 
-/** What is used of a socket of socket.io-client. */
+/** The part of a socket.io-client socket that this library uses. */
 export interface SocketIoSocket {
   readonly connected: boolean;
   readonly active: boolean;
@@ -175,41 +175,41 @@ export interface SocketIoSocket {
 }
 
 export interface BackoffOptions {
-  /** The first wait. 1,000 when not given. */
+  /** The first pause. Default: 1,000. */
   initial?: number;
-  /** The longest wait. 30,000 when not given. */
+  /** The longest pause. Default: 30,000. */
   max?: number;
-  /** How much longer each wait is than the one before. 2 when not given. */
+  /** Factor from each pause to the next. Default: 2. */
   factor?: number;
-  /** Which part of a wait is left to chance, 0 to 1. 0.5 when not given. */
+  /** Random share by which a pause is shortened, 0 to 1. Default: 0.5. */
   jitter?: number;
-  /** A number from 0 to 1. */
+  /** Returns a number from 0 to 1. */
   random?(): number;
 }
 
 export interface ClientOptions {
-  /** Where the gateway is, with its prefix. The root of the page's own origin when not given. */
+  /** Address of the gateway, with its prefix. Default: the root of the page's origin. */
   url?: string | URL;
   /** "auto", the default: an event stream, or else a WebSocket, or else polling. */
   transport?: "auto" | "sse" | "websocket" | "polling";
-  /** A socket of socket.io-client, in place of all others. The page makes it, says with it who it is, and closes it. */
+  /** A socket of socket.io-client, in place of the other transports. The page opens, authenticates and closes it. */
   socket?: SocketIoSocket;
-  /** A token, or what gives a fresh one; it is called for every connection and request. Without it, the cookie counts. */
+  /** A token, or a function that returns one, called for every connection and request. Default: cookies. */
   token?: string | (() => string | Promise<string>);
-  /** Gives a single-use ticket for an execution, where the page itself has no token. */
+  /** Returns a single-use ticket for an execution, for a page without a token. */
   ticket?(executionId: string): string | Promise<string>;
-  /** Whether cookies go to a server of another origin. */
+  /** true: send cookies to a server of another origin. */
   withCredentials?: boolean;
-  /** Where `resume` keeps things; null: nowhere. `sessionStorage` when not given. */
+  /** Storage of `resume`; null: none. Default: `sessionStorage`. */
   storage?: Storage | null;
   backoff?: BackoffOptions;
-  /** How many attempts in a row to come back. No end when not given. */
+  /** Limit of consecutive attempts. Default: none. */
   maxAttempts?: number;
-  /** How long the server may take to answer, and a function of the page to give a token. 10,000 when not given. */
+  /** Time limit for a response, and for a function of the page that returns a token. Default: 10,000. */
   openTimeout?: number;
-  /** How long to wait between two polls. 1,000 when not given. */
+  /** Pause between two polls. Default: 1,000. */
   pollInterval?: number;
-  /** How long to poll before something better is tried again. 60,000 when not given. */
+  /** Time of polling after which a better transport is attempted again. Default: 60,000. */
   upgradeInterval?: number;
   fetch?: typeof globalThis.fetch;
   EventSource?: typeof globalThis.EventSource;
@@ -217,67 +217,67 @@ export interface ClientOptions {
 }
 
 export interface Client {
-  /** Watches an execution. Throws a TypeError for an option that there is not. */
+  /** Subscribes to an execution. Throws a TypeError for an unknown option. */
   subscribe(executionId: string, options?: SubscribeOptions): Subscription;
   /** Answers a prompt. Rejects with a StreamingError. */
   respond(executionId: string, promptId: string, response: unknown): Promise<{ execution_id: string; prompt_id: string }>;
-  /** Asks the open run to end. Rejects with a StreamingError. */
+  /** Cancels the open run. Rejects with a StreamingError. */
   cancel(executionId: string, reason?: string): Promise<{ execution_id: string; cancelled: boolean }>;
   /** Closes all subscriptions. */
   close(): void;
 }
 
-/** Throws a TypeError for an option that there is not. */
+/** Creates a client. Throws a TypeError for an unknown option. */
 export function createClient(options?: ClientOptions): Client;
 
-/** Watches one execution, without a client of one's own. */
+/** Subscribes to one execution, without an explicit client. */
 export function subscribe(executionId: string, options?: SubscribeOptions & ClientOptions): Subscription;
 
-/** A node of the graph with what it said, and the nodes inside it. */
+/** A node of the graph with its messages, and its inner nodes. */
 export interface Branch {
-  /** Tells branches apart: the namespace, or the node's id. */
+  /** Identifies a branch: the namespace, or the node's id. */
   readonly key: string;
   /** The node's name, such as "model". */
   readonly name: string;
-  /** With the nodes around it: "supervisor/researcher/model". */
+  /** With the enclosing nodes: "supervisor/researcher/model". */
   readonly path: string;
   readonly agentType?: string;
-  /** Oldest first; empty where only nodes inside it said something. */
+  /** Oldest first; empty if only inner nodes have messages. */
   readonly messages: readonly Message[];
   readonly inside: readonly Branch[];
 }
 
-/** Messages as a tree of agents and their nodes, in the order in which they began. */
+/** Returns messages as a tree of agents and their nodes, in the order of their first updates. */
 export function messageTree(messages: readonly Message[]): Branch[];
 
 /** A checkpoint namespace as the names of its nodes: "agent:<task id>|model:<task id>" is "agent/model". */
 export function nodePath(namespace: string): string;
 
-/** Puts the text of each message together. Takes updates in any order, and each as often as you like. */
+/** Assembles the text of each message from updates; order and repetition do not matter. */
 export class TextAssembly {
-  /** Oldest first. The same list as long as nothing changes. */
+  /** All messages, oldest first. The list stays the same until something changes. */
   readonly messages: readonly Message[];
-  /** Takes any update; returns the message it has changed. */
+  /** Applies an update of any type; returns the message that it changed, if any. */
   add(update: Update): Message | undefined;
-  /** What has changed since this was last asked, each message once; those that are gone come without text. */
+  /** Returns the messages that changed since the last call, each once; removed messages have no text. */
   changes(): Message[];
-  /** Pieces of what is being written are lost. */
+  /** Marks open messages as incomplete: pieces are lost. */
   miss(): void;
-  /** Nothing more comes: all messages are complete. */
+  /** Marks all messages as complete. */
   finish(): void;
   clear(): void;
-  /** For `TextAssembly.from`. */
+  /** State for `TextAssembly.from`. */
   toJSON(): object;
   static from(json: object): TextAssembly;
 }
 
-/** How long to wait before each further attempt. */
+/** Pauses between attempts. */
 export class Backoff {
   constructor(options?: BackoffOptions);
-  /** How many waits there were since the last success. */
+  /** Number of pauses since the last success. */
   readonly attempt: number;
-  /** The next wait. `hint` is what the server has asked for: it counts as it is the first time, up to an hour, and
-      after that where it is the longer one. */
+  /** Returns the next pause. `hint` is the pause that the server asks for: the first attempt takes it, up to an hour;
+      later attempts take the longer of it and the backoff. */
   next(hint?: number): number;
   reset(): void;
 }

@@ -1,6 +1,6 @@
-// Watches executions of an lg_streaming server from a browser (or from Node): over EventSource, WebSocket, a
-// socket.io-client that the page brings along, or polling. Comes back by itself where it was, and puts together the
-// text of each message. Without dependencies; the types are in lg-streaming.d.ts. All times are in milliseconds.
+// Client of an lg_streaming server for browsers and Node: over EventSource, WebSocket, a socket.io-client of the page,
+// or polling. Reconnects and resumes from its position, and assembles the text of each message.
+// Without dependencies; the types are in lg-streaming.d.ts. All times are in milliseconds.
 
 import { StreamingError, refused } from "./lg-streaming/errors.js";
 import { EventSourceTransport } from "./lg-streaming/event-source.js";
@@ -19,7 +19,7 @@ export function createClient(options = {}) {
   return new Client(checked(options, CLIENT_OPTIONS, "createClient"));
 }
 
-// One execution, without a client of one's own.
+// Subscribes to one execution, without an explicit client.
 export function subscribe(executionId, options = {}) {
   const forClient = Object.entries(options).filter(([name]) => Object.hasOwn(CLIENT_OPTIONS, name));
   const others = Object.entries(options).filter(([name]) => !Object.hasOwn(CLIENT_OPTIONS, name));
@@ -46,7 +46,7 @@ class Client {
     const subscription = new Subscription(this, checkedId(executionId), wanted);
     this.#subscriptions.add(subscription);
     this.#stopListening ??= this.#listen();
-    queueMicrotask(() => subscription.begin()); // so that a page has the subscription when its callbacks are called
+    queueMicrotask(() => subscription.begin()); // so that the page has the subscription before its callbacks are called
     return subscription;
   }
 
@@ -73,7 +73,7 @@ class Client {
     this.#stopListening = null;
   }
 
-  // Over a connection that is there, or else by a request.
+  // Sends over an open connection, or else by an HTTP request.
   async #send(type, payload, address, request) {
     const sent = this.transports.map((transport) => transport.send?.(type, payload));
     const answer = await sent.find((one) => one !== undefined);
@@ -108,6 +108,6 @@ function storageOf(given) {
   try {
     return globalThis.sessionStorage ?? null;
   } catch {
-    return null; // a page may be forbidden to keep anything
+    return null; // the browser may forbid storage
   }
 }

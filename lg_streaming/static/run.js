@@ -1,5 +1,5 @@
-// What is known about a run: folds the updates of an execution, one after another, into its nodes.
-// No DOM in here. Replaying the same updates always gives the same state.
+// State of a run, folded from the updates of its execution into nodes.
+// No DOM. The same updates always give the same state.
 
 const FINAL_STATES = {
   workflow_complete: "complete",
@@ -42,18 +42,18 @@ export class Run {
     this.firstTokenAt = null;
     this.endedAt = null;
     this.overall = null;
-    this.questions = []; // what a human is asked while the run waits
-    this.rows = []; // what the page shows, top to bottom: {kind: "nodes", nodes} or {kind: "gap", text}
-    this.position = null; // {epoch, seq} of the last update folded in
+    this.questions = []; // questions to a human, while the run waits
+    this.rows = []; // rows of the page, top to bottom: {kind: "nodes", nodes} or {kind: "gap", text}
+    this.position = null; // {epoch, seq} of the last applied update
     this.current = new Map(); // key -> the newest node of that key
   }
 
-  // All nodes, each before those inside it.
+  // All nodes, each before its inner nodes.
   get nodes() {
     return nodesIn(this.rows);
   }
 
-  // Folds in one update. Returns false for one that was seen before.
+  // Applies one update. Returns false for a duplicate.
   apply(update) {
     const { metadata } = update;
     const { epoch, sequence_number: seq } = metadata;
@@ -69,7 +69,7 @@ export class Run {
     return true;
   }
 
-  // Notes updates that the server could not give us. A new log starts everything afresh.
+  // Notes missing updates. A new log resets the state.
   miss({ from, to, reason }) {
     if (reason !== "evicted") this.reset();
     const which = from === undefined || from === null ? "Some updates"
@@ -103,14 +103,14 @@ export class Run {
     if (update.metadata.node_id === undefined && !isText && type !== "llm_error") return undefined;
     const known = this.#nodeAt(update.metadata);
     const { attempt = known?.attempt } = update.metadata;
-    if (known && attempt < known.attempt) return undefined; // of an attempt that is over
+    if (known && attempt < known.attempt) return undefined; // of an earlier attempt
     if (known && attempt > known.attempt) beginAgain(known, attempt, at);
     if (type === "llm_error") return this.#takeBack(known, messageIdOf(data, update.metadata));
     const node = known && type !== "node_cached" ? known : this.#add(update, at);
     return this.#inNode(update, node, at);
   }
 
-  // The node of an update. Nodes of a graph that it calls are part of it, where they are not captured.
+  // Returns the node of an update. Nodes of a nested graph that is not captured count as part of their caller.
   #nodeAt(metadata) {
     const key = keyOf(metadata);
     return this.current.get(key) ?? this.#around(key).findLast((node) => node && node.id === metadata.node_id);
@@ -139,7 +139,7 @@ export class Run {
     return this.#add(update, at);
   }
 
-  // A node begins: what ran inside it before does not count.
+  // Drops the inner nodes of a node that begins anew.
   #dropInside(namespace) {
     if (!namespace) return;
     for (const node of this.nodes.filter(({ key }) => isBelow(key, namespace))) {
@@ -148,7 +148,7 @@ export class Run {
     }
   }
 
-  // A call of a model has failed: drops what it had sent, in its own node, or else wherever it is.
+  // Drops the text of a failed model call, in its node, or else in any node.
   #takeBack(known, message) {
     if (message === undefined || (known && takeBack(known, message))) return;
     for (const node of this.current.values()) takeBack(node, message);
@@ -214,7 +214,7 @@ function messageIdOf(data, metadata) {
   return data?.message_id ?? metadata.message_id;
 }
 
-// As in lg-streaming.js, which this file does without.
+// Copied from lg-streaming.js, which this file does not import.
 function nodePath(namespace) {
   const names = namespace.split(/[|/]/).filter((part) => !/^\d+$/.test(part)).map((part) => part.split(":", 1)[0]);
   return names.filter((name) => name !== "").join("/");
@@ -231,20 +231,20 @@ function nodesIn(rows) {
   }));
 }
 
-// The nodes around a node that are not shown, and its agent where that is not plain from what is around it.
+// Returns the hidden enclosing nodes of a node, and its agent unless an enclosing label shows it.
 function pathOf({ namespace, node_id: id, agent_type: agent }, outer, call) {
   const names = namespace ? nodePath(namespace).split("/").slice(0, -1) : [];
   const around = outer ? names.slice(nodePath(outer.key).split("/").length) : names;
   return !agent || [...around, id, outer?.agent, outer?.name, outer?.id, call?.name].includes(agent) ? around : [...around, agent];
 }
 
-// What it said before does not count. Nodes inside it stay, with their calls.
+// Begins a new attempt: retracts the text. Inner nodes stay, with their calls.
 function beginAgain(node, attempt, at) {
   const parts = node.parts.filter((part) => part.kind === "tool" && nodesIn(part.rows).length > 0);
   return Object.assign(node, blank(at), { attempt, parts });
 }
 
-// Whether there was anything of a message. A tool that was called is more than a wish of the model, and stays.
+// Drops the parts of a message; returns whether there were any. A tool that was called stays.
 function takeBack(node, message) {
   const kept = node.parts.filter((part) => part.message !== message || (part.kind === "tool" && part.state !== "asked"));
   const isChanged = kept.length < node.parts.length;
@@ -290,8 +290,8 @@ function tool(type, data, metadata, node, at) {
   return undefined;
 }
 
-// A call is known by its id. The pieces of its arguments after the first have none: they are known by the message
-// they came in and their place in it.
+// Its id identifies a call. Later pieces of its arguments have no id: message and index
+// identify them.
 function findTool(type, data, metadata, node) {
   const id = data.tool_call_id ?? metadata.tool_call_id;
   const fits = id ? (part) => part.id === id

@@ -1,4 +1,4 @@
-// Shows a Run. Draws at most once a frame; every text goes in as text, never as markup.
+// Shows a Run. Draws at most once a frame, and inserts text as text, never as markup.
 
 const CONNECTIONS = {
   connecting: "connecting",
@@ -15,10 +15,10 @@ export class RunView {
   #parts = {};
   #rows = new Map(); // row of the run -> its element
   #cards = new Map(); // node of the run -> its card
-  #count = 0; // of cards that were made
-  #first = null; // the run's first row, to notice that it started afresh
+  #count = 0; // number of created cards
+  #first = null; // the run's first row, to detect a reset
   #drawing = false;
-  #lag = -Infinity; // server's clock minus ours, in milliseconds, as far as we know
+  #lag = -Infinity; // estimated offset of the server's clock, in milliseconds
 
   constructor(run, document) {
     this.#run = run;
@@ -37,7 +37,7 @@ export class RunView {
     setText(this.#parts.announcer, text);
   }
 
-  // Asks for a drawing. A hidden page gets no frames; it is drawn when it is looked at again.
+  // Requests a frame. A hidden page gets no frames, and is drawn when it becomes visible.
   changed() {
     if (this.#drawing) return;
     this.#drawing = true;
@@ -127,7 +127,7 @@ export class RunView {
     return card;
   }
 
-  // A node that is tried again has the nodes inside it afresh.
+  // A retried node has new inner nodes.
   #dropGone() {
     const there = new Set(this.#run.nodes);
     for (const [node, card] of this.#cards) {
@@ -173,13 +173,13 @@ class NodeCard {
     this.element.append(head, this.progress, this.body, this.inside, this.error);
   }
 
-  // Brings the card up to date; returns what a listener should be told, if anything.
+  // Updates the card; returns the text to announce to a screen reader, if any.
   draw(now) {
     const node = this.#node;
     const stuck = this.body.scrollHeight - this.body.scrollTop - this.body.clientHeight < 24;
     for (const [part, drawn] of this.#parts) {
       if (node.parts.includes(part)) continue;
-      drawn.element.remove(); // taken back
+      drawn.element.remove(); // retracted
       this.#parts.delete(part);
     }
     const news = this.#drawHead(now);
@@ -193,7 +193,7 @@ class NodeCard {
     return news;
   }
 
-  // Where the nodes inside a call of a tool go.
+  // Container of the nodes inside a call of a tool.
   insideOf(part) {
     return this.#parts.get(part).inside;
   }

@@ -1,5 +1,5 @@
-// Follows one execution and shows it. A reload starts from the beginning of the log again, so what the page shows is
-// always what the log holds; a lost connection resumes where it broke.
+// Subscribes to one execution and shows it. A reload reads the log from the start, so that the page shows the whole log.
+// A lost connection resumes from its position.
 
 import { subscribe } from "../lg-streaming.js";
 import { Run } from "./run.js";

@@ -19,6 +19,7 @@ from lg_streaming.client.failures import InterruptedStreamError
 from lg_streaming.client.outage import Outage
 from lg_streaming.client.reconnect import Reconnect
 from lg_streaming.errors import ConnectionLostError, ServerRestartError
+from lg_streaming.events import StreamUpdate
 from tests.client.conftest import CLIENTS, PATIENCE, Heard, Make, Place, place_with, read_all, seqs
 
 LOST = InterruptedStreamError(ConnectionLostError("refused"))
@@ -56,7 +57,7 @@ class Machine:
         self.it = Reconnect(
             lambda: config,
             TokenSource(None),
-            tell=lambda _: None,
+            notify=lambda _: None,
             random=lambda: 0.0,
             outage=outage,
             clock=self._clock,
@@ -66,9 +67,9 @@ class Machine:
         return self.now
 
     def fail(self, took: float = 0.0, failure: InterruptedStreamError = LOST) -> float:
-        self.it.begin()
+        self.it.on_connecting()
         self.now += took
-        pause = self.it.over(failure)
+        pause = self.it.on_failure(failure)
         self.now += pause
         return pause
 
@@ -83,13 +84,13 @@ def test_one_line_for_an_outage_however_long_and_one_when_it_is_over(caplog: pyt
     assert "secret" not in line
     assert "refused" in line
     assert "without end" in line
-    machine.it.begin()
-    machine.it.opened()
+    machine.it.on_connecting()
+    machine.it.on_connected()
     assert infos_of(caplog) == []
-    machine.it.proved()
-    machine.it.proved()
+    machine.it.on_healthy()
+    machine.it.on_healthy()
     assert infos_of(caplog) == ["connected to http://127.0.0.1:8000/base again"]
-    machine.it.over(LOST)  # a good connection is lost, which is no outage yet
+    machine.it.on_failure(LOST)  # a good connection is lost, which is no outage yet
     assert len(warnings_of(caplog)) == 1
     machine.fail()
     assert len(warnings_of(caplog)) == 2
@@ -104,12 +105,12 @@ def test_many_subscriptions_of_one_client_are_one_outage(caplog: pytest.LogCaptu
             machine.fail()
     assert len(warnings_of(caplog)) == 1
     for machine in machines[1:]:
-        machine.it.begin()
-        machine.it.opened()
-        machine.it.proved()
+        machine.it.on_connecting()
+        machine.it.on_connected()
+        machine.it.on_healthy()
     assert infos_of(caplog) == []
-    machines[0].it.left()  # nobody waits for this one any more
-    machines[1].it.over(LOST)
+    machines[0].it.on_closed()  # nobody waits for this one any more
+    machines[1].it.on_failure(LOST)
     machines[1].fail()
     assert len(warnings_of(caplog)) == 2
 
@@ -134,7 +135,7 @@ def test_it_gives_up_in_time_and_says_where() -> None:
     machine = Machine(give_up_after=10, reconnect_delay=4, backoff_factor=1)
     assert [machine.fail(took=0.5) for _ in range(3)] == [4, 4, pytest.approx(0.5)]  # the last pause ends in time
     with pytest.raises(
-        ConnectionLostError, match=r"gave up on http://127.0.0.1:8000/base after 4 tries in 10.0 s: refused"
+        ConnectionLostError, match=r"no connection to http://127.0.0.1:8000/base after 4 attempts in 10.0 s: refused"
     ):
         machine.fail()
     assert machine.it.state == "failed"
@@ -144,11 +145,11 @@ def test_it_gives_up_in_time_and_says_where() -> None:
 def test_the_time_counts_from_the_last_good_connection() -> None:
     machine = Machine(give_up_after=10, reconnect_delay=4, backoff_factor=1)
     machine.fail()
-    machine.it.begin()
-    machine.it.opened()
-    machine.it.proved()
+    machine.it.on_connecting()
+    machine.it.on_connected()
+    machine.it.on_healthy()
     machine.now += 1_000
-    assert machine.it.over(LOST) == 4
+    assert machine.it.on_failure(LOST) == 4
     machine.now += 4
     assert machine.fail() == 4
 
@@ -157,13 +158,13 @@ def test_a_server_that_lets_in_and_drops_is_given_up_too() -> None:
     machine = Machine(give_up_after=10, reconnect_delay=4, backoff_factor=1)
 
     def once() -> None:
-        machine.it.begin()
-        machine.it.opened()
-        machine.now += machine.it.over(LOST)
+        machine.it.on_connecting()
+        machine.it.on_connected()
+        machine.now += machine.it.on_failure(LOST)
 
     for _ in range(3):
         once()
-    with pytest.raises(ConnectionLostError, match="gave up"):
+    with pytest.raises(ConnectionLostError, match=r"no connection to .* after \d+ attempt"):
         once()
 
 
@@ -171,7 +172,7 @@ def test_giving_up_keeps_the_kind_of_the_error() -> None:
     machine = Machine(max_reconnect_attempts=1)
     failure = InterruptedStreamError(ServerRestartError("going away", retry_after=0.0))
     machine.fail(failure=failure)
-    with pytest.raises(ServerRestartError, match=r"gave up on .* after 2 tries .* going away"):
+    with pytest.raises(ServerRestartError, match=r"no connection to .* after 2 attempts .* going away"):
         machine.fail(failure=failure)
 
 
@@ -193,7 +194,7 @@ async def test_a_closed_port_is_logged_once_and_given_up(
 ) -> None:
     client = make(f"http://127.0.0.1:{closed_port}", max_reconnect_attempts=4)
     heard = Heard(client)
-    with pytest.raises(ConnectionLostError, match=rf"gave up on http://127.0.0.1:{closed_port} after 5 tries"):
+    with pytest.raises(ConnectionLostError, match=rf"no connection to http://127.0.0.1:{closed_port} after 5 attempts"):
         await read_all(client)
     assert len(heard.of("connecting")) == 5
     [line] = warnings_of(caplog)
@@ -202,7 +203,7 @@ async def test_a_closed_port_is_logged_once_and_given_up(
 
 
 async def test_a_closed_port_is_given_up_in_time(make: Make, closed_port: int) -> None:
-    with pytest.raises(ConnectionLostError, match="gave up"):
+    with pytest.raises(ConnectionLostError, match=r"no connection to .* after \d+ attempt"):
         await read_all(make(f"http://127.0.0.1:{closed_port}", give_up_after=0.05))
 
 
@@ -211,14 +212,14 @@ def test_a_script_at_a_closed_port(caplog: pytest.LogCaptureFixture, transport: 
     url = f"http://127.0.0.1:{closed_port}"
     with (
         SyncClient(url, transport=transport, give_up_after=0.2) as client,
-        pytest.raises(ConnectionLostError, match=f"gave up on {url}"),
+        pytest.raises(ConnectionLostError, match=f"no connection to {url}"),
     ):
         list(client.subscribe("e"))
     assert len(warnings_of(caplog)) == 1
 
 
 async def test_a_name_that_nobody_has_is_logged_with_its_name(make: Make, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(ConnectionLostError, match=r"gave up on http://no-such-host.invalid"):
+    with pytest.raises(ConnectionLostError, match=r"no connection to http://no-such-host.invalid"):
         await read_all(make("http://no-such-host.invalid:8000", max_reconnect_attempts=1))
     assert "no-such-host.invalid" in warnings_of(caplog)[0]
 
@@ -308,7 +309,7 @@ async def test_what_is_busy_is_tried_again(make: Make, caplog: pytest.LogCapture
     async with answering(says(head)) as port:
         client = make(f"http://127.0.0.1:{port}", max_reconnect_attempts=2)
         heard = Heard(client)
-        with pytest.raises(ConnectionLostError, match=f"gave up on .*{port} after 3 tries .*{head[:3]}"):
+        with pytest.raises(ConnectionLostError, match=f"no connection to .*{port} after 3 attempts .*{head[:3]}"):
             await read_all(client)
     assert len(heard.of("connecting")) == 3
     assert len(warnings_of(caplog)) == 1
@@ -320,7 +321,7 @@ async def test_a_server_that_says_nothing_is_given_up(make: Make, caplog: pytest
 
     async with answering(silent) as port:
         client = make(f"http://127.0.0.1:{port}", connect_timeout=0.05, max_reconnect_attempts=1)
-        with pytest.raises(ConnectionLostError, match=f"gave up on http://127.0.0.1:{port}"):
+        with pytest.raises(ConnectionLostError, match=f"no connection to http://127.0.0.1:{port}"):
             await read_all(client)
     assert len(warnings_of(caplog)) == 1
 
@@ -353,6 +354,22 @@ async def test_a_request_beside_the_streams_names_the_address(make: Make, closed
     async with asyncio.timeout(PATIENCE):
         with pytest.raises(ConnectionLostError, match=rf"http://127.0.0.1:{closed_port}"):
             await make(f"http://127.0.0.1:{closed_port}").executions()
+
+
+async def test_closing_a_subscription_ends_a_loop_that_waits_to_reconnect(make: Make, closed_port: int) -> None:
+    client = make(f"http://127.0.0.1:{closed_port}", reconnect_delay=60.0, max_reconnect_delay=60.0)
+    subscription = client.subscribe("e")
+
+    async def read() -> list[StreamUpdate]:
+        return [update async for update in subscription]
+
+    reading = asyncio.create_task(read())
+    async with asyncio.timeout(PATIENCE):
+        while client.state != "reconnecting":
+            await asyncio.sleep(0.01)
+        await subscription.aclose()
+        assert await reading == []
+    assert client.statistics().subscriptions == 0
 
 
 async def test_a_stream_that_is_let_go_leaves_no_outage_behind(place: Place, closed_port: int) -> None:

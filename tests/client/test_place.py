@@ -24,10 +24,10 @@ def update(seq: int, epoch: str = "a") -> StreamUpdate:
 class Reader:
     def __init__(self, after: Position | None = None, *, complete: bool = True) -> None:
         self.gaps: list[GapDetected] = []
-        self.place = PositionTracker("e", after, complete=complete, now=lambda: NOW, tell=self.gaps.append)
+        self.place = PositionTracker("e", after, complete=complete, now=lambda: NOW, notify=self.gaps.append)
 
     def take(self, *seqs: int, epoch: str = "a") -> list[Any]:
-        return self.shown(self.place.take([update(seq, epoch) for seq in seqs]))
+        return self.shown(self.place.accept([update(seq, epoch) for seq in seqs]))
 
     @staticmethod
     def shown(updates: list[StreamUpdate]) -> list[Any]:
@@ -91,7 +91,7 @@ def test_a_new_epoch_nobody_told_of_is_a_gap() -> None:
 )
 def test_after_a_gap_that_was_told_reading_goes_on(told: dict[str, Any], then: list[int], epoch: str) -> None:
     reader = Reader(Position("a", 3))
-    assert Reader.shown([reader.place.missed(told)]) == [told]
+    assert Reader.shown([reader.place.gap_from_payload(told)]) == [told]
     assert reader.take(*then, epoch=epoch) == then
     assert reader.take(*then, epoch=epoch) == []
     assert len(reader.gaps) == 1
@@ -100,11 +100,11 @@ def test_after_a_gap_that_was_told_reading_goes_on(told: dict[str, Any], then: l
 
 def test_a_reader_that_resumes_within_a_told_gap_is_not_told_twice() -> None:
     reader = Reader(Position("a", 3))
-    reader.place.missed(gap(4, 9, "evicted"))
+    reader.place.gap_from_payload(gap(4, 9, "evicted"))
     assert reader.place.position == Position("a", 9)
 
 
 @pytest.mark.parametrize("told", [{}, gap("x", 3, "evicted"), {"from": 1, "to": "y", "reason": "evicted"}])  # pyright: ignore[reportArgumentType]
 def test_nonsense_in_place_of_a_gap_is_an_error(told: dict[str, Any]) -> None:
     with pytest.raises((KeyError, TypeError)):
-        Reader(Position("a", 3)).place.missed(told)
+        Reader(Position("a", 3)).place.gap_from_payload(told)

@@ -21,7 +21,7 @@ from lg_streaming.client.events import (
     Reconnecting,
     StateChanged,
 )
-from lg_streaming.client.failures import InterruptedStreamError, told_failure
+from lg_streaming.client.failures import InterruptedStreamError, error_from_payload
 from lg_streaming.client.reconnect import Reconnect
 from lg_streaming.errors import CODES, ConnectionLostError, ServerRestartError, StreamingError, TokenExpiredError
 
@@ -37,24 +37,24 @@ class Machine:
     ) -> None:
         self.told: list[ClientEvent] = []
         config = ClientConfig(url=URL, **options)
-        self.it = Reconnect(lambda: config, TokenSource(token), tell=self.told.append, random=random)
+        self.it = Reconnect(lambda: config, TokenSource(token), notify=self.told.append, random=random)
         self.pauses: list[float] = []
 
     def fail(self, failure: InterruptedStreamError = LOST) -> float:
         """A try that comes to nothing."""
-        self.it.begin()
+        self.it.on_connecting()
         return self.over(failure)
 
     def over(self, failure: InterruptedStreamError = LOST) -> float:
-        pause = self.it.over(failure)
+        pause = self.it.on_failure(failure)
         self.pauses.append(pause)
         return pause
 
     def connect(self, *, proves: bool = True) -> None:
-        self.it.begin()
-        self.it.opened("c1")
+        self.it.on_connecting()
+        self.it.on_connected("c1")
         if proves:
-            self.it.proved()
+            self.it.on_healthy()
 
 
 # ---------------------------------------------------------------- pauses
@@ -113,9 +113,9 @@ def test_one_loss_is_one_try_and_one_pause() -> None:
     machine = Machine()
     machine.connect()
     machine.over()
-    machine.it.begin()
-    machine.it.opened()
-    machine.it.left()
+    machine.it.on_connecting()
+    machine.it.on_connected()
+    machine.it.on_closed()
     with pytest.raises(RuntimeError):
         machine.over()
     assert [event.attempt for event in machine.told if isinstance(event, Reconnecting)] == [1]
@@ -125,15 +125,15 @@ def test_one_loss_is_one_try_and_one_pause() -> None:
 def test_the_servers_wish_comes_before_our_own_pause() -> None:
     machine = Machine()
     machine.connect()
-    machine.it.hint(0.7)
+    machine.it.set_retry_hint(0.7)
     assert machine.over() == 0.7
 
 
 def test_a_wish_that_did_not_help_is_not_followed_more_often_than_our_own_pauses() -> None:
     machine = Machine()
     for _ in range(4):
-        machine.it.begin()
-        machine.it.hint(0.0)
+        machine.it.on_connecting()
+        machine.it.set_retry_hint(0.0)
         machine.over()
     assert machine.pauses == [0.0, 2.0, 4.0, 8.0]
 
@@ -149,7 +149,7 @@ def test_a_long_wish_is_kept_to_also_later() -> None:
 def test_a_wish_counts_for_one_pause() -> None:
     machine = Machine()
     machine.connect()
-    machine.it.hint(20)
+    machine.it.set_retry_hint(20)
     machine.over()
     assert [machine.fail(), machine.pauses] == [2.0, [20, 2.0]]
 
@@ -161,9 +161,9 @@ def test_too_many_tries_are_a_failure() -> None:
     machine = Machine(max_reconnect_attempts=3)
     for _ in range(3):
         machine.fail()
-    machine.it.begin()
+    machine.it.on_connecting()
     with pytest.raises(ConnectionLostError):
-        machine.it.over(LOST)
+        machine.it.on_failure(LOST)
     assert (machine.it.state, machine.pauses) == ("failed", [1, 2, 4])
     last = machine.told[-1]
     assert isinstance(last, Disconnected)
@@ -182,16 +182,16 @@ def test_without_auto_reconnect_one_loss_is_the_end() -> None:
     machine = Machine(auto_reconnect=False)
     machine.connect()
     with pytest.raises(ConnectionLostError):
-        machine.it.over(LOST)
+        machine.it.on_failure(LOST)
     assert machine.it.state == "disconnected"
 
 
 def test_after_a_failure_one_may_begin_again() -> None:
     machine = Machine(max_reconnect_attempts=1)
     machine.fail()
-    machine.it.begin()
+    machine.it.on_connecting()
     with pytest.raises(ConnectionLostError):
-        machine.it.over(LOST)
+        machine.it.on_failure(LOST)
     assert machine.fail() == 1
     assert machine.it.state == "reconnecting"
 
@@ -205,27 +205,27 @@ def test_what_is_final_is_not_tried_again(code: int) -> None:
     row = CODES[code]
     told = {"code": code, "name": row.name, "message": "why", "retryable": row.retryable, "retry_after_ms": 1500}
     machine = Machine()
-    machine.it.begin()
+    machine.it.on_connecting()
     if code in NOT_TRIED_AGAIN:
         with pytest.raises(StreamingError, match="why") as raised:
-            machine.it.over(told_failure(told))
+            machine.it.on_failure(error_from_payload(told))
         assert raised.value.code == code
         assert machine.it.state == "failed"
     else:
-        assert machine.it.over(told_failure(told)) == 1.5
+        assert machine.it.on_failure(error_from_payload(told)) == 1.5
 
 
 def test_the_wire_says_whether_an_unknown_code_is_final() -> None:
     told = {"code": 4999, "name": "of_a_later_version", "message": "why", "retryable": True}
-    assert Machine().fail(told_failure(told)) == 1
+    assert Machine().fail(error_from_payload(told)) == 1
     with pytest.raises(StreamingError, match="why"):
-        Machine().fail(told_failure({**told, "retryable": False}))
+        Machine().fail(error_from_payload({**told, "retryable": False}))
 
 
 @pytest.mark.parametrize("told", [None, [], "no", {}, {"code": "4010"}, {"code": None, "retryable": "yes"}, 7])
 def test_nonsense_in_place_of_an_error_is_final(told: object) -> None:
     with pytest.raises(StreamingError) as raised:
-        Machine().fail(told_failure(told))
+        Machine().fail(error_from_payload(told))
     assert raised.value.code == 5000
 
 
@@ -236,9 +236,9 @@ EXPIRED = InterruptedStreamError(TokenExpiredError())
 def test_a_fresh_token_is_tried_at_once_and_once() -> None:
     machine = Machine(token=lambda: "fresh")
     assert machine.fail(EXPIRED) == 0
-    machine.it.begin()
+    machine.it.on_connecting()
     with pytest.raises(TokenExpiredError):
-        machine.it.over(EXPIRED)
+        machine.it.on_failure(EXPIRED)
 
 
 def test_a_token_that_was_good_for_a_while_may_be_replaced_again() -> None:
@@ -261,10 +261,10 @@ def test_what_is_told_from_the_first_connection_to_the_end() -> None:
     machine = Machine()
     machine.connect()
     machine.over()
-    machine.it.begin()
-    machine.it.opened("c2")
-    machine.it.left()
-    machine.it.left()
+    machine.it.on_connecting()
+    machine.it.on_connected("c2")
+    machine.it.on_closed()
+    machine.it.on_closed()
     error = LOST.error
     assert machine.told == [
         StateChanged(state="connecting", previous="disconnected"),
@@ -285,36 +285,46 @@ def test_what_is_told_from_the_first_connection_to_the_end() -> None:
 
 
 LEGAL: dict[str, dict[str, str]] = {
-    "disconnected": {"begin": "connecting", "left": "disconnected", "proved": "disconnected"},
-    "connecting": {"opened": "connected", "over": "reconnecting", "left": "disconnected", "proved": "connecting"},
-    "connected": {"over": "reconnecting", "left": "disconnected", "proved": "connected"},
-    "reconnecting": {
-        "begin": "reconnecting",
-        "opened": "connected",
-        "over": "reconnecting",
-        "left": "disconnected",
-        "proved": "reconnecting",
+    "disconnected": {"on_connecting": "connecting", "on_closed": "disconnected", "on_healthy": "disconnected"},
+    "connecting": {
+        "on_connected": "connected",
+        "on_failure": "reconnecting",
+        "on_closed": "disconnected",
+        "on_healthy": "connecting",
     },
-    "failed": {"begin": "connecting", "left": "failed", "proved": "failed"},
+    "connected": {"on_failure": "reconnecting", "on_closed": "disconnected", "on_healthy": "connected"},
+    "reconnecting": {
+        "on_connecting": "reconnecting",
+        "on_connected": "connected",
+        "on_failure": "reconnecting",
+        "on_closed": "disconnected",
+        "on_healthy": "reconnecting",
+    },
+    "failed": {"on_connecting": "connecting", "on_closed": "failed", "on_healthy": "failed"},
 }
 """For each state what may happen, and where it leads; anything else is a mistake of the caller's."""
 
 
 @pytest.mark.row("CFLOW-36")
-@given(st.lists(st.sampled_from(["begin", "opened", "proved", "over", "refused", "left"]), max_size=40))
+@given(
+    st.lists(
+        st.sampled_from(["on_connecting", "on_connected", "on_healthy", "on_failure", "refused", "on_closed"]),
+        max_size=40,
+    )
+)
 def test_every_order_of_events_leads_where_the_table_says(steps: list[str]) -> None:
     machine = Machine()
     state = "disconnected"
     refusal = InterruptedStreamError(ConnectionLostError(), retryable=False)
     for step in steps:
-        asked = "over" if step == "refused" else step
-        expected = LEGAL[state].get(asked)
+        method = "on_failure" if step == "refused" else step
+        expected = LEGAL[state].get(method)
         if expected is None:
             with pytest.raises(RuntimeError):
-                _do(machine, asked, LOST)
+                _do(machine, method, LOST)
         elif step == "refused":
             with pytest.raises(ConnectionLostError):
-                _do(machine, "over", refusal)
+                _do(machine, "on_failure", refusal)
             expected = "failed"
         else:
             _do(machine, step, LOST)
@@ -325,8 +335,8 @@ def test_every_order_of_events_leads_where_the_table_says(steps: list[str]) -> N
 
 
 def _do(machine: Machine, step: str, failure: InterruptedStreamError) -> None:
-    if step == "over":
-        machine.it.over(failure)
+    if step == "on_failure":
+        machine.it.on_failure(failure)
     else:
         getattr(machine.it, step)()
 
@@ -357,7 +367,7 @@ def test_options_that_cannot_be_used_are_refused(url: str, options: dict[str, An
 
 def test_an_option_that_is_not_there_is_refused() -> None:
     with pytest.raises(TypeError, match="reconect_delay"):
-        ClientConfig(url=URL).changed({"reconect_delay": 1})
+        ClientConfig(url=URL).with_options({"reconect_delay": 1})
 
 
 @pytest.mark.parametrize(
@@ -365,7 +375,7 @@ def test_an_option_that_is_not_there_is_refused() -> None:
     [({}, 15.0, 37.5), ({}, None, None), ({"silence_timeout": 3.0}, 15.0, 3.0), ({"silence_timeout": 3.0}, None, 3.0)],
 )
 def test_how_long_silence_is_borne(options: dict[str, Any], interval: float | None, patience: float | None) -> None:
-    assert ClientConfig(url=URL, **options).patience(interval) == patience
+    assert ClientConfig(url=URL, **options).silence_limit(interval) == patience
 
 
 @pytest.mark.parametrize("url", [8000, None, b"http://127.0.0.1", ["http://127.0.0.1"]])

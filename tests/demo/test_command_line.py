@@ -20,8 +20,8 @@ import lg_streaming
 from lg_streaming import StreamingModule, StreamingSettings
 from lg_streaming.cli import demo
 from lg_streaming.cli.main import app
-from lg_streaming.cli.watcher import Watcher, WatchError
-from lg_streaming.demo.server import AddressInUseError, listen, serving
+from lg_streaming.demo.server import run_server
+from lg_streaming.serving.listener import AddressInUseError, listen
 from lg_streaming.settings import AuthSettings
 from lg_streaming.testing import ScriptedChatModel
 from tests.support import warm
@@ -191,7 +191,7 @@ def test_nonsense_is_refused(arguments: list[str]) -> None:
 def test_a_free_port_is_found_when_the_usual_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     with free_socket() as taken:
         taken.listen()
-        monkeypatch.setattr("lg_streaming.demo.server.USUAL_PORT", taken.getsockname()[1])
+        monkeypatch.setattr("lg_streaming.serving.listener.DEFAULT_PORT", taken.getsockname()[1])
         with listen("127.0.0.1", None) as found:
             assert found.getsockname()[1] not in (0, taken.getsockname()[1])
 
@@ -201,9 +201,9 @@ def test_an_address_of_another_machine_is_refused() -> None:
         listen("192.0.2.1", 0)
 
 
-def options(**changes: object) -> demo.Options:
+def options(**changes: object) -> demo.DemoOptions:
     fixed = {"question": "Why?", "model": None, "host": "127.0.0.1", "port": 0, "speed": 500, "watch": True}
-    return demo.Options(**{**fixed, "keep_open": False, **changes})  # pyright: ignore[reportArgumentType]
+    return demo.DemoOptions(**{**fixed, "keep_open": False, **changes})  # pyright: ignore[reportArgumentType]
 
 
 async def test_a_run_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,17 +232,17 @@ async def test_without_aiohttp_the_package_to_install_is_named(monkeypatch: pyte
 async def test_a_server_that_is_not_there_is_said_so() -> None:
     with free_socket() as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        with pytest.raises(WatchError, match="no connection to http://127"):
-            async with Watcher(url, "exec-1", on_update=print, on_gap=print):
+        with pytest.raises(demo.DemoError, match="no connection to http://127"):
+            async with demo.subscribe(url, "exec-1"):
                 pytest.fail("connected to nothing")
 
 
 async def test_a_refused_subscription_is_said_so() -> None:
     streaming = StreamingModule()
     streaming.hub.open("exec-1", owner="alice")
-    async with serving(demo.make_app(streaming, watch=False), host="127.0.0.1", port=0) as url:
-        with pytest.raises(WatchError, match="refused the subscription"):
-            async with Watcher(url, "bad id", on_update=print, on_gap=print):
+    async with run_server(demo.make_app(streaming, watch=False), host="127.0.0.1", port=0) as url:
+        with pytest.raises(demo.DemoError, match="refused the subscription"):
+            async with demo.subscribe(url, "bad id"):
                 pytest.fail("subscribed to what is not ours")
 
 
@@ -250,7 +250,7 @@ async def test_a_server_that_refuses_us_is_said_so() -> None:
     settings = StreamingSettings(
         auth=AuthSettings(enabled=True, secret=SecretStr("long enough to be a secret of HS256"))
     )
-    async with serving(demo.make_app(StreamingModule(settings), watch=False), host="127.0.0.1", port=0) as url:
-        with pytest.raises(WatchError, match="token"):
-            async with Watcher(url, "exec-1", on_update=print, on_gap=print):
+    async with run_server(demo.make_app(StreamingModule(settings), watch=False), host="127.0.0.1", port=0) as url:
+        with pytest.raises(demo.DemoError, match="token"):
+            async with demo.subscribe(url, "exec-1"):
                 pytest.fail("let in without a token")

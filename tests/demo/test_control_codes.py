@@ -14,7 +14,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from lg_streaming.cli import main
-from lg_streaming.cli.demo import DemoError, Options
+from lg_streaming.cli.demo import DemoError, DemoOptions
 from lg_streaming.cli.render import LineRenderer, PanelRenderer
 from lg_streaming.cli.run_view import RunView
 from lg_streaming.visible import one_line, visible
@@ -74,7 +74,7 @@ def on_a_terminal(text: str) -> str:
     run = RunView()
     with PanelRenderer(console, run, address="http://x/" + text, clock=lambda: 0.0) as renderer:
         for update in updates_with(text):
-            renderer.applied(run.apply(update))
+            renderer.on_update(run.apply(update))
             renderer.tick()
     assert isinstance(console.file, io.StringIO)
     return OWN.sub("", console.file.getvalue())
@@ -84,7 +84,7 @@ def in_lines(text: str) -> str:
     out, run = io.StringIO(), RunView()
     with LineRenderer(out, run) as renderer:
         for update in updates_with(text):
-            renderer.applied(run.apply(update))
+            renderer.on_update(run.apply(update))
     return out.getvalue()
 
 
@@ -136,7 +136,7 @@ def test_no_text_of_an_update_brings_a_control_code(text: str) -> None:
 def test_an_error_that_ends_the_command_is_printed_without_its_codes(
     monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
-    async def failing(options: Options, console: Console) -> None:
+    async def failing(options: DemoOptions, console: Console) -> None:
         raise DemoError(f"the run failed: {options.question}")
 
     monkeypatch.setattr("lg_streaming.cli.demo.run_demo", failing)

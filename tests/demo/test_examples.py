@@ -172,9 +172,9 @@ def test_sinks() -> None:
     assert taken == count
     delivered = ast.literal_eval(lines[-2])
     assert delivered == {
-        "file": f"{count} updates, 0 tries failed",
-        "log": f"{count} updates, 0 tries failed",
-        "webhook": f"{count} updates, 1 tries failed",
+        "file": f"{count} updates, 0 attempts failed",
+        "log": f"{count} updates, 0 attempts failed",
+        "webhook": f"{count} updates, 1 attempts failed",
     }
     last = json.loads(lines[-1].removeprefix("the file's last line: "))
     assert (last["type"], last["metadata"]["sequence_number"]) == ("workflow_complete", count)

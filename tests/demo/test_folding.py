@@ -28,7 +28,7 @@ def fold_for_terminal(updates: Sequence[Update]) -> dict[str, Any]:
         "updates": run.updates,
         "tokens": run.tokens,
         "rows": _rows(run.rows),
-        "gaps": run.missed,
+        "gaps": run.gaps,
     }
 
 
@@ -38,7 +38,7 @@ def _rows(rows: list[list[NodeView]]) -> list[list[dict[str, Any]]]:
 
 def _card(one: NodeView) -> dict[str, Any]:
     parts = [
-        ["tool", part.name, part.state, part.asked, part.output, part.error]
+        ["tool", part.name, part.state, part.arguments, part.output, part.error]
         if isinstance(part, ToolPart)
         else [part.kind, part.text]
         for part in one.parts
@@ -46,7 +46,7 @@ def _card(one: NodeView) -> dict[str, Any]:
     return {
         "name": one.name,
         "number": one.number,
-        "alone": one.alone,
+        "alone": one.is_single,
         "attempt": one.attempt,
         "state": one.state,
         "error": one.error,
@@ -54,7 +54,7 @@ def _card(one: NodeView) -> dict[str, Any]:
         "percent": one.progress.percent if one.progress else None,
         "parts": parts,
         **({"path": list(one.path)} if one.path else {}),
-        **({"inside": inside} if (inside := _rows(one.inside)) else {}),
+        **({"inside": inside} if (inside := _rows(one.rows)) else {}),
     }
 
 

@@ -52,7 +52,7 @@ def shown(console: Console, updates: list[Update], *, address: str | None = None
     renderer = PanelRenderer(console, run, address=address, clock=lambda: at(len(updates)))
     with renderer:
         for update in updates:
-            renderer.applied(run.apply(update))
+            renderer.on_update(run.apply(update))
         assert isinstance(console.file, io.StringIO)
         console.file.seek(0)
         console.file.truncate()
@@ -69,7 +69,7 @@ def test_lines_are_plain_and_tell_everything_once() -> None:
     out, run = io.StringIO(), RunView()
     with LineRenderer(out, run) as renderer:
         for update in research():
-            renderer.applied(run.apply(update))
+            renderer.on_update(run.apply(update))
     assert out.getvalue().splitlines() == [
         "   1.0 s  research      started",
         "   2.0 s  research #2   started",
@@ -87,7 +87,7 @@ def test_lines_left_open_are_told_at_the_end() -> None:
     out, run = io.StringIO(), RunView()
     say = script()
     with LineRenderer(out, run) as renderer:
-        renderer.applied(run.apply(say("token", {"content": "cut of"}, **node("write"))))
+        renderer.on_update(run.apply(say("token", {"content": "cut of"}, **node("write"))))
         assert "cut of" not in out.getvalue()
     assert "write         | cut of" in out.getvalue()
 
@@ -101,7 +101,7 @@ def test_a_retry_is_told_in_lines() -> None:
             say("node_error", {"error": "gone", "duration_s": 1}, **node("write")),
             say("node_start", **node("write", attempt=2)),
         ]:
-            renderer.applied(run.apply(update))
+            renderer.on_update(run.apply(update))
     assert [line[10:] for line in out.getvalue().splitlines()] == [
         "write         started",
         "write         failed after 1.0 s: gone",
@@ -142,7 +142,7 @@ def test_rows_that_are_done_go_into_the_history_whole() -> None:
     updates = [say("token", {"content": text}, **node("write")), say("node_complete", **node("write"))]
     with PanelRenderer(console, run, address=None, clock=lambda: at(2)) as renderer:
         for update in updates:
-            renderer.applied(run.apply(update))
+            renderer.on_update(run.apply(update))
             renderer.tick()
     assert written(console).count("line 0 ") == 1
     assert "complete · 1.0 s" in written(console)
@@ -158,7 +158,7 @@ def test_a_failed_node_stays_open_for_its_next_attempt() -> None:
             say("node_start", **node("write", attempt=2)),
             say("node_complete", **node("write", attempt=2)),
         ]:
-            renderer.applied(run.apply(update))
+            renderer.on_update(run.apply(update))
             renderer.tick()
     history = written(console)
     assert "gone" in history
@@ -178,7 +178,7 @@ def test_texts_are_never_taken_for_markup() -> None:
     [(0, "0.0 s"), (0.44, "0.4 s"), (9.96, "10.0 s"), (12.4, "12 s"), (59.7, "1 min 0 s"), (125, "2 min 5 s")],
 )
 def test_seconds(value: float, told: str) -> None:
-    assert formatting.seconds(value) == told
+    assert formatting.format_seconds(value) == told
 
 
 @pytest.mark.parametrize(
@@ -193,15 +193,15 @@ def test_seconds(value: float, told: str) -> None:
     ],
 )
 def test_the_gist_of_a_tools_arguments(value: object, told: str) -> None:
-    assert formatting.gist(value) == told
+    assert formatting.shorten(value) == told
 
 
 def test_how_far() -> None:
     half = Progress(percent=50, eta=4, at=at(0))
-    assert formatting.how_far(half, now=at(1)) == "50 %, about 3.0 s left"
-    assert formatting.how_far(half, now=at(9)) == "50 %, about 0.0 s left"
-    assert formatting.how_far(Progress(percent=100, eta=0, at=at(0)), now=at(0)) == "100 %"
-    assert formatting.how_far(Progress(percent=33.3, eta=None, at=at(0)), now=at(0)) == "33 %"
+    assert formatting.progress_text(half, now=at(1)) == "50 %, about 3.0 s left"
+    assert formatting.progress_text(half, now=at(9)) == "50 %, about 0.0 s left"
+    assert formatting.progress_text(Progress(percent=100, eta=0, at=at(0)), now=at(0)) == "100 %"
+    assert formatting.progress_text(Progress(percent=33.3, eta=None, at=at(0)), now=at(0)) == "33 %"
 
 
 def test_the_summary() -> None:
@@ -263,7 +263,7 @@ def test_lines_of_inner_nodes_say_where_they_are() -> None:
     out, run = io.StringIO(), RunView()
     with LineRenderer(out, run) as renderer:
         for update in team():
-            renderer.applied(run.apply(update))
+            renderer.on_update(run.apply(update))
     assert [line[10:] for line in out.getvalue().splitlines()] == [
         "load          answered from the cache",
         "team          started",
@@ -288,10 +288,10 @@ def test_lines_that_no_longer_count_are_followed_by_one_that_says_so() -> None:
             say("llm_error", {"error": "gone"}, message_id="a", **node("write")),
             say("token", {"content": "All of it\n"}, message_id="b", **node("write")),
         ]:
-            renderer.applied(run.apply(update))
+            renderer.on_update(run.apply(update))
     assert [line[24:] for line in out.getvalue().splitlines()] == [
         "started",
         "| Half of it",
-        "what it said last does not count: it says it again",
+        "the last text is retracted: the node writes it again",
         "| All of it",
     ]

@@ -148,8 +148,8 @@ def test_no_durations(text: str) -> None:
         (["--claim", "tenant=acme"], {}, "tenant='\"acme\"'"),
         (["--claim", "x=NaN"], {}, "not JSON"),
         (["--claim", "x=1", "--claim", "x=2"], {}, "twice"),
-        (["--claim", 'sub="root"'], {}, "option of its own"),
-        (["--claim", "lg_streaming=[]"], {}, "option of its own"),
+        (["--claim", 'sub="root"'], {}, "separate option"),
+        (["--claim", "lg_streaming=[]"], {}, "separate option"),
         (["--subject", ""], {}, "--subject is empty"),
     ],
 )

@@ -22,7 +22,7 @@ from lg_streaming.observability.events import (
     UpdatesMerged,
 )
 from lg_streaming.observability.gateway_metrics import GatewayMetrics
-from lg_streaming.settings import TransportName
+from lg_streaming.types import TransportName
 
 WHO: dict[str, Any] = {"connection_id": "c", "transport": "socketio"}
 SSE: dict[str, Any] = {"connection_id": "d", "transport": "sse"}

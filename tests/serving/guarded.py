@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from lg_streaming.serving.guard import Guard, Times
+from lg_streaming.serving.guard import ConnectionGuard, Timeouts
 from lg_streaming.serving.server import GuardedServer, configure
 from tests.support.server import START_TIMEOUT, free_socket
 
-SHORT = Times(header=0.6, body=0.6, write=0.6, close=0.4, spare=1.0, grace=0.1, spare_grace=0.05)
+SHORT = Timeouts(header=0.6, body=0.6, write=0.6, close=0.4, spare=1.0, evict_after=0.1, spare_evict_after=0.05)
 
 
 @dataclass(slots=True)
@@ -28,9 +28,9 @@ class Guarded:
         return f"http://127.0.0.1:{self.port}"
 
     @property
-    def guard(self) -> Guard:
+    def guard(self) -> ConnectionGuard:
         guard: object = vars(self.server.server_state)["lg_streaming_guard"]
-        assert isinstance(guard, Guard)
+        assert isinstance(guard, ConnectionGuard)
         return guard
 
     def connect(self, data: bytes = b"", source: str = "127.0.0.1") -> socket.socket:
@@ -56,7 +56,7 @@ def read_all(sock: socket.socket) -> bytes:
 
 
 @contextmanager
-def guarded(app: Any, times: Times = SHORT, **options: Any) -> Generator[Guarded]:
+def guarded(app: Any, times: Timeouts = SHORT, **options: Any) -> Generator[Guarded]:
     """Serve `app` until the block ends."""
     listener = free_socket()
     listening = threading.Event()

@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 
 from lg_streaming.gateway.hooks.front_door import FrontDoor
 from lg_streaming.serving.acceptor import Acceptor
-from lg_streaming.serving.guard import Guard, Times
+from lg_streaming.serving.guard import ConnectionGuard, Timeouts
 from tests.serving.guarded import Guarded, guarded, read_all
 from tests.support.server import free_socket
 
@@ -52,7 +52,7 @@ class Door:
 def test_a_caller_does_not_wait_behind_a_crowd(crowds: int) -> None:
     door = Door()
     sources = [f"127.0.7.{1 + number % crowds}" for number in range(CROWD)]
-    with guarded(door.app, Times()) as server, ExitStack() as stack:
+    with guarded(door.app, Timeouts()) as server, ExitStack() as stack:
         *_, alone = door.gather(server, stack, [*sources, "127.0.0.9"])
         assert read_all(alone).startswith(b"HTTP/1.1 200")
     assert door.came.index("127.0.0.9") < CROWD // 2
@@ -60,7 +60,7 @@ def test_a_caller_does_not_wait_behind_a_crowd(crowds: int) -> None:
 
 def test_each_of_a_crowd_is_answered_in_its_order() -> None:
     door = Door()
-    with guarded(door.app, Times()) as server, ExitStack() as stack:
+    with guarded(door.app, Timeouts()) as server, ExitStack() as stack:
         for sock in door.gather(server, stack, ["127.0.7.1"] * CROWD):
             assert read_all(sock).startswith(b"HTTP/1.1 200")
     assert door.came == ["127.0.7.1"] * CROWD
@@ -69,7 +69,7 @@ def test_each_of_a_crowd_is_answered_in_its_order() -> None:
 def test_a_server_that_stops_closes_those_that_have_not_begun() -> None:
     door = Door()
     with ExitStack() as stack:
-        with guarded(door.app, Times()) as server:
+        with guarded(door.app, Timeouts()) as server:
             crowd = door.gather(server, stack, ["127.0.7.1"] * CROWD)
         for sock in crowd:
             read_all(sock)  # an end, not 20 s of silence
@@ -85,7 +85,7 @@ async def test_a_server_that_stops_at_any_turn_of_an_accept_leaves_no_socket(tur
             begun.append(transport)
 
     listener = free_socket()
-    guard = Guard(FrontDoor(), lambda _: False, Times())
+    guard = ConnectionGuard(FrontDoor(), lambda _: False, Timeouts())
     acceptor = Acceptor(lambda _: Kept(), listener, guard, context=None, backlog=100)
     with ExitStack() as stack:
         with listener:

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from lg_streaming.cli.target import TargetError, load_app
-from lg_streaming.demo.server import AddressInUseError, listen
+from lg_streaming.serving.listener import AddressInUseError, listen
 from tests.gateway.sse import EventSource
 from tests.serving.conftest import Pki
 from tests.serving.process import APP, refused, served
@@ -33,7 +33,7 @@ async def test_plain_http_until_sigterm() -> None:
             assert (await client.event("server_restart"))["retry_ms"] > 0
             await stopped
     assert server.process.returncode == 0
-    assert server.told[1:] == ["Stopping: clients are told to come back.\n"]
+    assert server.told[1:] == ["Stopping: clients are asked to reconnect.\n"]
     assert "Traceback" not in "".join(server.log)
 
 
@@ -114,7 +114,7 @@ def test_an_encrypted_key_is_not_asked_for_at_the_terminal(pki: Pki, tmp_path: P
 def test_options_that_do_not_go_together_are_refused(pki: Pki) -> None:
     code, said = refused(*APP, "--http2", *pki.options, "--ws-compression")
     assert code == 2
-    assert said.startswith("Error: --ws-compression does not go with --http2")
+    assert said.startswith("Error: --ws-compression excludes --http2")
 
 
 @pytest.mark.parametrize(

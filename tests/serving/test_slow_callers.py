@@ -15,7 +15,7 @@ from starlette.responses import StreamingResponse
 from lg_streaming import StreamingModule, StreamingSettings
 from lg_streaming.gateway.hooks.front_door import FrontDoor
 from lg_streaming.serving import HTTPProtocol, WebSocketProtocol
-from lg_streaming.serving.guard import MARGIN, SPARES_PER_ADDRESS, Guard, Times
+from lg_streaming.serving.guard import MARGIN, SPARES_PER_ADDRESS, ConnectionGuard, Timeouts
 from lg_streaming.settings import LimitSettings
 from tests.attacks.front import SLOW
 from tests.serving.conftest import Pki
@@ -24,7 +24,7 @@ from tests.support.server import serve
 
 GET = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 BUSY = b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n"
-LONG = Times(header=60, body=60)
+LONG = Timeouts(header=60, body=60)
 
 
 def make_app(**limits: Any) -> FastAPI:
@@ -149,7 +149,7 @@ def statuses(server: Guarded, count: int, source: str = "127.0.0.1", path: bytes
 
 
 def test_a_silent_connection_makes_room_for_a_new_one() -> None:
-    with guarded(make_app(connections_per_address=4), Times(grace=0.1)) as server, ExitStack() as stack:
+    with guarded(make_app(connections_per_address=4), Timeouts(evict_after=0.1)) as server, ExitStack() as stack:
         silent = [stack.enter_context(server.connect()) for _ in range(4 + MARGIN)]
         wait_until(lambda: server.guard.open == 4 + MARGIN)
         time.sleep(0.15)
@@ -187,7 +187,10 @@ def test_a_full_server_answers_for_its_health_and_recovers_at_once() -> None:
 
 
 def test_those_over_the_limits_are_few_and_the_rest_is_refused_at_once() -> None:
-    with guarded(make_app(connections_per_address=1), Times(grace=60, spare_grace=60)) as server, ExitStack() as stack:
+    with (
+        guarded(make_app(connections_per_address=1), Timeouts(evict_after=60, spare_evict_after=60)) as server,
+        ExitStack() as stack,
+    ):
         for _ in range(1 + MARGIN + SPARES_PER_ADDRESS):
             stack.enter_context(server.connect())
         wait_until(lambda: server.guard.open == 1 + MARGIN)
@@ -240,7 +243,7 @@ async def test_deadlines_are_handled_in_slices() -> None:
 
     door, owner = FrontDoor(), Owner()
     door.connections = door.per_address = None
-    guard = Guard(door, lambda _: False, SHORT)
+    guard = ConnectionGuard(door, lambda _: False, SHORT)
     entries = [guard.enter(owner, f"10.0.{n // 250}.{n % 250}") for n in range(1_000)]
     assert guard.open == 1_000
     seen: set[int] = set()

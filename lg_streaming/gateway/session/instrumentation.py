@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lg_streaming.hub import Gap, SubscribeResult
     from lg_streaming.observability.events import GatewayEvents
     from lg_streaming.observability.gateway_metrics import GatewayMetrics
-    from lg_streaming.settings import TransportName
+    from lg_streaming.types import TransportName
 
 __all__ = ["ConnectionInstrumentation"]
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.session.context import GatewayContext
     from lg_streaming.hub import StreamHub, SubscribeResult, Subscription
     from lg_streaming.log.base import LogState
-    from lg_streaming.settings import TransportName
+    from lg_streaming.types import TransportName
 
 __all__ = ["Session", "attach", "utc_now_iso"]
 

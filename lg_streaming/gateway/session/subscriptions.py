@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.protocol.messages import SubscribeEvents
     from lg_streaming.hub import Subscription
     from lg_streaming.hub.wildcard import WildcardSubscription
-    from lg_streaming.settings import TransportName
+    from lg_streaming.types import TransportName
 
 __all__ = ["ActiveSubscription", "ClientStats", "PatternSubscription", "Reply"]
 

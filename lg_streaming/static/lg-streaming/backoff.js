@@ -1,8 +1,8 @@
 import { BACKOFF_OPTIONS, checked } from "./options.js";
 
-const LONGEST_WISH = 3_600_000; // nobody is sent away for good by one wrong number
+const LONGEST_WISH = 3_600_000; // longest pause that a server may ask for
 
-// How long to wait before each further attempt: longer and longer, and no two clients alike.
+// Pauses between attempts: exponential, with jitter.
 export class Backoff {
   #options;
   #attempt = 0;
@@ -12,13 +12,13 @@ export class Backoff {
     this.#options = { initial: 1000, max: 30_000, factor: 2, jitter: 0.5, random: Math.random, ...given };
   }
 
-  // How many waits there were since the last success.
+  // Number of pauses since the last success.
   get attempt() {
     return this.#attempt;
   }
 
-  // The next wait. What the server has asked for counts the first time; then it has to do better than a wish that did
-  // not help.
+  // Returns the next pause. The first attempt takes the pause that the server asks for; later attempts take the longer
+  // of that and the backoff.
   next(hint) {
     const { initial, max, factor, jitter, random } = this.#options;
     const longest = Math.min(max, initial * factor ** this.#attempt);

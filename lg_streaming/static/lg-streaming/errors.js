@@ -1,4 +1,4 @@
-// What can go wrong, as the server tells it and as this side notices it.
+// Errors that the server reports or that the client detects.
 
 const UNAUTHORIZED = [4010, 4011];
 export const GAP = 4091;
@@ -41,17 +41,17 @@ export async function errorOf(response) {
   return new StreamingError(error?.message ? error : told, { status: response.status });
 }
 
-// The error in an answer that is a refusal, or should be one.
+// Returns the error of a response that is no success.
 export function refused(answer) {
   return typeof answer?.error?.message === "string" ? new StreamingError(answer.error) : malformed();
 }
 
-// The answer to what was asked over a line that is gone.
+// The error of a request whose connection is lost.
 export function unanswered({ code, codeName: name, message, retryable }) {
   return { ok: false, error: { code, name, message, retryable } };
 }
 
-// A page's own callback must not break the stream; what it throws is shown like any uncaught error.
+// An error of a page's callback must not break the stream; it is reported like any uncaught error.
 export function call(callback, ...values) {
   try {
     callback?.(...values);
@@ -61,17 +61,17 @@ export function call(callback, ...values) {
   }
 }
 
-// An error after which the same would happen again.
+// A permanent error.
 export function refusal(name, message, { code, status } = {}) {
   return new StreamingError({ code, name, message, retryable: false }, { status });
 }
 
-// What the server, or this browser, answers where it does not have such a transport at all.
+// The error for a transport that the server or the browser lacks.
 export function isAbsent({ code, status }) {
   return code === null && [404, 405, 426, 501].includes(status);
 }
 
-// Whether there is no server at all just now.
+// Returns whether the server is unreachable at present.
 export function isAway({ code, codeName }) {
   return code === SERVER_RESTART || codeName === "unreachable";
 }

@@ -3,14 +3,14 @@ import {
   LOG_UNAVAILABLE, StreamingError, asError, blocked, lost, malformed, noTransport, silent, trouble, unreachable,
 } from "./errors.js";
 
-// Each transport has `open(order, sink)`, which returns at once with `{close(), check?()}`, and tells the sink:
-//   opened(status)           we are in
-//   updates(list, position)  what came, and where we stand after it if that is further
+// Each transport has `open(order, sink)`, which returns `{close(), check?()}` at once, and calls the sink:
+//   opened(status)           the server has accepted the connection
+//   updates(list, position)  updates, and the position after them if it is further
 //   gap(gap), initial(data), trouble(error)
-//   ended(position)          nothing more comes
-//   lost(error, wait)        the line is over; the server may have said when to come back
-//   paused(error)            the line is away and will come back by itself (socket.io-client only)
-// `order` is {executionId, query, follow, after()}. After `close()` nothing is told any more.
+//   ended(position)          the subscription has ended
+//   lost(error, wait)        the connection has ended; `wait` is the pause that the server asks for
+//   paused(error)            the connection is lost and reconnects by itself (socket.io-client only)
+// `order` is {executionId, query, follow, after()}. After `close()` the sink is not called any more.
 
 export class EventSourceTransport {
   name = "sse";
@@ -35,9 +35,9 @@ class EventSourceLine {
   #requests = new AbortController();
   #over = false;
   #in = false;
-  #told; // the error the server has said
+  #told; // the error that the server has sent
   #heardAt = performance.now();
-  #seen; // where the server stood when we last asked
+  #seen; // the server's position at the last check
   #timer;
 
   constructor(link, order, sink) {
@@ -111,12 +111,12 @@ class EventSourceLine {
     tell();
   }
 
-  // With data it is the server that says what is wrong; without, the connection is over.
+  // An `error` event with data comes from the server; one without data means that the connection has ended.
   #failed(event) {
     if (this.#over) return;
     if (typeof event.data === "string") {
       const told = errorIn(event.data);
-      if (told.code === LOG_UNAVAILABLE) this.#sink.trouble(told); // the server keeps trying, and the stream stays
+      if (told.code === LOG_UNAVAILABLE) this.#sink.trouble(told); // the server retries, and the stream stays open
       else this.#told = told;
       return;
     }
@@ -129,13 +129,13 @@ class EventSourceLine {
     else this.#look();
   }
 
-  // Whether it is the stream alone that cannot be had.
+  // Returns whether only the stream is unavailable.
   async #look() {
     const isThere = await this.#link.isThere(this.#order.executionId, this.#requests.signal);
     this.lost(isThere ? lost() : unreachable());
   }
 
-  // EventSource does not tell why it was refused; a request of our own is answered.
+  // EventSource hides the reason of a refusal; a plain request receives it.
   async #explain() {
     try {
       const { signal } = this.#requests;
@@ -144,14 +144,14 @@ class EventSourceLine {
       if (status === 204) this.#finish(() => this.#sink.ended());
       else this.lost(lost());
     } catch (error) {
-      // Without event streams, this would be the address of another execution.
+      // On a server without event streams, this address names another execution.
       const isAnother = error.executionId === `${this.#order.executionId}/stream`;
       this.lost(isAnother ? noTransport("event stream") : error);
     }
   }
 
-  // Comments that keep a stream alive are not shown to pages, so a quiet stream may be a dead one: the server is asked
-  // whether it is further than we are.
+  // Browsers hide the comments that keep a stream alive, so a quiet stream may be dead. A request compares the server's
+  // position with the page's.
   async check() {
     const before = this.#heardAt;
     if (this.#over || !this.#in || performance.now() - before < 2000) return;

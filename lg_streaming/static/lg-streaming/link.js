@@ -1,6 +1,6 @@
 import { asError, errorOf, malformed, silent, trouble } from "./errors.js";
 
-// Where the server is, and who we are.
+// Address of the server, credentials, and HTTP requests.
 export class Link {
   constructor(options) {
     const { url, token, ticket, withCredentials = false, openTimeout = 10_000 } = options;
@@ -35,7 +35,7 @@ export class Link {
     return typeof this.#token === "function" ? ours("token", this.#token, this.openTimeout) : this.#token;
   }
 
-  // What stands for us in an address; undefined where a cookie does, or nothing has to.
+  // Returns the ticket for an address; undefined if a cookie or nothing authenticates.
   async ticketFor(executionId, signal) {
     const own = await this.ownTicket(executionId);
     if (own !== undefined || !this.hasToken) return own;
@@ -44,12 +44,12 @@ export class Link {
     return ticket;
   }
 
-  // A ticket that the page has got by itself.
+  // Returns a ticket from the page's function.
   async ownTicket(executionId) {
     return this.ticket && ours("ticket", () => this.ticket(executionId), this.openTimeout);
   }
 
-  // Whether the server answers at all, whatever it says.
+  // Returns whether the server answers, with any status.
   async isThere(executionId, signal) {
     try {
       await this.request(this.address(executionId), { signal });
@@ -63,8 +63,8 @@ export class Link {
     return this.request(address, options, (response) => response.json());
   }
 
-  // What `read` makes of the answer, of which nothing is left afterwards. `timeout` is for the head of the answer.
-  // Whatever else happens is thrown as a StreamingError.
+  // Returns the result of `read` for the response, which is closed afterwards. `timeout` limits the wait for its head.
+  // All failures are thrown as a StreamingError.
   async request(address, options = {}, read = () => {}) {
     const { method = "GET", body, accept = "application/json", signal, timeout = this.openTimeout } = options;
     const headers = { Accept: accept };
@@ -99,7 +99,7 @@ export class Link {
   }
 }
 
-// What a function of the page gives us, in time.
+// Returns the result of a page's function, within a time limit.
 async function ours(name, make, patience) {
   let timer;
   const late = new Promise((_, reject) => {

@@ -1,4 +1,4 @@
-// Which options there are, and what they may be.
+// Options and their valid values.
 
 const anyOf = (...values) => [values.map((value) => `"${value}"`).join(", "), (value) => values.includes(value)];
 const kind = (...names) => [names.join(" or "), (value) => names.includes(typeof value)];
@@ -6,7 +6,7 @@ const FUNCTION = kind("function");
 const BOOLEAN = kind("boolean");
 const LIST = ["a list of texts", (value) => Array.isArray(value) && value.every((one) => typeof one === "string")];
 const COUNT = ["a number, 0 or more", (value) => typeof value === "number" && value >= 0];
-// A browser takes a longer time for none at all.
+// A browser treats a longer time as 0.
 const DURATION = ["a number, 0 to 2147483647", (value) => COUNT[1](value) && value < 2 ** 31];
 
 export const CLIENT_OPTIONS = {
@@ -35,7 +35,7 @@ export const BACKOFF_OPTIONS = {
   random: FUNCTION,
 };
 
-// Which updates are wanted: the name on the wire, and what fits.
+// Filters: the name on the wire, and the valid values.
 export const FILTERS = {
   events: ["events", LIST],
   nodeIds: ["node_ids", LIST],
@@ -64,7 +64,7 @@ export const SUBSCRIBE_OPTIONS = {
   onError: FUNCTION,
 };
 
-// The options that were given; a misspelt one does not go unnoticed.
+// Returns validated options; an unknown name throws.
 export function checked(given, known, what) {
   const options = {};
   for (const [name, value] of Object.entries(given)) {

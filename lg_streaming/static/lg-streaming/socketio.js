@@ -1,7 +1,7 @@
 import { StreamingError, lost, refusal, unanswered, unreachable } from "./errors.js";
 import { Watches } from "./watches.js";
 
-// A socket that belongs to the page: it connects, comes back and says who we are by itself.
+// A socket of the page, which connects, reconnects and authenticates by itself.
 export class SocketIoTransport extends Watches {
   name = "socketio";
   link;
@@ -40,7 +40,7 @@ export class SocketIoTransport extends Watches {
     return this.isOpen ? new Promise((resolve) => this.#ask(type, payload, resolve)) : undefined;
   }
 
-  // socket.io-client forgets what it has asked over a connection that is lost.
+  // socket.io-client drops pending requests when its connection is lost.
   #ask(type, payload, resolve) {
     const settle = (answer) => (this.#socket.off("disconnect", gone), resolve(answer));
     const gone = () => settle(unanswered(lost()));

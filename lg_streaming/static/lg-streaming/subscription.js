@@ -3,8 +3,8 @@ import { GAP, call, isAbsent, isAway, malformed } from "./errors.js";
 import { FILTERS } from "./options.js";
 import { TextAssembly } from "./text.js";
 
-const STABLE = 5000; // a line that has lasted this long, or brought something, was a success
-const KEPT_CHARACTERS = 1_000_000; // what a page keeps over a reload at most
+const STABLE = 5000; // a connection that lasts this long, or delivers something, resets the count of attempts
+const KEPT_CHARACTERS = 1_000_000; // largest state that a page keeps over a reload
 const POSITION = /^[\w-]{1,32}:\d{1,15}$/;
 const OVER = new Set(["ended", "failed", "closed"]);
 const ON_THE_WIRE = { ...Object.fromEntries(Object.entries(FILTERS).map(([name, [wire]]) => [name, wire])), merge: "merge", gap: "on_gap" };
@@ -15,19 +15,19 @@ export class Subscription {
   #options;
   #query;
   #transports;
-  #using = 0; // which of them
+  #using = 0; // index of the transport in use
   #absent = new Set(); // transports that the server does not have
-  #failures = 0; // of this transport in a row, without being let in
+  #failures = 0; // consecutive attempts of this transport that the server did not accept
   #current = null; // {index, line, isIn, from}
-  #trial = null; // of a better transport, while the page polls
+  #trial = null; // attempt with a better transport, while the page polls
   #assembly = new TextAssembly();
   #state = "connecting";
   #position = null;
   #after;
-  #head; // where the server stood when it let us in
+  #head; // the server's position when it accepted the connection
   #backoff;
   #wasRefused = false;
-  #timer; // to the next attempt
+  #timer; // timer of the next attempt
   #stable;
   #upgrade;
   #settle;
@@ -42,7 +42,7 @@ export class Subscription {
     const wanted = Object.entries(ON_THE_WIRE).filter(([name]) => options[name] !== undefined && options[name] !== false);
     this.#query = Object.fromEntries(wanted.map(([name, wire]) => [wire, options[name]]));
     this.done = new Promise((resolve, reject) => (this.#settle = { resolve, reject }));
-    this.done.catch(() => {}); // a page need not look at it
+    this.done.catch(() => {}); // the page may ignore it
     this.close = this.close.bind(this);
   }
 
@@ -79,13 +79,13 @@ export class Subscription {
     if (!OVER.has(this.#state)) this.#finish("closed", {});
   }
 
-  // The network is back, or somebody looks: no more waiting.
+  // Skips the pause: the network is back, or the page is visible again.
   hurry() {
     if (this.#timer !== undefined) this.#attempt();
     else this.#current?.line?.check?.();
   }
 
-  // The page goes, perhaps to come back as it was.
+  // Stores the state: the page is unloaded, and may be restored.
   suspend() {
     this.save();
     this.#drop();
@@ -120,7 +120,7 @@ export class Subscription {
       try {
         does(...values);
       } catch (error) {
-        attempt.line?.close(); // the server says what it should not
+        attempt.line?.close(); // the server violates the protocol
         this.#lost(attempt, malformed(error));
       }
     };
@@ -143,7 +143,7 @@ export class Subscription {
       this.#current = attempt;
       this.#using = attempt.index;
       if (this.#options.merge && attempt.from !== this.#position) {
-        attempt.line.close(); // what it merges may begin before what has come meanwhile
+        attempt.line.close(); // its merged updates may begin before updates that have arrived since
         this.#attempt();
         return;
       }
@@ -185,7 +185,7 @@ export class Subscription {
     this.#say("reconnecting", { error, delay, attempt: this.#backoff.attempt, transport: name });
   }
 
-  // How long to wait; null when trying again makes no sense.
+  // Returns the pause; null if a retry is useless.
   #decide(attempt, error, wait) {
     if (error.code === GAP) return null;
     if (error.isUnauthorized) {
@@ -200,7 +200,7 @@ export class Subscription {
     return this.#nextTransport(attempt, error) ? 0 : delay;
   }
 
-  // Chooses the transport of the next attempt; whether to try it at once. A server that is away is so for all.
+  // Chooses the transport of the next attempt; returns whether it begins at once. An absent server is absent for all.
   #nextTransport(attempt, error) {
     if (attempt.isIn || error.isUnauthorized || isAway(error)) return false;
     this.#failures += 1;
@@ -225,7 +225,7 @@ export class Subscription {
     else this.#tryBetterLater();
   }
 
-  // ---------------------------------------------------------- what comes
+  // ---------------------------------------------------------- received messages
   #take(updates, position) {
     const fresh = [];
     for (const update of updates) {
@@ -233,7 +233,7 @@ export class Subscription {
         call(this.#options.onError, malformed());
         continue;
       }
-      if (!this.#advance(update)) continue; // it came already
+      if (!this.#advance(update)) continue; // a duplicate
       fresh.push(update);
       this.#assembly.add(update);
       call(this.#options.onUpdate, update);
@@ -265,7 +265,7 @@ export class Subscription {
   #missed(gap) {
     if (gap.reason === "evicted") this.#assembly.miss();
     else {
-      // The server began anew. Whoever comes back before an update of it came is not told of that again.
+      // The server has a new log. A reconnect before its first update reports no second gap.
       const [epoch] = split(this.#head);
       const isKnown = POSITION.test(this.#head) && epoch !== split(this.#position ?? this.#after)[0];
       if (isKnown) this.#position = this.#options.gap === "tail" ? this.#head : `${epoch}:0`;
@@ -289,7 +289,7 @@ export class Subscription {
     if (!OVER.has(this.#state)) this.#finish("ended", {});
   }
 
-  // ---------------------------------------------------------- the end
+  // ---------------------------------------------------------- end
   #finish(state, detail) {
     this.#drop();
     this.#options.signal?.removeEventListener("abort", this.close);
@@ -314,13 +314,13 @@ export class Subscription {
     call(this.#options.onState, state, detail);
   }
 
-  // ---------------------------------------------------------- over a reload
+  // ---------------------------------------------------------- state over a reload
   get #key() {
     const { resume } = this.#options;
     return typeof resume === "string" ? resume : `lg-streaming ${this.#host.url} ${this.#id}`;
   }
 
-  // Whoever asks for other updates than before has to ask for all of them.
+  // A subscription with other filters than before reads all updates again.
   get #wanted() {
     return JSON.stringify([this.#id, this.#query, this.#options.follow ?? false]);
   }
@@ -335,7 +335,7 @@ export class Subscription {
       if (kept.length <= KEPT_CHARACTERS) storage.setItem(this.#key, kept);
       else storage.removeItem(this.#key);
     } catch {
-      this.#forgetKept(storage); // it is full: better nothing than something old
+      this.#forgetKept(storage); // the storage is full: no state is better than an old one
     }
   }
 
@@ -343,11 +343,11 @@ export class Subscription {
     try {
       storage.removeItem(this.#key);
     } catch {
-      // it is not ours any more
+      // another page uses it now
     }
   }
 
-  // Whether there is nothing more to come.
+  // Returns whether the subscription has ended.
   #restore() {
     const { storage } = this.#host;
     if (!this.#options.resume || !storage) return false;
@@ -359,12 +359,12 @@ export class Subscription {
       for (const message of this.messages) call(this.#options.onText, message, this.messages);
       return isOver;
     } catch {
-      return false; // nothing there, or nothing of ours
+      return false; // no stored state, or not of this library
     }
   }
 }
 
-// Whether it is an update of that execution, as far as its place is concerned.
+// Returns whether the value is an update of the execution, by its position.
 function isOf(executionId, update) {
   const { execution_id: id, epoch, sequence_number: number } = update?.metadata ?? {};
   return typeof update?.type === "string" && id === executionId && typeof epoch === "string" && Number.isInteger(number);

@@ -1,15 +1,15 @@
-// The text of each message, put together from updates, and messages as a tree of agents and nodes.
+// Assembles the text of each message from updates, and arranges messages as a tree of agents and nodes.
 
 const ENDS_OF_MESSAGES = new Set(["llm_complete", "llm_error"]);
 const ENDS_OF_NODES = new Set(["node_complete", "node_error", "node_interrupted"]);
 const ENDS_OF_RUNS = new Set(["workflow_complete", "workflow_error", "workflow_cancelled", "workflow_abandoned"]);
 
-// Pieces of one text by their numbers: in any order, and each as often as you like.
+// Pieces of one text by their sequence numbers; order and repetition do not matter.
 class Pieces {
   #pieces = [];
   text = "";
 
-  // Whether the text is another one now. A merged piece stands for all numbers from `from` to `to`.
+  // Adds a piece; returns whether the text has changed. A merged piece covers all numbers from `from` to `to`.
   add(from, to, text) {
     const last = this.#pieces.at(-1);
     if (last === undefined || from > last.to) {
@@ -24,13 +24,13 @@ class Pieces {
     return true;
   }
 
-  // The text is `text`, whatever came up to `to`.
+  // Replaces all pieces up to `to` by `text`.
   replace(to, text) {
     this.#pieces = [{ from: 0, to, text }];
     this.text = text;
   }
 
-  // Takes back what came up to `number`.
+  // Retracts pieces up to `number`.
   forget(number) {
     this.#pieces = this.#pieces.filter((piece) => piece.from > number);
     this.text = this.#pieces.map((piece) => piece.text).join("");
@@ -44,19 +44,19 @@ class Pieces {
 export class TextAssembly {
   #entries = new Map(); // place, visit and message id -> {message, run, space, place, visit, text, thinking}
   #places = new Map(); // place -> {visits: [{from, attempt}], startedAt, isInterrupted}
-  #cleared = new Map(); // place -> the number of the start that took back all that was inside
-  #voids = new Map(); // run, namespace and message id -> the number of the error that took it back
+  #cleared = new Map(); // place -> the number of the start that retracted everything inside
+  #voids = new Map(); // run, namespace and message id -> the number of the error that retracted it
   #epoch;
   #list = null;
-  #changed = new Map(); // entry -> its message, the removed ones emptied
+  #changed = new Map(); // entry -> its message; removed messages are empty
 
-  // The messages there are, oldest first. The same list, and the same objects, as long as nothing changes.
+  // All messages, oldest first. List and objects stay the same until something changes.
   get messages() {
     this.#list ??= Object.freeze([...this.#entries.values()].map(({ message }) => message));
     return this.#list;
   }
 
-  // Takes any update; returns the message it belongs to, where it changed one.
+  // Applies an update of any type; returns the message that it changed, if any.
   add(update) {
     const { type, data, metadata } = update;
     if (this.#epoch !== undefined && metadata.epoch !== this.#epoch) this.clear();
@@ -77,12 +77,12 @@ export class TextAssembly {
     return undefined;
   }
 
-  // Pieces of what is being written are lost.
+  // Marks open messages as incomplete: pieces are lost.
   miss() {
     this.#each((entry) => !entry.message.complete, (entry) => this.#show(entry, { missing: true }));
   }
 
-  // Nothing more comes.
+  // Marks all messages as complete.
   finish() {
     this.#complete(() => true);
   }
@@ -93,7 +93,7 @@ export class TextAssembly {
     this.#epoch = undefined;
   }
 
-  // What has changed since this was last asked, each message once; those that are gone come without text.
+  // Returns the messages that changed since the last call, each once; removed messages have no text.
   changes() {
     const changed = [...this.#changed.values()];
     this.#changed.clear();
@@ -131,8 +131,8 @@ export class TextAssembly {
     return this.#places.get(place);
   }
 
-  // Which visit of its node an update belongs to; null where it is of an attempt that is over. An update of the next
-  // attempt takes back what the node said in those before.
+  // Returns the visit of an update's node; null for an earlier attempt. The first update of a new attempt retracts the
+  // text of the earlier ones.
   #visitOf(place, metadata) {
     const { attempt, sequence_number: number } = metadata;
     const { visits } = this.#at(place, metadata);
@@ -147,7 +147,7 @@ export class TextAssembly {
     return index;
   }
 
-  // A node begins: what was said inside it before is taken back, unless it goes on after an interruption.
+  // A node begins: text inside it is retracted, unless the node continues after an interruption.
   #start(place, metadata) {
     const { run_id: run, namespace, sequence_number: number, attempt = 1 } = metadata;
     const known = this.#at(place, metadata);
@@ -174,7 +174,7 @@ export class TextAssembly {
     return this.#complete((entry) => entry.place === place);
   }
 
-  // The call of the model has failed after it had sent text.
+  // Retracts the text of a failed model call.
   #takeBack(place, visit, id, { run_id: run, sequence_number: number }) {
     const all = [...this.#entries.values()].filter((entry) => entry.run === run && entry.messageId === id);
     const here = all.filter((entry) => entry.place === place && entry.visit === visit);
@@ -204,7 +204,7 @@ export class TextAssembly {
     return this.#show(entry, { text: entry.text.text, thinking: entry.thinking.text });
   }
 
-  // A `message` is whole; where its pieces came before, it stands in their place.
+  // A `message` is complete, and replaces its pieces.
   #whole(place, visit, data, metadata) {
     if (typeof data?.content !== "string") return undefined;
     if (this.#isTakenBack(place, messageIdOf(data, metadata), metadata)) return undefined;
@@ -260,7 +260,7 @@ export class TextAssembly {
     return this.#each(isOpen, (entry) => this.#show(entry, { complete: true }));
   }
 
-  // Takes back what came up to `number`; a message of which nothing is left goes.
+  // Retracts pieces up to `number`, and removes messages without text.
   #forget(fits, number) {
     for (const entry of [...this.#entries.values()].filter(fits)) {
       entry.text.forget(number);
@@ -279,7 +279,7 @@ export class TextAssembly {
   }
 }
 
-// Messages as a tree of the nodes that said them: a list of {key, name, path, agentType, messages, inside}.
+// Returns messages as a tree of their nodes: a list of {key, name, path, agentType, messages, inside}.
 export function messageTree(messages) {
   const roots = [];
   const known = new Map();
@@ -301,7 +301,7 @@ export function messageTree(messages) {
   return roots;
 }
 
-// The nodes around a message, from the outermost inwards, each by its namespace and its path.
+// Returns the enclosing nodes of a message, outermost first, each with namespace and path.
 function branchesOf({ namespace, nodeId, path }) {
   if (namespace === undefined) return [[nodeId ?? "", path]];
   const spaces = [...placesAbove(namespace), namespace];
@@ -309,7 +309,7 @@ function branchesOf({ namespace, nodeId, path }) {
   return named.filter(([, one], index) => one !== "" && one !== named[index - 1]?.[1]);
 }
 
-// A checkpoint namespace as the names of its nodes: "agent:<task id>|model:<task id>" is "agent/model".
+// Returns a checkpoint namespace as the names of its nodes: "agent:<task id>|model:<task id>" is "agent/model".
 export function nodePath(namespace) {
   const names = namespace.split(/[|/]/).filter((part) => !/^\d+$/.test(part)).map((part) => part.split(":", 1)[0]);
   return names.filter((name) => name !== "").join("/");
@@ -319,7 +319,7 @@ function placeOf({ run_id: run, namespace, node_id: node }) {
   return JSON.stringify([run ?? null, namespace || node || ""]);
 }
 
-// The namespaces that a namespace lies in, from the outermost inwards.
+// Returns the enclosing namespaces, outermost first.
 function placesAbove(namespace) {
   return [...namespace.matchAll(/[|/]/g)].map(({ index }) => namespace.slice(0, index));
 }

@@ -2,7 +2,7 @@ import { LOG_UNAVAILABLE, StreamingError, lost, refusal, refused } from "./error
 
 const MIN_RENEWAL = 250;
 
-// What the messages of a connection do for those who watch over it; how they travel is for the subclasses.
+// Subscriptions that share one connection. Subclasses implement the transport.
 export class Watches {
   watching = new Map(); // execution id -> {order, sink, isLive}
   #renewal;
@@ -25,7 +25,7 @@ export class Watches {
     this.ask("subscribe_execution", { execution_id: executionId, ...wanted }, (answer) => {
       if (this.watching.get(executionId) !== watch) return;
       if (answer?.ok) {
-        watch.isLive = true; // what came before this answer was for one who watched here earlier
+        watch.isLive = true; // earlier messages belong to a previous subscription
         sink.opened({ ...answer, ...this.status });
       } else {
         const error = refused(answer);
@@ -48,13 +48,13 @@ export class Watches {
     for (const watch of [...this.watching.values()]) this.#forget(watch, tell);
   }
 
-  // Half of what is left is waited for, so that tokens which never last long are not renewed without a pause.
+  // Waits half of the remaining time, so that short-lived tokens are not renewed without a pause.
   #renewLater(left) {
     clearTimeout(this.#renewal);
     this.#renewal = setTimeout(() => this.#renew(left / 2), Math.max(MIN_RENEWAL, 500 * left));
   }
 
-  // Only a token that can change can be renewed.
+  // Only a function can return a fresh token.
   async #renew(left) {
     if (!this.link.renews || !this.link.hasToken) return;
     const token = await this.link.token().catch(() => undefined);
@@ -64,8 +64,8 @@ export class Watches {
   }
 
   #failed(watch, error) {
-    if (error.code === LOG_UNAVAILABLE) watch.sink.trouble(error); // the server keeps trying
-    else watch.told = error; // what comes next is that the subscription is closed
+    if (error.code === LOG_UNAVAILABLE) watch.sink.trouble(error); // the server retries
+    else watch.told = error; // the server closes the subscription next
   }
 
   #forget(watch, tell) {
@@ -84,7 +84,7 @@ export class Watches {
   }
 }
 
-// What a client makes of the reason why a subscription was closed.
+// Returns the error for the reason of a closed subscription.
 function closed(sink, reason, told) {
   if (reason === "ended") sink.ended();
   else if (reason === "forbidden") sink.lost(refusal("forbidden", "you may not watch this any more", { code: 4030 }));

@@ -3,9 +3,9 @@ import {
 } from "./errors.js";
 import { Watches } from "./watches.js";
 
-const CLOSED_FOR_GOOD = [1003, 1008, 4000, 4010, 4031, 4130, 5000]; // after these the same would happen again
+const CLOSED_FOR_GOOD = [1003, 1008, 4000, 4010, 4031, 4130, 5000]; // permanent failures
 
-// WebSockets are shared: one watches many executions, each once.
+// A WebSocket is shared: it carries many executions, each once.
 export class WebSocketTransport {
   name = "websocket";
   #link;
@@ -17,7 +17,7 @@ export class WebSocketTransport {
 
   open(order, sink) {
     const { executionId } = order;
-    // A ticket of the page's own may be good for one execution only.
+    // A ticket of the page's function may be valid for one execution only.
     const fits = (wire) => !wire.watches(executionId) && this.#link.ticket === undefined;
     let wire = [...this.#wires].find(fits);
     if (wire === undefined) {
@@ -28,7 +28,7 @@ export class WebSocketTransport {
     return wire.watch(order, sink);
   }
 
-  // Sends a message over a line that is there; undefined where there is none.
+  // Sends a message over an open connection; returns undefined without one.
   send(type, payload) {
     return [...this.#wires].find((wire) => wire.isOpen)?.send(type, payload);
   }
@@ -73,7 +73,7 @@ class Wire extends Watches {
     this.forgetAll((sink) => sink.lost(error, this.#wait));
   }
 
-  // Nobody watches here any more.
+  // Closes the connection, which has no subscription any more.
   left() {
     if (!this.#over) this.#end();
   }
@@ -106,8 +106,8 @@ class Wire extends Watches {
     else this.#explain();
   }
 
-  // A WebSocket does not tell why it was refused; a plain request is answered with 426 where WebSockets are served. A
-  // page of another origin is shown no such answer, so the server is asked for something else, too.
+  // A WebSocket hides the reason of a refusal. A server with WebSockets answers a plain request with 426. A page of
+  // another origin cannot read that response, so a second request goes to another address.
   async #explain() {
     const address = this.link.socketAddress().replace(/^ws/, "http");
     const error = await this.link.request(address).then(() => noTransport("WebSocket"), (refused) => refused);
@@ -160,7 +160,7 @@ class Wire extends Watches {
     if (!answer?.ok) throw refused(answer);
   }
 
-  // The server says something at every heartbeat, so a silent one is gone.
+  // The server sends a heartbeat at each interval, so a silent connection is dead.
   #listen() {
     clearTimeout(this.#timer);
     const interval = this.status.heartbeat_interval_s;
