@@ -47,6 +47,17 @@ Raises:
     ValueError: If `size` is negative. `whoever` is code.
 """
 
+
+def f():
+    """Return a value, for example:
+
+        whoever = nobody
+
+    The text goes on.
+    """
+
+
+
 # A comment of two lines that has fewer words than the rule allows, in each of its sentences.
 # The second line begins a new sentence.
 x = 1  # ruff: noqa: whoever
@@ -102,6 +113,7 @@ def test_clean_text_has_no_finding(check: Check, name: str, text: str) -> None:
         ("a.py", 'raise ValueError(f"{x} is told")', "a.py:1: not 'told' in 'is told'"),
         ("a.py", 'self.logger.info("%s is told", x)', "a.py:1: not 'told' in '%s is told'"),
         ("tool", "#!/usr/bin/env python3\n# told", "tool:2: not 'told' in 'told'"),
+        ("a.py", '"""One.\n\n    x = 1\n\nIt is told."""', "a.py:5: not 'told' in 'It is told.'"),
         ("a.md", "# What a client says", "a.md:1: not 'says' in '# What a client says'"),
         ("a.md", "One.\n\n| a | b |\n|---|---|\n| c | is told |", "a.md:5: not 'told' in 'is told'"),
         ("a.md", "```text\ncode\n```\n- One.\n- Nobody.", "a.md:5: not 'Nobody' in '- Nobody.'"),
