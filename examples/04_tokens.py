@@ -16,7 +16,7 @@ class State(TypedDict):
 
 
 async def completion() -> AsyncIterator[dict[str, Any]]:
-    """Stream an answer as `await client.chat.completions.create(..., stream=True)` does."""
+    """Stands for `await client.chat.completions.create(..., stream=True)`."""
     for word in SENTENCE.split():
         await asyncio.sleep(0.01)
         yield {"id": "chatcmpl-1", "choices": [{"delta": {"content": word + " "}}]}

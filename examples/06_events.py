@@ -15,23 +15,23 @@ class State(TypedDict):
 
 
 def shorten(event: dict[str, Any]) -> dict[str, Any]:
-    """Return the event that readers get."""
+    """What readers get in place of the event."""
     if event["type"] == "node_complete":
         return {**event, "data": {"update": event["data"]["result"]}}
     return event
 
 
 def hide(type: str, data: Any) -> Any:
-    """Remove card numbers from every event."""
+    """Sees every event last."""
     return {**data, "card": "****"} if type in {"values", "charged"} else data
 
 
 @stream_event(
-    events=["node_complete", "values"],  # "values" is the state: it is published only on request
+    events=["node_complete", "values"],  # "values" is the state: it leaves because it is asked for
     filter={"exclude_types": ["audit"]},
     transformer=shorten,
     redact=hide,
-    delivery="exactly-once",  # a retried node does not repeat its earlier events
+    delivery="exactly-once",  # tried again, the node does not repeat what it said before
 )
 def pay(state: State) -> dict[str, bool]:
     emitter = current_emitter()

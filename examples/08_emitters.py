@@ -1,4 +1,4 @@
-"""Publish without a graph: an emitter as a block, parallel tool calls, a question to people."""
+"""Say what a program does, without a graph: an emitter as a block, tool calls side by side, a question to people."""
 
 import asyncio
 from typing import Any
@@ -9,7 +9,7 @@ hub = StreamHub()
 
 
 async def ask_for_price(offers: Emitter, shop: str, price: float, seconds: float) -> None:
-    call = offers.tool_start(shop, {"pencils": 40})  # its updates do not mix with those of other calls
+    call = offers.tool_start(shop, {"pencils": 40})  # what is said of this call does not mix with the others
     await asyncio.sleep(seconds)  # the work
     if price > 10:
         call.tool_error("sold out")
@@ -49,7 +49,7 @@ async def main() -> None:
     program = asyncio.create_task(order())
     async for update in hub.subscribe("order-7"):
         show(update)
-        if update.type == "human_prompt":  # a reader answers; over the network with the message `respond`
+        if update.type == "human_prompt":  # somebody who watches; over the network it is the message `respond`
             await hub.respond("order-7", update.data["prompt_id"], "yes")
     await program
     await hub.aclose()

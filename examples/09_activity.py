@@ -1,4 +1,4 @@
-"""Publish long work: a task, the agent that runs real programs for it, and its request to a model."""
+"""Tell of work that goes on for a while: a task, the agent that runs real programs for it, and what it asks a model."""
 
 import asyncio
 import sys
@@ -30,7 +30,7 @@ async def work() -> None:
 
         task.progress(60, "Writing the notes")
         with LLMStream(emitter).request(model="a-model", agent_id=agent.agent_id, task_id=task.task_id) as request:
-            for word in ["All ", "four ", "tests ", "pass."]:  # in place of the answer of a provider's client
+            for word in ["All ", "four ", "tests ", "pass."]:  # stands for the answer of a provider's client
                 await asyncio.sleep(0.1)
                 request.token(word)
             request.usage(input_tokens=310, output_tokens=4, cost=0.0009)

@@ -18,7 +18,7 @@ from lg_streaming.testing import ScriptedChatModel
 
 SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # both sides know it; yours comes from the environment
 model = ScriptedChatModel(answers=["Rain is water that falls from clouds in drops."], delay=0.05)
-service, answers = FastAPI(), [503, *[204] * 99]  # the other service, which is unavailable at first
+service, answers = FastAPI(), [503, *[204] * 99]  # stands for the other service, which is away at first
 
 
 @service.post("/hook")

@@ -30,7 +30,7 @@ async def read_the_beginning(client: SSEClient, execution_id: str) -> Position |
             print(update.data["content"], end="", flush=True)
             if len(said) > ENOUGH:
                 break
-    return updates.position  # valid for every client and every transport
+    return updates.position  # a place in the execution, for whoever asks, and over whatever connection
 
 
 async def read_the_rest(client: SocketIOClient, execution_id: str, after: Position | None) -> None:

@@ -50,7 +50,7 @@ Choice = Literal["Send it", "Make it shorter", "Throw it away"]
 
 
 class State(TypedDict, total=False):
-    """State of the graph."""
+    """What the graph works on."""
 
     topic: str
     report: str
@@ -58,7 +58,7 @@ class State(TypedDict, total=False):
 
 
 def build_app(*, delay: float = 0.03, pause: float = 0.3) -> FastAPI:
-    """Return the application, with a model of `delay` seconds a token and a report in steps of `pause` seconds."""
+    """The application: its model takes `delay` seconds a token, and the report is sent in steps of `pause` seconds."""
     streaming = StreamingModule()
     model = ScriptedChatModel(answers=lambda messages: messages[-1].text, delay=delay)
     return serve_graph(streaming, build_graph(streaming, model, pause=pause))
@@ -112,12 +112,12 @@ def build_graph(streaming: StreamingModule, model: ScriptedChatModel, *, pause: 
 
 
 def after_review(state: State) -> str:
-    """Return the next node for the answer."""
+    """Where the answer leads."""
     return {"Send it": "send", "Make it shorter": "write"}.get(state.get("choice", ""), END)
 
 
 async def ask(streaming: StreamingModule, prompt: str, choices: list[str]) -> Any:
-    """Ask the readers, and wait for the first answer."""
+    """Asks those who watch, and waits for the first answer."""
     emitter = current_emitter()
     prompt_id = str(uuid4())
     answer = asyncio.get_running_loop().create_future()
@@ -135,13 +135,13 @@ async def ask(streaming: StreamingModule, prompt: str, choices: list[str]) -> An
 
 
 class Wanted(BaseModel):
-    """Body of `POST /runs`."""
+    """What `POST /runs` takes."""
 
     topic: str = Field(min_length=1, max_length=200)
 
 
 def serve_graph(streaming: StreamingModule, graph: Any) -> FastAPI:
-    """Return an application that starts runs of the graph and serves the page that shows them."""
+    """An application that starts runs of the graph and serves the page that shows them."""
     running: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -157,7 +157,7 @@ def serve_graph(streaming: StreamingModule, graph: Any) -> FastAPI:
     app.state.streaming = streaming
 
     async def run(execution_id: str, topic: str) -> None:
-        with suppress(asyncio.CancelledError):  # a reader pressed Cancel: the block has published it
+        with suppress(asyncio.CancelledError):  # somebody pressed Cancel: the block has told the readers
             async with streaming.execution(execution_id):
                 await graph.ainvoke({"topic": topic})
 

@@ -96,7 +96,17 @@ whoever reads this reads code
 """
 
 
-@pytest.mark.parametrize(("name", "text"), [("clean.py", CLEAN_MODULE), ("clean.md", CLEAN_PAGE), ("x.txt", LONG)])
+CLEAN_SCRIPT = """\
+// A comment of one line.
+const address = "http://whoever"; // the server's address
+const text = 'told // told';
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("clean.js", CLEAN_SCRIPT), ("clean.py", CLEAN_MODULE), ("clean.md", CLEAN_PAGE), ("x.txt", LONG)],
+)
 def test_clean_text_has_no_finding(check: Check, name: str, text: str) -> None:
     assert check(name, text) == []
 
@@ -114,6 +124,12 @@ def test_clean_text_has_no_finding(check: Check, name: str, text: str) -> None:
         ("a.py", 'self.logger.info("%s is told", x)', "a.py:1: not 'told' in '%s is told'"),
         ("tool", "#!/usr/bin/env python3\n# told", "tool:2: not 'told' in 'told'"),
         ("a.py", '"""One.\n\n    x = 1\n\nIt is told."""', "a.py:5: not 'told' in 'It is told.'"),
+        ("a.js", 'f("told"); // is told', "a.js:1: not 'told' in 'is told'"),
+        ("a.js", "// One.\n// Nobody.\nf();", "a.js:2: not 'Nobody' in 'Nobody.'"),
+        ("a.ts", "/** Whether it is open. */", "a.ts:1: a docstring begins with a verb or a noun, not 'Whether'"),
+        ("a.ts", "/**\n * It is told.\n */", "a.ts:2: not 'told' in 'It is told.'"),
+        ("sh", "#!/usr/bin/env bash\nsay=1 # is told", "sh:2: not 'told' in 'is told'"),
+        ("Makefile", "x := whoever\n# told", "Makefile:2: not 'told' in 'told'"),
         ("a.md", "# What a client says", "a.md:1: not 'says' in '# What a client says'"),
         ("a.md", "One.\n\n| a | b |\n|---|---|\n| c | is told |", "a.md:5: not 'told' in 'is told'"),
         ("a.md", "```text\ncode\n```\n- One.\n- Nobody.", "a.md:5: not 'Nobody' in '- Nobody.'"),
