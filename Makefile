@@ -26,7 +26,7 @@ LOWEST_TESTS := tests/capture tests/gateway tests/vocabulary tests/hub tests/log
 DEV := $(VENV)/.installed-dev
 NODE := $(JS)/node_modules/.installed
 
-.PHONY: help demo test lowest quick check formatting lint types public-types imports documentation bench path attack soak docs js tools dist clean distclean
+.PHONY: help demo test lowest quick check formatting lint types public-types imports documentation prose bench path attack soak docs js tools dist clean distclean
 
 help: ## this list
 	@echo 'make TARGET [ARGS="..."]'
@@ -47,9 +47,9 @@ lowest: tools ## tests of gateway, hub and capture on the lowest versions that a
 	tools/lowest $(LOWEST)
 	$(LOWEST)/bin/python -m pytest -q $(WORKERS) -m "$(QUICK)" $(if $(ARGS),$(ARGS),$(LOWEST_TESTS))
 
-check: $(DEV) ## formatting, lint, types, who imports whom, documentation
+check: $(DEV) ## formatting, lint, types, who imports whom, documentation, prose
 	@tools/system-packages node npm
-	@$(MAKE) $(PARALLEL) formatting lint types public-types imports documentation
+	@$(MAKE) $(PARALLEL) formatting lint types public-types imports documentation prose
 
 formatting:
 	$(VENV)/bin/ruff format --check --quiet
@@ -63,6 +63,8 @@ imports:
 	$(VENV)/bin/lint-imports --no-logo --no-cache
 documentation:
 	tools/build-docs
+prose:
+	$(PYTHON) tools/check-prose
 
 bench: $(DEV) $(NODE) ## measure, one line of JSON each (ARGS="name" picks one)
 	@$(PYTHON) -m tests.bench $(ARGS)
