@@ -13,8 +13,8 @@ ARGS ?=
 
 # Processes that share the tests, each a file at a time; tests/conftest.py has their number. Picked tests run in one.
 WORKERS := -n logical --dist loadfile --no-loadscope-reorder
-# Checks run beside one another: what each prints comes in one piece when it is done, and all run, whichever fails.
-BESIDE := --jobs --keep-going --output-sync=target
+# Checks run in parallel. Each prints its output in one piece when it ends, and a failure does not stop the others.
+PARALLEL := --jobs --keep-going --output-sync=target
 # Tests start hundreds of Python processes, each of which would compile the library anew.
 unexport PYTHONDONTWRITEBYTECODE
 # What `make quick` leaves out; tests/support/programs.py finds the tests that start programs.
@@ -26,7 +26,7 @@ LOWEST_TESTS := tests/capture tests/gateway tests/vocabulary tests/hub tests/log
 DEV := $(VENV)/.installed-dev
 NODE := $(JS)/node_modules/.installed
 
-.PHONY: help demo test lowest quick check formatting lint types public-types imports documentation bench path attack soak docs js tools dist clean distclean
+.PHONY: help demo test lowest quick check formatting lint types public-types imports documentation prose bench path attack soak docs js tools dist clean distclean
 
 help: ## this list
 	@echo 'make TARGET [ARGS="..."]'
@@ -40,16 +40,16 @@ test: tools $(NODE) $(if $(ARGS),$(DEV),check) ## check, then every test (ARGS="
 	$(PYTHON) -m pytest -q --durations=15 $(WORKERS) $(ARGS)
 
 quick: $(DEV) ## formatting, lint, imports, then the tests that need neither a browser, Node nor a process of their own
-	@$(MAKE) $(BESIDE) formatting lint imports
+	@$(MAKE) $(PARALLEL) formatting lint imports
 	$(PYTHON) -m pytest -q --durations=5 $(WORKERS) -m "$(QUICK)" --hypothesis-profile=quick $(ARGS)
 
 lowest: tools ## tests of gateway, hub and capture on the lowest versions that are allowed (ARGS picks others)
 	tools/lowest $(LOWEST)
 	$(LOWEST)/bin/python -m pytest -q $(WORKERS) -m "$(QUICK)" $(if $(ARGS),$(ARGS),$(LOWEST_TESTS))
 
-check: $(DEV) ## formatting, lint, types, who imports whom, documentation
+check: $(DEV) ## formatting, lint, types, who imports whom, documentation, prose
 	@tools/system-packages node npm
-	@$(MAKE) $(BESIDE) formatting lint types public-types imports documentation
+	@$(MAKE) $(PARALLEL) formatting lint types public-types imports documentation prose
 
 formatting:
 	$(VENV)/bin/ruff format --check --quiet
@@ -63,6 +63,8 @@ imports:
 	$(VENV)/bin/lint-imports --no-logo --no-cache
 documentation:
 	tools/build-docs
+prose:
+	$(PYTHON) tools/check-prose
 
 bench: $(DEV) $(NODE) ## measure, one line of JSON each (ARGS="name" picks one)
 	@$(PYTHON) -m tests.bench $(ARGS)

@@ -160,7 +160,7 @@ async def test_the_guide_has_everything_that_is_returned(place: ReactPlace) -> N
     with place.serving():
         async with harness(place) as page:
             await page.show()
-            assert rows_of("What it returns") == set(await page.page.evaluate("() => Object.keys(harness.view)"))
+            assert rows_of("Result") == set(await page.page.evaluate("() => Object.keys(harness.view)"))
 
 
 def test_the_example_asks_for_the_packages_that_are_tested() -> None:

@@ -75,9 +75,9 @@ def test_pages_name_settings_that_there_are() -> None:
 
 
 def test_the_page_of_event_streams_has_every_argument() -> None:
-    cells = [cells[0] for cells in rows(section("guide/event-streams.md", "A route of your own"))]
+    cells = [cells[0] for cells in rows(section("guide/event-streams.md", "Streaming from your own route"))]
     told = {name for cell in cells for name in CODE.findall(cell)}
-    own = set(inspect.signature(sse_response).parameters) - {"hub", "execution_id", "wanted"}
+    own = set(inspect.signature(sse_response).parameters) - {"hub", "execution_id", "filters"}
     assert told == own | set(FILTER_FIELDS)
 
 
