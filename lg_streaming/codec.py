@@ -17,27 +17,34 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
-from lg_streaming.errors import UpdateTooLargeError, without_message
-from lg_streaming.events import NAMES, RESERVED, Scope, update_of
+from lg_streaming.errors import UpdateTooLargeError, describe_without_message
+from lg_streaming.events import NAMES, RESERVED, Scope, parse_update
 from lg_streaming.shorten import TEXT_FIELDS, VALUE, shorten, shorten_object, split_text
-from lg_streaming.sizes import FEW, LEAVES, SMALL, excerpt, is_larger, is_small
-from lg_streaming.values import STRICT, clean, dumps, escaped, jsonable, simpler
+from lg_streaming.sizes import LEAF_TYPES, MAX_SMALL_MEMBERS, MAX_SMALL_TEXT, exceeds, excerpt, is_small
+from lg_streaming.values import (
+    STRICT,
+    escape_line_separators,
+    jsonable,
+    orjson_default,
+    replace_lone_surrogates,
+    to_json,
+)
 
 if TYPE_CHECKING:
     from lg_streaming.events import Priority, StreamUpdate
 
 __all__ = [
-    "SEAL_BYTES",
+    "POSITION_BYTES",
     "Codec",
     "Encoded",
     "Redact",
+    "add_position",
     "decode",
     "decode_data",
     "jsonable",
-    "moment_of",
-    "seal",
-    "split",
-    "update_of",
+    "parse_update",
+    "split_members",
+    "to_datetime",
 ]
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -45,7 +52,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 Redact = Callable[[str, Any], Any]
 """``redact(type, data) -> data``: what may leave of an update's data. It gets plain JSON values."""
 
-SEAL_BYTES: Final = 80
+POSITION_BYTES: Final = 80
 """What `seal` adds to an update at most."""
 
 
@@ -111,38 +118,38 @@ class Codec:
         if self._redact is not None and not isinstance(data, Encoded):
             data = self.redacted(type, data)
         members: Any = data
-        if data.__class__ is dict and len(members) <= FEW:
+        if data.__class__ is dict and len(members) <= MAX_SMALL_MEMBERS:
             for each in members.values():  # as `is_small` does, without another call at every update
                 if each.__class__ is int:
                     continue
                 if each.__class__ is not str:
-                    if each.__class__ in LEAVES:
+                    if each.__class__ in LEAF_TYPES:
                         continue
-                elif len(each) <= SMALL:
+                elif len(each) <= MAX_SMALL_TEXT:
                     continue
-                data = self._checked(type, data)
+                data = self._limit_size(type, data)
                 break
         else:
-            data = self._checked(type, data)
+            data = self._limit_size(type, data)
         if isinstance(data, Encoded):
             json, sizes = data.json, data.sizes
         else:
             try:  # as `dumps` does, without another call at every update
-                json = orjson.dumps(data, simpler, STRICT)
+                json = orjson.dumps(data, orjson_default, STRICT)
             except TypeError:
-                json = self.dumps(data)
+                json = self.to_json(data)
             if not json.isascii():
-                json = escaped(json)
+                json = escape_line_separators(json)
         millis = int(timestamp * 1000)
         known, moment = self._millis
         if known != millis:
-            moment = self._timestamp(timestamp)
+            moment = self._format_timestamp(timestamp)
         names = self._names
         body = b'{"type":%b,"data":%b,"metadata":{"timestamp":"%b","execution_id":%b%b%b' % (
-            names.get(type) or self._name(type),
+            names.get(type) or self._encode_name(type),
             json,
             moment,
-            names.get(execution_id) or self._name(execution_id),
+            names.get(execution_id) or self._encode_name(execution_id),
             _PRIORITY[priority],
             scope.encoded or scope.fragment,
         )
@@ -174,7 +181,7 @@ class Codec:
             The scope as it leaves, and the bodies, in order.
         """
         around = len(self._wrap(execution_id, type, b"", Scope(), priority, timestamp))
-        scope = fit_scope(scope, max(_LEAST_ROOM, self._max_bytes - around - _LEAST_ROOM))
+        scope = shorten_scope(scope, max(_LEAST_ROOM, self._max_bytes - around - _LEAST_ROOM))
         room = max(_LEAST_ROOM, self._max_bytes - around - len(scope.fragment))
         if len(data.json) <= room and data.sizes is None:
             pieces = [data.json]
@@ -188,70 +195,70 @@ class Codec:
         self, execution_id: str, type: str, json: bytes, scope: Scope, priority: Priority, timestamp: float
     ) -> bytes:
         return b'{"type":%b,"data":%b,"metadata":{"timestamp":"%b","execution_id":%b%b%b' % (
-            self._name(type),
+            self._encode_name(type),
             json,
-            self._timestamp(timestamp),
-            self._name(execution_id),
+            self._format_timestamp(timestamp),
+            self._encode_name(execution_id),
             _PRIORITY[priority],
             scope.fragment,
         )
 
-    def dumps(self, value: object) -> bytes:
+    def to_json(self, value: object) -> bytes:
         """``value`` as JSON. Never raises."""
         try:  # as `values.dumps` does, without another call at every update
-            json = orjson.dumps(value, simpler, STRICT)
+            json = orjson.dumps(value, orjson_default, STRICT)
         except TypeError:
             self.fallbacks += 1
             json = orjson.dumps(jsonable(value))
-        return json if json.isascii() else escaped(json)
+        return json if json.isascii() else escape_line_separators(json)
 
-    def ready(self, type: str, data: object) -> Encoded:
+    def encode_data(self, type: str, data: object) -> Encoded:
         """The data of an update, redacted and encoded: what is the application's own is called now. Never raises."""
-        ready = self._checked(type, self.redacted(type, data))
-        return ready if isinstance(ready, Encoded) else Encoded(self.dumps(ready))
+        ready = self._limit_size(type, self.redacted(type, data))
+        return ready if isinstance(ready, Encoded) else Encoded(self.to_json(ready))
 
-    def _checked(self, type: str, data: object) -> object:
+    def _limit_size(self, type: str, data: object) -> object:
         """Data as it is, or as much of it as is needed when it is too large."""
-        if isinstance(data, Encoded) or is_small(data) or not is_larger(data, self._max_bytes):
+        if isinstance(data, Encoded) or is_small(data) or not exceeds(data, self._max_bytes):
             return data
-        return self._part(type, data)
+        return self._excerpt(type, data)
 
-    def _part(self, type: str, data: object) -> Encoded:
+    def _excerpt(self, type: str, data: object) -> Encoded:
         """As much of data that is too large as a shortened update can have, without encoding the rest."""
         part, sizes = excerpt(data, self._max_bytes, VALUE)
         field = TEXT_FIELDS.get(type)
         text: Any = None
         if field is not None and sizes is not None:
             text = cast("Mapping[str, Any]", data).get(field) if isinstance(data, Mapping) else data
-        return Encoded(self.dumps(part), sizes, clean(text) if isinstance(text, str) else None)
+        return Encoded(self.to_json(part), sizes, replace_lone_surrogates(text) if isinstance(text, str) else None)
 
     def redacted(self, type: str, data: object) -> object:
         """What may leave of an update's data: all of it where there is no ``redact``. Never raises."""
         if self._redact is None:
             return data
         try:
-            if is_small(data) or not is_larger(data, self._max_bytes):
-                plain = orjson.loads(self.dumps(data))
+            if is_small(data) or not exceeds(data, self._max_bytes):
+                plain = orjson.loads(self.to_json(data))
             else:  # text is not copied
                 plain = jsonable(data, max_items=sys.maxsize)
             return self._redact(type, plain)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 (it is the application's; its message may hold the data)
-            raised = without_message(error)
+            raised = describe_without_message(error)
         logger.error("redact raised on an update of type %r, its data is withheld: %s", type, raised)
         return {"message": "withheld: redaction failed"}
 
-    def _name(self, text: str) -> bytes:
+    def _encode_name(self, text: str) -> bytes:
         """A type or an id as JSON; there are few of them, and each update has two."""
         known = self._names.get(text)
         if known is None:
             if len(self._names) >= _MAX_NAMES:
                 self._names.clear()
-            known = self._names[text] = b"%b" % self.dumps(text)  # a copy: what orjson returns keeps 4 KB
+            known = self._names[text] = b"%b" % self.to_json(text)  # a copy: what orjson returns keeps 4 KB
         return known
 
-    def _timestamp(self, timestamp: float) -> bytes:
+    def _format_timestamp(self, timestamp: float) -> bytes:
         millis = int(timestamp * 1000)
         known, text = self._millis
         if millis == known:
@@ -266,7 +273,7 @@ class Codec:
         return text
 
 
-def fit_scope(scope: Scope, room: int) -> Scope:
+def shorten_scope(scope: Scope, room: int) -> Scope:
     """Return ``scope``, shortened where its JSON has more than ``room`` bytes: the user's own keys first."""
     if len(scope.fragment) <= room:
         return scope
@@ -274,7 +281,7 @@ def fit_scope(scope: Scope, room: int) -> Scope:
     bare = scope.derive(extra=None)
     left = room - len(bare.fragment)
     if left >= _LEAST_ROOM // 4:
-        return bare.derive(extra=orjson.loads(shorten(dumps(own), left)))
+        return bare.derive(extra=orjson.loads(shorten(to_json(own), left)))
     if len(bare.fragment) <= room:
         return bare
     named = orjson.loads(b"{" + bare.fragment[1:] + b"}")
@@ -282,14 +289,14 @@ def fit_scope(scope: Scope, room: int) -> Scope:
     return Scope(**{name: kept[name] for name in NAMES if name in kept}, extra={"truncated": cut} if cut else None)
 
 
-def seal(body: bytes, seq: int, epoch: str) -> bytes:
+def add_position(body: bytes, seq: int, epoch: str) -> bytes:
     """The complete wire JSON of an update that has got its place in the log."""
     return b'%b,"sequence_number":%d,"epoch":"%b"}}' % (body, seq, epoch.encode())
 
 
 def decode(wire: bytes) -> StreamUpdate:
     """The update that ``wire`` holds. Raises ``ValueError`` or ``KeyError`` when it holds none."""
-    return update_of(orjson.loads(wire))
+    return parse_update(orjson.loads(wire))
 
 
 def decode_data(wire: bytes) -> Any:
@@ -298,16 +305,16 @@ def decode_data(wire: bytes) -> Any:
     Inside a JSON text a quote is escaped, so the two marks can only be the update's own members: nothing but
     plain texts stands before the first and after the last of them.
     """
-    return orjson.loads(split(wire)[1])
+    return orjson.loads(split_members(wire)[1])
 
 
-def split(wire: bytes) -> tuple[bytes, bytes, bytes]:
+def split_members(wire: bytes) -> tuple[bytes, bytes, bytes]:
     """Type, data and metadata of an update, each as JSON; for the same scopes as `decode_data`."""
     begin, end = wire.index(b',"data":'), wire.rindex(b',"metadata":{"timestamp":"')
     return wire[8:begin], wire[begin + 8 : end], wire[end + 12 : -1]
 
 
-def moment_of(timestamp: float) -> datetime:
+def to_datetime(timestamp: float) -> datetime:
     """Seconds since 1970 as the wire shows them: whole milliseconds."""
     return datetime.fromtimestamp(int(timestamp * 1000) / 1000, UTC)
 

@@ -104,8 +104,8 @@ __all__ = [
     "UpdateTooLargeError",
     "WebSocketError",
     "describe_error",
-    "leaves",
-    "without_message",
+    "describe_without_message",
+    "leaf_errors",
 ]
 
 
@@ -545,7 +545,7 @@ _MAX_LEAVES: Final = 1_000
 _MAX_CAUSES: Final = 5
 
 
-def leaves(error: BaseException) -> list[BaseException]:
+def leaf_errors(error: BaseException) -> list[BaseException]:
     """Return the errors in a group, those of nested groups too, in order; of any other error, itself.
 
     At most 1,000. So an error is of some kind when all of its leaves are: a group of nothing but cancellations is one.
@@ -600,7 +600,7 @@ def _described(error: BaseException) -> dict[str, Any]:
     return described
 
 
-def without_message(error: BaseException) -> str:
+def describe_without_message(error: BaseException) -> str:
     """Return an error's type and the line that raised it: for one whose message may hold what must not be shown."""
     frames = traceback.extract_tb(error.__traceback__, limit=-1)
     place = f" at {frames[0].filename}:{frames[0].lineno}" if frames else ""
@@ -609,14 +609,14 @@ def without_message(error: BaseException) -> str:
 
 def _causes(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
-        return leaves(cast("BaseExceptionGroup[BaseException]", error))
+        return leaf_errors(cast("BaseExceptionGroup[BaseException]", error))
     causes: list[BaseException] = []
     seen = {id(error)}
     cause = error.__cause__
     while cause is not None and id(cause) not in seen and len(causes) < _MAX_CAUSES:
         seen.add(id(cause))
         if isinstance(cause, BaseExceptionGroup):  # its errors tell more than it does
-            causes += leaves(cast("BaseExceptionGroup[BaseException]", cause))
+            causes += leaf_errors(cast("BaseExceptionGroup[BaseException]", cause))
         else:
             causes.append(cause)
         cause = cause.__cause__

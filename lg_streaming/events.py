@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Self, cast
 import orjson
 
 from lg_streaming.errors import BadPositionError, BadRequestError
-from lg_streaming.values import dumps
+from lg_streaming.values import to_json
 
 __all__ = [
     "FINAL_TYPES",
@@ -28,12 +28,12 @@ __all__ = [
     "StreamMetadata",
     "StreamUpdate",
     "check_execution_id",
-    "check_scope",
+    "clamp_priority",
     "kind_of",
     "node_path",
     "parse_priority",
     "priority_of",
-    "priority_within",
+    "validate_scope",
 ]
 
 Kind = Literal["token", "progress", "status", "event"]
@@ -156,7 +156,7 @@ def priority_of(type: str) -> Priority:
     return "low" if is_debug(type) else "medium"
 
 
-def priority_within(own: Priority, usual: Priority) -> Priority:
+def clamp_priority(own: Priority, usual: Priority) -> Priority:
     """The priority of an update whose type has ``own``, in an execution whose priority is ``usual``.
 
     What is ``medium`` has the execution's; what is ``high`` is not below the rest of a ``critical`` execution.
@@ -304,7 +304,7 @@ class Scope:
         if self.encoded is None:
             members = {name: value for name in NAMES if (value := getattr(self, name)) is not None}
             own = {str(k): v for k, v in (self.extra or {}).items() if k not in RESERVED and k not in NAMES}
-            encoded = dumps(members | own)
+            encoded = to_json(members | own)
             object.__setattr__(self, "encoded", b"," + encoded[1:-1] if len(encoded) > len(b"{}") else b"")
         return self.encoded or b""
 
@@ -314,7 +314,7 @@ NAMES: Final = tuple(f.name for f in fields(Scope) if f.name not in {"extra", "e
 _SCOPE_FIELDS: Final = frozenset({*NAMES, "extra"}) - {"run_id"}
 
 
-def check_scope(fields: Mapping[str, object]) -> None:
+def validate_scope(fields: Mapping[str, object]) -> None:
     """Sees that a program may set these fields of a scope; which run it is, the hub knows.
 
     Raises:
@@ -540,7 +540,7 @@ class StreamUpdate:
 
     def to_json(self) -> str:
         """Return the wire's JSON, byte for byte what an event stream sends as ``data``. Never raises."""
-        return dumps(self.to_dict()).decode()
+        return to_json(self.to_dict()).decode()
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> StreamUpdate:
@@ -551,7 +551,7 @@ class StreamUpdate:
         """
         _check_update(value)
         try:
-            return update_of(value)
+            return parse_update(value)
         except ValueError as error:
             raise BadRequestError(f"not an update: metadata.timestamp is a time in ISO 8601: {error}") from error
 
@@ -583,7 +583,7 @@ def format_timestamp(moment: datetime) -> str:
 _NAMED: Final = RESERVED.union(NAMES)
 
 
-def update_of(update: Mapping[str, Any]) -> StreamUpdate:
+def parse_update(update: Mapping[str, Any]) -> StreamUpdate:
     """The update that parsed JSON describes. Raises ``ValueError``, ``KeyError`` or ``TypeError`` when it is none."""
     metadata: dict[str, Any] = update["metadata"]
     own = {key: value for key, value in metadata.items() if key not in _NAMED}

@@ -125,7 +125,7 @@ class _Patterns:
         self._globs = Globs(names)
         self._memo: dict[str, bool] = {}
 
-    def fit(self, name: str | None) -> bool:
+    def matches(self, name: str | None) -> bool:
         if name is None:
             return False
         known = self._memo.get(name)
@@ -136,7 +136,7 @@ class _Patterns:
         return known
 
 
-def _with_aliased(types: frozenset[str], globs: frozenset[str]) -> frozenset[str]:
+def _resolve_aliases(types: frozenset[str], globs: frozenset[str]) -> frozenset[str]:
     """``types``, and those that they and ``globs`` stand for as names of other systems.
 
     A glob is read so when it begins with a namespace, as ``llm:*`` does: ``n*`` is a glob of our types alone.
@@ -144,7 +144,7 @@ def _with_aliased(types: frozenset[str], globs: frozenset[str]) -> frozenset[str
     named = [ALIASES.get(name, ()) for name in types]
     spaces = [glob for glob in globs if ":" in glob.partition("*")[0]]
     if spaces:
-        named += [meant for alias, meant in ALIASES.items() if any(_glob(glob, alias) for glob in spaces)]
+        named += [meant for alias, meant in ALIASES.items() if any(_matches_glob(glob, alias) for glob in spaces)]
     return types.union(*named)
 
 
@@ -225,7 +225,7 @@ class UpdateFilter:
         globs = frozenset(name for name in wanted | exact if "*" in name)
         return cls(
             kinds=(wanted & _KINDS),
-            types=_with_aliased(((wanted - _KINDS) | exact) - globs, globs),
+            types=_resolve_aliases(((wanted - _KINDS) | exact) - globs, globs),
             globs=globs,
             node_ids=_patterns("node_ids", node_ids),
             agent_types=_patterns("agent_types", agent_types),
@@ -237,17 +237,17 @@ class UpdateFilter:
         )
 
     @property
-    def lets_all_through(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether no part of the filter is set."""
         return self == ALL
 
     @property
-    def by_type_alone(self) -> bool:
+    def checks_type_only(self) -> bool:
         """Whether `accepts_type` decides."""
         return self == replace(ALL, kinds=self.kinds, types=self.types, globs=self.globs)
 
     @property
-    def names(self) -> int:
+    def name_count(self) -> int:
         """How many names and globs it has."""
         lists = (self.kinds, self.types, self.globs, self.node_ids, self.agent_types, self.namespaces, self.categories)
         return sum(map(len, lists))
@@ -261,8 +261,8 @@ class UpdateFilter:
         """The same as `matches`, of an update's parts. ``timestamp`` matters only to ``since`` and ``until``."""
         return (
             self.accepts_type(type)
-            and (self._nodes is None or self._nodes.fit(about.node_id))
-            and (self._agents is None or self._agents.fit(about.agent_type))
+            and (self._nodes is None or self._nodes.matches(about.node_id))
+            and (self._agents is None or self._agents.matches(about.agent_type))
             and (self._paths is None or self._accepts_namespace(self._paths, about.namespace))
             and (not self.categories or (about.category or DEFAULT_CATEGORY) in self.categories)
             and (self.min_priority == "low" or PRIORITIES.index(priority) >= PRIORITIES.index(self.min_priority))
@@ -277,14 +277,16 @@ class UpdateFilter:
         if not (self.kinds or self.types or self.globs):
             verdict = True
         else:
-            verdict = type in self.types or kind_of(type) in self.kinds or any(_glob(g, type) for g in self.globs)
+            verdict = (
+                type in self.types or kind_of(type) in self.kinds or any(_matches_glob(g, type) for g in self.globs)
+            )
         if len(self._memo) >= _MAX_MEMO:
             self._memo.clear()
         self._memo[type] = verdict
         return verdict
 
     def _accepts_namespace(self, paths: _Patterns, namespace: str | None) -> bool:
-        return namespace is not None and (namespace in self.namespaces or paths.fit(node_path(namespace)))
+        return namespace is not None and (namespace in self.namespaces or paths.matches(node_path(namespace)))
 
     def _accepts_time(self, timestamp: datetime | None) -> bool:
         if timestamp is None or (self.since is None and self.until is None):
@@ -292,7 +294,7 @@ class UpdateFilter:
         return (self.since is None or timestamp >= self.since) and (self.until is None or timestamp <= self.until)
 
 
-def _glob(pattern: str, name: str) -> bool:
+def _matches_glob(pattern: str, name: str) -> bool:
     """``*`` stands for any run of characters; everything else for itself.
 
     Not a regular expression: a reader chooses the pattern, and must not be able to choose one that takes for ever.
@@ -323,7 +325,7 @@ def filter_payload(wanted: Mapping[str, Any]) -> dict[str, Any]:
         BadRequestError: A list is a bare string.
         TypeError: There is no condition of that name.
     """
-    check_names(wanted)
+    validate_names(wanted)
     payload: dict[str, Any] = {}
     for name, value in wanted.items():
         if value is None:
@@ -336,7 +338,7 @@ def filter_payload(wanted: Mapping[str, Any]) -> dict[str, Any]:
     return payload
 
 
-def check_names(wanted: Mapping[str, Any]) -> None:
+def validate_names(wanted: Mapping[str, Any]) -> None:
     """Sees that a filter has these conditions.
 
     Raises:

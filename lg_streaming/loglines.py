@@ -10,9 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from lg_streaming.visible import one_line, visible
+from lg_streaming.visible import escape_controls, escape_line
 
-__all__ = ["LineFormatter", "OneLine", "guard_loggers"]
+__all__ = ["LineFormatter", "OneLineFilter", "guard_loggers"]
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
@@ -20,7 +20,7 @@ _OTHERS: Final = ("updates", "gateway._engineio.packets", "client.line.packets")
 """Loggers of this library that are not named after a module."""
 
 
-class OneLine(logging.Filter):
+class OneLineFilter(logging.Filter):
     r"""Escapes control codes and line breaks in a record's message, and control codes in its traceback.
 
     A record that has none stays as it is. The lines of a traceback are indented, so that no text of an exception looks
@@ -33,7 +33,7 @@ class OneLine(logging.Filter):
             message = record.getMessage()
         except Exception:  # noqa: BLE001 (handlers report arguments that cannot be formatted)
             return True
-        shown = one_line(message)
+        shown = escape_line(message)
         if shown != message:
             record.msg, record.args = shown, None
         if record.exc_info and record.exc_text is None:
@@ -46,7 +46,7 @@ class LineFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (a method of logging.Formatter)
         """The line."""
-        return one_line(super().formatMessage(record))
+        return escape_line(super().formatMessage(record))
 
     def formatException(self, ei: _ExcInfo) -> str:  # noqa: N802 (a method of logging.Formatter)
         """The traceback."""
@@ -55,10 +55,10 @@ class LineFormatter(logging.Formatter):
 
 def _traceback(exc_info: _ExcInfo) -> str:
     text = "".join(traceback.format_exception(*exc_info))
-    return "\n".join(f"  {line}" for line in visible(text).rstrip("\n").split("\n"))
+    return "\n".join(f"  {line}" for line in escape_controls(text).rstrip("\n").split("\n"))
 
 
-_FILTER: Final = OneLine()
+_FILTER: Final = OneLineFilter()
 
 
 def guard_loggers() -> None:

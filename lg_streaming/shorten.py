@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
-from lg_streaming.sizes import LEAST_SHARE, shares, text_size
-from lg_streaming.values import dumps
+from lg_streaming.sizes import MIN_SHARE, divide_room, text_size
+from lg_streaming.values import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,7 +55,7 @@ def shorten(json: bytes, room: int, sizes: Mapping[str, int] | None = None) -> b
     data: Any = orjson.loads(json)
     whole: dict[str, Any] = cast("dict[str, Any]", data) if isinstance(data, dict) else {VALUE: data}
     kept, cut = shorten_object(whole, room, sizes)
-    return dumps({**kept, TRUNCATED: cut})
+    return to_json({**kept, TRUNCATED: cut})
 
 
 def shorten_object(
@@ -63,25 +63,25 @@ def shorten_object(
 ) -> tuple[dict[str, Any], dict[str, int]]:
     """Return what is kept of ``whole``, and what was cut: together, as one object, at most ``room`` bytes."""
     most = room // 4
-    reserved = min(most, 2 * LEAST_SHARE)
+    reserved = min(most, 2 * MIN_SHARE)
     fields = {name: value for name, value in whole.items() if name != TRUNCATED}
     while True:
         kept = _cut_object(fields, room - reserved - len(TRUNCATED) - 4, 0)
         shortened = [name for name in whole if name not in kept or kept[name] is not whole[name]]
         sizes = {name: _size(whole[name]) for name in shortened} | dict(parts or {})
         cut = _named(sizes, most)
-        needed = len(dumps(cut))
+        needed = len(to_json(cut))
         if needed <= reserved or reserved >= most:
             return kept, cut
-        reserved = min(most, max(needed, reserved + LEAST_SHARE))
+        reserved = min(most, max(needed, reserved + MIN_SHARE))
 
 
 def _named(sizes: Mapping[str, int], most: int) -> dict[str, int]:
     """The sizes of fields, in at most ``most`` bytes: the largest by name, the others as one sum."""
-    left = most - len(_REST.encode()) - LEAST_SHARE
+    left = most - len(_REST.encode()) - MIN_SHARE
     listed: set[str] = set()
     for name in sorted(sizes, key=sizes.__getitem__, reverse=True):
-        cost = len(dumps(name)) + len(str(sizes[name])) + 2
+        cost = len(to_json(name)) + len(str(sizes[name])) + 2
         if len(name) <= _MAX_NAME and cost <= left:
             left -= cost
             listed.add(name)
@@ -91,7 +91,7 @@ def _named(sizes: Mapping[str, int], most: int) -> dict[str, int]:
 
 
 def _size(value: Any) -> int:
-    return text_size(value) if isinstance(value, str) else len(dumps(value))
+    return text_size(value) if isinstance(value, str) else len(to_json(value))
 
 
 def _cut(value: Any, room: int, depth: int) -> Any:
@@ -113,29 +113,29 @@ def _cut(value: Any, room: int, depth: int) -> Any:
 
 def _cut_object(fields: dict[str, Any], room: int, depth: int) -> dict[str, Any]:
     left = room - 2
-    names = {name: len(dumps(name)) + 2 for name in fields}
+    names = {name: len(to_json(name)) + 2 for name in fields}
     costs = {name: names[name] + _size(value) for name, value in fields.items()}
     kept: dict[str, Any] = {}
     for name, value in fields.items():
         if name in _IDENTITY and costs[name] <= left // 4:
             kept[name] = value
             left -= costs[name]
-    others = [name for name in fields if name not in kept and names[name] + LEAST_SHARE <= left][
-        : max(0, left // LEAST_SHARE)
+    others = [name for name in fields if name not in kept and names[name] + MIN_SHARE <= left][
+        : max(0, left // MIN_SHARE)
     ]
-    for name, share in zip(others, shares([costs[name] for name in others], left), strict=True):
+    for name, share in zip(others, divide_room([costs[name] for name in others], left), strict=True):
         if share == costs[name]:
             kept[name] = fields[name]
-        elif share - names[name] >= LEAST_SHARE // 4:
+        elif share - names[name] >= MIN_SHARE // 4:
             kept[name] = _cut(fields[name], share - names[name], depth)
     return {name: kept[name] for name in fields if name in kept}
 
 
 def _cut_list(items: list[Any], room: int, depth: int) -> list[Any]:
     left = room - 2
-    first = items[: left // LEAST_SHARE]
+    first = items[: left // MIN_SHARE]
     costs = [_size(item) + 1 for item in first]
-    return [_cut(item, share - 1, depth) for item, share in zip(first, shares(costs, left), strict=True)]
+    return [_cut(item, share - 1, depth) for item, share in zip(first, divide_room(costs, left), strict=True)]
 
 
 def _prefix(text: str, fits: Callable[[str], bool], least: int = 0) -> str:
@@ -169,7 +169,7 @@ def split_text(
     data: Any = orjson.loads(json)
     if isinstance(data, str):
         return [
-            _compact(dumps(piece)) for piece in _pieces(text or data, room, lambda text, _: text_size(text) <= room)
+            _compact(to_json(piece)) for piece in _pieces(text or data, room, lambda text, _: text_size(text) <= room)
         ]
     field = TEXT_FIELDS[type]
     if not isinstance(data, dict):
@@ -178,7 +178,7 @@ def split_text(
     whole = text or fields.get(field)
     if not isinstance(whole, str) or not whole:
         return [shorten(json, room, sizes)]
-    frame = _Frame(fields, field, room, sizes or {})
+    frame = _PieceTemplate(fields, field, room, sizes or {})
     pieces = _pieces(whole, room, lambda piece, part: len(frame.render(piece, part, _MAX_PARTS)) <= room)
     if len(pieces) == 1:  # what was too large is beside the text
         return [frame.render(pieces[0], 1, 1)]
@@ -190,7 +190,7 @@ def _compact(json: bytes) -> bytes:
     return bytes(memoryview(json))
 
 
-class _Frame:
+class _PieceTemplate:
     """What surrounds the text in each piece."""
 
     def __init__(self, fields: dict[str, Any], field: str, room: int, sizes: Mapping[str, int]) -> None:
@@ -209,12 +209,12 @@ class _Frame:
         if parts > 1:
             data |= {"part": part, "parts": parts}
         if self._nested:
-            data["json"] = dumps(data).decode()
-        return dumps(data)
+            data["json"] = to_json(data).decode()
+        return to_json(data)
 
 
 def _within(fields: dict[str, Any], room: int, sizes: Mapping[str, int]) -> dict[str, Any]:
-    json = dumps(fields)
+    json = to_json(fields)
     parts = {name: size for name, size in sizes.items() if name in fields}
     return fields if len(json) <= room and not parts else orjson.loads(shorten(json, room, parts))
 

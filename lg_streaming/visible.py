@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["one_line", "visible"]
+__all__ = ["escape_controls", "escape_line"]
 
 _CONTROLS: Final = (
     r"\x00-\x08\x0b-\x1f"  # C0, but the tab and the line break: escape sequences begin with \x1b
@@ -19,7 +19,7 @@ _HIDDEN: Final = re.compile(f"[{_CONTROLS}]")
 _HIDDEN_OR_BREAK: Final = re.compile(f"[\t\n{_CONTROLS}]")
 
 
-def visible(text: str) -> str:
+def escape_controls(text: str) -> str:
     r"""Return ``text`` with every control code as its escape, such as ``\x1b`` or ``\u202e``.
 
     Tabs and line breaks stay; a Windows line break (CR LF) becomes a line break. The result has no other C0 control
@@ -31,7 +31,7 @@ def visible(text: str) -> str:
     return _HIDDEN.sub(_escape, text)
 
 
-def one_line(text: str) -> str:
+def escape_line(text: str) -> str:
     r"""Return ``text`` as `visible` does, with ``\t`` and ``\n`` in place of tabs and line breaks as well."""
     return _HIDDEN_OR_BREAK.sub(_escape, text)
 

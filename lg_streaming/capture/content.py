@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from langchain_core.messages import AIMessageChunk, BaseMessage
 
-from lg_streaming.chunks import Part, block, reasoning_of, text, thinking, tool_args
+from lg_streaming.chunks import ContentPart, block_part, get_reasoning, text_part, thinking_part, tool_args_part
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -24,10 +24,10 @@ _TOOL_CALLS: Final = frozenset(
     {"tool_call", "tool_call_chunk", "invalid_tool_call", "tool_use", "input_json_delta", "function_call"}
 )
 """Blocks that repeat the message's ``tool_call_chunks`` or ``tool_calls``."""
-_SIMPLE: Final[dict[object, tuple[frozenset[str], str, Callable[[str], Part]]]] = {
-    "text": (frozenset({"type", "text", "index"}), "text", text),
-    "thinking": (frozenset({"type", "thinking", "index"}), "thinking", thinking),
-    "reasoning": (frozenset({"type", "reasoning", "index"}), "reasoning", thinking),
+_SIMPLE: Final[dict[object, tuple[frozenset[str], str, Callable[[str], ContentPart]]]] = {
+    "text": (frozenset({"type", "text", "index"}), "text", text_part),
+    "thinking": (frozenset({"type", "thinking", "index"}), "thinking", thinking_part),
+    "reasoning": (frozenset({"type", "reasoning", "index"}), "reasoning", thinking_part),
 }
 """Blocks that need no translator when they have these keys alone: their text's key, and what it becomes."""
 _TRANSLATED: Final = frozenset({"reasoning_content", "reasoning", "tool_calls", "function_call", "parsed"})
@@ -47,12 +47,12 @@ def is_plain_text(message: BaseMessage) -> bool:
     )
 
 
-def parts_of_message(message: BaseMessage) -> Iterable[Part]:
+def parts_of_message(message: BaseMessage) -> Iterable[ContentPart]:
     """Return the parts of a message or a chunk, in order. Joined, the token texts are ``message.text``."""
     content: str | Sequence[str | Block] = message.content
     kwargs = message.additional_kwargs
     if isinstance(content, str):
-        parts = _parts_of_text(message, content) if kwargs else [text(content)] if content else []
+        parts = _parts_of_text(message, content) if kwargs else [text_part(content)] if content else []
     elif not kwargs and (simple := _simple(content)) is not None:
         parts = simple
     elif content or kwargs:
@@ -62,7 +62,9 @@ def parts_of_message(message: BaseMessage) -> Iterable[Part]:
     if isinstance(message, AIMessageChunk):
         if message.tool_call_chunks:
             parts += [
-                tool_args(chunk.get("id") or None, chunk.get("name") or None, chunk.get("args"), chunk.get("index"))
+                tool_args_part(
+                    chunk.get("id") or None, chunk.get("name") or None, chunk.get("args"), chunk.get("index")
+                )
                 for chunk in message.tool_call_chunks
             ]
     else:
@@ -71,7 +73,7 @@ def parts_of_message(message: BaseMessage) -> Iterable[Part]:
     return parts
 
 
-def _simple(content: Sequence[str | Block]) -> list[Part] | None:
+def _simple(content: Sequence[str | Block]) -> list[ContentPart] | None:
     """Return the parts of content that is one block of text or reasoning: the usual token of many providers."""
     if len(content) == 1:
         only = content[0]
@@ -83,20 +85,20 @@ def _simple(content: Sequence[str | Block]) -> list[Part] | None:
     return None
 
 
-def _whole_call(call: Mapping[str, Any], index: int) -> Part:
+def _whole_call(call: Mapping[str, Any], index: int) -> ContentPart:
     args = call.get("args")
     if not isinstance(args, str):
         args = json.dumps(args, ensure_ascii=False, default=str)
-    return tool_args(call.get("id") or None, call.get("name") or None, args, index)
+    return tool_args_part(call.get("id") or None, call.get("name") or None, args, index)
 
 
-def _parts_of_text(message: BaseMessage, content: str) -> list[Part]:
+def _parts_of_text(message: BaseMessage, content: str) -> list[ContentPart]:
     """Read a message whose content is a text, with reasoning or a refusal or media in its ``additional_kwargs``."""
     kwargs = message.additional_kwargs
     reasoning = kwargs.get("reasoning_content") or kwargs.get("reasoning")
-    parts = [thinking(reasoning)] if isinstance(reasoning, str) and reasoning else []
+    parts = [thinking_part(reasoning)] if isinstance(reasoning, str) and reasoning else []
     if content:
-        parts.append(text(content))
+        parts.append(text_part(content))
     if kwargs.keys() <= _TRANSLATED:
         return parts
     for found in content_blocks(message):
@@ -106,7 +108,7 @@ def _parts_of_text(message: BaseMessage, content: str) -> list[Part]:
                 parts.append(part)
     audio: object = kwargs.get("audio")
     if isinstance(audio, Mapping):  # OpenAI's Chat Completions, which no translator reads
-        parts.append(block(_audio(cast("Mapping[str, Any]", audio))))
+        parts.append(block_part(_audio(cast("Mapping[str, Any]", audio))))
     return parts
 
 
@@ -116,12 +118,12 @@ def _audio(audio: Mapping[str, Any]) -> Block:
     return {key: value for key, value in known.items() if value}
 
 
-def _parts_of_blocks(message: BaseMessage) -> list[Part]:
+def _parts_of_blocks(message: BaseMessage) -> list[ContentPart]:
     parts = [part for found in content_blocks(message) for part in _parts_of_block(found)]
     words = str(message.text)
     if "".join([part.data["content"] for part in parts if part.type == "token"]) != words:
         parts = [part for part in parts if part.type != "token" or "blocks" in part.data]
-        parts.append(text(words))
+        parts.append(text_part(words))
     return parts
 
 
@@ -138,7 +140,7 @@ def content_blocks(message: BaseMessage) -> list[Block]:
     return [cast("Block", each) for each in found if isinstance(each, dict)]
 
 
-def late_parts(message: AIMessage, sent: Collection[str]) -> list[Part]:
+def late_parts(message: AIMessage, sent: Collection[str]) -> list[ContentPart]:
     """Return the parts of a finished message whose kind no piece had: a refusal or citations in its metadata, say.
 
     Args:
@@ -147,7 +149,7 @@ def late_parts(message: AIMessage, sent: Collection[str]) -> list[Part]:
     """
     if not message.response_metadata and not message.additional_kwargs and isinstance(message.content, str):
         return []
-    late: list[Part] = []
+    late: list[ContentPart] = []
     for found in content_blocks(message):
         kind = str(found.get("type"))
         if kind == "text":
@@ -158,34 +160,34 @@ def late_parts(message: AIMessage, sent: Collection[str]) -> list[Part]:
     return late
 
 
-def _parts_of_block(found: Mapping[str, Any]) -> Iterator[Part]:
+def _parts_of_block(found: Mapping[str, Any]) -> Iterator[ContentPart]:
     kind = found.get("type")
     if kind == "text":
         words = found.get("text")
         if isinstance(words, str) and words:
-            yield text(words)
+            yield text_part(words)
         if found.get("annotations") or found.get("citations"):
-            yield block({**found, "text": ""})
+            yield block_part({**found, "text": ""})
     elif kind == "reasoning":
-        if words := reasoning_of(found):
-            yield thinking(words)
+        if words := get_reasoning(found):
+            yield thinking_part(words)
     elif kind == "non_standard":
         yield from _parts_of_non_standard(found)
     elif kind not in _TOOL_CALLS and found.keys() - _BARE:
-        yield block(dict(found))
+        yield block_part(dict(found))
 
 
-def _parts_of_non_standard(found: Mapping[str, Any]) -> Iterator[Part]:
+def _parts_of_non_standard(found: Mapping[str, Any]) -> Iterator[ContentPart]:
     """Read a block that no translator knows. Reasoning is recognized; all else passes as it is."""
     value: object = found.get("value")
     if not isinstance(value, Mapping):
-        yield block(dict(found))
+        yield block_part(dict(found))
         return
     inner = cast("Mapping[str, Any]", value)
-    if words := reasoning_of(inner):
-        yield thinking(words)
+    if words := get_reasoning(inner):
+        yield thinking_part(words)
     elif inner.get("type") not in _TOOL_CALLS and inner.keys() - _BARE:
-        yield block(dict(found))
+        yield block_part(dict(found))
 
 
 class EventReader:
@@ -200,7 +202,7 @@ class EventReader:
         self._calls: set[object] = set()
         self._texts: set[object] = set()
 
-    def read(self, event: Mapping[str, Any]) -> Iterator[Part]:
+    def read(self, event: Mapping[str, Any]) -> Iterator[ContentPart]:
         """Yield the parts of one event."""
         index = event.get("index")
         match event.get("event"):
@@ -209,26 +211,26 @@ class EventReader:
             case "content-block-start" if event["content"].get("type") == "tool_call_chunk":
                 self._calls.add(index)
                 found = event["content"]
-                yield tool_args(found.get("id"), found.get("name"), found.get("args"), index)
+                yield tool_args_part(found.get("id"), found.get("name"), found.get("args"), index)
             case "content-block-finish":
                 yield from self._finish(event["content"], index)
             case _:
                 pass
 
-    def _delta(self, delta: Mapping[str, Any], index: object) -> Iterator[Part]:
+    def _delta(self, delta: Mapping[str, Any], index: object) -> Iterator[ContentPart]:
         match delta.get("type"):
             case "text-delta" if delta["text"]:
                 self._texts.add(index)
-                yield text(delta["text"])
+                yield text_part(delta["text"])
             case "reasoning-delta" if delta["reasoning"]:
                 self._texts.add(index)
-                yield thinking(delta["reasoning"])
+                yield thinking_part(delta["reasoning"])
             case "tool-call-delta" if index in self._calls:
-                yield tool_args(None, None, delta.get("args"), index)
+                yield tool_args_part(None, None, delta.get("args"), index)
             case _:
                 pass  # of media and the provider's own tools the finished block has all
 
-    def _finish(self, found: Mapping[str, Any], index: object) -> Iterator[Part]:
+    def _finish(self, found: Mapping[str, Any], index: object) -> Iterator[ContentPart]:
         kind = found.get("type")
         if kind in {"tool_call", "invalid_tool_call"}:
             if index not in self._calls:

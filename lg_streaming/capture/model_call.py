@@ -13,7 +13,7 @@ from langchain_core.outputs import ChatGeneration
 
 from lg_streaming.capture.content import EventReader, late_parts, parts_of_message
 from lg_streaming.capture.outcome import ending_of
-from lg_streaming.chunks import text
+from lg_streaming.chunks import text_part
 from lg_streaming.errors import describe_error
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from langchain_core.outputs import Generation, LLMResult
 
     from lg_streaming.capture.frame import NodeFrame
-    from lg_streaming.chunks import Part
+    from lg_streaming.chunks import ContentPart
     from lg_streaming.events import Scope
 
 __all__ = ["ABOUT", "ModelCall", "must_not_stream", "whole_call_var"]
@@ -176,7 +176,7 @@ class ModelCall:
         """Publish a token of a model that gives no chunks."""
         if self._dialect in {"", "texts"}:
             self._dialect, self._streamed = "texts", True
-            self._publish((text(content),))
+            self._publish((text_part(content),))
 
     def add_event(self, event: Mapping[str, Any]) -> None:
         """Publish what an event of the content-block protocol holds."""
@@ -208,7 +208,7 @@ class ModelCall:
         data = {"content": words, "index": index, "role": "ai", "metadata": self._about}
         self._hear("token", data, self._scope)
 
-    def _publish(self, parts: Iterable[Part]) -> None:
+    def _publish(self, parts: Iterable[ContentPart]) -> None:
         for kind, data in parts:
             if kind == "tool_args":
                 self._spoke = self._spoke or "tool_call_id" in data
@@ -295,7 +295,7 @@ class ModelCall:
                 self._check_usage(message)
             info = {**info, **message.response_metadata}
         elif answer.text and not self._spoke:
-            self._publish((text(answer.text),))
+            self._publish((text_part(answer.text),))
         found = {"finish_reason": finish_reason(info), "usage": usage or _counted(response.llm_output)}
         return {key: value for key, value in found.items() if value is not None}
 

@@ -27,7 +27,7 @@ from lg_streaming.demo.server import AddressInUseError, serving
 from lg_streaming.demo.tools import demo_tools
 from lg_streaming.demo.watch import watch_router
 from lg_streaming.settings import AuthSettings, StreamingSettings
-from lg_streaming.visible import visible
+from lg_streaming.visible import escape_controls
 
 _SECONDS_PER_FRAME = 0.08
 _SECONDS_PER_TOOL_CALL = 0.9
@@ -101,7 +101,7 @@ class _Demo:
         """Run, show, sum up; with `keep_open`, stay until Ctrl-C."""
         execution_id = f"demo-{uuid4().hex[:6]}"
         page = f"{self.url}/watch/{quote(execution_id)}" if self.options.watch else None
-        self.console.print(visible(self.options.question), style="bold", markup=False)
+        self.console.print(escape_controls(self.options.question), style="bold", markup=False)
         if page is not None:
             self.console.print(f"Watch in a browser: {page}", soft_wrap=True)
         self.console.print()

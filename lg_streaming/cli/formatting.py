@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from lg_streaming.cli.run_view import NodeView, Progress, RunView
-from lg_streaming.visible import one_line
+from lg_streaming.visible import escape_line
 
 _MINUTE = 60
 _WORTH_A_TENTH = 10
@@ -32,20 +32,20 @@ def whole_label(node: NodeView) -> str:
     around: list[str] = []
     inner = node
     while inner.outer is not None:
-        around += [*([one_line(inner.call)] if inner.call else []), _name(inner.outer)]
+        around += [*([escape_line(inner.call)] if inner.call else []), _name(inner.outer)]
         inner = inner.outer
     return "/".join([*reversed(around), label(node)])
 
 
 def _name(node: NodeView) -> str:
-    return one_line("/".join((*node.path, node.name))) + ("" if node.alone else f" #{node.number}")
+    return escape_line("/".join((*node.path, node.name))) + ("" if node.alone else f" #{node.number}")
 
 
 def gist(value: Any) -> str:
     """A tool's arguments in one line: the values alone when there are names to them."""
     if isinstance(value, Mapping):
         return ", ".join(gist(item) for item in cast("Mapping[str, Any]", value).values())
-    return one_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
+    return escape_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
 
 
 def how_far(progress: Progress, *, now: float) -> str:

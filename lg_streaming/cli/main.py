@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from lg_streaming.cli import options
-from lg_streaming.visible import visible
+from lg_streaming.visible import escape_controls
 
 app: typer.Typer = typer.Typer(
     name="lg_streaming",
@@ -130,7 +130,7 @@ def _check_http2(*, http2: bool, encrypted: bool, ws_compression: bool) -> None:
 
 
 def _say(line: str) -> None:
-    typer.echo(visible(line))
+    typer.echo(escape_controls(line))
     sys.stdout.flush()
 
 
@@ -205,6 +205,6 @@ def version() -> None:
 
 def _failed(error: Exception, *, code: int = 1) -> typer.Exit:
     """Prints on stderr what is wrong; raise what it returns. An error may hold what a server or a model sent."""
-    message = visible(f"Error: {error}")
+    message = escape_controls(f"Error: {error}")
     Console(stderr=True, highlight=False).print(message, style="red", markup=False, soft_wrap=True)
     return typer.Exit(code)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from lg_streaming.client.events import ParseFailed
 from lg_streaming.client.position_tracker import PositionTracker
-from lg_streaming.codec import update_of
+from lg_streaming.codec import parse_update
 from lg_streaming.deadline import Deadline
 from lg_streaming.fork import ForkGuard
 
@@ -45,7 +45,7 @@ class ClientContext:
         updates: list[StreamUpdate] = []
         for content in contents:
             try:
-                updates.append(_checked(update_of(content), execution_id))
+                updates.append(_checked(parse_update(content), execution_id))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 self.unreadable(content, error, execution_id)
         return updates

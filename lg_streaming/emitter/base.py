@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from lg_streaming.emitter.open_spans import OpenSpans
 from lg_streaming.errors import BadRequestError, StreamingError
-from lg_streaming.events import check_scope
+from lg_streaming.events import validate_scope
 from lg_streaming.publisher import NO_SCOPE, UpdateRequest
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class BaseEmitter:
             BadRequestError: A name is none of a scope's.
         """
         try:
-            check_scope(changes)
+            validate_scope(changes)
         except BadRequestError as error:
             if self._strict and self._publisher is not None:
                 raise

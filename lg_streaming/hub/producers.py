@@ -16,7 +16,7 @@ from lg_streaming.errors import (
     StreamingError,
     UpdateTooLargeError,
 )
-from lg_streaming.events import check_execution_id, check_scope
+from lg_streaming.events import check_execution_id, validate_scope
 from lg_streaming.fork import release_owned
 from lg_streaming.hub.execution import Execution
 from lg_streaming.hub.runs import Runs
@@ -237,7 +237,7 @@ class Producers(Runs):
 
     def encode(self, data: object) -> bytes:
         """See `Publisher.encode`."""
-        return self._drafts.codec.dumps(data)
+        return self._drafts.codec.to_json(data)
 
     def note_refused(self, execution_id: str, type: str, error: Exception) -> None:
         """See `Publisher.note_refused`."""
@@ -329,7 +329,7 @@ class Producers(Runs):
         """
         if self._closed:
             raise HubClosedError
-        check_scope(scope)
+        validate_scope(scope)
         inside, block = current_emitter(), current_block()
         if execution_id is not None:
             check_execution_id(execution_id)

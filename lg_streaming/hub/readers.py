@@ -10,7 +10,7 @@ from typing_extensions import Unpack
 from lg_streaming.deadline import check_timeout
 from lg_streaming.errors import BadRequestError, HubClosedError, SubscriberLimitError
 from lg_streaming.events import Position, check_execution_id
-from lg_streaming.filters import ALL, INTERRUPTED, FilterOptions, UpdateFilter, check_names
+from lg_streaming.filters import ALL, INTERRUPTED, FilterOptions, UpdateFilter, validate_names
 from lg_streaming.fork import bury, new_lock
 from lg_streaming.hub.notifier import Notifier
 from lg_streaming.hub.observe import Observers
@@ -277,7 +277,7 @@ class Readers:
 
 def _filter_of(filter: UpdateFilter | None, types: Iterable[str] | None, wanted: FilterOptions) -> UpdateFilter:
     """The filter that was given, or one of the conditions that were."""
-    check_names(wanted)
+    validate_names(wanted)
     conditions = {name: value for name, value in wanted.items() if value is not None}
     if conditions.get("until") == INTERRUPTED:
         del conditions["until"]

@@ -14,7 +14,7 @@ from lg_streaming.errors import (
     HubClosedError,
     describe_error,
 )
-from lg_streaming.events import check_execution_id, priority_within
+from lg_streaming.events import check_execution_id, clamp_priority
 from lg_streaming.fork import release_owned
 from lg_streaming.hub.executions import Executions
 from lg_streaming.hub.idle import IdleMonitor
@@ -350,7 +350,7 @@ class Runs(Executions):
 
     def _ready(self, outcome: RunOutcome) -> PreparedStatus:
         """What is to be said of a run, redacted and encoded. Not under the execution's lock."""
-        return PreparedStatus(outcome.type, self._drafts.codec.ready(outcome.type, outcome.data))
+        return PreparedStatus(outcome.type, self._drafts.codec.encode_data(outcome.type, outcome.data))
 
     def _conclude(
         self,
@@ -381,7 +381,7 @@ class Runs(Executions):
         """Publishes a status update of the open run and, where it is the final one, closes the run. Under its lock."""
         if self._closed:
             raise HubClosedError
-        scope, priority = execution.run_scope, priority_within("high", execution.priority)
+        scope, priority = execution.run_scope, clamp_priority("high", execution.priority)
         number = execution.number
         try:
             self._appender.append(execution, self._drafts.of(execution, said.type, said.data, scope, priority))

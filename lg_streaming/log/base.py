@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
-from lg_streaming.codec import decode, decode_data, moment_of, seal
+from lg_streaming.codec import add_position, decode, decode_data, to_datetime
 from lg_streaming.events import FINAL_TYPES, Position, StreamMetadata, StreamUpdate, kind_of
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class StoredUpdate(NamedTuple):
     def of(cls, draft: PendingUpdate, seq: int, epoch: str) -> StoredUpdate:
         """Return ``draft`` in its place."""
         name, scope, priority, timestamp, body, key, _ = draft
-        return cls(name, scope, priority, timestamp, seal(body, seq, epoch), key, seq, epoch)
+        return cls(name, scope, priority, timestamp, add_position(body, seq, epoch), key, seq, epoch)
 
     @property
     def kind(self) -> Kind:
@@ -114,7 +114,7 @@ class StoredUpdate(NamedTuple):
             type=self.type,
             data=decode_data(self.json),
             metadata=StreamMetadata(
-                timestamp=moment_of(self.timestamp),
+                timestamp=to_datetime(self.timestamp),
                 sequence_number=self.seq,
                 execution_id=execution_id,
                 epoch=self.epoch,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from lg_streaming.codec import seal
+from lg_streaming.codec import add_position
 from lg_streaming.events import FINAL_TYPES
 from lg_streaming.log.base import LogState, PendingUpdate, StoredUpdate, state_after
 
@@ -430,7 +430,7 @@ class UpdateStream:
         records: list[StoredUpdate | None] = []
         size, marks = 0, _NO_MARKS
         for record in self.after(0, self.kept):
-            body = record.json.removesuffix(seal(b"", record.seq, self.epoch))
+            body = record.json.removesuffix(add_position(b"", record.seq, self.epoch))
             draft = PendingUpdate(record.type, record.scope, record.priority, record.timestamp, body, record.key)
             again = StoredUpdate.of(draft, record.seq, epoch)
             records.append(again)

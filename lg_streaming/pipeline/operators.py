@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 from reactivex import Observable
 from reactivex.disposable import CompositeDisposable, Disposable
 
-from lg_streaming.errors import describe_error, without_message
+from lg_streaming.errors import describe_error, describe_without_message
 from lg_streaming.fork import new_lock, new_rlock
 
 if TYPE_CHECKING:
@@ -234,7 +234,9 @@ class SafeCallable:
         if count == 1:
             node_id = self._emitter.scope.node_id
             if option == "redact":  # its error may hold what it was to take out
-                logger.warning("redact of node %r raised, the data is withheld: %s", node_id, without_message(error))
+                logger.warning(
+                    "redact of node %r raised, the data is withheld: %s", node_id, describe_without_message(error)
+                )
                 self._say(option, {"message": "redact failed: the data is withheld", "type": type(error).__name__})
                 return
             logger.warning("%s of node %r raised; what it was given passes as it was", option, node_id, exc_info=error)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lg_streaming.cli.run_view import RunView, TextPart
-from lg_streaming.codec import update_of
+from lg_streaming.codec import parse_update
 from lg_streaming.events import node_path
 from lg_streaming.texts import TextAssembly
 from tests.support.node import node_executable
@@ -45,7 +45,7 @@ def by_python(updates: Sequence[Update]) -> dict[str, Listed]:
     """`TextAssembly`."""
     assembly = TextAssembly()
     for update in updates:
-        assembly.add(update_of(update))
+        assembly.add(parse_update(update))
     messages = [(each.path, each.message_id or "", each.text, each.thinking) for each in assembly.messages]
     assert assembly.text == "".join(text for *_, text, _ in messages)
     return _listed(messages)
