@@ -136,7 +136,7 @@ class Executions:
                 if not execution_id.startswith(ROOM_PREFIX):
                     known.idle_timeout = self.settings.limits.idle_timeout or None
                 if isinstance(self.log, MemoryLog):
-                    known.owner = self.log.owner_of(execution_id)
+                    known.owner = self.log.get_owner(execution_id)
                 known.due = self._due.add(known.used_at + self._keeps(known), known)
                 self._executions[execution_id] = known
             return known

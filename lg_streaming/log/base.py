@@ -26,7 +26,7 @@ __all__ = [
     "Listener",
     "LogState",
     "PendingUpdate",
-    "PlaceListener",
+    "PositionListener",
     "ReadResult",
     "StoredUpdate",
     "state_after",
@@ -81,7 +81,7 @@ class StoredUpdate(NamedTuple):
     """The first sequence number of the records that were merged into this one; None for a single record."""
 
     @classmethod
-    def of(cls, draft: PendingUpdate, seq: int, epoch: str) -> StoredUpdate:
+    def from_pending(cls, draft: PendingUpdate, seq: int, epoch: str) -> StoredUpdate:
         """Return ``draft`` in its place."""
         name, scope, priority, timestamp, body, key, _ = draft
         return cls(name, scope, priority, timestamp, add_position(body, seq, epoch), key, seq, epoch)
@@ -106,7 +106,7 @@ class StoredUpdate(NamedTuple):
         """The update as a reader of `json` would have it, made anew at each call."""
         return decode(self.json)
 
-    def update_of(self, execution_id: str) -> StreamUpdate:
+    def to_update(self, execution_id: str) -> StreamUpdate:
         """The same as `update`, made of what the record knows where that is enough."""
         if self.scope.extra is not None or self.merged_from is not None:
             return self.update
@@ -193,7 +193,7 @@ class ReadResult:
 Listener = Callable[[str], None]
 """Called with an execution id, from any thread, when there is something new to read."""
 
-PlaceListener = Callable[[str, "Position | None"], None]
+PositionListener = Callable[[str, "Position | None"], None]
 """Called like a `Listener`, also with the position before what is new; None where that is the beginning."""
 
 
@@ -257,7 +257,7 @@ class EventLog(Protocol):
         """Calls ``listener`` after every append, in this process or another; returns what stops that."""
         ...
 
-    def listen_places(self, listener: PlaceListener) -> Callable[[], None]:
+    def listen_positions(self, listener: PositionListener) -> Callable[[], None]:
         """Call ``listener`` after every append, with the place before it, and return what stops that.
 
         It costs nothing per execution, so that a reader of all may begin without looking at each.

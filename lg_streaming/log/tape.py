@@ -14,36 +14,36 @@ if TYPE_CHECKING:
     from lg_streaming.log.base import Batch, ExecutionState
     from lg_streaming.settings import RetentionSettings
 
-__all__ = ["TAPE_BYTES", "UpdateStream", "held_bytes"]
+__all__ = ["STREAM_BYTES", "UpdateStream", "memory_of"]
 
 RECORD_BYTES: Final = 224
 """What a record takes beside its JSON: the objects around it, its place in the list, its scope's share."""
 KEY_BYTES: Final = 192
 """What a key takes beside its characters."""
-TAPE_BYTES: Final = 1_152
+STREAM_BYTES: Final = 1_152
 """What an execution takes beside its records, with its places in the log's indexes."""
-_LARGE: Final = 512
+LARGE_UPDATE: Final = 512
 """Bytes of an update in which `RECORD_BYTES` covers the scope."""
-_MOST_PRODUCERS: Final = 256
-_CUT_AT: Final = 64
+_MAX_PRODUCERS: Final = 256
+_MIN_CLEARED: Final = 64
 _new: Final = cast("Any", tuple.__new__)
-_NOTED: Final = FINAL_TYPES | {"workflow_start", "workflow_interrupted", "workflow_progress", "progress"}
+STATE_TYPES: Final = FINAL_TYPES | {"workflow_start", "workflow_interrupted", "workflow_progress", "progress"}
 
 
-def held_bytes(record: StoredUpdate) -> int:
+def memory_of(record: StoredUpdate) -> int:
     """Return the bytes of memory that ``record`` takes, about."""
-    held = len(record.json) + RECORD_BYTES
+    memory = len(record.json) + RECORD_BYTES
     if record.key is not None:
-        held += len(record.key) + KEY_BYTES
-    if len(record.json) > _LARGE:
-        held += 3 * len(record.scope.fragment)  # its JSON, its keys and values, and the user's own objects
-    return held
+        memory += len(record.key) + KEY_BYTES
+    if len(record.json) > LARGE_UPDATE:
+        memory += 3 * len(record.scope.fragment)  # its JSON, its keys and values, and the user's own objects
+    return memory
 
 
-class _Marks:
+class RunState:
     """The state of the run after its lifecycle updates. Immutable."""
 
-    __slots__ = ("final", "held", "interrupted", "progress", "start", "state")
+    __slots__ = ("final", "interrupted", "memory", "progress", "start", "state")
 
     def __init__(
         self,
@@ -57,10 +57,10 @@ class _Marks:
         self.final: StoredUpdate | None = final
         self.progress: StoredUpdate | None = progress
         self.start: StoredUpdate | None = start
-        self.held: int = sum(held_bytes(each) for each in (final, progress, start) if each is not None)
+        self.memory: int = sum(memory_of(each) for each in (final, progress, start) if each is not None)
         """Bytes of these records, which stay when the list lets them go."""
 
-    def after(self, record: StoredUpdate) -> _Marks:
+    def after(self, record: StoredUpdate) -> RunState:
         """The state after ``record``."""
         final, progress, start = self.final, self.progress, self.start
         if record.type in FINAL_TYPES:
@@ -71,13 +71,13 @@ class _Marks:
             record.type == "progress" and (progress is None or progress.type == "progress")
         ):
             progress = record
-        return _Marks(state_after(self.state, record.type), final, progress, start)
+        return RunState(state_after(self.state, record.type), final, progress, start)
 
 
-_NO_MARKS: Final = _Marks()
+NEW_RUN: Final = RunState()
 
 
-class _Shelf:
+class _Segment:
     """A list of records with consecutive numbers. Trimmed places hold None until the list is made anew."""
 
     __slots__ = ("base", "cleared", "records")
@@ -90,27 +90,27 @@ class _Shelf:
         """Places before this one are empty."""
 
 
-class _Live(NamedTuple):
+class _Contents(NamedTuple):
     """All that an append changes: it is replaced in one step, so an append happens whole or not at all."""
 
-    shelf: _Shelf
+    segment: _Segment
     start: int = 0
-    """Places of the shelf before this one are trimmed."""
+    """Places of the segment before this one are trimmed."""
     head: int = 0
-    """Records of the shelf above this number come from an append that was interrupted."""
+    """Records of the segment above this number come from an append that was interrupted."""
     size: int = 0
     producer: str = ""
     """Of the last batch."""
     number: int = 0
-    marks: _Marks = _NO_MARKS
+    run: RunState = NEW_RUN
     owner: str | None = None
 
 
-_Fields = tuple[_Shelf, int, int, int, str, int, _Marks, "str | None"]
+_Fields = tuple[_Segment, int, int, int, str, int, RunState, "str | None"]
 
 
-def _fields(live: _Live) -> _Fields:
-    return tuple(live)  # pyright: ignore[reportReturnType]
+def _fields(contents: _Contents) -> _Fields:
+    return tuple(contents)  # pyright: ignore[reportReturnType]
 
 
 class UpdateStream:
@@ -121,28 +121,28 @@ class UpdateStream:
         epoch: Names this life of it.
         owner: Its owner.
         now: Seconds since 1970.
-        touched: Seconds, monotonic.
+        appended_at: Seconds, monotonic.
         retention: How much is kept.
     """
 
     __slots__ = (
+        "_contents",
         "_emptied_at",
         "_ending",
         "_keys",
-        "_live",
         "_max_bytes",
         "_max_updates",
         "_numbers",
         "_retention",
-        "age",
-        "due",
+        "appended_at",
         "epoch",
         "execution_id",
-        "filed_owner",
+        "expiry",
+        "indexed_oldest",
+        "indexed_owner",
         "inherited",
         "serial",
         "started_at",
-        "touched",
     )
 
     def __init__(  # noqa: PLR0917 (made in one place)
@@ -151,16 +151,16 @@ class UpdateStream:
         epoch: str,
         owner: str | None,
         now: float,
-        touched: float,
+        appended_at: float,
         retention: RetentionSettings,
     ) -> None:
         self.execution_id: str = execution_id
         self.epoch: str = epoch
         self._ending = b',"epoch":"%b"}}' % epoch.encode()  # of the JSON of each record
         self.started_at: float = now
-        self._live: _Fields = _fields(_Live(_Shelf([], 0), owner=owner))
+        self._contents: _Fields = _fields(_Contents(_Segment([], 0), owner=owner))
         self._emptied_at = now  # seconds since 1970; the time of an empty tape
-        self.touched: float = touched
+        self.appended_at: float = appended_at
         """When the last batch came, by a clock that never goes back."""
         self._numbers: dict[str, int] | None = None  # of producers before the last one
         self._keys: dict[str, int] | None = None
@@ -171,67 +171,62 @@ class UpdateStream:
         """Whether it is the parent process's, to be read only."""
         # What the log's indexes know of it.
         self.serial: int = 0
-        self.filed_owner: str | None = None
-        self.due: float | None = None
-        self.age: float | None = None
+        self.indexed_owner: str | None = None
+        self.expiry: float | None = None
+        self.indexed_oldest: float | None = None
 
     @property
-    def live(self) -> _Live:
+    def contents(self) -> _Contents:
         """All that an append changes; kept as a plain tuple, which is read faster."""
-        return _Live._make(self._live)
+        return _Contents._make(self._contents)
 
-    @live.setter
-    def live(self, live: _Live) -> None:
-        self._live = _fields(live)
+    @contents.setter
+    def contents(self, contents: _Contents) -> None:
+        self._contents = _fields(contents)
 
     # --- what there is ----------------------------------------------------------------------------------------
 
     @property
     def head(self) -> int:
         """The last number that was given."""
-        return self._live[2]
+        return self._contents[2]
 
     @property
     def oldest(self) -> int:
         """The first number that is kept; ``head + 1`` when none is."""
-        live = self.live
-        return live.shelf.base + live.start + 1
+        contents = self.contents
+        return contents.segment.base + contents.start + 1
 
     @property
-    def kept(self) -> int:
+    def count(self) -> int:
         """The number of records."""
         return self.head - self.oldest + 1
 
     @property
     def owner(self) -> str | None:
         """The owner."""
-        return self._live[7]
-
-    @property
-    def marks(self) -> _Marks:
-        """The state of the run; replaced by a new object when it changes."""
-        return self._live[6]
+        return self._contents[7]
 
     @property
     def ended(self) -> bool:
         """Whether the last run has ended."""
-        return self._live[6].state not in {"running", "interrupted"}
+        return self._contents[6].state not in {"running", "interrupted"}
 
     @property
     def expired(self) -> bool:
         """Whether at most one update is left."""
-        return self.kept <= 1
+        return self.count <= 1
 
     @property
     def size(self) -> int:
         """Bytes of the kept records."""
-        return self._live[3]
+        return self._contents[3]
 
     @property
-    def held(self) -> int:
+    def memory(self) -> int:
         """Bytes of all that is kept."""
-        live = self.live
-        return live.size + live.marks.held + TAPE_BYTES
+        contents = self.contents
+        return contents.size + contents.run.memory + STREAM_BYTES
 
     @property
     def first_at(self) -> float:
@@ -245,67 +240,53 @@ class UpdateStream:
         records = self.after(self.head - 1, 1)
         return records[0].timestamp if records else self._emptied_at
 
-    @property
-    def _bytes(self) -> int:
-        return self._live[3]
-
-    @property
-    def _records(self) -> Sequence[StoredUpdate]:
-        return self.after(0, self.kept)
-
-    @property
-    def _start(self) -> int:
-        """Records that are trimmed and still held: none."""
-        live = self.live
-        return live.start - live.shelf.cleared
-
     def after(self, seq: int, limit: int) -> Sequence[StoredUpdate]:
         """Up to ``limit`` records after ``seq``."""
-        shelf, start, head = self._live[:3]
-        begin = max(start, seq - shelf.base)
-        return shelf.records[begin : min(begin + limit, head - shelf.base)]  # pyright: ignore[reportReturnType]
+        segment, start, head = self._contents[:3]
+        begin = max(start, seq - segment.base)
+        return segment.records[begin : min(begin + limit, head - segment.base)]  # pyright: ignore[reportReturnType]
 
-    def describe(self) -> LogState:
+    def to_state(self) -> LogState:
         """Its state."""
-        live = self.live
-        marks = live.marks
+        contents = self.contents
+        run = contents.run
         return LogState(
             epoch=self.epoch,
-            oldest=live.shelf.base + live.start + 1,
-            head=live.head,
-            state=marks.state,
-            owner=live.owner,
+            oldest=contents.segment.base + contents.start + 1,
+            head=contents.head,
+            state=run.state,
+            owner=contents.owner,
             started_at=self.started_at,
             updated_at=self.updated_at,
-            final_seq=marks.final.seq if marks.final is not None else 0,
-            progress_record=marks.progress,
-            start_record=marks.start,
+            final_seq=run.final.seq if run.final is not None else 0,
+            progress_record=run.progress,
+            start_record=run.start,
         )
 
     # --- appending --------------------------------------------------------------------------------------------
 
     def append(  # noqa: C901 (one step, at every update)
-        self, batch: Batch, touched: float
+        self, batch: Batch, appended_at: float
     ) -> tuple[int, int, int, bool]:
         """Appends the batch unless it was appended before.
 
         What is prepared before the last step is invisible; the next append removes what an interrupted one left.
 
         Returns:
-            How many drafts were left out because of their key, how many were appended, by how many bytes what is held
+            How many drafts were left out because of their key, how many were appended, by how many bytes what is memory
             has grown, and whether it may belong elsewhere in the log's indexes.
         """
-        shelf, start, head, size, producer, number, marks, owner = self._live
+        segment, start, head, size, producer, number, run, owner = self._contents
         _, drafts, by, count, opened_for, _ = batch
-        records = shelf.records
-        if len(records) != head - shelf.base:
+        records = segment.records
+        if len(records) != head - segment.base:
             self._remove_leftovers()
         if by == producer:
             if count <= number:
                 return 0, 0, 0, False
         elif not self._is_new(batch, producer, number):
             return 0, 0, 0, False
-        seq, grown, before, repeated, epoch, ending = head, size, marks, 0, self.epoch, self._ending
+        seq, grown, before, repeated, epoch, ending = head, size, run, 0, self.epoch, self._ending
         added: list[StoredUpdate | None] = []
         for draft in drafts:
             name, scope, priority, timestamp, body, key, _ = draft
@@ -313,32 +294,32 @@ class UpdateStream:
                 if self._has_key(key, added):
                     repeated += 1
                     continue
-                self._note_key(key, seq + 1)
+                self._store_key(key, seq + 1)
             seq += 1
-            json = b'%b,"sequence_number":%d%b' % (body, seq, ending)  # as `seal` does
-            # inlines `StoredUpdate.of`, for each update
+            json = b'%b,"sequence_number":%d%b' % (body, seq, ending)  # as `add_position` does
+            # inlines `StoredUpdate.from_pending`, for each update
             record: StoredUpdate = _new(StoredUpdate, (name, scope, priority, timestamp, json, key, seq, epoch, None))
             added.append(record)
-            held = len(json)  # as `held_bytes` does, too
-            grown += held + RECORD_BYTES if held <= _LARGE and key is None else held_bytes(record)
-            if name in _NOTED or marks.interrupted:
-                marks = marks.after(record)
+            memory = len(json)  # as `memory_of` does, too
+            grown += memory + RECORD_BYTES if memory <= LARGE_UPDATE and key is None else memory_of(record)
+            if name in STATE_TYPES or run.interrupted:
+                run = run.after(record)
         records += added
-        if seq - shelf.base - start > self._max_updates or grown + marks.held > self._max_bytes:
-            start, grown = self._trimmed(shelf, start, seq - shelf.base - start, grown, marks.held)
+        if seq - segment.base - start > self._max_updates or grown + run.memory > self._max_bytes:
+            start, grown = self._trim(segment, start, seq - segment.base - start, grown, run.memory)
         opened_for = owner or opened_for
-        self.touched = touched
-        self._live = (shelf, start, seq, grown, by, count, marks, opened_for)
-        if start > shelf.cleared:
-            self._clear(shelf, start)
-        if marks is before and opened_for is owner and self.age is not None:
+        self.appended_at = appended_at
+        self._contents = (segment, start, seq, grown, by, count, run, opened_for)
+        if start > segment.cleared:
+            self._clear(segment, start)
+        if run is before and opened_for is owner and self.indexed_oldest is not None:
             return repeated, seq - head, grown - size, False
-        return repeated, seq - head, grown - size + marks.held - before.held, True
+        return repeated, seq - head, grown - size + run.memory - before.memory, True
 
     def _remove_leftovers(self) -> None:
         """Removes the records of an append that was interrupted before it happened."""
-        live = self.live
-        del live.shelf.records[live.head - live.shelf.base :]
+        contents = self.contents
+        del contents.segment.records[contents.head - contents.segment.base :]
 
     def _is_new(self, batch: Batch, producer: str, number: int) -> bool:
         numbers = self._numbers
@@ -347,7 +328,7 @@ class UpdateStream:
                 return True
             numbers = self._numbers = {}
         numbers[producer] = number
-        if len(numbers) > _MOST_PRODUCERS:
+        if len(numbers) > _MAX_PRODUCERS:
             del numbers[next(iter(numbers))]
         return numbers.get(batch.producer, 0) < batch.number
 
@@ -357,88 +338,92 @@ class UpdateStream:
         if seq is None:
             return False
         if seq <= self.head:
-            place = seq - self.live.shelf.base - 1
-            record = self.live.shelf.records[place] if place >= self.live.start else None
+            place = seq - self.contents.segment.base - 1
+            record = self.contents.segment.records[place] if place >= self.contents.start else None
         else:
             place = seq - self.head - 1
             record = added[place] if place < len(added) else None
         return record is not None and record.key == key
 
-    def _note_key(self, key: str, seq: int) -> None:
+    def _store_key(self, key: str, seq: int) -> None:
         if self._keys is None:
             self._keys = {}
         self._keys[key] = seq
 
-    def _trimmed(self, shelf: _Shelf, start: int, count: int, size: int, pinned: int) -> tuple[int, int]:
+    def _trim(self, segment: _Segment, start: int, count: int, size: int, pinned: int) -> tuple[int, int]:
         """Where the kept records begin, and their bytes, once there are no more of them than may be."""
-        records, most, room = shelf.records, self._max_updates, self._max_bytes - pinned
+        records, most, room = segment.records, self._max_updates, self._max_bytes - pinned
         while count > most or (size > room and count > 1):
             record = records[start]
             if record is not None:
-                held = len(record.json)  # as in `append`
-                size -= held + RECORD_BYTES if held <= _LARGE and record.key is None else held_bytes(record)
+                memory = len(record.json)  # as in `append`
+                size -= memory + RECORD_BYTES if memory <= LARGE_UPDATE and record.key is None else memory_of(record)
             start += 1
             count -= 1
         return start, size
 
-    def _clear(self, shelf: _Shelf, start: int) -> None:
+    def _clear(self, segment: _Segment, start: int) -> None:
         """Frees the records before ``start``."""
-        records, keys = shelf.records, self._keys
-        for place in range(shelf.cleared, start):
+        records, keys = segment.records, self._keys
+        for place in range(segment.cleared, start):
             record = records[place]
             if keys is not None and record is not None and keys.get(record.key or "") == record.seq:
                 del keys[record.key or ""]
             records[place] = None
-            shelf.cleared = place + 1
-        if start > _CUT_AT and start * 2 > len(records):
-            live = self.live
-            self.live = live._replace(shelf=_Shelf(records[start:], shelf.base + start), start=0)
+            segment.cleared = place + 1
+        if start > _MIN_CLEARED and start * 2 > len(records):
+            contents = self.contents
+            self.contents = contents._replace(segment=_Segment(records[start:], segment.base + start), start=0)
 
     # --- letting go -------------------------------------------------------------------------------------------
 
     def drop_oldest(self, until: float, enough: float) -> None:
         """Lets go of the records before the time ``until``, up to ``enough`` bytes of them; never of the newest."""
-        live = self.live
-        shelf, start, size = live.shelf, live.start, live.size
-        last = live.head - shelf.base - 1
+        contents = self.contents
+        segment, start, size = contents.segment, contents.start, contents.size
+        last = contents.head - segment.base - 1
         while start < last and enough > 0:
-            record = shelf.records[start]
+            record = segment.records[start]
             if record is not None:
                 if record.timestamp > until:
                     break
-                size -= held_bytes(record)
-                enough -= held_bytes(record)
+                size -= memory_of(record)
+                enough -= memory_of(record)
             start += 1
-        self.live = live._replace(start=start, size=size)
-        self._clear(shelf, start)
+        self.contents = contents._replace(start=start, size=size)
+        self._clear(segment, start)
 
     def expire(self) -> None:
         """Lets go of everything but the final update, where it is the last one."""
-        live = self.live
-        final = live.marks.final
-        keep = [final] if final is not None and final.seq == live.head else []
+        contents = self.contents
+        final = contents.run.final
+        keep = [final] if final is not None and final.seq == contents.head else []
         self._emptied_at = self.updated_at
-        self.live = live._replace(
-            shelf=_Shelf([*keep], live.head - len(keep)), start=0, size=sum(held_bytes(each) for each in keep)
+        self.contents = contents._replace(
+            segment=_Segment([*keep], contents.head - len(keep)), start=0, size=sum(memory_of(each) for each in keep)
         )
         self._keys = None
 
-    def branch(self, epoch: str) -> UpdateStream:
+    def copy_with_epoch(self, epoch: str) -> UpdateStream:
         """A copy with an epoch of its own, for updates that the original does not get."""
-        live = self.live
-        copy = UpdateStream(self.execution_id, epoch, live.owner, self.started_at, self.touched, self._retention)
+        contents = self.contents
+        copy = UpdateStream(
+            self.execution_id, epoch, contents.owner, self.started_at, self.appended_at, self._retention
+        )
         records: list[StoredUpdate | None] = []
-        size, marks = 0, _NO_MARKS
-        for record in self.after(0, self.kept):
+        size, run = 0, NEW_RUN
+        for record in self.after(0, self.count):
             body = record.json.removesuffix(add_position(b"", record.seq, self.epoch))
             draft = PendingUpdate(record.type, record.scope, record.priority, record.timestamp, body, record.key)
-            again = StoredUpdate.of(draft, record.seq, epoch)
+            again = StoredUpdate.from_pending(draft, record.seq, epoch)
             records.append(again)
-            size += held_bytes(again)
+            size += memory_of(again)
             if again.key is not None:
-                copy._note_key(again.key, again.seq)
-            if again.type in _NOTED or marks.interrupted:
-                marks = marks.after(again)
-        copy.live = _Live(_Shelf(records, self.oldest - 1), 0, live.head, size, marks=marks, owner=live.owner)
+                copy._store_key(again.key, again.seq)
+            if again.type in STATE_TYPES or run.interrupted:
+                run = run.after(again)
+        copy.contents = _Contents(
+            _Segment(records, self.oldest - 1), 0, contents.head, size, run=run, owner=contents.owner
+        )
         copy._emptied_at = self.updated_at
         return copy

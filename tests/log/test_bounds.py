@@ -217,7 +217,7 @@ def test_sorted_keys_are_a_sorted_set() -> None:
             known.discard(key)
     ordered = sorted(known)
     assert keys.after(-1, 10_000) == ordered
-    assert keys.since(ordered[5], 3) == ordered[5:8]
+    assert keys.from_key(ordered[5], 3) == ordered[5:8]
     assert keys.after(ordered[5], 700) == ordered[6:706]
     assert (keys.first, len(keys)) == (ordered[0], len(ordered))
     for key in ordered:

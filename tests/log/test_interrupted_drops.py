@@ -33,7 +33,7 @@ def check(log: MemoryLog) -> None:
     ids = sorted(run(log.executions()))
     assert list(run(log.list_ids())) == ids
     assert list(run(log.list_ids(owner="owner"))) == ids
-    assert log._total == sum(tape.held for tape in log._tapes.values())  # pyright: ignore[reportPrivateUsage]
+    assert log._total == sum(tape.memory for tape in log._streams.values())  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])

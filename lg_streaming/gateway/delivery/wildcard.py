@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lg_streaming.events import Position
     from lg_streaming.filters import UpdateFilter
     from lg_streaming.hub import Page, StreamHub, Subscription
-    from lg_streaming.log.base import LogState, PlaceListener
+    from lg_streaming.log.base import LogState, PositionListener
 
 __all__ = ["WildcardNotifier", "WildcardSubscription"]
 
@@ -41,7 +41,7 @@ _OPEN: Final = 128
 class _Batch(NamedTuple):
     """What is new, and those who followed when it came."""
 
-    wakes: tuple[PlaceListener, ...]
+    wakes: tuple[PositionListener, ...]
     new: OrderedDict[str, Position | None]
 
 
@@ -53,7 +53,7 @@ class WildcardNotifier:
 
     def __init__(self, hub: StreamHub) -> None:
         self._hub = hub
-        self._wakes: dict[PlaceListener, None] = {}
+        self._wakes: dict[PositionListener, None] = {}
         self._lock = new_lock()
         self._stop: Callable[[], None] | None = None
         self._reset()
@@ -73,7 +73,7 @@ class WildcardNotifier:
         self._wakes, self._stop = {}, None
         self._reset()
 
-    def listen(self, wake: PlaceListener) -> Callable[[], None]:
+    def listen(self, wake: PositionListener) -> Callable[[], None]:
         """Call `wake` for each execution that gets an update from now on; returns what stops that."""
         with self._lock:
             if self._stop is None:
@@ -83,7 +83,7 @@ class WildcardNotifier:
                 self._close_batch()
             self._wakes[wake] = None
         if self._stop is None:
-            self._stop = self._hub.log.listen_places(self._note)
+            self._stop = self._hub.log.listen_positions(self._note)
 
         def unlisten() -> None:
             self._wakes.pop(wake, None)
