@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 from lg_streaming.events import Position
 from lg_streaming.fork import new_rlock, release_owned, restart_after_fork
 from lg_streaming.log.base import ReadResult
-from lg_streaming.log.index import SortedKeys
-from lg_streaming.log.stream import UpdateStream
+from lg_streaming.log.sorted_keys import SortedKeys
+from lg_streaming.log.update_stream import UpdateStream
 from lg_streaming.settings import RetentionSettings
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 
 from lg_streaming.codec import Codec
 from lg_streaming.log import Batch, MemoryLog
-from lg_streaming.log.index import SortedKeys
+from lg_streaming.log.sorted_keys import SortedKeys
 from lg_streaming.publisher import Scope
 from lg_streaming.settings import RetentionSettings
 from tests.log.drafts import draft
