@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lg_streaming.capture.outcome import described, ending_of
+from lg_streaming.capture.outcome import classify_ending, describe_failure
 from lg_streaming.errors import StreamingError
 from lg_streaming.publisher import ExecutionContext, RunOutcome
 
@@ -71,10 +71,10 @@ class GraphCall:
         self.namespace = namespace
         self.explicit: bool = options is not None
         """Whether the call's own config made it part of an execution."""
-        self.captured = 0
+        self.captured_nodes = 0
         """How many nodes were captured."""
         self.block = block
-        self.configured: str | None = None
+        self.configured_execution: str | None = None
         """The execution that the config of the first graph in it names."""
         self.run_ids: set[UUID] = set()
         """The runs that are part of it, but for those of captured nodes."""
@@ -88,7 +88,7 @@ class GraphCall:
         self._started = time.perf_counter()
         self._lock = threading.Lock()  # parallel sync nodes enter on several threads
         self._binding: ExecutionContext | None = None
-        self._refused = self._begun = False
+        self._was_asked = self._begun = False
 
     @property
     def binding(self) -> ExecutionContext | None:
@@ -109,7 +109,7 @@ class GraphCall:
         self._thread_id = self._thread_id if thread_id is None else thread_id
         try:
             if self._options.execution_id is not None:
-                self.enter(self._options.execution_id)
+                self.join_run(self._options.execution_id)
             elif self._thread_id is not None and self._publisher is not None:
                 self._resume(self._publisher, str(self._thread_id))
             elif self.block is not None:
@@ -118,7 +118,7 @@ class GraphCall:
         except StreamingError as error:
             logger.warning("%s runs without streaming: %s", self.name, error)
 
-    def enter(self, configured: str | None) -> ExecutionContext | None:
+    def join_run(self, configured: str | None) -> ExecutionContext | None:
         """The call's execution; the first captured node to enter joins the run.
 
         Args:
@@ -128,10 +128,12 @@ class GraphCall:
             StreamingError: The run cannot be opened; raised to the first that asks.
         """
         with self._lock:
-            if self._binding is None and not self._refused and self._publisher is not None:
-                self._refused = True  # asked once: a node must not fail again and again for what the first was told
+            if self._binding is None and not self._was_asked and self._publisher is not None:
+                self._was_asked = True  # asked once: a node must not fail again and again for what the first was told
                 options = self._options
-                execution_id = options.execution_id or configured or self.configured or self._own_id
+                execution_id = (
+                    options.execution_id or configured or self.configured_execution or self._default_execution_id
+                )
                 run_id = self._publisher.enter_run(
                     execution_id,
                     owner=options.owner,
@@ -144,13 +146,13 @@ class GraphCall:
             return self._binding
 
     @property
-    def _own_id(self) -> str:
+    def _default_execution_id(self) -> str:
         return str(self._thread_id if self._thread_id is not None else self._run_id)
 
     def _resume(self, publisher: Publisher, execution_id: str) -> None:
         run_id = publisher.resume_run(execution_id)
         if run_id is not None:
-            self._refused = True
+            self._was_asked = True
             self._binding = ExecutionContext(publisher, execution_id, run_id)
 
     # --- how it comes out ------------------------------------------------------------------------------------
@@ -164,11 +166,11 @@ class GraphCall:
     def complete(self) -> None:
         """Ends the call: the graph returned, because it is done or because it waits for a human."""
         if self.interrupted:
-            self._leave("workflow_interrupted", {"interrupts": self.interrupts} if self.interrupts else {})
+            self._leave_run("workflow_interrupted", {"interrupts": self.interrupts} if self.interrupts else {})
         else:
-            self._leave("workflow_complete", {"duration_s": round(time.perf_counter() - self._started, 6)})
+            self._leave_run("workflow_complete", {"duration_s": round(time.perf_counter() - self._started, 6)})
 
-    def give_way(self) -> None:
+    def hand_over(self) -> None:
         """Leaves the run to another call: the same graph was also given the config of that one."""
         binding = self._binding
         if binding is not None:
@@ -177,22 +179,22 @@ class GraphCall:
 
     def fail(self, error: BaseException) -> None:
         """Ends the call: the graph raised."""
-        match ending_of(error):
+        match classify_ending(error):
             case "complete":
                 self.complete()
             case "interrupted":
                 self.interrupted: bool = True
                 self.complete()
             case "cancelled":
-                self._leave("workflow_cancelled", {})
+                self._leave_run("workflow_cancelled", {})
             case "failed":
                 debug = self._publisher is not None and self._publisher.debug
-                self._leave("workflow_error", {"error": described(error, debug=debug)})
+                self._leave_run("workflow_error", {"error": describe_failure(error, debug=debug)})
 
-    def _leave(self, type: str, data: Mapping[str, Any]) -> None:
+    def _leave_run(self, type: str, data: Mapping[str, Any]) -> None:
         binding = self._binding
         if binding is not None:
-            self._warn_of_silence(binding, type)
+            self._warn_if_nothing_captured(binding, type)
             try:
                 binding.publisher.leave_run(binding.execution_id, binding.run_id, RunOutcome(type, data))
             except StreamingError as error:  # the hub was closed: the run is over
@@ -217,9 +219,13 @@ class GraphCall:
         """Names the wait of this graph in its block's run: the next call of the graph there ends it."""
         return f"call\n{self._thread_id}\n{self.name}"
 
-    def _warn_of_silence(self, binding: ExecutionContext, type: str) -> None:
+    def _warn_if_nothing_captured(self, binding: ExecutionContext, type: str) -> None:
         publisher, run_id = binding.publisher, binding.run_id
-        if not self.captured and type == "workflow_complete" and publisher.is_silent(binding.execution_id, run_id):
+        if (
+            not self.captured_nodes
+            and type == "workflow_complete"
+            and publisher.is_silent(binding.execution_id, run_id)
+        ):
             logger.warning(
                 "execution %r ends without a captured node of graph %r: decorate its nodes or the graph, or give "
                 "streaming.config(…, capture='all')",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from langchain_core.messages import AIMessage
 
-__all__ = ["EventReader", "is_plain_text", "late_parts", "parts_of_message"]
+__all__ = ["EventReader", "is_plain_text", "parse_late_parts", "parse_message"]
 
 Block = dict[str, Any]
 
@@ -47,16 +47,16 @@ def is_plain_text(message: BaseMessage) -> bool:
     )
 
 
-def parts_of_message(message: BaseMessage) -> Iterable[ContentPart]:
+def parse_message(message: BaseMessage) -> Iterable[ContentPart]:
     """Return the parts of a message or a chunk, in order. Joined, the token texts are ``message.text``."""
     content: str | Sequence[str | Block] = message.content
     kwargs = message.additional_kwargs
     if isinstance(content, str):
-        parts = _parts_of_text(message, content) if kwargs else [text_part(content)] if content else []
-    elif not kwargs and (simple := _simple(content)) is not None:
+        parts = _parse_text_message(message, content) if kwargs else [text_part(content)] if content else []
+    elif not kwargs and (simple := _parse_single_block(content)) is not None:
         parts = simple
     elif content or kwargs:
-        parts = _parts_of_blocks(message)
+        parts = _parse_blocks(message)
     else:
         parts = []
     if isinstance(message, AIMessageChunk):
@@ -69,11 +69,11 @@ def parts_of_message(message: BaseMessage) -> Iterable[ContentPart]:
             ]
     else:
         calls: list[Any] = [*getattr(message, "tool_calls", ()), *getattr(message, "invalid_tool_calls", ())]
-        parts += [_whole_call(call, index) for index, call in enumerate(calls)]
+        parts += [_parse_whole_call(call, index) for index, call in enumerate(calls)]
     return parts
 
 
-def _simple(content: Sequence[str | Block]) -> list[ContentPart] | None:
+def _parse_single_block(content: Sequence[str | Block]) -> list[ContentPart] | None:
     """Return the parts of content that is one block of text or reasoning: the usual token of many providers."""
     if len(content) == 1:
         only = content[0]
@@ -85,14 +85,14 @@ def _simple(content: Sequence[str | Block]) -> list[ContentPart] | None:
     return None
 
 
-def _whole_call(call: Mapping[str, Any], index: int) -> ContentPart:
+def _parse_whole_call(call: Mapping[str, Any], index: int) -> ContentPart:
     args = call.get("args")
     if not isinstance(args, str):
         args = json.dumps(args, ensure_ascii=False, default=str)
     return tool_args_part(call.get("id") or None, call.get("name") or None, args, index)
 
 
-def _parts_of_text(message: BaseMessage, content: str) -> list[ContentPart]:
+def _parse_text_message(message: BaseMessage, content: str) -> list[ContentPart]:
     """Read a message whose content is a text, with reasoning or a refusal or media in its ``additional_kwargs``."""
     kwargs = message.additional_kwargs
     reasoning = kwargs.get("reasoning_content") or kwargs.get("reasoning")
@@ -102,24 +102,24 @@ def _parts_of_text(message: BaseMessage, content: str) -> list[ContentPart]:
     if kwargs.keys() <= _TRANSLATED:
         return parts
     for found in content_blocks(message):
-        for part in _parts_of_block(found):
+        for part in _parse_block(found):
             is_text = part.type == "token" and "blocks" not in part.data
             if not is_text and not (part.type == "thinking" and parts and parts[0].type == "thinking"):
                 parts.append(part)
     audio: object = kwargs.get("audio")
     if isinstance(audio, Mapping):  # OpenAI's Chat Completions, which no translator reads
-        parts.append(block_part(_audio(cast("Mapping[str, Any]", audio))))
+        parts.append(block_part(_audio_block(cast("Mapping[str, Any]", audio))))
     return parts
 
 
-def _audio(audio: Mapping[str, Any]) -> Block:
+def _audio_block(audio: Mapping[str, Any]) -> Block:
     extras = {key: value for key, value in audio.items() if key not in {"id", "data"}}
     known = {"type": "audio", "id": audio.get("id"), "base64": audio.get("data"), "extras": extras}
     return {key: value for key, value in known.items() if value}
 
 
-def _parts_of_blocks(message: BaseMessage) -> list[ContentPart]:
-    parts = [part for found in content_blocks(message) for part in _parts_of_block(found)]
+def _parse_blocks(message: BaseMessage) -> list[ContentPart]:
+    parts = [part for found in content_blocks(message) for part in _parse_block(found)]
     words = str(message.text)
     if "".join([part.data["content"] for part in parts if part.type == "token"]) != words:
         parts = [part for part in parts if part.type != "token" or "blocks" in part.data]
@@ -140,7 +140,7 @@ def content_blocks(message: BaseMessage) -> list[Block]:
     return [cast("Block", each) for each in found if isinstance(each, dict)]
 
 
-def late_parts(message: AIMessage, sent: Collection[str]) -> list[ContentPart]:
+def parse_late_parts(message: AIMessage, sent: Collection[str]) -> list[ContentPart]:
     """Return the parts of a finished message whose kind no piece had: a refusal or citations in its metadata, say.
 
     Args:
@@ -154,13 +154,13 @@ def late_parts(message: AIMessage, sent: Collection[str]) -> list[ContentPart]:
         kind = str(found.get("type"))
         if kind == "text":
             if "annotations" not in sent:
-                late += _parts_of_block({**found, "text": ""})
+                late += _parse_block({**found, "text": ""})
         elif kind not in sent:
-            late += [each for each in _parts_of_block(found) if each.type != "thinking" or "reasoning" not in sent]
+            late += [each for each in _parse_block(found) if each.type != "thinking" or "reasoning" not in sent]
     return late
 
 
-def _parts_of_block(found: Mapping[str, Any]) -> Iterator[ContentPart]:
+def _parse_block(found: Mapping[str, Any]) -> Iterator[ContentPart]:
     kind = found.get("type")
     if kind == "text":
         words = found.get("text")
@@ -172,12 +172,12 @@ def _parts_of_block(found: Mapping[str, Any]) -> Iterator[ContentPart]:
         if words := get_reasoning(found):
             yield thinking_part(words)
     elif kind == "non_standard":
-        yield from _parts_of_non_standard(found)
+        yield from _parse_non_standard(found)
     elif kind not in _TOOL_CALLS and found.keys() - _BARE:
         yield block_part(dict(found))
 
 
-def _parts_of_non_standard(found: Mapping[str, Any]) -> Iterator[ContentPart]:
+def _parse_non_standard(found: Mapping[str, Any]) -> Iterator[ContentPart]:
     """Read a block that no translator knows. Reasoning is recognized; all else passes as it is."""
     value: object = found.get("value")
     if not isinstance(value, Mapping):
@@ -207,17 +207,17 @@ class EventReader:
         index = event.get("index")
         match event.get("event"):
             case "content-block-delta":
-                yield from self._delta(event["delta"], index)
+                yield from self._parse_delta(event["delta"], index)
             case "content-block-start" if event["content"].get("type") == "tool_call_chunk":
                 self._calls.add(index)
                 found = event["content"]
                 yield tool_args_part(found.get("id"), found.get("name"), found.get("args"), index)
             case "content-block-finish":
-                yield from self._finish(event["content"], index)
+                yield from self._parse_finished(event["content"], index)
             case _:
                 pass
 
-    def _delta(self, delta: Mapping[str, Any], index: object) -> Iterator[ContentPart]:
+    def _parse_delta(self, delta: Mapping[str, Any], index: object) -> Iterator[ContentPart]:
         match delta.get("type"):
             case "text-delta" if delta["text"]:
                 self._texts.add(index)
@@ -230,12 +230,12 @@ class EventReader:
             case _:
                 pass  # of media and the provider's own tools the finished block has all
 
-    def _finish(self, found: Mapping[str, Any], index: object) -> Iterator[ContentPart]:
+    def _parse_finished(self, found: Mapping[str, Any], index: object) -> Iterator[ContentPart]:
         kind = found.get("type")
         if kind in {"tool_call", "invalid_tool_call"}:
             if index not in self._calls:
-                yield _whole_call(found, cast("int", index))
+                yield _parse_whole_call(found, cast("int", index))
         elif kind in {"text", "reasoning"} and index in self._texts:
-            yield from _parts_of_block({**found, "text": "", "reasoning": ""})
+            yield from _parse_block({**found, "text": "", "reasoning": ""})
         else:
-            yield from _parts_of_block(found)
+            yield from _parse_block(found)

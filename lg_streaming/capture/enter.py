@@ -35,7 +35,7 @@ def enter_node(
     """A run of the node, started; None when nobody listens or streaming cannot."""
     try:
         config = config or var_child_runnable_config.get()
-        run = _entered(plan, name, config, arguments)
+        run = _start_node(plan, name, config, arguments)
         if run is not None:
             run.config = _config_inside(run, config)
     except StreamingError as error:
@@ -47,16 +47,18 @@ def enter_node(
     return run
 
 
-def _entered(plan: NodePlan, name: str, config: RunnableConfig | None, arguments: Sequence[object]) -> NodeRun | None:
+def _start_node(
+    plan: NodePlan, name: str, config: RunnableConfig | None, arguments: Sequence[object]
+) -> NodeRun | None:
     metadata: Mapping[str, Any] = (config.get("metadata") if config is not None else None) or {}
     parent_id = _parent_id(config)
     if not plan.enabled:
         return None
-    opened = _opened(parent_id, name)
+    opened = _find_planned_task(parent_id, name)
     if opened is not None and opened.adopt(plan):
         return opened
-    place = RUNS.place_of(parent_id)
-    binding = _binding(place, config)
+    place = RUNS.place_of_call(parent_id)
+    binding = _join_execution(place, config)
     if binding is None or place is None:
         _warn_of_no_execution(name)
         return None
@@ -75,16 +77,16 @@ def _parent_id(config: RunnableConfig | None) -> UUID | None:
     return manager.parent_run_id if isinstance(manager, BaseCallbackManager) else None
 
 
-def _opened(parent_id: UUID | None, name: str) -> NodeRun | None:
+def _find_planned_task(parent_id: UUID | None, name: str) -> NodeRun | None:
     """The node that the graph's options captured and whose function this is: a ``@task``, known by its name."""
     run = RUNS.get(parent_id)
-    return run.opened if run is not None and run.opened is not None and run.opened.name == name else None
+    return run.node if run is not None and run.node is not None and run.node.name == name else None
 
 
-def _binding(place: Place | None, config: RunnableConfig | None) -> Any:
+def _join_execution(place: Place | None, config: RunnableConfig | None) -> Any:
     if place is None:
         return None
-    return place.binding or (place.call.enter(configured_id(config)) if place.call is not None else None)
+    return place.binding or (place.call.join_run(configured_id(config)) if place.call is not None else None)
 
 
 def _config_inside(run: NodeRun, config: RunnableConfig | None) -> RunnableConfig | None:
@@ -103,7 +105,7 @@ def _config_inside(run: NodeRun, config: RunnableConfig | None) -> RunnableConfi
         if not run.is_graph_node:
             run.listener = TAP
         elif manager.parent_run_id is not None:
-            RUNS.adopt(TAP, manager.parent_run_id, run, run.graph_namespace)
+            RUNS.register_node(TAP, manager.parent_run_id, run, run.graph_namespace)
     return {**config, "callbacks": manager}
 
 

@@ -12,7 +12,7 @@ from langgraph.pregel import Pregel
 from lg_streaming.capture.calls import GraphCall
 from lg_streaming.capture.frame import ToolRun
 from lg_streaming.capture.node import CANCELLED, agent_of, open_node
-from lg_streaming.capture.outcome import ending_of, interrupts_of
+from lg_streaming.capture.outcome import classify_ending, get_interrupts
 from lg_streaming.capture.runs import RUNS
 from lg_streaming.errors import describe_error
 from lg_streaming.events import node_path
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lg_streaming.capture.runs import Run
     from lg_streaming.events import Scope
 
-__all__ = ["RunFollower", "RunStart", "ToolCall", "scope_in", "watch"]
+__all__ = ["RunFollower", "RunStart", "ToolCall", "end_with_task", "scope_of_run"]
 
 
 class RunStart(NamedTuple):
@@ -65,7 +65,7 @@ class RunFollower(BaseCallbackHandler):
 
     run_inline = True
     raise_error = False
-    takes_roots: ClassVar[bool] = False
+    finds_roots: ClassVar[bool] = False
     """Whether it looks for the root of what it was attached to."""
 
     # --- chains, graphs and nodes ----------------------------------------------------------------------------
@@ -83,23 +83,23 @@ class RunFollower(BaseCallbackHandler):
         """Notes whose run it is, and captures the node that it is, where a plan says so."""
         known = metadata or {}
         name = str(kwargs.get("name") or "graph")
-        run, new = RUNS.start(self, run_id, parent_run_id, known, root=self.takes_roots)
+        run, new = RUNS.start(self, run_id, parent_run_id, known, root=self.finds_roots)
         start = RunStart(run, run_id, name, known, inputs)
-        if self.takes_roots:
+        if self.finds_roots:
             self.take_root(start)
         if new and run.is_node:
             self._capture(start)
             if run.frame is None and run.call is not None and run.call.explicit and current_frame() is not None:
-                run.bar = frame_var.set(NO_FRAME)
+                run.context_token = frame_var.set(NO_FRAME)
 
     def take_root(self, start: RunStart) -> None:
         """Looks whether a run is the root of what this handler was attached to."""
 
     def _capture(self, start: RunStart) -> None:
-        run, parent = start.run, start.run.within
+        run, parent = start.run, start.run.parent
         if run.plan is None or parent is None or parent.children_wrapped or start.node_name in parent.decorated_nodes:
             return
-        place = RUNS.place_in(parent)
+        place = RUNS.place_of_run(parent)
         options = run.plan.for_node(start.node_name, node_path(run.namespace or start.node_name))
         if place is not None and options is not None and options.enabled:
             open_node(run, place, options, name=start.node_name, metadata=start.metadata, state=start.inputs)
@@ -109,9 +109,9 @@ class RunFollower(BaseCallbackHandler):
         run = RUNS.end(run_id)
         if run is None:
             return
-        _unbar(run)
-        if run.opened is not None:
-            run.opened.succeed(outputs)
+        _restore_context(run)
+        if run.node is not None:
+            run.node.succeed(outputs)
         _end_call(run, GraphCall.complete)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
@@ -119,11 +119,11 @@ class RunFollower(BaseCallbackHandler):
         run = RUNS.end(run_id)
         if run is None:
             return
-        _unbar(run)
-        if run.call is not None and ending_of(error) == "interrupted":
-            run.call.pause(interrupts_of(error, run.namespace))
-        if run.opened is not None:
-            run.opened.fail(error)
+        _restore_context(run)
+        if run.call is not None and classify_ending(error) == "interrupted":
+            run.call.pause(get_interrupts(error, run.namespace))
+        if run.node is not None:
+            run.node.fail(error)
         _end_call(run, lambda call: call.fail(error))
 
     # --- models and retrievers, for what they call -----------------------------------------------------------
@@ -186,8 +186,8 @@ class RunFollower(BaseCallbackHandler):
             return
         data = {"tool": kwargs.get("name") or (serialized or {}).get("name") or "tool", "tool_call_id": call_id}
         known = {key: value for key, value in data.items() if value is not None}
-        run.tool = tool = ToolCall(frame, scope_in(frame, metadata or {}), known, call_id)
-        tool.report("tool_start", input=inputs if inputs is not None else input_str)
+        run.tool = tool = ToolCall(frame, scope_of_run(frame, metadata or {}), known, call_id)
+        tool.publish("tool_start", input=inputs if inputs is not None else input_str)
         if tool.run is not None:
             run.frame = tool.run
             frame_var.set(tool.run.mark)
@@ -211,7 +211,7 @@ class RunFollower(BaseCallbackHandler):
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
         """Publishes an event of LangChain's ``dispatch_custom_event``."""
         run = RUNS.get(run_id)
-        frame = RUNS.frame_at(run)
+        frame = RUNS.frame_of_run(run)
         if run is None or frame is None:
             return
         listener = frame.listener
@@ -230,17 +230,17 @@ class ToolCall:
         self.scope: Scope = self.run.scope if self.run is not None else scope
         self._about = about
 
-    def report(self, type: str, **data: Any) -> None:
+    def publish(self, type: str, **data: Any) -> None:
         """Publishes something about the call."""
         self.frame.hear(type, {**self._about, **data}, self.scope)
 
     def fail(self, error: BaseException) -> None:
         """Ends the call that raised: a pause for a human is no failure."""
-        match ending_of(error):
+        match classify_ending(error):
             case "complete":
                 self.end("tool_complete")
             case "interrupted":
-                self.end("tool_interrupted", interrupts=interrupts_of(error, self.scope.namespace))
+                self.end("tool_interrupted", interrupts=get_interrupts(error, self.scope.namespace))
             case "cancelled":
                 self.end("tool_error", error=CANCELLED)
             case "failed":
@@ -250,17 +250,17 @@ class ToolCall:
         """Ends the call: nothing that follows carries its id."""
         if self.run is not None:
             self.run.end()
-        self.report(type, **data)
+        self.publish(type, **data)
 
 
 def _end_call(run: Run, end: Callable[[GraphCall], None]) -> None:
     """Ends the graph call whose root a run is. Forgets the runs inside it whose end was not reported."""
     try:
-        if run.root is not None:
-            end(run.root)
+        if run.root_call is not None:
+            end(run.root_call)
     finally:
-        if run.root is not None or run.is_outermost:
-            RUNS.forget(run.ids)
+        if run.root_call is not None or run.is_outermost:
+            RUNS.unregister(run.ids)
 
 
 _STARTS: Final = AsyncCallbackManager.on_chain_start.__code__
@@ -268,7 +268,7 @@ _GRAPH_STREAM: Final = cast("Any", Pregel).astream.__code__
 _MAX_FRAMES: Final = 16
 
 
-def watch(run: Run, run_id: UUID) -> None:
+def end_with_task(run: Run, run_id: UUID) -> None:
     """Ends a run whose task is cancelled while other handlers see it start: LangChain does not report its end then."""
     try:
         task = asyncio.current_task()
@@ -291,7 +291,7 @@ def watch(run: Run, run_id: UUID) -> None:
     def unwatch() -> None:
         task.remove_done_callback(give_up)
 
-    run.reports()
+    run.stop_watching()
     task.add_done_callback(give_up)
     run.unwatch = unwatch
 
@@ -308,16 +308,16 @@ def _starter() -> CodeType | None:
     return None
 
 
-def _unbar(run: Run) -> None:
-    if run.bar is not None:
-        reset_in_context(frame_var, run.bar)
+def _restore_context(run: Run) -> None:
+    if run.context_token is not None:
+        reset_in_context(frame_var, run.context_token)
 
 
 def _tool_of(run: Run | None) -> ToolCall | None:
     return run.tool if run is not None else None
 
 
-def scope_in(frame: NodeFrame, metadata: Mapping[str, Any]) -> Scope:
+def scope_of_run(frame: NodeFrame, metadata: Mapping[str, Any]) -> Scope:
     """What a run of this metadata is about: a graph inside the node may be another agent, and has nodes of its own."""
     scope, changes = frame.scope, dict[str, Any]()
     agent = agent_of(metadata)

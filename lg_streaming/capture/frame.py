@@ -189,4 +189,4 @@ class ToolRun:
         """Ends the call."""
         self.ended: bool = True
         self.mark.frame = None
-        RUNS.forget(self.run_ids)
+        RUNS.unregister(self.run_ids)

@@ -13,12 +13,12 @@ from langgraph.callbacks import GraphCallbackHandler
 from langgraph.graph import START
 from langgraph.pregel import Pregel
 
-from lg_streaming.capture.follow import RunFollower, RunStart, watch
+from lg_streaming.capture.follow import RunFollower, RunStart, end_with_task
 from lg_streaming.capture.graph import note_interrupt
 from lg_streaming.capture.node import open_node
 from lg_streaming.capture.plan import GraphPlan, NodePlan, Selection
 from lg_streaming.capture.runs import RUNS
-from lg_streaming.capture.wrap import StreamedRunnable, plan_in
+from lg_streaming.capture.wrap import StreamedRunnable, get_plan
 from lg_streaming.publisher import publishers
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.capture.runs import Run
 
-__all__ = ["decorate_graph", "is_graph", "options_of", "plan_of"]
+__all__ = ["decorate_graph", "get_graph_plan", "get_node_options", "is_graph"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class GraphFollower(RunFollower, GraphCallbackHandler):
     It is one of the callbacks in the graph's own config, so it goes wherever the graph goes.
     """
 
-    takes_roots: ClassVar[bool] = True
+    finds_roots: ClassVar[bool] = True
 
     def __init__(self, plan: GraphPlan, original: AnyGraph) -> None:
         super().__init__()
@@ -60,21 +60,21 @@ class GraphFollower(RunFollower, GraphCallbackHandler):
     def take_root(self, start: RunStart) -> None:
         """Makes the graph's plan that of its first run; a graph that is a node of another is a captured node."""
         run = start.run
-        if self in run.handlers:
+        if self in run.root_handlers:
             return
-        run.handlers = (*run.handlers, self)
-        run.plan, run.own_plan, run.children_wrapped = self.plan, True, True
-        if run.is_outermost and run.root is None:
-            watch(run, start.run_id)
-        node = run.within
-        if node is not None and node.is_node and node.namespace == run.namespace and node.opened is None:
-            run.begins = functools.partial(self._begin, node, start)
+        run.root_handlers = (*run.root_handlers, self)
+        run.plan, run.has_own_plan, run.children_wrapped = self.plan, True, True
+        if run.is_outermost and run.root_call is None:
+            end_with_task(run, start.run_id)
+        node = run.parent
+        if node is not None and node.is_node and node.namespace == run.namespace and node.node is None:
+            run.capture_graph = functools.partial(self._capture_subgraph, node, start)
 
-    def _begin(self, node: Run, start: RunStart) -> None:
+    def _capture_subgraph(self, node: Run, start: RunStart) -> None:
         """Captures the node that the graph is, unless it captures itself, or calls the graph in an execution there."""
-        place, options = RUNS.place_in(node), self.plan.for_graph
+        place, options = RUNS.place_of_run(node), self.plan.for_graph
         captured = node.frame is not None and node.frame.graph_namespace == node.namespace
-        if place is not None and options.enabled and not captured and place.made_in != node.namespace:
+        if place is not None and options.enabled and not captured and place.made_in_namespace != node.namespace:
             open_node(node, place, options, name=start.node_name, metadata=start.metadata, state=start.inputs)
             start.run.frame = node.frame
 
@@ -88,7 +88,7 @@ def is_graph(target: object) -> bool:
     return isinstance(target, Pregel)
 
 
-def _follower_of(graph: object) -> GraphFollower | None:
+def _get_follower(graph: object) -> GraphFollower | None:
     config = cast("AnyGraph", graph).config if isinstance(graph, Pregel) else None
     callbacks: object = (config or {}).get("callbacks")
     handlers = callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks
@@ -96,9 +96,9 @@ def _follower_of(graph: object) -> GraphFollower | None:
     return found[-1] if found else None
 
 
-def plan_of(graph: object) -> GraphPlan | None:
+def get_graph_plan(graph: object) -> GraphPlan | None:
     """What the decorators on a graph ask for; None when there are none."""
-    follower = _follower_of(graph)
+    follower = _get_follower(graph)
     return follower.plan if follower is not None else None
 
 
@@ -107,24 +107,24 @@ def decorate_graph(graph: object, selection: Selection) -> Any:
 
     It is a graph of the same class: what LangGraph and its tools do with the one they do with the other.
     """
-    follower = _follower_of(graph)
+    follower = _get_follower(graph)
     known = follower.plan.selections if follower is not None else ()
     original = follower.original if follower is not None else cast("AnyGraph", graph)
-    _check(selection, original)
+    _warn_of_unmatched(selection, original)
     plan = GraphPlan((*known, selection))
-    nodes: dict[str, PregelNode] = {name: _captured(name, node, plan) for name, node in original.nodes.items()}
+    nodes: dict[str, PregelNode] = {name: _capture_node(name, node, plan) for name, node in original.nodes.items()}
     config = merge_configs(original.config, {"callbacks": [GraphFollower(plan, original)]})
     return original.copy({"nodes": nodes, "config": config})
 
 
-def _captured(name: str, node: PregelNode, plan: GraphPlan) -> PregelNode:
+def _capture_node(name: str, node: PregelNode, plan: GraphPlan) -> PregelNode:
     options = plan.for_node(name, name)
-    if options is None or name == START or options_of(node.bound) is not None:
+    if options is None or name == START or get_node_options(node.bound) is not None:
         return node
     return node.copy({"bound": StreamedRunnable(node.bound, options, name)})
 
 
-def options_of(node: object) -> NodePlan | None:
+def get_node_options(node: object) -> NodePlan | None:
     """The options of a node that is decorated itself, as LangGraph holds it; None when it is not."""
     found: Any = node
     if isinstance(node, RunnableSeq):
@@ -132,11 +132,11 @@ def options_of(node: object) -> NodePlan | None:
     if isinstance(found, StreamedRunnable):
         return found.plan
     functions: list[Any] = [found.func, found.afunc] if isinstance(found, RunnableCallable) else []
-    plans = [plan_in(each) for each in functions if each is not None]
+    plans = [get_plan(each) for each in functions if each is not None]
     return next((plan for plan in plans if plan is not None), None)
 
 
-def _check(selection: Selection, graph: AnyGraph) -> None:
+def _warn_of_unmatched(selection: Selection, graph: AnyGraph) -> None:
     names = [name for name in graph.nodes if not name.startswith("__")]
     for pattern in (*(selection.nodes or ()), *selection.exclude):
         alone = Selection(selection.options, (pattern,))

@@ -14,7 +14,7 @@ from typing import Any, Final
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 from langgraph.func import task
 
-__all__ = ["Change", "change_held", "held_by"]
+__all__ = ["Change", "get_held_function", "replace_held_function"]
 
 Change = Callable[[Any, str | None], Any]
 """``change(function, name) -> function``: the name is that of what holds the function, where that has one."""
@@ -33,7 +33,7 @@ def _task() -> None:
 _Task: Final[type] = type(_task)
 
 
-def held_by(target: object) -> object | None:
+def get_held_function(target: object) -> object | None:
     """Return the function that ``target`` holds; None when it is no holder."""
     found: Any = target
     match target:
@@ -47,7 +47,7 @@ def held_by(target: object) -> object | None:
             return found.func if isinstance(target, _Task) else None
 
 
-def change_held(target: object, change: Change) -> Any | None:
+def replace_held_function(target: object, change: Change) -> Any | None:
     """Return a copy of ``target`` around ``change`` of the functions it holds; None when it is no holder."""
     found: Any = target
     match target:
@@ -67,7 +67,7 @@ def _change_task(original: Any, change: Change) -> Any:
     return functools.update_wrapper(changed, changed.func)
 
 
-def _functions_of(tool: BaseTool) -> dict[str, Any]:
+def _tool_functions(tool: BaseTool) -> dict[str, Any]:
     """Return the functions that a tool was made of, by field; empty for a class of tools that has its own code."""
     if not isinstance(tool, (StructuredTool, Tool)) or any(
         _method_of(type(tool), name) not in (_method_of(StructuredTool, name), _method_of(Tool, name))
@@ -88,14 +88,14 @@ def _original_class(tool: BaseTool) -> Any:
 
 
 def _held_by_tool(tool: BaseTool) -> object:
-    functions = _functions_of(tool)
+    functions = _tool_functions(tool)
     if functions:
         return next(iter(functions.values()))
     return _changed(_method_of(_original_class(tool), _RUN), tool.name, vars(type(tool)).get(_CHANGES, ()))
 
 
 def _change_tool(tool: BaseTool, change: Change) -> BaseTool:
-    functions = _functions_of(tool)
+    functions = _tool_functions(tool)
     if functions:
         return tool.model_copy(update={field: change(each, tool.name) for field, each in functions.items()})
     original = _original_class(tool)

@@ -32,7 +32,7 @@ __all__ = ["install_idle_hooks"]
 logger: logging.Logger = logging.getLogger(__name__)
 
 _CLOCK: Final = "_IdleProgressCallbackHandler"
-_OURS: Final = "_lg_streaming_calls"
+_OWN_CALLS: Final = "_lg_streaming_calls"
 """The attribute of a clock with the calls that stream for our sake only."""
 _INVOKED: Final = {BaseChatModel.generate.__code__: False, BaseChatModel.agenerate.__code__: True}
 """What runs when a model is invoked, and whether it is async."""
@@ -43,8 +43,8 @@ _MAX_FRAMES: Final = 64
 def _on_start(original: Any) -> Any:
     @functools.wraps(original)
     def on_chat_model_start(self: Any, *args: Any, run_id: UUID, **kwargs: Any) -> None:
-        if publishers.count and _streams_for_us_only():
-            vars(self).setdefault(_OURS, set()).add(run_id)
+        if publishers.count and _streams_only_for_capture():
+            vars(self).setdefault(_OWN_CALLS, set()).add(run_id)
         original(self, *args, run_id=run_id, **kwargs)
 
     return on_chat_model_start
@@ -53,7 +53,7 @@ def _on_start(original: Any) -> Any:
 def _on_token(original: Any) -> Any:
     @functools.wraps(original)
     def on_llm_new_token(self: Any, *args: Any, run_id: UUID, **kwargs: Any) -> None:
-        if run_id not in vars(self).get(_OURS, ()):
+        if run_id not in vars(self).get(_OWN_CALLS, ()):
             original(self, *args, run_id=run_id, **kwargs)
 
     return on_llm_new_token
@@ -62,7 +62,7 @@ def _on_token(original: Any) -> Any:
 def _on_end(original: Any) -> Any:
     @functools.wraps(original)
     def on_end(self: Any, *args: Any, run_id: UUID, **kwargs: Any) -> None:
-        ours = cast("set[UUID] | None", vars(self).get(_OURS))
+        ours = cast("set[UUID] | None", vars(self).get(_OWN_CALLS))
         if ours is not None:
             ours.discard(run_id)
         original(self, *args, run_id=run_id, **kwargs)
@@ -92,7 +92,7 @@ def install_idle_hooks() -> None:
         _installed.append(method)
 
 
-def _streams_for_us_only() -> bool:
+def _streams_only_for_capture() -> bool:
     """Return whether the model call that starts now streams, and would not without the tap.
 
     LangChain's callbacks do not carry that, so the call's own frames are read: streamed or invoked, and when it was
@@ -103,12 +103,12 @@ def _streams_for_us_only() -> bool:
         if frame is None or frame.f_code in _STREAMED:
             return False
         if frame.f_code in _INVOKED:
-            return _invoked_for_us_only(frame)
+            return _invoked_only_for_capture(frame)
         frame = frame.f_back
     return False
 
 
-def _invoked_for_us_only(frame: FrameType) -> bool:
+def _invoked_only_for_capture(frame: FrameType) -> bool:
     found = frame.f_locals
     manager, model = found.get("callback_manager"), found.get("self")
     if not isinstance(manager, BaseCallbackManager) or TAP not in manager.handlers:

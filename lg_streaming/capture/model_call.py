@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration
 
-from lg_streaming.capture.content import EventReader, late_parts, parts_of_message
-from lg_streaming.capture.outcome import ending_of
+from lg_streaming.capture.content import EventReader, parse_late_parts, parse_message
+from lg_streaming.capture.outcome import classify_ending
 from lg_streaming.chunks import text_part
 from lg_streaming.errors import describe_error
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from lg_streaming.chunks import ContentPart
     from lg_streaming.events import Scope
 
-__all__ = ["ABOUT", "ModelCall", "must_not_stream", "whole_call_var"]
+__all__ = ["METADATA_KEYS", "ModelCall", "must_not_stream", "whole_call_var"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-ABOUT: Final = {
+METADATA_KEYS: Final = {
     "ls_provider": "provider",
     "ls_model_type": "model_type",
     "ls_temperature": "temperature",
@@ -49,7 +49,7 @@ whole_call_var: ContextVar[bool] = ContextVar("lg_streaming_whole_call", default
 Each start of one sets it, before LangChain looks whether a streaming handler is attached.
 """
 
-_ANSWERS: Final = ("n", "candidate_count", "candidateCount", "num_generations", "num_return_sequences", "best_of")
+_ANSWER_COUNTS: Final = ("n", "candidate_count", "candidateCount", "num_generations", "num_return_sequences", "best_of")
 """Names of the number of answers to one prompt: OpenAI, Google (two spellings), Cohere, Hugging Face."""
 _NESTED: Final = ("model_kwargs", "extra_body", "generation_config", "pipeline_kwargs")
 """Parameters that hold other parameters."""
@@ -72,7 +72,7 @@ def must_not_stream(serialized: Mapping[str, Any] | None, params: Mapping[str, A
 
 
 def _number_of_answers(params: Mapping[str, Any]) -> int | None:
-    for name in _ANSWERS:
+    for name in _ANSWER_COUNTS:
         value: object = params.get(name)
         if isinstance(value, int):
             return value
@@ -104,22 +104,22 @@ class ModelCall:
     """
 
     __slots__ = (
-        "_about",
-        "_dialect",
         "_ended",
         "_finished",
         "_frame",
-        "_hear",
+        "_has_content",
         "_indexes",
         "_kinds",
         "_last_id",
         "_message_id",
+        "_metadata",
+        "_protocol",
         "_rank",
         "_reader",
+        "_record",
         "_replaced",
         "_scope",
-        "_sent",
-        "_spoke",
+        "_sent_under_id",
         "_streamed",
         "name",
         "type",
@@ -131,9 +131,9 @@ class ModelCall:
         self.name: str = name
         self.type: str = type
         """The model's class."""
-        self._about = about
+        self._metadata = about
         self._frame = frame
-        self._hear = frame.hear
+        self._record = frame.hear
         self._message_id = f"{_RUN}-{run_id}"
         self._last_id: str | None = None
         self._rank = -1
@@ -142,12 +142,12 @@ class ModelCall:
         frame.note_message(self._message_id, self._scope.namespace)
         self._ended = False
         self._finished = ""
-        self._dialect = ""  # under v3 some models report each token twice: the first dialect with content counts
+        self._protocol = ""  # under v3 some models report each token twice: the first dialect with content counts
         self._indexes: dict[str, int] = {"token": 0}
         self._kinds: set[str] = set()
         self._reader: EventReader | None = None
-        self._sent = False
-        self._spoke = False
+        self._sent_under_id = False
+        self._has_content = False
         self._streamed = False
 
     # --- pieces ---------------------------------------------------------------------------------------------
@@ -158,8 +158,8 @@ class ModelCall:
         fields = message.__dict__ if message.__class__ is AIMessageChunk else None
         message_id = message.id if fields is None else fields["id"]
         if message_id != self._last_id:
-            self._see_id(message_id)
-        if self._dialect != "chunks" and self._dialect:
+            self._update_id(message_id)
+        if self._protocol != "chunks" and self._protocol:
             return
         if (
             fields is not None
@@ -168,76 +168,76 @@ class ModelCall:
             and not (fields["tool_call_chunks"] or fields["additional_kwargs"])
         ):
             self._publish_text(content)  # it holds a text and nothing else, as nearly all chunks do
-        elif parts := parts_of_message(message):
-            self._dialect, self._streamed = "chunks", True
+        elif parts := parse_message(message):
+            self._protocol, self._streamed = "chunks", True
             self._publish(parts)
 
     def add_text(self, content: str) -> None:
         """Publish a token of a model that gives no chunks."""
-        if self._dialect in {"", "texts"}:
-            self._dialect, self._streamed = "texts", True
+        if self._protocol in {"", "texts"}:
+            self._protocol, self._streamed = "texts", True
             self._publish((text_part(content),))
 
     def add_event(self, event: Mapping[str, Any]) -> None:
         """Publish what an event of the content-block protocol holds."""
         if event.get("event") == "message-start" and isinstance(message_id := event.get("id"), str) and message_id:
-            self._adopt(message_id)  # that protocol's message has this id, whatever the chunks inside it have
+            self._set_id(message_id)  # that protocol's message has this id, whatever the chunks inside it have
             self._rank = _PINNED
         if event.get("event") == "content-block-finish" and event["content"].get("type") == "text":
             self._finished += event["content"].get("text") or ""
         if event.get("event") == "message-finish":
             self._finish_event(event)
-        elif self._dialect in {"", "events"}:
+        elif self._protocol in {"", "events"}:
             self._read_event(event)
 
     def _read_event(self, event: Mapping[str, Any]) -> None:
         if self._reader is None:
             self._reader = EventReader()
         if parts := list(self._reader.read(event)):
-            self._dialect = "events"
+            self._protocol = "events"
             self._publish(parts)
 
     def _publish_text(self, words: str) -> None:
         """Publish a text."""
-        if not self._sent:
-            self._dialect = "chunks"
-            self._streamed = self._sent = self._spoke = True
+        if not self._sent_under_id:
+            self._protocol = "chunks"
+            self._streamed = self._sent_under_id = self._has_content = True
         indexes = self._indexes
         index = indexes["token"]
         indexes["token"] = index + 1
-        data = {"content": words, "index": index, "role": "ai", "metadata": self._about}
-        self._hear("token", data, self._scope)
+        data = {"content": words, "index": index, "role": "ai", "metadata": self._metadata}
+        self._record("token", data, self._scope)
 
     def _publish(self, parts: Iterable[ContentPart]) -> None:
         for kind, data in parts:
             if kind == "tool_args":
-                self._spoke = self._spoke or "tool_call_id" in data
+                self._has_content = self._has_content or "tool_call_id" in data
             else:
-                self._spoke = True
+                self._has_content = True
                 data["index"] = index = self._indexes.get(kind, 0)
                 data["role"] = "ai"
-                data["metadata"] = self._about
+                data["metadata"] = self._metadata
                 self._indexes[kind] = index + 1
                 if "blocks" in data:
                     self._kinds.update(map(_kind_of, data["blocks"]))
-            self._sent = True
-            self._hear(kind, data, self._scope)
+            self._sent_under_id = True
+            self._record(kind, data, self._scope)
 
     # --- identity -------------------------------------------------------------------------------------------
 
-    def _see_id(self, message_id: str | None) -> None:
+    def _update_id(self, message_id: str | None) -> None:
         """Take the id of a chunk, by LangChain's own rule for the id of joined chunks."""
         self._last_id = message_id
         if message_id and (rank := _rank(message_id)) > self._rank:
             self._rank = rank
-            self._adopt(message_id)
+            self._set_id(message_id)
 
-    def _adopt(self, message_id: str) -> None:
+    def _set_id(self, message_id: str) -> None:
         if message_id == self._message_id:
             return
-        if self._sent:
+        if self._sent_under_id:
             self._replaced.append(self._scope)
-        self._sent = False
+        self._sent_under_id = False
         self._message_id = message_id
         self._frame.note_message(message_id, self._scope.namespace)
         self._scope = self._scope.derive(message_id=message_id)
@@ -246,7 +246,7 @@ class ModelCall:
 
     def start(self) -> None:
         """Publish that the call begins."""
-        self._hear("llm_start", {"model": self.name}, self._scope)
+        self._record("llm_start", {"model": self.name}, self._scope)
 
     def complete(self, response: LLMResult) -> None:
         """Publish what did not come in pieces, then the end. Of several answers the first is published."""
@@ -262,20 +262,20 @@ class ModelCall:
 
     def _finish_event(self, event: Mapping[str, Any]) -> None:
         """Publish the end where the protocol says it: the caller may have its message before `complete` is called."""
-        if not self._spoke:
+        if not self._has_content:
             return
         if self._finished:
             self._frame.texts.add(self._finished)
         metadata: dict[str, Any] = event.get("metadata") or {}
-        self._publish(late_parts(AIMessage("", response_metadata=metadata), self._sent_kinds()))
-        data = {"finish_reason": finish_reason(metadata), "usage": event.get("usage")}
+        self._publish(parse_late_parts(AIMessage("", response_metadata=metadata), self._sent_kinds()))
+        data = {"finish_reason": get_finish_reason(metadata), "usage": event.get("usage")}
         self._end({key: value for key, value in data.items() if value is not None})
 
     def _end(self, data: dict[str, Any]) -> None:
         self._ended = True
         if self._replaced:
             data["replaces"] = [scope.message_id for scope in self._replaced]
-        self._hear("llm_complete", {"model": self.name, **data}, self._scope)
+        self._record("llm_complete", {"model": self.name, **data}, self._scope)
 
     def _sent_kinds(self) -> set[str]:
         return self._kinds | {"reasoning"} if "thinking" in self._indexes else self._kinds
@@ -286,17 +286,17 @@ class ModelCall:
         if isinstance(answer, ChatGeneration):
             message = answer.message
             if message.id:
-                self._adopt(message.id)
-            if not self._spoke:
-                self._publish(parts_of_message(message))
+                self._set_id(message.id)
+            if not self._has_content:
+                self._publish(parse_message(message))
             if isinstance(message, AIMessage):
-                self._publish(late_parts(message, self._sent_kinds()))
+                self._publish(parse_late_parts(message, self._sent_kinds()))
                 usage = message.usage_metadata
                 self._check_usage(message)
             info = {**info, **message.response_metadata}
-        elif answer.text and not self._spoke:
+        elif answer.text and not self._has_content:
             self._publish((text_part(answer.text),))
-        found = {"finish_reason": finish_reason(info), "usage": usage or _counted(response.llm_output)}
+        found = {"finish_reason": get_finish_reason(info), "usage": usage or _parse_usage(response.llm_output)}
         return {key: value for key, value in found.items() if value is not None}
 
     def fail(self, error: BaseException) -> None:
@@ -306,17 +306,17 @@ class ModelCall:
         """
         if self._ended:
             return
-        if ending_of(error) != "failed":
+        if classify_ending(error) != "failed":
             self._end({"cancelled": True})
             return
         described = describe_error(error)
         for scope in (*self._replaced, self._scope):
-            self._hear("llm_error", {"model": self.name, "error": described}, scope)
+            self._record("llm_error", {"model": self.name, "error": described}, scope)
 
     def _check_usage(self, message: AIMessage) -> None:
         """Warn where streaming took the usage away: the caller did not ask for a stream, and got no usage."""
         if self._streamed and message.usage_metadata is None and not isinstance(message, AIMessageChunk):
-            provider: object = message.response_metadata.get("model_provider") or self._about.get("provider")
+            provider: object = message.response_metadata.get("model_provider") or self._metadata.get("provider")
             if provider in _OPENAI:
                 _warn_of_usage(self.type, self.name)
 
@@ -332,7 +332,7 @@ def _kind_of(found: Mapping[str, Any]) -> str:
 _REASONS: Final = ("finish_reason", "stop_reason", "done_reason", "stopReason", "finishReason")
 
 
-def finish_reason(metadata: Mapping[str, Any]) -> str | None:
+def get_finish_reason(metadata: Mapping[str, Any]) -> str | None:
     """Return why an answer ended, in the provider's word; None where the provider gives no reason.
 
     OpenAI's Responses API gives a status, and a reason only where the answer is incomplete.
@@ -352,7 +352,7 @@ def finish_reason(metadata: Mapping[str, Any]) -> str | None:
 _COUNTS: Final = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens", "total_tokens": "total_tokens"}
 
 
-def _counted(output: Mapping[str, Any] | None) -> dict[str, int] | None:
+def _parse_usage(output: Mapping[str, Any] | None) -> dict[str, int] | None:
     """Return the usage that a text model reports beside its answers, under LangChain's names."""
     usage: object = (output or {}).get("token_usage") or (output or {}).get("usage")
     if not isinstance(usage, Mapping):

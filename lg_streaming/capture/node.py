@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from langgraph.errors import GraphInterrupt, ParentCommand
 
-from lg_streaming.capture.outcome import described, ending_of, interrupts_of
-from lg_streaming.capture.result import ids_in, messages_of, unsaid_parts, update_of
+from lg_streaming.capture.outcome import classify_ending, describe_failure, get_interrupts
+from lg_streaming.capture.result import find_unpublished_parts, get_message_ids, get_messages, to_update
 from lg_streaming.capture.runs import RUNS, parent_run_id
 from lg_streaming.emitter import Emitter
 from lg_streaming.errors import StreamingError
@@ -140,9 +140,9 @@ class NodeRun:
         self._stream = stream = self._plan.open(self.emitter)
         if self.outer is not None:
             self.outer.release()
-        RUNS.enter_frame(self)
+        RUNS.register_frame(self)
         if self.call is not None:
-            self.call.captured += 1
+            self.call.captured_nodes += 1
         self._take(stream, "node_start", self._about(attempt=self.scope.attempt), self.scope)
         if start is not None:
             state, step = start
@@ -223,8 +223,8 @@ class NodeRun:
             ended = self.ended
             self.ended = True
         if not ended and self.run_ids:
-            is_paused = error is not None and ending_of(error) == "interrupted"
-            RUNS.stop_in(self, GraphInterrupt() if is_paused else asyncio.CancelledError())
+            is_paused = error is not None and classify_ending(error) == "interrupted"
+            RUNS.cancel_calls_in(self, GraphInterrupt() if is_paused else asyncio.CancelledError())
         return not ended
 
     def succeed(self, result: object) -> None:
@@ -235,27 +235,27 @@ class NodeRun:
 
     def _report_result(self, result: object) -> None:
         self.hear("returned", {"read": functools.partial(self._unsaid, result)}, self.scope)
-        self.hear("updates", {"read": functools.partial(update_of, result)}, self.scope)
-        self.hear("messages", {"read": functools.partial(messages_of, result)}, self.scope)
+        self.hear("updates", {"read": functools.partial(to_update, result)}, self.scope)
+        self.hear("messages", {"read": functools.partial(get_messages, result)}, self.scope)
         self.report("node_complete", result=result, duration_s=self._elapsed())
 
     def fail(self, error: BaseException) -> None:
         """Publishes how the node ended that raised. A no-op when it has ended already."""
         if not self._end(error):
             return
-        match ending_of(error):
+        match classify_ending(error):
             case "complete":
                 handed = cast("tuple[object, ...]", error.args) if isinstance(error, ParentCommand) else ()
                 self._report_result(handed[0] if handed else None)
             case "interrupted":
-                interrupts = interrupts_of(error, self.scope.namespace)
+                interrupts = get_interrupts(error, self.scope.namespace)
                 binding, task = self.binding, task_of(self.scope.namespace, self.scope.node_id)
                 binding.publisher.pause(binding.execution_id, binding.run_id, task, interrupts)
                 self.report("node_interrupted", interrupts=interrupts, duration_s=self._elapsed())
             case "cancelled":
                 self.report("node_error", error=CANCELLED, duration_s=self._elapsed())
             case "failed":
-                failure = described(error, debug=self.binding.publisher.debug)
+                failure = describe_failure(error, debug=self.binding.publisher.debug)
                 self.report("node_error", error=failure, duration_s=self._elapsed())
         self._forget()
 
@@ -274,7 +274,7 @@ class NodeRun:
     def _unsaid(self, result: object, received: int) -> Iterator[tuple[str, dict[str, Any], Scope]]:
         if self.echo is not None:
             return  # it yielded its text
-        parts = unsaid_parts(
+        parts = find_unpublished_parts(
             result, self._state, is_known=self._knows, texts=self.texts, received=received, heard=self._heard
         )
         for kind, data, message_id in parts:
@@ -287,11 +287,11 @@ class NodeRun:
     def _forget(self) -> None:
         state, self._state = self._state, None
         if self.outer is not None:  # a node around this one may return what was written here, or before it was resumed
-            self.outer.message_ids.update(self.message_ids, ids_in(state))
+            self.outer.message_ids.update(self.message_ids, get_message_ids(state))
             self.outer.texts.update(self.texts)
         self.mark.frame = None
-        RUNS.forget(self.run_ids)
-        RUNS.leave_frame(self)
+        RUNS.unregister(self.run_ids)
+        RUNS.unregister_frame(self)
 
     def _elapsed(self) -> float:
         return round(time.perf_counter() - self._started, 6)
@@ -321,7 +321,7 @@ def identify(
     outer, namespace = place.frame, metadata.get("langgraph_checkpoint_ns")
     number = functools.partial(binding.publisher.next_attempt, binding.execution_id)
     agent, tool = agent_of(metadata), outer.scope.tool_call_id if outer is not None else place.tool_call_id
-    if namespace is not None and namespace != (outer.graph_namespace if outer is not None else place.made_in):
+    if namespace is not None and namespace != (outer.graph_namespace if outer is not None else place.made_in_namespace):
         node_id = str(metadata.get("langgraph_node") or name)
         attempt = number(task_of(namespace, own_id or node_id))
         scope = Scope(run_id=binding.run_id, namespace=namespace, attempt=attempt, agent_type=agent, tool_call_id=tool)
@@ -345,7 +345,7 @@ def node_around(frame: NodeFrame | None) -> NodeRun | None:
 def open_node(run: Run, place: Place, plan: NodePlan, *, name: str, metadata: Mapping[str, Any], state: object) -> None:
     """Captures the node whose run starts, without a decorator on it. The node is in force in the present context."""
     try:
-        binding = place.binding or (place.call.enter(None) if place.call is not None else None)
+        binding = place.binding or (place.call.join_run(None) if place.call is not None else None)
         identity = identify(name, plan.node_id, metadata, binding, place) if binding is not None else None
         if binding is None or identity is None:
             return
@@ -355,11 +355,11 @@ def open_node(run: Run, place: Place, plan: NodePlan, *, name: str, metadata: Ma
         expected = isinstance(error, StreamingError)
         logger.warning("node %r runs without streaming: %s", name, error, exc_info=None if expected else error)
         return
-    run.frame = run.opened = frame
+    run.frame = run.node = frame
     frame.mark.stays, frame.mark.caller = True, parent_run_id()
     in_force = frame_var.set(frame.mark)
-    if run.bar is None:
-        run.bar = in_force
+    if run.context_token is None:
+        run.context_token = in_force
 
 
 _STEP: Final = {"langgraph_step": "step", "langgraph_triggers": "triggers", "langgraph_path": "path"}

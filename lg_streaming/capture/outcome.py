@@ -10,17 +10,17 @@ from langgraph.errors import GraphBubbleUp, GraphInterrupt, NodeTimeoutError, Pa
 
 from lg_streaming.errors import describe_error
 
-__all__ = ["Ending", "described", "ending_of", "interrupts_of", "questions"]
+__all__ = ["Ending", "classify_ending", "describe_failure", "get_interrupts", "to_interrupts"]
 
 Ending = Literal["complete", "interrupted", "cancelled", "failed"]
 """``complete``: it handed a `Command` to the parent graph. ``interrupted``: it waits for a human. ``cancelled``: its
 task was cancelled, its generator was closed, or its reader stopped reading. ``failed``: everything else."""
 
 
-def ending_of(error: BaseException) -> Ending:
+def classify_ending(error: BaseException) -> Ending:
     """How a node, a tool or a model ended that raised `error`. An exception group is what all its parts are."""
     if isinstance(error, BaseExceptionGroup):
-        endings = {ending_of(each) for each in cast("BaseExceptionGroup[BaseException]", error).exceptions}
+        endings = {classify_ending(each) for each in cast("BaseExceptionGroup[BaseException]", error).exceptions}
         for ending in ("failed", "interrupted", "cancelled"):
             if ending in endings:
                 return ending
@@ -34,7 +34,7 @@ def ending_of(error: BaseException) -> Ending:
     return "failed"
 
 
-def described(error: BaseException, *, debug: bool) -> dict[str, Any]:
+def describe_failure(error: BaseException, *, debug: bool) -> dict[str, Any]:
     """A failure as it leaves; that of a node which LangGraph timed out has the code ``timed_out``."""
     found = describe_error(error, debug=debug)
     if isinstance(error, NodeTimeoutError):
@@ -42,17 +42,17 @@ def described(error: BaseException, *, debug: bool) -> dict[str, Any]:
     return found
 
 
-def interrupts_of(error: BaseException, namespace: str | None = None) -> list[dict[str, Any]]:
+def get_interrupts(error: BaseException, namespace: str | None = None) -> list[dict[str, Any]]:
     """The questions in an interrupt, as `{id, value, namespace?}`."""
     if isinstance(error, BaseExceptionGroup):
         parts = cast("BaseExceptionGroup[BaseException]", error).exceptions
-        return [found for each in parts for found in interrupts_of(each, namespace)]
+        return [found for each in parts for found in get_interrupts(each, namespace)]
     if not isinstance(error, GraphInterrupt):
         return []
-    return questions(error.args[0] if error.args else (), namespace)
+    return to_interrupts(error.args[0] if error.args else (), namespace)
 
 
-def questions(interrupts: object, namespace: str | None = None) -> list[dict[str, Any]]:
+def to_interrupts(interrupts: object, namespace: str | None = None) -> list[dict[str, Any]]:
     """LangGraph's interrupts as `{id, value, namespace?}`."""
     if not isinstance(interrupts, Iterable):
         return []

@@ -20,9 +20,9 @@ from langgraph.runtime import Runtime
 
 from lg_streaming.capture.callbacks import TAP
 from lg_streaming.capture.graph import ListeningTracker, configured_id
-from lg_streaming.capture.graphs import options_of
+from lg_streaming.capture.graphs import get_node_options
 from lg_streaming.capture.node import agent_of
-from lg_streaming.capture.outcome import questions
+from lg_streaming.capture.outcome import to_interrupts
 from lg_streaming.capture.runs import RUNS, parent_run_id
 from lg_streaming.events import node_path
 from lg_streaming.publisher import Scope, publishers, reset_in_context
@@ -39,7 +39,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 _RUNTIME: Final = "__pregel_runtime"
 
 
-class _HeardWriter:
+class _PublishingWriter:
     """A stream writer of LangGraph whose chunks are updates too."""
 
     def __init__(self, writer: Callable[[Any], None]) -> None:
@@ -48,7 +48,7 @@ class _HeardWriter:
     def __call__(self, chunk: Any) -> None:
         """Writes a chunk, then publishes it."""
         self._writer(chunk)
-        frame = RUNS.frame_at(RUNS.get(parent_run_id()))
+        frame = RUNS.frame_of_run(RUNS.get(parent_run_id()))
         if frame is not None:
             frame.hear("custom", {"name": "stream_writer", "data": chunk}, frame.scope)
 
@@ -60,16 +60,16 @@ def _run_of(loop: Any) -> Run | None:
     return RUNS.get(getattr(loop.manager, "run_id", None))
 
 
-def _begin_graph(loop: Any) -> None:
+def _start_graph(loop: Any) -> None:
     """Names the thread to the call; then it is known whether a decorated graph's node is part of another execution."""
     run = _run_of(loop)
     if run is None:
         return
     run.is_graph = True
-    run.reports()
-    if run.on_thread is not None:
-        run.on_thread(loop.config["configurable"].get("thread_id"))
-    begin, run.begins = run.begins, None
+    run.stop_watching()
+    if run.on_thread_id is not None:
+        run.on_thread_id(loop.config["configurable"].get("thread_id"))
+    begin, run.capture_graph = run.capture_graph, None
     if begin is not None:
         begin()
 
@@ -77,18 +77,20 @@ def _begin_graph(loop: Any) -> None:
 def _note_execution(loop: Any) -> None:
     """Notes which execution a graph's config names: no callback is given the config."""
     run = _run_of(loop)
-    if run is not None and run.call is not None and run.call.configured is None:
-        run.call.configured = configured_id(loop.config)
+    if run is not None and run.call is not None and run.call.configured_execution is None:
+        run.call.configured_execution = configured_id(loop.config)
 
 
 def _note_decorated_nodes(loop: Any) -> None:
     """Notes which nodes of a graph have decorators of their own: its plan does not hold for them."""
     run = _run_of(loop)
     if run is not None and run.plan is not None:
-        run.decorated_nodes = frozenset(name for name, node in loop.nodes.items() if options_of(node.bound) is not None)
+        run.decorated_nodes = frozenset(
+            name for name, node in loop.nodes.items() if get_node_options(node.bound) is not None
+        )
 
 
-def _pass_on_tap(loop: Any) -> None:
+def _replace_finished_trackers(loop: Any) -> None:
     """Gives what the graph calls the tap in place of a tracker that has done its work: each handler costs every token.
 
     A tracker whose config names no execution stays: a call inside that names a thread of its own is for it to find.
@@ -97,51 +99,55 @@ def _pass_on_tap(loop: Any) -> None:
     if run is None or run.plan is None:
         return
     handlers = manager.inheritable_handlers
-    done = [each for each in handlers if isinstance(each, ListeningTracker) and _has_done_its_work(each, run)]
+    done = [each for each in handlers if isinstance(each, ListeningTracker) and _is_finished(each, run)]
     if done:
         # The graph's own end is still the trackers'.
         manager.inheritable_handlers = [*(each for each in handlers if each not in done), TAP]
 
 
-def _has_done_its_work(tracker: ListeningTracker, run: Run) -> bool:
-    return tracker.options.execution_id is not None and tracker in run.handlers
+def _is_finished(tracker: ListeningTracker, run: Run) -> bool:
+    return tracker.options.execution_id is not None and tracker in run.root_handlers
 
 
-def _hear_writer(loop: Any) -> None:
+def _wrap_stream_writer(loop: Any) -> None:
     runtime: object = loop.config["configurable"].get(_RUNTIME)
-    if _run_of(loop) is None or not isinstance(runtime, Runtime) or isinstance(runtime.stream_writer, _HeardWriter):
+    if (
+        _run_of(loop) is None
+        or not isinstance(runtime, Runtime)
+        or isinstance(runtime.stream_writer, _PublishingWriter)
+    ):
         return
-    heard = cast("Any", runtime).override(stream_writer=_HeardWriter(cast("Any", runtime).stream_writer))
+    heard = cast("Any", runtime).override(stream_writer=_PublishingWriter(cast("Any", runtime).stream_writer))
     loop.config = {**loop.config, "configurable": {**loop.config["configurable"], _RUNTIME: heard}}
 
 
-def _report_cached(loop: Any, tasks: Sequence[Any]) -> None:
+def _publish_cached(loop: Any, tasks: Sequence[Any]) -> None:
     """Publishes that LangGraph answered captured nodes from its cache."""
     run = _run_of(loop) if tasks else None
     if run is None:
         return
     for task in tasks:
         try:
-            _report_cached_node(loop.manager.run_id, run, task)
+            _publish_cached_node(loop.manager.run_id, run, task)
         except Exception as error:  # streaming must never change what a graph does
             logger.warning("that node %r was answered from a cache is lost: %s", task.name, error, exc_info=error)
 
 
-def _report_cached_node(graph_id: Any, run: Run, task: Any) -> None:
+def _publish_cached_node(graph_id: Any, run: Run, task: Any) -> None:
     namespace = str(task.config["configurable"].get("checkpoint_ns") or task.name)
-    options = options_of(task.proc)
+    options = get_node_options(task.proc)
     if options is None and run.plan is not None:
         options = run.plan.for_node(task.name, node_path(namespace))
-    place = RUNS.place_of(graph_id)
+    place = RUNS.place_of_call(graph_id)
     if options is None or not options.enabled or place is None:
         return
-    binding = place.binding or (place.call.enter(configured_id(task.config)) if place.call is not None else None)
+    binding = place.binding or (place.call.join_run(configured_id(task.config)) if place.call is not None else None)
     if binding is None:
         return
     if place.frame is not None:
         place.frame.release()
     if run.call is not None:
-        run.call.captured += 1
+        run.call.captured_nodes += 1
     node_id = options.node_id or task.name
     metadata: dict[str, Any] = task.config.get("metadata") or {}
     scope = Scope(run_id=binding.run_id, node_id=node_id, namespace=namespace, agent_type=agent_of(metadata))
@@ -152,7 +158,7 @@ def _report_cached_node(graph_id: Any, run: Run, task: Any) -> None:
 def _note_interrupts(loop: Any, interrupts: object) -> None:
     run = _run_of(loop)
     if run is not None and run.call is not None:
-        run.call.pause(questions(interrupts, "|".join(loop.checkpoint_ns)))
+        run.call.pause(to_interrupts(interrupts, "|".join(loop.checkpoint_ns)))
 
 
 def _after_init(original: Any) -> Any:
@@ -160,10 +166,10 @@ def _after_init(original: Any) -> Any:
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         _note_execution(self)
-        _begin_graph(self)
+        _start_graph(self)
         _note_decorated_nodes(self)
-        _pass_on_tap(self)
-        _hear_writer(self)
+        _replace_finished_trackers(self)
+        _wrap_stream_writer(self)
 
     return init
 
@@ -172,7 +178,7 @@ def _around_match(original: Any) -> Any:
     @functools.wraps(original)
     def match_cached_writes(self: Any, *args: Any, **kwargs: Any) -> Any:
         tasks = original(self, *args, **kwargs)
-        _report_cached(self, tasks)
+        _publish_cached(self, tasks)
         return tasks
 
     return match_cached_writes
@@ -182,7 +188,7 @@ def _around_async_match(original: Any) -> Any:
     @functools.wraps(original)
     async def amatch_cached_writes(self: Any, *args: Any, **kwargs: Any) -> Any:
         tasks = await original(self, *args, **kwargs)
-        _report_cached(self, tasks)
+        _publish_cached(self, tasks)
         return tasks
 
     return amatch_cached_writes

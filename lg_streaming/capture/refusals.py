@@ -12,7 +12,7 @@ from langgraph.graph import StateGraph
 
 from lg_streaming.errors import NotANodeError
 
-__all__ = ["check_node"]
+__all__ = ["validate_node"]
 
 _REFUSED: Final[tuple[tuple[type | tuple[type, ...], str], ...]] = (
     (StateGraph, "a StateGraph is no node before it is compiled: decorate what compile() returns, or its nodes"),
@@ -22,7 +22,7 @@ _REFUSED: Final[tuple[tuple[type | tuple[type, ...], str], ...]] = (
 )
 
 
-def check_node(target: object) -> None:
+def validate_node(target: object) -> None:
     """Check that a decorator can wrap ``target``.
 
     Raises:

@@ -9,15 +9,15 @@ from uuid import uuid4
 from langchain_core.messages import AIMessage, BaseMessage
 from langgraph.types import Command
 
-from lg_streaming.capture.content import parts_of_message
+from lg_streaming.capture.content import parse_message
 
-__all__ = ["ids_in", "messages_of", "unsaid_parts", "update_of"]
+__all__ = ["find_unpublished_parts", "get_message_ids", "get_messages", "to_update"]
 
 Said = tuple[str, dict[str, Any], str | None]
 """A piece of text: its type, its data, and its message's id."""
 
 
-def update_of(result: object) -> object:
+def to_update(result: object) -> object:
     """What a node's result changes in the state; None when it changes nothing.
 
     Of a ``Command`` that is its ``update``; of several results in a list, the list of theirs.
@@ -30,15 +30,15 @@ def update_of(result: object) -> object:
     return result
 
 
-def messages_of(result: object) -> list[BaseMessage]:
+def get_messages(result: object) -> list[BaseMessage]:
     """The messages in what a node's result changes, in order: one by itself, as a value, or in a list that is one."""
     values: list[object] = []
-    for part in _several(update_of(result)):
+    for part in _to_items(to_update(result)):
         values += cast("Mapping[object, object]", part).values() if isinstance(part, Mapping) else (part,)
-    return [each for value in values for each in _several(value) if isinstance(each, BaseMessage)]
+    return [each for value in values for each in _to_items(value) if isinstance(each, BaseMessage)]
 
 
-def unsaid_parts(
+def find_unpublished_parts(
     result: object,
     state: object,
     *,
@@ -64,21 +64,21 @@ def unsaid_parts(
         if result and not received and result not in texts:
             yield "token", {"content": result, "index": 0, "role": "ai"}, None
         return
-    returned = [each for each in messages_of(result) if isinstance(each, AIMessage)] if received <= heard else []
-    before = ids_in(state) if returned else set[str]()
+    returned = [each for each in get_messages(result) if isinstance(each, AIMessage)] if received <= heard else []
+    before = get_message_ids(state) if returned else set[str]()
     for message in returned:
         if message.text in texts or (message.id is not None and (message.id in before or is_known(message.id))):
             continue
         if message.id is None:
             message.id = str(uuid4())  # as LangGraph itself does when it streams messages
-        for index, (kind, data) in enumerate(parts_of_message(message)):
+        for index, (kind, data) in enumerate(parse_message(message)):
             if kind != "tool_args":
                 yield kind, {**data, "index": index, "role": "ai"}, message.id
 
 
-def ids_in(state: object) -> set[str]:
+def get_message_ids(state: object) -> set[str]:
     """The ids of the messages in a state."""
-    return {each.id for each in messages_of(_as_mapping(state)) if each.id is not None}
+    return {each.id for each in get_messages(_as_mapping(state)) if each.id is not None}
 
 
 def _as_mapping(state: object) -> object:
@@ -88,5 +88,5 @@ def _as_mapping(state: object) -> object:
     return getattr(state, "__dict__", state)
 
 
-def _several(value: object) -> Iterable[object]:
+def _to_items(value: object) -> Iterable[object]:
     return cast("Iterable[object]", value) if isinstance(value, (list, tuple)) else (value,)

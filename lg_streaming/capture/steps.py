@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import RunnableConfig
 
-__all__ = ["Steps", "called_as"]
+__all__ = ["ChainSteps", "flatten_chain"]
 
 _FIRST: Final = "seq:step:1"
 """LangChain's tag of what is called as the first step of a sequence, and as a node: it is one step of it."""
 
 
-def called_as(node: Runnable[Any, Any], config: RunnableConfig | None) -> Runnable[Any, Any] | Steps:
+def flatten_chain(node: Runnable[Any, Any], config: RunnableConfig | None) -> Runnable[Any, Any] | ChainSteps:
     """Return ``node``; where it is a chain that begins a longer one, or is a node, its steps."""
     if isinstance(node, (RunnableSequence, RunnableSeq)):
         manager = config.get("callbacks") if config is not None else None
         if isinstance(manager, BaseCallbackManager) and _FIRST in manager.tags:
-            return Steps(cast("Any", node).steps)
+            return ChainSteps(cast("Any", node).steps)
     return node
 
 
-class Steps:
+class ChainSteps:
     """The steps of a chain, called one after another in the run around them.
 
     Args:
@@ -45,37 +45,37 @@ class Steps:
     def invoke(self, input: Any, config: RunnableConfig, **kwargs: Any) -> Any:
         """Return what the last step returns; the first gets ``kwargs``."""
         first, *others = self._steps
-        result = first.invoke(input, _config_of(1, config), **kwargs)
+        result = first.invoke(input, _step_config(1, config), **kwargs)
         for number, step in enumerate(others, 2):
-            result = step.invoke(result, _config_of(number, config))
+            result = step.invoke(result, _step_config(number, config))
         return result
 
     async def ainvoke(self, input: Any, config: RunnableConfig, **kwargs: Any) -> Any:
         """Return what the last step returns; the first gets ``kwargs``."""
         first, *others = self._steps
-        result = await first.ainvoke(input, _config_of(1, config), **kwargs)
+        result = await first.ainvoke(input, _step_config(1, config), **kwargs)
         for number, step in enumerate(others, 2):
-            result = await step.ainvoke(result, _config_of(number, config))
+            result = await step.ainvoke(result, _step_config(number, config))
         return result
 
     def stream(self, input: Any, config: RunnableConfig, **kwargs: Any) -> Iterator[Any]:
         """Return the chunks of the last step."""
         first, *others = self._steps
-        chunks = first.stream(input, _config_of(1, config), **kwargs)
+        chunks = first.stream(input, _step_config(1, config), **kwargs)
         for number, step in enumerate(others, 2):
-            chunks = step.transform(chunks, _config_of(number, config))
+            chunks = step.transform(chunks, _step_config(number, config))
         return chunks
 
     def astream(self, input: Any, config: RunnableConfig, **kwargs: Any) -> AsyncIterator[Any]:
         """Return the chunks of the last step."""
         first, *others = self._steps
-        chunks = first.astream(input, _config_of(1, config), **kwargs)
+        chunks = first.astream(input, _step_config(1, config), **kwargs)
         for number, step in enumerate(others, 2):
-            chunks = step.atransform(chunks, _config_of(number, config))
+            chunks = step.atransform(chunks, _step_config(number, config))
         return chunks
 
 
-def _config_of(number: int, config: RunnableConfig) -> RunnableConfig:
+def _step_config(number: int, config: RunnableConfig) -> RunnableConfig:
     """Return the config of a step: that of the first, with the step's own tag."""
     manager = config.get("callbacks")
     if number == 1 or not isinstance(manager, BaseCallbackManager):

@@ -21,8 +21,8 @@ from langgraph.graph import START, StateGraph
 from langgraph.pregel._call import identifier
 
 from lg_streaming.capture.enter import activate, enter_node
-from lg_streaming.capture.refusals import check_node
-from lg_streaming.capture.steps import called_as
+from lg_streaming.capture.refusals import validate_node
+from lg_streaming.capture.steps import flatten_chain
 from lg_streaming.capture.yields import Joining, drive, drive_async, passing, yielding, yields
 from lg_streaming.publisher import publishers
 
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from lg_streaming.capture.node import NodeRun
     from lg_streaming.capture.plan import NodePlan
 
-__all__ = ["StreamedRunnable", "name_of", "original_of", "plan_in", "wrap_node"]
+__all__ = ["StreamedRunnable", "get_node_name", "get_plan", "unwrap_node", "wrap_node"]
 
 
-def name_of(target: object) -> str:
+def get_node_name(target: object) -> str:
     """What a node is called: its function's, its Runnable's or its class's name."""
     if isinstance(target, Runnable):
         return target.get_name()
@@ -52,7 +52,7 @@ _ORIGINAL: Final = "__lg_streaming_original__"
 _PLAN: Final = "__lg_streaming_plan__"
 
 
-def original_of(target: object) -> object:
+def unwrap_node(target: object) -> object:
     """The node that ``target`` wraps; ``target`` itself when it wraps none."""
     if isinstance(target, StreamedRunnable):
         return target.node
@@ -60,7 +60,7 @@ def original_of(target: object) -> object:
     return original if wrapper is target else target  # functools.wraps copies attributes to foreign wrappers
 
 
-def plan_in(target: object) -> NodePlan | None:
+def get_plan(target: object) -> NodePlan | None:
     """The plan that a wrapped function carries; None when it is none. A partial of one counts: LangGraph makes such."""
     while isinstance(target, functools.partial):
         partial = cast("functools.partial[Any]", target)
@@ -80,7 +80,7 @@ def wrap_node(target: object, plan: NodePlan, name: str | None = None) -> Any:
     Raises:
         NotANodeError: If ``target`` can be no node.
     """
-    check_node(target)
+    validate_node(target)
     if isinstance(target, Runnable):
         return StreamedRunnable(cast("Runnable[Any, Any]", target), plan)
     node: Callable[..., Any] = cast("Any", target)
@@ -95,17 +95,17 @@ def wrap_node(target: object, plan: NodePlan, name: str | None = None) -> Any:
         wrap = _wrap_coroutine
     else:
         wrap = _wrap_function
-    name = name or name_of(target)
+    name = name or get_node_name(target)
     wrapper = functools.wraps(node)(wrap(node, plan, name))
-    wrapper.__name__ = name_of(target)
+    wrapper.__name__ = get_node_name(target)
     if has_own_call:
-        wrapper.__annotations__ = _hints(call)
+        wrapper.__annotations__ = _resolve_hints(call)
     setattr(wrapper, _ORIGINAL, (wrapper, target))
     setattr(wrapper, _PLAN, plan)
     return wrapper
 
 
-def _hints(call: Any) -> dict[str, Any]:
+def _resolve_hints(call: Any) -> dict[str, Any]:
     """The type hints of a callable object: LangGraph reads them off the wrapper, which has no module to look in."""
     try:
         return get_type_hints(call)
@@ -113,7 +113,7 @@ def _hints(call: Any) -> dict[str, Any]:
         return {}
 
 
-def _config_for(run: NodeRun, kwargs: dict[str, Any]) -> dict[str, Any]:
+def _with_node_config(run: NodeRun, kwargs: dict[str, Any]) -> dict[str, Any]:
     """``kwargs`` with the node's own config in place of an explicit one, for a thread without a context."""
     if run.config is None or not isinstance(kwargs.get("config"), dict):
         return kwargs
@@ -126,7 +126,7 @@ def _wrap_function(target: Callable[..., Any], plan: NodePlan, name: str) -> Cal
             return target(*args, **kwargs)
         undo = activate(run)
         try:
-            result = target(*args, **_config_for(run, kwargs))
+            result = target(*args, **_with_node_config(run, kwargs))
         except BaseException as error:
             run.fail(error)
             raise
@@ -147,7 +147,7 @@ def _wrap_coroutine(target: Callable[..., Any], plan: NodePlan, name: str) -> Ca
             return await target(*args, **kwargs)
         undo = activate(run)
         try:
-            result = await target(*args, **_config_for(run, kwargs))
+            result = await target(*args, **_with_node_config(run, kwargs))
         except BaseException as error:
             run.fail(error)
             raise
@@ -166,7 +166,7 @@ def _wrap_generator(target: Callable[..., Any], plan: NodePlan, name: str) -> Ca
     def node(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         if not publishers.count or (run := enter_node(plan, name, kwargs.get("config"), args)) is None:
             return (yield from cast("Generator[Any, Any, Any]", target(*args, **kwargs)))
-        return (yield from drive(run, target(*args, **_config_for(run, kwargs))))
+        return (yield from drive(run, target(*args, **_with_node_config(run, kwargs))))
 
     return node
 
@@ -177,7 +177,7 @@ def _wrap_async_generator(target: Callable[..., Any], plan: NodePlan, name: str)
         if run is None:
             steps = passing(target(*args, **kwargs))
         else:
-            steps = drive_async(run, target(*args, **_config_for(run, kwargs)))
+            steps = drive_async(run, target(*args, **_with_node_config(run, kwargs)))
         async with aclosing(steps):
             async for item in steps:
                 yield item
@@ -252,19 +252,19 @@ class StreamedRunnable(RunnableLambda[Any, Any]):
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Calls the node inside."""
-        call = called_as(self.node, config).invoke
+        call = flatten_chain(self.node, config).invoke
         return _wrap_function(call, self.plan, self.get_name())(input, config=config, **kwargs)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Calls the node inside."""
-        call = called_as(self.node, config).ainvoke
+        call = flatten_chain(self.node, config).ainvoke
         return await _wrap_coroutine(call, self.plan, self.get_name())(input, config=config, **kwargs)
 
     # LangGraph drives a node by stream() for event readers: the inner node yields its chunks then, too
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """Streams the node inside."""
-        call: Any = called_as(self.node, config).stream
+        call: Any = flatten_chain(self.node, config).stream
         run = enter_node(self.plan, self.get_name(), config, (input,)) if publishers.count else None
         if run is None:
             yield from call(input, config, **kwargs)
@@ -273,7 +273,7 @@ class StreamedRunnable(RunnableLambda[Any, Any]):
 
     async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """Streams the node inside."""
-        call: Any = called_as(self.node, config).astream
+        call: Any = flatten_chain(self.node, config).astream
         run = enter_node(self.plan, self.get_name(), config, (input,)) if publishers.count else None
         if run is not None:
             chunks = drive_async(run, call(input, run.config or config, **kwargs), Joining())
@@ -294,13 +294,13 @@ class StreamedRunnable(RunnableLambda[Any, Any]):
         return cast("AsyncIterator[Any]", Runnable.atransform(self, input, config, **kwargs))
 
 
-class _Asked(TypedDict):
+class _ProbeState(TypedDict):
     """The state of a graph that never runs."""
 
 
 def _is_natively_async(node: Runnable[Any, Any]) -> bool:
     """Return whether LangGraph lets ``node`` have a timeout. LangGraph itself decides, when it compiles a graph."""
-    builder: Any = StateGraph(_Asked)
+    builder: Any = StateGraph(_ProbeState)
     try:
         builder.add_node("node", node, timeout=1.0).add_edge(START, "node").compile()
     except ValueError:

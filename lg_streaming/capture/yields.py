@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from langchain_core.messages import AIMessage, BaseMessage
 
-from lg_streaming.capture.content import parts_of_message
+from lg_streaming.capture.content import parse_message
 from lg_streaming.capture.enter import activate
 from lg_streaming.chunks import get_message_id, parse_chunk
 
@@ -55,7 +55,7 @@ class YieldRecorder:
             elif isinstance(item, BaseMessage):
                 own = item.id == self._scope.message_id and item.id is not None
                 if isinstance(item, AIMessage) and (own or item.id not in self._run.message_ids):
-                    self._parts(parts_of_message(item), item.id)
+                    self._parts(parse_message(item), item.id)
             elif not isinstance(item, dict):
                 self._parts(parse_chunk(item), get_message_id(item))
         except Exception as error:  # noqa: BLE001 (an item's own properties may raise anything)

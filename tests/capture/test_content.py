@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from lg_streaming import stream_event, stream_token
-from lg_streaming.capture.content import parts_of_message
+from lg_streaming.capture.content import parse_message
 from lg_streaming.module import StreamingModule
 from lg_streaming.testing import ScriptedChatModel
 from tests.capture.graphs import Run, State, Update, graph_of, read
@@ -231,7 +231,7 @@ def test_the_texts_joined_are_the_messages_text(content: Content, provider: str,
     kind: Any = AIMessage if whole else AIMessageChunk
     message: AIMessage = kind(content, response_metadata={"model_provider": provider} if provider else {})
     before = message.model_copy(deep=True)
-    parts = list(parts_of_message(message))
+    parts = list(parse_message(message))
     assert "".join(part.data["content"] for part in parts if part.type == "token") == message.text
     assert message == before
 

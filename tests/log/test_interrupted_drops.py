@@ -60,7 +60,7 @@ def test_a_drop_at_every_bytecode(error: type[BaseException]) -> None:
 LISTS: dict[str, Callable[[MemoryLog], Any]] = {
     "all": lambda log: run(log.list_ids()),
     "an owner's": lambda log: run(log.list_ids(owner="owner", prefix="e")),
-    "after a drop that was interrupted": lambda log: setattr(log, "_torn", True) or run(log.list_ids()),
+    "after a drop that was interrupted": lambda log: setattr(log, "_needs_rebuild", True) or run(log.list_ids()),
     "a listener": lambda log: log.listen(lambda _: None)(),
 }
 

@@ -59,7 +59,7 @@ def forget_runs() -> None:
     """Empties the table of runs, so that the next test is not blamed for this one's."""
     table = sys.modules.get("lg_streaming.capture.runs")
     if table is not None:
-        table.RUNS.forget(set(table.RUNS._runs))
+        table.RUNS.unregister(set(table.RUNS._runs))
 
 
 def _runs() -> int:
