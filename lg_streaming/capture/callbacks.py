@@ -16,9 +16,9 @@ from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.tracers.context import register_configure_hook
 from langgraph.constants import TAG_NOSTREAM
 
-from lg_streaming.capture.follow import RunFollower, scope_of_run
 from lg_streaming.capture.model_call import METADATA_KEYS, ModelCall, must_not_stream, whole_call_var
-from lg_streaming.capture.runs import RUNS
+from lg_streaming.capture.run_follower import RunFollower, scope_of_run
+from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.publisher import current_frame
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
     from langchain_core.outputs import GenerationChunk, LLMResult
 
-    from lg_streaming.capture.frame import NodeFrame
+    from lg_streaming.capture.node_frame import NodeFrame
 
 __all__ = ["TAP", "CaptureHandler", "ModelFollower"]
 

@@ -17,10 +17,10 @@ from langchain_core.tracers.context import register_configure_hook
 from langgraph.callbacks import GraphCallbackHandler
 
 from lg_streaming.capture.callbacks import ModelFollower
-from lg_streaming.capture.calls import CallOptions, GraphCall
-from lg_streaming.capture.follow import RunFollower, RunStart, end_with_task
+from lg_streaming.capture.graph_call import CallOptions, GraphCall
 from lg_streaming.capture.outcome import to_interrupts
-from lg_streaming.capture.runs import RUNS, Place, Run, parent_run_id
+from lg_streaming.capture.run_follower import RunFollower, RunStart, end_with_task
+from lg_streaming.capture.run_registry import RUNS, Place, Run, parent_run_id
 from lg_streaming.publisher import current_block, current_frame, publishers
 
 if TYPE_CHECKING:

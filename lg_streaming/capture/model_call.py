@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration
 
-from lg_streaming.capture.content import EventReader, parse_late_parts, parse_message
+from lg_streaming.capture.message_parts import EventReader, parse_late_parts, parse_message
 from lg_streaming.capture.outcome import classify_ending
 from lg_streaming.chunks import text_part
 from lg_streaming.errors import describe_error
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from langchain_core.outputs import Generation, LLMResult
 
-    from lg_streaming.capture.frame import NodeFrame
+    from lg_streaming.capture.node_frame import NodeFrame
     from lg_streaming.chunks import ContentPart
     from lg_streaming.events import Scope
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from langgraph.errors import GraphInterrupt, ParentCommand
 
+from lg_streaming.capture.node_result import find_unpublished_parts, get_message_ids, get_messages, to_update
 from lg_streaming.capture.outcome import classify_ending, describe_failure, get_interrupts
-from lg_streaming.capture.result import find_unpublished_parts, get_message_ids, get_messages, to_update
-from lg_streaming.capture.runs import RUNS, parent_run_id
+from lg_streaming.capture.run_registry import RUNS, parent_run_id
 from lg_streaming.emitter import Emitter
 from lg_streaming.errors import StreamingError
 from lg_streaming.publisher import FrameMark, Scope, current_block, frame_var
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import RunnableConfig
 
-    from lg_streaming.capture.calls import GraphCall
-    from lg_streaming.capture.frame import NodeFrame
+    from lg_streaming.capture.graph_call import GraphCall
+    from lg_streaming.capture.node_frame import NodeFrame
     from lg_streaming.capture.plan import NodePlan, NodeSink
-    from lg_streaming.capture.runs import Place, Run
+    from lg_streaming.capture.run_registry import Place, Run
     from lg_streaming.publisher import Block, ExecutionContext
 
 __all__ = ["CANCELLED", "Identity", "NodeRun", "agent_of", "identify", "open_node", "step_of", "task_of"]

@@ -4,7 +4,7 @@ The wrapped node is used exactly like the node. It returns what the node returns
 raises; nothing that goes wrong in streaming reaches it. With no hub open it is the plain node.
 
 Objects that only hold a node's function (``staticmethod``, ``@task``, tools) are the matter of
-`lg_streaming.capture.holders`; what cannot be a node, of `lg_streaming.capture.refusals`.
+`lg_streaming.capture.held_functions`; what cannot be a node, of `lg_streaming.capture.refusals`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from langgraph.graph import START, StateGraph
 from langgraph.pregel._call import identifier
 
-from lg_streaming.capture.enter import activate, enter_node
+from lg_streaming.capture.chain_steps import flatten_chain
+from lg_streaming.capture.enter_node import activate, enter_node
 from lg_streaming.capture.refusals import validate_node
-from lg_streaming.capture.steps import flatten_chain
 from lg_streaming.capture.yields import Joining, drive, drive_async, passing, yielding, yields
 from lg_streaming.publisher import publishers
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from langchain_core.messages import AIMessage, BaseMessage
 
-from lg_streaming.capture.content import parse_message
-from lg_streaming.capture.enter import activate
+from lg_streaming.capture.enter_node import activate
+from lg_streaming.capture.message_parts import parse_message
 from lg_streaming.chunks import get_message_id, parse_chunk
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from langchain_core.runnables import RunnableGenerator, RunnableLambda, Runnable
 from langchain_core.tools import tool
 
 from lg_streaming import current_emitter, stream_all, stream_token
-from lg_streaming.capture.runs import RUNS
+from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.module import StreamingModule
 from lg_streaming.publisher import current_block, current_frame
 from tests.capture.graphs import State, Update, graph_of, model, read

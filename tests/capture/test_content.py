@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from lg_streaming import stream_event, stream_token
-from lg_streaming.capture.content import parse_message
+from lg_streaming.capture.message_parts import parse_message
 from lg_streaming.module import StreamingModule
 from lg_streaming.testing import ScriptedChatModel
 from tests.capture.graphs import Run, State, Update, graph_of, read

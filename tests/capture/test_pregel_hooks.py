@@ -14,7 +14,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import CachePolicy
 
 from lg_streaming import stream_all
-from lg_streaming.capture import pregel as hooks_module
+from lg_streaming.capture import pregel_hooks as hooks_module
 from lg_streaming.module import StreamingModule
 from tests.capture.graphs import Input, State, Update, graph_of, model, read
 

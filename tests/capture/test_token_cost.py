@@ -56,7 +56,10 @@ async def test_one_handler_of_ours_sees_a_token(
 ) -> None:
     await made().ainvoke({"topic": "go"}, streaming.config(execution_id="e"))
     assert len(handlers) >= len(WORDS)
-    assert {tuple(type(each).__name__ for each in found) for found in handlers} <= {("CaptureHandler",), ("StreamingTap",)}
+    assert {tuple(type(each).__name__ for each in found) for found in handlers} <= {
+        ("CaptureHandler",),
+        ("StreamingTap",),
+    }
     run = await read(streaming, "e")
     assert "".join(run.texts().values()) == "".join(WORDS)
 

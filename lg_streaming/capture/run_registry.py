@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from contextvars import Token
     from uuid import UUID
 
-    from lg_streaming.capture.calls import GraphCall
-    from lg_streaming.capture.follow import ToolCall
-    from lg_streaming.capture.frame import NodeFrame
+    from lg_streaming.capture.graph_call import GraphCall
     from lg_streaming.capture.model_call import ModelCall
     from lg_streaming.capture.node import NodeRun
+    from lg_streaming.capture.node_frame import NodeFrame
     from lg_streaming.capture.plan import GraphPlan
+    from lg_streaming.capture.run_follower import ToolCall
     from lg_streaming.publisher import FrameMark
 
 __all__ = ["RUNS", "Place", "Run", "RunRegistry", "parent_run_id", "surrounding_namespace"]

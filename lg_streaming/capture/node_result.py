@@ -9,7 +9,7 @@ from uuid import uuid4
 from langchain_core.messages import AIMessage, BaseMessage
 from langgraph.types import Command
 
-from lg_streaming.capture.content import parse_message
+from lg_streaming.capture.message_parts import parse_message
 
 __all__ = ["find_unpublished_parts", "get_message_ids", "get_messages", "to_update"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lg_streaming.capture.runs import RUNS
+from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.publisher import FrameMark
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from lg_streaming.capture.calls import GraphCall
+    from lg_streaming.capture.graph_call import GraphCall
     from lg_streaming.emitter import Emitter
     from lg_streaming.publisher import Block, ExecutionContext, Scope
 

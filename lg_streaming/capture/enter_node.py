@@ -11,7 +11,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 from lg_streaming.capture.callbacks import TAP
 from lg_streaming.capture.graph import configured_id, is_tracker
 from lg_streaming.capture.node import NodeRun, identify, step_of
-from lg_streaming.capture.runs import RUNS
+from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.errors import StreamingError
 from lg_streaming.publisher import frame_var, publishers, reset_in_context
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from lg_streaming.capture.plan import NodePlan
-    from lg_streaming.capture.runs import Place
+    from lg_streaming.capture.run_registry import Place
 
 __all__ = ["activate", "enter_node"]
 

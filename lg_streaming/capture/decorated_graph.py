@@ -13,11 +13,11 @@ from langgraph.callbacks import GraphCallbackHandler
 from langgraph.graph import START
 from langgraph.pregel import Pregel
 
-from lg_streaming.capture.follow import RunFollower, RunStart, end_with_task
 from lg_streaming.capture.graph import note_interrupt
 from lg_streaming.capture.node import open_node
 from lg_streaming.capture.plan import GraphPlan, NodePlan, Selection
-from lg_streaming.capture.runs import RUNS
+from lg_streaming.capture.run_follower import RunFollower, RunStart, end_with_task
+from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.capture.wrap import StreamedRunnable, get_plan
 from lg_streaming.publisher import publishers
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from langgraph.callbacks import GraphInterruptEvent
     from langgraph.pregel._read import PregelNode
 
-    from lg_streaming.capture.runs import Run
+    from lg_streaming.capture.run_registry import Run
 
 __all__ = ["decorate_graph", "get_graph_plan", "get_node_options", "is_graph"]
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, cast
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler
 from langgraph.pregel import Pregel
 
-from lg_streaming.capture.calls import GraphCall
-from lg_streaming.capture.frame import ToolRun
+from lg_streaming.capture.graph_call import GraphCall
 from lg_streaming.capture.node import CANCELLED, agent_of, open_node
+from lg_streaming.capture.node_frame import ToolRun
 from lg_streaming.capture.outcome import classify_ending, get_interrupts
-from lg_streaming.capture.runs import RUNS
+from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.errors import describe_error
 from lg_streaming.events import node_path
 from lg_streaming.publisher import NO_FRAME, current_frame, frame_var, reset_in_context
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from langchain_core.messages import BaseMessage
 
-    from lg_streaming.capture.frame import NodeFrame
-    from lg_streaming.capture.runs import Run
+    from lg_streaming.capture.node_frame import NodeFrame
+    from lg_streaming.capture.run_registry import Run
     from lg_streaming.events import Scope
 
 __all__ = ["RunFollower", "RunStart", "ToolCall", "end_with_task", "scope_of_run"]

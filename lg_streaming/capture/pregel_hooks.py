@@ -19,18 +19,18 @@ from langgraph.pregel import _loop, _retry
 from langgraph.runtime import Runtime
 
 from lg_streaming.capture.callbacks import TAP
+from lg_streaming.capture.decorated_graph import get_node_options
 from lg_streaming.capture.graph import ListeningTracker, configured_id
-from lg_streaming.capture.graphs import get_node_options
 from lg_streaming.capture.node import agent_of
 from lg_streaming.capture.outcome import to_interrupts
-from lg_streaming.capture.runs import RUNS, parent_run_id
+from lg_streaming.capture.run_registry import RUNS, parent_run_id
 from lg_streaming.events import node_path
 from lg_streaming.publisher import Scope, publishers, reset_in_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lg_streaming.capture.runs import Run
+    from lg_streaming.capture.run_registry import Run
 
 __all__ = ["install_hooks"]
 
