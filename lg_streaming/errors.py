@@ -54,7 +54,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
-from lg_streaming.loglines import guard_loggers
+from lg_streaming.escaping import guard_loggers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -26,8 +26,8 @@ from lg_streaming.demo.models import ModelNotAvailableError, make_model
 from lg_streaming.demo.server import AddressInUseError, serving
 from lg_streaming.demo.tools import demo_tools
 from lg_streaming.demo.watch import watch_router
+from lg_streaming.escaping import escape_controls
 from lg_streaming.settings import AuthSettings, StreamingSettings
-from lg_streaming.visible import escape_controls
 
 _SECONDS_PER_FRAME = 0.08
 _SECONDS_PER_TOOL_CALL = 0.9

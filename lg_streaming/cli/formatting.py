@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from lg_streaming.cli.run_view import NodeView, Progress, RunView
-from lg_streaming.visible import escape_line
+from lg_streaming.escaping import escape_line
 
 _MINUTE = 60
 _WORTH_A_TENTH = 10

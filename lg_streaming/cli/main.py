@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from lg_streaming.cli import options
-from lg_streaming.visible import escape_controls
+from lg_streaming.escaping import escape_controls
 
 app: typer.Typer = typer.Typer(
     name="lg_streaming",

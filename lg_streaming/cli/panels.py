@@ -13,7 +13,7 @@ from rich.text import Text
 
 from lg_streaming.cli import formatting
 from lg_streaming.cli.run_view import NodeView, Progress, RunView, TextPart, ToolPart
-from lg_streaming.visible import escape_controls, escape_line
+from lg_streaming.escaping import escape_controls, escape_line
 
 _COLORS = {
     "waiting": "bright_black",

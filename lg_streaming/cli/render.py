@@ -12,7 +12,7 @@ from rich.live import Live
 from lg_streaming.cli import formatting
 from lg_streaming.cli.panels import footer, row_panels
 from lg_streaming.cli.run_view import NodeView, RunView, TextPart, ToolPart
-from lg_streaming.visible import escape_controls
+from lg_streaming.escaping import escape_controls
 
 _FOOTER_HEIGHT = 4
 """Lines of the terminal that the panels leave free."""

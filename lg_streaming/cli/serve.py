@@ -16,8 +16,8 @@ from starlette.types import ASGIApp
 from lg_streaming.cli.certificates import Certificate
 from lg_streaming.cli.signals import handling
 from lg_streaming.demo.server import listen
+from lg_streaming.escaping import LineFormatter
 from lg_streaming.gateway.hooks.listeners import listening as hosts
-from lg_streaming.loglines import LineFormatter
 from lg_streaming.serving.acceptor import raise_descriptor_limit
 
 __all__ = ["MAX_MESSAGE_BYTES", "Listening", "Serve", "ServeOptions", "Stop", "run_server"]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from lg_streaming.codec import add_position, decode_data
+from lg_streaming.escaping import escape_line
 from lg_streaming.fork import new_lock, restart_after_fork
-from lg_streaming.visible import escape_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

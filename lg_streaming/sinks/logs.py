@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 from lg_streaming.checks import Number
 from lg_streaming.errors import StreamingConfigError
+from lg_streaming.escaping import escape_line
 from lg_streaming.sinks.worker import BlockingCallRunner
 from lg_streaming.values import to_json
-from lg_streaming.visible import escape_line
 
 if TYPE_CHECKING:
     from lg_streaming.events import StreamUpdate

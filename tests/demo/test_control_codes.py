@@ -17,7 +17,7 @@ from lg_streaming.cli import main
 from lg_streaming.cli.demo import DemoError, Options
 from lg_streaming.cli.render import LineRenderer, PanelRenderer
 from lg_streaming.cli.run_view import RunView
-from lg_streaming.visible import escape_controls, escape_line
+from lg_streaming.escaping import escape_controls, escape_line
 from tests.demo.updates import Update, script
 
 CODES = [

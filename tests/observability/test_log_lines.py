@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import lg_streaming
 from lg_streaming import StreamHub, StreamingSettings
+from lg_streaming.escaping import LineFormatter, OneLineFilter
 from lg_streaming.events import StreamMetadata, StreamUpdate
-from lg_streaming.loglines import LineFormatter, OneLineFilter
 from lg_streaming.observability.logs import JsonFormatter, log_event
 from lg_streaming.sinks import LoggingSink
 from tests.demo.test_control_codes import CODES, is_hidden
