@@ -4,7 +4,7 @@ The wrapped node is used exactly like the node. It returns what the node returns
 raises; nothing that goes wrong in streaming reaches it. With no hub open it is the plain node.
 
 Objects that only hold a node's function (``staticmethod``, ``@task``, tools) are the matter of
-`lg_streaming.capture.held_functions`; what cannot be a node, of `lg_streaming.capture.refusals`.
+`lg_streaming.capture.held_functions`.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ import functools
 import inspect
 from collections.abc import Callable
 from contextlib import aclosing
+from functools import cached_property
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypedDict, cast, get_type_hints
 
+from langchain_core.language_models import BaseLanguageModel
 from langchain_core.runnables import Runnable, RunnableLambda
 from langgraph.graph import START, StateGraph
 from langgraph.pregel._call import identifier
 
 from lg_streaming.capture.chain_steps import flatten_chain
 from lg_streaming.capture.enter_node import activate, enter_node
-from lg_streaming.capture.refusals import validate_node
 from lg_streaming.capture.yields import Joining, drive, drive_async, passing, yielding, yields
+from lg_streaming.errors import NotANodeError
 from lg_streaming.publisher import publishers
 
 if TYPE_CHECKING:
@@ -69,6 +71,35 @@ def get_plan(target: object) -> NodePlan | None:
     return getattr(target, _PLAN, None)
 
 
+_REFUSED: Final[tuple[tuple[type | tuple[type, ...], str], ...]] = (
+    (StateGraph, "a StateGraph is no node before it is compiled: decorate what compile() returns, or its nodes"),
+    (BaseLanguageModel, "a model is no node: decorate the function, chain or agent that calls it"),
+    (type, "a class is no node: decorate its method, or an instance that can be called"),
+    ((property, cached_property), "a property is no node: decorate a method"),
+)
+
+
+def _validate_node(target: object) -> None:
+    """Check that a decorator can wrap ``target``.
+
+    Raises:
+        NotANodeError: If it is neither a callable nor a Runnable, or of a kind that cannot work as a node.
+    """
+    for kind, why in _REFUSED:
+        if isinstance(target, kind):
+            raise NotANodeError(f"{why} ({target!r:.100})")
+    if inspect.iscoroutine(target) or inspect.isasyncgen(target) or inspect.isgenerator(target):
+        raise NotANodeError(
+            f"a node is a callable or a Runnable, not a {type(target).__name__}: decorate the function itself, "
+            f"without calling it ({target!r:.100})"
+        )
+    if not callable(target) and not isinstance(target, Runnable):
+        raise NotANodeError(
+            f"a node is a callable or a Runnable, not {type(target).__name__}: {target!r:.100}; "
+            "decorate the node's function"
+        )
+
+
 def wrap_node(target: object, plan: NodePlan, name: str | None = None) -> Any:
     """Return ``target`` with its tries streamed as ``plan`` asks. The module's docstring lists what stays the same.
 
@@ -80,7 +111,7 @@ def wrap_node(target: object, plan: NodePlan, name: str | None = None) -> Any:
     Raises:
         NotANodeError: If ``target`` can be no node.
     """
-    validate_node(target)
+    _validate_node(target)
     if isinstance(target, Runnable):
         return StreamedRunnable(cast("Runnable[Any, Any]", target), plan)
     node: Callable[..., Any] = cast("Any", target)
