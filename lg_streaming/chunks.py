@@ -1,6 +1,6 @@
-"""Read chunks of a model's answer as the clients of OpenAI, Anthropic, LangChain and Ollama give them.
+"""Parse chunks of a model's answer from the clients of OpenAI, Anthropic, LangChain and Ollama.
 
-Nothing here imports a client: chunks are known by their shape, as objects or as mappings.
+No client is imported: chunks, objects or mappings, are recognized by their shape.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = [
 
 
 class ContentPart(NamedTuple):
-    """One piece of a message: an update's type and what goes into its data."""
+    """Piece of a message: an update's type and its data."""
 
     type: str
     """``token``, ``thinking`` or ``tool_args``."""
@@ -29,38 +29,38 @@ class ContentPart(NamedTuple):
 
 
 def text_part(content: str) -> ContentPart:
-    """A piece of the answer."""
+    """Return a piece of the answer."""
     return ContentPart("token", {"content": content})
 
 
 def thinking_part(content: str) -> ContentPart:
-    """A piece of reasoning."""
+    """Return a piece of reasoning."""
     return ContentPart("thinking", {"content": content})
 
 
 def block_part(content: dict[str, Any]) -> ContentPart:
-    """A content block that is no text: an image, a citation, a refusal, a call of the provider's own tool."""
+    """Return a content block that is no text: an image, a citation, a refusal, a call of a provider's tool."""
     return ContentPart("token", {"content": "", "blocks": [content]})
 
 
 def tool_args_part(call_id: object, name: object, args: object, index: object) -> ContentPart:
-    """A piece of the arguments of a tool call; what is None is not known."""
+    """Return a piece of the arguments of a tool call, without the fields that are None."""
     data = {"tool_call_id": call_id, "tool": name, "args": args, "index": index}
     return ContentPart("tool_args", {key: value for key, value in data.items() if value is not None})
 
 
 def parse_chunk(chunk: object) -> Iterator[ContentPart]:
-    """The parts of a chunk: a text, or a chunk as OpenAI, Anthropic, LangChain or Ollama clients give it.
+    """Yield the parts of a text, or of a chunk from a client of OpenAI, Anthropic, LangChain or Ollama.
 
-    What is none of these has no parts. Raises what the chunk's own properties raise.
+    Any other value has no parts. Errors of the chunk's properties are raised.
     """
     if isinstance(chunk, str):
         if chunk:
             yield text_part(chunk)
     elif (choices := _get(chunk, "choices")) is not None:
         yield from _parse_openai(choices)
-    elif isinstance(kind := _get(chunk, "type"), str) and kind in _READERS:
-        yield from _READERS[kind](chunk)
+    elif isinstance(kind := _get(chunk, "type"), str) and kind in _PARSERS:
+        yield from _PARSERS[kind](chunk)
     elif (message := _get(chunk, "message")) is not None:
         yield from parse_chunk(message)
     else:
@@ -72,7 +72,7 @@ def parse_chunk(chunk: object) -> Iterator[ContentPart]:
 
 
 def get_message_id(chunk: object) -> str | None:
-    """The id of the message that a chunk belongs to, where the chunk says it."""
+    """Return the id of the message that a chunk belongs to, if the chunk has one."""
     if isinstance(chunk, str):
         return None
     message = _get(chunk, "message")
@@ -93,17 +93,17 @@ def get_reasoning(found: object) -> str:
     if _get(found, "type") not in {"reasoning", "thinking", "reasoning_content", "thinking_delta"}:
         return ""
     for name in ("reasoning", "thinking", "summary", "reasoning_content", "text"):
-        if words := _text_in(_get(found, name)):
+        if words := _join_texts(_get(found, name)):
             return words
     return ""
 
 
-def _text_in(value: object) -> str:
+def _join_texts(value: object) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, list):
-        return "".join(_text_in(_get(each, "text")) for each in cast("list[object]", value))
-    return _text_in(cast("Mapping[str, Any]", value).get("text")) if isinstance(value, Mapping) else ""
+        return "".join(_join_texts(_get(each, "text")) for each in cast("list[object]", value))
+    return _join_texts(cast("Mapping[str, Any]", value).get("text")) if isinstance(value, Mapping) else ""
 
 
 def _parse_content(content: object) -> Iterator[ContentPart]:
@@ -131,14 +131,14 @@ def _parse_block(found: object) -> Iterator[ContentPart]:
 
 
 def _pass_through(changed: dict[str, Any], found: object) -> Iterator[ContentPart]:
-    """A block as it is, with what is ``changed`` in it."""
+    """Yield a block unchanged but for the fields in ``changed``."""
     plain = _to_plain(found)
     if isinstance(plain, Mapping):
         yield block_part({**cast("Mapping[str, Any]", plain), **changed})
 
 
 def _to_plain(found: object) -> object:
-    """A mapping in place of an object of a client's own class."""
+    """Return an object of a client's class as a mapping."""
     dump = getattr(found, "model_dump", None)
     return dump(mode="json", exclude_none=True) if callable(dump) else found
 
@@ -154,7 +154,7 @@ def _parse_refusal(content: object) -> Iterator[ContentPart]:
 
 
 def _parse_openai(choices: object) -> Iterator[ContentPart]:
-    """``choices[0].delta`` of a chat completion; other choices are other answers."""
+    """Parse ``choices[0].delta`` of a chat completion; other choices are other answers."""
     for choice in list(cast("Iterable[object]", choices))[:1]:
         delta = _get(choice, "delta")
         yield from _parse_thinking(_get(delta, "reasoning_content") or _get(delta, "reasoning"))
@@ -219,7 +219,7 @@ def _parse_response_arguments(event: object) -> Iterator[ContentPart]:
 
 
 def _parse_anthropic_text(event: object) -> Iterator[ContentPart]:
-    """A block of text. An event that also has all the text so far repeats what deltas said."""
+    """Parse a block of text. An event with a snapshot of all the text so far repeats the deltas."""
     if _get(event, "snapshot") is None:
         yield from _parse_content(_get(event, "text"))
 
@@ -228,7 +228,7 @@ def _skip(_: object) -> Iterator[ContentPart]:
     yield from ()
 
 
-_READERS = {
+_PARSERS = {
     "content_block_delta": _parse_anthropic_delta,
     "content_block_start": _parse_anthropic_start,
     "response.output_text.delta": _parse_response_text,
@@ -239,7 +239,7 @@ _READERS = {
     "response.reasoning_text.delta": _parse_response_reasoning,
     "response.reasoning_summary_text.delta": _parse_response_reasoning,
     "text": _parse_anthropic_text,
-    # events of the same streams that repeat what deltas said, or say no text
+    # events of the same streams that repeat the deltas, or have no text
     "thinking": _skip,
     "message_start": _skip,
     "content_block_stop": _skip,

@@ -1,9 +1,9 @@
-"""Fits JSON into a number of bytes, so that an update over the limit still leaves.
+"""Shorten JSON to a number of bytes, so that an update over the limit can be published.
 
-`shorten` keeps small fields whole and gives the large ones equal shares of what is left. Text keeps its beginning, a
-list its first items, an object its fields, each within its share. The same JSON always gives the same result.
+`shorten` keeps small fields whole and divides the rest among the large ones. Text keeps its beginning, a list its
+first items, an object its fields, each within its share. The same JSON always gives the same result.
 
-`split_text` makes several pieces of a text that is too long; joining them gives the same text.
+`split_text` splits a text that is too long; joining the pieces gives the same text.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 __all__ = ["TEXT_FIELDS", "TRUNCATED", "VALUE", "shorten", "shorten_object", "split_text"]
 
 TEXT_FIELDS: Final[Mapping[str, str]] = {"token": "content", "thinking": "content", "tool_args": "args"}
-"""The types whose updates readers join, and the field of the data that holds the text."""
+"""Types whose updates readers join, with the field of the data that holds the text."""
 
 TRUNCATED: Final = "truncated"
-"""The field that names what was cut: ``{field: bytes of its JSON before}``."""
+"""Field that names the cut fields: ``{field: bytes of its whole JSON}``."""
 
 VALUE: Final = "value"
-"""The field for shortened data that was no object."""
+"""Field for shortened data that was no object."""
 
 _REST: Final = "…"
-"""Replaces what is nested too deep, and sums up the cut fields for which there is no room in ``truncated``."""
+"""Replacement for values nested too deep, and name of the sum of cut fields without room in ``truncated``."""
 _IDENTITY: Final = frozenset(
     {
         *("node_id", "node_name", "attempt", "duration_s", "tool", "tool_call_id", "message_id", "model", "index"),
@@ -40,7 +40,7 @@ _IDENTITY: Final = frozenset(
 )
 """Fields that are kept before others."""
 _CONTINUED: Final = frozenset({"index", "role", "tool_call_id", "message_id", "total_tokens"})
-"""What the second and later pieces of a text repeat."""
+"""Fields that the second and later pieces of a text repeat."""
 _MAX_DEPTH: Final = 32
 _MAX_NAME: Final = 64
 _MAX_PARTS: Final = 9_999_999
@@ -49,8 +49,8 @@ _MAX_PARTS: Final = 9_999_999
 def shorten(json: bytes, room: int, sizes: Mapping[str, int] | None = None) -> bytes:
     """Return ``json`` in at most ``room`` bytes, which are at least 64.
 
-    ``sizes`` has the fields of which ``json`` has only a part, and the bytes of the whole. The result is an object with
-    a field ``truncated``. Data that is no object becomes its field ``value``.
+    ``sizes`` has the fields that ``json`` contains only in part, with the bytes of the whole. The result is an object
+    with a field ``truncated``. Data that is no object becomes its field ``value``.
     """
     data: Any = orjson.loads(json)
     whole: dict[str, Any] = cast("dict[str, Any]", data) if isinstance(data, dict) else {VALUE: data}
@@ -61,7 +61,7 @@ def shorten(json: bytes, room: int, sizes: Mapping[str, int] | None = None) -> b
 def shorten_object(
     whole: Mapping[str, Any], room: int, parts: Mapping[str, int] | None = None
 ) -> tuple[dict[str, Any], dict[str, int]]:
-    """Return what is kept of ``whole``, and what was cut: together, as one object, at most ``room`` bytes."""
+    """Return the kept part of ``whole`` and the sizes of the cut fields, together at most ``room`` bytes of JSON."""
     most = room // 4
     reserved = min(most, 2 * MIN_SHARE)
     fields = {name: value for name, value in whole.items() if name != TRUNCATED}
@@ -77,7 +77,7 @@ def shorten_object(
 
 
 def _named(sizes: Mapping[str, int], most: int) -> dict[str, int]:
-    """The sizes of fields, in at most ``most`` bytes: the largest by name, the others as one sum."""
+    """Return the sizes of fields in at most ``most`` bytes: the largest by name, the others as one sum."""
     left = most - len(_REST.encode()) - MIN_SHARE
     listed: set[str] = set()
     for name in sorted(sizes, key=sizes.__getitem__, reverse=True):
@@ -95,7 +95,7 @@ def _size(value: Any) -> int:
 
 
 def _cut(value: Any, room: int, depth: int) -> Any:
-    """Return ``value``, or what of it fits into ``room`` bytes, which are at least 5."""
+    """Return as much of ``value`` as fits into ``room`` bytes, which are at least 5."""
     if _size(value) <= room:
         return value
     match value:
@@ -139,7 +139,7 @@ def _cut_list(items: list[Any], room: int, depth: int) -> list[Any]:
 
 
 def _prefix(text: str, fits: Callable[[str], bool], least: int = 0) -> str:
-    """The longest beginning of ``text`` that fits, of at least ``least`` characters."""
+    """Return the longest beginning of ``text`` that fits, of at least ``least`` characters."""
     low, high = least, len(text)
     guess = 64
     while low < high:  # first in growing steps, since the text may be much longer than what fits
@@ -180,24 +180,24 @@ def split_text(
         return [shorten(json, room, sizes)]
     frame = _PieceTemplate(fields, field, room, sizes or {})
     pieces = _pieces(whole, room, lambda piece, part: len(frame.render(piece, part, _MAX_PARTS)) <= room)
-    if len(pieces) == 1:  # what was too large is beside the text
+    if len(pieces) == 1:  # another field was too large
         return [frame.render(pieces[0], 1, 1)]
     return [_compact(frame.render(piece, part, len(pieces))) for part, piece in enumerate(pieces, 1)]
 
 
 def _compact(json: bytes) -> bytes:
-    """The same bytes without what orjson reserves beside them: eight bytes for each of a text."""
+    """Return a copy without the memory that orjson reserves: eight bytes for each byte of a text."""
     return bytes(memoryview(json))
 
 
 class _PieceTemplate:
-    """What surrounds the text in each piece."""
+    """Fields around the text of each piece."""
 
     def __init__(self, fields: dict[str, Any], field: str, room: int, sizes: Mapping[str, int]) -> None:
         self._field = field
-        beside = {name: value for name, value in fields.items() if name not in {field, "json"}}
-        continued = {name: value for name, value in beside.items() if name in _CONTINUED}
-        self._first = _within(beside, room // 2, sizes)
+        others = {name: value for name, value in fields.items() if name not in {field, "json"}}
+        continued = {name: value for name, value in others.items() if name in _CONTINUED}
+        self._first = _within(others, room // 2, sizes)
         self._later = _within(continued, room // 4, sizes)
         self._nested = isinstance(fields.get("json"), str)
         if self._nested and len(self.render(text=_REST * 8, part=1, parts=_MAX_PARTS)) > room:

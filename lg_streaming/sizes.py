@@ -1,7 +1,7 @@
-"""How large a value's JSON is, and a part of a value that is too large: both without encoding all of it.
+"""Measure a value's JSON, and take an excerpt of a value that is too large, without encoding all of it.
 
-`is_larger` looks at as much of a value as it takes to exceed a number of bytes. `excerpt` makes plain values of a part
-that is as large as is needed, and gives the sizes of what was cut. Both take memory for the limit, not for the value.
+`exceeds` reads a value only until it has found more than a number of bytes. `excerpt` makes plain values of as much as
+is needed, and measures the cut fields. Both take memory for the limit, not for the value.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 MIN_SHARE: Final = 24
-"""Bytes of a share: enough for any number."""
+"""Least bytes of a share: enough for any number."""
 
 MAX_SMALL_TEXT: Final = 4_096
 MAX_SMALL_MEMBERS: Final = 32
@@ -58,11 +58,11 @@ _BYTES: Final = (bytes, bytearray, memoryview)
 _OPEN: Final = (str, *_BYTES, Mapping, list, tuple)
 _COUNTED_LEAVES: Final = frozenset({str, int, bool, type(None)})
 _COUNTED: Final = 10_000
-"""Items whose size is counted; from there on it is estimated from theirs."""
+"""Items whose size is measured; the size of further items is estimated from theirs."""
 
 
 def is_small(value: object) -> bool:
-    """Whether a value is so small, at first sight, that it may be encoded at once. The hot path."""
+    """Return whether a value is obviously small enough to be encoded at once. It is on the hot path."""
     kind = type(value)
     if kind is dict:
         members = cast("dict[object, object]", value)
@@ -80,16 +80,16 @@ def is_small(value: object) -> bool:
 
 
 def exceeds(value: object, limit: int) -> bool:
-    """Whether a value's JSON has more than ``limit`` bytes, as far as its parts show. Never raises.
+    """Return whether a value's JSON probably has more than ``limit`` bytes. Never raises.
 
-    False is certain to within the factor 6 that escapes can add to text. True is not certain: what a model leaves out
-    when it is dumped counts here.
+    Escapes in text can make the JSON up to 6 times as large as assumed here. It can also be smaller: a pydantic model
+    may leave out fields that are counted here.
     """
     return not _fits_at_a_glance(value, limit) and _lower_bound(value, limit, set()) > limit
 
 
 def _fits_at_a_glance(value: object, limit: int) -> bool:
-    """Whether a quick look at plain containers shows no more than ``limit`` bytes; what contains itself never ends."""
+    """Return whether a quick count finds no more than ``limit`` bytes. A container in itself exceeds every limit."""
     pending: list[object] = [value]
     total = 0
     try:
@@ -117,15 +117,15 @@ def _fits_at_a_glance(value: object, limit: int) -> bool:
                     total += len(each)
                 elif inner not in LEAF_TYPES:
                     pending.append(each)
-    except (TypeError, RuntimeError):  # odd keys; another thread changes it
+    except (TypeError, RuntimeError):  # unusual keys; another thread changes it
         return False
     return total <= limit
 
 
 def _lower_bound(value: object, limit: int, inside: set[int]) -> int:  # noqa: PLR0911 (a table of types)
-    """The least bytes that a value's JSON has; any number over ``limit`` if it has more than that.
+    """Return the least bytes of a value's JSON; any number over ``limit`` if it has more than that.
 
-    ``inside`` are the ids of the containers that it lies in: what contains itself is not followed.
+    ``inside`` are the ids of the containers around the value: a container in itself is not followed.
     """
     kind = type(value)
     if kind is str:
@@ -203,20 +203,20 @@ def _lower_bound_of_other(value: object, limit: int, inside: set[int]) -> int:  
             return 2 if size is None or size > MAX_ELEMENTS else 2 * size + 1
 
 
-# --- a part of it -----------------------------------------------------------------------------------------------
+# --- excerpts --- -----------------------------------------------------------------------------------------------
 
 
 def excerpt(value: object, limit: int, whole: str) -> tuple[Any, dict[str, int] | None]:
-    """Return a value as plain JSON values, without most of what a shortening to ``limit`` bytes would cut anyway.
+    """Return a value as plain JSON values, without most of the parts that `shorten` to ``limit`` bytes would cut.
 
     Args:
         value: Any value.
-        limit: Bytes that will be kept of its JSON at most.
-        whole: The name of a value that has no fields, among the sizes.
+        limit: Most bytes that will be kept of its JSON.
+        whole: The name, among the sizes, of a value without fields.
 
     Returns:
-        The plain value, and the bytes of the JSON of each field that is not whole; None where all are. These are
-        counted, but for fields with more than 10,000 items, whose size is estimated from those.
+        The plain value, and the bytes of the JSON of each cut field; None if no field was cut. The size of a field
+        with more than 10,000 items is estimated.
     """
     fitting = _Excerpt()
     room = limit
@@ -240,7 +240,7 @@ def excerpt(value: object, limit: int, whole: str) -> tuple[Any, dict[str, int] 
 
 
 class _Excerpt:
-    """Makes plain values of parts of a value, and notes whether it left anything out."""
+    """Conversion of parts of a value to plain values; `cut` is True once a part was left out."""
 
     def __init__(self) -> None:
         self.cut = False
@@ -294,7 +294,7 @@ class _Excerpt:
 
 
 def _to_container(value: object) -> object:
-    """A container as a mapping, a list or a tuple; what is in it stays as it is."""
+    """Return a container as a mapping, a list or a tuple, with its items unchanged."""
     for _ in range(MAX_DEPTH):
         if isinstance(value, _OPEN) or type(value) in LEAF_TYPES or array_size(value) is not None:
             break
@@ -306,7 +306,7 @@ def _to_container(value: object) -> object:
 
 
 def _members(members: Mapping[object, object], room: int) -> list[tuple[str, object]]:
-    """The first members, with their names; as many as could have a share."""
+    """Return the first members with their names, as many as can have a share of ``room``."""
     named: dict[str, object] = {}
     for key, each in itertools.islice(members.items(), room // MIN_SHARE + 1):
         name = member_name(key)
@@ -316,13 +316,13 @@ def _members(members: Mapping[object, object], room: int) -> list[tuple[str, obj
 
 
 def _divide_among(values: Sequence[object], room: int, inside: frozenset[int]) -> list[int]:
-    """What each may have of ``room``. A value is looked at only as far as its share could reach."""
+    """Return the share of ``room`` of each value. A value is measured only as far as its share can reach."""
     most = min(room, max(256, 4 * room // max(1, len(values))))
     return divide_room([_lower_bound(each, most, set(inside)) for each in values], room)
 
 
 def divide_room(costs: Sequence[int], room: int) -> list[int]:
-    """What each may have of ``room``: its cost where that is small, else the same for all that are large."""
+    """Return the share of ``room`` of each: small costs in full, and equal shares for the large ones."""
     found = [0] * len(costs)
     for place, index in enumerate(sorted(range(len(costs)), key=costs.__getitem__)):
         found[index] = min(costs[index], room // (len(costs) - place))
@@ -336,14 +336,14 @@ def _view(value: Any) -> memoryview:
 
 
 def _text_of_bytes(value: memoryview, room: int) -> str:
-    """The beginning of the text that bytes become: they are text, or else Base64."""
+    """Return the beginning of the text of bytes: UTF-8, or else Base64."""
     if _length_as_text(value) is None:
         return base64.b64encode(value[: room // 4 * 3]).decode()
     return bytes(value[:room]).decode(errors="ignore")
 
 
 def _length_as_text(value: memoryview) -> int | None:
-    """The bytes of the JSON that bytes of UTF-8 become; None where they are no UTF-8."""
+    """Return the length of the JSON of bytes of UTF-8; None if they are no UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     total = 2
     try:
@@ -355,11 +355,11 @@ def _length_as_text(value: memoryview) -> int | None:
     return total
 
 
-# --- its size ---------------------------------------------------------------------------------------------------
+# --- sizes ------------------------------------------------------------------------------------------------------
 
 
 def _size(value: object) -> int:
-    """The bytes of a value's JSON, piece by piece; estimated where it has very many items. Never raises."""
+    """Return the bytes of a value's JSON, measured piece by piece; estimated for very many items. Never raises."""
     return _Size().measure(value, frozenset())
 
 
@@ -412,7 +412,7 @@ class _Size:
 
 
 def _size_of_leaf(leaf: object) -> int:
-    """The bytes of the JSON of a text, a whole number, a truth value or None."""
+    """Return the bytes of the JSON of a text, a whole number, a bool or None."""
     if type(leaf) is str:
         if len(leaf) > _WINDOW:
             return text_size(leaf)
@@ -430,12 +430,12 @@ def text_size(text: str) -> int:
 def _size_of_window(text: str) -> int:
     try:
         return len(escape_line_separators(orjson.dumps(text))) - 2
-    except TypeError:  # half characters: each becomes a character of three bytes
+    except TypeError:  # lone surrogates: each becomes a character of three bytes
         return len(text.encode(errors="surrogatepass"))
 
 
 def _size_of_array(value: Any, size: int) -> int:
-    """An estimate from the first elements."""
+    """Return an estimate from the first elements."""
     if size > MAX_ELEMENTS or not value.shape:
         return len(to_json(value))
     row, rows = value, 1

@@ -1,9 +1,9 @@
-"""Any Python value as its nearest JSON value.
+"""Convert any Python value to its nearest JSON value.
 
-`dumps` never raises and never consumes an iterator. Plain values take one pass through orjson; a value that JSON
+`to_json` never raises and never consumes an iterator. Plain values take one pass through orjson; a value that JSON
 cannot hold exactly takes a second, slower pass. Both passes give the same JSON.
 
-Text is safe inside one line: U+0085, U+2028 and U+2029 leave escaped, because some readers split lines there.
+Text is safe inside one line: U+0085, U+2028 and U+2029 are escaped, because some readers split lines there.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ __all__ = [
 T = TypeVar("T")
 
 SAFE_INTEGER: Final = 2**53 - 1
-"""The largest whole number that every JSON reader keeps exactly; a larger one leaves as a string."""
+"""Largest whole number that every JSON reader keeps exactly; a larger one becomes a string."""
 
 STRICT: Final = orjson.OPT_STRICT_INTEGER
-"""The option with which orjson refuses whole numbers over `SAFE_INTEGER`."""
+"""Option with which orjson refuses whole numbers over `SAFE_INTEGER`."""
 
 _MAX_REPR: Final = 1_000
 MAX_DEPTH: Final = 64
@@ -62,10 +62,10 @@ _SPLITTERS: Final = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (
 
 
 def to_json(value: object) -> bytes:
-    """Encode ``value`` as JSON, whatever it is. Never raises."""
+    """Encode any ``value`` as JSON. Never raises."""
     try:
         json = orjson.dumps(value, orjson_default, STRICT)
-    except TypeError:  # orjson's own error is one: odd keys, cycles, large numbers, half characters
+    except TypeError:  # orjson's error is one: unusual keys, cycles, large numbers, lone surrogates
         json = orjson.dumps(jsonable(value))
     return json if json.isascii() else escape_line_separators(json)
 
@@ -79,7 +79,7 @@ def escape_line_separators(json: bytes) -> bytes:
 
 
 def orjson_default(value: object) -> object:  # noqa: C901, PLR0911, PLR0912 (a table of types)
-    """Return what to encode in place of a value that orjson does not know."""
+    """Return a replacement for a value that orjson cannot encode, to be used as orjson's ``default``."""
     match value:
         case BaseModel():
             return _model_fields(value)
@@ -128,7 +128,7 @@ def _fields(value: Any) -> dict[str, object]:
 
 
 def _from_shape(value: object) -> object:
-    """A value of a type that only its shape reveals: an array or a scalar of NumPy and its kin, an address."""
+    """Convert a value that only its shape identifies: an array or a scalar as in NumPy, an IP address."""
     kind = type(value)
     if isinstance(value, type):
         return _short_repr(value)
@@ -140,7 +140,7 @@ def _from_shape(value: object) -> object:
 
 
 def array_size(value: Any) -> int | None:
-    """The elements of an array of NumPy and its kin; None where a value is no array."""
+    """Return the number of elements of a NumPy-like array; None for any other value."""
     kind = cast("type[object]", type(value))
     if not hasattr(kind, "tolist") or not hasattr(value, "dtype"):
         return None
@@ -177,16 +177,16 @@ def _short_repr(value: object) -> str:
 
 
 def jsonable(value: object, around: frozenset[int] = frozenset(), *, max_items: int = MAX_ITEMS) -> Any:
-    """Return ``value`` as plain JSON values, whatever it is: slow, careful, and it never raises.
+    """Return any ``value`` as plain JSON values. Slower than `to_json`; never raises.
 
-    ``"…"`` replaces what contains itself, is nested more than 64 levels deep, or follows the first ``max_items``
-    items. ``around`` are the ids of containers that ``value`` lies in.
+    ``"…"`` replaces a container in itself, values nested more than 64 levels deep, and items after the first
+    ``max_items``. ``around`` are the ids of the containers that ``value`` lies in.
     """
     return _Plain(max_items).to_plain(value, around)
 
 
 class _Plain:
-    """Makes one value plain, and stops when that has become too much work."""
+    """Conversion of one value, bounded by a number of items."""
 
     def __init__(self, max_items: int) -> None:
         self._items = 0
@@ -258,7 +258,7 @@ def _whole_number(value: int) -> int | str:
 
 
 def replace_lone_surrogates(text: str) -> str:
-    """``text`` in which two halves of a character are one, and a half by itself is U+FFFD."""
+    """Return ``text`` with surrogate pairs joined to one character, and U+FFFD for each lone surrogate."""
     text = str.__str__(text)
     try:
         if not text.isascii():
