@@ -1,4 +1,4 @@
-"""How long to wait before the next try."""
+"""Delays between retries."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ __all__ = ["Backoff"]
 class Backoff:
     """Capped exponential backoff with jitter.
 
-    The pause before try number ``attempt`` + 1 is ``min(delay * factor ** attempt, max_delay)``, shortened by a random
-    share of up to ``jitter``, so that many who failed together do not come back together. ``jitter=1`` is what
-    AWS's "Exponential Backoff and Jitter" (Brooker, 2015) calls full jitter, ``jitter=0.5`` its equal jitter.
+    The delay after attempt number ``attempt`` is ``min(delay * factor ** attempt, max_delay)``, less a random share of
+    up to ``jitter``. The jitter spreads the retries of clients that failed together. ``jitter=1`` is the full jitter
+    of AWS's "Exponential Backoff and Jitter" (Brooker, 2015), ``jitter=0.5`` its equal jitter.
 
     Raises:
-        ValueError: A value cannot be used; the message says which and what may stand there.
+        ValueError: If a value is out of its range; the message names both.
     """
 
     delay: float = 1.0
-    """Seconds before the first try again, without jitter."""
+    """Seconds before the first retry, without jitter."""
     factor: float = 2.0
-    """By how much each pause is longer than the one before; at least 1."""
+    """Factor by which each delay exceeds the one before; at least 1."""
     max_delay: float = 30.0
-    """Seconds that no pause exceeds."""
+    """Most seconds of a delay."""
     jitter: float = 0.5
-    """The largest share that is taken off a pause: 0 none, 1 all of it."""
+    """Largest share that is taken off a delay: from 0 to 1."""
 
     def __post_init__(self) -> None:
         seconds(zero="tries at once").check("delay", self.delay, ValueError)
@@ -41,14 +41,14 @@ class Backoff:
         Number(most=1).check("jitter", self.jitter, ValueError)
 
     def seconds(self, attempt: int, random: Callable[[], float]) -> float:
-        """Seconds to wait after try number ``attempt`` failed, the first being 0; within 0 and `max_delay`.
+        """Return the seconds to wait after attempt number ``attempt`` has failed, from 0 to `max_delay`.
 
         Args:
-            attempt: How many tries failed before this one.
-            random: Gives a number from 0 (included) to 1 (excluded), like `random.random`.
+            attempt: Number of the failed attempt, from 0.
+            random: Function that returns a number from 0 (included) to 1 (excluded), like `random.random`.
         """
         try:
-            pause = min(self.delay * self.factor**attempt, self.max_delay)
+            delay = min(self.delay * self.factor**attempt, self.max_delay)
         except OverflowError:
-            pause = self.max_delay if self.delay else 0.0
-        return pause * (1 - self.jitter * random())
+            delay = self.max_delay if self.delay else 0.0
+        return delay * (1 - self.jitter * random())

@@ -60,7 +60,7 @@ class Encoded:
     """Data that is redacted and encoded already.
 
     Of data that is much too large, ``json`` is an excerpt. ``sizes`` then has the bytes of the whole JSON of each cut
-    field, and ``text`` is the whole text of an update whose text is split.
+    field. ``text`` is the whole text of an update whose text is split.
     """
 
     __slots__ = ("json", "sizes", "text")

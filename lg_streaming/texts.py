@@ -72,8 +72,8 @@ class TextAssembly:
     - `llm_error` with a `message_id` voids that message: the model call failed after it had sent text.
     - An update of a node's next attempt voids the text that the node itself sent in earlier attempts. Later updates of
       an earlier attempt are ignored.
-    - `node_start` voids all text sent inside the node before, unless its last attempt ended with `node_interrupted`: an
-      agent that is resumed keeps the text of the nodes that had finished inside it.
+    - `node_start` voids all text sent inside the node before, unless its last attempt ended with `node_interrupted`.
+      An agent that is resumed keeps the text of the nodes that had finished inside it.
     """
 
     def __init__(self) -> None:
