@@ -1,7 +1,7 @@
 """Reset in the child of `os.fork()` the locks, threads and event loops of the parent.
 
 A forked process has the parent's objects, but only one of its threads. A lock that another thread held stays locked for
-ever, a queue loses its reader, and a remembered event loop shares its descriptors with the parent. Objects with such
+ever. A queue loses its reader. An event loop shares its descriptors with the parent. Objects with such
 state register themselves here. The child resets every lock, then calls their `after_fork` methods in the order of
 registration. Registered objects are referenced weakly. On platforms without `os.fork` nothing happens.
 """

@@ -1,4 +1,4 @@
-"""The log in this process's memory."""
+"""Log in this process's memory."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 __all__ = ["MemoryLog"]
 
 _MAX_TRIMS_PER_APPEND: Final = 512
-"""How often one append looks for the running execution with the oldest update, at most."""
+"""Most times that one append looks for the running execution with the oldest update."""
 
 
 class MemoryLog:
-    """Keeps executions in this process's memory; gone when it ends.
+    """Log in this process's memory.
 
     Args:
-        retention: How much is kept. The newest update of an execution is always kept.
+        retention: Limits. The newest update of an execution is always kept.
         clock: Seconds since 1970, for timestamps.
-        new_epoch: Makes a name for a new life of an execution.
+        new_epoch: Returns the name of a new life of an execution.
         monotonic: Seconds that never go back, for durations.
 
-    Each operation costs the same among ten executions and among a million. What an execution keeps changes in one step:
-    an append that any exception interrupts, also between two bytecodes, happened whole or not at all.
+    The cost of an operation does not depend on the number of executions. An append is atomic, also if an exception
+    such as `KeyboardInterrupt` interrupts it between two bytecodes.
     """
 
     blocking = False
@@ -54,7 +54,7 @@ class MemoryLog:
         self._max_total = sys.maxsize if self._retention.total_bytes is None else self._retention.total_bytes
         self._clock = clock
         self.monotonic: Callable[[], float] = monotonic
-        """Seconds that never go back."""
+        """Clock whose seconds never go back."""
         self._new_epoch = new_epoch
         self._serials = itertools.count(1)
         self._streams: dict[str, UpdateStream] = {}
@@ -65,21 +65,21 @@ class MemoryLog:
         restart_after_fork(self)
 
     def _rebuild_indexes(self) -> None:
-        """Makes anew what is known from the streams alone: an interrupted step may have left it half done."""
+        """Rebuild the indexes from the streams: an interrupted step may have left them half updated."""
         self._total = sum(stream.memory for stream in self._streams.values())
         self._ids: SortedKeys[str] = SortedKeys(self._streams)
         self._owned: dict[str, SortedKeys[str]] = {}
         self._expiries: SortedKeys[tuple[float, int, UpdateStream]] = SortedKeys()
         self._running: SortedKeys[tuple[float, int, UpdateStream]] = SortedKeys()  # by the time of the oldest update
-        self._ended: OrderedDict[str, UpdateStream] = OrderedDict()  # the one that ended first is the first
-        self._expired: OrderedDict[str, UpdateStream] = OrderedDict()  # of these only the final update is left
+        self._ended: OrderedDict[str, UpdateStream] = OrderedDict()  # in the order in which they ended
+        self._expired: OrderedDict[str, UpdateStream] = OrderedDict()  # only their final update is left
         for stream in sorted(self._streams.values(), key=lambda stream: stream.appended_at):
             stream.indexed_owner, stream.expiry, stream.indexed_oldest = None, None, None
             self._add_to_indexes(stream)
         self._needs_rebuild = False
 
     def after_fork(self) -> None:
-        """Keep the parent's executions to read. One that is appended to gets an epoch of its own, and its history."""
+        """Keep the parent's executions for reading. An execution that is appended to is copied under a new epoch."""
         for stream in self._streams.values():
             stream.inherited = True
         self._needs_rebuild = True
@@ -87,7 +87,7 @@ class MemoryLog:
     # --- appending --------------------------------------------------------------------------------------------
 
     def append(self, batch: Batch) -> int:  # noqa: C901 (at every update, in one piece)
-        """See `EventLog.append`. Never raises by itself, takes microseconds."""
+        """See `EventLog.append`. Never raises an error and takes microseconds."""
         execution_id, evicted = batch.execution_id, ()
         epoch, before = "", 0
         try:
@@ -118,7 +118,7 @@ class MemoryLog:
         except BaseException:
             self._needs_rebuild = True
             release_owned(self._lock)
-            self._notify(execution_id, epoch, before)  # it may have happened
+            self._notify(execution_id, epoch, before)  # the change may have happened
             raise
         return repeated
 
@@ -150,7 +150,7 @@ class MemoryLog:
         except BaseException:
             self._needs_rebuild = True
             release_owned(self._lock)
-            self._notify(execution_id)  # it may have happened
+            self._notify(execution_id)  # the change may have happened
             raise
 
     def _notify(self, execution_id: str, epoch: str = "", before: int = 0) -> None:
@@ -190,10 +190,10 @@ class MemoryLog:
             release_owned(self._lock)
             raise
 
-    # --- what is known of all -----------------------------------------------------------------------------------
+    # --- indexes ------------------------------------------------------------------------------------------------
 
     def _add_to_indexes(self, stream: UpdateStream) -> None:
-        """Puts `stream` where it belongs in the indexes. Under the lock."""
+        """Add `stream` to the indexes, or move it there. Called under the lock."""
         if not stream.serial:
             stream.serial = next(self._serials)
         self._ids.add(stream.execution_id)
@@ -202,10 +202,10 @@ class MemoryLog:
             self._owned.setdefault(stream.owner, SortedKeys()).add(stream.execution_id)
         if stream.ended:
             self._remove_from_running(stream)
-            books, other = (self._expired, self._ended) if stream.expired else (self._ended, self._expired)
+            index, other = (self._expired, self._ended) if stream.expired else (self._ended, self._expired)
             other.pop(stream.execution_id, None)
-            if stream.execution_id not in books:
-                books[stream.execution_id] = stream
+            if stream.execution_id not in index:
+                index[stream.execution_id] = stream
         else:
             self._ended.pop(stream.execution_id, None)
             self._expired.pop(stream.execution_id, None)
@@ -243,7 +243,7 @@ class MemoryLog:
             self._expiries.add((due, stream.serial, stream))
 
     def _next_expiry(self, stream: UpdateStream) -> float:
-        """When something of `stream` is past its time, if nothing is appended until then."""
+        """Return the time at which updates of `stream` expire, if none is appended until then."""
         keeps = self._retention.ttl if stream.ended and not stream.expired else self._retention.record_ttl
         return stream.appended_at + min(keeps, self._retention.record_ttl)
 
@@ -260,9 +260,10 @@ class MemoryLog:
     # --- bounds -------------------------------------------------------------------------------------------------
 
     def _evict(self, newest: UpdateStream) -> Sequence[str]:
-        """Lets go of as much as `retention.total_bytes` asks for; returns what was evicted altogether.
+        """Evict updates down to `retention.total_bytes`, and return the ids of executions that were removed.
 
-        The updates of ended executions go first, then these executions, then the oldest updates of running ones.
+        The updates of ended executions are evicted first, then these executions, then the oldest updates of running
+        ones.
         """
         room = self._max_total
         while self._total > room and self._ended:
@@ -284,7 +285,7 @@ class MemoryLog:
         return evicted
 
     def _trim_oldest(self, enough: float) -> bool:
-        """Cuts the running execution with the oldest update; whether there may be more to cut."""
+        """Evict the oldest updates of the running execution that has the oldest. Return whether there may be more."""
         first = self._running.first
         if first is None:
             return False
@@ -313,7 +314,7 @@ class MemoryLog:
                     stream = first[2]
                     if stream.appended_at + retention.record_ttl <= now:
                         evicted.append(stream.execution_id)
-                        self._remove(stream)  # under the lock: an append that comes now begins a new epoch
+                        self._remove(stream)  # under the lock: a later append begins a new epoch
                         continue
                     if stream.ended and not stream.expired and stream.appended_at + retention.ttl <= now:
                         self._expire(stream)
@@ -335,7 +336,7 @@ class MemoryLog:
         return self.read_now(execution_id, after, limit)
 
     def read_now(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
-        """The same as `read`, for readers without an event loop."""
+        """Read as `read` does, for readers without an event loop."""
         try:
             with self._lock:
                 stream = self._streams.get(execution_id)
@@ -371,17 +372,17 @@ class MemoryLog:
         return [each for each in found if each.startswith(prefix)] if prefix else found
 
     def size(self, execution_id: str) -> int:
-        """Bytes of memory that the kept updates of an execution take, about."""
+        """Return about how many bytes of memory the kept updates of an execution take."""
         stream = self._streams.get(execution_id)
         return 0 if stream is None else stream.size
 
     @property
     def total_bytes(self) -> int:
-        """Bytes of memory that all executions take, about."""
+        """Bytes of memory that all executions take, approximately."""
         return self._total
 
     def get_owner(self, execution_id: str) -> str | None:
-        """The owner of an execution; None where it has none, or is not known."""
+        """Return the owner of an execution; None if it has none or is unknown."""
         stream = self._streams.get(execution_id)
         return None if stream is None else stream.owner
 

@@ -1,4 +1,4 @@
-"""Sorted keys whose cost does not grow with their number."""
+"""Sorted set whose cost of an operation does not grow with its size."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["SortedKeys"]
 K = TypeVar("K", bound=Any)
 
 _BUCKET_SIZE: Final = 512
-"""Keys of one bucket; a fuller one is split in two."""
+"""Most keys of one bucket; a fuller bucket is split in two."""
 
 
 class SortedKeys(Generic[K]):
-    """A sorted set in buckets: a key is added, removed or found in a few microseconds, also among millions.
+    """Sorted set in buckets: a key is added, removed or found in a few microseconds, also among millions.
 
     Not thread-safe.
 
@@ -39,7 +39,7 @@ class SortedKeys(Generic[K]):
 
     @property
     def first(self) -> K | None:
-        """The smallest key; None where there is no key."""
+        """Smallest key; None if there is no key."""
         return self._buckets[0][0] if self._buckets else None
 
     def add(self, key: K) -> None:

@@ -1,4 +1,4 @@
-"""The updates that the log in memory keeps of one execution."""
+"""Updates of one execution in the log in memory."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["STREAM_BYTES", "UpdateStream", "memory_of"]
 
 RECORD_BYTES: Final = 224
-"""What a record takes beside its JSON: the objects around it, its place in the list, its scope's share."""
+"""Memory of a record without its JSON: the objects around it, its place in the list, its share of the scope."""
 KEY_BYTES: Final = 192
-"""What a key takes beside its characters."""
+"""Memory of a key without its characters."""
 STREAM_BYTES: Final = 1_152
-"""What an execution takes beside its records, with its places in the log's indexes."""
+"""Memory of an execution without its records, with its entries in the log's indexes."""
 LARGE_UPDATE: Final = 512
-"""Bytes of an update in which `RECORD_BYTES` covers the scope."""
+"""Most bytes of an update whose scope `RECORD_BYTES` covers."""
 _MAX_PRODUCERS: Final = 256
 _MIN_CLEARED: Final = 64
 _new: Final = cast("Any", tuple.__new__)
@@ -31,7 +31,7 @@ STATE_TYPES: Final = FINAL_TYPES | {"workflow_start", "workflow_interrupted", "w
 
 
 def memory_of(record: StoredUpdate) -> int:
-    """Return the bytes of memory that ``record`` takes, about."""
+    """Return about how many bytes of memory ``record`` takes."""
     memory = len(record.json) + RECORD_BYTES
     if record.key is not None:
         memory += len(record.key) + KEY_BYTES
@@ -41,7 +41,7 @@ def memory_of(record: StoredUpdate) -> int:
 
 
 class RunState:
-    """The state of the run after its lifecycle updates. Immutable."""
+    """State of the last run, from its lifecycle updates. Immutable."""
 
     __slots__ = ("final", "interrupted", "memory", "progress", "start", "state")
 
@@ -58,10 +58,10 @@ class RunState:
         self.progress: StoredUpdate | None = progress
         self.start: StoredUpdate | None = start
         self.memory: int = sum(memory_of(each) for each in (final, progress, start) if each is not None)
-        """Bytes of these records, which stay when the list lets them go."""
+        """Memory of these records, which are kept when the list drops them."""
 
     def after(self, record: StoredUpdate) -> RunState:
-        """The state after ``record``."""
+        """Return the state after ``record``."""
         final, progress, start = self.final, self.progress, self.start
         if record.type in FINAL_TYPES:
             final = record
@@ -78,29 +78,29 @@ NEW_RUN: Final = RunState()
 
 
 class _Segment:
-    """A list of records with consecutive numbers. Trimmed places hold None until the list is made anew."""
+    """List of records with consecutive numbers. Trimmed places hold None until the list is copied."""
 
     __slots__ = ("base", "cleared", "records")
 
     def __init__(self, records: list[StoredUpdate | None], base: int) -> None:
         self.records: list[StoredUpdate | None] = records
         self.base: int = base
-        """The number before that of the first place."""
+        """Number before that of the first place."""
         self.cleared: int = 0
-        """Places before this one are empty."""
+        """First place that is not empty."""
 
 
 class _Contents(NamedTuple):
-    """All that an append changes: it is replaced in one step, so an append happens whole or not at all."""
+    """All fields that an append changes. They are replaced in one step, so that an append is atomic."""
 
     segment: _Segment
     start: int = 0
-    """Places of the segment before this one are trimmed."""
+    """First place of the segment that is not trimmed."""
     head: int = 0
-    """Records of the segment above this number come from an append that was interrupted."""
+    """Last sequence number. Records of the segment above it come from an append that was interrupted."""
     size: int = 0
     producer: str = ""
-    """Of the last batch."""
+    """Producer of the last batch."""
     number: int = 0
     run: RunState = NEW_RUN
     owner: str | None = None
@@ -114,15 +114,15 @@ def _fields(contents: _Contents) -> _Fields:
 
 
 class UpdateStream:
-    """The records of one execution. All access is under the log's lock.
+    """Updates of one execution. All access is under the log's lock.
 
     Args:
         execution_id: The execution.
-        epoch: Names this life of it.
+        epoch: Name of this life of it.
         owner: Its owner.
         now: Seconds since 1970.
         appended_at: Seconds, monotonic.
-        retention: How much is kept.
+        retention: Limits.
     """
 
     __slots__ = (
@@ -159,17 +159,17 @@ class UpdateStream:
         self._ending = b',"epoch":"%b"}}' % epoch.encode()  # of the JSON of each record
         self.started_at: float = now
         self._contents: _Fields = _fields(_Contents(_Segment([], 0), owner=owner))
-        self._emptied_at = now  # seconds since 1970; the time of an empty tape
+        self._emptied_at = now  # seconds since 1970; the time of an empty stream
         self.appended_at: float = appended_at
-        """When the last batch came, by a clock that never goes back."""
+        """Time of the last append, monotonic."""
         self._numbers: dict[str, int] | None = None  # of producers before the last one
         self._keys: dict[str, int] | None = None
         self._max_updates = retention.max_updates
         self._max_bytes = retention.max_bytes
         self._retention = retention
         self.inherited: bool = False
-        """Whether it is the parent process's, to be read only."""
-        # What the log's indexes know of it.
+        """True if the stream belongs to the parent process, so that it is read-only here."""
+        # its keys in the log's indexes
         self.serial: int = 0
         self.indexed_owner: str | None = None
         self.expiry: float | None = None
@@ -177,77 +177,77 @@ class UpdateStream:
 
     @property
     def contents(self) -> _Contents:
-        """All that an append changes; kept as a plain tuple, which is read faster."""
+        """Fields that an append changes. They are kept as a plain tuple, which is read faster."""
         return _Contents._make(self._contents)
 
     @contents.setter
     def contents(self, contents: _Contents) -> None:
         self._contents = _fields(contents)
 
-    # --- what there is ----------------------------------------------------------------------------------------
+    # --- reading ----------------------------------------------------------------------------------------------
 
     @property
     def head(self) -> int:
-        """The last number that was given."""
+        """Last sequence number that was assigned."""
         return self._contents[2]
 
     @property
     def oldest(self) -> int:
-        """The first number that is kept; ``head + 1`` when none is."""
+        """First sequence number that is kept; ``head + 1`` if none is."""
         contents = self.contents
         return contents.segment.base + contents.start + 1
 
     @property
     def count(self) -> int:
-        """The number of records."""
+        """Number of kept records."""
         return self.head - self.oldest + 1
 
     @property
     def owner(self) -> str | None:
-        """The owner."""
+        """Owner of the execution."""
         return self._contents[7]
 
     @property
     def ended(self) -> bool:
-        """Whether the last run has ended."""
+        """True if the last run has ended."""
         return self._contents[6].state not in {"running", "interrupted"}
 
     @property
     def expired(self) -> bool:
-        """Whether at most one update is left."""
+        """True if at most one update is left."""
         return self.count <= 1
 
     @property
     def size(self) -> int:
-        """Bytes of the kept records."""
+        """Memory of the kept records, in bytes."""
         return self._contents[3]
 
     @property
     def memory(self) -> int:
-        """Bytes of all that is kept."""
+        """Memory of the whole stream, in bytes."""
         contents = self.contents
         return contents.size + contents.run.memory + STREAM_BYTES
 
     @property
     def first_at(self) -> float:
-        """The time of the oldest record, in seconds since 1970."""
+        """Time of the oldest record, in seconds since 1970."""
         records = self.after(0, 1)
         return records[0].timestamp if records else self._emptied_at
 
     @property
     def updated_at(self) -> float:
-        """The time of the newest record, in seconds since 1970."""
+        """Time of the newest record, in seconds since 1970."""
         records = self.after(self.head - 1, 1)
         return records[0].timestamp if records else self._emptied_at
 
     def after(self, seq: int, limit: int) -> Sequence[StoredUpdate]:
-        """Up to ``limit`` records after ``seq``."""
+        """Return up to ``limit`` records after ``seq``."""
         segment, start, head = self._contents[:3]
         begin = max(start, seq - segment.base)
         return segment.records[begin : min(begin + limit, head - segment.base)]  # pyright: ignore[reportReturnType]
 
     def to_state(self) -> LogState:
-        """Its state."""
+        """Return the state for readers."""
         contents = self.contents
         run = contents.run
         return LogState(
@@ -268,13 +268,13 @@ class UpdateStream:
     def append(  # noqa: C901 (one step, at every update)
         self, batch: Batch, appended_at: float
     ) -> tuple[int, int, int, bool]:
-        """Appends the batch unless it was appended before.
+        """Append the batch, unless it was appended before.
 
-        What is prepared before the last step is invisible; the next append removes what an interrupted one left.
+        All changes are invisible until the last step; the next append removes the leftovers of an interrupted one.
 
         Returns:
-            How many drafts were left out because of their key, how many were appended, by how many bytes what is memory
-            has grown, and whether it may belong elsewhere in the log's indexes.
+            Number of updates that were skipped because of their key, number of those that were appended, growth of
+            the memory in bytes, and True if the log's indexes have to be updated.
         """
         segment, start, head, size, producer, number, run, owner = self._contents
         _, drafts, by, count, opened_for, _ = batch
@@ -317,7 +317,7 @@ class UpdateStream:
         return repeated, seq - head, grown - size + run.memory - before.memory, True
 
     def _remove_leftovers(self) -> None:
-        """Removes the records of an append that was interrupted before it happened."""
+        """Remove the records of an append that was interrupted before its last step."""
         contents = self.contents
         del contents.segment.records[contents.head - contents.segment.base :]
 
@@ -333,7 +333,7 @@ class UpdateStream:
         return numbers.get(batch.producer, 0) < batch.number
 
     def _has_key(self, key: str, added: Sequence[StoredUpdate | None]) -> bool:
-        """Whether a kept or an added record has ``key``. The index may name numbers of an interrupted append."""
+        """Return whether a kept or an added record has ``key``. The index may have keys of an interrupted append."""
         seq = self._keys.get(key) if self._keys is not None else None
         if seq is None:
             return False
@@ -351,7 +351,7 @@ class UpdateStream:
         self._keys[key] = seq
 
     def _trim(self, segment: _Segment, start: int, count: int, size: int, pinned: int) -> tuple[int, int]:
-        """Where the kept records begin, and their bytes, once there are no more of them than may be."""
+        """Return the first place to keep within the limits, and the memory of the records from there on."""
         records, most, room = segment.records, self._max_updates, self._max_bytes - pinned
         while count > most or (size > room and count > 1):
             record = records[start]
@@ -363,7 +363,7 @@ class UpdateStream:
         return start, size
 
     def _clear(self, segment: _Segment, start: int) -> None:
-        """Frees the records before ``start``."""
+        """Free the records before ``start``."""
         records, keys = segment.records, self._keys
         for place in range(segment.cleared, start):
             record = records[place]
@@ -375,10 +375,10 @@ class UpdateStream:
             contents = self.contents
             self.contents = contents._replace(segment=_Segment(records[start:], segment.base + start), start=0)
 
-    # --- letting go -------------------------------------------------------------------------------------------
+    # --- eviction ---------------------------------------------------------------------------------------------
 
     def drop_oldest(self, until: float, enough: float) -> None:
-        """Lets go of the records before the time ``until``, up to ``enough`` bytes of them; never of the newest."""
+        """Evict records up to the time ``until``, until ``enough`` bytes are free; never the newest record."""
         contents = self.contents
         segment, start, size = contents.segment, contents.start, contents.size
         last = contents.head - segment.base - 1
@@ -394,7 +394,7 @@ class UpdateStream:
         self._clear(segment, start)
 
     def expire(self) -> None:
-        """Lets go of everything but the final update, where it is the last one."""
+        """Evict all records but the final update, if that is the last one."""
         contents = self.contents
         final = contents.run.final
         keep = [final] if final is not None and final.seq == contents.head else []
@@ -405,7 +405,7 @@ class UpdateStream:
         self._keys = None
 
     def copy_with_epoch(self, epoch: str) -> UpdateStream:
-        """A copy with an epoch of its own, for updates that the original does not get."""
+        """Return a copy under a new epoch, for updates that the original does not get."""
         contents = self.contents
         copy = UpdateStream(
             self.execution_id, epoch, contents.owner, self.started_at, self.appended_at, self._retention
