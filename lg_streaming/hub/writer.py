@@ -213,7 +213,7 @@ class BufferedLogWriter:
             execution.number += 1
             batch = Batch(
                 execution_id=execution.execution_id,
-                drafts=drafts,
+                updates=drafts,
                 producer=execution.producer,
                 number=execution.number,
                 owner=execution.owner,
@@ -227,7 +227,7 @@ class BufferedLogWriter:
     def _append_until_taken(self, execution: Execution, batch: Batch) -> int:
         """Returns how many drafts were given up, without those that may be dropped."""
         delay, strange = _FIRST_DELAY, 0
-        while batch.drafts:
+        while batch.updates:
             try:
                 if repeated := self._log.append(batch):
                     self._on_repeated(repeated)
@@ -238,16 +238,16 @@ class BufferedLogWriter:
             except Exception:
                 strange += 1
                 if strange >= _MAX_STRANGE_FAILURES:
-                    logger.exception("gave up %d updates of execution %r", len(batch.drafts), batch.execution_id)
-                    return len(batch.drafts)
+                    logger.exception("gave up %d updates of execution %r", len(batch.updates), batch.execution_id)
+                    return len(batch.updates)
             else:
                 break
             self.failures += 1
             self.failing = True
-            kept = self._without_droppable(execution, batch.drafts)
-            if len(kept) < len(batch.drafts):
+            kept = self._without_droppable(execution, batch.updates)
+            if len(kept) < len(batch.updates):
                 batch = batch._replace(drafts=kept)
             if self._give_up.wait(delay):
-                return len(batch.drafts)
+                return len(batch.updates)
             delay = min(delay * 2, _LAST_DELAY)
         return 0

@@ -131,7 +131,7 @@ class Batch(NamedTuple):
     """
 
     execution_id: str
-    drafts: Sequence[PendingUpdate]
+    updates: Sequence[PendingUpdate]
     producer: str
     number: int
     owner: str | None = None

@@ -5,76 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from lg_streaming.codec import add_position
-from lg_streaming.events import FINAL_TYPES
-from lg_streaming.log.base import LogState, PendingUpdate, StoredUpdate, state_after
+from lg_streaming.log.base import LogState, PendingUpdate, StoredUpdate
+from lg_streaming.log.run_state import LARGE_UPDATE, NEW_RUN, RECORD_BYTES, STATE_TYPES, RunState, memory_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lg_streaming.log.base import Batch, ExecutionState
+    from lg_streaming.log.base import Batch
     from lg_streaming.settings import RetentionSettings
 
-__all__ = ["STREAM_BYTES", "UpdateStream", "memory_of"]
+__all__ = ["STREAM_BYTES", "UpdateStream"]
 
-RECORD_BYTES: Final = 224
-"""Memory of a record without its JSON: the objects around it, its place in the list, its share of the scope."""
-KEY_BYTES: Final = 192
-"""Memory of a key without its characters."""
 STREAM_BYTES: Final = 1_152
 """Memory of an execution without its records, with its entries in the log's indexes."""
-LARGE_UPDATE: Final = 512
-"""Most bytes of an update whose scope `RECORD_BYTES` covers."""
 _MAX_PRODUCERS: Final = 256
 _MIN_CLEARED: Final = 64
 _new: Final = cast("Any", tuple.__new__)
-STATE_TYPES: Final = FINAL_TYPES | {"workflow_start", "workflow_interrupted", "workflow_progress", "progress"}
-
-
-def memory_of(record: StoredUpdate) -> int:
-    """Return about how many bytes of memory ``record`` takes."""
-    memory = len(record.json) + RECORD_BYTES
-    if record.key is not None:
-        memory += len(record.key) + KEY_BYTES
-    if len(record.json) > LARGE_UPDATE:
-        memory += 3 * len(record.scope.fragment)  # its JSON, its keys and values, and the user's own objects
-    return memory
-
-
-class RunState:
-    """State of the last run, from its lifecycle updates. Immutable."""
-
-    __slots__ = ("final", "interrupted", "memory", "progress", "start", "state")
-
-    def __init__(
-        self,
-        state: ExecutionState = "running",
-        final: StoredUpdate | None = None,
-        progress: StoredUpdate | None = None,
-        start: StoredUpdate | None = None,
-    ) -> None:
-        self.state: ExecutionState = state
-        self.interrupted: bool = state == "interrupted"
-        self.final: StoredUpdate | None = final
-        self.progress: StoredUpdate | None = progress
-        self.start: StoredUpdate | None = start
-        self.memory: int = sum(memory_of(each) for each in (final, progress, start) if each is not None)
-        """Memory of these records, which are kept when the list drops them."""
-
-    def after(self, record: StoredUpdate) -> RunState:
-        """Return the state after ``record``."""
-        final, progress, start = self.final, self.progress, self.start
-        if record.type in FINAL_TYPES:
-            final = record
-        elif record.type == "workflow_start":
-            start, progress = record, None
-        elif record.type == "workflow_progress" or (
-            record.type == "progress" and (progress is None or progress.type == "progress")
-        ):
-            progress = record
-        return RunState(state_after(self.state, record.type), final, progress, start)
-
-
-NEW_RUN: Final = RunState()
 
 
 class _Segment:

@@ -93,7 +93,7 @@ async def test_what_a_node_lets_out_together_is_one_append(
     original = log.append
 
     def append(batch: Batch) -> int:
-        appended.append([draft.type for draft in batch.drafts])
+        appended.append([draft.type for draft in batch.updates])
         return original(batch)
 
     monkeypatch.setattr(log, "append", append)

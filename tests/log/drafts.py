@@ -45,7 +45,7 @@ class Producer:
         self.number += 1
         return Batch(
             execution_id=self.execution_id,
-            drafts=[draft(each, execution_id=self.execution_id)._replace(timestamp=self.clock()) for each in types],
+            updates=[draft(each, execution_id=self.execution_id)._replace(timestamp=self.clock()) for each in types],
             producer=self.name,
             number=self.number,
             owner=self.owner,

@@ -1,7 +1,7 @@
 """What the log in memory promises beside the contract."""
 
 from lg_streaming.log import MemoryLog
-from lg_streaming.log.update_stream import memory_of
+from lg_streaming.log.run_state import memory_of
 from lg_streaming.settings import RetentionSettings
 from tests.log.drafts import Producer
 from tests.log.factories import Clock

@@ -3,7 +3,7 @@
 import pytest
 
 from lg_streaming.log import EventLog
-from lg_streaming.log.update_stream import memory_of
+from lg_streaming.log.run_state import memory_of
 from tests.log.drafts import Producer, records, seqs, state_of
 from tests.log.factories import Clock, MakeLog
 
