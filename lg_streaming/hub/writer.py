@@ -246,7 +246,7 @@ class BufferedLogWriter:
             self.failing = True
             kept = self._without_droppable(execution, batch.updates)
             if len(kept) < len(batch.updates):
-                batch = batch._replace(drafts=kept)
+                batch = batch._replace(updates=kept)
             if self._give_up.wait(delay):
                 return len(batch.updates)
             delay = min(delay * 2, _LAST_DELAY)

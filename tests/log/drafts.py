@@ -58,7 +58,7 @@ class Producer:
             draft(name, execution_id=self.execution_id, key=key or None)
             for name, _, key in (each.partition("=") for each in types)
         ]
-        return self.log.append(batch._replace(drafts=keyed))
+        return self.log.append(batch._replace(updates=keyed))
 
     def append(self, *types: str) -> Batch:
         batch = self.batch(*types)
