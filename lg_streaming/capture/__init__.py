@@ -1,4 +1,28 @@
-"""Capture: what a LangGraph node does, seen from outside it. The only part that knows LangGraph and LangChain."""
+"""Capture LangGraph nodes from outside. Only this package imports LangGraph and LangChain.
+
+Decorated nodes:
+
+- `wrap`: wrappers of functions, generators and Runnables; `held_functions`: tools, tasks and methods.
+- `enter_node`: entry of a decorated node; `chain_steps`: chains as nodes.
+- `decorated_graph`: decorators on a compiled graph; `plan`: the options of its nodes.
+
+What happens in a node:
+
+- `node`: one attempt of a node; `node_frame`: the frame to which its events belong, a node or a tool call.
+- `node_result`: messages and text in a node's result; `outcome`: the meaning of an error that ends it.
+- `yields`: items that a generator node yields.
+- `model_call`: one call of a model; `message_parts`: the content of its messages and chunks.
+
+Calls of graphs:
+
+- `graph_call`: one call of a graph, and its run; `graph`: the trackers that find such calls.
+- `run_registry`: LangChain's runs, and the node or call that each belongs to.
+
+Hooks into LangChain and LangGraph:
+
+- `run_follower`, `callbacks`: callback handlers for runs, tools and models.
+- `pregel_hooks`: LangGraph's loop; `idle_timeout`: its idle clock.
+"""
 
 from langchain_core.runnables import RunnableConfig
 

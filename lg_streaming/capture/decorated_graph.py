@@ -1,4 +1,4 @@
-"""Decorated graphs: a decorator on a compiled graph holds for every node in it, subgraphs and agents included."""
+"""Decorate a compiled graph: the options hold for every node in it, subgraphs and agents included."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ AnyGraph: TypeAlias = "Pregel[Any, Any, Any, Any]"
 
 
 class GraphFollower(RunFollower, GraphCallbackHandler):
-    """Finds the calls of a decorated graph, and captures what its nodes do not capture themselves.
+    """Handler that finds the calls of a decorated graph, and captures the nodes that do not capture themselves.
 
-    It is one of the callbacks in the graph's own config, so it goes wherever the graph goes.
+    It is one of the callbacks in the graph's config, so that it is part of every copy and every call of the graph.
     """
 
     finds_roots: ClassVar[bool] = True
@@ -49,16 +49,16 @@ class GraphFollower(RunFollower, GraphCallbackHandler):
 
     @property
     def ignore_llm(self) -> bool:
-        """Whether models' tokens pass it by."""
+        """True: the handler takes no tokens of models."""
         return True
 
     def on_chain_start(self, serialized: dict[str, Any], inputs: dict[str, Any], **kwargs: Any) -> None:
-        """Notes whose run it is, where a module is in use at all."""
+        """Register the run, if a module is in use."""
         if publishers.count:
             super().on_chain_start(serialized, inputs, **kwargs)
 
     def take_root(self, start: RunStart) -> None:
-        """Makes the graph's plan that of its first run; a graph that is a node of another is a captured node."""
+        """Give the graph's plan to its first run; capture a graph that is a node of another as a node."""
         run = start.run
         if self in run.root_handlers:
             return
@@ -71,7 +71,7 @@ class GraphFollower(RunFollower, GraphCallbackHandler):
             run.capture_graph = functools.partial(self._capture_subgraph, node, start)
 
     def _capture_subgraph(self, node: Run, start: RunStart) -> None:
-        """Captures the node that the graph is, unless it captures itself, or calls the graph in an execution there."""
+        """Capture the node that the graph is, unless it captures itself, or calls the graph in its own execution."""
         place, options = RUNS.place_of_run(node), self.plan.for_graph
         captured = node.frame is not None and node.frame.graph_namespace == node.namespace
         if place is not None and options.enabled and not captured and place.made_in_namespace != node.namespace:
@@ -79,12 +79,12 @@ class GraphFollower(RunFollower, GraphCallbackHandler):
             start.run.frame = node.frame
 
     def on_interrupt(self, event: GraphInterruptEvent) -> None:
-        """Notes that a graph waits for a human."""
+        """Record that a graph waits for a human."""
         note_interrupt(event)
 
 
 def is_graph(target: object) -> bool:
-    """Whether ``target`` is a compiled graph."""
+    """Return whether ``target`` is a compiled graph."""
     return isinstance(target, Pregel)
 
 
@@ -97,21 +97,21 @@ def _get_follower(graph: object) -> GraphFollower | None:
 
 
 def get_graph_plan(graph: object) -> GraphPlan | None:
-    """What the decorators on a graph ask for; None when there are none."""
+    """Return the plan of the decorators on a graph; None for a graph without decorators."""
     follower = _get_follower(graph)
     return follower.plan if follower is not None else None
 
 
 def decorate_graph(graph: object, selection: Selection) -> Any:
-    """A copy of a compiled graph whose nodes are captured as ``selection`` and earlier decorators ask.
+    """Return a copy of a compiled graph whose nodes are captured by ``selection`` and by earlier decorators.
 
-    It is a graph of the same class: what LangGraph and its tools do with the one they do with the other.
+    The copy has the same class, so that LangGraph and its tools treat both alike.
     """
     follower = _get_follower(graph)
-    known = follower.plan.selections if follower is not None else ()
+    earlier = follower.plan.selections if follower is not None else ()
     original = follower.original if follower is not None else cast("AnyGraph", graph)
     _warn_of_unmatched(selection, original)
-    plan = GraphPlan((*known, selection))
+    plan = GraphPlan((*earlier, selection))
     nodes: dict[str, PregelNode] = {name: _capture_node(name, node, plan) for name, node in original.nodes.items()}
     config = merge_configs(original.config, {"callbacks": [GraphFollower(plan, original)]})
     return original.copy({"nodes": nodes, "config": config})
@@ -125,7 +125,7 @@ def _capture_node(name: str, node: PregelNode, plan: GraphPlan) -> PregelNode:
 
 
 def get_node_options(node: object) -> NodePlan | None:
-    """The options of a node that is decorated itself, as LangGraph holds it; None when it is not."""
+    """Return the options of a decorated node, in the form in which LangGraph keeps it; None for any other node."""
     found: Any = node
     if isinstance(node, RunnableSeq):
         found = found.steps[0]

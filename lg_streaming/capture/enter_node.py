@@ -1,4 +1,4 @@
-"""Enters a decorated node: finds its execution and its identity, and puts it in force."""
+"""Enter a decorated node: find its execution and its identity, and make it the current node."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 def enter_node(
     plan: NodePlan, name: str, config: RunnableConfig | None, arguments: Sequence[object] = ()
 ) -> NodeRun | None:
-    """A run of the node, started; None when nobody listens or streaming cannot."""
+    """Start and return a run of the node; None if it belongs to no execution, or streaming fails."""
     try:
         config = config or var_child_runnable_config.get()
         run = _start_node(plan, name, config, arguments)
@@ -54,9 +54,9 @@ def _start_node(
     parent_id = _parent_id(config)
     if not plan.enabled:
         return None
-    opened = _find_planned_task(parent_id, name)
-    if opened is not None and opened.adopt(plan):
-        return opened
+    task = _find_planned_task(parent_id, name)
+    if task is not None and task.adopt(plan):
+        return task
     place = RUNS.place_of_call(parent_id)
     binding = _join_execution(place, config)
     if binding is None or place is None:
@@ -65,8 +65,8 @@ def _start_node(
     identity = identify(name, plan.node_id, metadata, binding, place)
     if identity is None:
         return None
-    known = RUNS.get(parent_id)
-    call = known.call if known is not None else place.frame.call if place.frame is not None else None
+    parent = RUNS.get(parent_id)
+    call = parent.call if parent is not None else place.frame.call if place.frame is not None else None
     run = NodeRun(plan, binding, identity, outer=place.frame, call=call)
     run.begin((arguments[-1], step_of(metadata)) if arguments else None)
     return run
@@ -78,7 +78,7 @@ def _parent_id(config: RunnableConfig | None) -> UUID | None:
 
 
 def _find_planned_task(parent_id: UUID | None, name: str) -> NodeRun | None:
-    """The node that the graph's options captured and whose function this is: a ``@task``, known by its name."""
+    """Return the node that the graph's plan captured already and whose function this is: a ``@task`` of this name."""
     run = RUNS.get(parent_id)
     return run.node if run is not None and run.node is not None and run.node.name == name else None
 
@@ -90,7 +90,7 @@ def _join_execution(place: Place | None, config: RunnableConfig | None) -> Any:
 
 
 def _config_inside(run: NodeRun, config: RunnableConfig | None) -> RunnableConfig | None:
-    """``config`` with the tap, and without trackers: they have done their work, and each costs every token."""
+    """Return ``config`` with the capture handler, and without finished trackers: each handler costs time per token."""
     manager = config.get("callbacks") if config is not None else None
     if config is None or not isinstance(manager, BaseCallbackManager):
         return None
@@ -110,7 +110,7 @@ def _config_inside(run: NodeRun, config: RunnableConfig | None) -> RunnableConfi
 
 
 def activate(run: NodeRun) -> Callable[[], None]:
-    """Puts a node in force in the present context; returns what takes that back, harmless in another context."""
+    """Make a node the current one of this context. Return a function that undoes that, a no-op in other contexts."""
     trace = run.binding.publisher.trace
     undo_trace = trace.enter(run.scope) if trace is not None else None
     config = var_child_runnable_config.set(run.config) if run.config is not None else None
@@ -132,7 +132,7 @@ _MOST_WARNED = 256
 
 
 def _warn_of_no_execution(name: str) -> None:
-    """Warns once for each node that nothing of it is streamed."""
+    """Warn once for each node that it is not streamed."""
     if publishers.count and name not in _warned and len(_warned) < _MOST_WARNED:
         _warned.add(name)
         logger.warning(

@@ -1,4 +1,4 @@
-"""A call of a graph: which execution it belongs to, and how its run comes out."""
+"""Call of a graph: join it to the run of an execution, and end that run with its outcome."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallOptions:
-    """What ``streaming.config(...)`` was given."""
+    """Arguments of ``streaming.config(...)``."""
 
     execution_id: str | None = None
-    """The execution of every call; None to take it from each call's config."""
+    """Execution of every call; None to take it from each call's config."""
     owner: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     priority: Priority | None = None
     plan: GraphPlan | None = None
-    """What to capture beside decorated nodes."""
+    """Plan for nodes that are not decorated."""
 
 
 _DEFAULTS = CallOptions()
 
 
 class GraphCall:
-    """One call of a graph, from its start to its end.
+    """Call of a graph, from its start to its end.
 
     Args:
-        publisher: Where its updates go; None where only a block says that.
+        publisher: Publisher of its updates; None if only a block has one.
         name: The graph's name.
-        run_id: The id of its run, for the execution that nothing else names.
-        options: What the call's config was given; None for a call that the activated module or a block sees.
+        run_id: The id of its LangChain run, which names the execution if nothing else does.
+        options: Arguments of ``streaming.config(...)``; None for a call seen by the activated module or a block.
         thread_id: LangGraph's thread.
-        parent: Where the call was made, if inside another execution.
-        block: The execution block in which it was made.
-        namespace: LangGraph's checkpoint namespace of the node in which it was made.
+        parent: Place of the call, if it was made inside another execution.
+        block: The execution block in which the call was made.
+        namespace: LangGraph's checkpoint namespace of the node in which the call was made.
     """
 
     def __init__(
@@ -70,14 +70,14 @@ class GraphCall:
         self.name = name
         self.namespace = namespace
         self.explicit: bool = options is not None
-        """Whether the call's own config made it part of an execution."""
+        """True if the call's config made it part of an execution."""
         self.captured_nodes = 0
-        """How many nodes were captured."""
+        """Number of captured nodes."""
         self.block = block
         self.configured_execution: str | None = None
-        """The execution that the config of the first graph in it names."""
+        """Execution that the config of the first graph in it names."""
         self.run_ids: set[UUID] = set()
-        """The runs that are part of it, but for those of captured nodes."""
+        """Runs that are part of it, without those of captured nodes."""
         self.interrupted = False
         self.interrupts: list[dict[str, Any]] = []
         self._publisher = publisher
@@ -92,16 +92,14 @@ class GraphCall:
 
     @property
     def binding(self) -> ExecutionContext | None:
-        """Its execution and run, once it takes part in one."""
+        """Execution and run, once the call has joined one."""
         return self._binding
 
     def begin(self, thread_id: object = None) -> None:
-        """Takes part in the execution's run from the start where the execution is known, or resumes a waiting one.
-
-        Once: a no-op when repeated.
+        """Join the run of a known execution, or resume a run that waits. A repeated call does nothing.
 
         Args:
-            thread_id: LangGraph's thread, where it was not known for sure.
+            thread_id: LangGraph's thread, if it was uncertain before.
         """
         if self._begun:
             return
@@ -119,17 +117,17 @@ class GraphCall:
             logger.warning("%s runs without streaming: %s", self.name, error)
 
     def join_run(self, configured: str | None) -> ExecutionContext | None:
-        """The call's execution; the first captured node to enter joins the run.
+        """Return the call's execution and run. The first captured node joins the run.
 
         Args:
-            configured: The execution that the node's config names, if the call's own does not.
+            configured: The execution that the node's config names, if the call's does not.
 
         Raises:
-            StreamingError: The run cannot be opened; raised to the first that asks.
+            StreamingError: If the run cannot be opened; only the first call raises.
         """
         with self._lock:
             if self._binding is None and not self._was_asked and self._publisher is not None:
-                self._was_asked = True  # asked once: a node must not fail again and again for what the first was told
+                self._was_asked = True  # only the first node gets the error
                 options = self._options
                 execution_id = (
                     options.execution_id or configured or self.configured_execution or self._default_execution_id
@@ -155,30 +153,30 @@ class GraphCall:
             self._was_asked = True
             self._binding = ExecutionContext(publisher, execution_id, run_id)
 
-    # --- how it comes out ------------------------------------------------------------------------------------
+    # --- its outcome -----------------------------------------------------------------------------------------
 
     def pause(self, interrupts: list[dict[str, Any]]) -> None:
-        """Something in the graph waits for a human."""
+        """Record that a node of the graph waits for a human."""
         self.interrupted = True
-        known = {each["id"] for each in self.interrupts}
-        self.interrupts += [each for each in interrupts if each["id"] not in known]
+        recorded = {each["id"] for each in self.interrupts}
+        self.interrupts += [each for each in interrupts if each["id"] not in recorded]
 
     def complete(self) -> None:
-        """Ends the call: the graph returned, because it is done or because it waits for a human."""
+        """End the call after the graph returned: it is done, or it waits for a human."""
         if self.interrupted:
             self._leave_run("workflow_interrupted", {"interrupts": self.interrupts} if self.interrupts else {})
         else:
             self._leave_run("workflow_complete", {"duration_s": round(time.perf_counter() - self._started, 6)})
 
     def hand_over(self) -> None:
-        """Leaves the run to another call: the same graph was also given the config of that one."""
+        """Leave the run to another call, whose config the same graph was given too."""
         binding = self._binding
         if binding is not None:
             outcome = RunOutcome("workflow_complete", {})
             binding.publisher.leave_run(binding.execution_id, binding.run_id, outcome)
 
     def fail(self, error: BaseException) -> None:
-        """Ends the call: the graph raised."""
+        """End the call after the graph raised an error."""
         match classify_ending(error):
             case "complete":
                 self.complete()
@@ -197,13 +195,13 @@ class GraphCall:
             self._warn_if_nothing_captured(binding, type)
             try:
                 binding.publisher.leave_run(binding.execution_id, binding.run_id, RunOutcome(type, data))
-            except StreamingError as error:  # the hub was closed: the run is over
+            except StreamingError as error:  # the hub was closed, which ended the run
                 binding.publisher.note_refused(binding.execution_id, type, error)
         elif type == "workflow_interrupted":
             self._pause_block()
 
     def _pause_block(self) -> None:
-        """Makes the run of the block around the call wait, or says that no execution shows the question."""
+        """Pause the run of the block around the call, or warn that no execution shows the question."""
         if self.block is not None and self.block.in_force:
             binding = self.block.binding
             binding.publisher.pause(binding.execution_id, binding.run_id, self.pause_key, self.interrupts)
@@ -216,7 +214,7 @@ class GraphCall:
 
     @property
     def pause_key(self) -> str:
-        """Names the wait of this graph in its block's run: the next call of the graph there ends it."""
+        """Key of this graph's pause in its block's run; the next call of the graph there ends the pause."""
         return f"call\n{self._thread_id}\n{self.name}"
 
     def _warn_if_nothing_captured(self, binding: ExecutionContext, type: str) -> None:

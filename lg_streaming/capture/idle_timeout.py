@@ -1,11 +1,10 @@
-"""Keeps LangGraph's idle timeout of a node what it is without capture.
+"""Keep LangGraph's idle timeout of a node unchanged by capture.
 
-The idle clock starts again with every callback, so also with every token. A model that streams only because a
-captured node listens would keep a node alive that the plain node's silence had ended. Tokens of such a call
-therefore do not reach the clock; tokens that the node, the model or another listener asked for do.
+Every callback restarts LangGraph's idle clock, and so does every token. A model that streams only because of capture
+would keep a silent node alive, which the timeout ends without capture. Tokens of such a call therefore do not reach
+the clock. Tokens that the node, the model or another handler asked for do.
 
-The clock's class is hooked and not a node's callbacks: the node may be one that no decorator sees, in a graph that a
-captured node calls.
+The clock's class is hooked, not a node's callbacks: the node may be undecorated, in a graph that a captured node calls.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 _CLOCK: Final = "_IdleProgressCallbackHandler"
 _OWN_CALLS: Final = "_lg_streaming_calls"
-"""The attribute of a clock with the calls that stream for our sake only."""
+"""Attribute of a clock with the ids of calls that stream only because of capture."""
 _INVOKED: Final = {BaseChatModel.generate.__code__: False, BaseChatModel.agenerate.__code__: True}
-"""What runs when a model is invoked, and whether it is async."""
+"""Code that runs when a model is invoked, and True for async code."""
 _STREAMED: Final = {BaseChatModel.stream.__code__, BaseChatModel.astream.__code__}
 _MAX_FRAMES: Final = 64
 
@@ -80,7 +79,7 @@ _installed: list[str] = []
 
 
 def install_idle_hooks() -> None:
-    """Installs the hooks. A no-op when they are."""
+    """Install the hooks, once."""
     if _installed:
         return
     clock: Any = getattr(_retry, _CLOCK, None)
@@ -93,10 +92,10 @@ def install_idle_hooks() -> None:
 
 
 def _streams_only_for_capture() -> bool:
-    """Return whether the model call that starts now streams, and would not without the tap.
+    """Return whether the model call that starts now streams, and would not without capture.
 
-    LangChain's callbacks do not carry that, so the call's own frames are read: streamed or invoked, and when it was
-    invoked, who listens, and what the model answers for a call without listeners. False where that cannot be found out.
+    LangChain's callbacks do not carry that, so the frames of the call are inspected. They show whether the model was
+    streamed or invoked, its handlers, and whether it streams without them. If they do not, the result is False.
     """
     frame = inspect.currentframe()
     for _ in range(_MAX_FRAMES):

@@ -1,4 +1,4 @@
-"""Read the content of a model's messages and chunks through LangChain's standard content blocks."""
+"""Parse the content of a model's messages and chunks, through LangChain's standard content blocks."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _SIMPLE: Final[dict[object, tuple[frozenset[str], str, Callable[[str], ContentPa
     "thinking": (frozenset({"type", "thinking", "index"}), "thinking", thinking_part),
     "reasoning": (frozenset({"type", "reasoning", "index"}), "reasoning", thinking_part),
 }
-"""Blocks that need no translator when they have these keys alone: their text's key, and what it becomes."""
+"""Blocks that need no translator if they have these keys alone, with the key of their text and their part."""
 _TRANSLATED: Final = frozenset({"reasoning_content", "reasoning", "tool_calls", "function_call", "parsed"})
 """Keys of ``additional_kwargs`` for which a message with a plain text needs no content blocks."""
 _BARE: Final = frozenset({"type", "index", "id"})
-"""A block of an unknown type with these keys alone carries nothing."""
+"""Keys without content: a block of an unknown type with no other key is skipped."""
 
 
 def is_plain_text(message: BaseMessage) -> bool:
@@ -48,7 +48,7 @@ def is_plain_text(message: BaseMessage) -> bool:
 
 
 def parse_message(message: BaseMessage) -> Iterable[ContentPart]:
-    """Return the parts of a message or a chunk, in order. Joined, the token texts are ``message.text``."""
+    """Return the parts of a message or a chunk, in order. The joined token texts are ``message.text``."""
     content: str | Sequence[str | Block] = message.content
     kwargs = message.additional_kwargs
     if isinstance(content, str):
@@ -77,8 +77,8 @@ def _parse_single_block(content: Sequence[str | Block]) -> list[ContentPart] | N
     """Return the parts of content that is one block of text or reasoning: the usual token of many providers."""
     if len(content) == 1:
         only = content[0]
-        if isinstance(only, dict) and (known := _SIMPLE.get(only.get("type"))) is not None:
-            keys, name, make = known
+        if isinstance(only, dict) and (simple := _SIMPLE.get(only.get("type"))) is not None:
+            keys, name, make = simple
             words = only.get(name)
             if isinstance(words, str) and only.keys() <= keys:
                 return [make(words)] if words else []
@@ -93,7 +93,7 @@ def _parse_whole_call(call: Mapping[str, Any], index: int) -> ContentPart:
 
 
 def _parse_text_message(message: BaseMessage, content: str) -> list[ContentPart]:
-    """Read a message whose content is a text, with reasoning or a refusal or media in its ``additional_kwargs``."""
+    """Parse a message whose content is a text, with reasoning, a refusal or media in its ``additional_kwargs``."""
     kwargs = message.additional_kwargs
     reasoning = kwargs.get("reasoning_content") or kwargs.get("reasoning")
     parts = [thinking_part(reasoning)] if isinstance(reasoning, str) and reasoning else []
@@ -135,17 +135,17 @@ def content_blocks(message: BaseMessage) -> list[Block]:
         blocks = [{"type": "text", "text": each} if isinstance(each, str) else each for each in content]
         message = message.model_copy(update={"content": blocks})
     found: Iterable[object] = message.content if isinstance(message.content, list) else ()
-    with contextlib.suppress(Exception):  # a translator fails with whatever a provider's block makes it fail with
+    with contextlib.suppress(Exception):  # a translator may raise any error on a provider's block
         found = message.content_blocks
     return [cast("Block", each) for each in found if isinstance(each, dict)]
 
 
 def parse_late_parts(message: AIMessage, sent: Collection[str]) -> list[ContentPart]:
-    """Return the parts of a finished message whose kind no piece had: a refusal or citations in its metadata, say.
+    """Return the parts of a finished message whose kind no piece had, such as citations in its metadata.
 
     Args:
         message: The whole message.
-        sent: Types of the blocks that were in its pieces; ``annotations`` stands for citations.
+        sent: Types of the blocks that were in its pieces; ``annotations`` means citations.
     """
     if not message.response_metadata and not message.additional_kwargs and isinstance(message.content, str):
         return []
@@ -178,7 +178,7 @@ def _parse_block(found: Mapping[str, Any]) -> Iterator[ContentPart]:
 
 
 def _parse_non_standard(found: Mapping[str, Any]) -> Iterator[ContentPart]:
-    """Read a block that no translator knows. Reasoning is recognized; all else passes as it is."""
+    """Parse a block that no translator knows. Reasoning is recognized; any other block is passed through."""
     value: object = found.get("value")
     if not isinstance(value, Mapping):
         yield block_part(dict(found))
@@ -191,9 +191,9 @@ def _parse_non_standard(found: Mapping[str, Any]) -> Iterator[ContentPart]:
 
 
 class EventReader:
-    """Read one call's events of the content-block protocol (``version="v3"``).
+    """Parser of one call's events of the content-block protocol (``version="v3"``).
 
-    Tool calls and texts that come in deltas are not repeated when their block is finished.
+    Tool calls and texts that arrived in deltas are not repeated when their block is finished.
     """
 
     __slots__ = ("_calls", "_texts")

@@ -1,4 +1,4 @@
-"""One call of a model inside a decorated node, from its start to its end: its pieces become updates."""
+"""Call of a model inside a captured node: publish its pieces, from its start to its end."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ METADATA_KEYS: Final = {
     "langgraph_step": "langgraph_step",
     "langgraph_checkpoint_ns": "langgraph_checkpoint_ns",
 }
-"""What of a call's metadata goes along with its tokens: not the user's own keys, which may be secret."""
+"""Metadata of a call that its tokens carry, by old and new name. User-defined keys, which may be secret, are not."""
 
 # --- calls that must not stream -----------------------------------------------------------------------------
 
 whole_call_var: ContextVar[bool] = ContextVar("lg_streaming_whole_call", default=False)
-"""Whether the model call or the chain that begins in this context must not be made to stream.
+"""True if the model call or the chain that begins in this context must not be made to stream.
 
-Each start of one sets it, before LangChain looks whether a streaming handler is attached.
+Each start sets it, before LangChain checks whether a streaming handler is attached.
 """
 
 _ANSWER_COUNTS: Final = ("n", "candidate_count", "candidateCount", "num_generations", "num_return_sequences", "best_of")
-"""Names of the number of answers to one prompt: OpenAI, Google (two spellings), Cohere, Hugging Face."""
+"""Parameters with the number of answers to one prompt: OpenAI, Google (two spellings), Cohere, Hugging Face."""
 _NESTED: Final = ("model_kwargs", "extra_body", "generation_config", "pipeline_kwargs")
 """Parameters that hold other parameters."""
 
@@ -96,11 +96,11 @@ def _rank(message_id: str) -> int:
 
 
 class ModelCall:
-    """One call of a model, between its start and its end.
+    """Call of a model, between its start and its end.
 
-    Its ``message_id`` is the one that the message in the result will have, as soon as that is known: LangChain
-    takes the first id that the provider gives, else ``lc_run--<run id>``. Where pieces left before the id was
-    known, the call's end lists the ids they left with as ``replaces``.
+    Its ``message_id`` is that of the message in the result, as soon as it is known: the first id that the provider
+    sends, else ``lc_run--<run id>``. If pieces were published before the id was known, the call's end lists their ids
+    as ``replaces``.
     """
 
     __slots__ = (
@@ -130,7 +130,7 @@ class ModelCall:
     ) -> None:
         self.name: str = name
         self.type: str = type
-        """The model's class."""
+        """Class of the model."""
         self._metadata = about
         self._frame = frame
         self._record = frame.hear
@@ -142,7 +142,7 @@ class ModelCall:
         frame.note_message(self._message_id, self._scope.namespace)
         self._ended = False
         self._finished = ""
-        self._protocol = ""  # under v3 some models report each token twice: the first dialect with content counts
+        self._protocol = ""  # under v3 some models report each token twice: the first protocol with content counts
         self._indexes: dict[str, int] = {"token": 0}
         self._kinds: set[str] = set()
         self._reader: EventReader | None = None
@@ -153,7 +153,7 @@ class ModelCall:
     # --- pieces ---------------------------------------------------------------------------------------------
 
     def add_chunk(self, message: BaseMessage) -> None:
-        """Publish what a chunk of the message holds."""
+        """Publish the content of a chunk of the message."""
         # LangChain's own chunk keeps its fields there. As attributes they cost five times as much, for each token.
         fields = message.__dict__ if message.__class__ is AIMessageChunk else None
         message_id = message.id if fields is None else fields["id"]
@@ -179,9 +179,9 @@ class ModelCall:
             self._publish((text_part(content),))
 
     def add_event(self, event: Mapping[str, Any]) -> None:
-        """Publish what an event of the content-block protocol holds."""
+        """Publish the content of an event of the content-block protocol."""
         if event.get("event") == "message-start" and isinstance(message_id := event.get("id"), str) and message_id:
-            self._set_id(message_id)  # that protocol's message has this id, whatever the chunks inside it have
+            self._set_id(message_id)  # the id of that protocol's message, which the ids of its chunks do not change
             self._rank = _PINNED
         if event.get("event") == "content-block-finish" and event["content"].get("type") == "text":
             self._finished += event["content"].get("text") or ""
@@ -249,7 +249,7 @@ class ModelCall:
         self._record("llm_start", {"model": self.name}, self._scope)
 
     def complete(self, response: LLMResult) -> None:
-        """Publish what did not come in pieces, then the end. Of several answers the first is published."""
+        """Publish the content that no piece had, then the end. Of several answers only the first is published."""
         answers = response.generations[0] if response.generations else []
         if answers and answers[0].text:
             self._frame.texts.add(str(answers[0].text))
@@ -261,7 +261,7 @@ class ModelCall:
         self._end(data)
 
     def _finish_event(self, event: Mapping[str, Any]) -> None:
-        """Publish the end where the protocol says it: the caller may have its message before `complete` is called."""
+        """Publish the end at the protocol's last event: the caller may have its message before `complete` is called."""
         if not self._has_content:
             return
         if self._finished:
@@ -300,9 +300,9 @@ class ModelCall:
         return {key: value for key, value in found.items() if value is not None}
 
     def fail(self, error: BaseException) -> None:
-        """Publish that the call failed, once for each id under which pieces left: that text is void.
+        """Publish that the call failed, once for each id under which pieces were published: their text is void.
 
-        A call that was cancelled, or whose reader stopped, has not failed: its text counts.
+        A call that was cancelled, or whose reader stopped, has not failed: its text is valid.
         """
         if self._ended:
             return
@@ -314,7 +314,7 @@ class ModelCall:
             self._record("llm_error", {"model": self.name, "error": described}, scope)
 
     def _check_usage(self, message: AIMessage) -> None:
-        """Warn where streaming took the usage away: the caller did not ask for a stream, and got no usage."""
+        """Warn if the call has no usage only because capture made it stream."""
         if self._streamed and message.usage_metadata is None and not isinstance(message, AIMessageChunk):
             provider: object = message.response_metadata.get("model_provider") or self._metadata.get("provider")
             if provider in _OPENAI:
@@ -333,9 +333,9 @@ _REASONS: Final = ("finish_reason", "stop_reason", "done_reason", "stopReason", 
 
 
 def get_finish_reason(metadata: Mapping[str, Any]) -> str | None:
-    """Return why an answer ended, in the provider's word; None where the provider gives no reason.
+    """Return the provider's reason for the end of an answer; None if there is no reason.
 
-    OpenAI's Responses API gives a status, and a reason only where the answer is incomplete.
+    OpenAI's Responses API gives a status, and a reason only if the answer is incomplete.
     """
     incomplete: object = metadata.get("incomplete_details")
     reasons = [metadata.get(name) for name in _REASONS]
@@ -353,7 +353,7 @@ _COUNTS: Final = {"prompt_tokens": "input_tokens", "completion_tokens": "output_
 
 
 def _parse_usage(output: Mapping[str, Any] | None) -> dict[str, int] | None:
-    """Return the usage that a text model reports beside its answers, under LangChain's names."""
+    """Return the usage that a text model reports with its answers, under LangChain's names."""
     usage: object = (output or {}).get("token_usage") or (output or {}).get("usage")
     if not isinstance(usage, Mapping):
         return None

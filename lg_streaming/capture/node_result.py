@@ -1,4 +1,4 @@
-"""What a node's result says about the graph's state."""
+"""Read a node's result: state changes, messages, and text that was not published yet."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from lg_streaming.capture.message_parts import parse_message
 
 __all__ = ["find_unpublished_parts", "get_message_ids", "get_messages", "to_update"]
 
-Said = tuple[str, dict[str, Any], str | None]
-"""A piece of text: its type, its data, and its message's id."""
+TextPart = tuple[str, dict[str, Any], str | None]
+"""Piece of text: its type, its data, and its message's id."""
 
 
 def to_update(result: object) -> object:
-    """What a node's result changes in the state; None when it changes nothing.
+    """Return the state update in a node's result; None if there is no update.
 
-    Of a ``Command`` that is its ``update``; of several results in a list, the list of theirs.
+    A ``Command`` has it as ``update``; a list of results gives the list of their updates.
     """
     if isinstance(result, Command):
         return cast("Command[object]", result).update
@@ -31,7 +31,10 @@ def to_update(result: object) -> object:
 
 
 def get_messages(result: object) -> list[BaseMessage]:
-    """The messages in what a node's result changes, in order: one by itself, as a value, or in a list that is one."""
+    """Return the messages in the state update of a node's result, in order.
+
+    A message may be the update, one of its values, or an item of a list that is a value.
+    """
     values: list[object] = []
     for part in _to_items(to_update(result)):
         values += cast("Mapping[object, object]", part).values() if isinstance(part, Mapping) else (part,)
@@ -46,16 +49,16 @@ def find_unpublished_parts(
     texts: Collection[str],
     received: int,
     heard: int,
-) -> Iterator[Said]:
-    """The text in a node's result that its readers do not have: the node returned it, and no model wrote it.
+) -> Iterator[TextPart]:
+    """Yield the text in a node's result that was not published: the node returned it, and no model wrote it.
 
     Args:
-        result: What the node returned.
-        state: What it was called with: messages that were there before are known.
-        is_known: Whether the readers have the message of an id.
-        texts: The texts that models wrote inside the node: it may put one into a message of its own.
-        received: How many pieces the node's readers got, of text, reasoning and the arguments of tools.
-        heard: How many of these came from models; the others the node wrote itself, through its emitter.
+        result: The node's result.
+        state: The state that the node was called with; its messages are published already.
+        is_known: Function that returns whether the message of an id was published.
+        texts: Texts that models wrote inside the node, which may put one into a new message.
+        received: Number of published pieces of text, reasoning and tool arguments.
+        heard: Number of these that came from models; the node's emitter published the others.
     """
     if isinstance(result, Mapping):
         fields = cast("Mapping[object, object]", result)
@@ -77,12 +80,12 @@ def find_unpublished_parts(
 
 
 def get_message_ids(state: object) -> set[str]:
-    """The ids of the messages in a state."""
+    """Return the ids of the messages in a state."""
     return {each.id for each in get_messages(_as_mapping(state)) if each.id is not None}
 
 
 def _as_mapping(state: object) -> object:
-    """A state as a mapping, also where it is an object with fields."""
+    """Return a state as a mapping, also if it is an object with fields."""
     if isinstance(state, (Mapping, list, tuple)):
         return cast("object", state)
     return getattr(state, "__dict__", state)

@@ -1,8 +1,7 @@
-"""What LangGraph has no callbacks for: stream writers, cached nodes, breakpoints, decorated nodes, nodes' handlers.
+"""Hook into LangGraph's loop for what it has no callbacks: stream writers, cached nodes, breakpoints, node timeouts.
 
-These are hooks into methods of LangGraph's loop that are not public. Each looks at what the method does and changes
-nothing of it. Where a version of LangGraph has no such method, that hook is missing and the log has a warning;
-everything else works. `tests/capture/test_pregel_hooks.py` holds what they rely on.
+The hooked methods are not public. Each hook only observes its method. If a version of LangGraph lacks a method, its
+hook is missing, with a warning, and everything else works. `tests/capture/test_pregel_hooks.py` has the assumptions.
 """
 
 from __future__ import annotations
@@ -40,13 +39,13 @@ _RUNTIME: Final = "__pregel_runtime"
 
 
 class _PublishingWriter:
-    """A stream writer of LangGraph whose chunks are updates too."""
+    """Stream writer of LangGraph that also publishes its chunks."""
 
     def __init__(self, writer: Callable[[Any], None]) -> None:
         self._writer = writer
 
     def __call__(self, chunk: Any) -> None:
-        """Writes a chunk, then publishes it."""
+        """Write a chunk, then publish it."""
         self._writer(chunk)
         frame = RUNS.frame_of_run(RUNS.get(parent_run_id()))
         if frame is not None:
@@ -54,14 +53,14 @@ class _PublishingWriter:
 
 
 def _run_of(loop: Any) -> Run | None:
-    """The run of the graph that a loop works for; None where it belongs to no execution."""
+    """Return the run of a loop's graph; None if it belongs to no execution."""
     if not publishers.count:
         return None
     return RUNS.get(getattr(loop.manager, "run_id", None))
 
 
 def _start_graph(loop: Any) -> None:
-    """Names the thread to the call; then it is known whether a decorated graph's node is part of another execution."""
+    """Pass LangGraph's thread to the call, then capture a decorated graph that is a node."""
     run = _run_of(loop)
     if run is None:
         return
@@ -75,14 +74,14 @@ def _start_graph(loop: Any) -> None:
 
 
 def _note_execution(loop: Any) -> None:
-    """Notes which execution a graph's config names: no callback is given the config."""
+    """Record the execution that a graph's config names: no callback gets the config."""
     run = _run_of(loop)
     if run is not None and run.call is not None and run.call.configured_execution is None:
         run.call.configured_execution = configured_id(loop.config)
 
 
 def _note_decorated_nodes(loop: Any) -> None:
-    """Notes which nodes of a graph have decorators of their own: its plan does not hold for them."""
+    """Record the nodes of a graph that are decorated themselves: the graph's plan does not apply to them."""
     run = _run_of(loop)
     if run is not None and run.plan is not None:
         run.decorated_nodes = frozenset(
@@ -91,9 +90,9 @@ def _note_decorated_nodes(loop: Any) -> None:
 
 
 def _replace_finished_trackers(loop: Any) -> None:
-    """Gives what the graph calls the tap in place of a tracker that has done its work: each handler costs every token.
+    """Replace finished trackers by the capture handler for the graph's calls: each handler costs time per token.
 
-    A tracker whose config names no execution stays: a call inside that names a thread of its own is for it to find.
+    A tracker whose config names no execution stays, to find calls inside that name another thread.
     """
     run, manager = _run_of(loop), loop.manager
     if run is None or run.plan is None:
@@ -117,12 +116,12 @@ def _wrap_stream_writer(loop: Any) -> None:
         or isinstance(runtime.stream_writer, _PublishingWriter)
     ):
         return
-    heard = cast("Any", runtime).override(stream_writer=_PublishingWriter(cast("Any", runtime).stream_writer))
-    loop.config = {**loop.config, "configurable": {**loop.config["configurable"], _RUNTIME: heard}}
+    runtime_config = cast("Any", runtime).override(stream_writer=_PublishingWriter(cast("Any", runtime).stream_writer))
+    loop.config = {**loop.config, "configurable": {**loop.config["configurable"], _RUNTIME: runtime_config}}
 
 
 def _publish_cached(loop: Any, tasks: Sequence[Any]) -> None:
-    """Publishes that LangGraph answered captured nodes from its cache."""
+    """Publish that LangGraph answered captured nodes from its cache."""
     run = _run_of(loop) if tasks else None
     if run is None:
         return
@@ -205,7 +204,7 @@ def _before_event(original: Any) -> Any:
 
 
 _timed: ContextVar[tuple[str, object] | None] = ContextVar("lg_streaming_timed", default=None)
-"""The namespace of the node for whose timeout LangGraph waits, and the task that waits."""
+"""Namespace of the node for whose timeout LangGraph waits, and the task that waits."""
 
 
 def _around_timeout(original: Any) -> Any:
@@ -227,7 +226,7 @@ def _around_timeout_error(original: Any) -> Any:
         original(self, *args, **kwargs)
         timed = _timed.get()
         if timed is not None and timed[1] is _running_task() and publishers.count:
-            # the node learns only later that it is cancelled, and maybe after the end of the graph
+            # the node is cancelled only later, and maybe after the end of the graph
             RUNS.end_node(timed[0], self)
 
     return init
@@ -253,7 +252,7 @@ _TIMEOUT: Final = "_arun_with_timeout"
 
 
 def install_hooks() -> None:
-    """Installs the hooks. A no-op when they are."""
+    """Install the hooks, once."""
     if _installed:
         return
     for class_name, method, hook in _HOOKS:

@@ -1,4 +1,4 @@
-"""Follows LangChain's runs: keeps the table of runs, captures nodes that a graph's plan covers, and hears tools."""
+"""Follow LangChain's runs: register them, capture the nodes of a graph's plan, and publish tool calls."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["RunFollower", "RunStart", "ToolCall", "end_with_task", "scope_of_run
 
 
 class RunStart(NamedTuple):
-    """What a handler learns when a run starts."""
+    """Start of a run, as a handler gets it."""
 
     run: Run
     run_id: UUID
@@ -53,20 +53,20 @@ class RunStart(NamedTuple):
 
     @property
     def node_name(self) -> str:
-        """The name of the graph's node in which it runs, else its own."""
+        """Name of the graph's node in which it runs, else its own name."""
         return str(self.metadata.get("langgraph_node") or self.name)
 
 
 class RunFollower(BaseCallbackHandler):
-    """A handler that notes what starts and ends.
+    """Handler that registers starts and ends of runs.
 
-    Several may see one run: the first to see its start or its end acts on it.
+    Several handlers may get the same run. The first that gets its start or its end acts on it.
     """
 
     run_inline = True
     raise_error = False
     finds_roots: ClassVar[bool] = False
-    """Whether it looks for the root of what it was attached to."""
+    """True if the handler looks for the root run of the call that it was attached to."""
 
     # --- chains, graphs and nodes ----------------------------------------------------------------------------
 
@@ -80,11 +80,11 @@ class RunFollower(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Notes whose run it is, and captures the node that it is, where a plan says so."""
-        known = metadata or {}
+        """Register the run, and capture it if it is a node of a plan."""
+        metadata = metadata or {}
         name = str(kwargs.get("name") or "graph")
-        run, new = RUNS.start(self, run_id, parent_run_id, known, root=self.finds_roots)
-        start = RunStart(run, run_id, name, known, inputs)
+        run, new = RUNS.start(self, run_id, parent_run_id, metadata, root=self.finds_roots)
+        start = RunStart(run, run_id, name, metadata, inputs)
         if self.finds_roots:
             self.take_root(start)
         if new and run.is_node:
@@ -105,7 +105,7 @@ class RunFollower(BaseCallbackHandler):
             open_node(run, place, options, name=start.node_name, metadata=start.metadata, state=start.inputs)
 
     def on_chain_end(self, outputs: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """Ends the node or the graph call whose run it is."""
+        """End the node or the graph call of the run."""
         run = RUNS.end(run_id)
         if run is None:
             return
@@ -115,7 +115,7 @@ class RunFollower(BaseCallbackHandler):
         _end_call(run, GraphCall.complete)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """Ends the node or the graph call whose run it is; notes a wait for a human."""
+        """End the node or the graph call of the run; record a wait for a human."""
         run = RUNS.end(run_id)
         if run is None:
             return
@@ -138,7 +138,7 @@ class RunFollower(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,  # noqa: ARG002
     ) -> None:
-        """Notes whose run it is."""
+        """Register the run."""
         RUNS.start(self, run_id, parent_run_id, metadata)
 
     def on_retriever_start(
@@ -151,15 +151,15 @@ class RunFollower(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,  # noqa: ARG002
     ) -> None:
-        """Notes whose run it is."""
+        """Register the run."""
         RUNS.start(self, run_id, parent_run_id, metadata)
 
     def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """Forgets the run."""
+        """Unregister the run."""
         RUNS.end(run_id)
 
     def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """Forgets the run."""
+        """Unregister the run."""
         RUNS.end(run_id)
 
     # --- tools -----------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ class RunFollower(BaseCallbackHandler):
         inputs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Publishes that a tool begins; what happens inside it carries the call's id."""
+        """Publish that a tool begins; updates inside it carry the call's id."""
         run, new = RUNS.start(self, run_id, parent_run_id, metadata)
         frame, call_id = run.frame, kwargs.get("tool_call_id")
         if not isinstance(call_id, str):
@@ -185,15 +185,15 @@ class RunFollower(BaseCallbackHandler):
         if not new or frame is None:
             return
         data = {"tool": kwargs.get("name") or (serialized or {}).get("name") or "tool", "tool_call_id": call_id}
-        known = {key: value for key, value in data.items() if value is not None}
-        run.tool = tool = ToolCall(frame, scope_of_run(frame, metadata or {}), known, call_id)
+        info = {key: value for key, value in data.items() if value is not None}
+        run.tool = tool = ToolCall(frame, scope_of_run(frame, metadata or {}), info, call_id)
         tool.publish("tool_start", input=inputs if inputs is not None else input_str)
         if tool.run is not None:
             run.frame = tool.run
             frame_var.set(tool.run.mark)
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """Publishes that a tool is done. A tool that answered with an error message has failed too."""
+        """Publish that a tool is done. A tool that returned an error message has failed."""
         if (tool := _tool_of(RUNS.end(run_id))) is not None:
             content = getattr(output, "content", output)
             if getattr(output, "status", None) == "error":
@@ -202,14 +202,14 @@ class RunFollower(BaseCallbackHandler):
                 tool.end("tool_complete", output=content)
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """Publishes how a tool ended that raised: a pause for a human is no failure."""
+        """Publish how a tool ended that raised: a pause for a human is no failure."""
         if (tool := _tool_of(RUNS.end(run_id))) is not None:
             tool.fail(error)
 
-    # --- LangGraph's own voice -------------------------------------------------------------------------------
+    # --- custom events ---------------------------------------------------------------------------------------
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """Publishes an event of LangChain's ``dispatch_custom_event``."""
+        """Publish an event of LangChain's ``dispatch_custom_event``."""
         run = RUNS.get(run_id)
         frame = RUNS.frame_of_run(run)
         if run is None or frame is None:
@@ -220,22 +220,22 @@ class RunFollower(BaseCallbackHandler):
 
 
 class ToolCall:
-    """One call of a tool, between its start and its end."""
+    """Call of a tool, between its start and its end."""
 
-    __slots__ = ("_about", "frame", "run", "scope")
+    __slots__ = ("_info", "frame", "run", "scope")
 
-    def __init__(self, frame: NodeFrame, scope: Scope, about: dict[str, Any], call_id: str | None) -> None:
+    def __init__(self, frame: NodeFrame, scope: Scope, info: dict[str, Any], call_id: str | None) -> None:
         self.frame: NodeFrame = frame
         self.run: ToolRun | None = ToolRun(frame, scope.derive(tool_call_id=call_id)) if call_id is not None else None
         self.scope: Scope = self.run.scope if self.run is not None else scope
-        self._about = about
+        self._info = info
 
     def publish(self, type: str, **data: Any) -> None:
-        """Publishes something about the call."""
-        self.frame.hear(type, {**self._about, **data}, self.scope)
+        """Publish an update about the call."""
+        self.frame.hear(type, {**self._info, **data}, self.scope)
 
     def fail(self, error: BaseException) -> None:
-        """Ends the call that raised: a pause for a human is no failure."""
+        """End the call that raised: a pause for a human is no failure."""
         match classify_ending(error):
             case "complete":
                 self.end("tool_complete")
@@ -247,14 +247,14 @@ class ToolCall:
                 self.end("tool_error", error=describe_error(error, debug=self.frame.binding.publisher.debug))
 
     def end(self, type: str, **data: Any) -> None:
-        """Ends the call: nothing that follows carries its id."""
+        """End the call: later updates do not carry its id."""
         if self.run is not None:
             self.run.end()
         self.publish(type, **data)
 
 
 def _end_call(run: Run, end: Callable[[GraphCall], None]) -> None:
-    """Ends the graph call whose root a run is. Forgets the runs inside it whose end was not reported."""
+    """End the graph call whose root a run is. Unregister the runs inside it whose end was not reported."""
     try:
         if run.root_call is not None:
             end(run.root_call)
@@ -269,7 +269,10 @@ _MAX_FRAMES: Final = 16
 
 
 def end_with_task(run: Run, run_id: UUID) -> None:
-    """Ends a run whose task is cancelled while other handlers see it start: LangChain does not report its end then."""
+    """End a run with its task, if the task is cancelled during the callbacks of its start.
+
+    LangChain does not report the end of the run then.
+    """
     try:
         task = asyncio.current_task()
     except RuntimeError:
@@ -283,21 +286,21 @@ def end_with_task(run: Run, run_id: UUID) -> None:
     is_chain_stream = starter is not _GRAPH_STREAM and starter.co_flags & inspect.CO_ASYNC_GENERATOR
     goes_on = begins_only or is_chain_stream
 
-    def give_up(task: asyncio.Task[Any]) -> None:
+    def end_run(task: asyncio.Task[Any]) -> None:
         is_well = goes_on and not task.cancelled() and task.exception() is None
         if not is_well and RUNS.end(run_id) is run:
             _end_call(run, lambda call: call.fail(asyncio.CancelledError()))
 
     def unwatch() -> None:
-        task.remove_done_callback(give_up)
+        task.remove_done_callback(end_run)
 
     run.stop_watching()
-    task.add_done_callback(give_up)
+    task.add_done_callback(end_run)
     run.unwatch = unwatch
 
 
 def _starter() -> CodeType | None:
-    """What awaits that LangChain's handlers see a run start; None where nothing can cancel that: sync code."""
+    """Return the code that awaits LangChain's callbacks of a start; None in sync code, which nothing cancels."""
     frame = inspect.currentframe()
     for _ in range(_MAX_FRAMES):
         if frame is None:
@@ -318,7 +321,7 @@ def _tool_of(run: Run | None) -> ToolCall | None:
 
 
 def scope_of_run(frame: NodeFrame, metadata: Mapping[str, Any]) -> Scope:
-    """What a run of this metadata is about: a graph inside the node may be another agent, and has nodes of its own."""
+    """Return the scope of a run with this metadata: a graph inside the node may be another agent, with other nodes."""
     scope, changes = frame.scope, dict[str, Any]()
     agent = agent_of(metadata)
     if agent is not None and agent != scope.agent_type:

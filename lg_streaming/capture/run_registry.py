@@ -1,7 +1,7 @@
-"""The LangChain runs of this process that matter here: which graph call, node or tool each belongs to.
+"""Registry of LangChain runs: find the graph call, node or tool that each belongs to.
 
-A run is known by its id from its start to its end. What a call, a model or a tool belongs to follows from the run it
-was started in, and only where that says nothing, from the context.
+A run is registered by its id from its start to its end. A call, a model or a tool belongs to the run in which it was
+started. If that run is not registered, the context decides.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = ["RUNS", "Place", "Run", "RunRegistry", "parent_run_id", "surrounding_
 
 
 class Run:
-    """One LangChain run."""
+    """LangChain run."""
 
     __slots__ = (
         "_model_handler",
@@ -74,76 +74,76 @@ class Run:
 
     def __init__(self, handler: object, parent: Run | None, frame: NodeFrame | None, namespace: str | None) -> None:
         self.handler: object = handler
-        """The handler that publishes what happens in it; others see the same."""
+        """Handler that publishes its events; other handlers get the same events."""
         self.root_call: GraphCall | None = None
-        """The graph call whose root it is."""
+        """Graph call whose root it is."""
         self.node: NodeRun | None = None
-        """The node that it is, captured without a decorator."""
+        """Node that it is, captured without a decorator."""
         self.capture_graph: Callable[[], None] | None = None
-        """Captures the node that this run's graph is, when all handlers have seen it start."""
+        """Function that captures this run's graph as a node, called when all handlers have its start."""
         self.on_thread_id: Callable[[object], None] | None = None
-        """Takes LangGraph's thread, which is known for sure only when the graph's loop starts."""
+        """Function that takes LangGraph's thread, which is certain only when the graph's loop starts."""
         self.unwatch: Callable[[], None] | None = None
-        """Ends the watch over the task that started it, which lasts until LangChain is sure to report its end."""
+        """Function that stops watching the task that started it, called once LangChain is sure to report its end."""
         self.parent: Run | None = parent
-        """The run that it was started in, as far as it is known."""
+        """Run in which it was started, if that is registered."""
         self.is_detached: bool = parent is not None and parent.is_detached
-        """Whether its config names a node that is not known: it belongs to nothing that is around it."""
+        """True if its config names an unknown node: it belongs to no run around it."""
         self.tool: ToolCall | None = None
-        """The tool call that it is."""
+        """Tool call that it is."""
         self.tool_call_id: str | None = parent.tool_call_id if parent is not None else None
-        """The tool call inside which it is, or that it is."""
+        """Id of the tool call that it is, or is inside of."""
         self.copies: int = 0
-        """How often the handler is attached beyond once."""
+        """Number of further times that the handler is attached."""
         self._seen = 0
         self._model_handler: object = None
         self.context_token: Token[FrameMark | None] | None = None
-        """Takes back what it put into the context: its own node, or that the frames around it are hidden."""
+        """Token that resets the context variable of frames, which the run has set."""
         self.model: ModelCall | None = None
-        """The model call that it is."""
+        """Model call that it is."""
         self.call: GraphCall | None = parent.call if parent is not None else frame.call if frame is not None else None
-        """The graph call it is part of."""
+        """Graph call that it is part of."""
         self.frame: NodeFrame | None = frame
-        """The captured node or tool it is part of."""
+        """Captured node or tool that it is part of."""
         self.namespace: str | None = namespace
         """LangGraph's checkpoint namespace."""
         self.is_node: bool = parent is not None and namespace is not None and namespace != parent.namespace
-        """Whether it is the run of a node of a graph."""
+        """True if it is the run of a node of a graph."""
         self.is_graph: bool = False
-        """Whether it is the run of a graph, in which each node has a namespace of its own."""
+        """True if it is the run of a graph, in which each node has a separate namespace."""
         self.plan: GraphPlan | None = parent.plan if parent is not None else None
-        """What to capture of the nodes below it; None for nothing beside decorated nodes."""
+        """Plan for the nodes below it; with None only decorated nodes are captured."""
         self.has_own_plan: bool = False
-        """Whether the plan begins with this run: it is a decorated graph's."""
+        """True if the plan begins with this run, that of a decorated graph."""
         self.children_wrapped: bool = False
-        """Whether the nodes right below it capture themselves, as those of a decorated graph do."""
+        """True if the nodes right below it capture themselves, as those of a decorated graph do."""
         self.decorated_nodes: frozenset[str] = frozenset()
         """Names of the nodes right below it that are decorated themselves, and keep their own options."""
         self.root_handlers: tuple[object, ...] = parent.root_handlers if parent is not None else ()
-        """The handlers for whose graph this run, or one above it, is the root."""
+        """Handlers for whose graph this run, or one above it, is the root."""
         self.ids: set[UUID] = frame.run_ids if frame is not None else parent.ids if parent is not None else set()
-        """The ids of all runs that are forgotten with its frame, or without one with its root."""
+        """Ids of all runs that are unregistered with its frame, or without a frame with its root."""
 
     @property
     def is_outermost(self) -> bool:
-        """Whether its end is that of everything known inside it: no frame and no run is around it.
+        """True if no frame and no run is around it: then its end unregisters all runs inside it.
 
-        Handlers that models' tokens pass by see models start, and do not see them end.
+        Handlers that take no tokens get the starts of models, and not their ends.
         """
         return self.parent is None and self.frame is None
 
     def note_duplicate(self, handler: object) -> None:
-        """Notes that one handler is attached several times: it then sees everything as often."""
+        """Count a handler that is attached several times: it gets every event as often."""
         self.copies += handler is self.handler
 
     def stop_watching(self) -> None:
-        """Notes that it is under way, so that LangChain reports its end."""
+        """Stop watching its task: it has progressed, so that LangChain will report its end."""
         unwatch, self.unwatch = self.unwatch, None
         if unwatch is not None:
             unwatch()
 
     def claim_model(self, handler: object) -> bool:
-        """Whether ``handler`` is to publish this call of a model; the first that asks is."""
+        """Return whether ``handler`` publishes this model call; the first handler that asks does."""
         if self._model_handler is None:
             self._model_handler = handler
             self.handler = handler
@@ -152,7 +152,7 @@ class Run:
         return False
 
     def is_published_by(self, handler: object) -> bool:
-        """Whether ``handler`` is to publish the event that it sees: each once, whichever handlers see it."""
+        """Return whether ``handler`` publishes the event that it gets, so that each event is published once."""
         if handler is not self.handler:
             return False
         if not self.copies:
@@ -162,17 +162,17 @@ class Run:
 
 
 class Place(NamedTuple):
-    """What a call belongs to: a frame, a block or a graph call; of several the innermost."""
+    """Innermost frame, block or graph call that a call belongs to."""
 
     frame: NodeFrame | None = None
     block: Block | None = None
     call: GraphCall | None = None
     tool_call_id: str | None = None
-    """The tool call in which it is made, where no frame knows it: the node that calls the tool is not captured."""
+    """Tool call in which it is made, if the node that calls the tool is not captured."""
 
     @property
     def binding(self) -> ExecutionContext | None:
-        """The execution of the frame or the block, or that of the graph call where it is known already."""
+        """Execution of the frame, the block, or the graph call if that has joined one."""
         if self.frame is not None:
             return self.frame.binding
         if self.block is not None:
@@ -187,22 +187,22 @@ class Place(NamedTuple):
 
 
 class RunRegistry:
-    """The table of runs."""
+    """Registry of runs by id, and of the nodes among them by namespace."""
 
     def __init__(self) -> None:
         self._runs: dict[UUID, Run] = {}
         self.find: Callable[[UUID], Run | None] = self._runs.get
-        """Return the run of an id, as each token needs it; None where it is not known or has ended."""
+        """Return the run of an id, with one call per token; None if it is unknown or has ended."""
         self._nodes: dict[str, Run] = {}
-        """The runs of nodes that run, by their namespaces."""
+        """Runs of nodes, by namespace."""
         self._frames: dict[str, list[NodeRun]] = {}
-        """The captured nodes of graphs that run, by their namespaces."""
+        """Running captured nodes of graphs, by namespace."""
 
     def __len__(self) -> int:
         return len(self._runs)
 
     def get(self, run_id: UUID | None) -> Run | None:
-        """The run of this id; None where it is not known or has ended."""
+        """Return the run of this id; None if it is unknown or has ended."""
         return self._runs.get(run_id) if run_id is not None else None
 
     def start(
@@ -214,9 +214,9 @@ class RunRegistry:
         *,
         root: bool = False,
     ) -> tuple[Run, bool]:
-        """The run of this id, and whether it is new: several handlers may see one run start.
+        """Return the run of this id, and True if it is new: several handlers may get the start of one run.
 
-        A run that belongs to nothing is remembered only as a `root`, which a handler makes something of.
+        A run that belongs to nothing is registered only as a `root`, of which a handler makes a graph call.
         """
         run = self._runs.get(run_id)
         if run is not None:
@@ -233,10 +233,10 @@ class RunRegistry:
         return run, True
 
     def _parent(self, parent_id: UUID | None, namespace: str | None) -> tuple[Run | None, bool]:
-        """The run in which a run was started; and whether what its config names is not known.
+        """Return the run in which a run was started, and True if its config names an unknown node.
 
-        A graph that LangGraph calls in a worker has two configs, that of the worker's context and its own. Of these
-        LangGraph takes the parent's id from the context, and the namespace from the call: the call's counts.
+        A graph that LangGraph calls in a worker has two configs, that of the worker's context and that of the call.
+        LangGraph takes the parent's id from the context, and the namespace from the call. The call's decides.
         """
         parent = self.get(parent_id)
         frame = _context_frame() if parent is None else None
@@ -255,7 +255,7 @@ class RunRegistry:
             self._nodes[run.namespace] = run
 
     def register_node(self, handler: object, run_id: UUID, frame: NodeFrame, namespace: str | None) -> None:
-        """Makes what is started in the run of a node belong to that node, also where no context reaches."""
+        """Register the run of a node, so that calls in the run belong to the node even without a context."""
         run = self._runs.get(run_id)
         if run is None:
             run = Run(handler, None, frame, namespace)
@@ -264,7 +264,7 @@ class RunRegistry:
             run.handler, run.frame = handler, frame
 
     def end(self, run_id: UUID) -> Run | None:
-        """Forgets a run, and returns it."""
+        """Unregister a run, and return it."""
         run = self._remove(run_id)
         if run is not None:
             run.ids.discard(run_id)
@@ -278,18 +278,18 @@ class RunRegistry:
         return run
 
     def unregister(self, ids: set[UUID]) -> None:
-        """Forgets runs that did not report their end."""
+        """Unregister runs whose end was not reported."""
         for run_id in list(ids):
             self._remove(run_id)
         ids.clear()
 
     def register_frame(self, frame: NodeRun) -> None:
-        """Notes that a captured node of a graph runs."""
+        """Register a running captured node of a graph."""
         if frame.is_graph_node and frame.graph_namespace is not None:
             self._frames.setdefault(frame.graph_namespace, []).append(frame)
 
     def unregister_frame(self, frame: NodeRun) -> None:
-        """Forgets it."""
+        """Unregister a captured node."""
         namespace = frame.graph_namespace
         found = self._frames.get(namespace) if namespace is not None else None
         if found is None or namespace is None:
@@ -300,13 +300,13 @@ class RunRegistry:
             self._frames.pop(namespace, None)
 
     def end_node(self, namespace: str, error: BaseException) -> None:
-        """Ends the captured nodes of this namespace, which LangGraph no longer waits for, and what runs in them."""
+        """End the captured nodes of a namespace for which LangGraph no longer waits, and the calls in them."""
         for frame in list(self._frames.get(namespace, ())):
             self._cancel_in(frame)
             frame.fail(error)
 
     def cancel_calls_in(self, frame: NodeRun, tools_with: BaseException) -> None:
-        """Ends tools and models that a node leaves behind, and what runs in them: their end would come too late."""
+        """End the tools and models that a node has left running, before the node's end is published."""
         left = [self._runs.get(run_id) for run_id in list(frame.run_ids)]
         if any(run is not None and (run.tool is not None or run.model is not None) for run in left):
             self._cancel_in(frame, tools_with)
@@ -328,20 +328,20 @@ class RunRegistry:
             self.end(run_id)
 
     def frame_of_run(self, run: Run | None) -> NodeFrame | None:
-        """The node or tool that a run started in `run` belongs to; None where it belongs to none."""
+        """Return the node or tool that a call in `run` belongs to; None if there is neither."""
         place = self.place_of_run(run)
         return place.frame if place is not None else None
 
     def place_of_call(self, parent_id: UUID | None) -> Place | None:
-        """What a call belongs to that was started in the run of this id.
+        """Return the place of a call that was started in the run of this id.
 
-        The run's id comes first: the config that the call was given names it. Then the block and the node of the
-        context, of which the inner one counts, and last the activated module, which sees every graph call.
+        The run decides first: the call's config names it. Then the inner one of the context's block and node decides,
+        and last the activated module, which gets every graph call.
         """
         return self.place_of_run(self.get(parent_id))
 
     def place_of_run(self, run: Run | None) -> Place | None:
-        """The same for the run itself."""
+        """Return the place of a call in ``run``."""
         if run is not None and run.is_detached:
             return None
         frame, block = _context_frame(), current_block()
@@ -367,7 +367,7 @@ def _unless_ended(frame: NodeFrame | None) -> NodeFrame | None:
 
 
 def _was_entered_in(frame: NodeFrame, run: Run) -> bool:
-    """Whether a frame was entered in what `run` belongs to, also through blocks in between."""
+    """Return whether a frame was entered in the frame or the graph call of `run`, also through blocks in between."""
     if run.frame is not None:
         return _is_at_or_in(frame, run.frame)
     found: Frame | None = frame
@@ -385,21 +385,21 @@ def _is_at_or_in(frame: Frame | None, outer: Frame) -> bool:
 
 
 def _outer_frame(frame: Frame) -> Frame | None:
-    """The frame around one, in the same execution or around the block in which the frame was entered."""
+    """Return the frame around a frame, in the same execution or around the block in which it was entered."""
     if frame.outer is not None:
         return frame.outer
     return frame.block.frame if frame.block is not None else None
 
 
 def _block_is_in(block: Block, run: Run, frame: NodeFrame | None) -> bool:
-    """Whether a block was entered in the frame, or without one in the graph call, of `run`."""
+    """Return whether a block was entered in ``frame``, or without a frame in the graph call of `run`."""
     if frame is not None:
         return _is_at_or_in(block.frame, frame)
     return block.call is not None and block.call is run.call
 
 
 def _is_same_execution(block: Block, frame: Frame | None) -> bool:
-    """Whether a block is of the execution that the frame is part of, so that it changes nothing."""
+    """Return whether a block and a frame belong to the same execution, so that the block changes nothing."""
     if frame is None:
         return False
     ours, theirs = frame.binding, block.binding
@@ -407,13 +407,13 @@ def _is_same_execution(block: Block, frame: Frame | None) -> bool:
 
 
 def surrounding_namespace() -> str | None:
-    """LangGraph's checkpoint namespace of the node in whose context the code runs; None outside of any."""
+    """Return LangGraph's checkpoint namespace of the current node; None outside of nodes."""
     config = var_child_runnable_config.get()
     return ((config or {}).get("metadata") or {}).get("langgraph_checkpoint_ns")
 
 
 def parent_run_id() -> UUID | None:
-    """The id of the LangChain run in whose context the code runs; None outside of any."""
+    """Return the id of the current LangChain run; None outside of runs."""
     config = var_child_runnable_config.get()
     manager = config.get("callbacks") if config else None
     return manager.parent_run_id if isinstance(manager, BaseCallbackManager) else None

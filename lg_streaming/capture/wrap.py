@@ -1,10 +1,9 @@
-"""Wraps a node: a function, method, callable object, generator or Runnable, sync or async.
+"""Wrap a node: a function, method, callable object, generator or Runnable, sync or async.
 
-The wrapped node is used exactly like the node. It returns what the node returns and raises what the node
-raises; nothing that goes wrong in streaming reaches it. With no hub open it is the plain node.
+The wrapper is used exactly like the node. It returns the node's result and raises the node's errors; failures of
+streaming never reach it. Without an open hub it only calls the node.
 
-Objects that only hold a node's function (``staticmethod``, ``@task``, tools) are the matter of
-`lg_streaming.capture.held_functions`.
+`lg_streaming.capture.held_functions` handles objects that hold a node's function: ``staticmethod``, ``@task``, tools.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ __all__ = ["StreamedRunnable", "get_node_name", "get_plan", "unwrap_node", "wrap
 
 
 def get_node_name(target: object) -> str:
-    """What a node is called: its function's, its Runnable's or its class's name."""
+    """Return the name of a node: that of its function, its Runnable or its class."""
     if isinstance(target, Runnable):
         return target.get_name()
     while isinstance(target, functools.partial):
@@ -55,7 +54,7 @@ _PLAN: Final = "__lg_streaming_plan__"
 
 
 def unwrap_node(target: object) -> object:
-    """The node that ``target`` wraps; ``target`` itself when it wraps none."""
+    """Return the node that ``target`` wraps; ``target`` itself if it wraps none."""
     if isinstance(target, StreamedRunnable):
         return target.node
     wrapper, original = getattr(target, _ORIGINAL, (None, None))
@@ -63,7 +62,7 @@ def unwrap_node(target: object) -> object:
 
 
 def get_plan(target: object) -> NodePlan | None:
-    """The plan that a wrapped function carries; None when it is none. A partial of one counts: LangGraph makes such."""
+    """Return the plan of a wrapped function, or of the function in a partial, as LangGraph makes them; else None."""
     while isinstance(target, functools.partial):
         partial = cast("functools.partial[Any]", target)
         inside = [each for each in partial.args if callable(each)]
@@ -101,12 +100,12 @@ def _validate_node(target: object) -> None:
 
 
 def wrap_node(target: object, plan: NodePlan, name: str | None = None) -> Any:
-    """Return ``target`` with its tries streamed as ``plan`` asks. The module's docstring lists what stays the same.
+    """Return a wrapper of ``target`` that streams each attempt by ``plan``.
 
     Args:
         target: A callable or a Runnable.
-        plan: What to stream.
-        name: The node's name; that of the function or the Runnable when not given.
+        plan: The node's options.
+        name: The node's name; without it, that of the function or the Runnable.
 
     Raises:
         NotANodeError: If ``target`` can be no node.
@@ -137,7 +136,7 @@ def wrap_node(target: object, plan: NodePlan, name: str | None = None) -> Any:
 
 
 def _resolve_hints(call: Any) -> dict[str, Any]:
-    """The type hints of a callable object: LangGraph reads them off the wrapper, which has no module to look in."""
+    """Return the resolved type hints of a callable object: LangGraph reads them from the wrapper."""
     try:
         return get_type_hints(call)
     except Exception:  # noqa: BLE001 (a name that cannot be resolved; LangGraph then takes the graph's own state)
@@ -145,7 +144,7 @@ def _resolve_hints(call: Any) -> dict[str, Any]:
 
 
 def _with_node_config(run: NodeRun, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """``kwargs`` with the node's own config in place of an explicit one, for a thread without a context."""
+    """Return ``kwargs`` with the node's config in place of an explicit one, for a thread without a context."""
     if run.config is None or not isinstance(kwargs.get("config"), dict):
         return kwargs
     return {**kwargs, "config": run.config}
@@ -217,19 +216,18 @@ def _wrap_async_generator(target: Callable[..., Any], plan: NodePlan, name: str)
 
 
 class StreamedRunnable(RunnableLambda[Any, Any]):
-    """A Runnable as a node (a ToolNode, an agent, a chain), with its tries streamed.
+    """Runnable as a node (a ToolNode, an agent, a chain), whose attempts are streamed.
 
-    It is a ``RunnableLambda`` by class only, because that is where LangGraph looks for the subgraph inside a
-    node (`deps`); it makes no run of its own. LangGraph gets the answers of the Runnable inside, and so does
-    anything that reads an attribute of it.
+    It is a ``RunnableLambda`` only so that LangGraph finds the subgraph inside a node (`deps`); it makes no LangChain
+    run. Its attributes are those of the Runnable inside.
     """
 
     def __init__(self, node: Runnable[Any, Any], plan: NodePlan, name: str | None = None) -> None:
         super().__init__(node.invoke, name=name or node.get_name())
         self.node = node
         self.plan = plan
-        if (known := identifier(node)) is not None:  # the name under which LangGraph caches what the node returns
-            self.__module__, _, self.__qualname__ = known.rpartition(".")
+        if (path := identifier(node)) is not None:  # the name under which LangGraph caches the node's results
+            self.__module__, _, self.__qualname__ = path.rpartition(".")
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "node" not in self.__dict__:  # a copy asks before it has anything
@@ -246,55 +244,55 @@ class StreamedRunnable(RunnableLambda[Any, Any]):
 
     @property
     def deps(self) -> list[Runnable[Any, Any]]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The Runnable inside."""
+        """Runnable inside, for LangGraph."""
         return [self.node]
 
     @property
     def afunc(self) -> Callable[..., Any] | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """`ainvoke` where LangGraph takes the Runnable inside for natively async, as node timeouts require."""
+        """`ainvoke` if LangGraph considers the Runnable inside natively async, as node timeouts require."""
         return self.ainvoke if _is_natively_async(self.node) else None
 
     @property
     def InputType(self) -> Any:  # noqa: N802 (LangChain's name)
-        """That of the Runnable inside."""
+        """Type of the Runnable inside."""
         return self.node.InputType
 
     @property
     def OutputType(self) -> Any:  # noqa: N802 (LangChain's name)
-        """That of the Runnable inside."""
+        """Type of the Runnable inside."""
         return self.node.OutputType
 
     def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
-        """Return that of the Runnable inside."""
+        """Delegate to the Runnable inside."""
         return cast("type[BaseModel]", self.node.get_input_schema(config))
 
     def get_output_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
-        """Return that of the Runnable inside."""
+        """Delegate to the Runnable inside."""
         return cast("type[BaseModel]", self.node.get_output_schema(config))
 
     @property
     def config_specs(self) -> list[ConfigurableFieldSpec]:
-        """Those of the Runnable inside."""
+        """Specs of the Runnable inside."""
         return self.node.config_specs
 
     def get_graph(self, config: RunnableConfig | None = None) -> Graph:
-        """Return that of the Runnable inside."""
+        """Delegate to the Runnable inside."""
         return self.node.get_graph(config)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """Calls the node inside."""
+        """Call the node inside."""
         call = flatten_chain(self.node, config).invoke
         return _wrap_function(call, self.plan, self.get_name())(input, config=config, **kwargs)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """Calls the node inside."""
+        """Call the node inside."""
         call = flatten_chain(self.node, config).ainvoke
         return await _wrap_coroutine(call, self.plan, self.get_name())(input, config=config, **kwargs)
 
-    # LangGraph drives a node by stream() for event readers: the inner node yields its chunks then, too
+    # LangGraph calls stream() of a node for event readers: then the inner node yields its chunks too
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
-        """Streams the node inside."""
+        """Stream the node inside."""
         call: Any = flatten_chain(self.node, config).stream
         run = enter_node(self.plan, self.get_name(), config, (input,)) if publishers.count else None
         if run is None:
@@ -303,7 +301,7 @@ class StreamedRunnable(RunnableLambda[Any, Any]):
             yield from drive(run, call(input, run.config or config, **kwargs), Joining())
 
     async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
-        """Streams the node inside."""
+        """Stream the node inside."""
         call: Any = flatten_chain(self.node, config).astream
         run = enter_node(self.plan, self.get_name(), config, (input,)) if publishers.count else None
         if run is not None:
@@ -315,22 +313,22 @@ class StreamedRunnable(RunnableLambda[Any, Any]):
                 yield chunk
 
     def transform(self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
-        """Streams the node inside, with the joined input."""
+        """Stream the node inside, with the joined input."""
         return cast("Iterator[Any]", Runnable.transform(self, input, config, **kwargs))
 
     def atransform(
         self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
-        """Streams the node inside, with the joined input."""
+        """Stream the node inside, with the joined input."""
         return cast("AsyncIterator[Any]", Runnable.atransform(self, input, config, **kwargs))
 
 
 class _ProbeState(TypedDict):
-    """The state of a graph that never runs."""
+    """State of a graph that never runs."""
 
 
 def _is_natively_async(node: Runnable[Any, Any]) -> bool:
-    """Return whether LangGraph lets ``node`` have a timeout. LangGraph itself decides, when it compiles a graph."""
+    """Return whether LangGraph allows a timeout for ``node``, as it decides when it compiles a graph."""
     builder: Any = StateGraph(_ProbeState)
     try:
         builder.add_node("node", node, timeout=1.0).add_edge(START, "node").compile()
