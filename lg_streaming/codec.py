@@ -116,7 +116,7 @@ class Codec:
         """
         sizes: Mapping[str, int] | None = None
         if self._redact is not None and not isinstance(data, Encoded):
-            data = self.redacted(type, data)
+            data = self.apply_redact(type, data)
         members: Any = data
         if data.__class__ is dict and len(members) <= MAX_SMALL_MEMBERS:
             for each in members.values():  # inlines `is_small`, for each update
@@ -214,7 +214,7 @@ class Codec:
 
     def encode_data(self, type: str, data: object) -> Encoded:
         """Return the data of an update, redacted and encoded now: later, its objects may change. Never raises."""
-        limited = self._limit_size(type, self.redacted(type, data))
+        limited = self._limit_size(type, self.apply_redact(type, data))
         return limited if isinstance(limited, Encoded) else Encoded(self.to_json(limited))
 
     def _limit_size(self, type: str, data: object) -> object:
@@ -232,7 +232,7 @@ class Codec:
             text = cast("Mapping[str, Any]", data).get(field) if isinstance(data, Mapping) else data
         return Encoded(self.to_json(part), sizes, replace_lone_surrogates(text) if isinstance(text, str) else None)
 
-    def redacted(self, type: str, data: object) -> object:
+    def apply_redact(self, type: str, data: object) -> object:
         """Return an update's data without secrets; without ``redact``, the data itself. Never raises."""
         if self._redact is None:
             return data

@@ -105,7 +105,7 @@ def _config_inside(run: NodeRun, config: RunnableConfig | None) -> RunnableConfi
         if not run.is_graph_node:
             run.listener = TAP
         elif manager.parent_run_id is not None:
-            RUNS.register_node(TAP, manager.parent_run_id, run, run.graph_namespace)
+            RUNS.register(TAP, manager.parent_run_id, run, run.graph_namespace)
     return {**config, "callbacks": manager}
 
 

@@ -133,7 +133,7 @@ class ModelCall:
         """Class of the model."""
         self._metadata = about
         self._frame = frame
-        self._record = frame.hear
+        self._record = frame.record
         self._message_id = f"{_RUN}-{run_id}"
         self._last_id: str | None = None
         self._rank = -1
@@ -158,7 +158,7 @@ class ModelCall:
         fields = message.__dict__ if message.__class__ is AIMessageChunk else None
         message_id = message.id if fields is None else fields["id"]
         if message_id != self._last_id:
-            self._update_id(message_id)
+            self._note_id(message_id)
         if self._protocol != "chunks" and self._protocol:
             return
         if (
@@ -181,7 +181,7 @@ class ModelCall:
     def add_event(self, event: Mapping[str, Any]) -> None:
         """Publish the content of an event of the content-block protocol."""
         if event.get("event") == "message-start" and isinstance(message_id := event.get("id"), str) and message_id:
-            self._set_id(message_id)  # the id of that protocol's message, which the ids of its chunks do not change
+            self._set_message_id(message_id)
             self._rank = _PINNED
         if event.get("event") == "content-block-finish" and event["content"].get("type") == "text":
             self._finished += event["content"].get("text") or ""
@@ -225,14 +225,14 @@ class ModelCall:
 
     # --- identity -------------------------------------------------------------------------------------------
 
-    def _update_id(self, message_id: str | None) -> None:
+    def _note_id(self, message_id: str | None) -> None:
         """Take the id of a chunk, by LangChain's own rule for the id of joined chunks."""
         self._last_id = message_id
         if message_id and (rank := _rank(message_id)) > self._rank:
             self._rank = rank
-            self._set_id(message_id)
+            self._set_message_id(message_id)
 
-    def _set_id(self, message_id: str) -> None:
+    def _set_message_id(self, message_id: str) -> None:
         if message_id == self._message_id:
             return
         if self._sent_under_id:
@@ -286,7 +286,7 @@ class ModelCall:
         if isinstance(answer, ChatGeneration):
             message = answer.message
             if message.id:
-                self._set_id(message.id)
+                self._set_message_id(message.id)
             if not self._has_content:
                 self._publish(parse_message(message))
             if isinstance(message, AIMessage):

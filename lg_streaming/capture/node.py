@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from langgraph.errors import GraphInterrupt, ParentCommand
 
-from lg_streaming.capture.node_result import find_unpublished_parts, get_message_ids, get_messages, to_update
+from lg_streaming.capture.node_result import ids_in, messages_in, to_update, unpublished_parts
 from lg_streaming.capture.outcome import classify_ending, describe_failure, get_interrupts
 from lg_streaming.capture.run_registry import RUNS, parent_run_id
 from lg_streaming.emitter import Emitter
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lg_streaming.capture.run_registry import Place, Run
     from lg_streaming.publisher import Block, ExecutionContext
 
-__all__ = ["CANCELLED", "Identity", "NodeRun", "agent_of", "identify", "open_node", "step_of", "task_of"]
+__all__ = ["CANCELLED", "Identity", "NodeRun", "agent_name", "identify", "open_node", "step_of", "task_of"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ class NodeRun:
 
     # --- what happens in it ----------------------------------------------------------------------------------
 
-    def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:
+    def record(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """Gives the stream one thing that happened. Never raises."""
         if type == "token":
             self._heard += 1
@@ -210,7 +210,7 @@ class NodeRun:
 
     def report(self, type: str, **data: Any) -> None:
         """Publishes something about the node itself."""
-        self.hear(type, self._about(**data), self.scope)
+        self.record(type, self._about(**data), self.scope)
 
     def odd(self, error: Exception) -> None:
         """Logs that something could not be read."""
@@ -234,9 +234,9 @@ class NodeRun:
             self._forget()
 
     def _report_result(self, result: object) -> None:
-        self.hear("returned", {"read": functools.partial(self._unsaid, result)}, self.scope)
-        self.hear("updates", {"read": functools.partial(to_update, result)}, self.scope)
-        self.hear("messages", {"read": functools.partial(get_messages, result)}, self.scope)
+        self.record("returned", {"read": functools.partial(self._unsaid, result)}, self.scope)
+        self.record("updates", {"read": functools.partial(to_update, result)}, self.scope)
+        self.record("messages", {"read": functools.partial(messages_in, result)}, self.scope)
         self.report("node_complete", result=result, duration_s=self._elapsed())
 
     def fail(self, error: BaseException) -> None:
@@ -274,8 +274,8 @@ class NodeRun:
     def _unsaid(self, result: object, received: int) -> Iterator[tuple[str, dict[str, Any], Scope]]:
         if self.echo is not None:
             return  # it yielded its text
-        parts = find_unpublished_parts(
-            result, self._state, is_known=self._knows, texts=self.texts, received=received, heard=self._heard
+        parts = unpublished_parts(
+            result, self._state, is_known=self._knows, texts=self.texts, received=received, from_models=self._heard
         )
         for kind, data, message_id in parts:
             if message_id is None:
@@ -287,7 +287,7 @@ class NodeRun:
     def _forget(self) -> None:
         state, self._state = self._state, None
         if self.outer is not None:  # a node around this one may return what was written here, or before it was resumed
-            self.outer.message_ids.update(self.message_ids, get_message_ids(state))
+            self.outer.message_ids.update(self.message_ids, ids_in(state))
             self.outer.texts.update(self.texts)
         self.mark.frame = None
         RUNS.unregister(self.run_ids)
@@ -302,7 +302,7 @@ def task_of(namespace: str | None, node_id: str | None) -> str:
     return f"{namespace}\n{node_id}"
 
 
-def agent_of(metadata: Mapping[str, Any]) -> str | None:
+def agent_name(metadata: Mapping[str, Any]) -> str | None:
     """The name of the agent in which a run of this metadata works."""
     name = metadata.get("lc_agent_name")
     return name if isinstance(name, str) and name else None
@@ -320,7 +320,7 @@ def identify(
     """
     outer, namespace = place.frame, metadata.get("langgraph_checkpoint_ns")
     number = functools.partial(binding.publisher.next_attempt, binding.execution_id)
-    agent, tool = agent_of(metadata), outer.scope.tool_call_id if outer is not None else place.tool_call_id
+    agent, tool = agent_name(metadata), outer.scope.tool_call_id if outer is not None else place.tool_call_id
     if namespace is not None and namespace != (outer.graph_namespace if outer is not None else place.made_in_namespace):
         node_id = str(metadata.get("langgraph_node") or name)
         attempt = number(task_of(namespace, own_id or node_id))

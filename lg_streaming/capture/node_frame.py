@@ -99,7 +99,7 @@ class NodeFrame(Protocol):
         """Record that a message's text is streamed in this namespace."""
         ...
 
-    def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:
+    def record(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """Record an event inside the frame. Never raises."""
         ...
 
@@ -177,9 +177,9 @@ class ToolRun:
             self._emitter = self.outer.emitter.scoped(tool_call_id=self.scope.tool_call_id)
         return self._emitter
 
-    def hear(self, type: str, data: dict[str, Any], scope: Scope) -> None:
+    def record(self, type: str, data: dict[str, Any], scope: Scope) -> None:
         """Record an event inside the frame. Never raises."""
-        self.outer.hear(type, data, scope)
+        self.outer.record(type, data, scope)
 
     def release(self) -> None:
         """Flush the node's buffered updates, because a node or a tool inside begins."""

@@ -11,7 +11,7 @@ from langgraph.types import Command
 
 from lg_streaming.capture.message_parts import parse_message
 
-__all__ = ["find_unpublished_parts", "get_message_ids", "get_messages", "to_update"]
+__all__ = ["ids_in", "messages_in", "to_update", "unpublished_parts"]
 
 TextPart = tuple[str, dict[str, Any], str | None]
 """Piece of text: its type, its data, and its message's id."""
@@ -30,7 +30,7 @@ def to_update(result: object) -> object:
     return result
 
 
-def get_messages(result: object) -> list[BaseMessage]:
+def messages_in(result: object) -> list[BaseMessage]:
     """Return the messages in the state update of a node's result, in order.
 
     A message may be the update, one of its values, or an item of a list that is a value.
@@ -41,14 +41,14 @@ def get_messages(result: object) -> list[BaseMessage]:
     return [each for value in values for each in _to_items(value) if isinstance(each, BaseMessage)]
 
 
-def find_unpublished_parts(
+def unpublished_parts(
     result: object,
     state: object,
     *,
     is_known: Callable[[str], bool],
     texts: Collection[str],
     received: int,
-    heard: int,
+    from_models: int,
 ) -> Iterator[TextPart]:
     """Yield the text in a node's result that was not published: the node returned it, and no model wrote it.
 
@@ -58,7 +58,7 @@ def find_unpublished_parts(
         is_known: Function that returns whether the message of an id was published.
         texts: Texts that models wrote inside the node, which may put one into a new message.
         received: Number of published pieces of text, reasoning and tool arguments.
-        heard: Number of these that came from models; the node's emitter published the others.
+        from_models: Number of these that came from models; the node's emitter published the others.
     """
     if isinstance(result, Mapping):
         fields = cast("Mapping[object, object]", result)
@@ -67,8 +67,8 @@ def find_unpublished_parts(
         if result and not received and result not in texts:
             yield "token", {"content": result, "index": 0, "role": "ai"}, None
         return
-    returned = [each for each in get_messages(result) if isinstance(each, AIMessage)] if received <= heard else []
-    before = get_message_ids(state) if returned else set[str]()
+    returned = [each for each in messages_in(result) if isinstance(each, AIMessage)] if received <= from_models else []
+    before = ids_in(state) if returned else set[str]()
     for message in returned:
         if message.text in texts or (message.id is not None and (message.id in before or is_known(message.id))):
             continue
@@ -79,9 +79,9 @@ def find_unpublished_parts(
                 yield kind, {**data, "index": index, "role": "ai"}, message.id
 
 
-def get_message_ids(state: object) -> set[str]:
+def ids_in(state: object) -> set[str]:
     """Return the ids of the messages in a state."""
-    return {each.id for each in get_messages(_as_mapping(state)) if each.id is not None}
+    return {each.id for each in messages_in(_as_mapping(state)) if each.id is not None}
 
 
 def _as_mapping(state: object) -> object:

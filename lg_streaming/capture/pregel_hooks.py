@@ -20,7 +20,7 @@ from langgraph.runtime import Runtime
 from lg_streaming.capture.callbacks import TAP
 from lg_streaming.capture.decorated_graph import get_node_options
 from lg_streaming.capture.graph import ListeningTracker, configured_id
-from lg_streaming.capture.node import agent_of
+from lg_streaming.capture.node import agent_name
 from lg_streaming.capture.outcome import to_interrupts
 from lg_streaming.capture.run_registry import RUNS, parent_run_id
 from lg_streaming.events import node_path
@@ -49,7 +49,7 @@ class _PublishingWriter:
         self._writer(chunk)
         frame = RUNS.frame_of_run(RUNS.get(parent_run_id()))
         if frame is not None:
-            frame.hear("custom", {"name": "stream_writer", "data": chunk}, frame.scope)
+            frame.record("custom", {"name": "stream_writer", "data": chunk}, frame.scope)
 
 
 def _run_of(loop: Any) -> Run | None:
@@ -149,7 +149,7 @@ def _publish_cached_node(graph_id: Any, run: Run, task: Any) -> None:
         run.call.captured_nodes += 1
     node_id = options.node_id or task.name
     metadata: dict[str, Any] = task.config.get("metadata") or {}
-    scope = Scope(run_id=binding.run_id, node_id=node_id, namespace=namespace, agent_type=agent_of(metadata))
+    scope = Scope(run_id=binding.run_id, node_id=node_id, namespace=namespace, agent_type=agent_name(metadata))
     data = {"node_id": node_id, "node_name": task.name}
     binding.publisher.publish(binding.execution_id, "node_cached", data, scope=scope)
 

@@ -10,7 +10,7 @@ from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler
 from langgraph.pregel import Pregel
 
 from lg_streaming.capture.graph_call import GraphCall
-from lg_streaming.capture.node import CANCELLED, agent_of, open_node
+from lg_streaming.capture.node import CANCELLED, agent_name, open_node
 from lg_streaming.capture.node_frame import ToolRun
 from lg_streaming.capture.outcome import classify_ending, get_interrupts
 from lg_streaming.capture.run_registry import RUNS
@@ -216,7 +216,7 @@ class RunFollower(BaseCallbackHandler):
             return
         listener = frame.listener
         if listener is self or (listener is None and run.is_published_by(self)):
-            frame.hear("custom", {"name": name, "data": data}, frame.scope)
+            frame.record("custom", {"name": name, "data": data}, frame.scope)
 
 
 class ToolCall:
@@ -232,7 +232,7 @@ class ToolCall:
 
     def publish(self, type: str, **data: Any) -> None:
         """Publish an update about the call."""
-        self.frame.hear(type, {**self._info, **data}, self.scope)
+        self.frame.record(type, {**self._info, **data}, self.scope)
 
     def fail(self, error: BaseException) -> None:
         """End the call that raised: a pause for a human is no failure."""
@@ -323,7 +323,7 @@ def _tool_of(run: Run | None) -> ToolCall | None:
 def scope_of_run(frame: NodeFrame, metadata: Mapping[str, Any]) -> Scope:
     """Return the scope of a run with this metadata: a graph inside the node may be another agent, with other nodes."""
     scope, changes = frame.scope, dict[str, Any]()
-    agent = agent_of(metadata)
+    agent = agent_name(metadata)
     if agent is not None and agent != scope.agent_type:
         changes["agent_type"] = agent
     outer, inner = frame.graph_namespace, metadata.get("langgraph_checkpoint_ns")

@@ -254,7 +254,7 @@ class RunRegistry:
         if run.is_node and run.namespace is not None:
             self._nodes[run.namespace] = run
 
-    def register_node(self, handler: object, run_id: UUID, frame: NodeFrame, namespace: str | None) -> None:
+    def register(self, handler: object, run_id: UUID, frame: NodeFrame, namespace: str | None) -> None:
         """Register the run of a node, so that calls in the run belong to the node even without a context."""
         run = self._runs.get(run_id)
         if run is None:

@@ -70,7 +70,7 @@ class YieldRecorder:
         for kind, data in parts:
             if kind != "tool_args":
                 data |= {"index": next(self._indexes[kind]), "role": "ai"}
-            self._run.hear(kind, data, self._scope)
+            self._run.record(kind, data, self._scope)
 
 
 class Joining:
