@@ -1,4 +1,4 @@
-"""A run ends with its block or its call, in whatever task, thread or context that happens."""
+"""A run ends with its block or its call, in any task, thread or context."""
 
 import asyncio
 import contextvars
@@ -455,7 +455,7 @@ def _waiting(go_on: asyncio.Event, begun: asyncio.Event, kind: str) -> Any:
 @pytest.mark.parametrize("fails", ["fails", "returns"])
 @pytest.mark.parametrize("kind", ["tool", "model", "graph"])
 async def test_a_tool_that_its_node_does_not_wait_for(module: StreamingModule, kind: str, fails: str) -> None:
-    """It ends for its readers with the node; what it does later is part of nothing."""
+    """A tool ends for its readers with the node; later calls in it are part of nothing."""
     go_on, begun = asyncio.Event(), asyncio.Event()
     slow = _waiting(go_on, begun, kind)
     left: list[asyncio.Future[Any]] = []

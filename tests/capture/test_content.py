@@ -1,4 +1,4 @@
-"""How the content of a message is read: by LangChain's standard content blocks, whatever shape a provider gives it."""
+"""Content of a message in any provider's shape is parsed through LangChain's standard content blocks."""
 
 import functools
 import operator
@@ -300,7 +300,7 @@ async def test_an_answer_from_the_cache_has_the_id_of_the_message_in_the_cache(s
 
 
 async def test_a_stream_of_events_has_the_id_of_its_own_message(streaming: StreamingModule) -> None:
-    """Under v3 the result's id is that of the run, whatever ids the chunks have."""
+    """Under v3 the result's id is that of the run, for any ids of the chunks."""
     message, run = await run_of(streaming, Chunks(chunks=[chunk("a", id="msg_1"), chunk("b")]), way="v3")
     assert run.texts(by=lambda update: update.metadata.message_id) == {message.id: "ab"}
 

@@ -42,7 +42,7 @@ def test_the_methods_are_of_the_kind_that_the_hooks_take_them_for() -> None:
 
 
 class _Looked:
-    """What loops are when their hooks look at them."""
+    """States of loops when their hooks run."""
 
     def __init__(self) -> None:
         self.loops: list[Any] = []

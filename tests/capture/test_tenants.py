@@ -178,7 +178,7 @@ class Tenants:
 OWN = {"child": ["child"], "service": ["service"], "lambda": ["lambda"], "block": ["block"]}
 MAIN = ["worker", "graph", "plain", "thread", "batch", "node", "inner"]
 SAYING = {"graph", "plain", "inner", "child", "service", "lambda", "block"}
-"""What a node says that also sends events of its own."""
+"""Text of a node that also sends custom events."""
 
 
 async def check(streaming: StreamingModule, execution_id: str, who: str, expected: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""What a token costs: one of our handlers sees it, whichever way its node is captured, and a flush is one append."""
+"""Cost of a token: one of our handlers gets it, in every way to capture its node, and a flush is one append."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Where nothing can be heard the log says so once, with what to do; in ordinary use it says nothing."""
+"""A node that cannot be captured is logged once, with advice; ordinary use logs nothing."""
 
 import asyncio
 import logging
@@ -322,7 +322,7 @@ class BrokenPlan:
 async def test_what_a_stream_cannot_take_is_counted(
     streaming: StreamingModule, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is logged once for each execution, and the node runs on."""
+    """The failure is logged once for each execution, and the node continues."""
 
     async def node(_: State) -> Update:
         for number in range(3):

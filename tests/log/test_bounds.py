@@ -1,4 +1,4 @@
-"""What the log in memory takes: of one execution, of all together, and among a hundred thousand."""
+"""Memory of the log in memory: of one execution, of all together, and among a hundred thousand."""
 
 import gc
 import time
@@ -26,7 +26,7 @@ class Writer:
     def __init__(self, log: MemoryLog) -> None:
         self.log = log
         self.number = 0
-        self.codec = Codec()  # of its own: it keeps the names that it has seen
+        self.codec = Codec()  # not shared: it caches names
 
     def write(self, execution_id: str, type: str = "token", size: int = 0, **more: str) -> None:
         self.number += 1
@@ -38,7 +38,7 @@ class Writer:
 
 @pytest.fixture(scope="module", autouse=True)
 def heap() -> Iterator[None]:
-    """What is left in memory is looked for."""
+    """Guard against objects left in memory by earlier tests."""
     with young_heap():
         yield
 

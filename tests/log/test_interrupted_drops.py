@@ -12,7 +12,7 @@ from tests.log.interrupts import interrupted
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
-    """What the log in memory answers: it never waits."""
+    """Run a coroutine of the log in memory, which never waits, and return its result."""
     try:
         work.send(None)
     except StopIteration as stopped:

@@ -1,4 +1,4 @@
-"""An append that is interrupted, wherever that is, has happened whole or not at all."""
+"""An append that is interrupted at any point is atomic."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the log in memory promises beside the contract."""
+"""Guarantees of the log in memory in addition to the contract."""
 
 from lg_streaming.log import MemoryLog
 from lg_streaming.log.run_state import memory_of

@@ -1,4 +1,4 @@
-"""What every log keeps, for how long, and how it says what it no longer has."""
+"""Retention of every log: limits, expiry, and gaps in reads."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Whatever a program puts into an update becomes JSON, once; what is JSON comes back as it went."""
+"""Any value in an update is encoded as JSON, once; JSON values come back unchanged."""
 
 import json
 import logging

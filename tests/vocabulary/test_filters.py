@@ -1,4 +1,4 @@
-"""Which updates a filter lets through."""
+"""Updates that match a filter."""
 
 import re
 from datetime import UTC, datetime, timedelta

@@ -34,7 +34,7 @@ from lg_streaming.settings import (
 from lg_streaming.sinks import LoggingSink, WebhookSink
 
 NEVER: Final = (-1, math.nan, -math.inf, True)
-"""What no option takes."""
+"""Values that no option accepts."""
 REFUSED = (StreamingError, ValueError, ValidationError)
 
 ZERO_MEANS_SOMETHING: Final = {
