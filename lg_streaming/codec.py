@@ -19,8 +19,9 @@ import orjson
 
 from lg_streaming.errors import UpdateTooLargeError, describe_without_message
 from lg_streaming.events import NAMES, Scope, parse_update
+from lg_streaming.excerpt import excerpt
 from lg_streaming.shorten import TEXT_FIELDS, VALUE, shorten, shorten_object, split_text
-from lg_streaming.sizes import LEAF_TYPES, MAX_SMALL_MEMBERS, MAX_SMALL_TEXT, exceeds, excerpt, is_small
+from lg_streaming.sizes import LEAF_TYPES, MAX_SMALL_MEMBERS, MAX_SMALL_TEXT, exceeds, is_small
 from lg_streaming.values import (
     STRICT,
     escape_line_separators,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
-from lg_streaming.sizes import MIN_SHARE, divide_room, text_size
+from lg_streaming.excerpt import MIN_SHARE, divide_room
+from lg_streaming.sizes import text_size
 from lg_streaming.values import to_json
 
 if TYPE_CHECKING:

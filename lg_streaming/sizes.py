@@ -1,12 +1,11 @@
-"""Measure a value's JSON, and take an excerpt of a value that is too large, without encoding all of it.
+"""Measure a value's JSON without encoding all of it at once.
 
-`exceeds` reads a value only until it has found more than a number of bytes. `excerpt` makes plain values of as much as
-is needed, and measures the cut fields. Both take memory for the limit, not for the value.
+`is_small` and `exceeds` compare it with a limit: `exceeds` reads a value only until it has found more than the limit.
+`json_size` measures it.
 """
 
 from __future__ import annotations
 
-import base64
 import codecs
 import itertools
 import re
@@ -27,35 +26,35 @@ from lg_streaming.values import (
     MAX_ITEMS,
     array_size,
     escape_line_separators,
-    jsonable,
     member_name,
     orjson_default,
-    replace_lone_surrogates,
     to_json,
 )
 
 __all__ = [
+    "BYTES_TYPES",
     "LEAF_TYPES",
     "MAX_SMALL_MEMBERS",
     "MAX_SMALL_TEXT",
-    "MIN_SHARE",
-    "divide_room",
+    "REST",
+    "bytes_view",
     "exceeds",
-    "excerpt",
     "is_small",
+    "json_size",
+    "lower_bound",
     "text_size",
+    "to_container",
+    "utf8_size",
 ]
-
-MIN_SHARE: Final = 24
-"""Least bytes of a share: enough for any number."""
 
 MAX_SMALL_TEXT: Final = 4_096
 MAX_SMALL_MEMBERS: Final = 32
 LEAF_TYPES: Final = frozenset({int, float, bool, type(None)})
 _WINDOW: Final = 16_384
-_REST: Final = "…"
-_BYTES: Final = (bytes, bytearray, memoryview)
-_OPEN: Final = (str, *_BYTES, Mapping, list, tuple)
+REST: Final = "…"
+"""Replacement for values that are nested too deep or cut."""
+BYTES_TYPES: Final = (bytes, bytearray, memoryview)
+_OPEN: Final = (str, *BYTES_TYPES, Mapping, list, tuple)
 _COUNTED_LEAVES: Final = frozenset({str, int, bool, type(None)})
 _COUNTED: Final = 10_000
 """Items whose size is measured; the size of further items is estimated from theirs."""
@@ -85,7 +84,7 @@ def exceeds(value: object, limit: int) -> bool:
     Escapes in text can make the JSON up to 6 times as large as assumed here. It can also be smaller: a pydantic model
     may leave out fields that are counted here.
     """
-    return not _fits_at_a_glance(value, limit) and _lower_bound(value, limit, set()) > limit
+    return not _fits_at_a_glance(value, limit) and lower_bound(value, limit, set()) > limit
 
 
 def _fits_at_a_glance(value: object, limit: int) -> bool:
@@ -107,7 +106,7 @@ def _fits_at_a_glance(value: object, limit: int) -> bool:
                 total += len(cast("str", one))
                 continue
             else:
-                total += _lower_bound(one, limit - total, set())
+                total += lower_bound(one, limit - total, set())
                 continue
             if total > limit:
                 break
@@ -122,7 +121,7 @@ def _fits_at_a_glance(value: object, limit: int) -> bool:
     return total <= limit
 
 
-def _lower_bound(value: object, limit: int, inside: set[int]) -> int:  # noqa: PLR0911 (a table of types)
+def lower_bound(value: object, limit: int, inside: set[int]) -> int:  # noqa: PLR0911 (a table of types)
     """Return the least bytes of a value's JSON; any number over ``limit`` if it has more than that.
 
     ``inside`` are the ids of the containers around the value: a container in itself is not followed.
@@ -156,7 +155,7 @@ def _lower_bound_of_members(members: Mapping[object, object], limit: int, inside
         if kind is str:
             total += len(cast("str", each))
         elif kind not in LEAF_TYPES:
-            total += _lower_bound(each, limit - total, inside)
+            total += lower_bound(each, limit - total, inside)
         if total > limit:
             break
     return total
@@ -171,7 +170,7 @@ def _lower_bound_of_items(items: Iterable[object], limit: int, inside: set[int])
         elif kind in LEAF_TYPES:
             total += 2
         else:
-            total += 1 + _lower_bound(each, limit - total, inside)
+            total += 1 + lower_bound(each, limit - total, inside)
         if total > limit:
             break
     return total
@@ -188,7 +187,7 @@ def _lower_bound_of_other(value: object, limit: int, inside: set[int]) -> int:  
         case BaseModel():
             return _lower_bound_of_members(cast("dict[object, object]", value.__dict__), limit, inside)
         case Enum():
-            return _lower_bound(cast("object", value.value), limit, inside)
+            return lower_bound(cast("object", value.value), limit, inside)
         case Mapping():
             return _lower_bound_of_members(cast("Mapping[object, object]", value), limit, inside)
         case Sequence() | AbstractSet() | MappingView() | deque() | array():
@@ -203,97 +202,7 @@ def _lower_bound_of_other(value: object, limit: int, inside: set[int]) -> int:  
             return 2 if size is None or size > MAX_ELEMENTS else 2 * size + 1
 
 
-# --- excerpts --- -----------------------------------------------------------------------------------------------
-
-
-def excerpt(value: object, limit: int, whole: str) -> tuple[Any, dict[str, int] | None]:
-    """Return a value as plain JSON values, without most of the parts that `shorten` to ``limit`` bytes would cut.
-
-    Args:
-        value: Any value.
-        limit: Most bytes that will be kept of its JSON.
-        whole: The name, among the sizes, of a value without fields.
-
-    Returns:
-        The plain value, and the bytes of the JSON of each cut field; None if no field was cut. The size of a field
-        with more than 10,000 items is estimated.
-    """
-    fitting = _Excerpt()
-    room = limit
-    plain = _to_container(value)
-    if not isinstance(plain, Mapping):
-        kept = fitting.excerpt(plain, room, frozenset())
-        return kept, {whole: _size(plain)} if fitting.cut else None
-    plain = cast("Mapping[object, object]", plain)
-    members = _members(plain, room)
-    inside = frozenset({id(value), id(plain)})
-    kept_members: dict[str, Any] = {}
-    sizes: dict[str, int] = {}
-    for (name, each), share in zip(members, _divide_among([each for _, each in members], room, inside), strict=True):
-        fitting.cut = False
-        kept_members[name] = fitting.excerpt(each, share, inside)
-        if fitting.cut:
-            sizes[name] = _size(each)
-    if len(members) < len(plain):
-        sizes[_REST] = max(0, _size(plain) - sum(len(to_json(name)) + 2 for name, _ in members))
-    return kept_members, sizes or None
-
-
-class _Excerpt:
-    """Conversion of parts of a value to plain values; `cut` is True once a part was left out."""
-
-    def __init__(self) -> None:
-        self.cut = False
-
-    def excerpt(self, value: object, room: int, around: frozenset[int]) -> Any:
-        """Return as much of ``value``, which lies inside the containers ``around``, as ``room`` bytes hold."""
-        if _lower_bound(value, room, set(around)) <= room:
-            return jsonable(value, around)
-        try:
-            return self._part(value, room, around)
-        except Exception:  # noqa: BLE001 (any method of a foreign object may raise anything)
-            self.cut = True
-            return f"<{type(value).__name__}>"
-
-    def _part(self, value: object, room: int, around: frozenset[int]) -> Any:  # noqa: PLR0911 (a table of types)
-        if isinstance(value, str):
-            self.cut = True
-            return replace_lone_surrogates(str.__str__(value)[:room])
-        if isinstance(value, _BYTES):
-            self.cut = True
-            return _text_of_bytes(_view(value), room)
-        if id(value) in around or len(around) >= MAX_DEPTH or room < MIN_SHARE:
-            self.cut = True
-            return _REST
-        inside = around | {id(value)}
-        size = array_size(value)
-        if size is not None:
-            return self._part_of_array(cast("Any", value), size, room, inside)
-        value = _to_container(value)
-        if isinstance(value, Mapping):
-            members = _members(cast("Mapping[object, object]", value), room)
-            self.cut = self.cut or len(members) < len(cast("Mapping[object, object]", value))
-            parts = _divide_among([each for _, each in members], room, inside)
-            return {name: self.excerpt(each, share, inside) for (name, each), share in zip(members, parts, strict=True)}
-        if isinstance(value, (list, tuple)):
-            items = cast("Sequence[object]", value)[: room // MIN_SHARE + 1]
-            self.cut = self.cut or len(items) < len(cast("Sequence[object]", value))
-            return [
-                self.excerpt(each, part, inside)
-                for each, part in zip(items, _divide_among(items, room, inside), strict=True)
-            ]
-        return self.excerpt(value, room, inside)
-
-    def _part_of_array(self, value: Any, size: int, room: int, inside: frozenset[int]) -> Any:
-        rows = len(value)
-        count = min(rows, max(1, room // MIN_SHARE * rows // size))
-        self.cut = self.cut or count < rows
-        if count == 1 and size > rows:
-            return [self.excerpt(value[0], room, inside)]
-        return jsonable(value[:count])
-
-
-def _to_container(value: object) -> object:
+def to_container(value: object) -> object:
     """Return a container as a mapping, a list or a tuple, with its items unchanged."""
     for _ in range(MAX_DEPTH):
         if isinstance(value, _OPEN) or type(value) in LEAF_TYPES or array_size(value) is not None:
@@ -305,44 +214,13 @@ def _to_container(value: object) -> object:
     return cast("object", value)
 
 
-def _members(members: Mapping[object, object], room: int) -> list[tuple[str, object]]:
-    """Return the first members with their names, as many as can have a share of ``room``."""
-    named: dict[str, object] = {}
-    for key, each in itertools.islice(members.items(), room // MIN_SHARE + 1):
-        name = member_name(key)
-        if len(name) <= room:
-            named[f"{name} ({type(key).__name__})" if name in named else name] = each
-    return list(named.items())
-
-
-def _divide_among(values: Sequence[object], room: int, inside: frozenset[int]) -> list[int]:
-    """Return the share of ``room`` of each value. A value is measured only as far as its share can reach."""
-    most = min(room, max(256, 4 * room // max(1, len(values))))
-    return divide_room([_lower_bound(each, most, set(inside)) for each in values], room)
-
-
-def divide_room(costs: Sequence[int], room: int) -> list[int]:
-    """Return the share of ``room`` of each: small costs in full, and equal shares for the large ones."""
-    found = [0] * len(costs)
-    for place, index in enumerate(sorted(range(len(costs)), key=costs.__getitem__)):
-        found[index] = min(costs[index], room // (len(costs) - place))
-        room -= found[index]
-    return found
-
-
-def _view(value: Any) -> memoryview:
+def bytes_view(value: Any) -> memoryview:
+    """Return a flat view of the bytes of a bytes-like value."""
     view = memoryview(value)
     return (view if view.c_contiguous else memoryview(view.tobytes())).cast("B")  # a cast takes no slice with steps
 
 
-def _text_of_bytes(value: memoryview, room: int) -> str:
-    """Return the beginning of the text of bytes: UTF-8, or else Base64."""
-    if _length_as_text(value) is None:
-        return base64.b64encode(value[: room // 4 * 3]).decode()
-    return bytes(value[:room]).decode(errors="ignore")
-
-
-def _length_as_text(value: memoryview) -> int | None:
+def utf8_size(value: memoryview) -> int | None:
     """Return the length of the JSON of bytes of UTF-8; None if they are no UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     total = 2
@@ -358,7 +236,7 @@ def _length_as_text(value: memoryview) -> int | None:
 # --- sizes ------------------------------------------------------------------------------------------------------
 
 
-def _size(value: object) -> int:
+def json_size(value: object) -> int:
     """Return the bytes of a value's JSON, measured piece by piece; estimated for very many items. Never raises."""
     return _Size().measure(value, frozenset())
 
@@ -371,18 +249,18 @@ class _Size:
         """Return the bytes of ``value``, which lies inside the containers ``around``."""
         if isinstance(value, str):
             return text_size(value)
-        if isinstance(value, _BYTES):
-            view = _view(value)
-            return _length_as_text(view) or 2 + (len(view) + 2) // 3 * 4
+        if isinstance(value, BYTES_TYPES):
+            view = bytes_view(value)
+            return utf8_size(view) or 2 + (len(view) + 2) // 3 * 4
         if type(value) in LEAF_TYPES:
             return len(to_json(value))
         if id(value) in around or len(around) >= MAX_DEPTH:
-            return len(to_json(_REST))
+            return len(to_json(REST))
         inside = around | {id(value)}
         try:
             if (size := array_size(value)) is not None:
                 return _size_of_array(value, size)
-            opened = _to_container(value)
+            opened = to_container(value)
             if isinstance(opened, Mapping):
                 return self._of_members(cast("Mapping[object, object]", opened), inside)
             if isinstance(opened, (list, tuple)):

@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from lg_streaming.errors import UpdateTooLargeError
+from lg_streaming.excerpt import excerpt
 from lg_streaming.hub import StreamHub
 from lg_streaming.settings import StreamingSettings
-from lg_streaming.sizes import exceeds, excerpt, is_small
+from lg_streaming.sizes import exceeds, is_small
 from lg_streaming.values import to_json
 from tests.hub.test_large_updates import DATA, records_of
 

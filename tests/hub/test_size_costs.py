@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from lg_streaming.errors import UpdateTooLargeError
+from lg_streaming.excerpt import excerpt
 from lg_streaming.hub import StreamHub
 from lg_streaming.settings import StreamingSettings
-from lg_streaming.sizes import excerpt
 from lg_streaming.values import to_json
 
 LIMIT = 65_536
