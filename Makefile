@@ -44,9 +44,7 @@ quick: $(DEV) ## formatting, lint, imports, then the tests that need neither a b
 	$(PYTHON) -m pytest -q --durations=5 $(WORKERS) -m "$(QUICK)" --hypothesis-profile=quick $(ARGS)
 
 lowest: tools ## tests of gateway, hub and capture on the lowest versions that are allowed (ARGS picks others)
-	tools/lowest > $(LOWEST).txt
-	tools/virtual-environment $(LOWEST) --editable '.[compression,demo,http2,metrics,tracing]' --group test \
-		--constraint $(LOWEST).txt
+	tools/lowest $(LOWEST)
 	$(LOWEST)/bin/python -m pytest -q $(WORKERS) -m "$(QUICK)" $(if $(ARGS),$(ARGS),$(LOWEST_TESTS))
 
 check: $(DEV) ## formatting, lint, types, who imports whom, documentation
@@ -92,7 +90,7 @@ clean: ## remove what was built, and caches
 	find . -path ./$(VENV) -prune -o -path ./$(LOWEST) -prune -o -path '*/node_modules' -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
 
 distclean: clean ## and the virtual environment and the JavaScript packages
-	rm -rf $(VENV) $(LOWEST) $(LOWEST).txt $(JS)/node_modules
+	rm -rf $(VENV) $(LOWEST) $(JS)/node_modules
 
 $(RUN): pyproject.toml tools/virtual-environment
 	@tools/virtual-environment $(VENV) --editable '.[demo]'

@@ -1,4 +1,4 @@
-"""The composition root: settings in, wired parts out; installs itself in a FastAPI app."""
+"""Composition root: make hub and gateway from settings, and install them in an application."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from lg_streaming.emitter import Emitter
     from lg_streaming.events import Priority
     from lg_streaming.gateway.auth.policy import Authorize, Revoked
-    from lg_streaming.hub.open_options import Owner
+    from lg_streaming.hub.options import Owner
     from lg_streaming.log import EventLog
     from lg_streaming.observability.events import Observer
     from lg_streaming.pipeline import TokenStreamingService
@@ -65,15 +65,14 @@ _SWEEP_SLICE = 200
 
 
 class ExecutionBlock:
-    """One run of an execution, for as long as the block lasts; use it with ``with`` or ``async with``.
+    """One run of an execution, as a ``with`` or ``async with`` block.
 
-    What decorated nodes do inside belongs to the execution. The run ends by how the block ends: completed,
-    failed with the exception that leaves it, cancelled, or interrupted when a node waits for a human. Blocks of
-    one execution that overlap share a run, which the last one to end ends. Exceptions are never swallowed.
+    Updates of decorated nodes inside belong to the execution. The run ends with the outcome of the block: completed,
+    cancelled, or failed with its exception. It is interrupted when a node waits for a human. Overlapping blocks of one
+    execution share a run, which ends with the last one. Exceptions are never swallowed.
 
-    When the run is cancelled (`hub.cancel`, or by a reader who may), the asyncio task that entered the block is
-    cancelled. A block in a thread of its own cannot be: its run ends as cancelled at once, and what it still publishes
-    is dropped.
+    A cancelled run (by `hub.cancel`, or by an authorized reader) cancels the asyncio task that entered the block. A
+    block without a task cannot be cancelled: its run ends as cancelled at once, and later updates are dropped.
     """
 
     def __init__(
@@ -96,15 +95,15 @@ class ExecutionBlock:
 
     @property
     def emitter(self) -> Emitter:
-        """A write handle on the run."""
+        """An emitter of the run."""
         return self._hub.emitter(self.execution_id)
 
     def __enter__(self) -> Self:
         if self._block is not None:
             raise StreamingConfigError("this execution block is entered already: make one for each use")
         self._hub.open(self.execution_id, owner=self._owner, metadata=self._metadata, priority=self._priority)
-        self._run_id = self._hub.enter_run(self.execution_id, owner=self._owner)
-        binding = ExecutionContext(self._hub, self.execution_id, self._run_id)
+        self._run_id = self._hub.runs.join_run(self.execution_id, owner=self._owner)
+        binding = ExecutionContext(self._hub.publisher, self.execution_id, self._run_id)
         self._block = Block(
             binding,
             frame=position().frame,
@@ -117,7 +116,7 @@ class ExecutionBlock:
         return self
 
     def _listen(self) -> Callable[[], None] | None:
-        """Has the task of this block cancelled when the run is; a block without a task cannot be."""
+        """Cancel the task of this block with its run. Return what undoes that; None without a task."""
         try:
             loop, task = asyncio.get_running_loop(), asyncio.current_task()
         except RuntimeError:
@@ -126,7 +125,7 @@ class ExecutionBlock:
             return None
 
         def cancel(reason: str | None) -> None:
-            # On the task's own loop: between its steps, so either it is inside the block or this comes too late.
+            # On the task's event loop, between its steps: the task is inside the block, or has left it.
             if self._block is not None and not self._block.left:
                 task.cancel(reason)
 
@@ -143,7 +142,7 @@ class ExecutionBlock:
             if self._stop_listening is not None:
                 self._stop_listening()
         finally:
-            self._hub.leave_run(self.execution_id, self._run_id, self._outcome(exc))
+            self._hub.runs.leave_run(self.execution_id, self._run_id, self._outcome(exc))
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -158,16 +157,16 @@ class ExecutionBlock:
             return RunOutcome("workflow_complete", {})
         if isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)):
             return RunOutcome("workflow_cancelled", {})
-        return RunOutcome("workflow_error", {"error": describe_error(error, debug=self._hub.debug)})
+        return RunOutcome("workflow_error", {"error": describe_error(error, debug=self._hub.publisher.debug)})
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[str | None], None], reason: str | None) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop is closed: its tasks are over
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and its tasks with it
         loop.call_soon_threadsafe(call, reason)
 
 
 class StreamingModule:
-    """Everything wired together.
+    """A hub, its gateway and its views, made from one set of settings.
 
     ```python
     streaming = StreamingModule()
@@ -177,25 +176,24 @@ class StreamingModule:
     ```
 
     Args:
-        settings: Everything that can be set, as `StreamingSettings` or as a mapping of its fields, such as
-            ``{"gateway": {"prefix": "/streaming"}}``. What is left out comes from the environment (``LG_STREAMING_…``)
-            and the defaults.
-        log: Where executions are kept; in this process's memory when not given.
-        redact: ``redact(type, data) -> data``, applied to every update before it leaves.
-        authorize: ``authorize(principal, action, execution_id, owner) -> bool``, sync or async: lets callers in
-            beside the owner and those whose token allows it.
-        revoked: `revoked(principal) -> bool`, sync or async: refuses tokens that have not expired, at every login and
-            at every heartbeat of an open connection. An exception, or no answer in 10 seconds, counts as revoked.
+        settings: All settings, as `StreamingSettings` or as a mapping of its fields, such as
+            ``{"gateway": {"prefix": "/streaming"}}``. Omitted ones come from the environment (``LG_STREAMING_…``) and
+            the defaults.
+        log: The log that keeps the executions; this process's memory when not given.
+        redact: ``redact(type, data) -> data``, applied to every update before it is encoded.
+        authorize: ``authorize(principal, action, execution_id, owner) -> bool``, sync or async: allows callers in
+            addition to the owner, and to those whose token allows it.
+        revoked: `revoked(principal) -> bool`, sync or async: refuses tokens that have not expired. Called at every
+            login and at every heartbeat of a connection. An exception, or 10 seconds without a result, means revoked.
         initial_data: `initial_data(execution_id)`, sync or async: the first event of every event stream. The reader's
-            place is fixed before it is called, so what happens meanwhile follows it.
-        observer: A plain function that is told what happens on connections, as values of `GatewayEvent`; it must be
-            quick.
-        tracing: Makes OpenTelemetry spans of runs and nodes: ``True`` with the program's own tracer provider, or with
-            the one that is given.
+            position is fixed before the call, so updates during the call follow the event.
+        observer: A plain function that gets each `GatewayEvent` of the connections; it must be quick.
+        tracing: Makes OpenTelemetry spans of runs and nodes. ``True``: with the program's tracer provider; or a
+            provider.
 
     Raises:
-        StreamingConfigError: ``settings`` is neither of the two, or a setting cannot be used.
-        MissingExtraError: ``tracing`` needs ``pip install 'lg-streaming[tracing]'``.
+        StreamingConfigError: If ``settings`` is of another type, or a setting cannot be used.
+        MissingExtraError: If ``tracing`` needs ``pip install 'lg-streaming[tracing]'``.
 
     A module used without a server is closed with `aclose`; one installed in an app starts and stops with the app.
     """
@@ -214,11 +212,11 @@ class StreamingModule:
     ) -> None:
         self.settings: StreamingSettings = settings_from(settings)
         self.hub: StreamHub = StreamHub(self.settings, log=log, redact=redact)
-        self.hub.capture_plan = _plan_of(self.settings.capture)
+        self.hub.publisher.capture_plan = _to_plan(self.settings.capture)
         if tracing is not False:
-            self.hub.trace = _trace(None if tracing is True else tracing)
+            self.hub.publisher.trace = _trace(None if tracing is True else tracing)
         self.events: EventStreamProcessor = EventStreamProcessor(self.hub)
-        """Works on updates: batches, groups, filters, replay and statistics."""
+        """The processor of updates: batches, groups, filters, replay and statistics."""
         self._authorize = authorize
         self._revoked = revoked
         self._initial_data = initial_data
@@ -233,31 +231,30 @@ class StreamingModule:
 
     @property
     def gateway(self) -> Gateway:
-        """The network edge: what tells one client, everybody who watches an execution, or a room.
+        """The gateway, which sends messages to one client, to the readers of an execution, or to a room.
 
         Raises:
-            StreamingConfigError: The module is not installed in an app.
+            StreamingConfigError: If the module is not installed in an app.
         """
         if self._gateway is None:
             raise StreamingConfigError("there is no gateway: install the module in an app first")
         return self._gateway
 
     def install(self, app: Starlette) -> None:
-        """Adds the routes, the Socket.IO mount and the lifespan to ``app``; once for each module.
+        """Add the routes, the Socket.IO mount and the lifespan to ``app``; once for each module.
 
-        Works with an app that has a lifespan of its own, and with one that is mounted in another app, whose lifespan
-        does not run: there the module starts with the first request, and stops with the server.
+        The app may have another lifespan, or be mounted in another app. A mounted app has no lifespan: its module
+        starts with the first request, and stops with the server.
 
         When the server stops, the module closes its connections and forgets its executions. The app may start again
-        in the same process, as often as you like; it then begins without executions.
+        in the same process, any number of times; it then begins without executions.
 
         Args:
-            app: A FastAPI or Starlette application. Several modules may share one, each with a ``gateway.prefix`` of
-                its own.
+            app: A FastAPI or Starlette application. Several modules may share one, with different ``gateway.prefix``.
 
         Raises:
-            StreamingConfigError: The module is installed already, the app has a module whose paths would meet these,
-                the authentication settings cannot be used, or ``app`` is no application.
+            StreamingConfigError: If the module is installed, or its paths conflict with those of another module. If the
+                authentication settings cannot be used, or ``app`` is no application.
         """
         if self._gateway is not None:
             raise StreamingConfigError("this module is installed already: make one module for each app")
@@ -283,26 +280,27 @@ class StreamingModule:
         self._sweeping = asyncio.create_task(self._sweep(), name="lg-streaming sweep")
 
     async def _stop(self) -> None:
-        """Closes everything, ready to start again."""
+        """Close everything, ready to start again."""
         sweeping, self._sweeping = self._sweeping, None
         if sweeping is not None and sweeping.get_loop() is asyncio.get_running_loop():
             sweeping.cancel()
             await asyncio.gather(sweeping, return_exceptions=True)
-        await self.hub.restart()
+        await self.hub.lifespan.restart()
 
     def revoke(self, *, jti: str | None = None, subject: Owner | None = None, expires_at: float | None = None) -> None:
-        """Revokes the token with this `jti`, or all tokens of a subject that were issued (`iat`) until now, or both.
+        """Revoke the token with this `jti`, or all tokens of a subject that were issued (`iat`) until now, or both.
 
-        At once, in this process, until it ends: other processes do not know; `revoked` is for what all have to know.
+        The revocation holds at once, in this process, until it ends; use `revoked` for several processes.
         A token without `iat` counts as issued before.
 
         Args:
-            jti: The token's id.
-            subject: The tokens' `sub`; a whole number or a UUID counts as its text.
-            expires_at: When the last of these tokens expires, in seconds since 1970, so that it can be forgotten then.
+            jti: The id of the token.
+            subject: The `sub` of the tokens; a whole number or a UUID counts as its text.
+            expires_at: The time at which the last of these tokens expires, in seconds since 1970. The revocation is
+                forgotten then.
 
         Raises:
-            StreamingConfigError: The module is not installed in an app, or neither `jti` nor `subject` is given.
+            StreamingConfigError: If the module is not installed in an app, or neither `jti` nor `subject` is passed.
         """
         if self._gateway is None:
             raise StreamingConfigError("there is nothing to revoke: install the module in an app first")
@@ -311,7 +309,7 @@ class StreamingModule:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_INTERVAL)
-            while self.hub.sweep(_SWEEP_SLICE):  # noqa: ASYNC110 (others have their turn between two slices)
+            while self.hub.registry.sweep(_SWEEP_SLICE):  # noqa: ASYNC110 (other tasks run between two slices)
                 await asyncio.sleep(0)
 
     def execution(
@@ -322,21 +320,23 @@ class StreamingModule:
         metadata: Mapping[str, Any] | None = None,
         priority: Priority | None = None,
     ) -> ExecutionBlock:
-        """A run of an execution as a block: ``async with streaming.execution("exec-1", owner="alice"): …``.
+        """Return a run of an execution as a block: ``async with streaming.execution("exec-1", owner="alice"): …``.
 
         Args:
             execution_id: 1 to 256 printable characters without spaces; a new UUID when not given.
-            owner: Who may read it; compared with a token's ``sub``. A whole number or a UUID counts as its text.
+            owner: The reader that may read it; compared with a token's ``sub``. A whole number or a UUID counts as its
+                text.
             metadata: Kept with the run, and sent with ``workflow_start``.
-            priority: Of updates for which neither their publisher nor their type names one; see `StreamHub.open`.
+            priority: The priority of updates for which neither their publisher nor their type names one; see
+                `StreamHub.open`.
 
         Raises:
-            BadRequestError: The owner cannot be one.
+            BadRequestError: If the owner cannot be used.
 
         Raises (on entry):
-            BadRequestError: The id cannot name an execution, or the priority is none.
-            ForbiddenError: The execution has another owner.
-            ExecutionLimitError: ``limits.max_executions`` executions are running.
+            BadRequestError: If the id cannot name an execution, or the priority is unknown.
+            ForbiddenError: If the execution has another owner.
+            ExecutionLimitError: If ``limits.max_executions`` executions are running.
         """
         return ExecutionBlock(self.hub, execution_id or new_id(), owner_text(owner), metadata, priority)
 
@@ -353,26 +353,28 @@ class StreamingModule:
     ) -> RunnableConfig:
         """Return the config to call a graph with, so that its run is the execution ``execution_id``.
 
-        A call that names an execution of its own is that execution's run wherever it is made: inside a node or a tool
-        of another execution, in a worker, through a queue. ``graph.with_config(streaming.config())`` makes every call
-        of a graph an execution, named by the call's ``thread_id``. One config may serve several calls, also at once.
+        A call that names an execution is a run of that execution, also in a node of another execution, or in
+        a worker. ``graph.with_config(streaming.config())`` makes every call of a graph
+        an execution, named by the call's ``thread_id``. One config may serve several calls, also at once.
 
         Args:
-            config: The execution's id, or a config of your own to add to, whose callbacks and values are kept. Of a
-                config that this method made, the owner, metadata, priority and capture stay where not given again.
+            config: The execution's id, or a config to extend, whose callbacks and values are kept. Owner, metadata,
+                priority and capture of a config that this method made stay, unless they are passed again.
             execution_id: The execution; when not given, the config's ``configurable.execution_id``, its
                 ``thread_id``, or else the run's id.
-            owner: Who may read it; compared with a token's ``sub``. A whole number or a UUID counts as its text.
+            owner: The reader that may read it; compared with a token's ``sub``. A whole number or a UUID counts as its
+                text.
             thread_id: LangGraph's thread; where neither this nor ``config`` names one, the execution's id.
             metadata: Kept with the run, and sent with its ``workflow_start``.
-            priority: Of the execution's updates for which neither their publisher nor their type names one.
+            priority: The priority of updates for which neither their publisher nor their type names one.
             capture: ``"decorated"`` captures decorated nodes and graphs, ``"all"`` every node of the call's graph;
                 ``settings.capture`` when not given.
 
         Raises:
-            StreamingConfigError: Two ids are given, ``config`` is neither an id nor a config, or there is no such
-                ``capture``.
-            BadRequestError: The id cannot name an execution, or the owner, the metadata or the priority cannot be used.
+            StreamingConfigError: If two ids are passed, ``config`` is neither an id nor a config, or ``capture`` is
+                unknown.
+            BadRequestError: If the id cannot name an execution, or the owner, the metadata or the priority cannot be
+                used.
         """
         if isinstance(config, str):
             if execution_id is not None and execution_id != config:
@@ -380,38 +382,36 @@ class StreamingModule:
             config, execution_id = None, config
         elif config is not None and not isinstance(config, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise StreamingConfigError(f"config is an execution's id or a config, not {config!r:.80}")
-        known = options_in(config, self.hub) or CallOptions(plan=self.hub.capture_plan)
+        earlier = options_in(config, self.hub.publisher) or CallOptions(plan=self.hub.publisher.capture_plan)
         options = CallOptions(
             execution_id=None if execution_id is None else check_execution_id(execution_id),
-            owner=known.owner if owner is None else owner_text(owner),
-            metadata={**known.metadata, **run_metadata(metadata)},
-            priority=known.priority if priority is None else parse_priority(priority),
-            plan=known.plan if capture is None else _plan_of(capture),
+            owner=earlier.owner if owner is None else owner_text(owner),
+            metadata={**earlier.metadata, **run_metadata(metadata)},
+            priority=earlier.priority if priority is None else parse_priority(priority),
+            plan=earlier.plan if capture is None else _to_plan(capture),
         )
-        return graph_config(config, self.hub, options, thread_id=thread_id)
+        return graph_config(config, self.hub.publisher, options, thread_id=thread_id)
 
     def activate(self) -> AbstractContextManager[StreamingModule]:
-        """Makes this module the process default: from now on a plain ``graph.invoke(inputs)`` streams too.
+        """Make this module the default of the process: from now on a plain ``graph.invoke(inputs)`` streams too.
 
-        Used as a context manager it is taken back at the end of the block, else with `deactivate`.
+        As a context manager it is undone at the end of the block, otherwise by `deactivate`.
         """
-        self.hub.companions[StreamingModule] = self
-        publishers.activate(self.hub)
+        publishers.activate(self.hub.publisher, self)
         return _Activation(self)
 
     @classmethod
     def active(cls) -> Self | None:
-        """The module that was activated last and is still active, the process's default; None when there is none."""
-        hub = publishers.default
-        module = hub.companions.get(StreamingModule) if isinstance(hub, StreamHub) else None
+        """Return the module that was activated last and is still active, or None."""
+        module = publishers.default_owner
         return module if isinstance(module, cls) else None
 
     def deactivate(self) -> None:
-        """Takes back one `activate`; a no-op when there is none."""
-        publishers.deactivate(self.hub)
+        """Undo one `activate`; a no-op without one."""
+        publishers.deactivate(self.hub.publisher)
 
     async def aclose(self) -> None:
-        """Closes the hub and frees everything. Harmless when repeated."""
+        """Close the hub and free everything. Harmless when repeated."""
         await self.hub.aclose()
 
     async def __aenter__(self) -> Self:
@@ -423,11 +423,11 @@ class StreamingModule:
         await self.aclose()
 
 
-def _plan_of(capture: str) -> GraphPlan | None:
-    """What to capture beside decorated nodes.
+def _to_plan(capture: str) -> GraphPlan | None:
+    """Return the plan of nodes to capture in addition to decorated ones.
 
     Raises:
-        StreamingConfigError: There is no such way to capture.
+        StreamingConfigError: If ``capture`` is unknown.
     """
     if capture == "decorated":
         return None
@@ -439,11 +439,11 @@ def _plan_of(capture: str) -> GraphPlan | None:
 
 
 def _with_lifespan(inner: Lifespan[Any], hub: StreamHub, gateway: Gateway) -> Lifespan[Any]:
-    """An application's lifespan with that of a module inside it."""
+    """Return an application's lifespan, extended by that of a module."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[Mapping[str, Any] | None]:
-        hub.reopen()
+        hub.lifespan.reopen()
         async with inner(app) as state:
             await gateway.start()
             try:

@@ -1,9 +1,9 @@
-"""Which execution and which node the running code belongs to, and what publishes its updates.
+"""Context of the running code: its execution, its node, and the publisher of its updates.
 
-Two context variables carry that: the execution block that was entered, and the node or tool that runs. They follow the
-code wherever a context goes: into tasks, into ``asyncio.to_thread`` and into LangGraph's worker threads. A context may
-outlive what it points to, in a worker that was started lazily inside a node: `current_frame` and `current_block` pass
-over what has ended. An activated module is the process default for code outside any execution block.
+Two context variables contain it: the entered execution block, and the node or tool that runs. A context is copied into
+tasks, into ``asyncio.to_thread`` and into LangGraph's worker threads. In a worker that was started inside a node it may
+outlive the node: `current_frame` and `current_block` skip what has ended. An activated module is the default of the
+process for code outside of execution blocks.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ __all__ = [
     "Position",
     "Publisher",
     "RunOutcome",
+    "RunTracker",
     "Scope",
     "TokenStreams",
     "Trace",
@@ -55,13 +56,13 @@ __all__ = [
 
 
 OnMissingRun = Literal["open", "drop", "raise"]
-"""What becomes of an update where no run is open: a run is opened, the update is dropped and counted, or it is refused
-with `ExecutionNotFoundError`."""
+"""The handling of an update without an open run: open a run, drop and count the update, or raise
+`ExecutionNotFoundError`."""
 
 
 LargeUpdates = Literal["refuse", "shorten"]
-"""What becomes of an update over ``limits.update_bytes`` that is no text: it is refused with `UpdateTooLargeError`, or
-leaves shortened. Text is split in any case."""
+"""The handling of an update over ``limits.update_bytes`` that is no text: refuse it with `UpdateTooLargeError`, or
+shorten it. Text is always split."""
 
 
 class UpdateRequest(NamedTuple):
@@ -79,17 +80,17 @@ class UpdateRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """How a run, or one participant's part in it, came out."""
+    """The outcome of a run, or of one participant."""
 
     type: str
-    """A final type, or ``workflow_interrupted``: the run waits for a human and is not over."""
+    """A final type, or ``workflow_interrupted``: the run waits for a human and has not ended."""
     data: Mapping[str, Any]
 
 
 class LiveDefaults:
     """The decorators' defaults of one execution, which may change while it runs.
 
-    Whoever works with them keeps `version` and looks again when it has changed; that is one comparison.
+    A user keeps `version`, and reads `current` again after `version` has changed. That costs one comparison.
     """
 
     __slots__ = ("current", "version")
@@ -99,38 +100,38 @@ class LiveDefaults:
         self.version: int = 0
 
     def change(self, current: NodeDefaults) -> None:
-        """From now on ``current`` holds."""
+        """Replace the defaults."""
         self.current = current
         self.version += 1
 
 
 class TokenStreams(Protocol):
-    """The token streams of a publisher that are open."""
+    """The open token streams of a publisher."""
 
     def attach(self, stream: Any) -> None:
-        """A stream opens."""
+        """Add a stream that opens."""
         ...
 
     def detach(self, stream: Any) -> None:
-        """It is closed."""
+        """Remove a stream that is closed."""
         ...
 
     def count(self, tokens: int) -> None:
-        """So many tokens came in since the last time."""
+        """Count tokens that came in since the last call."""
         ...
 
 
 class Trace(Protocol):
-    """Follows runs and nodes from their start to their end. Nothing in it raises."""
+    """Follows runs and nodes from start to end. Its methods never raise."""
 
     def see(self, execution_id: str, type: str, scope: Scope, error: Mapping[str, Any] | None) -> Scope:
-        """An update of one of `TRACED` is about to be published.
+        """Handle an update of one of `TRACED` before it is published.
 
         Args:
             execution_id: Its execution.
             type: Its type.
-            scope: What it is about.
-            error: What went wrong, as it may leave; None where nothing did.
+            scope: Its scope.
+            error: The redacted error; None without one.
 
         Returns:
             The scope to publish it with.
@@ -138,11 +139,11 @@ class Trace(Protocol):
         ...
 
     def enter(self, scope: Scope) -> Callable[[], None]:
-        """The node of ``scope`` is in force in the present context, until what this returns is called there."""
+        """Put the node of ``scope`` in force in the present context; return a function that ends that."""
         ...
 
     def close(self) -> None:
-        """Nothing more will come. Harmless when repeated."""
+        """End the trace. Harmless when repeated."""
         ...
 
 
@@ -154,37 +155,102 @@ TRACED: Final = FINAL_TYPES | {
     "node_error",
     "node_interrupted",
 }
-"""The types of updates that say where a run or a node starts and ends."""
+"""Types of updates that mark the start or the end of a run or a node."""
+
+
+class RunTracker(Protocol):
+    """Runs of executions, as emitters and captured graphs join and leave them. Synchronous and thread-safe."""
+
+    def join_run(
+        self,
+        execution_id: str,
+        *,
+        owner: str | None = None,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        priority: Priority | None = None,
+        parent: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Join the execution's open run, or open one; return its id."""
+        ...
+
+    def resume_run(self, execution_id: str) -> str | None:
+        """Join the open run if it is interrupted, and return its id; otherwise return None."""
+        ...
+
+    def begin_run(
+        self, execution_id: str, *, name: str | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> str | None:
+        """Open a run, join it and return its id; return None if a run is open."""
+        ...
+
+    def run_of(self, execution_id: str, missing: OnMissingRun | None = None) -> str | None:
+        """Return the id of the open run. Without one: open a run, return None, or raise `ExecutionNotFoundError`."""
+        ...
+
+    def current_run_id(self, execution_id: str) -> str | None:
+        """Return the id of the open run, or None."""
+        ...
+
+    def leave_run(self, execution_id: str, run_id: str, outcome: RunOutcome, *, joined: bool = True) -> None:
+        """Leave a run; the last participant ends it with its outcome. A caller may leave that had not ``joined``."""
+        ...
+
+    def keep_alive(self, execution_id: str, run_id: str) -> Callable[[], None]:
+        """Keep the run from ending as idle, until the returned function is called, once."""
+        ...
+
+    def pause(self, execution_id: str, run_id: str, task: str, interrupts: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Mark ``task`` as waiting for a human. The run cannot complete before the task is tried again."""
+        ...
+
+    def next_attempt(self, execution_id: str, task: str) -> int:
+        """Count an attempt of ``task`` in the open run; return its number, from 1."""
+        ...
+
+    def note_message(self, execution_id: str, message_id: str, namespace: str | None) -> None:
+        """Remember the namespace in which a message was streamed."""
+        ...
+
+    def is_streamed(self, execution_id: str, message_id: str, *, except_in: str | None) -> bool:
+        """Return whether a message was streamed in another namespace than ``except_in``."""
+        ...
+
+    def is_silent(self, execution_id: str, run_id: str) -> bool:
+        """Return whether the run has no update but its start."""
+        ...
 
 
 class Publisher(Protocol):
-    """Where updates go; the hub is the one real implementation.
+    """Publishes the updates of emitters. Every method is synchronous and thread-safe, and never waits for I/O."""
 
-    Every method is synchronous, thread-safe and never waits for I/O.
-    """
+    @property
+    def runs(self) -> RunTracker:
+        """The runs of its executions."""
+        ...
 
     @property
     def debug(self) -> bool:
-        """Whether stack traces may leave."""
+        """Return whether stack traces may be published."""
         ...
 
     @property
-    def capture_plan(self) -> object | None:
-        """What to capture beside decorated nodes; None for nothing."""
+    def capture_plan(self) -> Any:
+        """The plan of nodes to capture in addition to decorated ones; None: none."""
         ...
 
     @property
-    def tokens(self) -> TokenStreams:
-        """Where the token streams of its nodes are known."""
+    def token_streams(self) -> TokenStreams:
+        """The open token streams."""
         ...
 
     @property
     def trace(self) -> Trace | None:
-        """Who follows its runs and nodes; None when nobody does."""
+        """The trace of runs and nodes; None without tracing."""
         ...
 
     def defaults(self, execution_id: str) -> LiveDefaults:
-        """The decorators' defaults of an execution."""
+        """Return the decorators' defaults of an execution."""
         ...
 
     def publish(
@@ -199,90 +265,31 @@ class Publisher(Protocol):
         key: str | None = None,
         large: LargeUpdates | None = None,
     ) -> None:
-        """Appends one update."""
+        """Append one update."""
         ...
 
     def publish_all(
         self, execution_id: str, updates: Sequence[UpdateRequest], *, large: LargeUpdates | None = None
     ) -> None:
-        """Appends several updates in one go."""
-        ...
-
-    def note_refused(self, execution_id: str, type: str, error: Exception) -> None:
-        """Counts and logs an update that was refused where nothing may be raised."""
+        """Append several updates, without other updates between them."""
         ...
 
     def encode(self, data: object) -> bytes:
-        """``data`` as JSON, as it is now: for what is published later, when the object may have changed."""
+        """Return ``data`` as JSON, as it is now. A later publish is not affected by changes of the object."""
+        ...
+
+    def note_refused(self, execution_id: str, type: str, error: Exception) -> None:
+        """Count and log an update that was refused where no error may be raised."""
         ...
 
     def note_failure(self) -> None:
-        """Counts an exception of one of the user's own callables."""
-        ...
-
-    def enter_run(
-        self,
-        execution_id: str,
-        *,
-        owner: str | None = None,
-        name: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        priority: Priority | None = None,
-        parent: Mapping[str, Any] | None = None,
-    ) -> str:
-        """Joins the execution's open run, or starts one; returns the run id."""
-        ...
-
-    def resume_run(self, execution_id: str) -> str | None:
-        """Joins the execution's open run if it waits for a human, and returns its id; else None."""
-        ...
-
-    def begin_run(
-        self, execution_id: str, *, name: str | None = None, metadata: Mapping[str, Any] | None = None
-    ) -> str | None:
-        """Starts a run, joins it and returns its id; None, and nothing, where one is open."""
-        ...
-
-    def find_run(self, execution_id: str, missing: OnMissingRun) -> str | None:
-        """The id of the open run; what is `missing` is opened, dropped (None) or an `ExecutionNotFoundError`."""
-        ...
-
-    def open_run(self, execution_id: str) -> str | None:
-        """The id of the open run; None where none is."""
-        ...
-
-    def leave_run(self, execution_id: str, run_id: str, outcome: RunOutcome, *, joined: bool = True) -> None:
-        """Leaves a run; the last one to leave ends it with its outcome. Whoever had not `joined` counts for nobody."""
-        ...
-
-    def hold(self, execution_id: str, run_id: str) -> Callable[[], None]:
-        """Something is at work in the run, which does not end as idle until what this returns is called, once."""
-        ...
-
-    def pause(self, execution_id: str, run_id: str, task: str, interrupts: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Notes that ``task`` waits for a human; until it is tried again the run cannot complete."""
-        ...
-
-    def note_message(self, execution_id: str, message_id: str, namespace: str | None) -> None:
-        """Remembers in which namespace a message of the execution was streamed."""
-        ...
-
-    def is_streamed(self, execution_id: str, message_id: str, *, except_in: str | None) -> bool:
-        """Whether a message of the execution was streamed elsewhere than in the namespace ``except_in``."""
-        ...
-
-    def is_silent(self, execution_id: str, run_id: str) -> bool:
-        """Whether the run has no update yet beside its start."""
-        ...
-
-    def next_attempt(self, execution_id: str, task: str) -> int:
-        """1 when ``task`` is tried for the first time in the open run, 2 on its first retry, and so on."""
+        """Count an exception of one of the user's own callables."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionContext:
-    """An execution, its run, and where its updates go."""
+    """An execution, its run, and the publisher of its updates."""
 
     publisher: Publisher
     execution_id: str
@@ -290,7 +297,7 @@ class ExecutionContext:
 
 
 class Frame(Protocol):
-    """A captured node or tool call: what the code inside it belongs to, until it has ended."""
+    """A captured node or tool call: the context of the code inside it, until it has ended."""
 
     @property
     def binding(self) -> ExecutionContext:
@@ -299,7 +306,7 @@ class Frame(Protocol):
 
     @property
     def scope(self) -> Scope:
-        """What its updates are about."""
+        """The scope of its updates."""
         ...
 
     @property
@@ -314,7 +321,7 @@ class Frame(Protocol):
 
     @property
     def call(self) -> object | None:
-        """The graph call that it is part of."""
+        """The graph call that contains it."""
         ...
 
     @property
@@ -324,22 +331,22 @@ class Frame(Protocol):
 
     @property
     def ended(self) -> bool:
-        """Whether the node or tool has returned or raised: a context that points to it then counts as empty."""
+        """Return whether the node or tool has returned or raised. A context with an ended frame counts as empty."""
         ...
 
     @property
     def emitter(self) -> Any:
-        """Writes updates about it."""
+        """The emitter of its updates."""
         ...
 
     @property
     def progress(self) -> Any:
-        """Reports its progress."""
+        """The reporter of its progress."""
         ...
 
 
 class FrameMark:
-    """Stands for a frame in contexts, which may outlive it: when the frame has ended, nothing of it is kept.
+    """Reference to a frame in contexts, which may outlive the frame. An ended frame is not kept.
 
     Args:
         frame: The frame; None for a mark that hides the frames of the context.
@@ -352,14 +359,14 @@ class FrameMark:
         self.frame: Frame | None = frame
         self.outer: FrameMark | None = outer
         self.stays: bool = False
-        """Whether it may stay in the context of the graph's caller, where nothing takes it back."""
+        """True if it may stay in the context of the graph's caller, which nothing resets."""
         self.caller: object = None
-        """The run in which the graph was called, where it stays; None where it was called in none."""
+        """The run in which the graph was called, where it stays; None for a call outside of a run."""
 
 
 NO_FRAME: Final = FrameMark(None, None)
-"""In the context of a node that is not captured, and whose graph is an execution of its own: what is around that graph
-is none of the node's."""
+"""Mark of a node that is not captured, and whose graph has a separate execution. It hides the frames around that
+graph."""
 
 
 class Block:
@@ -390,17 +397,17 @@ class Block:
         self.call = call
         self.outer: Block | None = outer
         self.left: bool = False
-        """True once the block was left, in whatever task, thread or context that happened."""
+        """True after the block was left, in any task, thread or context."""
 
     @property
     def frame(self) -> Frame | None:
-        """The node or tool in which it was entered, directly or in a block there, until that has ended."""
+        """The node or tool in which it was entered, directly or in an outer block, until the node has ended."""
         if self._mark is not None:
             return self._mark.frame
         return self.outer.frame if self.outer is not None else None
 
     def leave(self) -> bool:
-        """Ends the block; returns False, and does nothing, when it was left before."""
+        """End the block; return False, without effect, if it was left before."""
         if self.left:
             return False
         self.left = True
@@ -409,9 +416,9 @@ class Block:
 
     @property
     def in_force(self) -> bool:
-        """Whether the block is still open, and its run too."""
+        """Return whether the block and its run are open."""
         binding = self.binding
-        return not self.left and binding.publisher.open_run(binding.execution_id) == binding.run_id
+        return not self.left and binding.publisher.runs.current_run_id(binding.execution_id) == binding.run_id
 
 
 frame_var: ContextVar[FrameMark | None] = ContextVar("lg_streaming_frame", default=None)
@@ -422,7 +429,7 @@ block_var: ContextVar[Block | None] = ContextVar("lg_streaming_block", default=N
 
 
 def current_frame() -> Frame | None:
-    """The innermost node or tool of this context that has not ended; None where there is none."""
+    """Return the innermost node or tool of this context that has not ended, or None."""
     mark = frame_var.get()
     while mark is not None:
         frame = mark.frame
@@ -433,7 +440,7 @@ def current_frame() -> Frame | None:
 
 
 def current_block() -> Block | None:
-    """The innermost execution block of this context that is still open; None where there is none."""
+    """Return the innermost open execution block of this context, or None."""
     block = block_var.get()
     while block is not None and not block.in_force:
         block = block.outer
@@ -441,12 +448,12 @@ def current_block() -> Block | None:
 
 
 class Position(NamedTuple):
-    """What the running code belongs to: a node or tool, or an execution block that was entered inside one."""
+    """The position of the running code: in a node or tool, or in an execution block that was entered inside one."""
 
     frame: Frame | None = None
     block: Block | None = None
     outlives: bool = False
-    """Whether it belongs to nothing, since the node in which it was started has ended."""
+    """True if the code was started in a node that has ended."""
 
 
 def _position_in_context() -> Position:
@@ -460,20 +467,20 @@ _finders: list[Callable[[], Position]] = [_position_in_context]
 
 
 def find_positions_with(finder: Callable[[], Position]) -> None:
-    """Makes ``finder`` answer `position`: it knows of more than the context."""
+    """Use ``finder`` for `position`, in place of the context alone."""
     _finders.append(finder)
 
 
 def position() -> Position:
-    """What the running code belongs to."""
+    """Return the position of the running code."""
     return _finders[-1]()
 
 
 def reset_in_context(variable: ContextVar[Any], token: Token[Any]) -> bool:
-    """Takes back the setting of a context variable; False, and no effect, in another context than that of the setting.
+    """Reset a context variable; return False, without effect, in another context than that of the setting.
 
-    A generator may be closed, and a dependency left, in another task or thread than the one that entered it. What the
-    variable points to there has ended by then, and counts as none.
+    A generator may be closed, and a dependency left, in another task or thread than the one that entered it. The value
+    of the variable there has ended by then, and counts as none.
     """
     try:
         variable.reset(token)
@@ -483,36 +490,46 @@ def reset_in_context(variable: ContextVar[Any], token: Token[Any]) -> bool:
 
 
 def new_id() -> str:
-    """An id that nothing else has: a UUID of version 7, so ids sort by the time at which they were made."""
+    """Return a UUID of version 7. Such ids sort by the time of their making."""
     return str(uuid_utils.uuid7())
 
 
 class PublisherRegistry:
-    """The publishers of this process: how many there are, and which one is the default."""
+    """The publishers of this process, and the activated ones among them."""
 
     def __init__(self) -> None:
         self.count = 0
-        """How many hubs are open. At 0 a decorated node is the plain node and looks no further."""
-        self._defaults: list[Publisher] = []
+        """The number of open hubs. At 0 a decorated node is the plain node and does no lookup."""
+        self._activated: list[tuple[Publisher, object]] = []
 
     @property
     def default(self) -> Publisher | None:
         """The publisher that was activated last and is still active."""
-        return self._defaults[-1] if self._defaults else None
+        return self._activated[-1][0] if self._activated else None
 
-    def activate(self, publisher: Publisher) -> None:
-        """Makes ``publisher`` the default until it is deactivated."""
-        self._defaults.append(publisher)
+    @property
+    def default_owner(self) -> object:
+        """The owner of the default publisher; None without one."""
+        return self._activated[-1][1] if self._activated else None
 
-    def activations(self, publisher: Publisher) -> int:
-        """How many activations of ``publisher`` there are."""
-        return sum(each is publisher for each in self._defaults)
+    def activate(self, publisher: Publisher, owner: object = None) -> None:
+        """Make ``publisher`` the default until it is deactivated.
+
+        Args:
+            publisher: The publisher.
+            owner: The object that `default_owner` returns.
+        """
+        self._activated.append((publisher, owner))
+
+    def owners(self, publisher: Publisher) -> list[object]:
+        """Return the owner of each activation of ``publisher``, oldest first."""
+        return [owner for each, owner in self._activated if each is publisher]
 
     def deactivate(self, publisher: Publisher) -> None:
-        """Takes back one activation; a no-op when there is none."""
-        for index in range(len(self._defaults) - 1, -1, -1):
-            if self._defaults[index] is publisher:
-                del self._defaults[index]
+        """Undo the last activation of ``publisher``; a no-op without one."""
+        for index in range(len(self._activated) - 1, -1, -1):
+            if self._activated[index][0] is publisher:
+                del self._activated[index]
                 return
 
 

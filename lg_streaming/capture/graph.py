@@ -176,7 +176,7 @@ class DefaultTracker(RunFollower, _Interrupts):
         call = GraphCall(own, start.name, start.run_id, thread_id=thread_id, block=block, namespace=start.namespace)
         source = block.binding.publisher if block is not None else publisher
         sure = start.thread_id is None or _own_thread(start) is not None
-        _take(start, call, cast("Any", source).capture_plan if source is not None else None, sure=sure)
+        _take(start, call, source.capture_plan if source is not None else None, sure=sure)
         start.run.on_thread_id = call.begin
 
 

@@ -112,7 +112,7 @@ class GraphCall:
                 self._resume(self._publisher, str(self._thread_id))
             elif self.block is not None:
                 binding = self.block.binding
-                binding.publisher.next_attempt(binding.execution_id, self.pause_key)
+                binding.publisher.runs.next_attempt(binding.execution_id, self.pause_key)
         except StreamingError as error:
             logger.warning("%s runs without streaming: %s", self.name, error)
 
@@ -132,7 +132,7 @@ class GraphCall:
                 execution_id = (
                     options.execution_id or configured or self.configured_execution or self._default_execution_id
                 )
-                run_id = self._publisher.enter_run(
+                run_id = self._publisher.runs.join_run(
                     execution_id,
                     owner=options.owner,
                     name=self.name,
@@ -148,7 +148,7 @@ class GraphCall:
         return str(self._thread_id if self._thread_id is not None else self._run_id)
 
     def _resume(self, publisher: Publisher, execution_id: str) -> None:
-        run_id = publisher.resume_run(execution_id)
+        run_id = publisher.runs.resume_run(execution_id)
         if run_id is not None:
             self._was_asked = True
             self._binding = ExecutionContext(publisher, execution_id, run_id)
@@ -173,7 +173,7 @@ class GraphCall:
         binding = self._binding
         if binding is not None:
             outcome = RunOutcome("workflow_complete", {})
-            binding.publisher.leave_run(binding.execution_id, binding.run_id, outcome)
+            binding.publisher.runs.leave_run(binding.execution_id, binding.run_id, outcome)
 
     def fail(self, error: BaseException) -> None:
         """End the call after the graph raised an error."""
@@ -194,7 +194,7 @@ class GraphCall:
         if binding is not None:
             self._warn_if_nothing_captured(binding, type)
             try:
-                binding.publisher.leave_run(binding.execution_id, binding.run_id, RunOutcome(type, data))
+                binding.publisher.runs.leave_run(binding.execution_id, binding.run_id, RunOutcome(type, data))
             except StreamingError as error:  # the hub was closed, which ended the run
                 binding.publisher.note_refused(binding.execution_id, type, error)
         elif type == "workflow_interrupted":
@@ -204,7 +204,7 @@ class GraphCall:
         """Pause the run of the block around the call, or warn that no execution shows the question."""
         if self.block is not None and self.block.in_force:
             binding = self.block.binding
-            binding.publisher.pause(binding.execution_id, binding.run_id, self.pause_key, self.interrupts)
+            binding.publisher.runs.pause(binding.execution_id, binding.run_id, self.pause_key, self.interrupts)
         elif self._publisher is not None:
             logger.warning(
                 "graph %r waits for a human, and no execution shows the question: call it with "
@@ -222,7 +222,7 @@ class GraphCall:
         if (
             not self.captured_nodes
             and type == "workflow_complete"
-            and publisher.is_silent(binding.execution_id, run_id)
+            and publisher.runs.is_silent(binding.execution_id, run_id)
         ):
             logger.warning(
                 "execution %r ends without a captured node of graph %r: decorate its nodes or the graph, or give "

@@ -250,7 +250,7 @@ class NodeRun:
             case "interrupted":
                 interrupts = get_interrupts(error, self.scope.namespace)
                 binding, task = self.binding, task_of(self.scope.namespace, self.scope.node_id)
-                binding.publisher.pause(binding.execution_id, binding.run_id, task, interrupts)
+                binding.publisher.runs.pause(binding.execution_id, binding.run_id, task, interrupts)
                 self.report("node_interrupted", interrupts=interrupts, duration_s=self._elapsed())
             case "cancelled":
                 self.report("node_error", error=CANCELLED, duration_s=self._elapsed())
@@ -262,12 +262,12 @@ class NodeRun:
     def note_message(self, message_id: str, namespace: str | None) -> None:
         """Remembers a message whose text is streamed in this namespace."""
         self.message_ids.add(message_id)
-        self.binding.publisher.note_message(self.binding.execution_id, message_id, namespace)
+        self.binding.publisher.runs.note_message(self.binding.execution_id, message_id, namespace)
 
     def _knows(self, message_id: str) -> bool:
         """Whether readers have a message: of this try, or of another node in an earlier one that was interrupted."""
         binding = self.binding
-        return message_id in self.message_ids or binding.publisher.is_streamed(
+        return message_id in self.message_ids or binding.publisher.runs.is_streamed(
             binding.execution_id, message_id, except_in=self.scope.namespace
         )
 
@@ -319,7 +319,7 @@ def identify(
     The namespace tells ``Send`` branches apart and is the same for every try of a node.
     """
     outer, namespace = place.frame, metadata.get("langgraph_checkpoint_ns")
-    number = functools.partial(binding.publisher.next_attempt, binding.execution_id)
+    number = functools.partial(binding.publisher.runs.next_attempt, binding.execution_id)
     agent, tool = agent_name(metadata), outer.scope.tool_call_id if outer is not None else place.tool_call_id
     if namespace is not None and namespace != (outer.graph_namespace if outer is not None else place.made_in_namespace):
         node_id = str(metadata.get("langgraph_node") or name)

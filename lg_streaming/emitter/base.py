@@ -117,7 +117,7 @@ class BaseEmitter:
     def active(self) -> bool:
         """Whether what is written arrives; False once its run is over, and outside of a decorated node."""
         publisher, run_id = self._publisher, self._scope.run_id
-        return publisher is not None and (run_id is None or publisher.open_run(self._execution_id) == run_id)
+        return publisher is not None and (run_id is None or publisher.runs.current_run_id(self._execution_id) == run_id)
 
     @property
     def execution_id(self) -> str:
@@ -137,7 +137,7 @@ class BaseEmitter:
     @property
     def token_streams(self) -> TokenStreams | None:
         """Where the token streams of its hub are known; None when it is not active."""
-        return self._publisher.tokens if self._publisher is not None else None
+        return self._publisher.token_streams if self._publisher is not None else None
 
     def writes_to(self, publisher: Publisher, execution_id: str | None = None) -> bool:
         """Whether it writes to this publisher, and to this execution where one is named."""
@@ -322,7 +322,11 @@ class BaseEmitter:
         `execution(...)` blocks, graphs, decorated nodes and `with hub.emitter(…)` do so by themselves.
         """
         run_id = self._ready().run_id
-        release = self._publisher.hold(self._execution_id, run_id) if self._publisher is not None and run_id else None
+        release = (
+            self._publisher.runs.keep_alive(self._execution_id, run_id)
+            if self._publisher is not None and run_id
+            else None
+        )
         try:
             yield
         finally:
@@ -332,7 +336,7 @@ class BaseEmitter:
     def _in_run(self, publisher: Publisher, missing: OnMissingRun, scope: Scope) -> Scope:
         """`scope` in the run this emitter belongs to, which is found now if it was not before."""
         if self._scope.run_id is None:
-            run_id = publisher.find_run(self._execution_id, missing)
+            run_id = publisher.runs.run_of(self._execution_id, missing)
             if run_id is None:
                 return scope.derive(run_id=_NO_RUN)
             self._scope = self._scope.derive(run_id=run_id)

@@ -248,7 +248,7 @@ class Emitter(SpanEmitter):
         if publisher is None or (self._scope.run_id is not None and self._is_open(self._scope.run_id)):
             return
         try:
-            begun = publisher.begin_run(execution_id, name=name, metadata=metadata)
+            begun = publisher.runs.begin_run(execution_id, name=name, metadata=metadata)
         except Exception as error:
             if self._strict:
                 raise
@@ -271,7 +271,7 @@ class Emitter(SpanEmitter):
         self._leave(RunOutcome("workflow_error", {"error": self._described(error)}))
 
     def _is_open(self, run_id: str) -> bool:
-        return self._publisher is not None and self._publisher.open_run(self._execution_id) == run_id
+        return self._publisher is not None and self._publisher.runs.current_run_id(self._execution_id) == run_id
 
     def _leave(self, outcome: RunOutcome) -> None:
         run_id = self._ready().run_id
@@ -280,7 +280,7 @@ class Emitter(SpanEmitter):
         self.flush()
         joined, self._begun = self._begun == run_id, None
         try:
-            self._publisher.leave_run(self._execution_id, run_id, outcome, joined=joined)
+            self._publisher.runs.leave_run(self._execution_id, run_id, outcome, joined=joined)
         except Exception as error:
             if self._strict:
                 raise

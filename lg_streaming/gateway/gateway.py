@@ -160,7 +160,7 @@ class Gateway:
         """
         hub = self._edge.hub
         hub.publish(execution_id, type, data)
-        if not hub.is_running(execution_id):
+        if not hub.registry.is_running(execution_id):
             return 0
         return sum(execution_id in session.watches for session in list(self._edge.sessions.values()))
 
@@ -272,7 +272,7 @@ def _message(edge: GatewayContext, type: str, data: object) -> orjson.Fragment:
     """The data of a `message`, as JSON. Raises BadRequestError and UpdateTooLargeError."""
     if not 0 < len(type) <= _TYPE_LENGTH:
         raise BadRequestError(f"a type has 1 to {_TYPE_LENGTH} characters, not {len(type)}")
-    content, limit = edge.hub.encode(data), edge.settings.limits.update_bytes
+    content, limit = edge.hub.publisher.encode(data), edge.settings.limits.update_bytes
     if len(content) > limit:
         raise UpdateTooLargeError(f"a message may have {limit} bytes of data, not {len(content)}")
     return orjson.Fragment(content)

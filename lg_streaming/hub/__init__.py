@@ -1,9 +1,9 @@
-"""The hub: where executions are written and read."""
+"""The hub: write and read executions."""
 
 from lg_streaming.hub.attachment import Attachment
 from lg_streaming.hub.histogram import Durations, Histogram
 from lg_streaming.hub.hub import StreamHub
-from lg_streaming.hub.overview import ExecutionInfo, HubHealth
+from lg_streaming.hub.metrics import ExecutionInfo, HubHealth
 from lg_streaming.hub.sink import ClosableSink, CloseReason, PageSink, SendPolicy, Sink
 from lg_streaming.hub.statistics import HubStatistics, ReaderLag
 from lg_streaming.hub.subscription import Gap, Page, SubscribeResult, Subscription

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from lg_streaming.errors import LogUnavailableError, SinkError, StreamingError
 from lg_streaming.eventloop import forbid_running_loop
 from lg_streaming.fork import bury, new_lock
-from lg_streaming.hub.callbacks import is_not_its_own
+from lg_streaming.hub.callbacks import is_external_cancellation
 from lg_streaming.hub.notifier import Notifier
 from lg_streaming.hub.sink import AnySink, ClosableSink, CloseReason, OnError, PageSink, SendPolicy, Sink
 from lg_streaming.hub.subscription import Page
@@ -345,7 +345,7 @@ class Attachment:
             async with timer:
                 await call
         except BaseException as error:
-            if is_not_its_own(error):
+            if is_external_cancellation(error):
                 raise
             return TimeoutError(f"not done after {limit} s") if timer.expired() else error
         return None

@@ -1,4 +1,4 @@
-"""What a program wants to be told about one execution: that it shall be cancelled, that a prompt was answered."""
+"""Callbacks of a program on one execution: on a request to cancel it, and on a response to a prompt."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from lg_streaming.fork import bury, restart_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["CallbackRunner", "CancelHandler", "Handlers", "ResponseHandler", "is_not_its_own"]
+    from lg_streaming.hub.execution import Execution
+
+__all__ = ["CallbackRunner", "CancelHandler", "Handlers", "ResponseHandler", "add_handler", "is_external_cancellation"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -24,17 +26,37 @@ CancelHandler = Callable[[str | None], object]
 ResponseHandler = Callable[[str, object], object]
 """`handler(prompt_id, response)`, sync or async."""
 
+Handler = TypeVar("Handler")
+
 
 @dataclass(slots=True)
 class Handlers:
-    """The handlers of one execution, in the order in which they came; changed under the execution's lock."""
+    """Handlers of one execution, in the order of their registration. Guarded by the execution's lock."""
 
     cancel: dict[object, CancelHandler] = field(default_factory=dict[object, CancelHandler])
     response: dict[object, ResponseHandler] = field(default_factory=dict[object, ResponseHandler])
 
 
-def is_not_its_own(error: BaseException) -> bool:
-    """Whether what comes out of a coroutine of the application was sent into it: Ctrl-C, or that its task shall end."""
+def add_handler(
+    execution: Execution, select: Callable[[Handlers], dict[object, Handler]], handler: Handler
+) -> Callable[[], None]:
+    """Add a handler to the ones that ``select`` returns; return a function that removes it."""
+    key = object()
+    with execution.lock:
+        if execution.handlers is None:
+            execution.handlers = Handlers()
+        handlers = select(execution.handlers)
+        handlers[key] = handler
+
+    def remove() -> None:
+        with execution.lock:
+            handlers.pop(key, None)
+
+    return remove
+
+
+def is_external_cancellation(error: BaseException) -> bool:
+    """Return whether ``error`` was sent into a coroutine of the application: Ctrl-C, or a cancellation of its task."""
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()
         return task is not None and task.cancelling() > 0
@@ -42,36 +64,36 @@ def is_not_its_own(error: BaseException) -> bool:
 
 
 class CallbackRunner:
-    """Calls handlers; what they do wrong is logged and goes no further. Async ones go on as tasks."""
+    """Calls handlers, and runs async ones as tasks. Errors of handlers are logged."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         restart_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget the parent's handlers that are at work, which go on there."""
+        """Forget the tasks of the parent process, which go on there."""
         bury(self._tasks)
         self._tasks = set()
 
-    def make(self, handlers: Iterable[Callable[..., object]], execution_id: str, *arguments: object) -> None:
-        """Calls each handler once. On the event loop."""
+    def call(self, handlers: Iterable[Callable[..., object]], execution_id: str, *arguments: object) -> None:
+        """Call each handler once. Requires a running event loop."""
         for handler in handlers:
             try:
                 result = handler(*arguments)
                 if inspect.isawaitable(result):
-                    self._go_on(result, execution_id)
+                    self._run(result, execution_id)
             except KeyboardInterrupt:
                 raise
             except BaseException:  # a SystemExit would end the event loop with all that runs on it
                 logger.exception("a handler of execution %r failed", execution_id)
 
-    def _go_on(self, result: Awaitable[object], execution_id: str) -> None:
-        task = asyncio.create_task(_logged(result, execution_id), name="lg_streaming.handler")
+    def _run(self, result: Awaitable[object], execution_id: str) -> None:
+        task = asyncio.create_task(_await_logged(result, execution_id), name="lg_streaming.handler")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def aclose(self) -> None:
-        """Cancels what still goes on."""
+        """Cancel the tasks of this event loop."""
         loop = asyncio.get_running_loop()
         tasks = [task for task in self._tasks if task.get_loop() is loop]
         for task in tasks:
@@ -79,10 +101,10 @@ class CallbackRunner:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _logged(result: Awaitable[object], execution_id: str) -> None:
+async def _await_logged(result: Awaitable[object], execution_id: str) -> None:
     try:
         await result
     except BaseException as error:
-        if is_not_its_own(error):
+        if is_external_cancellation(error):
             raise
         logger.exception("a handler of execution %r failed", execution_id)

@@ -1,4 +1,4 @@
-"""Counts what is dropped, by reason, and logs it once for each reason and execution."""
+"""Count dropped updates by reason, and log each reason once for each execution."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 DropReason = Literal[
     "late", "foreign_run", "no_run", "over_rate", "at_most_once", "lost", "too_large", "invalid", "limit", "closed"
 ]
-"""Why an update did not get into the log; see `HubStatistics.dropped`."""
+"""The reason for which the log does not have an update; see `HubStatistics.dropped`."""
 
 _REASONS: Final[tuple[DropReason, ...]] = get_args(DropReason)
 _MEANING: Final[Mapping[str, str]] = {
@@ -28,8 +28,8 @@ _MEANING: Final[Mapping[str, str]] = {
     "foreign_run": "its run has ended, and another run of the execution is open",
     "no_run": "no run is open, and none is to be opened",
     "over_rate": "limits.updates_per_second was reached, and the update was sent at-most-once",
-    "at_most_once": "the log is slow or away, and the update was sent at-most-once",
-    "lost": "the log was away for too long",
+    "at_most_once": "the log is slow or unavailable, and the update was sent at-most-once",
+    "lost": "the log was unavailable for too long",
     "too_large": "it is over limits.update_bytes, and limits.large_updates is 'refuse'",
     "invalid": "it was refused",
     "limit": "limits.max_executions executions are running",
@@ -37,9 +37,9 @@ _MEANING: Final[Mapping[str, str]] = {
 }
 _SHORTENED: Final = "shortened"
 _MOST_NOTICES: Final = 64
-"""Notices of one execution: of updates that are not valid, each kind of mistake is one."""
+"""The most notices of one execution. Each error of an invalid update is a notice."""
 _REMEMBERED: Final = 1_024
-"""Executions that the hub does not know, of which it remembers what was logged."""
+"""The most notices of executions that the hub does not have."""
 
 
 class _Notice(NamedTuple):
@@ -50,10 +50,10 @@ class _Notice(NamedTuple):
 
 
 class Drops:
-    """The counts of one hub. Thread-safe.
+    """The counts of dropped and shortened updates of one hub. Thread-safe.
 
-    A notice is logged by `report`, which must not be called under a lock: handlers of the application may do anything.
-    What was logged of an execution is remembered as long as the hub knows the execution.
+    `report` logs the notices. It must not be called under a lock: it calls log handlers of the application.
+    The notices of an execution are remembered as long as the hub has the execution.
     """
 
     def __init__(self) -> None:
@@ -61,22 +61,23 @@ class Drops:
         self._counts: dict[DropReason, int] = dict.fromkeys(_REASONS, 0)
         self._shortened = 0
         self.notices: deque[_Notice] = deque()
-        """What `report` has to log; empty nearly always."""
-        self._unknown: OrderedDict[tuple[str, str], None] = OrderedDict()
+        """The notices that `report` will log; usually empty."""
+        self.unknown: OrderedDict[tuple[str, str], None] = OrderedDict()
+        """The logged notices of executions that the hub does not have."""
 
     @property
     def counts(self) -> dict[str, int]:
-        """The number of dropped updates by reason; every reason is there."""
+        """The number of dropped updates, by every reason."""
         with self._lock:
             return {reason: self._counts[reason] for reason in _REASONS}
 
     @property
     def shortened(self) -> int:
-        """The number of updates that were too large and left shortened, or in several."""
+        """The number of updates that were too large, and were published shortened or in several."""
         return self._shortened
 
     def count(self, reason: DropReason) -> int:
-        """The number of updates dropped for ``reason``."""
+        """Return the number of updates dropped for ``reason``."""
         return self._counts[reason]
 
     def note(
@@ -89,7 +90,7 @@ class Drops:
         amount: int = 1,
         details: str = "",
     ) -> None:
-        """Count ``amount`` dropped updates, the first of type ``type``; `report` logs it where it is news."""
+        """Count ``amount`` dropped updates, the first of type ``type``; `report` logs a new reason."""
         if amount <= 0:
             return
         with self._lock:
@@ -97,37 +98,37 @@ class Drops:
             self._notice(reason, execution, execution_id, type, details)
 
     def note_shortened(self, execution: Execution, type: str) -> None:
-        """Count an update that was too large and leaves all the same."""
+        """Count an update that was too large, and was published shortened or in several."""
         with self._lock:
             self._shortened += 1
             self._notice(_SHORTENED, execution, execution.execution_id, type, "")
 
     def _notice(self, reason: str, execution: Execution | None, execution_id: str, type: str, details: str) -> None:
-        news = details if reason == "invalid" else reason
+        cause = details if reason == "invalid" else reason
         if execution is not None:
-            if news in execution.noticed or len(execution.noticed) >= _MOST_NOTICES:
+            if cause in execution.noticed or len(execution.noticed) >= _MOST_NOTICES:
                 return
-            execution.noticed.add(news)
+            execution.noticed.add(cause)
         else:
-            key = (execution_id, news)
-            if key in self._unknown:
+            key = (execution_id, cause)
+            if key in self.unknown:
                 return
-            self._unknown[key] = None
-            if len(self._unknown) > _REMEMBERED:
-                self._unknown.popitem(last=False)
+            self.unknown[key] = None
+            if len(self.unknown) > _REMEMBERED:
+                self.unknown.popitem(last=False)
         self.notices.append(_Notice(execution_id, reason, type, details))
 
     def report(self) -> None:
-        """Log what is news. Not under a lock."""
+        """Log the new notices. Must not be called under a lock."""
         while self.notices:
             try:
                 execution_id, reason, name, details = self.notices.popleft()
-            except IndexError:  # another thread was faster
+            except IndexError:  # another thread took it
                 return
             if reason == _SHORTENED:
                 logger.warning(
-                    "an update of type %r of execution %r is over limits.update_bytes and leaves shortened, or in "
-                    "several; further ones are only counted",
+                    "an update of type %r of execution %r is over limits.update_bytes and is published shortened, "
+                    "or in several; further ones are only counted",
                     name,
                     execution_id,
                 )

@@ -1,4 +1,4 @@
-"""Executions in the order of when to look at them."""
+"""Queue of executions by the time at which they are due."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lg_streaming.hub.execution import Execution
 
-__all__ = ["Due", "Entry", "void"]
+__all__ = ["DueQueue", "Entry", "void"]
 
 Entry = list[Any]
-"""``[when, number, execution]``; the execution is None once the entry is void."""
+"""``[time, number, execution]``; the execution is None after `void`."""
 
 
 def void(entry: Entry | None) -> None:
-    """Take the execution out of ``entry``. What is left goes when it is due."""
+    """Remove the execution from ``entry``. The queue drops the entry when it is due."""
     if entry is not None:
         entry[2] = None
 
 
-class Due:
-    """A heap of entries. Each change is one step of the interpreter, so an interrupt leaves it whole."""
+class DueQueue:
+    """A heap of entries. Each change is one step of the interpreter, so an interrupt cannot corrupt it."""
 
     __slots__ = ("_heap", "_numbers")
 
@@ -31,20 +31,20 @@ class Due:
         self._numbers = itertools.count()
 
     def add(self, when: float, execution: Execution) -> Entry:
-        """Add ``execution``; return its entry, to be made void."""
+        """Add ``execution``; return its entry, for `void`."""
         entry: Entry = [when, next(self._numbers), execution]
         heapq.heappush(self._heap, entry)
         return entry
 
     @property
     def first(self) -> float | None:
-        """When the first entry is due; None when the queue is empty."""
+        """The time of the first entry; None if the queue is empty."""
         heap = self._heap
         while heap and heap[0][2] is None:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
 
     def pop(self, now: float) -> Entry | None:
-        """Remove and return the first entry that is due; None where nothing is."""
+        """Remove and return the first entry that is due, or return None."""
         first = self.first
         return heapq.heappop(self._heap) if first is not None and first <= now else None

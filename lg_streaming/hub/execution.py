@@ -1,4 +1,4 @@
-"""The producer's side of an execution: which run is open, who takes part in it, and how it ends."""
+"""State machine of an execution: its open run, the participants of the run, and its outcome."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class TokenBucket:
 
 
 class Execution:
-    """A small state machine: ``idle`` → ``running`` ⇄ ``interrupted`` → ``idle``, and so on.
+    """State machine of an execution: ``idle`` → ``running`` ⇄ ``interrupted`` → ``idle``.
 
     A run is open from its start to its one final update. Participants (an ``execution(...)`` block, a graph
-    call) join the open run; the last one to leave ends it. All methods are called under `lock`.
+    call) join the open run; the last one to leave ends it. All methods require `lock`.
     """
 
     __slots__ = (
@@ -65,9 +65,9 @@ class Execution:
         "due",
         "execution_id",
         "handlers",
+        "idle_check",
         "idle_timeout",
         "lock",
-        "look",
         "lost",
         "messages",
         "metadata",
@@ -92,56 +92,56 @@ class Execution:
     ) -> None:
         self.execution_id: str = execution_id
         self.producer: str = producer
-        """Names this object to the log: when the hub forgets an execution and it comes back, numbers begin anew."""
+        """The id of this object for the log. A forgotten execution that is created again counts from 1."""
         self.lock: threading.RLock = new_rlock()
         self.defaults: LiveDefaults | None = None
-        """The decorators' defaults, where they differ from the settings'."""
+        """The decorators' defaults, if they differ from those of the settings."""
         self.allowance: TokenBucket | None = None
-        """Where there is a limit to the updates per second."""
+        """The rate limit, with ``limits.updates_per_second``."""
         self.handlers: Handlers | None = None
-        """Where somebody wants to be told."""
+        """The program's callbacks, if it registered any."""
         self.prompts: dict[str, Scope] = {}
-        """The open prompts of the open run, and what they are about."""
+        """The open prompts of the open run, and their scopes."""
         self.cancelling: bool = False
-        """Whether the open run was asked to end."""
+        """True after a request to cancel the open run."""
         self.cancel_reason: str | None = None
         self.owner: str | None = None
         self.metadata: Mapping[str, Any] = {}
-        """What the open run, or the last one, was opened with."""
+        """The metadata of the open run, or of the last one."""
         self.priority: Priority = "medium"
-        """Of updates for which neither their publisher nor their type names one."""
+        """The priority of updates for which neither their publisher nor their type names one."""
         self.idle_timeout: float | None = None
-        """Seconds after which an open run ends in which nothing happens; None for never."""
+        """Seconds without any activity after which an open run ends; None for never."""
         self.outcome: ExecutionState | None = None
-        """How the last run ended that is over."""
+        """The outcome of the last run that ended."""
         self.started_at: float = now
-        """When the open run, or the last one, was opened."""
+        """The start of the open run, or of the last one, in seconds since 1970."""
         self.run_id: str | None = None
-        """The open run; None when none is."""
+        """The open run, or None."""
         self.run_scope: Scope = NO_SCOPE
         self.number: int = 0
-        """The number of the last batch that was given to the log."""
+        """The number of the last batch that was appended to the log."""
         self.updates: int = 0
-        """Updates it has published."""
+        """Published updates."""
         self.messages: dict[str, str | None] = {}
-        """The messages that were streamed, in earlier runs too, and the namespace of each; the newest 10,000."""
+        """The namespaces of the streamed messages of all runs, by message; the newest 10,000."""
         self.updates_before: int = 0
         """Updates of earlier runs."""
         self.lost: int = 0
-        """Updates given up since the last one that was taken."""
+        """Updates lost since the last one that was accepted."""
         self.touched_at: float = now
-        """When it had its last update, in seconds since 1970."""
+        """The time of its last update, in seconds since 1970."""
         self.used_at: float = used_at
-        """The same by the hub's monotonic clock."""
+        """The time of its last update, by the monotonic clock."""
         self.due: Entry | None = None
-        """Its place in the hub's order of what may be forgotten."""
-        self.look: Entry | None = None
-        """Its place in the order of what may be idle."""
+        """Its entry in the sweep's queue."""
+        self.idle_check: Entry | None = None
+        """Its entry in the idle monitor's queue."""
         self.noticed: set[str] = set()
-        """Reasons for which the log has said that updates were dropped."""
+        """Reasons of dropped updates that were logged."""
         self._participants = 0
         self.at_work: int = 0
-        """What is at work in the open run without taking part in it."""
+        """Calls of `keep_alive` in the open run that were not released."""
         self._attempts: Counter[str] = Counter()
         self._paused: dict[str, Sequence[Mapping[str, Any]]] = {}
         self._idle_updates = -1
@@ -149,36 +149,36 @@ class Execution:
 
     @property
     def state(self) -> ExecutionState | None:
-        """How the open run is, or the last one ended; None where none was opened yet."""
+        """The state of the open run, or the outcome of the last one; None before the first."""
         if self.run_id is None:
             return self.outcome
         return "interrupted" if self._paused and not self._participants else "running"
 
     @property
     def interrupted(self) -> bool:
-        """Whether something in the open run waits for a human."""
+        """Return whether a task of the open run waits for a human."""
         return bool(self._paused)
 
     @property
     def participants(self) -> int:
-        """How many take part in the open run."""
+        """The number of participants of the open run."""
         return self._participants
 
     @property
     def running(self) -> bool:
-        """Whether a run is open."""
+        """Return whether a run is open."""
         return self.run_id is not None
 
     @property
-    def forgettable(self) -> bool:
-        """Whether it never had a run, and there is nothing else to remember."""
+    def is_evictable(self) -> bool:
+        """Return whether it never had a run, and has neither defaults nor handlers."""
         return self.run_scope is NO_SCOPE and self.defaults is None and self.handlers is None
 
     def claim(self, owner: str | None) -> None:
-        """Makes ``owner`` the owner, unless it has one.
+        """Make ``owner`` the owner, if the execution has none.
 
         Raises:
-            ForbiddenError: Somebody else owns it.
+            ForbiddenError: If the execution has another owner.
         """
         if owner is None or owner == self.owner:
             return
@@ -189,23 +189,23 @@ class Execution:
         self.owner = owner
 
     def begin(self, run_id: str, metadata: Mapping[str, Any], now: float) -> None:
-        """Opens a run."""
+        """Open a run."""
         self.metadata, self.started_at, self.updates_before = metadata, now, self.updates
         self.run_id = run_id
         self.run_scope = Scope(run_id=run_id)
         self._reset()
 
     def join(self) -> bool:
-        """One more participant in the open run; whether that resumes an interrupted one."""
+        """Add a participant to the open run; return whether the run was interrupted."""
         self._participants += 1
         resumed = self.interrupted
         self._paused.clear()
         return resumed
 
     def leave(self, outcome: RunOutcome, *, joined: bool = True) -> RunOutcome | None:
-        """One participant less, unless it had not `joined`. Returns what to publish: nothing while others remain.
+        """Remove a participant, if it had `joined`; return the outcome to publish, or None while others remain.
 
-        A run in which a node waits for a human is interrupted, even if the block around it ended well.
+        A run in which a node waits for a human is interrupted, even if the block around the node completed.
         """
         self._participants = max(0, self._participants - joined)
         if outcome.type == "workflow_interrupted":
@@ -219,15 +219,15 @@ class Execution:
         return outcome
 
     def _questions(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The data of a ``workflow_interrupted``: each open question once, known by its id."""
-        asked: dict[object, Mapping[str, Any]] = {}
+        """Return the data of a ``workflow_interrupted``, with each open question once, by its id."""
+        questions: dict[object, Mapping[str, Any]] = {}
         for interrupts in self._paused.values():
             for each in interrupts:
-                asked.setdefault(each.get("id") or id(each), each)
-        return {**data, **({"interrupts": list(asked.values())} if asked else {})}
+                questions.setdefault(each.get("id") or id(each), each)
+        return {**data, **({"interrupts": list(questions.values())} if questions else {})}
 
     def end(self, outcome: ExecutionState) -> None:
-        """Closes the open run."""
+        """Close the open run."""
         self.run_id, self.outcome = None, outcome
         self._reset()
 
@@ -240,35 +240,35 @@ class Execution:
         self._idle_updates = -1
 
     def idle_for(self, now: float) -> float:
-        """Seconds since it was first seen that nothing happens any more; 0 while somebody is at work in the run.
+        """Return the seconds since the first call that found the run idle; 0 if it is active.
 
-        Somebody is at work while the run has a participant, or something that said so; a human, while a prompt is open
-        or the run is interrupted. Otherwise something has happened when there are more updates than last time.
+        A run is active with a participant, a `keep_alive`, an open prompt or an interrupt. It is also active if it has
+        more updates than at the last call.
         """
         updates = self.updates
         if self._participants or self.at_work or self._paused or self.prompts or updates != self._idle_updates:
             self._idle_updates, self._idle_since = updates, now
         return now - self._idle_since
 
-    def ask(self, prompt_id: str, scope: Scope) -> None:
-        """A prompt of the open run waits for its answer; of too many, the oldest is given up."""
+    def open_prompt(self, prompt_id: str, scope: Scope) -> None:
+        """Add an open prompt to the open run. Of more than 1,000, the oldest is removed."""
         self.prompts.pop(prompt_id, None)
         self.prompts[prompt_id] = scope
         if len(self.prompts) > _MAX_PROMPTS:
             del self.prompts[next(iter(self.prompts))]
 
     def note_message(self, message_id: str, namespace: str | None) -> None:
-        """Remembers where a message was streamed."""
+        """Remember the namespace in which a message was streamed."""
         self.messages[message_id] = namespace
         if len(self.messages) > _MAX_MESSAGES:
             del self.messages[next(iter(self.messages))]
 
     def pause(self, task: str, interrupts: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Notes that ``task`` waits for a human, with these questions."""
+        """Mark ``task`` as waiting for a human, with its questions."""
         self._paused[task] = interrupts
 
     def next_attempt(self, task: str) -> int:
-        """Counts the tries of ``task`` in the open run."""
+        """Count an attempt of ``task`` in the open run; return its number, from 1."""
         self._paused.pop(task, None)
         self._attempts[task] += 1
         return self._attempts[task]

@@ -1,4 +1,4 @@
-"""How long things took: counts by size, cheap to keep and exact in number."""
+"""Histogram of durations."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ __all__ = ["Durations", "Histogram"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Durations:
-    """What a histogram held at one moment. Seconds."""
+    """The content of a histogram at one moment, in seconds."""
 
     bounds: tuple[float, ...]
-    """The upper bound of each bucket but the last, which has none."""
+    """The upper bound of each bucket but the last, which is unbounded."""
     counts: tuple[int, ...]
-    """How many durations fell into each bucket: above the bound before it, up to its own; one more than bounds."""
+    """The number of durations of each bucket: above the previous bound, up to its own. One more than `bounds`."""
     total: float
-    """All durations together."""
+    """The sum of the durations."""
 
     @property
     def count(self) -> int:
-        """How many durations there were."""
+        """The number of durations."""
         return sum(self.counts)
 
     @property
     def mean(self) -> float:
-        """The average duration; 0 where there was none."""
+        """The average duration; 0 without durations."""
         count = self.count
         return self.total / count if count else 0.0
 
     def cumulative(self) -> tuple[int, ...]:
-        """How many durations were at most each bound, and, last, how many there were."""
+        """Return the number of durations up to each bound, and last the number of all."""
         return tuple(accumulate(self.counts))
 
 
 class Histogram:
-    """Counts durations by size. Thread-safe: none is lost.
+    """Counts durations by size. Thread-safe.
 
     Args:
         bounds: The upper bounds of the buckets in seconds, ascending; above the last there is one more bucket.
@@ -55,7 +55,7 @@ class Histogram:
         self._lock = new_lock()
 
     def observe(self, seconds: float) -> None:
-        """Counts one duration. Below 0, as when a clock was set back, it counts as 0."""
+        """Count one duration. A negative one counts as 0: a clock may have been set back."""
         seconds = max(seconds, 0.0)
         bucket = bisect_left(self._bounds, seconds)
         with self._lock:
@@ -63,6 +63,6 @@ class Histogram:
             self._total += seconds
 
     def snapshot(self) -> Durations:
-        """What it holds now."""
+        """Return the present content."""
         with self._lock:
             return Durations(bounds=self._bounds, counts=tuple(self._counts), total=self._total)

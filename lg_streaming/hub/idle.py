@@ -1,4 +1,4 @@
-"""Looks at open runs now and then, so that those in which nothing happens any more come to an end."""
+"""End open runs that have been idle too long."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from lg_streaming.errors import HubClosedError
 from lg_streaming.fork import new_lock, restart_after_fork
-from lg_streaming.hub.due import Due, void
+from lg_streaming.hub.due import DueQueue, void
 from lg_streaming.timer import current_timer
 
 if TYPE_CHECKING:
@@ -20,86 +20,87 @@ __all__ = ["IdleMonitor"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-_LOOKS: Final = 10
+_CHECKS: Final = 10
+"""Checks of a run within its idle timeout."""
 _SHORTEST: Final = 0.01
 _LONGEST: Final = 30.0
 _SLICE: Final = 100
-"""Runs that the timer looks at in one go, before it does what else is due."""
+"""The most runs that one call of the timer checks."""
 _TICK: Final = 1e-4
-"""Seconds by which a timer may come early: its times are rounded."""
+"""Seconds by which a timer may fire early: its times are rounded."""
 
 
 def _interval(timeout: float) -> float:
-    """Seconds between two looks: a tenth of the timeout, at most 30."""
-    return min(max(timeout / _LOOKS, _SHORTEST), _LONGEST)
+    """Return the seconds between two checks: a tenth of the timeout, at most 30."""
+    return min(max(timeout / _CHECKS, _SHORTEST), _LONGEST)
 
 
 class IdleMonitor:
-    """Looks at each open run now and then, on the one timer of the process, as long as there are some that may end so.
+    """Checks open runs with an idle timeout, on the one timer of the process.
 
-    A look costs as much among ten runs as among a million, and runs that may not end so, or have ended, cost nothing.
-    It works with and without an event loop, needs no thread of its own, and does not keep the hub alive. Its time never
-    goes back and does not jump when the computer's clock is set.
+    The cost of a check does not depend on the number of runs. Runs without an idle timeout cost nothing.
+    The monitor works without an event loop, uses no thread, and holds only a weak reference to the method `end`.
+    Its clock is monotonic.
 
     Args:
-        end: `end(execution, timeout, now)`, called on the timer's thread: ends the run if nothing has happened in it
-            for `timeout` seconds, and returns whether it did.
+        end: `end(execution, timeout, now)`, called on the timer's thread. It ends a run that was idle for `timeout`
+            seconds, and returns whether it did.
     """
 
     def __init__(self, end: Callable[[Execution, float, float], bool]) -> None:
         self._end = weakref.WeakMethod(end)
         self._timer = current_timer()
         self._lock = new_lock()
-        self._looks = Due()
-        self._next: float | None = None  # when the timer comes
+        self._checks = DueQueue()
+        self._next: float | None = None  # the time at which the timer fires
         self._cancel: Callable[[], None] | None = None
         self._closed = False
         restart_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget all looks: the runs and the timer's entries are the parent's."""
-        self._looks = Due()
+        """Forget all checks: the runs and the timer's entries belong to the parent process."""
+        self._checks = DueQueue()
         self._next = self._cancel = None
 
     def _now(self) -> float:
         return self._timer.to_seconds(self._timer.now)
 
     def watch(self, execution: Execution, timeout: float) -> None:
-        """The open run of `execution` may end so after `timeout` seconds. From any thread."""
+        """Check the open run of `execution`, which may be idle for `timeout` seconds. Thread-safe."""
         at = self._now() + _interval(timeout)
-        known = execution.look
-        if known is not None and known[0] <= at:
+        planned = execution.idle_check
+        if planned is not None and planned[0] <= at:
             return
         with self._lock:
             if not self._closed:
-                self._put(execution, at)
-                self._schedule()
+                self._plan(execution, at)
+                self._reschedule()
 
     @staticmethod
     def forget(execution: Execution) -> None:
         """Stop watching a run that has ended. Thread-safe."""
-        void(execution.look)
-        execution.look = None
+        void(execution.idle_check)
+        execution.idle_check = None
 
-    def _put(self, execution: Execution, at: float) -> None:
-        """Looks at `execution` at this time, or sooner where that is planned. Under the lock."""
-        known = execution.look
-        if known is None or known[0] > at:
-            void(known)
-            execution.look = self._looks.add(at, execution)
+    def _plan(self, execution: Execution, at: float) -> None:
+        """Plan a check at this time, if none is planned earlier. Requires the lock."""
+        planned = execution.idle_check
+        if planned is None or planned[0] > at:
+            void(planned)
+            execution.idle_check = self._checks.add(at, execution)
 
-    def _schedule(self) -> None:
-        """Has the timer come for the first look. Under the lock."""
-        first = self._looks.first
+    def _reschedule(self) -> None:
+        """Set the timer to the first check. Requires the lock."""
+        first = self._checks.first
         if first is None or (self._next is not None and self._next <= first):
             return
         if self._cancel is not None:
             self._cancel()
         self._next = first
-        self._cancel = self._timer.schedule_relative(max(0.0, first - self._now()), self._turn).dispose
+        self._cancel = self._timer.schedule_relative(max(0.0, first - self._now()), self._tick).dispose
 
     def close(self) -> None:
-        """Nothing is looked at any more. Harmless when repeated."""
+        """Stop all checks. Harmless when repeated."""
         with self._lock:
             self._closed = True
             self._forget_all()
@@ -108,31 +109,31 @@ class IdleMonitor:
         if self._cancel is not None:
             self._cancel()
         self._next = self._cancel = None
-        self._looks = Due()
+        self._checks = DueQueue()
 
-    def _turn(self, *_args: object) -> None:
+    def _tick(self, *_args: object) -> None:
         now = self._now()
         with self._lock:
             self._next = self._cancel = None
-        for _look in range(_SLICE):
+        for _ in range(_SLICE):
             with self._lock:
-                entry = self._looks.pop(now + _TICK)
+                entry = self._checks.pop(now + _TICK)
             if entry is None:
                 break
             execution = entry[2]
             if execution is None:
                 continue
-            execution.look = None
-            if not self._look(execution, now):
+            execution.idle_check = None
+            if not self._check(execution, now):
                 with self._lock:
                     self._forget_all()
                 return
         with self._lock:
             if not self._closed:
-                self._schedule()
+                self._reschedule()
 
-    def _look(self, execution: Execution, now: float) -> bool:
-        """Ends the run where it is idle, else plans the next look; whether the hub is still there."""
+    def _check(self, execution: Execution, now: float) -> bool:
+        """End an idle run, or plan its next check; return whether the owner of the method `end` still exists."""
         end, timeout = self._end(), execution.idle_timeout
         if end is None:
             return False
@@ -147,5 +148,5 @@ class IdleMonitor:
             logger.exception("the idle run of execution %r could not be ended", execution.execution_id)
         with self._lock:
             if not self._closed:
-                self._put(execution, now + _interval(timeout))
+                self._plan(execution, now + _interval(timeout))
         return True

@@ -1,4 +1,4 @@
-"""Wakes the readers of an execution, from any thread, on whatever event loops they live."""
+"""Notify waiting tasks of any event loop, from any thread."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ __all__ = ["Notifier"]
 
 
 class Notifier:
-    """A generation counter that can be waited on.
+    """A generation counter that tasks can wait on.
 
-    A reader takes `generation`, reads, and when there was nothing waits for a later generation: a
-    notification that came in between is not missed. Notifying is cheap while nobody waits, and costs one call
-    per event loop, not per reader, while somebody does.
+    A reader takes `generation`, reads, and waits for a later generation if it found nothing. So it cannot miss a
+    notification between the two. A notification costs one call per event loop with waiting tasks, not per task.
     """
 
     __slots__ = ("_lock", "_waiters", "generation", "readers")
@@ -27,12 +26,12 @@ class Notifier:
     def __init__(self) -> None:
         self.generation: int = 0
         self.readers: int = 0
-        """How many subscriptions use this signal; kept by the hub."""
+        """The number of subscriptions that use this notifier; kept by the `SubscriptionRegistry`."""
         self._lock = new_rlock()
         self._waiters: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
 
     def notify(self) -> None:
-        """Begins a new generation and wakes everyone who waits."""
+        """Begin a new generation, and wake all waiting tasks."""
         try:
             with self._lock:
                 self.generation += 1
@@ -50,11 +49,11 @@ class Notifier:
             if loop is running:
                 loop.call_soon(_release, futures)
             else:
-                with contextlib.suppress(RuntimeError):  # that loop was closed, its readers are gone
+                with contextlib.suppress(RuntimeError):  # that loop was closed, and its tasks with it
                     loop.call_soon_threadsafe(_release, futures)
 
     async def wait(self, generation: int, at_most: float | None = None) -> None:
-        """Returns when the generation is past ``generation``, or after ``at_most`` seconds."""
+        """Return when the generation is past ``generation``, or after ``at_most`` seconds."""
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         with self._lock:
@@ -69,11 +68,10 @@ class Notifier:
                 timer.cancel()
             self._forget(loop, future)
 
-    async def until(self, condition: Callable[[], bool], at_most: float) -> bool:
-        """Returns when `condition` holds, which may change with each notification, or after `at_most` seconds.
+    async def wait_for(self, condition: Callable[[], bool], at_most: float) -> bool:
+        """Wait until `condition` holds, for up to `at_most` seconds; return whether it does.
 
-        Returns:
-            Whether it holds.
+        The condition is checked after each notification.
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + at_most

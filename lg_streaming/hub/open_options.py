@@ -1,10 +1,10 @@
-"""How a run is to be opened."""
+"""Checked options of a run that is opened or joined."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from lg_streaming.errors import BadRequestError
@@ -15,26 +15,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lg_streaming.events import Priority
+    from lg_streaming.hub.options import IdleTimeout, Owner
 
-__all__ = ["IdleTimeout", "OpenOptions", "Owner", "owner_text"]
-
-Owner = str | int | UUID
-"""Who owns an execution: the text that tokens have as `sub`. A whole number or a UUID counts as its text."""
-
-IdleTimeout = float | Literal["default"] | None
-"""Seconds after which a run ends in which nothing happens; None or 0 for never, `"default"` for the setting's."""
+__all__ = ["OpenOptions", "owner_text"]
 
 
 def owner_text(owner: object) -> str | None:
-    """The owner as text, as it is compared with a token's ``sub``.
+    """Return the owner as text, as it is compared with a token's ``sub``.
 
     Raises:
-        BadRequestError: It is neither text nor a whole number nor a UUID, or it is empty.
+        BadRequestError: If the owner is empty, or neither text nor a whole number nor a UUID.
     """
     if owner is None:
         return None
     if isinstance(owner, str):
-        text = str.__str__(owner)  # an enumeration's member is its value
+        text = str.__str__(owner)  # the value of an enumeration's member
     elif isinstance(owner, UUID):
         text = str(UUID(int=owner.int))
     elif not isinstance(owner, bool) and isinstance(owner, Integral):
@@ -50,37 +45,36 @@ def owner_text(owner: object) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenOptions:
-    """What is wanted of a run that is opened, or of the one that is open already."""
+    """Options of a run that is opened, or of the run that is open already."""
 
     owner: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     name: str | None = None
-    """The graph's."""
+    """The name of the graph."""
     parent: Mapping[str, Any] | None = None
     """The execution, run, node and tool call in which the graph was called."""
     priority: Priority | None = None
-    """None: as it is."""
+    """The execution's priority; None leaves it unchanged."""
     idle_timeout: IdleTimeout = "default"
-    """`"default"`: as it is."""
+    """The execution's idle timeout; `"default"` leaves it unchanged."""
     join: bool = False
-    """Whether to take part in the run."""
+    """True if the caller joins the run."""
     fresh: bool = False
-    """Whether no run may be open."""
+    """True if an open run is an error."""
 
     @classmethod
-    def of(
+    def from_arguments(
         cls,
-        owner: Owner | None,
-        metadata: Mapping[str, Any] | None,
-        priority: str | None,
-        idle_timeout: IdleTimeout,
         *,
-        fresh: bool = False,
+        owner: Owner | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        priority: str | None = None,
+        idle_timeout: IdleTimeout = "default",
     ) -> Self:
-        """What a program asks for, checked.
+        """Check the arguments of a program.
 
         Raises:
-            BadRequestError: The owner, the priority or the timeout cannot be used.
+            BadRequestError: If the owner, the priority or the timeout cannot be used.
         """
         if idle_timeout != "default":
             IDLE_TIMEOUT.check("idle_timeout", idle_timeout, BadRequestError)
@@ -89,11 +83,10 @@ class OpenOptions:
             metadata=run_metadata(metadata),
             priority=None if priority is None else parse_priority(priority),
             idle_timeout=idle_timeout,
-            fresh=fresh,
         )
 
     @property
     def data(self) -> dict[str, Any]:
-        """What is told of it in the run's `workflow_start`."""
-        told = {"metadata": dict(self.metadata), "name": self.name, "parent": self.parent}
-        return {name: value for name, value in told.items() if value}
+        """The part of them that the run's `workflow_start` contains."""
+        fields = {"metadata": dict(self.metadata), "name": self.name, "parent": self.parent}
+        return {name: value for name, value in fields.items() if value}

@@ -1,4 +1,4 @@
-"""The reading side of a hub: who subscribes to what, and how they are woken."""
+"""Subscriptions of executions: open, wake, limit, drain and close them."""
 
 from __future__ import annotations
 
@@ -11,51 +11,102 @@ from lg_streaming.deadline import check_timeout
 from lg_streaming.errors import BadRequestError, HubClosedError, SubscriberLimitError
 from lg_streaming.events import Position, check_execution_id
 from lg_streaming.filters import ALL, INTERRUPTED, FilterOptions, UpdateFilter, validate_names
-from lg_streaming.fork import bury, new_lock
+from lg_streaming.fork import bury, new_lock, restart_after_fork
 from lg_streaming.hub.notifier import Notifier
 from lg_streaming.hub.observe import Observers
+from lg_streaming.hub.options import SubscribeOptions
 from lg_streaming.hub.statistics import ReaderLag
 from lg_streaming.hub.subscription import OnGap, Subscription
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from reactivex import Observable
 
     from lg_streaming.events import StreamUpdate
     from lg_streaming.log.base import EventLog, LogState
 
-__all__ = ["Readers"]
+__all__ = ["SubscriptionRegistry"]
 
 
-class Readers:
-    """Everything that reads: see `StreamHub`, which adds the producers.
+class SubscriptionRegistry:
+    """The subscriptions of one hub, and their observers.
 
     Args:
-        log: Where executions are.
-        max_per_execution: Subscriptions one execution may have; None for no limit.
+        log: The log that subscriptions read.
+        max_per_execution: The most subscriptions of one execution; None for no limit.
+        before_subscribe: Called before each subscription is opened.
     """
 
-    def __init__(self, log: EventLog, max_per_execution: int | None) -> None:
-        self._source = log
+    def __init__(
+        self,
+        log: EventLog,
+        *,
+        max_per_execution: int | None = None,
+        before_subscribe: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.log = log
         self._max_per_execution = max_per_execution
+        self._before_subscribe = before_subscribe
         self._signals: dict[str, Notifier] = {}
         self._subscriptions: set[Subscription] = set()
-        self._following: Counter[str] = Counter()  # by execution: readers that are not counted against its limit
+        self._following: Counter[str] = Counter()  # subscriptions of an execution that its limit does not count
         self._delivered_before = 0  # to subscriptions that are closed
-        self._readers_lock = new_lock()
-        self._reading_is_over = False
-        self._leaving = Notifier()  # told of every subscription that closes
+        self._lock = new_lock()
+        self._closing = False
+        self._closed_one = Notifier()  # notified of each subscription that closes
         self._observers = Observers()
         self._stop_listening = log.listen(self._on_append)
+        restart_after_fork(self)
 
-    def _forget_readers(self) -> None:
-        """Forget the parent's subscriptions, which go on there."""
+    def after_fork(self) -> None:
+        """Forget the subscriptions of the parent process, which go on there."""
         bury(self._signals, self._subscriptions)
         self._delivered_before += sum(each.delivered for each in self._subscriptions)
         self._signals, self._subscriptions = {}, set()
         self._following = Counter()
-        self._leaving = Notifier()
+        self._closed_one = Notifier()
+
+    # --- counts -------------------------------------------------------------------------------------------
+
+    @property
+    def open(self) -> int:
+        """The number of open subscriptions."""
+        return len(self._subscriptions)
+
+    def count(self, execution_id: str) -> int:
+        """Return the number of open subscriptions of an execution."""
+        signal = self._signals.get(execution_id)
+        return 0 if signal is None else signal.readers
+
+    @property
+    def delivered(self) -> int:
+        """The number of updates that readers have taken."""
+        with self._lock:
+            return self._delivered_before + sum(each.delivered for each in self._subscriptions)
+
+    @property
+    def observer_errors(self) -> int:
+        """The number of observers that raised and were detached."""
+        return self._observers.errors
+
+    async def lag(self) -> ReaderLag:
+        """Return the lag of all readers together. It asks the log once for each execution that is read.
+
+        Raises:
+            LogUnavailableError: If the log cannot be reached.
+        """
+        by_execution: dict[str, list[Subscription]] = {}
+        for subscription in list(self._subscriptions):
+            by_execution.setdefault(subscription.execution_id, []).append(subscription)
+        readers, most, total = 0, 0, 0
+        for execution_id, subscriptions in by_execution.items():
+            state = await self.log.state(execution_id)
+            lags = [each.behind(state) for each in subscriptions] if state is not None else [0] * len(subscriptions)
+            readers, most, total = readers + len(lags), max(most, *lags), total + sum(lags)
+        return ReaderLag(readers=readers, most=most, total=total)
+
+    # --- subscribing --------------------------------------------------------------------------------------
 
     def subscribe(
         self,
@@ -67,41 +118,19 @@ class Readers:
         follow: bool = False,
         on_gap: OnGap = "oldest",
         timeout: float | None = None,
-        **wanted: Unpack[FilterOptions],
+        **conditions: Unpack[FilterOptions],
     ) -> Subscription:
-        """A reader of an execution: history first, then live. Allowed before the execution starts.
-
-        Args:
-            execution_id: The execution to read.
-            after: Read what follows this position; ``"latest"`` for what comes from now on; None from the start.
-            filter: What to let through; or give ``types`` and ``wanted``.
-            types: Exact types and globs.
-            follow: Stay after a run's final update and go on with the next run.
-            on_gap: What to do when updates after ``after`` are gone: go on at the ``"oldest"`` that is kept, at the
-                ``"tail"``, or ``"fail"`` with `GapError`. The first two give the reader a ``gap``.
-            timeout: Seconds in all, from the first wait for an update to the end; None: no limit. After them a loop
-                over the subscription raises TimeoutError.
-            wanted: ``events``, ``node_ids``, ``agent_types``, ``namespaces``, ``categories``, ``min_priority``,
-                ``since`` and ``until``, see `FilterOptions`. With ``until="interrupted"`` reading also ends after the
-                next ``workflow_interrupted``, so that a run which waits for a human does not hold its reader. Where
-                the filter leaves that update out, reading ends at the same place.
-
-        Raises:
-            BadRequestError: The id, the filter, ``on_gap`` or ``timeout`` cannot be used.
-            BadPositionError: ``after`` is not a position.
-            SubscriberLimitError: ``limits.max_subscribers_per_execution`` are reading.
-            HubClosedError: The hub was closed.
-        """
+        """Open a subscription. See `StreamHub.subscribe`."""
         check_execution_id(execution_id)
         if on_gap not in get_args(OnGap):
             raise BadRequestError(f"on_gap is one of {', '.join(get_args(OnGap))}, not {on_gap!r:.80}")
         start = after if isinstance(after, Position) or after is None or after == "latest" else Position.parse(after)
         check_timeout(timeout)
-        until_interrupted = wanted.get("until") == INTERRUPTED
+        until_interrupted = conditions.get("until") == INTERRUPTED
         return self._subscribe(
             execution_id,
             after="latest" if start == "latest" else start,
-            filter=_filter_of(filter, types, wanted),
+            filter=_to_filter(filter, types, conditions),
             follow=follow,
             on_gap=on_gap,
             until_interrupted=until_interrupted,
@@ -109,13 +138,13 @@ class Readers:
         )
 
     def follow(self, execution_id: str, *, after: Position | None, filter: UpdateFilter) -> Subscription:
-        """Open a subscription for a reader of many executions: it stays after a run's final update.
+        """Open a subscription for a reader of many executions. It stays after a run's final update.
 
-        It does not count against ``limits.max_subscribers_per_execution``: whoever reads many would use up what is the
-        execution's own. Its maker bounds how many it has.
+        ``limits.max_subscribers_per_execution`` does not count it: readers of many executions would use up the limit of
+        each. The caller bounds the number of these subscriptions.
 
         Raises:
-            HubClosedError: The hub was closed.
+            HubClosedError: If the hub was closed.
         """
         return self._subscribe(execution_id, after=after, filter=filter, follow=True, on_gap="oldest", counts=False)
 
@@ -131,10 +160,10 @@ class Readers:
         timeout: float | None = None,
         counts: bool = True,
     ) -> Subscription:
-        self._before_reading()
+        self._before_subscribe()
         limit = self._max_per_execution
-        with self._readers_lock:
-            if self._reading_is_over:
+        with self._lock:
+            if self._closing:
                 raise HubClosedError
             signal = self._signals.get(execution_id)
             if signal is None:
@@ -146,7 +175,7 @@ class Readers:
                 self._following[execution_id] += 1
             subscription = Subscription(
                 execution_id,
-                log=self._source,
+                log=self.log,
                 signal=signal,
                 after=after,
                 filter=ALL if filter == ALL else filter,
@@ -159,12 +188,9 @@ class Readers:
             self._subscriptions.add(subscription)
         return subscription
 
-    def _before_reading(self) -> None:
-        """Runs before each subscription: the hub forgets what is past its time."""
-
     def _unsubscribe(self, subscription: Subscription, *, counts: bool = True) -> None:
         execution_id = subscription.execution_id
-        with self._readers_lock:
+        with self._lock:
             if subscription not in self._subscriptions:
                 return  # another thread closed it at the same moment
             self._subscriptions.remove(subscription)
@@ -178,112 +204,64 @@ class Readers:
                 if not self._following[execution_id]:
                     del self._following[execution_id]
         signal.notify()
-        self._leaving.notify()
+        self._closed_one.notify()
 
     def _unfollow(self, subscription: Subscription) -> None:
         self._unsubscribe(subscription, counts=False)
 
     def observe(
-        self,
-        execution_id: str,
-        *,
-        after: Position | str | None = None,
-        filter: UpdateFilter | None = None,
-        types: Iterable[str] | None = None,
-        follow: bool = False,
-        on_gap: OnGap = "oldest",
-        timeout: float | None = None,
-        in_thread: bool = False,
-        **wanted: Unpack[FilterOptions],
+        self, execution_id: str, *, in_thread: bool = False, **options: Unpack[SubscribeOptions]
     ) -> Observable[StreamUpdate]:
-        """The execution as a reactivex ``Observable``; the arguments are those of `subscribe`.
-
-        They are checked when somebody subscribes to it. A ``timeout`` ends it with TimeoutError.
-
-        Each subscriber reads at its own pace, so a slow or raising one disturbs nobody; one that raises is
-        detached and logged. Called on an event loop, it gets its updates on that loop; elsewhere, or with
-        ``in_thread``, on a thread of its own. It completes after the final update.
-        """
-        return self._observers.observable(
-            lambda: self.subscribe(
-                execution_id,
-                after=after,
-                filter=filter,
-                types=types,
-                follow=follow,
-                on_gap=on_gap,
-                timeout=timeout,
-                **wanted,
-            ),
-            in_thread=in_thread,
-        )
+        """Return the execution as a reactivex ``Observable``. See `StreamHub.observe`."""
+        return self._observers.observable(lambda: self.subscribe(execution_id, **options), in_thread=in_thread)
 
     async def describe(self, execution_id: str) -> LogState | None:
-        """State, owner and positions of an execution, or None when it is not known.
-
-        Raises:
-            LogUnavailableError: The log cannot be reached.
-        """
-        return await self._source.state(execution_id)
-
-    async def lag(self) -> ReaderLag:
-        """How far all readers together are behind. It asks the log once for each execution that is read.
-
-        Raises:
-            LogUnavailableError: The log cannot be reached.
-        """
-        by_execution: dict[str, list[Subscription]] = {}
-        for subscription in list(self._subscriptions):
-            by_execution.setdefault(subscription.execution_id, []).append(subscription)
-        readers, most, total = 0, 0, 0
-        for execution_id, subscriptions in by_execution.items():
-            state = await self._source.state(execution_id)
-            behind = [each.behind(state) for each in subscriptions] if state is not None else [0] * len(subscriptions)
-            readers, most, total = readers + len(behind), max(most, *behind), total + sum(behind)
-        return ReaderLag(readers=readers, most=most, total=total)
-
-    def _delivered(self) -> int:
-        """Updates that readers took so far."""
-        with self._readers_lock:
-            return self._delivered_before + sum(each.delivered for each in self._subscriptions)
+        """Return state, owner and positions of an execution, or None. See `StreamHub.describe`."""
+        return await self.log.state(execution_id)
 
     def _on_append(self, execution_id: str) -> None:
         signal = self._signals.get(execution_id)
         if signal is not None:
             signal.notify()
 
-    def _read_again(self) -> None:
-        """Takes subscriptions again. See `StreamHub.restart`."""
-        with self._readers_lock:
-            self._reading_is_over = False
-            self._stop_listening = self._source.listen(self._on_append)
+    # --- closing ------------------------------------------------------------------------------------------
 
-    async def _let_finish(self, patience: float) -> None:
-        """Ends all subscriptions once they have read what there is; returns when they have, or patience is over."""
-        with self._readers_lock:
-            self._reading_is_over = True
+    def finish_all(self) -> None:
+        """End all subscriptions when they have read what the log has. Returns at once."""
         for subscription in list(self._subscriptions):
             subscription.finish()
-        await self._leaving.until(lambda: not self._subscriptions, patience)
 
-    async def _stop_reading(self) -> None:
-        """Ends all subscriptions; observers get what is in the log first, for up to a second."""
-        await self._let_finish(0.0)
+    async def drain(self, at_most: float) -> None:
+        """End all subscriptions when they have read what the log has, for up to ``at_most`` seconds. None opens."""
+        with self._lock:
+            self._closing = True
+        self.finish_all()
+        await self._closed_one.wait_for(lambda: not self._subscriptions, at_most)
+
+    async def aclose(self) -> None:
+        """End all subscriptions. Observers read what the log has first, for up to a second."""
+        await self.drain(0.0)
         await self._observers.aclose()
         for subscription in list(self._subscriptions):
             subscription.close()
         self._stop_listening()
 
+    def reopen(self) -> None:
+        """Allow subscriptions again."""
+        with self._lock:
+            self._closing = False
+            self._stop_listening = self.log.listen(self._on_append)
 
-def _filter_of(filter: UpdateFilter | None, types: Iterable[str] | None, wanted: FilterOptions) -> UpdateFilter:
-    """The filter that was given, or one of the conditions that were."""
-    validate_names(wanted)
-    conditions = {name: value for name, value in wanted.items() if value is not None}
-    if conditions.get("until") == INTERRUPTED:
-        del conditions["until"]
+
+def _to_filter(filter: UpdateFilter | None, types: Iterable[str] | None, conditions: FilterOptions) -> UpdateFilter:
+    """Return the filter that was passed, or one of the conditions that were passed."""
+    validate_names(conditions)
+    used = {name: value for name, value in conditions.items() if value is not None}
+    if used.get("until") == INTERRUPTED:
+        del used["until"]
     if filter is None:
-        return UpdateFilter.of(types=types, **conditions)  # pyright: ignore[reportArgumentType]
-    if types is not None or conditions:
-        given = ", ".join([*(["types"] if types is not None else []), *conditions])
-        raise BadRequestError(f"give a filter, or {given} to make one of, not both")
+        return UpdateFilter.of(types=types, **used)  # pyright: ignore[reportArgumentType]
+    if types is not None or used:
+        names = ", ".join([*(["types"] if types is not None else []), *used])
+        raise BadRequestError(f"give a filter, or {names} to make one of, not both")
     return filter

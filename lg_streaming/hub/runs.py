@@ -1,11 +1,12 @@
-"""The runs that executions are made of: how they begin, who takes part, and how they end."""
+"""Open, join, leave and end the runs of executions."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from typing_extensions import Unpack
 
 from lg_streaming.errors import (
     ExecutionExistsError,
@@ -16,185 +17,153 @@ from lg_streaming.errors import (
 )
 from lg_streaming.events import check_execution_id, clamp_priority
 from lg_streaming.fork import release_owned
-from lg_streaming.hub.executions import Executions
 from lg_streaming.hub.idle import IdleMonitor
-from lg_streaming.hub.open_options import OpenOptions, owner_text
+from lg_streaming.hub.open_options import OpenOptions
+from lg_streaming.hub.options import RunOptions
 from lg_streaming.log.base import state_after
-from lg_streaming.publisher import RunOutcome
+from lg_streaming.publisher import RunOutcome, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from lg_streaming.codec import Encoded, Redact
+    from lg_streaming.codec import Encoded
     from lg_streaming.events import Priority
     from lg_streaming.hub.execution import Execution
-    from lg_streaming.hub.open_options import IdleTimeout, Owner
-    from lg_streaming.log.base import EventLog
+    from lg_streaming.hub.lifecycle import LifecycleListeners
+    from lg_streaming.hub.registry import ExecutionRegistry
+    from lg_streaming.hub.writer import UpdateWriter
     from lg_streaming.publisher import OnMissingRun
-    from lg_streaming.settings import StreamingSettings
 
-__all__ = ["Runs"]
+__all__ = ["RunManager"]
 
 
 class PreparedStatus(NamedTuple):
-    """What is said of a run, as it leaves."""
+    """A status update of a run, encoded and ready to append."""
 
     type: str
     data: Encoded
 
 
 class PreparedOpening(NamedTuple):
-    """What there is to say when a run is opened, or joined."""
+    """Status updates that open or join a run."""
 
     run_id: str
-    """Of a run that begins."""
+    """The id of a run that begins."""
     start: PreparedStatus | None
     resumed: PreparedStatus | None
 
-    def fit(self, execution: Execution, opening: OpenOptions) -> bool:
-        """Whether they are the right ones. Under the execution's lock."""
-        resumes = execution.running and execution.interrupted and opening.join
+    def matches(self, execution: Execution, options: OpenOptions) -> bool:
+        """Return whether the updates fit the execution's present state. Requires its lock."""
+        resumes = execution.running and execution.interrupted and options.join
         return execution.running == (self.start is None) and (not resumes or self.resumed is not None)
 
 
-class Runs(Executions):
-    """Executions and their runs: see `Producers`, which adds publishing.
+class RunManager:
+    """Opens, joins, leaves and ends runs, and ends idle ones. Implements `publisher.RunTracker`.
 
-    What a run says of itself is redacted and encoded before its execution is locked: both call what is the
-    application's own, which may wait for anything, and may itself publish.
+    Status updates are redacted and encoded before the execution is locked. Both call code of the application, which
+    may block, and may itself publish.
+
+    Args:
+        registry: The executions.
+        writer: Appends the status updates.
+        new_id: Makes the ids of runs, and of executions that are created without an id.
     """
 
     def __init__(
-        self,
-        settings: StreamingSettings,
-        log: EventLog,
-        redact: Redact | None,
-        clock: Callable[[], float],
-        monotonic: Callable[[], float],
+        self, registry: ExecutionRegistry, writer: UpdateWriter, *, new_id: Callable[[], str] = new_id
     ) -> None:
-        super().__init__(settings, log, redact, clock, monotonic)
+        self.registry = registry
+        self.writer = writer
+        self.lifecycle: LifecycleListeners = registry.lifecycle
+        """Listeners above the hub: see `RunLifecycle`."""
+        self._executions = registry.executions
+        self._lock = registry.lock
+        self._new_id = new_id
         self._idle = IdleMonitor(self._end_if_idle)
 
-    def _open_again(self) -> None:
+    def close(self) -> None:
+        """Stop the watch on idle runs. Open runs stay open."""
+        self._idle.close()
+
+    def reopen(self) -> None:
+        """Watch idle runs again."""
         self._idle = IdleMonitor(self._end_if_idle)
-        super()._open_again()
 
-    def open(
-        self,
-        execution_id: str,
-        *,
-        owner: Owner | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        priority: Priority | None = None,
-        idle_timeout: IdleTimeout = "default",
-    ) -> str:
-        """Opens a run, unless one is open; returns the run's id. The first update of a run is its ``workflow_start``.
+    # --- opening ------------------------------------------------------------------------------------------
 
-        Args:
-            execution_id: 1 to 256 printable characters without spaces.
-            owner: Who may read it beside those the application allows; compared with a token's ``sub``. A whole number
-                or a UUID counts as its text.
-            metadata: Kept with the run, and sent with ``workflow_start``. Where a run is open already, that one keeps
-                its own.
-            priority: Of the execution's updates for which neither their publisher nor their type names one;
-                ``medium`` where it was never named.
-            idle_timeout: Seconds after which the run ends as abandoned when nothing happens in it; None or 0 for
-                never, ``"default"`` for ``limits.idle_timeout``.
+    def open(self, execution_id: str, **options: Unpack[RunOptions]) -> str:
+        """Open a run, unless one is open; return the run's id. See `StreamHub.open`."""
+        return self._open(execution_id, OpenOptions.from_arguments(**options))
 
-        The owner, the priority and the idle timeout are the execution's: one that is named holds at once, and for later
-        runs too.
-
-        Raises:
-            BadRequestError: The id cannot name an execution, or the owner, the priority or the timeout cannot be used.
-            ForbiddenError: The execution has another owner.
-            ExecutionLimitError: ``limits.max_executions`` executions are running.
-            HubClosedError: The hub was closed.
-        """
-        return self._open(execution_id, OpenOptions.of(owner, metadata, priority, idle_timeout))
-
-    def create(
-        self,
-        execution_id: str | None = None,
-        *,
-        owner: Owner | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        priority: Priority | None = None,
-        idle_timeout: IdleTimeout = "default",
-    ) -> str:
-        """Opens a run of an execution that has none open; returns the execution's id. Otherwise like `open`.
-
-        Args:
-            execution_id: 1 to 256 printable characters without spaces; a new UUID when not given.
-            owner: See `open`, here and below.
-            metadata: What is kept with the run.
-            priority: The usual priority.
-            idle_timeout: Seconds without anything happening.
-
-        Raises:
-            ExecutionExistsError: The execution has an open run; that run stays as it is.
-            StreamingError: Like `open`.
-        """
-        opening = OpenOptions.of(owner_text(owner), metadata, priority, idle_timeout, fresh=True)
+    def create(self, execution_id: str | None = None, **options: Unpack[RunOptions]) -> str:
+        """Open a run of an execution that has no open run; return the execution's id. See `StreamHub.create`."""
+        opening = replace(OpenOptions.from_arguments(**options), fresh=True)
         if execution_id is not None:
             self._open(execution_id, opening)
             return execution_id
         while True:
-            made = self._new_id()
-            if made not in self._executions:
+            new_id = self._new_id()
+            if new_id not in self._executions:
                 with contextlib.suppress(ExecutionExistsError):
-                    self._open(made, opening)
-                    return made
+                    self._open(new_id, opening)
+                    return new_id
 
-    def enter_run(
+    def join_run(
         self,
         execution_id: str,
         *,
-        owner: Owner | None = None,
+        owner: str | None = None,
         name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         priority: Priority | None = None,
         parent: Mapping[str, Any] | None = None,
     ) -> str:
-        """Takes part in the open run, opening one where none is; returns its id. Raises like `open`.
+        """Join the open run, or open one; return its id. Raises like `open`.
 
-        ``name`` is the graph's and ``parent`` the node in which it was called, both sent with ``workflow_start``. Leave
-        with `leave_run`.
+        ``name`` is the graph's name, and ``parent`` the node that called the graph. The `workflow_start` contains both.
+        Each `join_run` needs a `leave_run`.
         """
-        opening = OpenOptions.of(owner_text(owner), metadata, priority, "default")
-        return self._open(execution_id, replace(opening, name=name, parent=parent, join=True))
+        options = OpenOptions.from_arguments(owner=owner, metadata=metadata, priority=priority)
+        return self._open(execution_id, replace(options, name=name, parent=parent, join=True))
 
     def resume_run(self, execution_id: str) -> str | None:
-        """Takes part in the open run if it waits for a human, and returns its id; else None."""
+        """Join the open run if it is interrupted, and return its id; otherwise return None."""
         execution = self._executions.get(execution_id)
         if execution is None or not execution.interrupted:
             return None
-        return self.enter_run(execution_id)
+        return self.join_run(execution_id)
 
     def begin_run(
         self, execution_id: str, *, name: str | None = None, metadata: Mapping[str, Any] | None = None
     ) -> str | None:
-        """Opens a run, takes part in it and returns its id; where one is open, does nothing. Raises like `open`."""
-        opening = OpenOptions(name=name, metadata=dict(metadata or {}), join=True, fresh=True)
+        """Open a run, join it and return its id; return None if a run is open. Raises like `open`."""
+        options = OpenOptions(name=name, metadata=dict(metadata or {}), join=True, fresh=True)
         try:
-            return self._open(execution_id, opening)
+            return self._open(execution_id, options)
         except ExecutionExistsError:
             return None
 
-    def find_run(self, execution_id: str, missing: OnMissingRun | None = None) -> str | None:
-        """The id of the open run.
+    def current_run_id(self, execution_id: str) -> str | None:
+        """Return the id of the open run, or None."""
+        execution = self._executions.get(execution_id)
+        return execution.run_id if execution is not None else None
+
+    def run_of(self, execution_id: str, missing: OnMissingRun | None = None) -> str | None:
+        """Return the id of the open run.
 
         Args:
             execution_id: The execution.
-            missing: What to do where none is open: `open` one, `drop` (None is returned), or `raise`. None: what
-                `settings.auto_open` says.
+            missing: What to do without an open run: `open` one, `drop` (returns None), or `raise`. None: the value of
+                `settings.auto_open`.
 
         Raises:
-            ExecutionNotFoundError: No run is open, and none shall be opened.
+            ExecutionNotFoundError: If no run is open, and none shall be opened.
         """
-        run_id = self.open_run(execution_id)
+        run_id = self.current_run_id(execution_id)
         if run_id is not None:
             return run_id
-        match missing or ("open" if self.settings.auto_open else "raise"):
+        match missing or ("open" if self.registry.settings.auto_open else "raise"):
             case "open":
                 return self.open(execution_id)
             case "drop":
@@ -204,31 +173,83 @@ class Runs(Executions):
                 check_execution_id(execution_id)
                 raise ExecutionNotFoundError(execution_id=execution_id)
 
-    def leave_run(self, execution_id: str, run_id: str, outcome: RunOutcome, *, joined: bool = True) -> None:
-        """Leaves a run; the last participant to leave ends it with its outcome. A no-op when it is over.
+    def _open(self, execution_id: str, options: OpenOptions) -> str:
+        if self.registry.closed:
+            raise HubClosedError
+        self.registry.maybe_sweep()
+        while True:
+            execution = self.registry.get_or_create(execution_id)
+            prepared = self._prepare_opening(execution, options)
+            try:
+                with execution.lock:
+                    # otherwise a sweep removed it, or another thread opened, ended or interrupted a run
+                    if self._executions.get(execution_id) is execution and prepared.matches(execution, options):
+                        return self._open_locked(execution, options, prepared)
+            except BaseException:
+                release_owned(self._lock)
+                release_owned(execution.lock)
+                raise
 
-        One that had not `joined` only ends a run that nobody takes part in.
-        """
-        execution = self._executions.get(execution_id)
-        if execution is None:
-            return
-        self.tokens.flush_execution(execution_id)
-        try:
-            with execution.lock:
-                if execution.run_id != run_id:
-                    return
-                said = execution.leave(outcome, joined=joined)
-        except BaseException:
-            release_owned(execution.lock)
-            raise
-        if said is not None:
-            final = said.type != "workflow_interrupted"
-            self._conclude(execution, run_id, said, ends=final, unless=lambda: execution.participants > 0)
+    def _prepare_opening(self, execution: Execution, options: OpenOptions) -> PreparedOpening:
+        start = resumed = None
+        run_id = ""
         if not execution.running:
-            self.tokens.close_execution_token_streams(execution_id)
+            run_id = self._new_id()
+            start = self._encode(RunOutcome("workflow_start", {"run_id": run_id, **options.data}))
+        elif options.join and execution.interrupted:
+            resumed = self._encode(RunOutcome("status", {"status": "resumed"}))
+        return PreparedOpening(run_id, start, resumed)
 
-    def hold(self, execution_id: str, run_id: str) -> Callable[[], None]:
-        """See `Publisher.hold`."""
+    def _open_locked(self, execution: Execution, options: OpenOptions, prepared: PreparedOpening) -> str:
+        run_id = execution.run_id
+        if options.fresh and run_id is not None:
+            raise ExecutionExistsError(execution_id=execution.execution_id)
+        execution.claim(options.owner)
+        if options.priority is not None:
+            execution.priority = options.priority
+        if options.idle_timeout != "default":
+            execution.idle_timeout = options.idle_timeout or None
+        if prepared.start is not None:
+            run_id = self._begin(execution, options, prepared.run_id, prepared.start)
+            if options.join:
+                execution.join()
+        elif options.join and execution.join() and prepared.resumed is not None:
+            self._append_status(execution, prepared.resumed, ends=False)
+        if execution.idle_timeout is not None:
+            self._idle.watch(execution, execution.idle_timeout)
+        return run_id or prepared.run_id
+
+    def _begin(self, execution: Execution, options: OpenOptions, run_id: str, start: PreparedStatus) -> str:
+        registry, limit = self.registry, self.registry.settings.limits.max_executions
+        with self._lock:
+            if registry.stopping:
+                raise HubClosedError
+            if limit is not None and len(registry.open_runs) >= limit:
+                if execution.is_evictable:
+                    registry.forget(execution)
+                raise ExecutionLimitError(
+                    f"limits.max_executions allows {limit} running executions",
+                    execution_id=execution.execution_id,
+                    details={"limit": limit},
+                )
+            registry.open_runs[execution.execution_id] = execution
+        number, scope = execution.number, execution.run_scope
+        try:
+            execution.begin(run_id, options.metadata, registry.clock())
+            self._append_status(execution, start, ends=False)
+        except Exception:
+            raise
+        except BaseException:  # an interrupt: a run is open if, and only if, the log has its start
+            if execution.number == number and self.writer.buffer is None:
+                execution.run_id, execution.run_scope = None, scope
+                registry.open_runs.pop(execution.execution_id, None)
+            raise
+        return run_id
+
+    # --- an open run --------------------------------------------------------------------------------------
+
+    def keep_alive(self, execution_id: str, run_id: str) -> Callable[[], None]:
+        """Keep the run from ending as idle, until the returned function is called."""
         execution = self._executions.get(execution_id)
 
         def count(change: int) -> None:
@@ -241,118 +262,92 @@ class Runs(Executions):
         return lambda: count(-1)
 
     def pause(self, execution_id: str, run_id: str, task: str, interrupts: Sequence[Mapping[str, Any]] = ()) -> None:
-        """See `Publisher.pause`."""
+        """Mark ``task`` as waiting for a human. The run cannot complete before the task is tried again."""
         execution = self._executions.get(execution_id)
         if execution is not None:
             with execution.lock:
                 if execution.run_id == run_id:
                     execution.pause(task, interrupts)
 
-    def note_message(self, execution_id: str, message_id: str, namespace: str | None) -> None:
-        """See `Publisher.note_message`."""
-        execution = self._executions.get(execution_id)
-        if execution is not None:
-            with execution.lock:
-                execution.note_message(message_id, namespace)
-
-    def is_streamed(self, execution_id: str, message_id: str, *, except_in: str | None) -> bool:
-        """See `Publisher.is_streamed`."""
-        execution = self._executions.get(execution_id)
-        return execution is not None and execution.messages.get(message_id, except_in) != except_in
-
-    def is_silent(self, execution_id: str, run_id: str) -> bool:
-        """See `Publisher.is_silent`."""
-        execution = self._executions.get(execution_id)
-        return (
-            execution is not None and execution.run_id == run_id and execution.updates <= execution.updates_before + 1
-        )
-
     def next_attempt(self, execution_id: str, task: str) -> int:
-        """See `Publisher.next_attempt`."""
+        """Count an attempt of ``task`` in the open run; return its number, from 1."""
         execution = self._executions.get(execution_id)
         if execution is None:
             return 1
         with execution.lock:
             return execution.next_attempt(task)
 
-    def _open(self, execution_id: str, opening: OpenOptions) -> str:
-        if self._closed:
-            raise HubClosedError
-        self._sweep_now_and_then()
-        while True:
-            execution = self._execution(execution_id)
-            first_words = self._first_words(execution, opening)
-            try:
-                with execution.lock:
-                    # else it was swept, or another thread has opened, ended or interrupted a run
-                    if self._executions.get(execution_id) is execution and first_words.fit(execution, opening):
-                        return self._open_locked(execution, opening, first_words)
-            except BaseException:
-                release_owned(self._lock)
-                release_owned(execution.lock)
-                raise
+    def note_message(self, execution_id: str, message_id: str, namespace: str | None) -> None:
+        """Remember the namespace in which a message was streamed."""
+        execution = self._executions.get(execution_id)
+        if execution is not None:
+            with execution.lock:
+                execution.note_message(message_id, namespace)
 
-    def _first_words(self, execution: Execution, opening: OpenOptions) -> PreparedOpening:
-        start = resumed = None
-        run_id = ""
-        if not execution.running:
-            run_id = self._new_id()
-            start = self._ready(RunOutcome("workflow_start", {"run_id": run_id, **opening.data}))
-        elif opening.join and execution.interrupted:
-            resumed = self._ready(RunOutcome("status", {"status": "resumed"}))
-        return PreparedOpening(run_id, start, resumed)
+    def is_streamed(self, execution_id: str, message_id: str, *, except_in: str | None) -> bool:
+        """Return whether a message was streamed in another namespace than ``except_in``."""
+        execution = self._executions.get(execution_id)
+        return execution is not None and execution.messages.get(message_id, except_in) != except_in
 
-    def _open_locked(self, execution: Execution, opening: OpenOptions, first_words: PreparedOpening) -> str:
-        run_id = execution.run_id
-        if opening.fresh and run_id is not None:
-            raise ExecutionExistsError(execution_id=execution.execution_id)
-        execution.claim(opening.owner)
-        if opening.priority is not None:
-            execution.priority = opening.priority
-        if opening.idle_timeout != "default":
-            execution.idle_timeout = opening.idle_timeout or None
-        if first_words.start is not None:
-            run_id = self._begin(execution, opening, first_words.run_id, first_words.start)
-            if opening.join:
-                execution.join()
-        elif opening.join and execution.join() and first_words.resumed is not None:
-            self._say(execution, first_words.resumed, ends=False)
-        if execution.idle_timeout is not None:
-            self._idle.watch(execution, execution.idle_timeout)
-        return run_id or first_words.run_id
+    def is_silent(self, execution_id: str, run_id: str) -> bool:
+        """Return whether the run has no update but its start."""
+        execution = self._executions.get(execution_id)
+        return (
+            execution is not None and execution.run_id == run_id and execution.updates <= execution.updates_before + 1
+        )
 
-    def _begin(self, execution: Execution, opening: OpenOptions, run_id: str, start: PreparedStatus) -> str:
-        limit = self.settings.limits.max_executions
-        with self._lock:
-            if self._stopping:
-                raise HubClosedError
-            if limit is not None and self._running >= limit:
-                if execution.forgettable:
-                    self._forget(execution)
-                raise ExecutionLimitError(
-                    f"limits.max_executions allows {limit} running executions",
-                    execution_id=execution.execution_id,
-                    details={"limit": limit},
-                )
-            self._open_runs[execution.execution_id] = execution
-        number, scope = execution.number, execution.run_scope
+    # --- ending -------------------------------------------------------------------------------------------
+
+    def leave_run(self, execution_id: str, run_id: str, outcome: RunOutcome, *, joined: bool = True) -> None:
+        """Leave a run; the last participant to leave ends it with its outcome. A no-op when the run has ended.
+
+        A caller that had not `joined` ends the run only if it has no participants.
+        """
+        execution = self._executions.get(execution_id)
+        if execution is None:
+            return
+        self.lifecycle.flush_execution(execution_id)
         try:
-            execution.begin(run_id, opening.metadata, self._clock())
-            self._say(execution, start, ends=False)
-        except Exception:
+            with execution.lock:
+                if execution.run_id != run_id:
+                    return
+                status = execution.leave(outcome, joined=joined)
+        except BaseException:
+            release_owned(execution.lock)
             raise
-        except BaseException:  # an interrupt: a run is open if, and only if, the log has its start
-            if execution.number == number and self._appender.writer is None:
-                execution.run_id, execution.run_scope = None, scope
-                self._open_runs.pop(execution.execution_id, None)
-            raise
-        return run_id
+        if status is not None:
+            final = status.type != "workflow_interrupted"
+            self.finish_run(execution, run_id, status, ends=final, unless=lambda: execution.participants > 0)
+        if not execution.running:
+            self.lifecycle.close_execution(execution_id)
 
-    def _ready(self, outcome: RunOutcome) -> PreparedStatus:
-        """What is to be said of a run, redacted and encoded. Not under the execution's lock."""
-        return PreparedStatus(outcome.type, self._drafts.codec.encode_data(outcome.type, outcome.data))
+    async def close_run(self, execution_id: str, result: object = None, *, reason: str | None = None) -> None:
+        """End the open run with ``workflow_complete``. See `StreamHub.close`."""
+        fields = {"result": result, "reason": reason}
+        data = {name: value for name, value in fields.items() if value is not None}
+        self.end_run(execution_id, RunOutcome("workflow_complete", data))
+        await self.writer.flush()
 
-    def _conclude(
+    async def fail_run(self, execution_id: str, error: BaseException | str, *, terminate: bool = True) -> None:
+        """Publish an error, and end the open run with it if it shall ``terminate``. See `StreamHub.fail`."""
+        described = describe_error(error, debug=self.registry.settings.debug)
+        if terminate:
+            self.end_run(execution_id, RunOutcome("workflow_error", {"error": described}))
+        else:
+            self.lifecycle.flush_execution(execution_id)
+            execution = self._executions.get(execution_id)
+            if execution is not None:
+                self.finish_run(execution, execution.run_id, RunOutcome("error", described), ends=False)
+        await self.writer.flush()
+
+    def end_run(self, execution_id: str, outcome: RunOutcome, run_id: str | None = None) -> None:
+        """End the open run, if it is the run of ``run_id``; None: any run."""
+        self.lifecycle.close_execution(execution_id)
+        execution = self._executions.get(execution_id)
+        if execution is not None:
+            self.finish_run(execution, run_id or execution.run_id, outcome)
+
+    def finish_run(
         self,
         execution: Execution,
         run_id: str | None,
@@ -361,100 +356,72 @@ class Runs(Executions):
         ends: bool = True,
         unless: Callable[[], bool] = lambda: False,
     ) -> bool:
-        """Says how the run of `run_id` came out, if it is open and it is not `unless`; whether it did."""
+        """Publish the outcome of the run of ``run_id``, if it is open and ``unless()`` is false.
+
+        Args:
+            execution: The execution.
+            run_id: The run.
+            outcome: Its outcome, or another status update.
+            ends: Whether this closes the run.
+            unless: Called under the execution's lock.
+
+        Returns:
+            Whether the outcome was published.
+        """
         if run_id is None or execution.run_id != run_id:
             return False
-        said = self._ready(outcome)
+        status = self._encode(outcome)
         try:
             with execution.lock:
                 if execution.run_id != run_id or unless():
                     return False
-                self._say(execution, said, ends=ends)
+                self._append_status(execution, status, ends=ends)
         except BaseException:
             release_owned(self._lock)
             release_owned(execution.lock)
             raise
-        self._drops.report()
+        self.writer.counters.drops.report()
         return True
 
-    def _say(self, execution: Execution, said: PreparedStatus, *, ends: bool) -> None:
-        """Publishes a status update of the open run and, where it is the final one, closes the run. Under its lock."""
-        if self._closed:
+    def _encode(self, outcome: RunOutcome) -> PreparedStatus:
+        """Redact and encode a status update. Must not be called under the execution's lock."""
+        return PreparedStatus(outcome.type, self.writer.encoder.codec.encode_data(outcome.type, outcome.data))
+
+    def _append_status(self, execution: Execution, status: PreparedStatus, *, ends: bool) -> None:
+        """Append a status update of the open run, and close the run if it ``ends``. Requires the execution's lock."""
+        if self.registry.closed:
             raise HubClosedError
         scope, priority = execution.run_scope, clamp_priority("high", execution.priority)
         number = execution.number
         try:
-            self._appender.append(execution, self._drafts.of(execution, said.type, said.data, scope, priority))
+            drafts = self.writer.encoder.encode(execution, status.type, status.data, scope, priority)
+            self.writer.append(execution, drafts)
             if ends:
-                self._close_run(execution, said.type)
+                self._close_run(execution, status.type)
         except Exception:
             raise
-        except BaseException:  # an interrupt: what the log has taken has happened
+        except BaseException:  # an interrupt: the run has ended if the log has its final update
             if ends and execution.number != number:
-                self._close_run(execution, said.type)
+                self._close_run(execution, status.type)
             raise
 
     def _close_run(self, execution: Execution, type: str) -> None:
         execution.end(state_after("running", type))
-        self._open_runs.pop(execution.execution_id, None)
+        self.registry.open_runs.pop(execution.execution_id, None)
         self._idle.forget(execution)
-        self._ends.notify()
-
-    async def close(self, execution_id: str, result: object = None, *, reason: str | None = None) -> None:
-        """Ends the open run well: ``workflow_complete``. Returns when the log has it. A no-op when no run is open.
-
-        Args:
-            execution_id: The execution.
-            result: What came of the run, sent as ``result``.
-            reason: Why it ends, sent as ``reason``.
-        """
-        told = {"result": result, "reason": reason}
-        said = {name: value for name, value in told.items() if value is not None}
-        self._end(execution_id, RunOutcome("workflow_complete", said))
-        await self.flush()
-
-    async def fail(self, execution_id: str, error: BaseException | str, *, terminate: bool = True) -> None:
-        """Says that something went wrong. Returns when the log has it. A no-op when no run is open.
-
-        Args:
-            execution_id: The execution.
-            error: What went wrong. Readers get its message, its type, and its ``code`` where it has one.
-            terminate: Whether that ends the run. True: ``workflow_error`` with the error as its ``error``. False: an
-                ``error`` update, whose data is the error, and the run goes on.
-        """
-        described = describe_error(error, debug=self.debug)
-        if terminate:
-            self._end(execution_id, RunOutcome("workflow_error", {"error": described}))
-        else:
-            self.tokens.flush_execution(execution_id)
-            execution = self._executions.get(execution_id)
-            if execution is not None:
-                self._conclude(execution, execution.run_id, RunOutcome("error", described), ends=False)
-        await self.flush()
-
-    def _end(self, execution_id: str, outcome: RunOutcome, run_id: str | None = None) -> None:
-        """Ends the open run, if it is the one of ``run_id`` or no matter which."""
-        self.tokens.close_execution_token_streams(execution_id)
-        execution = self._executions.get(execution_id)
-        if execution is not None:
-            self._conclude(execution, run_id or execution.run_id, outcome)
-
-    async def flush(self) -> None:
-        """Returns when everything published so far is in the log (or given up)."""
-        if self._appender.writer is not None:
-            await asyncio.wrap_future(self._appender.writer.flush())
+        self.registry.run_ended.notify()
 
     def _end_if_idle(self, execution: Execution, timeout: float, now: float) -> bool:
-        """Ends the open run if nothing has happened in it for so long; whether it did."""
+        """End the open run if it was idle for ``timeout`` seconds; return whether it ended."""
         with execution.lock:
             run_id = execution.run_id
             if execution.idle_for(now) < timeout:
                 return False
-        self.tokens.flush_execution(execution.execution_id)  # what a token stream holds is something to hear
+        self.lifecycle.flush_execution(execution.execution_id)  # buffered text counts as activity
         with execution.lock:
             idle = execution.idle_for(now)
         abandoned = RunOutcome("workflow_abandoned", {"reason": "idle_timeout", "idle_s": round(idle, 3)})
-        if not self._conclude(execution, run_id, abandoned, unless=lambda: execution.idle_for(now) < timeout):
+        if not self.finish_run(execution, run_id, abandoned, unless=lambda: execution.idle_for(now) < timeout):
             return False
-        self.tokens.close_execution_token_streams(execution.execution_id)
+        self.lifecycle.close_execution(execution.execution_id)
         return True

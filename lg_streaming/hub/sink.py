@@ -1,4 +1,4 @@
-"""What a sink is: a place outside the hub that the updates of an execution are sent to."""
+"""Protocols of sinks, which receive the updates of an execution, and the policy of sending to one."""
 
 from __future__ import annotations
 
@@ -25,62 +25,62 @@ CloseReason = Literal[
     "error",
     "hub_closed",
 ]
-"""Why a sink gets nothing more. The first four: its run ended, and how. ``inactive``: its `is_active` said no.
-``error``: sending failed, and its attachment was not to go on then."""
+"""The reason for which a sink gets nothing more. The first four: the outcome of its run. ``inactive``: its `is_active`
+returned False. ``error``: sending failed, and ``on_error`` was not ``"log"``."""
 
 OnError = Literal["log", "detach", "raise"]
-"""What to do when sending failed for good: leave out what failed and go on; detach the sink; or detach it and raise
+"""The reaction to a final failure of sending: skip the updates; detach the sink; or detach it and raise `SinkError`
 where its owner waits."""
 
 
 @runtime_checkable
 class Sink(Protocol):
-    """Takes the updates of an execution. A sink may be any object with these members, and an `aclose` if it has one.
+    """A receiver of the updates of an execution: any object with these members, and optionally an `aclose`.
 
-    It is called on one event loop, one call at a time, in the order of the log.
+    Its methods are called on one event loop, one call at a time, in the order of the log.
     """
 
     @property
     def id(self) -> str:
-        """Names the sink among those of an execution."""
+        """The id of the sink, unique among the sinks of an execution."""
         ...
 
     async def send(self, updates: Sequence[StreamUpdate]) -> None:
-        """Takes what came since the last call: one update or several, in order.
+        """Receive the updates since the last call: one or several, in order.
 
-        What it raises makes the sending fail; `SinkError` can say how many of the updates were taken, and
-        `SinkRejectedError` that to send them again is of no use.
+        An exception makes the sending fail. A `SinkError` may contain the number of updates that were taken, and a
+        `SinkRejectedError` prevents further attempts.
         """
         ...
 
     async def closed(self, reason: CloseReason) -> None:
-        """Told once that nothing more comes, before `aclose`."""
+        """Receive the end, once, before `aclose`."""
         ...
 
     def is_active(self) -> bool:
-        """Whether it still wants updates. Asked before each call of `send`; one that says no is detached."""
+        """Return whether the sink accepts updates. Called before each `send`; an inactive sink is detached."""
         ...
 
 
 @runtime_checkable
 class PageSink(Protocol):
-    """A sink that takes the log's own records, whose JSON is ready, in place of updates."""
+    """A sink that receives stored updates with their JSON, in place of decoded ones."""
 
     @property
     def id(self) -> str:
-        """See `Sink.id`."""
+        """The id of the sink; see `Sink.id`."""
         ...
 
     async def send_page(self, execution_id: str, page: Page) -> None:
-        """Like `Sink.send`; a gap in the page lies before its records."""
+        """Receive a page, like `Sink.send`. A gap of the page comes before its records."""
         ...
 
     async def closed(self, reason: CloseReason) -> None:
-        """See `Sink.closed`."""
+        """Receive the end; see `Sink.closed`."""
         ...
 
     def is_active(self) -> bool:
-        """See `Sink.is_active`."""
+        """Return whether the sink accepts updates; see `Sink.is_active`."""
         ...
 
 
@@ -89,10 +89,10 @@ AnySink = Sink | PageSink
 
 @runtime_checkable
 class ClosableSink(Protocol):
-    """A sink that holds something: a file, a connection, a thread."""
+    """A sink with a resource: a file, a connection, a thread."""
 
     async def aclose(self) -> None:
-        """Frees what the sink holds. Harmless when repeated."""
+        """Free the resources of the sink. Harmless when repeated."""
         ...
 
 
@@ -101,24 +101,23 @@ _TIMEOUT: Final = Number(unit="seconds", above=True, none="for no limit", infini
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendPolicy:
-    """How a sink is sent to.
+    """The policy of sending to a sink.
 
     Raises:
-        ValueError: A value cannot be used.
+        ValueError: If a value cannot be used.
     """
 
     batch_size: int = 500
     """The most updates of one call."""
     interval: float = 0.002
     """Seconds from the end of one call to the next, unless a full batch waits. The first update is sent at once;
-    what follows closely shares a call."""
+    updates within the interval share a call."""
     timeout: float | None = 10.0
-    """Seconds one call may take; a longer one is cancelled and has failed. None, or ``math.inf``, for no limit."""
+    """The most seconds of one call; a longer one is cancelled and fails. None, or ``math.inf``, for no limit."""
     attempts: int = 1
-    """How often the same updates are sent before the sending has failed for good. More than 1 means at least once:
-    a receiver has to leave out what it has already."""
+    """Attempts to send the same updates. More than 1 means at-least-once: the receiver has to skip repeated updates."""
     backoff: Backoff = field(default_factory=Backoff)
-    """The pauses between the attempts."""
+    """Pauses between the attempts."""
 
     def __post_init__(self) -> None:
         count("updates").check("batch_size", self.batch_size, ValueError)
@@ -128,15 +127,15 @@ class SendPolicy:
 
     @property
     def limit(self) -> float:
-        """`timeout`, as a number."""
+        """The `timeout` as a number."""
         return math.inf if self.timeout is None else self.timeout
 
 
 @runtime_checkable
 class PolicySink(Protocol):
-    """A sink that knows best how it is sent to."""
+    """A sink that brings its policy."""
 
     @property
     def policy(self) -> SendPolicy:
-        """Used where `attach` is given none."""
+        """The policy, unless `attach` gets another one."""
         ...

@@ -1,4 +1,4 @@
-"""What a hub counts."""
+"""Counters and statistics of a hub."""
 
 from __future__ import annotations
 
@@ -11,86 +11,86 @@ from lg_streaming.fork import new_lock
 from lg_streaming.hub.drops import Drops
 from lg_streaming.hub.histogram import Durations, Histogram
 
-__all__ = ["Counters", "HubStatistics", "ReaderLag", "no_updates"]
+__all__ = ["Counters", "HubStatistics", "ReaderLag", "zero_counts"]
 
 PUBLISH_BOUNDS: Final = (5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 2.5e-2, 0.1)
-"""Seconds: from what publishing should take up to what a user would notice."""
+"""Seconds: from the usual time of a publish up to a time that users notice."""
 
 TIMED_EVERY: Final = 16
 
 
-def no_updates() -> dict[Kind, int]:
-    """Counts by kind, all 0."""
+def zero_counts() -> dict[Kind, int]:
+    """Return counts by kind, all 0."""
     return dict.fromkeys(get_args(Kind), 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderLag:
-    """How many updates lie between what readers have and what is in the log."""
+    """The lag of readers: updates that the log has and they have not read."""
 
     readers: int
-    """Subscriptions that were looked at."""
+    """Subscriptions that were measured."""
     most: int
-    """Of the reader that is furthest behind; 0 where there is no reader."""
+    """The largest lag; 0 without a reader."""
     total: int
-    """Of all readers together."""
+    """The sum of the lags."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubStatistics:
-    """Counts since the hub was made, and what is there now."""
+    """Counts since the hub was made, and present numbers."""
 
     executions: int
-    """Executions this process has written to and not forgotten."""
+    """Executions that this process has written to and not forgotten."""
     running: int
-    """Of these, the ones with an open run."""
+    """Executions with an open run."""
     subscriptions: int
     published: int
-    """Updates given to the log, or to what waits for it."""
+    """Updates appended to the log, or to its buffer."""
     published_by_kind: Mapping[Kind, int]
-    """The same by kind: the types of all users are too many to count each."""
+    """Published updates by kind. Counts by type would be unbounded."""
     delivered: int
-    """Updates that readers took: each reader's own, also those inside this process, without what filters left out."""
+    """Updates that readers took, summed over all readers of this process, without filtered ones."""
     publish_seconds: Durations
-    """Time inside the calls that publish; of every 16th call, since to look at a clock costs as well."""
+    """Durations of calls that publish; of every 16th call, to save the cost of the clock."""
     dropped: Mapping[str, int]
-    """Updates that did not get into the log, by reason; every reason is there.
+    """Updates that the log does not have, by every reason.
 
     ``late``: their run had ended. ``foreign_run``: the same, and another run was open. ``no_run``: no run was open, and
     their emitter opens none. ``over_rate``: ``at-most-once``, over ``limits.updates_per_second``. ``at_most_once``:
-    the log was slow or away. ``lost``: others that waited for a log that was away for too long. ``too_large``: refused
-    to their publisher. ``invalid``, ``limit``, ``closed``: refused for another reason, where nothing could be raised.
+    dropped because the log was slow or unavailable. ``lost``: others that waited too long for an unavailable log.
+    ``too_large``: refused with an error. ``invalid``, ``limit``, ``closed``: refused where no error may be raised.
     """
     shortened: int
-    """Updates over ``limits.update_bytes`` that left shortened, or in several."""
+    """Updates over ``limits.update_bytes`` that were published shortened, or in several."""
     dropped_late: int
     """Updates dropped because their run had ended: ``late``, ``foreign_run`` and ``no_run`` together."""
     dropped_too_large: int
-    """Updates over ``limits.update_bytes`` that were refused to their publisher."""
+    """Updates over ``limits.update_bytes`` that were refused with an error."""
     dropped_over_rate: int
     """``at-most-once`` updates over ``limits.updates_per_second``."""
     dropped_at_most_once: int
-    """``at-most-once`` updates given up because the log was slow or away."""
+    """``at-most-once`` updates dropped because the log was slow or unavailable."""
     repeated: int
-    """Updates left out because the log has one with their key."""
+    """Updates that the log skipped because it has one with their key."""
     lost: int
-    """Other updates given up because the log was away for too long."""
+    """Other updates lost because the log was unavailable for too long."""
     waiting: int
-    """Updates on their way to a blocking log."""
+    """Updates in the buffer of a blocking log."""
     append_failures: int
     encode_fallbacks: int
-    """Updates that held something JSON cannot hold."""
+    """Updates with a value that JSON cannot represent."""
     observer_errors: int
     callable_errors: int
-    """Exceptions of the functions that were given to decorators, such as a transformer."""
+    """Exceptions of the functions that decorators take, such as a transformer."""
     sinks: int
-    """Attached sinks, and those that are being closed."""
+    """Attached sinks, including those that are being closed."""
     sink_errors: int
-    """How often sending to a sink failed, each attempt counted, or closing one."""
+    """Failed attempts to send to a sink, or to close one."""
 
 
 class Count:
-    """A number that threads add to; none of them is lost."""
+    """A thread-safe counter."""
 
     __slots__ = ("_lock", "value")
 
@@ -99,7 +99,7 @@ class Count:
         self.value: int = 0
 
     def add(self, amount: int = 1) -> None:
-        """Adds ``amount``."""
+        """Add ``amount``."""
         with self._lock:
             self.value += amount
 
@@ -111,8 +111,8 @@ class Counters:
 
     def __init__(self) -> None:
         self.drops: Drops = Drops()
-        self.published: dict[Kind, int] = no_updates()
-        """By kind. No thread switch comes inside ``published[kind] += 1``: it calls nothing."""
+        self.published: dict[Kind, int] = zero_counts()
+        """Published updates by kind. ``published[kind] += 1`` is atomic: it calls no function."""
         self.repeated: Count = Count()
         self.callables: Count = Count()
         self.publishing: Histogram = Histogram(PUBLISH_BOUNDS)

@@ -1,4 +1,4 @@
-"""Whether a reader may go on when the execution it reads is not the one it was let in to any more."""
+"""Authorize a reader again after its execution has changed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["Vetting"]
 
 
 class Vetting:
-    """Asks again when an execution gets another owner, or begins anew, before anything of it is read.
+    """Authorizes a reader again when the execution has another owner or epoch, before anything of it is read.
 
     Args:
         execution_id: The execution.
-        state: What was known of it when the reader was let in; None: nothing.
-        ask: Called with the execution, its owner until now, and the new state: whether the reader may go on.
+        state: The state of the execution when the reader was authorized; None if the execution did not exist.
+        ask: ``ask(execution_id, previous_owner, state)``; returns whether the reader may continue.
     """
 
     __slots__ = ("_ask", "_epoch", "_execution_id", "_owner")
@@ -33,14 +33,14 @@ class Vetting:
         self._owner = state.owner if state is not None else None
 
     def covers(self, state: LogState) -> bool:
-        """Whether the reader was let in to what `state` describes."""
+        """Return whether the reader is authorized for the owner and the epoch of `state`."""
         return state.owner == self._owner and state.epoch == self._epoch
 
     async def check(self, state: LogState) -> None:
-        """Ask about `state`, unless it is the first life of the execution and has the owner that was known.
+        """Authorize the reader for `state`, unless it is the execution's first epoch with the expected owner.
 
         Raises:
-            ForbiddenError: The reader may not go on.
+            ForbiddenError: If the reader may not continue.
         """
         is_first = self._epoch is None and state.owner == self._owner
         if not (is_first or await self._ask(self._execution_id, self._owner, state)):

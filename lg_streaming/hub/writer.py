@@ -1,253 +1,149 @@
-"""Appends to a log that may be slow or away, from a thread of its own.
-
-Publishers only put drafts into a bounded buffer. The thread takes what is there, makes batches, and appends
-each until the log has taken it; a batch is retried unchanged, so a log that did take it recognises it. When
-the buffer is full, drafts are given up and counted: first those that are sent ``at-most-once``, the oldest
-before the others, then those that come. When one of the latter was given up, the next one that is taken is
-preceded by an ``updates_lost`` update, so that readers are told. An ``at-most-once`` draft is appended once or,
-when that fails, not at all.
-"""
+"""Append updates to the log: at once, or through a buffer where the log may block."""
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections import deque
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Final
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from lg_streaming.errors import LogUnavailableError
-from lg_streaming.events import kind_of
-from lg_streaming.fork import new_condition, new_event, restart_after_fork
+import orjson
+
+from lg_streaming.codec import Encoded
+from lg_streaming.events import KINDS
+from lg_streaming.hub.buffered_writer import BufferedLogWriter
+from lg_streaming.hub.encoder import UpdateEncoder
+from lg_streaming.hub.update_logger import UpdateLogger
 from lg_streaming.log.base import Batch
+from lg_streaming.log.memory import MemoryLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
+    from lg_streaming.codec import Redact
     from lg_streaming.hub.execution import Execution
+    from lg_streaming.hub.statistics import Counters
     from lg_streaming.log.base import EventLog, PendingUpdate
+    from lg_streaming.settings import StreamingSettings
 
-__all__ = ["BufferedLogWriter"]
+__all__ = ["UpdateWriter"]
 
-
-class _QueuedUpdate:
-    """A draft in the queue; None when it was given up."""
-
-    __slots__ = ("draft", "execution")
-
-    def __init__(self, execution: Execution, draft: PendingUpdate) -> None:
-        self.execution = execution
-        self.draft: PendingUpdate | None = draft
+_new: Final = cast("Any", tuple.__new__)
+_kind: Final = dict(KINDS).get
 
 
-logger: logging.Logger = logging.getLogger(__name__)
-
-_BATCH: Final = 500
-_FIRST_DELAY: Final = 0.05
-_LAST_DELAY: Final = 2.0
-_MAX_STRANGE_FAILURES: Final = 10
-"""How often a batch is tried that fails with something other than LogUnavailableError."""
-
-
-class BufferedLogWriter:
-    """The buffer before a blocking log, and the thread that empties it.
+class UpdateWriter:
+    """Encodes updates and appends them to the log, in the order of the calls.
 
     Args:
-        log: Where batches go.
-        max_updates: Drafts that may wait.
-        max_bytes: Bytes that may wait.
-        on_lost: Called with the execution, the type and the number of drafts that were dropped after they had been
-            taken. It is called without a lock.
-        on_dropped: The same for ``at-most-once`` drafts. It may be called under locks.
-        on_repeated: Told how many drafts the log left out because of their key.
+        settings: The limits of updates and of the buffer, and whether updates are logged.
+        log: The log.
+        counters: Counts of published, dropped and lost updates.
+        redact: ``redact(type, data) -> data``, applied to every update before it is encoded.
+        clock: Seconds since 1970, for timestamps.
+        monotonic: Seconds that never go back.
     """
 
     def __init__(
         self,
+        settings: StreamingSettings,
         log: EventLog,
+        counters: Counters,
         *,
-        max_updates: int,
-        max_bytes: int,
-        on_lost: Callable[[Execution, str, int], None],
-        on_dropped: Callable[[Execution, str, int], None],
-        on_repeated: Callable[[int], None],
+        redact: Redact | None,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
     ) -> None:
+        self.encoder: UpdateEncoder = UpdateEncoder(settings.limits, redact, clock, counters, monotonic)
+        self.counters = counters
+        self.monotonic = monotonic
+        self._has_our_clock = isinstance(log, MemoryLog) and log.monotonic is monotonic
+        self._settings = settings
         self._log = log
-        self._max_updates = max_updates
-        self._max_bytes = max_bytes
-        self._on_lost = on_lost
-        self._on_dropped = on_dropped
-        self._on_repeated = on_repeated
-        self._condition = new_condition()
-        self._closing = False
-        self._give_up = new_event()
-        self.failures: int = 0
-        """Appends that failed, each try counted."""
-        self._start_empty()
-        restart_after_fork(self)
+        self._published = counters.published
+        self.reopen()
 
-    def _start_empty(self) -> None:
-        self._queue: deque[_QueuedUpdate | Future[None]] = deque()
-        self._droppable: deque[_QueuedUpdate] = deque()
-        """Those in the queue that are sent at most once."""
-        self._updates = 0
-        self._bytes = 0
-        self._thread: threading.Thread | None = None
-        self.failing: bool = False
-        """Whether the last append failed; it is tried again."""
-
-    def after_fork(self) -> None:
-        """Empty the buffer: the parent appends what waits in it."""
-        self._start_empty()
-
-    @property
-    def waiting(self) -> int:
-        """Drafts that are not in the log yet."""
-        return self._updates
-
-    def put(self, execution: Execution, drafts: Sequence[PendingUpdate]) -> int:
-        """Takes all of ``drafts`` that may not be dropped, or none of them when the buffer is full.
-
-        What ends with a ``status`` is always taken. Returns how many drafts were refused, without those that are
-        sent ``at-most-once``: these were reported as dropped.
-        """
-        with self._condition:
-            if not self._closing:
-                self._make_room(drafts)
-                if not self._fit(drafts):
-                    drafts = self._without_droppable(execution, drafts)
-            if self._closing or not (self._fit(drafts) or kind_of(drafts[-1].type) == "status"):
-                return len(self._without_droppable(execution, drafts))
-            for draft in drafts:
-                waiting = _QueuedUpdate(execution, draft)
-                self._queue.append(waiting)
-                if draft.delivery == "at-most-once":
-                    self._droppable.append(waiting)
-                self._count(draft, 1)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="lg-streaming-writer", daemon=True)
-                self._thread.start()
-            self._condition.notify()
-            return 0
-
-    def _fit(self, drafts: Sequence[PendingUpdate]) -> bool:
-        size = sum(len(draft.body) for draft in drafts)
-        return self._updates + len(drafts) <= self._max_updates and self._bytes + size <= self._max_bytes
-
-    def _make_room(self, drafts: Sequence[PendingUpdate]) -> None:
-        """Gives up what waits and may be dropped, until ``drafts`` fit."""
-        while self._droppable and not self._fit(drafts):
-            waiting = self._droppable.popleft()
-            if waiting.draft is not None:
-                self._count(waiting.draft, -1)
-                self._on_dropped(waiting.execution, waiting.draft.type, 1)
-                waiting.draft = None
-
-    def _without_droppable(self, execution: Execution, drafts: Sequence[PendingUpdate]) -> Sequence[PendingUpdate]:
-        kept = [draft for draft in drafts if draft.delivery != "at-most-once"]
-        if len(kept) < len(drafts):
-            dropped = next(draft for draft in drafts if draft.delivery == "at-most-once")
-            self._on_dropped(execution, dropped.type, len(drafts) - len(kept))
-        return kept
-
-    def _count(self, draft: PendingUpdate, sign: int) -> None:
-        self._updates += sign
-        self._bytes += sign * len(draft.body)
-
-    def flush(self) -> Future[None]:
-        """Done when everything that was put before is in the log (or given up)."""
-        done: Future[None] = Future()
-        with self._condition:
-            if self._thread is None or not self._thread.is_alive():
-                done.set_result(None)
-            else:
-                self._queue.append(done)
-                self._condition.notify()
-        return done
-
-    def close(self, timeout: float) -> None:
-        """Empties the buffer for up to ``timeout`` seconds, then gives up what is left. Blocks."""
-        with self._condition:
-            self._closing = True
-            thread = self._thread
-            self._condition.notify()
-        if thread is not None:
-            thread.join(timeout)
-            self._give_up.set()
-            thread.join()
-
-    def _run(self) -> None:
-        while True:
-            with self._condition:
-                while not self._queue and not self._closing:
-                    self._condition.wait()
-                if not self._queue:
-                    return
-                first = self._queue.popleft()
-                if isinstance(first, Future):
-                    if first.set_running_or_notify_cancel():  # whoever waited may have given up
-                        first.set_result(None)
-                    continue
-                drafts = self._take_batch(first)
-            if drafts:
-                self._append(first.execution, drafts)
-
-    def _take_batch(self, first: _QueuedUpdate) -> list[PendingUpdate]:
-        """The drafts of one execution at the front of the queue. Under the condition."""
-        drafts: list[PendingUpdate] = []
-        following: _QueuedUpdate | Future[None] = first
-        while not isinstance(following, Future) and following.execution is first.execution:
-            if following is not first:
-                self._queue.popleft()
-            if following.draft is not None:
-                drafts.append(following.draft)
-                if following.draft.delivery == "at-most-once":
-                    self._droppable.popleft()  # both queues have one order, so it is the first there
-            if not self._queue or len(drafts) == _BATCH:
-                break
-            following = self._queue[0]
-        return drafts
-
-    def _append(self, execution: Execution, drafts: list[PendingUpdate]) -> None:
-        with execution.lock:
-            execution.number += 1
-            batch = Batch(
-                execution_id=execution.execution_id,
-                updates=drafts,
-                producer=execution.producer,
-                number=execution.number,
-                owner=execution.owner,
+    def reopen(self) -> None:
+        """Start with an empty buffer."""
+        limits = self._settings.limits
+        self.logger: UpdateLogger | None = UpdateLogger() if self._settings.log_events else None
+        """The logger of updates, with ``settings.log_events``."""
+        self.buffer: BufferedLogWriter | None = None
+        """The buffer of a log that may block."""
+        if self._log.blocking:
+            self.buffer = BufferedLogWriter(
+                self._log,
+                max_updates=limits.producer_buffer_updates,
+                max_bytes=limits.producer_buffer_bytes,
+                on_lost=self._note_lost,
+                on_dropped=self._note_dropped,
+                on_repeated=self.counters.repeated.add,
             )
-        if lost := self._append_until_taken(execution, batch):
-            self._on_lost(execution, drafts[0].type, lost)
-        with self._condition:
-            for draft in drafts:
-                self._count(draft, -1)
 
-    def _append_until_taken(self, execution: Execution, batch: Batch) -> int:
-        """Returns how many drafts were given up, without those that may be dropped."""
-        delay, strange = _FIRST_DELAY, 0
-        while batch.updates:
-            try:
-                if repeated := self._log.append(batch):
-                    self._on_repeated(repeated)
-                self.failing: bool = False
-            except LogUnavailableError as error:
-                if self.failures == 0:
-                    logger.warning("the log cannot be reached, updates wait in memory: %s", error)
-            except Exception:
-                strange += 1
-                if strange >= _MAX_STRANGE_FAILURES:
-                    logger.exception("gave up %d updates of execution %r", len(batch.updates), batch.execution_id)
-                    return len(batch.updates)
-            else:
-                break
-            self.failures += 1
-            self.failing = True
-            kept = self._without_droppable(execution, batch.updates)
-            if len(kept) < len(batch.updates):
-                batch = batch._replace(updates=kept)
-            if self._give_up.wait(delay):
-                return len(batch.updates)
-            delay = min(delay * 2, _LAST_DELAY)
-        return 0
+    def append(self, execution: Execution, drafts: list[PendingUpdate]) -> None:
+        """Append ``drafts`` as one batch. Requires the execution's lock."""
+        if not drafts:
+            return
+        execution.touched_at = drafts[-1].timestamp
+        execution.used_at = self.monotonic()
+        execution.updates += len(drafts)
+        published = self._published
+        for draft in drafts:
+            published[_kind(draft.type, "event")] += 1  # inlines `kind_of`
+        if self.logger is not None:
+            self.logger.put(execution.execution_id, drafts)
+        if self.buffer is not None:
+            self._put(self.buffer, execution, drafts)
+            return
+        number = execution.number + 1
+        at = execution.used_at if self._has_our_clock else None
+        # `Batch(…)` without its Python call
+        batch = _new(Batch, (execution.execution_id, drafts, execution.producer, number, execution.owner, at))
+        try:
+            execution.number = number
+            repeated = self._log.append(batch)
+        except Exception:
+            raise
+        except BaseException:  # an interrupt: appending the same number again makes sure that the log has the batch
+            execution.number = number
+            self._log.append(batch)
+            raise
+        if repeated:
+            self.counters.repeated.add(repeated)
+
+    def _put(self, buffer: BufferedLogWriter, execution: Execution, drafts: list[PendingUpdate]) -> None:
+        """Put drafts into the buffer, after a notice of what was lost before them."""
+        lost = execution.lost
+        if lost:
+            data = Encoded(orjson.dumps({"count": lost, "reason": "log_unavailable"}))  # under the lock: no `redact`
+            notice = self.encoder.encode(execution, "updates_lost", data, execution.run_scope, None)
+            drafts = [*notice, *drafts]
+        refused = buffer.put(execution, drafts)
+        if refused == 0:
+            execution.lost = 0
+            return
+        if lost:
+            refused -= 1  # the notice
+        execution.lost += refused
+        self.counters.drops.note("lost", execution, execution.execution_id, drafts[-1].type, amount=refused)
+
+    def _note_lost(self, execution: Execution, type: str, count: int) -> None:
+        with execution.lock:
+            execution.lost += count
+        self.counters.drops.note("lost", execution, execution.execution_id, type, amount=count)
+        self.counters.drops.report()  # on the buffer's thread, without a lock
+
+    def _note_dropped(self, execution: Execution, type: str, count: int) -> None:
+        self.counters.drops.note("at_most_once", execution, execution.execution_id, type, amount=count)
+
+    async def flush(self) -> None:
+        """Return when the log has everything published so far, or lost it."""
+        if self.buffer is not None:
+            await asyncio.wrap_future(self.buffer.flush())
+
+    async def aclose(self, at_most: float) -> None:
+        """Empty the buffer and the logger's queue for up to ``at_most`` seconds each, and end the trace."""
+        if self.buffer is not None:
+            await asyncio.to_thread(self.buffer.close, at_most)
+        if self.logger is not None:
+            await asyncio.to_thread(self.logger.close, at_most)
+        if self.encoder.trace is not None:
+            self.encoder.trace.close()

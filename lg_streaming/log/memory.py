@@ -169,7 +169,7 @@ class MemoryLog:
         )
 
     def listen_positions(self, listener: PositionListener) -> Callable[[], None]:
-        """See `EventLog.listen_places`."""
+        """See `EventLog.listen_positions`."""
         self._change_listeners(None, lambda: (*self._position_listeners, listener))
         return lambda: self._change_listeners(
             None, lambda: tuple(each for each in self._position_listeners if each is not listener)

@@ -44,7 +44,7 @@ async def metrics_text(hub: StreamHub, figures: GatewayMetrics | None = None, ac
         The content type and the body.
     """
     try:
-        lag = await hub.lag()
+        lag = await hub.readers.lag()
     except LogUnavailableError:
         lag = None
     registry = CollectorRegistry(auto_describe=False)

@@ -43,16 +43,30 @@ _IDLE: Final = 300.0
 """Seconds after which a stream of an execution that does not run is closed."""
 
 
-class TokenHub(Publisher, Protocol):
+class Registry(Protocol):
+    """The executions of a hub."""
+
+    def is_running(self, execution_id: str) -> bool:
+        """Whether a run of the execution is open."""
+        ...
+
+
+class TokenHub(Protocol):
     """What the service needs of a hub."""
+
+    @property
+    def publisher(self) -> Publisher:
+        """Where updates go."""
+        ...
+
+    @property
+    def registry(self) -> Registry:
+        """Which executions run."""
+        ...
 
     @property
     def observe(self) -> Observe:
         """An execution's updates, history first, as an observable."""
-        ...
-
-    def is_running(self, execution_id: str) -> bool:
-        """Whether a run of the execution is open."""
         ...
 
 
@@ -223,7 +237,7 @@ class TokenStreamingService:
         check_execution_id(execution_id)
         if not isinstance(node_id, str) or not node_id:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TokenStreamingError(f"a node id is a string and not empty, not {node_id!r:.80}")
-        emitter = Emitter(self._hub, execution_id, Scope(node_id=node_id), strict=False)
+        emitter = Emitter(self._hub.publisher, execution_id, Scope(node_id=node_id), strict=False)
         own = self._own[execution_id, node_id] = _Own(TokenPipeline(options, emitter), self._clock())
         return own
 
@@ -243,6 +257,10 @@ class TokenStreamingService:
             own = self._own.pop((execution_id, node_id), None)
         if own is not None:
             own.pipeline.close()
+
+    def close_execution(self, execution_id: str) -> None:
+        """Close all streams of one execution: see `RunLifecycle`."""
+        self.close_execution_token_streams(execution_id)
 
     def close_execution_token_streams(self, execution_id: str) -> None:
         """The same for all streams of one execution. It happens by itself when its run ends."""
@@ -348,7 +366,7 @@ class TokenStreamingService:
         with self._lock:
             idle = [key for key, own in self._own.items() if now - own.touched_at >= _IDLE]
         for execution_id, node_id in idle:
-            if not self._hub.is_running(execution_id):
+            if not self._hub.registry.is_running(execution_id):
                 self.close_token_stream(execution_id, node_id)
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from lg_streaming.errors import SinkError, StreamingConfigError
-from lg_streaming.hub.callbacks import is_not_its_own
+from lg_streaming.hub.callbacks import is_external_cancellation
 from lg_streaming.hub.sink import SendPolicy
 from lg_streaming.sinks.worker import BlockingCallRunner
 
@@ -76,7 +76,7 @@ class CallbackSink:
                     calls.index += 1
         except BaseException as error:
             calls.abandoned = True
-            if is_not_its_own(error):
+            if is_external_cancellation(error):
                 raise
             raise SinkError(f"the function raised {error!r}", sink_id=self.id, sent=calls.index) from error
 

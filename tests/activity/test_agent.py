@@ -305,7 +305,7 @@ async def test_a_block_stops_its_agent(hub: StreamHub, raised: BaseException | N
 
 async def test_in_a_node_nothing_raises(hub: StreamHub, caplog: pytest.LogCaptureFixture) -> None:
     hub.open("e")
-    emitter = Emitter(hub, "e", Scope(agent_type="writer"), strict=False)
+    emitter = Emitter(hub.publisher, "e", Scope(agent_type="writer"), strict=False)
     with caplog.at_level(logging.WARNING, "lg_streaming"), AgentStream(emitter, "", buffer_size=-1) as agent:
         agent.output("stdin", "x")  # pyright: ignore[reportArgumentType]
         agent.spawned()

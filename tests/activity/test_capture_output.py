@@ -292,7 +292,7 @@ async def test_what_cannot_be_run_is_refused(hub: StreamHub, sync: bool) -> None
 @both_ways
 async def test_in_a_node_the_program_runs_whatever_the_agent_says(hub: StreamHub, sync: bool, tmp_path: Path) -> None:
     hub.open("e")
-    agent = AgentStream(Emitter(hub, "e", strict=False), "a1")
+    agent = AgentStream(Emitter(hub.publisher, "e", strict=False), "a1")
     agent.stopped()
     mark = tmp_path / "ran"
     assert await capture(agent, ["touch", str(mark)], sync=sync, max_line=-1) == 0

@@ -110,7 +110,7 @@ async def test_one_id_is_one_open_task(hub: StreamHub, caplog: pytest.LogCapture
     with pytest.raises(BadRequestError):
         tasks.task("")
     assert tasks.get("t1") is known
-    quiet = Tasks(Emitter(hub, "e", strict=False))
+    quiet = Tasks(Emitter(hub.publisher, "e", strict=False))
     quiet.task("t1")
     with caplog.at_level(logging.WARNING, "lg_streaming"):
         quiet.task("t1").started()

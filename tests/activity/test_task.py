@@ -513,7 +513,7 @@ async def test_what_a_block_raised_matters_more_than_that_its_end_cannot_be_told
 @pytest.mark.row("CFLOW-14")
 async def test_in_a_node_nothing_raises(hub: StreamHub, caplog: pytest.LogCaptureFixture) -> None:
     hub.open("e")
-    emitter = Emitter(hub, "e", strict=False)
+    emitter = Emitter(hub.publisher, "e", strict=False)
     task = TaskStream(emitter, "", priority="urgent", interval=-1, dependencies="t0")
     with caplog.at_level(logging.WARNING, "lg_streaming"):
         task.progress(10)

@@ -78,7 +78,7 @@ async def live(hub: StreamHub, path: Path, number: int) -> tuple[float, float]:
     attachment = hub.attach(f"live{number}", JsonLinesSink(path))
     began = time.perf_counter()
     await asyncio.to_thread(publish, hub, f"live{number}")
-    await hub.flush_sinks(f"live{number}")
+    await hub.sinks.flush(f"live{number}")
     taken = time.perf_counter() - began
     await hub.close(f"live{number}")
     await attachment.wait()

@@ -517,7 +517,7 @@ async def _() -> Outcome:
     hub.attach("e", Broken(), on_error="raise")
     hub.publish("e", "note")
     with pytest.raises(StreamingError) as raised:
-        await hub.flush_sinks("e")
+        await hub.sinks.flush("e")
     await hub.aclose()
     return Outcome(error=raised.value.to_dict())
 

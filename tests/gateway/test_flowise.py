@@ -548,7 +548,7 @@ async def test_a_reader_who_is_there_when_a_prompt_comes(open_site: Site, http: 
             *("start", "token", "agentFlowEvent", "action", "metadata", "end")
         ]
     assert open_site.hub.statistics().subscriptions == 0
-    assert open_site.hub.is_running("chat-1")
+    assert open_site.hub.registry.is_running("chat-1")
 
 
 @pytest.mark.row("FLOW-32")

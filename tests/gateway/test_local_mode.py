@@ -260,7 +260,7 @@ async def test_the_star_does_not_count_in_local_mode(origin: str) -> None:
             assert listed.headers["access-control-allow-origin"] == "https://listed.example.com"
         async with connect(f"{place.server.ws_url}/ws", additional_headers={"Origin": origin}) as socket:
             assert json.loads(await socket.recv())["payload"]["code"] == 4031
-        assert place.hub.is_running("e")
+        assert place.hub.registry.is_running("e")
 
 
 @pytest.mark.parametrize("proxy", [{"x-forwarded-proto": "https"}, {"forwarded": 'for=1.2.3.4;proto="https"'}])

@@ -40,7 +40,7 @@ async def readers(request: pytest.FixtureRequest) -> AsyncGenerator[Readers]:
 async def forget(hub: StreamHub, execution_id: str = "e") -> None:
     """What retention does after a day, at once."""
     await hub.close(execution_id)
-    hub._executions.pop(execution_id)
+    hub.registry.executions.pop(execution_id)
     await hub.log.drop(execution_id)
 
 

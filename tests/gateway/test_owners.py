@@ -66,7 +66,7 @@ def ways(streaming: StreamingModule) -> dict[str, Callable[[str, Any], object]]:
     return {
         "open": lambda execution_id, owner: hub.open(execution_id, owner=owner),
         "create": lambda execution_id, owner: hub.create(execution_id, owner=owner),
-        "enter_run": lambda execution_id, owner: hub.enter_run(execution_id, owner=owner),
+        "enter_run": lambda execution_id, owner: hub.runs.join_run(execution_id, owner=owner),
         "execution": by_block,
         "config": by_config,
     }

@@ -578,7 +578,7 @@ async def test_cookies_change_something_only_from_our_own_pages(http: httpx2.Asy
             place.hub.open("exec-1", owner="alice")
             sent = {name.replace("_", "-"): value for name, value in headers.items()}
             answer = await http.delete(url, headers={**cookie, **sent})
-            assert place.hub.is_running("exec-1") == (answer.status_code != 202)
+            assert place.hub.registry.is_running("exec-1") == (answer.status_code != 202)
             return answer.status_code
 
         assert await delete() == 202

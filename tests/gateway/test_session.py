@@ -162,7 +162,7 @@ async def test_an_expired_token_controls_and_reads_nothing_while_a_fresh_one_may
     for name, payload in taking_rights.items():
         reply = await one.handle(name, [payload])
         assert (reply.answer["error"]["name"], reply.close) == ("token_expired", None)
-    assert hub.is_running("e")
+    assert hub.registry.is_running("e")
     for name in ("ping", "get_status"):
         assert (await one.handle(name, [])).answer["ok"]
     assert (await one.handle("unsubscribe_execution", [{"execution_id": "e"}])).answer["ok"]
@@ -174,7 +174,7 @@ async def test_a_fresh_token_counts_with_all_its_rights_or_not_at_all() -> None:
     log = FaultyLog()
     hub = StreamHub(log=log)
     hub.open("acme/run")
-    await hub.flush()
+    await hub.writer.flush()
     one = guarded(Clock(), hub)
     wide = Principal(subject="alice", grants=grants_of([{"actions": ["read"], "executions": ["acme/*"]}]))
     one.become(wide)

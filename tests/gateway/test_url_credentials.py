@@ -79,7 +79,7 @@ async def test_a_token_in_an_address_is_refused_everywhere_by_one_code_and_not_l
     assert "/ws?" in text
     assert "/socket.io/?EIO=4" in text
     assert "s3cret" not in text
-    assert place.hub.is_running("e")
+    assert place.hub.registry.is_running("e")
 
 
 async def until(socket: Any, start: str) -> str:

@@ -1,4 +1,4 @@
-"""What the tests of the hub say again and again."""
+"""Helpers of the hub's tests."""
 
 import asyncio
 import threading

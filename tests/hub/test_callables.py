@@ -33,13 +33,13 @@ def drive(hub: StreamHub) -> None:
     """A run that says all a run can say of itself."""
 
     async def main() -> None:
-        run_id = hub.enter_run(E, name="graph")
+        run_id = hub.runs.join_run(E, name="graph")
         hub.emit(E, "human_prompt", {"prompt_id": "p", "prompt": "?"})
-        hub.leave_run(E, run_id, RunOutcome("workflow_interrupted", {}))
-        hub.resume_run(E)
+        hub.runs.leave_run(E, run_id, RunOutcome("workflow_interrupted", {}))
+        hub.runs.resume_run(E)
         await hub.respond(E, "p", "yes")
         await hub.fail(E, ValueError("no"), terminate=False)
-        hub.leave_run(E, run_id, RunOutcome("workflow_complete", {"result": 1}))
+        hub.runs.leave_run(E, run_id, RunOutcome("workflow_complete", {"result": 1}))
         hub.open(E)
         await hub.cancel(E, "enough")
         hub.open(E)
@@ -126,13 +126,13 @@ def test_a_result_may_say_something_when_it_is_shown() -> None:
 async def test_a_run_goes_on_for_who_joins_it_while_its_end_is_being_redacted(joins: bool) -> None:
     def redact(type: str, data: Any) -> Any:
         if type == "workflow_complete" and joins:
-            hub.enter_run(E)
+            hub.runs.join_run(E)
         return data
 
     hub = StreamHub(redact=redact)
-    run_id = hub.enter_run(E)
-    hub.leave_run(E, run_id, RunOutcome("workflow_complete", {}))
-    assert hub.is_running(E) is joins
+    run_id = hub.runs.join_run(E)
+    hub.runs.leave_run(E, run_id, RunOutcome("workflow_complete", {}))
+    assert hub.registry.is_running(E) is joins
     await hub.aclose()
 
 

@@ -17,7 +17,7 @@ async def test_retention_and_sweeps(step: float) -> None:
     hub.publish("ended", "note")
     await hub.close("ended")
     wall.now += step
-    hub.sweep()
+    hub.registry.sweep()
     state = await hub.log.state("ended")
     assert state is not None
     assert state.oldest == 1, "nothing is forgotten early"

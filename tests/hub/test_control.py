@@ -56,7 +56,7 @@ async def test_handlers_are_called_once_a_run_and_the_run_ends_by_its_own_outcom
     assert told == [("now", "enough"), ("later", "enough")]
     hub.open("e")
     assert await hub.cancel("e", "the next run")
-    await until(lambda: not hub.is_running("e"))
+    await until(lambda: not hub.registry.is_running("e"))
     assert told[2:] == [("now", "the next run"), ("later", "the next run")]
 
 
@@ -80,7 +80,7 @@ async def test_the_grace_is_over_for_its_own_run_only(make_hub: MakeHub) -> None
     await hub.close("e")
     hub.open("e")
     await asyncio.sleep(0.05)
-    assert hub.is_running("e")
+    assert hub.registry.is_running("e")
     hub.open("later")
     hub.on_cancel("later", lambda reason: None)
     await hub.cancel("later")

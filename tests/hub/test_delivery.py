@@ -54,7 +54,7 @@ async def test_at_most_once_goes_first_when_the_buffer_is_full(make_hub: MakeHub
     statistics = hub.statistics()
     assert (statistics.dropped_at_most_once, statistics.lost, statistics.waiting) == (2, 0, 5)
     log.release()
-    await hub.flush()
+    await hub.writer.flush()
     assert stored(log) == ["kept 1", "kept 2", "kept 3", "spare 3"]
     assert hub.statistics().waiting == 0
 
@@ -69,9 +69,9 @@ async def test_at_least_once_is_lost_only_when_nothing_may_be_dropped_and_then_i
     statistics = hub.statistics()
     assert (statistics.lost, statistics.dropped_at_most_once) == (1, 1)
     log.release()
-    await hub.flush()
+    await hub.writer.flush()
     say(hub, "f", delivery="at-most-once")
-    await hub.flush()
+    await hub.writer.flush()
     assert stored(log) == ["a", "b", "c", {"count": 1, "reason": "log_unavailable"}, "f"]
 
 
@@ -82,7 +82,7 @@ async def test_bytes_count_too(make_hub: MakeHub, log: FaultyLog) -> None:
     say(hub, "y" * 1_000)
     assert hub.statistics().dropped_at_most_once == 1
     log.release()
-    await hub.flush()
+    await hub.writer.flush()
     assert stored(log) == ["y" * 1_000]
 
 
@@ -96,21 +96,21 @@ async def test_what_was_dropped_in_the_queue_disturbs_no_batch(make_hub: MakeHub
     statistics = hub.statistics()
     assert (statistics.dropped_at_most_once, statistics.waiting) == (50, 3)  # the run's start waits too
     log.release()
-    await hub.flush()
+    await hub.writer.flush()
     assert (stored(log), hub.statistics().waiting) == (["kept", "spare"], 0)
     say(hub, 1, 2, delivery="at-most-once")
-    await hub.flush()
+    await hub.writer.flush()
     assert stored(log)[-2:] == [1, 2]
 
 
 async def test_at_most_once_is_never_retried(make_hub: MakeHub, log: FaultyLog) -> None:
     hub = make_hub(log=log)
     hub.open("e")
-    await hub.flush()
+    await hub.writer.flush()
     log.fail_next("away", "strange")
     spare = UpdateRequest("note", "spare", delivery="at-most-once")
-    hub.publish_all("e", [UpdateRequest("note", "kept 1"), spare, UpdateRequest("note", "kept 2")])
-    await hub.flush()
+    hub.publisher.publish_all("e", [UpdateRequest("note", "kept 1"), spare, UpdateRequest("note", "kept 2")])
+    await hub.writer.flush()
     assert stored(log) == ["kept 1", "kept 2"]
     statistics = hub.statistics()
     assert (statistics.dropped_at_most_once, statistics.lost, statistics.append_failures) == (1, 0, 2)
@@ -119,12 +119,12 @@ async def test_at_most_once_is_never_retried(make_hub: MakeHub, log: FaultyLog) 
 async def test_a_batch_of_nothing_else_is_given_up_at_its_first_failure(make_hub: MakeHub, log: FaultyLog) -> None:
     hub = make_hub(log=log)
     hub.open("e")
-    await hub.flush()
+    await hub.writer.flush()
     log.fail_next("away")
     say(hub, "spare", delivery="at-most-once")
-    await hub.flush()
+    await hub.writer.flush()
     say(hub, "next", delivery="at-most-once")
-    await hub.flush()
+    await hub.writer.flush()
     assert stored(log) == ["next"]
     assert hub.statistics().dropped_at_most_once == 1
 
@@ -205,9 +205,9 @@ async def test_it_is_appended_once_by_a_log_that_is_away_too(make_hub: MakeHub, 
     log.fail_next("reply lost", "away", "reply lost")
     say(hub, "first", "second", key="k")
     say(hub, "third", key="k")
-    await hub.flush()
+    await hub.writer.flush()
     say(hub, "fourth", key="k")  # what the log said of the others may be lost with its replies
-    await hub.flush()
+    await hub.writer.flush()
     assert stored(log) == ["first"]
     assert hub.statistics().repeated >= 1
 
@@ -234,7 +234,7 @@ async def test_one_that_is_refused_does_not_keep_the_others_back(make_hub: MakeH
     hub = make_hub(update_bytes=1_024)
     updates = [UpdateRequest("note", value) for value in (1, "x" * 1_000, 2)]
     with pytest.raises(UpdateTooLargeError):
-        hub.publish_all("e", updates)
+        hub.publisher.publish_all("e", updates)
     await hub.close("e")
     assert contents(await collect(hub.subscribe("e"))) == [1, 2]
 

@@ -33,7 +33,7 @@ async def test_what_comes_after_the_end_of_its_run(hub: StreamHub, caplog: pytes
     hub.open("e")
     for _ in range(2):
         hub.publish("e", "note", scope=old)
-    hub.publish_all("e", [UpdateRequest("note", 1, old), UpdateRequest("note", 2, old)])
+    hub.publisher.publish_all("e", [UpdateRequest("note", 1, old), UpdateRequest("note", 2, old)])
     assert dropped(hub) == {"late": 3, "foreign_run": 4}
     assert hub.statistics().dropped_late == 7
     late, foreign = warned(caplog)
@@ -55,7 +55,7 @@ async def test_each_execution_is_named_once_and_forgotten_with_it(caplog: pytest
         await hub.close("c")
         emitter.token("late")
         now += 10_000
-        hub.sweep()
+        hub.registry.sweep()
         assert hub.info("c") is None
     assert [("'c'" in line, "late" in line) for line in warned(caplog)[2:]] == [(True, True)] * 2
     await hub.aclose()
@@ -65,7 +65,7 @@ async def test_the_memory_of_unknown_executions_is_bounded(hub: StreamHub) -> No
     for number in range(3_000):
         hub.publish(f"gone-{number}", "note", scope=Scope(run_id="old"))
     assert dropped(hub) == {"late": 3_000}
-    assert len(hub._drops._unknown) <= 1_024  # pyright: ignore[reportPrivateUsage]
+    assert len(hub.writer.counters.drops.unknown) <= 1_024
 
 
 async def test_what_is_over_the_rate(make_hub: MakeHub, caplog: pytest.LogCaptureFixture) -> None:
@@ -107,7 +107,7 @@ async def test_what_is_refused_in_a_node_is_counted(
     hub: StreamHub, caplog: pytest.LogCaptureFixture, say: Callable[[Any], object]
 ) -> None:
     hub.open("e")
-    emitter = Emitter(hub, "e", strict=False)
+    emitter = Emitter(hub.publisher, "e", strict=False)
     for _ in range(5):
         say(emitter)
     assert dropped(hub) == {"invalid": 5}
@@ -116,7 +116,7 @@ async def test_what_is_refused_in_a_node_is_counted(
 
 async def test_different_mistakes_are_each_told(hub: StreamHub, caplog: pytest.LogCaptureFixture) -> None:
     hub.open("e")
-    emitter = Emitter(hub, "e", strict=False)
+    emitter = Emitter(hub.publisher, "e", strict=False)
     for number in range(200):
         emitter.event("note", key="x" * (600 + number))
     assert dropped(hub) == {"invalid": 200}
@@ -139,20 +139,20 @@ async def test_a_handler_of_the_log_may_publish(hub: StreamHub) -> None:
     finally:
         logging.getLogger("lg_streaming").removeHandler(handler)
     assert dropped(hub) == {"late": 2}
-    assert hub.is_running("other")
+    assert hub.registry.is_running("other")
 
 
 async def test_several_updates_at_once_do_what_the_emitter_does_where_no_run_is_open(hub: StreamHub) -> None:
     updates = [UpdateRequest("token", {"content": "a"}), UpdateRequest("token", {"content": "b"})]
     hub.emitter("e", missing="drop").send_all(updates)
-    assert not hub.is_running("e")
+    assert not hub.registry.is_running("e")
     with pytest.raises(ExecutionNotFoundError):
         hub.emitter("e", missing="raise").send_all(updates)
     emitter = hub.emitter("e", missing="open")
     emitter.send_all(updates)
-    assert hub.is_running("e")
+    assert hub.registry.is_running("e")
     await hub.close("e")
     emitter.send_all(updates)  # of the run that is over
-    assert not hub.is_running("e")
+    assert not hub.registry.is_running("e")
     types = [update.type async for update in hub.subscribe("e")]
     assert types == ["workflow_start", "token", "token", "workflow_complete"]

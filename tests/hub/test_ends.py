@@ -130,7 +130,7 @@ async def test_an_ended_execution_whose_updates_aged_is_its_final_update(make_hu
     hub = make_hub(clock=lambda: now[0], ttl=10)
     await run(hub, 3)
     now[0] = 10.0
-    hub.sweep()
+    hub.registry.sweep()
     got = await collect(hub.subscribe("e"))
     assert types(got) == ["gap", "workflow_complete"]
     assert got[0].data == {"from": 1, "to": 4, "reason": "evicted"}

@@ -16,8 +16,8 @@ from tests.hub.helpers import MakeHub, collect, contents, publish_many, seqs, ta
 
 @pytest.fixture(autouse=True)
 def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lg_streaming.hub.writer._FIRST_DELAY", 0.001)
-    monkeypatch.setattr("lg_streaming.hub.writer._LAST_DELAY", 0.002)
+    monkeypatch.setattr("lg_streaming.hub.buffered_writer._FIRST_DELAY", 0.001)
+    monkeypatch.setattr("lg_streaming.hub.buffered_writer._LAST_DELAY", 0.002)
     monkeypatch.setattr("lg_streaming.hub.subscription._RETRY_DELAYS", (0.001,))
 
 
@@ -42,7 +42,7 @@ async def test_an_outage_is_waited_out(hub: StreamHub, log: FaultyLog, caplog: p
     publish_many(hub, "e", range(100, 200))
     assert log.stored() == ()
     log.away = False
-    await hub.flush()
+    await hub.writer.flush()
     assert data_of(log) == list(range(200))
     assert [record.seq for record in log.stored()] == upto(201)
     assert (hub.statistics().lost, hub.statistics().waiting) == (0, 0)
@@ -61,7 +61,7 @@ async def test_a_batch_whose_reply_was_lost_is_stored_once(hub: StreamHub, log: 
 async def test_a_retry_is_the_same_batch(hub: StreamHub, log: FaultyLog) -> None:
     log.fail_next("away", times=5)
     hub.publish("e", "token")
-    await hub.flush()
+    await hub.writer.flush()
     assert log.tried[0] is log.tried[5]
 
 
@@ -97,7 +97,7 @@ async def _publish_through(faults: list[Fault], bursts: list[int]) -> None:
 async def test_another_kind_of_error_is_tried_again_for_a_while(hub: StreamHub, log: FaultyLog) -> None:
     log.fail_next("strange", times=9)
     hub.publish("e", "token", 1)
-    await hub.flush()
+    await hub.writer.flush()
     assert data_of(log) == [1]
 
 
@@ -106,7 +106,7 @@ async def test_what_the_log_will_never_take_is_given_up_and_said(
 ) -> None:
     log.fail_next("strange", times=10)
     publish_many(hub, "poison", [1])
-    await hub.flush()
+    await hub.writer.flush()
     given_up = hub.statistics().lost
     assert given_up >= 1
     assert any(record.levelno == logging.ERROR for record in caplog.records)
@@ -126,7 +126,7 @@ async def test_a_full_buffer_gives_updates_up_counts_them_and_says_so(make_hub: 
     publish_many(hub, "e", range(50))
     assert (hub.statistics().waiting, hub.statistics().lost) == (10, 41)
     log.away = False
-    await hub.flush()
+    await hub.writer.flush()
     publish_many(hub, "e", [50, 51])
     await hub.close("e")
     got = await collect(hub.subscribe("e"))
@@ -170,7 +170,7 @@ async def test_losses_are_told_to_the_execution_they_happened_to(make_hub: MakeH
     publish_many(hub, "full", range(10))
     publish_many(hub, "e", range(5))
     log.away = False
-    await hub.flush()
+    await hub.writer.flush()
     for name in ("full", "e"):
         hub.publish(name, "token", "after")
         await hub.close(name)
@@ -182,7 +182,7 @@ async def test_losses_are_told_to_the_execution_they_happened_to(make_hub: MakeH
 
 async def test_readers_wait_out_an_outage(hub: StreamHub, log: FaultyLog) -> None:
     publish_many(hub, "e", range(10))
-    await hub.flush()
+    await hub.writer.flush()
     log.away = True
     reader = asyncio.create_task(collect(hub.subscribe("e")))
     await until(log.reads_failed.is_set)
@@ -194,7 +194,7 @@ async def test_readers_wait_out_an_outage(hub: StreamHub, log: FaultyLog) -> Non
 
 async def test_a_page_that_cannot_be_read_can_be_asked_for_again(hub: StreamHub, log: FaultyLog) -> None:
     publish_many(hub, "e", range(10))
-    await hub.flush()
+    await hub.writer.flush()
     subscription = hub.subscribe("e")
     first = await take(subscription, 11)
     log.away = True
@@ -209,7 +209,7 @@ async def test_a_page_that_cannot_be_read_can_be_asked_for_again(hub: StreamHub,
 async def test_a_hub_that_is_closed_during_an_outage_gives_up_what_waits(
     make_hub: MakeHub, log: FaultyLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lg_streaming.hub.hub._CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr("lg_streaming.hub.lifespan._CLOSE_TIMEOUT", 0.05)
     hub = make_hub(log=log)
     log.away = True
     publish_many(hub, "e", range(20))

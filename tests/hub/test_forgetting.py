@@ -26,7 +26,7 @@ def plain_hub(clock: Clock, **retention: float) -> StreamHub:
 
 USES: list[Callable[[StreamHub], Any]] = [
     lambda hub: hub.publish("busy", "note"),
-    lambda hub: hub.publish_all("busy", [UpdateRequest("note", 1)]),
+    lambda hub: hub.publisher.publish_all("busy", [UpdateRequest("note", 1)]),
     lambda hub: hub.emitter("busy").token("x"),
     lambda hub: hub.open("new"),
     lambda hub: hub.executions(),
@@ -46,12 +46,12 @@ async def test_any_use_forgets_what_is_past_its_time(use: Callable[[StreamHub], 
     await hub.close("old")
     clock.now += 59
     use(hub)
-    assert "old" in hub._executions  # pyright: ignore[reportPrivateUsage]
+    assert "old" in hub.registry.executions
     clock.now += 62
     use(hub)
-    assert "old" not in hub._executions  # pyright: ignore[reportPrivateUsage]
+    assert "old" not in hub.registry.executions
     assert await hub.log.state("old") is None
-    assert hub.is_running("busy")
+    assert hub.registry.is_running("busy")
     await hub.aclose()
 
 
@@ -65,7 +65,7 @@ async def test_one_long_run_does_not_keep_the_others() -> None:
         await hub.close(f"short-{number}")
         long.token("x")
         clock.now += 0.5
-        most = max(most, len(hub._executions))  # pyright: ignore[reportPrivateUsage]
+        most = max(most, len(hub.registry.executions))
     assert most < 60
     assert len(await hub.log.executions()) < 60
     await hub.aclose()

@@ -182,7 +182,7 @@ def child():
     updates = run(streaming, "shared", ["child"])
     log = streaming.hub.log.read_now("shared", 0, 1_000)
     return {
-        "hub": streaming.hub.id,
+        "hub": streaming.hub.registry.hub_id,
         "epoch": log.state.epoch,
         "runs": [update.metadata.run_id for update in updates if update.type == "workflow_start"],
         "tokens": [record.update.data["content"] for record in log.records if record.type == "token"],
@@ -193,7 +193,7 @@ children = [in_child(child) for _ in range(2)]
 ours = streaming.hub.log.read_now("shared", 0, 1_000)
 print(json.dumps({
     "children": children,
-    "hubs": [streaming.hub.id] + [each["hub"] for each in children],
+    "hubs": [streaming.hub.registry.hub_id] + [each["hub"] for each in children],
     "epochs": [ours.state.epoch] + [each["epoch"] for each in children],
     "head": ours.state.head,
     "runs": [each["runs"] for each in children],
@@ -256,7 +256,7 @@ class Slow(MemoryLog):
     def append(self, batch):
         self.entered.set()
         self.go.wait(PATIENCE)
-        self.batches.append((os.getpid(), batch.execution_id, [draft.type for draft in batch.drafts]))
+        self.batches.append((os.getpid(), batch.execution_id, [draft.type for draft in batch.updates]))
         return super().append(batch)
 
 log = Slow()
@@ -271,12 +271,12 @@ def child():
     waiting = hub.statistics().waiting
     hub.open("child")
     hub.emitter("child").token("x")
-    asyncio.run(hub.flush())
+    asyncio.run(hub.writer.flush())
     return {"waiting": waiting, "executions": sorted({each[1] for each in log.batches})}
 
 child = in_child(child)
 log.go.set()
-asyncio.run(hub.flush())
+asyncio.run(hub.writer.flush())
 said = [type for _, execution_id, types in log.batches for type in types]
 print(json.dumps({"child": child, "parent": said, "by": len({each[0] for each in log.batches})}))
 """
@@ -388,3 +388,29 @@ print(json.dumps({"children": [in_child(child) for _ in range(2)]}))
         assert "error" not in child, child
         assert (child["health"], child["ends"]) == (200, True)
         assert "served" in child["listed"]
+
+
+def test_a_child_has_none_of_the_parents_subscriptions_and_sinks() -> None:
+    seen = run_forking(
+        """
+streaming = StreamingModule(StreamingSettings(limits={"max_subscribers_per_execution": 2}))
+hub = streaming.hub
+hub.open("e")
+hub.subscribe("e")
+hub.attach("e", CallbackSink(lambda update: None))
+
+def counts():
+    statistics = hub.statistics()
+    return [statistics.subscriptions, statistics.sinks, hub.readers.count("e"), len(hub.sinks.attached("e"))]
+
+def child():
+    before = counts()
+    hub.subscribe("e")
+    hub.subscribe("e")  # the parent's are not counted
+    return {"child": before, "running": hub.registry.is_running("e")}
+result = in_child(child)
+print(json.dumps({**result, "parent": counts()}))
+asyncio.run(hub.aclose())
+"""
+    )
+    assert seen == {"child": [0, 0, 0, 0], "running": False, "parent": [2, 1, 2, 1]}

@@ -46,9 +46,9 @@ async def test_a_run_in_which_nothing_happens_ends_as_abandoned(clock: TestSched
     hub = make_hub()
     hub.publish("e", "note", 1)
     clock.advance_by(299)
-    assert hub.is_running("e")
+    assert hub.registry.is_running("e")
     clock.advance_by(62)
-    assert not hub.is_running("e")
+    assert not hub.registry.is_running("e")
     assert hub.statistics().running == 0
     got = await collect(hub.subscribe("e"))
     assert types(got) == ["workflow_start", "note", "workflow_abandoned"]
@@ -86,9 +86,9 @@ async def test_any_update_begins_the_time_anew(clock: TestScheduler, make_hub: M
     for _ in range(20):
         hub.publish("e", "note")
         clock.advance_by(290)
-    assert hub.is_running("e")
+    assert hub.registry.is_running("e")
     clock.advance_by(71)
-    assert not hub.is_running("e")
+    assert not hub.registry.is_running("e")
 
 
 async def test_a_clock_that_is_set_forward_ends_no_run(clock: TestScheduler, make_hub: MakeHub) -> None:
@@ -98,7 +98,7 @@ async def test_a_clock_that_is_set_forward_ends_no_run(clock: TestScheduler, mak
     clock.advance_by(60)
     now[0] = 1e9
     clock.advance_by(60)
-    assert hub.is_running("e")
+    assert hub.registry.is_running("e")
 
 
 @pytest.mark.row("AOS-05", "HIVE-D28")
@@ -106,7 +106,7 @@ async def test_nothing_ends_while_a_block_is_at_work(clock: TestScheduler) -> No
     async with StreamingModule() as streaming:
         with streaming.execution("e"):
             clock.advance_by(24 * HOUR)
-            assert streaming.hub.is_running("e")
+            assert streaming.hub.registry.is_running("e")
         assert types(await collect(streaming.hub.subscribe("e"))) == ["workflow_start", "workflow_complete"]
 
 
@@ -133,18 +133,18 @@ async def test_nothing_ends_while_a_human_is_asked(clock: TestScheduler, make_hu
     hub = make_hub()
     hub.publish("e", "human_prompt", {"prompt_id": "p", "prompt": "?"})
     clock.advance_by(24 * HOUR)
-    assert hub.is_running("e")
+    assert hub.registry.is_running("e")
     await hub.respond("e", "p", "yes")
     clock.advance_by(HOUR)
-    assert not hub.is_running("e")
+    assert not hub.registry.is_running("e")
 
 
 async def test_nothing_ends_while_a_run_is_interrupted(clock: TestScheduler, make_hub: MakeHub) -> None:
     hub = make_hub()
-    run_id = hub.enter_run("e")
-    hub.leave_run("e", run_id, RunOutcome("workflow_interrupted", {}))
+    run_id = hub.runs.join_run("e")
+    hub.runs.leave_run("e", run_id, RunOutcome("workflow_interrupted", {}))
     clock.advance_by(24 * HOUR)
-    assert hub.enter_run("e") == run_id
+    assert hub.runs.join_run("e") == run_id
 
 
 @pytest.mark.parametrize("never", [None, 0.0])
@@ -154,7 +154,7 @@ async def test_none_and_0_mean_never(clock: TestScheduler, never: float | None) 
         hub = StreamHub(settings)
         hub.open("e", idle_timeout=own)  # pyright: ignore[reportArgumentType] (the text is the literal "default")
         clock.advance_by(24 * HOUR)
-        assert hub.is_running("e")
+        assert hub.registry.is_running("e")
         info = hub.info("e")
         assert info is not None
         assert info.idle_timeout is None
@@ -167,15 +167,15 @@ async def test_each_execution_may_have_a_timeout_of_its_own(clock: TestScheduler
     hub.open("short", idle_timeout=10)
     hub.open("later")
     clock.advance_by(13)
-    assert [hub.is_running(each) for each in ("usual", "short", "later")] == [True, False, True]
+    assert [hub.registry.is_running(each) for each in ("usual", "short", "later")] == [True, False, True]
     hub.open("later", idle_timeout=20)  # also where a run is open already
     clock.advance_by(26)
-    assert [hub.is_running(each) for each in ("usual", "short", "later")] == [True, False, False]
+    assert [hub.registry.is_running(each) for each in ("usual", "short", "later")] == [True, False, False]
     hub.open("short")  # and for later runs, until another one is named
     clock.advance_by(13)
-    assert not hub.is_running("short")
+    assert not hub.registry.is_running("short")
     clock.advance_by(1_100)
-    assert not hub.is_running("usual")
+    assert not hub.registry.is_running("usual")
 
 
 @pytest.mark.parametrize("wrong", [-1, float("nan"), True, "soon", [1]])
@@ -193,23 +193,23 @@ async def test_a_run_stays_while_something_is_at_work_in_it(clock: TestScheduler
         with emitter.scoped(task_id="t").at_work():
             clock.advance_by(HOUR)
         clock.advance_by(HOUR)
-        assert hub.is_running("e")
+        assert hub.registry.is_running("e")
     clock.advance_by(361)
-    assert not hub.is_running("e")
+    assert not hub.registry.is_running("e")
 
     hub.open("f")
     with hub.emitter("f").at_work():
         await hub.close("f")
         hub.open("f")
         clock.advance_by(361)
-        assert not hub.is_running("f"), "that was another run"
+        assert not hub.registry.is_running("f"), "that was another run"
 
 
 async def test_rooms_stay(clock: TestScheduler, make_hub: MakeHub) -> None:
     hub = make_hub()
     hub.publish(room_execution("lobby"), "note", "hi")
     clock.advance_by(24 * HOUR)
-    assert hub.is_running("room:lobby")
+    assert hub.registry.is_running("room:lobby")
 
 
 async def test_an_abandoned_execution_can_have_a_next_run(clock: TestScheduler, make_hub: MakeHub) -> None:
@@ -256,11 +256,11 @@ async def test_one_that_cannot_be_ended_holds_up_no_other(
     hub.open("bad")
     hub.open("good")
     clock.advance_by(13)
-    assert not hub.is_running("good")
+    assert not hub.registry.is_running("good")
     assert "'bad'" in caplog.text
     hub.open("next")
     clock.advance_by(13)
-    assert not hub.is_running("next")
+    assert not hub.registry.is_running("next")
 
 
 @pytest.mark.row("PYEV-16")
@@ -303,12 +303,12 @@ async def test_a_closed_hub_ends_nothing_and_complains_of_nothing(
     looking, closed = make_hub(idle_timeout=10), make_hub(idle_timeout=10)
     for hub in (looking, closed):
         hub.open("e")
-    looking._closed = True  # pyright: ignore[reportPrivateUsage] (while a look goes on)
+    looking.registry.closed = True  # while a check goes on
     await closed.aclose()
     clock.advance_by(HOUR)
     assert not caplog.records
-    assert all(hub.is_running("e") for hub in (looking, closed)), "runs are left as they are"
-    looking._closed = False  # pyright: ignore[reportPrivateUsage] (so that it is closed after the test)
+    assert all(hub.registry.is_running("e") for hub in (looking, closed)), "runs are left as they are"
+    looking.registry.closed = False  # so that the fixture closes it
 
 
 EVENTS = st.lists(
@@ -328,7 +328,7 @@ def test_the_end_comes_after_the_timeout_and_not_long_after(events: list[tuple[f
     for pause, event in events:
         clock.advance_by(pause)
         now = clock.to_seconds(clock.now)
-        if not hub.is_running("e"):
+        if not hub.registry.is_running("e"):
             assert (inside, asked) == (0, False), "somebody was at work"
             assert now - idle_since >= timeout - 1e-3
             break
@@ -337,10 +337,10 @@ def test_the_end_comes_after_the_timeout_and_not_long_after(events: list[tuple[f
         if event == "publish":
             hub.publish("e", "note")
         elif event == "enter":
-            hub.enter_run("e")
+            hub.runs.join_run("e")
             inside += 1
         elif event == "leave" and inside > 1:  # the last one to leave ends the run
-            hub.leave_run("e", run_id, COMPLETE)
+            hub.runs.leave_run("e", run_id, COMPLETE)
             inside -= 1
         elif event == "ask" and not asked:
             hub.publish("e", "human_prompt", {"prompt_id": "p"})
@@ -354,5 +354,5 @@ def test_the_end_comes_after_the_timeout_and_not_long_after(events: list[tuple[f
     else:
         if not (inside or asked):
             clock.advance_by(timeout * 1.2 + 1e-3)
-            assert not hub.is_running("e")
+            assert not hub.registry.is_running("e")
     asyncio.run(hub.aclose())

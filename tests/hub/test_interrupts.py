@@ -59,7 +59,7 @@ async def test_a_run_is_open_if_and_only_if_the_log_has_its_start(
     for at in interrupted(opening, error, inside=STATE, every=3):
         found = log.read_now(f"e{at}", 0, 10)
         started = found is not None and [each.type for each in found.records] == ["workflow_start"]
-        assert hub.is_running(f"e{at}") == started
+        assert hub.registry.is_running(f"e{at}") == started
         publish_from_a_thread(hub, f"e{at}")
         await hub.close(f"e{at}")
         got = types(await collect(hub.subscribe(f"e{at}")))
@@ -69,16 +69,16 @@ async def test_a_run_is_open_if_and_only_if_the_log_has_its_start(
 
 async def test_an_end_is_there_once_and_the_run_is_over(make_hub: MakeHub) -> None:
     hub = make_hub()
-    run_id = hub.enter_run("e0")
+    run_id = hub.runs.join_run("e0")
 
     def ending(at: int) -> None:
-        hub.leave_run(f"e{at}", run_id, RunOutcome("workflow_complete", {}))
+        hub.runs.leave_run(f"e{at}", run_id, RunOutcome("workflow_complete", {}))
 
     for at in interrupted(ending, KeyboardInterrupt, inside=STATE, every=3):
         await hub.close(f"e{at}")
-        assert not hub.is_running(f"e{at}")
+        assert not hub.registry.is_running(f"e{at}")
         assert types(await collect(hub.subscribe(f"e{at}"))) == ["workflow_start", "workflow_complete"]
-        run_id = hub.enter_run(f"e{at + 3}")
+        run_id = hub.runs.join_run(f"e{at + 3}")
     assert hub.statistics().running == 0
 
 

@@ -197,7 +197,7 @@ async def test_a_program_is_told_unless_it_asked_for_less(make_hub: MakeHub) -> 
         lambda large: hub.publish("e", "note", "x" * 5_000, large=large),
         lambda large: hub.emit("e", "note", "x" * 5_000, large=large),
         lambda large: emitter.event("note", "x" * 5_000, large=large),
-        lambda large: hub.publish_all("e", [UpdateRequest("note", "x" * 5_000)], large=large),
+        lambda large: hub.publisher.publish_all("e", [UpdateRequest("note", "x" * 5_000)], large=large),
     ]
     for call in calls:
         for large in (None, "refuse"):
@@ -225,7 +225,7 @@ async def test_pieces_follow_each_other_in_a_batch(make_hub: MakeHub) -> None:
     hub = make_hub(update_bytes=LEAST)
     hub.open("e")
     text = UpdateRequest("token", {"content": "x" * 3_000, "index": 4})
-    hub.publish_all("e", [UpdateRequest("note", 1), text, UpdateRequest("note", 2)])
+    hub.publisher.publish_all("e", [UpdateRequest("note", 1), text, UpdateRequest("note", 2)])
     await hub.close("e")
     got = await collect(hub.subscribe("e"))
     pieces = got[2:-2]

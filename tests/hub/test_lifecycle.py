@@ -49,7 +49,7 @@ async def test_an_id_is_made_where_none_is_given(hub: StreamHub) -> None:
     assert len(set(made)) == 100
     assert {uuid.UUID(each).version for each in made} == {7}
     assert hub.create("mine") == "mine"
-    assert all(hub.is_running(each) for each in (*made, "mine"))
+    assert all(hub.registry.is_running(each) for each in (*made, "mine"))
 
 
 @pytest.mark.row("AOS-10")
@@ -204,7 +204,7 @@ async def test_an_unknown_priority_opens_nothing(hub: StreamHub) -> None:
 async def test_what_there_is_is_known_at_once(hub: StreamHub) -> None:
     assert hub.executions() == []
     assert hub.info("e") is None
-    assert not hub.is_running("e")
+    assert not hub.registry.is_running("e")
     hub.open("e", owner="alice")
     subscriptions = [hub.subscribe("e") for _ in range(3)]
     hub.publish("e", "note")
@@ -228,7 +228,7 @@ async def test_executions_by_their_state(hub: StreamHub) -> None:
     await hub.close("completed")
     await hub.fail("failed", "no")
     await hub.cancel("cancelled")
-    hub.leave_run("interrupted", hub.enter_run("interrupted"), RunOutcome("workflow_interrupted", {}))
+    hub.runs.leave_run("interrupted", hub.runs.join_run("interrupted"), RunOutcome("workflow_interrupted", {}))
     assert [info.state for info in hub.executions()] == [info.execution_id for info in hub.executions()]
     assert [info.execution_id for info in hub.executions("running")] == ["running"]
     misspelt: Any = "runing"
@@ -247,7 +247,7 @@ async def test_how_a_hub_is(make_hub: MakeHub) -> None:
     await hub.close("b")
     hub.subscribe("c")
     health = hub.health()
-    assert (health.status, health.hub_id, health.max_executions) == ("ok", hub.id, 7)
+    assert (health.status, health.hub_id, health.max_executions) == ("ok", hub.registry.hub_id, 7)
     assert (health.executions, health.running, health.subscriptions) == (2, 1, 1)
     await hub.aclose()
     assert hub.health().status == "closed"
@@ -269,11 +269,11 @@ async def test_a_log_that_is_away_is_seen_in_the_health(make_hub: MakeHub) -> No
 @pytest.mark.row("AOS-30", "FLOW-23", "FLOW-12")
 async def test_hubs_are_independent_and_each_has_its_own_id(make_hub: MakeHub) -> None:
     one, other = make_hub(max_executions=1), make_hub()
-    assert one.id != other.id
+    assert one.registry.hub_id != other.registry.hub_id
     one.publish("e", "note", 1)
     other.publish("e", "note", 2)
     await one.close("e")
-    assert other.is_running("e")
+    assert other.registry.is_running("e")
     assert contents((await collect(one.subscribe("e")))[1:2]) == [1]
     await one.aclose()
     other.publish("f", "note")
@@ -344,7 +344,7 @@ async def test_an_error_that_does_not_end_the_run(hub: StreamHub) -> None:
     await hub.fail("e", QuotaError("no money left"), terminate=False)
     await hub.fail("e", LogUnavailableError(), terminate=False)
     await hub.fail("e", "only words", terminate=False)
-    assert hub.is_running("e")
+    assert hub.registry.is_running("e")
     hub.publish("e", "note", "on we go")
     await hub.fail("e", QuotaError("no money left"))
     got = await collect(reader)
@@ -381,7 +381,7 @@ async def test_an_error_that_is_too_large_is_told_shorter(make_hub: MakeHub) -> 
     hub = make_hub(update_bytes=2_000)
     hub.open("e")
     await hub.fail("e", "x" * 5_000, terminate=False)
-    assert hub.is_running("e")
+    assert hub.registry.is_running("e")
     data = (await take(hub.subscribe("e", types=["error"]), 1))[0].data
     assert (data["truncated"], 1_000 < len(data["message"]) < 2_000) == ({"message": 5_002}, True)
 
@@ -417,7 +417,7 @@ async def test_a_shutdown_ends_all_runs_and_then_the_hub(make_hub: MakeHub) -> N
     ends: dict[str, tuple[str, str]] = {}
     for name in ("plain", "interrupted", "asks"):
         hub.open(name)
-    hub.leave_run("interrupted", hub.enter_run("interrupted"), RunOutcome("workflow_interrupted", {}))
+    hub.runs.leave_run("interrupted", hub.runs.join_run("interrupted"), RunOutcome("workflow_interrupted", {}))
     hub.publish("asks", "human_prompt", {"prompt_id": "p"})
 
     async def read(name: str) -> None:
@@ -568,7 +568,7 @@ async def test_of_a_thousand_executions_nothing_is_left(make_hub: MakeHub) -> No
         together = asyncio.Barrier(count)
         await asyncio.gather(*(live(f"{prefix}{number}", together) for number in range(count)))
         now[0] += 30.0
-        hub.sweep()
+        hub.registry.sweep()
         assert hub.executions() == []
         assert await hub.log.executions() == ()
 

@@ -28,8 +28,8 @@ def opening(hub: StreamHub) -> list[Callable[[Any], object]]:
     """All that open an execution."""
     return [
         hub.open,
-        hub.enter_run,
-        hub.begin_run,
+        hub.runs.join_run,
+        hub.runs.begin_run,
         lambda execution_id: hub.emitter(execution_id).token("x"),
         lambda execution_id: hub.emitter(execution_id).workflow_start(),
         partial(hub.emit, type="note"),

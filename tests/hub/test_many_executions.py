@@ -20,7 +20,7 @@ USES: list[Callable[[StreamHub], object]] = [
     lambda hub: hub.statistics(),
     lambda hub: hub.health(),
     lambda hub: hub.info("busy"),
-    lambda hub: hub.sweep(64),
+    lambda hub: hub.registry.sweep(64),
 ]
 
 
@@ -50,11 +50,11 @@ async def test_beside_many(many: int) -> None:
         beside_many, beside_few = best(partial(use, hub)), best(partial(use, few))
         assert beside_many < 4 * beside_few + 100e-6
     for number in range(many):
-        hub.leave_run(f"e{number}", hub.open_run(f"e{number}") or "", COMPLETE)
+        hub.runs.leave_run(f"e{number}", hub.runs.current_run_id(f"e{number}") or "", COMPLETE)
     assert best(partial(running, hub)) < 4 * best(partial(running, few)) + 100e-6
     clock.now += 61
     slices: list[float] = []
-    while hub.info("e0") is not None or len(hub._executions) > 1:  # pyright: ignore[reportPrivateUsage]
+    while hub.info("e0") is not None or len(hub.registry.executions) > 1:
         began = time.process_time()
         hub.publish("busy", "note")
         slices.append(time.process_time() - began)

@@ -57,11 +57,11 @@ async def test_publishing_opens_what_was_only_configured(make_hub: MakeHub) -> N
     await hub.close("other")
     hub.publish("e", "token", "a")
     assert types(await everything(hub)) == ["workflow_start", "token"]
-    assert not hub.defaults("e").current.token.enabled
+    assert not hub.publisher.defaults("e").current.token.enabled
 
 
 async def test_opening_an_open_run_changes_nothing(hub: StreamHub) -> None:
-    assert hub.open("e") == hub.open("e") == hub.enter_run("e")
+    assert hub.open("e") == hub.open("e") == hub.runs.join_run("e")
     assert types(await everything(hub)) == ["workflow_start"]
     assert hub.statistics().running == 1
 
@@ -171,7 +171,7 @@ async def test_one_final_update_when_threads_write_and_end_at_once(hub: StreamHu
                 emitter("a")
 
         def leave(run_id: str = hub.open("e")) -> None:
-            hub.leave_run("e", run_id, COMPLETE)
+            hub.runs.leave_run("e", run_id, COMPLETE)
 
         await Threads(write, write, leave, leave).start().join()
     got = await everything(hub)
@@ -184,71 +184,71 @@ async def test_one_final_update_when_threads_write_and_end_at_once(hub: StreamHu
 
 
 async def test_the_last_participant_ends_the_run(hub: StreamHub) -> None:
-    first = hub.enter_run("e", name="graph")
-    second = hub.enter_run("e")
+    first = hub.runs.join_run("e", name="graph")
+    second = hub.runs.join_run("e")
     assert first == second
-    hub.leave_run("e", first, COMPLETE)
+    hub.runs.leave_run("e", first, COMPLETE)
     assert await state_of(hub) == "running"
-    hub.leave_run("e", second, RunOutcome("workflow_error", {"error": {}}))
+    hub.runs.leave_run("e", second, RunOutcome("workflow_error", {"error": {}}))
     assert await state_of(hub) == "failed"
-    hub.leave_run("e", second, COMPLETE)
+    hub.runs.leave_run("e", second, COMPLETE)
     assert types(await everything(hub)) == ["workflow_start", "workflow_error"]
 
 
 async def test_closing_ends_a_run_that_still_has_participants(hub: StreamHub) -> None:
-    run_id = hub.enter_run("e")
+    run_id = hub.runs.join_run("e")
     await hub.close("e")
-    next_id = hub.enter_run("e")
-    hub.leave_run("e", run_id, COMPLETE)
+    next_id = hub.runs.join_run("e")
+    hub.runs.leave_run("e", run_id, COMPLETE)
     assert next_id != run_id
     assert await state_of(hub) == "running"
 
 
 async def test_an_interrupted_run_waits_and_goes_on(hub: StreamHub) -> None:
-    run_id = hub.enter_run("e")
-    hub.leave_run("e", run_id, INTERRUPTED)
+    run_id = hub.runs.join_run("e")
+    hub.runs.leave_run("e", run_id, INTERRUPTED)
     assert await state_of(hub) == "interrupted"
     assert hub.statistics().running == 1
-    assert hub.enter_run("e") == run_id
+    assert hub.runs.join_run("e") == run_id
     assert await state_of(hub) == "running"
-    hub.leave_run("e", run_id, COMPLETE)
+    hub.runs.leave_run("e", run_id, COMPLETE)
     got = await collect(hub.subscribe("e"))
     assert types(got) == ["workflow_start", "workflow_interrupted", "status", "workflow_complete"]
     assert got[2].data == {"status": "resumed"}
 
 
 async def test_a_run_whose_node_waits_for_a_human_is_not_complete(hub: StreamHub) -> None:
-    run_id = hub.enter_run("e")
-    hub.pause("e", run_id, "ask:1")
-    hub.leave_run("e", run_id, COMPLETE)
+    run_id = hub.runs.join_run("e")
+    hub.runs.pause("e", run_id, "ask:1")
+    hub.runs.leave_run("e", run_id, COMPLETE)
     assert await state_of(hub) == "interrupted"
-    hub.enter_run("e")
-    assert hub.next_attempt("e", "ask:1") == 1
-    hub.leave_run("e", run_id, COMPLETE)
+    hub.runs.join_run("e")
+    assert hub.runs.next_attempt("e", "ask:1") == 1
+    hub.runs.leave_run("e", run_id, COMPLETE)
     assert await state_of(hub) == "completed"
 
 
 async def test_an_interrupted_run_can_be_ended(hub: StreamHub) -> None:
-    hub.leave_run("e", hub.enter_run("e"), INTERRUPTED)
+    hub.runs.leave_run("e", hub.runs.join_run("e"), INTERRUPTED)
     await hub.cancel("e")
     assert types(await everything(hub))[-2:] == ["workflow_interrupted", "workflow_cancelled"]
 
 
 async def test_attempts_are_counted_within_a_run(hub: StreamHub) -> None:
     hub.open("e")
-    assert [hub.next_attempt("e", task) for task in ("a", "a", "b")] == [1, 2, 1]
+    assert [hub.runs.next_attempt("e", task) for task in ("a", "a", "b")] == [1, 2, 1]
     await hub.close("e")
     hub.open("e")
-    assert hub.next_attempt("e", "a") == 1
+    assert hub.runs.next_attempt("e", "a") == 1
 
 
 async def test_an_execution_belongs_to_its_owner(hub: StreamHub) -> None:
     hub.open("e", owner="alice")
-    for enter in (hub.open, hub.enter_run):
+    for enter in (hub.open, hub.runs.join_run):
         with pytest.raises(ForbiddenError):
             enter("e", owner="mallory")
     hub.open("e")
-    assert hub.open("e", owner="alice") == hub.enter_run("e", owner="alice")
+    assert hub.open("e", owner="alice") == hub.runs.join_run("e", owner="alice")
     await hub.close("e")
     with pytest.raises(ForbiddenError):
         hub.open("e", owner="mallory")
@@ -275,7 +275,7 @@ async def test_a_run_that_comes_after_the_execution_was_forgotten_here_is_kept(m
         publish_many(hub, "e", range(5))
         await hub.close("e")
         now[0] = start + 15.0
-        hub.sweep()
+        hub.registry.sweep()
         assert hub.statistics().executions == 0
     state = await hub.describe("e")
     assert state is not None
@@ -295,7 +295,7 @@ async def test_an_ended_execution_is_kept_for_late_readers_and_then_freed(make_h
     assert hub.statistics().executions == 1
     assert types(await collect(hub.subscribe("e7"))) == ["gap", "workflow_complete"]
     now[0] = 140.0
-    hub.sweep()
+    hub.registry.sweep()
     assert await hub.describe("e7") is None
 
 
@@ -306,7 +306,7 @@ async def test_a_closed_hub_takes_and_gives_nothing(hub: StreamHub) -> None:
     calls: list[Callable[[], object]] = [
         lambda: hub.publish("e", "token"),
         lambda: hub.open("f"),
-        lambda: hub.enter_run("f"),
+        lambda: hub.runs.join_run("f"),
         lambda: hub.subscribe("e"),
         lambda: emitter.token("a"),
     ]
@@ -319,11 +319,11 @@ async def test_a_closed_hub_takes_and_gives_nothing(hub: StreamHub) -> None:
 def test_everything_about_writing_works_without_an_event_loop() -> None:
     hub = StreamHub()
     try:
-        run_id = hub.enter_run("e")
+        run_id = hub.runs.join_run("e")
         thread = threading.Thread(target=publish_many, args=(hub, "e", range(10)))
         thread.start()
         thread.join()
-        hub.leave_run("e", run_id, COMPLETE)
+        hub.runs.leave_run("e", run_id, COMPLETE)
         assert hub.statistics().published == 12
     finally:
         import asyncio
@@ -337,7 +337,7 @@ async def test_nobody_else_may_open_an_owned_execution_that_ended_long_ago(make_
     hub.open("e", owner="alice")
     await hub.close("e")
     now[0] = 50.0
-    hub.sweep()
+    hub.registry.sweep()
     with pytest.raises(ForbiddenError):
         hub.open("e", owner="bob")
 

@@ -27,7 +27,7 @@ async def test_publishing_does_not_wait_for_the_log(hub: StreamHub, log: FaultyL
     assert log.stored() == ()
     assert hub.statistics().waiting == 5_001
     log.release()
-    await hub.flush()
+    await hub.writer.flush()
     assert [record.seq for record in log.stored()] == upto(5_001)
     assert hub.statistics().waiting == 0
 
@@ -102,7 +102,7 @@ async def test_threads_write_to_several_executions_each_in_its_order(hub: Stream
 
 async def test_updates_of_an_execution_share_a_batch(hub: StreamHub, log: FaultyLog) -> None:
     publish_many(hub, "e", range(1_000))
-    await hub.flush()
+    await hub.writer.flush()
     assert len(log.tried) < 20
     assert [batch.number for batch in log.tried] == upto(len(log.tried))
 
@@ -110,19 +110,19 @@ async def test_updates_of_an_execution_share_a_batch(hub: StreamHub, log: Faulty
 async def test_a_run_ends_once_and_a_new_one_begins_before_the_log_knows(hub: StreamHub, log: FaultyLog) -> None:
     log.hold()
     for _ in range(3):
-        run_id = hub.enter_run("e")
+        run_id = hub.runs.join_run("e")
         hub.publish("e", "token")
-        hub.leave_run("e", run_id, RunOutcome("workflow_complete", {}))
+        hub.runs.leave_run("e", run_id, RunOutcome("workflow_complete", {}))
         hub.publish("e", "token", "late")
     log.release()
-    await hub.flush()
+    await hub.writer.flush()
     assert [record.type for record in log.stored()] == ["workflow_start", "token", "workflow_complete"] * 3
     assert hub.statistics().dropped_late == 3
 
 
 async def test_the_owner_goes_with_the_first_batch(hub: StreamHub) -> None:
     hub.open("e", owner="alice")
-    await hub.flush()
+    await hub.writer.flush()
     state = await hub.describe("e")
     assert state is not None
     assert state.owner == "alice"
@@ -143,12 +143,12 @@ async def test_closing_the_hub_brings_what_waits_to_the_log(log: FaultyLog, make
 
 
 async def test_flushing_an_idle_hub_returns_at_once(hub: StreamHub) -> None:
-    await hub.flush()
+    await hub.writer.flush()
     hub.publish("e", "token")
-    await hub.flush()
-    await hub.flush()
+    await hub.writer.flush()
+    await hub.writer.flush()
     await hub.aclose()
-    await hub.flush()
+    await hub.writer.flush()
 
 
 async def test_observers_hear_all_of_it(hub: StreamHub) -> None:

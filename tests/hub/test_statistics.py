@@ -64,7 +64,7 @@ async def test_updates_are_counted_by_kind_also_after_their_execution_was_forgot
     counted = {"token": 6, "progress": 1, "status": 2, "event": 1}
     assert hub.statistics().published_by_kind == counted
     now += 11.0
-    hub.sweep()
+    hub.registry.sweep()
     assert hub.statistics().executions == 0
     assert (hub.statistics().published_by_kind, hub.statistics().published) == (counted, 10)
 
@@ -88,12 +88,12 @@ async def test_one_call_in_sixteen_is_timed(hub: StreamHub) -> None:
     assert timed.total > 0.0
     several = [UpdateRequest("token", index) for index in range(3)]
     for _ in range(16):
-        hub.publish_all("a", several)
+        hub.publisher.publish_all("a", several)
     assert hub.statistics().publish_seconds.count == 3
 
 
 async def test_lag_is_what_readers_have_not_come_to_yet(hub: StreamHub) -> None:
-    assert await hub.lag() == ReaderLag(readers=0, most=0, total=0)
+    assert await hub.readers.lag() == ReaderLag(readers=0, most=0, total=0)
     publish_many(hub, "a", range(9))
     slow, quick = hub.subscribe("a", follow=True), hub.subscribe("a", follow=True)
     early = hub.subscribe("not-yet-there")
@@ -101,12 +101,12 @@ async def test_lag_is_what_readers_have_not_come_to_yet(hub: StreamHub) -> None:
     await page(slow, limit=3)
     await take(quick, 10)
     publish_many(hub, "a", range(5))
-    assert await hub.lag() == ReaderLag(readers=3, most=12, total=12 + 5)
+    assert await hub.readers.lag() == ReaderLag(readers=3, most=12, total=12 + 5)
     await take(slow, 12)
     await take(quick, 5)
-    assert await hub.lag() == ReaderLag(readers=3, most=0, total=0)
+    assert await hub.readers.lag() == ReaderLag(readers=3, most=0, total=0)
     early.close()
-    assert (await hub.lag()).readers == 2
+    assert (await hub.readers.lag()).readers == 2
 
 
 async def test_a_reader_that_is_done_is_not_behind_when_the_execution_goes_on(hub: StreamHub) -> None:
@@ -116,7 +116,7 @@ async def test_a_reader_that_is_done_is_not_behind_when_the_execution_goes_on(hu
     assert (await page(reader)).ended
     hub.open("a")
     publish_many(hub, "a", range(3))
-    assert await hub.lag() == ReaderLag(readers=1, most=0, total=0)
+    assert await hub.readers.lag() == ReaderLag(readers=1, most=0, total=0)
 
 
 async def test_hubs_count_for_themselves(make_hub: MakeHub) -> None:

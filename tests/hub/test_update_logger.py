@@ -146,7 +146,7 @@ async def test_a_handler_may_publish_without_going_in_circles() -> None:
     try:
         for number in range(5):
             hub.publish("e", "note", number)
-        logger = hub._appender.logger  # pyright: ignore[reportPrivateUsage]
+        logger = hub.writer.logger
         assert logger is not None
         await asyncio.to_thread(logger.close, PATIENCE)
     finally:

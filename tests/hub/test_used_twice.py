@@ -100,7 +100,7 @@ async def test_a_sink_that_is_closed_is_refused(hub: StreamHub) -> None:
     await attachment.wait()
     with pytest.raises(BadRequestError, match="is closed: make another one"):
         hub.attach("e", sink)
-    assert hub.sinks("e") == []
+    assert hub.sinks.attached("e") == []
     assert hub.statistics().subscriptions == 0
 
 

@@ -256,7 +256,7 @@ async def test_a_cancelled_run_ends_the_nodes_that_are_still_running(streaming: 
 def traced_hub(spans: Spans, **options: Any) -> tuple[StreamHub, Tracing]:
     hub = StreamHub()
     tracing = Tracing(spans.provider, **options)
-    hub.trace = tracing
+    hub.publisher.trace = tracing
     return hub, tracing
 
 
@@ -278,7 +278,7 @@ async def test_runs_that_never_end_are_forgotten_and_the_last_are_ended_with_the
 async def test_nodes_that_never_end_are_forgotten(spans: Spans) -> None:
     hub, _ = traced_hub(spans)
     hub.open("e")
-    hub.publish_all(
+    hub.publisher.publish_all(
         "e", [UpdateRequest("node_start", {}, Scope(node_id="n", attempt=number)) for number in range(1_005)]
     )
     assert [attribute(span, "attempt") for span in spans.ended] == [0, 1, 2, 3, 4]
@@ -319,7 +319,7 @@ async def test_without_anything_that_makes_spans_updates_name_none() -> None:
 
 async def test_tracing_is_off_unless_it_is_asked_for() -> None:
     async with StreamingModule() as streaming:
-        assert streaming.hub.trace is None
+        assert streaming.hub.publisher.trace is None
 
 
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ class Bench:
         self.log = SpyLog()
         self.hub = StreamHub(log=self.log)
         run_id = self.hub.open("e")
-        emitter = Emitter(self.hub, "e", Scope(run_id=run_id, node_id="node"), strict=False)
+        emitter = Emitter(self.hub.publisher, "e", Scope(run_id=run_id, node_id="node"), strict=False)
         with timed_by(clock):
             self.stream = NodeOptions(event=EventOptions.of(**options)).open(emitter)
         self.emitter = emitter

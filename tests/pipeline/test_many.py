@@ -40,8 +40,8 @@ async def test_nothing_is_left_of_executions(count: int) -> None:
 
     async with StreamingModule(settings, log=MemoryLog(settings.retention, monotonic=clock)) as streaming:
         hub, service = streaming.hub, streaming.tokens
-        for each in (hub, hub._drafts, hub._appender):  # pyright: ignore[reportPrivateUsage]
-            each._monotonic = clock  # pyright: ignore[reportPrivateUsage]
+        for part in (hub.registry, hub.writer, hub.writer.encoder):
+            part.monotonic = clock
         for number in range(count):
             execution_id = f"e{number}"
             with streaming.execution(execution_id):
@@ -61,7 +61,7 @@ async def test_nothing_is_left_of_executions(count: int) -> None:
         left = [each for each in gc.get_objects() if isinstance(each, TokenPipeline) and id(each) not in others]
         assert left == []
         now = 10.0
-        hub.sweep()
+        hub.registry.sweep()
         statistics = hub.statistics()
         assert (statistics.executions, statistics.running, statistics.subscriptions) == (0, 0, 0)
         assert statistics.dropped_late == 0

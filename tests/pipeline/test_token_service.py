@@ -230,7 +230,9 @@ def test_the_global_stream_without_a_loop() -> None:
 @pytest.mark.row("HIVE-50")
 async def test_statistics(streaming: StreamingModule, clock: TestScheduler) -> None:
     now = 100.0
-    service = streaming.hub.tokens = TokenStreamingService(streaming.hub, clock=lambda: now)
+    service = TokenStreamingService(streaming.hub, clock=lambda: now)
+    streaming.hub.publisher.token_streams = service
+    streaming.hub.runs.lifecycle.add(service)
     got: list[TokenStats] = []
     subscription = service.get_token_stats(interval=5.0, scheduler=clock).subscribe(got.append)
     clock.advance_by(0.01)
@@ -277,14 +279,16 @@ async def test_idle_streams_are_closed_unless_their_execution_runs(
     streaming: StreamingModule, clock: TestScheduler
 ) -> None:
     now = 0.0
-    service = streaming.hub.tokens = TokenStreamingService(streaming.hub, clock=lambda: now)
+    service = TokenStreamingService(streaming.hub, clock=lambda: now)
+    streaming.hub.publisher.token_streams = service
+    streaming.hub.runs.lifecycle.add(service)
     service.initialize_token_stream("waits", "n")
     service.stream_token("runs", "n", "x")
     now = 299.0
-    streaming.hub.sweep()
+    streaming.hub.registry.sweep()
     assert len(service.get_active_token_streams()) == 2
     now = 301.0
-    streaming.hub.sweep()
+    streaming.hub.registry.sweep()
     assert [each.key for each in service.get_active_token_streams()] == [("runs", "n")]
     await streaming.hub.close("runs")
 

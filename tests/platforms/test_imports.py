@@ -120,7 +120,7 @@ async def main():
         result = await graph().ainvoke({"text": "?"}, streaming.config(execution_id="e"))
         out["read"] = [update.type async for update in hub.subscribe("e")]
         out["queue"] = [update.type async for update in queue]
-        await hub.flush_sinks("e")
+        await hub.sinks.flush("e")
         await jsonl.wait()
         lines = path.read_bytes()
         out["lines"] = [json.loads(line)["type"] for line in lines.splitlines()]

@@ -48,7 +48,7 @@ async def test_by_default_a_failure_is_logged_and_the_sink_stays_and_the_others_
     assert "sink 'bad' of execution 'e' did not take 1 updates; they are left out" in line.getMessage()
     assert line.levelno == logging.WARNING
     assert line.exc_info, "where the sink raised is told"
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
 
 
 @pytest.mark.row("AOS-06", "AOS-08")
@@ -58,8 +58,8 @@ async def test_a_sink_that_is_to_be_detached_when_it_fails(hub: StreamHub) -> No
     hub.attach("e", good)
     publish_many(hub, "e", range(6))
     await soon(attachment.wait())
-    assert [one.sink for one in hub.sinks("e")] == [good]
-    await soon(hub.flush_sinks("e"))
+    assert [one.sink for one in hub.sinks.attached("e")] == [good]
+    await soon(hub.sinks.flush("e"))
     assert seqs(good.got) == upto(7)
     assert contents(bad.got) == [0, 1, 2]
     assert attachment.reason == "error"
@@ -75,7 +75,7 @@ async def test_a_failure_is_raised_where_its_owner_waits_after_the_others_were_s
     attachments = [hub.attach("e", sink, on_error="raise") for sink in (bad, worse, good)]
     publish_many(hub, "e", range(6))
     with pytest.raises(SinkError) as raised:
-        await soon(hub.flush_sinks("e"))
+        await soon(hub.sinks.flush("e"))
     assert seqs(good.got) == upto(7)
     error = raised.value
     assert (error.execution_id, error.sink_id, error.__cause__) == ("e", "bad", cause)
@@ -84,7 +84,7 @@ async def test_a_failure_is_raised_where_its_owner_waits_after_the_others_were_s
     assert (error.code, error.name, error.code in CODES) == (5040, "sink_failed", True)
     assert len(error.__notes__) == 1
     assert "'worse'" in error.__notes__[0]
-    await soon(hub.flush_sinks("e"))  # it was told
+    await soon(hub.sinks.flush("e"))  # it was told
     for attachment in attachments[:2]:
         with pytest.raises(SinkError):
             await soon(attachment.wait())
@@ -105,15 +105,15 @@ def test_a_failure_is_raised_without_a_loop_too() -> None:
 async def test_failures_that_nobody_asks_for_are_not_kept_for_ever(
     hub: StreamHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lg_streaming.hub.attachments._MAX_UNTOLD", 3)
+    monkeypatch.setattr("lg_streaming.hub.attachments._MAX_UNREPORTED", 3)
     for number in range(5):
         attachment = hub.attach(f"e{number}", Recorder(before=failing()), on_error="raise")
         hub.publish(f"e{number}", "token")
         with pytest.raises(SinkError):
             await soon(attachment.wait())
-    await hub.flush_sinks("e0")
+    await hub.sinks.flush("e0")
     with pytest.raises(SinkError):
-        await hub.flush_sinks("e4")
+        await hub.sinks.flush("e4")
 
 
 @pytest.mark.row("AOS-D4", "PYEV-D4")
@@ -126,7 +126,7 @@ async def test_a_sink_that_hangs_delays_nobody_and_has_failed_after_its_time(hub
     ]
     publish_many(hub, "e", range(100))
     await until(lambda: len(quick.got) == 101)
-    assert len(hub.sinks("e")) == 3, "the others were served before it was given up"
+    assert len(hub.sinks.attached("e")) == 3, "the others were served before it was given up"
     await soon(attached[0].wait())
     assert hung.ending == ["closed error", "aclose"]
     assert attached[0].failed == 101
@@ -167,10 +167,10 @@ async def test_a_batch_is_sent_again_as_often_as_the_policy_says(hub: StreamHub)
     hub.publish("e", "token")
     sink = Recorder(before=twice)
     attachment = hub.attach("e", sink, policy=SendPolicy(attempts=3, backoff=AT_ONCE))
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     assert (tries, seqs(sink.got)) == ([[1, 2]] * 3, [1, 2])
     hub.publish("e", "token")
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     assert tries[3:] == [[3]] * 3
     assert (attachment.delivered, attachment.failed, attachment.errors) == (2, 1, 5)
 
@@ -195,7 +195,7 @@ async def test_pauses_are_the_backoffs_or_longer_where_the_sink_asks_for_it(
     attachment = hub.attach(
         "e", Recorder(before=once), policy=SendPolicy(attempts=2, backoff=Backoff(delay=0.05, jitter=0))
     )
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     assert least <= times[1] - times[0] < least + 2
     assert attachment.errors == 1
 
@@ -206,7 +206,7 @@ async def test_where_a_sink_fails_behind_a_gap_the_gap_does_not_come_again(make_
     publish_many(hub, "e", range(5))
     sink = Moody([taken])
     attachment = hub.attach("e", sink)
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     came = ["gap", 5, 6]
     del came[taken]  # what failed
     assert [update.type if update.type == "gap" else update.metadata.sequence_number for update in sink.got] == came
@@ -217,7 +217,7 @@ async def test_what_a_sink_refuses_is_not_sent_again(hub: StreamHub) -> None:
     sink = Recorder(before=fails_at(1, error=SinkRejectedError))
     attachment = hub.attach("e", sink, policy=SendPolicy(batch_size=1, attempts=5, backoff=AT_ONCE))
     publish_many(hub, "e", range(3))
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     assert contents(sink.got) == [0, 2]
     assert (attachment.errors, attachment.failed) == (1, 1)
 
@@ -228,10 +228,10 @@ async def test_whatever_a_sink_raises_is_its_own_failure(hub: StreamHub, how: Ba
     hub.attach("e", bad)
     hub.attach("e", good)
     publish_many(hub, "e", range(3))
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     assert seqs(good.got) == upto(4)
     assert bad.got == []
-    assert len(hub.sinks("e")) == 2
+    assert len(hub.sinks.attached("e")) == 2
 
 
 async def test_a_sink_whose_send_is_no_coroutine_has_failed(hub: StreamHub) -> None:
@@ -250,7 +250,7 @@ async def test_a_sink_that_fails_for_long_is_logged_ever_more_rarely(
 ) -> None:
     hub.attach("e", Recorder(before=failing()), policy=SendPolicy(batch_size=1))
     publish_many(hub, "e", range(99))
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     assert len(caplog.records) == 7  # of 100: 1, 2, 4, 8, 16, 32, 64
     assert len([record for record in caplog.records if record.exc_info]) == 1
 
@@ -292,7 +292,7 @@ def test_however_a_sink_fails_each_update_is_taken_once_or_counted_as_failed(
         head = 0 if count == 0 else count + 2
         policy = SendPolicy(batch_size=size, interval=0, attempts=attempts, backoff=AT_ONCE)
         attachment = hub.attach("e", sink, policy=policy)
-        await soon(hub.flush_sinks("e"))
+        await soon(hub.sinks.flush("e"))
         taken = seqs(sink.got)
         assert taken == sorted(set(taken)), "in order, none twice"
         assert (attachment.delivered, attachment.delivered + attachment.failed) == (len(taken), head)

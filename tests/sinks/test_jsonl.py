@@ -86,7 +86,7 @@ async def test_it_goes_on_where_a_file_ends_and_cuts_off_half_a_line(
     first, after = await asyncio.to_thread(JsonLinesSink.resume, path)
     assert after is None
     attachment = hub.attach("e", first, after=after)
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     attachment.detach()
     await soon(attachment.wait())
     with path.open("ab") as file:
@@ -224,7 +224,7 @@ async def test_with_fsync_each_portion_is_on_the_disk(
     hub.attach("e", JsonLinesSink(tmp_path / "y.jsonl"))
     for _ in range(2):
         hub.publish("e", "token")
-        await soon(hub.flush_sinks("e"))
+        await soon(hub.sinks.flush("e"))
     assert len(sizes) == 2
     assert sizes[-1] == path.stat().st_size
 
@@ -234,7 +234,7 @@ async def test_a_gap_is_a_line_and_is_resumed_after(make_hub: MakeHub, tmp_path:
     hub = make_hub(max_updates=2)
     publish_many(hub, "e", range(5))
     hub.attach("e", JsonLinesSink(path))
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     gap, *rest = lines(path)
     assert (gap["type"], gap["data"]) == ("gap", {"from": 1, "to": 4, "reason": "evicted"})
     assert gap["metadata"]["execution_id"] == "e"

@@ -96,7 +96,7 @@ async def test_a_file_that_ends_with_a_foreign_half_line_can_be_resumed(hub: Str
     path = tmp_path / "x.jsonl"
     publish_many(hub, "e", range(3))
     first = hub.attach("e", JsonLinesSink(path))
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     first.detach()
     await soon(first.wait())
     with path.open("ab") as file:
@@ -106,7 +106,7 @@ async def test_a_file_that_ends_with_a_foreign_half_line_can_be_resumed(hub: Str
         assert after is not None
         attachment = hub.attach("e", sink, after=after)
         hub.publish("e", "note")
-        await soon(hub.flush_sinks("e"))
+        await soon(hub.sinks.flush("e"))
         attachment.detach()
         await soon(attachment.wait())
     found = path.read_text().split("\n")
@@ -201,7 +201,7 @@ async def test_a_rotated_file_is_left_and_the_new_one_goes_on(hub: StreamHub, tm
     path, old = tmp_path / "x.jsonl", tmp_path / "x.jsonl.1"
     hub.attach("e", JsonLinesSink(path))
     publish_many(hub, "e", range(5))
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     before = path.read_bytes()
     match how:
         case "truncate":
@@ -215,7 +215,7 @@ async def test_a_rotated_file_is_left_and_the_new_one_goes_on(hub: StreamHub, tm
             if how == "rename and create":
                 path.touch()
     publish_many(hub, "e", range(5))
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     assert old.read_bytes() == before
     both = [json.loads(line) for line in (before + path.read_bytes()).splitlines()]
     assert [line["metadata"]["sequence_number"] for line in both] == upto(11)

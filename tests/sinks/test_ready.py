@@ -106,7 +106,7 @@ async def test_a_ready_sink_gets_all_in_order_and_is_closed(
         assert sink.is_active()
         publish_many(hub, "e", range(700))
         attachment = hub.attach("e", sink)
-        await soon(hub.flush_sinks("e"))
+        await soon(hub.sinks.flush("e"))
         for number in range(300):
             hub.publish("e", "token", number)
             await asyncio.sleep(0)
@@ -124,7 +124,7 @@ async def test_a_ready_sink_that_is_detached_ends(hub: StreamHub, kind: str, tmp
     async with reader_of(kind, tmp_path, place) as reader:
         attachment = hub.attach("e", reader.sink)
         publish_many(hub, "e", range(10))
-        await soon(hub.flush_sinks("e"))
+        await soon(hub.sinks.flush("e"))
         attachment.detach()
         await soon(attachment.wait())
         publish_many(hub, "e", range(10))
@@ -158,7 +158,7 @@ async def test_a_plain_function_is_called_in_one_thread_of_its_own_or_on_the_loo
     sink = CallbackSink(note, on_closed=reasons.append, id="mine", in_thread=in_thread)
     attachment = hub.attach("e", sink)
     publish_many(hub, "e", range(100))
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     await hub.close("e")
     await soon(attachment.wait())
     assert attachment.sink_id == "mine"
@@ -198,15 +198,15 @@ async def test_a_function_that_hangs_fails_and_goes_on_when_it_returns(hub: Stre
 
     attachment = hub.attach("e", CallbackSink(block), send_timeout=0.05)
     publish_many(hub, "e", [0, 1])
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     assert attachment.failed == 3
     publish_many(hub, "e", [2])
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     assert attachment.failed == 4, "the thread is still in the first call"
     go_on.set()
     await until(lambda: contents(got) == [0])
     publish_many(hub, "e", [3])
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     assert contents(got) == [0, 3], "what was given up does not come late"
 
 
@@ -241,7 +241,7 @@ async def test_where_a_function_raises_that_update_alone_has_failed(
     }[how]
     attachment = hub.attach("e", sink)
     publish_many(hub, "e", range(6))
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     assert contents(got) == [0, 1, 4, 5]
     assert (attachment.delivered, attachment.failed) == (5, 2)
     assert caplog.records[0].exc_info
@@ -270,7 +270,7 @@ async def test_several_queues_each_get_what_matches(hub: StreamHub) -> None:
     hub.attach("e", chat, filter=UpdateFilter.of(categories=["chat"]))
     hub.emitter("e", category="chat").token("a")
     hub.emitter("e", category="document").token("b")
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     assert isinstance(everything.queue, asyncio.Queue)
     assert [everything.queue.get_nowait() is not None for _ in range(3)] == [True] * 3
     update = chat.queue.get_nowait()
@@ -352,7 +352,7 @@ async def test_a_queue_whose_reader_left_is_detached(
         return 0
 
     assert await soon(read_one()) == 1
-    await until(lambda: hub.publish("e", "token") or hub.sinks("e") == [])
+    await until(lambda: hub.publish("e", "token") or hub.sinks.attached("e") == [])
     await soon(attachment.wait())
     assert attachment.reason == "inactive"
     assert hub.statistics().subscriptions == 0
@@ -387,7 +387,7 @@ async def test_each_update_is_one_record_with_execution_number_type_and_data(hub
     hub.publish("e", "a\nb", "c\nd")
     with records_of("test.updates") as records:
         hub.attach("e", LoggingSink("test.updates", logging.WARNING), types=["token", "a*"])
-        await soon(hub.flush_sinks("e"))
+        await soon(hub.sinks.flush("e"))
     assert [record.getMessage() for record in records] == [
         """e #2 'token' {"content":"hello"}""",
         r"""e #3 'a\nb' "c\nd" """.strip(),
@@ -403,7 +403,7 @@ async def test_data_may_be_left_out_and_is_cut(hub: StreamHub) -> None:
         hub.attach("e", LoggingSink("test.updates", data=False), types=["token"])
         hub.attach("e", LoggingSink(logging.getLogger("test.updates")), types=["token"])
         hub.attach("e", LoggingSink("test.updates", logging.DEBUG), types=["token"])
-        await soon(hub.flush_sinks("e"))
+        await soon(hub.sinks.flush("e"))
     assert sorted(len(record.getMessage()) < 20 for record in records) == [False, True]
     assert max(len(record.getMessage()) for record in records) < 1_050
 
@@ -423,7 +423,7 @@ async def test_a_gap_reaches_a_function(make_hub: MakeHub) -> None:
     publish_many(hub, "e", range(5))
     got: list[StreamUpdate] = []
     hub.attach("e", CallbackSink(got.append))
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     assert types(got) == ["gap", "token", "token"]
 
 

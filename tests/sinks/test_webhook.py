@@ -64,7 +64,7 @@ async def test_batches_say_what_they_hold_and_are_signed(hub: StreamHub, place: 
 async def test_without_a_secret_it_is_not_signed(hub: StreamHub, place: Endpoint) -> None:
     hub.attach("e", sink_of(place))
     hub.publish("e", "token")
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     assert "webhook-signature" not in place.deliveries[0].headers
     assert place.deliveries[0].headers["webhook-id"].startswith("msg_")
 
@@ -121,7 +121,7 @@ async def test_no_answer_in_time_is_a_failure_and_tried_again(hub: StreamHub, pl
     hub.publish("e", "token")
     await until(lambda: attachment.errors >= 1)
     place.silent.clear()
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     assert place.numbers() == [1, 2]
     assert attachment.failed == 0
 
@@ -130,7 +130,7 @@ async def test_after_so_many_attempts_a_batch_is_left_out(hub: StreamHub, place:
     place.answer(500, 500, 500)
     attachment = hub.attach("e", sink_of(place, batch_size=2, attempts=3))
     publish_many(hub, "e", range(3))
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     assert [delivery.numbers for delivery in place.deliveries] == [[1, 2]] * 3 + [[3, 4]]
     assert (attachment.delivered, attachment.failed) == (2, 2)
 
@@ -168,7 +168,7 @@ async def test_an_endpoint_is_left_alone_as_long_as_it_asks(hub: StreamHub, plac
     place.answer(503, retry_after=asked)
     hub.attach("e", sink_of(place))
     hub.publish("e", "token")
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     first, second = place.deliveries
     waited = second.at - first.at
     if form in {"seconds", "date"}:
@@ -184,14 +184,14 @@ async def test_updates_that_follow_closely_share_a_request(hub: StreamHub, place
     publish_many(hub, "e", range(50))
     await asyncio.sleep(0.05)
     assert len(place.deliveries) == 1
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     assert [len(delivery.numbers) for delivery in place.deliveries] == [1, 50]
 
 
 async def test_a_hanging_endpoint_delays_neither_other_sinks_nor_the_end_of_the_hub(
     hub: StreamHub, place: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lg_streaming.hub.attachments._PATIENCE", 0.1)
+    monkeypatch.setattr("lg_streaming.hub.attachments._FINISH_TIMEOUT", 0.1)
     place.silent.set()
     got: list[Any] = []
     hub.attach("e", sink_of(place))
@@ -206,7 +206,7 @@ async def test_a_gap_is_told(make_hub: MakeHub, place: Endpoint) -> None:
     hub = make_hub(max_updates=2)
     publish_many(hub, "e", range(5))
     hub.attach("e", sink_of(place))
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     (delivery,) = place.deliveries
     assert delivery.json["gap"] == {"from": 1, "to": 4, "reason": "evicted"}
     assert delivery.numbers == [5, 6]
@@ -217,9 +217,9 @@ async def test_the_id_is_the_same_whoever_sends_the_same_and_else_another(hub: S
     publish_many(hub, "f", range(5))
     for execution_id, name in (("e", "a"), ("e", "b"), ("f", "a")):
         hub.attach(execution_id, sink_of(place, id=name))
-        await soon(hub.flush_sinks(execution_id))
+        await soon(hub.sinks.flush(execution_id))
     hub.attach("e", sink_of(place, id="c", batch_size=5))
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     one, again, other, smaller, rest = [delivery.id for delivery in place.deliveries]
     assert one == again
     assert len({one, other, smaller, rest}) == 4
@@ -239,7 +239,7 @@ async def test_a_shared_webhook_serves_one_loop_only(hub: StreamHub, place: Endp
     sink = sink_of(place)
     hub.publish("e", "token")
     hub.attach("e", sink, shared=True)
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     hub.publish("f", "token")
     elsewhere = await asyncio.to_thread(hub.attach, "f", sink, shared=True, on_error="raise")
     with pytest.raises(SinkError, match="one event loop"):
@@ -255,7 +255,7 @@ async def test_it_is_not_left_alone_for_longer_than_is_sensible(
     place.answer(503, retry_after=formatdate(time.time() + 86_400, usegmt=True))
     hub.attach("e", sink_of(place))
     hub.publish("e", "token")
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     assert place.numbers() == [1, 2]
 
 
@@ -352,7 +352,7 @@ async def test_while_one_secret_takes_over_from_another_either_verifies(hub: Str
     old, new = b"o" * 32, b"n" * 32
     hub.attach("e", sink_of(place, secret=[new, old]))
     hub.publish("e", "token")
-    await soon(hub.flush_sinks("e"))
+    await soon(hub.sinks.flush("e"))
     (delivery,) = place.deliveries
     assert verify_webhook(delivery.headers, delivery.body, old) == verify_webhook(delivery.headers, delivery.body, new)
     by_hand = hmac.digest(

@@ -9,6 +9,7 @@ from lg_streaming.emitter import NO_EMITTER, Emitter, current_emitter
 from lg_streaming.errors import HubClosedError, UpdateTooLargeError
 from lg_streaming.events import NO_SCOPE, Priority, Scope
 from lg_streaming.hub import StreamHub
+from lg_streaming.hub.publisher import HubPublisher
 from lg_streaming.publisher import Delivery, LargeUpdates, OnMissingRun
 from lg_streaming.settings import LimitSettings, StreamingSettings
 from tests.hub.helpers import collect
@@ -87,7 +88,7 @@ async def test_an_emitter_of_the_program_raises() -> None:
         emitter.token("x")
 
 
-class BrokenPublisher(StreamHub):
+class BrokenPublisher(HubPublisher):
     """Publisher that fails in an unexpected way."""
 
     def publish(
@@ -107,14 +108,15 @@ class BrokenPublisher(StreamHub):
 
 
 async def test_an_emitter_of_a_node_never_raises(caplog: pytest.LogCaptureFixture) -> None:
-    hub = BrokenPublisher()
-    Emitter(hub, "e", strict=False).token("a")
+    hub = StreamHub()
+    publisher = BrokenPublisher(hub.runs)
+    Emitter(publisher, "e", strict=False).token("a")
     with pytest.raises(RuntimeError):
-        Emitter(hub, "e").token("a")
+        Emitter(publisher, "e").token("a")
     await hub.aclose()
     closed = StreamHub()
     await closed.aclose()
-    emitter = Emitter(closed, "e", strict=False)
+    emitter = Emitter(closed.publisher, "e", strict=False)
     emitter.token("a")
     emitter.scoped(node_id="n").progress(1, 2)
     assert ["broken" in str(record.exc_info) for record in caplog.records] == [True, False]

@@ -379,7 +379,7 @@ async def test_what_is_no_part_of_a_scope_is_refused_and_in_a_node_passed_over(
         for wrong in ("nodeid", "run_id"):
             with pytest.raises(BadRequestError, match=f"{wrong} cannot be set.*node_id.*extra="):
                 call(**cast("dict[str, Any]", {wrong: "x"}))
-    Emitter(hub, "e", strict=False).scoped(nodeid="x").status("goes on")
+    Emitter(hub.publisher, "e", strict=False).scoped(nodeid="x").status("goes on")
     assert "nodeid cannot be set" in caplog.text
     assert hub.statistics().published == 2
     await hub.aclose()
@@ -406,18 +406,18 @@ async def test_a_run_that_others_began_goes_on(how: str) -> None:
     with pytest.raises(ValueError, match="no"), hub.emitter("e") as emitter:  # noqa: PT012 (the block is what is tested)
         emitter.node_start("write")
         raise ValueError("no")
-    assert hub.is_running("e")
+    assert hub.registry.is_running("e")
     with hub.emitter("e") as emitter:
         emitter.workflow_start("ignored")
         emitter.token("x")
         if how == "block":
             emitter.workflow_complete()  # the block still takes part
-    assert hub.is_running("e")
+    assert hub.registry.is_running("e")
     if how == "block":
         block.__exit__(None, None, None)  # pyright: ignore[reportPossiblyUnboundVariable]
     else:
         hub.emitter("e").workflow_complete({"answer": 42})
-    assert not hub.is_running("e")
+    assert not hub.registry.is_running("e")
     got = await collect(hub.subscribe("e"))
     await streaming.aclose()
     assert [update.type for update in got] == [
@@ -431,7 +431,7 @@ async def test_a_run_that_others_began_goes_on(how: str) -> None:
 async def test_a_workflow_has_a_name_a_result_and_one_start() -> None:
     hub = StreamHub()
     emitter = hub.emitter("e")
-    assert not hub.is_running("e"), "a handle alone opens nothing"
+    assert not hub.registry.is_running("e"), "a handle alone opens nothing"
     emitter.workflow_start("import", metadata={"rows": 3})
     emitter.workflow_start("again")
     emitter.token("x")
@@ -484,7 +484,7 @@ async def test_what_becomes_of_an_update_nobody_opened_a_run_for() -> None:
     with pytest.raises(ExecutionNotFoundError) as caught:
         hub.emit("c", "note", missing="raise")
     assert caught.value.execution_id == "c"
-    assert [hub.is_running(name) for name in "abc"] == [True, False, False]
+    assert [hub.registry.is_running(name) for name in "abc"] == [True, False, False]
     assert hub.statistics().dropped_late == 2
     hub.open("b")
     quiet.token("y")
@@ -500,7 +500,7 @@ async def test_without_auto_open_a_run_has_to_be_open() -> None:
         with pytest.raises(ExecutionNotFoundError):
             write()
     hub.emit("a", "note", missing="open")
-    assert hub.is_running("a")
+    assert hub.registry.is_running("a")
     with hub.emitter("b") as emitter:
         emitter.token("x")
     assert hub.statistics().published == 5
@@ -743,7 +743,7 @@ async def test_what_makes_no_sense_is_refused_and_in_a_node_logged(
     with pytest.raises(BadRequestError) as refused:
         say(emitter)
     assert message in str(refused.value)
-    say(Emitter(hub, "e", strict=False))
+    say(Emitter(hub.publisher, "e", strict=False))
     say(NO_EMITTER)
     assert [(record.exc_info, message in record.getMessage()) for record in caplog.records] == [(None, True)]
     await hub.aclose()

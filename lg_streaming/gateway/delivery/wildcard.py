@@ -317,7 +317,7 @@ class WildcardSubscription:
         while len(self._open) >= self._most_open:
             self._leave(next(iter(self._open)))
 
-        subscription = self._hub.follow(execution_id, after=self._starts.get(execution_id), filter=self.filter)
+        subscription = self._hub.readers.follow(execution_id, after=self._starts.get(execution_id), filter=self.filter)
         subscription.vetting = Vetting(execution_id, state, self._may_go_on)
         self._open[execution_id] = subscription
 

@@ -29,7 +29,7 @@ from lg_streaming.gateway.hooks.server import ServerTransport, current_line
 from lg_streaming.gateway.http.endpoint import gone
 from lg_streaming.gateway.session.handlers import subscribed
 from lg_streaming.gateway.transports.duplex import FRESH_BYTES
-from lg_streaming.hub.callbacks import is_not_its_own
+from lg_streaming.hub.callbacks import is_external_cancellation
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -112,7 +112,7 @@ async def _made(session: Session, initial_data: InitialData | None, execution_id
     except (MessageRateError, ServerRestartError):
         raise
     except BaseException as error:
-        if is_not_its_own(error):
+        if is_external_cancellation(error):
             raise
         logger.exception("initial_data failed for execution %r", execution_id)
         raise StreamingError("the initial data could not be made", execution_id=execution_id) from None

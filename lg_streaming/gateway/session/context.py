@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+from weakref import WeakValueDictionary
 
 from lg_streaming.errors import ServerRestartError, StreamingConfigError
 from lg_streaming.fork import bury, restart_after_fork
@@ -134,8 +135,8 @@ class GatewayContext:
     @classmethod
     def of(cls, hub: StreamHub) -> GatewayContext:
         """The edge of the hub's gateway; one of its own, without authentication, where it has none."""
-        edge = hub.companions.get(cls)
-        if not isinstance(edge, cls):
+        edge = _contexts.get(hub)
+        if edge is None:
             policy = Policy(AuthSettings(enabled=False), cors_origins=hub.settings.gateway.cors_origins)
             edge = cls(hub=hub, settings=hub.settings, policy=policy)
             edge.register()
@@ -143,7 +144,7 @@ class GatewayContext:
 
     def register(self) -> None:
         """Makes this the edge of its hub."""
-        self.hub.companions[GatewayContext] = self
+        _contexts[self.hub] = self
 
     def why_exposed(self) -> str | None:
         """Return why the server may not start: anybody could connect, and authentication is not set up."""
@@ -244,3 +245,7 @@ async def _ended(streams: Iterable[EventStream]) -> None:
     except TimeoutError:
         for stream in streams:
             stream.cut()
+
+
+_contexts: Final[WeakValueDictionary[StreamHub, GatewayContext]] = WeakValueDictionary()
+"""The context of each hub. A context keeps its hub alive, so weak values keep neither."""

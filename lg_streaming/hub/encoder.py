@@ -1,4 +1,4 @@
-"""From what a producer says to what goes into the log: checked, encoded, and within the rate."""
+"""Validate and encode updates, and limit their rate."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ _DELIVERIES: Final = frozenset[str](get_args(Delivery))
 _MAX_KEY_LENGTH: Final = 512
 _new: Final = cast("Any", tuple.__new__)
 _CHECKED: Final = HUB_TYPES | {"human_prompt", "human_response"}
-"""Types with rules of their own: one look-up for each update."""
+"""Types with special rules: one look-up for each update."""
 
 
 class UpdateEncoder:
-    """Makes drafts.
+    """Encodes updates to drafts, which are ready to append.
 
     Args:
-        limits: How large an update may be, and how many may come in a second.
+        limits: The limits of an update's size, and of the updates per second.
         redact: Applied to every update before it is encoded.
         clock: Seconds since 1970.
-        tally: Counts what is refused or dropped.
+        counters: Counts of refused, dropped and shortened updates.
         monotonic: Seconds that never go back, for rates.
     """
 
@@ -52,24 +52,24 @@ class UpdateEncoder:
         limits: LimitSettings,
         redact: Redact | None,
         clock: Callable[[], float],
-        tally: Counters,
+        counters: Counters,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._monotonic = monotonic
+        self.monotonic = monotonic
         self._clock = clock
         cached = functools.lru_cache(maxsize=256)(priority_of)
         self._priority_of = cast("Callable[[str], Priority]", cached)
-        self._tally = tally
+        self._counters = counters
         self._rate = limits.updates_per_second
         self.limited: bool = self._rate is not None
-        """Whether there is a limit to the updates per second."""
+        """True with a limit of the updates per second."""
         self._refuses = limits.large_updates == "refuse"
         self._redacts = redact is not None
         self.codec: Codec = Codec(max_bytes=limits.update_bytes, reserve=POSITION_BYTES, redact=redact)
         self.trace: Trace | None = None
-        """Who follows runs and nodes."""
+        """The trace of runs and nodes."""
 
-    def checked(  # noqa: PLR0917 (the fields of `Outgoing`, at every update)
+    def validate_and_encode(  # noqa: PLR0917 (the fields of `UpdateRequest`, at every update)
         self,
         execution: Execution,
         name: str,
@@ -80,11 +80,11 @@ class UpdateEncoder:
         key: str | None,
         large: LargeUpdates | None = None,
     ) -> list[PendingUpdate]:
-        """Return the drafts of what a producer published: one, but for a text that has to be split.
+        """Return the drafts of a published update: one, or several of a text that is too large.
 
         Raises:
-            BadRequestError: Something about it cannot be used.
-            UpdateTooLargeError: It is too large, no text, and ``large``, or the settings where that is None, refuse it.
+            BadRequestError: If an argument cannot be used.
+            UpdateTooLargeError: If it is too large, is no text, and ``large`` (or else the setting) is `refuse`.
         """
         if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] (callers may not be typed)
             raise BadRequestError(f"a type is a string, not {name!r:.80}")
@@ -97,12 +97,12 @@ class UpdateEncoder:
         elif scope.run_id is None:
             scope = scope.derive(run_id=execution.run_id)
         refuses = self._refuses if large is None else large == "refuse"
-        drafts = self.of(execution, name, data, scope, priority, delivery, key, refuses)
+        drafts = self.encode(execution, name, data, scope, priority, delivery, key, refuses)
         if name in _CHECKED:
             _note_prompt(execution, name, data, scope)
         return drafts
 
-    def of(  # noqa: PLR0917 (at every update, too)
+    def encode(  # noqa: PLR0917 (at every update, too)
         self,
         execution: Execution,
         type: str,
@@ -113,10 +113,10 @@ class UpdateEncoder:
         key: str | None = None,
         refuses: bool = False,  # noqa: FBT001, FBT002 (at every update, too)
     ) -> list[PendingUpdate]:
-        """Return the drafts of an update that needs no check.
+        """Return the drafts of an update that needs no validation.
 
         Raises:
-            UpdateTooLargeError: It is too large, no text, and this ``refuses`` it.
+            UpdateTooLargeError: If the update is too large, is no text, and ``refuses`` is set.
         """
         execution_id = execution.execution_id
         if priority is None:
@@ -128,30 +128,30 @@ class UpdateEncoder:
         if self.trace is not None and type in TRACED:
             scope = self.trace.see(execution_id, type, scope, self._error_in(type, data))
         now = self._clock()
-        if self._redacts and not isinstance(data, Encoded):  # once, also when it turns out to be too large
+        if self._redacts and not isinstance(data, Encoded):  # once, even if the update is too large
             data = self.codec.encode_data(type, data)
         try:
             body = self.codec.encode(execution_id, type, data, scope, priority, now)
         except UpdateTooLargeError as error:
             if refuses and type not in TEXT_FIELDS:
-                self._tally.drops.note("too_large", execution, execution_id, type, details=error.message)
+                self._counters.drops.note("too_large", execution, execution_id, type, details=error.message)
                 raise
         else:
-            # the same as `PendingUpdate(…)`, which costs a Python call, for each update
+            # `PendingUpdate(…)` without its Python call
             return [_new(PendingUpdate, (type, scope, priority, now, body, key, delivery))]
-        self._tally.drops.note_shortened(execution, type)
+        self._counters.drops.note_shortened(execution, type)
         ready = data if isinstance(data, Encoded) else self.codec.encode_data(type, data)
         scope, bodies = self.codec.encode_fitting(
             execution_id, type, ready, scope=scope, priority=priority, timestamp=now
         )
         keys = [key if key is None or not part else f"{key}\0{part}" for part in range(len(bodies))]
         return [
-            PendingUpdate(type, scope, priority, now, body, own, delivery)
-            for body, own in zip(bodies, keys, strict=True)
+            PendingUpdate(type, scope, priority, now, body, part_key, delivery)
+            for body, part_key in zip(bodies, keys, strict=True)
         ]
 
     def _error_in(self, type: str, data: object) -> Mapping[str, Any] | None:
-        """What an update says went wrong, redacted; None where nothing did."""
+        """Return the redacted error of an update; None without an error."""
         if not type.endswith("_error"):
             return None
         ready = data if isinstance(data, Encoded) else self.codec.encode_data(type, data)
@@ -160,23 +160,23 @@ class UpdateEncoder:
         return cast("dict[str, Any]", error) if isinstance(error, dict) else {}
 
     def within_rate(self, execution: Execution, drafts: list[PendingUpdate]) -> list[PendingUpdate]:
-        """``drafts`` without those that may be dropped and are over the rate. Under the execution's lock."""
+        """Return ``drafts`` without at-most-once ones over the rate. Requires the execution's lock."""
         if self._rate is None or not drafts:
             return drafts
-        allowance, now = execution.allowance, self._monotonic()
+        allowance, now = execution.allowance, self.monotonic()
         if allowance is None:
             allowance = execution.allowance = TokenBucket(self._rate, now)
         kept = [draft for draft in drafts if allowance.take(now) or not _may_be_dropped(draft)]
         if len(kept) < len(drafts):
             dropped = next(draft for draft in drafts if draft not in kept)
-            self._tally.drops.note(
+            self._counters.drops.note(
                 "over_rate", execution, execution.execution_id, dropped.type, amount=len(drafts) - len(kept)
             )
         return kept
 
 
 def _note_prompt(execution: Execution, name: str, data: object, scope: Scope) -> None:
-    """A prompt is noted before it is in the log, so that its first reader can answer it."""
+    """Register a prompt before it is in the log, so that its first reader can answer it."""
     if isinstance(data, orjson.Fragment):  # a node with `@stream_event` has its events encoded already
         data = orjson.loads(orjson.dumps(data))
     if isinstance(data, Mapping):
@@ -187,7 +187,7 @@ def _note_prompt(execution: Execution, name: str, data: object, scope: Scope) ->
         with execution.lock:
             if scope.run_id == execution.run_id is not None:
                 if name == "human_prompt":
-                    execution.ask(prompt_id, scope)
+                    execution.open_prompt(prompt_id, scope)
                 else:
                     execution.prompts.pop(prompt_id, None)
 

@@ -1,0 +1,99 @@
+"""Cancel runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from lg_streaming.hub.callbacks import add_handler
+from lg_streaming.publisher import RunOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lg_streaming.hub.callbacks import CallbackRunner, CancelHandler
+    from lg_streaming.hub.execution import Execution
+    from lg_streaming.hub.runs import RunManager
+
+__all__ = ["RunCanceller"]
+
+logger: logging.Logger = logging.getLogger(__name__)
+
+
+class RunCanceller:
+    """Cancels the runs of this process: by their handlers, or by force after `limits.cancel_grace` seconds.
+
+    Args:
+        runs: The runs.
+        callbacks: Calls the handlers.
+    """
+
+    def __init__(self, runs: RunManager, callbacks: CallbackRunner) -> None:
+        self._runs = runs
+        self._registry = runs.registry
+        self._callbacks = callbacks
+
+    @property
+    def _grace(self) -> float:
+        return self._registry.settings.limits.cancel_grace
+
+    async def cancel(self, execution_id: str, reason: str | None = None) -> bool:
+        """Cancel the open run; return whether one was open. See `StreamHub.cancel`."""
+        execution = self._registry.executions.get(execution_id)
+        if execution is None or not self._request(execution, reason):
+            return False
+        if not execution.running:
+            await self._runs.writer.flush()
+        return True
+
+    def _request(self, execution: Execution, reason: str | None) -> bool:
+        """Call the handlers, or end the run if it has none; return whether a run was open."""
+        with execution.lock:
+            run_id, requested_before = execution.run_id, execution.cancelling
+            if run_id is None:
+                return False
+            handlers = tuple(execution.handlers.cancel.values()) if execution.handlers is not None else ()
+            execution.cancelling, execution.cancel_reason = True, reason
+        if not handlers:
+            self._runs.end_run(execution.execution_id, _cancelled(reason), run_id)
+        elif not requested_before:
+            asyncio.get_running_loop().call_later(self._grace, self._force_end, execution, run_id)
+            self._callbacks.call(handlers, execution.execution_id, reason)
+        return True
+
+    async def cancel_all(self, reason: str) -> None:
+        """Cancel all open runs; runs with handlers share one grace period. No run begins any more.
+
+        An error of one run is logged and does not delay the others.
+        """
+        registry = self._registry
+        with registry.lock:
+            registry.stopping = True
+        for execution in list(registry.open_runs.values()):
+            try:
+                self._request(execution, reason)
+            except Exception:
+                logger.exception("execution %r could not be cancelled", execution.execution_id)
+        await registry.run_ended.wait_for(lambda: not registry.open_runs, self._grace)
+        for execution in list(registry.open_runs.values()):
+            try:
+                self._force_end(execution, execution.run_id)
+            except Exception:
+                logger.exception("execution %r could not be ended", execution.execution_id)
+
+    def _force_end(self, execution: Execution, run_id: str | None) -> None:
+        """End a run that did not end within the grace period."""
+        if run_id is None or execution.run_id != run_id or self._registry.closed:
+            return
+        self._registry.lifecycle.flush_execution(execution.execution_id)
+        if self._runs.finish_run(execution, run_id, _cancelled(execution.cancel_reason)):
+            self._registry.lifecycle.close_execution(execution.execution_id)
+
+    def on_cancel(self, execution_id: str, handler: CancelHandler) -> Callable[[], None]:
+        """Call `handler(reason)` when a run shall be cancelled; return what removes it. See `StreamHub.on_cancel`."""
+        return add_handler(self._registry.get_or_create(execution_id), lambda handlers: handlers.cancel, handler)
+
+
+def _cancelled(reason: str | None) -> RunOutcome:
+    return RunOutcome("workflow_cancelled", {"reason": reason} if reason else {})

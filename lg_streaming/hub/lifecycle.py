@@ -1,0 +1,63 @@
+"""Notify parts above the hub when runs end, when the hub sweeps, and when the hub closes."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+__all__ = ["LifecycleListeners", "RunLifecycle"]
+
+
+class RunLifecycle(Protocol):
+    """A part that buffers updates of runs, and must publish them before a run ends.
+
+    The hub calls these methods synchronously, on any thread, and without a lock. A method may publish.
+    """
+
+    def flush_execution(self, execution_id: str) -> None:
+        """Publish what is buffered of an execution. A run of it may be about to end."""
+        ...
+
+    def close_execution(self, execution_id: str) -> None:
+        """Publish what is buffered of an execution, and close its streams. Its run ends, or has ended."""
+        ...
+
+    def sweep(self) -> None:
+        """Close what is idle. Called with each sweep of the hub, at least every 30 seconds of use."""
+        ...
+
+    def close(self) -> None:
+        """Publish everything that is buffered, and close all streams: the hub closes, and may be reopened."""
+        ...
+
+
+class LifecycleListeners:
+    """The listeners of one hub, called in the order in which they were added."""
+
+    __slots__ = ("_listeners",)
+
+    def __init__(self) -> None:
+        self._listeners: tuple[RunLifecycle, ...] = ()
+
+    def add(self, listener: RunLifecycle) -> None:
+        """Call ``listener`` from now on, as long as the hub lives."""
+        self._listeners = (*self._listeners, listener)
+
+    def flush_execution(self, execution_id: str) -> None:
+        """Call `RunLifecycle.flush_execution` of each listener."""
+        for listener in self._listeners:
+            listener.flush_execution(execution_id)
+
+    def close_execution(self, execution_id: str) -> None:
+        """Call `RunLifecycle.close_execution` of each listener."""
+        for listener in self._listeners:
+            listener.close_execution(execution_id)
+
+    def sweep(self) -> None:
+        """Call `RunLifecycle.sweep` of each listener."""
+        for listener in self._listeners:
+            listener.sweep()
+
+    def close(self) -> None:
+        """Call `RunLifecycle.close` of each listener."""
+        for listener in self._listeners:
+            listener.close()
