@@ -70,16 +70,11 @@ def _change_task(original: Any, change: Change) -> Any:
 def _tool_functions(tool: BaseTool) -> dict[str, Any]:
     """Return the functions that a tool was made of, by field; empty for a tool class that defines its own code."""
     if not isinstance(tool, (StructuredTool, Tool)) or any(
-        _method_of(type(tool), name) not in (_method_of(StructuredTool, name), _method_of(Tool, name))
-        for name in (_RUN, _ARUN)
+        getattr(type(tool), name) not in (getattr(StructuredTool, name), getattr(Tool, name)) for name in (_RUN, _ARUN)
     ):
         return {}
     functions: dict[str, Any] = {"coroutine": tool.coroutine, "func": tool.func}
     return {field: function for field, function in functions.items() if function is not None}
-
-
-def _method_of(kind: type, name: str) -> Any:
-    return getattr(kind, name)
 
 
 def _original_class(tool: BaseTool) -> Any:
@@ -91,7 +86,7 @@ def _held_by_tool(tool: BaseTool) -> object:
     functions = _tool_functions(tool)
     if functions:
         return next(iter(functions.values()))
-    return _changed(_method_of(_original_class(tool), _RUN), tool.name, vars(type(tool)).get(_CHANGES, ()))
+    return _changed(getattr(_original_class(tool), _RUN), tool.name, vars(type(tool)).get(_CHANGES, ()))
 
 
 def _change_tool(tool: BaseTool, change: Change) -> BaseTool:
@@ -101,8 +96,8 @@ def _change_tool(tool: BaseTool, change: Change) -> BaseTool:
     original = _original_class(tool)
     changes = (*vars(type(tool)).get(_CHANGES, ()), change)
     # A class that defines no `_arun` runs `_run` in a thread, and `_run` is wrapped.
-    names = (_RUN,) if _method_of(original, _ARUN) is _method_of(BaseTool, _ARUN) else (_RUN, _ARUN)
-    members: dict[str, Any] = {name: _method(_method_of(original, name), tool.name, changes) for name in names}
+    names = (_RUN,) if getattr(original, _ARUN) is getattr(BaseTool, _ARUN) else (_RUN, _ARUN)
+    members: dict[str, Any] = {name: _method(getattr(original, name), tool.name, changes) for name in names}
     members |= {"__module__": original.__module__, "__qualname__": original.__qualname__, _CHANGES: changes}
     changed = tool.model_copy()
     object.__setattr__(changed, "__class__", type(original)(original.__name__, (original,), members))

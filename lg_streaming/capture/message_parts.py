@@ -114,8 +114,8 @@ def _parse_text_message(message: BaseMessage, content: str) -> list[ContentPart]
 
 def _audio_block(audio: Mapping[str, Any]) -> Block:
     extras = {key: value for key, value in audio.items() if key not in {"id", "data"}}
-    known = {"type": "audio", "id": audio.get("id"), "base64": audio.get("data"), "extras": extras}
-    return {key: value for key, value in known.items() if value}
+    fields = {"type": "audio", "id": audio.get("id"), "base64": audio.get("data"), "extras": extras}
+    return {key: value for key, value in fields.items() if value}
 
 
 def _parse_blocks(message: BaseMessage) -> list[ContentPart]:

@@ -93,7 +93,7 @@ class RunFollower(BaseCallbackHandler):
                 run.context_token = frame_var.set(NO_FRAME)
 
     def take_root(self, start: RunStart) -> None:
-        """Looks whether a run is the root of what this handler was attached to."""
+        """Check whether a run is the root of the call that this handler was attached to."""
 
     def _capture(self, start: RunStart) -> None:
         run, parent = start.run, start.run.parent
