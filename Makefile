@@ -26,7 +26,7 @@ LOWEST_TESTS := tests/capture tests/gateway tests/vocabulary tests/hub tests/log
 DEV := $(VENV)/.installed-dev
 NODE := $(JS)/node_modules/.installed
 
-.PHONY: help demo test lowest quick check formatting lint types public-types imports documentation bench attack soak docs js tools dist clean distclean
+.PHONY: help demo test lowest quick check formatting lint types public-types imports documentation bench path attack soak docs js tools dist clean distclean
 
 help: ## this list
 	@echo 'make TARGET [ARGS="..."]'
@@ -66,6 +66,9 @@ documentation:
 
 bench: $(DEV) $(NODE) ## measure, one line of JSON each (ARGS="name" picks one)
 	@$(PYTHON) -m tests.bench $(ARGS)
+
+path: $(DEV) ## list the functions on a token's way, from the model's callback to the server's socket
+	@$(PYTHON) -m tests.bench.path
 
 attack: $(DEV) ## mount every attack on a server on loopback, and print what came of it (ARGS="4" picks a row of the table)
 	@$(PYTHON) -m tests.attacks $(ARGS)

@@ -33,6 +33,7 @@ __all__ = [
     "node_path",
     "parse_priority",
     "priority_of",
+    "room_execution",
     "validate_scope",
 ]
 
@@ -233,6 +234,16 @@ def check_execution_id(value: object) -> str:
     if value in {".", ".."}:
         raise BadRequestError("an execution id that is '.' or '..' would lead elsewhere in an address")
     return value
+
+
+def room_execution(room_id: str) -> str:
+    """Return the id of the execution that a room is.
+
+    Raises:
+        BadRequestError: If the id cannot name a room: 1 to 251 printable characters without spaces.
+    """
+    check_execution_id(room_id)
+    return check_execution_id(ROOM_PREFIX + room_id)
 
 
 _POSITION = re.compile(r"([0-9A-Za-z_-]{1,32}):([0-9]{1,15})", re.ASCII)

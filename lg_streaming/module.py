@@ -24,7 +24,7 @@ from lg_streaming.events import check_execution_id, parse_priority, run_metadata
 from lg_streaming.gateway import Gateway, InitialData
 from lg_streaming.hub import StreamHub
 from lg_streaming.hub.open_options import owner_text
-from lg_streaming.pipeline import EventOptions, EventStreamProcessor, NodeOptions, ProgressOptions, TokenOptions
+from lg_streaming.pipeline import EventOptions, NodeOptions, ProgressOptions, TokenOptions
 from lg_streaming.publisher import (
     Block,
     ExecutionContext,
@@ -37,6 +37,7 @@ from lg_streaming.publisher import (
     reset_in_context,
 )
 from lg_streaming.settings import StreamingSettings, settings_from
+from lg_streaming.views import EventStreamProcessor, TokenStreamingService
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from lg_streaming.hub.options import Owner
     from lg_streaming.log import EventLog
     from lg_streaming.observability.events import Observer
-    from lg_streaming.pipeline import TokenStreamingService
     from lg_streaming.publisher import Trace
     from lg_streaming.settings import StreamingSettings
 
@@ -217,17 +217,14 @@ class StreamingModule:
             self.hub.publisher.trace = _trace(None if tracing is True else tracing)
         self.events: EventStreamProcessor = EventStreamProcessor(self.hub)
         """The processor of updates: batches, groups, filters, replay and statistics."""
+        self.tokens: TokenStreamingService = TokenStreamingService(self.hub)
+        """The token streams: open ones, their statistics, and streams of your own."""
         self._authorize = authorize
         self._revoked = revoked
         self._initial_data = initial_data
         self._observer = observer
         self._gateway: Gateway | None = None
         self._sweeping: asyncio.Task[None] | None = None
-
-    @property
-    def tokens(self) -> TokenStreamingService:
-        """The token streams: open ones, their statistics, and streams of your own."""
-        return self.hub.tokens
 
     @property
     def gateway(self) -> Gateway:

@@ -40,7 +40,6 @@ __all__ = [
     "RunOutcome",
     "RunTracker",
     "Scope",
-    "TokenStreams",
     "Trace",
     "UpdateRequest",
     "block_var",
@@ -103,22 +102,6 @@ class LiveDefaults:
         """Replace the defaults."""
         self.current = current
         self.version += 1
-
-
-class TokenStreams(Protocol):
-    """The open token streams of a publisher."""
-
-    def attach(self, stream: Any) -> None:
-        """Add a stream that opens."""
-        ...
-
-    def detach(self, stream: Any) -> None:
-        """Remove a stream that is closed."""
-        ...
-
-    def count(self, tokens: int) -> None:
-        """Count tokens that came in since the last call."""
-        ...
 
 
 class Trace(Protocol):
@@ -240,8 +223,8 @@ class Publisher(Protocol):
         ...
 
     @property
-    def token_streams(self) -> TokenStreams:
-        """The open token streams."""
+    def token_streams(self) -> Any:
+        """The registry of the open token streams of its nodes, `pipeline.OpenTokenStreams`."""
         ...
 
     @property

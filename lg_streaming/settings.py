@@ -187,8 +187,6 @@ class GatewaySettings(_Section):
     whether the caller's token was revoked. ``None``: no heartbeats and no check."""
     max_stream_duration: Annotated[float | None, option(seconds(none="for no limit"))] = None
     """Most seconds that one event stream (SSE) lasts. Its reader then reconnects and resumes from its position."""
-    ack_timeout: Seconds = 10.0
-    """Seconds after which a reader that acknowledges gets again the updates that it has not acknowledged."""
     frame_interval: Annotated[float, option(seconds(zero="sends at once"))] = 0.005
     """Least seconds between two frames to one reader; updates that arrive in between share a frame. 0 sends at once."""
     ping_interval: Seconds = 25.0

@@ -1,7 +1,7 @@
-"""The one timer of the process: a scheduler for all that the pipelines do later.
+"""The one timer of the process: a scheduler for the delayed work of pipelines, activities and hubs.
 
-However many nodes run, there is one thread. It starts with the first thing to wait for and ends when there
-has been nothing for a while. What it runs must be short: it is the pipelines' own work, never a user's.
+Any number of nodes share one thread. It starts with the first action and ends when none has been scheduled for a while.
+Actions must be short: they are the library's own work, never a user's.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from reactivex.abc import DisposableBase, ScheduledAction, SchedulerBase
     from reactivex.typing import AbsoluteTime, RelativeTime
 
-__all__ = ["TIMER", "TimerScheduler", "current_timer", "timed_by"]
+__all__ = ["TIMER", "TimerScheduler", "current_timer", "use_scheduler"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 State = TypeVar("State")
 
 _LINGER: Final = 1.0
-"""Seconds the thread waits for more when there is nothing to wait for."""
+"""Seconds until the thread ends when no action is scheduled."""
 _FEW: Final = 64
 
 
 class _Entry:
-    """One thing to do later. Cancelled, it holds nothing any more."""
+    """A scheduled action. When it is cancelled, it holds no reference."""
 
     __slots__ = ("action",)
 
@@ -49,7 +49,7 @@ class _Entry:
 class TimerScheduler(PeriodicScheduler):
     """A reactivex scheduler on one daemon thread, named ``lg-streaming-timer``.
 
-    Its clock never goes back: what waits for 0.1 s waits 0.1 s, whatever happens to the computer's time.
+    Its clock never goes back: a wait of 0.1 s takes 0.1 s, even when the computer's time changes.
     An action that raises is logged and disturbs no other.
     """
 
@@ -75,24 +75,24 @@ class TimerScheduler(PeriodicScheduler):
 
     @property
     def waiting(self) -> int:
-        """Things to do later."""
+        """The number of scheduled actions."""
         with self._condition:
             return len(self._heap) - self._cancelled
 
     def schedule(self, action: ScheduledAction[State], state: State | None = None) -> DisposableBase:
-        """Does it on the timer's thread, as soon as that can be."""
+        """Run ``action`` on the timer's thread as soon as possible."""
         return self._at(self._clock(), action, state)
 
     def schedule_relative(
         self, duetime: RelativeTime, action: ScheduledAction[State], state: State | None = None
     ) -> DisposableBase:
-        """Does it after ``duetime`` seconds."""
+        """Run ``action`` after ``duetime`` seconds."""
         return self._at(self._clock() + max(0.0, self.to_seconds(duetime)), action, state)
 
     def schedule_absolute(
         self, duetime: AbsoluteTime, action: ScheduledAction[State], state: State | None = None
     ) -> DisposableBase:
-        """Does it at ``duetime``."""
+        """Run ``action`` at ``duetime``."""
         return self._at((self.to_datetime(duetime) - self._origin).total_seconds(), action, state)
 
     def _at(self, due: float, action: ScheduledAction[Any], state: Any) -> DisposableBase:
@@ -122,7 +122,7 @@ class TimerScheduler(PeriodicScheduler):
             pass
 
     def _do_next(self) -> bool:
-        """Does what is due next, and holds on to nothing of it; False when the thread is to end."""
+        """Run the action that is due next, and drop it. Return False when the thread is to end."""
         action = self._next()
         if action is None:
             return False
@@ -133,7 +133,7 @@ class TimerScheduler(PeriodicScheduler):
         return True
 
     def _next(self) -> Callable[[], object] | None:
-        """What is due next, when it is; None when the thread is to end."""
+        """Return the action that is due next, when it is due; None when the thread is to end."""
         idle_since = self._clock()
         with self._condition:
             while True:
@@ -162,13 +162,13 @@ _in_place: Final[list[SchedulerBase]] = [TIMER]
 
 
 def current_timer() -> SchedulerBase:
-    """The scheduler for what a pipeline does later: the process's timer, or the one a test put in its place."""
+    """Return the scheduler of pipelines: the process's timer, or a test's replacement."""
     return _in_place[-1]
 
 
 @contextlib.contextmanager
-def timed_by(scheduler: SchedulerBase) -> Generator[None]:
-    """Pipelines that begin while the block lasts use ``scheduler``: with a ``TestScheduler``, time is virtual."""
+def use_scheduler(scheduler: SchedulerBase) -> Generator[None]:
+    """Let pipelines that begin in the block use ``scheduler``. With a ``TestScheduler``, time is virtual."""
     _in_place.append(scheduler)
     try:
         yield

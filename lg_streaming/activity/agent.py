@@ -322,7 +322,7 @@ class AgentStream(PacedActivity):
             OSError: The program cannot be started.
         """
         make, grace = self._capturing(command, cwd, env, max_line, grace)
-        with self._emitter.at_work():
+        with self._emitter.keep_alive():
             return await run_child_async(make, grace)
 
     def capture_output_sync(
@@ -339,7 +339,7 @@ class AgentStream(PacedActivity):
         It blocks its thread until the program has ended. Call it on an event loop's thread and the loop stands still.
         """
         make, grace = self._capturing(command, cwd, env, max_line, grace)
-        with self._emitter.at_work():
+        with self._emitter.keep_alive():
             return run_child(make, grace)
 
     def log_handler(self, level: int | str = logging.NOTSET) -> AgentLogHandler:
@@ -408,7 +408,7 @@ class AgentStream(PacedActivity):
     def _spawn(self) -> None:
         state = self._state
         told = known(agent_type=state.agent_type, name=state.name, metadata=state.metadata)
-        self._throttle.flush()
+        self._latest.flush()
         self._tell("agent:spawned", {"status": "idle", **told})
         self._state = replace(state, status="idle", spawned_at=state.spawned_at or self._now())
 
@@ -416,7 +416,7 @@ class AgentStream(PacedActivity):
         """Takes a step: publishes what there is to tell, and then changes the state."""
         self._check(step)
         self._ensure_spawned()
-        self._throttle.flush()
+        self._latest.flush()
         status = _LEGAL[step][1] or self._state.status
         self._tell(f"agent:{step}", {"status": status, **told})
         self._state = replace(self._state, status=status, **changes)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from lg_streaming.checks import Number
 from lg_streaming.errors import BadRequestError, StreamingError, TransitionError
 from lg_streaming.fork import new_rlock
-from lg_streaming.pipeline.throttle import Throttle
+from lg_streaming.pipeline.timed_buffer import FixedWindow, TimedBuffer
 from lg_streaming.publisher import new_id
 from lg_streaming.timer import current_timer
 
@@ -135,24 +135,25 @@ class PacedActivity(Activity):
         interval: Seconds.
     """
 
-    __slots__ = ("_offering", "_throttle")
+    __slots__ = ("_latest", "_offering")
 
     def __init__(self, emitter: Emitter, what: str, interval: float) -> None:
         super().__init__(emitter, what)
         self._offering = False
-        self._throttle = Throttle[dict[str, Any]](
-            lambda: interval, self._send_paced, lock=self._lock, scheduler=self._scheduler
+        window = FixedWindow(math.inf, interval)
+        self._latest = TimedBuffer[dict[str, Any]](
+            self._send_paced, window, policy="latest", lock=self._lock, scheduler=self._scheduler
         )
 
     def _offer(self, value: dict[str, Any]) -> None:
         self._offering = True
         try:
-            self._throttle.offer(value)
+            self._latest.put_locked(value)
         finally:
             self._offering = False
 
-    def _send_paced(self, value: dict[str, Any]) -> None:
-        name, data = self._paced(value)
+    def _send_paced(self, values: list[dict[str, Any]]) -> None:
+        name, data = self._paced(values[-1])
         if self._offering:
             self._publish(name, data)
         else:
@@ -180,7 +181,7 @@ class _Refusing:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         self._lock.release()
-        if not isinstance(error, StreamingError) or self._emitter.raises:
+        if not isinstance(error, StreamingError) or self._emitter.raises_errors:
             return False
         logger.warning("%s: %s", self._what, error)
         return True
@@ -194,7 +195,7 @@ def accepted(emitter: Emitter, make: Callable[[], V], instead: V) -> V:
     try:
         return make()
     except BadRequestError as error:
-        if emitter.raises:
+        if emitter.raises_errors:
             raise
         logger.warning("%s; %r is used", error, instead)
         return instead

@@ -49,7 +49,7 @@ class Registry(Generic[A]):
                 made = self._open[id] = make(self._emitter)
                 made.when_ended(lambda: self._forget(id, made))
                 return made
-        if self._emitter.raises:
+        if self._emitter.raises_errors:
             raise TransitionError(refused, execution_id=self._emitter.execution_id)
         logger.warning("%s", refused)
         return make(NO_EMITTER)

@@ -382,13 +382,13 @@ class LLMRequest(Activity):
     def _say(self, kind: Literal["token", "thinking"], content: str, more: Mapping[str, Any]) -> None:
         if self._options.include_tokens:
             data = {"content": content, "index": next(self._indexes[kind]), "role": "ai", **more}
-            self._emitter.say(kind, {**data, "metadata": self._about}, self._emitter.scope)
+            self._emitter.publish_text(kind, {**data, "metadata": self._about}, self._emitter.scope)
 
     def _say_arguments(self, tool_call_id: str, call: _ToolCall, piece: str) -> None:
         if self._options.include_tool_calls:
             named = {} if call.pieces else {"tool": call.tool}
             data = {"tool_call_id": tool_call_id, **named, "args": piece, "index": call.index}
-            self._emitter.say("tool_args", data, self._emitter.scope)
+            self._emitter.publish_text("tool_args", data, self._emitter.scope)
 
     def _say_tool(self, type: str, tool_call_id: str, data: Mapping[str, Any]) -> None:
         if self._options.include_tool_calls:

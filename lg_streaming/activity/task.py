@@ -306,7 +306,7 @@ class TaskStream(PacedActivity):
             self._create()
         status = _LEGAL[step][1] or self._state.status
         if publish:
-            self._throttle.flush()
+            self._latest.flush()
             self._publish(f"task:{step}", {"task_id": self.task_id, "status": status, **told}, priority)
         self._state = replace(self._state, status=status, **changes)
 

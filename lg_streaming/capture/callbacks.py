@@ -2,10 +2,10 @@
 
 LangChain asks the tap's hook, whenever something starts, whether to attach it. The hook attaches it only inside a node
 that is running and listens, so models elsewhere keep their non-streaming calls. Inside, LangChain takes the tap for a
-streaming handler (the test is structural), so that ``model.invoke()`` streams. For the rest of a call that would give
-another answer when it is streamed, such as one with ``n=2``, or of which nothing is published, such as one with the tag
-``nostream``, the tap passes for a plain handler. It does so for chains too: of a chain's handlers LangChain gives the
-chunks to the first that can stream, which is to be the caller's.
+streaming handler (the test is structural), so that ``model.invoke()`` streams. For some calls the tap passes for a
+plain handler. Streaming would change the answer of some, such as one with ``n=2``; of others nothing is published, such
+as one with the tag ``nostream``. It does so for chains too. LangChain gives the chunks of a chain to the first handler
+that can stream, and that must be the caller's.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class ModelFollower(RunFollower):
-    """Follows runs, and publishes what the models in captured nodes write."""
+    """A follower of runs that publishes the answers of models in captured nodes."""
 
     def on_chat_model_start(
         self,
@@ -49,7 +49,7 @@ class ModelFollower(RunFollower):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Publishes that a chat model begins."""
+        """Publish the start of a chat model."""
         self._model_start(serialized, run_id, parent_run_id, tags, {**(metadata or {}), **kwargs})
 
     def on_llm_start(
@@ -63,7 +63,7 @@ class ModelFollower(RunFollower):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Publishes that a text model begins."""
+        """Publish the start of a text model."""
         self._model_start(serialized, run_id, parent_run_id, tags, {**(metadata or {}), **kwargs})
 
     def _model_start(
@@ -98,7 +98,7 @@ class ModelFollower(RunFollower):
         tags: list[str] | None = None,  # noqa: ARG002
         **kwargs: Any,  # noqa: ARG002
     ) -> None:
-        """Publishes a piece of a model's answer."""
+        """Publish a piece of a model's answer."""
         run = RUNS.find(run_id)
         if (
             run is None
@@ -114,35 +114,35 @@ class ModelFollower(RunFollower):
             call.add_text(token)
 
     def on_stream_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """Publishes a piece of a model's answer, which comes as an event of the content-block protocol."""
+        """Publish a piece of a model's answer, which comes as an event of the content-block protocol."""
         run = RUNS.get(run_id)
         if run is not None and run.model is not None and run.is_published_by(self):
             run.model.add_event(event)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """Publishes the end of a model call, and before it what did not come in pieces."""
+        """Publish the end of a model call, and before it the parts that did not come in pieces."""
         run = RUNS.end(run_id)
         if run is not None and run.model is not None:
             run.model.complete(response)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """Publishes that a model failed, or that its caller stopped it."""
+        """Publish the failure of a model, or its stop by the caller."""
         run = RUNS.end(run_id)
         if run is not None and run.model is not None:
             run.model.fail(error)
 
 
 class CaptureHandler(ModelFollower):
-    """Makes the models in captured nodes stream, and publishes what they write."""
+    """The handler that makes the models in captured nodes stream, and publishes their answers."""
 
     def on_chain_start(self, serialized: dict[str, Any], inputs: dict[str, Any], **kwargs: Any) -> None:
-        """Notes whose run it is. The chain's chunks are for a handler of the caller's."""
+        """Note the run's parent. The chain's chunks are for a handler of the caller's."""
         whole_call_var.set(True)
         super().on_chain_start(serialized, inputs, **kwargs)
 
     @property
     def __class__(self) -> type[CaptureHandler]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """What LangChain's structural test looks at: a streaming handler, for a model call that may stream."""
+        """The class for LangChain's structural test: a streaming handler, for a model call that may stream."""
         return CaptureHandler if whole_call_var.get() else StreamingTap
 
     if not TYPE_CHECKING:
@@ -155,14 +155,14 @@ class CaptureHandler(ModelFollower):
 
 
 class StreamingTap(CaptureHandler):
-    """What a `CaptureHandler` passes for while models inside captured nodes are to stream. It has no instances."""
+    """The class of a `CaptureHandler` for models that are to stream. It has no instances."""
 
     def tap_output_iter(self, run_id: UUID, output: Iterator[T]) -> Iterator[T]:  # noqa: ARG002
-        """Part of LangChain's protocol of streaming handlers; lets everything through."""
+        """Return ``output``: a part of LangChain's protocol of streaming handlers."""
         return output
 
     def tap_output_aiter(self, run_id: UUID, output: AsyncIterator[T]) -> AsyncIterator[T]:  # noqa: ARG002
-        """Part of LangChain's protocol of streaming handlers; lets everything through."""
+        """Return ``output``: a part of LangChain's protocol of streaming handlers."""
         return output
 
 
@@ -172,10 +172,10 @@ TAP: Final = CaptureHandler()
 
 
 class _TapHook:
-    """Answers like a context variable whose value follows the node that runs; LangChain only ever asks for `get`."""
+    """A context variable for LangChain whose value follows the node that runs; LangChain only calls `get`."""
 
     def get(self) -> CaptureHandler | None:
-        """The tap inside a captured node that is running and listens."""
+        """Return the tap inside a captured node that runs and captures its models."""
         frame: NodeFrame | None = cast("Any", current_frame())
         return TAP if frame is not None and frame.listens else None
 

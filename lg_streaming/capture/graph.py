@@ -1,4 +1,4 @@
-"""Finds the calls of graphs: the root of what a handler was attached to is a call, however deep LangChain sees it.
+"""Find the calls of graphs: the root of the runs that a handler was attached to is a call, at any depth.
 
 A tracker is a plain callback handler: it does not make models stream. ``streaming.config(...)`` puts one into a
 call's config; the default one sees every call while a module is active or an execution block is open. A call that was
@@ -43,26 +43,26 @@ __all__ = [
 
 
 class _Interrupts(GraphCallbackHandler):
-    """Hears of LangGraph's interrupts and breakpoints."""
+    """A handler of LangGraph's interrupts and breakpoints."""
 
     def on_interrupt(self, event: GraphInterruptEvent) -> None:
-        """Notes that a graph waits for a human."""
+        """Note that a graph waits for a human."""
         note_interrupt(event)
 
 
 def note_interrupt(event: GraphInterruptEvent) -> None:
-    """Notes that a graph waits for a human, at an ``interrupt()`` or a breakpoint."""
+    """Note that a graph waits for a human, at an ``interrupt()`` or a breakpoint."""
     run = RUNS.get(event.run_id)
     if run is not None and run.call is not None:
         run.call.pause(to_interrupts(event.interrupts, "|".join(event.checkpoint_ns)))
 
 
 class CallTracker(RunFollower, _Interrupts):
-    """Makes the calls whose config it is in runs of an execution.
+    """The handler of a config that makes its calls runs of an execution.
 
     Args:
-        publisher: Where updates go.
-        options: What ``streaming.config(...)`` was given.
+        publisher: The destination of updates.
+        options: The options of ``streaming.config(...)``.
     """
 
     finds_roots: ClassVar[bool] = True
@@ -74,17 +74,17 @@ class CallTracker(RunFollower, _Interrupts):
 
     @property
     def ignore_llm(self) -> bool:
-        """Whether models' tokens pass it by: each handler costs every token."""
+        """True: models' tokens pass it by, since each handler costs every token."""
         return True
 
     def take_root(self, start: RunStart) -> None:
-        """Makes a graph call of the first run that this config reaches."""
+        """Make a graph call of the first run that this config reaches."""
         self._take_root(start, _own_thread(start))
         if self.options.execution_id is None and start.run.on_thread_id is None:
             start.run.on_thread_id = functools.partial(self._learn_thread, start)
 
     def _learn_thread(self, start: RunStart, thread_id: object) -> None:
-        """The call's thread may be another than that of the context, from which LangGraph takes the metadata."""
+        """Note the call's own thread: LangGraph takes the metadata from the context, which may have another one."""
         if start.run.root_call is not None:
             start.run.root_call.begin(thread_id)
         elif thread_id is not None and str(thread_id) not in _threads_around("configurable"):
@@ -105,7 +105,7 @@ class CallTracker(RunFollower, _Interrupts):
             if run.plan is None:
                 run.plan = self.options.plan
             return
-        replaced, parent = run.root_call, _told_of(place) if place is not None and named is not None else None
+        replaced, parent = run.root_call, _parent_of(place) if place is not None and named is not None else None
         call = GraphCall(
             self.publisher,
             start.name,
@@ -120,7 +120,7 @@ class CallTracker(RunFollower, _Interrupts):
             replaced.hand_over()
 
     def _is_part_of(self, place: Place | None, run: Run, named: str | None) -> bool:
-        """Whether the call names no execution of its own, but is made inside one."""
+        """Return whether the call is made inside an execution, and names no other."""
         if run.root_call is not None and run.root_call.explicit and self.options.execution_id is None:
             return True
         binding = place.binding if place is not None else None
@@ -130,7 +130,7 @@ class CallTracker(RunFollower, _Interrupts):
 
 
 def _own_thread(start: RunStart) -> str | None:
-    """LangGraph's thread, where the call itself names it and does not have it from what is around it."""
+    """Return LangGraph's thread, where the call itself names it and does not inherit it."""
     thread_id = start.thread_id
     own = thread_id is not None and str(thread_id) not in _threads_around("metadata", "configurable")
     return str(thread_id) if own else None
@@ -143,32 +143,32 @@ def _threads_around(*parts: Literal["metadata", "configurable"]) -> set[str]:
 
 
 def _is_ambient(handler: BaseCallbackHandler) -> bool:
-    """Whether a handler is one of the context's: no sign that the call was given it."""
+    """Return whether a handler is one of the context's, so that the call need not have named it."""
     manager = (var_child_runnable_config.get() or {}).get("callbacks")
     return isinstance(manager, BaseCallbackManager) and handler in manager.handlers
 
 
 class ListeningTracker(CallTracker, ModelFollower):
-    """A tracker of ``capture="all"``: hears models too, where no context reaches the tap."""
+    """A tracker of ``capture="all"``: it follows models too, where no context reaches the tap."""
 
     @property
     def ignore_llm(self) -> bool:
-        """Whether models pass it by."""
+        """False: it follows models, too."""
         return False
 
 
 class DefaultTracker(RunFollower, _Interrupts):
-    """Sees every graph call while a module is active or an execution block is open."""
+    """The handler of every graph call while a module is active or an execution block is open."""
 
     finds_roots: ClassVar[bool] = True
 
     @property
     def ignore_llm(self) -> bool:
-        """Whether models' tokens pass it by."""
+        """True: models' tokens pass it by."""
         return True
 
     def take_root(self, start: RunStart) -> None:
-        """Makes a graph call of a run that belongs to nothing yet."""
+        """Make a graph call of a run that belongs to nothing yet."""
         if start.run.call is not None or start.run.frame is not None:
             return
         block, publisher = current_block(), publishers.default
@@ -181,9 +181,9 @@ class DefaultTracker(RunFollower, _Interrupts):
 
 
 def _take(start: RunStart, call: GraphCall, plan: GraphPlan | None, *, sure: bool) -> None:
-    """Makes a run the root of a call. What it was part of before holds no more, but for the graph's own decorator.
+    """Make a run the root of a call. It leaves its parents, but keeps the options of the graph's own decorator.
 
-    The call begins, unless it is not `sure` that its thread is not that of the context around it.
+    The call begins, unless its thread may be that of the context around it (not `sure`).
     """
     run, run_id = start.run, start.run_id
     run.root_call = run.call = call
@@ -199,23 +199,23 @@ def _take(start: RunStart, call: GraphCall, plan: GraphPlan | None, *, sure: boo
     end_with_task(run, run_id)
 
 
-def _told_of(place: Place) -> dict[str, Any] | None:
-    """Where a call with an execution of its own was made, as its ``workflow_start`` says it."""
+def _parent_of(place: Place) -> dict[str, Any] | None:
+    """Return the parent of a call that names another execution, for its ``workflow_start``."""
     binding = place.binding
     if binding is None:
         return None
     scope = place.frame.scope if place.frame is not None else None
-    known = {
+    parent = {
         "execution_id": binding.execution_id,
         "run_id": binding.run_id,
         "node_id": scope.node_id if scope is not None else None,
         "tool_call_id": scope.tool_call_id if scope is not None else None,
     }
-    return {name: value for name, value in known.items() if value is not None}
+    return {name: value for name, value in parent.items() if value is not None}
 
 
 def configured_id(config: RunnableConfig | None) -> str | None:
-    """The execution that a config names: its ``configurable.execution_id``, else its ``thread_id``."""
+    """Return the execution that a config names: its ``configurable.execution_id``, else its ``thread_id``."""
     configurable = (config.get("configurable") if config is not None else None) or {}
     found = configurable.get("execution_id") or configurable.get("thread_id")
     return str(found) if found is not None else None
@@ -228,23 +228,23 @@ def graph_config(
     *,
     thread_id: str | None = None,
 ) -> RunnableConfig:
-    """Return ``config`` with what makes a graph called with it an execution; what it holds is kept.
+    """Return ``config`` with the tracker that makes a graph call an execution; its other values are kept.
 
     Trackers of ``publisher`` that it holds from an earlier call are left out: a graph call has one execution.
 
     Args:
         config: The caller's own config.
-        publisher: Where updates go.
-        options: What the call is to be. Without an execution's id, the config's own names the execution.
+        publisher: The destination of updates.
+        options: The options of the call. Without an execution's id, the config's own names the execution.
         thread_id: LangGraph's thread; the execution's id where neither this nor ``config`` names one.
     """
-    given = options.execution_id
-    known = (config.get("configurable") if config is not None else None) or {}
-    options = replace(options, execution_id=given or configured_id(config) or thread_id)
+    own_id = options.execution_id
+    configured = (config.get("configurable") if config is not None else None) or {}
+    options = replace(options, execution_id=own_id or configured_id(config) or thread_id)
     tracker = CallTracker if options.plan is None else ListeningTracker
-    configurable: dict[str, Any] = {"execution_id": given, "thread_id": thread_id}
-    if thread_id is None and known.get("thread_id") is None:
-        configurable["thread_id"] = given
+    configurable: dict[str, Any] = {"execution_id": own_id, "thread_id": thread_id}
+    if thread_id is None and configured.get("thread_id") is None:
+        configurable["thread_id"] = own_id
     ours: RunnableConfig = {
         "callbacks": [tracker(publisher, options)],
         "configurable": {name: value for name, value in configurable.items() if value is not None},
@@ -253,7 +253,7 @@ def graph_config(
 
 
 def options_in(config: RunnableConfig | None, publisher: Publisher) -> CallOptions | None:
-    """Return what an earlier ``graph_config`` of ``publisher`` put into a config; None for any other config."""
+    """Return the options of an earlier ``graph_config`` of ``publisher`` in a config; None for any other config."""
     found = [each.options for each in _handlers(config) if _is_of(each, publisher)]
     return found[-1] if found else None
 
@@ -274,17 +274,17 @@ def _is_of(handler: object, publisher: Publisher) -> bool:
 
 
 def current_call() -> GraphCall | None:
-    """The graph call in which the running code was called, whether or not its node is captured."""
+    """Return the graph call in which the running code was called, even when its node is not captured."""
     run = RUNS.get(parent_run_id())
     return run.call if run is not None else None
 
 
 def is_tracker(handler: object, *, tapped: bool) -> bool:
-    """Whether a handler has done its work where a decorated node is entered: it costs every token inside.
+    """Return whether a handler has done its work where a decorated node is entered: it costs every token inside.
 
     Args:
         handler: A handler among the node's callbacks.
-        tapped: Whether the tap is among them. It captures the nodes of inner graphs in place of a graph's follower.
+        tapped: True if the tap is among them. It captures the nodes of inner graphs in place of a graph's follower.
     """
     return isinstance(handler, (CallTracker, DefaultTracker)) or (
         tapped and isinstance(handler, RunFollower) and handler.finds_roots
@@ -295,10 +295,10 @@ _DEFAULT: Final = DefaultTracker()
 
 
 class _TrackerHook:
-    """Answers like a context variable whose value follows what is in force; LangChain only ever asks for `get`."""
+    """A context variable for LangChain whose value follows the block in force; LangChain only calls `get`."""
 
     def get(self) -> DefaultTracker | None:
-        """The default tracker outside of captured nodes, where a module is active or a block is open."""
+        """Return the default tracker outside of captured nodes, where a module is active or a block is open."""
         if not publishers.count or current_frame() is not None:
             return None
         return _DEFAULT if publishers.default is not None or current_block() is not None else None

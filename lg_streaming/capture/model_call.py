@@ -167,7 +167,15 @@ class ModelCall:
             and content
             and not (fields["tool_call_chunks"] or fields["additional_kwargs"])
         ):
-            self._publish_text(content)  # it holds a text and nothing else, as nearly all chunks do
+            # it holds a text and nothing else, as nearly all chunks do
+            if not self._sent_under_id:
+                self._protocol = "chunks"
+                self._streamed = self._sent_under_id = self._has_content = True
+            indexes = self._indexes
+            index = indexes["token"]
+            indexes["token"] = index + 1
+            data = {"content": content, "index": index, "role": "ai", "metadata": self._metadata}
+            self._record("token", data, self._scope)
         elif parts := parse_message(message):
             self._protocol, self._streamed = "chunks", True
             self._publish(parts)
@@ -196,17 +204,6 @@ class ModelCall:
         if parts := list(self._reader.read(event)):
             self._protocol = "events"
             self._publish(parts)
-
-    def _publish_text(self, words: str) -> None:
-        """Publish a text."""
-        if not self._sent_under_id:
-            self._protocol = "chunks"
-            self._streamed = self._sent_under_id = self._has_content = True
-        indexes = self._indexes
-        index = indexes["token"]
-        indexes["token"] = index + 1
-        data = {"content": words, "index": index, "role": "ai", "metadata": self._metadata}
-        self._record("token", data, self._scope)
 
     def _publish(self, parts: Iterable[ContentPart]) -> None:
         for kind, data in parts:

@@ -1,4 +1,4 @@
-"""One try of a captured node: who it is, what happens in it, how it came out."""
+"""One try of a captured node: its identity, its updates, its outcome."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from langgraph.errors import GraphInterrupt, ParentCommand
 from lg_streaming.capture.node_result import ids_in, messages_in, to_update, unpublished_parts
 from lg_streaming.capture.outcome import classify_ending, describe_failure, get_interrupts
 from lg_streaming.capture.run_registry import RUNS, parent_run_id
-from lg_streaming.emitter import Emitter
+from lg_streaming.emitter import Emitter, ScopedPublisher
 from lg_streaming.errors import StreamingError
 from lg_streaming.publisher import FrameMark, Scope, current_block, frame_var
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lg_streaming.capture.run_registry import Place, Run
     from lg_streaming.publisher import Block, ExecutionContext
 
-__all__ = ["CANCELLED", "Identity", "NodeRun", "agent_name", "identify", "open_node", "step_of", "task_of"]
+__all__ = ["CANCELLED", "Identity", "NodeRun", "agent_name", "identify", "open_node", "step_of", "task_name"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -40,22 +40,22 @@ CANCELLED: Final = {"message": "cancelled", "code": "cancelled"}
 
 
 class Identity(NamedTuple):
-    """Who a node is."""
+    """The identity of a node."""
 
     name: str
     node_id: str
     scope: Scope
     """Without the node's id, which its options may replace."""
     graph_namespace: str | None
-    """LangGraph's own name for this piece of work; the scope's namespace also tells calls inside it apart."""
+    """LangGraph's own name for this piece of work; the scope's namespace also distinguishes calls inside it."""
 
 
 class NodeRun:
     """One try of a captured node."""
 
     __slots__ = (
-        "_heard",
         "_lock",
+        "_pieces",
         "_plan",
         "_started",
         "_state",
@@ -101,18 +101,17 @@ class NodeRun:
         self.message_ids: set[str] = set()
         self.texts: set[str] = set()
         self.listener: object = None
-        """The handler that hears events of its own, where it is a function in a run that another handler follows."""
+        """The handler of its custom events, where it is a function in a run that another handler follows."""
         self.config: RunnableConfig | None = None
-        """What the node's own calls get as their config; None where the node has none."""
+        """The config for the node's own calls; None where the node has none."""
         self.echo: list[str] | None = None
-        """What models said since the node yielded last; None in a node that does not yield."""
+        """The text of models since the node yielded last; None in a node that does not yield."""
         self.is_own: bool = is_own
-        """Whether the options are those of the node's own decorator, not of its graph's."""
+        """True if the options are those of the node's own decorator, not of its graph's."""
         self.ended: bool = False
-        self.emitter: Emitter = Emitter(binding.publisher, binding.execution_id, self.scope, strict=False)
-        self.emitter.through(heard=self.message_ids)
-        self._heard = 0
-        """How many pieces came from models, of text, reasoning and the arguments of tools."""
+        self.emitter: Emitter = self._new_emitter(None)
+        self._pieces = 0
+        """The number of pieces that came from models, of text, reasoning and the arguments of tools."""
         self._plan = plan
         self._state: object = None
         self._started = time.perf_counter()
@@ -123,97 +122,113 @@ class NodeRun:
 
     @property
     def listens(self) -> bool:
-        """Whether models inside it are made to stream."""
+        """True if models inside it are made to stream."""
         return self._plan.listens
 
     @property
     def is_graph_node(self) -> bool:
-        """Whether LangGraph runs it as a node, and not another node calls it as a function."""
+        """True if LangGraph runs it as a node, and not another node calls it as a function."""
         return self.graph_namespace is not None and self.graph_namespace == self.scope.namespace
 
     def begin(self, start: tuple[object, Mapping[str, Any]] | None = None) -> None:
-        """Publishes the start; what the node around it holds leaves before. Raises what its options raise.
+        """Publish the start, after the buffered updates of the node around it. Raise the errors of its options.
 
         Args:
-            start: The node's input, and why the graph calls it.
+            start: The node's input, and the reason of the graph's call.
         """
-        self._stream = stream = self._plan.open(self.emitter)
+        stream = self._open_stream()
         if self.outer is not None:
             self.outer.release()
         RUNS.register_frame(self)
         if self.call is not None:
             self.call.captured_nodes += 1
-        self._take(stream, "node_start", self._about(attempt=self.scope.attempt), self.scope)
+        self._put(stream, "node_start", self._identified(attempt=self.scope.attempt), self.scope)
         if start is not None:
             state, step = start
             self._state = state
             if step:
-                self._take(stream, "debug", self._about(**step), self.scope)
-            self._take(stream, "values", {"state": state}, self.scope)
+                self._put(stream, "debug", self._identified(**step), self.scope)
+            self._put(stream, "values", {"state": state}, self.scope)
 
     def adopt(self, plan: NodePlan) -> bool:
-        """Takes the options of the node's own decorator in place of the graph's, once. Returns whether it did."""
+        """Replace the options of the graph's decorator with those of the node's own, once. Return whether it did."""
         if self.is_own or self.ended or self._stream is None:
             return False
         self.is_own = True
         self._plan = plan
         self._stream.close()
-        self._stream = plan.open(self.emitter)
-        self._stream.begin()
+        self._open_stream().begin()
         return True
+
+    def _open_stream(self) -> NodeSink:
+        """Open the pipeline of the options; the node's emitter writes to it from now on."""
+        binding = self.binding
+        self._stream = stream = self._plan.open(ScopedPublisher(binding.publisher, binding.execution_id, self.scope))
+        self.emitter = self._new_emitter(stream)
+        return stream
+
+    def _new_emitter(self, pipeline: NodeSink | None) -> Emitter:
+        return Emitter(
+            self.binding.publisher,
+            self.binding.execution_id,
+            self.scope,
+            strict=False,
+            pipeline=pipeline,
+            captured_message_ids=self.message_ids,
+        )
 
     @property
     def progress(self) -> Any:
-        """Reports its progress; None before it has begun."""
+        """Its progress; None before it has begun."""
         return self._stream.progress if self._stream is not None else None
 
     # --- what happens in it ----------------------------------------------------------------------------------
 
     def record(self, type: str, data: dict[str, Any], scope: Scope) -> None:
-        """Gives the stream one thing that happened. Never raises."""
+        """Give the pipeline one thing that happened. Never raises."""
         if type == "token":
-            self._heard += 1
+            self._pieces += 1
             if self.echo is not None:
                 self.echo.append(data["content"])
         elif type in _OTHER_PIECES:
-            self._heard += 1
+            self._pieces += 1
         stream = self._stream
         if stream is None:
             return
         try:
-            stream.take(type, data, scope)
+            stream.put(type, data, scope)
         except Exception as error:  # noqa: BLE001 (streaming must never change what a node does)
-            self._lose(type, error)
+            self._note_lost(type, error)
 
-    def _take(self, stream: NodeSink, type: str, data: dict[str, Any], scope: Scope) -> None:
+    def _put(self, stream: NodeSink, type: str, data: dict[str, Any], scope: Scope) -> None:
         try:
-            stream.take(type, data, scope)
+            stream.put(type, data, scope)
         except Exception as error:  # noqa: BLE001 (streaming must never change what a node does)
-            self._lose(type, error)
+            self._note_lost(type, error)
 
     def release(self) -> None:
-        """Publishes what is held: something inside begins."""
+        """Publish all buffered updates: something inside begins."""
         if self._stream is None:
             return
         try:
             self._stream.release()
         except Exception as error:  # noqa: BLE001 (streaming must never change what a node does)
-            self._lose("token", error)
+            self._note_lost("token", error)
 
-    def _lose(self, type: str, error: Exception) -> None:
-        """Counts an update that its stream could not take; the hub warns once for each reason and execution."""
+    def _note_lost(self, type: str, error: Exception) -> None:
+        """Count an update that its pipeline could not accept; the hub warns once for each reason and execution."""
         logger.debug("an update of type %r of node %r is lost", type, self.name, exc_info=error)
         self.binding.publisher.note_refused(self.binding.execution_id, type, error)
 
-    def _about(self, **data: Any) -> dict[str, Any]:
+    def _identified(self, **data: Any) -> dict[str, Any]:
         return {"node_id": self.scope.node_id, "node_name": self.name, **data}
 
     def report(self, type: str, **data: Any) -> None:
-        """Publishes something about the node itself."""
-        self.record(type, self._about(**data), self.scope)
+        """Publish an update about the node itself."""
+        self.record(type, self._identified(**data), self.scope)
 
-    def odd(self, error: Exception) -> None:
-        """Logs that something could not be read."""
+    def warn_unreadable(self, error: Exception) -> None:
+        """Log that an item could not be read."""
         logger.warning("what node %r yielded could not be read: %r", self.name, error, exc_info=error)
 
     # --- its end ---------------------------------------------------------------------------------------------
@@ -228,28 +243,28 @@ class NodeRun:
         return not ended
 
     def succeed(self, result: object) -> None:
-        """Publishes that the node returned. A no-op when it has ended already."""
+        """Publish that the node returned. A no-op when it has ended already."""
         if self._end():
-            self._report_result(result)
-            self._forget()
+            self._emit_result(result)
+            self._leave_frame()
 
-    def _report_result(self, result: object) -> None:
-        self.record("returned", {"read": functools.partial(self._unsaid, result)}, self.scope)
+    def _emit_result(self, result: object) -> None:
+        self.record("returned", {"read": functools.partial(self._unpublished, result)}, self.scope)
         self.record("updates", {"read": functools.partial(to_update, result)}, self.scope)
         self.record("messages", {"read": functools.partial(messages_in, result)}, self.scope)
         self.report("node_complete", result=result, duration_s=self._elapsed())
 
     def fail(self, error: BaseException) -> None:
-        """Publishes how the node ended that raised. A no-op when it has ended already."""
+        """Publish the end of the node that raised. A no-op when it has ended already."""
         if not self._end(error):
             return
         match classify_ending(error):
             case "complete":
                 handed = cast("tuple[object, ...]", error.args) if isinstance(error, ParentCommand) else ()
-                self._report_result(handed[0] if handed else None)
+                self._emit_result(handed[0] if handed else None)
             case "interrupted":
                 interrupts = get_interrupts(error, self.scope.namespace)
-                binding, task = self.binding, task_of(self.scope.namespace, self.scope.node_id)
+                binding, task = self.binding, task_name(self.scope.namespace, self.scope.node_id)
                 binding.publisher.runs.pause(binding.execution_id, binding.run_id, task, interrupts)
                 self.report("node_interrupted", interrupts=interrupts, duration_s=self._elapsed())
             case "cancelled":
@@ -257,25 +272,30 @@ class NodeRun:
             case "failed":
                 failure = describe_failure(error, debug=self.binding.publisher.debug)
                 self.report("node_error", error=failure, duration_s=self._elapsed())
-        self._forget()
+        self._leave_frame()
 
     def note_message(self, message_id: str, namespace: str | None) -> None:
-        """Remembers a message whose text is streamed in this namespace."""
+        """Remember a message whose text is streamed in this namespace."""
         self.message_ids.add(message_id)
         self.binding.publisher.runs.note_message(self.binding.execution_id, message_id, namespace)
 
-    def _knows(self, message_id: str) -> bool:
-        """Whether readers have a message: of this try, or of another node in an earlier one that was interrupted."""
+    def _is_published(self, message_id: str) -> bool:
+        """Return whether readers have a message: of this try, or of another node in an interrupted earlier one."""
         binding = self.binding
         return message_id in self.message_ids or binding.publisher.runs.is_streamed(
             binding.execution_id, message_id, except_in=self.scope.namespace
         )
 
-    def _unsaid(self, result: object, received: int) -> Iterator[tuple[str, dict[str, Any], Scope]]:
+    def _unpublished(self, result: object, received: int) -> Iterator[tuple[str, dict[str, Any], Scope]]:
         if self.echo is not None:
             return  # it yielded its text
         parts = unpublished_parts(
-            result, self._state, is_known=self._knows, texts=self.texts, received=received, from_models=self._heard
+            result,
+            self._state,
+            is_known=self._is_published,
+            texts=self.texts,
+            received=received,
+            from_models=self._pieces,
         )
         for kind, data, message_id in parts:
             if message_id is None:
@@ -284,7 +304,7 @@ class NodeRun:
                 self.note_message(message_id, self.scope.namespace)
                 yield kind, data, self.scope.derive(message_id=message_id)
 
-    def _forget(self) -> None:
+    def _leave_frame(self) -> None:
         state, self._state = self._state, None
         if self.outer is not None:  # a node around this one may return what was written here, or before it was resumed
             self.outer.message_ids.update(self.message_ids, ids_in(state))
@@ -297,13 +317,13 @@ class NodeRun:
         return round(time.perf_counter() - self._started, 6)
 
 
-def task_of(namespace: str | None, node_id: str | None) -> str:
-    """Names a piece of work of a run; the same for all its tries."""
+def task_name(namespace: str | None, node_id: str | None) -> str:
+    """Return the name of a piece of work of a run; the same for all its tries."""
     return f"{namespace}\n{node_id}"
 
 
 def agent_name(metadata: Mapping[str, Any]) -> str | None:
-    """The name of the agent in which a run of this metadata works."""
+    """Return the name of the agent in which a run of this metadata works."""
     name = metadata.get("lc_agent_name")
     return name if isinstance(name, str) and name else None
 
@@ -311,25 +331,25 @@ def agent_name(metadata: Mapping[str, Any]) -> str | None:
 def identify(
     name: str, own_id: str | None, metadata: Mapping[str, Any], binding: ExecutionContext, place: Place
 ) -> Identity | None:
-    """Who a node is. None for the node that is in force, wrapped twice.
+    """Return the identity of a node. None for the node that is in force, wrapped twice.
 
-    LangGraph's checkpoint namespace says that it is a graph's node, unless the block or the call to which it belongs
-    was made in a node of this namespace: then it is a function that was called there.
+    A node with a checkpoint namespace is a graph's node. If its block or its graph call was made in a node of this
+    namespace, it is a function that was called there.
 
-    The namespace tells ``Send`` branches apart and is the same for every try of a node.
+    The namespace distinguishes ``Send`` branches and is the same for every try of a node.
     """
     outer, namespace = place.frame, metadata.get("langgraph_checkpoint_ns")
     number = functools.partial(binding.publisher.runs.next_attempt, binding.execution_id)
     agent, tool = agent_name(metadata), outer.scope.tool_call_id if outer is not None else place.tool_call_id
     if namespace is not None and namespace != (outer.graph_namespace if outer is not None else place.made_in_namespace):
         node_id = str(metadata.get("langgraph_node") or name)
-        attempt = number(task_of(namespace, own_id or node_id))
+        attempt = number(task_name(namespace, own_id or node_id))
         scope = Scope(run_id=binding.run_id, namespace=namespace, attempt=attempt, agent_type=agent, tool_call_id=tool)
         return Identity(name, node_id, scope, namespace)
     around = node_around(outer)
     if around is not None and around.name == name:
         return None
-    # called as a function: each call is a piece of work of its own, not another try of the one before
+    # called as a function: each call is a new piece of work, not another try of the one before
     path = name if outer is None else f"{outer.scope.namespace}/{name}"
     scope = Scope(
         run_id=binding.run_id, namespace=f"{path}:{number(path)}", attempt=1, agent_type=agent, tool_call_id=tool
@@ -338,12 +358,12 @@ def identify(
 
 
 def node_around(frame: NodeFrame | None) -> NodeRun | None:
-    """The innermost node of a frame; None where a tool call lies between, so that its name means nothing."""
+    """Return the node of a frame; None for a frame of a tool call, whose name means nothing."""
     return frame if isinstance(frame, NodeRun) else None
 
 
 def open_node(run: Run, place: Place, plan: NodePlan, *, name: str, metadata: Mapping[str, Any], state: object) -> None:
-    """Captures the node whose run starts, without a decorator on it. The node is in force in the present context."""
+    """Capture the node whose run starts, without a decorator on it. It is in force in the present context."""
     try:
         binding = place.binding or (place.call.join_run(None) if place.call is not None else None)
         identity = identify(name, plan.node_id, metadata, binding, place) if binding is not None else None

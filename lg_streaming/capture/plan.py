@@ -1,4 +1,4 @@
-"""What to capture of a graph's nodes."""
+"""The nodes of a graph to capture, and their options."""
 
 from __future__ import annotations
 
@@ -7,44 +7,49 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
+from lg_streaming.emitter import UpdatePipeline
+
 if TYPE_CHECKING:
-    from lg_streaming.emitter import Emitter
+    from lg_streaming.emitter import ScopedPublisher
     from lg_streaming.events import Scope
 
 __all__ = ["GraphPlan", "NodePlan", "NodeSink", "Selection"]
 
 
-class NodeSink(Protocol):
-    """What is made of what a node does; one for each try of a node."""
+class NodeSink(UpdatePipeline, Protocol):
+    """The pipeline of one try of a node."""
 
     @property
     def progress(self) -> Any:
-        """Reports how far the node is."""
+        """The progress of the node."""
         ...
 
-    def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:
-        """Takes one thing that happened in the node, from its ``node_start`` to what ended it.
+    def put(self, type: str, data: dict[str, Any], scope: Scope) -> bool:
+        """Accept one thing that happened in the node, from its ``node_start`` to its end.
 
-        What is seldom asked for comes as something to ask: of ``values`` the data is ``{state}``, of ``updates`` and
-        ``messages`` ``{read}``, a function that gives them.
+        Rarely used data comes in another form. For ``values`` it is ``{state}``. For ``updates`` and ``messages`` it
+        is ``{read}``, a function that returns them.
+
+        Returns:
+            Whether it is accepted, see `UpdatePipeline`.
         """
         ...
 
     def release(self) -> None:
-        """Publishes what is held: something inside the node begins."""
+        """Publish all buffered updates: something inside the node begins."""
         ...
 
     def begin(self) -> None:
-        """Begins the progress of a node whose start is published already."""
+        """Begin the progress of a node whose start is published already."""
         ...
 
     def close(self) -> None:
-        """Publishes what is held and ends, without an end of the node."""
+        """Publish all buffered updates and end, without an end of the node."""
         ...
 
 
 class NodePlan(Protocol):
-    """What a decorated node asks for."""
+    """The options of a decorated node."""
 
     @property
     def node_id(self) -> str | None:
@@ -53,26 +58,26 @@ class NodePlan(Protocol):
 
     @property
     def listens(self) -> bool:
-        """Whether it wants to hear the models and tools inside the node, which makes models stream."""
+        """True if models and tools inside the node are captured, which makes models stream."""
         ...
 
     @property
     def enabled(self) -> bool:
-        """Whether it wants anything at all."""
+        """True if any option is switched on."""
         ...
 
-    def open(self, emitter: Emitter) -> NodeSink:
-        """Starts the stream of one try of the node."""
+    def open(self, output: ScopedPublisher) -> NodeSink:
+        """Return the pipeline of one try of the node, which publishes to ``output``."""
         ...
 
     def merged(self, other: Any) -> Self:
-        """These options and others of the same kind; the others win where both are set."""
+        """Return these options merged with others, which win where both are set."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """One decorator on a graph: its options, and the nodes that it holds for."""
+    """One decorator on a graph: its options, and the nodes that they hold for."""
 
     options: NodePlan
     nodes: tuple[str, ...] | None = None
@@ -80,7 +85,7 @@ class Selection:
     exclude: tuple[str, ...] = ()
 
     def holds_for(self, name: str, path: str) -> bool:
-        """Whether it holds for the node of this name, at this path of node names (``agent/model``)."""
+        """Return whether it holds for the node of this name, at this path of node names (``agent/model``)."""
         chosen = self.nodes is None or any(_matches(each, name, path) for each in self.nodes)
         return chosen and not any(_matches(each, name, path) for each in self.exclude)
 
@@ -91,17 +96,17 @@ def _matches(pattern: str, name: str, path: str) -> bool:
     return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, f"*/{pattern}")
 
 
-_MOST: Final = 1_024
+_MAX_PATHS: Final = 1_024
 
 
 class GraphPlan:
-    """What the decorators on a graph ask for, or ``capture="all"``: options for each node of it, at any depth."""
+    """The options of a graph's decorators, or of ``capture="all"``, for each of its nodes at any depth."""
 
-    __slots__ = ("_known", "selections")
+    __slots__ = ("_by_path", "selections")
 
     def __init__(self, selections: Sequence[Selection]) -> None:
         self.selections: tuple[Selection, ...] = tuple(selections)
-        self._known: dict[str, NodePlan | None] = {}
+        self._by_path: dict[str, NodePlan | None] = {}
 
     @property
     def for_graph(self) -> NodePlan:
@@ -113,13 +118,13 @@ class GraphPlan:
         return options
 
     def for_node(self, name: str, path: str) -> NodePlan | None:
-        """The options of a node; None where it is not to be captured."""
-        if path in self._known:
-            return self._known[path]
+        """Return the options of a node; None where it is not to be captured."""
+        if path in self._by_path:
+            return self._by_path[path]
         options: NodePlan | None = None
         for selection in self.selections:
             if selection.holds_for(name, path):
                 options = selection.options if options is None else options.merged(selection.options)
-        if len(self._known) < _MOST:
-            self._known[path] = options
+        if len(self._by_path) < _MAX_PATHS:
+            self._by_path[path] = options
         return options

@@ -23,7 +23,14 @@ from langgraph.pregel._call import identifier
 
 from lg_streaming.capture.chain_steps import flatten_chain
 from lg_streaming.capture.enter_node import activate, enter_node
-from lg_streaming.capture.yields import Joining, drive, drive_async, passing, yielding, yields
+from lg_streaming.capture.yields import (
+    ChunkJoiner,
+    is_iterator_result,
+    pass_on,
+    run_generator,
+    run_generator_async,
+    wrap_iterator,
+)
 from lg_streaming.errors import NotANodeError
 from lg_streaming.publisher import publishers
 
@@ -161,8 +168,8 @@ def _wrap_function(target: Callable[..., Any], plan: NodePlan, name: str) -> Cal
             run.fail(error)
             raise
         else:
-            if yields(result):
-                return yielding(run, result)
+            if is_iterator_result(result):
+                return wrap_iterator(run, result)
             run.succeed(result)
             return result
         finally:
@@ -182,8 +189,8 @@ def _wrap_coroutine(target: Callable[..., Any], plan: NodePlan, name: str) -> Ca
             run.fail(error)
             raise
         else:
-            if yields(result):
-                return yielding(run, result)
+            if is_iterator_result(result):
+                return wrap_iterator(run, result)
             run.succeed(result)
             return result
         finally:
@@ -196,7 +203,7 @@ def _wrap_generator(target: Callable[..., Any], plan: NodePlan, name: str) -> Ca
     def node(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         if not publishers.count or (run := enter_node(plan, name, kwargs.get("config"), args)) is None:
             return (yield from cast("Generator[Any, Any, Any]", target(*args, **kwargs)))
-        return (yield from drive(run, target(*args, **_with_node_config(run, kwargs))))
+        return (yield from run_generator(run, target(*args, **_with_node_config(run, kwargs))))
 
     return node
 
@@ -205,9 +212,9 @@ def _wrap_async_generator(target: Callable[..., Any], plan: NodePlan, name: str)
     async def node(*args: Any, **kwargs: Any) -> AsyncGenerator[Any]:
         run = enter_node(plan, name, kwargs.get("config"), args) if publishers.count else None
         if run is None:
-            steps = passing(target(*args, **kwargs))
+            steps = pass_on(target(*args, **kwargs))
         else:
-            steps = drive_async(run, target(*args, **_with_node_config(run, kwargs)))
+            steps = run_generator_async(run, target(*args, **_with_node_config(run, kwargs)))
         async with aclosing(steps):
             async for item in steps:
                 yield item
@@ -298,16 +305,16 @@ class StreamedRunnable(RunnableLambda[Any, Any]):
         if run is None:
             yield from call(input, config, **kwargs)
         else:
-            yield from drive(run, call(input, run.config or config, **kwargs), Joining())
+            yield from run_generator(run, call(input, run.config or config, **kwargs), ChunkJoiner())
 
     async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """Stream the node inside."""
         call: Any = flatten_chain(self.node, config).astream
         run = enter_node(self.plan, self.get_name(), config, (input,)) if publishers.count else None
         if run is not None:
-            chunks = drive_async(run, call(input, run.config or config, **kwargs), Joining())
+            chunks = run_generator_async(run, call(input, run.config or config, **kwargs), ChunkJoiner())
         else:
-            chunks = passing(call(input, config, **kwargs))
+            chunks = pass_on(call(input, config, **kwargs))
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk

@@ -1,7 +1,7 @@
-"""What a node yields: texts and chunks of messages are said as tokens; the graph gets them as they are.
+"""Publish the items that a node yields: texts and chunks of messages become tokens; the graph gets them unchanged.
 
-A node yields when it is a generator, or when it returns one or another iterator. Such a node ends with its
-iterator: when that is exhausted, closed or forgotten.
+A node yields when it is a generator, or when it returns a generator or another iterator. Such a node ends with its
+iterator: when that is exhausted, closed or garbage-collected.
 """
 
 from __future__ import annotations
@@ -26,13 +26,21 @@ if TYPE_CHECKING:
     from lg_streaming.capture.node import NodeRun
     from lg_streaming.chunks import ContentPart
 
-__all__ = ["Joining", "YieldRecorder", "drive", "drive_async", "passing", "yielding", "yields"]
+__all__ = [
+    "ChunkJoiner",
+    "YieldRecorder",
+    "is_iterator_result",
+    "pass_on",
+    "run_generator",
+    "run_generator_async",
+    "wrap_iterator",
+]
 
 T = TypeVar("T")
 
 
 class YieldRecorder:
-    """Says what one try of a node yields, unless a model inside the node was heard saying it."""
+    """Publishes the items that one try of a node yields, but for text that is captured from a model."""
 
     __slots__ = ("_indexes", "_run", "_scope", "result")
 
@@ -44,26 +52,26 @@ class YieldRecorder:
         self._indexes = {"token": itertools.count(), "thinking": itertools.count()}
         run.echo = []
 
-    def say(self, item: object) -> None:
-        """One item that was yielded."""
+    def record(self, item: object) -> None:
+        """Publish one item."""
         self.result = item
-        heard, self._run.echo = self._run.echo or [], None  # what is said here is no model's
+        captured, self._run.echo = self._run.echo or [], None  # the text that follows is not a model's
         try:
             if isinstance(item, str):
-                if not _ends_with(heard, item):
-                    self._parts(parse_chunk(item))
+                if not _ends_with(captured, item):
+                    self._record_parts(parse_chunk(item))
             elif isinstance(item, BaseMessage):
                 own = item.id == self._scope.message_id and item.id is not None
                 if isinstance(item, AIMessage) and (own or item.id not in self._run.message_ids):
-                    self._parts(parse_message(item), item.id)
+                    self._record_parts(parse_message(item), item.id)
             elif not isinstance(item, dict):
-                self._parts(parse_chunk(item), get_message_id(item))
+                self._record_parts(parse_chunk(item), get_message_id(item))
         except Exception as error:  # noqa: BLE001 (an item's own properties may raise anything)
-            self._run.odd(error)
+            self._run.warn_unreadable(error)
         finally:
             self._run.echo = []
 
-    def _parts(self, parts: Iterable[ContentPart], message_id: str | None = None) -> None:
+    def _record_parts(self, parts: Iterable[ContentPart], message_id: str | None = None) -> None:
         if message_id is not None and message_id != self._scope.message_id:
             self._run.note_message(message_id, self._scope.namespace)
             self._scope = self._scope.derive(message_id=message_id)
@@ -73,10 +81,10 @@ class YieldRecorder:
             self._run.record(kind, data, self._scope)
 
 
-class Joining:
-    """Joins the chunks of a Runnable that is streamed as LangGraph does it: added up where they can be, else the last.
+class ChunkJoiner:
+    """Joins the chunks of a streamed Runnable as LangGraph does it: the sum where they can be added, else the last.
 
-    Its models are heard by themselves; the chunks are not published.
+    Its models are captured by themselves; the chunks are not published.
     """
 
     __slots__ = ("_add", "result")
@@ -85,8 +93,8 @@ class Joining:
         self.result: Any = None
         self._add = True
 
-    def say(self, item: Any) -> None:
-        """One chunk."""
+    def record(self, item: Any) -> None:
+        """Add one chunk."""
         if self.result is None or not self._add:
             self.result = item
             return
@@ -96,30 +104,32 @@ class Joining:
             self.result, self._add = item, False
 
 
-def _ends_with(heard: list[str], text: str) -> bool:
-    """Whether ``text`` is what the last of the pieces that were heard make together."""
+def _ends_with(captured: list[str], text: str) -> bool:
+    """Return whether the last of the captured pieces, joined, are ``text``."""
     made = ""
-    for piece in reversed(heard):
+    for piece in reversed(captured):
         made = piece + made
         if len(made) >= len(text):
             return made == text
     return False
 
 
-def drive(run: NodeRun, steps: Iterator[T], saying: YieldRecorder | Joining | None = None) -> Generator[T, Any, Any]:
-    """Iterates ``steps`` as the node ``run``. The node is in force only while its own code runs.
+def run_generator(
+    run: NodeRun, steps: Iterator[T], recorder: YieldRecorder | ChunkJoiner | None = None
+) -> Generator[T, Any, Any]:
+    """Iterate over ``steps`` as the node ``run``. The node is in force only while its own code runs.
 
-    ``saying`` takes each item and makes the result of them; a `YieldRecorder` where it is not given.
+    ``recorder`` accepts each item and makes the result of them; a `YieldRecorder` when not given.
     """
-    saying = saying or YieldRecorder(run)
+    recorder = recorder or YieldRecorder(run)
     try:
         while True:
             undo = activate(run)
             try:
                 item = next(steps)
-                saying.say(item)
+                recorder.record(item)
             except StopIteration as end:
-                run.succeed(saying.result)
+                run.succeed(recorder.result)
                 return end.value
             finally:
                 undo()
@@ -132,19 +142,19 @@ def drive(run: NodeRun, steps: Iterator[T], saying: YieldRecorder | Joining | No
             steps.close()
 
 
-async def drive_async(
-    run: NodeRun, steps: AsyncIterator[T], saying: YieldRecorder | Joining | None = None
+async def run_generator_async(
+    run: NodeRun, steps: AsyncIterator[T], recorder: YieldRecorder | ChunkJoiner | None = None
 ) -> AsyncGenerator[T]:
-    """The same for an async iterator."""
-    saying = saying or YieldRecorder(run)
+    """Iterate over async ``steps``, as `run_generator` does."""
+    recorder = recorder or YieldRecorder(run)
     try:
         while True:
             undo = activate(run)
             try:
                 item = await anext(steps)
-                saying.say(item)
+                recorder.record(item)
             except StopAsyncIteration:
-                run.succeed(saying.result)
+                run.succeed(recorder.result)
                 return
             finally:
                 undo()
@@ -157,8 +167,8 @@ async def drive_async(
             await steps.aclose()
 
 
-async def passing(steps: AsyncIterator[T]) -> AsyncGenerator[T]:
-    """Iterates ``steps``, and closes them with itself, where no node is captured."""
+async def pass_on(steps: AsyncIterator[T]) -> AsyncGenerator[T]:
+    """Iterate over ``steps`` where no node is captured, and close them at the end."""
     try:
         async for item in steps:
             yield item
@@ -167,32 +177,32 @@ async def passing(steps: AsyncIterator[T]) -> AsyncGenerator[T]:
             await steps.aclose()
 
 
-def yields(result: object) -> bool:
-    """Whether a node's result is an iterator, so that the node goes on while it is read."""
+def is_iterator_result(result: object) -> bool:
+    """Return whether a node's result is an iterator, so that the node goes on while it is read."""
     return isinstance(result, (AsyncIterator, Iterator)) and not isinstance(result, io.IOBase)
 
 
-def yielding(run: NodeRun, result: object) -> object:
-    """``result``, an iterator, for the node's caller: it gives the same items, which are said as they go by."""
+def wrap_iterator(run: NodeRun, result: object) -> object:
+    """Return an iterator for the node's caller with the items of ``result``, which are published on the way."""
     if isinstance(result, AsyncIterator):
         source = cast("AsyncIterator[Any]", result)
-        steps = drive_async(run, source)
+        steps = run_generator_async(run, source)
         passed: object = steps if inspect.isasyncgen(source) else _AsyncProxy(source, steps)
     else:
         source = cast("Iterator[Any]", result)
-        steps = drive(run, source)
+        steps = run_generator(run, source)
         passed = steps if inspect.isgenerator(source) else _Proxy(source, steps)
-    weakref.finalize(steps, _forgotten, run).atexit = False  # nobody may ever read it
+    weakref.finalize(steps, _on_collected, run).atexit = False  # it may never be read
     return passed
 
 
-def _forgotten(run: NodeRun) -> None:
-    if not run.ended:  # on a thread: whoever drops the last reference may hold any lock
-        threading.Thread(target=run.succeed, args=(None,), name="lg-streaming-forgotten", daemon=True).start()
+def _on_collected(run: NodeRun) -> None:
+    if not run.ended:  # on a thread: the caller that drops the last reference may hold any lock
+        threading.Thread(target=run.succeed, args=(None,), name="lg-streaming-collected", daemon=True).start()
 
 
-class _Passing(Generic[T]):
-    """Stands for an iterator of some class of its own, such as a client's stream: has all it has."""
+class _Relay(Generic[T]):
+    """A proxy of an iterator of another class, such as a client's stream, with all of its attributes."""
 
     def __init__(self, source: object, steps: T) -> None:
         self._source = source
@@ -202,7 +212,7 @@ class _Passing(Generic[T]):
         return getattr(self._source, name)
 
 
-class _Proxy(_Passing[Iterator[Any]]):
+class _Proxy(_Relay[Iterator[Any]]):
     def __iter__(self) -> Iterator[Any]:
         return self
 
@@ -219,7 +229,7 @@ class _Proxy(_Passing[Iterator[Any]]):
         return leave.__exit__(*error)
 
 
-class _AsyncProxy(_Passing[AsyncIterator[Any]]):
+class _AsyncProxy(_Relay[AsyncIterator[Any]]):
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 

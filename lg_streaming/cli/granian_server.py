@@ -14,7 +14,7 @@ from uvicorn.lifespan.on import LifespanOn
 from lg_streaming.cli.serve import Listening, Serve, ServeOptions, Stop
 from lg_streaming.cli.uvicorn_server import configure
 from lg_streaming.errors import MissingExtraError, StreamingConfigError
-from lg_streaming.gateway.hooks.shutdown_hooks import ShutdownHooks, farewells
+from lg_streaming.gateway.hooks.shutdown_hooks import ShutdownHooks, shutdown_hooks
 
 if TYPE_CHECKING:
     from granian.server.embed import Server
@@ -53,7 +53,7 @@ async def _serve(
     host, port = listener.getsockname()[:2]
     listener.close()  # granian opens its own
     goodbyes = ShutdownHooks()
-    farewells.set(goodbyes)
+    shutdown_hooks.set(goodbyes)
     # granian ends the application's lifespan only after the last connection, and one that is stuck never ends.
     config = configure(app, options)
     config.load()
@@ -80,7 +80,7 @@ async def _run(
     try:
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not serving.done():
-            await goodbyes.say()
+            await goodbyes.run()
             server.stop()
             tasks.add(idle := asyncio.create_task(requests.idle.wait(), name="last requests"))
             # It waits for every connection, also for those whose peers are gone or do not care.

@@ -15,7 +15,7 @@ import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from lg_streaming.gateway.auth.keys import USUAL, algorithms_of
+from lg_streaming.gateway.auth.keys import DEFAULT_ALGORITHMS, algorithms_of
 from lg_streaming.gateway.auth.principal import CLAIM
 from lg_streaming.settings import check_secret
 
@@ -129,7 +129,7 @@ def _from_file(path: Path, algorithm: str | None) -> tuple[Any, str]:
     able = algorithms_of(key.public_key())
     if not able:
         raise TokenError(f"{path} goes with no algorithm: make an RSA (2,048 bits), EC or Ed25519 key")
-    algorithm = algorithm or next((each for each in able if each in USUAL), able[0])
+    algorithm = algorithm or next((each for each in able if each in DEFAULT_ALGORITHMS), able[0])
     if algorithm not in able:
         raise TokenError(f"--algorithm {algorithm} does not fit {path}: it goes with {', '.join(able)}")
     return key, algorithm

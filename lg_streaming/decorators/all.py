@@ -42,7 +42,7 @@ def stream_all(
     nodes: Sequence[str] | None = None,
     exclude: Sequence[str] = (),
 ) -> Any:
-    """Several decorators as one: each is applied that is given, with its options, or with ``True`` for its defaults.
+    """Apply several decorators as one: each that is given, with its options, or with ``True`` for its defaults.
 
     Without parentheses all three are applied with their defaults; ``@stream_all()`` applies none.
 
@@ -55,20 +55,20 @@ def stream_all(
         exclude: Of a graph: the names or paths of nodes to leave out.
 
     Raises:
-        StreamingConfigError: An option has a value that cannot be used, or is for graphs only.
-        TypeError: An option is not known.
+        StreamingConfigError: If an option has a value that cannot be used, or is for graphs only.
+        TypeError: If an option does not exist.
     """
     if node is not ABSENT:
         token = event = progress = True
     chosen: dict[str, Any] = {} if nodes is None and not exclude else {"nodes": nodes, "exclude": exclude}
     decorators: list[Callable[[Any], Any]] = [
-        decorator(**_options(name, given), **chosen)
-        for decorator, name, given in (
+        decorator(**_options(name, value), **chosen)
+        for decorator, name, value in (
             (stream_progress, "progress", progress),
             (stream_event, "event", event),
             (stream_token, "token", token),
         )
-        if given is not False
+        if value is not False
     ]
 
     def apply(node: Any) -> Any:
@@ -79,9 +79,9 @@ def stream_all(
     return apply(node) if node is not ABSENT else apply
 
 
-def _options(name: str, given: object) -> dict[str, Any]:
-    if isinstance(given, Mapping):
-        return dict(cast("Mapping[str, Any]", given))
-    if given is not True:
-        raise StreamingConfigError(f"{name} is a mapping of options, True or False, not {given!r:.100}")
+def _options(name: str, value: object) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[str, Any]", value))
+    if value is not True:
+        raise StreamingConfigError(f"{name} is a mapping of options, True or False, not {value!r:.100}")
     return {}

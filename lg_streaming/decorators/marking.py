@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar, cast
 
 from lg_streaming.capture import (
@@ -19,10 +20,10 @@ from lg_streaming.capture import (
 from lg_streaming.errors import StreamingConfigError
 from lg_streaming.pipeline import NodeOptions
 
-__all__ = ["ABSENT", "Node", "decorate", "mark", "streaming_options"]
+__all__ = ["ABSENT", "Node", "check_names", "decorate", "mark", "streaming_options"]
 
 Node = TypeVar("Node", bound=Callable[..., Any] | Any)
-"""A node: what a decorator returns has the type of what it was given."""
+"""A node. A decorator returns the type that it was given."""
 
 _OPTIONS: Final = "__lg_streaming_options__"
 
@@ -31,24 +32,50 @@ ABSENT: Final[Any] = object()
 """The default of a decorator's first argument: the decorator is used with parentheses."""
 
 
-def decorate(node: Any, options: NodeOptions, nodes: Sequence[str] | None = None, exclude: Sequence[str] = ()) -> Any:
-    """Return ``node`` marked with ``options``; for `ABSENT`, the decorator that does so.
-
-    ``nodes`` and ``exclude`` choose among the nodes of a graph.
+def check_names(options: type, arguments: Mapping[str, Any]) -> None:
+    """Check that ``arguments`` have names of a TypedDict's fields only, as Python does with named parameters.
 
     Raises:
-        StreamingConfigError: A choice of nodes is no list of names, or what is decorated is no graph.
+        TypeError: If a name is not one of them.
     """
+    for name in arguments:
+        if name not in options.__annotations__:
+            decorator = re.sub("(?<!^)(?=[A-Z])", "_", options.__name__.removesuffix("Options")).lower()
+            raise TypeError(f"{decorator}() got an unexpected keyword argument {name!r}")
+
+
+def decorate(
+    node: Any,
+    options: type,
+    arguments: Mapping[str, Any],
+    make: Callable[[Mapping[str, Any], str | None], NodeOptions],
+) -> Any:
+    """Return ``node`` marked with the options of one decorator; for `ABSENT`, the function that marks one.
+
+    Args:
+        node: The node, or `ABSENT`.
+        options: The decorator's TypedDict of options.
+        arguments: The options that were given. ``nodes`` and ``exclude`` choose among the nodes of a graph.
+        make: Makes the node's options of the other arguments and the node's id.
+
+    Raises:
+        TypeError: If an option does not exist.
+        StreamingConfigError: If ``nodes`` or ``exclude`` is no list of names, or the decorated object is no graph.
+    """
+    check_names(options, arguments)
+    own = dict(arguments)
+    node_id, nodes, exclude = own.pop("node_id", None), own.pop("nodes", None), own.pop("exclude", ())
+    marked = make(own, node_id)
     chosen, left_out = None if nodes is None else _names("nodes", nodes), _names("exclude", exclude)
 
     def apply(node: Any) -> Any:
         if is_graph(node):
-            return decorate_graph(node, Selection(options, chosen, left_out))
+            return decorate_graph(node, Selection(marked, chosen, left_out))
         if chosen is not None or left_out:
             raise StreamingConfigError(
                 f"nodes and exclude choose among the nodes of a compiled graph, and this is none: {node!r:.100}"
             )
-        return mark(node, options)
+        return mark(node, marked)
 
     return apply if node is ABSENT else apply(node)
 
@@ -84,9 +111,10 @@ def mark(node: Node, options: NodeOptions, name: str | None = None) -> Node:
 
 
 def streaming_options(node: object) -> NodeOptions | None:
-    """Return what the decorators on ``node`` ask for; None when it has none.
+    """Return the options of the decorators on ``node``; None when it has none.
 
-    ``options.token``, ``options.event`` and ``options.progress`` are None for a decorator that was not applied.
+    ``options.token``, ``options.event`` and ``options.progress`` are None for a decorator that was not applied. Of the
+    others, ``chosen`` has the options that the decorator sets.
     """
     held = get_held_function(node)
     if held is not None:

@@ -1,115 +1,79 @@
-"""``@stream_progress``: how far the node is."""
+"""``@stream_progress``: the progress of the node."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, overload
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 from lg_streaming.decorators.marking import ABSENT, Node, decorate
-from lg_streaming.pipeline import NodeOptions, ProgressOptions
+from lg_streaming.pipeline import NodeOptions, ProgressFormat, ProgressOptions
+from lg_streaming.pipeline.progress_options import Granularity, ProgressCalculator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from typing import Any
+    from collections.abc import Callable
 
-    from lg_streaming.pipeline import ProgressFormat
-    from lg_streaming.pipeline.progress import Granularity, ProgressCalculator
+__all__ = ["StreamProgressOptions", "stream_progress"]
 
-__all__ = ["stream_progress"]
+
+class StreamProgressOptions(TypedDict, total=False):
+    """The options of `stream_progress`."""
+
+    enabled: bool | None
+    """False leaves the node as it is. True, unless the settings have another value."""
+    interval: float | None
+    """Seconds between two reports, 0 to 3600; 1.0. A report that comes too early is held, and leaves when the interval
+    or the node has ended, unless a newer one took its place. 0 %, milestones and 100 % never wait."""
+    granularity: Granularity | None
+    """``"fine"`` is the default: reports, at most one each interval. ``"coarse"``: only the start, milestones and the
+    end. ``"detailed"``: every report, in any interval."""
+    include_eta: bool | None
+    """True adds the seconds that are left (``eta_s``), once they can be estimated; True."""
+    include_metrics: bool | None
+    """True adds the seconds so far (``elapsed_s``) and units per second (``rate``); False."""
+    milestones: Sequence[float] | None
+    """Percentages, above 0 and up to 100, at most 100 of them; none. Each makes one ``milestone`` update ``{milestone,
+    progress}`` when the node gets there, before the ``progress`` update of that percentage."""
+    calculator: ProgressCalculator | None
+    """``calculator(current, total, metadata) -> percent``, used instead of ``current / total``; limited to 0 … 100. One
+    that raises, or returns no number, makes one ``error`` update, and the plain percentage is used in its place."""
+    format: ProgressFormat | Mapping[str, Any] | None
+    """The fields of updates, see `ProgressFormat`: ``show_percentage`` (True), ``show_current``, ``show_total``,
+    ``show_rate`` (False), ``precision`` (1 decimal)."""
+    node_id: str | None
+    """The node's id in updates; its name in the graph when not given."""
+    nodes: Sequence[str] | None
+    """Of a graph, the nodes to decorate: names, or paths such as ``agent/model``, as globs; all when not given."""
+    exclude: Sequence[str]
+    """Of a graph, the nodes to leave out, in the same form."""
 
 
 @overload
-def stream_progress(
-    node: Node,
-    /,
-    *,
-    enabled: bool | None = None,
-    interval: float | None = None,
-    granularity: Granularity | None = None,
-    include_eta: bool | None = None,
-    include_metrics: bool | None = None,
-    milestones: Sequence[float] | None = None,
-    calculator: ProgressCalculator | None = None,
-    format: ProgressFormat | Mapping[str, Any] | None = None,
-    node_id: str | None = None,
-    nodes: Sequence[str] | None = None,
-    exclude: Sequence[str] = (),
-) -> Node: ...
+def stream_progress(node: Node, /, **options: Unpack[StreamProgressOptions]) -> Node: ...
 
 
 @overload
-def stream_progress(
-    *,
-    enabled: bool | None = None,
-    interval: float | None = None,
-    granularity: Granularity | None = None,
-    include_eta: bool | None = None,
-    include_metrics: bool | None = None,
-    milestones: Sequence[float] | None = None,
-    calculator: ProgressCalculator | None = None,
-    format: ProgressFormat | Mapping[str, Any] | None = None,
-    node_id: str | None = None,
-    nodes: Sequence[str] | None = None,
-    exclude: Sequence[str] = (),
-) -> Callable[[Node], Node]: ...
+def stream_progress(**options: Unpack[StreamProgressOptions]) -> Callable[[Node], Node]: ...
 
 
-def stream_progress(
-    node: Any = ABSENT,
-    /,
-    *,
-    enabled: bool | None = None,
-    interval: float | None = None,
-    granularity: Granularity | None = None,
-    include_eta: bool | None = None,
-    include_metrics: bool | None = None,
-    milestones: Sequence[float] | None = None,
-    calculator: ProgressCalculator | None = None,
-    format: ProgressFormat | Mapping[str, Any] | None = None,
-    node_id: str | None = None,
-    nodes: Sequence[str] | None = None,
-    exclude: Sequence[str] = (),
-) -> Any:
-    """Streams the node's progress: 0 % at its start, what it reports, milestones, and how it ended.
+def stream_progress(node: Any = ABSENT, /, **options: Unpack[StreamProgressOptions]) -> Any:
+    """Stream the node's progress: 0 % at its start, its reports, milestones, and its end.
 
-    Used like `stream_token`. Inside the node, report with
-    ``current_progress().update(current, total)``, or loop over ``current_progress().track(items)``. The percentage
-    never goes back. A node that fails keeps what it had reached, with the status ``failed`` and the ``error``.
+    Used like `stream_token`. Inside the node, report with ``current_progress().update(current, total)``, or loop over
+    ``current_progress().track(items)``. The percentage never goes back. A node that fails keeps the percentage that it
+    had reached, with the status ``failed`` and the ``error``.
 
-    What is not given here is as ``settings.progress_defaults`` says, or ``hub.configure`` for one execution, also
-    while the node runs.
+    An option that is left out is taken from the execution (``hub.configure``), else from
+    ``settings.progress_defaults``, also while the node runs.
 
     Args:
         node: The node, or a compiled graph, whose nodes are then all decorated, subgraphs and agents included.
-        enabled: False leaves the node as it is. True unless the settings say otherwise.
-        interval: Seconds between two reports, 0 to 3600; 1.0. A report that comes too early is held, and leaves when
-            the interval or the node is over, unless a newer one took its place. 0 %, milestones and 100 % never wait.
-        granularity: ``"fine"`` is the default: reports, at most one each interval. ``"coarse"``: only the start,
-            milestones and the end. ``"detailed"``: every report, whatever the interval.
-        include_eta: Whether updates say how many seconds are left (``eta_s``), once that can be estimated; True.
-        include_metrics: Whether updates say the seconds so far (``elapsed_s``) and units per second (``rate``); False.
-        milestones: Percentages, above 0 and up to 100, at most 100 of them; none. Each makes one ``milestone`` update
-            ``{milestone, progress}`` when the node gets there, before the ``progress`` update that says so.
-        calculator: ``calculator(current, total, metadata) -> percent``, used instead of ``current / total``; limited
-            to 0 … 100. One that raises, or returns no number, makes one ``error`` update, and the plain percentage
-            is used in its place.
-        format: Which fields updates have, see `ProgressFormat`: ``show_percentage``
-            (True), ``show_current``, ``show_total``, ``show_rate`` (False), ``precision`` (1 decimal).
-        node_id: The node's id in updates; its name in the graph when not given.
-        nodes: Of a graph, the nodes to decorate: names, or paths such as ``agent/model``, as globs; all when not given.
-        exclude: Of a graph, the nodes to leave out, in the same form.
 
     Raises:
-        StreamingConfigError: A value cannot be used.
+        StreamingConfigError: If an option has a value that cannot be used.
+        TypeError: If an option does not exist.
     """
-    progress = ProgressOptions.of(
-        enabled=enabled,
-        interval=interval,
-        granularity=granularity,
-        include_eta=include_eta,
-        include_metrics=include_metrics,
-        milestones=milestones,
-        calculator=calculator,
-        format=format,
-    )
-    options = NodeOptions(progress=progress, node_id=node_id)
-    return decorate(node, options, nodes, exclude)
+    return decorate(node, StreamProgressOptions, options, _from_arguments)
+
+
+def _from_arguments(options: Mapping[str, Any], node_id: str | None) -> NodeOptions:
+    return NodeOptions(progress=ProgressOptions.from_arguments(**options), node_id=node_id)

@@ -1,85 +1,63 @@
-"""The core of an emitter: one execution, one scope, one run, and the way its updates take."""
+"""The core of an emitter: its scope, its run, and the target of its updates."""
 
 from __future__ import annotations
 
 import itertools
 import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from lg_streaming.emitter.open_spans import OpenSpans
-from lg_streaming.errors import BadRequestError, StreamingError
+from lg_streaming.emitter.scoped import ScopedPublisher
+from lg_streaming.errors import BadRequestError
 from lg_streaming.events import validate_scope
 from lg_streaming.publisher import NO_SCOPE, UpdateRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Sequence
+    from collections.abc import Collection, Generator
 
     from lg_streaming.events import Priority
-    from lg_streaming.publisher import (
-        Delivery,
-        LargeUpdates,
-        LiveDefaults,
-        OnMissingRun,
-        Publisher,
-        Scope,
-        TokenStreams,
-    )
+    from lg_streaming.publisher import Delivery, LargeUpdates, LiveDefaults, OnMissingRun, Publisher, Scope
 
-__all__ = ["BaseEmitter", "EventRoute", "TextRoute"]
+__all__ = ["BaseEmitter", "UpdatePipeline"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-_NO_RUN: Final = ""
-"""A run that is over, or never was: what is written to it is dropped and counted."""
 
+class UpdatePipeline(Protocol):
+    """The pipeline of a node: updates of the node's emitters leave in order with those of its models and tools."""
 
-class TextRoute(Protocol):
-    """The way of a node's text: what an emitter says goes with what the models in the node say, in order."""
+    def put(self, type: str, data: dict[str, Any], scope: Scope) -> bool:
+        """Accept a piece of text. Return False where the emitter is to publish it: the node streams no text."""
+        ...
 
-    def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:
-        """One piece of text."""
+    def emit(self, update: UpdateRequest, *, delivery: Delivery | None) -> bool:
+        """Accept an event, after the text before it. Return False where the emitter is to publish it.
+
+        ``delivery`` is None where the caller of the emitter named none.
+        """
         ...
 
     def flush(self) -> None:
-        """What is held leaves now."""
-        ...
-
-
-class EventRoute(Protocol):
-    """The way of a node's events: what an emitter says goes with what is heard of the node, in order."""
-
-    def emit(self, update: UpdateRequest, *, delivery: Delivery | None) -> None:
-        """One event; ``delivery`` is None where the emitter's user named none."""
+        """Publish the text that is held."""
         ...
 
 
 class BaseEmitter:
-    """Writes to one execution, about one scope; see `Emitter`, which adds the words.
+    """Writes updates of one scope to a pipeline, or to a publisher where there is no pipeline; see `Emitter`.
 
     Args:
-        publisher: Where updates go; None: nowhere.
+        publisher: The destination; None drops everything.
         execution_id: The execution.
-        scope: What the updates are about.
-        strict: Whether what goes wrong is raised; otherwise it is logged.
-        missing: What becomes of an update when no run is open, and the scope names none; None: what the publisher does.
-            Otherwise the handle finds its run once, and keeps to it.
-        parts: What is open; nothing when not given.
+        scope: The scope of its updates.
+        strict: Raise errors to the caller; otherwise they are logged.
+        missing: See `ScopedPublisher`.
+        pipeline: The pipeline of the node that the emitter is about.
+        captured_message_ids: Messages that are streamed already, as capture saw a model write them.
+        spans: Open spans to share; none when not given.
     """
 
-    __slots__ = (
-        "_direct",
-        "_event_route",
-        "_execution_id",
-        "_heard",
-        "_index",
-        "_missing",
-        "_parts",
-        "_publisher",
-        "_route",
-        "_scope",
-        "_strict",
-    )
+    __slots__ = ("_captured_message_ids", "_direct", "_index", "_output", "_pipeline", "_spans")
 
     def __init__(
         self,
@@ -89,102 +67,89 @@ class BaseEmitter:
         *,
         strict: bool = True,
         missing: OnMissingRun | None = None,
-        parts: OpenSpans | None = None,
+        pipeline: UpdatePipeline | None = None,
+        captured_message_ids: Collection[str] = (),
+        spans: OpenSpans | None = None,
     ) -> None:
-        self._publisher = publisher
-        self._execution_id = execution_id
-        self._scope = scope
-        self._strict = strict
-        self._missing: OnMissingRun | None = missing
-        self._direct = publisher if strict else None
-        """Receives updates of a known run without a detour; its errors reach the caller. None: use `send`."""
+        self._output = ScopedPublisher(publisher, execution_id, scope, strict=strict, missing=missing)
+        self._pipeline = pipeline
+        self._direct = publisher if strict and pipeline is None else None
+        """Accepts updates of a known run directly; its errors reach the caller."""
         self._index = itertools.count()
-        self._parts = parts or OpenSpans()
-        self._route: TextRoute | None = None
-        self._heard: Collection[str] = ()
-        self._event_route: EventRoute | None = None
-
-    def through(self, route: TextRoute | None = None, *, heard: Collection[str] | None = None) -> None:
-        """From now on its text goes by ``route``, and messages of the ids ``heard`` are known already."""
-        self._route = route or self._route
-        self._heard = heard if heard is not None else self._heard
-
-    def through_events(self, route: EventRoute | None) -> None:
-        """From now on its events go by ``route``."""
-        self._event_route = route
+        self._captured_message_ids = captured_message_ids
+        self._spans = spans or OpenSpans()
 
     @property
     def active(self) -> bool:
-        """Whether what is written arrives; False once its run is over, and outside of a decorated node."""
-        publisher, run_id = self._publisher, self._scope.run_id
-        return publisher is not None and (run_id is None or publisher.runs.current_run_id(self._execution_id) == run_id)
+        """True while updates arrive; False once the run has ended, and outside of a decorated node."""
+        publisher, run_id = self._output.publisher, self.scope.run_id
+        return publisher is not None and (run_id is None or publisher.runs.current_run_id(self.execution_id) == run_id)
 
     @property
     def execution_id(self) -> str:
         """The execution it writes to; empty when it is not active."""
-        return self._execution_id
+        return self._output.execution_id
 
     @property
     def scope(self) -> Scope:
-        """What its updates are about."""
-        return self._scope
+        """The scope of its updates."""
+        return self._output.scope
 
     @property
     def defaults(self) -> LiveDefaults | None:
         """The decorators' defaults of its execution; None when it is not active."""
-        return self._publisher.defaults(self._execution_id) if self._publisher is not None else None
+        return self._output.defaults
+
+    def is_bound_to(self, publisher: Publisher, execution_id: str | None = None) -> bool:
+        """Return whether it writes to this publisher, and to this execution where one is named."""
+        return self._output.publisher is publisher and (execution_id is None or execution_id == self.execution_id)
 
     @property
-    def token_streams(self) -> TokenStreams | None:
-        """Where the token streams of its hub are known; None when it is not active."""
-        return self._publisher.token_streams if self._publisher is not None else None
-
-    def writes_to(self, publisher: Publisher, execution_id: str | None = None) -> bool:
-        """Whether it writes to this publisher, and to this execution where one is named."""
-        return self._publisher is publisher and (execution_id is None or execution_id == self._execution_id)
-
-    @property
-    def raises(self) -> bool:
-        """Whether what cannot be written is raised to the caller; in a decorated node, or not active, it never is."""
-        return self._strict and self._publisher is not None
+    def raises_errors(self) -> bool:
+        """True if errors are raised to the caller. In a decorated node, or when not active, they never are."""
+        return self._output.strict and self._output.publisher is not None
 
     @property
     def debug(self) -> bool:
-        """Whether stack traces may leave (`settings.debug`)."""
-        return self._publisher is not None and self._publisher.debug
+        """True if stack traces may leave (`settings.debug`)."""
+        return self._output.publisher is not None and self._output.publisher.debug
 
     def scoped(self, **changes: Any) -> Self:
-        """An emitter of the same execution about a part of this scope: `scoped(task_id="t1")`.
+        """Return an emitter of the same execution for a part of this scope: `scoped(task_id="t1")`.
 
-        The names are those of `StreamMetadata`, and `extra` for your own keys. What it opens, this one may close.
+        The names are those of `StreamMetadata`, and `extra` for your own keys. Either may close what the other opened.
 
         Raises:
-            BadRequestError: A name is none of a scope's.
+            BadRequestError: If a name is not one of a scope's.
         """
         try:
             validate_scope(changes)
         except BadRequestError as error:
-            if self._strict and self._publisher is not None:
+            if self.raises_errors:
                 raise
-            logger.warning("an emitter of execution %r keeps its scope: %s", self._execution_id, error)
-            return self._about(self._scope)
-        return self._about(self._scope.derive(**changes))
+            logger.warning("an emitter of execution %r keeps its scope: %s", self.execution_id, error)
+            return self._with_scope(self.scope)
+        return self._with_scope(self.scope.derive(**changes))
 
     def strict(self) -> Self:
-        """The same, but what goes wrong is raised to the caller, and what it opens is its own."""
-        emitter = type(self)(self._publisher, self._execution_id, self._scope, missing=self._missing)
-        return self._alike(emitter)
+        """Return a copy that raises errors to the caller, and has separate open spans."""
+        return self._clone(self.scope, strict=True, spans=None)
 
-    def _about(self, scope: Scope) -> Self:
-        emitter = type(self)(
-            self._publisher, self._execution_id, scope, strict=self._strict, missing=self._missing, parts=self._parts
+    def _with_scope(self, scope: Scope) -> Self:
+        return self._clone(scope, strict=self._output.strict, spans=self._spans)
+
+    def _clone(self, scope: Scope, *, strict: bool, spans: OpenSpans | None) -> Self:
+        output = self._output
+        return type(self)(
+            output.publisher,
+            output.execution_id,
+            scope,
+            strict=strict,
+            missing=output.missing,
+            pipeline=self._pipeline,
+            captured_message_ids=self._captured_message_ids,
+            spans=spans,
         )
-        return self._alike(emitter)
-
-    def _alike(self, emitter: Self) -> Self:
-        emitter.through(self._route, heard=self._heard)
-        emitter.through_events(self._event_route)
-        return emitter
 
     def event(
         self,
@@ -196,29 +161,30 @@ class BaseEmitter:
         key: str | None = None,
         large: LargeUpdates | None = None,
     ) -> None:
-        """One update of any type. ``data`` is anything; what JSON cannot hold becomes its nearest JSON value.
+        """Publish one update of any type. Data that JSON cannot hold becomes its nearest JSON value.
 
         Args:
             type: A type of `StreamEventType`, or a name of your own.
-            data: What there is to say.
+            data: The update's data: any object.
             priority: ``low``, ``medium``, ``high`` or ``critical``; the type's own when not given.
-            delivery: What may happen to it before it is in the log. ``at-most-once``: under pressure it may be
-                dropped, which is counted. ``at-least-once``: it is not. ``exactly-once``: it needs a ``key``. When not
+            delivery: The guarantee until the update is in the log. ``at-most-once``: under pressure it may be dropped,
+                which is counted. ``at-least-once``: it is not dropped. ``exactly-once``: it needs a ``key``. When not
                 given, ``@stream_event``'s own level holds in a node that has it, and ``at-least-once`` elsewhere.
-            key: 1 to 512 characters. A second update of the execution with the same key is left out for as long as
-                the log keeps the first; so a retried node does not repeat it. A key alone means ``exactly-once``.
-            large: What to do where it is over ``limits.update_bytes``: ``refuse`` it, or ``shorten`` it. When not
+            key: 1 to 512 characters. A second update with the same key is left out while the log keeps the first, so a
+                retried node does not repeat it. A key alone means ``exactly-once``.
+            large: The treatment of an update over ``limits.update_bytes``: ``refuse`` it, or ``shorten`` it. When not
                 given, it is shortened inside a decorated node, and elsewhere ``limits.large_updates`` holds.
 
         Raises:
-            BadRequestError: The priority, the delivery or the key cannot be used, or the type is the hub's own.
-            UpdateTooLargeError: It is over ``limits.update_bytes`` and ``limits.large_updates`` is ``refuse``. Never
+            BadRequestError: If the priority, the delivery or the key cannot be used, or the type is the hub's own.
+            UpdateTooLargeError: If it is over ``limits.update_bytes`` and ``limits.large_updates`` is ``refuse``. Never
                 inside a decorated node, where it leaves shortened, and never for text, which is split.
         """
-        scope, direct = self._scope, self._direct
-        if direct is not None and scope.run_id is not None and self._route is None and self._event_route is None:
-            direct.publish(  # inlines `_emit` and `send`, for each update
-                self._execution_id,
+        output, direct = self._output, self._direct
+        scope = output.scope
+        if direct is not None and scope.run_id is not None:
+            direct.publish(  # inlines `_emit` and `ScopedPublisher.publish`, for each update
+                output.execution_id,
                 type,
                 data,
                 scope=scope,
@@ -241,151 +207,47 @@ class BaseEmitter:
         key: str | None = None,
         large: LargeUpdates | None = None,
     ) -> None:
-        if self._route is not None:
-            self._route.flush()
+        """Publish an event, after the text before it."""
         level = delivery or "at-least-once"
-        if self._event_route is None:
-            self.send(type, data, scope, priority=priority, delivery=level, key=key, large=large)
-            return
-        try:
-            self._event_route.emit(UpdateRequest(type, data, scope, priority, level, key), delivery=delivery)
-        except Exception as error:
-            if self._strict:
-                raise
-            self._note(error, type)
-
-    def send(
-        self,
-        type: str,
-        data: object,
-        scope: Scope,
-        *,
-        priority: Priority | None = None,
-        delivery: Delivery = "at-least-once",
-        key: str | None = None,
-        large: LargeUpdates | None = None,
-    ) -> bool:
-        """The same about another scope, past what a node holds; whether it was taken. Raises like `event`."""
-        if self._publisher is None:
-            return False
-        try:
-            if self._missing is not None and scope.run_id is None:
-                scope = self._in_run(self._publisher, self._missing, scope)
-            if large is None and self._strict:
-                self._publisher.publish(
-                    self._execution_id, type, data, scope=scope, priority=priority, delivery=delivery, key=key
-                )
-            else:
-                self._publisher.publish(
-                    self._execution_id,
-                    type,
-                    data,
-                    scope=scope,
-                    priority=priority,
-                    delivery=delivery,
-                    key=key,
-                    large=large if self._strict else "shorten",
-                )
-        except Exception as error:
-            if self._strict:
-                raise
-            self._note(error, type)
-            return False
-        return True
-
-    def send_all(self, updates: Sequence[UpdateRequest]) -> bool:
-        """Several updates, which follow each other in the log; whether all were taken. Raises like `event`."""
-        if self._publisher is None:
-            return False
-        try:
-            missing = self._missing
-            if missing is not None:
-                publisher = self._publisher
-                updates = [
-                    each
-                    if each.scope.run_id is not None
-                    else each._replace(scope=self._in_run(publisher, missing, each.scope))
-                    for each in updates
-                ]
-            self._publisher.publish_all(self._execution_id, updates, large=None if self._strict else "shorten")
-        except Exception as error:
-            if self._strict:
-                raise
-            self._note(error, *(update.type for update in updates))
-            return False
-        return True
+        output = self._output
+        if self._pipeline is not None:
+            try:
+                if self._pipeline.emit(UpdateRequest(type, data, scope, priority, level, key), delivery=delivery):
+                    return
+            except Exception as error:
+                if output.strict:
+                    raise
+                output.note_refused(error, type)
+                return
+        output.publish(type, data, scope, priority=priority, delivery=level, key=key, large=large)
 
     @contextmanager
-    def at_work(self) -> Generator[None]:
-        """While the block lasts its run does not end as idle, however long nothing is said; where none is open, one is.
+    def keep_alive(self) -> Generator[None]:
+        """Keep the run from ending as idle while the block lasts, and open a run where none is open.
 
         `execution(...)` blocks, graphs, decorated nodes and `with hub.emitter(…)` do so by themselves.
         """
-        run_id = self._ready().run_id
-        release = (
-            self._publisher.runs.keep_alive(self._execution_id, run_id)
-            if self._publisher is not None and run_id
-            else None
-        )
+        run_id, publisher = self._output.find_run().run_id, self._output.publisher
+        release = publisher.runs.keep_alive(self.execution_id, run_id) if publisher is not None and run_id else None
         try:
             yield
         finally:
             if release is not None:
                 release()
 
-    def _in_run(self, publisher: Publisher, missing: OnMissingRun, scope: Scope) -> Scope:
-        """`scope` in the run this emitter belongs to, which is found now if it was not before."""
-        if self._scope.run_id is None:
-            run_id = publisher.runs.run_of(self._execution_id, missing)
-            if run_id is None:
-                return scope.derive(run_id=_NO_RUN)
-            self._scope = self._scope.derive(run_id=run_id)
-        return scope.derive(run_id=self._scope.run_id)
-
-    def _ready(self) -> Scope:
-        """Its scope, in the run it belongs to: for what is derived from it and used many times."""
-        if self._publisher is not None and self._missing is not None and self._scope.run_id is None:
-            try:
-                self._in_run(self._publisher, self._missing, self._scope)
-            except Exception as error:
-                if self._strict:
-                    raise
-                self._note(error, "workflow_start")
-        return self._scope
-
-    def _note(self, error: Exception, *types: str) -> None:
-        names = ", ".join(map(str, types))
-        if isinstance(error, StreamingError):
-            if self._publisher is not None:
-                self._publisher.note_refused(self._execution_id, names, error)
-        else:
-            logger.error(
-                "an update of type %r of execution %r could not be published",
-                names,
-                self._execution_id,
-                exc_info=error,
-            )
-
-    def encode(self, data: object) -> bytes:
-        """``data`` as JSON, as it is now: for what is sent later, when the object may have changed. Never raises."""
-        return self._publisher.encode(data) if self._publisher is not None else b"null"
-
     def note_failure(self) -> None:
-        """Counts an exception of one of the user's own callables in the hub's statistics."""
-        if self._publisher is not None:
-            self._publisher.note_failure()
+        """Count an exception of a function that the user gave, in the hub's statistics."""
+        self._output.note_failure()
 
-    def say(self, type: str, data: dict[str, Any], scope: Scope) -> None:
-        """A piece of a message (`token`, `thinking`, `tool_args`) about another scope, by the way text goes.
+    def publish_text(self, type: str, data: dict[str, Any], scope: Scope) -> None:
+        """Publish a piece of a message (`token`, `thinking`, `tool_args`) of any scope, in order with other text.
 
-        `data` is the emitter's from now on. Raises like `event`.
+        `data` belongs to the emitter from now on. Raises like `event`.
         """
-        if self._route is not None:
-            self._route.take(type, data, scope)
-        else:
-            self.send(type, data, scope)
+        if self._pipeline is None or not self._pipeline.put(type, data, scope):
+            self._output.publish(type, data, scope)
 
     def flush(self) -> None:
-        """Text of the node that is held leaves now. A no-op where none is."""
-        if self._route is not None:
-            self._route.flush()
+        """Publish the text of the node that is held. A no-op outside of a decorated node."""
+        if self._pipeline is not None:
+            self._pipeline.flush()

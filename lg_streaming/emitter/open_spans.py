@@ -1,4 +1,4 @@
-"""What an emitter has opened and not closed yet: messages, tool calls, nodes."""
+"""The open spans of an emitter: messages, tool calls and nodes that it has begun and not ended."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
     from lg_streaming.publisher import Scope
 
-__all__ = ["OpenSpan", "OpenSpans", "PartKind"]
+__all__ = ["OpenSpan", "OpenSpans", "SpanKind"]
 
-PartKind = Literal["llm", "tool", "node"]
+SpanKind = Literal["llm", "tool", "node"]
 
 _MOST: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class OpenSpan:
-    """A part that has begun."""
+    """A span that has begun."""
 
-    kind: PartKind
+    kind: SpanKind
     id: str
     """A node's id, or the id of a tool call or a message."""
     name: str | None
@@ -39,42 +39,42 @@ class OpenSpan:
 
 
 class OpenSpans:
-    """The parts an emitter and those made of it have open, in the order in which they began. Thread-safe.
+    """The open spans of an emitter and its copies, in the order in which they began. Thread-safe.
 
-    It remembers the newest 1,000; what was opened before those and is never closed stays open.
+    It keeps the newest 1,000; older spans that are never closed stay open for readers.
     """
 
-    __slots__ = ("_parts", "lock")
+    __slots__ = ("_spans", "lock")
 
     def __init__(self) -> None:
         self.lock: threading.Lock = new_lock()
-        """Also of what the emitters of these parts count."""
-        self._parts: dict[tuple[PartKind, str], OpenSpan] = {}
+        """The lock, also of the counts of these emitters."""
+        self._spans: dict[tuple[SpanKind, str], OpenSpan] = {}
 
-    def open(self, part: OpenSpan) -> None:
-        """``part`` begins; one of the same kind and id begins anew."""
+    def open(self, span: OpenSpan) -> None:
+        """Add a span; one of the same kind and id begins anew."""
         with self.lock:
-            self._parts.pop((part.kind, part.id), None)
-            self._parts[part.kind, part.id] = part
-            if len(self._parts) > _MOST:
-                del self._parts[next(iter(self._parts))]
+            self._spans.pop((span.kind, span.id), None)
+            self._spans[span.kind, span.id] = span
+            if len(self._spans) > _MOST:
+                del self._spans[next(iter(self._spans))]
 
-    def close(self, kind: PartKind, id: str) -> OpenSpan | None:
-        """The part, which is open no more; None when it was not."""
+    def close(self, kind: SpanKind, id: str) -> OpenSpan | None:
+        """Remove and return a span; None when it was not open."""
         with self.lock:
-            return self._parts.pop((kind, id), None)
+            return self._spans.pop((kind, id), None)
 
-    def newest(self, kind: PartKind, name: str | None = None) -> OpenSpan | None:
-        """The one that began last, of those with this name where one is given."""
+    def latest(self, kind: SpanKind, name: str | None = None) -> OpenSpan | None:
+        """Return the span that began last, of those with this name where one is given."""
         with self.lock:
-            for part in reversed(self._parts.values()):
-                if part.kind == kind and name in {None, part.name}:
-                    return part
+            for span in reversed(self._spans.values()):
+                if span.kind == kind and name in {None, span.name}:
+                    return span
         return None
 
     def drain(self) -> list[OpenSpan]:
-        """All of them, the newest first; none is open any more."""
+        """Remove and return all spans, the newest first."""
         with self.lock:
-            parts = list(reversed(self._parts.values()))
-            self._parts.clear()
-        return parts
+            spans = list(reversed(self._spans.values()))
+            self._spans.clear()
+        return spans

@@ -22,16 +22,16 @@ T = TypeVar("T")
 
 
 class StreamRelay:
-    """One answer: what its chunks say is said, but for messages of the ids `heard`."""
+    """One answer: its chunks are published, but for messages of the ids `captured`."""
 
-    def __init__(self, emitter: BaseEmitter, scope: Scope, heard: Collection[str]) -> None:
+    def __init__(self, emitter: BaseEmitter, scope: Scope, captured: Collection[str]) -> None:
         self._emitter = emitter
-        self._heard = heard
+        self._captured = captured
         self._scope = scope
         self._indexes = {"token": itertools.count(), "thinking": itertools.count()}
 
     async def asynchronous(self, stream: AsyncIterable[T]) -> AsyncGenerator[T]:
-        """Yields what `stream` yields, and says it."""
+        """Yield the chunks of `stream`, and publish them."""
         try:
             async for chunk in stream:
                 self._chunk(chunk)
@@ -40,7 +40,7 @@ class StreamRelay:
             self._end()
 
     def synchronous(self, stream: Iterable[T]) -> Generator[T]:
-        """Yields what `stream` yields, and says it."""
+        """Yield the chunks of `stream`, and publish them."""
         try:
             for chunk in stream:
                 self._chunk(chunk)
@@ -53,14 +53,14 @@ class StreamRelay:
             return
         try:
             message_id = get_message_id(chunk)
-            if message_id is not None and message_id in self._heard:
+            if message_id is not None and message_id in self._captured:
                 return
             if message_id is not None and message_id != self._scope.message_id:
                 self._scope = self._scope.derive(message_id=message_id)
             for kind, data in parse_chunk(chunk):
                 if kind != "tool_args":
                     data |= {"index": next(self._indexes[kind]), "role": "ai"}
-                self._emitter.say(kind, data, self._scope)
+                self._emitter.publish_text(kind, data, self._scope)
         except StreamingError:
             raise
         except Exception:

@@ -11,19 +11,25 @@ from fastapi import APIRouter
 from starlette.routing import Route, WebSocketRoute
 
 from lg_streaming.errors import BadRequestError, UpdateTooLargeError
+from lg_streaming.events import room_execution
 from lg_streaming.gateway.auth.policy import Authorize, Policy, Revoked
-from lg_streaming.gateway.hooks.front_door import find_front_door, what_is_unprotected
+from lg_streaming.gateway.delivery.frames import FrameCache
+from lg_streaming.gateway.delivery.ticker import BatchTicker
+from lg_streaming.gateway.hooks.front_door import describe_weaknesses, find_front_door
 from lg_streaming.gateway.hooks.listeners import refuse_exposed
-from lg_streaming.gateway.hooks.shutdown_hooks import farewells
+from lg_streaming.gateway.hooks.shutdown_hooks import shutdown_hooks
 from lg_streaming.gateway.http.assets import Assets
+from lg_streaming.gateway.http.context import HttpContext
 from lg_streaming.gateway.http.event_stream import InitialData
+from lg_streaming.gateway.http.installed import claim_paths
 from lg_streaming.gateway.http.metrics import Metrics
 from lg_streaming.gateway.http.rest import RestRoutes
 from lg_streaming.gateway.http.sse import ServerSentEvents
-from lg_streaming.gateway.installed import claim_paths
 from lg_streaming.gateway.session.context import GatewayContext
-from lg_streaming.gateway.session.rooms import room_execution
 from lg_streaming.gateway.session.subscriptions import ClientStats
+from lg_streaming.gateway.transports.base import TransportLimits
+from lg_streaming.gateway.transports.connection import ConnectionServices
+from lg_streaming.gateway.transports.deflate import Framer
 from lg_streaming.gateway.transports.socketio import SocketIO
 from lg_streaming.gateway.transports.websocket import PlainWebSocket
 from lg_streaming.observability.events import GatewayEvents, Observer
@@ -48,14 +54,14 @@ class Gateway:
     Args:
         hub: Where executions are.
         settings: All settings; the hub's own when not given.
-        authorize: The application's own say on who may see what, see `Authorize`.
+        authorize: The application's decision on who may see what, see `Authorize`.
         revoked: `revoked(principal) -> bool`: refuses tokens that have not expired, see `Revoked`.
         initial_data: `initial_data(execution_id)`, sync or async: what readers of event streams are shown first.
-        observer: Told what happens on connections, see `GatewayEvent`.
+        observer: Called with each event of a connection, see `GatewayEvent`.
 
     Raises:
-        StreamingConfigError: The authentication settings cannot be used.
-        MissingExtraError: ``gateway.metrics`` needs ``pip install 'lg-streaming[metrics]'``.
+        StreamingConfigError: If the authentication settings cannot be used.
+        MissingExtraError: If ``gateway.metrics`` needs ``pip install 'lg-streaming[metrics]'``.
     """
 
     def __init__(
@@ -77,55 +83,67 @@ class Gateway:
             authorize=authorize,
             revoked=revoked,
         )
-        self._edge = GatewayContext(hub=hub, settings=self.settings, policy=self.policy, events=GatewayEvents(observer))
-        self._socketio = SocketIO(self._edge)
-        self._websocket = PlainWebSocket(self._edge)
-        self._sse = ServerSentEvents(self._edge, initial_data=initial_data)
-        self._rest = RestRoutes(self._edge)
-        self._edge.closers += [self._rest.shutdown, self._websocket.shutdown, self._socketio.shutdown]
-        self._edge.on_start += [self._warn, self._bring_limits]
-        self._edge.on_stop.append(self._take_limits_back)
+        self._context = GatewayContext(
+            hub=hub, settings=self.settings, policy=self.policy, events=GatewayEvents(observer)
+        )
+        self._lifecycle = self._context.lifecycle
+        ticker, frames = BatchTicker(gateway.frame_interval), FrameCache()
+        self._lifecycle.on_start.append(ticker.restart)
+        self._http = HttpContext(self._context, ticker, frames)
+        self._connections = ConnectionServices(
+            context=self._context,
+            ticker=ticker,
+            frames=frames,
+            framer=Framer(gateway.compression),
+            limits=TransportLimits.from_settings(self.settings),
+        )
+        self._socketio = SocketIO(self._connections)
+        self._websocket = PlainWebSocket(self._connections)
+        self._sse = ServerSentEvents(self._http, initial_data=initial_data)
+        self._rest = RestRoutes(self._http)
+        self._lifecycle.closers += [self._rest.shutdown, self._websocket.shutdown, self._socketio.shutdown]
+        self._lifecycle.on_start += [self._warn, self._bring_limits]
+        self._lifecycle.on_stop.append(self._take_limits_back)
         self._leave_front_door: Callable[[], None] | None = None
-        self._edge.register()
         self.router: APIRouter = APIRouter()
         """The HTTP routes, under ``gateway.prefix``."""
         # The stream's route comes first: the path of an execution itself matches everything that begins like it.
         if "sse" in gateway.transports:
             self._sse.add_routes(self.router)
-        Metrics(self._edge).add_routes(self.router)
-        Assets(self._edge).add_routes(self.router)
+        Metrics(self._http).add_routes(self.router)
+        Assets(self._http).add_routes(self.router)
         self._rest.add_health(self.router)
         if "rest" in gateway.transports:
             self._rest.add_routes(self.router)
 
     def statistics(self) -> GatewayStatistics:
-        """Counts since the gateway was made, and what is there now."""
-        return self._edge.figures.snapshot()
+        """Count since the gateway was made, and what is there now."""
+        return self._context.metrics.snapshot()
 
     @property
     def clients(self) -> list[ClientStats]:
-        """Who is connected now, over all transports."""
-        return [session.figures() for session in list(self._edge.sessions.values())]
+        """The connected clients, over all transports."""
+        return [session.stats() for session in list(self._context.sessions.values())]
 
     def client(self, connection_id: str) -> ClientStats | None:
         """One of them; None where there is no such connection."""
-        session = self._edge.sessions.get(connection_id)
-        return session.figures() if session is not None else None
+        session = self._context.sessions.get(connection_id)
+        return session.stats() if session is not None else None
 
     @property
     def connections(self) -> int:
         """Clients connected now, over all transports."""
-        return self._edge.census.connections
+        return self._context.admission.connections.connections
 
     # ------------------------------------------------------------ telling clients
     def send_to(self, connection_id: str, type: str, data: object = None) -> bool:
-        """Sends one connection over Socket.IO or WebSocket a `message`, beside what it watches. From any thread.
+        """Send a `message` to one connection over Socket.IO or WebSocket, from any thread.
 
         A `message` has no position: a client that is away does not get it later. Never waits; a connection that does
         not read is closed rather than let messages pile up.
 
         Args:
-            connection_id: The id the client was told in `connection_status`.
+            connection_id: The id in the client's `connection_status`.
             type: Any name of your own.
             data: Any value; what JSON does not know is described in text.
 
@@ -133,11 +151,11 @@ class Gateway:
             Whether there is such a connection in this process.
 
         Raises:
-            BadRequestError: The type is empty or longer than 256 characters.
-            UpdateTooLargeError: The data has more than `limits.update_bytes`.
+            BadRequestError: If the type is empty or longer than 256 characters.
+            UpdateTooLargeError: If the data has more than `limits.update_bytes`.
         """
-        content = _message(self._edge, type, data)
-        connection, loop = self._edge.connections.get(connection_id), self._edge.loop
+        content = _message(self._context, type, data)
+        connection, loop = self._connections.connections.get(connection_id), self._lifecycle.loop
         if connection is None or loop is None:
             return False
         if asyncio._get_running_loop() is loop:  # noqa: SLF001 (the documented way raises where there is none)
@@ -147,25 +165,25 @@ class Gateway:
         return True
 
     def broadcast_to_execution(self, execution_id: str, type: str, data: object = None) -> int:
-        """Publishes an update of an execution, to all who watch it now and all who will. From any thread.
+        """Publish an update of an execution, to all who watch it now and all who will. From any thread.
 
-        It is what `hub.publish` does: the update gets its place in the execution's order, in every process. An
-        execution that nobody opened is opened; one whose run has ended takes nothing.
+        Like `hub.publish`, it gives the update a position in the execution's order, in every process. An execution
+        that does not exist is opened; one whose run has ended takes nothing.
 
         Returns:
             How many connections and streams of this process watch the execution itself; 0 when nothing was published.
 
         Raises:
-            StreamingError: Like `hub.publish`.
+            StreamingError: If `hub.publish` raises it.
         """
-        hub = self._edge.hub
+        hub = self._context.hub
         hub.publish(execution_id, type, data)
         if not hub.registry.is_running(execution_id):
             return 0
-        return sum(execution_id in session.watches for session in list(self._edge.sessions.values()))
+        return sum(execution_id in session.watches for session in list(self._context.sessions.values()))
 
     def broadcast_to_room(self, room_id: str, type: str, data: object = None) -> int:
-        """Publishes an update to a room: to its members here and in every other process. From any thread.
+        """Publish an update to a room: to its members here and in every other process. From any thread.
 
         A room is the execution `room:<room_id>`: its updates are kept like all others, and it counts as running until
         it is ended with `hub.close`.
@@ -174,26 +192,26 @@ class Gateway:
             How many of this process's connections are in the room.
 
         Raises:
-            BadRequestError: The id cannot name a room: it has 1 to 251 printable characters without spaces.
-            StreamingError: Like `hub.publish`.
+            BadRequestError: If the id cannot name a room: it has 1 to 251 printable characters without spaces.
+            StreamingError: If `hub.publish` raises it.
         """
         execution_id = room_execution(room_id)
-        self._edge.hub.open(execution_id)
-        self._edge.hub.publish(execution_id, type, data)
-        return self._edge.rooms.members(room_id)
+        self._context.hub.open(execution_id)
+        self._context.hub.publish(execution_id, type, data)
+        return self._context.rooms.members(room_id)
 
     # ------------------------------------------------------------ life
     def install(self, app: Starlette) -> None:
-        """Adds the HTTP routes and the Socket.IO endpoint to ``app``; call :meth:`start` and :meth:`shutdown` too.
+        """Add the HTTP routes and the Socket.IO endpoint to ``app``; call :meth:`start` and :meth:`shutdown` too.
 
         In an application whose lifespan does not run, such as one that is mounted in another, the gateway starts with
         the first request.
 
         Raises:
-            StreamingConfigError: The app has a gateway whose paths would meet these.
+            StreamingConfigError: If the paths of another gateway of the app would overlap.
         """
         claim_paths(app, self.settings.gateway.prefix)
-        refuse_exposed(app, self._edge.why_exposed)
+        refuse_exposed(app, self._lifecycle.why_exposed)
         app.router.routes.extend(self.router.routes)
         prefix, transports = self.settings.gateway.prefix, self.settings.gateway.transports
         if "websocket" in transports:
@@ -206,15 +224,15 @@ class Gateway:
 
     def on_start(self, callback: Callable[[], None]) -> None:
         """Has `callback` called at each start, on the server's event loop, before anyone is let in."""
-        self._edge.on_start.append(callback)
+        self._lifecycle.on_start.append(callback)
 
     def on_stop(self, callback: Callable[[], Awaitable[None]]) -> None:
         """Has `callback` awaited at each stop, after all connections have closed."""
-        self._edge.on_stop.append(callback)
+        self._lifecycle.on_stop.append(callback)
 
     async def start(self) -> None:
         """Call it when the application starts, on the server's event loop. It may start again after a shutdown."""
-        self._edge.start()
+        self._lifecycle.start()
 
     def _warn(self) -> None:
         """Log who is let in, at each start."""
@@ -235,7 +253,7 @@ class Gateway:
         door = find_front_door()
         if door is not None:
             self._leave_front_door = door.add(self.settings.limits)
-        elif farewells.get() is None and not _warned and (text := what_is_unprotected()) is not None:
+        elif shutdown_hooks.get() is None and not _warned and (text := describe_weaknesses()) is not None:
             _warned.append(text)
             logger.warning("%s", text)
 
@@ -245,15 +263,15 @@ class Gateway:
             self._leave_front_door = None
 
     async def drain(self) -> None:
-        """Sends every client away and closes their connections, within two seconds. Harmless when repeated.
+        """Send every client away and closes their connections, within two seconds. Harmless when repeated.
 
-        It happens by itself when the server is told to stop, before the server closes connections on its own.
+        The server's shutdown calls it by itself, before the server closes connections.
         """
-        await self._edge.drain()
+        await self._lifecycle.drain()
 
     async def shutdown(self) -> None:
         """Call it when the application stops."""
-        await self._edge.stop()
+        await self._lifecycle.stop()
 
 
 _TYPE_LENGTH: Final = 256
@@ -265,14 +283,14 @@ _LOCAL_MODE: Final = (
     "(or auth.enabled=False to let everybody in)"
 )
 _warned: Final[list[str]] = []
-"""What the log of this process holds of the server's weaknesses."""
+"""Weaknesses of the server that this process has logged."""
 
 
-def _message(edge: GatewayContext, type: str, data: object) -> orjson.Fragment:
+def _message(context: GatewayContext, type: str, data: object) -> orjson.Fragment:
     """The data of a `message`, as JSON. Raises BadRequestError and UpdateTooLargeError."""
     if not 0 < len(type) <= _TYPE_LENGTH:
         raise BadRequestError(f"a type has 1 to {_TYPE_LENGTH} characters, not {len(type)}")
-    content, limit = edge.hub.publisher.encode(data), edge.settings.limits.update_bytes
+    content, limit = context.hub.publisher.encode(data), context.settings.limits.update_bytes
     if len(content) > limit:
         raise UpdateTooLargeError(f"a message may have {limit} bytes of data, not {len(content)}")
     return orjson.Fragment(content)

@@ -193,7 +193,7 @@ class SinkManager:
         await self._flush_log()
         state = await self._readers.log.state(execution_id)
         if state is not None:
-            await asyncio.gather(*[attachment.reach(state.head) for attachment in self.attached(execution_id)])
+            await asyncio.gather(*[attachment.flush_to(state.head) for attachment in self.attached(execution_id)])
         errors = self._pop_unreported(execution_id)
         if errors:
             for other in errors[1:]:
@@ -249,7 +249,7 @@ class SinkManager:
         attachments = await _wait_done(attachments, _STOP_TIMEOUT)
         for attachment in attachments:
             logger.warning("%s did not end in time and is dropped", attachment)
-            attachment.abandon()
+            attachment.drop()
         await _wait_done(attachments, _STOP_TIMEOUT)
         await self._loop.join(_STOP_TIMEOUT)
         self._unreported.clear()
@@ -257,12 +257,12 @@ class SinkManager:
 
 async def _wait_done(attachments: list[Attachment], at_most: float) -> list[Attachment]:
     """Wait for up to ``at_most`` seconds until all are done; return those that are not."""
-    waits = [asyncio.ensure_future(attachment.ended()) for attachment in attachments if not attachment.over]
+    waits = [asyncio.ensure_future(attachment.ended()) for attachment in attachments if not attachment.is_done]
     if waits:
         _, late = await asyncio.wait(waits, timeout=at_most)
         for wait in late:
             wait.cancel()
-    return [attachment for attachment in attachments if not attachment.over]
+    return [attachment for attachment in attachments if not attachment.is_done]
 
 
 def _check_active(sink: AnySink, execution_id: str) -> None:

@@ -22,7 +22,7 @@ from lg_streaming.hub.runs import RunManager
 from lg_streaming.hub.statistics import Counters
 from lg_streaming.hub.writer import UpdateWriter
 from lg_streaming.log.memory import MemoryLog
-from lg_streaming.pipeline import TokenStreamingService
+from lg_streaming.pipeline import OpenTokenStreams
 from lg_streaming.publisher import new_id
 from lg_streaming.settings import settings_from
 
@@ -98,8 +98,8 @@ class StreamHub:
         self._canceller = RunCanceller(self.runs, callbacks)
         self._prompts = PromptManager(self.registry, self.writer, callbacks)
         self.lifespan = HubLifespan(self.publisher, self.readers, self.sinks, self._canceller, callbacks)
-        self.tokens = self.publisher.token_streams = TokenStreamingService(self)
-        self.runs.lifecycle.add(self.tokens)
+        streams = self.publisher.token_streams = OpenTokenStreams(monotonic)
+        self.runs.lifecycle.add(streams)
 
     # --- runs ---------------------------------------------------------------------------------------------
 

@@ -10,8 +10,8 @@ from typing_extensions import TypedDict
 
 from lg_streaming.events import Delivery, Position, Priority, Scope
 from lg_streaming.filters import FilterOptions, UpdateFilter
+from lg_streaming.hub.page import OnGap
 from lg_streaming.hub.sink import OnError, SendPolicy
-from lg_streaming.hub.subscription import OnGap
 from lg_streaming.publisher import LargeUpdates, OnMissingRun
 
 __all__ = [

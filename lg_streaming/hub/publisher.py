@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from lg_streaming.hub.execution import Execution
     from lg_streaming.hub.runs import RunManager
     from lg_streaming.log.base import PendingUpdate
-    from lg_streaming.publisher import Delivery, LargeUpdates, OnMissingRun, TokenStreams, Trace
+    from lg_streaming.pipeline import OpenTokenStreams
+    from lg_streaming.publisher import Delivery, LargeUpdates, OnMissingRun, Trace
 
 __all__ = ["HubPublisher"]
 
@@ -47,7 +48,7 @@ class HubPublisher:
         runs: The runs; their registry and writer are used, too.
     """
 
-    token_streams: TokenStreams
+    token_streams: OpenTokenStreams
     """The token streams that are open."""
 
     def __init__(self, runs: RunManager) -> None:
@@ -256,7 +257,7 @@ class HubPublisher:
         if category is not None and not isinstance(category, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise BadRequestError(f"a category is a string, not {category!r:.80}")
         inside = current_emitter()
-        if inside.writes_to(self, execution_id):
+        if inside.is_bound_to(self, execution_id):
             emitter = inside.scoped(category=category) if category is not None else inside
             emitter.strict().event(type, data, priority=priority, delivery=delivery, key=key, large=large)
             return
@@ -281,7 +282,7 @@ class HubPublisher:
         inside, block = current_emitter(), current_block()
         if execution_id is not None:
             check_execution_id(execution_id)
-        if inside.writes_to(self, execution_id):
+        if inside.is_bound_to(self, execution_id):
             return inside.scoped(**scope).strict()
         if (
             block is not None

@@ -15,10 +15,14 @@ from lg_streaming.fork import bury, new_lock, restart_after_fork
 from lg_streaming.hub.notifier import Notifier
 from lg_streaming.hub.observe import Observers
 from lg_streaming.hub.options import SubscribeOptions
+from lg_streaming.hub.page import OnGap
 from lg_streaming.hub.statistics import ReaderLag
-from lg_streaming.hub.subscription import OnGap, Subscription
+from lg_streaming.hub.subscription import Subscription
+from lg_streaming.hub.wildcard import WildcardSubscription
+from lg_streaming.hub.wildcard_notifier import WildcardNotifier
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Callable, Iterable
 
     from reactivex import Observable
@@ -102,7 +106,7 @@ class SubscriptionRegistry:
         readers, most, total = 0, 0, 0
         for execution_id, subscriptions in by_execution.items():
             state = await self.log.state(execution_id)
-            lags = [each.behind(state) for each in subscriptions] if state is not None else [0] * len(subscriptions)
+            lags = [each.lag_at(state) for each in subscriptions] if state is not None else [0] * len(subscriptions)
             readers, most, total = readers + len(lags), max(most, *lags), total + sum(lags)
         return ReaderLag(readers=readers, most=most, total=total)
 
@@ -176,7 +180,7 @@ class SubscriptionRegistry:
             subscription = Subscription(
                 execution_id,
                 log=self.log,
-                signal=signal,
+                notifier=signal,
                 after=after,
                 filter=ALL if filter == ALL else filter,
                 follow=follow,
@@ -214,6 +218,28 @@ class SubscriptionRegistry:
     ) -> Observable[StreamUpdate]:
         """Return the execution as a reactivex ``Observable``. See `StreamHub.observe`."""
         return self._observers.observable(lambda: self.subscribe(execution_id, **options), in_thread=in_thread)
+
+    def observe_all(
+        self, *, filter: UpdateFilter, from_start: Callable[[], Iterable[str]] = tuple
+    ) -> Observable[StreamUpdate]:
+        """Return the updates of all executions from now on as an observable, which never completes.
+
+        Updates of one execution are in order; between executions there is no order. Called on an event loop, it calls
+        its subscribers on that loop; elsewhere, on a thread each.
+
+        Args:
+            filter: The updates to read.
+            from_start: Called at each subscribe: the executions to read from the beginning of their logs.
+        """
+
+        def subscribe(loop: AbstractEventLoop) -> WildcardSubscription:
+            subscription = WildcardSubscription(self, WildcardNotifier(self.log), globs=("**",), filter=filter)
+            subscription.start(loop)
+            for execution_id in from_start():
+                subscription.read_from_start(execution_id)
+            return subscription
+
+        return self._observers.observable_of_all(subscribe)
 
     async def describe(self, execution_id: str) -> LogState | None:
         """Return state, owner and positions of an execution, or None. See `StreamHub.describe`."""

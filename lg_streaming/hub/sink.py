@@ -10,7 +10,7 @@ from typing import Final, Literal, Protocol, runtime_checkable
 from lg_streaming.backoff import Backoff
 from lg_streaming.checks import Number, count, seconds
 from lg_streaming.events import StreamUpdate
-from lg_streaming.hub.subscription import Page
+from lg_streaming.hub.page import Page
 
 __all__ = ["AnySink", "ClosableSink", "CloseReason", "OnError", "PageSink", "PolicySink", "SendPolicy", "Sink"]
 

@@ -1,127 +1,46 @@
-"""A reader of an execution: a position and a filter, and nothing else.
+"""A reader of an execution: a position and a filter, without a queue.
 
-A subscription holds no queue. It reads what follows its position from the log, moves on, and comes back; so
-a slow reader costs no memory, a late one sees everything that is kept, and coming back after a lost
-connection is the same as coming for the first time.
+A subscription reads from the log what follows its position, and moves the position. So a slow reader costs no memory,
+and a late one gets everything that is kept. Resuming after a lost connection is the same as the first subscribe.
 """
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import aclosing
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from lg_streaming.codec import to_datetime
 from lg_streaming.deadline import Deadline
-from lg_streaming.errors import BadPositionError, BadRequestError, GapError, LogUnavailableError
-from lg_streaming.events import Position, StreamMetadata, StreamUpdate
+from lg_streaming.errors import BadRequestError, GapError
+from lg_streaming.events import Position
 from lg_streaming.filters import ALL, UpdateFilter
 from lg_streaming.fork import ForkGuard
+from lg_streaming.hub.carry import DEFAULT_LIMIT, read_when_available
+from lg_streaming.hub.page import Gap, Page, SubscribeResult
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
     from types import TracebackType
 
+    from lg_streaming.events import StreamUpdate
     from lg_streaming.hub.notifier import Notifier
+    from lg_streaming.hub.page import OnGap
     from lg_streaming.hub.vetting import Vetting
-    from lg_streaming.log.base import EventLog, ExecutionState, LogState, ReadResult, StoredUpdate
+    from lg_streaming.log.base import EventLog, LogState, ReadResult, StoredUpdate
 
-__all__ = ["Gap", "GapReason", "OnGap", "Page", "SubscribeResult", "Subscription"]
-
-GapReason = Literal["evicted", "epoch_changed", "future_position"]
-OnGap = Literal["oldest", "tail", "fail"]
-
-DEFAULT_LIMIT: Final = 500
-_RETRY_DELAYS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Updates a reader asked for that it cannot have."""
-
-    first: int
-    """The first missing sequence number (of the reader's old epoch, when the epoch changed)."""
-    last: int | None
-    """The last missing one; None when nobody can know it."""
-    reason: GapReason
-    """``evicted``: no longer kept. ``epoch_changed``: the log lost its data and began anew.
-    ``future_position``: the position is past the end."""
-
-    def and_then(self, later: Gap) -> Gap:
-        """One gap for two that follow each other."""
-        if "epoch_changed" in (self.reason, later.reason):
-            return Gap(self.first, None, "epoch_changed")
-        return Gap(self.first, later.last, self.reason)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As it travels: ``{from, to, reason}``."""
-        return {"from": self.first, "to": self.last, "reason": self.reason}
-
-
-@dataclass(frozen=True, slots=True)
-class SubscribeResult:
-    """The answer to a subscribe."""
-
-    execution_id: str
-    state: ExecutionState | Literal["unknown"]
-    """``unknown``: not started yet; its updates come when it does."""
-    position: Position | None
-    """The head: the last update there is."""
-    oldest: int | None
-    """The first sequence number that is still kept."""
-    recovered: bool
-    """Whether everything after the asked position is there."""
-    reason: GapReason | None
-    """Why not, when it is not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """What a reader got in one go."""
-
-    records: Sequence[StoredUpdate]
-    """The records that passed the filter, in order."""
-    position: Position | None
-    """Where the reader stands now, also past records that were filtered out. None before the first update."""
-    gap: Gap | None = None
-    """What is missing right before the first record."""
-    ended: bool = False
-    """The reader is done: nothing will follow."""
-
-    def updates(self, execution_id: str) -> list[StreamUpdate]:
-        """The records decoded; a gap comes first, as an update of type ``gap``."""
-        updates = [record.to_update(execution_id) for record in self.records]
-        if self.gap is not None:
-            updates.insert(0, _gap_update(execution_id, self.gap, self.position))
-        return updates
-
-
-def _gap_update(execution_id: str, gap: Gap, position: Position | None) -> StreamUpdate:
-    return StreamUpdate(
-        type="gap",
-        data=gap.to_dict(),
-        metadata=StreamMetadata(
-            timestamp=datetime.now(UTC),
-            sequence_number=gap.last or 0,
-            execution_id=execution_id,
-            epoch=position.epoch if position is not None else "",
-        ),
-    )
+__all__ = ["Subscription"]
 
 
 class Subscription:
-    """Reads one execution, history first and then live.
+    """A cursor that reads one execution, history first and then live.
 
-    Use it as ``async for update in subscription``, as ``async for batch in subscription.batches()``, or page by
-    page with `next_page`. It ends after the final update of the run that was open (or, where none was, of
-    the last one) when the reader came, unless it follows; with ``until_interrupted`` also after the first
-    ``workflow_interrupted`` that it comes to, whether its filter lets that through or not. One reader at a time may
-    use a subscription.
+    Use ``async for update in subscription``, ``async for batch in subscription.batches()``, or `next_page`. Reading
+    ends after the final update of the run that was open at the start, or of the last run when none was open. With
+    ``follow`` it goes on with the next run. With ``until_interrupted`` it also ends after the next
+    ``workflow_interrupted``, even where the filter leaves that update out. One reader at a time may use a subscription.
 
-    Guarantees: the sequence numbers it gives rise without a hole except those the filter left out and those a
-    gap names; no update comes twice.
+    Guarantees: sequence numbers rise without a hole, except those that the filter left out and those that a gap names;
+    no update comes twice.
     """
 
     __slots__ = (
@@ -136,26 +55,24 @@ class Subscription:
         "_ended",
         "_epoch",
         "_finishing",
-        "_floor",
         "_gap",
         "_generation",
         "_guard",
         "_head",
         "_iterated",
         "_log",
+        "_notifier",
         "_on_close",
         "_on_gap",
-        "_over_at",
         "_recheck",
         "_seq",
-        "_signal",
-        "_timeout",
         "_until_interrupted",
         "at_interruption",
         "delivered",
         "execution_id",
         "filter",
         "follow",
+        "timeout",
         "vetting",
     )
 
@@ -164,7 +81,7 @@ class Subscription:
         execution_id: str,
         *,
         log: EventLog,
-        signal: Notifier,
+        notifier: Notifier,
         after: Position | Literal["latest"] | None,
         filter: UpdateFilter,
         follow: bool,
@@ -179,20 +96,19 @@ class Subscription:
         self._by_type_alone = filter.checks_type_only
         self.follow: bool = follow
         self._until_interrupted = until_interrupted
-        self._timeout = timeout
+        self.timeout: float | None = timeout
+        """Seconds for all of the reading, as `subscribe` got them; None: no limit."""
         self.at_interruption: bool = False
-        """Whether it has ended because the run waits for a human."""
+        """True when reading ended because the run waits for a human."""
         self._log = log
-        self._signal = signal
+        self._notifier = notifier
         self._after = after
         self._on_gap: OnGap = on_gap
         self._on_close = on_close
         self._generation = -1
         self._epoch: str | None = None
         self._seq = 0
-        self._floor = 0  # where reading began: nothing before it was asked for
         self._head = 0
-        self._over_at: int | None = None  # where it ended before it was rewound
         self._end_from = 1  # the first final update at or after this number ends a reader that does not follow
         self._gap: Gap | None = None
         self._attached: SubscribeResult | None = None
@@ -200,41 +116,41 @@ class Subscription:
         self._closed = False
         self._finishing = False
         self.delivered: int = 0
-        """Updates it has given to its reader."""
+        """The number of updates that were read."""
         self._iterated = self._awaited = False
         self.vetting: Vetting | None = None
-        """Ask again whether the reader may read the execution, after its owner or epoch has changed."""
+        """The check of rights after the execution's owner or epoch has changed."""
         self._guard = ForkGuard(f"this subscription of {execution_id!r}", "subscribe again in this process")
         self._recheck = 1.0 if log.blocking else None  # a notification from another machine may be lost
 
     @property
     def position(self) -> Position | None:
-        """Where the reader stands; None before the first update."""
+        """The position of the last update that was read or filtered out; None before the first update."""
         return Position(self._epoch, self._seq) if self._epoch is not None else None
 
     @property
     def lag(self) -> int:
-        """How many updates behind the head the reader stood when it last read; filtered ones count too."""
+        """The number of updates between the position and the head at the last read, filtered ones included."""
         return 0 if self._ended else max(0, self._head - self._seq)
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed."""
+        """True after `close`."""
         return self._closed
 
-    def behind(self, state: LogState) -> int:
-        """How many updates there are, now that the log stands at ``state``, that the reader has not come to yet."""
+    def lag_at(self, state: LogState) -> int:
+        """Return the number of updates up to the head of ``state`` that were not read yet."""
         if self._ended or self._attached is None:
             return 0
         return max(0, state.head - self._seq) if self._epoch in (None, state.epoch) else state.head
 
     async def start(self) -> SubscribeResult:
-        """Finds the reader's place in the log. Reading does it when it was not done before.
+        """Resolve the start position in the log. The first read does it where this was not called.
 
         Raises:
-            ForbiddenError: The execution has changed, and its reader may not read it any more.
-            GapError: Something is missing and ``on_gap`` is ``fail``.
-            LogUnavailableError: The log cannot be reached.
+            ForbiddenError: If the execution has changed, and its reader may not read it any more.
+            GapError: If updates are missing and ``on_gap`` is ``fail``.
+            LogUnavailableError: If the log cannot be reached.
         """
         while self._attached is None:
             state = await self._log.state(self.execution_id)
@@ -245,13 +161,12 @@ class Subscription:
         return self._attached
 
     def is_vetted(self, state: LogState) -> bool:
-        """Whether ``state`` may be sent to the reader without a new check of rights."""
+        """Return whether the reader may get ``state`` without a new check of rights."""
         return self.vetting is None or self.vetting.covers(state)
 
     def _attach(self, state: LogState | None) -> SubscribeResult:
-        gap = self._find_place(state)
-        self._miss(gap, state)
-        self._floor = self._seq
+        gap = self._resolve_start(state)
+        self._record_gap(gap, state)
         self._head = state.head if state is not None else 0
         self._ended = not self.follow and state is not None and state.ended and self._seq >= state.final_seq
         return SubscribeResult(
@@ -263,8 +178,8 @@ class Subscription:
             reason=gap.reason if gap is not None else None,
         )
 
-    def _find_place(self, state: LogState | None) -> Gap | None:
-        """Sets epoch, number and end; returns what is missing after the position that was asked for."""
+    def _resolve_start(self, state: LogState | None) -> Gap | None:
+        """Set epoch, number and end; return what is missing after the position that was asked for."""
         after = self._after
         if state is None:
             return Gap(after.seq + 1, None, "epoch_changed") if isinstance(after, Position) else None
@@ -281,8 +196,8 @@ class Subscription:
             self._seq = after.seq
         return Gap(self._seq + 1, state.oldest - 1, "evicted") if state.oldest > self._seq + 1 else None
 
-    def _miss(self, gap: Gap | None, state: LogState | None) -> None:
-        """Notes a gap for the next page and goes on where the reader wants to."""
+    def _record_gap(self, gap: Gap | None, state: LogState | None) -> None:
+        """Keep a gap for the next page, and move the position past it as ``on_gap`` asks."""
         if gap is None:
             return
         if self._on_gap == "fail":
@@ -295,17 +210,17 @@ class Subscription:
             gap = Gap(gap.first, state.head, "evicted") if gap.reason == "evicted" else gap
         elif state is not None:
             self._seq = state.head if gap.reason == "future_position" else state.oldest - 1
-        self._gap = gap if self._gap is None else self._gap.and_then(gap)
+        self._gap = gap if self._gap is None else self._gap.merged_with(gap)
 
     async def next_page(self, limit: int = DEFAULT_LIMIT) -> Page:
-        """What there is after the reader's position, up to ``limit`` updates; waits until there is something.
+        """Return what follows the position, up to ``limit`` updates; wait while there is nothing.
 
-        After the end it returns an empty page with ``ended`` set, at once. Cancelling it loses nothing.
+        After the end, return an empty page with ``ended`` set, at once. Cancelling loses nothing.
 
         Raises:
-            ForbiddenError: The execution has changed, and its reader may not read it any more.
-            GapError: Something is missing and ``on_gap`` is ``fail``.
-            LogUnavailableError: The log cannot be reached; the position is kept, so call it again later.
+            ForbiddenError: If the execution has changed, and its reader may not read it any more.
+            GapError: If updates are missing and ``on_gap`` is ``fail``.
+            LogUnavailableError: If the log cannot be reached. The position is kept: call again later.
             ForkedError: If the process was forked after the subscription was made.
             BadRequestError: If another task is waiting for a page.
         """
@@ -317,7 +232,7 @@ class Subscription:
                 page = await self.poll(limit)
                 if page is not None:
                     return page
-                await self._signal.wait(self._generation, self._recheck)
+                await self._notifier.wait(self._generation, self._recheck)
         finally:
             self._awaited = False
 
@@ -329,31 +244,29 @@ class Subscription:
         )
 
     async def ready(self) -> None:
-        """Returns when there may be something that was not there at the last read; at once where that left some.
+        """Return when there may be something new since the last `poll`; at once where that left updates unread.
 
-        For a reader that wants to wait first and read later, and then get more at once.
+        A reader that waits first and reads later gets more in one page.
         """
         if not (self._attached is None or self._ended or self._closed or self.lag):
-            await self._signal.wait(self._generation, self._recheck)
+            await self._notifier.wait(self._generation, self._recheck)
 
     async def poll(self, limit: int = DEFAULT_LIMIT) -> Page | None:
-        """What there is now, like `next_page` but without waiting for it; None when there is nothing.
+        """Return what is there now, like `next_page` but without waiting; None when there is nothing.
 
-        After the end it returns an empty page with ``ended`` set. Raises like `next_page`.
+        After the end, return an empty page with ``ended`` set. Raises like `next_page`.
         """
         self._guard.check()
         if not self._closed:
             await self.start()
         while not (self._ended or self._closed):
-            self._generation = self._signal.generation
-            position, seq = self.position, self._seq
-            found = await self._log.read(self.execution_id, seq, limit)
+            generation, position = self._notifier.generation, self.position
+            found = await self._log.read(self.execution_id, self._seq, limit)
+            self._generation = generation  # only now: after a failed read `ready` returns at once
             if found is not None and self.vetting is not None and not self.vetting.covers(found.state):
                 await self.vetting.check(found.state)
                 continue  # it may have changed again
-            if self._seq != seq:
-                continue  # rewound meanwhile: what was read is not what follows now
-            page = self._digest(found)
+            page = self._advance(found)
             if page is not None:
                 return page
             if self.position == position:
@@ -363,33 +276,8 @@ class Subscription:
         gap, self._gap = self._gap, None
         return Page((), self.position, gap, ended=True)
 
-    def rewind(self, seq: int) -> None:
-        """Goes back to sequence number ``seq`` of the present epoch: what follows it is read again.
-
-        For a reader that has to get again what it did not acknowledge. It never goes back before the place where
-        reading began. What was evicted meanwhile is told as a gap; a subscription that had ended ends again at the
-        same update; a closed one stays closed. Call it on the event loop that reads, between two pages: a page that
-        was read before and is still on its way would come after the rewound position otherwise. Reading that waits
-        goes on at once.
-
-        Raises:
-            BadPositionError: The reader never was that far.
-        """
-        if seq > self._seq:
-            raise BadPositionError(
-                f"cannot go back to {seq}: this reader is at {self._seq}", execution_id=self.execution_id
-            )
-        seq = max(seq, self._floor)
-        if seq == self._seq:
-            return
-        if self._ended:
-            self._over_at, self._ended = self._seq, False
-            self.at_interruption = False
-        self._seq = seq
-        self._signal.notify()
-
-    def _digest(self, found: ReadResult | None) -> Page | None:
-        """Moves on over ``found``; None when it holds nothing to tell the reader."""
+    def _advance(self, found: ReadResult | None) -> Page | None:
+        """Move the position over ``found``; None when it has nothing for the reader."""
         if found is None:
             return self._page(())
         state = found.state
@@ -397,26 +285,24 @@ class Subscription:
         if self._epoch is None:
             self._epoch = state.epoch
         elif self._epoch != state.epoch:
-            return self._begin_anew(state)
+            return self._reset_to(state)
         if state.oldest > self._seq + 1:
-            self._miss(Gap(self._seq + 1, state.oldest - 1, "evicted"), state)
-            self._ended = self._over_at is not None and self._seq >= self._over_at
-            if self._on_gap == "tail" or self._ended:
+            self._record_gap(Gap(self._seq + 1, state.oldest - 1, "evicted"), state)
+            if self._on_gap == "tail":
                 return self._page(())
-        records = self._take(found.records, state)
-        if not self.follow and not self._ended and state.ended and self._seq >= max(state.final_seq, self._end_from):
+        records = self._filter(found.records, state)
+        if not self.follow and state.ended and self._seq >= max(state.final_seq, self._end_from):
             self._ended = True
         return self._page(records)
 
-    def _begin_anew(self, state: LogState) -> Page | None:
-        """The log lost this execution and began anew: what is there now is read on the next call."""
-        self._miss(Gap(self._seq + 1, None, "epoch_changed"), state)
+    def _reset_to(self, state: LogState) -> Page | None:
+        """Go on in another epoch: the log lost this execution and began anew. The next read returns what it has now."""
+        self._record_gap(Gap(self._seq + 1, None, "epoch_changed"), state)
         self._epoch, self._end_from = state.epoch, 1
-        self._floor, self._over_at = self._seq, None
         return self._page(())
 
-    def _take(self, records: Sequence[StoredUpdate], state: LogState) -> Sequence[StoredUpdate]:
-        """The records the reader gets; moves its position past all of them, or to the end of its run."""
+    def _filter(self, records: Sequence[StoredUpdate], state: LogState) -> Sequence[StoredUpdate]:
+        """Return the records for the reader; move its position past all of them, or to the end of its run."""
         if not records:
             return records
         if self._until_interrupted:
@@ -457,9 +343,9 @@ class Subscription:
         return Page(records, self.position, gap, self._ended)
 
     async def batches(self, limit: int = DEFAULT_LIMIT) -> AsyncGenerator[list[StreamUpdate]]:
-        """What there is, as one list at a time, up to ``limit`` updates each; ends like the iteration does.
+        """Yield lists of up to ``limit`` updates; end like the iteration does.
 
-        While the log cannot be reached it waits and tries again.
+        While the log cannot be reached, reading waits and tries again.
 
         Raises:
             BadRequestError: If another loop reads the subscription.
@@ -470,11 +356,11 @@ class Subscription:
         if self._iterated:
             raise self._in_use()
         self._iterated = True
-        deadline = Deadline(self._timeout, f"execution {self.execution_id!r}")
+        deadline = Deadline(self.timeout, f"execution {self.execution_id!r}")
         try:
             while True:
                 async with deadline:
-                    page = await self._patient_page(limit)
+                    page = await read_when_available(self.next_page, limit)
                 if updates := page.updates(self.execution_id):
                     yield updates
                 if page.ended:
@@ -482,15 +368,6 @@ class Subscription:
         finally:
             self._iterated = False
             self.close()
-
-    async def _patient_page(self, limit: int) -> Page:
-        failures = 0
-        while True:
-            try:
-                return await self.next_page(limit)
-            except LogUnavailableError:
-                await asyncio.sleep(_RETRY_DELAYS[min(failures, len(_RETRY_DELAYS) - 1)])
-                failures += 1
 
     async def _updates(self) -> AsyncGenerator[StreamUpdate]:
         async with aclosing(self.batches()) as batches:
@@ -502,12 +379,12 @@ class Subscription:
         return self._updates()
 
     def finish(self) -> None:
-        """Ends the subscription once it has read what is there; for a hub that closes. From any thread."""
+        """End the subscription once it has read what is in the log; for a hub that closes. From any thread."""
         self._finishing = True
-        self._signal.notify()
+        self._notifier.notify()
 
     def close(self) -> None:
-        """Ends the subscription; whoever waits on it is woken. Harmless when repeated, and from any thread."""
+        """End the subscription and wake its reader. Harmless when repeated, and from any thread."""
         if not self._closed:
             self._closed = True
             self._on_close(self)

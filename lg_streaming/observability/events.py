@@ -200,7 +200,7 @@ class GatewayEvents:
         """Whether anybody cares about what happens with every message; where not, it need not be told."""
         return self._observer is not None or logger.isEnabledFor(logging.DEBUG)
 
-    def tell(self, event: GatewayEvent) -> None:
+    def notify(self, event: GatewayEvent) -> None:
         """Something happened. Never raises but on Ctrl-C."""
         if logger.isEnabledFor(event.level):
             about: dict[str, Any] = {field.name: getattr(event, field.name) for field in fields(event)}

@@ -14,7 +14,7 @@ from typing import Final, Literal, get_args
 
 from lg_streaming.errors import CODES
 from lg_streaming.hub.histogram import Durations, Histogram
-from lg_streaming.hub.subscription import GapReason
+from lg_streaming.hub.page import GapReason
 
 __all__ = ["DELIVERY_BOUNDS", "GatewayMetrics", "GatewayStatistics", "Transport", "TransportFigures"]
 
@@ -73,8 +73,6 @@ class GatewayStatistics:
     """Gaps that readers were told."""
     merged: int
     """Updates that were not sent because a lagging reader got them merged into others."""
-    redelivered: int
-    """Updates that were sent again because they had not been acknowledged."""
     delivery: Durations
     """From the publishing of the newest update of a frame to its handing over to the transport."""
     cpu_seconds: float
@@ -170,7 +168,7 @@ class GatewayMetrics:
         self._subscriptions = self._subscriptions_opened = self._rooms_joined = 0
         self._failed = self._login_failures = 0
         self._resumes = self._resumes_lost = 0
-        self._merged = self._redelivered = 0
+        self._merged = 0
 
     # --- connections --------------------------------------------------------------------------------------
 
@@ -260,10 +258,6 @@ class GatewayMetrics:
         """`count` updates were saved by merging them into others."""
         self._merged += count
 
-    def redelivered(self, count: int) -> None:
-        """`count` updates were sent again for want of an acknowledgement."""
-        self._redelivered += count
-
     # --- reading ------------------------------------------------------------------------------------------
 
     def snapshot(self) -> GatewayStatistics:
@@ -283,7 +277,6 @@ class GatewayMetrics:
             resumes_lost=self._resumes_lost,
             gaps=dict(self._gaps),
             merged=self._merged,
-            redelivered=self._redelivered,
             delivery=self._delivery.snapshot(),
             cpu_seconds=self._cpu() - self._cpu_began,
             peak_memory_bytes=_peak_memory(),

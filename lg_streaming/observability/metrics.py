@@ -130,7 +130,6 @@ def _gateway_metrics(gateway: GatewayStatistics) -> Iterator[Metric]:
     yield _counter_by("resumes", "Subscriptions that went on after a position", "recovered", resumes.items())
     yield _counter_by("gaps", "Gaps that readers were told", "reason", gateway.gaps.items())
     yield _counter("updates_merged", "Updates saved by merging them into others", gateway.merged)
-    yield _counter("updates_redelivered", "Updates sent again for want of an acknowledgement", gateway.redelivered)
     yield _histogram("delivery_seconds", "From publishing an update to handing it to a transport", gateway.delivery)
     yield _gauge("uptime_seconds", "Since the gateway was made", gateway.uptime)
 

@@ -1,8 +1,8 @@
-"""From what a node does to the updates that leave, as the decorators' options say."""
+"""The pipelines of decorated nodes: from events and text to the updates that leave."""
 
 from lg_streaming.pipeline.event_options import EventFilter, EventOptions
 from lg_streaming.pipeline.node import NodeOptions
-from lg_streaming.pipeline.processor import EventStats, EventStreamProcessor
+from lg_streaming.pipeline.open_streams import OpenTokenStreams
 from lg_streaming.pipeline.progress import (
     ProgressFormat,
     ProgressOptions,
@@ -11,22 +11,17 @@ from lg_streaming.pipeline.progress import (
     current_progress,
 )
 from lg_streaming.pipeline.token_options import TokenFilter, TokenOptions
-from lg_streaming.pipeline.token_service import TokenStats, TokenStreamInfo, TokenStreamingService
 
 __all__ = [
     "EventFilter",
     "EventOptions",
-    "EventStats",
-    "EventStreamProcessor",
     "NodeOptions",
+    "OpenTokenStreams",
     "ProgressFormat",
     "ProgressOptions",
     "ProgressPart",
     "ProgressTracker",
     "TokenFilter",
     "TokenOptions",
-    "TokenStats",
-    "TokenStreamInfo",
-    "TokenStreamingService",
     "current_progress",
 ]

@@ -14,14 +14,14 @@ _DONE: Final = 100.0
 
 
 class ParallelBranches:
-    """The runs of one node that go on side by side in one run of an execution.
+    """The parallel runs of one node in one run of an execution.
 
-    They are those that overlap: a run that starts when all before it have ended starts a new group, so a loop's
-    rounds are not added up. The combined progress is the mean over all runs of the group. A run that ended well
-    counts as 100 %, one that failed as what it had reached; when it is tried again, the new try takes its place.
+    Runs of one group overlap. A run that starts when all before it have ended starts a new group, so the rounds of a
+    loop are not added up. The combined progress is the mean over all runs of the group. A run that ended well
+    counts as 100 %. A failed run counts as the percentage that it had reached, until a new try takes its place.
     A run that joins late lowers the mean; the combined progress then stays until the mean has caught up.
 
-    `lock` guards it, and everything its branches say, so that readers see the combined progress in order.
+    `lock` guards the group and the updates of its branches, so that readers see the combined progress in order.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class ParallelBranches:
         self._reached = 0.0
 
     def join(self, name: str | None) -> None:
-        """The branch ``name`` starts, or is tried again."""
+        """Add a branch that starts, or is tried again."""
         if not self._running:
             self._percent.clear()
             self._completed.clear()
@@ -42,11 +42,11 @@ class ParallelBranches:
         self._percent[name] = 0.0
 
     def note(self, name: str | None, percent: float) -> None:
-        """A branch has reached ``percent``."""
+        """Note the percentage that a branch has reached."""
         self._percent[name] = percent
 
     def leave(self, name: str | None, *, completed: bool) -> None:
-        """A branch has ended."""
+        """Remove a branch that has ended."""
         self._running.discard(name)
         if completed:
             self._completed.add(name)
@@ -57,13 +57,13 @@ class ParallelBranches:
         return len(self._percent)
 
     def combined(self) -> float:
-        """The mean of the branches, 0 to 100; never less than it was."""
+        """Return the mean of the branches, 0 to 100; never less than before."""
         mean = sum(self._percent.values()) / len(self._percent)
         self._reached = max(self._reached, _DONE if mean > _DONE - 1e-9 else mean)
         return self._reached
 
     def figures(self, progress: float) -> dict[str, Any]:
-        """What an update says about the group."""
+        """Return the fields of an update about the group."""
         return {"progress": progress, "branches": len(self._percent), "completed": len(self._completed)}
 
 
@@ -73,7 +73,7 @@ GROUPS: Final[WeakValueDictionary[tuple[str, str], ParallelBranches]] = WeakValu
 
 
 def branches_of(run_id: str | None, node_id: str | None) -> ParallelBranches:
-    """The group of a node in a run. It lasts as long as someone holds it."""
+    """Return the group of a node in a run. It lasts as long as a reference to it."""
     if run_id is None or node_id is None:
         return ParallelBranches()
     with _lock:

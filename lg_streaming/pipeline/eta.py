@@ -1,4 +1,4 @@
-"""How long the rest takes: an estimate that follows a changing pace and is not thrown by noise."""
+"""Estimate the remaining time: the estimate follows a changing pace and is robust against noise."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class EtaEstimator:
 
         T ← T·d + dt,   P ← P·d + dp,   d = exp(-dp / m)
 
-    so it is an exponentially weighted mean with a memory of m percent. Dividing by P, which has the same weights,
-    is the bias correction of Kingma & Ba ("Adam", ICLR 2015, section 3): the start does not count as a pace of 0.
+    so it is an exponentially weighted mean with a memory of m percent. P has the same weights as T. Dividing by P is
+    the bias correction of Kingma & Ba ("Adam", ICLR 2015, section 3): the start does not count as a pace of 0.
     With an endless memory it is elapsed · rest / done.
 
     The memory adapts to the tracking signal of Trigg & Leach ("Exponential smoothing with an adaptive response
-    rate", Operational Research Quarterly 18, 1967). With the error of the last pace, e = dt - s·dp, and its
-    exponentially weighted sums E of e and A of abs(e), abs(E) / A is near 0 while errors cancel out, and 1 while they
-    all point the same way. Let w be what is left of it above the 1 / √n that n random errors make:
+    rate", Operational Research Quarterly 18, 1967). The error of the last pace is e = dt - s·dp. E and A are
+    the exponentially weighted sums of e and of abs(e). The signal abs(E) / A is near 0 while errors cancel out, and 1
+    while they all have one sign. Let w be what is left of it above the 1 / √n that n random errors make:
 
         w = max(0, abs(E) / A - 1 / √n) / (1 - 1 / √n),   m = 3 % / w²
 
     A steady pace, however noisy, thus nearly keeps the long mean, which is the best guess there; a pace that changes
-    is followed. One error counts for no more than 3 mean errors, or the time that was expected, so that a single pause
-    does not look like a change.
+    is followed. One error counts for no more than 3 mean errors, or the expected time. A single pause thus is no
+    change of pace.
     The constants were chosen on recordings of work of ten shapes, and measured on others (``make bench ARGS=eta``).
 
     Between two advances the estimate counts down, for as long as an advance usually takes; after that it grows.
@@ -54,7 +54,7 @@ class EtaEstimator:
         self._errors = self._abs_errors = self._count = 0.0
 
     def observe(self, at: float, percent: float) -> None:
-        """``percent`` is done at the time ``at``. The first call says when the work began."""
+        """Note that ``percent`` is done at the time ``at``. The first call marks the beginning of the work."""
         if self._at is None:
             self._at, self._percent = at, percent
             return
@@ -79,7 +79,7 @@ class EtaEstimator:
         self._count = self._count * kept + 1.0
 
     def _change(self) -> float:
-        """w²: 0 for a steady pace, 1 for one that changes most."""
+        """Return w²: 0 for a steady pace, 1 for the fastest change."""
         if self._abs_errors <= 0:
             return 0.0
         noise = 1.0 / math.sqrt(self._count)
@@ -87,7 +87,7 @@ class EtaEstimator:
         return (above / (1.0 - noise)) ** 2 if above > 0 else 0.0
 
     def left(self, at: float) -> float | None:
-        """The seconds left at the time ``at``: 0 at 100 %, None while it cannot be known, never negative."""
+        """Return the seconds left at the time ``at``: 0 at 100 %, None while it cannot be estimated, never negative."""
         if self._percent >= _ALL:
             return 0.0
         if self._at is None or self._progress <= 0 or self._time <= 0:

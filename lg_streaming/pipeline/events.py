@@ -1,7 +1,7 @@
-"""What happens in and around a node: its start and end, tools, models, and what it says itself.
+"""The events of a node: its start and end, its tools and models, and the events that it publishes itself.
 
-The way of an event: the filter, the transformer, ``redact``, a short wait for others, the log. The node's own
-start and end take the same way, but nothing stops them, since readers tell tries and branches apart by them.
+An event goes through the filter, the transformer, ``redact`` and a buffer to the log. The node's own start and end go
+the same way, but nothing stops them: readers distinguish tries and branches by them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import orjson
 
 from lg_streaming.events import HUB_TYPES, NAMES, PRIORITIES, RESERVED, is_debug, kind_of, parse_priority, priority_of
 from lg_streaming.fork import new_lock
-from lg_streaming.pipeline.operators import SafeCallable, Source, hold
+from lg_streaming.pipeline.safe_callable import SafeCallable
+from lg_streaming.pipeline.timed_buffer import Source, buffer
 from lg_streaming.publisher import UpdateRequest
 from lg_streaming.settings import EventDefaults
 from lg_streaming.timer import current_timer
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from reactivex.abc import SchedulerBase
 
-    from lg_streaming.emitter import Emitter
+    from lg_streaming.emitter import ScopedPublisher
     from lg_streaming.events import Priority, Scope
     from lg_streaming.pipeline.event_options import EventOptions
     from lg_streaming.publisher import Delivery
@@ -36,7 +37,7 @@ __all__ = ["EventPipeline"]
 
 _LIFECYCLE: Final = frozenset({"node_start", "node_complete", "node_error", "node_interrupted"})
 _IDENTITY: Final = ("node_id", "node_name", "attempt", "duration_s", "model", "replaces")
-"""What stays of an event that nothing stops, when everything else is taken away."""
+"""The fields that stay of an event that nothing stops, when all others are taken away."""
 _WITHHELD: Final = {"message": "withheld: redaction failed"}
 _HURRY: Final = PRIORITIES.index("high")
 
@@ -52,53 +53,54 @@ class _Event:
     delivery: Delivery = "at-least-once"
     key: str | None = None
     lifecycle: Mapping[str, Any] | None = None
-    """Set for the node's own start and end: what is left of its data when everything else is taken away."""
+    """Set for the node's own start and end: the data that stays when all else is taken away."""
     body: bytes = b""
     """The data as JSON, once it is made."""
 
-    def outgoing(self) -> UpdateRequest:
+    def to_request(self) -> UpdateRequest:
         return UpdateRequest(self.type, orjson.Fragment(self.body), self.scope, self.priority, self.delivery, self.key)
 
 
 class EventPipeline:
-    """The way of one try of a node from what happens in it to the updates that leave.
+    """The events of one try of a node, on their way to the log.
 
-    Thread-safe. The functions of the options run in the thread in which something happened. What is held is kept
-    as JSON, so it says how things were when they happened.
+    Thread-safe. The functions of the options run in the thread of the event. Events wait as JSON, so later changes of
+    their data have no effect.
 
     Args:
-        options: What ``@stream_event`` was given.
+        options: The options of ``@stream_event``.
         emitter: Where updates go, and whose events come this way from now on.
-        scheduler: Times how long events wait; the process's timer when not given.
+        scheduler: The timer of the buffer; the process's timer when not given.
     """
 
-    def __init__(self, options: EventOptions, emitter: Emitter, *, scheduler: SchedulerBase | None = None) -> None:
+    def __init__(
+        self, options: EventOptions, output: ScopedPublisher, *, scheduler: SchedulerBase | None = None
+    ) -> None:
         self._options = options
-        self._emitter = emitter
+        self._output = output
         self._scheduler = scheduler or current_timer()
-        self._guard = SafeCallable(emitter)
+        self._guard = SafeCallable(output)
         self._ordinals: Counter[str] = Counter()
         self._lock = new_lock()
-        self._left_at: datetime | None = None
+        self._published_at: datetime | None = None
         self.waiting: bool = False
-        self._live = emitter.defaults
+        self._live = output.defaults
         self._version = -1
-        self._now = options.resolved(EventDefaults())
-        self._look()
         self._closed = False
         self._flush: Source[None] = Source()
         self._held: Source[_Event] | None = None
-        emitter.through_events(self)
+        self._apply(options.resolved(EventDefaults()))
+        self._refresh()
 
-    def _give(self, event: _Event) -> None:
-        """Sends an event on its way."""
-        shaped = self._shaped(event)
+    def _process(self, event: _Event) -> None:
+        """Shape an event, and put it into the buffer."""
+        shaped = self._shape(event)
         if shaped is None:
             return
         held = self._held
         if held is None:
-            if event.lifecycle is not None:  # nothing waits yet, and many nodes have nothing else to say
-                self._leave((shaped,))
+            if event.lifecycle is not None:  # nothing waits yet, and many nodes have no other events
+                self._publish((shaped,))
                 return
             with self._lock:
                 held = self._held = self._held or self._open()
@@ -106,46 +108,41 @@ class EventPipeline:
 
     def _open(self) -> Source[_Event]:
         source: Source[_Event] = Source()
-        leaving = hold(self, urgent=self._urgent, flush=self._flush, scheduler=self._scheduler)(source)
-        leaving.subscribe(self._leave)
+        leaving = buffer(self, urgent=self._is_urgent, flush=self._flush, scheduler=self._scheduler)(source)
+        leaving.subscribe(self._publish)
         return source
 
-    def _look(self) -> EventDefaults:
-        """The options as they are now."""
+    def _refresh(self) -> EventDefaults:
+        """Return the options in force."""
         if self._live is not None and self._live.version != self._version:
-            self._live = self._emitter.defaults or self._live
+            self._live = self._output.defaults or self._live
             self._version = self._live.version
-            self._now = self._options.resolved(self._live.current.event)
+            self._apply(self._options.resolved(self._live.current.event))
             self.release()
         return self._now
 
-    # --- how much is held, and for how long ------------------------------------------------------------------
+    def _apply(self, now: EventDefaults) -> None:
+        self._now = now
+        self.size: int = now.buffer_size
+        """Events that wait, at most."""
+        self.interval: float = 0.0 if self._closed else now.flush_interval
+        """Seconds an event waits, at most."""
 
-    @property
-    def size(self) -> int:
-        """Events that are held at most."""
-        return self._now.buffer_size
-
-    @property
-    def interval(self) -> float:
-        """Seconds an event is held at most."""
-        return 0.0 if self._closed else self._now.flush_interval
-
-    def _urgent(self, event: _Event) -> bool:
-        if event.lifecycle is not None or PRIORITIES.index(event.priority) >= _HURRY or self._left_at is None:
+    def _is_urgent(self, event: _Event) -> bool:
+        if event.lifecycle is not None or PRIORITIES.index(event.priority) >= _HURRY or self._published_at is None:
             return True
-        return self._scheduler.now - self._left_at >= timedelta(seconds=self._now.flush_interval)
+        return self._scheduler.now - self._published_at >= timedelta(seconds=self._now.flush_interval)
 
     # --- in --------------------------------------------------------------------------------------------------
 
-    def take(self, type: str, data: dict[str, Any], scope: Scope, *, always: bool = False) -> None:
-        """One thing that happened: in the node itself, in a tool or in a model.
+    def put(self, type: str, data: dict[str, Any], scope: Scope, *, always: bool = False) -> None:
+        """Accept an event of the node itself, of a tool or of a model.
 
         Nothing stops the node's own start and end, and what leaves ``always``.
         """
-        now, wants = self._look(), self._options.wants
+        now, wants = self._refresh(), self._options.wants
         if always or type in _LIFECYCLE:
-            self._take_lifecycle(type, data, scope, whole=now.enabled and wants(type))
+            self._put_lifecycle(type, data, scope, whole=now.enabled and wants(type))
         elif not now.enabled:
             return
         elif type == "values":
@@ -153,40 +150,40 @@ class EventPipeline:
                 self._push(type, data["state"], scope)
         elif type in {"updates", "messages"}:
             if wants(type):
-                self._take_result(type, data["read"](), scope)
+                self._put_result(type, data["read"](), scope)
         elif wants(type):
             self._push(type, data, scope)
         if type == "llm_complete" and now.enabled and wants("usage") and data.get("usage"):
             self._push("usage", {"model": data.get("model"), **data["usage"]}, scope)
 
-    def _take_result(self, type: str, found: object, scope: Scope) -> None:
+    def _put_result(self, type: str, found: object, scope: Scope) -> None:
         if type == "updates":
             self._push(type, {str(scope.node_id): found}, scope)
         elif found:
             self._push(type, {"messages": found}, scope)
 
-    def _take_lifecycle(self, type: str, data: dict[str, Any], scope: Scope, *, whole: bool) -> None:
+    def _put_lifecycle(self, type: str, data: dict[str, Any], scope: Scope, *, whole: bool) -> None:
         identity = {name: data[name] for name in _IDENTITY if name in data}
         if not whole:
             data = {name: value for name, value in data.items() if name != "result"}
-        self._give(_Event(type=type, data=data, scope=scope, priority=priority_of(type), lifecycle=identity))
+        self._process(_Event(type=type, data=data, scope=scope, priority=priority_of(type), lifecycle=identity))
 
     def emit(self, update: UpdateRequest, *, delivery: Delivery | None) -> None:
-        """Publish what the node says itself, whatever ``events`` names.
+        """Publish an event of the node's own code, independent of ``events``.
 
-        Text has a way of its own, and so has progress, unless ``events`` asks for it.
+        Text does not go through this pipeline, nor does progress, unless ``events`` asks for it.
         """
         name, data, scope, priority, level, key = update
         kind = kind_of(name)
         asked = kind in {"event", "status"} or (kind == "progress" and self._options.wants(name))
-        if not self._look().enabled or not asked:
+        if not self._refresh().enabled or not asked:
             self.release()
-            self._emitter.send(name, data, scope, priority=priority, delivery=level, key=key)
+            self._output.publish(name, data, scope, priority=priority, delivery=level, key=key)
         elif delivery is None and key is None:
             self._push(name, data, scope, priority, repeats=kind == "progress")
         else:
             priority = parse_priority(priority) if priority is not None else priority_of(name)
-            self._give(_Event(type=name, data=data, scope=scope, priority=priority, delivery=level, key=key))
+            self._process(_Event(type=name, data=data, scope=scope, priority=priority, delivery=level, key=key))
 
     def _push(
         self, type: str, data: object, scope: Scope, priority: Priority | None = None, *, repeats: bool = False
@@ -194,7 +191,7 @@ class EventPipeline:
         level = self._now.delivery
         if repeats and level == "exactly-once":  # how often it comes depends on time, so no two tries are alike
             level = "at-least-once"
-        self._give(
+        self._process(
             _Event(
                 type=type,
                 data=data,
@@ -206,11 +203,11 @@ class EventPipeline:
         )
 
     def _next_key(self, type: str) -> str:
-        """Names the next event of a type in this piece of work: the same in each of its tries."""
+        """Return the key of the next event of a type in this piece of work: the same in each of its tries."""
         with self._lock:
             self._ordinals[type] += 1
             ordinal = self._ordinals[type]
-        scope = self._emitter.scope
+        scope = self._output.scope
         name = f"{scope.run_id}\n{scope.namespace}\n{scope.node_id}\n{type}\n{ordinal}"
         return f"node:{hashlib.blake2b(name.encode(errors='replace'), digest_size=16).hexdigest()}"
 
@@ -227,34 +224,34 @@ class EventPipeline:
             event.data = event.lifecycle
         return passes or event.lifecycle is not None
 
-    def _shaped(self, event: _Event) -> _Event | None:
-        """The event as it leaves; None when it does not."""
+    def _shape(self, event: _Event) -> _Event | None:
+        """Return the event as it leaves; None when it does not."""
         if not self._passes(event):
             return None
-        event.body = self._emitter.encode(event.data)
+        event.body = self._output.encode(event.data)
         bare = event.lifecycle is not None and event.data is event.lifecycle
         if self._options.transformer is not None and self._now.enabled and not bare:
-            shaped = self._guard.call("transformer", self._transformed, event, instead=event)
+            shaped = self._guard.call("transformer", self._transform, event, instead=event)
             if shaped is None:
                 if event.lifecycle is None:
                     return None
-                event.body = self._emitter.encode(event.lifecycle)
+                event.body = self._output.encode(event.lifecycle)
             else:
                 event = shaped
         if self._options.redact is not None:
-            event.body = self._guard.call("redact", self._redacted, event, instead=self._withheld(event))
+            event.body = self._guard.call("redact", self._redact, event, instead=self._withheld(event))
         self.waiting = True
         return event
 
-    def _transformed(self, event: _Event) -> _Event | None:
-        """What the transformer makes of an event. Raises what it raises, and when it gives something unusable."""
+    def _transform(self, event: _Event) -> _Event | None:
+        """Return the event that the transformer makes. Raise its errors, or an error for an unusable result."""
         scope = event.scope
         about = {name: value for name in NAMES if (value := getattr(scope, name)) is not None}
         given = {
             "type": event.type,
             "data": orjson.loads(event.body),
             "priority": event.priority,
-            "metadata": {"execution_id": self._emitter.execution_id, **about},
+            "metadata": {"execution_id": self._output.execution_id, **about},
         }
         result: Any = cast("Any", self._options.transformer)(given)
         if result is None:
@@ -271,52 +268,53 @@ class EventPipeline:
             type=event.type if event.lifecycle is not None else name,
             scope=_with_added(scope, result),
             priority=priority,
-            body=self._emitter.encode(data),
+            body=self._output.encode(data),
         )
 
-    def _redacted(self, event: _Event) -> bytes:
-        return self._emitter.encode(cast("Any", self._options.redact)(event.type, orjson.loads(event.body)))
+    def _redact(self, event: _Event) -> bytes:
+        return self._output.encode(cast("Any", self._options.redact)(event.type, orjson.loads(event.body)))
 
     def _withheld(self, event: _Event) -> bytes:
-        return self._emitter.encode({**(event.lifecycle or {}), **_WITHHELD})
+        return self._output.encode({**(event.lifecycle or {}), **_WITHHELD})
 
     # --- out -------------------------------------------------------------------------------------------------
 
-    def _leave(self, events: Sequence[_Event]) -> None:
-        """Appends events to the log, ``batch_size`` in one go."""
+    def _publish(self, events: Sequence[_Event]) -> None:
+        """Append events to the log, ``batch_size`` in one go."""
         self.waiting: bool = False
         if any(event.lifecycle is None for event in events):
-            self._left_at = self._scheduler.now
+            self._published_at = self._scheduler.now
         batch: list[UpdateRequest] = []
         for event in events:
-            batch.append(event.outgoing())
+            batch.append(event.to_request())
             if len(batch) >= self._now.batch_size:
-                self._send(batch)
+                self._publish_batch(batch)
                 batch = []
-        self._send(batch)
+        self._publish_batch(batch)
 
-    def _send(self, batch: list[UpdateRequest]) -> None:
+    def _publish_batch(self, batch: list[UpdateRequest]) -> None:
         if batch:
-            self._emitter.send_all(batch)
+            self._output.publish_all(batch)
 
     def release(self) -> None:
-        """Something follows that does not come this way: what is held leaves before it."""
+        """Publish the events that wait: an update follows that does not go through this pipeline."""
         if self.waiting:
             self._flush.on_next(None)
 
     def close(self) -> None:
-        """The node has ended: what is held leaves now, and what still comes, from a stray thread, waits no more."""
+        """Publish the events that wait: the node has ended. Events of a stray thread do not wait from now on."""
         self._closed = True
+        self.interval = 0.0
         self._flush.on_next(None)
         self._guard.close()
 
 
 _NOT_ADDED: Final = frozenset({"type", "data", "priority", "metadata", *RESERVED, *NAMES})
-"""The keys of what a transformer gets, and those that it cannot set."""
+"""The keys of a transformer's event, and those that it cannot set."""
 
 
 def _with_added(scope: Scope, result: Mapping[str, Any]) -> Scope:
-    """``scope`` with the keys that a transformer added, to the event or to its metadata."""
+    """Return ``scope`` with the keys that a transformer added, to the event or to its metadata."""
     metadata = result.get("metadata")
     added: dict[str, Any] = {}
     for keys in (metadata, result):

@@ -1,4 +1,4 @@
-"""How far a node is: what a node calls to say it."""
+"""The progress of a node, as the node's code reports it."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ _ALL: Final = 100.0
 class ProgressPart:
     """A part of a node's work, or all of it. Get one with `current_progress` and `subtask`.
 
-    A part has reached what was reported for it, or what its subtasks have reached together, whichever is more;
-    it never goes back. Thread-safe; never raises into the node. Outside of a node decorated with
+    The percentage of a part is the greater of two: the one that was reported for it, and that of its subtasks together.
+    It never goes back. Thread-safe; never raises into the node. Outside of a node decorated with
     ``@stream_progress`` it does nothing, and loops over `track` run all the same.
 
     As a context manager it is complete when the block ends without an exception.
@@ -57,19 +57,19 @@ class ProgressPart:
 
     @property
     def active(self) -> bool:
-        """Whether anyone hears it; False outside of a node decorated with ``@stream_progress``."""
+        """True if reports are published; False outside of a node decorated with ``@stream_progress``."""
         return self._root is not None
 
     @property
     def percent(self) -> float:
-        """What it has reached, 0 to 100."""
+        """The percentage that it has reached, 0 to 100."""
         return self._share.percent
 
     def update(self, current: float, total: float | None, metadata: Mapping[str, Any] | None = None) -> None:
-        """``current`` of ``total`` is done, in any unit; ``metadata`` is sent along.
+        """Report that ``current`` of ``total`` is done, in any unit; ``metadata`` is sent along.
 
-        What cannot be a progress (not a number, a total of 0 or less) counts as 0 %. With a ``total`` of None it is
-        not known: the percentage stays, and the update carries what the format shows.
+        Values that cannot be a progress (not a number, a total of 0 or less) count as 0 %. With an unknown ``total``
+        (None) the percentage stays, and the update has the fields of the format.
         """
         root = self._root
         if root is None:
@@ -80,7 +80,7 @@ class ProgressPart:
         self._report(percent, metadata, (current, total))
 
     def complete(self) -> None:
-        """All of it is done."""
+        """Report that all of it is done."""
         self._report(_ALL)
 
     @overload
@@ -92,40 +92,40 @@ class ProgressPart:
     def track(
         self, items: Iterable[T] | AsyncIterable[T], total: float | None = None
     ) -> TrackedIterator[T] | AsyncTracked[T]:
-        """``items``, one by one, for a ``for`` or an ``async for``; reports each as done when the next is asked for.
+        """Return an iterator over ``items`` that reports each as done when the next is asked for.
 
         Args:
             items: What to iterate over; nothing is taken before the loop asks.
-            total: How many there are; ``len(items)`` when not given. Where neither is known, the percentage stays
-                until the end. A loop that ran to its end is complete, however many there were.
+            total: The number of items; ``len(items)`` when not given. Where neither is known, the percentage stays
+                until the end. A loop that ran to its end is complete, with any number of items.
 
         Raises:
-            TypeError: ``items`` cannot be iterated over.
+            TypeError: If ``items`` cannot be iterated over.
         """
         if isinstance(items, AsyncIterable):
             return AsyncTracked(self, items, total)
         return TrackedIterator(self, items, total)
 
     def step(self, name: str) -> ProgressStep:
-        """What is being done from now on, in a few words; readers see it as ``text``.
+        """Name the work that is done from now on, in a few words; readers see it as ``text``.
 
-        It moves no percentage. Called on its own, it holds until the next step; in a ``with``, until the block ends.
+        The percentage does not change. A step lasts until the next step; in a ``with``, until the block ends.
         """
         step = ProgressStep(self, self._share.label)
         self.label(name)
         return step
 
     def subtask(self, weight: float = 1.0, name: str | None = None) -> ProgressPart:
-        """A part of this part, with a progress of its own.
+        """Return a part of this part, with a separate progress.
 
         Parts add up by weight: with weights 1 and 3, completing the first brings 25 %. Make all parts before the
-        work starts: one that is made later lowers the others' shares, and the percentage then stays until the
-        parts have caught up. Parts may have parts, and may be worked on in parallel.
+        work starts. A part that is made later lowers the others' shares; the percentage then stays until the parts
+        have caught up. Parts may have parts, and may be worked on in parallel.
 
         Args:
-            weight: Its share, compared with the other parts of this part. What is not a positive number is 0: such
+            weight: Its share, compared with the other parts of this part. Any value but a positive number is 0: such
                 a part adds nothing.
-            name: What readers see as ``text`` while the part reports.
+            name: The ``text`` of updates while the part reports.
         """
         root = self._root
         if root is None:
@@ -134,7 +134,7 @@ class ProgressPart:
             return ProgressPart(root, ProgressNode(self._share, weight, name))
 
     def label(self, name: str | None) -> None:
-        """Sets what readers see as ``text``; None for that of the part above."""
+        """Set the ``text`` of updates; None for that of the part above."""
         if self._root is not None:
             self._share.label = name
             self._report(0.0)
@@ -169,12 +169,11 @@ class ProgressPart:
 class ProgressTracker(ProgressPart):
     """Reports the progress of one try of a node. Get it with `current_progress` inside the node.
 
-    What leaves, and when, is told by the options of `stream_progress`. Without an emitter it does
-    nothing.
+    The options of `stream_progress` decide which updates leave, and their time. Without an emitter it does nothing.
 
     Args:
-        emitter: Where updates go.
-        options: What the decorator was given.
+        emitter: The destination of updates.
+        options: The options of the decorator.
         scheduler: Clock and timer, for tests; the process's own when not given.
     """
 
@@ -188,7 +187,7 @@ class ProgressTracker(ProgressPart):
         self.round: int = 0
         """Rises with each `reset`."""
         self.failures: int = 0
-        """How often the calculator failed."""
+        """The number of the calculator's failures."""
         options = options or ProgressOptions()
         self._calculator = options.calculator
         self._reporter = Reporter(emitter, options, scheduler) if emitter is not None else None
@@ -200,12 +199,12 @@ class ProgressTracker(ProgressPart):
         return self._reporter.lock if self._reporter is not None else None
 
     def begin(self) -> None:
-        """The node begins: 0 %."""
+        """Begin at 0 %."""
         if self._reporter is not None:
             self._reporter.begin()
 
     def finish(self, status: str, error: object = None) -> None:
-        """The node has ended: 100 % when ``status`` is ``completed``, else what it has reached. ``error`` says why."""
+        """Publish the end: 100 % when ``status`` is ``completed``, else the percentage so far, with the ``error``."""
         if self._reporter is not None:
             with self._reporter.lock:
                 if status == "completed":
@@ -213,9 +212,9 @@ class ProgressTracker(ProgressPart):
                 self._reporter.finish(self.percent, status, error)
 
     def reset(self) -> None:
-        """Starts again at 0 %, without subtasks; those made before do nothing any more.
+        """Start again at 0 %, without subtasks; those made before do nothing from now on.
 
-        An update with 0 % leaves at once. Milestones that were said are not said again.
+        An update with 0 % leaves at once. Milestones that were published are not published again.
         """
         if self._reporter is not None:
             with self._reporter.lock:
@@ -225,12 +224,12 @@ class ProgressTracker(ProgressPart):
                 self._reporter.restart()
 
     def report(self, amount: ProgressValue) -> None:
-        """Says what it has reached. Under `lock`."""
+        """Publish the percentage so far. Call it under `lock`."""
         if self._reporter is not None:
             self._reporter.report(self.percent, amount)
 
     def calculated(self, current: Any, total: Any, metadata: Mapping[str, Any] | None) -> float | None:
-        """What the calculator says; None when there is none or it cannot be used."""
+        """Return the calculator's percentage; None without a calculator, or when its result cannot be used."""
         if self._calculator is None or self._reporter is None:
             return None
         try:
@@ -245,7 +244,7 @@ class ProgressTracker(ProgressPart):
 
 
 class ProgressStep:
-    """A named step. As a context manager it ends with the block, and what was named before holds again."""
+    """A named step. As a context manager it ends with the block, and the name before holds again."""
 
     __slots__ = ("_before", "_part")
 
@@ -264,14 +263,14 @@ class ProgressStep:
 
 
 def _usable(value: Any) -> float:
-    """What a calculator returned, as a percentage.
+    """Return the result of a calculator as a percentage.
 
     Raises:
-        TypeError: It is not a number.
-        ValueError: It is not finite.
+        TypeError: If it is not a number.
+        ValueError: If it is not finite.
     """
     if inspect.iscoroutine(value):
-        value.close()  # else it warns that nobody awaited it
+        value.close()  # else it warns that it was not awaited
         raise TypeError("the calculator returned a coroutine: it has to be a plain function")
     if isinstance(value, (bool, str, bytes)):
         raise TypeError(f"the calculator returned {value!r:.80}: it has to return a percentage")
@@ -293,6 +292,6 @@ NO_PROGRESS: Final = ProgressTracker()
 
 
 def current_progress() -> ProgressTracker:
-    """The tracker of the node that is running; outside of a ``@stream_progress`` node, one that does nothing."""
+    """Return the tracker of the node that is running; outside of a ``@stream_progress`` node, one that does nothing."""
     frame = position().frame
     return (frame.progress if frame is not None else None) or NO_PROGRESS

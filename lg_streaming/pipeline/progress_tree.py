@@ -1,4 +1,4 @@
-"""How the parts of a piece of work add up."""
+"""Add up the progress of the parts of a piece of work."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Final
 __all__ = ["ProgressNode"]
 
 _ALL: Final = 100.0
-_HAIR: Final = 1e-9
-"""Percent: what adding up parts may be off by."""
+_EPSILON: Final = 1e-9
+"""Percent: the error of adding up parts."""
 
 
 class ProgressNode:
@@ -35,7 +35,7 @@ class ProgressNode:
             parent.weights += self.weight
 
     def raise_to(self, percent: float) -> None:
-        """It has reached ``percent``, and what it is a part of gets further by its share."""
+        """Raise the percentage to ``percent``, and the parent's by the share of this part."""
         before, parent = self.percent, self.parent
         if percent <= before:
             return
@@ -43,10 +43,10 @@ class ProgressNode:
         if parent is not None and self.weight:
             parent.weighted += self.weight * (percent - before)
             together = parent.weighted / parent.weights
-            parent.raise_to(together if together < _ALL - _HAIR else _ALL)
+            parent.raise_to(together if together < _ALL - _EPSILON else _ALL)
 
     def text(self) -> str | None:
-        """Its label, or that of what it is a part of."""
+        """Return its label, or that of the nearest parent with one."""
         share: ProgressNode | None = self
         while share is not None:
             if share.label is not None:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.pipeline.branches import branches_of
 from lg_streaming.pipeline.eta import EtaEstimator
-from lg_streaming.pipeline.operators import Source
-from lg_streaming.pipeline.throttle import latest_per_interval
+from lg_streaming.pipeline.timed_buffer import Source, buffer
 from lg_streaming.settings import NodeDefaults
 from lg_streaming.timer import current_timer
 
@@ -28,14 +27,14 @@ __all__ = ["ProgressValue", "Reporter", "shown"]
 logger: logging.Logger = logging.getLogger(__name__)
 
 _ALL: Final = 100.0
-_HAIR: Final = 1e-9
-"""Percent: what adding up parts may be off by."""
+_EPSILON: Final = 1e-9
+"""Percent: the error of adding up parts."""
 _DEFAULTS: Final = NodeDefaults().progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressValue:
-    """What was said along with a percentage."""
+    """The values that are reported with a percentage."""
 
     current: Any = None
     total: Any = None
@@ -52,17 +51,17 @@ class _Report:
 
 
 class Reporter:
-    """Sends the progress of one try of a node. Thread-safe.
+    """Publishes the progress of one try of a node. Thread-safe.
 
     Args:
-        emitter: Where updates go.
-        options: What the decorator says; the execution's defaults hold for the rest, and may change.
+        emitter: The destination of updates.
+        options: The options of the decorator, over the execution's defaults, which may change.
         scheduler: The clock and the timer; the process's own when not given.
     """
 
     def __init__(self, emitter: Emitter, options: ProgressOptions, scheduler: SchedulerBase | None = None) -> None:
         self._emitter = emitter
-        self._given = options
+        self._chosen = options
         self._scheduler = scheduler or current_timer()
         self._live = emitter.defaults
         self._version = -1
@@ -72,33 +71,42 @@ class Reporter:
         self._branches = branches_of(scope.run_id, scope.node_id)
         self.lock: threading.RLock = self._branches.lock
         self._origin = self._scheduler.now
-        self._time_left = EtaEstimator()
-        self._marks_reached = 0.0  # by all marks up to here something was said, also before a reset
+        self._eta = EtaEstimator()
+        self._marks_reached = 0.0  # all marks up to here are published, also before a reset
         self._done = False
         self._begun = False
         self._ended = False
         self._amount = ProgressValue()
         self._reports: Source[_Report] = Source()
-        latest_per_interval(
-            lambda: self._options.interval, urgent=self._is_urgent, lock=self.lock, scheduler=self._scheduler
-        )(self._reports).subscribe(self._send)
+        latest = buffer(self, policy="latest", urgent=self._is_urgent, lock=self.lock, scheduler=self._scheduler)
+        latest(self._reports).subscribe(self._send)
 
-    # --- what the node says -------------------------------------------------------------------------------
+    @property
+    def size(self) -> float:
+        """The bound of the number of reports that wait: only the latest does."""
+        return math.inf
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two reports."""
+        return self._options.interval
+
+    # --- reports ------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """The node begins, at 0 %."""
+        """Begin at 0 %."""
         with self.lock:
             if self._begun:
                 return
             self._begun = True
             self._refresh()
             self._origin = self._scheduler.now
-            self._time_left.observe(0.0, 0.0)
+            self._eta.observe(0.0, 0.0)
             self._branches.join(self._name)
             self._offer(_Report(percent=0.0, amount=self._amount, status="started", urgent=True))
 
     def report(self, percent: float, amount: ProgressValue) -> None:
-        """``percent`` of the node is done, never less than before. Under `lock`."""
+        """Report that ``percent`` of the node is done, never less than before. Call it under `lock`."""
         if self._ended:
             return
         self.begin()
@@ -110,19 +118,19 @@ class Reporter:
         self._offer(_Report(percent=percent, amount=amount, status="running", urgent=marked or arrived))
 
     def restart(self) -> None:
-        """Back to 0 %. Under `lock`."""
+        """Go back to 0 %. Call it under `lock`."""
         if self._ended or not self._begun:
             return
         self._refresh()
         self._done = False
         self._amount = ProgressValue()
-        self._time_left = EtaEstimator()
-        self._time_left.observe(self._elapsed(), 0.0)
+        self._eta = EtaEstimator()
+        self._eta.observe(self._elapsed(), 0.0)
         self._branches.note(self._name, 0.0)
         self._offer(_Report(percent=0.0, amount=self._amount, status="running", urgent=True))
 
     def finish(self, percent: float, status: str, error: object = None) -> None:
-        """The node has ended: what is held leaves, then milestones that are left, then how it ended."""
+        """Publish the report that waits, then the milestones that are left, then the end of the node."""
         with self.lock:
             if self._ended:
                 return
@@ -141,10 +149,10 @@ class Reporter:
                 data.pop("eta_s", None)
             if error is not None:
                 data["error"] = error
-            self._say("progress", data | self._combined())
+            self._publish("progress", data | self._combined())
 
     def fail(self, option: str, problem: BaseException) -> None:
-        """A callable that was given as an option failed for the first time."""
+        """Publish the first failure of a function that the user gave as an option."""
         node_id = self._emitter.scope.node_id
         logger.warning("%s of node %r failed; the plain value is used", option, node_id, exc_info=problem)
         described = {"message": str(problem) or type(problem).__name__, "type": type(problem).__name__}
@@ -162,35 +170,36 @@ class Reporter:
             return
         self._live = live = self._emitter.defaults
         self._version = live.version if live is not None else 0
-        self._options = self._given.resolved(live.current.progress if live is not None else _DEFAULTS)
+        self._options = self._chosen.resolved(live.current.progress if live is not None else _DEFAULTS)
 
     def _advance(self, percent: float) -> bool:
-        """Notes ``percent`` and says the milestones on the way there; whether there were any."""
-        self._time_left.observe(self._elapsed(), percent)
+        """Note ``percent``, publish the milestones on the way, and return whether there were any."""
+        self._eta.observe(self._elapsed(), percent)
         self._branches.note(self._name, percent)
-        before, self._marks_reached = self._marks_reached, max(self._marks_reached, percent + _HAIR)
+        before, self._marks_reached = self._marks_reached, max(self._marks_reached, percent + _EPSILON)
         crossed = [mark for mark in self._options.milestones if before < mark <= self._marks_reached]
         for mark in crossed:
             progress = shown(percent, self._options.format.precision)
-            self._say("milestone", {"milestone": int(mark) if mark.is_integer() else mark, "progress": progress})
+            self._publish("milestone", {"milestone": int(mark) if mark.is_integer() else mark, "progress": progress})
         return bool(crossed)
 
     def _offer(self, report: _Report) -> None:
-        if self._leaves(report):
+        if self._is_published(report):
             self._reports.on_next(report)
 
-    def _leaves(self, report: _Report) -> bool:
+    def _is_published(self, report: _Report) -> bool:
         return report.urgent or self._options.granularity != "coarse"
 
     def _is_urgent(self, report: _Report) -> bool:
         return report.urgent or self._options.granularity == "detailed"
 
-    def _send(self, report: _Report) -> None:
+    def _send(self, reports: list[_Report]) -> None:
+        report = reports[-1]
         data = self._fields(report.percent, report.amount) | {"status": report.status}
-        self._say("progress", data | self._combined())
+        self._publish("progress", data | self._combined())
 
-    def _say(self, type: str, data: dict[str, Any]) -> None:
-        if self._options.enabled and (self._given.types is None or type in self._given.types):
+    def _publish(self, type: str, data: dict[str, Any]) -> None:
+        if self._options.enabled and (self._chosen.types is None or type in self._chosen.types):
             self._emitter.event(type, data)
 
     def _fields(self, percent: float, amount: ProgressValue) -> dict[str, Any]:
@@ -204,7 +213,7 @@ class Reporter:
             data["current"] = amount.current
         if fields.show_total and amount.total is not None:
             data["total"] = amount.total
-        if options.include_eta and (left := self._time_left.left(elapsed)) is not None:
+        if options.include_eta and (left := self._eta.left(elapsed)) is not None:
             data["eta_s"] = round(left, 3)
         if options.include_metrics:
             data["elapsed_s"] = elapsed
@@ -217,7 +226,7 @@ class Reporter:
         return data
 
     def _combined(self) -> dict[str, Any]:
-        """What all parallel branches of the node have reached together, where there are several."""
+        """Return the combined progress of the parallel branches of the node, where there are several."""
         if self._branches.count <= 1:
             return {}
         progress = shown(self._branches.combined(), self._options.format.precision)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lg_streaming.events import Scope
     from lg_streaming.settings import TokenFormat
 
-__all__ = ["Piece", "batches", "formatted"]
+__all__ = ["Piece", "format_batch", "join_pieces"]
 
 Piece = tuple[str, dict[str, Any], "Scope"]
 """A piece of text on its way: type, data, and what it is about."""
@@ -22,7 +22,7 @@ _MAX_JOINED: Final = 8_192
 """Characters that are joined at most, so that an update stays far below ``limits.update_bytes``."""
 
 
-def batches(pieces: list[Piece], most: int) -> list[list[Piece]]:
+def join_pieces(pieces: list[Piece], most: int) -> list[list[Piece]]:
     """``pieces`` in batches of up to ``most`` that can be joined.
 
     The pieces of one message keep their order. Pieces of other messages that came in between do not part them, so
@@ -93,7 +93,7 @@ def _same_call(first: dict[str, Any], data: dict[str, Any]) -> bool:
     )
 
 
-def formatted(batch: list[Piece], format: TokenFormat, *, include_metadata: bool) -> dict[str, Any]:
+def format_batch(batch: list[Piece], format: TokenFormat, *, include_metadata: bool) -> dict[str, Any]:
     """The data of the update that a batch becomes: the first piece's, with the text of all."""
     kind, first, scope = batch[0]
     data = {key: value for key, value in first.items() if key != "metadata"}

@@ -1,20 +1,16 @@
-"""The options of ``@stream_token``: what they may be, and what holds where they are left out."""
+"""The options of ``@stream_token``."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import Any, Final, Self, cast
 
-from pydantic import ValidationError
-
-from lg_streaming.checks import count, refused_option
+from lg_streaming.checks import count
 from lg_streaming.errors import TokenStreamingError
+from lg_streaming.pipeline.decorator_options import DecoratorOptions, checked_options
 from lg_streaming.settings import TokenDefaults
-
-if TYPE_CHECKING:
-    from lg_streaming.settings import TokenFormat
 
 __all__ = ["TokenFilter", "TokenOptions", "TokenProcessor"]
 
@@ -24,10 +20,10 @@ TokenProcessor = Callable[[str, Mapping[str, Any]], str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenFilter:
-    """Which tokens pass: those that meet all conditions. What is rejected is counted and not delivered.
+    """Conditions for tokens. A token that does not meet all of them is counted and not delivered.
 
     Raises:
-        TokenStreamingError: A value cannot be used.
+        TokenStreamingError: If a value cannot be used.
     """
 
     min_length: int = 0
@@ -35,7 +31,7 @@ class TokenFilter:
     max_length: int | None = None
     """Greatest length, in characters; None for any."""
     exclude_whitespace: bool = False
-    """Whether tokens of nothing but white space are rejected. The joined text then lacks them."""
+    """True rejects tokens of nothing but white space. The joined text then lacks them."""
     pattern: str | re.Pattern[str] | None = None
     """A regular expression that must be found somewhere in the token (``re.search``); None for any token."""
     _search: Callable[[str], object] | None = field(default=None, init=False, repr=False, compare=False)
@@ -55,11 +51,11 @@ class TokenFilter:
             object.__setattr__(self, "_search", _compiled(self.pattern).search)
 
     @classmethod
-    def of(cls, value: TokenFilter | Mapping[str, Any]) -> TokenFilter:
-        """``value`` as a filter: itself, or a mapping with the fields' names.
+    def from_value(cls, value: TokenFilter | Mapping[str, Any]) -> TokenFilter:
+        """Return ``value`` as a filter: itself, or made from a mapping with the fields' names.
 
         Raises:
-            TokenStreamingError: It is neither, or has a name or a value that cannot be used.
+            TokenStreamingError: If it is neither, or has a name or a value that cannot be used.
         """
         if isinstance(value, TokenFilter):
             return value
@@ -70,7 +66,7 @@ class TokenFilter:
         return cls(**value)
 
     def passes(self, token: str) -> bool:
-        """Whether a token passes."""
+        """Return whether a token meets all conditions."""
         if len(token) < self.min_length or (self.max_length is not None and len(token) > self.max_length):
             return False
         if self.exclude_whitespace and token.isspace():
@@ -92,68 +88,27 @@ def _compiled(pattern: object) -> re.Pattern[str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenOptions:
-    """What ``@stream_token`` was given; None for what was left out. Make it with `of`."""
+class TokenOptions(DecoratorOptions[TokenDefaults]):
+    """The options of ``@stream_token``. Make them with `from_arguments`."""
 
-    switch: bool | None = None
-    """``enabled``, where it was given."""
-    buffer_size: int | None = None
-    batch_size: int | None = None
-    flush_interval: float | None = None
-    format: TokenFormat | None = None
-    include_metadata: bool | None = None
-    first_token_immediately: bool | None = None
     processor: TokenProcessor | None = None
     filter: TokenFilter | None = None
 
     @classmethod
-    def of(
+    def from_arguments(
         cls,
         *,
         processor: TokenProcessor | None = None,
         filter: TokenFilter | Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Self:
-        """The options as the decorator takes them, checked.
+        """Return the options as the decorator takes them, checked.
 
         Raises:
-            TokenStreamingError: An option is not known, or its value cannot be used.
+            TokenStreamingError: If an option does not exist, or its value cannot be used.
         """
-        given = {name: value for name, value in options.items() if value is not None}
-        try:
-            TokenDefaults.model_validate(given, strict=True)
-        except ValidationError as error:
-            raise TokenStreamingError(_told(error)) from error
+        chosen = checked_options("stream_token", TokenDefaults, options, error=TokenStreamingError, strict=True)
         if processor is not None and not callable(processor):
             raise TokenStreamingError("processor is a function of a token and its metadata: processor(token, metadata)")
-        switch = given.pop("enabled", None)
-        chosen = TokenFilter.of(filter) if filter is not None else None
-        return cls(switch=switch, processor=processor, filter=chosen, **given)
-
-    @property
-    def enabled(self) -> bool:
-        """Whether the decorator leaves it on; the module's defaults may still say no."""
-        return self.switch is not False
-
-    def over(self, defaults: TokenDefaults) -> TokenDefaults:
-        """What holds: these options, and ``defaults`` where they were left out."""
-        given = {name: value for name in _PLAIN if (value := getattr(self, name)) is not None}
-        if self.switch is not None:
-            given["enabled"] = self.switch
-        return defaults.model_copy(update=given) if given else defaults
-
-
-_PLAIN: Final = tuple(name for name in TokenDefaults.model_fields if name != "enabled")
-
-
-def _told(error: ValidationError) -> str:
-    """A validation error in one line, for who wrote the decorator."""
-    known = ", ".join(TokenDefaults.model_fields)
-    told: list[str] = []
-    for each in error.errors():
-        name = ".".join(str(part) for part in each["loc"])
-        if each["type"] == "extra_forbidden":
-            told.append(f"stream_token: there is no option {name!r}: there are {known}, processor, filter")
-        else:
-            told.append(refused_option("stream_token", name, each))
-    return "; ".join(told)
+        conditions = TokenFilter.from_value(filter) if filter is not None else None
+        return cls(chosen=chosen, processor=processor, filter=conditions)

@@ -14,19 +14,19 @@ T = TypeVar("T")
 
 
 class Reports(Protocol):
-    """What a loop reports to."""
+    """The receiver of a loop's reports."""
 
     def update(self, current: float, total: float | None) -> None:
-        """``current`` of ``total`` is done."""
+        """Report that ``current`` of ``total`` is done."""
         ...
 
     def complete(self) -> None:
-        """All is done."""
+        """Report that all is done."""
         ...
 
 
 def length_of(items: object) -> float | None:
-    """``len(items)``; None for what has no length."""
+    """Return ``len(items)``; None for items without a length."""
     try:
         return len(items) if isinstance(items, Sized) else None
     except Exception:  # noqa: BLE001 (a __len__ of the user's own may raise anything)
@@ -42,7 +42,7 @@ class _Count:
         self._taken = 0
 
     def _next(self) -> None:
-        """The loop asks for the next item: it is done with those it took."""
+        """Report the items before: the loop asks for the next one."""
         if self._taken:
             self._part.update(self._taken, self._total)
         self._taken += 1

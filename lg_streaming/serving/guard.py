@@ -157,7 +157,7 @@ class Guard:
         """Return the guard of a uvicorn server; `times` counts for the first call."""
         guard = getattr(server_state, "lg_streaming_guard", None)
         if not isinstance(guard, cls) or guard.loop is not asyncio.get_running_loop():
-            guard = cls(FrontDoor.of(server_state), _trust(config), times)
+            guard = cls(FrontDoor.from_server_state(server_state), _trust(config), times)
             server_state.lg_streaming_guard = guard
         return guard
 

@@ -20,8 +20,8 @@ from lg_streaming.sinks.line_file import LineFile, lines_backwards
 from lg_streaming.sinks.worker import BlockingCallRunner
 
 if TYPE_CHECKING:
+    from lg_streaming.hub.page import Page
     from lg_streaming.hub.sink import CloseReason
-    from lg_streaming.hub.subscription import Page
 
 __all__ = ["JsonLinesSink"]
 

@@ -24,8 +24,8 @@ from lg_streaming.sinks.signature import Secret, keys_of, sign
 if TYPE_CHECKING:
     import httpx2
 
+    from lg_streaming.hub.page import Page
     from lg_streaming.hub.sink import CloseReason
-    from lg_streaming.hub.subscription import Page
 
 __all__ = ["WebhookSink"]
 

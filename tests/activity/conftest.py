@@ -4,14 +4,14 @@ import pytest
 from reactivex.testing import TestScheduler
 
 from lg_streaming.hub import StreamHub
-from lg_streaming.timer import timed_by
+from lg_streaming.timer import use_scheduler
 
 
 @pytest.fixture
 def clock() -> Generator[TestScheduler]:
     """Virtual time: `clock.advance_by(1)` lets a second pass."""
     scheduler = TestScheduler()
-    with timed_by(scheduler):
+    with use_scheduler(scheduler):
         yield scheduler
 
 

@@ -173,7 +173,7 @@ class Recorder(Emitter):
         self.said: list[tuple[str, Any, int | None]] = [] if said is None else said
 
     @property
-    def raises(self) -> bool:
+    def raises_errors(self) -> bool:
         return True
 
     def scoped(self, **changes: Any) -> "Recorder":
@@ -182,7 +182,7 @@ class Recorder(Emitter):
     def event(self, type: str, data: object = None, **options: Any) -> None:
         self.said.append((type, data, self.scope.attempt))
 
-    def say(self, type: str, data: dict[str, Any], scope: Any) -> None:
+    def publish_text(self, type: str, data: dict[str, Any], scope: Any) -> None:
         self.said.append((type, data, scope.attempt))
 
 

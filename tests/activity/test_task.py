@@ -16,7 +16,7 @@ from lg_streaming.emitter import NO_EMITTER, Emitter
 from lg_streaming.errors import BadRequestError, HubClosedError, TransitionError, UpdateTooLargeError
 from lg_streaming.hub import StreamHub
 from lg_streaming.settings import LimitSettings, StreamingSettings
-from lg_streaming.timer import timed_by
+from lg_streaming.timer import use_scheduler
 from tests.activity.reading import read, said, types
 from tests.hub.helpers import take
 
@@ -185,7 +185,7 @@ class Tasks(RuleBasedStateMachine):
         super().__init__()
         self.clock = TestScheduler()
         self.emitter = Recorder()
-        with timed_by(self.clock):
+        with use_scheduler(self.clock):
             self.task = TaskStream(self.emitter, "t", interval=1)
         self.expected: str | None = None
         self.progress: float | None = None
@@ -245,7 +245,7 @@ class Recorder(Emitter):
         self.said: list[tuple[str, Any]] = []
 
     @property
-    def raises(self) -> bool:
+    def raises_errors(self) -> bool:
         return True
 
     def scoped(self, **changes: Any) -> "Recorder":

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from lg_streaming import StreamHub, stream_token, streaming_options
-from lg_streaming.emitter import Emitter
+from lg_streaming.emitter import ScopedPublisher
 from lg_streaming.events import Scope
 from lg_streaming.hub.publisher import HubPublisher
 from lg_streaming.pipeline import NodeOptions
@@ -29,8 +29,8 @@ class SilentPublisher(HubPublisher):
 class Direct(NodePipeline):
     """Lets everything through as it comes."""
 
-    def take(self, type: str, data: dict[str, Any], scope: Scope) -> None:
-        self._emitter.send(type, data, scope)
+    def put(self, type: str, data: dict[str, Any], scope: Scope) -> bool:
+        return self._output.publish(type, data, scope)
 
 
 def node() -> None:
@@ -41,8 +41,8 @@ def seconds(stream: NodePipeline, scope: Scope) -> float:
     about: dict[str, Any] = {"model": "m"}
     started = time.process_time()
     for index in range(TOKENS):
-        stream.take("token", {"content": "word ", "index": index, "role": "ai", "metadata": about}, scope)
-    stream.take("node_complete", {}, scope)
+        stream.put("token", {"content": "word ", "index": index, "role": "ai", "metadata": about}, scope)
+    stream.put("node_complete", {}, scope)
     return time.process_time() - started
 
 
@@ -59,10 +59,10 @@ def main() -> None:
     }
     times: dict[str, list[float]] = {name: [] for name in ("direct", *options)}
     for round_number in range(ROUNDS + 1):  # the first warms up
-        taken = {"direct": seconds(Direct(NodeOptions(), Emitter(publisher, "e", scope, strict=False)), scope)}
+        taken = {"direct": seconds(Direct(NodeOptions(), ScopedPublisher(publisher, "e", scope)), scope)}
         for name, plan in options.items():
             assert plan is not None
-            taken[name] = seconds(plan.open(Emitter(publisher, "e", scope, strict=False)), scope)
+            taken[name] = seconds(plan.open(ScopedPublisher(publisher, "e", scope)), scope)
         if round_number:
             for name, value in taken.items():
                 times[name].append(value)

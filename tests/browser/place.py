@@ -140,7 +140,7 @@ class Place:
 
         @app.get("/my-ticket")
         async def my_ticket(id: str) -> Response:
-            principal = await gateway.policy.admit(peer(), token())
+            principal = await gateway.policy.authenticate(peer(), token())
             return PlainTextResponse(gateway.policy.tickets.issue(principal, execution_id=id)[0])
 
         @app.get("/socket.io.esm.min.js")

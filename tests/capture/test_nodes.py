@@ -253,9 +253,9 @@ def test_options_can_be_read_back() -> None:
     options = streaming_options(both)
     assert options is not None
     assert options.token is not None
-    assert options.token.enabled
+    assert options.token.enabled is not False
     assert options.progress is not None
-    assert options.progress.include_metrics
+    assert options.progress.chosen["include_metrics"]
     assert options.event is None
     only_progress = streaming_options(stream_progress(plain))
     assert only_progress is not None

@@ -302,16 +302,16 @@ class BrokenPlan:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._plan, name)
 
-    def open(self, emitter: Any) -> Any:
-        stream = self._plan.open(emitter)
+    def open(self, output: Any) -> Any:
+        stream = self._plan.open(output)
 
         class Broken:
             progress = stream.progress
 
-            def take(self, type: str, data: Any, scope: Any) -> None:
+            def put(self, type: str, data: Any, scope: Any) -> bool:
                 if type == "custom":
                     raise ValueError("this stream is broken")
-                stream.take(type, data, scope)
+                return stream.put(type, data, scope)
 
             def release(self) -> None:
                 raise ValueError("this stream is broken")

@@ -14,7 +14,6 @@ from fastapi import FastAPI
 from lg_streaming.client import ClientEvent, SocketIOClient, SSEClient, StreamClient
 from lg_streaming.events import StreamUpdate
 from lg_streaming.gateway import Gateway
-from lg_streaming.gateway.session.context import GatewayContext
 from lg_streaming.hub import StreamHub
 from lg_streaming.settings import StreamingSettings
 from tests.support.server import Server, serve
@@ -95,7 +94,7 @@ class Place:
             await gateway.shutdown()
 
         if not self._patient:
-            GatewayContext.of(self.hub).jitter = Soon()
+            gateway._lifecycle.jitter = Soon()  # pyright: ignore[reportPrivateUsage]
         app = FastAPI(lifespan=lifespan)
         gateway.install(app)
 

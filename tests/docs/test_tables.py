@@ -14,16 +14,17 @@ from pydantic import BaseModel
 from typer.core import TyperGroup as Group
 from typer.main import get_command
 
-from lg_streaming import StreamingSettings, sse_response, stream_all, stream_event, stream_progress, stream_token
+from lg_streaming import StreamingSettings, sse_response, stream_all
 from lg_streaming.cli.main import app
+from lg_streaming.decorators import StreamEventOptions, StreamProgressOptions, StreamTokenOptions
 from lg_streaming.filters import FILTER_FIELDS
 from lg_streaming.testing import ScriptedChatModel
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-DECORATORS: dict[str, Any] = {
-    "stream_token": stream_token,
-    "stream_event": stream_event,
-    "stream_progress": stream_progress,
+OPTIONS: dict[str, Any] = {
+    "stream_token": StreamTokenOptions,
+    "stream_event": StreamEventOptions,
+    "stream_progress": StreamProgressOptions,
 }
 CODE = re.compile(r"`([^`]+)`")
 
@@ -80,11 +81,11 @@ def test_the_page_of_event_streams_has_every_argument() -> None:
     assert told == own | set(FILTER_FIELDS)
 
 
-@pytest.mark.parametrize("name", sorted(DECORATORS))
+@pytest.mark.parametrize("name", sorted(OPTIONS))
 def test_the_page_of_a_decorator_has_every_option(name: str) -> None:
     page = "guide/" + {"stream_token": "tokens", "stream_event": "events", "stream_progress": "progress"}[name] + ".md"
     told = {CODE.findall(cells[0])[0] for cells in rows((DOCS / page).read_text(encoding="utf-8"))}
-    assert set(inspect.signature(DECORATORS[name]).parameters) - {"node"} <= told
+    assert set(OPTIONS[name].__annotations__) <= told
 
 
 def test_the_page_of_decorators_has_the_parts_of_stream_all() -> None:

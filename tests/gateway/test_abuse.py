@@ -15,10 +15,10 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from lg_streaming.gateway.delivery.wildcard import WildcardSubscription
 from lg_streaming.gateway.session.session import Session
 from lg_streaming.gateway.transports.connection import Connection
 from lg_streaming.hub import Subscription
+from lg_streaming.hub.wildcard import WildcardSubscription
 from tests.gateway.contract.adapters import (
     PATIENCE,
     READERS,
@@ -127,7 +127,7 @@ MESSAGES: list[tuple[str, Any]] = [
         (_SUBSCRIBE, {"execution_id": "e", "after": bad})
         for bad in anything("a:" + "9" * 400, "é" * 300 + ":1", ["a:1"])
     ],
-    (_SUBSCRIBE, {"execution_id": "e", "delivery": "exactly-once"}),
+    (_SUBSCRIBE, {"execution_id": "e", "delivery": "at-least-once"}),
     (_SUBSCRIBE, deep(20)),
     ("unsubscribe_execution", {}),
     ("unsubscribe_execution", {"execution_id": "a b"}),
@@ -359,7 +359,7 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         monkeypatch.setattr(Connection, name, call)
 
-    for name in ("received", "malformed", "reserved"):
+    for name in ("received", "malformed", "on_reserved_event"):
         counting(name)
     return counts
 
@@ -385,13 +385,13 @@ async def survived(place: Site, before: int) -> None:
     async with asyncio.timeout(PATIENCE):
         while alive() > before:
             await asyncio.sleep(0.1)
-    rooms = place.gateway._edge.rooms.sizes()  # pyright: ignore[reportPrivateUsage]
+    rooms = place.gateway._context.rooms.sizes()  # pyright: ignore[reportPrivateUsage]
     assert (rooms, place.hub.statistics().executions) == ({}, 1)
 
 
 async def test_thousands_of_random_messages(monkeypatch: pytest.MonkeyPatch, looked_at: Counter[str]) -> None:
     # Without this the third message that is malformed closes, and most of them would not be looked at.
-    monkeypatch.setattr("lg_streaming.gateway.session.session._STRIKES", 1_000_000)
+    monkeypatch.setattr("lg_streaming.gateway.session.session._MAX_VIOLATIONS", 1_000_000)
     with site(limits=FREE) as place:
         before = alive()
         await fuzz_all(place, looked_at, RANDOM_MESSAGES, per_connection=500)

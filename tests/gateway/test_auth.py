@@ -23,7 +23,7 @@ from tests.gateway.tokens import KEYS, LIFETIME, NOW, SECRET, peer, pem, private
 # ---------------------------------------------------------------- nobody has set anything up
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"])
 async def test_in_development_callers_from_this_machine_are_let_in(address: str) -> None:
-    assert await Policy(AuthSettings()).admit(peer(address)) == ANONYMOUS
+    assert await Policy(AuthSettings()).authenticate(peer(address)) == ANONYMOUS
 
 
 @pytest.mark.parametrize(
@@ -49,24 +49,24 @@ async def test_in_development_callers_from_this_machine_are_let_in(address: str)
 )
 async def test_in_development_nobody_else_is_let_in(caller: Peer) -> None:
     with pytest.raises(UnauthorizedError, match="LG_STREAMING_AUTH__SECRET") as raised:
-        await Policy(AuthSettings()).admit(caller)
+        await Policy(AuthSettings()).authenticate(caller)
     assert raised.value.code == 4010
 
 
 async def test_switched_off_on_purpose_everybody_is_let_in() -> None:
     policy = Policy(AuthSettings(enabled=False))
-    assert await policy.admit(peer("203.0.113.9", x_forwarded_for="198.51.100.1")) == ANONYMOUS
+    assert await policy.authenticate(peer("203.0.113.9", x_forwarded_for="198.51.100.1")) == ANONYMOUS
 
 
 async def test_a_key_switches_authentication_on() -> None:
     policy = Policy(AuthSettings.model_validate({"secret": SECRET}))
     with pytest.raises(UnauthorizedError, match="token is required"):
-        await policy.admit(peer())
+        await policy.authenticate(peer())
 
 
 # ---------------------------------------------------------------- tokens
 async def test_a_good_token_says_who_it_is() -> None:
-    principal = await secret_policy().admit(peer(), token(role="admin"))
+    principal = await secret_policy().authenticate(peer(), token(role="admin"))
     assert (principal.subject, principal.claims["role"]) == ("alice", "admin")
     assert principal.expires_at == NOW + LIFETIME + 5
 
@@ -117,21 +117,21 @@ async def test_message_then_header_then_cookie() -> None:
     policy = secret_policy()
     cookie = f"a=b; lg_streaming_token={token(sub='carol')}"
     assert (
-        await policy.admit(peer(authorization=f"Bearer {token(sub='bob')}", cookie=cookie), token())
+        await policy.authenticate(peer(authorization=f"Bearer {token(sub='bob')}", cookie=cookie), token())
     ).subject == "alice"
-    assert (await policy.admit(peer(authorization=f"bearer {token(sub='bob')}", cookie=cookie))).subject == "bob"
-    assert (await policy.admit(peer(cookie=cookie))).subject == "carol"
+    assert (await policy.authenticate(peer(authorization=f"bearer {token(sub='bob')}", cookie=cookie))).subject == "bob"
+    assert (await policy.authenticate(peer(cookie=cookie))).subject == "carol"
     with pytest.raises(UnauthorizedError):
-        await policy.admit(peer(authorization=f"Basic {token()}"))
+        await policy.authenticate(peer(authorization=f"Basic {token()}"))
 
 
 async def test_the_cookies_name_can_be_set_and_cookies_left_alone() -> None:
     caller = peer(cookie=f"lg_streaming_token={token()}; __Host-watch={token(sub='bob')}")
-    assert (await secret_policy().admit(caller)).subject == "alice"
-    assert (await secret_policy(cookie="__Host-watch").admit(caller)).subject == "bob"
+    assert (await secret_policy().authenticate(caller)).subject == "alice"
+    assert (await secret_policy(cookie="__Host-watch").authenticate(caller)).subject == "bob"
     for policy in (secret_policy(cookie=None), secret_policy(cookie="lg_streaming")):
         with pytest.raises(UnauthorizedError, match="a token is required"):
-            await policy.admit(caller)
+            await policy.authenticate(caller)
 
 
 @pytest.mark.parametrize(
@@ -153,19 +153,19 @@ async def test_the_cookies_name_can_be_set_and_cookies_left_alone() -> None:
 async def test_a_cookie_is_found_among_others(cookie: str, passes: bool) -> None:
     caller = peer(cookie=cookie.replace("TOKEN", token()))
     if passes:
-        assert (await secret_policy().admit(caller)).subject == "alice"
+        assert (await secret_policy().authenticate(caller)).subject == "alice"
     else:
         with pytest.raises(UnauthorizedError, match="a token is required"):
-            await secret_policy().admit(caller)
+            await secret_policy().authenticate(caller)
 
 
 async def test_a_cookie_does_not_count_for_a_page_that_only_the_star_lets_in() -> None:
     settings = AuthSettings.model_validate({"secret": SECRET})
     caller = peer(cookie=f"lg_streaming_token={token()}", origin="https://evil.example.com")
     with pytest.raises(UnauthorizedError):
-        await Policy(settings, cors_origins=("*",)).admit(caller)
+        await Policy(settings, cors_origins=("*",)).authenticate(caller)
     trusted = Policy(settings, cors_origins=("https://evil.example.com",))
-    assert (await trusted.admit(caller)).subject == "alice"
+    assert (await trusted.authenticate(caller)).subject == "alice"
 
 
 @pytest.mark.parametrize(
@@ -185,10 +185,10 @@ async def test_a_cookie_does_not_count_for_a_page_that_only_the_star_lets_in() -
 async def test_origins(origin: str, allowed: tuple[str, ...], passes: bool) -> None:
     policy = Policy(AuthSettings(enabled=False), cors_origins=allowed)
     if passes:
-        await policy.admit(peer(origin=origin))
+        await policy.authenticate(peer(origin=origin))
     else:
         with pytest.raises(OriginError):
-            await policy.admit(peer(origin=origin))
+            await policy.authenticate(peer(origin=origin))
 
 
 def test_only_pages_of_listed_origins_may_send_cookies() -> None:

@@ -439,7 +439,7 @@ async def _() -> Outcome:
 def _closing(place: Site) -> bool:
     """Whether the only connection is being closed."""
     return any(
-        socket._duplex.closing  # pyright: ignore[reportAttributeAccessIssue]
+        socket._websocket.closing  # pyright: ignore[reportAttributeAccessIssue]
         for socket in place.gateway._websocket._open
     )
 
@@ -466,7 +466,7 @@ async def _() -> Outcome:
 @provokes(4500, "http", retry_after=True)
 async def _() -> Outcome:
     with site() as place:
-        place.gateway._edge.draining = True
+        place.gateway._lifecycle.draining = True
         return await over_http(place)
 
 

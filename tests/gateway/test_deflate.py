@@ -21,7 +21,7 @@ from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFact
 
 from lg_streaming.filters import ALL
 from lg_streaming.gateway.delivery.frames import FrameCache, web_socket_frame
-from lg_streaming.gateway.hooks.server import WebSocketTransport, current_line
+from lg_streaming.gateway.hooks.server import WebSocketTransport, current_transport
 from lg_streaming.gateway.transports.deflate import Deflate, Framer
 from lg_streaming.gateway.transports.packets import EncodeBatch, Packets
 from lg_streaming.log.base import PendingUpdate, StoredUpdate
@@ -178,8 +178,8 @@ def test_readers_with_the_same_window_share_what_was_compressed() -> None:
     records = [StoredUpdate.from_pending(PendingUpdate("note", NO_SCOPE, "medium", 0.0, b'{"data":1}'[:-1]), 1, "e")]
     for bits in (12, 12, 9, 12, 9):
         frame = Counted(window_bits=bits, threshold=0, level=6)
-        list(chunks.of("a", records, ALL, EncodeBatch(packets, frame)))
-    list(chunks.of("a", records, ALL, EncodeBatch(packets)))
+        list(chunks.frames("a", records, ALL, EncodeBatch(packets, frame)))
+    list(chunks.frames("a", records, ALL, EncodeBatch(packets)))
     assert made == [12, 9]
 
 
@@ -259,7 +259,7 @@ async def test_the_official_client_of_node(place: Site, offered: bool) -> None:
 
 
 async def test_a_server_of_another_kind_compresses_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lg_streaming.gateway.transports.duplex.current_line", lambda: None)
+    monkeypatch.setattr("lg_streaming.gateway.transports.websocket_connection.current_transport", lambda: None)
     with site(gateway=ON, uvicorn=NEGOTIATES) as place:
         publish(place)
         async with client(place) as reader:
@@ -273,7 +273,7 @@ async def test_the_server_may_still_send_by_itself() -> None:
     first, second = "".join(random.Random(1).choices(string.ascii_letters, k=1_000)), FAR[:1_000]
 
     async def talk(websocket: WebSocket) -> None:
-        line = current_line()
+        line = current_transport()
         assert isinstance(line, WebSocketTransport)
         await websocket.accept()
         for text in (first, second, first, second):
@@ -307,4 +307,4 @@ async def test_a_message_that_inflates_beyond_the_limit_closes(place: Site) -> N
 
 def test_level_0_compresses_nothing() -> None:
     framings = Framer(CompressionSettings(websocket=True, level=0))
-    assert framings.of(None) is web_socket_frame
+    assert framings.framing_of(None) is web_socket_frame

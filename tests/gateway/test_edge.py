@@ -12,8 +12,8 @@ from websockets.exceptions import InvalidStatus
 from lg_streaming import StreamingModule, StreamingSettings, stream_token
 from lg_streaming.errors import StreamingConfigError
 from lg_streaming.observability.events import GatewayEvent
-from lg_streaming.pipeline import EventStreamProcessor, TokenStreamingService
 from lg_streaming.settings import GatewaySettings, LimitSettings
+from lg_streaming.views import EventStreamProcessor, TokenStreamingService
 from tests.gateway.site import Site, make_app, raw_client, site
 from tests.gateway.sse import EventSource
 from tests.support.server import serve

@@ -224,7 +224,7 @@ async def test_a_watcher_without_any_filter_gets_no_tenants_events_but_its_own()
 
 
 async def test_an_execution_whose_owner_is_known_later_comes_from_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lg_streaming.gateway.delivery.denials._LIFETIME", 0.5)
+    monkeypatch.setattr("lg_streaming.hub.denials._LIFETIME", 0.5)
     with tenants() as place:
         async with one_watcher(place, token=bearer()) as reader:
             place.tokens("e", 3)

@@ -17,11 +17,12 @@ from lg_streaming.codec import Codec
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import NO_SCOPE, Position, Scope, StreamEventType, priority_of
 from lg_streaming.filters import ALL, UpdateFilter
-from lg_streaming.gateway.delivery.frames import Encode, FrameCache, Frames
+from lg_streaming.gateway.delivery.frames import FrameCache, FrameEncoder, Frames
 from lg_streaming.gateway.delivery.merge import merge
-from lg_streaming.gateway.dialects import DialectName, Flowise
+from lg_streaming.gateway.dialects import Flowise
+from lg_streaming.gateway.http.context import HttpContext
 from lg_streaming.gateway.http.openapi import openapi_schema
-from lg_streaming.gateway.session.context import GatewayContext
+from lg_streaming.gateway.protocol.messages import DialectName
 from lg_streaming.hub import StreamHub
 from lg_streaming.log.base import PendingUpdate, StoredUpdate
 from tests.gateway.site import Site, site
@@ -72,7 +73,7 @@ def told(updates: Iterable[Update], *, follow: bool = False) -> list[Frame]:
     """What a reader is sent for the updates, one second between each two."""
     flowise = dialect(follow=follow)
     records = [record(number, *update, at=float(number)) for number, update in enumerate(updates, 1)]
-    return frames_of(flowise.wrap("chat-1", records).wire.decode() if records else "")
+    return frames_of(flowise.encode("chat-1", records).wire.decode() if records else "")
 
 
 async def read(http: httpx2.AsyncClient, place: Site, query: str = "") -> list[Frame]:
@@ -308,9 +309,9 @@ def test_a_long_run_stays_within_bounds() -> None:
     flowise = dialect()
     for number in range(1, 2_000):
         record_of = (("node_complete", {"node_id": f"n{number}", **details}), ("tool_start", {"tool": f"t{number}"}))
-        size = flowise.wrap("chat-1", [record(number, *each) for each in record_of]).size
+        size = flowise.encode("chat-1", [record(number, *each) for each in record_of]).size
         assert size < 100_000
-    frames = frames_of(flowise.wrap("chat-1", [record(1, "node_complete", {"node_id": "last"})]).wire.decode())
+    frames = frames_of(flowise.encode("chat-1", [record(1, "node_complete", {"node_id": "last"})]).wire.decode())
     (nodes,) = named(frames, "agentFlowExecutedData")
     assert nodes[-1]["nodeId"] == "last"
     assert 32 < len(nodes) <= 128
@@ -319,8 +320,8 @@ def test_a_long_run_stays_within_bounds() -> None:
 def test_metadata_that_is_json_is_read() -> None:
     flowise = dialect()
     given = {"followUpPrompts": '["Why?"]', "flowVariables": "{not json", "memoryType": "Buffer"}
-    assert not flowise.wrap("chat-1", [record(1, "metadata", given)]).wire
-    assert frames_of(flowise.ended(None, run_is_over=True).decode()) == [
+    assert not flowise.encode("chat-1", [record(1, "metadata", given)]).wire
+    assert frames_of(flowise.on_end(None, run_is_over=True).decode()) == [
         {
             "event": "metadata",
             "data": {"memoryType": "Buffer", "followUpPrompts": ["Why?"], "flowVariables": "{not json"},
@@ -408,10 +409,10 @@ async def test_a_reader_of_one_node_hears_that_the_run_failed(open_site: Site, h
 
 def test_how_a_later_run_ended_is_not_told_of_this_one() -> None:
     flowise = dialect()
-    flowise.wrap("chat-1", [record(1, "workflow_error", {}), record(2, "workflow_start", {})])
-    flowise.wrap("chat-1", [record(3, "workflow_complete", {})])
-    assert frames_of(flowise.ended(None, run_is_over=True, state="failed").decode()) == [DONE]
-    assert frames_of(dialect().ended(None, run_is_over=True, state="cancelled").decode()) == [
+    flowise.encode("chat-1", [record(1, "workflow_error", {}), record(2, "workflow_start", {})])
+    flowise.encode("chat-1", [record(3, "workflow_complete", {})])
+    assert frames_of(flowise.on_end(None, run_is_over=True, state="failed").decode()) == [DONE]
+    assert frames_of(dialect().on_end(None, run_is_over=True, state="cancelled").decode()) == [
         {"event": "abort", "data": "[DONE]"},
         DONE,
     ]
@@ -436,8 +437,8 @@ async def test_a_cancelled_run_is_aborted(open_site: Site, http: httpx2.AsyncCli
 
 def test_an_abandoned_run_is_a_failure() -> None:
     flowise = dialect()
-    flowise.wrap("chat-1", [record(1, "workflow_abandoned", {})])
-    frames = frames_of(flowise.ended(None, run_is_over=True).decode())
+    flowise.encode("chat-1", [record(1, "workflow_abandoned", {})])
+    frames = frames_of(flowise.on_end(None, run_is_over=True).decode())
     assert frames == [{"event": "error", "data": "the program that ran it is gone"}, DONE]
 
 
@@ -563,33 +564,33 @@ async def test_a_reader_who_is_there_when_a_prompt_comes(open_site: Site, http: 
 )
 def test_the_buttons_of_a_prompt(prompt: dict[str, Any], labels: list[str], feedback: bool) -> None:
     flowise = dialect()
-    flowise.wrap("chat-1", [record(1, "human_prompt", {**APPROVAL, **prompt})])
-    (action,) = named(frames_of(flowise.at_head().decode()), "action")
+    flowise.encode("chat-1", [record(1, "human_prompt", {**APPROVAL, **prompt})])
+    (action,) = named(frames_of(flowise.caught_up().decode()), "action")
     assert [element["label"] for element in action["elements"]] == labels
     assert action["data"]["input"]["humanInputEnableFeedback"] is feedback
     approves = {element["label"] for element in action["elements"] if "approve" in element["type"]}
     assert approves == ({action["mapping"]["approve"]} if action["mapping"] else set())
-    assert flowise.over
+    assert flowise.is_complete
 
 
 def test_an_interrupt_asks_too() -> None:
     flowise = dialect()
-    assert not flowise.at_head()
+    assert not flowise.caught_up()
     updates = [record(1, "node_interrupted", INTERRUPTED), record(2, "workflow_interrupted", {})]
-    assert named(frames_of(flowise.wrap("chat-1", updates[:1]).wire.decode()), "agentFlowEvent", "action") == []
-    assert not flowise.at_head(), "another node may still be at work"
-    flowise.wrap("chat-1", updates[1:])
-    frames = frames_of(flowise.at_head().decode())
+    assert named(frames_of(flowise.encode("chat-1", updates[:1]).wire.decode()), "agentFlowEvent", "action") == []
+    assert not flowise.caught_up(), "another node may still be at work"
+    flowise.encode("chat-1", updates[1:])
+    frames = frames_of(flowise.caught_up().decode())
     assert [frame["event"] for frame in frames] == ["start", "token", "agentFlowEvent", "action"]
     assert (frames[-1]["data"]["id"], frames[-1]["data"]["data"]["nodeId"]) == ("i1", "n")
-    assert flowise.over
+    assert flowise.is_complete
 
 
 def test_an_interrupt_that_says_nothing_stops_without_an_action() -> None:
     flowise = dialect()
-    flowise.wrap("chat-1", [record(1, "workflow_interrupted", {})])
-    assert frames_of(flowise.at_head().decode()) == [{"event": "agentFlowEvent", "data": "STOPPED"}]
-    assert flowise.over
+    flowise.encode("chat-1", [record(1, "workflow_interrupted", {})])
+    assert frames_of(flowise.caught_up().decode()) == [{"event": "agentFlowEvent", "data": "STOPPED"}]
+    assert flowise.is_complete
 
 
 @pytest.mark.parametrize(
@@ -606,14 +607,14 @@ def test_a_run_that_went_on_does_not_ask(going_on: list[Update]) -> None:
         asking = [record(1, "node_interrupted", INTERRUPTED), record(2, "workflow_interrupted", {})]
     records = [*asking, *(record(9, *update) for update in going_on)]
     flowise = dialect()
-    assert not named(frames_of(flowise.wrap("chat-1", records).wire.decode()), "action")
-    assert not flowise.at_head()
-    assert not flowise.over
+    assert not named(frames_of(flowise.encode("chat-1", records).wire.decode()), "action")
+    assert not flowise.caught_up()
+    assert not flowise.is_complete
     following = dialect(follow=True)
-    following.wrap("chat-1", asking)
-    assert named(frames_of(following.at_head().decode()), "agentFlowEvent") == ["STOPPED"]
-    assert not following.at_head(), "it was asked already"
-    went_on = frames_of(following.wrap("chat-1", [record(9, *update) for update in going_on]).wire.decode())
+    following.encode("chat-1", asking)
+    assert named(frames_of(following.caught_up().decode()), "agentFlowEvent") == ["STOPPED"]
+    assert not following.caught_up(), "it was asked already"
+    went_on = frames_of(following.encode("chat-1", [record(9, *update) for update in going_on]).wire.decode())
     assert named(went_on, "agentFlowEvent") == ["INPROGRESS"]
 
 
@@ -708,7 +709,7 @@ async def test_readers_of_all_kinds_side_by_side(open_site: Site, http: httpx2.A
 
 def test_a_merged_token_is_one_token() -> None:
     merged = merge([record(number, "token", {"content": f"t{number} "}) for number in (1, 2, 3)], atomic=False)
-    frames = frames_of(dialect().wrap("chat-1", merged).wire.decode())
+    frames = frames_of(dialect().encode("chat-1", merged).wire.decode())
     assert named(frames, "start", "token") == ["t1 t2 t3 ", "t1 t2 t3 "]
 
 
@@ -721,8 +722,8 @@ def test_the_option_is_described() -> None:
 
 def test_trouble_that_passes_is_not_told() -> None:
     """To Flowise's clients an error is a failure of the run."""
-    assert not dialect().say("error", {"code": 5030, "message": "the log cannot be reached"})
-    assert frames_of(dialect().say("gap", {"from": 1, "to": 2}).decode()) == [
+    assert not dialect().encode_event("error", {"code": 5030, "message": "the log cannot be reached"})
+    assert frames_of(dialect().encode_event("gap", {"from": 1, "to": 2}).decode()) == [
         {"event": "gap", "data": {"from": 1, "to": 2}}
     ]
 
@@ -732,18 +733,18 @@ class Spy(FrameCache):
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[Encode] = []
+        self.asked: list[FrameEncoder] = []
 
-    def of(
-        self, execution_id: str, records: Sequence[StoredUpdate], filter: UpdateFilter, encode: Encode
+    def frames(
+        self, execution_id: str, records: Sequence[StoredUpdate], filter: UpdateFilter, encoder: FrameEncoder
     ) -> Iterator[Frames]:
-        self.asked.append(encode)
-        return super().of(execution_id, records, filter, encode)
+        self.asked.append(encoder)
+        return super().frames(execution_id, records, filter, encoder)
 
 
 async def test_the_frames_that_others_share_are_left_alone(open_site: Site, http: httpx2.AsyncClient) -> None:
-    edge = GatewayContext.of(open_site.hub)
-    edge.chunks = spy = Spy()
+    context = HttpContext.for_hub(open_site.hub)
+    context.frames = spy = Spy()
     open_site.tokens("chat-1", 10)
     await open_site.hub.close("chat-1")
     await read(http, open_site)
@@ -755,7 +756,7 @@ async def test_the_frames_that_others_share_are_left_alone(open_site: Site, http
 def test_frames_of_one_reader_are_kept_for_nobody() -> None:
     flowise, chunks = dialect(), FrameCache(max_bytes=0)
     records = [record(number, "token", {"content": "x"}) for number in (1, 2)]
-    first, again = (b"".join(each.wire for each in chunks.of("chat-1", records, ALL, flowise)) for _ in range(2))
+    first, again = (b"".join(each.wire for each in chunks.frames("chat-1", records, ALL, flowise)) for _ in range(2))
     assert b'"start"' in first
     assert b'"start"' not in again, "it was made anew, by what the reader has been told"
     assert not [value for value in vars(chunks).values() if isinstance(value, dict) and value]
@@ -794,14 +795,14 @@ TYPES = st.sampled_from([*map(str, StreamEventType), "start", "end", "abort", "e
 def test_whatever_is_said_can_be_read(updates: list[Update], cuts: set[int], extra: bool, leaves: bool) -> None:
     flowise = dialect()
     scope = Scope(node_id="n", extra={"own": 1} if extra else None)
-    wire = flowise.greeting(500, {})
+    wire = flowise.before_stream(500, {})
     for number, update in enumerate(updates):
-        wire += flowise.wrap("chat-1", [record(number + 1, *update, at=float(number), scope=scope)]).wire
+        wire += flowise.encode("chat-1", [record(number + 1, *update, at=float(number), scope=scope)]).wire
         if number in cuts:
-            wire += flowise.at_head()
-            if flowise.over:
+            wire += flowise.caught_up()
+            if flowise.is_complete:
                 break
-    wire += flowise.sent_away("timeout", 500) if leaves else flowise.ended(None, run_is_over=not flowise.over)
+    wire += flowise.on_restart("timeout", 500) if leaves else flowise.on_end(None, run_is_over=not flowise.is_complete)
     frames = frames_of(wire.decode())
     names = [frame["event"] for frame in frames]
     assert all(frame.keys() - {"duration"} == {"event", "data"} for frame in frames)

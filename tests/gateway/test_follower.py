@@ -9,19 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lg_streaming.errors import LogUnavailableError
 from lg_streaming.events import Position
 from lg_streaming.filters import UpdateFilter
-from lg_streaming.gateway.auth.peer import Peer
-from lg_streaming.gateway.auth.policy import Policy
-from lg_streaming.gateway.delivery.frames import CHUNK_BYTES, Frames, web_socket_frame
-from lg_streaming.gateway.delivery.pump import follow
-from lg_streaming.gateway.delivery.wildcard import WildcardNotifier, WildcardSubscription
-from lg_streaming.gateway.session.context import GatewayContext
+from lg_streaming.gateway.delivery.frames import CHUNK_BYTES, FrameCache, Frames, web_socket_frame
+from lg_streaming.gateway.delivery.pump import pump_all
 from lg_streaming.gateway.session.instrumentation import ConnectionInstrumentation
-from lg_streaming.gateway.session.session import Session
 from lg_streaming.gateway.transports.websocket import EncodeEach
 from lg_streaming.hub import StreamHub, Subscription
-from lg_streaming.settings import AuthSettings
+from lg_streaming.hub.carry import carry
+from lg_streaming.hub.wildcard import WildcardPage, WildcardSubscription
+from lg_streaming.hub.wildcard_notifier import WildcardNotifier
+from lg_streaming.observability.events import GatewayEvents
+from lg_streaming.observability.gateway_metrics import GatewayMetrics
 from tests.hub.helpers import soon
 
 
@@ -33,7 +33,7 @@ class Watcher:
         self.direct: set[str] = set()
         self.got: list[tuple[str, int]] = []
         self.follower = WildcardSubscription(
-            hub,
+            hub.readers,
             patterns,
             globs=globs or ("**",),
             filter=UpdateFilter(),
@@ -45,12 +45,20 @@ class Watcher:
     async def _allows(self, execution_id: str) -> bool:
         return execution_id not in self.forbidden
 
-    async def _ready(self) -> None:
+    async def wait_writable(self) -> bool:
         await asyncio.sleep(0)
+        return False
+
+    async def send(self, page: WildcardPage, *, waited: bool) -> None:
+        assert not waited
+        if page.subscription is not None:
+            self.got += [(page.subscription.execution_id, record.seq) for record in page.page.records]
+
+    async def log_unavailable(self, error: LogUnavailableError) -> None:
+        raise AssertionError(error)
 
     async def read(self) -> None:
-        async for subscription, page in self.follower.pages(self._ready):
-            self.got += [(subscription.execution_id, record.seq) for record in page.records]
+        await carry(self.follower, self)
 
     def numbers(self, execution_id: str) -> list[int]:
         return [number for name, number in self.got if name == execution_id]
@@ -73,8 +81,8 @@ def test_whatever_happens_every_update_comes_once_and_in_order(steps: list[tuple
 async def _walk(steps: list[tuple[str, str]]) -> None:
     hub = StreamHub()
     hub.publish("a", "note")  # before the follower began: not for it
-    watcher = Watcher(hub, WildcardNotifier(hub))
-    await watcher.follower.start()
+    watcher = Watcher(hub, WildcardNotifier(hub.log))
+    watcher.follower.start()
     reading = asyncio.create_task(watcher.read())
     direct: dict[str, Subscription] = {}
     elsewhere: dict[str, set[int]] = {"a": {1, 2}, "b": set()}
@@ -86,23 +94,23 @@ async def _walk(steps: list[tuple[str, str]]) -> None:
             case "end":
                 await hub.close(name)
             case "recheck":
-                watcher.follower.recheck()
+                watcher.follower.reauthorize()
             case "forbid":
                 watcher.forbidden.add(name)
-                watcher.follower.recheck()
+                watcher.follower.reauthorize()
             case "allow":
                 watcher.forbidden.discard(name)
-                watcher.follower.recheck()
+                watcher.follower.reauthorize()
             case "watch" if name not in direct:
                 await settle()  # what is published is with the follower by now
                 direct[name] = hub.subscribe(name, after="latest", follow=True)
                 await direct[name].start()
                 watcher.direct.add(name)
-                watcher.follower.stand(name, None)
+                watcher.follower.skip_to(name, None)
             case "unwatch" if name in direct:
                 elsewhere[name] |= await _read_out(direct[name])
                 watcher.direct.discard(name)
-                watcher.follower.stand(name, direct.pop(name).position)
+                watcher.follower.skip_to(name, direct.pop(name).position)
             case _:
                 await settle()
     await settle()
@@ -134,18 +142,18 @@ async def _read_out(subscription: Subscription) -> set[int]:
 
 async def test_a_place_further_back_is_not_gone_back_to() -> None:
     hub = StreamHub()
-    watcher = Watcher(hub, WildcardNotifier(hub))
-    await watcher.follower.start()
+    watcher = Watcher(hub, WildcardNotifier(hub.log))
+    watcher.follower.start()
     reading = asyncio.create_task(watcher.read())
     hub.publish("a", "note")
     await settle()
     state = await hub.describe("a")
     assert state is not None
-    watcher.follower.stand("a", Position(state.epoch, 1))
+    watcher.follower.skip_to("a", Position(state.epoch, 1))
     hub.publish("a", "note")
     await settle()
     assert watcher.numbers("a") == [1, 2, 3]
-    watcher.follower.stand("a", Position(state.epoch, 4))
+    watcher.follower.skip_to("a", Position(state.epoch, 4))
     hub.publish("a", "note")
     hub.publish("a", "note")
     await settle()
@@ -158,18 +166,18 @@ async def test_a_place_further_back_is_not_gone_back_to() -> None:
 async def test_what_was_read_by_another_way_before_it_was_heard_of_does_not_come_again() -> None:
     hub = StreamHub()
     hub.publish("a", "note")
-    watcher = Watcher(hub, WildcardNotifier(hub))
-    await watcher.follower.start()
+    watcher = Watcher(hub, WildcardNotifier(hub.log))
+    watcher.follower.start()
     reading = asyncio.create_task(watcher.read())
     direct = hub.subscribe("a", after="latest", follow=True)
     await direct.start()
     hub.publish("a", "note")
     assert await _read_out(direct) == {3}
-    watcher.follower.stand("a", direct.position)  # in the same turn of the event loop
+    watcher.follower.skip_to("a", direct.position)  # in the same turn of the event loop
     hub.publish("a", "note")
     await settle()
     assert watcher.numbers("a") == [4]
-    watcher.follower.stand("b", Position("another", 7))  # nothing new is known of it, so it is not read
+    watcher.follower.skip_to("b", Position("another", 7))  # nothing new is known of it, so it is not read
     await settle()
     assert watcher.numbers("b") == []
     watcher.follower.close()
@@ -177,13 +185,36 @@ async def test_what_was_read_by_another_way_before_it_was_heard_of_does_not_come
     await hub.aclose()
 
 
+async def test_what_was_read_by_another_way_during_a_denial_does_not_come_again() -> None:
+    hub = StreamHub()
+    watcher = Watcher(hub, WildcardNotifier(hub.log))
+    watcher.follower.start()
+    reading = asyncio.create_task(watcher.read())
+    watcher.forbidden.add("a")
+    hub.publish("a", "note")
+    await settle()
+    direct = hub.subscribe("a", after="latest", follow=True)
+    await direct.start()
+    hub.publish("a", "note")
+    assert await _read_out(direct) == {3}
+    watcher.follower.skip_to("a", direct.position)
+    watcher.forbidden.clear()
+    watcher.follower.reauthorize()
+    hub.publish("a", "note")
+    await settle()
+    assert watcher.numbers("a") == [4]
+    watcher.follower.close()
+    await soon(reading)
+    await hub.aclose()
+
+
 async def test_what_was_published_meanwhile_comes_when_the_other_way_ends() -> None:
     hub = StreamHub()
-    watcher = Watcher(hub, WildcardNotifier(hub))
-    await watcher.follower.start()
+    watcher = Watcher(hub, WildcardNotifier(hub.log))
+    watcher.follower.start()
     reading = asyncio.create_task(watcher.read())
     watcher.direct.add("a")
-    watcher.follower.stand("a", None)
+    watcher.follower.skip_to("a", None)
     for _ in range(4):
         hub.publish("a", "note")
     await hub.close("a")
@@ -192,7 +223,7 @@ async def test_what_was_published_meanwhile_comes_when_the_other_way_ends() -> N
     state = await hub.describe("a")
     assert state is not None
     watcher.direct.clear()
-    watcher.follower.stand("a", Position(state.epoch, 3))
+    watcher.follower.skip_to("a", Position(state.epoch, 3))
     await settle()
     assert watcher.numbers("a") == [4, 5, 6]
     watcher.follower.close()
@@ -209,30 +240,29 @@ async def test_what_is_denied_is_not_asked_about_with_every_update() -> None:
         return False
 
     follower = WildcardSubscription(
-        hub,
-        WildcardNotifier(hub),
+        hub.readers,
+        WildcardNotifier(hub.log),
         globs=("**",),
         filter=UpdateFilter(),
         allows=allows,
         skips=lambda _: False,
         clock=time.monotonic,
     )
-    await follower.start()
+    follower.start()
 
-    async def read() -> list[Any]:
-        return [found async for found in follower.pages(settle)]
-
-    reading = asyncio.create_task(read())
+    watcher = Watcher(hub, WildcardNotifier(hub.log))
+    reading = asyncio.create_task(carry(follower, watcher))
     for _ in range(50):
         hub.publish("a", "note")
         await settle()
     assert asked == ["a"]
-    follower.recheck()
+    follower.reauthorize()
     await settle()
     await settle()  # it waits to be ready for as long
     assert asked == ["a", "a"]
     follower.close()
-    assert await soon(reading) == []
+    assert (await soon(reading)).ended
+    assert watcher.got == []
     await hub.aclose()
 
 
@@ -252,10 +282,10 @@ async def test_the_log_is_listened_to_only_while_somebody_follows() -> None:
         return unlisten
 
     hub.log.listen_positions = listen
-    patterns = WildcardNotifier(hub)
+    patterns = WildcardNotifier(hub.log)
     first, second = Watcher(hub, patterns), Watcher(hub, patterns, "b*")
-    await first.follower.start()
-    await second.follower.start()
+    first.follower.start()
+    second.follower.start()
     first.follower.close()
     assert listening == ["on"]
     second.follower.close()
@@ -273,44 +303,44 @@ class _Reader:
         self.reads.set()
         self.got = b""
 
-    async def room(self) -> bool:
+    async def wait_writable(self) -> bool:
         await self.reads.wait()
         return False
 
     async def write(self, frames: Frames) -> None:
-        await self.room()
+        await self.wait_writable()
         self.got += frames.wire
         self.reads.clear()  # one piece at a time
 
-    async def say(self, event: str, payload: dict[str, object]) -> None:
+    async def send_event(self, event: str, payload: dict[str, object]) -> None:
         raise AssertionError(event, payload)
 
-    def prefer_fresh(self) -> None: ...
+    def limit_buffer(self) -> None: ...
 
 
-def _report(hub: StreamHub) -> tuple[GatewayContext, ConnectionInstrumentation]:
-    edge = GatewayContext(hub=hub, settings=hub.settings, policy=Policy(AuthSettings()))
-    session = Session(peer=Peer(address="127.0.0.1", headers={}), edge=edge, transport="websocket", expiry_grace=0.0)
-    return edge, session.report
+def _report() -> ConnectionInstrumentation:
+    return ConnectionInstrumentation(GatewayMetrics(()), GatewayEvents(), "websocket")
 
 
 @pytest.mark.parametrize("forbidden", [False, True])
 async def test_what_was_read_and_waits_is_sent_only_if_it_may_still_be_read(forbidden: bool) -> None:
     hub = StreamHub()
-    watcher = Watcher(hub, WildcardNotifier(hub))
-    await watcher.follower.start()
-    reader, (edge, report) = _Reader(), _report(hub)
+    watcher = Watcher(hub, WildcardNotifier(hub.log))
+    watcher.follower.start()
+    reader, report = _Reader(), _report()
     hub.open("a")
     for name in ("first", "second"):
         hub.publish("a", name, "x" * CHUNK_BYTES)  # a piece each
-    task = asyncio.create_task(follow(edge, watcher.follower, EncodeEach(web_socket_frame), reader, report=report))
+    task = asyncio.create_task(
+        pump_all(watcher.follower, EncodeEach(web_socket_frame), reader, cache=FrameCache(), observer=report)
+    )
     while b"first" not in reader.got:
         reader.reads.set()
         await settle()
     assert b"second" not in reader.got
     if forbidden:
         watcher.forbidden.add("a")
-    watcher.follower.recheck()
+    watcher.follower.reauthorize()
     for _ in range(3):
         reader.reads.set()
         await settle()
@@ -323,7 +353,7 @@ async def test_what_was_read_and_waits_is_sent_only_if_it_may_still_be_read(forb
 
 async def test_an_answer_about_former_rights_does_not_count() -> None:
     hub = StreamHub()
-    watcher = Watcher(hub, WildcardNotifier(hub))
+    watcher = Watcher(hub, WildcardNotifier(hub.log))
     asked, answer = asyncio.Event(), asyncio.Event()
 
     async def slowly(execution_id: str) -> bool:
@@ -333,12 +363,12 @@ async def test_an_answer_about_former_rights_does_not_count() -> None:
         return allowed
 
     watcher.follower._allows = slowly
-    await watcher.follower.start()
+    watcher.follower.start()
     reading = asyncio.create_task(watcher.read())
     hub.publish("a", "note")
     await asked.wait()
     watcher.forbidden.add("a")
-    watcher.follower.recheck()
+    watcher.follower.reauthorize()
     answer.set()
     await settle()
     assert watcher.got == []
@@ -349,8 +379,8 @@ async def test_an_answer_about_former_rights_does_not_count() -> None:
 
 async def test_an_execution_that_has_much_to_say_does_not_keep_others_waiting() -> None:
     hub = StreamHub()
-    watcher = Watcher(hub, WildcardNotifier(hub))
-    await watcher.follower.start()
+    watcher = Watcher(hub, WildcardNotifier(hub.log))
+    watcher.follower.start()
     for _ in range(1_500):
         hub.publish("loud", "note")
     hub.publish("quiet", "note")
@@ -365,7 +395,7 @@ async def test_an_execution_that_has_much_to_say_does_not_keep_others_waiting() 
 
 def test_patterns_hear_on_the_next_event_loop_too() -> None:
     hub = StreamHub()
-    patterns = WildcardNotifier(hub)
+    patterns = WildcardNotifier(hub.log)
 
     async def heard(*, leaves_at_once: bool) -> list[str]:
         found: list[str] = []

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lg_streaming.filters import ALL, UpdateFilter
-from lg_streaming.gateway.delivery.frames import CHUNK_BYTES, BatchTicker, FrameCache, Frames, web_socket_frame
+from lg_streaming.gateway.delivery.frames import CHUNK_BYTES, FrameCache, Frames, web_socket_frame
+from lg_streaming.gateway.delivery.ticker import BatchTicker
 from lg_streaming.gateway.transports.packets import EncodeBatch, EncodeEach, Packets
 from lg_streaming.log.base import PendingUpdate, StoredUpdate
 from lg_streaming.publisher import NO_SCOPE
@@ -30,7 +31,7 @@ def test_texts_come_back_out_of_their_frames(texts: list[str]) -> None:
 @given(st.lists(st.integers(0, 2 * CHUNK_BYTES), max_size=12))
 def test_pages_are_cut_into_pieces_and_nothing_is_lost(sizes: list[int]) -> None:
     records = [record(seq, "x" * size) for seq, size in enumerate(sizes, 1)]
-    pieces = list(FrameCache().of("a", records, ALL, EncodeEach(Packets("/"))))
+    pieces = list(FrameCache().frames("a", records, ALL, EncodeEach(Packets("/"))))
     texts = [text for piece in pieces for text in piece.texts()]
     assert texts == [f'42["token",{each.json.decode()}]' for each in records]
     for piece in pieces:
@@ -39,14 +40,14 @@ def test_pages_are_cut_into_pieces_and_nothing_is_lost(sizes: list[int]) -> None
 
 def test_one_event_is_named_by_its_kind_and_a_batch_is_one_event() -> None:
     records = [record(1), record(2, kind="milestone"), record(3, kind="task:done"), record(4, kind="workflow_complete")]
-    each = EncodeEach(Packets("/live")).wrap("a", records)
+    each = EncodeEach(Packets("/live")).encode("a", records)
     assert [text.partition('",')[0] for text in each.texts()] == [
         '42/live,["token',
         '42/live,["progress',
         '42/live,["event',
         '42/live,["status',
     ]
-    (text,) = EncodeBatch(Packets("/")).wrap('a"b', records).texts()
+    (text,) = EncodeBatch(Packets("/")).encode('a"b', records).texts()
     name, payload = orjson.loads(text[2:])
     assert name == "updates"
     assert payload == {"execution_id": 'a"b', "updates": [orjson.loads(each.json) for each in records]}
@@ -56,28 +57,28 @@ class Counting:
     def __init__(self) -> None:
         self.calls = 0
 
-    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
+    def encode(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
         self.calls += 1
         return Frames(b"".join(each.json for each in records))
 
 
 def test_readers_at_the_same_place_share_what_was_wrapped() -> None:
-    chunks, encode = FrameCache(max_bytes=1_000), Counting()
+    frames, encode = FrameCache(max_bytes=1_000), Counting()
     records = [record(1), record(2)]
-    first = list(chunks.of("a", records, ALL, encode))
-    assert list(chunks.of("a", list(records), ALL, encode)) == first
+    first = list(frames.frames("a", records, ALL, encode))
+    assert list(frames.frames("a", list(records), ALL, encode)) == first
     assert encode.calls == 1
-    list(chunks.of("b", records, ALL, encode))
-    list(chunks.of("a", records, UpdateFilter.of(events=["token"]), encode))
-    list(chunks.of("a", records[1:], ALL, encode))
+    list(frames.frames("b", records, ALL, encode))
+    list(frames.frames("a", records, UpdateFilter.of(events=["token"]), encode))
+    list(frames.frames("a", records[1:], ALL, encode))
     assert encode.calls == 4
 
 
 def test_the_cache_is_bounded() -> None:
-    chunks, encode = FrameCache(max_bytes=1_000), Counting()
+    frames, encode = FrameCache(max_bytes=1_000), Counting()
     for seq in range(1, 200):
-        list(chunks.of("a", [record(seq)], ALL, encode))
-    list(chunks.of("a", [record(1)], ALL, encode))
+        list(frames.frames("a", [record(seq)], ALL, encode))
+    list(frames.frames("a", [record(1)], ALL, encode))
     assert encode.calls == 200
 
 
@@ -137,24 +138,24 @@ async def test_readers_that_need_not_wait_for_a_beat_rest_too() -> None:
 
     pacer = BatchTicker(0.2, clock)
     for _ in range(3):
-        await pacer.after(clock() - 1)  # at once
+        await pacer.turn(clock() - 1)  # at once
         skipped += work
     await asyncio.sleep(0)
-    resting = asyncio.create_task(pacer.after(clock() - 1))
+    resting = asyncio.create_task(pacer.turn(clock() - 1))
     await asyncio.sleep(0.5)
     assert not resting.done()
     skipped += 3 * work
-    await asyncio.wait_for(pacer.after(clock() - 1), 10)
+    await asyncio.wait_for(pacer.turn(clock() - 1), 10)
     resting.cancel()
 
 
 def test_filters_that_clients_make_up_are_not_collected() -> None:
-    chunks, encode = FrameCache(), EncodeEach(Packets("/"))
+    frames, encode = FrameCache(), EncodeEach(Packets("/"))
     held = [UpdateFilter.of(node_ids=[f"{number}-{name}" for name in range(17)]) for number in range(3_000)]
     few = [UpdateFilter.of(node_ids=[str(number)]) for number in range(3_000)]
     for each in (*held, *few):
         for records in ([record(1)], [record(1), record(2)]):
-            assert sum(piece.count for piece in chunks.of("a", records, each, encode)) == len(records)
-    kept = {id(key[index]) for cache, index in ((chunks._cached, 2), (chunks._ends, 1)) for key in cache}
+            assert sum(piece.count for piece in frames.frames("a", records, each, encode)) == len(records)
+    kept = {id(key[index]) for cache, index in ((frames._cached, 2), (frames._cached_ends, 1)) for key in cache}
     assert not kept & {id(each) for each in held}
     assert len(kept) <= 1_024

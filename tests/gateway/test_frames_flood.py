@@ -307,7 +307,7 @@ async def test_messages_that_become_complete_may_go_on_for_ever() -> None:
 async def test_time_in_which_the_server_does_not_read_does_not_count() -> None:
     refused: list[StreamingError] = []
     asked = 0
-    limits = InboundLimits.of(LimitSettings(message_timeout=0.02))
+    limits = InboundLimits.from_settings(LimitSettings(message_timeout=0.02))
     meter = InboundMeter(limits, refused.append, lambda _: True)
 
     def paused() -> bool:

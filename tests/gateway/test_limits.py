@@ -61,7 +61,7 @@ def test_the_census_counts_who_is_there(steps: list[tuple[str, str, str]]) -> No
             if step == "in":
                 there.append(census.enter(address))
             elif step == "name" and there:
-                there[-1].name(subject)
+                there[-1].set_subject(subject)
             elif there:
                 gone = there.pop(0)
                 gone.release()
@@ -178,10 +178,10 @@ def test_requests_are_of_a_caller() -> None:
     now = 0.0
     requests = Requests(LimitSettings(messages_per_second=2, message_burst=2), lambda: now)
     for _ in range(2):
-        requests.spend("alice")
+        requests.acquire("alice")
     with pytest.raises(MessageRateError) as refused:
-        requests.spend("alice")
+        requests.acquire("alice")
     assert refused.value.retry_after == 0.5
-    requests.spend("bob")
+    requests.acquire("bob")
     now = 0.5
-    requests.spend("alice")
+    requests.acquire("alice")

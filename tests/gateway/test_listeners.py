@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from lg_streaming import StreamingModule
 from lg_streaming.errors import StreamingConfigError
-from lg_streaming.gateway.hooks.listeners import beyond_this_machine, listening
+from lg_streaming.gateway.hooks.listeners import find_exposed_address, listening
 from tests.gateway.site import SECRET
 from tests.support.server import ServerError, serve
 
@@ -50,13 +50,13 @@ def app_with(**settings: Any) -> FastAPI:
 async def test_which_hosts_others_reach(host: str, is_open: bool) -> None:
     known = listening.set((host,))
     try:
-        assert (beyond_this_machine() is not None) == is_open
+        assert (find_exposed_address() is not None) == is_open
     finally:
         listening.reset(known)
 
 
 async def test_without_a_server_nothing_is_seen() -> None:
-    assert beyond_this_machine() is None
+    assert find_exposed_address() is None
 
 
 def test_uvicorn_with_a_socket_on_every_interface_does_not_start(caplog: pytest.LogCaptureFixture) -> None:

@@ -64,7 +64,7 @@ def caller(*, http_version: str = "1.1", server: tuple[str, int | None] | None =
     ],
 )
 async def test_a_direct_caller_on_this_machine_is_let_in(peer: Peer) -> None:
-    assert await Policy(AuthSettings()).admit(peer) == ANONYMOUS
+    assert await Policy(AuthSettings()).authenticate(peer) == ANONYMOUS
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ async def test_a_direct_caller_on_this_machine_is_let_in(peer: Peer) -> None:
 )
 async def test_what_shows_another_is_refused_and_says_why(peer: Peer, reason: str) -> None:
     with pytest.raises(UnauthorizedError, match=reason) as refused:
-        await Policy(AuthSettings()).admit(peer)
+        await Policy(AuthSettings()).authenticate(peer)
     assert refused.value.code == 4010
 
 
@@ -124,7 +124,7 @@ async def test_what_shows_another_is_refused_and_says_why(peer: Peer, reason: st
 @pytest.mark.parametrize("mode", ["no-cors", "navigate", "cors", ""])
 async def test_a_page_of_another_site_cannot_load_an_answer_as_its_own_part(sites: str, mode: str) -> None:
     with pytest.raises(OriginError):
-        await Policy(AuthSettings()).admit(caller(sec_fetch_site=sites, sec_fetch_mode=mode))
+        await Policy(AuthSettings()).authenticate(caller(sec_fetch_site=sites, sec_fetch_mode=mode))
 
 
 def test_a_page_without_tls_is_not_of_a_server_with_tls() -> None:
@@ -139,7 +139,7 @@ def test_a_page_without_tls_is_not_of_a_server_with_tls() -> None:
 def test_many_headers_of_one_name_are_read_in_time() -> None:
     scope: dict[str, Any] = {"headers": [(b"x-a", b"1234567")] * 200_000}
     began = time.process_time()
-    assert len(Peer.of(scope).headers["x-a"]) == 200_000 * 8 - 1
+    assert len(Peer.from_scope(scope).headers["x-a"]) == 200_000 * 8 - 1
     assert time.process_time() - began < 5  # joined one by one it took over a minute
 
 

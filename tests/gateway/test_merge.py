@@ -48,8 +48,8 @@ def records_of(drafts: Sequence[PendingUpdate]) -> Sequence[StoredUpdate]:
     return found.records
 
 
-def merged(*drafts: PendingUpdate, atomic: bool = False, told: int = 0) -> list[dict[str, Any]]:
-    return [orjson.loads(record.json) for record in merge(records_of(drafts), atomic=atomic, told=told)]
+def merged(*drafts: PendingUpdate, atomic: bool = False) -> list[dict[str, Any]]:
+    return [orjson.loads(record.json) for record in merge(records_of(drafts), atomic=atomic)]
 
 
 def shown(updates: Sequence[dict[str, Any]]) -> list[tuple[int, int, object]]:
@@ -188,18 +188,6 @@ def test_pieces_that_differ_under_one_message_id_stay_in_order() -> None:
     assert shown(merged(*parts, atomic=True)) == [(1, 1, "a"), (2, 2, "b"), (3, 3, "c")]
 
 
-@pytest.mark.parametrize("atomic", [False, True])
-def test_what_the_reader_may_have_is_left_as_it_is(atomic: bool) -> None:
-    parts = [token("a"), progress(1), token("b"), progress(2), token("c"), token("d")]
-    assert shown(merged(*parts, atomic=atomic, told=3)) == [
-        (1, 1, "a"),
-        (2, 2, 1),
-        (3, 3, "b"),
-        (4, 4, 2),
-        (5, 6, "cd"),
-    ]
-
-
 # ---------------------------------------------------------------- frames
 @dataclass
 class Listed:
@@ -207,7 +195,7 @@ class Listed:
 
     pieces: list[Sequence[StoredUpdate]] = field(default_factory=list[Sequence[StoredUpdate]])
 
-    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
+    def encode(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
         self.pieces.append(list(records))
         return Frames(b"".join(record.json for record in records), count=len(records))
 
@@ -237,7 +225,7 @@ def test_merged_pieces_never_get_into_the_cache_of_those_that_are_not() -> None:
         EncodeEach(Packets("/")),
     )
     list(merged_frames("e", records, encode, atomic=False))
-    (plain,) = chunks.of("e", records[1:], ALL, encode)
+    (plain,) = chunks.frames("e", records[1:], ALL, encode)
     assert b"merged_from" not in plain.wire
     assert plain.count == 2
 
@@ -346,16 +334,6 @@ def test_a_reader_resumed_between_any_two_frames_has_what_it_would_have(records:
         seq = listed.pieces[cut - 1][-1].seq if cut else 0
         rest = [record for record in records if record.seq > seq]
         assert reader_of(*listed.pieces[:cut], rest) == expected
-
-
-@settings(max_examples=120)
-@given(STREAMS, st.booleans(), st.integers(0, 40), st.integers(0, 40))
-def test_a_reader_that_gets_again_what_it_had_is_told_nothing_twice(
-    records: Sequence[StoredUpdate], atomic: bool, had: int, told: int
-) -> None:
-    """It got everything up to `had`; the server sent up to `told`, and has to begin again."""
-    again = merge(records, atomic=atomic, told=max(had, told))
-    assert reader_of(records[:had], again) == reader_of(records)
 
 
 @settings(max_examples=120)

@@ -5,7 +5,9 @@
 import asyncio
 import inspect
 import socket
+import tomllib
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -25,8 +27,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.protocol import Protocol
 from websockets.server import ServerProtocol
 
+from lg_streaming.errors import StreamingConfigError
+from lg_streaming.gateway import Gateway
 from lg_streaming.gateway.hooks import engineio as _engineio
-from lg_streaming.gateway.hooks.server import ServerTransport, WebSocketTransport, current_line
+from lg_streaming.gateway.hooks.server import ServerTransport, WebSocketTransport, current_transport
+from lg_streaming.hub import StreamHub
 from tests.gateway.site import Site, raw_client
 from tests.support.server import serve
 
@@ -48,6 +53,20 @@ def test_engineio() -> None:
     assert "raise OSError" in inspect.getsource(asgi.WebSocket.wait)
     assert "'asgi.scope'" in inspect.getsource(asgi.translate_request)
     assert base_server.BaseServer.reason.TRANSPORT_CLOSE == "transport close"
+
+
+def test_the_tested_versions_are_the_declared_ones() -> None:
+    pyproject = Path(__file__).parents[2] / "pyproject.toml"
+    declared = tomllib.loads(pyproject.read_text())["project"]["dependencies"]
+    for name, (first, end) in _engineio.TESTED.items():
+        assert f"{name}>={_engineio._dotted(first)},<{_engineio._dotted(end)}" in declared
+
+
+@pytest.mark.parametrize("installed", ["5.17.9", "6.0.0", "6.0.0rc1"])
+def test_another_version_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, installed: str) -> None:
+    monkeypatch.setitem(_engineio._installed, "python-socketio", installed)
+    with pytest.raises(StreamingConfigError, match=rf"python-socketio {installed} .*python-socketio>=5.18,<6"):
+        Gateway(StreamHub())
 
 
 def test_socketio() -> None:
@@ -88,7 +107,7 @@ async def test_a_connection_keeps_nothing_of_its_request_and_has_no_room_of_its_
         (environ,) = server.environ.values()
         assert set(environ) <= {"asgi.receive", "asgi.send", "asgi.scope", "HTTP_CONNECTION", "HTTP_UPGRADE"}
         assert list(server.manager.rooms["/"]) == [None]
-        (transport,) = server.transports
+        (transport,) = server.eio.sockets.values()
         assert transport.queue is None
 
 
@@ -113,15 +132,15 @@ async def test_the_line_under_a_connection_is_found(http: str, loop: str) -> Non
     found: list[ServerTransport | None] = []
 
     async def page(_: object) -> PlainTextResponse:
-        line = current_line()
+        line = current_transport()
         found.append(line)
         assert line is not None
-        line.cut_when_silent(7.5)
+        line.set_user_timeout(7.5)
         assert user_timeout(line) == 7_500
         return PlainTextResponse(f"{line.buffered} {line.unsent}")
 
     async def endpoint(websocket: WebSocket) -> None:
-        line = current_line()
+        line = current_transport()
         found.append(line)
         assert isinstance(line, WebSocketTransport)
         assert not line.open
@@ -158,7 +177,7 @@ async def test_the_line_under_a_connection_is_found(http: str, loop: str) -> Non
 
 
 async def test_outside_a_server_there_is_no_line() -> None:
-    assert current_line() is None
+    assert current_transport() is None
 
 
 def test_uvicorn_reads_frames_through_the_instance_of_its_parser() -> None:

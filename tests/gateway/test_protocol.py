@@ -52,7 +52,7 @@ def test_absent_fields_have_their_defaults() -> None:
         ({"execution_id": "a", "on_gap": "skip"}, "on_gap"),
         ({"execution_id": "a", "min_priority": "urgent"}, "min_priority"),
         ({"execution_id": "a", "merge": 1}, "merge: Input should be a valid boolean"),
-        ({"execution_id": "a", "delivery": "sometimes"}, "delivery: Input should be"),
+        ({"execution_id": "a", "delivery": "at-least-once"}, "delivery: there is no such field"),
         ({"execution_id": "a", "since": "yesterday"}, "since: a time looks like"),
         ({"execution_id": "a", "since": "2026-11-20T20:00:00"}, "since: Input should have timezone info"),
         ({"execution_id": "a", "until": 7}, "until: a time is a text"),
@@ -74,9 +74,13 @@ def test_positions_that_can_be_read() -> None:
     assert subscribe(execution_id="a", after="latest").after == "latest"
 
 
-def test_unknown_messages_and_second_payloads_are_refused() -> None:
-    with pytest.raises(BadRequestError, match="there is no message 'shout'"):
-        parse_message("shout", [])
+@pytest.mark.parametrize("name", ["shout", "ack"])
+def test_unknown_messages_are_refused(name: str) -> None:
+    with pytest.raises(BadRequestError, match=f"there is no message '{name}'"):
+        parse_message(name, [{"execution_id": "a", "position": "k3f9:1"}])
+
+
+def test_second_payloads_are_refused() -> None:
     with pytest.raises(BadRequestError, match="takes one payload"):
         parse_message("ping", [{}, {}])
 

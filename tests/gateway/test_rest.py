@@ -620,12 +620,12 @@ async def test_live_and_ready(open_site: Site, http: httpx2.AsyncClient, monkeyp
         assert await health("/health/ready") == (503, "log_unavailable")
         assert await health("/health/live") == (200, "ok")
     monkeypatch.undo()
-    edge = open_site.gateway._edge  # pyright: ignore[reportPrivateUsage]
-    edge.draining = True
+    lifecycle = open_site.gateway._lifecycle  # pyright: ignore[reportPrivateUsage]
+    lifecycle.draining = True
     assert await health("/health") == await health("/health/ready") == (503, "draining")
     assert await health("/health/live") == (200, "ok")
     assert await code_of(http.get(f"{open_site.url}/executions")) == (503, 4500)
-    edge.draining = False
+    lifecycle.draining = False
 
 
 async def test_a_log_that_is_away_and_a_server_that_fails(

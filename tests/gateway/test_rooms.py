@@ -40,7 +40,7 @@ async def client(readers: Readers, place: Site, token: str | None = None) -> Soc
 
 async def members(place: Site, room_id: str, count: int) -> None:
     async with asyncio.timeout(PATIENCE):
-        while place.gateway._edge.rooms.members(room_id) != count:  # pyright: ignore[reportPrivateUsage]
+        while place.gateway._context.rooms.members(room_id) != count:  # pyright: ignore[reportPrivateUsage]
             await asyncio.sleep(0.01)
 
 
@@ -72,7 +72,7 @@ async def test_members_hear_what_is_broadcast_from_then_on(readers: Readers) -> 
 @pytest.mark.row("HIVE-65")
 async def test_an_empty_room_is_forgotten(readers: Readers) -> None:
     with site() as place:
-        sizes = place.gateway._edge.rooms.sizes  # pyright: ignore[reportPrivateUsage]
+        sizes = place.gateway._context.rooms.sizes  # pyright: ignore[reportPrivateUsage]
         reader = await client(readers, place)
         for room_id in ("a", "b", "c"):
             await reader.ask("join_room", {"room_id": room_id})

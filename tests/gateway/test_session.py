@@ -1,5 +1,6 @@
 """The rules of a connection, with the time in the test's hands."""
 
+import asyncio
 import math
 from typing import Any
 
@@ -16,10 +17,12 @@ from lg_streaming.gateway.auth.peer import Peer
 from lg_streaming.gateway.auth.policy import Policy
 from lg_streaming.gateway.auth.principal import Principal, grants_of
 from lg_streaming.gateway.limits.rates import ConnectionCounter, TokenBucket
+from lg_streaming.gateway.session.context import Clock as Times
 from lg_streaming.gateway.session.context import GatewayContext
+from lg_streaming.gateway.session.handlers import handle
 from lg_streaming.gateway.session.session import Session, utc_now_iso
 from lg_streaming.gateway.session.subscriptions import ActiveSubscription
-from lg_streaming.gateway.session.timers import SessionTimers, TimerEvent
+from lg_streaming.gateway.session.timers import Schedule, SessionTimers, TimerEvent
 from lg_streaming.hub import StreamHub
 from lg_streaming.settings import AuthSettings, LimitSettings, StreamingSettings
 from tests.gateway.tokens import SECRET, token
@@ -38,12 +41,15 @@ class Clock:
 
 def session(clock: Clock, *, census: ConnectionCounter | None = None, **limits: Any) -> Session:
     settings = StreamingSettings(limits=LimitSettings(**limits))
-    edge = GatewayContext(
-        hub=StreamHub(settings), settings=settings, policy=Policy(AuthSettings()), wall=clock, monotonic=clock
+    context = GatewayContext(
+        hub=StreamHub(settings),
+        settings=settings,
+        policy=Policy(AuthSettings()),
+        clock=Times(wall=clock, monotonic=clock),
     )
     if census is not None:
-        edge.census = census
-    return Session(peer=HERE, edge=edge, transport="socketio", expiry_grace=25.0, authenticated=True)
+        context.admission.connections = census
+    return Session(peer=HERE, context=context, transport="socketio", authenticated=True)
 
 
 def test_a_bucket_fills_at_its_rate() -> None:
@@ -60,7 +66,7 @@ def test_a_bucket_fills_at_its_rate() -> None:
 
 async def test_the_third_fault_of_a_kind_closes() -> None:
     one = session(Clock())
-    closes = [(await one.handle("shout", [])).close for _ in range(3)]
+    closes = [(await handle(one, "shout", [])).close for _ in range(3)]
     assert closes[:2] == [None, None]
     assert isinstance(closes[2], BadRequestError)
 
@@ -68,7 +74,7 @@ async def test_the_third_fault_of_a_kind_closes() -> None:
 async def test_a_bad_position_is_no_reason_to_close() -> None:
     one = session(Clock())
     for _ in range(5):
-        reply = await one.handle("subscribe_execution", [{"execution_id": "a", "after": "nonsense"}])
+        reply = await handle(one, "subscribe_execution", [{"execution_id": "a", "after": "nonsense"}])
         assert reply.answer["error"]["code"] == BadPositionError.code
         assert reply.close is None
 
@@ -76,13 +82,13 @@ async def test_a_bad_position_is_no_reason_to_close() -> None:
 async def test_messages_over_the_rate_are_answered_with_when_to_try_again() -> None:
     clock = Clock()
     one = session(clock, messages_per_second=20, message_burst=2)
-    assert all([(await one.handle("ping", [])).answer["ok"] for _ in range(2)])
-    reply = await one.handle("ping", [])
+    assert all([(await handle(one, "ping", [])).answer["ok"] for _ in range(2)])
+    reply = await handle(one, "ping", [])
     assert (reply.answer["error"]["code"], reply.answer["error"]["retry_after_ms"]) == (4293, 50)
     clock.now += 0.06
-    assert (await one.handle("ping", [])).answer == {"ok": True, "timestamp": utc_now_iso(clock.now)}
-    await one.handle("ping", [])
-    assert isinstance((await one.handle("ping", [])).close, MessageRateError)
+    assert (await handle(one, "ping", [])).answer == {"ok": True, "timestamp": utc_now_iso(clock.now)}
+    await handle(one, "ping", [])
+    assert isinstance((await handle(one, "ping", [])).close, MessageRateError)
 
 
 async def test_a_connection_counts_from_its_login_to_its_end() -> None:
@@ -91,10 +97,10 @@ async def test_a_connection_counts_from_its_login_to_its_end() -> None:
     await first.login()
     with pytest.raises(TooManyConnectionsError):
         await second.login()
-    second.end()
+    second.close()
     assert census.connections == 1
-    first.end()
-    first.end()
+    first.close()
+    first.close()
     assert census.connections == 0
     await second.login("ignored while authentication is off")
 
@@ -102,12 +108,12 @@ async def test_a_connection_counts_from_its_login_to_its_end() -> None:
 async def test_a_reply_says_what_to_start_and_what_to_stop() -> None:
     one = session(Clock())
     one.hub.open("a")
-    first = await one.handle("subscribe_execution", [{"execution_id": "a"}])
+    first = await handle(one, "subscribe_execution", [{"execution_id": "a"}])
     assert isinstance(first.start, ActiveSubscription)
-    again = await one.handle("subscribe_execution", [{"execution_id": "a", "batch": True}])
+    again = await handle(one, "subscribe_execution", [{"execution_id": "a", "batch": True}])
     assert list(again.stop) == [first.start]
     assert first.start.subscription.closed
-    left = await one.handle("unsubscribe_execution", [{"execution_id": "a"}])
+    left = await handle(one, "unsubscribe_execution", [{"execution_id": "a"}])
     assert list(left.stop) == [again.start]
     assert one.watches == {}
     assert one.hub.statistics().subscriptions == 0
@@ -115,11 +121,11 @@ async def test_a_reply_says_what_to_start_and_what_to_stop() -> None:
 
 async def test_a_refused_subscription_leaves_the_one_before_alone() -> None:
     one = session(Clock())
-    first = await one.handle("subscribe_execution", [{"execution_id": "a"}])
-    refused = await one.handle("subscribe_execution", [{"execution_id": "a", "min_priority": "urgent"}])
+    first = await handle(one, "subscribe_execution", [{"execution_id": "a"}])
+    refused = await handle(one, "subscribe_execution", [{"execution_id": "a", "min_priority": "urgent"}])
     assert not refused.answer["ok"]
     assert list(one.watches.values()) == [first.start]
-    one.end()
+    one.close()
     assert one.watches == {}
     assert one.hub.statistics().subscriptions == 0
 
@@ -129,7 +135,7 @@ async def test_a_heartbeat_tells_where_each_execution_stands() -> None:
     one = session(clock)
     one.hub.publish("a", "token", {"content": "x"})
     for execution_id in ("a", "not-yet"):
-        await one.handle("subscribe_execution", [{"execution_id": execution_id}])
+        await handle(one, "subscribe_execution", [{"execution_id": execution_id}])
     beat = await one.heartbeat()
     state = await one.hub.describe("a")
     assert state is not None
@@ -140,9 +146,9 @@ async def test_a_heartbeat_tells_where_each_execution_stands() -> None:
 def guarded(clock: Clock, hub: StreamHub) -> Session:
     settings = StreamingSettings()
     policy = Policy(AuthSettings.model_validate({"secret": SECRET}))
-    edge = GatewayContext(hub=hub, settings=settings, policy=policy, wall=clock, monotonic=clock)
-    one = Session(peer=HERE, edge=edge, transport="socketio", expiry_grace=25.0)
-    one.become(Principal(subject="alice", expires_at=clock.now + 60))
+    context = GatewayContext(hub=hub, settings=settings, policy=policy, clock=Times(wall=clock, monotonic=clock))
+    one = Session(peer=HERE, context=context, transport="socketio")
+    one.set_principal(Principal(subject="alice", expires_at=clock.now + 60))
     return one
 
 
@@ -150,7 +156,7 @@ async def test_an_expired_token_controls_and_reads_nothing_while_a_fresh_one_may
     clock, hub = Clock(), StreamHub()
     hub.open("e", owner="alice")
     one = guarded(clock, hub)
-    assert (await one.handle("subscribe_execution", [{"execution_id": "e"}])).answer["ok"]
+    assert (await handle(one, "subscribe_execution", [{"execution_id": "e"}])).answer["ok"]
     clock.now += 61
     taking_rights: dict[str, dict[str, Any]] = {
         "subscribe_execution": {"execution_id": "e"},
@@ -160,13 +166,13 @@ async def test_an_expired_token_controls_and_reads_nothing_while_a_fresh_one_may
         "cancel_execution": {"execution_id": "e"},
     }
     for name, payload in taking_rights.items():
-        reply = await one.handle(name, [payload])
+        reply = await handle(one, name, [payload])
         assert (reply.answer["error"]["name"], reply.close) == ("token_expired", None)
     assert hub.registry.is_running("e")
     for name in ("ping", "get_status"):
-        assert (await one.handle(name, [])).answer["ok"]
-    assert (await one.handle("unsubscribe_execution", [{"execution_id": "e"}])).answer["ok"]
-    one.end()
+        assert (await handle(one, name, [])).answer["ok"]
+    assert (await handle(one, "unsubscribe_execution", [{"execution_id": "e"}])).answer["ok"]
+    one.close()
     await hub.aclose()
 
 
@@ -177,25 +183,25 @@ async def test_a_fresh_token_counts_with_all_its_rights_or_not_at_all() -> None:
     await hub.writer.flush()
     one = guarded(Clock(), hub)
     wide = Principal(subject="alice", grants=grants_of([{"actions": ["read"], "executions": ["acme/*"]}]))
-    one.become(wide)
-    assert (await one.handle("subscribe_execution", [{"execution_id": "acme/run"}])).answer["ok"]
+    one.set_principal(wide)
+    assert (await handle(one, "subscribe_execution", [{"execution_id": "acme/run"}])).answer["ok"]
     log.away = True
-    reply = await one.handle("authenticate", [{"token": token()}])
+    reply = await handle(one, "authenticate", [{"token": token()}])
     assert reply.answer["error"]["name"] == "log_unavailable"
     assert one.principal is wide
     log.away = False
-    reply = await one.handle("authenticate", [{"token": token()}])
+    reply = await handle(one, "authenticate", [{"token": token()}])
     assert [watch.execution_id for watch in reply.forbidden] == ["acme/run"]
     assert not one.watches
     assert one.principal.grants == ()
-    one.end()
+    one.close()
     await hub.aclose()
 
 
 # ---------------------------------------------------------------- time
 def test_what_is_due_on_the_way_to_the_end_of_a_token() -> None:
     clock = Clock()
-    deadlines = SessionTimers(clock, 15.0, 25.0)
+    deadlines = Schedule(clock, 15.0, 25.0)
     expires_at = clock.now + 40.0
 
     def pass_time() -> tuple[float, TimerEvent]:
@@ -216,5 +222,25 @@ def test_what_is_due_on_the_way_to_the_end_of_a_token() -> None:
     assert isinstance(due.close, TokenExpiredError)
 
 
+async def test_a_fresh_token_that_expires_soon_is_announced_at_once() -> None:
+    clock, hub, events = Clock(), StreamHub(), list[TimerEvent]()
+    one = guarded(clock, hub)
+
+    async def heartbeat() -> None:
+        raise AssertionError
+
+    timers = SessionTimers(one, events.append, heartbeat)
+    timers.start()
+    await asyncio.sleep(0.01)
+    assert events == []
+    one.set_principal(Principal(subject="alice", expires_at=clock.now + 30))
+    timers.renew()
+    await asyncio.sleep(0.01)
+    assert events == [TimerEvent(warning=30.0)]
+    await timers.close()
+    one.close()
+    await hub.aclose()
+
+
 def test_without_heartbeats_and_without_an_end_nothing_is_ever_due() -> None:
-    assert SessionTimers(Clock(), None, 0.0).next_due(None) == math.inf
+    assert Schedule(Clock(), None, 0.0).next_due(None) == math.inf

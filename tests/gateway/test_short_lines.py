@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.asyncio.client import ClientConnection, connect
 
 from lg_streaming.gateway.delivery.frames import web_socket_frame
-from lg_streaming.gateway.hooks.server import WebSocketTransport, current_line
+from lg_streaming.gateway.hooks.server import WebSocketTransport, current_transport
 from tests.support.server import serve
 
 FRAME = web_socket_frame(b"x" * 300)
@@ -47,11 +47,11 @@ class Filling:
         """Bytes that were taken, and how many of them wait in the process."""
 
     async def serve(self, websocket: WebSocket) -> None:
-        line = current_line()
+        line = current_transport()
         assert isinstance(line, WebSocketTransport)
         await websocket.accept()
         if self._short is not None:
-            line.keep_short(self._short)
+            line.limit_write_buffer(self._short)
         taken = await fill(line)
         self.filled.set_result((taken, line.buffered))
         await line.wait_writable()

@@ -15,13 +15,11 @@ import pytest
 
 from lg_streaming.gateway import Gateway
 from lg_streaming.gateway.auth.peer import Peer
-from lg_streaming.gateway.auth.policy import Policy
+from lg_streaming.gateway.http.context import HttpContext
 from lg_streaming.gateway.http.event_stream import EventStream, StreamOptions, open_stream
 from lg_streaming.gateway.protocol.messages import SubscribeExecution
-from lg_streaming.gateway.session.context import GatewayContext
 from lg_streaming.gateway.session.session import Session
 from lg_streaming.hub import StreamHub
-from lg_streaming.settings import AuthSettings, StreamingSettings
 from tests.gateway.site import make_app, raw_client, site
 from tests.gateway.sse import EventSource
 from tests.support.node import node_client
@@ -93,7 +91,7 @@ async def test_a_client_that_does_not_read_cannot_hold_the_server_up() -> None:
 async def test_nobody_is_let_in_while_the_server_goes_away() -> None:
     with site() as place:
         # What the server does first when it is told to stop; it still accepts connections then.
-        place.gateway._edge.draining = True
+        place.gateway._lifecycle.draining = True
         async with raw_client(place, login=False) as client:
             await client.send("40")
             _, before = await client.closed()
@@ -120,7 +118,7 @@ async def test_who_was_about_to_be_served_is_sent_away_too() -> None:
             reading = asyncio.create_task(http.get(f"{server.url}/executions/exec-1/stream"))
             assert await asyncio.to_thread(asked.wait, 10)
             stopping = asyncio.create_task(asyncio.to_thread(server.stop))
-            while not gateway._edge.draining:
+            while not gateway._lifecycle.draining:
                 await asyncio.sleep(0.01)
             answer.set()
             assert (await reading).json()["error"]["name"] == "server_restart"
@@ -128,11 +126,11 @@ async def test_who_was_about_to_be_served_is_sent_away_too() -> None:
 
 
 async def test_a_stream_that_had_no_turn_yet_ends_well() -> None:
-    edge = GatewayContext(hub=StreamHub(), settings=StreamingSettings(), policy=Policy(AuthSettings(enabled=False)))
+    context = HttpContext.for_hub(StreamHub())
     session = Session(
-        peer=Peer(address="127.0.0.1", headers={}), edge=edge, transport="sse", expiry_grace=0.0, trusted=True
+        peer=Peer(address="127.0.0.1", headers={}), context=context.gateway, transport="sse", trusted=True
     )
-    stream = await open_stream(session, SubscribeExecution(execution_id="e"), StreamOptions())
+    stream = await open_stream(context, session, SubscribeExecution(execution_id="e"), StreamOptions())
     assert isinstance(stream, EventStream)
     sent: list[Any] = []
 
@@ -145,12 +143,12 @@ async def test_a_stream_that_had_no_turn_yet_ends_well() -> None:
     serving = asyncio.create_task(stream({"type": "http", "headers": []}, receive, send))
     await asyncio.sleep(0)
     assert sent == []
-    stream.send_away()
+    stream.close_for_restart()
     await asyncio.wait_for(serving, 5)
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     assert b"server_restart" in sent[-1]["body"]
-    assert not edge.sessions
-    await edge.hub.aclose()
+    assert not context.gateway.sessions
+    await context.gateway.hub.aclose()
 
 
 async def test_streams_that_do_not_end_are_cut() -> None:
@@ -158,17 +156,17 @@ async def test_streams_that_do_not_end_are_cut() -> None:
         def __init__(self) -> None:
             self.ended = asyncio.Event()
 
-        def send_away(self) -> None: ...
+        def close_for_restart(self) -> None: ...
 
         def cut(self) -> None:
             self.ended.set()
 
-    edge = GatewayContext(hub=StreamHub(), settings=StreamingSettings(), policy=Policy(AuthSettings(enabled=False)))
+    context = HttpContext.for_hub(StreamHub())
     stuck: Any = Stuck()
-    edge.streams.add(stuck)
-    await asyncio.wait_for(edge.drain(), 10)
+    context.streams.add(stuck)
+    await asyncio.wait_for(context.gateway.lifecycle.drain(), 10)
     assert stuck.ended.is_set()
-    await edge.hub.aclose()
+    await context.gateway.hub.aclose()
 
 
 CHAINED = """

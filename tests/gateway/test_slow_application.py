@@ -84,7 +84,7 @@ async def test_a_slow_answer_for_one_keeps_no_other_waiting(asked: str) -> None:
                 for subject in ("alice", "carol"):
                     assert (await _get(http, subject)).status_code in {200, 403}
                 # The default executor of the server's event loop is free for the application.
-                loop = place.gateway._edge.loop  # pyright: ignore[reportPrivateUsage]
+                loop = place.gateway._lifecycle.loop  # pyright: ignore[reportPrivateUsage]
                 assert loop is not None
                 future = asyncio.run_coroutine_threadsafe(asyncio.to_thread(str.upper, "free"), loop)
                 assert await asyncio.wrap_future(future) == "FREE"

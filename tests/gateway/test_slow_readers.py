@@ -20,7 +20,7 @@ LIMITS = {"send_timeout": 0.5, "messages_per_second": None}
 def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Generator[Site]:
     """Once with the server's transport in reach, once through ASGI alone."""
     if request.param == "queued":
-        monkeypatch.setattr("lg_streaming.gateway.transports.duplex.current_line", lambda: None)
+        monkeypatch.setattr("lg_streaming.gateway.transports.websocket_connection.current_transport", lambda: None)
     with site(limits=LIMITS, retention={"max_updates": 100_000, "max_bytes": 2**30}) as running:
         yield running
 

@@ -335,4 +335,4 @@ def test_settings_may_be_a_mapping() -> None:
     streaming = StreamingModule({"gateway": {"prefix": "/x"}, "limits": {"connections": 5}})
     assert (streaming.settings.gateway.prefix, streaming.settings.limits.connections) == ("/x", 5)
     assert StreamingModule({"gateway": GatewaySettings(prefix="/y")}).settings.gateway.prefix == "/y"
-    assert StreamHub({"debug": True}).debug
+    assert StreamHub({"debug": True}).settings.debug

@@ -137,27 +137,29 @@ def policy(clock: Clock | None = None) -> Policy:
 async def test_a_ticket_for_one_execution_opens_that_one_for_reading() -> None:
     door = policy()
     alice = await door.verify(token(lg_streaming=[{"actions": ["read", "control"], "executions": ["**"]}]))
-    bound = await door.admit(peer(), ticket=door.tickets.issue(alice, execution_id="acme/1")[0])
+    bound = await door.authenticate(peer(), ticket=door.tickets.issue(alice, execution_id="acme/1")[0])
     assert bound.subject == "alice"
     assert await door.allows(bound, "read", "acme/1", None)
     assert not await door.allows(bound, "control", "acme/1", None)
     assert not await door.allows(bound, "read", "acme/2", "alice")
     assert not await door.allows(bound, "read", "room:acme", None)
-    free = await door.admit(peer(), ticket=door.tickets.issue(alice)[0])
+    free = await door.authenticate(peer(), ticket=door.tickets.issue(alice)[0])
     assert await door.allows(free, "control", "acme/2", None)
 
 
 async def test_a_ticket_gives_nothing_that_its_owner_does_not_have() -> None:
     door = policy()
-    bound = await door.admit(peer(), ticket=door.tickets.issue(await door.verify(token()), execution_id="bobs")[0])
+    bound = await door.authenticate(
+        peer(), ticket=door.tickets.issue(await door.verify(token()), execution_id="bobs")[0]
+    )
     assert not await door.allows(bound, "read", "bobs", "bob")
 
 
 def test_a_bound_principal_gets_no_ticket_for_anything_else() -> None:
     tickets = numbered(Clock())
     bound = tickets.redeem(tickets.issue(ALICE, execution_id="exec-1")[0])
-    assert tickets.redeem(tickets.issue(bound, execution_id="exec-1")[0]).only == "exec-1"
-    assert tickets.redeem(tickets.issue(bound)[0]).only == "exec-1"
+    assert tickets.redeem(tickets.issue(bound, execution_id="exec-1")[0]).restricted_to == "exec-1"
+    assert tickets.redeem(tickets.issue(bound)[0]).restricted_to == "exec-1"
     with pytest.raises(UnauthorizedError, match="another execution"):
         tickets.issue(bound, execution_id="exec-2")
 
@@ -167,11 +169,11 @@ async def test_a_ticket_wins_over_header_and_cookie() -> None:
     door = policy()
     ticket = door.tickets.issue(await door.verify(token(sub="carol")))[0]
     caller = peer(authorization=f"Bearer {token(sub='bob')}", cookie=f"lg_streaming_token={token()}")
-    assert (await door.admit(caller, ticket=ticket)).subject == "carol"
+    assert (await door.authenticate(caller, ticket=ticket)).subject == "carol"
     with pytest.raises(UnauthorizedError):  # and a void one is not made good by them
-        await door.admit(caller, ticket=ticket)
+        await door.authenticate(caller, ticket=ticket)
     with pytest.raises(UnauthorizedError):
-        await door.admit(caller, ticket="")
+        await door.authenticate(caller, ticket="")
 
 
 async def test_a_token_that_is_revoked_meanwhile_voids_its_tickets() -> None:
@@ -179,22 +181,22 @@ async def test_a_token_that_is_revoked_meanwhile_voids_its_tickets() -> None:
     ticket = door.tickets.issue(await door.verify(token(jti="1")))[0]
     door.revoke(jti="1")
     with pytest.raises(UnauthorizedError):
-        await door.admit(peer(), ticket=ticket)
+        await door.authenticate(peer(), ticket=ticket)
 
 
 async def test_a_ticket_does_not_let_another_sites_page_in() -> None:
     door = policy()
     ticket = door.tickets.issue(await door.verify(token()))[0]
     with pytest.raises(OriginError):
-        await door.admit(peer(origin="https://evil.example.com"), ticket=ticket)
+        await door.authenticate(peer(origin="https://evil.example.com"), ticket=ticket)
     with pytest.raises(UnauthorizedError):  # it came once, so it is void
-        await door.admit(peer(origin="http://localhost:8000"), ticket=ticket)
+        await door.authenticate(peer(origin="http://localhost:8000"), ticket=ticket)
 
 
 async def test_in_development_a_ticket_does_not_let_others_in() -> None:
     door = Policy(AuthSettings())
-    ticket = door.tickets.issue(await door.admit(peer()))[0]
+    ticket = door.tickets.issue(await door.authenticate(peer()))[0]
     with pytest.raises(UnauthorizedError, match="LG_STREAMING_AUTH__SECRET"):
-        await door.admit(peer("203.0.113.9"), ticket=ticket)
+        await door.authenticate(peer("203.0.113.9"), ticket=ticket)
     with pytest.raises(UnauthorizedError, match="ticket"):
-        await door.admit(peer(), ticket=ticket)
+        await door.authenticate(peer(), ticket=ticket)

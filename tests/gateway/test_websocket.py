@@ -342,7 +342,7 @@ async def test_a_browsers_own_web_socket() -> None:
 @pytest.mark.browser
 @pytest.mark.row("FLOW-45")
 async def test_a_browsers_own_event_source_comes_back_and_stops_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lg_streaming.gateway.session.context._RETRY_MS", (50, 100))
+    monkeypatch.setattr("lg_streaming.gateway.session.lifecycle._RETRY_MS", (50, 100))
     # Streams end after a while, and lines are cut, so the browser has to come back again and again.
     settings = StreamingSettings.model_validate(
         {"gateway": {"max_stream_duration": 0.6}, "auth": {"enabled": False}}  # a forwarder has a port of its own

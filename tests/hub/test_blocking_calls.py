@@ -11,6 +11,7 @@ import reactivex.operators as ops
 from lg_streaming.errors import BlockingCallError
 from lg_streaming.hub import StreamHub
 from lg_streaming.sinks import CallbackSink
+from lg_streaming.views import TokenStreamingService
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +33,8 @@ async def test_run_of_an_observable_is_refused_at_once(hub: StreamHub, pipe: lis
 
 
 async def test_run_of_token_streams_is_refused_at_once(hub: StreamHub) -> None:
-    for observable in (hub.tokens.get_token_stream("e"), hub.tokens.get_global_token_stream()):
+    service = TokenStreamingService(hub)
+    for observable in (service.get_token_stream("e"), service.get_global_token_stream()):
         with pytest.raises(BlockingCallError):
             observable.run()
 

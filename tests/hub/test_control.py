@@ -9,6 +9,7 @@ import pytest
 from lg_streaming import StreamingModule, StreamingSettings, current_emitter, stream_event
 from lg_streaming.errors import BadRequestError, HubClosedError, PromptError, UpdateTooLargeError
 from lg_streaming.hub import StreamHub
+from lg_streaming.views import TokenStreamingService
 from tests.hub.helpers import MakeHub, collect, soon, types, until
 
 
@@ -309,10 +310,11 @@ async def test_text_that_was_said_before_an_unheeding_run_is_ended_is_not_lost(m
     hub = make_hub(cancel_grace=0.01)
     hub.on_cancel("e", lambda reason: None)
     hub.open("e")
-    hub.tokens.initialize_token_stream(
+    service = TokenStreamingService(hub)
+    service.initialize_token_stream(
         "e", "write", {"buffer_size": 100, "flush_interval": 60, "first_token_immediately": False}
     )
-    hub.tokens.stream_token("e", "write", "held")
+    service.stream_token("e", "write", "held")
     assert await hub.cancel("e")
     updates = await everything(hub)
     assert types(updates) == ["workflow_start", "token", "workflow_cancelled"]

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from lg_streaming.emitter import ScopedPublisher
 from lg_streaming.errors import BadRequestError, UpdateTooLargeError
 from lg_streaming.hub import StreamHub
 from lg_streaming.publisher import UpdateRequest
@@ -241,7 +242,7 @@ async def test_one_that_is_refused_does_not_keep_the_others_back(make_hub: MakeH
 
 async def test_a_whole_batch_that_comes_too_late_is_counted(hub: StreamHub) -> None:
     hub.open("e")
-    emitter = hub.emitter("e")
+    output = ScopedPublisher(hub.publisher, "e", hub.emitter("e").scope)
     await hub.close("e")
-    assert emitter.send_all([UpdateRequest("note", value, emitter.scope) for value in range(3)])
+    assert output.publish_all([UpdateRequest("note", value, output.scope) for value in range(3)])
     assert hub.statistics().dropped_late == 3

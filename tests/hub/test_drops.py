@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lg_streaming.emitter import Emitter
+from lg_streaming.emitter import Emitter, ScopedPublisher
 from lg_streaming.errors import ExecutionNotFoundError
 from lg_streaming.events import Scope
 from lg_streaming.hub import StreamHub
@@ -144,15 +144,15 @@ async def test_a_handler_of_the_log_may_publish(hub: StreamHub) -> None:
 
 async def test_several_updates_at_once_do_what_the_emitter_does_where_no_run_is_open(hub: StreamHub) -> None:
     updates = [UpdateRequest("token", {"content": "a"}), UpdateRequest("token", {"content": "b"})]
-    hub.emitter("e", missing="drop").send_all(updates)
+    ScopedPublisher(hub.publisher, "e", strict=True, missing="drop").publish_all(updates)
     assert not hub.registry.is_running("e")
     with pytest.raises(ExecutionNotFoundError):
-        hub.emitter("e", missing="raise").send_all(updates)
-    emitter = hub.emitter("e", missing="open")
-    emitter.send_all(updates)
+        ScopedPublisher(hub.publisher, "e", strict=True, missing="raise").publish_all(updates)
+    output = ScopedPublisher(hub.publisher, "e", strict=True, missing="open")
+    output.publish_all(updates)
     assert hub.registry.is_running("e")
     await hub.close("e")
-    emitter.send_all(updates)  # of the run that is over
+    output.publish_all(updates)  # of the run that is over
     assert not hub.registry.is_running("e")
     types = [update.type async for update in hub.subscribe("e")]
     assert types == ["workflow_start", "token", "token", "workflow_complete"]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lg_streaming.backoff import Backoff
 from lg_streaming.errors import LogUnavailableError
 from lg_streaming.hub import StreamHub
 from tests.hub.faulty import Fault, FaultyLog
@@ -18,7 +19,7 @@ from tests.hub.helpers import MakeHub, collect, contents, publish_many, seqs, ta
 def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lg_streaming.hub.buffered_writer._FIRST_DELAY", 0.001)
     monkeypatch.setattr("lg_streaming.hub.buffered_writer._LAST_DELAY", 0.002)
-    monkeypatch.setattr("lg_streaming.hub.subscription._RETRY_DELAYS", (0.001,))
+    monkeypatch.setattr("lg_streaming.hub.carry.LOG_BACKOFF", Backoff(delay=0.001, max_delay=0.001))
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ async def test_it_does_not_look_at_every_use(monkeypatch: pytest.MonkeyPatch) ->
     clock = Clock()
     hub = plain_hub(clock)
     sweeps: list[float] = []
-    monkeypatch.setattr(hub.tokens, "sweep", lambda: sweeps.append(clock.now))
+    monkeypatch.setattr(hub.publisher.token_streams, "sweep", lambda: sweeps.append(clock.now))
     for _ in range(1_000):
         hub.publish("e", "note")
         clock.now += 1.0

@@ -5,7 +5,7 @@ import pytest
 from lg_streaming.errors import GapError
 from lg_streaming.events import Position
 from lg_streaming.hub import Gap, StreamHub
-from lg_streaming.hub.subscription import OnGap
+from lg_streaming.hub.page import OnGap
 from tests.hub.helpers import MakeHub, collect, page, publish_many, seqs, soon, take, types, waiting
 
 

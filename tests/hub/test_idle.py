@@ -16,12 +16,13 @@ from reactivex.testing import TestScheduler
 
 from lg_streaming import StreamingModule, StreamingSettings, stream_event
 from lg_streaming.errors import BadRequestError
-from lg_streaming.gateway.session.rooms import room_execution
+from lg_streaming.events import room_execution
 from lg_streaming.hub import StreamHub
 from lg_streaming.log import Batch, MemoryLog
 from lg_streaming.publisher import RunOutcome, publishers
 from lg_streaming.settings import LimitSettings
-from lg_streaming.timer import timed_by
+from lg_streaming.timer import use_scheduler
+from lg_streaming.views import TokenStreamingService
 from tests.gateway.site import site
 from tests.hub.helpers import PATIENCE, MakeHub, collect, take, types
 
@@ -33,7 +34,7 @@ COMPLETE = RunOutcome("workflow_complete", {})
 def clock() -> Generator[TestScheduler]:
     """Virtual time. The hubs of a test have to be made after it."""
     scheduler = TestScheduler()
-    with timed_by(scheduler):
+    with use_scheduler(scheduler):
         yield scheduler
 
 
@@ -189,8 +190,8 @@ async def test_what_is_no_timeout_is_refused(hub: StreamHub, wrong: float) -> No
 async def test_a_run_stays_while_something_is_at_work_in_it(clock: TestScheduler, make_hub: MakeHub) -> None:
     hub = make_hub()
     emitter = hub.emitter("e")
-    with emitter.at_work():
-        with emitter.scoped(task_id="t").at_work():
+    with emitter.keep_alive():
+        with emitter.scoped(task_id="t").keep_alive():
             clock.advance_by(HOUR)
         clock.advance_by(HOUR)
         assert hub.registry.is_running("e")
@@ -198,7 +199,7 @@ async def test_a_run_stays_while_something_is_at_work_in_it(clock: TestScheduler
     assert not hub.registry.is_running("e")
 
     hub.open("f")
-    with hub.emitter("f").at_work():
+    with hub.emitter("f").keep_alive():
         await hub.close("f")
         hub.open("f")
         clock.advance_by(361)
@@ -230,10 +231,11 @@ async def test_an_abandoned_execution_can_have_a_next_run(clock: TestScheduler, 
 async def test_text_that_a_token_stream_holds_leaves_first(clock: TestScheduler, make_hub: MakeHub) -> None:
     hub = make_hub(idle_timeout=10)
     held = {"flush_interval": 60.0, "first_token_immediately": False}
-    hub.tokens.initialize_token_stream("e", "n", held)
+    service = TokenStreamingService(hub)
+    service.initialize_token_stream("e", "n", held)
     hub.open("e")
     clock.advance_by(5)
-    hub.tokens.stream_token("e", "n", "text")
+    service.stream_token("e", "n", "text")
     clock.advance_by(40)
     got = await collect(hub.subscribe("e"))
     assert types(got) == ["workflow_start", "token", "workflow_abandoned"]
@@ -321,7 +323,7 @@ def test_the_end_comes_after_the_timeout_and_not_long_after(events: list[tuple[f
     """Whatever happens in a run, it ends by itself within 100 to 120 % of its timeout, from when all were idle."""
     timeout = 30.0
     clock = TestScheduler()
-    with timed_by(clock):
+    with use_scheduler(clock):
         hub = StreamHub(limited(timeout))
     hub.open("e")
     run_id, inside, asked, idle_since = hub.open("e"), 0, False, 0.0

@@ -15,7 +15,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from lg_streaming.errors import GapError
 from lg_streaming.events import FINAL_TYPES, Position
 from lg_streaming.hub import Page, StreamHub, Subscription
-from lg_streaming.hub.subscription import Gap, GapReason, OnGap
+from lg_streaming.hub.page import Gap, GapReason, OnGap
 from lg_streaming.log import LogState
 from tests.hub.helpers import settings_of
 

@@ -67,19 +67,6 @@ async def test_without_being_asked_reading_goes_on(hub: StreamHub) -> None:
     assert types(await soon(collect(hub.subscribe("e"))))[-2:] == ["workflow_interrupted", "workflow_complete"]
 
 
-async def test_who_is_rewound_ends_at_the_same_interruption(hub: StreamHub) -> None:
-    asked(hub)
-    hub.publish("e", "token")
-    subscription = hub.subscribe("e", until="interrupted")
-    page = await subscription.next_page()
-    assert page.ended
-    subscription.rewind(1)
-    assert not subscription.at_interruption
-    again = await subscription.next_page()
-    assert [record.type for record in again.records] == ["token", "workflow_interrupted"]
-    assert again.ended
-
-
 async def test_observers_complete_at_an_interruption(hub: StreamHub) -> None:
     asked(hub)
     done, seen = asyncio.Event(), list[str]()

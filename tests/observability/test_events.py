@@ -69,14 +69,14 @@ def test_an_observer_is_told_everything_in_order() -> None:
     told: list[GatewayEvent] = []
     events = GatewayEvents(told.append)
     for event in EVENTS:
-        events.tell(event)
+        events.notify(event)
     assert told == EVENTS
     assert len({event.name for event in EVENTS}) == len(EVENTS)
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.name)
 def test_a_record_has_the_event_s_fields_as_json(event: GatewayEvent, lines: io.StringIO) -> None:
-    GatewayEvents().tell(event)
+    GatewayEvents().notify(event)
     (line,) = parsed(lines)
     known = {name: value for name, value in dataclasses.asdict(event).items() if value is not None}
     assert {name: line[name] for name in line if name in FIELDS} == {"event": event.name, **known}
@@ -91,7 +91,7 @@ def test_what_happens_with_every_message_is_only_told_where_somebody_cares(caplo
     assert not GatewayEvents().wants_all
     assert GatewayEvents(lambda event: None).wants_all
     for event in EVENTS:
-        GatewayEvents().tell(event)
+        GatewayEvents().notify(event)
     assert [record.levelname for record in caplog.records] == ["INFO", "INFO", "INFO", "INFO", "WARNING"]
     caplog.set_level(logging.DEBUG, "lg_streaming.gateway")
     assert GatewayEvents().wants_all
@@ -107,7 +107,7 @@ def test_an_observer_that_raises_disturbs_nobody(error: BaseException, caplog: p
 
     events = GatewayEvents(observer)
     for event in EVENTS:
-        events.tell(event)
+        events.notify(event)
     assert calls == EVENTS
     assert events.observer_errors == len(EVENTS)
     assert len([record for record in caplog.records if record.exc_info]) == 1, "the log is flooded"
@@ -126,9 +126,9 @@ def test_an_async_observer_is_refused() -> None:
 
 def test_nobody_can_forge_a_line(lines: io.StringIO) -> None:
     forged = 'x\n{"level":"info","event":"gateway.client.connected"}'
-    GatewayEvents().tell(ClientRefused(**WHO, code=4000, reason=forged))
-    GatewayEvents().tell(MessageReceived(**WHO, message_name="a\r\nb\ud800"))
-    GatewayEvents().tell(MessageReceived(**WHO, message_name="x" * 60_000))
+    GatewayEvents().notify(ClientRefused(**WHO, code=4000, reason=forged))
+    GatewayEvents().notify(MessageReceived(**WHO, message_name="a\r\nb\ud800"))
+    GatewayEvents().notify(MessageReceived(**WHO, message_name="x" * 60_000))
     first, second, third = parsed(lines)
     assert first["reason"] == forged
     assert "\n" not in first["message"]

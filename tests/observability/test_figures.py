@@ -75,7 +75,7 @@ async def test_messages_their_rate_their_failures_and_the_time_they_took() -> No
     assert found.peak_memory_bytes > 10_000_000
 
 
-async def test_subscriptions_rooms_resumes_gaps_merges_and_redeliveries() -> None:
+async def test_subscriptions_rooms_resumes_gaps_and_merges() -> None:
     figures = GatewayMetrics()
     for _ in range(3):
         figures.subscribed()
@@ -91,13 +91,12 @@ async def test_subscriptions_rooms_resumes_gaps_merges_and_redeliveries() -> Non
     figures.gap("evicted")
     figures.merged(40)
     figures.merged(2)
-    figures.redelivered(3)
     figures.login_failed()
     found = figures.snapshot()
     assert (found.subscriptions, found.subscriptions_opened, found.rooms_joined) == (2, 3, 1)
     assert (found.resumes, found.resumes_lost) == (2, 1)
     assert found.gaps == {"evicted": 2, "epoch_changed": 1, "future_position": 0}
-    assert (found.merged, found.redelivered, found.login_failures) == (42, 3, 1)
+    assert (found.merged, found.login_failures) == (42, 1)
 
 
 async def test_what_was_sent_and_how_long_it_was_on_its_way() -> None:

@@ -86,7 +86,6 @@ async def test_the_gateway_s_counts(hub: StreamHub) -> None:
     figures.resumed(recovered=False)
     figures.gap("evicted")
     figures.merged(5)
-    figures.redelivered(2)
     figures.login_failed()
     figures.subscribed()
     figures.joined()
@@ -106,7 +105,6 @@ async def test_the_gateway_s_counts(hub: StreamHub) -> None:
     assert value(samples, "resumes_total", recovered="false") == 1
     assert value(samples, "gaps_total", reason="evicted") == 1
     assert value(samples, "updates_merged_total") == 5
-    assert value(samples, "updates_redelivered_total") == 2
     assert value(samples, "login_failures_total") == 1
     assert value(samples, "subscriptions") == value(samples, "rooms_joined") == 1
     assert value(samples, "delivery_seconds_bucket", le="0.01") == 0

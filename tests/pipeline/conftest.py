@@ -4,14 +4,14 @@ import pytest
 from reactivex.testing import TestScheduler
 
 from lg_streaming.module import StreamingModule
-from lg_streaming.timer import timed_by
+from lg_streaming.timer import use_scheduler
 
 
 @pytest.fixture
 def clock() -> Generator[TestScheduler]:
     """Virtual time: nothing is late or early by itself, `clock.advance_by(0.1)` lets a tenth of a second pass."""
     scheduler = TestScheduler()
-    with timed_by(scheduler):
+    with use_scheduler(scheduler):
         yield scheduler
 
 

@@ -8,7 +8,7 @@ from reactivex.testing import TestScheduler
 from lg_streaming import ProgressTracker, StreamingModule, current_progress, stream_progress
 from lg_streaming.emitter import Emitter
 from lg_streaming.pipeline import ProgressOptions
-from lg_streaming.timer import timed_by
+from lg_streaming.timer import use_scheduler
 from tests.capture.graphs import Input, Run, State, Update, graph_of, read
 
 INPUT: Input = {"topic": "rivers"}
@@ -25,7 +25,7 @@ async def run_node(streaming: StreamingModule, body: Body, *, execution_id: str 
         body(current_progress(), clock.advance_by)
         return {}
 
-    with timed_by(clock):
+    with use_scheduler(clock):
         await graph_of(node).ainvoke(INPUT, streaming.config(execution_id=execution_id))
     return await read(streaming, execution_id)
 
@@ -60,6 +60,6 @@ def tracker(**options: Any) -> tuple[ProgressTracker, Recorder, TestScheduler]:
     """A tracker that has begun, what it says, and its clock."""
     clock = TestScheduler()
     recorder = Recorder(clock)
-    progress = ProgressTracker(recorder, ProgressOptions.of(**options), scheduler=clock)
+    progress = ProgressTracker(recorder, ProgressOptions.from_arguments(**options), scheduler=clock)
     progress.begin()
     return progress, recorder, clock

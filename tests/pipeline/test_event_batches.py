@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from reactivex.testing import TestScheduler
 
 from lg_streaming import MemoryLog, StreamHub, current_emitter, stream_event, stream_token
-from lg_streaming.emitter import Emitter
+from lg_streaming.emitter import Emitter, ScopedPublisher
 from lg_streaming.log import Batch
 from lg_streaming.module import StreamingModule
 from lg_streaming.pipeline import EventOptions, NodeOptions
 from lg_streaming.publisher import Scope
-from lg_streaming.timer import timed_by
+from lg_streaming.timer import use_scheduler
 from tests.capture.graphs import Input, State, Update, graph_of, model, read
 
 INPUT: Input = {"topic": "rivers"}
@@ -42,16 +42,17 @@ class Bench:
         self.log = SpyLog()
         self.hub = StreamHub(log=self.log)
         run_id = self.hub.open("e")
-        emitter = Emitter(self.hub.publisher, "e", Scope(run_id=run_id, node_id="node"), strict=False)
-        with timed_by(clock):
-            self.stream = NodeOptions(event=EventOptions.of(**options)).open(emitter)
-        self.emitter = emitter
-        self.scope = emitter.scope
+        self.scope = Scope(run_id=run_id, node_id="node")
+        with use_scheduler(clock):
+            self.stream = NodeOptions(event=EventOptions.from_arguments(**options)).open(
+                ScopedPublisher(self.hub.publisher, "e", self.scope)
+            )
+        self.emitter = Emitter(self.hub.publisher, "e", self.scope, strict=False, pipeline=self.stream)
         self.log.batches.clear()
 
     def happen(self, *types: str) -> None:
         for each in types:
-            self.stream.take(each, {"node_id": "node", "node_name": "node"}, self.scope)
+            self.stream.put(each, {"node_id": "node", "node_name": "node"}, self.scope)
 
     def say(self, *types: str) -> None:
         for each in types:
@@ -143,7 +144,7 @@ def test_nothing_is_held_past_text_progress_or_a_change_of_the_options(
 ) -> None:
     bench = make_bench(clock)
     bench.happen("llm_start", "llm_complete")
-    bench.stream.take("token", {"content": "x"}, bench.scope)
+    bench.stream.put("token", {"content": "x"}, bench.scope)
     assert bench.left() == [["llm_start"], ["llm_complete"]]  # the node has no @stream_token
     bench.say("note", "progress")
     assert bench.left() == [["note"], ["progress"]]

@@ -21,8 +21,8 @@ from lg_streaming import StreamMetadata, StreamUpdate, current_emitter, current_
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import Scope
 from lg_streaming.module import StreamingModule
-from lg_streaming.pipeline import EventStreamProcessor
-from lg_streaming.pipeline.update_operators import TokenAggregate, aggregate_tokens, batched, matching
+from lg_streaming.views import EventStreamProcessor
+from lg_streaming.views.update_operators import TokenAggregate, aggregate_tokens, batched, filter_updates
 from tests.capture.graphs import State, Update, graph_of
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -217,7 +217,7 @@ async def test_criteria(events: EventStreamProcessor, criteria: dict[str, Any], 
 @pytest.mark.parametrize("criteria", [{"type": ["a"]}, {"types": "a"}, {"start_time": datetime(2026, 1, 1)}])  # noqa: DTZ001
 def test_criteria_that_cannot_be_used_are_refused(criteria: dict[str, Any]) -> None:
     with pytest.raises(BadRequestError):
-        matching(criteria)
+        filter_updates(criteria)
 
 
 @pytest.mark.row("HIVE-58")
@@ -239,7 +239,9 @@ async def test_a_function_of_each_update(events: EventStreamProcessor, caplog: p
 
 def test_operators_go_together() -> None:
     got: list[Any] = []
-    reactivex.from_iterable(UPDATES).pipe(matching({"types": ["a"]}), batched(2), ops.map(data)).subscribe(got.append)
+    reactivex.from_iterable(UPDATES).pipe(filter_updates({"types": ["a"]}), batched(2), ops.map(data)).subscribe(
+        got.append
+    )
     assert got == [[1, 3], [4]]
 
 

@@ -376,5 +376,4 @@ def test_options_are_kept_on_the_node() -> None:
     options = streaming_options(node)
     assert options is not None
     assert options.progress is not None
-    assert (options.progress.milestones, options.progress.format) == ((25, 50), {"precision": 2})
-    assert options.progress.interval is None
+    assert options.progress.chosen == {"milestones": (25, 50), "format": {"precision": 2}}

@@ -3,7 +3,7 @@
 import pytest
 from reactivex import operators as ops
 
-from lg_streaming.pipeline.operators import Source
+from lg_streaming.pipeline.timed_buffer import Source
 
 
 def test_it_gives_items_to_its_subscriber_until_that_leaves() -> None:

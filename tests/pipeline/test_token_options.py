@@ -271,7 +271,7 @@ async def test_a_raising_processor_is_an_error_update(streaming: StreamingModule
         ({"min_length": 1, "max_length": 2, "exclude_whitespace": True, "pattern": "[a-z]"}, ["a", "bc"]),
     ],
 )
-@pytest.mark.parametrize("made", [TokenFilter.of, dict])
+@pytest.mark.parametrize("made", [TokenFilter.from_value, dict])
 @pytest.mark.row("HIVE-28")
 async def test_a_filter(streaming: StreamingModule, conditions: Update, left: list[str], made: Any) -> None:
     feed(streaming, "a", " ", "bc", "\n\n", "def", filter=made(conditions), batch_size=1)
@@ -350,12 +350,12 @@ def test_the_seeds_errors_are_there() -> None:
 
 @pytest.mark.row("HIVE-87")
 def test_options_can_be_made_and_read() -> None:
-    assert TokenOptions.of(buffer_size=7) == TokenOptions(buffer_size=7)
+    assert TokenOptions.from_arguments(buffer_size=7) == TokenOptions(chosen={"buffer_size": 7})
     options = streaming_options(stream_token(buffer_size=7, filter={"min_length": 2})(lambda: None))
     assert options is not None
-    assert options.token == TokenOptions(buffer_size=7, filter=TokenFilter(min_length=2))
+    assert options.token == TokenOptions(chosen={"buffer_size": 7}, filter=TokenFilter(min_length=2))
     with pytest.raises(TokenStreamingError, match="no option 'bufferSize'"):
-        TokenOptions.of(bufferSize=7)
+        TokenOptions.from_arguments(bufferSize=7)
 
 
 @pytest.mark.row("HIVE-12", "HIVE-D2")

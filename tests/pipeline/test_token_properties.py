@@ -13,7 +13,8 @@ from reactivex.testing import TestScheduler
 
 from lg_streaming import StreamHub
 from lg_streaming.pipeline import TokenFilter
-from lg_streaming.timer import timed_by
+from lg_streaming.timer import use_scheduler
+from lg_streaming.views import TokenStreamingService
 from tests.pipeline.streams import joined, seen
 
 
@@ -72,15 +73,17 @@ STEPS = st.lists(
 )
 
 
-def play(hub: StreamHub, clock: TestScheduler, steps: list[Any], look: Callable[[], None]) -> None:
+def play(
+    hub: StreamHub, service: TokenStreamingService, clock: TestScheduler, steps: list[Any], look: Callable[[], None]
+) -> None:
     for step in steps:
         match step:
             case Say(text, type, message):
-                hub.tokens.stream_token("e", "n", text, type=type, message_id=message)
+                service.stream_token("e", "n", text, type=type, message_id=message)
             case Pass(seconds):
                 clock.advance_by(seconds)
             case Flush():
-                hub.tokens.flush_tokens("e", "n")
+                service.flush_tokens("e", "n")
             case Change(options):
                 hub.configure("e", token=options)
             case _:
@@ -97,19 +100,20 @@ def play(hub: StreamHub, clock: TestScheduler, steps: list[Any], look: Callable[
 @pytest.mark.row("HIVE-D13")
 def test_the_joined_text_is_what_the_filter_let_through(steps: list[Any], options: dict[str, Any]) -> None:
     clock = TestScheduler()
-    with timed_by(clock):
+    with use_scheduler(clock):
         hub = StreamHub()
+        service = TokenStreamingService(hub)
         try:
-            hub.tokens.initialize_token_stream("e", "n", options)
+            service.initialize_token_stream("e", "n", options)
 
             def look() -> None:
-                (stream,) = hub.tokens.get_active_token_streams()
+                (stream,) = service.get_active_token_streams()
                 assert 0 <= stream.buffered < max(2, stream.buffer_size)
 
-            play(hub, clock, steps, look)
-            hub.tokens.close_token_stream("e", "n")
+            play(hub, service, clock, steps, look)
+            service.close_token_stream("e", "n")
             check(hub, [step for step in steps if isinstance(step, Say)], options)
-            assert hub.tokens.get_active_token_streams() == []
+            assert service.get_active_token_streams() == []
         finally:
             close(hub)
 
@@ -119,7 +123,7 @@ def close(hub: StreamHub) -> None:
 
 
 def check(hub: StreamHub, said: list[Say], options: dict[str, Any]) -> None:
-    chosen = TokenFilter.of(options.get("filter", {}))
+    chosen = TokenFilter.from_value(options.get("filter", {}))
     expected: dict[tuple[str, str | None], str] = defaultdict(str)
     for text, kind, message in said:
         if chosen.passes(text):
@@ -137,10 +141,11 @@ def check(hub: StreamHub, said: list[Say], options: dict[str, Any]) -> None:
 @pytest.mark.row("HIVE-24")
 def test_no_token_waits_longer_than_the_interval(steps: list[Any]) -> None:
     clock = TestScheduler()
-    with timed_by(clock):
+    with use_scheduler(clock):
         hub = StreamHub()
+        service = TokenStreamingService(hub)
         try:
-            hub.tokens.initialize_token_stream("e", "n", {"flush_interval": 0.1, "buffer_size": 9})
+            service.initialize_token_stream("e", "n", {"flush_interval": 0.1, "buffer_size": 9})
             said = 0
             waiting: list[tuple[float, int]] = []
 
@@ -150,7 +155,7 @@ def test_no_token_waits_longer_than_the_interval(steps: list[Any]) -> None:
                 assert not late
 
             for step in steps:
-                play(hub, clock, [step], lambda: None)
+                play(hub, service, clock, [step], lambda: None)
                 if isinstance(step, Say):
                     said += 1
                     waiting.append((float(clock.clock), said))  # pyright: ignore[reportArgumentType]

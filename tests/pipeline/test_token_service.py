@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from reactivex.testing import TestScheduler
 
-from lg_streaming import StreamUpdate, current_emitter, stream_token
+from lg_streaming import StreamHub, StreamUpdate, current_emitter, stream_token
 from lg_streaming.errors import BadRequestError, TokenStreamingError
 from lg_streaming.module import StreamingModule
-from lg_streaming.pipeline import TokenOptions, TokenStats, TokenStreamingService
+from lg_streaming.pipeline import TokenOptions
+from lg_streaming.views import TokenStats, TokenStreamingService
 from tests.pipeline.streams import seen, texts, tokens
 
 
@@ -45,7 +46,7 @@ async def test_a_second_initialisation_keeps_the_first(
     streaming: StreamingModule, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = streaming.tokens
-    service.initialize_token_stream("e", "n", TokenOptions.of(buffer_size=7))
+    service.initialize_token_stream("e", "n", TokenOptions.from_arguments(buffer_size=7))
     with caplog.at_level(logging.WARNING):
         service.initialize_token_stream("e", "n", {"buffer_size": 8})
     assert "is open already" in caplog.text
@@ -227,12 +228,43 @@ def test_the_global_stream_without_a_loop() -> None:
     assert sorted(got) == ["a", "b"]
 
 
+async def test_the_global_stream_begins_now_for_executions_without_an_open_stream(streaming: StreamingModule) -> None:
+    await asyncio.to_thread(in_execution, streaming, "a", lambda: streaming.tokens.stream_token("a", "n", "before"))
+    got: list[str] = []
+    subscription = streaming.tokens.get_global_token_stream().subscribe(
+        lambda update: got.append(update.data["content"])
+    )
+    await asyncio.to_thread(in_execution, streaming, "a", lambda: streaming.tokens.stream_token("a", "n", "after"))
+    await until(lambda: got == ["after"])
+    subscription.dispose()
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+async def test_a_hub_that_closes_ends_global_streams_which_do_not_complete(in_thread: bool) -> None:
+    streaming = StreamingModule()
+    got: list[str] = []
+    completed: list[bool] = []
+
+    def subscribe() -> None:
+        streaming.tokens.get_global_token_stream().subscribe(
+            lambda update: got.append(update.data["content"]), on_completed=lambda: completed.append(True)
+        )
+
+    await (asyncio.to_thread(subscribe) if in_thread else asyncio.sleep(0, subscribe()))
+    streaming.tokens.stream_token("a", "n", "first")
+    streaming.tokens.flush_tokens("a", "n")
+    await until(lambda: got == ["first"])
+    streaming.tokens.stream_token("a", "n", "last")
+    await asyncio.wait_for(streaming.aclose(), 0.9)
+    assert got == ["first", "last"]
+    assert not completed
+
+
 @pytest.mark.row("HIVE-50")
-async def test_statistics(streaming: StreamingModule, clock: TestScheduler) -> None:
+async def test_statistics(clock: TestScheduler) -> None:
     now = 100.0
-    service = TokenStreamingService(streaming.hub, clock=lambda: now)
-    streaming.hub.publisher.token_streams = service
-    streaming.hub.runs.lifecycle.add(service)
+    hub = StreamHub(monotonic=lambda: now)
+    service = TokenStreamingService(hub)
     got: list[TokenStats] = []
     subscription = service.get_token_stats(interval=5.0, scheduler=clock).subscribe(got.append)
     clock.advance_by(0.01)
@@ -247,8 +279,9 @@ async def test_statistics(streaming: StreamingModule, clock: TestScheduler) -> N
     now = 200.0
     assert service.statistics() == TokenStats(active_streams=1, total_tokens=20, tokens_per_second=0.0)
     subscription.dispose()
-    await streaming.hub.close("e")
+    await hub.close("e")
     assert service.statistics().active_streams == 0
+    await hub.aclose()
 
 
 @pytest.mark.row("HIVE-52")
@@ -280,8 +313,6 @@ async def test_idle_streams_are_closed_unless_their_execution_runs(
 ) -> None:
     now = 0.0
     service = TokenStreamingService(streaming.hub, clock=lambda: now)
-    streaming.hub.publisher.token_streams = service
-    streaming.hub.runs.lifecycle.add(service)
     service.initialize_token_stream("waits", "n")
     service.stream_token("runs", "n", "x")
     now = 299.0

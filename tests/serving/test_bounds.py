@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from lg_streaming import StreamingModule, StreamingSettings
-from lg_streaming.gateway.hooks.server import WebSocketTransport, current_line
+from lg_streaming.gateway.hooks.server import WebSocketTransport, current_transport
 from lg_streaming.settings import AuthSettings
 from tests.attacks.attack import Target
 from tests.attacks.front import HANDSHAKES, TOO_MUCH, pour
@@ -38,7 +38,7 @@ def make_app() -> FastAPI:
     @app.websocket("/line")
     async def line(websocket: WebSocket) -> None:  # pyright: ignore[reportUnusedFunction]
         await websocket.accept()
-        await websocket.send_json(isinstance(current_line(), WebSocketTransport))
+        await websocket.send_json(isinstance(current_transport(), WebSocketTransport))
         await websocket.close()
 
     return app

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from lg_streaming import StreamingModule, StreamingSettings
 from lg_streaming.gateway import gateway as gateway_module
-from lg_streaming.gateway.hooks.front_door import FrontDoor, find_front_door, what_is_unprotected
+from lg_streaming.gateway.hooks.front_door import FrontDoor, describe_weaknesses, find_front_door
 from lg_streaming.serving import HTTPProtocol, WebSocketProtocol
 from lg_streaming.settings import LimitSettings
 from tests.serving.guarded import guarded
@@ -63,9 +63,9 @@ async def test_without_a_server_nothing_is_known_of_it(monkeypatch: pytest.Monke
     for name in ("granian", "hypercorn", "daphne"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     assert find_front_door() is None
-    assert what_is_unprotected() is None
+    assert describe_weaknesses() is None
     monkeypatch.setitem(sys.modules, "hypercorn", sys)
-    assert (what_is_unprotected() or "").startswith("under hypercorn, connections that send nothing")
+    assert (describe_weaknesses() or "").startswith("under hypercorn, connections that send nothing")
 
 
 def test_the_limits_are_those_of_the_most_generous_gateway() -> None:
@@ -86,5 +86,5 @@ def test_the_limits_are_those_of_the_most_generous_gateway() -> None:
 
 def test_a_server_takes_the_limits_of_its_application() -> None:
     with guarded(make_app(connections=77, connections_per_address=7)) as server:
-        door = FrontDoor.of(server.server.server_state)
+        door = FrontDoor.from_server_state(server.server.server_state)
         assert (door.connections, door.per_address) == (77, 7)

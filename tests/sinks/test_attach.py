@@ -604,7 +604,7 @@ async def test_many_threads_attach_and_detach_at_once(hub: StreamHub) -> None:
 async def test_a_log_that_is_away_for_a_while_costs_a_sink_nothing(
     make_hub: MakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lg_streaming.hub.attachment._LOG_AWAY", 0.01)
+    monkeypatch.setattr("lg_streaming.hub.carry.LOG_BACKOFF", Backoff(delay=0.01, max_delay=0.01))
     log = FaultyLog()
     hub = make_hub(log=log)
     sink = Recorder()

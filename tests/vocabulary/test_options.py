@@ -20,7 +20,6 @@ from lg_streaming.errors import StreamingError
 from lg_streaming.gateway import sse_response
 from lg_streaming.hub import StreamHub
 from lg_streaming.hub.sink import SendPolicy
-from lg_streaming.pipeline.update_operators import aggregate_tokens, batched
 from lg_streaming.settings import (
     CompressionSettings,
     EventDefaults,
@@ -32,6 +31,8 @@ from lg_streaming.settings import (
     TokenDefaults,
 )
 from lg_streaming.sinks import LoggingSink, WebhookSink
+from lg_streaming.views import TokenStreamingService
+from lg_streaming.views.update_operators import aggregate_tokens, batched
 
 NEVER: Final = (-1, math.nan, -math.inf, True)
 """Values that no option accepts."""
@@ -109,7 +110,7 @@ CALLS: list[tuple[str, Callable[[StreamHub, Any], object], bool]] = [
     ("interval", lambda hub, value: TaskStream(hub.emitter("e"), interval=value), True),
     ("interval", lambda hub, value: AgentStream(hub.emitter("e"), interval=value), True),
     ("buffer_size", lambda hub, value: AgentStream(hub.emitter("e"), buffer_size=value), True),
-    ("interval", lambda hub, value: hub.tokens.get_token_stats(interval=value), False),
+    ("interval", lambda hub, value: TokenStreamingService(hub).get_token_stats(interval=value), False),
     ("size", lambda hub, value: batched(value), False),
     ("debounce", lambda hub, value: batched(1, value), True),
     ("quiet", lambda hub, value: aggregate_tokens(value), True),

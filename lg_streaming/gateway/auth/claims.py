@@ -1,4 +1,4 @@
-"""What a token says, once it is known that it holds."""
+"""Check a token's claims, once its signature is valid."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ClaimsReader:
     """Checks tokens.
 
     Args:
-        settings: What a token must say.
+        settings: The claims a token must have.
         keys: What it is checked with.
         clock: Seconds since 1970.
     """
@@ -45,9 +45,9 @@ class ClaimsReader:
         """The claims of a token that holds: `sub` is text, and `exp` a number of seconds since 1970.
 
         Raises:
-            UnauthorizedError: It does not hold. The message does not say why, the debug log does.
-            TokenExpiredError: It was valid once.
-            KeysUnavailableError: Its key is not known, and whether there is such a key cannot be told now.
+            UnauthorizedError: If the token is not valid. Only the debug log has the reason.
+            TokenExpiredError: If the token was valid once.
+            KeysUnavailableError: If the token's key is unknown while the key set cannot be fetched.
         """
         try:
             header = _header(token)
@@ -80,7 +80,7 @@ class ClaimsReader:
                 "require": [claim for claim, is_required in wanted.items() if is_required],
                 "verify_aud": audience is not None,
                 "verify_iss": issuer is not None,
-                # pyjwt takes text for a time, and looks at a clock of its own: see _check_times.
+                # pyjwt accepts text for a time, and uses the system clock: see _check_times.
                 "verify_exp": False,
                 "verify_nbf": False,
                 "verify_iat": False,
@@ -111,7 +111,7 @@ class ClaimsReader:
 
 
 def _header(token: str) -> dict[str, Any]:
-    """The header, which nobody has vouched for yet, of a token of the right shape."""
+    """Return the header of a well-formed token. Its signature is not checked yet."""
     if len(token) > _MAX_TOKEN:
         raise ValueError("too long")
     shape = _SHAPE.fullmatch(token)
@@ -123,7 +123,7 @@ def _header(token: str) -> dict[str, Any]:
 
 
 def _bytes(part: str) -> bytes:
-    """What a part of a token holds; a token has one spelling."""
+    """Decode a part of a token; a token has one spelling."""
     decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
     if base64.urlsafe_b64encode(decoded).decode().rstrip("=") != part:
         raise ValueError("not base64url")

@@ -16,7 +16,7 @@ import jwt
 from jwt.algorithms import get_default_algorithms
 
 from lg_streaming.errors import KeysUnavailableError
-from lg_streaming.gateway.auth.keys import USUAL, algorithms_of
+from lg_streaming.gateway.auth.keys import DEFAULT_ALGORITHMS, algorithms_of
 from lg_streaming.gateway.limits.workers import Workers
 
 if TYPE_CHECKING:
@@ -42,13 +42,12 @@ _KeyTable = Mapping[tuple[str, str], "CheckingKey"]
 class RemoteKeys:
     """The keys behind `auth.jwks_url`.
 
-    A token's `kid` chooses the key. The set is fetched again when it is older than `lifetime`, and when a `kid` comes
-    that is not in it, though no sooner than `cooldown` after the fetch before. There is one fetch at a time: whoever
-    needs it waits for the same one.
+    A token's `kid` chooses the key. The set is fetched again when it is older than `lifetime`, and when it lacks a
+    `kid`. The latter happens at most once per `cooldown`. All callers wait for the same fetch.
 
-    While the address cannot be reached or answers nonsense, the keys that are known go on counting, for at most
-    `grace`; a token of an unknown key is answered with `KeysUnavailableError`. A set that was fetched replaces the
-    one before: a key that is no longer in it does not count any more.
+    While the address cannot be reached or its answer is malformed, the present keys stay valid for at most `grace`. A
+    token of an unknown key then raises `KeysUnavailableError`. A fetched set replaces the one before: a key that is
+    missing in it is no longer valid.
 
     Args:
         url: The address of the set.
@@ -57,7 +56,7 @@ class RemoteKeys:
         cooldown: Seconds between two fetches.
         grace: Seconds that keys count after they were fetched, at most.
         clock: Seconds, monotonic.
-        get: Gets the set; called in a thread of its own.
+        get: Fetches the set; called in a thread.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class RemoteKeys:
         get: Fetch | None = None,
     ) -> None:
         self._url = url
-        self._accepted = frozenset(algorithms or USUAL)
+        self._accepted = frozenset(algorithms or DEFAULT_ALGORITHMS)
         self._lifetime = lifetime
         self._cooldown = cooldown
         self._grace = grace
@@ -104,13 +103,13 @@ class RemoteKeys:
         return float("inf") if self._fetched_at is None else self._clock() - self._fetched_at
 
     async def _refresh(self) -> None:
-        """Waits for the fetch that runs, or for a new one where it is time for one."""
+        """Wait for the fetch that runs, or for a new one where it is time for one."""
         running = self._fetching
         if running is None:
             if self._tried_at is not None and self._clock() - self._tried_at < self._cooldown:
                 return
             self._tried_at = self._clock()
-            self._reachable = False  # until the answer says otherwise
+            self._reachable = False  # until an answer arrives
             running = asyncio.ensure_future(self._workers.call("", self._fetch))
             running.add_done_callback(self._arrived)
             self._fetching = running
@@ -142,9 +141,9 @@ def fetch(url: str) -> bytes:
     Redirects are not followed, so that the keys come from the address that was set and from nowhere else.
 
     Raises:
-        OSError: No answer, or another status.
+        OSError: If no answer arrives, or one with another status.
         http.client.HTTPException: The answer is no HTTP.
-        ValueError: It is too large or takes too long.
+        ValueError: If the answer is too large or too slow.
     """
     handlers: list[urllib.request.BaseHandler] = [_NoRedirects()]
     if urlsplit(url).scheme == "http":  # only to this machine, and never by way of a proxy
@@ -182,7 +181,7 @@ def _read(body: bytes, accepted: frozenset[str]) -> _KeyTable:
 
 
 def _add(keys: dict[tuple[str, str], CheckingKey], entry: dict[str, Any], accepted: frozenset[str]) -> None:
-    """Adds a key under each algorithm that is accepted, fits its type, and is its own `alg` where it has one."""
+    """Add a key under each algorithm that is accepted, fits its type, and is its own `alg` where it has one."""
     kid, family, operations = entry.get("kid"), entry.get("kty"), entry.get("key_ops", ["verify"])
     if not isinstance(kid, str) or entry.get("use", "sig") != "sig" or "verify" not in _list(operations):
         return

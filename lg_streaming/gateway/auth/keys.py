@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
     from lg_streaming.settings import AuthSettings
 
-__all__ = ["USUAL", "CheckingKey", "Keys", "StaticKeys", "algorithms_of", "static_keys"]
+__all__ = ["DEFAULT_ALGORITHMS", "CheckingKey", "Keys", "StaticKeys", "algorithms_of", "static_keys"]
 
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
 CheckingKey = PublicKey | str
 """A public key, or a shared secret."""
 
-USUAL: Final = frozenset({"RS256", "ES256", "EdDSA"})
-"""What is accepted of a public key unless `auth.algorithms` says otherwise."""
+DEFAULT_ALGORITHMS: Final = frozenset({"RS256", "ES256", "EdDSA"})
+"""Algorithms accepted with a public key, unless `auth.algorithms` is set."""
 
 _PEM: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----(.*?)-----END \1-----", re.DOTALL)
 _MIN_RSA_BITS: Final = 2_048
@@ -37,13 +37,13 @@ _CURVES: Final = {"secp256r1": ("ES256",), "secp384r1": ("ES384",), "secp521r1":
 
 
 class Keys(Protocol):
-    """Where a token's key is looked up."""
+    """Source of the keys of tokens."""
 
     async def find(self, algorithm: str, kid: str | None) -> CheckingKey | None:
-        """The key for a token that names `algorithm` and `kid`; None: there is none, so the token does not hold.
+        """Return the key for a token with `algorithm` and `kid`; None if the token has no valid key.
 
         Raises:
-            KeysUnavailableError: It cannot be told now.
+            KeysUnavailableError: If the key set cannot be fetched.
         """
         ...
 
@@ -64,10 +64,10 @@ class StaticKeys:
 
 
 def static_keys(settings: AuthSettings) -> StaticKeys | None:
-    """The key in the settings; None: there is none.
+    """Return the key in the settings; None if the settings have no key.
 
     Raises:
-        StreamingConfigError: It cannot be used.
+        StreamingConfigError: If the key cannot be used.
     """
     if settings.secret is not None:
         secret = settings.secret.get_secret_value()
@@ -78,7 +78,7 @@ def static_keys(settings: AuthSettings) -> StaticKeys | None:
     if isinstance(key, RSAPublicKey) and key.key_size < _MIN_RSA_BITS:
         raise StreamingConfigError(f"auth.public_key has {key.key_size} bits: an RSA key needs {_MIN_RSA_BITS}")
     able = algorithms_of(key)
-    accepted = settings.algorithms or tuple(name for name in able if name in USUAL)
+    accepted = settings.algorithms or tuple(name for name in able if name in DEFAULT_ALGORITHMS)
     if not isinstance(key, PublicKey) or not accepted or not set(accepted) <= set(able):
         raise StreamingConfigError(
             f"auth.public_key can check {', '.join(able) or 'no known algorithm'}: set auth.algorithms to one of these"
@@ -90,7 +90,7 @@ def _public_key(text: str) -> object:
     """The key in a text that may have come through an environment variable or a file of another system.
 
     Raises:
-        StreamingConfigError: It holds no public key. The message does not quote it.
+        StreamingConfigError: If the text holds no public key. The message does not quote it.
     """
     pem = pem_of(text)
     found = _PEM.search(pem)
@@ -100,7 +100,7 @@ def _public_key(text: str) -> object:
         if "-----BEGIN" in text:
             wrong = "is cut off: its -----END line is missing or does not match its -----BEGIN line"
         raise StreamingConfigError(
-            f"auth.public_key {wrong}: give the key itself in PEM, not a path; \\n may stand for its line breaks"
+            f"auth.public_key {wrong}: give the key itself in PEM, not a path; \\n may replace its line breaks"
         )
     if "PRIVATE KEY" in label:
         raise StreamingConfigError(
@@ -121,8 +121,8 @@ def _public_key(text: str) -> object:
 def pem_of(text: str) -> str:
     r"""PEM with the line breaks that belong there.
 
-    On its way through environment variables a key gets quotes around it, ``\n`` or spaces in place of line breaks,
-    CRLF, and loses its last line break. Text without a whole block of PEM is returned as it is.
+    Environment variables may add quotes, turn line breaks into ``\n``, spaces or CRLF, and drop the last one. Text
+    without a whole block of PEM is returned as it is.
     """
     plain = text.replace("\\r", "\n").replace("\\n", "\n")
     found = _PEM.search(plain)

@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection, as far as the request itself tells."""
+"""The peer of a connection, as far as the request identifies it."""
 
 from __future__ import annotations
 
@@ -127,10 +127,10 @@ class Peer:
     ticket: UsedTicket | None = None
     """The ticket in the address, void by now."""
     url_token: str | None = None
-    """The name under which a token stood in the address."""
+    """The name of the option that held a token in the address."""
 
     @classmethod
-    def of(cls, scope: Mapping[str, Any]) -> Self:
+    def from_scope(cls, scope: Mapping[str, Any]) -> Self:
         """Read an ASGI scope."""
         values: dict[str, list[str]] = {}
         for raw_name, raw_value in cast("list[tuple[bytes, bytes]]", scope.get("headers", [])):
@@ -150,7 +150,7 @@ class Peer:
 
     @property
     def origin(self) -> str | None:
-        """The page a browser says it acts for; other programs send none."""
+        """The origin that a browser sends; other programs send none."""
         return self.headers.get("origin")
 
     @property
@@ -170,8 +170,8 @@ class Peer:
     def is_proxied(self) -> bool:
         """Return whether the request shows a proxy on its way, so that the address is not the caller's own.
 
-        Signs are a header that proxies add, HTTP/1.0, which nginx speaks to its upstreams by default,
-        `Connection: upgrade` without an `Upgrade`, and a browser that names a page of another machine as same origin.
+        Signs are a header that proxies add, and `Connection: upgrade` without an `Upgrade`. HTTP/1.0 is one, as nginx
+        speaks it to its upstreams by default. So is a browser that names a page of another machine as same origin.
         A proxy that leaves none of them cannot be recognised, nor can a TCP forwarder.
         """
         names = [name.replace("_", "-") for name in self.headers]
@@ -202,10 +202,10 @@ class Peer:
 
     @property
     def why_not_local(self) -> str | None:
-        """What keeps the caller from passing for one on this machine; None when nothing does.
+        """Return why the caller cannot count as local; None if it can.
 
-        The `Host` has to be this listener's own: a page from elsewhere can point a name of its own at 127.0.0.1, and
-        then its origin and its host agree.
+        The `Host` has to be a name of this listener: a page from elsewhere can point its domain at 127.0.0.1. Its
+        origin and its host agree then.
         """
         if self.address is None or not _is_loopback(self.address):
             return "this request does not come from a loopback address"
@@ -258,7 +258,7 @@ class Peer:
         return token.strip() or None if scheme.lower() == "bearer" else None
 
     def cookie(self, name: str) -> str | None:
-        """The value of a cookie; None when there is none, or when there are several and they differ.
+        """Return the value of a cookie; None without one, or with several that differ.
 
         Another host of the same domain can add a cookie, and which one the browser sends first is not for it to decide.
         """

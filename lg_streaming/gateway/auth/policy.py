@@ -1,4 +1,4 @@
-"""Who may come in, and what they may see.
+"""Rules of access: authentication, and rights on executions.
 
 Identity comes from a signed token's claims and from nothing else.
 """
@@ -59,16 +59,16 @@ class Policy:
 
     Args:
         settings: Keys and switches.
-        cors_origins: Browser origins that are let in beside the server's own; `*` means all.
-        cors_headers: Request headers that their pages may send beside the usual ones; None: all they ask for.
-        authorize: The application's own say on what a caller may see.
-        revoked: The application's own say on whether a token still holds.
+        cors_origins: Browser origins that are admitted in addition to the server's; `*` means all.
+        cors_headers: Additional request headers that their pages may send; None: all they ask for.
+        authorize: The application's decision on what a caller may see.
+        revoked: The application's decision on whether a token is revoked.
         clock: Seconds since 1970.
         answer_timeout: Seconds until no answer of the application counts as no.
         keys: What tokens are checked with; what the settings name when not given.
 
     Raises:
-        StreamingConfigError: Authentication is on and there is no key, or the key cannot be read.
+        StreamingConfigError: If authentication is on without a key, or the key cannot be read.
     """
 
     def __init__(
@@ -97,9 +97,9 @@ class Policy:
         self._remote_keys = keys if isinstance(keys, RemoteKeys) else None
         self._reader = None if keys is None else ClaimsReader(settings, keys, clock)
         self.requires_token: bool = self._reader is not None if settings.enabled is None else settings.enabled
-        """Whether callers need a token: `auth.enabled`, and where that is unset, whether there is a key."""
+        """True if callers need a token: `auth.enabled`, or if that is unset, a key in the settings."""
         self.local_only: bool = settings.enabled is None and not self.requires_token
-        """Whether only callers from this machine are let in, because nobody has set authentication up."""
+        """True if only callers from this machine are admitted, because authentication is not set up."""
         self.exposed: str | None = None
         """Why all callers are refused without authentication: the server listens beyond this machine."""
         if self.requires_token and self._reader is None:
@@ -110,8 +110,8 @@ class Policy:
         """Let a browser in only from this server's own pages and from `gateway.cors_origins`.
 
         A request that a browser calls cross-site or same-site comes from another page, whether it names an origin or
-        not. `*` lets in every page that names its origin, but not in local mode: there it would let every web page act
-        for whoever browses.
+        not. `*` admits every page that names its origin, but not in local mode: there every web page could act for
+        the user of this machine.
 
         Raises:
             OriginError: If it comes from elsewhere.
@@ -163,8 +163,10 @@ class Policy:
             allowed += [name for name in asked if _HEADER_NAME.fullmatch(name) and name.lower() not in known]
         return allowed[:_MAX_HEADERS]
 
-    async def admit(self, peer: Peer, token: str | None = None, *, ticket: str | UsedTicket | None = None) -> Principal:
-        """Who the caller is.
+    async def authenticate(
+        self, peer: Peer, token: str | None = None, *, ticket: str | UsedTicket | None = None
+    ) -> Principal:
+        """Return the caller's principal.
 
         Args:
             peer: The caller.
@@ -172,17 +174,17 @@ class Policy:
             ticket: A ticket; it wins over all of these, and is void afterwards.
 
         Raises:
-            OriginError: A browser page from elsewhere.
-            UnauthorizedError: No valid token or ticket, or authentication is not set up and the request does not show
-                that its caller is on this machine.
-            TokenExpiredError: The token was valid once.
-            KeysUnavailableError: Whether the token is valid cannot be told now.
+            OriginError: If the request is of a browser page from another origin.
+            UnauthorizedError: If no token or ticket is valid. If authentication is not set up and the request does not
+                show that its caller is on this machine.
+            TokenExpiredError: If the token was valid once.
+            KeysUnavailableError: If the token's key cannot be fetched now.
         """
         used = self.tickets.use(ticket) if isinstance(ticket, str) else ticket  # first: a ticket is void once it came
         self.check_origin(peer)
         if self.local_only and (reason := self.exposed or peer.why_not_local) is not None:
             raise UnauthorizedError(
-                f"authentication is not set up, so only direct callers from this machine are let in, and {reason}: set "
+                f"authentication is not set up, so only direct callers from this machine are admitted: {reason}. Set "
                 "LG_STREAMING_AUTH__SECRET or LG_STREAMING_AUTH__PUBLIC_KEY (or LG_STREAMING_AUTH__ENABLED=false "
                 "to let everybody in)"
             )
@@ -204,9 +206,9 @@ class Policy:
         """The principal of a token, which came from `address`.
 
         Raises:
-            UnauthorizedError: It does not hold. The message does not say why, the debug log does.
-            TokenExpiredError: It was valid once.
-            KeysUnavailableError: Whether it is valid cannot be told now.
+            UnauthorizedError: If the token is not valid. Only the debug log has the reason.
+            TokenExpiredError: If the token was valid once.
+            KeysUnavailableError: If the token's key cannot be fetched now.
         """
         if self._reader is None:
             raise UnauthorizedError("authentication is off: no token holds")
@@ -235,21 +237,21 @@ class Policy:
         process knows: see `Revocations.add` for that and the arguments.
 
         Raises:
-            StreamingConfigError: Neither `jti` nor `subject` is given.
+            StreamingConfigError: If neither `jti` nor `subject` is given.
         """
         self._revocations.add(jti=jti, subject=subject, expires_at=expires_at)
 
     async def still_valid(self, principal: Principal, *, address: str | None = None) -> bool:
-        """Whether the principal's token has not been revoked: by `revoke`, or by what the application says.
+        """Return whether the principal's token is not revoked, by `revoke` or by the application.
 
         Expiry is another matter: see `Principal.expires_at`. A caller without a token has nothing that can be revoked.
 
         Raises:
-            MessageRateError: The caller has too many questions that wait for an answer.
+            MessageRateError: If too many questions of the caller wait for an answer.
         """
         if principal.subject is None:
             return True
-        if self._revocations.covers(principal):
+        if self._revocations.is_revoked(principal):
             return False
         if self._revoked is None:
             return True
@@ -257,16 +259,16 @@ class Policy:
 
     # ------------------------------------------------------------ seeing things
     def sources(self, principal: Principal, owner: str | None) -> list[tuple[str | None, str]]:
-        """Where to look for executions that `principal` may read: of an owner (None: of any), with a prefix of the id.
+        """Return where executions that `principal` may read are: an owner (None: any), and a prefix of the id.
 
-        Others it may not read, so they need not be looked at. Whether it may read one of these, `allows` tells.
+        Executions elsewhere cannot be readable, so a list skips them. `allows` decides about each one.
 
         Args:
             principal: Who asks.
             owner: Only executions of this owner are wanted; None: of any.
         """
         if self._authorize is not None or not self.requires_token:
-            return [(owner, "" if principal.only is None else principal.only)]
+            return [(owner, "" if principal.restricted_to is None else principal.restricted_to)]
         prefixes = {
             glob.partition("*")[0] for grant in principal.grants if "read" in grant.actions for glob in grant.executions
         }
@@ -282,11 +284,11 @@ class Policy:
     async def check(
         self, principal: Principal, action: Action, execution_id: str, owner: str | None, *, address: str | None = None
     ) -> None:
-        """Lets `principal`, at `address`, do `action`, or not.
+        """Let `principal`, at `address`, do `action`, or not.
 
         Raises:
-            ForbiddenError: It may not. An execution that does not exist gets the same answer.
-            MessageRateError: The caller has too many questions that wait for an answer.
+            ForbiddenError: If the caller may not. An execution that does not exist gets the same answer.
+            MessageRateError: If too many questions of the caller wait for an answer.
         """
         if not await self.allows(principal, action, execution_id, owner, address=address):
             raise ForbiddenError(execution_id=execution_id)
@@ -294,12 +296,12 @@ class Policy:
     async def allows(
         self, principal: Principal, action: Action, execution_id: str, owner: str | None, *, address: str | None = None
     ) -> bool:
-        """Whether `principal`, at `address`, may do `action` on the execution of `owner`.
+        """Return whether `principal`, at `address`, may do `action` on the execution of `owner`.
 
         Raises:
-            MessageRateError: The caller has too many questions that wait for an answer.
+            MessageRateError: If too many questions of the caller wait for an answer.
         """
-        if principal.is_bound_off(action, execution_id) or self._revocations.covers(principal):
+        if principal.is_outside_scope(action, execution_id) or self._revocations.is_revoked(principal):
             return False
         if self.requires_token:
             if owner is not None and principal.subject == owner:
@@ -314,7 +316,7 @@ class Policy:
         return await self._answer("authorize", caller, self._authorize, principal, action, execution_id, owner) is True
 
     async def _answer(self, name: str, caller: str, ask: Callable[..., object], *arguments: object) -> object:
-        """What the application answers; None when it fails or takes too long."""
+        """Return the application's answer; None if it fails or takes too long."""
         patience = asyncio.timeout(self._answer_timeout)
         try:
             async with patience:
@@ -325,7 +327,7 @@ class Policy:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise
-            # What was asked about is the caller's own choice of words: told as data, never as lines of the log.
+            # The caller chose these words: logged as data, never as lines of the log.
             about = arguments[1:] or "a token"
             if patience.expired():
                 logger.error("%s failed for %r: denied, no answer in %g s", name, about, self._answer_timeout)  # noqa: TRY400 (the trace is ours alone)

@@ -1,4 +1,4 @@
-"""Who a connection acts for, and what its token lets it do."""
+"""The principal of a connection, and the rights of its token."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Grant:
     executions: tuple[str, ...]
 
     def allows(self, action: Action, execution_id: str) -> bool:
-        """Whether this grant is enough."""
+        """Return whether this grant is enough."""
         return action in self.actions and any(matches(each, execution_id) for each in self.executions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Who a connection acts for."""
+    """The account that a connection acts for."""
 
     subject: str | None = None
     """The token's `sub`; None for everybody while authentication is off."""
@@ -44,22 +44,22 @@ class Principal:
     """All claims of the token."""
     expires_at: float | None = None
     """Seconds since 1970; None: never."""
-    only: str | None = None
+    restricted_to: str | None = None
     """The one execution it may read, and nothing else, where it came with a ticket for that one; None: no such bound.
 
-    What else decides still has to say yes.
+    Other checks still apply.
     """
 
-    def is_bound_off(self, action: Action, execution_id: str) -> bool:
-        """Whether `only` forbids the action."""
-        return self.only is not None and (action != "read" or execution_id != self.only)
+    def is_outside_scope(self, action: Action, execution_id: str) -> bool:
+        """Return whether `restricted_to` forbids the action."""
+        return self.restricted_to is not None and (action != "read" or execution_id != self.restricted_to)
 
 
 ANONYMOUS: Final = Principal()
 
 
 def grants_of(claim: object) -> tuple[Grant, ...]:
-    """What the claim grants; whatever is not of the right shape grants nothing."""
+    """Return the grants of a claim; entries of another shape grant nothing."""
     if not isinstance(claim, list):
         return ()
     found: list[Grant] = []

@@ -33,14 +33,14 @@ class _Entry:
     cutoff: float
     """Tokens issued until then are revoked."""
     until: float
-    """When the last of them has expired."""
+    """Expiry of the last token that the rule covers."""
 
 
 class Revocations:
     """Revoked tokens, in this process's memory: other processes, and this one after a restart, know nothing of them.
 
-    At most `limit` are kept. When there are more, the oldest is given up in favour of a rule that covers it: every
-    token that was issued before it is revoked, whoever has it. So nothing that was revoked ever comes back.
+    At most `limit` are kept. When there are more, a rule replaces the oldest: every token that was issued before it is
+    revoked. So nothing that was revoked becomes valid again.
 
     Args:
         clock: Seconds since 1970.
@@ -72,7 +72,7 @@ class Revocations:
                 forgotten. Not given: it is not forgotten.
 
         Raises:
-            StreamingConfigError: Neither `jti` nor `subject` is given.
+            StreamingConfigError: If neither `jti` nor `subject` is given.
         """
         if jti is None and subject is None:
             raise StreamingConfigError("revoke needs a jti or a subject")
@@ -85,8 +85,8 @@ class Revocations:
             )
         self._make_room(now)
 
-    def covers(self, principal: Principal) -> bool:
-        """Whether the principal's token is revoked; a caller without a token has none."""
+    def is_revoked(self, principal: Principal) -> bool:
+        """Return whether the principal's token is revoked; a caller without a token has none."""
         if principal.subject is None:
             return False
         issued = principal.claims.get("iat")

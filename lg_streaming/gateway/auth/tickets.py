@@ -29,12 +29,12 @@ class _Ticket:
 
 @dataclass(frozen=True, slots=True)
 class UsedTicket:
-    """A ticket that came and is void by now: who it stood for, or None where it was not good."""
+    """A ticket that was used and is void now: its principal, or None if it was not valid."""
 
     principal: Principal | None
 
     def holder(self) -> Principal:
-        """Return who it stood for.
+        """Return the ticket's principal.
 
         Raises:
             UnauthorizedError: If the ticket was void, or never was one.
@@ -47,9 +47,8 @@ class UsedTicket:
 class Tickets:
     """Tickets that were handed out and not used yet.
 
-    A ticket stands for the principal that asked for it, once, and for a short time; a connection made with one ends
-    when the principal's token does. It is 256 random bits, so an address with one in it tells nothing, and soon opens
-    nothing.
+    A ticket is a credential of the principal that asked for it, for one use within a short time. A connection made with
+    one ends when the principal's token does. It is 256 random bits, so an address with one in it reveals nothing.
 
     Tickets live in this process's memory, as executions do with the log `memory://`: only the process that gave a
     ticket takes it.
@@ -58,7 +57,7 @@ class Tickets:
         lifetime: Seconds until a ticket is void.
         clock: Seconds since 1970: for when the principal's token expires.
         monotonic: Seconds, for the lifetime of tickets: a step of the wall clock changes nothing.
-        new_id: Makes a ticket; nobody may be able to guess the next one.
+        new_id: Makes a ticket that cannot be guessed.
         per_subject: The most unused tickets of one subject; beyond, its oldest is void. Without authentication there
             are no subjects, and only `in_all` counts.
         in_all: The most unused tickets; beyond, the oldest is void.
@@ -90,12 +89,12 @@ class Tickets:
         """A new ticket, and the seconds until it is void.
 
         Args:
-            principal: Who it stands for.
-            execution_id: What its holder may read, and nothing else; not given, whatever the principal may.
+            principal: The ticket's principal.
+            execution_id: The only execution its holder may read; not given, all that the principal may.
 
         Raises:
-            TokenExpiredError: The principal's token has expired.
-            UnauthorizedError: The principal came with a ticket for another execution.
+            TokenExpiredError: If the principal's token has expired.
+            UnauthorizedError: If the principal used a ticket for another execution.
         """
         now = self._monotonic()
         expires_in = self._lifetime
@@ -104,10 +103,10 @@ class Tickets:
         if expires_in <= 0:
             raise TokenExpiredError
         if execution_id is not None:
-            if principal.is_bound_off("read", execution_id):
+            if principal.is_outside_scope("read", execution_id):
                 raise UnauthorizedError("this ticket is for another execution")
-            principal = replace(principal, only=execution_id)
-        self._make_room(principal.subject, now)
+            principal = replace(principal, restricted_to=execution_id)
+        self._evict(principal.subject, now)
         ticket = self._new_id()
         self._open[ticket] = _Ticket(principal=principal, until=now + expires_in)
         if principal.subject is not None:
@@ -136,8 +135,8 @@ class Tickets:
                 del self._held[subject]
         return found
 
-    def _make_room(self, subject: str | None, now: float) -> None:
-        """Drops what is void, then the oldest where there are too many."""
+    def _evict(self, subject: str | None, now: float) -> None:
+        """Drop what is void, then the oldest where there are too many."""
         while self._open and next(iter(self._open.values())).until <= now:
             self._take(next(iter(self._open)))
         if subject is not None and self._held[subject] >= self._per_subject:

@@ -24,7 +24,7 @@ __all__ = ["UrlCredentials", "credentials_in", "for_a_log", "take_credentials", 
 _KEY: Final = "lg_streaming.credentials"
 _TICKET: Final = "ticket"
 _TOKEN_NAMES: Final = frozenset({"jwt", "auth", "authorization", "bearer"})
-"""Names of options that hold a token, beside all that end with `token`. Case and punctuation do not count."""
+"""Names of options that hold a token, like all names that end with `token`. Case and punctuation do not count."""
 _JWT: Final = re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*\.")
 """The beginning of a JWT, also inside other text. It starts at the beginning of a word, so a search is linear."""
 _SEPARATORS: Final = re.compile(rb"([&;])")
@@ -35,7 +35,7 @@ _LONGEST_NAME: Final = 80
 
 @dataclass(frozen=True, slots=True)
 class UrlCredentials:
-    """What an address held."""
+    """Credentials that an address held."""
 
     ticket: UsedTicket | None = None
     token_name: str | None = None

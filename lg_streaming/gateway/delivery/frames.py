@@ -1,13 +1,12 @@
-"""Updates as ready bytes: each encoded once, joined once for all readers at the same place, sent in step.
+"""Updates as ready bytes: each encoded once, and joined once for all readers at the same position.
 
-An update is JSON already when a reader gets it; here it is only wrapped for a wire. Readers of one execution
-that stand at the same place and want the same share what was wrapped, and the :class:`BatchTicker` makes them come
-at the same moment, so that they do stand at the same place.
+An update is JSON already when it is read; an encoder only adds the form of a wire. Readers of one execution at the same
+position, with the same filter and encoder, share frames. The :class:`BatchTicker` makes them read at the same moment,
+so that their positions are the same.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,23 +18,23 @@ if TYPE_CHECKING:
     from lg_streaming.filters import UpdateFilter
     from lg_streaming.log.base import StoredUpdate
 
-__all__ = ["CHUNK_BYTES", "BatchTicker", "Encode", "FrameCache", "Frames", "Framing", "web_socket_frame"]
+__all__ = ["CHUNK_BYTES", "FrameCache", "FrameEncoder", "Frames", "Framing", "web_socket_frame"]
 
 CHUNK_BYTES: Final = 65_536
-"""About how much leaves in one write; a single larger update still leaves whole."""
+"""The approximate size of one write. A single larger update is not split."""
 _CACHED_BYTES: Final = 1024 * 1024
 _CACHED_PAGES: Final = 256
 _CACHED_PIECES: Final = 1_024
 _SHARED_NAMES: Final = 16
-"""A filter of more names is hardly shared; kept with what it was used for, it could be most of what is kept."""
+"""The most names of a filter in the cache. A larger filter is rarely shared, and could be larger than its frames."""
 
 
 Framing = Callable[[bytes], bytes]
-"""Makes one complete WebSocket text frame of a message. Those that make the same compare equal."""
+"""A function from a message to one complete WebSocket text frame. Functions with the same result compare equal."""
 
 
 def web_socket_frame(text: bytes) -> bytes:
-    """One complete, unmasked text frame (RFC 6455, section 5.2), as a server sends it."""
+    """Return one complete, unmasked text frame (RFC 6455, section 5.2), as a server sends it."""
     size = len(text)
     if size < 126:  # noqa: PLR2004 (the values from 126 on announce a longer length field)
         return bytes((0x81, size)) + text
@@ -46,19 +45,19 @@ def web_socket_frame(text: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Messages that leave together."""
+    """Messages that are written together."""
 
     wire: bytes
-    """All of them, as the connection carries them."""
+    """All messages, in the form of the wire."""
     count: int = 1
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The number of bytes."""
         return len(self.wire)
 
     def texts(self) -> Iterator[str]:
-        """The messages as text, for a connection that makes its own WebSocket frames; those here are plain ones."""
+        """Yield the messages as text, for a connection that makes its own WebSocket frames. The wire has plain ones."""
         wire, at = self.wire, 0
         while at < len(wire):
             size, at = wire[at + 1], at + 2
@@ -69,67 +68,69 @@ class Frames:
             at += size
 
 
-class Encode(Protocol):
-    """Wraps records for a wire. Instances compare equal when they wrap alike."""
+class FrameEncoder(Protocol):
+    """An encoder of records for a wire. Encoders with the same result compare equal."""
 
-    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
-        """The records, of which there is at least one, in order."""
+    def encode(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
+        """Return frames of one or more records, in order."""
         ...
 
 
 _Page = tuple[str, "UpdateFilter", str, int, int, int]
-_Key = tuple[str, "Encode", "UpdateFilter", str, int, int, int]
+_Key = tuple[str, "FrameEncoder", "UpdateFilter", str, int, int, int]
 
 
 class FrameCache:
-    """Cuts pages into pieces of about 64 KiB and wraps each piece once for all readers that need the same.
+    """Frames of pages: pieces of about 64 KiB, each encoded once for all readers of the same records.
 
     Args:
-        max_bytes: How much is kept for other readers; 0 keeps nothing, for frames that are one reader's own.
+        max_bytes: The size of the cache; 0 for frames that readers do not share.
     """
 
     def __init__(self, max_bytes: int = _CACHED_BYTES) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._cached: OrderedDict[_Key, Frames] = OrderedDict()
-        self._ends: OrderedDict[_Page, tuple[int, ...]] = OrderedDict()
+        self._cached_ends: OrderedDict[_Page, tuple[int, ...]] = OrderedDict()
 
-    def of(
+    def frames(
         self,
         execution_id: str,
         records: Sequence[StoredUpdate],
         filter: UpdateFilter,
-        encode: Encode,
+        encoder: FrameEncoder,
     ) -> Iterator[Frames]:
-        """The records, in order, wrapped by ``encode``."""
+        """Yield the records, in order, as frames of ``encoder``."""
         start = 0
-        for end in self._ends_of(execution_id, records, filter):
+        for end in self._ends(execution_id, records, filter):
             part = records if end - start == len(records) else records[start:end]
-            yield self._wrapped(execution_id, part, filter, encode)
+            yield self._encoded(execution_id, part, filter, encoder)
             start = end
 
-    def _ends_of(self, execution_id: str, records: Sequence[StoredUpdate], filter: UpdateFilter) -> tuple[int, ...]:
+    def _ends(self, execution_id: str, records: Sequence[StoredUpdate], filter: UpdateFilter) -> tuple[int, ...]:
         if len(records) < 2:  # noqa: PLR2004 (one is a piece by itself)
             return (1,) if records else ()
         first, last = records[0], records[-1]
         key = (execution_id, filter, first.epoch, first.seq, last.seq, len(records))
-        ends = self._ends.get(key)
+        ends = self._cached_ends.get(key)
         if ends is None:
-            ends = _cut(records)
+            ends = _split(records)
             if not self._keeps(filter):
                 return ends
-            self._ends[key] = ends
-            if len(self._ends) > _CACHED_PAGES:
-                self._ends.popitem(last=False)
+            self._cached_ends[key] = ends
+            if len(self._cached_ends) > _CACHED_PAGES:
+                self._cached_ends.popitem(last=False)
         return ends
 
-    def _wrapped(self, execution_id: str, part: Sequence[StoredUpdate], filter: UpdateFilter, encode: Encode) -> Frames:
+    def _encoded(
+        self, execution_id: str, part: Sequence[StoredUpdate], filter: UpdateFilter, encoder: FrameEncoder
+    ) -> Frames:
         first, last = part[0], part[-1]
-        # A log never changes, so these say all: which execution, which of its records.
-        key = (execution_id, encode, filter, first.epoch, first.seq, last.seq, len(part))
+        # A log never changes its records, so their numbers identify them.
+        key = (execution_id, encoder, filter, first.epoch, first.seq, last.seq, len(part))
         cached = self._cached.get(key)
         if cached is None:
-            cached = encode.wrap(execution_id, part)
+            cached = encoder.encode(execution_id, part)
             if not self._keeps(filter):
                 return cached
             self._cached[key] = cached
@@ -142,8 +143,8 @@ class FrameCache:
         return self._max_bytes > 0 and filter.name_count <= _SHARED_NAMES
 
 
-def _cut(records: Sequence[StoredUpdate]) -> tuple[int, ...]:
-    """Where each of the pieces ends."""
+def _split(records: Sequence[StoredUpdate]) -> tuple[int, ...]:
+    """Return the end of each piece."""
     ends: list[int] = []
     size = start = 0
     for index, record in enumerate(records):
@@ -152,68 +153,3 @@ def _cut(records: Sequence[StoredUpdate]) -> tuple[int, ...]:
             ends.append(index)
             start, size = index, len(record.json) + 16
     return (*ends, len(records))
-
-
-class BatchTicker:
-    """Lets readers go on in step, once per interval, and never for more than half of the time.
-
-    What the readers of one beat do keeps the event loop from everything else. The next beat waits for at least as long
-    again: with many readers frames become fewer and larger, and whoever publishes on this loop still gets on.
-
-    Args:
-        interval: Seconds; 0 only lets the event loop turn.
-        clock: Seconds, monotonic; the event loop's own when not given.
-    """
-
-    def __init__(self, interval: float, clock: Callable[[], float] | None = None) -> None:
-        self._interval = interval
-        self._clock = clock
-        self._beats: dict[int, asyncio.Event] = {}
-        self._rests_until = 0.0
-        self._measures = False  # whether the work of readers that did not wait for a beat is being measured
-
-    async def next(self) -> None:
-        """Returns at the next common beat that is at least half an interval away, or later while readers are many."""
-        if not self._interval:
-            await asyncio.sleep(0)
-            return
-        now = self._now()
-        number = int(now / self._interval + 1.5)
-        beat = self._beats.get(number)
-        if beat is None:
-            beat = self._beats[number] = asyncio.Event()
-            self._strike_at(number * self._interval, number)
-        await beat.wait()
-
-    async def after(self, moment: float) -> None:
-        """Returns at once when `moment` is at least an interval ago and readers do not rest, else at the next beat.
-
-        Args:
-            moment: By the event loop's clock.
-        """
-        now = self._now()
-        if now - moment < self._interval or now < self._rests_until:
-            await self.next()
-        elif not self._measures:
-            self._measures = True
-            asyncio.get_running_loop().call_soon(self._rest, now)
-
-    def _now(self) -> float:
-        return (self._clock or asyncio.get_running_loop().time)()
-
-    def _strike_at(self, moment: float, number: int) -> None:
-        asyncio.get_running_loop().call_later(moment - self._now(), self._strike, number)
-
-    def _strike(self, number: int) -> None:
-        now = self._now()
-        if now < self._rests_until:
-            self._strike_at(self._rests_until, number)
-            return
-        self._beats.pop(number).set()
-        # The event loop calls in order: this comes when every reader that was just let go has done its work.
-        asyncio.get_running_loop().call_soon(self._rest, now)
-
-    def _rest(self, began: float) -> None:
-        self._measures = False
-        now = self._now()
-        self._rests_until = now + (now - began)

@@ -1,8 +1,8 @@
-"""Updates merged for a reader that lags and asked for it.
+"""Merge updates for a client that lags and asked for it.
 
-Pieces of one message's text are joined, and the newest progress stands for those before it. Nothing else is ever
-merged. A merged update stands at the position of its last part and says in `merged_from` where it begins, so
-a reader that has it can be resumed after it like after any other update.
+Pieces of one message's text are joined, and the newest progress replaces those before it. Nothing else is merged. A
+merged update has the position of its last part, and `merged_from` is the number of its first. So a client can resume
+after it as after any other update.
 """
 
 from __future__ import annotations
@@ -19,62 +19,60 @@ from lg_streaming.values import escape_line_separators
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from lg_streaming.gateway.delivery.frames import Encode, Frames
+    from lg_streaming.gateway.delivery.frames import FrameEncoder, Frames
 
 __all__ = ["merge", "merged_frames"]
 
 _TEXT: Final = frozenset({"token", "thinking"})
 _MERGEABLE: Final = _TEXT | {"progress"}
 _ALIKE: Final = ("role", "message_id", "metadata")
-"""Fields of a text's data which begin a new piece when they change."""
+"""Fields of a text's data: a change of one begins a new piece."""
 _NOT_ONLY_TEXT: Final = frozenset({"blocks", "json"})
-"""Fields of a text's data that hold the content a second time, or more of it than the text."""
+"""Fields of a text's data that repeat the content, or have more than the text."""
 _METADATA: Final = b',"metadata":{"timestamp":"'
 
 _Key = tuple[str, str, bytes]
 
 
-def merge(records: Sequence[StoredUpdate], *, atomic: bool, told: int = 0) -> list[StoredUpdate]:
-    """What a lagging reader is sent in place of `records`.
+def merge(records: Sequence[StoredUpdate], *, atomic: bool) -> list[StoredUpdate]:
+    """Return the records that a lagging client gets in place of `records`.
 
     Args:
-        records: Consecutive updates of one execution, as they passed the reader's filter.
-        atomic: Whether all of the answer reaches the reader or nothing of it. Then pieces of several messages that
-            come in turn are joined across each other; otherwise only pieces without anything between them are.
-        told: Up to this sequence number the reader may have the updates already, so these are left as they are: it
-            drops what it has by its number, which it cannot do with a part of a merged one.
+        records: Consecutive updates of one execution that passed the client's filter.
+        atomic: Whether all of the result arrives or nothing of it. Then pieces of several messages that alternate are
+            joined across each other; otherwise only pieces without anything between them are.
 
-    Guarantees: sequence numbers rise; joining the contents of each message's pieces gives what it gave before; a
-    reader that has got any number of updates of the answer (none or all, when `atomic`), and then reads on after
-    the last of them, has missed nothing but progress which a newer one has replaced or will replace. Every update
-    that is neither text nor `progress` comes unchanged, and what was before it stays before it.
+    Guarantees: sequence numbers rise. The joined contents of each message's pieces are the same as before. A client
+    may get any number of updates of the result (none or all, when `atomic`) and resume after the last. It then misses
+    only progress that a newer one replaces. Every update that is neither text nor `progress` is unchanged, and what was
+    before it stays before it.
     """
-    return [record for unit in _units(records, atomic=atomic, told=told) for record in unit]
+    return [record for unit in _units(records, atomic=atomic) for record in unit]
 
 
 def merged_frames(
-    execution_id: str, records: Sequence[StoredUpdate], encode: Encode, *, atomic: bool, told: int = 0
+    execution_id: str, records: Sequence[StoredUpdate], encoder: FrameEncoder, *, atomic: bool
 ) -> Iterator[Frames]:
-    """`records` merged as by `merge` and wrapped by `encode` in pieces of about 64 KiB.
+    """Yield frames of about 64 KiB of the merged records, see `merge`.
 
-    Each piece may leave by itself, also when it is `atomic` only as a whole; the connection may break between two.
+    Each piece may be written by itself, also with `atomic`: the connection may break between two.
     """
     piece: list[StoredUpdate] = []
     size = 0
-    for unit in _units(records, atomic=atomic, told=told):
+    for unit in _units(records, atomic=atomic):
         more = sum(len(record.json) for record in unit)
         if piece and size + more > CHUNK_BYTES:
-            yield encode.wrap(execution_id, piece)
+            yield encoder.encode(execution_id, piece)
             piece, size = [], 0
         piece += unit
         size += more
     if piece:
-        yield encode.wrap(execution_id, piece)
+        yield encoder.encode(execution_id, piece)
 
 
-def _units(records: Sequence[StoredUpdate], *, atomic: bool, told: int) -> Iterator[Sequence[StoredUpdate]]:
-    """The merged records in groups; between two of them a reader may always be resumed."""
-    keys = [_key(record) if record.seq > told else None for record in records]
+def _units(records: Sequence[StoredUpdate], *, atomic: bool) -> Iterator[Sequence[StoredUpdate]]:
+    """Yield the merged records in groups; a client can resume between any two groups."""
+    keys = [_key(record) for record in records]
     replaced = _replaced(records, keys)
     began: dict[_Key, int] = {}
     unit = _Unit(atomic=atomic)
@@ -82,32 +80,32 @@ def _units(records: Sequence[StoredUpdate], *, atomic: bool, told: int) -> Itera
         if record.seq in replaced:
             began.setdefault(cast("_Key", key), record.seq)
             continue
-        data = _text_of(record) if key is not None and record.type in _TEXT else None
+        data = _text_data(record) if key is not None and record.type in _TEXT else None
         if data is not None:
             unit.join(record, cast("_Key", key), data)
         elif key is not None and record.type not in _TEXT:
             first = began.pop(key, None)
             unit.add(record if first is None else _merged(record, first, record.json))
         else:
-            yield unit.take()
+            yield unit.flush()
             yield (record,)
         if unit.size > CHUNK_BYTES:
-            yield unit.take()
-    yield unit.take()
+            yield unit.flush()
+    yield unit.flush()
 
 
 def _key(record: StoredUpdate) -> _Key | None:
-    """What records that may be merged have in common; None for one that stays as it is."""
+    """Return the key that mergeable records share; None for a record that stays as it is."""
     if record.type not in _MERGEABLE:
         return None
     try:
         return record.type, record.priority, record.scope.fragment
-    except Exception:  # noqa: BLE001 (the scope's `extra` holds whatever the user put there)
+    except Exception:  # noqa: BLE001 (the scope's `extra` has values of the application)
         return None
 
 
 def _replaced(records: Sequence[StoredUpdate], keys: Sequence[_Key | None]) -> set[int]:
-    """The numbers of progress that a newer one follows, with nothing but text and progress between."""
+    """Return the numbers of progress that a newer one follows, with only text and progress between."""
     newer: set[_Key] = set()
     replaced: set[int] = set()
     for record, key in zip(reversed(records), reversed(keys), strict=True):
@@ -120,8 +118,8 @@ def _replaced(records: Sequence[StoredUpdate], keys: Sequence[_Key | None]) -> s
     return replaced
 
 
-def _text_of(record: StoredUpdate) -> dict[str, Any] | None:
-    """The data of a piece of text; None when it is not of that shape."""
+def _text_data(record: StoredUpdate) -> dict[str, Any] | None:
+    """Return the data of a piece of text; None when it has another shape."""
     data = orjson.loads(record.json)["data"] if record.scope.extra is not None else decode_data(record.json)
     if not isinstance(data, dict):
         return None
@@ -132,12 +130,12 @@ def _text_of(record: StoredUpdate) -> dict[str, Any] | None:
 
 
 def _merged(last: StoredUpdate, first: int, json: bytes) -> StoredUpdate:
-    """The records from number `first` to `last` as one in the place of the last, with the content of `json`."""
+    """Return the records from number `first` to `last` as one: the last, with the content of `json`."""
     return last._replace(json=b'%b,"merged_from":%d}}' % (json[:-2], first), key=None, merged_from=first)
 
 
 class _Text:
-    """Pieces of one message's text."""
+    """Consecutive pieces of one message's text."""
 
     __slots__ = ("_contents", "_data", "_first", "_index", "_key", "_last", "_tokens")
 
@@ -149,8 +147,8 @@ class _Text:
         self._contents: list[str] = [data["content"]]
         self._tokens = _tokens(data)
 
-    def fits(self, key: _Key, data: dict[str, Any]) -> bool:
-        """Whether a later piece can be joined."""
+    def accepts(self, key: _Key, data: dict[str, Any]) -> bool:
+        """Return whether a later piece can be joined."""
         mine = self._data
         return key == self._key and all(mine.get(name) == data.get(name) for name in _ALIKE)
 
@@ -164,8 +162,8 @@ class _Text:
     def seq(self) -> int:
         return self._last.seq
 
-    def sealed(self) -> StoredUpdate:
-        """The pieces as one record; a single one as it was."""
+    def joined(self) -> StoredUpdate:
+        """Return the pieces as one record; a single piece as it was."""
         last, first = self._last, self._first.seq
         if last is self._first:
             return last
@@ -184,8 +182,8 @@ class _Text:
         return _merged(last, first, b"".join((json[:begin], escape_line_separators(orjson.dumps(data)), json[end:])))
 
 
-def _message_of(record: StoredUpdate, data: dict[str, Any]) -> object:
-    """What a client may take for one message: such pieces stay in order even where they cannot be joined."""
+def _message_key(record: StoredUpdate, data: dict[str, Any]) -> object:
+    """Return the identity of a message to clients: its pieces stay in order even where they cannot be joined."""
     message, scope = data.get("message_id"), record.scope
     if isinstance(message, str):
         return message
@@ -201,26 +199,26 @@ def _message_of(record: StoredUpdate, data: dict[str, Any]) -> object:
 
 
 def _tokens(data: dict[str, Any]) -> int:
-    """How many tokens a piece has; see `batch_size` of `@stream_token`."""
+    """Return the number of tokens of a piece; see `batch_size` of `@stream_token`."""
     size = data.get("batch_size", 1)
     return size if isinstance(size, int) else 1
 
 
 class _Unit:
-    """Text and progress on the way to be merged. It leaves as a whole."""
+    """Text and progress that are merged together."""
 
     def __init__(self, *, atomic: bool) -> None:
         self._atomic = atomic
         self._items: list[_Text | StoredUpdate] = []
         self._open: dict[tuple[str, object], _Text] = {}
         self.size = 0
-        """About the bytes it will have."""
+        """The approximate number of bytes."""
 
     def join(self, record: StoredUpdate, key: _Key, data: dict[str, Any]) -> None:
-        """Adds a piece of text, to the one before it of its message where it can be."""
-        message = (record.type, _message_of(record, data))
+        """Add a piece of text; join it to the one before it of its message where that is possible."""
+        message = (record.type, _message_key(record, data))
         text = self._open.get(message)
-        if text is not None and text.fits(key, data):
+        if text is not None and text.accepts(key, data):
             text.append(record, data)
             self.size += len(data["content"])
             return
@@ -231,19 +229,19 @@ class _Unit:
         self.size += len(record.json)
 
     def add(self, record: StoredUpdate) -> None:
-        """Adds a progress."""
+        """Add a progress."""
         if not self._atomic:
             self._open.clear()
         self._items.append(record)
         self.size += len(record.json)
 
-    def take(self) -> list[StoredUpdate]:
-        """What is in it, in order; then it is empty."""
-        items = [item.sealed() if isinstance(item, _Text) else item for item in self._items]
-        items.sort(key=_place)
+    def flush(self) -> list[StoredUpdate]:
+        """Return the records in order, and empty the unit."""
+        items = [item.joined() if isinstance(item, _Text) else item for item in self._items]
+        items.sort(key=_seq)
         self._items, self._open, self.size = [], {}, 0
         return items
 
 
-def _place(record: StoredUpdate) -> int:
+def _seq(record: StoredUpdate) -> int:
     return record.seq

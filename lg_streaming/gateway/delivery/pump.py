@@ -1,55 +1,83 @@
-"""Carrying subscriptions to a reader: a page, as much as it takes, then at the next beat what came meanwhile."""
+"""Pump pages of subscriptions to one client: batched by a common tick, bounded by back-pressure."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from lg_streaming.errors import GapError, LogUnavailableError
+from lg_streaming.errors import GapError
 from lg_streaming.gateway.delivery.merge import merged_frames
+from lg_streaming.hub.carry import carry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+    from lg_streaming.errors import LogUnavailableError, StreamingError
     from lg_streaming.events import Position
-    from lg_streaming.gateway.delivery.frames import Encode, FrameCache, Frames
-    from lg_streaming.gateway.delivery.wildcard import WildcardSubscription
-    from lg_streaming.gateway.session.context import GatewayContext
-    from lg_streaming.gateway.session.instrumentation import ConnectionInstrumentation
-    from lg_streaming.gateway.session.subscriptions import ActiveSubscription
+    from lg_streaming.gateway.delivery.frames import FrameCache, FrameEncoder, Frames
+    from lg_streaming.gateway.delivery.ticker import BatchTicker
     from lg_streaming.hub import Gap, Page, Subscription
+    from lg_streaming.hub.wildcard import WildcardPage, WildcardSubscription
     from lg_streaming.log.base import StoredUpdate
 
-__all__ = ["FrameSink", "PumpResult", "SubscriptionPump", "follow"]
-
-_RETRY_DELAYS: Final = (0.05, 0.2, 0.5, 1.0, 2.0)
+__all__ = ["DeliveryObserver", "DeliveryOptions", "FrameSink", "PumpResult", "SubscriptionPump", "pump_all"]
 
 
 class FrameSink(Protocol):
-    """Where updates go. A connection's subscriptions share one."""
+    """The way to one client, shared by all its subscriptions."""
 
-    async def room(self) -> bool:
-        """Returns when more may be written, once nothing is held back; whether it had to wait for the reader."""
+    def wait_writable(self) -> Awaitable[bool]:
+        """Return when nothing is held back any more: whether that took a wait for the client."""
         ...
 
     async def write(self, frames: Frames) -> None:
-        """Sends ready frames as soon as there is room."""
+        """Send frames as soon as the sink is writable."""
         ...
 
-    async def say(self, event: str, payload: dict[str, object]) -> None:
-        """Sends one message beside the updates."""
+    async def send_event(self, event: str, payload: dict[str, object]) -> None:
+        """Send one message that is no update."""
         ...
 
-    def prefer_fresh(self) -> None:
-        """From now on little is to wait on the way, so that a slow reader gets what is new rather than what is old."""
+    def limit_buffer(self) -> None:
+        """Keep send buffers short from now on, so that a slow client gets new updates rather than old ones."""
         ...
+
+
+class DeliveryObserver(Protocol):
+    """Counters and events of the deliveries to one client."""
+
+    def sent(self, execution_id: str, updates: int, size: int, newest: float | None) -> None:
+        """Count updates that were written; `newest` is the time of the last, where that was published live."""
+        ...
+
+    def gap(self, execution_id: str, gap: Gap) -> None:
+        """Count a gap that was sent."""
+        ...
+
+    def merged(self, count: int) -> None:
+        """Count updates that merging saved."""
+        ...
+
+    def failed(self, error: StreamingError) -> None:
+        """Report an error of the server."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryOptions:
+    """The form in which a subscription's updates are sent."""
+
+    merge: bool = False
+    """Merge updates while the client lags."""
+    batch: bool = False
+    """Send updates as lists; then a merged page arrives as a whole or not."""
+    live_after: int = 0
+    """The head when the client subscribed: later updates are live, and their delay is measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class PumpResult:
-    """How a delivery ended."""
+    """The end of a delivery."""
 
     reason: Literal["ended", "closed"]
     position: Position | None
@@ -57,16 +85,16 @@ class PumpResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _PageWriter:
-    """How updates get to one reader."""
+    """Writes pages as frames."""
 
-    chunks: FrameCache
-    encode: Encode
+    cache: FrameCache
+    encoder: FrameEncoder
     sink: FrameSink
-    report: ConnectionInstrumentation
+    observer: DeliveryObserver
 
-    async def tell(self, execution_id: str, gap: Gap) -> None:
-        self.report.gap(execution_id, gap)
-        await self.sink.say("gap", {"execution_id": execution_id, **gap.to_dict()})
+    async def write_gap(self, execution_id: str, gap: Gap) -> None:
+        self.observer.gap(execution_id, gap)
+        await self.sink.send_event("gap", {"execution_id": execution_id, **gap.to_dict()})
 
     async def write(
         self,
@@ -77,182 +105,151 @@ class _PageWriter:
         merged: Iterable[Frames] | None = None,
         may_send: Callable[[Subscription], Awaitable[bool]] | None = None,
     ) -> None:
-        """Sends a page; in place of its records the frames of `merged`, where it is given.
+        """Write a page.
 
-        With `may_send` it is asked before each piece whether that may still be sent, once there is room for it.
+        Args:
+            subscription: The source of the page.
+            page: The page.
+            live_after: See `DeliveryOptions`.
+            merged: The frames to write in place of those of the page's records.
+            may_send: Asked before each piece, once the sink is writable, whether the client may still get it.
         """
         execution_id, records = subscription.execution_id, page.records
         if page.gap is not None:
-            await self.tell(execution_id, page.gap)
-        ready = self.chunks.of(execution_id, records, subscription.filter, self.encode)
+            await self.write_gap(execution_id, page.gap)
+        shared = self.cache.frames(execution_id, records, subscription.filter, self.encoder)
         size = 0
-        for frames in ready if merged is None else merged:
+        for frames in shared if merged is None else merged:
             if may_send is not None:
-                await self.sink.room()
+                await self.sink.wait_writable()
                 if not await may_send(subscription):
                     return
             await self.sink.write(frames)
             size += frames.size
         if records:
             newest = records[-1]
-            self.report.sent(execution_id, len(records), size, newest.timestamp if newest.seq > live_after else None)
+            self.observer.sent(execution_id, len(records), size, newest.timestamp if newest.seq > live_after else None)
 
 
-class _Counting:
-    """Counts what it has wrapped."""
+class _CountingEncoder:
+    """An encoder that counts the records it encodes."""
 
-    def __init__(self, encode: Encode) -> None:
-        self._encode = encode
+    def __init__(self, encoder: FrameEncoder) -> None:
+        self._encoder = encoder
         self.records = 0
 
-    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
+    def encode(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
         self.records += len(records)
-        return self._encode.wrap(execution_id, records)
+        return self._encoder.encode(execution_id, records)
 
 
 class SubscriptionPump:
-    """Carries one subscription.
+    """The receiver of one subscription's pages, see `carry`.
 
     Args:
-        edge: Pace and shared frames.
-        watch: What to carry.
-        encode: How updates are wrapped.
-        sink: Where they go.
-        report: Told what was sent.
-        fails_on_gap: Whether the delivery ends at a gap, after telling of it.
-        chunks: Where ready frames are kept for other readers; the edge's own when not given.
-        at_head: Awaited each time that everything there is has been written.
+        subscription: The source of the updates.
+        encoder: The encoder of the wire.
+        sink: The way to the client.
+        options: The form of the updates.
+        cache: Frames that other clients share.
+        ticker: The common tick of all clients.
+        observer: Counts what is sent.
+        fails_on_gap: Whether the delivery ends at a gap, after sending it.
+        on_caught_up: Awaited each time that everything in the log is written.
     """
 
     def __init__(
         self,
-        edge: GatewayContext,
-        watch: ActiveSubscription,
-        encode: Encode,
+        subscription: Subscription,
+        encoder: FrameEncoder,
         sink: FrameSink,
         *,
-        report: ConnectionInstrumentation,
+        options: DeliveryOptions,
+        cache: FrameCache,
+        ticker: BatchTicker,
+        observer: DeliveryObserver,
         fails_on_gap: bool = False,
-        chunks: FrameCache | None = None,
-        at_head: Callable[[], Awaitable[None]] | None = None,
+        on_caught_up: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self._edge = edge
-        self._watch = watch
-        self._subscription = watch.subscription
-        self._way = _PageWriter(chunks=chunks or edge.chunks, encode=encode, sink=sink, report=report)
-        self._sink = sink
-        self._report = report
+        self.wait_writable: Callable[[], Awaitable[bool]] = sink.wait_writable
+        """See `PageReceiver.wait_writable`."""
+        self._subscription = subscription
+        self._options = options
+        self._writer = _PageWriter(cache=cache, encoder=encoder, sink=sink, observer=observer)
+        self._ticker = ticker
         self._fails_on_gap = fails_on_gap
-        self._at_head = at_head
+        self._on_caught_up = on_caught_up
+        self._unsent: Page | None = None
+
+    @property
+    def position(self) -> Position | None:
+        """The position up to which everything was sent; a page that was read and not sent does not count."""
+        return self._subscription.position if self._unsent is None else self._unsent.start
 
     async def run(self) -> PumpResult:
-        """Returns when the subscription has ended, and everything is acknowledged where that was asked for.
+        """Send pages until the subscription ends.
 
         Raises:
-            GapError: Updates are missing and the reader asked to fail.
-            StreamingError: Nothing more can be read.
+            GapError: If updates are missing and the client asked to fail.
+            StreamingError: If nothing more can be read.
         """
-        watch, subscription, sink, pacer = self._watch, self._subscription, self._sink, self._edge.pacer
-        if watch.merge:
-            sink.prefer_fresh()
-        now = asyncio.get_running_loop().time
-        wrote_at = 0.0
-        while True:
-            # Room first, and then what is there by now: a reader that kept us waiting gets more at once.
-            waited = await sink.room()
-            await self._ready()
-            await pacer.after(wrote_at)
-            waited |= await sink.room()
-            watch.sent = subscription.position
-            watch.holding = True
-            page = await self._read()
-            if page is not None:
-                await self._write(page, lags=waited or subscription.lag > 0)
-            watch.holding = False
-            if page is None:
-                continue
-            if self._at_head is not None and not (page.ended or subscription.lag):
-                await self._at_head()
-            if page.ended and await self._settled():
-                return PumpResult("closed" if subscription.closed else "ended", page.position)
-            wrote_at = now()
+        if self._options.merge:
+            self._writer.sink.limit_buffer()
+        last = await carry(self._subscription, self, pace=self._ticker)
+        return PumpResult("closed" if self._subscription.closed else "ended", last.position)
 
-    async def _write(self, page: Page, *, lags: bool) -> None:
-        watch = self._watch
+    async def send(self, page: Page, *, waited: bool) -> None:
+        """Send a page, merged where the client lags and asked for that."""
+        self._unsent = page
+        subscription, options, merged = self._subscription, self._options, None
         if page.gap is not None and self._fails_on_gap:
-            await self._way.tell(watch.execution_id, page.gap)
-            raise GapError(execution_id=watch.execution_id)
-        merged = self._merged(page) if watch.merge and lags and len(page.records) > 1 else None
-        await self._way.write(self._subscription, page, live_after=watch.live_after, merged=merged)
-        if watch.acks is not None and page.records:
-            watch.acks.sent(page.records[-1].position)
+            await self._writer.write_gap(subscription.execution_id, page.gap)
+            raise GapError(execution_id=subscription.execution_id)
+        if options.merge and len(page.records) > 1 and (waited or subscription.lag > 0):
+            merged = self._merged(page)
+        await self._writer.write(subscription, page, live_after=options.live_after, merged=merged)
+        self._unsent = None
+        if self._on_caught_up is not None and not (page.ended or subscription.lag):
+            await self._on_caught_up()
 
     def _merged(self, page: Page) -> list[Frames]:
-        watch, counting = self._watch, _Counting(self._way.encode)
-        told = watch.acks.furthest if watch.acks is not None else 0
-        frames = list(merged_frames(watch.execution_id, page.records, counting, atomic=watch.batch, told=told))
-        self._report.merged(len(page.records) - counting.records)
+        counting = _CountingEncoder(self._writer.encoder)
+        execution_id = self._subscription.execution_id
+        frames = list(merged_frames(execution_id, page.records, counting, atomic=self._options.batch))
+        self._writer.observer.merged(len(page.records) - counting.records)
         return frames
 
-    async def _read(self) -> Page | None:
-        failures = 0
-        while True:
-            try:
-                return await self._subscription.poll()
-            except LogUnavailableError as error:
-                if not failures:
-                    self._report.failed(error)
-                    await self._sink.say("error", {**error.to_dict(), "execution_id": self._watch.execution_id})
-                await asyncio.sleep(_RETRY_DELAYS[min(failures, len(_RETRY_DELAYS) - 1)])
-                failures += 1
-
-    async def _ready(self) -> None:
-        """Returns when there may be something to send, or to send again."""
-        acks = self._watch.acks
-        if acks is None:
-            await self._subscription.ready()
-            return None
-        while True:
-            try:
-                async with asyncio.timeout(acks.wait):
-                    return await self._subscription.ready()
-            except TimeoutError:
-                self._redeliver()
-
-    # ------------------------------------------------------------ acknowledgements
-    def _redeliver(self) -> bool:
-        """Goes back to what the reader has acknowledged, if it has been silent for too long."""
-        acks = self._watch.acks
-        outstanding = acks.outstanding if acks is not None else 0
-        seq = acks.due() if acks is not None else None
-        if seq is None:
-            return False
-        self._report.redelivered(outstanding)
-        self._subscription.rewind(seq)
-        return True
-
-    async def _settled(self) -> bool:
-        """Waits until everything is acknowledged; False when something has to be sent again."""
-        acks, acked = self._watch.acks, self._watch.acked
-        while acks is not None and acks.outstanding and not self._subscription.closed:
-            if self._redeliver():
-                return False
-            acked.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(acks.wait):
-                    await acked.wait()
-        return True
+    async def log_unavailable(self, error: LogUnavailableError) -> None:
+        """Send the client one warning for each outage of the log."""
+        self._writer.observer.failed(error)
+        execution_id = self._subscription.execution_id
+        await self._writer.sink.send_event("error", {**error.to_dict(), "execution_id": execution_id})
 
 
-async def follow(
-    edge: GatewayContext,
-    follower: WildcardSubscription,
-    encode: Encode,
+class _WildcardPump:
+    """The receiver of the pages of all executions of a wildcard subscription, see `carry`."""
+
+    def __init__(self, pages: WildcardSubscription, writer: _PageWriter) -> None:
+        self.wait_writable: Callable[[], Awaitable[bool]] = writer.sink.wait_writable
+        self._may_send = pages.may_send
+        self._write = writer.write
+
+    async def send(self, page: WildcardPage, *, waited: bool) -> None:  # noqa: ARG002 (part of the protocol)
+        if page.subscription is not None:
+            await self._write(page.subscription, page.page, may_send=self._may_send)
+
+    async def log_unavailable(self, error: LogUnavailableError) -> None:
+        """Wait without a warning: the client did not ask for the execution by its id."""
+
+
+async def pump_all(
+    pages: WildcardSubscription,
+    encoder: FrameEncoder,
     sink: FrameSink,
     *,
-    report: ConnectionInstrumentation,
+    cache: FrameCache,
+    observer: DeliveryObserver,
 ) -> None:
-    """Carries all executions of a follower, until it is closed."""
-    way = _PageWriter(chunks=edge.chunks, encode=encode, sink=sink, report=report)
-    async for subscription, page in follower.pages(sink.room):
-        await way.write(subscription, page, may_send=follower.may_send)
+    """Send the updates of all executions of a wildcard subscription, until that is closed."""
+    writer = _PageWriter(cache=cache, encoder=encoder, sink=sink, observer=observer)
+    await carry(pages, _WildcardPump(pages, writer))

@@ -1,34 +1,31 @@
-"""What an event stream needs to know of what it is written in."""
+"""Interface of event-stream formats."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lg_streaming.errors import StreamingError
     from lg_streaming.events import Position
-    from lg_streaming.gateway.delivery.frames import Encode
+    from lg_streaming.gateway.delivery.frames import FrameEncoder
     from lg_streaming.log.base import ExecutionState
 
-__all__ = ["DialectName", "EventStreamEncoder"]
-
-DialectName = Literal["flowise"]
-"""The dialects beside the library's own."""
+__all__ = ["EventStreamEncoder"]
 
 
 class EventStreamEncoder(Protocol):
-    """How one stream says things. It may remember what it has said, so each stream has one of its own."""
+    """Encoder of one stream. It may keep state about what was sent, so each stream has its own encoder."""
 
     @property
-    def encode(self) -> Encode:
-        """How updates are wrapped; it gets each update once, in order."""
+    def frame_encoder(self) -> FrameEncoder:
+        """The encoder of updates; called with each update once, in order."""
         ...
 
     @property
     def shared(self) -> bool:
-        """Whether other readers at the same place need the same bytes."""
+        """Return whether other readers at the same place need the same bytes."""
         ...
 
     @property
@@ -37,36 +34,36 @@ class EventStreamEncoder(Protocol):
         ...
 
     @property
-    def over(self) -> bool:
-        """Whether the stream has to end, although the run goes on."""
+    def is_complete(self) -> bool:
+        """Return whether the stream has to end, although the run goes on."""
         ...
 
-    def greeting(self, retry_ms: int, status: Mapping[str, object]) -> bytes:
+    def before_stream(self, retry_ms: int, status: Mapping[str, object]) -> bytes:
         """The first words; `status` is that of the connection and the subscription."""
         ...
 
-    def say(self, event: str, payload: object) -> bytes:
-        """Something beside the updates; empty where the dialect keeps it to itself."""
+    def encode_event(self, event: str, payload: object) -> bytes:
+        """Encode an event that is no update; empty if the format has no such event."""
         ...
 
-    def at_head(self) -> bytes:
-        """Everything there is has been written; what there is to say to a reader who waits now."""
+    def caught_up(self) -> bytes:
+        """Encode what the format sends to a reader that has caught up."""
         ...
 
-    def ended(self, position: Position | None, *, run_is_over: bool, state: ExecutionState | None = None) -> bytes:
+    def on_end(self, position: Position | None, *, run_is_over: bool, state: ExecutionState | None = None) -> bytes:
         """The last words of a stream that has got everything, or was closed.
 
         Args:
-            position: Where the reader stands.
+            position: The reader's position.
             run_is_over: Whether it has got everything.
             state: That of the execution, for a dialect that is not shared.
         """
         ...
 
-    def failed(self, error: StreamingError) -> bytes:
+    def on_error(self, error: StreamingError) -> bytes:
         """The last words of a stream that cannot go on."""
         ...
 
-    def sent_away(self, event: str, retry_ms: int) -> bytes:
+    def on_restart(self, event: str, retry_ms: int) -> bytes:
         """The last words of a stream whose reader is to come back."""
         ...

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.errors import StreamingError
     from lg_streaming.events import Position
-    from lg_streaming.gateway.delivery.frames import Encode
+    from lg_streaming.gateway.delivery.frames import FrameEncoder
     from lg_streaming.gateway.protocol.messages import EventName
     from lg_streaming.log.base import ExecutionState, StoredUpdate
 
@@ -34,26 +34,26 @@ class Native:
 
     keep_alive: bytes = b": keep-alive\n\n"
     shared: bool = True
-    over: bool = False
+    is_complete: bool = False
 
     def __init__(self, execution_id: str, *, event: EventName | None, ids: bool, batch: bool) -> None:
         self._execution_id = execution_id
         self._ids = ids
-        self.encode: Encode = _EncodeBatch(event is not None, ids) if batch else _EncodeEvents(event, ids)
+        self.frame_encoder: FrameEncoder = _EncodeBatch(event is not None, ids) if batch else _EncodeEvents(event, ids)
 
-    def greeting(self, retry_ms: int, status: Mapping[str, object]) -> bytes:
+    def before_stream(self, retry_ms: int, status: Mapping[str, object]) -> bytes:
         """See `Dialect.greeting`."""
         return b"retry: %d\n" % retry_ms + _event("connection_status", status)
 
-    def say(self, event: str, payload: object) -> bytes:
+    def encode_event(self, event: str, payload: object) -> bytes:
         """See `Dialect.say`."""
         return _event(event, payload)
 
-    def at_head(self) -> bytes:
+    def caught_up(self) -> bytes:
         """See `Dialect.at_head`."""
         return b""
 
-    def ended(
+    def on_end(
         self,
         position: Position | None,
         *,
@@ -66,11 +66,11 @@ class Native:
         # With its own id, so that a reader whose filter left the last updates out does not come back.
         return _event("end", {"execution_id": self._execution_id}, position if self._ids else None)
 
-    def failed(self, error: StreamingError) -> bytes:
+    def on_error(self, error: StreamingError) -> bytes:
         """See `Dialect.failed`."""
         return _event("error", {"execution_id": self._execution_id, **error.to_dict()})
 
-    def sent_away(self, event: str, retry_ms: int) -> bytes:
+    def on_restart(self, event: str, retry_ms: int) -> bytes:
         """See `Dialect.sent_away`."""
         return b"retry: %d\n" % retry_ms + _event(event, {"retry_ms": retry_ms})
 
@@ -82,8 +82,8 @@ class _EncodeEvents:
     event: EventName | None
     ids: bool
 
-    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:  # noqa: ARG002 (others need it)
-        """See `Encode.wrap`."""
+    def encode(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:  # noqa: ARG002 (others need it)
+        """See `FrameEncoder.encode`."""
         names = {record.type: record.kind if self.event == "kind" else record.type for record in records}
         names = {each: b"event: %b\n" % _line(name) if self.event else b"" for each, name in names.items()}
         if not self.ids:
@@ -105,8 +105,8 @@ class _EncodeBatch:
     named: bool
     ids: bool
 
-    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:  # noqa: ARG002 (others need it)
-        """See `Encode.wrap`."""
+    def encode(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:  # noqa: ARG002 (others need it)
+        """See `FrameEncoder.encode`."""
         last = records[-1]
         name = b"event: updates\n" if self.named else b""
         identity = b"id: %b:%d\n" % (last.epoch.encode(), last.seq) if self.ids else b""

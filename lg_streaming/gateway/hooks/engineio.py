@@ -1,223 +1,208 @@
 """python-socketio and python-engineio, guarded.
 
-Everything that relies on their private parts is in this file. What it changes of them:
+Only this file relies on their private parts. Changes to them:
 
-- sending goes through a bounded `WebSocketConnection` instead of an endless queue;
-- a transport that has not logged in in time, was refused, or has logged out is closed;
-- packets are checked before they are taken apart, and events are handed over without their dispatcher, so a
-  client cannot run the handlers of ``connect`` and ``disconnect`` by emitting them;
-- attachments are refused, so none are collected;
+- the owner of a transport sends through a bounded buffer instead of an endless queue;
+- the owner receives and checks packets without their dispatcher, and refuses attachments: a client cannot run the
+  handlers of ``connect`` and ``disconnect`` by emitting them;
 - pings run on timers of the event loop, one per connection, instead of a task per ping and a sweep;
-- what a connection's request was, and a queue for packets, are not kept as long as the connection;
-- a client has no room of its own, so leaving costs the same however many others are connected.
+- the connection's request and a queue for packets are not kept as long as the connection;
+- a client has no room for itself, so leaving costs the same however many others are connected.
 """
 # The two libraries have no types.
 # pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportUnknownLambdaType=false
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
-from typing import TYPE_CHECKING, Any, Final, cast
+from collections.abc import Awaitable, Callable, Coroutine
+from importlib.metadata import version
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import engineio
+import orjson
 import socketio
 from engineio import async_socket
 from engineio import packet as engineio_packet
 from socketio import packet as socketio_packet
 from socketio.exceptions import ConnectionRefusedError as Refused
 
-from lg_streaming.errors import (
-    BadRequestError,
-    DeadPeerError,
-    LoginTimeoutError,
-    StreamingError,
-    TooLargeError,
-    TooManyConnectionsError,
-)
-from lg_streaming.gateway.auth.peer import Peer
-from lg_streaming.gateway.delivery.frames import web_socket_frame
-from lg_streaming.gateway.limits.rates import ConnectionCounter
-from lg_streaming.gateway.protocol.registry import RESERVED_EVENTS, check_nesting
-from lg_streaming.gateway.transports.duplex import NORMAL_CLOSURE, WebSocketConnection, answer_no_socket
-from lg_streaming.gateway.transports.packets import EncodeBatch, EncodeEach, Json, Packets, handshake, refusal, size_of
-from lg_streaming.gateway.transports.timers import Timers
+from lg_streaming.errors import StreamingConfigError, StreamingError, TooManyConnectionsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from starlette.types import Receive as ReceiveEvent
+    from starlette.types import Scope, Send
 
-    from starlette.types import Receive, Scope, Send
-
-    from lg_streaming.gateway.delivery.frames import Encode, Frames
-    from lg_streaming.gateway.transports.base import Transport, TransportLimits
-    from lg_streaming.gateway.transports.connection import Connection
-    from lg_streaming.observability.gateway_metrics import Transport as TransportName
-
-__all__ = ["GuardedServer"]
+__all__ = [
+    "CONNECT",
+    "DISCONNECT",
+    "EVENT",
+    "TESTED",
+    "EngineSocket",
+    "GuardedServer",
+    "Packet",
+    "Receive",
+    "SocketOwner",
+]
 
 logger = logging.getLogger(__name__)
 
+CONNECT: Final[int] = socketio_packet.CONNECT
+DISCONNECT: Final[int] = socketio_packet.DISCONNECT
+EVENT: Final[int] = socketio_packet.EVENT
 
-class _Packet(socketio_packet.Packet):
-    json = Json
+TESTED: Final = MappingProxyType({"python-socketio": ((5, 18), (6,)), "python-engineio": ((4, 15, 1), (5,))})
+"""The tested versions of each library: from the first on, below the second."""
 
 
-class _Socket(async_socket.AsyncSocket):
-    """One transport."""
+_installed: Final = {name: version(name) for name in TESTED}  # read at import, as it reads files
 
-    server: _Engine
-    name: TransportName = "socketio"
 
-    def __init__(self, server: _Engine, sid: str, peer: Peer) -> None:
-        super().__init__(server, sid)
-        self.peer = peer
-        self.guard = server.guard
-        self.connection: Connection = server.sio.make_connection(self)
-        self.namespace_open = False
-        self.login_tried = False
-        self._duplex: WebSocketConnection | None = None
-        self._timers = Timers()
+def _check_versions() -> None:
+    """Check that both libraries have the private parts that this file overrides.
 
-    # ------------------------------------------------------------ Transport
-    def encoder(self, *, batch: bool, by_type: bool) -> Encode:
-        frame = self._duplex.frame if self._duplex is not None else web_socket_frame
-        packets = self.server.sio.packets
-        return EncodeBatch(packets, frame) if batch else EncodeEach(packets, frame, by_type=by_type)
+    Raises:
+        StreamingConfigError: If a version is outside `TESTED`.
+    """
+    for name, (first, end) in TESTED.items():
+        installed = _installed[name]
+        numbers = tuple(int(number) for number in re.findall(r"\d+", installed)[:3])
+        if not first <= numbers < end:
+            allowed = f"{name}>={_dotted(first)},<{_dotted(end)}"
+            raise StreamingConfigError(
+                f"{name} {installed} is installed, and {allowed} is needed: pip install '{allowed}'"
+            )
 
-    def put(self, frames: Frames) -> None:
-        if self._duplex is not None:
-            self._duplex.put(frames)
+
+def _dotted(numbers: tuple[int, ...]) -> str:
+    return ".".join(map(str, numbers))
+
+
+class Lease(Protocol):
+    """The place of an open transport in the limits."""
+
+    def release(self) -> None:
+        """Give it back."""
+        ...
+
+
+class SocketOwner(Protocol):
+    """The gateway's side of one transport."""
 
     def put_text(self, text: bytes) -> None:
-        """Sends one engine.io packet."""
-        if self._duplex is not None:
-            self._duplex.put_text(text)
+        """Send one engine.io packet, without waiting."""
+        ...
 
-    def emit(self, event: str, payload: object) -> None:
-        self.put_text(self.server.sio.packets.event(event, payload))
+    async def login(self, auth: object) -> None:
+        """Admit the client. Raises StreamingError to refuse it."""
+        ...
 
-    def prefer_fresh(self) -> None:
-        if self._duplex is not None:
-            self._duplex.prefer_fresh()
+    def close(self) -> None:
+        """Close the transport, without waiting."""
+        ...
 
-    async def drain(self) -> bool:
-        return await self._duplex.drain() if self._duplex is not None else False
 
-    def close_with(self, error: StreamingError | None = None, *, told: bool = False) -> None:
-        if self._duplex is None or self._duplex.closing:
-            return
-        if error is not None and self.namespace_open:
-            if not told:
-                self.emit("error", error.to_dict())
-            if not error.retryable:
-                # Tells the client not to come back by itself.
-                self.put_text(self.server.sio.packets.disconnect)
-        self._shut(error)
+Receive = Callable[[], Awaitable[str | bytes]]
+"""Returns the next message; raises OSError when the peer is gone."""
+Serve = Callable[["EngineSocket", Receive, "Send"], Coroutine[Any, Any, None]]
+"""Serves a transport until it is closed, and sets its owner first."""
+
+
+class _Json:
+    """The interface of a JSON module that python-socketio calls."""
+
+    @staticmethod
+    def dumps(value: object, **_: object) -> str:
+        return orjson.dumps(value).decode()
+
+    @staticmethod
+    def loads(text: str) -> Any:
+        return orjson.loads(text)
+
+
+class Packet(socketio_packet.Packet):
+    """A Socket.IO packet."""
+
+    json = _Json
+    packet_type: int
+    namespace: str | None
+    data: Any
+    id: int | None
+
+
+class EngineSocket(async_socket.AsyncSocket):
+    """One transport, served by its owner."""
+
+    server: _Engine
+    sid: str
+
+    def __init__(self, server: _Engine, sid: str, lease: Any) -> None:
+        super().__init__(server, sid)
+        self.lease: Any = lease
+        """The result of `accept`."""
+        self.owner: SocketOwner | None = None
 
     # ------------------------------------------------------------ engine.io's side
     async def send(self, pkt: engineio_packet.Packet) -> None:
+        """See `AsyncSocket.send`."""
         encoded = cast("str | bytes", pkt.encode())
-        if isinstance(encoded, str):
-            self.put_text(encoded.encode())
+        if isinstance(encoded, str) and self.owner is not None:
+            self.owner.put_text(encoded.encode())
 
     async def check_ping_timeout(self) -> bool:
+        """See `AsyncSocket.check_ping_timeout`: the owner checks it."""
         return not self.closed
 
     def schedule_ping(self) -> None:
-        """Pings begin with the connection, see :meth:`_websocket_handler`."""
+        """See `AsyncSocket.schedule_ping`: the owner sends pings."""
 
     async def close(self, wait: object = True, abort: object = False, reason: str | None = None) -> None:  # noqa: ARG002, FBT002
+        """See `AsyncSocket.close`."""
         if self.closed or self.closing:
             return
         self.closing = True
-        await self.server.tell_disconnect(self.sid, reason)
+        await self.server.notify_disconnect(self.sid, reason)
         self.closed = True
-        self._shut()
+        if self.owner is not None:
+            self.owner.close()
 
-    async def _websocket_handler(self, ws: Any) -> None:
-        """Serves the transport, in the server's own task, until it is closed."""
+    def _websocket_handler(self, ws: Any) -> Coroutine[Any, Any, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Serve the transport. A plain function: one more coroutine takes 500 bytes a connection."""
         self.connected = self.upgraded = True
-        self._duplex = WebSocketConnection(ws.asgi_send, self.guard, self.close_with)
-        self.put_text(handshake(self.sid, self.guard))
-        self._timers.set("login", self.guard.login_timeout, self._login_too_late)
-        self._timers.set("ping", self.guard.ping_interval, self._ping)
-        try:
-            while True:
-                await self._take(await ws.wait())
-        except OSError:
-            pass  # the way the ASGI driver says that the peer is gone
-        except asyncio.CancelledError:
-            if not await self._duplex.was_closing():
-                raise
-        finally:
-            await self._end(self._duplex)
+        return self.server.sio.serve(self, ws.wait, ws.asgi_send)
 
-    # ------------------------------------------------------------ inside
-    async def _take(self, data: str | bytes) -> None:
-        if self._duplex is None or self._duplex.closing:
-            return
-        if not isinstance(data, str):
-            self._malformed("binary messages are not accepted")
-        elif size_of(data) > self.guard.inbound_bytes:
-            self.close_with(TooLargeError(f"a message may have {self.guard.inbound_bytes} bytes, not {size_of(data)}"))
-        elif data[:1] == "4":
-            await self.server.sio.take(self, data[1:])
-        elif data == "3":
-            if self._duplex.inbound.packet():
-                self._timers.set("ping", self.guard.ping_interval, self._ping)
-        elif data == "1":
-            self._shut()
-        else:
-            self._malformed(f"{data!r:.40} is not an engine.io packet")
+    # ------------------------------------------------------------ the owner's side
+    async def login(self, auth: object) -> str | None:
+        """Let `SocketOwner.login` decide about the client; return its connection's id, or None if it was refused."""
+        return await self.server.sio.log_in(self.sid, auth)
 
-    def _malformed(self, why: str) -> None:
-        self.server.sio.malformed(self, BadRequestError(why))
+    async def refuse(self, namespace: str, error: StreamingError) -> None:
+        """Refuse a client that asked for another namespace."""
+        await self.server.sio.refuse(self.sid, namespace, error)
 
-    def logged_in(self) -> None:
-        """The client was let in."""
-        self.namespace_open = True
-        self._timers.cancel("login")
-
-    def _login_too_late(self) -> None:
-        self.close_with(LoginTimeoutError())
-
-    def _ping(self) -> None:
-        self.put_text(b"2")
-        self._timers.set("ping", self.guard.ping_timeout, self._dead)
-
-    def _dead(self) -> None:
-        if self._duplex is not None:
-            self._duplex.give_up(DeadPeerError(f"no answer to a ping in {self.guard.ping_timeout:g} s"))
-
-    def _shut(self, error: StreamingError | None = None) -> None:
-        if self._duplex is not None:
-            self._duplex.shut(*((error.code, error.name) if error is not None else (NORMAL_CLOSURE, "")))
-
-    async def _end(self, duplex: WebSocketConnection) -> None:
-        self._timers.cancel_all()
-        duplex.stop()
-        try:
-            await self.connection.gone(duplex.close_code)
-        finally:
-            if not self.closed:
-                self.closing = self.closed = True
-                await self.server.tell_disconnect(self.sid, self.server.reason.TRANSPORT_CLOSE)
+    async def finish(self) -> None:
+        """Make python-socketio forget the transport."""
+        if not self.closed:
+            self.closing = self.closed = True
+            await self.server.notify_disconnect(self.sid, self.server.reason.TRANSPORT_CLOSE)
 
 
 _STILL_READ: Final = ("asgi.receive", "asgi.send", "asgi.scope", "HTTP_CONNECTION", "HTTP_UPGRADE")
 
 
 def _forget_request(environ: dict[str, Any]) -> None:
-    """Lets go of most of the request, which python-socketio and the stack hold as long as the connection lives."""
+    """Drop most of the request, which python-socketio and the stack hold as long as the connection lives."""
     kept = {name: environ[name] for name in _STILL_READ if name in environ}
     environ.clear()
     environ.update(kept)
 
 
 class _Manager(socketio.AsyncManager):
-    """Gives no client a room of its own: nobody sends to it, and whoever leaves would be looked for in all of them."""
+    """Gives no client a room for itself: no one sends to it, and each leave would search all of them."""
 
     def basic_enter_room(self, sid: str, namespace: str, room: str | None, eio_sid: str | None = None) -> None:
         if room != sid:
@@ -228,35 +213,31 @@ class _Engine(engineio.AsyncServer):
     """engine.io with guarded sockets, over WebSocket only."""
 
     sio: GuardedServer
-    guard: TransportLimits
-    sockets: dict[str, _Socket]
-    census: ConnectionCounter
-    """The transports that are open, logged in or not."""
+    sockets: dict[str, EngineSocket]
     idle: asyncio.Event
     """Set while no transport is open."""
 
-    async def tell_disconnect(self, sid: str, reason: str | None) -> None:
-        """Lets python-socketio forget a transport."""
+    async def notify_disconnect(self, sid: str, reason: str | None) -> None:
+        """Make python-socketio forget a transport."""
         await self._trigger_event("disconnect", sid, reason or self.reason.SERVER_DISCONNECT, run_async=False)
 
     def create_queue(self, *_: object, **__: object) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Packets go to the outlet: a socket needs no queue."""
+        """See `AsyncServer.create_queue`: packets go to the send buffer."""
 
-    def handle_request(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Serve a WebSocket; refuse anything else. A plain function: a coroutine more takes 500 bytes a connection."""
+    def handle_request(self, scope: Scope, receive: ReceiveEvent, send: Send) -> Coroutine[Any, Any, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Serve a WebSocket; reject anything else. A plain function, see :meth:`EngineSocket._websocket_handler`."""
         if scope["type"] == "websocket":
             return super().handle_request(scope, receive, send)
-        return answer_no_socket(scope, send, 400, "connect over WebSocket")
+        return self.sio.reject(scope, send)
 
     async def _handle_connect(self, environ: dict[str, Any], transport: str, jsonp_index: object = None) -> Any:  # noqa: ARG002
-        peer = Peer.of(environ["asgi.scope"])
         try:
-            lease = self.census.enter(peer.address)
+            lease = self.sio.accept(environ["asgi.scope"])
         except TooManyConnectionsError as error:
             return self._bad_request(error.message)
-        # python-engineio's own ids end in a counter; nothing is gained by telling clients how many came.
+        # python-engineio's ids end in a counter, which would show clients how many connected before.
         sid = secrets.token_urlsafe(15)
-        socket = self.sockets[sid] = _Socket(self, sid, peer)
+        socket = self.sockets[sid] = EngineSocket(self, sid, lease)
         self.idle.clear()
         try:
             await self._trigger_event("connect", sid, environ, run_async=False)
@@ -274,14 +255,26 @@ class GuardedServer(socketio.AsyncServer):
 
     Args:
         namespace: The namespace clients connect to.
-        guard: Limits.
-        connect: Makes the owner of a new transport.
+        accept: Returns a lease for a transport, by its ASGI scope; raises TooManyConnectionsError to reject it.
+        serve: Serves an accepted transport.
+        reject: Answers a request that is no WebSocket.
+
+    Raises:
+        StreamingConfigError: If an installed version is outside `TESTED`.
     """
 
     eio: _Engine
 
-    def __init__(self, *, namespace: str, guard: TransportLimits, connect: Callable[[Transport], Connection]) -> None:
-        # The library tells every packet at INFO, tokens and all.
+    def __init__(
+        self,
+        *,
+        namespace: str,
+        accept: Callable[[Scope], Lease],
+        serve: Serve,
+        reject: Callable[[Scope, Send], Coroutine[Any, Any, None]],
+    ) -> None:
+        _check_versions()
+        # The library logs every packet at INFO, tokens included.
         quiet = logging.getLogger(f"{__name__}.packets")
         if quiet.level == logging.NOTSET:
             quiet.setLevel(logging.WARNING)
@@ -291,25 +284,24 @@ class GuardedServer(socketio.AsyncServer):
             async_handlers=False,
             always_connect=False,
             namespaces=[namespace],
-            serializer=_Packet,
+            serializer=Packet,
             transports=["websocket"],
-            cors_allowed_origins=[],  # origins are looked at when the client logs in, where it can be told why not
+            cors_allowed_origins=[],  # the login checks origins, where the client can be sent a reason
             http_compression=False,
             monitor_clients=False,
             logger=cast("Any", quiet),
             engineio_logger=quiet,
         )
         self.namespace = namespace
-        self.packets = Packets(namespace)
-        self._connect = connect
+        self.accept = accept
+        self.serve = serve
+        self.reject = reject
         self.eio.sio = self
-        self.eio.guard = guard
-        self.eio.census = ConnectionCounter(guard.max_transports, per_address=guard.max_per_address)
         self.begin()
         self.on("connect", self._on_connect, namespace=namespace)
 
     def begin(self) -> None:
-        """Begins without any transport, on an event loop that may be another one than before."""
+        """Begin without any transport, on an event loop that may differ from the one before."""
         self.eio.sockets.clear()
         self.eio.idle = asyncio.Event()
         self.eio.idle.set()
@@ -318,93 +310,34 @@ class GuardedServer(socketio.AsyncServer):
         return _Engine
 
     @property
-    def transports(self) -> list[_Socket]:
-        """The transports that are open now."""
-        return list(self.eio.sockets.values())
+    def owners(self) -> list[SocketOwner]:
+        """The owners of the transports that are served."""
+        return [socket.owner for socket in self.eio.sockets.values() if socket.owner is not None]
 
     async def wait_closed(self) -> None:
-        """Returns when no transport is open."""
+        """Wait until no transport is open."""
         await self.eio.idle.wait()
 
-    def make_connection(self, socket: _Socket) -> Connection:
-        """The owner of a new transport."""
-        return self._connect(socket)
+    async def log_in(self, eio_sid: str, auth: object) -> str | None:
+        """See `EngineSocket.login`."""
+        await self._handle_connect(eio_sid, self.namespace, auth)
+        return cast("str | None", self.manager.sid_from_eio_sid(eio_sid, self.namespace))
 
-    async def take(self, socket: _Socket, text: str) -> None:
-        """Takes one Socket.IO packet apart and hands it over. Nothing that comes in makes it raise."""
-        try:
-            check_nesting(text)
-            packet = _Packet(encoded_packet=text)
-        except (BadRequestError, ValueError, TypeError, LookupError) as error:
-            self.malformed(socket, BadRequestError(f"not a Socket.IO packet: {error}"[:200]))
-            return
-        try:
-            await self._hand_over(socket, packet)
-        except Exception:
-            logger.exception("a message on connection %s failed", socket.sid)
-            socket.close_with(StreamingError("the server failed on this message"))
-
-    async def _hand_over(self, socket: _Socket, packet: _Packet) -> None:
-        kind, namespace = packet.packet_type, packet.namespace or "/"
-        if kind == socketio_packet.CONNECT and not socket.login_tried:
-            await self._log_in(socket, namespace, packet.data)
-        elif not socket.namespace_open or namespace != self.namespace:
-            self.malformed(socket, BadRequestError(f"namespace {namespace!r:.80} is not connected"))
-        elif kind == socketio_packet.DISCONNECT:
-            socket.close_with()
-        elif kind == socketio_packet.EVENT:
-            await self._hand_over_event(socket, packet)
-        else:
-            self.malformed(socket, BadRequestError(f"packets of type {kind} are not accepted"))
-
-    async def _log_in(self, socket: _Socket, namespace: str, auth: object) -> None:
-        socket.login_tried = True
-        if namespace != self.namespace:
-            await self._refuse(socket, namespace)
-            return
-        await self._handle_connect(socket.sid, namespace, auth)
-        connection_id = cast("str | None", self.manager.sid_from_eio_sid(socket.sid, namespace))
-        if connection_id is None:
-            socket.close_with()
-            return
-        socket.logged_in()
-        socket.connection.opened(connection_id)
-
-    async def _refuse(self, socket: _Socket, namespace: str) -> None:
-        error = BadRequestError(f"there is no namespace {namespace!r:.80}: connect to {self.namespace!r}")
-        await self._send_packet(
-            socket.sid, _Packet(socketio_packet.CONNECT_ERROR, data=refusal(error), namespace=namespace)
-        )
-        socket.close_with()
+    async def refuse(self, eio_sid: str, namespace: str, error: StreamingError) -> None:
+        """See `EngineSocket.refuse`."""
+        data = {"message": error.message, "data": error.to_dict()}
+        await self._send_packet(eio_sid, Packet(socketio_packet.CONNECT_ERROR, data=data, namespace=namespace))
 
     async def _on_connect(self, sid: str, _environ: object, auth: object = None) -> None:
         eio_sid = cast("str", self.manager.eio_sid_from_sid(sid, self.namespace))
         try:
-            await self.eio.sockets[eio_sid].connection.login(auth)
+            owner = self.eio.sockets[eio_sid].owner
+            if owner is None:
+                raise StreamingError("the transport is not served yet")
+            await owner.login(auth)
         except StreamingError as error:
-            refused = refusal(error)
-            raise Refused(refused["message"], refused["data"]) from None
+            raise Refused(error.message, error.to_dict()) from None
         except Exception:
             logger.exception("a login failed")
-            refused = refusal(StreamingError("the server failed on this login"))
-            raise Refused(refused["message"], refused["data"]) from None
-
-    async def _hand_over_event(self, socket: _Socket, packet: _Packet) -> None:
-        content: object = packet.data
-        if not isinstance(content, list) or not content or not isinstance(content[0], str):
-            self.malformed(socket, BadRequestError("an event is a list that begins with its name"))
-            return
-        name, *arguments = cast("list[Any]", content)
-        if name in RESERVED_EVENTS:
-            socket.connection.reserved(name)
-            return
-        number = packet.id
-        answer = None if number is None else lambda payload: socket.put_text(self.packets.answer(number, payload))
-        await socket.connection.received(name, arguments, answer)
-
-    def malformed(self, socket: _Socket, error: BadRequestError) -> None:
-        """Something came that is no event: counted once the client is logged in, the end before that."""
-        if socket.namespace_open:
-            socket.connection.malformed(error)
-        else:
-            socket.close_with(error)
+            error = StreamingError("the server failed on this login")
+            raise Refused(error.message, error.to_dict()) from None

@@ -1,4 +1,4 @@
-"""What the server itself bounds before a request reaches the application, and what it does not."""
+"""Limits that the server enforces before a request reaches the application, and limits it lacks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.settings import LimitSettings
 
-__all__ = ["FrontDoor", "find_front_door", "what_is_unprotected"]
+__all__ = ["FrontDoor", "describe_weaknesses", "find_front_door"]
 
 _ATTRIBUTE: Final = "lg_streaming_front_door"
 _MARK: Final = "lg_streaming_bounds_requests"
@@ -39,7 +39,7 @@ class FrontDoor:
         self.per_address: int | None = _DEFAULT_PER_ADDRESS
 
     @classmethod
-    def of(cls, server_state: Any) -> FrontDoor:
+    def from_server_state(cls, server_state: Any) -> FrontDoor:
         """Return the one of a uvicorn server, by the state that its protocols share."""
         door = getattr(server_state, _ATTRIBUTE, None)
         if not isinstance(door, cls):
@@ -73,10 +73,10 @@ def find_front_door() -> FrontDoor | None:
     """Return the front door of the server that runs on this event loop; None where it has none."""
     server = uvicorn_server()
     protocol = getattr(getattr(server, "config", None), "http_protocol_class", None)
-    return FrontDoor.of(server.server_state) if getattr(protocol, _MARK, False) else None
+    return FrontDoor.from_server_state(server.server_state) if getattr(protocol, _MARK, False) else None
 
 
-def what_is_unprotected() -> str | None:
+def describe_weaknesses() -> str | None:
     """Return what callers may do to this server before a request is complete; None where nothing is known of it."""
     server = uvicorn_server()
     if server is None:

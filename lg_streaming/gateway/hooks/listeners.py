@@ -1,4 +1,4 @@
-"""Where the server listens: one that is open to other machines does not start without authentication."""
+"""Addresses of the server: one that other machines reach does not start without authentication."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.types import Receive, Scope, Send
 
-__all__ = ["EXPOSED", "beyond_this_machine", "listening", "refuse_exposed"]
+__all__ = ["EXPOSED", "find_exposed_address", "listening", "refuse_exposed"]
 
 EXPOSED: Final = (
     "authentication is not set up and the server listens on {address}, where other machines reach it: set "
@@ -27,7 +27,7 @@ listening: Final[ContextVar[tuple[str, ...] | None]] = ContextVar("lg_streaming_
 """The hosts on which the server listens; None under a server that does not know this library."""
 
 
-def beyond_this_machine() -> str | None:
+def find_exposed_address() -> str | None:
     """Return an address of the server that other machines may reach; None when no such address is known.
 
     `python -m lg_streaming serve` and uvicorn can be seen, run in any way.

@@ -1,10 +1,9 @@
-"""What lies beneath ASGI: the server's own transport, and the moment it begins to shut down.
+"""The server beneath ASGI: its transports, and the beginning of its shutdown.
 
-ASGI has no way to cut a connection whose peer has stopped reading (a close would wait behind what the peer
-does not read), to see how much waits to be sent, or to speak before a server closes its connections. uvicorn
-has all three on private objects, which are reached from here only, found by looking and never required: with
-another server, or another version, everything still works through ASGI, only a stalled peer then lives until
-that server notices.
+ASGI cannot abort a connection whose peer has stopped reading, as a close would wait behind unread data. It has no
+way to report how much waits to be sent. It does not call the application before a server closes its connections.
+uvicorn can do all three on private objects. Only this file uses them, and never requires them. With another server or
+version everything still works through ASGI; only a stalled peer then lives until that server notices.
 """
 
 from __future__ import annotations
@@ -19,22 +18,20 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from websockets import http11
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Opcode
 
-from lg_streaming.gateway.hooks.shutdown_hooks import farewells
+from lg_streaming.gateway.hooks.shutdown_hooks import shutdown_hooks
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from websockets.frames import Frame
 
-    from lg_streaming.gateway.transports.inbound import InboundMeter
-
-# uvicorn reads a handshake twice: websockets has a limit of its own for a line, half of what a token may have.
+# uvicorn reads a handshake twice: the limit of websockets for a line is half of what a token may have.
 http11.MAX_LINE_LENGTH = max(http11.MAX_LINE_LENGTH, 65_536)
 
 try:
@@ -43,7 +40,7 @@ try:
 except ImportError:  # Windows: only what waits in this process can be seen
     fcntl = termios = None
 
-__all__ = ["ServerTransport", "WebSocketTransport", "current_line", "on_shutdown", "uvicorn_server"]
+__all__ = ["ServerTransport", "WebSocketTransport", "current_transport", "on_shutdown", "uvicorn_server"]
 
 _UVICORN: Final = "uvicorn."
 _BEGINS_MESSAGE: Final = frozenset({Opcode.TEXT, Opcode.BINARY})
@@ -62,10 +59,10 @@ class ServerTransport:
         self._transport = transport
 
     def abort(self) -> None:
-        """Cuts the connection; what waits to be sent is dropped. Harmless when repeated."""
+        """Abort the connection; what waits to be sent is dropped. Harmless when repeated."""
         self._transport.abort()
 
-    def cut_when_silent(self, seconds: float) -> None:
+    def set_user_timeout(self, seconds: float) -> None:
         """Has the kernel end the connection when the peer's has not answered for so long, as one that is gone does not.
 
         Without it a peer that vanished while nothing but keep-alives is sent is noticed after a quarter of an hour.
@@ -76,8 +73,8 @@ class ServerTransport:
                 milliseconds = round(min(seconds * 1000, _LONGEST_TIMEOUT))
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
-    def keep_short(self, size: int) -> None:
-        """Lets about ``size`` bytes wait here and as many in the kernel, beside those in flight; not megabytes.
+    def limit_write_buffer(self, size: int) -> None:
+        """Buffer about ``size`` bytes here and as many in the kernel, in addition to those in flight; not megabytes.
 
         For a reader to whom fresh data matters more than throughput: what waits here gets old, what is still in the
         log does not. The kernel's part needs Linux. Under TLS some more may wait, where the server encrypts.
@@ -106,6 +103,35 @@ class ServerTransport:
         return self.buffered + queued[0]
 
 
+class Meter(Protocol):
+    """Counts what arrives, and decides what the server may handle."""
+
+    @property
+    def exceeded(self) -> bool:
+        """Return whether the connection exceeds a limit."""
+        ...
+
+    def receive(self, size: int) -> bool:
+        """Count `size` bytes from the network; return whether they may be read."""
+        ...
+
+    def frame(self, size: int, *, message: bool) -> bool:
+        """Count a frame, which may be a whole message; return whether it may be handled."""
+        ...
+
+    def pong(self, size: int) -> bool:
+        """Count a pong of `size` bytes; return whether it may be sent."""
+        ...
+
+    def complete(self) -> None:
+        """Note that a message in fragments is complete."""
+        ...
+
+    def rest(self, *, partial: bool, paused: Callable[[], bool]) -> None:
+        """Note that everything that has arrived is read; with `partial` a message or frame is not complete."""
+        ...
+
+
 class WebSocketTransport(ServerTransport):
     """A WebSocket's transport, to which ready frames can be written."""
 
@@ -115,13 +141,13 @@ class WebSocketTransport(ServerTransport):
         self._writable: asyncio.Event = protocol.writable
 
     def limit_inbound(self, size: int) -> None:
-        """Makes the server refuse messages over ``size`` bytes while they arrive, rather than collect them first."""
+        """Make the server refuse messages over ``size`` bytes while they arrive, rather than collect them first."""
         connection = self._protocol.conn
         for name in ("max_size", "max_message_size"):
             if isinstance(getattr(connection, name, None), int):
                 setattr(connection, name, min(size, getattr(connection, name)))
 
-    def meter(self, meter: InboundMeter) -> None:
+    def meter(self, meter: Meter) -> None:
         """Have everything that arrives counted before the server handles it."""
         conn = self._protocol.conn
         known = all(callable(getattr(conn, name, None)) for name in ("receive_data", "recv_frame", "data_to_send"))
@@ -130,7 +156,7 @@ class WebSocketTransport(ServerTransport):
             conn.receive_data, conn.recv_frame = tap.receive_data, tap.recv_frame
 
     def forget_handshake(self) -> None:
-        """Lets go of the headers the connection began with; the server keeps them for as long as it lives."""
+        """Drop the headers of the handshake, which the server keeps as long as the connection."""
         for message in (getattr(self._protocol, "request", None), getattr(self._protocol, "response", None)):
             headers = getattr(message, "headers", None)
             if isinstance(headers, MutableMapping):
@@ -138,14 +164,14 @@ class WebSocketTransport(ServerTransport):
 
     @property
     def offers_deflate(self) -> bool:
-        """Whether the server negotiates permessage-deflate with clients that ask for it."""
+        """Return whether the server negotiates permessage-deflate with clients that ask for it."""
         return bool(getattr(self._protocol.conn, "available_extensions", ()))
 
     def take_over_deflate(self) -> int | None:
         """The window bits with which messages may be compressed; None when permessage-deflate was not negotiated.
 
-        The server then keeps no compressor for this connection, which has 32 KB. Were it to send a message of its
-        own all the same, it would make one for that message, and the peer could still read it.
+        The server then keeps no compressor for this connection, which has 32 KB. If it sent a message itself all the
+        same, it would make one for that message, and the peer could still read it.
         """
         for extension in getattr(self._protocol.conn, "extensions", ()):
             if isinstance(extension, PerMessageDeflate):
@@ -156,31 +182,31 @@ class WebSocketTransport(ServerTransport):
 
     @property
     def open(self) -> bool:
-        """Whether frames may still be sent."""
+        """Return whether frames may still be sent."""
         protocol = self._protocol
         return protocol.handshake_complete and not (protocol.close_sent or protocol.disconnected)
 
     @property
     def writable(self) -> bool:
-        """Whether the transport has room: at most its high-water mark (64 KiB) waits in this process."""
+        """Return whether the transport has room: at most its high-water mark (64 KiB) waits in this process."""
         return self._writable.is_set()
 
     def write(self, frames: bytes) -> None:
-        """Sends complete WebSocket frames, unless the connection is closed. Never waits."""
+        """Send complete WebSocket frames, unless the connection is closed. Never waits."""
         if self.open:
             self._transport.write(frames)
 
     async def wait_writable(self) -> None:
-        """Returns when there is room, or the connection is gone."""
+        """Return when there is room, or the connection is gone."""
         await self._writable.wait()
 
 
 class _FrameTap:
-    """Stand between uvicorn's WebSocket protocol and its parser, in place of two of the parser's methods."""
+    """Two methods that replace those of the parser, between uvicorn's WebSocket protocol and the parser."""
 
     __slots__ = ("_conn", "_meter", "_receive_data", "_receive_frame", "_text", "_transport")
 
-    def __init__(self, conn: Any, transport: asyncio.Transport, meter: InboundMeter) -> None:
+    def __init__(self, conn: Any, transport: asyncio.Transport, meter: Meter) -> None:
         self._conn = conn
         self._transport = transport
         self._meter = meter
@@ -230,12 +256,12 @@ class _FrameTap:
 
 
 def _under_tls(transport: asyncio.Transport) -> asyncio.Transport | None:
-    """The transport under ``transport`` that carries encrypted bytes; None where there is none, or out of reach."""
+    """Return the transport under ``transport`` that carries encrypted bytes; None if it has none, or hides it."""
     inner = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
     return cast("asyncio.Transport", inner) if hasattr(inner, "set_write_buffer_limits") else None
 
 
-def current_line() -> ServerTransport | None:
+def current_transport() -> ServerTransport | None:
     """The line of the connection the current task serves; None where it cannot be found."""
     owner = _uvicorn_owner(asyncio.current_task())
     transport = getattr(owner, "transport", None)
@@ -265,15 +291,15 @@ def on_shutdown(
 ) -> Callable[[], None]:
     """Has ``before`` awaited when the server begins to shut down, before it closes any connection.
 
-    A server that knows this library says so in `farewells`. uvicorn, run in any way, gives its own ``shutdown`` away
-    for this. Elsewhere SIGTERM and SIGINT start it (from the main thread only), beside whatever else handles them.
-    Returns what takes the hook away again.
+    A server that knows this library sets `shutdown_hooks`. uvicorn, run in any way, has its ``shutdown`` wrapped.
+    Elsewhere SIGTERM and SIGINT start it (from the main thread only), in addition to other handlers. Returns a function
+    that removes the hook.
 
     Args:
         before: Awaited before connections close.
         after: Awaited when the server has shut down. Only uvicorn and servers that use `farewells` call it.
     """
-    known = farewells.get()
+    known = shutdown_hooks.get()
     if known is not None:
         return known.add(before if after is None else lambda: _both(before, after))
     server = uvicorn_server()

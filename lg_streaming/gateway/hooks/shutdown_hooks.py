@@ -1,4 +1,4 @@
-"""What a server awaits before it closes connections, where the server knows this library."""
+"""Callbacks run before the server closes its connections, for servers that know this library."""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Final
 
-__all__ = ["ShutdownHooks", "farewells"]
+__all__ = ["ShutdownHooks", "shutdown_hooks"]
 
-Farewell = Callable[[], Awaitable[None]]
+Hook = Callable[[], Awaitable[None]]
 
 
 class ShutdownHooks:
-    """The goodbyes that the parts of an application want to say while clients can still hear them.
+    """Callbacks run before the server closes its connections.
 
-    A server puts one into `farewells` before it starts the application's lifespan, and awaits `say` when it is told
-    to stop, before it closes anything.
+    A server puts one into `shutdown_hooks` before it starts the application's lifespan. When it has to stop, it awaits
+    `run` before it closes anything.
     """
 
     def __init__(self) -> None:
-        self._wanted: list[Farewell] = []
+        self._hooks: list[Hook] = []
 
-    def add(self, farewell: Farewell) -> Callable[[], None]:
-        """Has `farewell` awaited by `say`. Returns what takes it away again, which is harmless when repeated."""
-        self._wanted.append(farewell)
+    def add(self, hook: Hook) -> Callable[[], None]:
+        """Make `run` await `hook`. Return a function that removes it, harmless when repeated."""
+        self._hooks.append(hook)
 
         def remove() -> None:
-            if farewell in self._wanted:
-                self._wanted.remove(farewell)
+            if hook in self._hooks:
+                self._hooks.remove(hook)
 
         return remove
 
-    async def say(self) -> None:
-        """Awaits all of them at the same time; returns when the last one is through.
+    async def run(self) -> None:
+        """Await all hooks at the same time.
 
         Raises:
-            BaseExceptionGroup: Some failed; the others were awaited all the same.
+            BaseExceptionGroup: If some failed; the others were awaited all the same.
         """
-        results = await asyncio.gather(*(farewell() for farewell in self._wanted), return_exceptions=True)
+        results = await asyncio.gather(*(hook() for hook in self._hooks), return_exceptions=True)
         failures = [result for result in results if result is not None]
         if failures:
-            raise BaseExceptionGroup("a part of the application could not say goodbye", failures)
+            raise BaseExceptionGroup("a part of the application could not close its connections", failures)
 
 
-farewells: Final[ContextVar[ShutdownHooks | None]] = ContextVar("lg_streaming_farewells", default=None)
-"""The farewells of the server that runs the application; None under a server that does not know this library."""
+shutdown_hooks: Final[ContextVar[ShutdownHooks | None]] = ContextVar("lg_streaming_shutdown_hooks", default=None)
+"""The hooks of the server that runs the application; None under a server that does not know this library."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from starlette.routing import Router
 
     from lg_streaming.gateway.auth.peer import Peer
-    from lg_streaming.gateway.session.context import GatewayContext
+    from lg_streaming.gateway.http.context import HttpContext
 
 __all__ = ["ASSETS", "Asset", "Assets"]
 
@@ -36,7 +36,7 @@ _HEADERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One file, and what tells its contents apart from those of another version."""
+    """One file, and an etag that identifies its version."""
 
     content: bytes
     media_type: str
@@ -44,8 +44,8 @@ class Asset:
     """Weak, as the file may be compressed."""
 
     @classmethod
-    def of(cls, file: Traversable) -> Asset:
-        """Reads a file of the package."""
+    def from_file(cls, file: Traversable) -> Asset:
+        """Read a file of the package."""
         content = file.read_bytes()
         media_type = "text/javascript" if file.name.endswith(".js") else "application/typescript"
         return cls(content, media_type, f'W/"{hashlib.sha256(content).hexdigest()[:32]}"')
@@ -53,9 +53,12 @@ class Asset:
 
 def _read() -> dict[str, Asset]:
     static = files("lg_streaming") / "static"
-    found = {name: Asset.of(static / name) for name in ("lg-streaming.js", "lg-streaming.d.ts")}
+    found = {name: Asset.from_file(static / name) for name in ("lg-streaming.js", "lg-streaming.d.ts")}
     parts = sorted((static / "lg-streaming").iterdir(), key=lambda part: part.name)
-    return {**found, **{f"lg-streaming/{part.name}": Asset.of(part) for part in parts if part.name.endswith(".js")}}
+    return {
+        **found,
+        **{f"lg-streaming/{part.name}": Asset.from_file(part) for part in parts if part.name.endswith(".js")},
+    }
 
 
 ASSETS: Final = MappingProxyType(_read())
@@ -66,23 +69,23 @@ class Assets:
     """The routes.
 
     Args:
-        edge: What all transports share.
+        context: Services that the routes share.
     """
 
-    def __init__(self, edge: GatewayContext) -> None:
-        self._edge = edge
+    def __init__(self, context: HttpContext) -> None:
+        self._context = context
 
     def add_routes(self, router: Router) -> None:
-        """Adds one route for each file to `router`."""
-        prefix = self._edge.settings.gateway.prefix
+        """Add one route for each file to `router`."""
+        prefix = self._context.gateway.settings.gateway.prefix
         router.routes += [
-            Route(f"{prefix}/{path}", Endpoint(self._edge, for_all_pages=True, GET=_Sender(asset)))
+            Route(f"{prefix}/{path}", Endpoint(self._context, for_all_pages=True, GET=_Sender(asset)))
             for path, asset in ASSETS.items()
         ]
 
 
 class _Sender:
-    """Answers with a file; whoever has it already is told so."""
+    """Handler that answers with a file, or with 304 if the client has it."""
 
     def __init__(self, asset: Asset) -> None:
         self._asset = asset

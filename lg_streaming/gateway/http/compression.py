@@ -1,12 +1,12 @@
 """Content codings of HTTP: which one a client gets, and bytes that can be read as soon as they are written.
 
-A stream is one body, so its coder remembers what went before and every write ends with a flush: the repeated
-part of an update costs a few bytes, and no update waits for the next. Measured with token updates of 340 bytes
-that are written one by one (level 6): what is left of them, the work and the memory of one stream:
+A stream is one body. Its coder remembers what went before, so the repeated part of an update costs a few bytes. Every
+write ends with a flush, so no update waits for the next. Measured with token updates of 340 bytes, written one by one
+at level 6: size, work, and memory of one stream.
 
-    gzip, deflate    9 %    5 µs    17 KB, and none while it only keeps alive
-    zstd             9 %    2 µs    54 KB
-    br              10 %    7 µs   300 KB
+    gzip, deflate    9 %    5 µs    17 KB, or 0 during keep-alives.
+    zstd             9 %    2 µs    54 KB.
+    br              10 %    7 µs   300 KB.
 
 Hence gzip comes first where a client has no wish.
 """
@@ -47,10 +47,10 @@ class Coder(Protocol):
     """Codes one body, piece by piece."""
 
     name: ContentCoding
-    """What ``Content-Encoding`` says."""
+    """The value of ``Content-Encoding``."""
 
     def write(self, data: bytes) -> bytes:
-        """``data``, coded and flushed: whoever gets the result can read all of ``data``."""
+        """Return ``data``, coded and flushed: a reader of the result can decode all of ``data``."""
         ...
 
     def finish(self, data: bytes = b"") -> bytes:
@@ -91,26 +91,26 @@ class Compression:
         settings: Which there are, from which size on, and how hard they try.
 
     Raises:
-        MissingExtraError: ``settings.codings`` names one whose package is not installed.
+        MissingExtraError: If ``settings.codings`` names one whose package is not installed.
     """
 
     def __init__(self, settings: CompressionSettings) -> None:
         self._threshold = settings.threshold
         self._level = settings.level
         self._modules: dict[ContentCoding, Any] = {}
-        wanted = settings.codings or _PREFERENCE
+        chosen = settings.codings or _PREFERENCE
         if not (settings.http and settings.level):
-            wanted = ()
-        self._available: tuple[ContentCoding, ...] = tuple(coding for coding in wanted if self._load(coding))
-        if settings.codings is not None and self._available != wanted:
-            missing = [coding for coding in wanted if coding not in self._available]
+            chosen = ()
+        self._available: tuple[ContentCoding, ...] = tuple(coding for coding in chosen if self._load(coding))
+        if settings.codings is not None and self._available != chosen:
+            missing = [coding for coding in chosen if coding not in self._available]
             raise MissingExtraError(
                 f"gateway.compression.codings has {', '.join(map(repr, missing))}: "
                 "pip install 'lg-streaming[compression]'"
             )
 
     def _load(self, coding: ContentCoding) -> bool:
-        """Whether ``coding`` can be used."""
+        """Return whether ``coding`` can be used."""
         package = _PACKAGES.get(coding)
         if package is not None:
             try:
@@ -129,9 +129,9 @@ class Compression:
         return None if coding is None else self._coder(coding, self._threshold)
 
     def apply(self, headers: Headers, response: Response) -> None:
-        """Compresses the body of ``response`` where it has one as large as the threshold and the client accepts it.
+        """Compress the body of ``response`` where it has one as large as the threshold and the client accepts it.
 
-        Says in any case that the answer depends on what the client accepts. Streams code their bodies themselves.
+        Adds a Vary header in any case. Streams code their bodies themselves.
 
         Args:
             headers: The request's.
@@ -157,7 +157,7 @@ class Compression:
 
 
 class _Compressor(Protocol):
-    """What `zlib.compressobj` makes."""
+    """The result of `zlib.compressobj`."""
 
     def compress(self, data: bytes, /) -> bytes: ...
     def flush(self, mode: int = ..., /) -> bytes: ...
@@ -165,7 +165,7 @@ class _Compressor(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wrapping:
-    """What stands around deflated bytes."""
+    """Bytes around a deflated body."""
 
     name: ContentCoding
     header: bytes
@@ -194,8 +194,8 @@ _ZLIB: Final = _Wrapping(
 class _Deflating:
     """gzip (RFC 1952) and deflate (RFC 1950).
 
-    The first ``threshold`` bytes leave in stored blocks, made by hand, so that a stream that says little, or
-    nothing but keep-alives, has no compressor. What comes later still refers to them.
+    The first ``threshold`` bytes leave in stored blocks, made by hand: a stream of few updates or only keep-alives
+    has no compressor. Later bytes still refer to them.
     """
 
     def __init__(self, wrapping: _Wrapping, level: int, threshold: int) -> None:
@@ -226,7 +226,7 @@ class _Deflating:
         return self._header() + body + self._wrapping.trailer(self._checksum, self._size)
 
     def _take(self, data: bytes) -> _Compressor | None:
-        """Counts ``data``; returns the compressor once there is one."""
+        """Count ``data``; returns the compressor once there is one."""
         self._size += len(data)
         self._checksum = self._wrapping.checksum(data, self._checksum)
         if self._compressor is None and self._size >= self._threshold:

@@ -1,11 +1,10 @@
-"""What the HTTP routes share: the id in a path, a body, the methods of a route, and errors as answers."""
+"""Routes, request bodies and methods that the HTTP endpoints share."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import unquote, unquote_to_bytes
 
@@ -20,23 +19,19 @@ from lg_streaming.events import check_execution_id
 from lg_streaming.gateway.auth.peer import Peer
 from lg_streaming.gateway.auth.url_credentials import take_credentials, token_refused
 from lg_streaming.gateway.protocol.registry import check_nesting
+from lg_streaming.gateway.protocol.responses import error_response, isolate
 
 if TYPE_CHECKING:
-    from starlette.types import Message, Receive, Scope, Send
+    from starlette.types import Receive, Scope, Send
 
-    from lg_streaming.gateway.session.context import GatewayContext
+    from lg_streaming.gateway.http.context import HttpContext
 
 __all__ = [
-    "ISOLATION",
     "Endpoint",
     "ExecutionRoute",
-    "error_response",
     "execution_id_of",
-    "gone",
-    "isolate",
-    "isolated",
     "json_body",
-    "json_response",
+    "wait_disconnected",
 ]
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -47,15 +42,11 @@ _EXECUTION_PATH: Final = "/executions/{execution_id:lg_execution_id}"
 _BODY_TIMEOUT: Final = 10.0
 _LINGER_BYTES: Final = 1_048_576
 _MAX_DIGITS: Final = 20
-ISOLATION: Final = MappingProxyType(
-    {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
-)
-"""Of every answer: no page of another origin can load it as a part of itself. CORS, which asks, is not affected."""
 
 
 # ---------------------------------------------------------------- where a request goes
 class _ExecutionIdConvertor(Convertor[str]):
-    """Any text at all, so that a hostile id gets a 400 that says why, and not a 404."""
+    """Any text, so that a hostile id gets a 400 with a reason, and not a 404."""
 
     regex = r"[\s\S]*"
 
@@ -76,7 +67,7 @@ class ExecutionRoute(Route):
     `/executions/acme%2Fupdates` is the execution `acme/updates`.
 
     Args:
-        prefix: What stands before `/executions`.
+        prefix: The path before `/executions`.
         last: What follows the id, such as `updates`; empty for the execution itself.
         endpoint: The methods.
     """
@@ -106,7 +97,7 @@ def execution_id_of(request: Request) -> str:
     """The execution id in the path; it may hold ``/``, plain or percent-encoded.
 
     Raises:
-        BadRequestError: It cannot name an execution, or is not UTF-8.
+        BadRequestError: If the id cannot name an execution, or is not UTF-8.
     """
     raw = _raw_path(request.scope)
     if raw is not None:
@@ -125,25 +116,25 @@ class Endpoint:
     token there is refused. What is large is compressed.
 
     Args:
-        edge: Which origins are allowed, and how answers are compressed.
+        context: Services that the routes share.
         for_all_pages: Whether pages of every origin may load the answer.
         methods: What answers `GET`, `POST` and so on; `HEAD` is answered like `GET`.
     """
 
-    def __init__(self, edge: GatewayContext, *, for_all_pages: bool = False, **methods: Handle) -> None:
-        self._edge = edge
+    def __init__(self, context: HttpContext, *, for_all_pages: bool = False, **methods: Handle) -> None:
+        self._context = context
         self._for_all_pages = for_all_pages
-        self._policy = edge.policy
+        self._policy = context.gateway.policy
         self._methods = methods
         allowed = [*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"]
         self._allow = ", ".join(sorted(allowed))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        take_credentials(self._edge.policy.tickets, scope)
-        self._edge.wake()
+        take_credentials(self._policy.tickets, scope)
+        self._context.gateway.lifecycle.wake()
         request = Request(scope, receive)
-        response = await self._answer(request, Peer.of(scope))
+        response = await self._answer(request, Peer.from_scope(scope))
         await response(scope, receive, send)
 
     async def _answer(self, request: Request, peer: Peer) -> Response:
@@ -163,7 +154,7 @@ class Endpoint:
             response = error_response(StreamingError())
         response.headers.update(headers)
         isolate(response)
-        self._edge.compression.apply(request.headers, response)
+        self._context.compression.apply(request.headers, response)
         return response
 
     async def _handle(self, request: Request, peer: Peer) -> Response:
@@ -193,24 +184,6 @@ class Endpoint:
         return response
 
 
-def isolate(response: Response) -> None:
-    """Add the headers of `ISOLATION` that an answer does not have."""
-    for name, value in ISOLATION.items():
-        response.headers.setdefault(name, value)
-
-
-def isolated(send: Send) -> Send:
-    """Add the headers of `ISOLATION` to an answer that another library makes."""
-
-    async def send_isolated(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            own = [(name.lower().encode(), value.encode()) for name, value in ISOLATION.items()]
-            message = {**message, "headers": [*message.get("headers", ()), *own]}
-        await send(message)
-
-    return send_isolated
-
-
 # ---------------------------------------------------------------- what a request brings
 async def json_body(request: Request, limit: int) -> object:
     """The request's body.
@@ -220,8 +193,8 @@ async def json_body(request: Request, limit: int) -> object:
         limit: The most bytes it may have.
 
     Raises:
-        TooLargeError: It has more.
-        BadRequestError: It is no JSON, nests deeper than 32, or does not come within 10 seconds.
+        TooLargeError: If the body has more.
+        BadRequestError: If the body is no JSON, nests deeper than 32, or takes longer than 10 seconds.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
@@ -241,7 +214,7 @@ async def json_body(request: Request, limit: int) -> object:
 
 
 async def _read(request: Request, limit: int) -> bytes:
-    """Not more than `limit` bytes are kept; somewhat more are read, as a client that still sends hears no answer."""
+    """Keep at most `limit` bytes; read somewhat more, as a client that still sends does not read an answer."""
     length = request.headers.get("content-length", "")
     announced = int(length[:_MAX_DIGITS]) if length.isascii() and length.isdigit() else 0
     body, size = bytearray(), 0
@@ -257,25 +230,7 @@ async def _read(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-async def gone(receive: Receive) -> None:
-    """Returns when the client has closed its connection."""
+async def wait_disconnected(receive: Receive) -> None:
+    """Wait until the client has closed its connection."""
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-# ---------------------------------------------------------------- answers
-def json_response(content: object, status: int = 200) -> Response:
-    """A JSON answer that nobody keeps. `content` may be JSON already, as bytes."""
-    body = content if isinstance(content, bytes) else orjson.dumps(content)
-    return Response(body, status, {"Cache-Control": "no-store"}, "application/json")
-
-
-def error_response(error: StreamingError) -> Response:
-    """An error as an answer: its own HTTP status, and the same object as on every other wire."""
-    response = json_response({"error": error.to_dict()}, error.http_status)
-    isolate(response)
-    if error.retry_after is not None:
-        response.headers["Retry-After"] = str(max(1, round(error.retry_after)))
-    if error.http_status == 401:  # noqa: PLR2004
-        response.headers["WWW-Authenticate"] = "Bearer"
-    return response

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from starlette.routing import Router
 
     from lg_streaming.gateway.auth.peer import Peer
-    from lg_streaming.gateway.session.context import GatewayContext
+    from lg_streaming.gateway.http.context import HttpContext
     from lg_streaming.hub import StreamHub
     from lg_streaming.observability.gateway_metrics import GatewayMetrics
 
@@ -27,46 +27,46 @@ MetricsText = Callable[["StreamHub", "GatewayMetrics", str], Awaitable[tuple[str
 __all__ = ["METRICS_ID", "Metrics"]
 
 METRICS_ID: Final = "lg_streaming/metrics"
-"""What a caller must be allowed to read, as if it were an execution: a grant on `**` covers it, one on `*` does not."""
+"""The id that a caller must be allowed to read, like an execution: a grant on `**` covers it, one on `*` does not."""
 
 
 class Metrics:
     """The route.
 
     Args:
-        edge: What all transports share.
+        context: Services that the routes share.
 
     Raises:
-        MissingExtraError: `gateway.metrics` says yes, and the extra `metrics` is not installed.
+        MissingExtraError: If `gateway.metrics` is true, and the extra `metrics` is not installed.
     """
 
-    def __init__(self, edge: GatewayContext) -> None:
-        self._edge = edge
-        self._text = _writer(edge.settings.gateway.metrics)
+    def __init__(self, context: HttpContext) -> None:
+        self._context = context
+        self._text = _writer(context.gateway.settings.gateway.metrics)
 
     def add_routes(self, router: Router) -> None:
-        """Adds the route to `router`, where metrics are served."""
+        """Add the route to `router`, where metrics are served."""
         if self._text is not None:
-            prefix = self._edge.settings.gateway.prefix
-            router.routes.append(Route(f"{prefix}/metrics", Endpoint(self._edge, GET=self._metrics)))
+            prefix = self._context.gateway.settings.gateway.prefix
+            router.routes.append(Route(f"{prefix}/metrics", Endpoint(self._context, GET=self._metrics)))
 
     async def _metrics(self, request: Request, peer: Peer) -> Response:
-        edge = self._edge
-        session = Session(peer=peer, edge=edge, transport="rest", expiry_grace=0.0)
-        await session.visit()
-        if self._text is None or not await edge.policy.allows(session.principal, "read", METRICS_ID, None):
+        gateway = self._context.gateway
+        session = Session(peer=peer, context=gateway, transport="rest")
+        await session.authenticate_request()
+        if self._text is None or not await gateway.policy.allows(session.principal, "read", METRICS_ID, None):
             raise ForbiddenError(f"metrics are for those who may read {METRICS_ID!r}")
-        content_type, body = await self._text(edge.hub, edge.figures, request.headers.get("accept", ""))
+        content_type, body = await self._text(gateway.hub, gateway.metrics, request.headers.get("accept", ""))
         return Response(body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 
 
-def _writer(wanted: bool | None) -> MetricsText | None:  # noqa: FBT001 (the setting)
-    """What writes the metrics; None where they are not served."""
-    if wanted is False:
+def _writer(setting: bool | None) -> MetricsText | None:  # noqa: FBT001 (the setting)
+    """Return the writer of metrics; None if metrics are not served."""
+    if setting is False:
         return None
     try:
         return importlib.import_module("lg_streaming.observability.metrics").metrics_text
     except MissingExtraError:
-        if wanted:
+        if setting:
             raise
         return None

@@ -67,7 +67,7 @@ def openapi_schema(prefix: str = "") -> _Json:
     """The routes as OpenAPI 3.1.
 
     Args:
-        prefix: What stands before every path: `gateway.prefix`.
+        prefix: The start of every path: `gateway.prefix`.
     """
     inbound, outbound = _schemas(_IN, by_alias=False), _schemas(_OUT, by_alias=True)
     assets = {f"/{path}": {"get": _asset(asset.media_type)} for path, asset in ASSETS.items()}

@@ -1,4 +1,4 @@
-"""What the HTTP routes look up: pages of updates, and lists of executions."""
+"""Queries of the HTTP routes: pages of updates, and lists of executions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import orjson
 from cryptography.fernet import Fernet, InvalidToken
 
 from lg_streaming.errors import BadRequestError
-from lg_streaming.gateway.http.endpoint import gone
+from lg_streaming.gateway.http.endpoint import wait_disconnected
 from lg_streaming.gateway.session.session import attach, utc_now_iso
 from lg_streaming.hub import Page
 
@@ -42,45 +42,45 @@ class HistoryReader:
         self._open: set[Subscription] = set()
 
     def shutdown(self) -> None:
-        """Lets everybody who waits go with what is there."""
+        """Let everybody who waits go with what is there."""
         for subscription in list(self._open):
             subscription.close()
 
-    async def read(self, session: Session, wanted: HistoryQuery, receive: Receive) -> bytes:
+    async def read(self, session: Session, query: HistoryQuery, receive: Receive) -> bytes:
         """A page, as JSON.
 
         Raises:
-            StreamingError: The caller may not read the execution, its token was revoked while it waited, the filter is
-                wrong, a limit is reached, or the log cannot be reached.
+            StreamingError: If the caller may not read the execution, its token was revoked during the wait, or the log
+                cannot be reached. If the filter is wrong or a limit is reached.
         """
-        fails = wanted.on_gap == "fail"
-        lenient = wanted.model_copy(update={"on_gap": "oldest"}) if fails else wanted
-        subscription, _ = await attach(session, lenient, wanted.filter())
+        fails = query.on_gap == "fail"
+        lenient = query.model_copy(update={"on_gap": "oldest"}) if fails else query
+        subscription, _ = await attach(session, lenient, query.filter())
         self._open.add(subscription)
         try:
-            page = await subscription.poll(wanted.limit)
-            if page is None and wanted.wait and not session.edge.draining:
-                page = await _wait(session, subscription, wanted, receive)
-                await session.check_welcome()
+            page = await subscription.poll(query.limit)
+            if page is None and query.wait and not session.context.lifecycle.draining:
+                page = await _wait(session, subscription, query, receive)
+                await session.recheck_token()
             page = page or Page((), subscription.position)
         finally:
             self._open.discard(subscription)
             subscription.close()
-        state = await session.hub.describe(wanted.execution_id)
+        state = await session.hub.describe(query.execution_id)
         if state is not None and not subscription.is_vetted(state):
             state = None  # it is another's by now
-        cut = _kept_back(page, wanted.after) if fails else _cut(page)
+        cut = _withheld(page, query.after) if fails else _cut(page)
         stopped = subscription.at_interruption and len(cut.records) == len(page.records)
-        return _page_json(wanted.execution_id, cut, state, stopped=stopped)
+        return _page_json(query.execution_id, cut, state, stopped=stopped)
 
 
-async def _wait(session: Session, subscription: Subscription, wanted: HistoryQuery, receive: Receive) -> Page | None:
+async def _wait(session: Session, subscription: Subscription, query: HistoryQuery, receive: Receive) -> Page | None:
     """The next page, if it comes in time, and the client and its token last; who waits counts as a connection."""
     expires_in = session.expires_in
-    patience = wanted.wait if expires_in is None else max(0.0, min(wanted.wait, expires_in))
-    lease = session.edge.census.enter(session.peer.address, session.principal.subject)
-    reading = asyncio.create_task(subscription.next_page(wanted.limit), name="lg_streaming.poll")
-    leaving = asyncio.create_task(gone(receive), name="lg_streaming.poll.leaving")
+    patience = query.wait if expires_in is None else max(0.0, min(query.wait, expires_in))
+    lease = session.context.admission.connections.enter(session.peer.address, session.principal.subject)
+    reading = asyncio.create_task(subscription.next_page(query.limit), name="lg_streaming.poll")
+    leaving = asyncio.create_task(wait_disconnected(receive), name="lg_streaming.poll.leaving")
     try:
         await asyncio.wait({reading, leaving}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         return reading.result() if reading.done() else None
@@ -91,13 +91,13 @@ async def _wait(session: Session, subscription: Subscription, wanted: HistoryQue
         await asyncio.gather(reading, leaving, return_exceptions=True)
 
 
-def _kept_back(page: Page, after: str | None) -> _Cut:
+def _withheld(page: Page, after: str | None) -> _VisiblePage:
     """A reader that wants no gap stays where it is."""
-    return _cut(page) if page.gap is None else _Cut(page, (), after)
+    return _cut(page) if page.gap is None else _VisiblePage(page, (), after)
 
 
 @dataclass(frozen=True, slots=True)
-class _Cut:
+class _VisiblePage:
     """As much of a page as goes into one answer."""
 
     page: Page
@@ -105,16 +105,16 @@ class _Cut:
     position: str | None
 
 
-def _cut(page: Page) -> _Cut:
+def _cut(page: Page) -> _VisiblePage:
     size = 0
     for index, record in enumerate(page.records):
         size += len(record.json)
         if size > _PAGE_BYTES and index:
-            return _Cut(page, page.records[:index], str(page.records[index - 1].position))
-    return _Cut(page, page.records, None if page.position is None else str(page.position))
+            return _VisiblePage(page, page.records[:index], str(page.records[index - 1].position))
+    return _VisiblePage(page, page.records, None if page.position is None else str(page.position))
 
 
-def _page_json(execution_id: str, cut: _Cut, state: LogState | None, *, stopped: bool) -> bytes:
+def _page_json(execution_id: str, cut: _VisiblePage, state: LogState | None, *, stopped: bool) -> bytes:
     more = state is not None and cut.position != f"{state.epoch}:{state.head}"
     gap = cut.page.gap
     head: dict[str, Any] = {
@@ -134,21 +134,21 @@ def _page_json(execution_id: str, cut: _Cut, state: LogState | None, *, stopped:
 class Cursors:
     """Makes cursors of execution ids, and ids of cursors.
 
-    A page may end at an execution that its reader must not know of, so a cursor tells nothing. It is good in this
+    A page may end at an execution that its reader must not know of, so a cursor is encrypted. It is valid in this
     process only, as executions of the log `memory://` are.
     """
 
     _fernet: Fernet = field(default_factory=lambda: Fernet(Fernet.generate_key()))
 
-    def cursor_of(self, execution_id: str) -> str:
-        """Where a page ended."""
+    def encode(self, execution_id: str) -> str:
+        """Return the cursor of the end of a page."""
         return self._fernet.encrypt(execution_id.encode()).decode()
 
-    def id_of(self, cursor: str | None) -> str:
-        """Where to go on: behind this id; an empty one stands before all others.
+    def decode(self, cursor: str | None) -> str:
+        """Return the id after which the next page starts; an empty one is before all others.
 
         Raises:
-            BadRequestError: It is none of these cursors.
+            BadRequestError: If the cursor is not valid here.
         """
         if cursor is None:
             return ""
@@ -158,29 +158,29 @@ class Cursors:
             raise BadRequestError("this cursor is not known here: begin with the first page again") from None
 
 
-async def list_executions(session: Session, wanted: ListQuery, cursors: Cursors) -> dict[str, Any]:
+async def list_executions(session: Session, query: ListQuery, cursors: Cursors) -> dict[str, Any]:
     """A page of the executions the caller may see, in the order of their ids.
 
     Only those are looked at that the caller owns or its grants may name; all, where the application decides. They are
     at most 500, for about two seconds: a page may be short, or empty, and not the last.
 
     Raises:
-        BadRequestError: The cursor is not known.
-        LogUnavailableError: The log cannot be reached.
+        BadRequestError: If the cursor is not valid here.
+        LogUnavailableError: If the log cannot be reached.
     """
-    sources = session.policy.sources(session.principal, wanted.owner)
-    known, complete = await _next_ids(session.hub.log, sources, cursors.id_of(wanted.cursor))
-    until = session.edge.monotonic() + _PATIENCE
+    sources = session.policy.sources(session.principal, query.owner)
+    known, complete = await _next_ids(session.hub.log, sources, cursors.decode(query.cursor))
+    until = session.context.clock.monotonic() + _PATIENCE
     found: list[dict[str, Any]] = []
     looked_at = 0
     for execution_id in known:
-        if len(found) >= wanted.limit or (looked_at and session.edge.monotonic() > until):
+        if len(found) >= query.limit or (looked_at and session.context.clock.monotonic() > until):
             break
         looked_at += 1
         if not looked_at % _AT_ONCE:
             await asyncio.sleep(0)
         state = await session.hub.describe(execution_id)
-        if state is None or not _is_wanted(state, wanted):
+        if state is None or not _matches(state, query):
             continue
         if await session.policy.allows(
             session.principal, "read", execution_id, state.owner, address=session.peer.address
@@ -189,7 +189,7 @@ async def list_executions(session: Session, wanted: ListQuery, cursors: Cursors)
     at_end = complete and looked_at == len(known)
     return {
         "executions": found,
-        "next_cursor": None if at_end else cursors.cursor_of(known[looked_at - 1]),
+        "next_cursor": None if at_end else cursors.encode(known[looked_at - 1]),
     }
 
 
@@ -206,12 +206,12 @@ async def _next_ids(log: EventLog, sources: Sequence[tuple[str | None, str]], af
     return ordered[:_MOST_LOOKED_AT], bound is None and len(ordered) <= _MOST_LOOKED_AT
 
 
-def _is_wanted(state: LogState, wanted: ListQuery) -> bool:
-    return (not wanted.state or state.state in wanted.state) and wanted.owner in {None, state.owner}
+def _matches(state: LogState, query: ListQuery) -> bool:
+    return (not query.state or state.state in query.state) and query.owner in {None, state.owner}
 
 
 def execution_info(execution_id: str, state: LogState) -> dict[str, Any]:
-    """What is told of an execution."""
+    """Return the description of an execution."""
     return {
         "execution_id": execution_id,
         "state": state.state,

@@ -28,7 +28,7 @@ def query_payload(
     flags: Collection[str] = (),
     numbers: Collection[str] = (),
 ) -> dict[str, object]:
-    """What the query says, by name.
+    """Return the query's options, by name.
 
     Args:
         request: The request.
@@ -39,7 +39,7 @@ def query_payload(
         numbers: Whole, or with a decimal point.
 
     Raises:
-        BadRequestError: An option is not among these, or no flag or number where it has to be one.
+        BadRequestError: If an option is not among these, or no flag or number where it has to be one.
     """
     payload: dict[str, object] = {}
     for given in request.query_params:

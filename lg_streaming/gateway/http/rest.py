@@ -15,13 +15,13 @@ from lg_streaming.gateway.http.endpoint import (
     ExecutionRoute,
     execution_id_of,
     json_body,
-    json_response,
 )
 from lg_streaming.gateway.http.queries import Cursors, HistoryReader, execution_info, list_executions
 from lg_streaming.gateway.http.query_params import query_payload
 from lg_streaming.gateway.protocol.http_models import HistoryQuery, ListQuery, PromptResponse, TicketRequest
 from lg_streaming.gateway.protocol.messages import PROTOCOL_VERSION, CancelExecution, Respond
 from lg_streaming.gateway.protocol.registry import parse
+from lg_streaming.gateway.protocol.responses import json_response
 from lg_streaming.gateway.session.handlers import HANDLERS
 from lg_streaming.gateway.session.session import Session
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from starlette.routing import Router
 
     from lg_streaming.gateway.auth.peer import Peer
-    from lg_streaming.gateway.session.context import GatewayContext
+    from lg_streaming.gateway.http.context import HttpContext
 
 __all__ = ["RestRoutes"]
 
@@ -44,59 +44,59 @@ class RestRoutes:
     """The REST side of a gateway.
 
     Args:
-        edge: What all transports share.
+        context: Services that the routes share.
     """
 
-    def __init__(self, edge: GatewayContext) -> None:
-        self._edge = edge
+    def __init__(self, context: HttpContext) -> None:
+        self._context = context
         self._pages = HistoryReader()
         self._cursors = Cursors()
 
     def add_health(self, router: Router) -> None:
-        """Adds what is there whatever the transports are: health, and tickets."""
-        edge, prefix = self._edge, self._edge.settings.gateway.prefix
+        """Add the routes that do not depend on the transports: health, and tickets."""
+        context, prefix = self._context, self._context.gateway.settings.gateway.prefix
         router.routes += [
-            Route(f"{prefix}/health", Endpoint(edge, GET=self._ready)),
-            Route(f"{prefix}/health/live", Endpoint(edge, GET=self._live)),
-            Route(f"{prefix}/health/ready", Endpoint(edge, GET=self._ready)),
-            Route(f"{prefix}/tickets", Endpoint(edge, POST=self._ticket)),
+            Route(f"{prefix}/health", Endpoint(context, GET=self._ready)),
+            Route(f"{prefix}/health/live", Endpoint(context, GET=self._live)),
+            Route(f"{prefix}/health/ready", Endpoint(context, GET=self._ready)),
+            Route(f"{prefix}/tickets", Endpoint(context, POST=self._ticket)),
         ]
 
     def add_routes(self, router: Router) -> None:
-        """Adds the routes to `router`; those of an execution itself last, as its id may hold anything."""
-        edge, prefix = self._edge, self._edge.settings.gateway.prefix
+        """Add the routes to `router`; those of an execution itself last, as its id may hold anything."""
+        context, prefix = self._context, self._context.gateway.settings.gateway.prefix
         router.routes += [
-            Route(f"{prefix}/executions", Endpoint(edge, GET=self._list)),
-            ExecutionRoute(prefix, "updates", Endpoint(edge, GET=self._updates)),
-            ExecutionRoute(prefix, "responses", Endpoint(edge, POST=self._respond)),
-            ExecutionRoute(prefix, "", Endpoint(edge, GET=self._execution, DELETE=self._cancel)),
+            Route(f"{prefix}/executions", Endpoint(context, GET=self._list)),
+            ExecutionRoute(prefix, "updates", Endpoint(context, GET=self._updates)),
+            ExecutionRoute(prefix, "responses", Endpoint(context, POST=self._respond)),
+            ExecutionRoute(prefix, "", Endpoint(context, GET=self._execution, DELETE=self._cancel)),
         ]
 
     async def shutdown(self) -> None:
-        """Lets everybody who waits for updates go with what is there."""
+        """Let everybody who waits for updates go with what is there."""
         self._pages.shutdown()
 
     # ------------------------------------------------------------ how the server is
     async def _live(self, _request: Request, _peer: Peer) -> Response:
-        """Whether the process answers at all; nothing in it is secret, so everybody may ask."""
+        """Return that the process answers. Public, as the answer holds no secret."""
         return json_response({"status": "ok", "protocol": PROTOCOL_VERSION})
 
     async def _ready(self, _request: Request, _peer: Peer) -> Response:
-        """Whether requests should be sent here."""
+        """Return whether requests should be sent here."""
         status = await self._status()
         return json_response({"status": status, "protocol": PROTOCOL_VERSION}, 200 if status == "ok" else 503)
 
     async def _status(self) -> str:
-        if self._edge.draining:
+        if self._context.gateway.lifecycle.draining:
             return "draining"
-        if self._edge.hub.health().status == "closed":
+        if self._context.gateway.hub.health().status == "closed":
             return "closed"
         return "ok" if await self._log_answers() else "log_unavailable"
 
     async def _log_answers(self) -> bool:
         try:
             async with asyncio.timeout(_LOG_TIMEOUT):
-                await self._edge.hub.describe("health")
+                await self._context.gateway.hub.describe("health")
         except Exception as error:  # noqa: BLE001 (whatever it is, requests would meet it too)
             logger.debug("not ready: %r", error)
             return False
@@ -126,8 +126,8 @@ class RestRoutes:
             flags={"follow"},
             numbers={"limit", "wait"},
         )
-        wanted = parse(HistoryQuery, {**payload, "execution_id": execution_id_of(request)})
-        return json_response(await self._pages.read(session, wanted, request.receive))
+        query = parse(HistoryQuery, {**payload, "execution_id": execution_id_of(request)})
+        return json_response(await self._pages.read(session, query, request.receive))
 
     # ------------------------------------------------------------ control
     async def _respond(self, request: Request, peer: Peer) -> Response:
@@ -135,27 +135,27 @@ class RestRoutes:
         query_payload(request)
         execution_id = execution_id_of(request)
         answer = parse(PromptResponse, await self._body(request))
-        wanted = Respond(execution_id=execution_id, prompt_id=answer.prompt_id, response=answer.response)
-        return json_response((await HANDLERS["respond"](session, wanted)).answer)
+        query = Respond(execution_id=execution_id, prompt_id=answer.prompt_id, response=answer.response)
+        return json_response((await HANDLERS["respond"](session, query)).answer)
 
     async def _cancel(self, request: Request, peer: Peer) -> Response:
         session = await self._enter(peer)
         payload = {**query_payload(request, texts={"reason"}), "execution_id": execution_id_of(request)}
-        wanted = parse(CancelExecution, payload)
-        return json_response((await HANDLERS["cancel_execution"](session, wanted)).answer, 202)
+        query = parse(CancelExecution, payload)
+        return json_response((await HANDLERS["cancel_execution"](session, query)).answer, 202)
 
     async def _ticket(self, request: Request, peer: Peer) -> Response:
         session = await self._enter(peer)
         query_payload(request)
-        wanted = parse(TicketRequest, await self._body(request))
-        ticket, expires_in = session.policy.tickets.issue(session.principal, execution_id=wanted.execution_id)
+        query = parse(TicketRequest, await self._body(request))
+        ticket, expires_in = session.policy.tickets.issue(session.principal, execution_id=query.execution_id)
         return json_response({"ticket": ticket, "expires_in_s": round(expires_in, 3)}, 201)
 
     # ------------------------------------------------------------ every request
     async def _enter(self, peer: Peer) -> Session:
-        session = Session(peer=peer, edge=self._edge, transport="rest", expiry_grace=0.0)
-        await session.visit()
+        session = Session(peer=peer, context=self._context.gateway, transport="rest")
+        await session.authenticate_request()
         return session
 
     async def _body(self, request: Request) -> object:
-        return await json_body(request, self._edge.settings.limits.inbound_bytes)
+        return await json_body(request, self._context.gateway.settings.limits.inbound_bytes)

@@ -14,18 +14,17 @@ from lg_streaming.errors import BadRequestError, StreamingError
 from lg_streaming.events import Position
 from lg_streaming.filters import FILTER_LISTS, FILTER_TEXTS, FilterOptions, filter_payload
 from lg_streaming.gateway.auth.peer import Peer
+from lg_streaming.gateway.http.context import HttpContext
 from lg_streaming.gateway.http.endpoint import (
     Endpoint,
     ExecutionRoute,
-    error_response,
     execution_id_of,
-    isolate,
 )
 from lg_streaming.gateway.http.event_stream import InitialData, StreamOptions, open_stream
 from lg_streaming.gateway.http.query_params import last_event_id, query_payload
 from lg_streaming.gateway.protocol.http_models import StreamQuery
 from lg_streaming.gateway.protocol.registry import parse
-from lg_streaming.gateway.session.context import GatewayContext
+from lg_streaming.gateway.protocol.responses import error_response, isolate
 from lg_streaming.gateway.session.session import Session
 
 if TYPE_CHECKING:
@@ -33,10 +32,9 @@ if TYPE_CHECKING:
     from starlette.routing import Router
     from starlette.types import Receive, Scope, Send
 
-    from lg_streaming.gateway.dialects import DialectName
-    from lg_streaming.gateway.protocol.messages import EventName
+    from lg_streaming.gateway.protocol.messages import DialectName, EventName
     from lg_streaming.hub import StreamHub
-    from lg_streaming.hub.subscription import OnGap
+    from lg_streaming.hub.page import OnGap
 
 __all__ = ["ServerSentEvents", "sse_response"]
 
@@ -48,41 +46,43 @@ class ServerSentEvents:
     """The SSE side of a gateway.
 
     Args:
-        edge: What all transports share.
+        context: Services that the routes share.
         initial_data: What readers are shown first; nothing when not given.
     """
 
-    def __init__(self, edge: GatewayContext, *, initial_data: InitialData | None = None) -> None:
-        self._edge = edge
+    def __init__(self, context: HttpContext, *, initial_data: InitialData | None = None) -> None:
+        self._context = context
         self._initial_data = initial_data
 
     def add_routes(self, router: Router) -> None:
-        """Adds the route to `router`."""
-        route = ExecutionRoute(self._edge.settings.gateway.prefix, "stream", Endpoint(self._edge, GET=self._open))
+        """Add the route to `router`."""
+        route = ExecutionRoute(
+            self._context.gateway.settings.gateway.prefix, "stream", Endpoint(self._context, GET=self._open)
+        )
         router.routes.append(route)
 
     async def _open(self, request: Request, peer: Peer) -> Response:
-        session = Session(peer=peer, edge=self._edge, transport="sse", expiry_grace=0.0)
+        session = Session(peer=peer, context=self._context.gateway, transport="sse")
         try:
             await session.login(takes_tickets=True)
-            wanted = _wanted(request)
-            gateway = self._edge.settings.gateway
+            query = _parse_query(request)
+            gateway = self._context.gateway.settings.gateway
             options = StreamOptions(
-                event=wanted.event_line,
-                dialect=wanted.dialect,
+                event=query.event_line,
+                dialect=query.dialect,
                 max_duration=gateway.max_stream_duration,
                 initial_data=self._initial_data,
             )
-            return await open_stream(session, wanted, options, head_only=request.method == "HEAD")
+            return await open_stream(self._context, session, query, options, head_only=request.method == "HEAD")
         except BaseException as error:
             if isinstance(error, StreamingError):
-                session.report.refused(error)
-            session.end()
+                session.instrumentation.refused(error)
+            session.close()
             raise
 
 
-def _wanted(request: Request) -> StreamQuery:
-    """What the query asks for."""
+def _parse_query(request: Request) -> StreamQuery:
+    """Parse the query."""
     payload = query_payload(request, lists=FILTER_LISTS, texts=_TEXTS, flags=_FLAGS)
     payload.pop("ticket", None)
     return parse(StreamQuery, {**payload, "execution_id": execution_id_of(request)})
@@ -105,7 +105,7 @@ def sse_response(
     max_duration: float | None = None,
     heartbeat_interval: float | None = None,
     headers: Mapping[str, str] | None = None,
-    **wanted: Unpack[FilterOptions],
+    **filters: Unpack[FilterOptions],
 ) -> Response:
     """An execution as the answer of a route of your own.
 
@@ -139,11 +139,11 @@ def sse_response(
             not given.
         heartbeat_interval: Seconds between comments while there is nothing to send; as in the settings when not given.
         headers: Headers of the answer beside its own.
-        wanted: What to let through; see `FilterOptions`. `until="interrupted"` ends the stream when the run waits for a
-            human.
+        filters: The updates to send; see `FilterOptions`. `until="interrupted"` ends the stream when the run waits
+            for a human.
 
     Raises:
-        BadRequestError: The id or an option cannot be used.
+        BadRequestError: If the id or an option cannot be used.
     """
     seconds(none="for the settings'").check("max_duration", max_duration, BadRequestError)
     seconds(none="for the settings'").check("heartbeat_interval", heartbeat_interval, BadRequestError)
@@ -157,19 +157,19 @@ def sse_response(
         "dialect": dialect,
         "event": event,
         **({} if named else {"named": False}),
-        **filter_payload(wanted),
+        **filter_payload(filters),
     }
-    edge = GatewayContext.of(hub)
+    context = HttpContext.for_hub(hub)
     request = parse(StreamQuery, {name: value for name, value in payload.items() if value is not None})
     return _LazyStream(
-        edge,
+        context,
         heartbeat_interval,
         request,
         StreamOptions(
             event=request.event_line,
             ids=ids,
             dialect=dialect,
-            max_duration=edge.settings.gateway.max_stream_duration if max_duration is None else max_duration,
+            max_duration=context.gateway.settings.gateway.max_stream_duration if max_duration is None else max_duration,
             initial_data=initial_data,
             headers=dict(headers or {}),
         ),
@@ -180,41 +180,40 @@ class _LazyStream(Response):
     """Opens its stream when it is sent, and knows the request only then."""
 
     def __init__(
-        self, edge: GatewayContext, heartbeat_interval: float | None, wanted: StreamQuery, options: StreamOptions
+        self, context: HttpContext, heartbeat_interval: float | None, query: StreamQuery, options: StreamOptions
     ) -> None:
         super().__init__(media_type="text/event-stream")
-        self._edge = edge
+        self._context = context
         self._heartbeat_interval = heartbeat_interval
-        self._wanted = wanted
+        self._query = query
         self._options = options
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             last = last_event_id(Headers(scope=scope), QueryParams(scope.get("query_string", b"")))
-            response = await self._open(Peer.of(scope), last, head_only=scope.get("method") == "HEAD")
+            response = await self._open(Peer.from_scope(scope), last, head_only=scope.get("method") == "HEAD")
         except StreamingError as error:
             response = error_response(error)
             response.headers.update(self._options.headers)
         isolate(response)
-        self._edge.compression.apply(Headers(scope=scope), response)
+        self._context.compression.apply(Headers(scope=scope), response)
         await response(scope, receive, send)
 
     async def _open(self, peer: Peer, last_event_id: str, *, head_only: bool) -> Response:
-        edge, wanted = self._edge, self._wanted
+        context, query = self._context, self._query
         if last_event_id:
-            wanted = parse(StreamQuery, {**wanted.model_dump(exclude_unset=True), "after": last_event_id})
-        edge.wake()
+            query = parse(StreamQuery, {**query.model_dump(exclude_unset=True), "after": last_event_id})
+        context.gateway.lifecycle.wake()
         session = Session(
             peer=peer,
-            edge=edge,
+            context=context.gateway,
             transport="sse",
-            expiry_grace=0.0,
             heartbeat_interval=self._heartbeat_interval,
             trusted=True,
         )
         try:
             await session.login()
-            return await open_stream(session, wanted, self._options, head_only=head_only)
+            return await open_stream(self._context, session, query, self._options, head_only=head_only)
         except BaseException:
-            session.end()
+            session.close()
             raise

@@ -25,7 +25,7 @@ _IPV6_SITE_BITS: Final = 64
 
 
 def address_key(address: str | None) -> str:
-    """What counts as one address: an IPv6 caller usually has a whole /64 network to choose from."""
+    """Return the key of an address: an IPv6 caller usually has a whole /64 network to choose from."""
     if not address or ":" not in address:
         return address or ""  # IPv4, of which there is one spelling
     try:
@@ -56,7 +56,7 @@ class TokenBucket:
         self._seen = clock()
 
     def take(self) -> float:
-        """Takes one; returns 0, or the seconds until one is there."""
+        """Take one; returns 0, or the seconds until one is there."""
         if self._rate is None:
             return 0.0
         now = self._clock()
@@ -72,31 +72,31 @@ class TokenBucket:
 class Lease:
     """One connection's place in the census."""
 
-    census: ConnectionCounter
+    counter: ConnectionCounter
     address: str
     subject: str | None = None
     released: bool = False
 
-    def name(self, subject: str) -> None:
+    def set_subject(self, subject: str) -> None:
         """The connection has logged in as `subject`.
 
         Raises:
-            TooManyConnectionsError: The subject has as many connections as it may.
+            TooManyConnectionsError: If the subject has as many connections as it may.
         """
         if not self.released and self.subject is None:
-            self.census.claim_subject(subject)
+            self.counter.claim_subject(subject)
             self.subject = subject
 
     def release(self) -> None:
-        """The connection is over. Harmless when repeated."""
+        """Stop counting the connection. Harmless when repeated."""
         if not self.released:
             self.released = True
-            self.census.forget(self)
+            self.counter.forget(self)
 
 
 @dataclass(slots=True)
 class ConnectionCounter:
-    """How many connections are open, over all transports of a gateway. None means no limit.
+    """Counts of the open connections, over all transports of a gateway. None means no limit.
 
     Args:
         limit: Of this process.
@@ -112,10 +112,10 @@ class ConnectionCounter:
     _subjects: Counter[str] = field(default_factory=Counter[str], init=False)
 
     def enter(self, address: str | None = None, subject: str | None = None) -> Lease:
-        """Counts one more, until its lease is released.
+        """Count one more, until its lease is released.
 
         Raises:
-            TooManyConnectionsError: There are as many as there may be.
+            TooManyConnectionsError: If a limit is reached.
         """
         if self.limit is not None and self.connections >= self.limit:
             raise ServerFullError(retry_after=1.0)
@@ -126,7 +126,7 @@ class ConnectionCounter:
             )
         lease = Lease(self, key)
         if subject is not None:
-            lease.name(subject)
+            lease.set_subject(subject)
         self.connections += 1
         self._addresses[key] += 1
         return lease
@@ -189,7 +189,7 @@ class Windows:
         return allowed
 
     def allows(self, key: str) -> bool:
-        """Whether one more is allowed to `key` now. Counts nothing."""
+        """Return whether one more is allowed to `key` now. Counts nothing."""
         elapsed = self._turn()
         count = self._counts.get(self._own(self._counts, key), 0)
         before = self._before.get(self._own(self._before, key), 0)
@@ -210,7 +210,7 @@ class Windows:
 
 
 class RateLimiter:
-    """How often an address may connect, and how often it may fail to log in, see `limits.connects_per_address`."""
+    """Rates of connections and of failed logins of each address, see `limits.connects_per_address`."""
 
     def __init__(
         self, connects: str | None, failed_logins: str | None, clock: Callable[[], float] = time.monotonic
@@ -219,10 +219,10 @@ class RateLimiter:
         self._failures = Windows(Frequency.parse(failed_logins), clock) if failed_logins is not None else None
 
     def connect(self, address: str | None) -> None:
-        """Counts a connection from `address`.
+        """Count a connection from `address`.
 
         Raises:
-            ConnectRateError: It connects, or failed to log in, too often.
+            ConnectRateError: If the address connects, or failed to log in, too often.
         """
         self.check_logins(address)
         windows = self._connects
@@ -232,10 +232,10 @@ class RateLimiter:
             )
 
     def check_logins(self, address: str | None) -> None:
-        """Looks whether `address` may still try to log in, without counting anything.
+        """Look whether `address` may still try to log in, without counting anything.
 
         Raises:
-            ConnectRateError: It failed too often.
+            ConnectRateError: If the address failed too often.
         """
         windows = self._failures
         if windows is not None and not windows.allows(address_key(address)):
@@ -244,24 +244,24 @@ class RateLimiter:
             )
 
     def login_failed(self, address: str | None) -> None:
-        """Counts a failed login from `address`."""
+        """Count a failed login from `address`."""
         if self._failures is not None:
             self._failures.hit(address_key(address))
 
 
 class Requests:
-    """How fast one caller may send single requests: `limits.messages_per_second` and `message_burst` for each."""
+    """Rate of each caller's single requests: `limits.messages_per_second` and `message_burst` for each."""
 
     def __init__(self, limits: LimitSettings, clock: Callable[[], float]) -> None:
         self._limits = limits
         self._clock = clock
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
-    def spend(self, caller: str) -> None:
-        """Counts one request of `caller`.
+    def acquire(self, caller: str) -> None:
+        """Count one request of `caller`.
 
         Raises:
-            MessageRateError: They come too fast.
+            MessageRateError: If they arrive too fast.
         """
         bucket = self._buckets.pop(caller, None) or TokenBucket(
             self._limits.messages_per_second, self._limits.message_burst, self._clock

@@ -35,7 +35,7 @@ class _Job:
     future: asyncio.Future[object]
 
     def run(self) -> tuple[object, BaseException | None]:
-        """What the call returns, or what it raises. Runs in a thread."""
+        """Run the call in a thread; set its result or error."""
         try:
             return self.call(), None
         except StopIteration as stopped:  # a future cannot carry it
@@ -96,26 +96,26 @@ class Workers:
         self._busy = 0
         self._idle = 0
         self._life = 0
-        self._given: SimpleQueue[_Job | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
 
     def after_fork(self) -> None:
         """Forget the parent's threads and calls, which go on there."""
-        bury(self._waiting, self._given)
+        bury(self._waiting, self._queue)
         self._reset()
 
     @property
     def busy(self) -> int:
-        """How many threads are at work."""
+        """Number of threads at work."""
         return self._busy
 
     @property
     def waiting(self) -> int:
-        """How many calls wait for a thread."""
+        """Number of calls that wait for a thread."""
         with self._lock:
             return sum(map(len, self._waiting.values()))
 
     async def answer(self, caller: str, function: Callable[..., Any], *arguments: object) -> object:
-        """What `function` returns: a coroutine function is awaited here, another one is called in a thread.
+        """Return the result of `function`: a coroutine function is awaited here, another one is called in a thread.
 
         Raises like `call`.
         """
@@ -125,12 +125,12 @@ class Workers:
         return await answer if inspect.isawaitable(answer) else answer
 
     async def call(self, caller: str, function: Callable[..., R], *arguments: object) -> R:
-        """What `function` returns, called in a thread, in a copy of the present context.
+        """Return the result of `function`, called in a thread, in a copy of the present context.
 
         When the wait is cancelled, a call that has not begun is taken back; one that has begun keeps its thread.
 
         Raises:
-            MessageRateError: Too many calls of this caller wait.
+            MessageRateError: If too many calls of this caller wait.
         """
         call = functools.partial(contextvars.copy_context().run, function, *arguments)
         job = _Job(caller, call, asyncio.get_running_loop().create_future())
@@ -161,13 +161,13 @@ class Workers:
             self._busy += 1
             self._running[job.caller] += 1
             if self._idle:
-                self._idle -= 1  # one of those that wait is meant, whichever takes it
-                self._given.put(job)
+                self._idle -= 1  # one of the waiting threads, no particular one
+                self._queue.put(job)
             else:
                 self._start(job)
 
     def _start(self, job: _Job) -> None:
-        arguments = (job, self._life, self._given)
+        arguments = (job, self._life, self._queue)
         thread = threading.Thread(target=self._work, args=arguments, name=f"lg-streaming-{self._name}", daemon=True)
         try:
             thread.start()
@@ -199,11 +199,11 @@ class Workers:
             del self._running[job.caller]
 
     # ------------------------------------------------------------ in a thread
-    def _work(self, job: _Job | None, life: int, given: SimpleQueue[_Job | None]) -> None:
+    def _work(self, job: _Job | None, life: int, queue: SimpleQueue[_Job | None]) -> None:
         while job is not None:
             result, error = job.run()
             with self._lock:
-                if given is not self._given:  # forked since then
+                if queue is not self._queue:  # forked since then
                     return
                 self._count_out(job)
                 self._idle += 1
@@ -214,13 +214,13 @@ class Workers:
             del job, result, error
             if ends:
                 return
-            job = self._wait(given)
+            job = self._wait(queue)
 
-    def _wait(self, given: SimpleQueue[_Job | None]) -> _Job | None:
+    def _wait(self, queue: SimpleQueue[_Job | None]) -> _Job | None:
         """The next call; None where the thread has to end."""
         while True:
             try:
-                return given.get(timeout=self._idle_lifetime)
+                return queue.get(timeout=self._idle_lifetime)
             except Empty:
                 with self._lock:
                     if self._idle:
@@ -237,7 +237,7 @@ class Workers:
             self._waiting.clear()
             self._life += 1
             for _ in range(self._idle):
-                self._given.put(None)
+                self._queue.put(None)
             self._idle = 0
         for job in waiting:
             job.tell(None, ServerRestartError())

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from lg_streaming.gateway.dialects import DialectName
 from lg_streaming.gateway.protocol.messages import (
+    DialectName,
     ErrorBody,
     EventName,
     ExecutionId,
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 MAX_WAIT = 25.0
-"""Seconds; proxies give up on an answer after 30 or 60."""
+"""Seconds; proxies time out after 30 or 60."""
 
 
 # ---------------------------------------------------------------- what comes in
@@ -44,7 +44,7 @@ class StreamQuery(SubscribeExecution):
     """The query of `GET /executions/{execution_id}/stream`."""
 
     named: bool = True
-    """Whether updates have an `event:` line, as `event` says; else a browser's `onmessage` fires."""
+    """True for an `event:` line in updates, see `event`; else a browser's `onmessage` fires."""
     dialect: Annotated[
         DialectName | None, Field(description="What the stream is written in; this library's own events when absent.")
     ] = None
@@ -69,7 +69,7 @@ class StreamQuery(SubscribeExecution):
 
     @property
     def event_line(self) -> EventName | None:
-        """What the `event:` line of an update has; None: it has none."""
+        """The value of an update's `event:` line; None for no line."""
         return (self.event or "type") if self.named else None
 
 
@@ -77,9 +77,9 @@ class HistoryQuery(SubscribeExecution):
     """The query of `GET /executions/{execution_id}/updates`."""
 
     limit: Annotated[int, Field(ge=1, le=1_000)] = 100
-    """How many updates are looked at."""
+    """Maximum of updates that are looked at."""
     wait: Annotated[float, Field(ge=0, le=MAX_WAIT)] = 0
-    """Seconds to wait for an update where there is none yet."""
+    """Seconds to wait for an update if the page would be empty."""
 
 
 class ListQuery(Inbound):
@@ -114,7 +114,7 @@ class ErrorResponse(Outbound):
 
 
 class ExecutionInfo(Outbound):
-    """What is known of an execution."""
+    """The state of an execution."""
 
     execution_id: str
     state: ExecutionState
@@ -126,9 +126,9 @@ class ExecutionInfo(Outbound):
     started_at: str
     updated_at: str
     progress: float | None
-    """How far the last run is, 0 to 100, where it says so."""
+    """Progress of the last run, 0 to 100, if it reports any."""
     metadata: dict[str, Any]
-    """What the last run was opened with; often empty."""
+    """Metadata of the last run; often empty."""
 
 
 class Executions(Outbound):
@@ -136,7 +136,7 @@ class Executions(Outbound):
 
     executions: list[ExecutionInfo]
     next_cursor: str | None
-    """Where the next page begins; null on the last one. A page before it may be short, or empty."""
+    """Start of the next page; null on the last one. A page before it may be short, or empty."""
 
 
 class GapInfo(Outbound):
@@ -153,11 +153,11 @@ class UpdatesPage(Outbound):
     execution_id: str
     state: ExecutionState | Literal["unknown"]
     position: str | None
-    """What to give as `after` next time; null: nothing has happened yet."""
+    """The value of `after` for the next request; null if nothing has happened yet."""
     recovered: bool
-    """Whether nothing is missing before the first update."""
+    """True if no update is missing before the first one."""
     gap: GapInfo | None = None
-    """What is missing."""
+    """The updates that are missing."""
     ended: bool
     """Nothing more comes, unless a further run begins."""
     more: bool
@@ -173,7 +173,7 @@ class Ticket(Outbound):
 
 
 class Health(Outbound):
-    """How the server is."""
+    """The health of the server."""
 
     status: Literal["ok", "draining", "closed", "log_unavailable"]
     protocol: int

@@ -1,8 +1,8 @@
 """The shapes of the wire's messages, as pydantic models.
 
-Inbound payloads are checked strictly: a field of the wrong type is refused, and so is a field nobody knows,
-because a misspelt ``node_ids`` that was ignored would silently give the reader everything. Keys are
-snake_case; camelCase (``executionId``) is accepted.
+Inbound payloads are checked strictly: a field of the wrong type is refused, and so is an unknown field. Otherwise a
+misspelt ``node_ids`` would silently give the reader everything. Keys are snake_case; camelCase (``executionId``) is
+accepted.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from lg_streaming.errors import BadRequestError
-from lg_streaming.events import Position, Priority, check_execution_id
+from lg_streaming.events import Position, Priority, check_execution_id, room_execution
 from lg_streaming.filters import FILTER_FIELDS, INTERRUPTED, UpdateFilter
-from lg_streaming.gateway.session.rooms import room_execution
 from lg_streaming.log.base import ExecutionState
 
 PROTOCOL_VERSION: Final = 1
@@ -33,7 +32,7 @@ def _execution_id(value: str) -> str:
 
 
 def _after(value: str) -> str:
-    """Only the form is looked at here; a position that does not parse has an error code of its own."""
+    """Check the form only; a position that does not parse has a separate error code."""
     return value if value == "latest" else str(Position.parse(value))
 
 
@@ -81,8 +80,11 @@ Until = Annotated[datetime | Literal["interrupted"], BeforeValidator(_end)]
 After = Annotated[str, AfterValidator(_after), Field(description="A position '<epoch>:<seq>', or 'latest'.")]
 
 
+DialectName = Literal["flowise"]
+"""Formats of event streams in addition to the library's own."""
+
 EventName = Literal["kind", "type"]
-"""What names the event of an update: one of the four kinds, or its own type."""
+"""Source of an update's event name: one of the four kinds, or its type."""
 
 
 class Inbound(BaseModel):
@@ -100,7 +102,7 @@ class Inbound(BaseModel):
 
 
 class FilterParams(Inbound):
-    """Which updates, and how they come."""
+    """Selection of updates, and their form."""
 
     events: Names | None = None
     """Kinds, types and globs such as ``task:*``; all when absent."""
@@ -117,7 +119,7 @@ class FilterParams(Inbound):
     batch: bool = False
     """Updates come as lists, in ``updates`` messages."""
     event: EventName | None = None
-    """What names an update's event: its ``kind`` or its ``type``. Absent: the kind on Socket.IO and ``/ws``, the type
+    """The name of an update's event: its ``kind`` or its ``type``. Absent: the kind on Socket.IO and ``/ws``, the type
     on event streams."""
 
     def filter(self) -> UpdateFilter:
@@ -135,19 +137,17 @@ class SubscribeExecution(FilterParams):
     until: Until | None = None
     """Updates at or before this time; ``interrupted``: the subscription ends when the run waits for a human."""
     after: After | None = None
-    """Where to go on; from the start of what is kept when absent."""
+    """Position to continue from; the oldest stored update when absent."""
     follow: bool = False
     """Stay after a run's final update."""
     on_gap: Literal["oldest", "tail", "fail"] = "oldest"
-    """Where to go on when updates are gone."""
+    """Reaction to updates that are gone."""
     merge: bool = False
     """While the reader lags, token deltas of one message may come as one update, and progress as its newest."""
-    delivery: Literal["at-most-once", "at-least-once"] | None = None
-    """``at-least-once``: what is not acknowledged with ``ack`` is sent again."""
 
     @property
     def until_interrupted(self) -> bool:
-        """Whether reading ends when the run waits for a human."""
+        """Return whether reading ends when the run waits for a human."""
         return self.until == INTERRUPTED
 
 
@@ -178,20 +178,13 @@ class RoomMessage(Inbound):
     room_id: RoomId
 
 
-class Ack(Inbound):
-    """``ack``: everything up to ``position`` has arrived."""
-
-    execution_id: ExecutionId
-    position: Annotated[str, AfterValidator(lambda value: str(Position.parse(value)))]
-
-
 class Respond(Inbound):
     """``respond``: answer a ``human_prompt`` of the open run."""
 
     execution_id: ExecutionId
     prompt_id: PromptId
     response: Any
-    """Whatever the prompt asks for."""
+    """Any value that the prompt asks for."""
 
 
 class CancelExecution(Inbound):
@@ -199,7 +192,7 @@ class CancelExecution(Inbound):
 
     execution_id: ExecutionId
     reason: Annotated[str, Field(max_length=1_000)] | None = None
-    """Told to the run and to its readers."""
+    """Passed to the run and to its readers."""
 
 
 class Authenticate(Inbound):
@@ -214,7 +207,7 @@ class Empty(Inbound):
 
 # ---------------------------------------------------------------- answers
 class Outbound(BaseModel):
-    """What the server sends."""
+    """A payload that the server sends."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -255,7 +248,7 @@ class Subscribed(Ok):
     oldest: int | None
     """The first sequence number that is still kept."""
     recovered: bool
-    """Whether everything after the asked position is there."""
+    """True if no update after the requested position is missing."""
     reason: Literal["evicted", "epoch_changed", "future_position"] | None = None
 
 
@@ -279,15 +272,7 @@ class RoomAnswer(Ok):
 
     room_id: str
     clients: int
-    """How many of this server's connections are in the room now."""
-
-
-class Acknowledged(Ok):
-    """The answer to ``ack``."""
-
-    execution_id: str
-    outstanding: int
-    """Updates that were sent and are not acknowledged."""
+    """Number of this server's connections in the room."""
 
 
 class Responded(Ok):
@@ -302,7 +287,7 @@ class Cancelled(Ok):
 
     execution_id: str
     cancelled: bool
-    """Whether a run was open. It ends soon after, if it has not ended yet."""
+    """True if a run was open. It ends soon after, if it has not ended yet."""
 
 
 class Authenticated(Ok):
@@ -318,7 +303,7 @@ class Pong(Ok):
 
 
 class ConnectionFigures(Outbound):
-    """This connection."""
+    """State of the connection."""
 
     connection_id: str
     uptime_s: float
@@ -365,7 +350,7 @@ class ConnectionStatus(Outbound):
 
 
 class Metadata(BaseModel):
-    """Where an update belongs. The user's own keys stand beside these."""
+    """Origin of an update. The user's keys are siblings of these."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
 

@@ -15,8 +15,6 @@ from lg_streaming.errors import BadRequestError, StreamingError
 from lg_streaming.events import Kind
 from lg_streaming.gateway.protocol.messages import (
     PROTOCOL_VERSION,
-    Ack,
-    Acknowledged,
     Authenticate,
     Authenticated,
     AuthExpiring,
@@ -80,7 +78,6 @@ MESSAGES_IN: Final[Mapping[str, tuple[type[Inbound], type[Ok]]]] = MappingProxyT
         "unsubscribe_events": (UnsubscribeEvents, EventsSubscribed),
         "join_room": (RoomMessage, RoomAnswer),
         "leave_room": (RoomMessage, RoomAnswer),
-        "ack": (Ack, Acknowledged),
         "respond": (Respond, Responded),
         "cancel_execution": (CancelExecution, Cancelled),
         "authenticate": (Authenticate, Authenticated),
@@ -88,7 +85,7 @@ MESSAGES_IN: Final[Mapping[str, tuple[type[Inbound], type[Ok]]]] = MappingProxyT
         "get_status": (Empty, Status),
     }
 )
-"""What a client may send: the payload and the answer of each message."""
+"""Messages of clients: the payload and the answer of each."""
 
 _KINDS: Final[tuple[Kind, ...]] = ("token", "progress", "status", "event")
 
@@ -106,7 +103,7 @@ MESSAGES_OUT: Final[Mapping[str, type[BaseModel]]] = MappingProxyType(
         "message": DirectMessage,
     }
 )
-"""What the server sends beside answers."""
+"""Messages of the server that are no answers."""
 
 
 # ---------------------------------------------------------------- checking
@@ -117,8 +114,8 @@ def parse(model: type[Model], payload: object) -> Model:
     """``payload`` as a ``model``.
 
     Raises:
-        BadRequestError: It does not fit; the message names the fields.
-        BadPositionError: ``after`` is not a position.
+        BadRequestError: If it does not fit; the message names the fields.
+        BadPositionError: If ``after`` is not a position.
     """
     if payload is None:
         payload = {}
@@ -146,7 +143,7 @@ def parse_message(name: str, arguments: Sequence[object]) -> Inbound:
     """The payload of message ``name``, checked.
 
     Raises:
-        BadRequestError: There is no such message, or its payload does not fit.
+        BadRequestError: If the message does not exist, or its payload does not fit.
     """
     known = MESSAGES_IN.get(name)
     if known is None:
@@ -161,10 +158,10 @@ _STRING_OR_BRACKET: Final = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]
 
 
 def check_nesting(text: str) -> None:
-    """Looks at JSON before it is parsed.
+    """Look at JSON before it is parsed.
 
     Raises:
-        BadRequestError: Arrays and objects nest deeper than 32.
+        BadRequestError: If arrays and objects nest deeper than 32.
     """
     if text.count("[") + text.count("{") <= MAX_NESTING:
         return

@@ -1,6 +1,6 @@
-"""Carrying out the messages of the protocol, one function each.
+"""Handle the messages of the protocol, one function each.
 
-Each gets the session and the checked payload, and returns what the transport has to do; or raises StreamingError.
+Each function gets the session and the validated payload, and returns the transport's actions or raises StreamingError.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from lg_streaming.errors import BadRequestError, UnauthorizedError
-from lg_streaming.events import Position
-from lg_streaming.gateway.delivery.wildcard import WildcardSubscription
+from lg_streaming.errors import StreamingError, TokenExpiredError, UnauthorizedError
+from lg_streaming.events import room_execution
 from lg_streaming.gateway.protocol.messages import SubscribeExecution
-from lg_streaming.gateway.session.rooms import room_execution
+from lg_streaming.gateway.protocol.registry import failure, parse_message
 from lg_streaming.gateway.session.subscriptions import PatternSubscription, Reply
+from lg_streaming.hub.wildcard import WildcardSubscription
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lg_streaming.gateway.protocol.messages import (
-        Ack,
         Authenticate,
         CancelExecution,
         Empty,
@@ -31,77 +32,74 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.session.session import Session
     from lg_streaming.hub import SubscribeResult
 
-__all__ = ["HANDLERS", "subscribed"]
+__all__ = ["HANDLERS", "handle", "subscribed"]
 
+_BEFORE_LOGIN: Final = frozenset({"authenticate", "ping"})
+_AFTER_EXPIRY: Final = _BEFORE_LOGIN | {
+    "get_status",
+    "leave_room",
+    "unsubscribe_events",
+    "unsubscribe_execution",
+}
+"""Messages that a caller may send after its token has expired: those that take no right."""
 
-_MOST_OPEN: Final = 128
+_MAX_OPEN: Final = 128
 """Executions that one `subscribe_events` has open at a time, where connections have no limit of their own."""
 
 
-async def subscribe_execution(session: Session, wanted: SubscribeExecution) -> Reply:
-    previous = session.watches.get(wanted.execution_id)
-    watch, attached = await session.subscribe(wanted)
+async def subscribe_execution(session: Session, message: SubscribeExecution) -> Reply:
+    previous = session.watches.get(message.execution_id)
+    watch, attached = await session.subscribe(message)
     return Reply(answer=subscribed(attached), stop=(previous,) if previous is not None else (), start=watch)
 
 
-async def unsubscribe_execution(session: Session, wanted: UnsubscribeExecution) -> Reply:
-    watch = session.watches.get(wanted.execution_id)
+async def unsubscribe_execution(session: Session, message: UnsubscribeExecution) -> Reply:
+    watch = session.watches.get(message.execution_id)
     if watch is not None:
-        session.drop(watch)
-    return Reply(answer={"ok": True, "execution_id": wanted.execution_id}, stop=(watch,) if watch is not None else ())
+        session.remove_subscription(watch)
+    return Reply(answer={"ok": True, "execution_id": message.execution_id}, stop=(watch,) if watch is not None else ())
 
 
-async def subscribe_events(session: Session, wanted: SubscribeEvents) -> Reply:
+async def subscribe_events(session: Session, message: SubscribeEvents) -> Reply:
     follower = WildcardSubscription(
-        session.hub,
-        session.edge.patterns,
-        globs=wanted.executions or ("**",),
-        filter=wanted.filter(),
+        session.hub.readers,
+        session.context.wildcards,
+        globs=message.executions or ("**",),
+        filter=message.filter(),
         allows=session.may_read,
         skips=session.watches.__contains__,
-        clock=session.edge.monotonic,
-        most_open=session.edge.settings.limits.subscriptions_per_connection or _MOST_OPEN,
+        clock=session.context.clock.monotonic,
+        max_open=session.context.settings.limits.subscriptions_per_connection or _MAX_OPEN,
     )
-    await follower.start()
-    previous, session.events = session.events, PatternSubscription(wanted=wanted, follower=follower)
+    follower.start()
+    previous, session.events = session.events, PatternSubscription(request=message, follower=follower)
     if previous is not None:
-        session.drop(previous)
+        session.remove_subscription(previous)
     return Reply(
-        answer={"ok": True, "events": list(wanted.events or ()), "executions": list(follower.globs)},
+        answer={"ok": True, "events": list(message.events or ()), "executions": list(follower.globs)},
         stop=(previous,) if previous is not None else (),
         start=session.events,
     )
 
 
-async def unsubscribe_events(session: Session, wanted: UnsubscribeEvents) -> Reply:
+async def unsubscribe_events(session: Session, message: UnsubscribeEvents) -> Reply:
     watch = session.events
     if watch is None:
         return Reply(answer=_NO_EVENTS)
-    left = [name for name in watch.wanted.events or () if name not in (wanted.events or ())]
-    if wanted.events and left:
-        watch.wanted = watch.wanted.model_copy(update={"events": left})
-        watch.follower.narrow(watch.wanted.filter())
+    left = [name for name in watch.request.events or () if name not in (message.events or ())]
+    if message.events and left:
+        watch.request = watch.request.model_copy(update={"events": left})
+        watch.follower.narrow(watch.request.filter())
         return Reply(answer={"ok": True, "events": left, "executions": list(watch.follower.globs)})
-    session.drop(watch)
+    session.remove_subscription(watch)
     return Reply(answer=_NO_EVENTS, stop=(watch,))
 
 
 _NO_EVENTS: Final[dict[str, Any]] = {"ok": True, "events": [], "executions": []}
 
 
-async def ack(session: Session, wanted: Ack) -> Reply:
-    watch = session.watches.get(wanted.execution_id)
-    if watch is None or watch.acks is None:
-        raise BadRequestError(
-            "subscribe with delivery 'at-least-once' before you acknowledge", execution_id=wanted.execution_id
-        )
-    watch.acks.acked(Position.parse(wanted.position))
-    watch.acked.set()
-    return Reply(answer={"ok": True, "execution_id": wanted.execution_id, "outstanding": watch.acks.outstanding})
-
-
-async def join_room(session: Session, wanted: RoomMessage) -> Reply:
-    room_id, rooms = wanted.room_id, session.edge.rooms
+async def join_room(session: Session, message: RoomMessage) -> Reply:
+    room_id, rooms = message.room_id, session.context.rooms
     execution_id = room_execution(room_id)
     previous = session.watches.get(execution_id)
     if previous is not None and previous.room_id is not None:
@@ -116,45 +114,45 @@ async def join_room(session: Session, wanted: RoomMessage) -> Reply:
     )
 
 
-async def leave_room(session: Session, wanted: RoomMessage) -> Reply:
-    watch = session.watches.get(room_execution(wanted.room_id))
+async def leave_room(session: Session, message: RoomMessage) -> Reply:
+    watch = session.watches.get(room_execution(message.room_id))
     if watch is not None and watch.room_id is None:
         watch = None
     if watch is not None:
-        session.drop(watch)
-    clients = session.edge.rooms.members(wanted.room_id) if watch is not None else 0
+        session.remove_subscription(watch)
+    clients = session.context.rooms.members(message.room_id) if watch is not None else 0
     return Reply(
-        answer={"ok": True, "room_id": wanted.room_id, "clients": clients}, stop=(watch,) if watch is not None else ()
+        answer={"ok": True, "room_id": message.room_id, "clients": clients}, stop=(watch,) if watch is not None else ()
     )
 
 
-async def respond(session: Session, wanted: Respond) -> Reply:
-    await session.check("control", wanted.execution_id)
-    await session.hub.respond(wanted.execution_id, wanted.prompt_id, wanted.response)
-    return Reply(answer={"ok": True, "execution_id": wanted.execution_id, "prompt_id": wanted.prompt_id})
+async def respond(session: Session, message: Respond) -> Reply:
+    await session.check("control", message.execution_id)
+    await session.hub.respond(message.execution_id, message.prompt_id, message.response)
+    return Reply(answer={"ok": True, "execution_id": message.execution_id, "prompt_id": message.prompt_id})
 
 
-async def cancel_execution(session: Session, wanted: CancelExecution) -> Reply:
-    await session.check("control", wanted.execution_id)
-    cancelled = await session.hub.cancel(wanted.execution_id, wanted.reason)
-    return Reply(answer={"ok": True, "execution_id": wanted.execution_id, "cancelled": cancelled})
+async def cancel_execution(session: Session, message: CancelExecution) -> Reply:
+    await session.check("control", message.execution_id)
+    cancelled = await session.hub.cancel(message.execution_id, message.reason)
+    return Reply(answer={"ok": True, "execution_id": message.execution_id, "cancelled": cancelled})
 
 
-async def authenticate(session: Session, wanted: Authenticate) -> Reply:
+async def authenticate(session: Session, message: Authenticate) -> Reply:
     principal = session.principal
     if session.policy.requires_token:
-        principal = await session.identify(wanted.token)
+        principal = await session.identify(message.token)
         if session.authenticated and principal.subject != session.principal.subject:
             raise UnauthorizedError("a fresh token must be of the same subject: reconnect to change it")
     # All that can fail comes first: a caller is either the new one with its rights, or the old one with its own.
     watches = list(session.watches.values())
     forbidden = [watch for watch in watches if not await session.may_read(watch.execution_id, principal)]
     if session.policy.requires_token:
-        session.become(principal)
+        session.set_principal(principal)
     for watch in forbidden:
-        session.drop(watch)
+        session.remove_subscription(watch)
     if session.events is not None:
-        session.events.follower.recheck()
+        session.events.follower.reauthorize()
     expires_in = session.expires_in
     return Reply(
         answer={"ok": True, "expires_in_s": None if expires_in is None else round(expires_in, 3)}, forbidden=forbidden
@@ -175,7 +173,6 @@ HANDLERS: Final[Mapping[str, Callable[[Session, Any], Awaitable[Reply]]]] = Mapp
         "unsubscribe_execution": unsubscribe_execution,
         "subscribe_events": subscribe_events,
         "unsubscribe_events": unsubscribe_events,
-        "ack": ack,
         "join_room": join_room,
         "leave_room": leave_room,
         "respond": respond,
@@ -185,11 +182,32 @@ HANDLERS: Final[Mapping[str, Callable[[Session, Any], Awaitable[Reply]]]] = Mapp
         "get_status": get_status,
     }
 )
-"""What carries out each message of the protocol."""
+"""The function for each message of the protocol."""
+
+
+async def handle(session: Session, name: str, arguments: Sequence[object]) -> Reply:
+    """Handle one message. Nothing that a client sends makes it raise."""
+    clock = session.context.clock.monotonic
+    began, refused = clock(), None
+    try:
+        session.charge_rate()
+        message = parse_message(name, arguments)
+        if not session.authenticated and name not in _BEFORE_LOGIN:
+            raise UnauthorizedError("send authenticate with a valid token first")
+        if session.has_expired and name not in _AFTER_EXPIRY:
+            # The connection has its time of grace, in which a fresh token may arrive.
+            refused = TokenExpiredError("the token has expired: send authenticate with a fresh one first")
+            return Reply(answer=failure(refused))
+        return await HANDLERS[name](session, message)
+    except StreamingError as error:
+        refused = error
+        return Reply(answer=failure(error), close=error if session.count_violation(error) else None)
+    finally:
+        session.instrumentation.handled(name, clock() - began, refused)
 
 
 def subscribed(attached: SubscribeResult) -> dict[str, Any]:
-    """The answer to `subscribe_execution`."""
+    """Return the answer to `subscribe_execution`."""
     answer: dict[str, Any] = {
         "ok": True,
         "execution_id": attached.execution_id,

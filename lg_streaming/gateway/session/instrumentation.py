@@ -1,4 +1,4 @@
-"""What one connection tells of itself: to the counters, the log, and the application's observer."""
+"""Report the events of one connection to counters, log and the application's observer."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from lg_streaming.observability.events import (
 
 if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
-    from lg_streaming.gateway.session.session import Session
     from lg_streaming.gateway.session.subscriptions import ActiveSubscription
     from lg_streaming.hub import Gap, SubscribeResult
-    from lg_streaming.observability.gateway_metrics import Transport
+    from lg_streaming.observability.events import GatewayEvents
+    from lg_streaming.observability.gateway_metrics import GatewayMetrics, Transport
 
 __all__ = ["ConnectionInstrumentation"]
 
@@ -36,50 +36,61 @@ class _ConnectionLabels(TypedDict):
 
 
 class ConnectionInstrumentation:
-    """Tells what happens on the connection of `session`."""
+    """Report the events of one connection.
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._figures = session.edge.figures
-        self._events = session.edge.events
+    Args:
+        metrics: Counters of the gateway.
+        events: Receiver of gateway events.
+        transport: The connection's transport.
+    """
+
+    __slots__ = ("_connection_id", "_events", "_metrics", "_open", "_transport", "subject")
+
+    def __init__(self, metrics: GatewayMetrics, events: GatewayEvents, transport: Transport) -> None:
+        self._metrics = metrics
+        self._events = events
+        self._transport: Transport = transport
+        self._connection_id = ""
         self._open = False
+        self.subject: str | None = None
+        """The subject of the connection's token."""
 
-    def _who(self) -> _ConnectionLabels:
-        session = self._session
-        return _ConnectionLabels(
-            connection_id=session.connection_id, transport=session.transport, subject=session.principal.subject
-        )
+    def _labels(self) -> _ConnectionLabels:
+        return _ConnectionLabels(connection_id=self._connection_id, transport=self._transport, subject=self.subject)
 
-    def opened(self) -> None:
-        """The client was let in."""
-        self._open = True
-        self._figures.opened(self._session.transport)
-        self._events.tell(ClientConnected(**self._who()))
+    def opened(self, connection_id: str) -> None:
+        """Report that the client was admitted."""
+        self._connection_id, self._open = connection_id, True
+        self._metrics.opened(self._transport)
+        self._events.notify(ClientConnected(**self._labels()))
 
-    def closed(self, code: int | None) -> None:
-        """The connection is over; `code` where it was closed from this side. Harmless when repeated."""
+    def closed(self, code: int | None, seconds: float) -> None:
+        """Report that an admitted client left after `seconds`; `code` if the gateway closed the connection.
+
+        Harmless when repeated.
+        """
         if not self._open:
             return
         self._open = False
-        known = CODES.get(code or 0)
-        self._figures.closed(self._session.transport, code)
-        self._events.tell(
+        close = CODES.get(code or 0)
+        self._metrics.closed(self._transport, code)
+        self._events.notify(
             ClientDisconnected(
-                **self._who(),
+                **self._labels(),
                 code=code,
-                reason=known.name if known is not None else None,
-                duration_s=round(self._session.uptime, 3),
+                reason=close.name if close is not None else None,
+                duration_s=round(seconds, 3),
             )
         )
 
     def refused(self, error: StreamingError) -> None:
-        """The caller was not let in, or a message was refused."""
-        self._figures.refused(error.code)
+        """Report that the client, or a message, was refused."""
+        self._metrics.refused(error.code)
         if isinstance(error, UnauthorizedError):
-            self._figures.login_failed()
-        self._events.tell(
+            self._metrics.login_failed()
+        self._events.notify(
             ClientRefused(
-                **self._who(),
+                **self._labels(),
                 code=error.code,
                 reason=error.name,
                 execution_id=error.execution_id,
@@ -87,15 +98,15 @@ class ConnectionInstrumentation:
         )
 
     def handled(self, name: str, seconds: float, error: StreamingError | None) -> None:
-        """A message was carried out, or refused with `error`."""
-        self._figures.received(name)
-        self._figures.handled(seconds, failed=error is not None)
+        """Report a message that was handled, or refused with `error`."""
+        self._metrics.received(name)
+        self._metrics.handled(seconds, failed=error is not None)
         if error is not None:
             self.refused(error)
         if self._events.wants_all:
-            self._events.tell(
+            self._events.notify(
                 MessageReceived(
-                    **self._who(),
+                    **self._labels(),
                     message_name=name,
                     code=error.code if error is not None else None,
                     duration_s=seconds,
@@ -103,44 +114,44 @@ class ConnectionInstrumentation:
             )
 
     def subscribed(self, watch: ActiveSubscription, attached: SubscribeResult, *, resumes: bool) -> None:
-        """The connection watches an execution; `resumes` where it asked to go on from a position."""
-        self._figures.subscribed()
+        """Report a subscription; `resumes` if the client asked for a position."""
+        self._metrics.subscribed()
         if resumes:
-            self._figures.resumed(recovered=attached.recovered)
+            self._metrics.resumed(recovered=attached.recovered)
         if watch.room_id is not None:
-            self._figures.joined()
-            self._events.tell(RoomJoined(**self._who(), room_id=watch.room_id))
+            self._metrics.joined()
+            self._events.notify(RoomJoined(**self._labels(), room_id=watch.room_id))
             return
-        self._events.tell(
+        self._events.notify(
             ExecutionSubscribed(
-                **self._who(),
+                **self._labels(),
                 execution_id=watch.execution_id,
                 recovered=attached.recovered,
             )
         )
 
     def unsubscribed(self, watch: ActiveSubscription, reason: str | None) -> None:
-        """It no longer does."""
-        self._figures.unsubscribed()
+        """Report the end of a subscription."""
+        self._metrics.unsubscribed()
         if watch.room_id is not None:
-            self._figures.left()
-            self._events.tell(RoomLeft(**self._who(), room_id=watch.room_id))
+            self._metrics.left()
+            self._events.notify(RoomLeft(**self._labels(), room_id=watch.room_id))
             return
-        self._events.tell(
+        self._events.notify(
             ExecutionUnsubscribed(
-                **self._who(),
+                **self._labels(),
                 execution_id=watch.execution_id,
                 reason=reason,
             )
         )
 
     def sent(self, execution_id: str, updates: int, size: int, newest: float | None) -> None:
-        """A frame of updates was handed to the transport; `newest` is the time of the last, where it came live."""
-        self._figures.sent(self._session.transport, updates, size, newest)
+        """Report updates handed to the transport; `newest` is the time of the last one, if it came live."""
+        self._metrics.sent(self._transport, updates, size, newest)
         if self._events.wants_all:
-            self._events.tell(
+            self._events.notify(
                 UpdatesSent(
-                    **self._who(),
+                    **self._labels(),
                     execution_id=execution_id,
                     updates=updates,
                     bytes=size,
@@ -148,23 +159,19 @@ class ConnectionInstrumentation:
             )
 
     def gap(self, execution_id: str, gap: Gap) -> None:
-        """The reader was told of a gap."""
-        self._figures.gap(gap.reason)
-        self._events.tell(GapReported(**self._who(), execution_id=execution_id, reason=gap.reason))
+        """Report a gap that the client was sent."""
+        self._metrics.gap(gap.reason)
+        self._events.notify(GapReported(**self._labels(), execution_id=execution_id, reason=gap.reason))
 
     def merged(self, count: int) -> None:
-        """So many updates were saved by merging."""
-        self._figures.merged(count)
-
-    def redelivered(self, count: int) -> None:
-        """So many updates are sent again, as they were not acknowledged."""
-        self._figures.redelivered(count)
+        """Report that merging saved `count` updates."""
+        self._metrics.merged(count)
 
     def failed(self, error: StreamingError) -> None:
-        """Something is wrong on this side."""
-        self._events.tell(
+        """Report an error of the server."""
+        self._events.notify(
             GatewayFailed(
-                **self._who(),
+                **self._labels(),
                 code=error.code,
                 reason=error.name,
                 execution_id=error.execution_id,

@@ -1,12 +1,8 @@
-"""The rules of one connection, without a transport: who it is, what it may ask, what it watches, when it has to go.
-
-A transport hands messages to `Session.handle` and does what the `Reply` says.
-"""
+"""State and rules of one connection, without a transport: its principal, rights, limits and subscriptions."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -16,25 +12,21 @@ from lg_streaming.errors import (
     ForbiddenError,
     MessageRateError,
     StreamingError,
-    TokenExpiredError,
     TooManySubscriptionsError,
     UnauthorizedError,
 )
 from lg_streaming.filters import INTERRUPTED
 from lg_streaming.gateway.auth.policy import ANONYMOUS, caller_of
 from lg_streaming.gateway.auth.url_credentials import token_refused
-from lg_streaming.gateway.delivery.acks import AckTracker
+from lg_streaming.gateway.delivery.pump import DeliveryOptions
 from lg_streaming.gateway.limits.rates import TokenBucket
 from lg_streaming.gateway.protocol.messages import (
     PROTOCOL_VERSION,
     SubscribeExecution,
 )
-from lg_streaming.gateway.protocol.registry import failure, parse_message
-from lg_streaming.gateway.session.handlers import HANDLERS
 from lg_streaming.gateway.session.instrumentation import ConnectionInstrumentation
 from lg_streaming.gateway.session.rooms import ROOM_FILTER
-from lg_streaming.gateway.session.subscriptions import ActiveSubscription, ClientStats, PatternSubscription, Reply
-from lg_streaming.gateway.session.timers import SessionTimers
+from lg_streaming.gateway.session.subscriptions import ActiveSubscription, ClientStats, PatternSubscription
 from lg_streaming.hub import Vetting
 
 if TYPE_CHECKING:
@@ -44,132 +36,118 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.auth.tickets import UsedTicket
     from lg_streaming.gateway.limits.rates import Lease
     from lg_streaming.gateway.session.context import GatewayContext
-    from lg_streaming.gateway.session.timers import TimerEvent
     from lg_streaming.hub import StreamHub, SubscribeResult, Subscription
     from lg_streaming.log.base import LogState
     from lg_streaming.observability.gateway_metrics import Transport
 
 __all__ = ["Session", "attach", "utc_now_iso"]
 
-_STRIKES: Final = 3
-_BEFORE_LOGIN: Final = frozenset({"authenticate", "ping"})
-_AFTER_EXPIRY: Final = _BEFORE_LOGIN | {
-    "ack",
-    "get_status",
-    "leave_room",
-    "unsubscribe_events",
-    "unsubscribe_execution",
-}
-"""What a caller may still say while its token has expired: nothing that takes a right."""
+_MAX_VIOLATIONS: Final = 3
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Session:
-    """One connection.
+    """One connection, or one request.
 
     Args:
         peer: The caller.
-        edge: Hub, rules and counters.
-        transport: How it is connected.
-        expiry_grace: Seconds between the end of the token and that of the connection, for a fresh one to come.
+        context: Hub, rules and counters.
+        transport: How the caller is connected.
+        heartbeat_interval: Seconds; the setting when not given.
+        trusted: Whether the application admitted the caller itself: the caller may read, and needs no token.
     """
 
     peer: Peer
-    edge: GatewayContext
+    context: GatewayContext
     transport: Transport
-    expiry_grace: float
     heartbeat_interval: float | None = None
-    """Seconds; as in the settings when not given."""
     connection_id: str = ""
     principal: Principal = ANONYMOUS
     authenticated: bool = False
     trusted: bool = False
-    """Whether the application itself has let the caller in: it may read, and no token is asked for."""
     watches: dict[str, ActiveSubscription] = field(default_factory=dict[str, ActiveSubscription])
-    """By execution; rooms are executions too."""
+    """Subscriptions by execution; rooms are executions too."""
     events: PatternSubscription | None = None
     _lease: Lease | None = field(default=None, init=False)
     _began: float = field(init=False)
     _bucket: TokenBucket = field(init=False)
-    _strikes: Counter[str] = field(default_factory=Counter[str], init=False)
-    _deadlines: SessionTimers = field(init=False)
-    report: ConnectionInstrumentation = field(init=False)
-    """Tells what happens."""
+    _violations: Counter[str] = field(default_factory=Counter[str], init=False)
+    instrumentation: ConnectionInstrumentation = field(init=False)
 
     def __post_init__(self) -> None:
-        limits, clock = self.edge.settings.limits, self.edge.monotonic
-        self.heartbeat_interval = self.heartbeat_interval or self.edge.settings.gateway.heartbeat_interval
+        context = self.context
+        limits, clock = context.settings.limits, context.clock.monotonic
+        self.heartbeat_interval = self.heartbeat_interval or context.settings.gateway.heartbeat_interval
         self._began = clock()
-        self.report = ConnectionInstrumentation(self)
+        self.instrumentation = ConnectionInstrumentation(context.metrics, context.events, self.transport)
         self._bucket = TokenBucket(limits.messages_per_second, limits.message_burst, clock)
-        self._deadlines = SessionTimers(clock, self.heartbeat_interval, self.expiry_grace)
 
     @property
     def hub(self) -> StreamHub:
-        """Where executions are."""
-        return self.edge.hub
+        """The hub that has the executions."""
+        return self.context.hub
 
     @property
     def caller(self) -> str:
-        """The account that the connection's use is charged to: its subject, else its address."""
+        """The account that pays for the connection's use: its subject, else its address."""
         return caller_of(self.principal, self.peer.address)
 
     @property
     def policy(self) -> Policy:
-        """Who may come in and see what."""
-        return self.edge.policy
+        """Rules of access."""
+        return self.context.policy
 
     # ------------------------------------------------------------ coming and going
-    async def login(self, token: str | None = None, *, takes_tickets: bool = False, may_wait: bool = False) -> None:
-        """Lets the caller in.
+    async def login(self, token: str | None = None, *, takes_tickets: bool = False, defer_auth: bool = False) -> None:
+        """Admit the caller.
 
         Args:
-            token: What a message carried; without it the request's header and cookie are looked at.
-            takes_tickets: Whether a ticket in the address may stand in for a token.
-            may_wait: Whether a caller without any token is let in for the time being, to `authenticate` later.
+            token: A token from a message; without it the request's header and cookie count.
+            takes_tickets: Whether a ticket in the address may replace a token.
+            defer_auth: Whether a caller without any token is admitted for now, to `authenticate` later.
 
         Raises:
-            StreamingError: Not this caller, not with this token, or not now.
+            StreamingError: If the caller or its token is refused, or the server is full or shuts down.
         """
-        edge = self.edge
-        edge.check_open()
-        edge.rates.connect(self.peer.address)
-        # Counted from here on: a caller may have to wait until it is known who it is.
-        self._lease = edge.census.enter(self.peer.address)
+        context = self.context
+        context.lifecycle.ensure_open()
+        context.admission.rates.connect(self.peer.address)
+        # Counted from here on: the caller may wait while its token is checked.
+        self._lease = context.admission.connections.enter(self.peer.address)
         try:
-            await self._log_in(token, takes_tickets=takes_tickets, may_wait=may_wait)
+            await self._log_in(token, takes_tickets=takes_tickets, defer_auth=defer_auth)
         except BaseException:
             self._lease.release()
             raise
 
-    async def _log_in(self, token: str | None, *, takes_tickets: bool, may_wait: bool) -> None:
+    async def _log_in(self, token: str | None, *, takes_tickets: bool, defer_auth: bool) -> None:
         if self.trusted:
             self.authenticated = True
             return
         ticket = self._ticket(takes_tickets=takes_tickets)
         anonymous = token is None and ticket is None
-        if may_wait and anonymous and self.policy.requires_token and not self.policy.token_of(self.peer):
+        if defer_auth and anonymous and self.policy.requires_token and not self.policy.token_of(self.peer):
             self.policy.check_origin(self.peer)
             return
-        self.become(await self.identify(token, ticket))
+        self.set_principal(await self.identify(token, ticket))
 
-    async def visit(self) -> None:
-        """Lets the caller in for one request. It counts as a message of the caller, and not as a connection.
+    async def authenticate_request(self) -> None:
+        """Admit the caller for one request. It counts as a message of the caller, and not as a connection.
 
         Raises:
-            StreamingError: Not this caller, or not now.
+            StreamingError: If the caller is refused, or the server is full or shuts down.
         """
-        edge = self.edge
-        edge.check_open()
-        edge.rates.check_logins(self.peer.address)
+        context = self.context
+        context.lifecycle.ensure_open()
+        context.admission.rates.check_logins(self.peer.address)
         self._ticket(takes_tickets=False)
-        lease = edge.visitors.enter(self.peer.address)
+        lease = context.admission.visitors.enter(self.peer.address)
         try:
             principal = await self.identify(None)
         finally:
             lease.release()
-        self.become(principal)
-        edge.requests.spend(self.caller)
+        self.set_principal(principal)
+        context.admission.requests.acquire(self.caller)
 
     def _ticket(self, *, takes_tickets: bool) -> UsedTicket | None:
         """Return the ticket in the address. Raises BadRequestError where an address may hold none, or holds a token."""
@@ -180,39 +158,39 @@ class Session:
         return self.peer.ticket
 
     async def identify(self, token: str | None, ticket: UsedTicket | None = None) -> Principal:
-        """Who a token or a ticket stands for; a failure counts against the address. Raises like `Policy.admit`."""
+        """Return the principal of a token or ticket; count a failure. Raises like `Policy.admit`."""
         try:
-            return await self.policy.admit(self.peer, token, ticket=ticket)
+            return await self.policy.authenticate(self.peer, token, ticket=ticket)
         except UnauthorizedError:
-            self.edge.rates.login_failed(self.peer.address)
+            self.context.admission.rates.login_failed(self.peer.address)
             raise
 
     def opened(self, connection_id: str) -> None:
-        """The caller is in, and its connection has a name."""
+        """Register the admitted caller under the id of its connection."""
         self.connection_id = connection_id
-        self.edge.sessions[connection_id] = self
-        self.report.opened()
+        self.context.sessions[connection_id] = self
+        self.instrumentation.opened(connection_id)
 
-    def become(self, principal: Principal) -> None:
-        """The caller is `principal` from now on. Raises TooManyConnectionsError when it has too many already."""
+    def set_principal(self, principal: Principal) -> None:
+        """Set the caller's principal. Raises TooManyConnectionsError if the principal has too many connections."""
         if self._lease is not None and principal.subject is not None:
-            self._lease.name(principal.subject)
+            self._lease.set_subject(principal.subject)
         self.principal, self.authenticated = principal, True
-        self._deadlines.renew()
+        self.instrumentation.subject = principal.subject
 
-    def end(self, code: int | None = None) -> None:
-        """The connection is over, with `code` where it was closed from this side. Harmless when repeated."""
-        self.edge.sessions.pop(self.connection_id, None)
+    def close(self, code: int | None = None) -> None:
+        """Release everything the connection holds; `code` if the gateway closed it. Harmless when repeated."""
+        self.context.sessions.pop(self.connection_id, None)
         if self._lease is not None:
             self._lease.release()
         for watch in list(self.watches.values()):
-            self.drop(watch)
+            self.remove_subscription(watch)
         if self.events is not None:
-            self.drop(self.events)
-        self.report.closed(code)
+            self.remove_subscription(self.events)
+        self.instrumentation.closed(code, self.uptime)
 
-    def drop(self, watch: ActiveSubscription | PatternSubscription, reason: str | None = None) -> None:
-        """Stops watching, for the `reason` the client is told; harmless when that has happened."""
+    def remove_subscription(self, watch: ActiveSubscription | PatternSubscription, reason: str | None = None) -> None:
+        """End a subscription, for the `reason` that the client is sent. Harmless when repeated."""
         if isinstance(watch, PatternSubscription):
             watch.follower.close()
             self.events = None if self.events is watch else self.events
@@ -221,129 +199,100 @@ class Session:
         if self.watches.get(watch.execution_id) is not watch:
             return
         del self.watches[watch.execution_id]
-        self.report.unsubscribed(watch, reason)
+        self.instrumentation.unsubscribed(watch, reason)
         if watch.room_id is not None:
-            self.edge.rooms.leave(watch.room_id, self)
+            self.context.rooms.leave(watch.room_id, self)
         if self.events is not None:
-            self.events.follower.stand(watch.execution_id, watch.position)
+            self.events.follower.skip_to(watch.execution_id, watch.position)
 
     @property
     def expires_in(self) -> float | None:
-        """Seconds until the token has expired; None: it never does."""
+        """Seconds until the token expires; None for a token without expiry."""
         expires_at = self.principal.expires_at
-        return None if expires_at is None else expires_at - self.edge.wall()
+        return None if expires_at is None else expires_at - self.context.clock.wall()
 
     @property
-    def _has_expired(self) -> bool:
+    def has_expired(self) -> bool:
+        """Return whether the token has expired."""
         expires_in = self.expires_in
         return expires_in is not None and expires_in <= 0
 
     @property
     def uptime(self) -> float:
-        """Seconds since it began."""
-        return self.edge.monotonic() - self._began
+        """Seconds since the connection began."""
+        return self.context.clock.monotonic() - self._began
 
-    # ------------------------------------------------------------ time
-    def next_due(self) -> float:
-        """Seconds until `advance` has something to say; infinite where it never has."""
-        return self._deadlines.next_due(self.expires_in)
-
-    def advance(self) -> TimerEvent:
-        """What has to be done now, as time has passed."""
-        return self._deadlines.advance(self.expires_in)
-
-    async def check_welcome(self) -> None:
-        """Called at every heartbeat, and when a page was waited for.
+    async def recheck_token(self) -> None:
+        """Check the token again, at every heartbeat and after a wait for a page.
 
         Raises:
-            UnauthorizedError: The caller's token has been revoked meanwhile.
+            UnauthorizedError: If the token was revoked.
         """
         try:
-            is_welcome = await self.policy.still_valid(self.principal, address=self.peer.address)
-        except MessageRateError:  # it asks so much itself that no answer comes, and that is no reason to keep it
-            is_welcome = False
-        if not is_welcome:
+            is_valid = await self.policy.still_valid(self.principal, address=self.peer.address)
+        except MessageRateError:  # the caller itself overloads the check: no reason to keep it
+            is_valid = False
+        if not is_valid:
             raise UnauthorizedError("the token is not valid any more")
 
-    # ------------------------------------------------------------ messages
-    async def handle(self, name: str, arguments: Sequence[object]) -> Reply:
-        """Carries out one message; nothing a client sends makes it raise."""
-        began, refused = self.edge.monotonic(), None
-        try:
-            self._spend()
-            message = parse_message(name, arguments)
-            if not self.authenticated and name not in _BEFORE_LOGIN:
-                raise UnauthorizedError("send authenticate with a valid token first")
-            if self._has_expired and name not in _AFTER_EXPIRY:
-                # The connection has its time of grace, in which a fresh token may come.
-                refused = TokenExpiredError("the token has expired: send authenticate with a fresh one first")
-                return Reply(answer=failure(refused))
-            return await HANDLERS[name](self, message)
-        except StreamingError as error:
-            refused = error
-            return Reply(answer=failure(error), close=error if self.count_violation(error) else None)
-        finally:
-            self.report.handled(name, self.edge.monotonic() - began, refused)
-
+    # ------------------------------------------------------------ limits
     def count_violation(self, error: StreamingError) -> bool:
-        """Counts an error against the connection; whether it has to be closed for it."""
+        """Count an error against the connection; return whether the connection has to close."""
         if error.closes == "third":
-            self._strikes[error.name] += 1
-            return self._strikes[error.name] >= _STRIKES
+            self._violations[error.name] += 1
+            return self._violations[error.name] >= _MAX_VIOLATIONS
         return error.closes == "yes"
 
-    def _spend(self) -> None:
+    def charge_rate(self) -> None:
+        """Count one message. Raises MessageRateError if they arrive too fast."""
         wait = self._bucket.take()
         if wait:
-            limits = self.edge.settings.limits
+            limits = self.context.settings.limits
             raise MessageRateError(
                 f"at most {limits.messages_per_second:g} messages a second: slow down", retry_after=wait
             )
 
     async def subscribe(
-        self, wanted: SubscribeExecution, *, room_id: str | None = None
+        self, request: SubscribeExecution, *, room_id: str | None = None
     ) -> tuple[ActiveSubscription, SubscribeResult]:
-        """Begins to watch an execution, in place of what watched it before.
+        """Subscribe to an execution, in place of a former subscription to it.
 
         Raises like :func:`attach`, and TooManySubscriptionsError.
         """
-        execution_id = wanted.execution_id
-        limit = self.edge.settings.limits.subscriptions_per_connection
+        execution_id = request.execution_id
+        limit = self.context.settings.limits.subscriptions_per_connection
         if limit is not None and len(self.watches) >= limit and execution_id not in self.watches:
             raise TooManySubscriptionsError(
                 f"a connection may watch {limit} executions: unsubscribe first", execution_id=execution_id
             )
-        chosen = ROOM_FILTER if room_id is not None else wanted.filter()
-        subscription, attached = await attach(self, wanted, chosen)
+        chosen = ROOM_FILTER if room_id is not None else request.filter()
+        subscription, attached = await attach(self, request, chosen)
         previous = self.watches.get(execution_id)
         if previous is not None:
-            self.drop(previous)
+            self.remove_subscription(previous)
         watch = self.watches[execution_id] = ActiveSubscription(
             execution_id=execution_id,
             subscription=subscription,
-            batch=wanted.batch,
-            by_type=wanted.event == "type",
-            follow=wanted.follow,
-            merge=wanted.merge,
+            options=DeliveryOptions(
+                merge=request.merge,
+                batch=request.batch,
+                live_after=attached.position.seq if attached.position is not None else 0,
+            ),
+            by_type=request.event == "type",
+            follow=request.follow,
             room_id=room_id,
-            live_after=attached.position.seq if attached.position is not None else 0,
-            acks=self._acks(subscription) if wanted.delivery == "at-least-once" else None,
         )
-        self.report.subscribed(watch, attached, resumes=wanted.after not in {None, "latest"})
+        self.instrumentation.subscribed(watch, attached, resumes=request.after not in {None, "latest"})
         if self.events is not None:
-            self.events.follower.stand(execution_id, None)
+            self.events.follower.skip_to(execution_id, None)
         return watch, attached
 
-    def _acks(self, subscription: Subscription) -> AckTracker:
-        timeout = self.edge.settings.gateway.ack_timeout
-        return AckTracker(subscription.position, timeout=timeout, clock=self.edge.monotonic)
-
     async def check(self, action: Action, execution_id: str) -> LogState | None:
-        """What is known of an execution, once it is clear that the caller may do `action`.
+        """Return the state of an execution, if the caller may do `action`.
 
         Raises:
-            ForbiddenError: It may not.
-            LogUnavailableError: The log cannot be reached.
+            ForbiddenError: If the caller may not.
+            LogUnavailableError: If the log cannot be reached.
         """
         state = await self.hub.describe(execution_id)
         owner = state.owner if state is not None else None
@@ -351,7 +300,7 @@ class Session:
         return state
 
     async def may_read(self, execution_id: str, principal: Principal | None = None) -> bool:
-        """Whether the caller, or `principal` in its place, may read an execution. Raises LogUnavailableError."""
+        """Return whether the caller, or `principal` in its place, may read an execution. Raises LogUnavailableError."""
         if self.trusted:
             return True
         state = await self.hub.describe(execution_id)
@@ -364,23 +313,23 @@ class Session:
         )
 
     def vetting(self, execution_id: str, state: LogState | None) -> Vetting:
-        """What asks again whether the caller may read an execution, which was let in to it as `state` describes."""
+        """Return a check that the caller may still read an execution, whose state was `state` at the subscribe."""
         return Vetting(execution_id, state, self._may_go_on)
 
     async def _may_go_on(self, execution_id: str, owner: str | None, now: LogState) -> bool:
-        if self.trusted:  # the application has decided about this owner's run, and about no other
+        if self.trusted:  # the application decided about this owner's run only
             return owner in {None, now.owner}
         return await self.may_read(execution_id)
 
-    # ------------------------------------------------------------ what it tells
+    # ------------------------------------------------------------ messages to the client
     def now(self) -> str:
-        """The time, as it travels."""
-        return utc_now_iso(self.edge.wall())
+        """Return the time in the format of the wire."""
+        return utc_now_iso(self.context.clock.wall())
 
-    def greeting(self) -> dict[str, Any]:
-        """`connection_status`."""
-        settings = self.edge.settings
-        told: dict[str, Any] = {
+    def connected_message(self) -> dict[str, Any]:
+        """Return the payload of `connection_status`."""
+        settings = self.context.settings
+        payload: dict[str, Any] = {
             "status": "connected" if self.authenticated else "authentication_required",
             "connection_id": self.connection_id,
             "server_time": self.now(),
@@ -388,11 +337,11 @@ class Session:
             "protocol": PROTOCOL_VERSION,
         }
         if not self.authenticated:
-            told["login_timeout_s"] = settings.limits.login_timeout
-        return told
+            payload["login_timeout_s"] = settings.limits.login_timeout
+        return payload
 
     async def heartbeat(self) -> dict[str, Any]:
-        """`heartbeat`: where each watched execution stands."""
+        """Return the payload of `heartbeat`: the head of each execution the client subscribed to."""
         positions: dict[str, str] = {}
         for execution_id, watch in list(self.watches.items()):
             state = await self.hub.describe(execution_id)
@@ -400,8 +349,8 @@ class Session:
                 positions[execution_id] = f"{state.epoch}:{state.head}"
         return {"timestamp": self.now(), "positions": positions}
 
-    def figures(self) -> ClientStats:
-        """What there is to say about the connection."""
+    def stats(self) -> ClientStats:
+        """Return the connection's row for operators."""
         return ClientStats(
             connection_id=self.connection_id,
             transport=self.transport,
@@ -413,7 +362,7 @@ class Session:
         )
 
     def status(self) -> dict[str, Any]:
-        """The answer to `get_status`."""
+        """Return the answer to `get_status`."""
         connection: dict[str, Any] = {
             "connection_id": self.connection_id,
             "uptime_s": round(self.uptime, 3),
@@ -428,7 +377,7 @@ class Session:
                 {
                     "execution_id": watch.execution_id,
                     "position": _text(watch.subscription.position),
-                    "batch": watch.batch,
+                    "batch": watch.options.batch,
                     "follow": watch.follow,
                 }
                 for watch in self.watches.values()
@@ -436,32 +385,32 @@ class Session:
             "server": {
                 "protocol": PROTOCOL_VERSION,
                 "server_time": self.now(),
-                "connections": self.edge.census.connections,
+                "connections": self.context.admission.connections.connections,
             },
         }
 
 
 async def attach(
-    session: Session, wanted: SubscribeExecution, filter: UpdateFilter
+    session: Session, request: SubscribeExecution, filter: UpdateFilter
 ) -> tuple[Subscription, SubscribeResult]:
-    """Opens a subscription for the session's caller, if it may read the execution.
+    """Open a subscription for the session's caller, if the caller may read the execution.
 
     Raises:
-        ForbiddenError: It may not, or there is no such execution.
-        GapError: Updates are missing and `on_gap` is `fail`.
-        StreamingError: The filter is wrong, a limit is reached, or the log cannot be reached.
+        ForbiddenError: If the caller may not, or the execution does not exist.
+        GapError: If updates are missing and `on_gap` is `fail`.
+        StreamingError: If the filter is wrong, a limit is reached, or the log cannot be reached.
     """
-    execution_id = wanted.execution_id
+    execution_id = request.execution_id
     state = await session.hub.describe(execution_id)
     if not await session.may_read(execution_id):
         raise ForbiddenError(execution_id=execution_id)
     subscription = session.hub.subscribe(
         execution_id,
-        after=wanted.after,
+        after=request.after,
         filter=filter,
-        until=INTERRUPTED if wanted.until_interrupted else None,
-        follow=wanted.follow,
-        on_gap=wanted.on_gap,
+        until=INTERRUPTED if request.until_interrupted else None,
+        follow=request.follow,
+        on_gap=request.on_gap,
     )
     subscription.vetting = session.vetting(execution_id, state)
     try:
@@ -472,7 +421,7 @@ async def attach(
 
 
 def utc_now_iso(seconds: float) -> str:
-    """A time as it travels: ``2026-11-20T20:00:00.123Z``."""
+    """Return a time in the format of the wire: ``2026-11-20T20:00:00.123Z``."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -1,19 +1,18 @@
-"""What a connection watches, and what becomes of a message."""
+"""Subscriptions of a connection, and the result of a message."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
     from lg_streaming.events import Position
-    from lg_streaming.gateway.delivery.acks import AckTracker
-    from lg_streaming.gateway.delivery.wildcard import WildcardSubscription
+    from lg_streaming.gateway.delivery.pump import DeliveryOptions, SubscriptionPump
     from lg_streaming.gateway.protocol.messages import SubscribeEvents
     from lg_streaming.hub import Subscription
+    from lg_streaming.hub.wildcard import WildcardSubscription
     from lg_streaming.observability.gateway_metrics import Transport
 
 __all__ = ["ActiveSubscription", "ClientStats", "PatternSubscription", "Reply"]
@@ -21,69 +20,60 @@ __all__ = ["ActiveSubscription", "ClientStats", "PatternSubscription", "Reply"]
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class ActiveSubscription:
-    """One execution a connection watches."""
+    """A connection's subscription to one execution."""
 
     execution_id: str
     subscription: Subscription
-    batch: bool = False
+    options: DeliveryOptions
     by_type: bool = False
-    """Whether messages are named by their update's type, not its kind."""
+    """True if messages are named by their update's type, not its kind."""
     follow: bool = False
-    merge: bool = False
     room_id: str | None = None
-    """Set where the execution is a room."""
-    live_after: int = 0
-    """The head when the reader came: what follows it comes live."""
-    acks: AckTracker | None = None
-    """Set where the reader acknowledges."""
-    acked: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set whenever it did."""
-    sent: Position | None = None
-    """Everything up to here was sent, kept before each read."""
-    holding: bool = False
-    """Whether something was read that is not sent yet."""
+    """Set if the execution is a room."""
+    pump: SubscriptionPump | None = None
+    """Set while updates are delivered."""
 
     @property
     def position(self) -> Position | None:
-        """Where the client stands: what was read for it and not sent does not count."""
-        return self.sent if self.holding else self.subscription.position
+        """The client's position; a page that was read and not sent does not count."""
+        return self.subscription.position if self.pump is None else self.pump.position
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class PatternSubscription:
-    """All executions of a pattern, which a connection watches."""
+    """A subscription to all executions that match a pattern."""
 
-    wanted: SubscribeEvents
+    request: SubscribeEvents
     follower: WildcardSubscription
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What a transport does after a message, in this order."""
+    """Actions of a transport after a message, in this order."""
 
     answer: dict[str, Any]
-    """The acknowledgement; where none was asked for, an error in it is sent as `error`."""
+    """The acknowledgement. If the client asked for none, an error in it is sent as `error`."""
     stop: Sequence[ActiveSubscription | PatternSubscription] = ()
     """No longer delivered."""
     forbidden: Sequence[ActiveSubscription] = ()
-    """No longer delivered, because the fresh token does not allow it; the client is told."""
+    """No longer delivered, because the fresh token forbids it; the client is notified."""
     start: ActiveSubscription | PatternSubscription | None = None
     """Delivered from now on."""
     close: StreamingError | None = None
-    """Then the connection ends."""
+    """The reason to close the connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientStats:
-    """One connection, for those who run the server."""
+    """One connection, as operators see it."""
 
     connection_id: str
     transport: Transport
     subject: str | None
-    """Who its token says it is; None without one."""
+    """The subject of its token; None without a token."""
     address: str | None
     uptime_s: float
     executions: tuple[str, ...]
-    """What it watches."""
+    """Executions it subscribed to."""
     rooms: tuple[str, ...]
-    """Where it is a member."""
+    """Rooms it joined."""

@@ -1,25 +1,31 @@
-"""What lies between a connection's rules and the transport that carries it."""
+"""Interface between a connection and its transport."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+from lg_streaming.gateway.transports.inbound import InboundLimits
+from lg_streaming.gateway.transports.send_buffer import BufferLimits, SendBuffer
 
 if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
     from lg_streaming.gateway.auth.peer import Peer
-    from lg_streaming.gateway.delivery.frames import Encode, Frames
-    from lg_streaming.gateway.transports.deflate import Framer
-    from lg_streaming.gateway.transports.inbound import InboundLimits
-    from lg_streaming.gateway.transports.send_buffer import BufferLimits
+    from lg_streaming.gateway.delivery.frames import FrameEncoder
     from lg_streaming.observability.gateway_metrics import Transport as TransportName
+    from lg_streaming.settings import StreamingSettings
 
 __all__ = ["Transport", "TransportLimits"]
 
 
+_GRACE_TRANSPORTS: Final = 100
+_GRACE_PER_ADDRESS: Final = 20
+"""Transports beyond `limits.connections` and `connections_per_address`, which can be sent the reason of a refusal."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransportLimits:
-    """The limits of one transport. Seconds and bytes."""
+    """Limits of one transport. Seconds and bytes."""
 
     bounds: BufferLimits
     inbound: InboundLimits
@@ -29,39 +35,55 @@ class TransportLimits:
     ping_timeout: float
     max_transports: int | None
     max_per_address: int | None
-    """Of the transports that are open, logged in or not."""
-    framings: Framer
+    """Open transports of one address, before and after the login."""
+
+    @classmethod
+    def from_settings(cls, settings: StreamingSettings) -> TransportLimits:
+        """Return the limits of the settings."""
+        gateway, limits = settings.gateway, settings.limits
+        return cls(
+            bounds=BufferLimits(
+                backlog_bytes=limits.backlog_bytes,
+                backlog_frames=limits.backlog_frames,
+                send_timeout=limits.send_timeout,
+            ),
+            inbound=InboundLimits.from_settings(limits),
+            inbound_bytes=limits.inbound_bytes,
+            login_timeout=limits.login_timeout,
+            ping_interval=gateway.ping_interval,
+            ping_timeout=gateway.ping_timeout,
+            max_transports=_with_grace(limits.connections, _GRACE_TRANSPORTS),
+            max_per_address=_with_grace(limits.connections_per_address, _GRACE_PER_ADDRESS),
+        )
+
+
+def _with_grace(limit: int | None, grace: int) -> int | None:
+    return None if limit is None else limit + grace
 
 
 class Transport(Protocol):
-    """What a connection can do with its transport."""
+    """A transport, as its connection uses it."""
 
     name: TransportName
     peer: Peer
+    buffer: SendBuffer
+    """The buffer that frames are sent through."""
 
-    def encoder(self, *, batch: bool, by_type: bool) -> Encode:
-        """How updates are wrapped for it: as lists, or one by one and named by their kind or type."""
-        ...
-
-    def put(self, frames: Frames) -> None:
-        """Sends ready frames without waiting."""
+    def encoder(self, *, batch: bool, by_type: bool) -> FrameEncoder:
+        """Return an encoder of updates: as lists, or one by one and named by their kind or type."""
         ...
 
     def emit(self, event: str, payload: object) -> None:
-        """Sends one message without waiting."""
+        """Send one message without waiting."""
         ...
 
-    def prefer_fresh(self) -> None:
-        """Lets little wait on the way, where the server allows that."""
+    def limit_buffer(self) -> None:
+        """Keep the buffers on the way short, where the server allows that."""
         ...
 
-    async def drain(self) -> bool:
-        """Returns when there is room for more, and whether it had to wait."""
-        ...
+    def close_with(self, error: StreamingError | None = None, *, announced: bool = False) -> None:
+        """Send the error, unless it was `announced`, and close with its code. Never waits.
 
-    def close_with(self, error: StreamingError | None = None, *, told: bool = False) -> None:
-        """Says why, unless it was `told`, and closes with the error's code. Never waits.
-
-        A peer that does not answer the close is cut off.
+        A peer that does not answer the close is disconnected.
         """
         ...

@@ -1,111 +1,116 @@
-"""One connection over a transport of messages: its session, and the tasks that carry updates to its client."""
+"""One connection over Socket.IO or WebSocket: its session, and the tasks that deliver updates to its client."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
 from lg_streaming.errors import (
     BadRequestError,
     ForbiddenError,
     GapError,
     LoginTimeoutError,
-    LogUnavailableError,
     ServerRestartError,
     StreamingError,
     UnauthorizedError,
 )
-from lg_streaming.gateway.delivery.pump import SubscriptionPump, follow
+from lg_streaming.fork import bury, restart_after_fork
+from lg_streaming.gateway.delivery.pump import SubscriptionPump, pump_all
+from lg_streaming.gateway.session.handlers import handle
 from lg_streaming.gateway.session.session import Session
 from lg_streaming.gateway.session.subscriptions import ActiveSubscription, PatternSubscription
-from lg_streaming.gateway.transports.base import TransportLimits
-from lg_streaming.gateway.transports.inbound import InboundLimits
-from lg_streaming.gateway.transports.send_buffer import BufferLimits
-from lg_streaming.gateway.transports.timers import Timers
+from lg_streaming.gateway.session.timers import SessionTimers, TimerEvent
 
 if TYPE_CHECKING:
-    from lg_streaming.gateway.delivery.frames import Frames
+    from lg_streaming.gateway.delivery.frames import FrameCache, Frames
+    from lg_streaming.gateway.delivery.ticker import BatchTicker
     from lg_streaming.gateway.session.context import GatewayContext
-    from lg_streaming.gateway.transports.base import Transport
+    from lg_streaming.gateway.transports.base import Transport, TransportLimits
+    from lg_streaming.gateway.transports.deflate import Framer
 
-__all__ = ["Connection", "guard_of"]
+__all__ = ["Connection", "ConnectionServices"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 _EXPIRY_GRACE: Final = 25.0
-_SPARE_TRANSPORTS: Final = 100
-_SPARE_PER_ADDRESS: Final = 20
-"""Beyond `limits.connections` and `connections_per_address`: so many may be there to hear that there are too many."""
 
 
-def guard_of(edge: GatewayContext) -> TransportLimits:
-    """The limits of a transport."""
-    gateway, limits = edge.settings.gateway, edge.settings.limits
-    return TransportLimits(
-        bounds=BufferLimits(
-            backlog_bytes=limits.backlog_bytes, backlog_frames=limits.backlog_frames, send_timeout=limits.send_timeout
-        ),
-        inbound=InboundLimits.of(limits),
-        inbound_bytes=limits.inbound_bytes,
-        login_timeout=limits.login_timeout,
-        ping_interval=gateway.ping_interval,
-        ping_timeout=gateway.ping_timeout,
-        framings=edge.framings,
-        max_transports=_with_spare(limits.connections, _SPARE_TRANSPORTS),
-        max_per_address=_with_spare(limits.connections_per_address, _SPARE_PER_ADDRESS),
-    )
+@dataclass(slots=True, kw_only=True, weakref_slot=True)
+class ConnectionServices:
+    """Services that all connections of a gateway share."""
 
+    context: GatewayContext
+    ticker: BatchTicker
+    frames: FrameCache
+    framer: Framer
+    limits: TransportLimits
+    connections: dict[str, Connection] = field(default_factory=dict[str, "Connection"])
+    """The connections that are logged in, by id."""
 
-def _with_spare(limit: int | None, spare: int) -> int | None:
-    return None if limit is None else limit + spare
+    def __post_init__(self) -> None:
+        self.context.lifecycle.closables.append(self)
+        restart_after_fork(self)
+
+    def close_for_restart(self) -> None:
+        """See `Closable.close_for_restart`."""
+        for connection in list(self.connections.values()):
+            connection.close_for_restart()
+
+    def after_fork(self) -> None:
+        """Forget the parent's connections, which stay there."""
+        bury(self.connections)
+        self.connections = {}
 
 
 class Connection:
-    """What a transport tells, one call at a time, and what becomes of it.
+    """One connection: its session, and the tasks that deliver updates to its client.
 
     Args:
-        edge: What all transports share.
-        transport: The way to the client.
+        services: Services that all connections share.
+        transport: The client's transport.
     """
 
-    def __init__(self, edge: GatewayContext, transport: Transport) -> None:
-        self._edge = edge
+    __slots__ = ("_buffer", "_context", "_pumps", "_renewed", "_services", "_session", "_timers", "_transport")
+
+    def __init__(self, services: ConnectionServices, transport: Transport) -> None:
+        self._services = services
+        self._context = services.context
         self._transport = transport
-        self._session = Session(peer=transport.peer, edge=edge, transport=transport.name, expiry_grace=_EXPIRY_GRACE)
+        self._buffer = transport.buffer
+        self._session = Session(peer=transport.peer, context=services.context, transport=transport.name)
         self._pumps: dict[ActiveSubscription | PatternSubscription, asyncio.Task[None]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._timers = Timers()
+        self._timers = SessionTimers(self._session, self._on_due, self._heartbeat, expiry_grace=_EXPIRY_GRACE)
         self._renewed: asyncio.Event | None = None  # only while the token has expired: an event takes 700 bytes
 
     @property
     def session(self) -> Session:
-        """Its rules."""
+        """State and rules of the connection."""
         return self._session
 
-    # ------------------------------------------------------------ what the transport tells
+    # ------------------------------------------------------------ calls of the transport
     async def login(self, auth: object, *, takes_tickets: bool = False) -> None:
-        """The client asked to be let in; `auth` is `{"token": …}` or nothing. Raises StreamingError to refuse."""
+        """Admit the client; `auth` is `{"token": …}` or None. Raises StreamingError to refuse it."""
         try:
-            await self._session.login(_token_in(auth), takes_tickets=takes_tickets, may_wait=True)
+            await self._session.login(_token_in(auth), takes_tickets=takes_tickets, defer_auth=True)
         except StreamingError as error:
-            self._session.report.refused(error)
+            self._session.instrumentation.refused(error)
             raise
 
     def opened(self, connection_id: str) -> None:
-        """The client was let in and knows it."""
+        """Begin the session of a client that was admitted."""
         self._session.opened(connection_id)
-        self._edge.connections[connection_id] = self
-        self._transport.emit("connection_status", self._session.greeting())
+        self._services.connections[connection_id] = self
+        self._transport.emit("connection_status", self._session.connected_message())
         if not self._session.authenticated:
-            self._timers.set("login", self._edge.settings.limits.login_timeout, self._login_too_late)
-        self._schedule()
+            self._timers.set("login", self._services.limits.login_timeout, self._login_too_late)
+        self._timers.start()
 
     async def received(self, event: str, arguments: list[object], answer: Callable[[object], None] | None) -> None:
-        """A message came; `answer` sends the acknowledgement where one was asked for."""
-        reply = await self._session.handle(event, arguments)
+        """Handle a message; `answer` sends the acknowledgement, if the client asked for one."""
+        reply = await handle(self._session, event, arguments)
         if answer is not None:
             answer(reply.answer)
         elif not reply.answer["ok"] and reply.close is None:
@@ -113,7 +118,7 @@ class Connection:
         for watch in (*reply.stop, *reply.forbidden):
             self._stop(watch)
         for watch in reply.forbidden:
-            self._say_closed(watch, "forbidden")
+            self._emit_closed(watch, "forbidden")
         if reply.start is not None:
             self._start(reply.start)
         if reply.close is not None:
@@ -123,101 +128,80 @@ class Connection:
             if self._renewed is not None:
                 self._renewed.set()
                 self._renewed = None
-            self._schedule()
+            self._timers.renew()
 
     def malformed(self, error: BadRequestError) -> None:
-        """Something came that is no message."""
-        self._session.report.refused(error)
+        """Count a malformed message."""
+        self._session.instrumentation.refused(error)
         if self._session.count_violation(error):
             self._transport.close_with(error)
         else:
             self._transport.emit("error", error.to_dict())
 
-    def reserved(self, event: str) -> None:
-        """A message came under a name that is the protocol's own."""
+    def on_reserved_event(self, event: str) -> None:
+        """Close a client that used an event name of the protocol itself."""
         self._transport.close_with(BadRequestError(f"{event!r} is a name of the protocol's own and cannot be emitted"))
 
-    async def gone(self, code: int | None = None) -> None:
-        """The transport is closed, with `code` where it was from this side; nothing more will be called."""
-        self._edge.connections.pop(self._session.connection_id, None)
-        self._session.end(code)
-        self._timers.cancel_all()
-        tasks = [*self._pumps.values(), *self._tasks]
+    async def on_disconnect(self, code: int | None = None) -> None:
+        """End the connection after its transport has closed; `code` if the gateway closed it."""
+        self._services.connections.pop(self._session.connection_id, None)
+        self._session.close(code)
+        tasks = list(self._pumps.values())
         for task in tasks:
             task.cancel()
+        await self._timers.close()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    # ------------------------------------------------------------ what the server wants of it
+    # ------------------------------------------------------------ calls of the gateway
     def send(self, type: str, data: object) -> None:
-        """Something for this client alone."""
+        """Send a message to this client alone."""
         self._transport.emit("message", {"type": type, "data": data, "timestamp": self._session.now()})
 
-    def send_away(self) -> None:
-        """The server is going to stop."""
-        self._transport.emit("server_restart", {"retry_ms": self._edge.retry_ms()})
-        self._transport.close_with(ServerRestartError(), told=True)
+    def close_for_restart(self) -> None:
+        """Send a time to reconnect and close, as the server stops. Never waits."""
+        self._transport.emit("server_restart", {"retry_ms": self._context.lifecycle.retry_ms()})
+        self._transport.close_with(ServerRestartError(), announced=True)
 
     def close(self, error: StreamingError) -> None:
-        """Ends the connection and says why."""
+        """Send an error and close the connection with its code."""
         self._transport.close_with(error)
 
     # ------------------------------------------------------------ time
-    def _schedule(self) -> None:
-        due = self._session.next_due()
-        if math.isfinite(due):
-            self._timers.set("due", due, self._advance)
-
-    def _advance(self) -> None:
-        due = self._session.advance()
-        if due.warning is not None:
-            self._transport.emit("auth_expiring", {"in_s": due.warning})
-        if due.pause and self._renewed is None:
+    def _on_due(self, event: TimerEvent) -> None:
+        if event.warning is not None:
+            self._transport.emit("auth_expiring", {"in_s": event.warning})
+        if event.pause and self._renewed is None:
             self._renewed = asyncio.Event()
-        if due.close is not None:
-            self._transport.close_with(due.close)
-            return
-        if due.heartbeat:
-            self._spawn(self._beat())
-        self._schedule()
+        if event.close is not None:
+            self._transport.close_with(event.close)
 
-    async def _beat(self) -> None:
-        try:
-            await self._session.check_welcome()
-            self._transport.emit("heartbeat", await self._session.heartbeat())
-        except UnauthorizedError as error:
-            self._transport.close_with(error)
-        except LogUnavailableError as error:
-            logger.debug("no heartbeat: %s", error)
+    async def _heartbeat(self) -> None:
+        self._transport.emit("heartbeat", await self._session.heartbeat())
 
     def _login_too_late(self) -> None:
         self._transport.close_with(LoginTimeoutError())
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     # ------------------------------------------------------------ delivery
-    async def room(self) -> bool:
-        """See `Sink.room`: nothing is delivered while the token has expired."""
+    async def wait_writable(self) -> bool:
+        """See `FrameSink.wait_writable`: nothing is delivered while the token has expired."""
         while self._renewed is not None:
             await self._renewed.wait()
-        return await self._transport.drain()
+        return await self._buffer.drain()
 
     async def write(self, frames: Frames) -> None:
-        """See `Sink.write`."""
-        # First room, then the next piece, with nothing between: otherwise many subscriptions of one connection would
-        # each add a piece to a buffer that is full.
-        await self.room()
-        self._transport.put(frames)
+        """See `FrameSink.write`."""
+        # No await between the wait for room and the write: otherwise many subscriptions of one connection would each
+        # add a piece to a full buffer.
+        await self.wait_writable()
+        self._buffer.put(frames)
 
-    async def say(self, event: str, payload: dict[str, object]) -> None:
-        """See `Sink.say`."""
+    async def send_event(self, event: str, payload: dict[str, object]) -> None:
+        """See `FrameSink.send_event`."""
         self._transport.emit(event, payload)
 
-    def prefer_fresh(self) -> None:
-        """See `Sink.prefer_fresh`."""
-        self._transport.prefer_fresh()
+    def limit_buffer(self) -> None:
+        """See `FrameSink.limit_buffer`."""
+        self._transport.limit_buffer()
 
     def _start(self, watch: ActiveSubscription | PatternSubscription) -> None:
         work = self._follow(watch) if isinstance(watch, PatternSubscription) else self._deliver(watch)
@@ -230,39 +214,49 @@ class Connection:
         if task is not None:
             task.cancel()
 
-    def _say_closed(self, watch: ActiveSubscription, reason: str) -> None:
+    def _emit_closed(self, watch: ActiveSubscription, reason: str) -> None:
         self._transport.emit("subscription_closed", {"execution_id": watch.execution_id, "reason": reason})
 
     async def _deliver(self, watch: ActiveSubscription) -> None:
-        reason = "closed"
-        encode = self._transport.encoder(batch=watch.batch, by_type=watch.by_type)
+        reason, services = "closed", self._services
+        encode = self._transport.encoder(batch=watch.options.batch, by_type=watch.by_type)
         try:
-            delivery = SubscriptionPump(self._edge, watch, encode, self, report=self._session.report)
-            reason = (await delivery.run()).reason
+            watch.pump = SubscriptionPump(
+                watch.subscription,
+                encode,
+                self,
+                options=watch.options,
+                cache=services.frames,
+                ticker=services.ticker,
+                observer=self._session.instrumentation,
+            )
+            reason = (await watch.pump.run()).reason
         except GapError as error:
             reason = "gap"
             self._transport.emit("error", {**error.to_dict(), "execution_id": watch.execution_id})
         except ForbiddenError:
             reason = "forbidden"
         except StreamingError as error:
-            self._session.report.failed(error)
+            self._session.instrumentation.failed(error)
             self._transport.emit("error", {**error.to_dict(), "execution_id": watch.execution_id})
         except Exception:
             logger.exception("delivery of execution %r failed", watch.execution_id)
-        self._session.drop(watch, reason)
-        self._say_closed(watch, reason)
+        self._session.remove_subscription(watch, reason)
+        self._emit_closed(watch, reason)
 
     async def _follow(self, watch: PatternSubscription) -> None:
-        encode = self._transport.encoder(batch=watch.wanted.batch, by_type=watch.wanted.event == "type")
+        encode = self._transport.encoder(batch=watch.request.batch, by_type=watch.request.event == "type")
         try:
-            await follow(self._edge, watch.follower, encode, self, report=self._session.report)
+            await pump_all(
+                watch.follower, encode, self, cache=self._services.frames, observer=self._session.instrumentation
+            )
         except StreamingError as error:
-            self._session.report.failed(error)
-            self._session.drop(watch)
+            self._session.instrumentation.failed(error)
+            self._session.remove_subscription(watch)
             self._transport.emit("error", error.to_dict())
         except Exception:
             logger.exception("delivery of executions %r failed", watch.follower.globs)
-            self._session.drop(watch)
+            self._session.remove_subscription(watch)
             self._transport.emit("error", StreamingError("subscribe_events has failed: subscribe again").to_dict())
 
 

@@ -1,8 +1,7 @@
 """Compressed WebSocket messages (permessage-deflate, RFC 7692) that many connections share.
 
-Each message is compressed by itself. The extension allows a server to do so whatever was negotiated (section
-7.1.1.1), and only so can a message be compressed once for all its readers, and a connection do without a
-compressor of its own.
+Each message is compressed by itself, which RFC 7692 allows a server for any negotiated parameters (section 7.1.1.1).
+Only so can a message be compressed once for all its readers, and a connection needs no compressor.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ __all__ = ["Deflate", "Framer"]
 logger: logging.Logger = logging.getLogger(__name__)
 
 _RSV1: Final = 0x40
-"""The bit of a frame's first byte that says that its payload is compressed."""
+"""The bit of a frame's first byte that marks a compressed payload."""
 _FLUSHED: Final = b"\0\0\xff\xff"
-"""What a flush ends with, and a message leaves out."""
+"""The end of a flush, which a message leaves out."""
 _MEMORY_LEVEL: Final = 5
 
 
@@ -35,7 +34,7 @@ class Deflate:
     """Frames for connections that negotiated permessage-deflate."""
 
     window_bits: int
-    """How far back the peer looks, as a power of two: 9 to 15."""
+    """The peer's window, as a power of two: 9 to 15."""
     threshold: int
     """Bytes. A message that is smaller is not compressed, nor one that would not become smaller."""
     level: int
@@ -54,7 +53,7 @@ class Deflate:
 
 
 class Framer:
-    """How the messages of each connection are framed.
+    """Framing of the messages of each connection.
 
     Args:
         settings: Whether WebSockets are compressed, from which size on, and how hard.
@@ -65,23 +64,23 @@ class Framer:
         self._enabled = settings.websocket and settings.level > 0
         self._warned = False
 
-    def of(self, line: ServerTransport | None) -> Framing:
-        """The framing for the connection of ``line``; plain frames where compression was not negotiated.
+    def framing_of(self, transport: ServerTransport | None) -> Framing:
+        """The framing for the connection of ``transport``; plain frames where compression was not negotiated.
 
         Where the server is not known, it compresses by itself, as it is set up.
         """
-        if not isinstance(line, WebSocketTransport):
+        if not isinstance(transport, WebSocketTransport):
             return web_socket_frame
-        bits = line.take_over_deflate()
+        bits = transport.take_over_deflate()
         if not self._enabled:
             return web_socket_frame
         if bits is None:
-            self._warn_unless_offered(line)
+            self._warn_unless_offered(transport)
             return web_socket_frame
         return Deflate(window_bits=bits, threshold=self._settings.threshold, level=self._settings.level)
 
-    def _warn_unless_offered(self, line: WebSocketTransport) -> None:
-        if not (self._warned or line.offers_deflate):
+    def _warn_unless_offered(self, transport: WebSocketTransport) -> None:
+        if not (self._warned or transport.offers_deflate):
             self._warned = True
             logger.warning(
                 "gateway.compression.websocket is on, but the server negotiates no compression: "

@@ -32,7 +32,7 @@ _LONGEST_TIMEOUT: Final = 86_400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboundLimits:
-    """What one connection may send. None: no limit. Seconds and bytes."""
+    """Limits on what one connection sends. None: no limit. Seconds and bytes."""
 
     frames_per_second: float | None
     frame_burst: int
@@ -42,8 +42,8 @@ class InboundLimits:
     message_timeout: float
 
     @classmethod
-    def of(cls, limits: LimitSettings) -> InboundLimits:
-        """The limits that the settings give."""
+    def from_settings(cls, limits: LimitSettings) -> InboundLimits:
+        """Return the limits of the settings."""
         return cls(
             frames_per_second=limits.frames_per_second,
             frame_burst=limits.frame_burst,
@@ -197,7 +197,7 @@ class InboundMeter:
             self._exceed(f"at most {rate:g} pings, pongs and fragments a second")
 
     def _take_bytes(self) -> bool:
-        # Compressed bytes count as they come, or inflated, whichever is more.
+        # The larger of the compressed and the inflated bytes counts.
         used = max(self._received, self._decoded)
         due, self._charged = used - self._charged, used
         if due and not self._bytes.take(due):

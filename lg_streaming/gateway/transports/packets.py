@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
 import orjson
 
@@ -16,11 +16,10 @@ from lg_streaming.gateway.protocol.registry import MESSAGES_OUT, RESERVED_EVENTS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lg_streaming.errors import StreamingError
     from lg_streaming.gateway.transports.base import TransportLimits
     from lg_streaming.log.base import StoredUpdate
 
-__all__ = ["EncodeBatch", "EncodeEach", "Json", "Packets", "event_name", "handshake", "refusal", "size_of"]
+__all__ = ["EncodeBatch", "EncodeEach", "Packets", "event_name", "handshake", "size_of"]
 
 _JSON: Final = Codec()
 _KINDS: Final[dict[Kind, bytes]] = {kind: b'"%b"' % kind.encode() for kind in get_args(Kind)}
@@ -28,50 +27,31 @@ _TAKEN: Final = (RESERVED_EVENTS | MESSAGES_OUT.keys() | {"reply"}) - _KINDS.key
 """Names of messages that are no updates."""
 
 
-class Json:
-    """What python-socketio wants of a JSON module."""
-
-    @staticmethod
-    def dumps(value: object, **_: object) -> str:
-        """``value`` as JSON."""
-        return orjson.dumps(value).decode()
-
-    @staticmethod
-    def loads(text: str) -> Any:
-        """What ``text`` says; raises ValueError when it is no JSON."""
-        return orjson.loads(text)
-
-
 def size_of(text: str) -> int:
     """Bytes of ``text`` in UTF-8."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
-def handshake(sid: str, guard: TransportLimits) -> bytes:
-    """What a transport is told first; engine.io counts in milliseconds."""
+def handshake(sid: str, limits: TransportLimits) -> bytes:
+    """Return the first packet of a transport; engine.io counts in milliseconds."""
     told: dict[str, object] = {
         "sid": sid,
         "upgrades": [],
-        "pingInterval": round(guard.ping_interval * 1000),
-        "pingTimeout": round(guard.ping_timeout * 1000),
-        "maxPayload": guard.inbound_bytes,
+        "pingInterval": round(limits.ping_interval * 1000),
+        "pingTimeout": round(limits.ping_timeout * 1000),
+        "maxPayload": limits.inbound_bytes,
     }
     return b"0" + orjson.dumps(told)
 
 
 def event_name(record: StoredUpdate, *, by_type: bool) -> bytes:
-    """What names an update's message, as JSON. A type that another message has gives way to the kind."""
+    """Return the name of an update's message, as JSON. A type that another message has is replaced by the kind."""
     return _name_of(record.type, record.kind) if by_type else _KINDS[record.kind]
 
 
 @lru_cache(maxsize=1_024)
 def _name_of(type: str, kind: Kind) -> bytes:
     return _KINDS[kind] if type in _TAKEN else _JSON.to_json(type)
-
-
-def refusal(error: StreamingError) -> dict[str, Any]:
-    """What a client that is not let in is told: the ``message`` and ``data`` of its ``connect_error``."""
-    return {"message": error.message, "data": error.to_dict()}
 
 
 class Packets:
@@ -102,8 +82,8 @@ class EncodeEach:
     frame: Framing = web_socket_frame
     by_type: bool = False
 
-    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:  # noqa: ARG002 (a batch needs it)
-        """See :meth:`~lg_streaming.gateway.delivery.frames.Encode.wrap`."""
+    def encode(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:  # noqa: ARG002 (a batch needs it)
+        """See :meth:`~lg_streaming.gateway.delivery.frames.FrameEncoder.encode`."""
         text, frame, by_type = self.packets.ready_event, self.frame, self.by_type
         return Frames(
             b"".join([frame(text(event_name(record, by_type=by_type), record.json)) for record in records]),
@@ -118,8 +98,8 @@ class EncodeBatch:
     packets: Packets
     frame: Framing = web_socket_frame
 
-    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
-        """See :meth:`~lg_streaming.gateway.delivery.frames.Encode.wrap`."""
+    def encode(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
+        """See :meth:`~lg_streaming.gateway.delivery.frames.FrameEncoder.encode`."""
         text = self.packets.ready_event(
             b'"updates"',
             b'{"execution_id":',

@@ -1,8 +1,7 @@
 """The sending half of a WebSocket: never waits, never holds more than it may, and notices a peer that stopped reading.
 
-A subscription is a cursor, so there is no queue of updates: a reader :meth:`~Outlet.drain`s before it sends
-more. What can pile up beside that (answers, heartbeats, the last frame) is bounded; beyond, the connection is
-given up as slow.
+A subscription is a cursor, so there is no queue of updates: a reader :meth:`~SendBuffer.drain`s before it sends more.
+Other messages (answers, heartbeats, the last frame) are bounded; beyond the bound, the connection is closed as slow.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from lg_streaming.gateway.hooks.server import ServerTransport, WebSocketTranspor
 if TYPE_CHECKING:
     from lg_streaming.gateway.delivery.frames import Frames
 
-__all__ = ["BufferLimits", "SendBuffer", "open_outlet"]
+__all__ = ["BufferLimits", "SendBuffer", "open_send_buffer"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -32,7 +31,7 @@ GiveUp = Callable[[SlowReaderError], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BufferLimits:
-    """What one connection may hold."""
+    """Limits of one connection's buffer."""
 
     backlog_bytes: int
     backlog_frames: int
@@ -41,10 +40,10 @@ class BufferLimits:
 
 
 class SendBuffer(Protocol):
-    """Where a connection's frames go."""
+    """Buffer of a connection's frames."""
 
     def put(self, frames: Frames) -> None:
-        """Sends, or keeps for later; gives the connection up when too much waits. Never waits itself."""
+        """Send, or keeps for later; gives the connection up when too much waits. Never waits itself."""
         ...
 
     def admit(self, size: int) -> bool:
@@ -55,33 +54,35 @@ class SendBuffer(Protocol):
         ...
 
     async def drain(self) -> bool:
-        """Returns when there is room for more, and whether it had to wait for it.
+        """Return when there is room for more, and whether it had to wait for it.
 
         Gives the connection up when the peer has stopped reading.
         """
         ...
 
     async def flush(self) -> None:
-        """Returns when the server has taken everything."""
+        """Return when the server has taken everything."""
         ...
 
     def stop(self) -> None:
-        """Drops what waits."""
+        """Drop what waits."""
         ...
 
 
-def open_outlet(send: Send, line: ServerTransport | None, bounds: BufferLimits, give_up: GiveUp) -> SendBuffer:
+def open_send_buffer(
+    send: Send, transport: ServerTransport | None, bounds: BufferLimits, give_up: GiveUp
+) -> SendBuffer:
     """The best outlet the server allows; ``give_up`` is called once, when the peer does not keep up."""
-    if isinstance(line, WebSocketTransport):
-        return DirectSendBuffer(line, bounds, give_up)
+    if isinstance(transport, WebSocketTransport):
+        return DirectSendBuffer(transport, bounds, give_up)
     return QueuedSendBuffer(send, bounds, give_up)
 
 
 class DirectSendBuffer:
     """Writes ready frames straight to the transport; what waits, waits in the transport's buffer."""
 
-    def __init__(self, line: WebSocketTransport, bounds: BufferLimits, give_up: GiveUp) -> None:
-        self._line = line
+    def __init__(self, transport: WebSocketTransport, bounds: BufferLimits, give_up: GiveUp) -> None:
+        self._transport = transport
         self._bounds = bounds
         self._give_up: GiveUp | None = give_up
         self._written = 0
@@ -89,7 +90,7 @@ class DirectSendBuffer:
 
     def put(self, frames: Frames) -> None:
         if self._count(frames.size, frames.count):
-            self._line.write(frames.wire)
+            self._transport.write(frames.wire)
 
     def admit(self, size: int) -> bool:
         return self._count(size, 1)
@@ -97,32 +98,33 @@ class DirectSendBuffer:
     def _count(self, size: int, count: int) -> bool:
         if self._give_up is None:
             return False
-        line, bounds = self._line, self._bounds
-        if line.writable:
+        transport, bounds = self._transport, self._bounds
+        if transport.writable:
             self._waiting = 0
         else:
             self._waiting += count
-            if self._waiting > bounds.backlog_frames or line.buffered + size > bounds.backlog_bytes:
+            if self._waiting > bounds.backlog_frames or transport.buffered + size > bounds.backlog_bytes:
                 self._fail(f"more than {bounds.backlog_bytes} bytes or {bounds.backlog_frames} frames wait")
                 return False
         self._written += size
         return True
 
     async def drain(self) -> bool:
-        line = self._line
-        waits = not line.writable
-        while self._give_up is not None and not line.writable:
-            sent = self._written - line.unsent
+        transport = self._transport
+        if transport.writable:
+            return False
+        while self._give_up is not None and not transport.writable:
+            sent = self._written - transport.unsent
             try:
                 async with asyncio.timeout(self._bounds.send_timeout):
-                    await line.wait_writable()
+                    await transport.wait_writable()
             except TimeoutError:
-                if self._written - line.unsent <= sent:
+                if self._written - transport.unsent <= sent:
                     self._fail(f"nothing was read for {self._bounds.send_timeout:g} s")
-        return waits
+        return True
 
     async def flush(self) -> None:
-        await self._line.wait_writable()
+        await self._transport.wait_writable()
 
     def stop(self) -> None:
         self._give_up = None

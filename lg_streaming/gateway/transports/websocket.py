@@ -15,20 +15,19 @@ from lg_streaming.errors import BadRequestError, StreamingError, TooLargeError
 from lg_streaming.gateway.auth.peer import Peer
 from lg_streaming.gateway.auth.url_credentials import take_credentials, token_refused
 from lg_streaming.gateway.delivery.frames import Frames
-from lg_streaming.gateway.http.endpoint import isolated
 from lg_streaming.gateway.protocol.registry import check_nesting
-from lg_streaming.gateway.transports.connection import Connection, guard_of
-from lg_streaming.gateway.transports.duplex import NORMAL_CLOSURE, WebSocketConnection, answer_no_socket
+from lg_streaming.gateway.protocol.responses import isolated
+from lg_streaming.gateway.transports.connection import Connection, ConnectionServices
 from lg_streaming.gateway.transports.packets import event_name, size_of
+from lg_streaming.gateway.transports.websocket_connection import NORMAL_CLOSURE, WebSocketConnection, reject_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping, Sequence
 
     from starlette.types import Receive, Scope, Send
 
-    from lg_streaming.gateway.delivery.frames import Encode, Framing
-    from lg_streaming.gateway.session.context import GatewayContext
-    from lg_streaming.gateway.transports.base import TransportLimits
+    from lg_streaming.gateway.delivery.frames import FrameEncoder, Framing
+    from lg_streaming.gateway.transports.send_buffer import SendBuffer
     from lg_streaming.log.base import StoredUpdate
     from lg_streaming.observability.gateway_metrics import Transport as TransportName
 
@@ -45,15 +44,15 @@ class PlainWebSocket:
     """The WebSocket server of a gateway; an ASGI application.
 
     Args:
-        edge: What all transports share.
+        services: Services that all connections share.
     """
 
-    def __init__(self, edge: GatewayContext) -> None:
-        self._edge = edge
-        self._guard = guard_of(edge)
+    def __init__(self, services: ConnectionServices) -> None:
+        self._services = services
+        self._context = services.context
         self._open: set[_Socket] = set()
         self._idle = asyncio.Event()
-        edge.on_start.append(self._begin)
+        services.context.lifecycle.on_start.append(self._begin)
 
     def _begin(self) -> None:
         self._open.clear()
@@ -61,9 +60,9 @@ class PlainWebSocket:
         self._idle.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one connection."""
-        found = take_credentials(self._edge.policy.tickets, scope)
-        self._edge.wake()
+        """Serve one connection."""
+        found = take_credentials(self._context.policy.tickets, scope)
+        self._context.lifecycle.wake()
         if scope["type"] != "websocket":
             error = (
                 BadRequestError("connect over WebSocket")
@@ -71,11 +70,11 @@ class PlainWebSocket:
                 else token_refused(found.token_name)
             )
             status = 426 if found.token_name is None else 400
-            await answer_no_socket(scope, isolated(send), status, {"error": error.to_dict()})
+            await reject_request(scope, isolated(send), status, {"error": error.to_dict()})
             return
         await receive()
         await send({"type": "websocket.accept"})
-        socket = _Socket(self._edge, Peer.of(scope), send, self._guard)
+        socket = _Socket(self._services, Peer.from_scope(scope), send)
         self._open.add(socket)
         self._idle.clear()
         try:
@@ -86,7 +85,7 @@ class PlainWebSocket:
                 self._idle.set()
 
     async def shutdown(self) -> None:
-        """Closes all connections, within 1.5 seconds."""
+        """Close all connections, within 1.5 seconds."""
         for socket in list(self._open):
             socket.close_with()
         try:
@@ -101,50 +100,45 @@ class _Socket:
 
     name: TransportName = "websocket"
 
-    def __init__(self, edge: GatewayContext, peer: Peer, send: Send, guard: TransportLimits) -> None:
+    def __init__(self, services: ConnectionServices, peer: Peer, send: Send) -> None:
         self.peer = peer
-        self._edge = edge
-        self._duplex = WebSocketConnection(send, guard, self.close_with)
-        self._connection = Connection(edge, self)
+        self._services = services
+        self._websocket = WebSocketConnection(send, services.limits, services.framer, self.close_with)
+        self.buffer: SendBuffer = self._websocket.buffer
+        self._connection = Connection(services, self)
 
     # ------------------------------------------------------------ Transport
-    def encoder(self, *, batch: bool, by_type: bool) -> Encode:
-        frame = self._duplex.frame
+    def encoder(self, *, batch: bool, by_type: bool) -> FrameEncoder:
+        frame = self._websocket.frame
         return EncodeBatch(frame) if batch else EncodeEach(frame, by_type=by_type)
 
-    def put(self, frames: Frames) -> None:
-        self._duplex.put(frames)
-
     def emit(self, event: str, payload: object) -> None:
-        self._duplex.put_text(orjson.dumps({"type": event, "payload": payload}))
+        self._websocket.put_text(orjson.dumps({"type": event, "payload": payload}))
 
-    def prefer_fresh(self) -> None:
-        self._duplex.prefer_fresh()
+    def limit_buffer(self) -> None:
+        self._websocket.limit_buffer()
 
-    async def drain(self) -> bool:
-        return await self._duplex.drain()
-
-    def close_with(self, error: StreamingError | None = None, *, told: bool = False) -> None:
-        if self._duplex.closing:
+    def close_with(self, error: StreamingError | None = None, *, announced: bool = False) -> None:
+        if self._websocket.closing:
             return
-        if error is not None and not told:
+        if error is not None and not announced:
             self.emit("error", error.to_dict())
-        self._duplex.shut(*((error.code, error.name) if error is not None else (NORMAL_CLOSURE, "")))
+        self._websocket.close(*((error.code, error.name) if error is not None else (NORMAL_CLOSURE, "")))
 
     # ------------------------------------------------------------ serving
     async def serve(self, receive: Receive) -> None:
-        """Lets the caller in and takes its messages until the connection is over."""
+        """Log the caller in and handle its messages until the connection closes."""
         try:
             if await self._log_in():
                 self._connection.opened(secrets.token_urlsafe(15))
             while (message := await receive())["type"] != "websocket.disconnect":
-                await self._take(message)
+                await self._handle(message)
         except asyncio.CancelledError:
-            if not await self._duplex.was_closing():
+            if not await self._websocket.was_closing():
                 raise
         finally:
-            self._duplex.stop()
-            await self._connection.gone(self._duplex.close_code)
+            self._websocket.stop()
+            await self._connection.on_disconnect(self._websocket.close_code)
 
     async def _log_in(self) -> bool:
         try:
@@ -154,19 +148,19 @@ class _Socket:
             return False
         return True
 
-    async def _take(self, message: MutableMapping[str, Any]) -> None:
-        if self._duplex.closing:
+    async def _handle(self, message: MutableMapping[str, Any]) -> None:
+        if self._websocket.closing:
             return
         text = message.get("text")
         if not isinstance(text, str):
             self._connection.malformed(BadRequestError("binary messages are not accepted"))
             return
-        limit = self._edge.settings.limits.inbound_bytes
+        limit = self._services.limits.inbound_bytes
         if size_of(text) > limit:
             self.close_with(TooLargeError(f"a message may have {limit} bytes, not {size_of(text)}"))
             return
         try:
-            name, payload, number = _parsed(text)
+            name, payload, number = _parse(text)
         except BadRequestError as error:
             self._connection.malformed(error)
             return
@@ -177,20 +171,20 @@ class _Socket:
             self.close_with(StreamingError("the server failed on this message"))
 
     def _answer(self, number: int | str | None) -> Callable[[object], None]:
-        """Replies echo the message's `id`; without one an answer is still sent, as the browser has no other way."""
+        """Reply echo the message's `id`; without one an answer is still sent, as the browser has no other way."""
 
         def answer(payload: object) -> None:
             reply = {"type": _REPLY, "payload": payload}
-            self._duplex.put_text(orjson.dumps(reply if number is None else {**reply, "id": number}))
+            self._websocket.put_text(orjson.dumps(reply if number is None else {**reply, "id": number}))
 
         return answer
 
 
-def _parsed(text: str) -> tuple[str, object, int | str | None]:
+def _parse(text: str) -> tuple[str, object, int | str | None]:
     """Name, payload and number of a message.
 
     Raises:
-        BadRequestError: It is none.
+        BadRequestError: If the text is no message.
     """
     check_nesting(text)
     try:
@@ -212,14 +206,14 @@ def _parsed(text: str) -> tuple[str, object, int | str | None]:
 
 @dataclass(frozen=True, slots=True)
 class EncodeEach:
-    """One message an update: its data's own fields at the top of the payload, beside `metadata`."""
+    """One message an update: its data's fields at the top of the payload, and `metadata`."""
 
     frame: Framing
     by_type: bool = False
-    """Whether messages are named by their update's type, not its kind."""
+    """True if messages are named by their update's type, not its kind."""
 
-    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:  # noqa: ARG002 (a batch needs it)
-        """See `Encode.wrap`."""
+    def encode(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:  # noqa: ARG002 (a batch needs it)
+        """See `FrameEncoder.encode`."""
         frame, by_type = self.frame, self.by_type
         return Frames(b"".join([frame(_flat(record, by_type=by_type)) for record in records]), count=len(records))
 
@@ -230,8 +224,8 @@ class EncodeBatch:
 
     frame: Framing
 
-    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
-        """See `Encode.wrap`."""
+    def encode(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
+        """See `FrameEncoder.encode`."""
         updates = b",".join([record.json for record in records])
         return Frames(
             self.frame(
@@ -244,10 +238,10 @@ class EncodeBatch:
 def _flat(record: StoredUpdate, *, by_type: bool) -> bytes:
     """`{"type": <kind or type>, "payload": {…data, "metadata": {…}}}`.
 
-    The update's own type is in the metadata, as the data may have a `type` too. Data that is no object is the
-    payload's `data`. Of a name that stands twice a JSON parser keeps the last, which is ours.
+    The update's type is in the metadata, as the data may have a `type` too. Data that is no object is the payload's
+    `data`. Of a duplicate name a JSON parser keeps the last, which is ours.
     """
-    name, data, metadata = split_members(record.json) if record.scope.extra is None else _taken_apart(record.json)
+    name, data, metadata = split_members(record.json) if record.scope.extra is None else _parse_parts(record.json)
     head = b'{"type":%b,"payload":' % event_name(record, by_type=by_type)
     tail = b'"metadata":{"type":%b,%b' % (name, metadata[1:])
     if data == b"{}":
@@ -257,6 +251,6 @@ def _flat(record: StoredUpdate, *, by_type: bool) -> bytes:
     return b'%b{"data":%b,%b}}' % (head, data, tail)
 
 
-def _taken_apart(wire: bytes) -> tuple[bytes, bytes, bytes]:
+def _parse_parts(wire: bytes) -> tuple[bytes, bytes, bytes]:
     update = orjson.loads(wire)
     return orjson.dumps(update["type"]), orjson.dumps(update["data"]), orjson.dumps(update["metadata"])

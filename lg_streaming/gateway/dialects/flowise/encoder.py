@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.errors import StreamingError
     from lg_streaming.events import Position
-    from lg_streaming.gateway.delivery.frames import Encode
+    from lg_streaming.gateway.delivery.frames import FrameEncoder
     from lg_streaming.log.base import ExecutionState, StoredUpdate
 
 __all__ = ["Flowise"]
@@ -60,7 +60,7 @@ _NODE_ENDS: Final = {
     "node_cached": "FINISHED",
 }
 _OURS: Final = frozenset({"start", "end", "abort", "action", "listenerReady", "executionEnd"})
-"""Names that say how a stream stands."""
+"""Names of events about the state of a stream."""
 _FAREWELLS: Final = {
     "failed": ("error", "the run failed"),
     "abandoned": ("error", "the program that ran it is gone"),
@@ -88,15 +88,15 @@ def _framed(event: str, json: bytes, duration: float | None = None) -> Frame:
 
 @dataclass(frozen=True, slots=True)
 class _Stop:
-    """What a run waits for."""
+    """Prompts that a run waits for."""
 
     action: Json
-    told: Json
+    node: Json
     """The node, as stopped."""
 
 
 class Flowise:
-    """See `Dialect`. It remembers what the reader has been told, within bounds.
+    """See `EventStreamEncoder`. Remembers what was sent to the reader, within bounds.
 
     Args:
         execution_id: The execution.
@@ -116,7 +116,7 @@ class Flowise:
         self._flow: Literal["", "INPROGRESS", "STOPPED"] = ""
         self._started = False
         self._said = False  # whether any text was sent
-        self.over: bool = False
+        self.is_complete: bool = False
         self._begin_run()
 
     def _begin_run(self) -> None:
@@ -136,22 +136,22 @@ class Flowise:
         self._farewell: tuple[str, str] | None = None
 
     @property
-    def encode(self) -> Encode:
-        """See `Dialect.encode`."""
+    def frame_encoder(self) -> FrameEncoder:
+        """See `EventStreamEncoder.frame_encoder`."""
         return self
 
     # ------------------------------------------------------------ beside the updates
-    def greeting(self, retry_ms: int, status: Mapping[str, object]) -> bytes:  # noqa: ARG002 (Flowise says neither)
+    def before_stream(self, retry_ms: int, status: Mapping[str, object]) -> bytes:  # noqa: ARG002 (Flowise says neither)
         """See `Dialect.greeting`."""
         return _frame("listenerReady", self._listener) if self._follow else b""
 
-    def say(self, event: str, payload: object) -> bytes:
+    def encode_event(self, event: str, payload: object) -> bytes:
         """See `Dialect.say`."""
         # To Flowise an error is an end; this one passes, and the stream goes on.
         return b"" if event == "error" else _frame(event, payload)
 
-    def at_head(self) -> bytes:
-        """See `Dialect.at_head`. A run that waits for somebody waits for this reader: it is shown the question."""
+    def caught_up(self) -> bytes:
+        """See `EventStreamEncoder.caught_up`. An open prompt is shown to this reader."""
         stop = next(iter(self._prompts.values()), self._interrupt if self._interrupted else None)
         if stop is None and not self._interrupted:
             return b""
@@ -161,7 +161,7 @@ class Flowise:
         elif stop is None and self._flow != "STOPPED":
             frames.append(_frame("agentFlowEvent", "STOPPED"))
         self._flow = "STOPPED"
-        self.over = not self._follow
+        self.is_complete = not self._follow
         return b"".join(frames)
 
     def _ask(self, stop: _Stop) -> Iterator[Frame]:
@@ -169,14 +169,14 @@ class Flowise:
         self._metadata["action"] = stop.action
         if question := stop.action["data"]["input"]["humanInputDescription"]:
             yield from self._say(f"\n\n{question}" if self._said else question)
-        if stop is not self._interrupt and stop.told["nodeId"]:
-            stopped = executed_node(stop.told, {}, self._previous.get(stop.told["nodeId"], ()))
-            yield _frame("nextAgentFlow", stop.told)
+        if stop is not self._interrupt and stop.node["nodeId"]:
+            stopped = executed_node(stop.node, {}, self._previous.get(stop.node["nodeId"], ()))
+            yield _frame("nextAgentFlow", stop.node)
             yield _framed("agentFlowExecutedData", self._executed.json(stopped))
         yield _frame("agentFlowEvent", "STOPPED")
         yield _frame("action", stop.action)
 
-    def ended(
+    def on_end(
         self,
         position: Position | None,  # noqa: ARG002 (there are no ids)
         *,
@@ -194,17 +194,17 @@ class Flowise:
         if self._farewell is not None and self._farewell[1] != self._last_error:
             yield _frame(*self._farewell)
 
-    def failed(self, error: StreamingError) -> bytes:
+    def on_error(self, error: StreamingError) -> bytes:
         """See `Dialect.failed`."""
         return _frame("error", error.message) + _frame("end", _DONE)
 
-    def sent_away(self, event: str, retry_ms: int) -> bytes:  # noqa: ARG002 (Flowise's clients do not come back)
+    def on_restart(self, event: str, retry_ms: int) -> bytes:  # noqa: ARG002 (Flowise's clients do not come back)
         """See `Dialect.sent_away`."""
         return _frame("error", _GONE.get(event, event)) + _frame("end", _DONE)
 
     # ------------------------------------------------------------ updates
-    def wrap(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:  # noqa: ARG002 (others need it)
-        """See `Encode.wrap`."""
+    def encode(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:  # noqa: ARG002 (others need it)
+        """See `FrameEncoder.encode`."""
         frames: list[Frame] = []
         for record in records:
             read = self._READERS.get(record.type, Flowise._read_other)
@@ -251,7 +251,7 @@ class Flowise:
         yield _frame("usageMetadata", data)
 
     def _read_metadata(self, _: StoredUpdate, data: Any) -> Iterator[Frame]:
-        """It is sent when the text is complete."""
+        """Encode a text once it is complete."""
         self._metadata |= known_metadata(data)
         yield from ()
 
@@ -273,7 +273,7 @@ class Flowise:
 
     # ------------------------------------------------------------ tools
     def _read_used_tools(self, _: StoredUpdate, data: Any) -> Iterator[Frame]:
-        """A list of all tools takes the place of what was said of each."""
+        """Encode the list of all tools, which replaces the events of each."""
         self._used = Recent()
         for each in bare_list(data):
             self._used.add(used_tool(each))
@@ -295,27 +295,27 @@ class Flowise:
 
     # ------------------------------------------------------------ nodes
     def _read_node_start(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
-        told = next_agent_flow(record, data, "INPROGRESS")
+        node = next_agent_flow(record, data, "INPROGRESS")
         if not self._stepping:
             self._before, self._step, self._stepping = tuple(self._step), [], True
-        if told["nodeId"] not in self._step and len(self._step) < _MAX_OPEN:
-            self._step.append(told["nodeId"])
-        _remember(self._previous, told["nodeId"], self._before)
+        if node["nodeId"] not in self._step and len(self._step) < _MAX_OPEN:
+            self._step.append(node["nodeId"])
+        _remember(self._previous, node["nodeId"], self._before)
         yield from self._go_on()
-        yield _frame("nextAgentFlow", told)
+        yield _frame("nextAgentFlow", node)
 
     def _read_node_end(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
         yield from self._stop_thinking(record.timestamp)
         self._stepping = False
         cancelled = members(members(data).get("error")).get("code") == "cancelled"
-        told = next_agent_flow(record, data, "TERMINATED" if cancelled else _NODE_ENDS[record.type])
+        node = next_agent_flow(record, data, "TERMINATED" if cancelled else _NODE_ENDS[record.type])
         if record.type == "node_interrupted":
-            self._interrupt = _Stop(action_of_interrupt(record, data), told)
+            self._interrupt = _Stop(action_of_interrupt(record, data), node)
         else:
-            for prompt_id in [each for each, stop in self._prompts.items() if stop.told["nodeId"] == told["nodeId"]]:
+            for prompt_id in [each for each, stop in self._prompts.items() if stop.node["nodeId"] == node["nodeId"]]:
                 del self._prompts[prompt_id]  # the node did without an answer
-        self._executed.add(executed_node(told, data, self._previous.pop(told["nodeId"], ())))
-        yield _frame("nextAgentFlow", told)
+        self._executed.add(executed_node(node, data, self._previous.pop(node["nodeId"], ())))
+        yield _frame("nextAgentFlow", node)
         yield _framed("agentFlowExecutedData", self._executed.json())
 
     def _read_node_cached(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
@@ -325,7 +325,7 @@ class Flowise:
 
     # ------------------------------------------------------------ people
     def _read_human_prompt(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
-        """The reader is asked when it has got everything else, unless somebody has answered by then."""
+        """Encode a prompt after all other updates, unless it was answered by then."""
         stop = _Stop(action_of_prompt(record, data), next_agent_flow(record, data, "STOPPED"))
         _remember(self._prompts, stop.action["id"], stop)
         yield from self._stop_thinking(record.timestamp)
@@ -343,7 +343,7 @@ class Flowise:
         yield from self._read_other(record, data)
 
     def _go_on(self, *, answered: bool = False) -> Iterator[Frame]:
-        """The run goes on. A reader that was told it stopped, or came with the answer, is told that, too."""
+        """Encode that a run continues, for a reader that was sent the prompt or its answer."""
         self._interrupted, self._interrupt = False, None
         if not self._prompts and (self._flow == "STOPPED" or (answered and not self._flow)):
             self._metadata.pop("action", None)
@@ -407,18 +407,18 @@ class Flowise:
 
 
 def _own(name: str) -> str:
-    """A name of a program's own, which must not be taken for one of Flowise's that say how a stream stands."""
+    """Rename a program's event whose name Flowise uses for the state of a stream."""
     return f"custom:{name}" if name in _OURS else name
 
 
 def _call_key(record: StoredUpdate, data: object) -> str:
-    given = members(data)
-    return str(given.get("tool_call_id") or record.scope.tool_call_id or given.get("tool") or "")
+    fields = members(data)
+    return str(fields.get("tool_call_id") or record.scope.tool_call_id or fields.get("tool") or "")
 
 
-def _remember(known: OrderedDict[str, T], key: str, value: T) -> None:
+def _remember(entries: OrderedDict[str, T], key: str, value: T) -> None:
     """Under `key`, as the newest; the oldest goes when there are too many."""
-    known[key] = value
-    known.move_to_end(key)
-    if len(known) > _MAX_OPEN:
-        known.popitem(last=False)
+    entries[key] = value
+    entries.move_to_end(key)
+    if len(entries) > _MAX_OPEN:
+        entries.popitem(last=False)

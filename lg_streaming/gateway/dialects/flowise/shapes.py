@@ -1,7 +1,7 @@
 """The shapes of Flowise's events, made of the data of updates.
 
-Anybody may publish an update of any type with any data, so nothing is taken for granted here: what is not of the shape
-it should have is left out, and nothing raises.
+Any program may publish an update of any type with any data. So values of another shape than expected are left out,
+and nothing raises.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def text_of(data: object) -> str:
 
 
 def error_text(error: object, otherwise: str) -> str:
-    """An error as one sentence. What a model's provider says of a wrong key holds a part of the key: it stays here."""
+    """Return an error as one sentence. A provider's message about a wrong key, which quotes the key, is left out."""
     message = error if isinstance(error, str) else members(error).get("message")
     if not isinstance(message, str) or not message:
         return otherwise
@@ -91,9 +91,9 @@ def bare_list(data: object) -> list[Any]:
 
 
 def known_metadata(data: object) -> Json:
-    """What Flowise knows of a `metadata` update, under its names; texts that hold JSON are read."""
-    given = members(data)
-    found = {name: given.get(name) or given.get(ours) for name, ours in _METADATA.items()}
+    """Return the fields of a `metadata` update that Flowise has, under its names; texts that hold JSON are parsed."""
+    fields = members(data)
+    found = {name: fields.get(name) or fields.get(ours) for name, ours in _METADATA.items()}
     return {name: _read(value) if name in _JSON_TEXTS else value for name, value in found.items() if value}
 
 
@@ -108,73 +108,73 @@ def _read(value: object) -> object:
 
 def document(data: object) -> object:
     """A document of LangChain's with Flowise's names; anything else as it is."""
-    given = members(data)
-    if "page_content" not in given:
+    fields = members(data)
+    if "page_content" not in fields:
         return data
-    kept = {name: given[name] for name in ("id", "metadata") if given.get(name) is not None}
-    return {"pageContent": given["page_content"], **kept}
+    kept = {name: fields[name] for name in ("id", "metadata") if fields.get(name) is not None}
+    return {"pageContent": fields["page_content"], **kept}
 
 
 # ---------------------------------------------------------------- tools
 def called_tool(data: object) -> Json:
     """The call that a `tool_start` update announces."""
-    given = members(data)
-    call = given.get("input")
-    return {"tool": _text(given.get("tool")) or "tool", "toolInput": {} if call is None else call, "toolOutput": ""}
+    fields = members(data)
+    call = fields.get("input")
+    return {"tool": _text(fields.get("tool")) or "tool", "toolInput": {} if call is None else call, "toolOutput": ""}
 
 
 def used_tool_of(call: Json, data: object, *, failed: bool) -> Json:
-    """What became of `call`, as a `tool_complete` or `tool_error` update says."""
-    given = members(data)
-    output = given.get("output")
+    """Return the result of `call`, from a `tool_complete` or `tool_error` update."""
+    fields = members(data)
+    output = fields.get("output")
     used = {**call, "toolOutput": "" if output is None else output}
-    if given.get("input") is not None:
-        used["toolInput"] = given["input"]
-    if failed or given.get("error") is not None:
-        used["error"] = error_text(given.get("error"), "the tool failed")
+    if fields.get("input") is not None:
+        used["toolInput"] = fields["input"]
+    if failed or fields.get("error") is not None:
+        used["error"] = error_text(fields.get("error"), "the tool failed")
     return used
 
 
 def used_tool(data: object) -> object:
     """One of the tools in a `used_tools` update."""
-    given = members(data)
-    if "tool" not in given or "toolInput" in given:
+    fields = members(data)
+    if "tool" not in fields or "toolInput" in fields:
         return data
-    used = used_tool_of(called_tool(given), given, failed=False)
-    documents = given.get("source_documents")
+    used = used_tool_of(called_tool(fields), fields, failed=False)
+    documents = fields.get("source_documents")
     return used if documents is None else {**used, "sourceDocuments": [document(each) for each in bare_list(documents)]}
 
 
 # ---------------------------------------------------------------- nodes
 def next_agent_flow(record: StoredUpdate, data: object, status: str) -> Json:
-    """How a node stands now."""
-    given = members(data)
-    node_id = _text(given.get("node_id")) or record.scope.node_id or ""
-    told: Json = {"nodeId": node_id, "nodeLabel": _text(given.get("node_name")) or node_id, "status": status}
+    """Return the state of a node."""
+    fields = members(data)
+    node_id = _text(fields.get("node_id")) or record.scope.node_id or ""
+    node: Json = {"nodeId": node_id, "nodeLabel": _text(fields.get("node_name")) or node_id, "status": status}
     if status in {"ERROR", "TERMINATED"}:
-        told["error"] = error_text(given.get("error"), "the node failed")
-    return told
+        node["error"] = error_text(fields.get("error"), "the node failed")
+    return node
 
 
-def executed_node(told: Json, data: object, previous: Iterable[str]) -> Json:
-    """What a node that has ended did, as far as its updates say."""
-    given = members(data)
-    details: Json = {"name": told["nodeLabel"]}
+def executed_node(node: Json, data: object, previous: Iterable[str]) -> Json:
+    """Return the output of a node that has ended, from its updates."""
+    fields = members(data)
+    details: Json = {"name": node["nodeLabel"]}
     details |= {
         name: value
         for name, value in {
-            "output": given.get("result"),
-            "duration_s": given.get("duration_s"),
-            "error": told.get("error"),
+            "output": fields.get("result"),
+            "duration_s": fields.get("duration_s"),
+            "error": node.get("error"),
         }.items()
         if value is not None
     }
     return {
-        "nodeId": told["nodeId"],
-        "nodeLabel": told["nodeLabel"],
+        "nodeId": node["nodeId"],
+        "nodeLabel": node["nodeLabel"],
         "data": details,
         "previousNodeIds": list(previous),
-        "status": told["status"],
+        "status": node["status"],
     }
 
 
@@ -207,29 +207,29 @@ class Recent:
 
 # ---------------------------------------------------------------- people
 def action_of_prompt(record: StoredUpdate, data: object) -> Json:
-    """What a chat shows for a `human_prompt` update: buttons, and what they are about."""
-    given = members(data)
-    choices = given.get("choices")
+    """Return the form of a `human_prompt` update in a chat: buttons, and their subject."""
+    fields = members(data)
+    choices = fields.get("choices")
     labels = [str(each) for each in cast("list[object]", choices)] if isinstance(choices, list) else []
-    if given.get("type") == "choice" and labels:
+    if fields.get("type") == "choice" and labels:
         shown: Json = {"mapping": {}, "elements": [{"type": "button", "label": label} for label in labels]}
     else:
         shown = _proceed_or_reject(*labels) if len(labels) == 2 else _proceed_or_reject()  # noqa: PLR2004
     asked = {
-        "humanInputDescription": text_of(given.get("prompt")),
-        "humanInputEnableFeedback": given.get("type") == "input",
+        "humanInputDescription": text_of(fields.get("prompt")),
+        "humanInputEnableFeedback": fields.get("type") == "input",
     }
-    return {"id": _text(given.get("prompt_id")), **shown, "data": _about(record, given, {**given, **asked})}
+    return {"id": _text(fields.get("prompt_id")), **shown, "data": _about(record, fields, {**fields, **asked})}
 
 
 def action_of_interrupt(record: StoredUpdate, data: object) -> Json:
     """The same for a node that waits at LangGraph's `interrupt()`, after its `node_interrupted` update."""
-    given = members(data)
-    first = members(next(iter(bare_list(given.get("interrupts"))), None))
+    fields = members(data)
+    first = members(next(iter(bare_list(fields.get("interrupts"))), None))
     value = first.get("value")
     question = next((text for key in ("prompt", "question", "message") if (text := members(value).get(key))), value)
     asked = {"value": value, "humanInputDescription": text_of(question), "humanInputEnableFeedback": True}
-    return {"id": _text(first.get("id")), **_proceed_or_reject(), "data": _about(record, given, asked)}
+    return {"id": _text(first.get("id")), **_proceed_or_reject(), "data": _about(record, fields, asked)}
 
 
 def _proceed_or_reject(proceed: str = "Proceed", reject: str = "Reject") -> Json:
@@ -240,9 +240,9 @@ def _proceed_or_reject(proceed: str = "Proceed", reject: str = "Reject") -> Json
     return {"mapping": {"approve": proceed, "reject": reject}, "elements": elements}
 
 
-def _about(record: StoredUpdate, given: Json, asked: Json) -> Json:
-    told = next_agent_flow(record, given, "STOPPED")
-    return {"nodeId": told["nodeId"], "nodeLabel": told["nodeLabel"], "input": asked}
+def _about(record: StoredUpdate, fields: Json, asked: Json) -> Json:
+    node = next_agent_flow(record, fields, "STOPPED")
+    return {"nodeId": node["nodeId"], "nodeLabel": node["nodeLabel"], "input": asked}
 
 
 def _text(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Which gateways an application has, so that two of them do not answer at the same paths."""
+"""Paths of an application's gateways, so that two of them do not answer at the same paths."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _OPEN_ENDED: Final = ("/executions", "/socket.io")
 
 
 def claim_paths(app: Starlette, prefix: str) -> None:
-    """Notes that `app` has a gateway at `prefix`.
+    """Record that `app` has a gateway at `prefix`.
 
     Raises:
-        StreamingConfigError: It has one already whose paths would meet these.
+        StreamingConfigError: If a gateway of the app has paths that would overlap.
     """
     claimed: tuple[str, ...] = getattr(app.state, _STATE, ())
     for other in claimed:
         if other == prefix:
             raise StreamingConfigError(
                 f"this app has a streaming module at gateway.prefix={prefix!r} already: use that module, or give this "
-                "one a prefix of its own, such as GatewaySettings(prefix='/second')"
+                "one another prefix, such as GatewaySettings(prefix='/second')"
             )
         if _is_below(prefix, other) or _is_below(other, prefix):
             raise StreamingConfigError(
@@ -38,5 +38,5 @@ def claim_paths(app: Starlette, prefix: str) -> None:
 
 
 def _is_below(prefix: str, other: str) -> bool:
-    """Whether requests to `prefix` would reach an open-ended route of `other`."""
+    """Return whether requests to `prefix` would reach an open-ended route of `other`."""
     return any(f"{prefix}/".startswith(f"{other}{path}/") for path in _OPEN_ENDED)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from lg_streaming.gateway.delivery.frames import Frames, Framing
-from lg_streaming.gateway.hooks.server import ServerTransport, WebSocketTransport, current_line
+from lg_streaming.gateway.hooks.server import ServerTransport, WebSocketTransport, current_transport
 from lg_streaming.gateway.transports.inbound import InboundMeter
-from lg_streaming.gateway.transports.send_buffer import SendBuffer, open_outlet
+from lg_streaming.gateway.transports.send_buffer import SendBuffer, open_send_buffer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,108 +21,106 @@ if TYPE_CHECKING:
 
     from lg_streaming.errors import StreamingError
     from lg_streaming.gateway.transports.base import TransportLimits
+    from lg_streaming.gateway.transports.deflate import Framer
 
-__all__ = ["FRESH_BYTES", "NORMAL_CLOSURE", "WebSocketConnection", "answer_no_socket"]
+__all__ = ["FRESH_BYTES", "NORMAL_CLOSURE", "WebSocketConnection", "reject_request"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 NORMAL_CLOSURE: Final = 1000
 FRESH_BYTES: Final = 4_096
-"""What may wait on the way to a slow reader that wants what is new."""
+"""Bytes that may wait on the way to a slow reader that prefers fresh updates."""
 _CLOSE_GRACE: Final = 1.0
 """Seconds a peer gets to take the last frames and answer the close."""
 
 
 class WebSocketConnection:
-    """One WebSocket, of whatever protocol; made in the task that serves it.
+    """One WebSocket, of either protocol; made in the task that serves it.
 
     Args:
         send: ASGI's.
-        guard: Limits.
+        limits: Limits.
+        framer: Frames messages, compressed or not.
         refuse: Closes the connection with an error when the peer sends more than it may.
     """
 
     def __init__(
-        self, send: Callable[[Any], Awaitable[None]], guard: TransportLimits, refuse: Callable[[StreamingError], None]
+        self,
+        send: Callable[[Any], Awaitable[None]],
+        limits: TransportLimits,
+        framer: Framer,
+        refuse: Callable[[StreamingError], None],
     ) -> None:
         self._send = send
         self._task = asyncio.current_task()
         self._listening = True
         self._closing: asyncio.Task[None] | None = None
-        self.line: ServerTransport | None = current_line()
-        if isinstance(self.line, WebSocketTransport):
+        self._transport: ServerTransport | None = current_transport()
+        if isinstance(self._transport, WebSocketTransport):
             # A little over the limit still arrives and is answered by name; far over is cut off by the server.
-            self.line.limit_inbound(4 * guard.inbound_bytes)
-            self.line.forget_handshake()
-        if self.line is not None:
-            self.line.cut_when_silent(2 * guard.bounds.send_timeout)
-        self.frame: Framing = guard.framings.of(self.line)
-        """How messages are framed for it."""
-        self._outlet: SendBuffer = open_outlet(send, self.line, guard.bounds, self.give_up)
-        self.inbound: InboundMeter = InboundMeter(guard.inbound, refuse, self._outlet.admit)
-        """What the peer sends."""
-        if isinstance(self.line, WebSocketTransport):
-            self.line.meter(self.inbound)
+            self._transport.limit_inbound(4 * limits.inbound_bytes)
+            self._transport.forget_handshake()
+        if self._transport is not None:
+            self._transport.set_user_timeout(2 * limits.bounds.send_timeout)
+        self.frame: Framing = framer.framing_of(self._transport)
+        """Framing of its messages."""
+        self.buffer: SendBuffer = open_send_buffer(send, self._transport, limits.bounds, self.abort)
+        self.inbound: InboundMeter = InboundMeter(limits.inbound, refuse, self.buffer.admit)
+        """Meter of what the peer sends."""
+        if isinstance(self._transport, WebSocketTransport):
+            self._transport.meter(self.inbound)
         self.close_code: int | None = None
         """Why it was closed from this side."""
 
     @property
     def closing(self) -> bool:
-        """Whether the close has begun."""
+        """Return whether the close has begun."""
         return self._closing is not None
 
-    def put(self, frames: Frames) -> None:
-        """Sends ready frames without waiting."""
-        self._outlet.put(frames)
-
     def put_text(self, text: bytes) -> None:
-        """Sends one message."""
-        self._outlet.put(Frames(self.frame(text)))
+        """Send one message."""
+        self.buffer.put(Frames(self.frame(text)))
 
-    def prefer_fresh(self) -> None:
-        """Lets little wait on the way, where the server allows that."""
-        if self.line is not None:
-            self.line.keep_short(FRESH_BYTES)
+    def limit_buffer(self) -> None:
+        """Let little wait on the way, where the server allows that."""
+        if self._transport is not None:
+            self._transport.limit_write_buffer(FRESH_BYTES)
 
-    async def drain(self) -> bool:
-        """Returns when there is room for more; whether it had to wait."""
-        return await self._outlet.drain()
-
-    def give_up(self, error: StreamingError) -> None:
-        """The peer does not read: whatever is said now is said for the case that it does after all."""
+    def abort(self, error: StreamingError) -> None:
+        """Close a peer that has stopped reading; the close frame is best effort."""
         if self._closing is None:
             logger.info("a connection is closed: %s", error)
-            self.shut(error.code, error.name)
+            self.close(error.code, error.name)
 
-    def shut(self, code: int, reason: str) -> None:
-        """Closes. Never waits; a peer that does not answer the close is cut off."""
+    def close(self, code: int, reason: str) -> None:
+        """Close. Never waits; a peer that does not answer the close is cut off."""
         if self._closing is None:
             self.close_code = code
-            self._closing = asyncio.create_task(self._say_goodbye(code, reason), name="lg_streaming.close")
+            self._closing = asyncio.create_task(self._send_close(code, reason), name="lg_streaming.close")
 
-    async def _say_goodbye(self, code: int, reason: str) -> None:
+    async def _send_close(self, code: int, reason: str) -> None:
         loop = asyncio.get_running_loop()
-        if self.line is not None:
-            loop.call_later(_CLOSE_GRACE, self.line.abort)
+        if self._transport is not None:
+            loop.call_later(_CLOSE_GRACE, self._transport.abort)
         try:
             async with asyncio.timeout(_CLOSE_GRACE):
-                await self._outlet.flush()
+                await self.buffer.flush()
                 self._stop_listening()
                 await self._send({"type": "websocket.close", "code": code, "reason": reason})
         except Exception as error:  # noqa: BLE001 (each server has its own for a peer that is gone)
             logger.debug("a connection did not take its close: %r", error)
-            if self.line is not None:
-                self.line.abort()
+            if self._transport is not None:
+                self._transport.abort()
             self._stop_listening()
 
     def _stop_listening(self) -> None:
-        """Where the transport is out of reach: granian sends no close while the application waits for a message."""
-        if self.line is None and self._task is not None and self._listening:
+        """Cancel the serving task under granian, which sends no close while the application waits for a message."""
+        if self._transport is None and self._task is not None and self._listening:
             self._listening = False
             self._task.cancel()
 
     async def was_closing(self) -> bool:
-        """Whether the cancellation that reached the serving task was this object's own, for the close to get through.
+        """Return whether this object cancelled the serving task, for the close to get through.
 
         Waits for the close then: some servers close a connection themselves, without the code, when the application
         leaves it.
@@ -134,16 +132,16 @@ class WebSocketConnection:
         return True
 
     def stop(self) -> None:
-        """The WebSocket is over: drops what waits."""
+        """Drop what waits, as the WebSocket has closed."""
         self._listening = False
-        self._outlet.stop()
+        self.buffer.stop()
         self.inbound.stop()
-        if self.line is not None and self.line.buffered:
+        if self._transport is not None and self._transport.buffered:
             # The server closes when all is written, and a peer that does not read would hold it all.
-            asyncio.get_running_loop().call_later(_CLOSE_GRACE, self.line.abort)
+            asyncio.get_running_loop().call_later(_CLOSE_GRACE, self._transport.abort)
 
 
-async def answer_no_socket(scope: Scope, send: Callable[[Any], Awaitable[None]], status: int, body: object) -> None:
+async def reject_request(scope: Scope, send: Callable[[Any], Awaitable[None]], status: int, body: object) -> None:
     """Answer an HTTP request to a WebSocket's path. Its body is not read; over HTTP/1 the connection closes."""
     text = orjson.dumps(body)
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(text))]

@@ -1,0 +1,47 @@
+"""Limits on who may connect and send requests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lg_streaming.gateway.limits.rates import ConnectionCounter, RateLimiter, Requests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lg_streaming.settings import LimitSettings
+
+__all__ = ["Admission"]
+
+
+class Admission:
+    """The counters and rates of one gateway, over all its transports.
+
+    Args:
+        limits: The settings.
+        clock: Seconds, monotonic.
+    """
+
+    connections: ConnectionCounter
+    """Connections, and callers that wait for a page of updates."""
+    visitors: ConnectionCounter
+    """Callers with a single request, until it is authenticated."""
+    rates: RateLimiter
+
+    def __init__(self, limits: LimitSettings, clock: Callable[[], float]) -> None:
+        self._limits = limits
+        self.requests: Requests = Requests(limits, clock)
+        self.reset_counts()
+        self.reset_rates()
+
+    def reset_counts(self) -> None:
+        """Count no connection, as in a forked child."""
+        limits = self._limits
+        self.connections = ConnectionCounter(
+            limits.connections, limits.connections_per_subject, limits.connections_per_address
+        )
+        self.visitors = ConnectionCounter(limits.connections, per_address=limits.connections_per_address)
+
+    def reset_rates(self) -> None:
+        """Forget how often each address connected, as at a start of the server."""
+        self.rates = RateLimiter(self._limits.connects_per_address, self._limits.failed_logins_per_address)

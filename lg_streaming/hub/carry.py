@@ -1,0 +1,144 @@
+"""Carry pages of updates from a source to a sink: one loop for every reader that is served.
+
+Readers that pull (`Subscription.next_page`, the long poll of HTTP) have no sink and do not come here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, TypeVarTuple
+
+from lg_streaming.backoff import LOG_BACKOFF
+from lg_streaming.errors import LogUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["DEFAULT_LIMIT", "Every", "Pace", "PageReceiver", "PageSource", "carry", "read_when_available"]
+
+DEFAULT_LIMIT: Final = 500
+"""The most updates of one page."""
+
+
+class _Ending(Protocol):
+    @property
+    def ended(self) -> bool: ...
+
+
+P = TypeVar("P", bound=_Ending)
+P_co = TypeVar("P_co", bound=_Ending, covariant=True)
+P_contra = TypeVar("P_contra", bound=_Ending, contravariant=True)
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class PageSource(Protocol[P_co]):
+    """A cursor over updates: a `Subscription`, or a `WildcardSubscription`."""
+
+    def ready(self) -> Awaitable[None]:
+        """Return when there may be something new since the last successful `poll`."""
+        ...
+
+    def poll(self, limit: int) -> Awaitable[P_co | None]:
+        """Return what there is now, up to `limit` updates; None when there is nothing to send.
+
+        Raises:
+            LogUnavailableError: If the log cannot be reached. The position is kept.
+        """
+        ...
+
+
+class PageReceiver(Protocol[P_contra]):
+    """The place that pages are sent to."""
+
+    def wait_writable(self) -> Awaitable[bool]:
+        """Return when a page may be sent (back-pressure): whether the sink imposed a wait. Called before `poll`."""
+        ...
+
+    def send(self, page: P_contra, *, waited: bool) -> Awaitable[None]:
+        """Send one page. `waited` is the result of the last `wait_writable`."""
+        ...
+
+    def log_unavailable(self, error: LogUnavailableError) -> Awaitable[None]:
+        """Handle the first failure of an outage of the log."""
+        ...
+
+
+class Pace(Protocol):
+    """Delays between pages."""
+
+    def turn(self, sent_at: float) -> Awaitable[None]:
+        """Return when the next page may be read; `sent_at` is when the last one was sent, by the loop's clock."""
+        ...
+
+
+class Every:
+    """At most one page in an interval. It lets the event loop run before each page.
+
+    Args:
+        interval: Seconds from the end of one page to the next.
+    """
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+
+    async def turn(self, sent_at: float) -> None:
+        """See `Pace.turn`."""
+        await asyncio.sleep(max(0.0, sent_at + self._interval - asyncio.get_running_loop().time()))
+
+
+async def carry(
+    pages: PageSource[P], sink: PageReceiver[P], *, pace: Pace | None = None, limit: int = DEFAULT_LIMIT
+) -> P:
+    """Send the pages of a source to a sink until one has `ended`; return that page.
+
+    The order matters. A reader that kept the server waiting gets, after the wait, everything that came during it.
+    While the log is unavailable, `LOG_BACKOFF` sets the pauses, and the sink is notified once for each outage.
+
+    Args:
+        pages: Where pages are read.
+        sink: Where pages go.
+        pace: Delays between pages; None: no delay, as for a sink that sets its own pace.
+        limit: The most updates of one page.
+
+    Raises:
+        StreamingError: If nothing more can be read; see `PageSource.poll`.
+    """
+    now = asyncio.get_running_loop().time
+    sent_at = 0.0
+    while True:
+        await pages.ready()
+        if pace is not None:
+            await pace.turn(sent_at)
+        waited = await sink.wait_writable()
+        page = await read_when_available(pages.poll, limit, on_outage=sink.log_unavailable)
+        if page is None:
+            continue
+        await sink.send(page, waited=waited)
+        if page.ended:
+            return page
+        sent_at = now()
+
+
+async def read_when_available(
+    read: Callable[[*Ts], Awaitable[T]],
+    *arguments: *Ts,
+    on_outage: Callable[[LogUnavailableError], Awaitable[None]] | None = None,
+) -> T:
+    """Return `read(*arguments)`; while the log is unavailable, wait for `LOG_BACKOFF` and try again.
+
+    Args:
+        read: A read of the log.
+        arguments: The arguments of the read.
+        on_outage: Called with the first failure.
+    """
+    failures = 0
+    while True:
+        try:
+            return await read(*arguments)
+        except LogUnavailableError as error:
+            if not failures and on_outage is not None:
+                await on_outage(error)
+            await asyncio.sleep(LOG_BACKOFF.seconds(failures, random.random))
+            failures += 1

@@ -1,0 +1,113 @@
+"""The token streams of one hub that are open, and the rate of their tokens."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from lg_streaming.fork import bury, new_rlock, restart_after_fork
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lg_streaming.pipeline.tokens import TokenPipeline
+
+__all__ = ["OpenTokenStreams"]
+
+_WINDOW: Final = 10
+"""Seconds over which the rate is taken."""
+
+
+class OpenTokenStreams:
+    """Registry of the open token pipelines of a hub, by execution. Thread-safe.
+
+    The hub flushes it before a run ends, see `RunLifecycle`.
+
+    Args:
+        clock: Seconds that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = new_rlock()
+        self._open: dict[str, set[TokenPipeline]] = {}
+        self._since = clock()
+        self._per_second: dict[int, int] = {}
+        self._total = 0
+        restart_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget the parent's streams, which go on there."""
+        bury(self._open)
+        self._open = {}
+
+    def attach(self, stream: TokenPipeline) -> None:
+        """Add a stream that opens."""
+        with self._lock:
+            self._open.setdefault(stream.execution_id, set()).add(stream)
+
+    def detach(self, stream: TokenPipeline) -> None:
+        """Remove a stream that is closed."""
+        execution_id = stream.execution_id
+        with self._lock:
+            streams = self._open.get(execution_id)
+            if streams is not None:
+                streams.discard(stream)
+                if not streams:
+                    del self._open[execution_id]
+
+    def executions(self) -> list[str]:
+        """Return the executions that have an open stream."""
+        with self._lock:
+            return list(self._open)
+
+    def streams(self, execution_id: str | None = None) -> list[TokenPipeline]:
+        """Return the open streams of one execution, or of all."""
+        if execution_id is not None and execution_id not in self._open:
+            return []
+        with self._lock:
+            chosen = self._open.values() if execution_id is None else [self._open.get(execution_id, ())]
+            return [stream for streams in chosen for stream in streams]
+
+    # --- counts ---------------------------------------------------------------------------------------------
+
+    def count(self, tokens: int) -> None:
+        """Count tokens that were received."""
+        with self._lock:
+            self._total += tokens
+            second, recent = int(self._clock()), self._per_second
+            recent[second] = recent.get(second, 0) + tokens
+            if len(recent) > _WINDOW + 1:
+                del recent[next(iter(recent))]
+
+    @property
+    def total(self) -> int:
+        """Tokens received since the hub was made."""
+        return self._total
+
+    @property
+    def rate(self) -> float:
+        """Tokens per second over the last ten seconds, or since the hub was made when that is less."""
+        now = self._clock()
+        with self._lock:
+            recent = sum(count for second, count in self._per_second.items() if second > now - _WINDOW - 1)
+        return round(recent / min(_WINDOW, max(1.0, now - self._since)), 3)
+
+    # --- the hub's notifications ----------------------------------------------------------------------------
+
+    def flush_execution(self, execution_id: str) -> None:
+        """Publish the text that is buffered for an execution: its run is about to end."""
+        for stream in self.streams(execution_id):
+            stream.flush()
+
+    def close_execution(self, execution_id: str) -> None:
+        """Publish the text that is buffered for an execution. Its streams end with their nodes."""
+        self.flush_execution(execution_id)
+
+    def sweep(self) -> None:
+        """Do nothing: a stream of a node is open for as long as the node runs."""
+
+    def close(self) -> None:
+        """Publish all text that is buffered: the hub closes."""
+        for stream in self.streams():
+            stream.flush()
