@@ -219,8 +219,8 @@ class UpdateStream:
         All changes are invisible until the last step; the next append removes the leftovers of an interrupted one.
 
         Returns:
-            Number of updates that were skipped because of their key; number of appended updates; growth of the memory
-            in bytes; True if the log's indexes have to be updated.
+            Updates skipped because of their key, updates appended, growth of the memory in bytes, and True if the
+            log's indexes have to be updated.
         """
         segment, start, head, size, producer, number, run, owner = self._contents
         _, drafts, by, count, opened_for, _ = batch
