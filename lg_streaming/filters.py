@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -132,8 +133,16 @@ class _Patterns:
         if cached is None:
             if len(self._memo) >= _MAX_MEMO:
                 self._memo.clear()
-            cached = self._memo[name] = self._globs.fit(name)
+            cached = self._memo[name] = self._globs.matches(name)
         return cached
+
+
+def _type_globs(globs: Iterable[str]) -> Globs:
+    """Compile globs over types, in which ``*`` matches any run of characters."""
+    return Globs([re.sub(r"\*+", "**", glob) for glob in globs])
+
+
+_NO_GLOBS: Final = Globs(())
 
 
 def _resolve_aliases(types: frozenset[str], globs: frozenset[str]) -> frozenset[str]:
@@ -144,9 +153,8 @@ def _resolve_aliases(types: frozenset[str], globs: frozenset[str]) -> frozenset[
     resolved = [ALIASES.get(name, ()) for name in types]
     prefixed = [glob for glob in globs if ":" in glob.partition("*")[0]]
     if prefixed:
-        resolved += [
-            canonical for alias, canonical in ALIASES.items() if any(_matches_glob(glob, alias) for glob in prefixed)
-        ]
+        compiled = _type_globs(prefixed)
+        resolved += [canonical for alias, canonical in ALIASES.items() if compiled.matches(alias)]
     return types.union(*resolved)
 
 
@@ -170,6 +178,7 @@ class UpdateFilter:
     until: datetime | None = None
     """Latest time, inclusive."""
     _memo: dict[str, bool] = field(default_factory=dict[str, bool], init=False, repr=False, compare=False)
+    _type_globs: Globs = field(default=_NO_GLOBS, init=False, repr=False, compare=False)
     _nodes: _Patterns | None = field(default=None, init=False, repr=False, compare=False)
     _agents: _Patterns | None = field(default=None, init=False, repr=False, compare=False)
     _paths: _Patterns | None = field(default=None, init=False, repr=False, compare=False)
@@ -179,6 +188,8 @@ class UpdateFilter:
         for name, patterns in parts:
             if patterns:
                 object.__setattr__(self, name, _Patterns(patterns))
+        if self.globs:
+            object.__setattr__(self, "_type_globs", _type_globs(self.globs))
 
     @classmethod
     def of(
@@ -279,9 +290,7 @@ class UpdateFilter:
         if not (self.kinds or self.types or self.globs):
             verdict = True
         else:
-            verdict = (
-                type in self.types or kind_of(type) in self.kinds or any(_matches_glob(g, type) for g in self.globs)
-            )
+            verdict = type in self.types or kind_of(type) in self.kinds or self._type_globs.matches(type)
         if len(self._memo) >= _MAX_MEMO:
             self._memo.clear()
         self._memo[type] = verdict
@@ -294,26 +303,6 @@ class UpdateFilter:
         if timestamp is None or (self.since is None and self.until is None):
             return True
         return (self.since is None or timestamp >= self.since) and (self.until is None or timestamp <= self.until)
-
-
-def _matches_glob(pattern: str, name: str) -> bool:
-    """Return whether ``name`` matches a pattern in which ``*`` is any run of characters.
-
-    It is no regular expression, since readers choose the pattern: none may take for ever.
-    """
-    first, *parts = pattern.split("*")
-    if not parts:
-        return pattern == name
-    *middle, last = parts
-    start, end = len(first), len(name) - len(last)
-    if start > end or not (name.startswith(first) and name.endswith(last)):
-        return False
-    for part in middle:
-        found = name.find(part, start, end)
-        if found < 0:
-            return False
-        start = found + len(part)
-    return True
 
 
 ALL: Final = UpdateFilter()

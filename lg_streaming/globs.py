@@ -1,4 +1,4 @@
-"""Globs over names with segments: execution ids, node paths, node ids, agents."""
+"""Globs over names: execution ids, node paths, node ids, agents, types of updates."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["Globs", "matches"]
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether the glob fits: `**` stands for any run of characters, `*` for one without `/`, all else for itself.
+    """Return whether `pattern` matches `name`: `**` matches any run of characters, `*` one without `/`.
 
-    Takes time in proportion to the name's length, whatever the pattern: callers choose both.
+    The time grows with the length of the name, for every pattern: callers choose both.
     """
     if "*" not in pattern:
         return pattern == name
-    return pattern == "**" or _compiled(pattern).fits(name)
+    return pattern == "**" or _compiled(pattern).matches(name)
 
 
 class Globs:
-    """Several globs, of which any may fit; all are looked at in one go.
+    """Several globs, of which one has to match; one pass over a name decides for all.
 
     Args:
         patterns: The globs.
@@ -35,38 +35,39 @@ class Globs:
         self._names = frozenset(pattern for pattern in patterns if "*" not in pattern)
         self._wild = _automaton([pattern for pattern in patterns if "*" in pattern])
 
-    def fit(self, name: str) -> bool:
-        """Whether one fits."""
-        return self._all or name in self._names or self._wild.fits(name)
+    def matches(self, name: str) -> bool:
+        """Return whether one of them matches `name`."""
+        return self._all or name in self._names or self._wild.matches(name)
 
 
 @dataclass(frozen=True, slots=True)
 class _Automaton:
-    """Globs as an automaton of one state per element, all states in the bits of one number.
+    """A nondeterministic automaton of all globs, with one state for each element and a set of states in one int.
 
-    The globs lie side by side, and where one ends nothing leads on to the next. Bit `i` of a set of states, counted
-    from where its glob begins: the first `i` elements of that have matched what was read so far.
+    A regular expression may backtrack for ever on a pattern that a caller chose; this automaton cannot. The globs lie
+    side by side without a transition between them. In a set of states, bit `i` of a glob means that its first `i`
+    elements have matched the text so far.
     """
 
     starts: int
-
+    """The bit of each glob's first state."""
     letters: dict[str, int]
-    """The elements that are this letter."""
+    """The bits of the elements that are this letter."""
     stars: int
-    """The elements that are `*`."""
+    """The bits of the elements `*`."""
     globstars: int
-    """The elements that are `**`."""
+    """The bits of the elements `**`."""
     accepting: int
-    """Where they end."""
+    """The bit of each glob's last state."""
 
-    def fits(self, text: str) -> bool:
+    def matches(self, text: str) -> bool:
         letters, stars, globstars = self.letters, self.stars, self.globstars
         wild = stars | globstars
         states = self.starts | (self.starts & wild) << 1
         for letter in text:
             stays = globstars if letter == "/" else wild
             states = (states & letters.get(letter, 0)) << 1 | (states & stays)
-            states |= (states & wild) << 1  # a wildcard may also stand for nothing; two never stand side by side
+            states |= (states & wild) << 1  # a wildcard also matches nothing; two are never neighbours
             if not states:
                 return False
         return bool(states & self.accepting)

@@ -107,7 +107,7 @@ class LiveDefaults:
 class Trace(Protocol):
     """Follows runs and nodes from start to end. Its methods never raise."""
 
-    def see(self, execution_id: str, type: str, scope: Scope, error: Mapping[str, Any] | None) -> Scope:
+    def on_update(self, execution_id: str, type: str, scope: Scope, error: Mapping[str, Any] | None) -> Scope:
         """Handle an update of one of `TRACED` before it is published.
 
         Args:

@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixture `streaming`. It is loaded by every pytest run, so it imports nothing but pytest."""
+"""The pytest plugin with the fixture `streaming`. Every pytest run loads it, so it imports only pytest."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def streaming(monkeypatch: pytest.MonkeyPatch) -> Generator[StreamingModule]:
-    """A `StreamingModule` of the test's own, closed after it. Settings come from no environment variable.
+    """Provide a new `StreamingModule` to the test, and close it afterwards.
 
-    It serves sync and async tests alike, with any plugin that runs async tests. A fixture of your own with this name
-    takes its place.
+    Its settings ignore environment variables. It serves sync and async tests, with any plugin that runs async tests. A
+    fixture of yours with this name replaces it.
     """
     for name in os.environ:
         if name.upper().startswith("LG_STREAMING_"):

@@ -1,6 +1,6 @@
-"""What programs do over time, told step by step: tasks, agents, and requests to models."""
+"""Tasks, agents, and requests to models, published step by step."""
 
-from lg_streaming.activity.agent import AgentStream, LogLevel
+from lg_streaming.activity.agent import AgentStream, CaptureOptions, LogLevel
 from lg_streaming.activity.handler import AgentLogHandler
 from lg_streaming.activity.llm import LLMStream
 from lg_streaming.activity.output import Output, OutputStream
@@ -23,6 +23,7 @@ __all__ = [
     "AgentStatus",
     "AgentStream",
     "Agents",
+    "CaptureOptions",
     "IntermediateType",
     "LLMErrorType",
     "LLMRequest",

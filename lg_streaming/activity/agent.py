@@ -1,4 +1,4 @@
-"""Agents: who works, in which state, and what it puts out."""
+"""Agents: their state, output, logs and metrics."""
 
 from __future__ import annotations
 
@@ -6,13 +6,23 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, get_args
 
-from lg_streaming.activity.base import PacedActivity, accepted, check_name, id_of, is_interruption, known, number
+from typing_extensions import Unpack
+
+from lg_streaming.activity.base import (
+    PacedActivity,
+    check_name,
+    drop_none,
+    id_or_new,
+    is_interruption,
+    number,
+    value_or_default,
+)
 from lg_streaming.activity.handler import AgentLogHandler
 from lg_streaming.activity.output import Output, OutputBuffer, OutputStream
 from lg_streaming.activity.states import AgentState
-from lg_streaming.activity.subprocess import Subprocess, run_child, run_child_async
+from lg_streaming.activity.subprocess import Subprocess, run_subprocess, run_subprocess_async
 from lg_streaming.errors import BadRequestError, describe_error
 
 if TYPE_CHECKING:
@@ -23,19 +33,19 @@ if TYPE_CHECKING:
     from lg_streaming.emitter import Emitter
     from lg_streaming.events import Priority
 
-__all__ = ["AgentStream", "LogLevel"]
+__all__ = ["AgentStream", "CaptureOptions", "LogLevel"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 LogLevel = Literal["debug", "info", "warn", "error", "fatal"]
 
 _STREAMS: Final = frozenset[str](get_args(OutputStream))
-_READ_AS: Final[Mapping[str, LogLevel]] = MappingProxyType(
+_LEVELS: Final[Mapping[str, LogLevel]] = MappingProxyType(
     {**{level: level for level in get_args(LogLevel)}, "warning": "warn", "critical": "fatal"}
 )
 _ALIVE: Final = frozenset({"idle", "busy", "paused", "error"})
 
-_LEGAL: Final[Mapping[str, tuple[frozenset[str | None], AgentStatus | None]]] = MappingProxyType(
+_TRANSITIONS: Final[Mapping[str, tuple[frozenset[str | None], AgentStatus | None]]] = MappingProxyType(
     {
         "spawned": (frozenset({None, "error"}), "idle"),
         "started": (_ALIVE, "busy"),
@@ -48,11 +58,24 @@ _LEGAL: Final[Mapping[str, tuple[frozenset[str | None], AgentStatus | None]]] = 
         "health": (_ALIVE, None),
     }
 )
-"""From which states a step may be taken, and to which it leads; None as the target: it stays."""
+"""Each step: the states it is legal in, and the state it leads to; None for no change."""
 
 
-class AgentStream(PacedActivity):
-    """One agent: tells of it, step by step, and takes only steps that can follow.
+class CaptureOptions(TypedDict, total=False):
+    """Options of a captured program."""
+
+    cwd: str | Path | None
+    """The folder it runs in; the present one when None."""
+    env: Mapping[str, str] | None
+    """Its environment; that of this process when None."""
+    max_line: int
+    """Characters, 1 to 32,768; 8,192 when not given. A longer line is split."""
+    grace: float
+    """Seconds from SIGTERM to SIGKILL, and for reading pipes that others hold after its end; 5 when not given."""
+
+
+class AgentStream(PacedActivity[AgentState]):
+    """One agent, published step by step; it takes only legal steps.
 
     | step | from | to |
     |---|---|---|
@@ -65,43 +88,35 @@ class AgentStream(PacedActivity):
 
     The updates are ``agent:spawned``, ``agent:started``, ``agent:paused``, ``agent:error``, ``agent:stopped``,
     ``agent:output:stdout`` and ``agent:output:stderr``, ``agent:log:<level>``, ``agent:metrics`` and
-    ``agent:health``. Each has ``agent_id`` in its data, and the scope has ``agent_type``, ``agent_id`` among the extra
-    keys, and the ``task_id`` the agent works at. The first step of a new agent other than `spawned` says `spawned`
-    before it. Nothing follows stopped.
+    ``agent:health``. Each has ``agent_id`` in its data. The scope has ``agent_type``, the ``task_id`` of the agent's
+    task, and ``agent_id`` among the extra keys. A first step other than `spawned` publishes ``agent:spawned`` before
+    it. Nothing follows stopped.
 
     Use it as a context manager (``with`` or ``async with``): it is spawned when the block begins and stopped when it
-    ends, after its error where there was one.
+    ends. An exception of the block is published before that.
 
     Args:
-        emitter: Where it is told.
-        agent_id: 1 to 256 characters; made when not given.
-        agent_type: What kind of agent it is; readers can filter by it.
-        name: What people call it.
-        metadata: Your own, sent with ``agent:spawned``.
-        interval: Metrics leave at most once in so many seconds. The last ones are never lost: they leave when the
-            interval is over, and before the next change of its state. 0 lets each leave.
-        buffer_size: So many of the last pieces of output are kept, see `output_buffer`.
-        buffer_bytes: And at most so many bytes of them.
-        include_output: False: output is kept and not published.
-        include_logs: False: logs are not published.
-        include_metrics: False: metrics change the state and are not published.
+        emitter: Publishes its updates.
+        agent_id: 1 to 256 characters; a new id when not given.
+        agent_type: The kind of agent; readers can filter by it.
+        name: A name for people.
+        metadata: Your own fields, sent with ``agent:spawned``.
+        interval: Seconds between two publications of metrics. The last ones are never lost: they are published when
+            the interval has passed, and before the next change of the state. 0 publishes each.
+        buffer_size: Number of the last pieces of output to keep, see `output_buffer`.
+        buffer_bytes: Bytes of output to keep.
+        include_output: False keeps output without publishing it.
+        include_logs: False publishes no logs.
+        include_metrics: False changes the state by metrics without publishing them.
 
     Raises:
-        BadRequestError: An argument cannot be used.
+        BadRequestError: If an argument is invalid.
 
-    Each step raises ``TransitionError`` where it cannot follow, ``BadRequestError`` for a value that cannot be used,
-    and what `Emitter.event` raises; in all three cases the agent is as it was. In a decorated node nothing raises: what
-    is refused is logged.
+    A step raises ``TransitionError`` where it is not legal, ``BadRequestError`` for an invalid value, and the errors of
+    `Emitter.event`. It then leaves the agent unchanged. In a decorated node no step raises: a rejection is logged.
     """
 
-    __slots__ = (
-        "_base",
-        "_buffer",
-        "_include_logs",
-        "_include_metrics",
-        "_include_output",
-        "_state",
-    )
+    __slots__ = ("_base", "_buffer", "_include_logs", "_include_metrics", "_include_output")
 
     def __init__(
         self,
@@ -118,12 +133,12 @@ class AgentStream(PacedActivity):
         include_logs: bool = True,
         include_metrics: bool = True,
     ) -> None:
-        agent_id = id_of(emitter, agent_id, "agent_id")
+        agent_id = id_or_new(emitter, agent_id, "agent_id")
         scope = emitter.scope
         self._base = emitter.scoped(
             agent_type=agent_type or scope.agent_type, extra={**(scope.extra or {}), "agent_id": agent_id}
         )
-        seconds = accepted(emitter, lambda: number(interval, "interval", least=0), 2.0)
+        seconds = value_or_default(emitter, lambda: number(interval, "interval", least=0), 2.0)
         super().__init__(self._base, f"agent {agent_id!r}", seconds)
         self._state = AgentState(
             agent_id=agent_id,
@@ -135,77 +150,72 @@ class AgentStream(PacedActivity):
         self._include_logs = include_logs
         self._include_metrics = include_metrics
         self._buffer = OutputBuffer(
-            accepted(emitter, lambda: int(number(buffer_size, "buffer_size", least=0)), 100),
-            accepted(emitter, lambda: int(number(buffer_bytes, "buffer_bytes", least=0)), 65_536),
+            value_or_default(emitter, lambda: int(number(buffer_size, "buffer_size", least=0)), 100),
+            value_or_default(emitter, lambda: int(number(buffer_bytes, "buffer_bytes", least=0)), 65_536),
         )
 
     @property
     def agent_id(self) -> str:
-        """Its id."""
+        """Return its id."""
         return self._state.agent_id
 
     @property
     def status(self) -> AgentStatus | None:
-        """What it does; None as long as nothing was published of it."""
+        """Return its status; None until its first update."""
         return self._state.status
 
     @property
-    def state(self) -> AgentState:
-        """What is known of it now."""
-        return self._state
-
-    @property
     def debug(self) -> bool:
-        """Whether stack traces may leave (``settings.debug``)."""
+        """Return whether stack traces may be published (``settings.debug``)."""
         return self._emitter.debug
 
     def output_buffer(self, stream: OutputStream | None = None) -> list[Output]:
-        """The last pieces of output, oldest first: of both streams, or of one. They stay after the agent stopped."""
+        """Return the last output of ``stream``, or of both streams, oldest first; also after the agent stopped."""
         return self._buffer.pieces(stream)
 
     # --- the steps ------------------------------------------------------------------------------------------
 
     def spawned(self) -> None:
-        """It is there, with nothing to do; also again after an error."""
-        with self._refusing:
+        """Publish that the agent exists and is idle; again after an error."""
+        with self._guard:
             self._check("spawned")
             self._spawn()
 
     def started(self, task_id: str | None = None) -> None:
-        """It works: at ``task_id``, where given. Also: it goes on after a pause or an error."""
-        with self._refusing:
+        """Publish that the agent works, on ``task_id`` where given; also after a pause or an error."""
+        with self._guard:
             self._check("started")
             if task_id is not None:
                 check_name(task_id, "task_id")
             self._ensure_spawned()
             self._emitter, before = self._base.scoped(task_id=task_id) if task_id else self._emitter, self._emitter
             try:
-                self._step("started", known(task_id=task_id), task_id=task_id or self._state.task_id)
+                self._step("started", drop_none(task_id=task_id), task_id=task_id or self._state.task_id)
             except BaseException:
                 self._emitter = before
                 raise
 
     def paused(self, reason: str | None = None) -> None:
-        """It rests."""
-        with self._refusing:
-            self._step("paused", known(reason=reason))
+        """Publish that the agent pauses."""
+        with self._guard:
+            self._step("paused", drop_none(reason=reason))
 
     def error(self, error: BaseException | str) -> None:
-        """Something went wrong. Data: ``error`` ``{message, type}`` (a stack only in debug mode)."""
-        with self._refusing:
+        """Publish an error. Data: ``error`` ``{message, type}``, with the stack only in debug mode."""
+        with self._guard:
             described = describe_error(error, debug=self._emitter.debug)
             self._step("error", {"error": described}, error=described)
 
     def stopped(self, reason: str | None = None) -> None:
-        """It is gone. Data: ``reason``, ``uptime_s``."""
-        with self._refusing:
-            told = known(reason=reason, uptime_s=self._seconds_since(self._state.spawned_at))
-            self._step("stopped", told, stopped_at=self._now())
+        """Publish that the agent stopped. Data: ``reason``, ``uptime_s``."""
+        with self._guard:
+            data = drop_none(reason=reason, uptime_s=self._seconds_since(self._state.spawned_at))
+            self._step("stopped", data, stopped_at=self._now())
             self._end()
 
     def output(self, stream: OutputStream, content: str) -> None:
-        """Something it put out, as it is: joined, the ``content`` of one stream's updates is what came."""
-        with self._refusing:
+        """Publish a piece of output, unchanged: the joined ``content`` of a stream's updates is the whole stream."""
+        with self._guard:
             if stream not in _STREAMS:
                 raise BadRequestError(f"{stream!r:.80} is not one of stdout, stderr")
             if not isinstance(content, str):  # pyright: ignore[reportUnnecessaryIsInstance] (callers may not be typed)
@@ -213,22 +223,21 @@ class AgentStream(PacedActivity):
             self._check("output")
             self._ensure_spawned()
             if self._include_output:
-                self._tell(f"agent:output:{stream}", {"content": content})
+                self._publish_with_id(f"agent:output:{stream}", {"content": content})
             self._buffer.add(stream, content, self._now())
 
     def log(
         self, level: LogLevel | Literal["warning", "critical"], message: str, context: Mapping[str, Any] | None = None
     ) -> None:
-        """Something it noted. ``fatal`` is published with the priority ``high``, like ``error``.
+        """Publish a log message. ``fatal`` has the priority ``high``, like ``error``.
 
         ``warning`` and ``critical`` are read as ``warn`` and ``fatal``.
         """
-        with self._refusing:
-            read = _READ_AS.get(level)
-            if read is None:
+        with self._guard:
+            known_level = _LEVELS.get(level)
+            if known_level is None:
                 raise BadRequestError(f"{level!r:.80} is not one of debug, info, warn, error, fatal")
-            told = known(message=message, context=None if context is None else dict(context))
-            self._log(read, told)
+            self._log(known_level, drop_none(message=message, context=None if context is None else dict(context)))
 
     def metrics(
         self,
@@ -241,15 +250,15 @@ class AgentStream(PacedActivity):
         total_tokens: float | None = None,
         total_cost: float | None = None,
         uptime_s: float | None = None,
-        **own: float,
+        **custom: float,
     ) -> None:
-        """Figures of it: ``{metrics: {…}}`` with the last value of each; what was never told is 0.
+        """Publish metrics: ``{metrics: {…}}`` with the last value of each, 0 where it never had one.
 
-        ``uptime_s`` is the seconds since it was spawned when not given. A name of your own may be any.
+        ``uptime_s`` defaults to the seconds since it was spawned. ``custom`` takes any other name.
         """
-        with self._refusing:
+        with self._guard:
             self._check("metrics")
-            given = known(
+            values = drop_none(
                 tasks_completed=tasks_completed,
                 tasks_failed=tasks_failed,
                 avg_execution_s=avg_execution_s,
@@ -259,73 +268,93 @@ class AgentStream(PacedActivity):
                 total_cost=total_cost,
                 uptime_s=uptime_s,
             )
-            figures = {name: number(value, name) for name, value in {**own, **given}.items()}
+            changed = {name: number(value, name) for name, value in {**custom, **values}.items()}
             self._ensure_spawned()
-            figures.setdefault("uptime_s", self._seconds_since(self._state.spawned_at) or 0)
-            metrics = {**self._state.metrics, **figures}
+            changed.setdefault("uptime_s", self._seconds_since(self._state.spawned_at) or 0)
+            metrics = {**self._state.metrics, **changed}
             if self._include_metrics:
                 self._offer(metrics)
             self._state = replace(self._state, metrics=metrics)
 
-    def health(self, healthy: bool, score: float = 100, issues: Iterable[str] = ()) -> None:  # noqa: FBT001 (it is what is told)
-        """How it is: ``{healthy, score, issues?, last_check}``.
+    def health(self, healthy: bool, score: float = 100, issues: Iterable[str] = ()) -> None:  # noqa: FBT001 (the one value of this step)
+        """Publish its health: ``{healthy, score, issues?, last_check}``.
 
         Args:
-            healthy: Whether it can work.
+            healthy: True if it can work.
             score: 0 to 100.
-            issues: What is wrong, in words.
+            issues: Descriptions of what is wrong.
         """
-        with self._refusing:
+        with self._guard:
             issues = [issues] if isinstance(issues, str) else list(issues)
-            said = {
+            data = {
                 "healthy": bool(healthy),
                 "score": number(score, "score", least=0, most=100),
-                **known(issues=issues or None),
+                **drop_none(issues=issues or None),
                 "last_check": self._now().isoformat(),
             }
-            self._step("health", said, health=said)
+            self._step("health", data, health=data)
 
-    # --- what others put out --------------------------------------------------------------------------------
+    # --- output of programs and loggers ---------------------------------------------------------------------
 
     async def capture_output(
         self,
         command: Sequence[str | Path],
-        *,
-        cwd: str | Path | None = None,
-        env: Mapping[str, str] | None = None,
-        max_line: int = 8_192,
-        grace: float = 5.0,
+        **options: Unpack[CaptureOptions],
     ) -> int:
-        """Runs a program and puts out what it prints, line by line, as it prints it.
+        """Run a program and publish its output, line by line, as it prints it.
 
-        Complete, and in order for each stream: joined, the contents are what the program wrote, with U+FFFD for bytes
-        that are not UTF-8. A line has its line end; the last one may lack it. An update that is refused is logged, and
-        disturbs nothing. The run does not end as idle while the program works, also when it prints nothing.
+        The output of each stream is complete and in order: joined, the contents are all that the program wrote. Bytes
+        that are not UTF-8 become U+FFFD. A line has its line end; the last one may lack it. An update that is rejected
+        is logged. A run does not end as idle while the program works, even without output.
 
-        When it is cancelled, the program and all it started in its process group get SIGTERM, and SIGKILL ``grace``
-        seconds later, and whatever was written is put out before the cancellation passes on.
+        When this is cancelled, the process group of the program gets SIGTERM, and SIGKILL ``grace`` seconds later. The
+        remaining output is published before the cancellation goes on.
 
         Args:
             command: The program and its arguments, without a shell. Its input is empty.
-            cwd: Where it runs; here when None.
-            env: Its environment; ours when None.
-            max_line: Characters, 1 to 32,768. A longer line comes in pieces.
-            grace: Seconds, see above. Also how long to listen, after the program ended, to others that hold its pipes.
+            options: See `CaptureOptions`.
 
         Returns:
             The exit code; of a program that a signal ended, the negative number of the signal.
 
         Raises:
-            BadRequestError: The command is not a list (in a decorated node, too), or a number cannot be used.
-            TransitionError: The agent has stopped. In a decorated node the program runs nevertheless.
+            BadRequestError: If the command is not a list (in a decorated node, too), or a number is invalid.
+            TransitionError: If the agent has stopped. In a decorated node the program runs nevertheless.
             UnsupportedPlatformError: If this is not Linux.
-            OSError: The program cannot be started.
+            OSError: If the program cannot be started.
         """
-        make, grace = self._capturing(command, cwd, env, max_line, grace)
+        create, grace = self._prepare_capture(command, **options)
         with self._emitter.keep_alive():
-            return await run_child_async(make, grace)
+            return await run_subprocess_async(create, grace)
 
     def capture_output_sync(
+        self,
+        command: Sequence[str | Path],
+        **options: Unpack[CaptureOptions],
+    ) -> int:
+        """Do the same in code without an event loop. An exception such as ``KeyboardInterrupt`` ends the program.
+
+        It blocks its thread until the program has ended, and with it any event loop of that thread.
+        """
+        create, grace = self._prepare_capture(command, **options)
+        with self._emitter.keep_alive():
+            return run_subprocess(create, grace)
+
+    def log_handler(self, level: int | str = logging.NOTSET) -> AgentLogHandler:
+        """Return a handler for Python's logging that publishes records as `log` does; see `AgentLogHandler`."""
+        return AgentLogHandler(self, level)
+
+    def log_record(self, level: LogLevel, data: dict[str, Any]) -> None:
+        """Publish a log record, unless the agent has stopped. Raises the errors of `Emitter.event`."""
+        with self._lock:
+            if not self._ended:
+                self._log(level, data)
+
+    def note_failure(self) -> None:
+        """Count a failure that no update reports."""
+        self._emitter.note_failure()
+
+    def _prepare_capture(
         self,
         command: Sequence[str | Path],
         *,
@@ -333,59 +362,31 @@ class AgentStream(PacedActivity):
         env: Mapping[str, str] | None = None,
         max_line: int = 8_192,
         grace: float = 5.0,
-    ) -> int:
-        """Do the same in code without an event loop. An exception such as ``KeyboardInterrupt`` ends the program.
-
-        It blocks its thread until the program has ended. Call it on an event loop's thread and the loop stands still.
-        """
-        make, grace = self._capturing(command, cwd, env, max_line, grace)
-        with self._emitter.keep_alive():
-            return run_child(make, grace)
-
-    def log_handler(self, level: int | str = logging.NOTSET) -> AgentLogHandler:
-        """A handler for Python's logging that says records as `log` does; see `AgentLogHandler`."""
-        return AgentLogHandler(self, level)
-
-    def say_record(self, level: LogLevel, told: dict[str, Any]) -> None:
-        """A log record; passed over when the agent has stopped. Raises what `Emitter.event` raises."""
-        with self._lock:
-            if not self._ended:
-                self._log(level, told)
-
-    def note_failure(self) -> None:
-        """Counts something that failed and could not be told otherwise."""
-        self._emitter.note_failure()
-
-    def _capturing(
-        self,
-        command: Sequence[str | Path],
-        cwd: str | Path | None,
-        env: Mapping[str, str] | None,
-        max_line: int,
-        grace: float,
     ) -> tuple[Callable[[], Subprocess], float]:
-        longest = accepted(self._emitter, lambda: int(number(max_line, "max_line", least=1, most=32_768)), 8_192)
-        seconds = accepted(self._emitter, lambda: number(grace, "grace", least=0), 5.0)
-        with self._refusing:
+        max_length = value_or_default(
+            self._emitter, lambda: int(number(max_line, "max_line", least=1, most=32_768)), 8_192
+        )
+        seconds = value_or_default(self._emitter, lambda: number(grace, "grace", least=0), 5.0)
+        with self._guard:
             self._check("output")
             self._ensure_spawned()
-        return lambda: Subprocess(command, self._captured, cwd=cwd, env=env, max_line=longest), seconds
+        return lambda: Subprocess(command, self._on_output, cwd=cwd, env=env, max_line=max_length), seconds
 
-    def _captured(self, stream: OutputStream, piece: str) -> None:
+    def _on_output(self, stream: OutputStream, piece: str) -> None:
         with self._lock:
             if self._ended:
                 return
             self._buffer.add(stream, piece, self._now())
             if self._include_output:
-                self._publish_late(f"agent:output:{stream}", {"agent_id": self.agent_id, "content": piece})
+                self._publish_or_log(f"agent:output:{stream}", {"agent_id": self.agent_id, "content": piece})
 
     # --- as a block -----------------------------------------------------------------------------------------
 
-    def _enter(self) -> None:
+    def _on_enter(self) -> None:
         if self._state.status is None:
             self.spawned()
 
-    def _leave(self, error: BaseException | None) -> None:
+    def _on_exit(self, error: BaseException | None) -> None:
         if self._ended:
             return
         if error is not None and not is_interruption(error):
@@ -393,10 +394,10 @@ class AgentStream(PacedActivity):
             error = None
         self.stopped(None if error is None else type(error).__name__)
 
-    # --- below ----------------------------------------------------------------------------------------------
+    # --- internal ----------------------------------------------------------------------------------------------
 
     def _check(self, step: str) -> None:
-        legal, _ = _LEGAL[step]
+        legal, _ = _TRANSITIONS[step]
         status = self._state.status
         if status is not None or "idle" not in legal:
             self._require(step, status, legal)
@@ -407,28 +408,28 @@ class AgentStream(PacedActivity):
 
     def _spawn(self) -> None:
         state = self._state
-        told = known(agent_type=state.agent_type, name=state.name, metadata=state.metadata)
+        data = drop_none(agent_type=state.agent_type, name=state.name, metadata=state.metadata)
         self._latest.flush()
-        self._tell("agent:spawned", {"status": "idle", **told})
+        self._publish_with_id("agent:spawned", {"status": "idle", **data})
         self._state = replace(state, status="idle", spawned_at=state.spawned_at or self._now())
 
-    def _step(self, step: str, told: Mapping[str, Any], **changes: Any) -> None:
-        """Takes a step: publishes what there is to tell, and then changes the state."""
+    def _step(self, step: str, data: Mapping[str, Any], **changes: Any) -> None:
+        """Take a step: publish its update, and then change the state."""
         self._check(step)
         self._ensure_spawned()
         self._latest.flush()
-        status = _LEGAL[step][1] or self._state.status
-        self._tell(f"agent:{step}", {"status": status, **told})
+        status = _TRANSITIONS[step][1] or self._state.status
+        self._publish_with_id(f"agent:{step}", {"status": status, **data})
         self._state = replace(self._state, status=status, **changes)
 
-    def _log(self, level: LogLevel, told: Mapping[str, Any]) -> None:
+    def _log(self, level: LogLevel, data: Mapping[str, Any]) -> None:
         self._check("log")
         self._ensure_spawned()
         if self._include_logs:
-            self._tell(f"agent:log:{level}", {"level": level, **told}, "high" if level == "fatal" else None)
+            self._publish_with_id(f"agent:log:{level}", {"level": level, **data}, "high" if level == "fatal" else None)
 
-    def _tell(self, type: str, told: Mapping[str, Any], priority: Priority | None = None) -> None:
-        self._publish(type, {"agent_id": self.agent_id, **told}, priority)
+    def _publish_with_id(self, type: str, data: Mapping[str, Any], priority: Priority | None = None) -> None:
+        self._publish(type, {"agent_id": self.agent_id, **data}, priority)
 
-    def _paced(self, value: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    def _paced_update(self, value: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         return "agent:metrics", {"agent_id": self.agent_id, "status": self._state.status, "metrics": value}

@@ -1,4 +1,4 @@
-"""What tasks, agents and requests have in common: a scope, a lock, a clock, and what happens to what is refused."""
+"""Base of tasks, agents and requests: a scope, a lock, a clock, and the rule for steps that are rejected."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from lg_streaming.checks import Number
 from lg_streaming.errors import BadRequestError, StreamingError, TransitionError
@@ -23,47 +23,65 @@ if TYPE_CHECKING:
     from lg_streaming.emitter import Emitter
     from lg_streaming.events import Priority
 
-__all__ = ["Activity", "PacedActivity", "accepted", "check_name", "id_of", "is_interruption", "known", "number"]
+__all__ = [
+    "Activity",
+    "PacedActivity",
+    "check_name",
+    "drop_none",
+    "id_or_new",
+    "is_interruption",
+    "number",
+    "value_or_default",
+]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 _MAX_NAME_LENGTH = 256
 
+S = TypeVar("S")
+"""The state of an activity."""
 
-class Activity(ABC):
-    """One thing that goes on: it has an id, writes through an emitter, and takes only steps that can follow.
 
-    Thread-safe. Where its emitter raises, a step that is refused raises and nothing is published; where it does not
-    (in a decorated node, or outside of any execution) the step is logged as a warning, and nothing is published.
+class Activity(ABC, Generic[S]):
+    """A process that is published step by step, through an emitter, and takes only legal steps.
+
+    It is thread-safe. A step that is rejected publishes nothing. It raises where the emitter raises; elsewhere (in a
+    decorated node, or outside an execution) it is logged as a warning.
 
     Args:
-        emitter: Where its updates go, about its own scope.
-        what: Names it in messages: ``task 't1'``.
+        emitter: Publishes its updates, in the scope of the activity.
+        label: Its name in messages: ``task 't1'``.
     """
 
-    __slots__ = ("__weakref__", "_emitter", "_ended", "_lock", "_refusing", "_scheduler", "_what", "_when_ended")
+    __slots__ = ("__weakref__", "_emitter", "_ended", "_guard", "_label", "_lock", "_notify", "_scheduler", "_state")
 
-    def __init__(self, emitter: Emitter, what: str) -> None:
+    def __init__(self, emitter: Emitter, label: str) -> None:
         self._emitter = emitter
-        self._what = what
+        self._label = label
         self._lock = new_rlock()
         self._scheduler = current_timer()
-        self._refusing = _Refusing(self._lock, emitter, what)
+        self._guard = _StepGuard(self._lock, emitter, label)
         self._ended = False
-        self._when_ended: Callable[[], None] | None = None
+        self._state: S
+        self._notify: Callable[[], None] | None = None
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more can be said of it."""
+        """Return whether it takes no more steps."""
         return self._ended
 
-    def when_ended(self, call: Callable[[], None]) -> None:
-        """Calls ``call`` when it has ended; for the registry that knows it."""
-        self._when_ended = call
+    @property
+    def state(self) -> S:
+        """Return its present state, an immutable value."""
+        return self._state
+
+    def on_ended(self, call: Callable[[], None]) -> None:
+        """Call ``call`` once it has ended; for the registry that holds it."""
+        self._notify = call
 
     def _end(self) -> None:
         self._ended = True
-        call, self._when_ended = self._when_ended, None
+        call, self._notify = self._notify, None
         if call is not None:
             call()
 
@@ -71,7 +89,7 @@ class Activity(ABC):
         if state not in legal:
             allowed = ", ".join(sorted(str(each or "new") for each in legal))
             raise TransitionError(
-                f"{self._what} is {state or 'new'}: {action}() can follow only {allowed}",
+                f"{self._label} is {state or 'new'}: {action}() can follow only {allowed}",
                 execution_id=self._emitter.execution_id or None,
             )
 
@@ -84,38 +102,38 @@ class Activity(ABC):
     def _publish(self, type: str, data: Mapping[str, Any], priority: Priority | None = None) -> None:
         self._emitter.event(type, data, priority=priority)
 
-    def _publish_late(self, type: str, data: Mapping[str, Any]) -> None:
-        """For what must not disturb, or was held: whoever said it has gone on, so what goes wrong is logged."""
+    def _publish_or_log(self, type: str, data: Mapping[str, Any]) -> None:
+        """Publish an update that was held or captured: no caller waits for it, so an error is logged."""
         try:
             self._emitter.event(type, data)
         except StreamingError as error:
-            logger.warning("an update of type %s of %s was refused: %s", type, self._what, error)
+            logger.warning("an update of type %s of %s was refused: %s", type, self._label, error)
         except Exception:
-            logger.exception("an update of type %s of %s could not be published", type, self._what)
+            logger.exception("an update of type %s of %s could not be published", type, self._label)
 
     # --- as a block -------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def _enter(self) -> None:
-        """A block of it begins."""
+    def _on_enter(self) -> None:
+        """Begin the block."""
 
     @abstractmethod
-    def _leave(self, error: BaseException | None) -> None:
-        """The block ended; a no-op where it has ended before."""
+    def _on_exit(self, error: BaseException | None) -> None:
+        """End the block; a no-op where the activity has ended."""
 
     def __enter__(self) -> Self:
-        self._enter()
+        self._on_enter()
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         with self._lock:
             if error is None:
-                self._leave(None)
+                self._on_exit(None)
                 return
             try:
-                self._leave(error)
-            except StreamingError as refused:  # what the block raised matters more
-                logger.warning("the end of %s was refused: %s", self._what, refused)
+                self._on_exit(error)
+            except StreamingError as rejected:  # the exception of the block matters more
+                logger.warning("the end of %s was refused: %s", self._label, rejected)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -124,21 +142,21 @@ class Activity(ABC):
         self.__exit__(kind, error, traceback)
 
 
-class PacedActivity(Activity):
-    """An activity some of whose values leave at most once in an interval.
+class PacedActivity(Activity[S]):
+    """An activity that publishes some of its values at most once in an interval.
 
-    The last value leaves by itself when the interval is over, and before the next change of the state.
+    The last value is published when the interval has passed, and before the next change of the state.
 
     Args:
         emitter: See `Activity`.
-        what: The same.
+        label: See `Activity`.
         interval: Seconds.
     """
 
     __slots__ = ("_latest", "_offering")
 
-    def __init__(self, emitter: Emitter, what: str, interval: float) -> None:
-        super().__init__(emitter, what)
+    def __init__(self, emitter: Emitter, label: str, interval: float) -> None:
+        super().__init__(emitter, label)
         self._offering = False
         window = FixedWindow(math.inf, interval)
         self._latest = TimedBuffer[dict[str, Any]](
@@ -153,26 +171,26 @@ class PacedActivity(Activity):
             self._offering = False
 
     def _send_paced(self, values: list[dict[str, Any]]) -> None:
-        name, data = self._paced(values[-1])
+        name, data = self._paced_update(values[-1])
         if self._offering:
             self._publish(name, data)
         else:
-            self._publish_late(name, data)
+            self._publish_or_log(name, data)
 
     @abstractmethod
-    def _paced(self, value: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        """The type and the data of an update that says ``value``."""
+    def _paced_update(self, value: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Return the type and the data of the update that publishes ``value``."""
 
 
-class _Refusing:
-    """Holds an activity's lock, and keeps what is refused from a caller that must not be disturbed."""
+class _StepGuard:
+    """A context manager that holds the lock for a step, and logs its rejection where the emitter does not raise."""
 
-    __slots__ = ("_emitter", "_lock", "_what")
+    __slots__ = ("_emitter", "_label", "_lock")
 
-    def __init__(self, lock: threading.RLock, emitter: Emitter, what: str) -> None:
+    def __init__(self, lock: threading.RLock, emitter: Emitter, label: str) -> None:
         self._lock = lock
         self._emitter = emitter
-        self._what = what
+        self._label = label
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -183,44 +201,52 @@ class _Refusing:
         self._lock.release()
         if not isinstance(error, StreamingError) or self._emitter.raises_errors:
             return False
-        logger.warning("%s: %s", self._what, error)
+        logger.warning("%s: %s", self._label, error)
         return True
 
 
 V = TypeVar("V")
 
 
-def accepted(emitter: Emitter, make: Callable[[], V], instead: V) -> V:
-    """What ``make`` gives; ``instead``, and a warning, where that cannot be used and ``emitter`` does not raise."""
+def value_or_default(emitter: Emitter, validate: Callable[[], V], default: V) -> V:
+    """Return what ``validate`` returns. Where it raises and the emitter does not, warn and return ``default``."""
     try:
-        return make()
+        return validate()
     except BadRequestError as error:
         if emitter.raises_errors:
             raise
-        logger.warning("%s; %r is used", error, instead)
-        return instead
+        logger.warning("%s; %r is used", error, default)
+        return default
 
 
-def known(**fields: Any) -> dict[str, Any]:
-    """The fields that are not None."""
+def drop_none(**fields: Any) -> dict[str, Any]:
+    """Return the fields that are not None."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def id_of(emitter: Emitter, given: object, what: str) -> str:
-    """``given`` if it can name something; when it is None, one that is made."""
-    made = new_id()
-    return made if given is None else accepted(emitter, lambda: check_name(given, what), made)
+def id_or_new(emitter: Emitter, id: object, what: str) -> str:
+    """Return ``id``, validated, or a new one where it is None."""
+    new = new_id()
+    return new if id is None else value_or_default(emitter, lambda: check_name(id, what), new)
 
 
 def check_name(value: object, what: str) -> str:
-    """``value`` if it can name something: a string of 1 to 256 characters. Raises ``BadRequestError``."""
+    """Return ``value`` if it is a string of 1 to 256 characters.
+
+    Raises:
+        BadRequestError: If it is not.
+    """
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_NAME_LENGTH:
         raise BadRequestError(f"{what} is a string of 1 to {_MAX_NAME_LENGTH} characters, not {value!r:.80}")
     return value
 
 
 def number(value: object, what: str, *, least: float = -math.inf, most: float = math.inf, whole: bool = False) -> float:
-    """``value`` if it is a finite number in bounds, and an int where it must be. Raises ``BadRequestError``."""
+    """Return ``value`` if it is a finite number in bounds, and an int where ``whole`` is set.
+
+    Raises:
+        BadRequestError: If it is not.
+    """
     allowed = Number(whole=whole, least=least, most=None if most == math.inf else most)
     if isinstance(value, (int, float)):
         return allowed.check(what, value, BadRequestError)
@@ -228,5 +254,5 @@ def number(value: object, what: str, *, least: float = -math.inf, most: float = 
 
 
 def is_interruption(error: BaseException) -> bool:
-    """Whether what was going on was stopped rather than failed: a cancellation, or a graph that waits for a human."""
+    """Return whether ``error`` stops the work without a failure: a cancellation, or a graph's wait for a human."""
     return not isinstance(error, Exception) or any(base.__name__ == "GraphBubbleUp" for base in type(error).__mro__)

@@ -1,4 +1,4 @@
-"""Log records as updates about an agent."""
+"""Publish log records as updates of an agent."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 __all__ = ["AgentLogHandler"]
 
-_OWN: Final = "lg_streaming"
+_LIBRARY: Final = "lg_streaming"
 
 
 class AgentLogHandler(logging.Handler):
-    """Says what is logged as ``agent:log:<level>`` of an agent; get one with `AgentStream.log_handler`.
+    """A logging handler that publishes records as ``agent:log:<level>``; see `AgentStream.log_handler`.
 
     Levels: below INFO ``debug``, below WARNING ``info``, below ERROR ``warn``, below CRITICAL ``error``, else
     ``fatal``. Data: ``level``, ``message``, ``logger``; the exception of a record only with ``settings.debug``. A
     formatter is not used.
 
-    It never raises, holds no lock of its own, and passes over the records of this library, and those that are
-    logged while it says another. When the agent has stopped, records are passed over.
+    It never raises and holds no lock. It ignores the records of this library, those that are logged while it publishes
+    another, and all records after the agent has stopped.
     """
 
     def __init__(self, agent: AgentStream, level: int | str = logging.NOTSET) -> None:
@@ -33,43 +33,43 @@ class AgentLogHandler(logging.Handler):
         self._here = threading.local()
 
     def createLock(self) -> None:  # noqa: N802 (logging's name)
-        """None: the agent is thread-safe, and who holds its lock while it writes may log something."""
+        """Create no lock: the agent is thread-safe, and code that runs under the lock of the agent may log."""
         self.lock = None
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Says one record, unless a filter is against it."""
+        """Publish a record that the filters pass."""
         passed = cast("bool | logging.LogRecord", self.filter(record))  # from Python 3.12 on it may be another record
         if passed:
             self.emit(record if isinstance(passed, bool) else passed)
         return bool(passed)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Says one record."""
-        if record.name == _OWN or record.name.startswith(_OWN + ".") or getattr(self._here, "busy", False):
+        """Publish a record."""
+        if record.name == _LIBRARY or record.name.startswith(_LIBRARY + ".") or getattr(self._here, "busy", False):
             return
         self._here.busy = True
         try:
-            self._agent.say_record(_level_of(record.levelno), self._told(record))
-        except Exception:  # noqa: BLE001 (whoever logs must not be disturbed)
+            self._agent.log_record(_parse_level(record.levelno), self._record_data(record))
+        except Exception:  # noqa: BLE001 (an error must not reach the code that logs)
             self._agent.note_failure()
         finally:
             self._here.busy = False
 
-    def _told(self, record: logging.LogRecord) -> dict[str, Any]:
-        told: dict[str, Any] = {"message": _message_of(record), "logger": record.name}
+    def _record_data(self, record: logging.LogRecord) -> dict[str, Any]:
+        data: dict[str, Any] = {"message": _format_message(record), "logger": record.name}
         if record.exc_info and record.exc_info[1] is not None and self._agent.debug:
-            told["exception"] = describe_error(record.exc_info[1], debug=True)
-        return told
+            data["exception"] = describe_error(record.exc_info[1], debug=True)
+        return data
 
 
-def _message_of(record: logging.LogRecord) -> str:
+def _format_message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception:  # noqa: BLE001 (the arguments do not fit, or cannot be shown)
         return str(record.msg)
 
 
-def _level_of(number: int) -> LogLevel:
+def _parse_level(number: int) -> LogLevel:
     if number < logging.INFO:
         return "debug"
     if number < logging.WARNING:

@@ -1,4 +1,4 @@
-"""From the bytes of a stream to the pieces of text that leave: lines, and parts of very long ones."""
+"""Split a stream of bytes into lines of text."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ __all__ = ["LineSplitter"]
 
 
 class LineSplitter:
-    """Cuts a stream of bytes into lines, each with its line end. Joined, the pieces are exactly what came.
+    """Split a stream of bytes into lines, each with its line end. Joined, the pieces are the whole stream.
 
-    A line of more than ``longest`` characters leaves in pieces of that length, as soon as they are there. Bytes that
-    are not UTF-8 become U+FFFD. Only a line feed ends a line.
+    A line of more than ``max_length`` characters is yielded in pieces of that length, each as soon as it is complete.
+    Bytes that are not UTF-8 become U+FFFD. Only a line feed ends a line.
     """
 
-    __slots__ = ("_decode", "_length", "_longest", "_parts")
+    __slots__ = ("_decode", "_length", "_max_length", "_parts")
 
-    def __init__(self, longest: int) -> None:
-        self._longest = longest
+    def __init__(self, max_length: int) -> None:
+        self._max_length = max_length
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._parts: list[str] = []
         self._length = 0
 
     def feed(self, data: bytes) -> Iterator[str]:
-        """The pieces that are complete with ``data``."""
+        """Yield the pieces that ``data`` completes."""
         yield from self._cut(self._decode(data))
 
     def end(self) -> Iterator[str]:
-        """What is left when the stream is over: a last line that does not end."""
+        """Yield the rest at the end of the stream: a last line without a line end."""
         yield from self._cut(self._decode(b"", final=True))
         if self._parts:
-            yield self._taken()
+            yield self._pop_line()
 
     def _cut(self, text: str) -> Iterator[str]:
         *lines, last = text.split("\n")
         for line in [*(line + "\n" for line in lines), last]:
             rest = line
-            while self._length + len(rest) > self._longest:
-                room = self._longest - self._length
-                self._keep(rest[:room])
+            while self._length + len(rest) > self._max_length:
+                room = self._max_length - self._length
+                self._append(rest[:room])
                 rest = rest[room:]
-                yield self._taken()
-            self._keep(rest)
+                yield self._pop_line()
+            self._append(rest)
             if rest.endswith("\n"):
-                yield self._taken()
+                yield self._pop_line()
 
-    def _keep(self, text: str) -> None:
+    def _append(self, text: str) -> None:
         if text:
             self._parts.append(text)
             self._length += len(text)
 
-    def _taken(self) -> str:
+    def _pop_line(self) -> str:
         text = "".join(self._parts)
         self._parts.clear()
         self._length = 0

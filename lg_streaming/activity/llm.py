@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from lg_streaming.activity.base import accepted, id_of, known, number
-from lg_streaming.activity.providers import name_of_tool
+from lg_streaming.activity.base import drop_none, id_or_new, number, value_or_default
+from lg_streaming.activity.providers import tool_name
 from lg_streaming.activity.registry import Registry
 from lg_streaming.activity.request import LLMRequest, RequestOptions
 from lg_streaming.activity.states import LLMRequestState
@@ -21,21 +21,21 @@ __all__ = ["LLMStream"]
 _RESPONSE_BYTES: Final = 1_048_576
 
 
-class LLMStream(Registry[LLMRequest]):
-    """The open requests to models of an emitter's execution, by id. A request that has ended is forgotten.
+class LLMStream(Registry[LLMRequest, LLMRequestState]):
+    """The open requests to models of an emitter's execution, by id. A request that has ended is removed.
 
     Args:
-        emitter: Where they are told.
-        include_tokens: False: text is kept and not published, but for ``response`` in ``llm_complete``.
-        include_tool_calls: False: tool calls and results are not published.
-        include_usage: False: usage is not published.
-        include_messages: True: ``llm_start`` has the messages and the system prompt. They may hold what readers must
-            not see, so by default they do not leave.
-        response_bytes: Bytes of a request's text that are kept for `LLMRequest.full_response`. What is streamed is not
-            bounded by it.
+        emitter: Publishes their updates.
+        include_tokens: False keeps text without publishing it, but for ``response`` in ``llm_complete``.
+        include_tool_calls: False publishes no tool calls and results.
+        include_usage: False publishes no usage.
+        include_messages: True adds the messages and the system prompt to ``llm_start``. The default is False, because
+            they may hold what readers must not see.
+        response_bytes: Bytes of a request's text that are kept for `LLMRequest.full_response`. They do not bound the
+            streamed text.
 
     Raises:
-        BadRequestError: ``response_bytes`` cannot be used.
+        BadRequestError: If ``response_bytes`` is invalid.
     """
 
     def __init__(
@@ -49,13 +49,15 @@ class LLMStream(Registry[LLMRequest]):
         response_bytes: int = _RESPONSE_BYTES,
     ) -> None:
         super().__init__(emitter, "request")
-        most = accepted(emitter, lambda: int(number(response_bytes, "response_bytes", least=0)), _RESPONSE_BYTES)
+        max_bytes = value_or_default(
+            emitter, lambda: int(number(response_bytes, "response_bytes", least=0)), _RESPONSE_BYTES
+        )
         self._include_messages = include_messages
         self._options = RequestOptions(
             include_tokens=include_tokens,
             include_tool_calls=include_tool_calls,
             include_usage=include_usage,
-            response_bytes=most,
+            response_bytes=max_bytes,
         )
 
     def request(
@@ -72,45 +74,45 @@ class LLMStream(Registry[LLMRequest]):
         request_id: str | None = None,
         message_id: str | None = None,
     ) -> LLMRequest:
-        """A request begins: publishes ``llm_start``.
+        """Begin a request: publish ``llm_start``.
 
         Args:
-            model: Its name.
-            provider: Whose it is; any word.
-            agent_id: Who asks.
-            task_id: What it is asked for.
-            messages: What is asked; published only with ``include_messages``.
-            system_prompt: The same.
+            model: The name of the model.
+            provider: The provider of the model; any word.
+            agent_id: The agent that sends the request.
+            task_id: The task that needs it.
+            messages: The messages; published only with ``include_messages``.
+            system_prompt: The system prompt; published only with ``include_messages``.
             parameters: Such as the temperature; they are published.
-            tools: What the model may call; their names are published.
-            request_id: 1 to 256 characters; made when not given.
-            message_id: Names the answer to readers; the request's id when not given.
+            tools: The tools that the model may call; their names are published.
+            request_id: 1 to 256 characters; a new id when not given.
+            message_id: The id of the answer; the request's id when not given.
 
         Raises:
-            BadRequestError: An id cannot be used.
-            TransitionError: A request of that id is open, or this was closed.
+            BadRequestError: If an id is invalid.
+            TransitionError: If a request of that id is open, or this was closed.
         """
-        request_id = id_of(self._emitter, request_id, "request_id")
-        asked = known(messages=messages, system_prompt=system_prompt) if self._include_messages else {}
-        started = known(
+        request_id = id_or_new(self._emitter, request_id, "request_id")
+        prompt = drop_none(messages=messages, system_prompt=system_prompt) if self._include_messages else {}
+        started = drop_none(
             message_id=message_id or request_id,
             agent_id=agent_id,
             task_id=task_id,
             parameters=None if parameters is None else dict(parameters),
-            tools=None if tools is None else [name_of_tool(tool) for tool in tools],
-            **asked,
+            tools=None if tools is None else [tool_name(tool) for tool in tools],
+            **prompt,
         )
 
-        def make(emitter: Emitter) -> LLMRequest:
-            about: dict[str, Any] = {
+        def create(emitter: Emitter) -> LLMRequest:
+            fields: dict[str, Any] = {
                 "request_id": request_id,
                 "message_id": message_id or request_id,
-                "attempt": emitter.scope.attempt or 1,  # said from the start, so that readers see it rise
-                **known(task_id=task_id),
+                "attempt": emitter.scope.attempt or 1,  # from the start, so that readers see it rise
+                **drop_none(task_id=task_id),
             }
             if agent_id is not None:
-                about["extra"] = {**(emitter.scope.extra or {}), "agent_id": agent_id}
-            scoped = emitter.scoped(**about)
+                fields["extra"] = {**(emitter.scope.extra or {}), "agent_id": agent_id}
+            scoped = emitter.scoped(**fields)
             state = LLMRequestState(
                 request_id=request_id,
                 model=model,
@@ -121,13 +123,4 @@ class LLMStream(Registry[LLMRequest]):
             )
             return LLMRequest(scoped, state, started, self._options)
 
-        return self._add(request_id, make)
-
-    def state(self, request_id: str) -> LLMRequestState | None:
-        """What is known of an open request; None when no such request is open."""
-        request = self.get(request_id)
-        return request.state if request is not None else None
-
-    def states(self) -> dict[str, LLMRequestState]:
-        """What is known of all open requests, by id."""
-        return {request.request_id: request.state for request in self}
+        return self._add(request_id, create)

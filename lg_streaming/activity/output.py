@@ -1,4 +1,4 @@
-"""The last output of an agent, bounded."""
+"""A bounded buffer of the last output of an agent."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ class Output:
 
     stream: OutputStream
     content: str
-    """As it came; a line has its line end."""
+    """The text as it was written; a line has its line end."""
     at: datetime
 
 
 class OutputBuffer:
-    """The newest pieces of output: at most so many, and together at most so many bytes.
+    """The newest pieces of output, bounded by their number and by their bytes together.
 
-    Of a piece that is larger than all may be together, the end is kept.
+    Of a piece that is larger than the bound, the end is kept.
     """
 
-    __slots__ = ("_lock", "_most", "_most_bytes", "_pieces", "_size")
+    __slots__ = ("_lock", "_max_bytes", "_max_pieces", "_pieces", "_size")
 
-    def __init__(self, most: int, most_bytes: int) -> None:
-        self._most = most
-        self._most_bytes = most_bytes
+    def __init__(self, max_pieces: int, max_bytes: int) -> None:
+        self._max_pieces = max_pieces
+        self._max_bytes = max_bytes
         self._pieces: deque[tuple[Output, int]] = deque()
         self._size = 0
         self._lock = new_lock()
 
     def add(self, stream: OutputStream, content: str, at: datetime) -> None:
-        """The newest piece; older ones make room for it."""
+        """Append a piece, and drop the oldest beyond the bounds."""
         size = encoded_size(content)
-        if size > self._most_bytes:
-            content = last_bytes(content, self._most_bytes)
+        if size > self._max_bytes:
+            content = last_bytes(content, self._max_bytes)
         with self._lock:
             self._pieces.append((Output(stream=stream, content=content, at=at), size))
             self._size += size
-            while self._size > self._most_bytes and len(self._pieces) > 1:
+            while self._size > self._max_bytes and len(self._pieces) > 1:
                 self._size -= self._pieces.popleft()[1]
-            while len(self._pieces) > self._most:
+            while len(self._pieces) > self._max_pieces:
                 self._size -= self._pieces.popleft()[1]
 
     def pieces(self, stream: OutputStream | None = None) -> list[Output]:
-        """What is in it, oldest first; of both streams when none is named."""
+        """Return the pieces of ``stream``, or of both streams, oldest first."""
         with self._lock:
             return [piece for piece, _ in self._pieces if stream is None or piece.stream == stream]

@@ -1,11 +1,11 @@
-"""What the clients of models' providers give, told by its shape."""
+"""Read the errors and tools of providers' clients by their shape, without an import of any client."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final, Literal, cast
 
-__all__ = ["LLMErrorType", "error_type_of", "name_of_tool"]
+__all__ = ["LLMErrorType", "classify_error", "tool_name"]
 
 LLMErrorType = Literal["rate_limit", "invalid_request", "authentication", "server_error", "network", "timeout"]
 
@@ -18,8 +18,8 @@ _TYPES_BY_STATUS: Final[Mapping[int, LLMErrorType]] = {
 }
 
 
-def error_type_of(error: BaseException) -> LLMErrorType | None:
-    """What kind of failure an exception of a provider's client is: by its HTTP status, else by its class."""
+def classify_error(error: BaseException) -> LLMErrorType | None:
+    """Classify an exception of a provider's client by its HTTP status, else by its class."""
     response = getattr(error, "response", None)
     for status in (getattr(error, "status_code", None), getattr(response, "status_code", None)):
         if isinstance(status, int):
@@ -31,8 +31,8 @@ def error_type_of(error: BaseException) -> LLMErrorType | None:
     return "network" if isinstance(error, OSError) else None
 
 
-def name_of_tool(tool: object) -> str:
-    """The name of a tool, as providers describe them: by itself, or under ``function``."""
+def tool_name(tool: object) -> str:
+    """Return the name of a tool in the shape of any provider: at the top, or under ``function``."""
     if isinstance(tool, Mapping):
         described = cast("Mapping[str, Any]", tool)
         inner = described.get("function")

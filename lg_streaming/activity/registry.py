@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypedDict, TypeVar
+
+from typing_extensions import Unpack
 
 from lg_streaming.activity.agent import AgentStream
-from lg_streaming.activity.base import Activity, id_of
+from lg_streaming.activity.base import Activity, S, id_or_new
+from lg_streaming.activity.states import AgentState, TaskState
 from lg_streaming.activity.task import TaskStream
 from lg_streaming.emitter import NO_EMITTER, Emitter
 from lg_streaming.errors import TransitionError
@@ -15,56 +19,63 @@ from lg_streaming.fork import new_rlock
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from lg_streaming.activity.states import AgentState, TaskState
-
 __all__ = ["Agents", "Registry", "Tasks"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-A = TypeVar("A", bound=Activity)
+A = TypeVar("A", bound=Activity[Any])
 
 
-class Registry(Generic[A]):
-    """The open activities of one kind, by id. What has ended is forgotten at once.
+class Registry(Generic[A, S]):
+    """The open activities of one kind, by id. An activity that has ended is removed.
 
-    Use it as a context manager, or call `close`: then all are forgotten and none can be begun.
+    Use it as a context manager, or call `close`: then all are removed and no new one can begin.
     """
 
-    def __init__(self, emitter: Emitter, what: str) -> None:
+    def __init__(self, emitter: Emitter, kind: str) -> None:
         self._emitter = emitter
-        self._what = what
+        self._kind = kind
         self._open: dict[str, A] = {}
         self._mutex = new_rlock()
         self._closed = False
 
-    def _add(self, id: str, make: Callable[[Emitter], A]) -> A:
-        """Makes one and knows it until it ends. One that cannot be known writes nothing."""
+    def _add(self, id: str, create: Callable[[Emitter], A]) -> A:
+        """Create an activity and hold it until it ends. One that is rejected publishes nothing."""
         with self._mutex:
-            refused: str | None = None
+            reason: str | None = None
             if self._closed:
-                refused = "these are closed: make new ones"
+                reason = "these are closed: make new ones"
             elif id in self._open:
-                refused = f"{self._what} {id!r} is open already: end it first, or take another id"
-            if refused is None:
-                made = self._open[id] = make(self._emitter)
-                made.when_ended(lambda: self._forget(id, made))
-                return made
+                reason = f"{self._kind} {id!r} is open already: end it first, or take another id"
+            if reason is None:
+                added = self._open[id] = create(self._emitter)
+                added.on_ended(lambda: self._remove(id, added))
+                return added
         if self._emitter.raises_errors:
-            raise TransitionError(refused, execution_id=self._emitter.execution_id)
-        logger.warning("%s", refused)
-        return make(NO_EMITTER)
+            raise TransitionError(reason, execution_id=self._emitter.execution_id)
+        logger.warning("%s", reason)
+        return create(NO_EMITTER)
 
-    def _forget(self, id: str, which: A) -> None:
+    def _remove(self, id: str, activity: A) -> None:
         with self._mutex:
-            if self._open.get(id) is which:
+            if self._open.get(id) is activity:
                 del self._open[id]
 
     def get(self, id: str) -> A | None:
-        """The open one of that id; None when there is none."""
+        """Return the open activity of that id, or None."""
         return self._open.get(id)
 
+    def state(self, id: str) -> S | None:
+        """Return the state of the open activity of that id, or None."""
+        activity = self.get(id)
+        return activity.state if activity is not None else None
+
+    def states(self) -> dict[str, S]:
+        """Return the states of all open activities, by id."""
+        return {name: activity.state for name, activity in list(self._open.items())}
+
     def clear(self, id: str | None = None) -> None:
-        """Forgets one, or all. Nothing is published, and who holds one may go on with it."""
+        """Remove one activity, or all. This publishes nothing, and a removed activity can still take steps."""
         with self._mutex:
             if id is None:
                 self._open.clear()
@@ -72,7 +83,7 @@ class Registry(Generic[A]):
                 self._open.pop(id, None)
 
     def close(self) -> None:
-        """Forgets all; none can be begun any more. Harmless when repeated."""
+        """Remove all; from now on none can begin. Harmless when repeated."""
         self._closed = True
         self.clear()
 
@@ -92,136 +103,91 @@ class Registry(Generic[A]):
         self.close()
 
 
-class Tasks(Registry[TaskStream]):
-    """The open tasks of an emitter's execution, by id. A task that has ended is forgotten, and its id is free again.
+class TaskOptions(TypedDict, total=False):
+    """Options of every task of a `Tasks`, see `TaskStream`."""
+
+    interval: float
+    include_progress: bool
+    include_intermediate: bool
+    include_metrics: bool
+
+
+class TaskFields(TypedDict, total=False):
+    """The description of one task, see `TaskStream`."""
+
+    name: str | None
+    description: str | None
+    type: str | None
+    priority: str
+    agent_id: str | None
+    dependencies: Iterable[str]
+    metadata: Mapping[str, Any] | None
+
+
+class Tasks(Registry[TaskStream, TaskState]):
+    """The open tasks of an emitter's execution, by id. A task that has ended is removed, and its id is free again.
 
     Args:
-        emitter: Where they are told.
-        interval: Seconds between two progresses of one task; see `TaskStream`.
-        include_progress: See `TaskStream`.
-        include_intermediate: The same.
-        include_metrics: The same.
+        emitter: Publishes their updates.
+        options: ``interval``, ``include_progress``, ``include_intermediate`` and ``include_metrics`` of each task, see
+            `TaskStream`.
     """
 
-    def __init__(
-        self,
-        emitter: Emitter,
-        *,
-        interval: float = 1.0,
-        include_progress: bool = True,
-        include_intermediate: bool = True,
-        include_metrics: bool = True,
-    ) -> None:
+    def __init__(self, emitter: Emitter, **options: Unpack[TaskOptions]) -> None:
         super().__init__(emitter, "task")
-        self._options: dict[str, Any] = {
-            "interval": interval,
-            "include_progress": include_progress,
-            "include_intermediate": include_intermediate,
-            "include_metrics": include_metrics,
-        }
+        inspect.signature(TaskStream).bind(emitter, **options)  # a wrong name raises here, not at the first task
+        self._options = options
 
-    def task(
-        self,
-        task_id: str | None = None,
-        *,
-        name: str | None = None,
-        description: str | None = None,
-        type: str | None = None,
-        priority: str = "medium",
-        agent_id: str | None = None,
-        dependencies: Iterable[str] = (),
-        metadata: Mapping[str, Any] | None = None,
-    ) -> TaskStream:
-        """A new task; the arguments are those of `TaskStream`. Nothing is published yet.
+    def task(self, task_id: str | None = None, **fields: Unpack[TaskFields]) -> TaskStream:
+        """Create a task; the arguments are those of `TaskStream`. Nothing is published yet.
 
         Raises:
-            BadRequestError: An argument cannot be used.
-            TransitionError: A task of that id is open, or this was closed.
+            BadRequestError: If an argument is invalid.
+            TransitionError: If a task of that id is open, or this was closed.
         """
-        task_id = id_of(self._emitter, task_id, "task_id")
-
-        def make(emitter: Emitter) -> TaskStream:
-            return TaskStream(
-                emitter,
-                task_id,
-                name=name,
-                description=description,
-                type=type,
-                priority=priority,
-                agent_id=agent_id,
-                dependencies=dependencies,
-                metadata=metadata,
-                **self._options,
-            )
-
-        return self._add(task_id, make)
-
-    def state(self, task_id: str) -> TaskState | None:
-        """What is known of an open task; None when no such task is open."""
-        task = self.get(task_id)
-        return task.state if task is not None else None
-
-    def states(self) -> dict[str, TaskState]:
-        """What is known of all open tasks, by id."""
-        return {task.task_id: task.state for task in self}
+        task_id = id_or_new(self._emitter, task_id, "task_id")
+        return self._add(task_id, lambda emitter: TaskStream(emitter, task_id, **fields, **self._options))
 
 
-class Agents(Registry[AgentStream]):
-    """The open agents of an emitter's execution, by id. An agent that has stopped is forgotten.
+class AgentOptions(TypedDict, total=False):
+    """Options of every agent of an `Agents`, see `AgentStream`."""
+
+    interval: float
+    buffer_size: int
+    buffer_bytes: int
+    include_output: bool
+    include_logs: bool
+    include_metrics: bool
+
+
+class AgentFields(TypedDict, total=False):
+    """The description of one agent, see `AgentStream`."""
+
+    agent_type: str | None
+    name: str | None
+    metadata: Mapping[str, Any] | None
+
+
+class Agents(Registry[AgentStream, AgentState]):
+    """The open agents of an emitter's execution, by id. An agent that has stopped is removed.
 
     Args:
-        emitter: Where they are told.
-        options: ``interval``, ``buffer_size``, ``buffer_bytes``, ``include_output``, ``include_logs``,
-            ``include_metrics`` of each, see `AgentStream`.
+        emitter: Publishes their updates.
+        options: ``interval``, ``buffer_size``, ``buffer_bytes``, ``include_output``, ``include_logs`` and
+            ``include_metrics`` of each agent, see `AgentStream`.
     """
 
-    def __init__(
-        self,
-        emitter: Emitter,
-        *,
-        interval: float = 2.0,
-        buffer_size: int = 100,
-        buffer_bytes: int = 65_536,
-        include_output: bool = True,
-        include_logs: bool = True,
-        include_metrics: bool = True,
-    ) -> None:
+    def __init__(self, emitter: Emitter, **options: Unpack[AgentOptions]) -> None:
         super().__init__(emitter, "agent")
-        self._options: dict[str, Any] = {
-            "interval": interval,
-            "buffer_size": buffer_size,
-            "buffer_bytes": buffer_bytes,
-            "include_output": include_output,
-            "include_logs": include_logs,
-            "include_metrics": include_metrics,
-        }
+        inspect.signature(AgentStream).bind(emitter, **options)  # as above
+        self._options = options
 
-    def agent(
-        self,
-        agent_id: str | None = None,
-        *,
-        agent_type: str | None = None,
-        name: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-    ) -> AgentStream:
-        """A new agent; the arguments are those of `AgentStream`. Nothing is published yet.
+    def agent(self, agent_id: str | None = None, **fields: Unpack[AgentFields]) -> AgentStream:
+        """Create an agent; the arguments are those of `AgentStream`. Nothing is published yet.
 
         Raises:
-            BadRequestError: An argument cannot be used.
-            TransitionError: An agent of that id is open, or this was closed.
+            BadRequestError: If an argument is invalid.
+            TransitionError: If an agent of that id is open, or this was closed.
         """
-        agent_id = id_of(self._emitter, agent_id, "agent_id")
-
-        def make(emitter: Emitter) -> AgentStream:
-            return AgentStream(emitter, agent_id, agent_type=agent_type, name=name, metadata=metadata, **self._options)
-
-        return self._add(agent_id, make)
-
-    def state(self, agent_id: str) -> AgentState | None:
-        """What is known of an open agent; None when no such agent is open."""
-        agent = self.get(agent_id)
-        return agent.state if agent is not None else None
-
-    def states(self) -> dict[str, AgentState]:
-        """What is known of all open agents, by id."""
-        return {agent.agent_id: agent.state for agent in self}
+        agent_id = id_or_new(self._emitter, agent_id, "agent_id")
+        return self._add(agent_id, lambda emitter: AgentStream(emitter, agent_id, **fields, **self._options))

@@ -1,4 +1,4 @@
-"""What is known of tasks, agents and requests."""
+"""States of tasks, agents and requests."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ AgentStatus = Literal["idle", "busy", "paused", "stopped", "error"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskState:
-    """What is known of a task, over all that was said of it. Immutable."""
+    """The state of a task after all its steps. Immutable."""
 
     task_id: str
     status: TaskStatus | None = None
-    """None as long as nothing was published of it."""
+    """None until its first update."""
     name: str | None = None
     description: str | None = None
     type: str | None = None
     priority: Priority = "medium"
     agent_id: str | None = None
     dependencies: tuple[str, ...] = ()
-    """Ids of tasks that come before it. They are told, not waited for."""
+    """Ids of tasks that come before it. They are published; nothing waits for them."""
     metadata: Mapping[str, Any] | None = None
     progress: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """The last progress, also while it is held."""
+    """The last progress, published or held."""
     metrics: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The last value of each metric."""
     intermediate_results: int = 0
-    """How many there were."""
+    """Number of intermediate results."""
     result: Any = None
     error: Mapping[str, Any] | None = None
     reason: str | None = None
@@ -66,28 +66,28 @@ _NO_METRICS: Final[Mapping[str, float]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentState:
-    """What is known of an agent, over all that was said of it. Immutable."""
+    """The state of an agent after all its steps. Immutable."""
 
     agent_id: str
     agent_type: str | None = None
     name: str | None = None
     status: AgentStatus | None = None
-    """None as long as nothing was published of it."""
+    """None until its first update."""
     task_id: str | None = None
-    """The task it works at, or worked at last."""
+    """The task it works on, or worked on last."""
     metadata: Mapping[str, Any] | None = None
     metrics: Mapping[str, float] = field(default_factory=lambda: _NO_METRICS)
-    """The last value of each figure, also while they are held."""
+    """The last value of each metric, published or held."""
     health: Mapping[str, Any] = field(default_factory=dict[str, Any])
     error: Mapping[str, Any] | None = None
-    """The last one."""
+    """The last error."""
     spawned_at: datetime | None = None
     stopped_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LLMRequestState:
-    """What is known of a request, over all that was said of it. Immutable."""
+    """The state of a request after all its steps. Immutable."""
 
     request_id: str
     status: LLMRequestStatus = "running"
@@ -96,14 +96,14 @@ class LLMRequestState:
     agent_id: str | None = None
     task_id: str | None = None
     tokens: int = 0
-    """Pieces of text of the present try."""
+    """Pieces of text of the present attempt."""
     usage: Mapping[str, Any] = field(default_factory=dict[str, Any])
     tool_calls: Mapping[str, str] = field(default_factory=dict[str, str])
-    """The tools that were called in the present try, by the id of the call."""
+    """Tools that were called in the present attempt, by the id of the call."""
     finish_reason: str | None = None
     failures: int = 0
-    """Tries that failed."""
+    """Attempts that failed."""
     error: Mapping[str, Any] | None = None
-    """Of the last of them."""
+    """The error of the last failed attempt."""
     started_at: datetime
     ended_at: datetime | None = None

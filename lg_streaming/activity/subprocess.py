@@ -1,6 +1,6 @@
-"""A child process whose output is read as it comes, from a thread or from an event loop.
+"""A child process with output that is read as it comes, from a thread or from an event loop.
 
-Both ways wait for the same three descriptors: the two pipes, and one that is readable when the child has ended.
+Both ways wait for the same three descriptors: the two pipes, and one that is readable when the process has ended.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ if TYPE_CHECKING:
 
     from lg_streaming.activity.output import OutputStream
 
-__all__ = ["Subprocess", "run_child", "run_child_async"]
+__all__ = ["Subprocess", "run_subprocess", "run_subprocess_async"]
 
 _CHUNK: Final = 65_536
 
 
 class Subprocess:
-    """A process in a group of its own, with nothing to read on its input.
+    """A process in a new process group, with an empty input.
 
     Args:
         command: The program and its arguments; no shell.
-        take: Gets each piece of output: the stream, and the text. It must not raise.
-        cwd: Where it runs; here when None.
-        env: Its environment; ours when None.
-        max_line: Characters; a longer line comes in pieces.
+        on_output: Called with the stream and the text of each piece of output. It must not raise.
+        cwd: The folder it runs in; the present one when None.
+        env: Its environment; that of this process when None.
+        max_line: Characters; a longer line is split.
 
     Raises:
-        BadRequestError: The command is a string, or empty.
+        BadRequestError: If the command is a string, or empty.
         UnsupportedPlatformError: If this is not Linux.
-        OSError: It cannot be started.
+        OSError: If it cannot be started.
     """
 
     def __init__(
         self,
         command: Sequence[str | Path],
-        take: Callable[[OutputStream, str], None],
+        on_output: Callable[[OutputStream, str], None],
         *,
         cwd: str | Path | None,
         env: Mapping[str, str] | None,
@@ -61,7 +61,7 @@ class Subprocess:
                 "capture_output needs Linux (pidfd_open): elsewhere run the program yourself and publish its lines"
                 " with agent.output()"
             )
-        self._take = take
+        self._on_output = on_output
         self._process = subprocess.Popen(  # noqa: S603 (running the caller's command is what this is for)
             [os.fspath(part) for part in command],
             bufsize=0,
@@ -77,7 +77,7 @@ class Subprocess:
         self._add_pipe("stdout", self._process.stdout, max_line)
         self._add_pipe("stderr", self._process.stderr, max_line)
         self.waits_for: set[int] = {self._ended_fd, *self._pipes}
-        """The descriptors to wait for: of streams that are not at their end, and of the child while it runs."""
+        """Descriptors to wait for: of streams that have not ended, and of the process while it runs."""
 
     def _add_pipe(self, stream: OutputStream, pipe: IO[bytes] | None, max_line: int) -> None:
         if pipe is not None:
@@ -86,56 +86,56 @@ class Subprocess:
 
     @property
     def running(self) -> bool:
-        """Whether it has not been seen to end."""
+        """Return whether its end has not been noticed yet."""
         return self._ended_fd in self.waits_for
 
     def on_readable(self, fd: int) -> bool:
-        """One of `waits_for` is readable; whether it is not any more to be waited for."""
-        over = fd == self._ended_fd or self._read(fd) == 0
-        if over:
+        """Handle a readable descriptor of `waits_for`; return whether it has ended."""
+        ended = fd == self._ended_fd or self._read(fd) == 0
+        if ended:
             self.waits_for.discard(fd)
-        return over
+        return ended
 
     def _read(self, fd: int) -> int:
-        """Takes what is there, and returns its size: 0 at the end of the stream, -1 where there is nothing yet."""
+        """Read a chunk and return its size: 0 at the end of the stream, -1 where nothing has arrived."""
         stream, lines, _ = self._pipes[fd]
         try:
             data = os.read(fd, _CHUNK)
         except BlockingIOError:
             return -1
         for piece in lines.feed(data):
-            self._take(stream, piece)
+            self._on_output(stream, piece)
         return len(data)
 
     def signal_group(self, number: signal.Signals) -> None:
-        """Sends a signal to it and all in its group. Only before `close`: then the id may be another's."""
+        """Send a signal to the process group. After `close` the id may belong to another process."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
 
     def drain(self) -> None:
-        """Takes what is in the pipes now, without waiting."""
+        """Read everything that is in the pipes now, without waiting."""
         for fd in self.waits_for & self._pipes.keys():
             while self._read(fd) > 0:
                 pass
 
     def close(self) -> int:
-        """Gives out lines that do not end, frees everything, and returns the exit code. Its process must have ended."""
+        """Pass on lines without an end, free everything, and return the exit code. The process must have ended."""
         for stream, lines, pipe in self._pipes.values():
             for piece in lines.end():
-                self._take(stream, piece)
+                self._on_output(stream, piece)
             pipe.close()
         self._pipes.clear()
         os.close(self._ended_fd)
         return self._process.wait()
 
 
-def run_child(make: Callable[[], Subprocess], grace: float) -> int:
-    """Runs a child to its end, and returns its exit code.
+def run_subprocess(create: Callable[[], Subprocess], grace: float) -> int:
+    """Run a process to its end, and return its exit code.
 
-    When the child has ended and others still hold its pipes, they are listened to until nothing came for ``grace``
-    seconds. When an exception interrupts the wait, the child's group gets SIGTERM, and SIGKILL ``grace`` seconds later.
+    When others still hold its pipes after that, they are read until nothing has come for ``grace`` seconds. When an
+    exception interrupts the wait, the process group gets SIGTERM, and SIGKILL ``grace`` seconds later.
     """
-    child = make()
+    child = create()
     with selectors.DefaultSelector() as selector:
         for fd in child.waits_for:
             selector.register(fd, selectors.EVENT_READ)
@@ -151,14 +151,14 @@ def run_child(make: Callable[[], Subprocess], grace: float) -> int:
             while child.waits_for and wait(None if child.running else grace):
                 pass
         except BaseException:
-            _end(child, wait, grace)
+            _terminate(child, wait, grace)
             raise
         finally:
             code = child.close()
     return code
 
 
-def _end(child: Subprocess, wait: Callable[[float], bool], grace: float) -> None:
+def _terminate(child: Subprocess, wait: Callable[[float], bool], grace: float) -> None:
     deadline = time.monotonic() + grace
     child.signal_group(signal.SIGTERM)
     try:
@@ -169,9 +169,9 @@ def _end(child: Subprocess, wait: Callable[[float], bool], grace: float) -> None
     child.drain()
 
 
-async def run_child_async(make: Callable[[], Subprocess], grace: float) -> int:
-    """The same on an event loop; cancelling it interrupts the wait."""
-    child = await _made(make)
+async def run_subprocess_async(create: Callable[[], Subprocess], grace: float) -> int:
+    """Do the same on an event loop; cancelling it interrupts the wait."""
+    child = await _spawned(create)
     loop = asyncio.get_running_loop()
     changed = asyncio.Event()
 
@@ -183,9 +183,9 @@ async def run_child_async(make: Callable[[], Subprocess], grace: float) -> int:
     for fd in child.waits_for:
         loop.add_reader(fd, ready, fd)
     try:
-        await _over(child, changed, grace)
+        await _finished(child, changed, grace)
     except BaseException:
-        await _end_async(child, changed, grace)
+        await _terminate_async(child, changed, grace)
         raise
     finally:
         for fd in child.waits_for:
@@ -194,24 +194,24 @@ async def run_child_async(make: Callable[[], Subprocess], grace: float) -> int:
     return code
 
 
-async def _made(make: Callable[[], Subprocess]) -> Subprocess:
-    """Starts it on a thread, since that waits until the program is found."""
-    making = asyncio.ensure_future(asyncio.to_thread(make))
+async def _spawned(create: Callable[[], Subprocess]) -> Subprocess:
+    """Start it in a thread, since that blocks until the program is found."""
+    starting = asyncio.ensure_future(asyncio.to_thread(create))
     try:
-        return await asyncio.shield(making)
+        return await asyncio.shield(starting)
     except asyncio.CancelledError:
-        making.add_done_callback(_abandon)
+        starting.add_done_callback(_kill)
         raise
 
 
-def _abandon(making: asyncio.Future[Subprocess]) -> None:
-    if not making.cancelled() and making.exception() is None:
-        child = making.result()
+def _kill(starting: asyncio.Future[Subprocess]) -> None:
+    if not starting.cancelled() and starting.exception() is None:
+        child = starting.result()
         child.signal_group(signal.SIGKILL)
         child.close()
 
 
-async def _over(child: Subprocess, changed: asyncio.Event, grace: float) -> None:
+async def _finished(child: Subprocess, changed: asyncio.Event, grace: float) -> None:
     while child.waits_for:
         changed.clear()
         try:
@@ -221,14 +221,14 @@ async def _over(child: Subprocess, changed: asyncio.Event, grace: float) -> None
             return
 
 
-async def _end_async(child: Subprocess, changed: asyncio.Event, grace: float) -> None:
+async def _terminate_async(child: Subprocess, changed: asyncio.Event, grace: float) -> None:
     child.signal_group(signal.SIGTERM)
-    killing = asyncio.get_running_loop().call_later(grace, child.signal_group, signal.SIGKILL)
+    kill_timer = asyncio.get_running_loop().call_later(grace, child.signal_group, signal.SIGKILL)
     try:
         while child.running:
             changed.clear()
             await changed.wait()
     finally:
-        killing.cancel()
-        child.signal_group(signal.SIGKILL)  # whoever of the group is left
+        kill_timer.cancel()
+        child.signal_group(signal.SIGKILL)  # the rest of the group
     child.drain()

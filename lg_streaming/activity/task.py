@@ -1,4 +1,4 @@
-"""Tasks: what a program works at, from its creation to its end."""
+"""Tasks: units of work, from creation to end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from lg_streaming.activity.base import PacedActivity, accepted, check_name, id_of, is_interruption, known, number
+from lg_streaming.activity.base import (
+    PacedActivity,
+    check_name,
+    drop_none,
+    id_or_new,
+    is_interruption,
+    number,
+    value_or_default,
+)
 from lg_streaming.activity.states import TaskState
 from lg_streaming.errors import BadRequestError, describe_error
 from lg_streaming.events import Priority, parse_priority
@@ -30,7 +38,7 @@ _UNFINISHED: Final = frozenset({"pending", "queued", "assigned", "running"})
 _WAITING: Final = frozenset({"pending", "queued", "assigned"})
 _RUNNING: Final = frozenset({"running"})
 
-_LEGAL: Final[Mapping[str, tuple[frozenset[str], TaskStatus | None]]] = MappingProxyType(
+_TRANSITIONS: Final[Mapping[str, tuple[frozenset[str], TaskStatus | None]]] = MappingProxyType(
     {
         "queued": (frozenset({"pending", "assigned"}), "queued"),
         "assigned": (_WAITING, "assigned"),
@@ -43,11 +51,11 @@ _LEGAL: Final[Mapping[str, tuple[frozenset[str], TaskStatus | None]]] = MappingP
         "cancelled": (_UNFINISHED, "cancelled"),
     }
 )
-"""From which states a step may be taken, and to which it leads; None: it stays."""
+"""Each step: the states it is legal in, and the state it leads to; None for no change."""
 
 
-class TaskStream(PacedActivity):
-    """One task: tells of it, step by step, and takes only steps that can follow.
+class TaskStream(PacedActivity[TaskState]):
+    """One task, published step by step; it takes only legal steps.
 
     | step | from | to |
     |---|---|---|
@@ -62,38 +70,37 @@ class TaskStream(PacedActivity):
     | `cancelled` | pending, queued, assigned, running | cancelled |
 
     Each publishes ``task:<step>`` with ``task_id`` and ``status`` in its data and the task's id as the scope's
-    ``task_id``. The first step of a new task other than `created` says `created` before it. Nothing follows
-    completed, failed and cancelled.
+    ``task_id``. A first step other than `created` publishes ``task:created`` before it. Nothing follows completed,
+    failed and cancelled.
 
-    Use it as a context manager (``with`` or ``async with``): it starts when the block begins, and is completed, failed
-    or cancelled by how the block ends, unless the block ended it itself. An exception passes on unchanged; a graph that
-    waits for a human cancels the task with the reason ``GraphInterrupt``.
+    Use it as a context manager (``with`` or ``async with``): it starts when the block begins. The end of the block
+    completes, fails or cancels the task, unless the block ended it. An exception goes on unchanged; a graph that waits
+    for a human cancels the task with the reason ``GraphInterrupt``.
 
     Args:
-        emitter: Where it is told.
-        task_id: 1 to 256 characters; made when not given.
-        name: What people call it.
-        description: In a sentence.
-        type: A free word.
+        emitter: Publishes its updates.
+        task_id: 1 to 256 characters; a new id when not given.
+        name: A name for people.
+        description: A sentence for people.
+        type: A word of your own.
         priority: ``low``, ``medium``, ``high`` or ``critical``; ``normal`` is read as ``medium``.
-        agent_id: Who works at it, when that is known already.
+        agent_id: The agent that works on it, where it is assigned already.
         dependencies: Ids of tasks that come before it.
-        metadata: Your own, sent with ``task:created``.
-        interval: At most one progress leaves in so many seconds. The last one is never lost: it leaves when the
-            interval is over, and before any other step. 0 lets each leave.
-        include_progress: False: progress changes the state and is not published.
+        metadata: Your own fields, sent with ``task:created``.
+        interval: Seconds between two publications of progress. The last progress is never lost: it is published when
+            the interval has passed, and before any other step. 0 publishes each.
+        include_progress: False changes the state by progress without publishing it.
         include_intermediate: The same for intermediate results.
         include_metrics: The same for metrics.
 
     Raises:
-        BadRequestError: The id, the priority or the interval cannot be used.
+        BadRequestError: If the id, the priority or the interval is invalid.
 
-    Each step raises ``TransitionError`` where it cannot follow, ``BadRequestError`` for a value that cannot be used,
-    and what `Emitter.event` raises; in all three cases the task is as it was. In a decorated node nothing raises: what
-    is refused is logged.
+    A step raises ``TransitionError`` where it is not legal, ``BadRequestError`` for an invalid value, and the errors of
+    `Emitter.event`. It then leaves the task unchanged. In a decorated node no step raises: a rejection is logged.
     """
 
-    __slots__ = ("_include_intermediate", "_include_metrics", "_include_progress", "_state")
+    __slots__ = ("_include_intermediate", "_include_metrics", "_include_progress")
 
     def __init__(
         self,
@@ -112,17 +119,17 @@ class TaskStream(PacedActivity):
         include_intermediate: bool = True,
         include_metrics: bool = True,
     ) -> None:
-        task_id = id_of(emitter, task_id, "task_id")
-        seconds = accepted(emitter, lambda: number(interval, "interval", least=0), 1.0)
+        task_id = id_or_new(emitter, task_id, "task_id")
+        seconds = value_or_default(emitter, lambda: number(interval, "interval", least=0), 1.0)
         super().__init__(emitter.scoped(task_id=task_id), f"task {task_id!r}", seconds)
         self._state = TaskState(
             task_id=task_id,
             name=name,
             description=description,
             type=type,
-            priority=accepted(emitter, lambda: parse_priority(priority), "medium"),
+            priority=value_or_default(emitter, lambda: parse_priority(priority), "medium"),
             agent_id=agent_id,
-            dependencies=accepted(emitter, lambda: _ids(dependencies), ()),
+            dependencies=value_or_default(emitter, lambda: _parse_ids(dependencies), ()),
             metadata=dict(metadata) if metadata is not None else None,
         )
         self._include_progress = include_progress
@@ -131,42 +138,37 @@ class TaskStream(PacedActivity):
 
     @property
     def task_id(self) -> str:
-        """Its id."""
+        """Return its id."""
         return self._state.task_id
 
     @property
     def status(self) -> TaskStatus | None:
-        """Where it is; None as long as nothing was published of it."""
+        """Return its status; None until its first update."""
         return self._state.status
-
-    @property
-    def state(self) -> TaskState:
-        """What is known of it now."""
-        return self._state
 
     # --- the steps ------------------------------------------------------------------------------------------
 
     def created(self) -> None:
-        """It exists. Data: what it was made with."""
-        with self._refusing:
+        """Publish that the task exists. Data: the arguments it was created with."""
+        with self._guard:
             self._require("created", self._state.status, {None})
             self._create()
 
     def queued(self) -> None:
-        """It waits for its turn."""
-        with self._refusing:
+        """Publish that the task is queued."""
+        with self._guard:
             self._step("queued")
 
     def assigned(self, agent_id: str) -> None:
-        """``agent_id`` is to do it."""
-        with self._refusing:
-            self._step("assigned", told={"agent_id": check_name(agent_id, "agent_id")}, agent_id=agent_id)
+        """Publish that the task is assigned to an agent."""
+        with self._guard:
+            self._step("assigned", data={"agent_id": check_name(agent_id, "agent_id")}, agent_id=agent_id)
 
     def started(self) -> None:
-        """Work begins. Data: ``waited_s``, the seconds since it was created."""
-        with self._refusing:
-            told = known(agent_id=self._state.agent_id, waited_s=self._seconds_since(self._state.created_at))
-            self._step("started", told=told, started_at=self._now())
+        """Publish that work begins. Data: ``waited_s``, the seconds since the task was created."""
+        with self._guard:
+            data = drop_none(agent_id=self._state.agent_id, waited_s=self._seconds_since(self._state.created_at))
+            self._step("started", data=data, started_at=self._now())
 
     def progress(
         self,
@@ -178,19 +180,19 @@ class TaskStream(PacedActivity):
         eta_s: float | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        """How far it is.
+        """Publish progress.
 
         Args:
             progress: Percent, 0 to 100.
-            current_step: What is being done.
+            current_step: The name of the present step.
             current_step_number: The number of that step, from 1.
-            total_steps: How many steps there are.
-            eta_s: Seconds left, as far as you know.
-            metadata: Your own.
+            total_steps: The number of steps.
+            eta_s: Estimated seconds left.
+            metadata: Your own fields.
         """
-        with self._refusing:
+        with self._guard:
             self._check("progress")
-            said = known(
+            data = drop_none(
                 progress=number(progress, "progress", least=0, most=100),
                 current_step=current_step,
                 current_step_number=current_step_number,
@@ -199,18 +201,18 @@ class TaskStream(PacedActivity):
                 metadata=None if metadata is None else dict(metadata),
             )
             if self._include_progress:
-                self._offer(said)
-            self._state = replace(self._state, progress=said)
+                self._offer(data)
+            self._state = replace(self._state, progress=data)
 
     def intermediate(self, data: object, type: IntermediateType = "partial", *, is_final: bool = False) -> None:
-        """A part of the result: ``{data, type, sequence, is_final}``; ``sequence`` counts them from 0."""
-        with self._refusing:
+        """Publish a part of the result: ``{data, type, sequence, is_final}``; ``sequence`` counts from 0."""
+        with self._guard:
             self._check("intermediate")
             if type not in _INTERMEDIATE:
                 raise BadRequestError(f"{type!r:.80} is not one of {', '.join(sorted(_INTERMEDIATE))}")
             count = self._state.intermediate_results
-            told = {"data": data, "type": type, "sequence": count, "is_final": is_final}
-            self._step("intermediate", told, publish=self._include_intermediate, intermediate_results=count + 1)
+            fields = {"data": data, "type": type, "sequence": count, "is_final": is_final}
+            self._step("intermediate", fields, publish=self._include_intermediate, intermediate_results=count + 1)
 
     def metrics(
         self,
@@ -220,45 +222,45 @@ class TaskStream(PacedActivity):
         memory_bytes: float | None = None,
         token_count: float | None = None,
         cost_estimate: float | None = None,
-        **own: float,
+        **custom: float,
     ) -> None:
-        """Figures of it: ``{metrics: {…}}`` with all that were told so far. A name of your own may be any."""
-        with self._refusing:
+        """Publish metrics: ``{metrics: {…}}`` with the last value of each. ``custom`` takes any other name."""
+        with self._guard:
             self._check("metrics")
-            given = known(
+            values = drop_none(
                 execution_s=execution_s,
                 cpu_percent=cpu_percent,
                 memory_bytes=memory_bytes,
                 token_count=token_count,
                 cost_estimate=cost_estimate,
             )
-            figures = {name: number(value, name) for name, value in {**own, **given}.items()}
-            metrics = {**self._state.metrics, **figures}
+            changed = {name: number(value, name) for name, value in {**custom, **values}.items()}
+            metrics = {**self._state.metrics, **changed}
             self._step("metrics", {"metrics": metrics}, publish=self._include_metrics, metrics=metrics)
 
     def completed(self, result: object = None) -> None:
-        """It is done. Data: ``result``, ``duration_s`` since it started, and its metrics."""
-        with self._refusing:
-            self._finish("completed", known(result=result, metrics=self._state.metrics or None), result=result)
+        """Publish that the task is done. Data: ``result``, ``duration_s`` since it started, and its metrics."""
+        with self._guard:
+            self._finish("completed", drop_none(result=result, metrics=self._state.metrics or None), result=result)
 
     def failed(self, error: BaseException | str) -> None:
-        """It came to nothing. Data: ``error`` ``{message, type}`` (a stack only in debug mode), and ``duration_s``."""
-        with self._refusing:
+        """Publish that the task failed. Data: ``duration_s``, ``error`` ``{message, type}`` (a stack in debug mode)."""
+        with self._guard:
             described = describe_error(error, debug=self._emitter.debug)
             self._finish("failed", {"error": described}, priority="high", error=described)
 
     def cancelled(self, reason: str | None = None) -> None:
-        """It was given up. Data: ``reason``, ``duration_s``."""
-        with self._refusing:
-            self._finish("cancelled", known(reason=reason), reason=reason)
+        """Publish that the task was cancelled. Data: ``reason``, ``duration_s``."""
+        with self._guard:
+            self._finish("cancelled", drop_none(reason=reason), reason=reason)
 
     # --- as a block -----------------------------------------------------------------------------------------
 
-    def _enter(self) -> None:
+    def _on_enter(self) -> None:
         if self._state.status != "running":
             self.started()
 
-    def _leave(self, error: BaseException | None) -> None:
+    def _on_exit(self, error: BaseException | None) -> None:
         if self._state.status != "running":
             return
         if error is None:
@@ -268,17 +270,17 @@ class TaskStream(PacedActivity):
         else:
             self.failed(error)
 
-    # --- below --------------------------------------------------------------------------------------------
+    # --- internal --------------------------------------------------------------------------------------------
 
     def _check(self, step: str) -> None:
-        legal, _ = _LEGAL[step]
+        legal, _ = _TRANSITIONS[step]
         status = self._state.status
         if status is not None or "pending" not in legal:
             self._require(step, status, legal)
 
     def _create(self) -> None:
         state, now = self._state, self._now()
-        about = known(
+        fields = drop_none(
             name=state.name,
             description=state.description,
             type=state.type,
@@ -287,39 +289,39 @@ class TaskStream(PacedActivity):
             metadata=state.metadata,
         )
         self._publish(
-            "task:created", {"task_id": state.task_id, "status": "pending", "priority": state.priority, **about}
+            "task:created", {"task_id": state.task_id, "status": "pending", "priority": state.priority, **fields}
         )
         self._state = replace(state, status="pending", created_at=now)
 
     def _step(
         self,
         step: str,
-        told: Mapping[str, Any] = MappingProxyType({}),
+        data: Mapping[str, Any] = MappingProxyType({}),
         *,
         publish: bool = True,
         priority: Priority | None = None,
         **changes: Any,
     ) -> None:
-        """Takes a step: publishes what there is to tell, and then changes the state."""
+        """Take a step: publish its update, and then change the state."""
         self._check(step)
         if self._state.status is None:
             self._create()
-        status = _LEGAL[step][1] or self._state.status
+        status = _TRANSITIONS[step][1] or self._state.status
         if publish:
             self._latest.flush()
-            self._publish(f"task:{step}", {"task_id": self.task_id, "status": status, **told}, priority)
+            self._publish(f"task:{step}", {"task_id": self.task_id, "status": status, **data}, priority)
         self._state = replace(self._state, status=status, **changes)
 
-    def _finish(self, step: str, told: Mapping[str, Any], *, priority: Priority | None = None, **changes: Any) -> None:
-        duration = known(duration_s=self._seconds_since(self._state.started_at))
-        self._step(step, {**told, **duration}, priority=priority, ended_at=self._now(), **changes)
+    def _finish(self, step: str, data: Mapping[str, Any], *, priority: Priority | None = None, **changes: Any) -> None:
+        duration = drop_none(duration_s=self._seconds_since(self._state.started_at))
+        self._step(step, {**data, **duration}, priority=priority, ended_at=self._now(), **changes)
         self._end()
 
-    def _paced(self, value: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    def _paced_update(self, value: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         return "task:progress", {"task_id": self.task_id, "status": "running", **value}
 
 
-def _ids(given: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(given, str):
+def _parse_ids(ids: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(ids, str):
         raise BadRequestError("dependencies is a list of task ids, not one string")
-    return tuple(given)
+    return tuple(ids)

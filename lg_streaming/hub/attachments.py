@@ -155,7 +155,7 @@ class SinkManager:
     def _start(self, attachment: Attachment) -> None:
         name = f"lg_streaming.sink {attachment.sink_id} of {attachment.execution_id}"
         try:
-            loop = None if self._loop.runs_here() else asyncio.get_running_loop()
+            loop = None if self._loop.is_current() else asyncio.get_running_loop()
         except RuntimeError:
             loop = None
         if loop is None:

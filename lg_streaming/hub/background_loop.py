@@ -1,4 +1,4 @@
-"""An event loop in a thread, for what a program without one wants to have done meanwhile."""
+"""A background event loop for synchronous programs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ __all__ = ["BackgroundLoop"]
 
 
 class BackgroundLoop:
-    """Runs coroutines on an event loop of its own. The thread is there while there is something to run."""
+    """An event loop in a daemon thread that exists while it has jobs.
+
+    A blocking portal of anyio is no substitute: its thread keeps a process from ending that never closes the hub.
+    """
 
     def __init__(self) -> None:
         self._lock = new_lock()
@@ -28,12 +31,12 @@ class BackgroundLoop:
         restart_after_fork(self)
 
     def after_fork(self) -> None:
-        """Start without a thread and an event loop: those there are belong to the parent."""
+        """Start without a thread and an event loop: the present ones belong to the parent."""
         bury(self._loop)
         self._loop, self._threads, self._jobs = None, set(), 0
 
     def start(self, job: Job, on_done: OnDone, *, name: str) -> None:
-        """Runs ``job()`` as a task called ``name``, then ``on_done(task)``. From any thread; returns at once."""
+        """Run ``job()`` as a task called ``name``, then ``on_done(task)``. From any thread; returns at once."""
         with self._lock:
             if self._loop is None:
                 self._loop = self._begin()
@@ -48,18 +51,10 @@ class BackgroundLoop:
         return loop
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
         try:
-            loop.run_forever()
-            left = asyncio.all_tasks(loop)  # what a sink began and did not await
-            for task in left:
-                task.cancel()
-            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.run_until_complete(loop.shutdown_default_executor())
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:  # it cancels what a sink began and did not await
+                runner.get_loop().run_forever()
         finally:
-            asyncio.set_event_loop(None)
-            loop.close()
             self._threads.discard(threading.current_thread())
 
     def _run_job(self, job: Job, on_done: OnDone, name: str) -> None:
@@ -74,11 +69,11 @@ class BackgroundLoop:
                 self._loop.stop()
                 self._loop = None
 
-    def runs_here(self) -> bool:
-        """Whether this thread is the one."""
+    def is_current(self) -> bool:
+        """Return whether the present thread runs the loop."""
         return threading.current_thread() in self._threads
 
-    async def join(self, patience: float) -> None:
-        """Waits for up to ``patience`` seconds until the thread has ended; it does when its last job has."""
+    async def join(self, timeout: float) -> None:  # noqa: ASYNC109 (a thread cannot be cancelled)
+        """Wait up to ``timeout`` seconds for the end of the thread, which follows the end of its last job."""
         for thread in list(self._threads):
-            await asyncio.to_thread(thread.join, patience)
+            await asyncio.to_thread(thread.join, timeout)

@@ -12,10 +12,10 @@ import orjson
 from lg_streaming.codec import POSITION_BYTES, Codec, Encoded
 from lg_streaming.errors import BadRequestError, UpdateTooLargeError
 from lg_streaming.events import HUB_TYPES, clamp_priority, kind_of, parse_priority, priority_of
-from lg_streaming.hub.execution import TokenBucket
 from lg_streaming.log.base import PendingUpdate
 from lg_streaming.publisher import NO_SCOPE, TRACED, Delivery
 from lg_streaming.shorten import TEXT_FIELDS
+from lg_streaming.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,7 +126,7 @@ class UpdateEncoder:
         else:
             priority = parse_priority(priority)
         if self.trace is not None and type in TRACED:
-            scope = self.trace.see(execution_id, type, scope, self._error_in(type, data))
+            scope = self.trace.on_update(execution_id, type, scope, self._error_in(type, data))
         now = self._clock()
         if self._redacts and not isinstance(data, Encoded):  # once, even if the update is too large
             data = self.codec.encode_data(type, data)
@@ -165,7 +165,7 @@ class UpdateEncoder:
             return drafts
         allowance, now = execution.allowance, self.monotonic()
         if allowance is None:
-            allowance = execution.allowance = TokenBucket(self._rate, now)
+            allowance = execution.allowance = TokenBucket(self._rate, max(1.0, self._rate), now)
         kept = [draft for draft in drafts if allowance.take(now) or not _may_be_dropped(draft)]
         if len(kept) < len(drafts):
             dropped = next(draft for draft in drafts if draft not in kept)

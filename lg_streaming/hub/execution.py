@@ -17,31 +17,12 @@ if TYPE_CHECKING:
     from lg_streaming.hub.callbacks import Handlers
     from lg_streaming.hub.due import Entry
     from lg_streaming.log.base import ExecutionState
+    from lg_streaming.token_bucket import TokenBucket
 
-__all__ = ["Execution", "TokenBucket"]
+__all__ = ["Execution"]
 
 _MAX_PROMPTS: Final = 1_000
 _MAX_MESSAGES: Final = 10_000
-
-
-class TokenBucket:
-    """What an execution may still publish: ``rate`` updates a second, and as many (at least one) at once."""
-
-    __slots__ = ("_at", "_left", "_most", "_rate")
-
-    def __init__(self, rate: float, now: float) -> None:
-        self._rate = rate
-        self._most = self._left = max(1.0, rate)
-        self._at = now
-
-    def take(self, now: float) -> bool:
-        """One update comes; whether it is within the rate. One that is not costs nothing."""
-        self._left = min(self._most, self._left + max(0.0, now - self._at) * self._rate)
-        self._at = now
-        within = self._left >= 1.0
-        if within:
-            self._left -= 1.0
-        return within
 
 
 class Execution:

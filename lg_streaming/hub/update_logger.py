@@ -1,4 +1,4 @@
-"""Published updates in the program's own log (`settings.log_events`)."""
+"""Write published updates to the log of the program (`settings.log_events`)."""
 
 from __future__ import annotations
 
@@ -24,17 +24,20 @@ updates_logger: logging.Logger = logging.getLogger("lg_streaming.updates")
 _logger = logging.getLogger(__name__)
 
 _MAX_DATA: Final = 1_000
-"""Characters of the data that a line has."""
+"""Characters of the data in a line."""
 
 
 class UpdateLogger:
-    """Writes a record at `INFO` for each update, on the logger `lg_streaming.updates`, from a thread of its own.
+    """A thread that writes a record at `INFO` for each update, on the logger `lg_streaming.updates`.
 
-    A publisher never waits for what a handler of the log does, and a handler may itself publish. What is logged is what
-    leaves: the data is redacted already. Its first 1,000 characters are in the message, never in a field.
+    A publisher never waits for a handler of the log, and a handler may itself publish. The data is redacted already.
+    Its first 1,000 characters are in the message, never in a field.
+
+    `logging.handlers.QueueListener` is no substitute: an exception ends its thread, and its `stop` waits without a
+    limit for a handler that hangs.
 
     Args:
-        max_waiting: Updates that may wait for slow handlers; beyond, they are not logged, which a warning says.
+        max_waiting: Updates that may wait for slow handlers. Further ones are dropped, and a warning counts them.
     """
 
     def __init__(self, max_waiting: int = 10_000) -> None:
@@ -43,20 +46,20 @@ class UpdateLogger:
         self._lock = new_lock()
         self._thread: threading.Thread | None = None
         self._closed = False
-        self._left_out = 0
+        self._dropped = 0
         restart_after_fork(self)
 
     def after_fork(self) -> None:
-        """Start without a thread: the parent logs what waits."""
-        self._queue, self._thread, self._left_out = SimpleQueue(), None, 0
+        """Start without a thread: the parent logs the queued updates."""
+        self._queue, self._thread, self._dropped = SimpleQueue(), None, 0
 
     def put(self, execution_id: str, drafts: Sequence[PendingUpdate]) -> None:
-        """These updates are published. What a handler publishes while it handles an update is not logged in turn."""
+        """Queue published updates. Updates that a handler publishes from this thread are not logged."""
         if not updates_logger.isEnabledFor(logging.INFO) or threading.current_thread() is self._thread:
             return
         if self._queue.qsize() >= self._max_waiting:
             with self._lock:
-                self._left_out += len(drafts)
+                self._dropped += len(drafts)
             return
         if self._thread is None:
             self._start()
@@ -70,7 +73,7 @@ class UpdateLogger:
                 self._thread.start()
 
     def close(self, timeout: float) -> None:
-        """Logs what waits, for up to `timeout` seconds. Blocks. Harmless when repeated."""
+        """Log the queued updates, for up to `timeout` seconds. Blocks. Harmless when repeated."""
         with self._lock:
             self._closed = True
             thread = self._thread
@@ -86,14 +89,14 @@ class UpdateLogger:
             except Exception:
                 _logger.exception("an update of execution %r could not be logged", execution_id)
             if self._queue.empty():
-                self._tell_left_out()
-        self._tell_left_out()
+                self._log_dropped()
+        self._log_dropped()
 
-    def _tell_left_out(self) -> None:
+    def _log_dropped(self) -> None:
         with self._lock:
-            left_out, self._left_out = self._left_out, 0
-        if left_out:
-            updates_logger.warning("%d updates were not logged: handlers of the log are too slow", left_out)
+            dropped, self._dropped = self._dropped, 0
+        if dropped:
+            updates_logger.warning("%d updates were not logged: handlers of the log are too slow", dropped)
 
     def _log(self, execution_id: str, draft: PendingUpdate) -> None:
         data = orjson.dumps(decode_data(add_position(draft.body, 0, ""))).decode()

@@ -223,7 +223,7 @@ class WildcardSubscription:
         self._leave(execution_id)
         if execution_id not in self._starts:
             # No new update was noted. The next one brings its position along, which may be before this one.
-            if position is not None and self._globs.fit(execution_id):
+            if position is not None and self._globs.matches(execution_id):
                 self._read_elsewhere[execution_id] = position
                 _evict(self._read_elsewhere)
             return
@@ -308,7 +308,7 @@ class WildcardSubscription:
         if self.closed or self._denials.holds(execution_id):
             return
         if execution_id not in self._open:
-            if not self._globs.fit(execution_id):
+            if not self._globs.matches(execution_id):
                 return
             if execution_id not in self._starts:
                 self._remember(execution_id, _later(before, self._read_elsewhere.pop(execution_id, None)))

@@ -1,4 +1,4 @@
-"""What happens at a gateway, as values: for the log, and for a function of the application's own."""
+"""Events of a gateway: for its counters, for the log, and for a function of the application."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from lg_streaming.errors import StreamingConfigError
-from lg_streaming.observability.gateway_metrics import Transport
 from lg_streaming.observability.logs import log_event
+from lg_streaming.settings import TransportName
 
 __all__ = [
     "ClientConnected",
@@ -26,6 +26,8 @@ __all__ = [
     "Observer",
     "RoomJoined",
     "RoomLeft",
+    "SubscriptionResumed",
+    "UpdatesMerged",
     "UpdatesSent",
 ]
 
@@ -34,23 +36,23 @@ logger: logging.Logger = logging.getLogger("lg_streaming.gateway")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayEvent:
-    """Something happened on a connection."""
+    """Base of all events of a connection."""
 
     name: ClassVar[str] = "gateway"
-    """Says what it is; the `event` of its log record."""
+    """The `event` of its log record."""
     level: ClassVar[int] = logging.DEBUG
     """The level of its log record."""
 
     connection_id: str
-    """The connection; empty for a caller who did not get one."""
-    transport: Transport
+    """Empty for a caller that was refused before it had a connection."""
+    transport: TransportName
     subject: str | None = None
-    """Who the token says the caller is; None without one."""
+    """The subject of the caller's token; None without a token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConnected(GatewayEvent):
-    """A client was let in."""
+    """A client was admitted."""
 
     name: ClassVar[str] = "gateway.client.connected"
     level: ClassVar[int] = logging.INFO
@@ -58,16 +60,16 @@ class ClientConnected(GatewayEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientDisconnected(GatewayEvent):
-    """A connection is over: the client left, was sent away (4400 for one that was too slow), or is gone."""
+    """A connection closed: the client left, was disconnected (4400 for one that was too slow), or vanished."""
 
     name: ClassVar[str] = "gateway.client.disconnected"
     level: ClassVar[int] = logging.INFO
 
     code: int | None = None
-    """The code it was closed with; None where the client left, or its stream was at its end."""
+    """The code the gateway closed it with; None where the client left, or its stream had ended."""
     reason: str | None = None
     duration_s: float | None = None
-    """Seconds it was open."""
+    """Seconds for which it was open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,24 +86,36 @@ class ClientRefused(GatewayEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionSubscribed(GatewayEvent):
-    """A connection began to watch an execution."""
+    """A connection subscribed to an execution."""
 
     name: ClassVar[str] = "gateway.subscription.execution"
 
     execution_id: str
     recovered: bool = True
-    """Whether everything after the position it asked for is there."""
+    """False where updates after the requested position are missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionUnsubscribed(GatewayEvent):
-    """A connection no longer watches an execution."""
+    """A subscription to an execution ended."""
 
     name: ClassVar[str] = "gateway.unsubscription.execution"
 
     execution_id: str
     reason: str | None = None
-    """As in `subscription_closed`; None where the client asked for it or left."""
+    """The reason of `subscription_closed`; None where the client unsubscribed or left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionResumed(GatewayEvent):
+    """A subscription, to an execution or a room, continued after a position."""
+
+    name: ClassVar[str] = "gateway.subscription.resumed"
+
+    execution_id: str
+    """The execution; a room's updates are those of an execution."""
+    recovered: bool
+    """False where updates after the position are missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,21 +138,21 @@ class RoomLeft(GatewayEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageReceived(GatewayEvent):
-    """A message of a client was carried out, or refused."""
+    """A message of a client was handled, or refused."""
 
     name: ClassVar[str] = "gateway.message.received"
 
     message_name: str
-    """As the client gave it; the protocol need not have it."""
+    """The name that the client sent; the protocol may not have it."""
     code: int | None = None
-    """Why it was refused; None where it was not."""
+    """The code of the error it was refused with; None where it was handled."""
     duration_s: float | None = None
-    """Seconds it took."""
+    """Seconds from its arrival to its answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdatesSent(GatewayEvent):
-    """A frame of updates was handed to the transport."""
+    """A page of updates was handed to the transport. Published only where a listener takes it."""
 
     name: ClassVar[str] = "gateway.message.sent"
 
@@ -148,8 +162,18 @@ class UpdatesSent(GatewayEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpdatesMerged(GatewayEvent):
+    """Updates were merged into others for a reader that lags."""
+
+    name: ClassVar[str] = "gateway.message.merged"
+
+    updates: int
+    """Updates that were saved."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GapReported(GatewayEvent):
-    """A reader was told that updates it wanted are gone."""
+    """A reader was notified of a gap: updates it asked for are no longer in the log."""
 
     name: ClassVar[str] = "gateway.gap"
     level: ClassVar[int] = logging.INFO
@@ -161,7 +185,7 @@ class GapReported(GatewayEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayFailed(GatewayEvent):
-    """The gateway could not do what it should: the log is away, or something is wrong with the gateway itself."""
+    """The gateway failed: the log is unavailable, or the gateway itself has an error."""
 
     name: ClassVar[str] = "gateway.error"
     level: ClassVar[int] = logging.WARNING
@@ -172,18 +196,24 @@ class GatewayFailed(GatewayEvent):
 
 
 Observer = Callable[[GatewayEvent], object]
-"""A function of the application's own that is told what happens. It is called on the event loop of the gateway, so it
-has to be quick and must not block."""
+"""A function of the application that is called with each event.
+
+It runs on the event loop of the gateway, so it has to be quick and must not block.
+"""
+
+Listener = Callable[[GatewayEvent], None]
 
 
 class GatewayEvents:
-    """Tells the log and an observer what happens. Nothing an observer raises reaches the gateway.
+    """Notify the listeners, the log and an observer of events, in this order.
+
+    An exception of the observer never reaches the gateway.
 
     Args:
-        observer: Told of every event; None where nobody is.
+        observer: A plain function that is called with each event.
 
     Raises:
-        StreamingConfigError: The observer is a coroutine function: nobody would wait for it.
+        StreamingConfigError: If the observer is a coroutine function, which nothing would await.
     """
 
     def __init__(self, observer: Observer | None = None) -> None:
@@ -192,19 +222,26 @@ class GatewayEvents:
                 f"the observer {observer!r} is async: give a plain function, which may start a task"
             )
         self._observer = observer
+        self._listeners: list[Listener] = []
         self.observer_errors: int = 0
-        """What the observer raised; the first is logged with its traceback."""
+        """Exceptions that the observer raised; the first is logged with its traceback."""
+
+    def add_listener(self, listener: Listener) -> None:
+        """Call `listener` with each event, before the log and the observer. It must not raise."""
+        self._listeners.append(listener)
 
     @property
-    def wants_all(self) -> bool:
-        """Whether anybody cares about what happens with every message; where not, it need not be told."""
+    def is_verbose(self) -> bool:
+        """Return whether the observer or the log takes an event for each page of updates."""
         return self._observer is not None or logger.isEnabledFor(logging.DEBUG)
 
     def notify(self, event: GatewayEvent) -> None:
-        """Something happened. Never raises but on Ctrl-C."""
+        """Pass an event on. Never raises but on Ctrl-C."""
+        for listener in self._listeners:
+            listener(event)
         if logger.isEnabledFor(event.level):
-            about: dict[str, Any] = {field.name: getattr(event, field.name) for field in fields(event)}
-            log_event(logger, event.level, event.name, **about)
+            values: dict[str, Any] = {field.name: getattr(event, field.name) for field in fields(event)}
+            log_event(logger, event.level, event.name, **values)
         if self._observer is None:
             return
         try:
@@ -214,4 +251,4 @@ class GatewayEvents:
         except BaseException:  # a SystemExit would end the event loop with all that runs on it
             self.observer_errors += 1
             if self.observer_errors == 1:
-                logger.exception("the observer raised on %s; from now on that is only counted", event.name)
+                logger.exception("the observer raised on %s; further exceptions are only counted", event.name)

@@ -1,7 +1,7 @@
-"""Log records with fields: which fields there are, how a record gets them, and a formatter that writes them as JSON.
+"""Log records with fields, and a formatter that writes them as JSON.
 
-A field is an attribute of the record, so any handler of the standard library, and what builds on it, can read it. No
-field ever holds a token, a message's payload or an update's data.
+A field is an attribute of the record, which any handler of the standard library can read. No field ever holds a token,
+a message's payload or an update's data.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ __all__ = ["FIELDS", "JsonFormatter", "LogFields", "log_event"]
 
 
 class LogFields(TypedDict, total=False):
-    """What a record can say beside its message. A field that is `None` is left out of the record."""
+    """The fields of a record. A field that is `None` is left out."""
 
     connection_id: str | None
     transport: str | None
     """`socketio`, `websocket`, `sse` or `rest`."""
     subject: str | None
-    """Who the token says the caller is."""
+    """The subject of the caller's token."""
     execution_id: str | None
     room_id: str | None
     code: int | None
-    """Of `lg_streaming.errors.CODES`."""
+    """A code of `lg_streaming.errors.CODES`."""
     reason: str | None
-    """Why, in words or as the wire says it."""
+    """The reason, in words or as on the wire."""
     recovered: bool | None
-    """Whether a subscription lost nothing."""
+    """False where a subscription lost updates."""
     message_name: str | None
     """The name of a client's message."""
     updates: int | None
@@ -50,37 +50,38 @@ FIELDS: Final = ("event", *LogFields.__annotations__)
 def log_event(
     logger: logging.Logger, level: int, event: str, message: str | None = None, **fields: Unpack[LogFields]
 ) -> None:
-    """Logs that something happened.
+    """Log an event.
 
     Args:
-        logger: Where to.
+        logger: The logger.
         level: A level of `logging`.
-        event: What happened, by name; the same for all that happens alike.
-        message: The text for people; when not given, the event and its fields.
-        fields: What is known about it.
+        event: The name of the event.
+        message: The text for people; the event and its fields when not given.
+        fields: The fields of the record.
     """
     if not logger.isEnabledFor(level):
         return
-    known = {name: _cut(value) for name, value in fields.items() if value is not None}
+    values = {name: _cut(value) for name, value in fields.items() if value is not None}
     if message is None:
-        message = " ".join((event, *(f"{name}={value!r}" for name, value in known.items())))
-    logger.log(level, "%s", message, extra={"event": event, **known})
+        message = " ".join((event, *(f"{name}={value!r}" for name, value in values.items())))
+    logger.log(level, "%s", message, extra={"event": event, **values})
 
 
 def _cut(value: object) -> object:
-    """A client may give a long name to what it sends; a record need not have all of it."""
+    """Shorten a long text, such as a name that a client chose."""
     return f"{value[:_MAX_TEXT]}…" if isinstance(value, str) and len(value) > _MAX_TEXT else value
 
 
 class JsonFormatter(logging.Formatter):
-    r"""Writes a record as one line of JSON: `timestamp`, `level`, `logger`, `message`, its fields, and `exception`.
+    r"""A formatter that writes a record as one line of JSON.
 
-    Every record has the first four, also those of other loggers. The line is ASCII without control codes: line breaks
-    and other codes in any text are JSON escapes, so no text forges a line.
+    The line has `timestamp`, `level`, `logger`, `message`, the fields of the record, and `exception`. Records of other
+    loggers have the first four. The line is ASCII without control codes: line breaks and other codes in any text are
+    JSON escapes, so no text forges a line.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
+        """Return the line, without its end."""
         line: dict[str, Any] = {
             "timestamp": _iso(record.created),
             "level": record.levelname.lower(),

@@ -1,13 +1,15 @@
-"""The counts of a hub and a gateway as Prometheus metrics.
+"""Prometheus metrics of a hub and a gateway.
 
 Names begin with `lg_streaming_` and end with their base unit; labels come from closed sets, never from an execution.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.errors import LogUnavailableError, MissingExtraError
+from lg_streaming.hub import Durations
+from lg_streaming.observability.gateway_metrics import samples
 
 try:
     from prometheus_client import CollectorRegistry
@@ -22,22 +24,27 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-    from lg_streaming.hub import Durations, HubStatistics, ReaderLag, StreamHub
+    from lg_streaming.hub import HubStatistics, ReaderLag, StreamHub
     from lg_streaming.observability.gateway_metrics import GatewayMetrics, GatewayStatistics
 
 __all__ = ["MetricsCollector", "metrics_text"]
 
 _PREFIX: Final = "lg_streaming_"
+_FAMILIES: Final = {
+    "counter": CounterMetricFamily,
+    "gauge": GaugeMetricFamily,
+    "histogram": HistogramMetricFamily,
+}
 
 
-async def metrics_text(hub: StreamHub, figures: GatewayMetrics | None = None, accept: str = "") -> tuple[str, bytes]:
-    """All metrics as a Prometheus server reads them; the answer to `GET /metrics`.
+async def metrics_text(hub: StreamHub, metrics: GatewayMetrics | None = None, accept: str = "") -> tuple[str, bytes]:
+    """Return all metrics in the format of Prometheus; the response to `GET /metrics`.
 
-    Beside what `MetricsCollector` has it says how far readers are behind, unless the log cannot be reached.
+    It adds the lag of readers to the metrics of `MetricsCollector`, unless the log cannot be reached.
 
     Args:
-        hub: The hub to tell about.
-        figures: The gateway's counts; None where there is no gateway.
+        hub: The hub.
+        metrics: The gateway's counters; None without a gateway.
         accept: The request's `Accept` header; it may ask for OpenMetrics.
 
     Returns:
@@ -48,39 +55,39 @@ async def metrics_text(hub: StreamHub, figures: GatewayMetrics | None = None, ac
     except LogUnavailableError:
         lag = None
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(MetricsCollector(hub, figures, lag))
+    registry.register(MetricsCollector(hub, metrics, lag))
     encode, content_type = choose_encoder(accept)
     return content_type, encode(registry)
 
 
 class MetricsCollector(Collector):
-    """Reads the counts whenever metrics are asked for; for a registry of your own: `REGISTRY.register(…)`.
+    """A collector of all counters, for a registry of your own: `REGISTRY.register(…)`.
 
     Args:
-        hub: The hub to tell about.
-        figures: The gateway's counts; None where there is no gateway.
-        lag: How far readers are behind, where that is known.
+        hub: The hub.
+        metrics: The gateway's counters; None without a gateway.
+        lag: The lag of readers, where it was measured.
     """
 
-    def __init__(self, hub: StreamHub, figures: GatewayMetrics | None = None, lag: ReaderLag | None = None) -> None:
+    def __init__(self, hub: StreamHub, metrics: GatewayMetrics | None = None, lag: ReaderLag | None = None) -> None:
         self._hub = hub
-        self._figures = figures
+        self._metrics = metrics
         self._lag = lag
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: the names are known once they are collected."""
+        """Return nothing: the names come with the values."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics as they are now."""
+        """Yield all metrics as they are now."""
         yield from _hub_metrics(self._hub.statistics())
         if self._lag is not None:
             yield _gauge(
                 "reader_lag_updates", "Updates that readers have not come to yet, all together", self._lag.total
             )
             yield _gauge("reader_lag_updates_max", "The same of the reader that is furthest behind", self._lag.most)
-        if self._figures is not None:
-            yield from _gateway_metrics(self._figures.snapshot())
+        if self._metrics is not None:
+            yield from _gateway_metrics(self._metrics.snapshot())
 
 
 def _hub_metrics(hub: HubStatistics) -> Iterator[Metric]:
@@ -100,38 +107,16 @@ def _hub_metrics(hub: HubStatistics) -> Iterator[Metric]:
     yield _histogram("publish_seconds", "Time inside a call that publishes, of every 16th", hub.publish_seconds)
 
 
-def _gateway_metrics(gateway: GatewayStatistics) -> Iterator[Metric]:
-    connections = GaugeMetricFamily(f"{_PREFIX}connections", "Open connections", labels=["transport"])
-    closed = CounterMetricFamily(
-        f"{_PREFIX}connections_closed", "Connections that are over", labels=["transport", "code"]
-    )
-    for name, wire in gateway.transports.items():
-        connections.add_metric([name], wire.connections)
-        for code, count in wire.closed.items():
-            closed.add_metric([name, code], count)
-    yield connections
-    yield closed
-    wires = gateway.transports.items()
-    opened = [(name, wire.opened) for name, wire in wires]
-    yield _counter_by("connections_opened", "Connections that were let in", "transport", opened)
-    updates = [(name, wire.updates) for name, wire in wires]
-    yield _counter_by("updates_sent", "Updates handed to a transport", "transport", updates)
-    sizes = [(name, wire.bytes) for name, wire in wires]
-    yield _counter_by("sent_bytes", "Bytes of the frames of updates", "transport", sizes)
-    yield _gauge("subscriptions", "Subscriptions of connections", gateway.subscriptions)
-    yield _counter("subscriptions_opened", "Subscriptions that began", gateway.subscriptions_opened)
-    yield _gauge("rooms_joined", "Memberships of connections in rooms", gateway.rooms_joined)
-    yield _counter_by("messages_received", "Messages from clients", "message", gateway.received.items())
-    yield _counter("messages_failed", "Messages that were answered with an error", gateway.failed)
-    yield _histogram("message_seconds", "Time it took to carry out a message", gateway.handling)
-    yield _counter_by("refused", "Messages, logins and connections that were refused", "code", gateway.refused.items())
-    yield _counter("login_failures", "Credentials that did not hold", gateway.login_failures)
-    resumes = {"true": gateway.resumes, "false": gateway.resumes_lost}
-    yield _counter_by("resumes", "Subscriptions that went on after a position", "recovered", resumes.items())
-    yield _counter_by("gaps", "Gaps that readers were told", "reason", gateway.gaps.items())
-    yield _counter("updates_merged", "Updates saved by merging them into others", gateway.merged)
-    yield _histogram("delivery_seconds", "From publishing an update to handing it to a transport", gateway.delivery)
-    yield _gauge("uptime_seconds", "Since the gateway was made", gateway.uptime)
+def _gateway_metrics(statistics: GatewayStatistics) -> Iterable[Metric]:
+    families: dict[str, Any] = {}
+    for metric, labels, value in samples(statistics):
+        if metric.name not in families:
+            families[metric.name] = _FAMILIES[metric.kind](_PREFIX + metric.name, metric.help, labels=[*labels])
+        if isinstance(value, Durations):
+            families[metric.name].add_metric([*labels.values()], **_buckets(value))
+        else:
+            families[metric.name].add_metric([*labels.values()], value)
+    return families.values()
 
 
 def _gauge(name: str, help: str, value: float) -> Metric:
@@ -150,6 +135,12 @@ def _counter_by(name: str, help: str, label: str, values: Iterable[tuple[str, in
 
 
 def _histogram(name: str, help: str, durations: Durations) -> Metric:
+    return HistogramMetricFamily(_PREFIX + name, help, **_buckets(durations))
+
+
+def _buckets(durations: Durations) -> dict[str, Any]:
     bounds = [*map(str, durations.bounds), "+Inf"]
-    buckets = list(zip(bounds, durations.cumulative(), strict=True))
-    return HistogramMetricFamily(_PREFIX + name, help, buckets=buckets, sum_value=durations.total)
+    return {
+        "buckets": list(zip(bounds, durations.cumulative(), strict=True)),
+        "sum_value": durations.total,
+    }

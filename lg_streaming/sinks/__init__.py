@@ -1,4 +1,4 @@
-"""Ready sinks: places to send the updates of an execution to, see `StreamHub.attach`."""
+"""Built-in sinks: destinations for the updates of an execution, see `StreamHub.attach`."""
 
 from lg_streaming.sinks.callback import CallbackSink
 from lg_streaming.sinks.jsonl import JsonLinesSink

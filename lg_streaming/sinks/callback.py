@@ -20,22 +20,22 @@ __all__ = ["CallbackSink"]
 
 
 class CallbackSink:
-    """Calls a function with each update.
+    """A sink that calls a function with each update.
 
-    A plain function is called in a thread of the sink's own, so that one that blocks holds up nobody; a coroutine
-    function is called on the event loop. Where it raises, that update alone has failed, and the next one follows.
-    An update whose call takes longer than the policy's timeout fails together with those of the same batch that
-    follow it. A plain function cannot be cancelled: as long as it hangs, all that follows fails.
+    A plain function is called in a thread of the sink, where it may block; a coroutine function is called on the event
+    loop. Where it raises, only that update has failed, and the next one follows. A call that takes longer than the
+    policy's timeout fails with the rest of its batch. A plain function cannot be cancelled: while it hangs, all later
+    updates fail.
 
     Args:
-        function: ``function(update)``, sync or async; what it returns is ignored.
+        function: ``function(update)``, sync or async; its result is ignored.
         on_closed: ``on_closed(reason)``, sync or async, called once at the end, where ``function`` is called.
-        id: Names the sink; made up when not given.
-        in_thread: Set it to False for a plain function that uses what belongs to the event loop, and never blocks.
-        policy: How it is sent to.
+        id: The name of the sink; a new one when not given.
+        in_thread: False calls a plain function on the event loop; it must not block.
+        policy: The rules for sending, see `SendPolicy`.
 
     Raises:
-        StreamingConfigError: What is to be called is no function.
+        StreamingConfigError: If an argument is not callable.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class CallbackSink:
         self._closed = False
 
     async def send(self, updates: Sequence[StreamUpdate]) -> None:
-        """Calls the function with each of ``updates``.
+        """Call the function with each update.
 
         Raises:
-            SinkError: It raised; its ``sent`` says at which update.
+            SinkError: If it raised; ``sent`` counts the updates before that one.
         """
-        calls = _Calls(self._function, updates)
+        calls = _BatchCalls(self._function, updates)
         try:
             while calls.index < len(updates):
                 if self._is_async(self._function):
@@ -88,7 +88,7 @@ class CallbackSink:
         )
 
     async def closed(self, reason: CloseReason) -> None:
-        """Calls ``on_closed``."""
+        """Call ``on_closed``."""
         self._closed = True
         on_closed = self._on_closed
         if on_closed is None:
@@ -98,29 +98,29 @@ class CallbackSink:
             await result
 
     def is_active(self) -> bool:
-        """Until it is closed."""
+        """Return whether it is open."""
         return not self._closed
 
     async def aclose(self) -> None:
-        """Ends the thread."""
+        """End the thread."""
         self._closed = True
         self._worker.close()
 
 
-class _Calls:
-    """The calls for one batch: how far they are. In the thread of the sink and on its event loop, never at once."""
+class _BatchCalls:
+    """The calls of one batch. They run in the thread of the sink and on its event loop, never in both at once."""
 
     def __init__(self, function: Callable[[StreamUpdate], object], updates: Sequence[StreamUpdate]) -> None:
         self._function = function
         self._updates = updates
         self.index = 0
         self.awaitable: Awaitable[object] | None = None
-        """What the last call returned, and the event loop has to await."""
+        """An awaitable that the last call returned; the event loop awaits it."""
         self.abandoned = False
-        """Nobody waits for the rest."""
+        """True once the batch has failed: the rest is skipped."""
 
     def call_next(self) -> None:
-        """Calls the function once."""
+        """Call the function once."""
         result = self._function(self._updates[self.index])
         if inspect.isawaitable(result):
             self.awaitable = result
@@ -128,6 +128,6 @@ class _Calls:
             self.index += 1
 
     def call_all(self) -> None:
-        """Calls the function as long as nothing has to be awaited."""
+        """Call the function until a result has to be awaited."""
         while self.index < len(self._updates) and self.awaitable is None and not self.abandoned:
             self.call_next()

@@ -15,39 +15,39 @@ from typing import Any, Final
 
 import orjson
 
-__all__ = ["LineFile", "lines_backwards"]
+__all__ = ["LineFile", "read_lines_reversed"]
 
 _BLOCK: Final = 65_536
-_LONGEST: Final = 64 * 1024 * 1024
-"""Bytes after the last line break that are looked at; more of them are kept as they are."""
-_BEGIN: Final = b'{"type":"'
-"""What every line begins with that a sink writes."""
+_MAX_LINE: Final = 64 * 1024 * 1024
+"""Bytes of a last line without a line break that are examined; a longer one is kept."""
+_LINE_START: Final = b'{"type":"'
+"""The beginning of every line that a sink writes."""
 _BINARY: Final[int] = getattr(os, "O_BINARY", 0)
-"""On Windows, without it, line breaks are changed."""
+"""Without it, Windows changes line breaks."""
 _NO_FOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
-_PRIVATE: Final = 0o600
-_PATIENCE: Final = 5.0
+_OWNER_ONLY: Final = 0o600
+_LOCK_TIMEOUT: Final = 5.0
 """Seconds to wait for the lock, or for the reader of a pipe."""
-_PAUSE: Final = 0.005
-_TRIES: Final = 5
-"""How often a path is opened again that has another file when it is locked."""
+_POLL_INTERVAL: Final = 0.005
+_MAX_REOPENS: Final = 5
+"""Attempts to open a path that names another file once the lock is held."""
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
-"""What a file system answers that has no locks, as some network file systems."""
+"""Errors of a file system without locks, such as some network file systems."""
 _LOCKED: Final = frozenset({errno.EAGAIN, errno.EACCES, errno.EDEADLK})
 _LOCK_AT: Final = 2**31 - 2
-"""Windows locks bytes: this one, which may lie behind the end of the file."""
+"""The byte that Windows locks; it may lie behind the end of the file."""
 
 
 class LineFile:
-    """A file that is opened with the first write. Used in one thread; several of one path may be in use at a time.
+    """A file that the first write opens. One thread uses it; several objects may have the same path.
 
-    Each write holds the file's lock, begins on a line of its own, and is in the file whole or not at all. A path that
-    has another file than before, since logs are rotated, is opened anew.
+    Each write holds the file's lock, begins on a new line, and is atomic: the file has all of it, or nothing. A path
+    that names another file than before, after a log rotation, is reopened.
 
     Args:
-        path: Where; the file is made with the mode 0600 when there is none.
-        fsync: Whether each write is on the disk before it returns.
-        follow_symlinks: Whether a path that is a symbolic link is taken for what it points to.
+        path: The file; it is created with the mode 0600 where it is missing.
+        fsync: True puts each write on the disk before it returns.
+        follow_symlinks: True follows a path that is a symbolic link.
     """
 
     def __init__(self, path: Path, *, fsync: bool, follow_symlinks: bool) -> None:
@@ -57,20 +57,20 @@ class LineFile:
         self._file: int | None = None
         self._process = 0
         self._has_half_line = False
-        """Whether a pipe has taken a part of a line."""
+        """True while a pipe has taken a part of a line."""
 
     def write(self, data: bytes) -> None:
-        """Appends ``data``, which are whole lines, or nothing.
+        """Append ``data``, which has whole lines, or nothing.
 
         Raises:
-            OSError: It could not be written, the path is a symbolic link, or another process keeps the lock.
+            OSError: If the write failed, the path is a symbolic link, or another process keeps the lock.
         """
         with self._locked() as file:
-            about = os.fstat(file)
-            if not stat.S_ISREG(about.st_mode):  # a pipe or a device has no end and cannot be cut
+            status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode):  # a pipe or a device has no end and cannot be cut
                 self._write_into_pipe(file, data)
                 return
-            size = _end_line(file, about.st_size)
+            size = _end_line(file, status.st_size)
             try:
                 _write_all(file, data)
                 if self._fsync:
@@ -84,38 +84,38 @@ class LineFile:
         """Write to a pipe while its reader reads. What a pipe has taken cannot be undone.
 
         Raises:
-            OSError: The reader has taken nothing for 5 seconds.
+            OSError: If the reader has taken nothing for 5 seconds.
         """
         with contextlib.suppress(OSError, AttributeError):  # Windows
             os.set_blocking(file, False)
         rest = memoryview(b"\n" + data if self._has_half_line else data)
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _LOCK_TIMEOUT
         while rest:
             try:
                 written = os.write(file, rest)
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise OSError(
-                        errno.EAGAIN, f"its reader has taken nothing for {_PATIENCE:g} s", str(self._path)
+                        errno.EAGAIN, f"its reader has taken nothing for {_LOCK_TIMEOUT:g} s", str(self._path)
                     ) from None
-                time.sleep(_PAUSE)
+                time.sleep(_POLL_INTERVAL)
                 continue
             rest = rest[written:]
             self._has_half_line = bool(rest)
-            deadline = time.monotonic() + _PATIENCE
+            deadline = time.monotonic() + _LOCK_TIMEOUT
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         if self._file is not None:
             file, self._file = self._file, None
             os.close(file)
 
     @contextmanager
     def _locked(self) -> Generator[int]:
-        """The file that the path names now, locked."""
-        deadline = time.monotonic() + _PATIENCE
-        for _ in range(_TRIES):
-            file = self._opened()
+        """Lock the file that the path names now, for the time of the block."""
+        deadline = time.monotonic() + _LOCK_TIMEOUT
+        for _ in range(_MAX_REOPENS):
+            file = self._open()
             release = _lock(file, deadline, self._path)
             try:
                 if self._is_current(file):
@@ -123,11 +123,11 @@ class LineFile:
                     return
             finally:
                 release()
-            self.close()  # the path has been given to another file
+            self.close()  # the path names another file by now
         raise OSError(errno.ESTALE, "the path names another file each time it is opened", str(self._path))
 
-    def _opened(self) -> int:
-        # A lock belongs to what a forked process shares with its parent: each has to open the file itself.
+    def _open(self) -> int:
+        # A forked process shares the descriptor, and with it the lock, with its parent: each opens the file itself.
         if self._process != os.getpid():
             self.close()
         if self._file is None:
@@ -145,17 +145,17 @@ class LineFile:
 
 
 def open_file(path: Path, flags: int, *, follow_symlinks: bool) -> int:
-    """Open ``path``; a file that is made can be read and written by its owner only.
+    """Open ``path``; a new file can be read and written by its owner only.
 
     Raises:
-        OSError: It cannot be opened, or is a symbolic link that is not followed.
+        OSError: If it cannot be opened, or is a symbolic link that is not followed.
     """
     if not follow_symlinks:
         if path.is_symlink():
             raise _is_link(path)
         flags |= _NO_FOLLOW
     try:
-        return os.open(path, flags | _BINARY, _PRIVATE)
+        return os.open(path, flags | _BINARY, _OWNER_ONLY)
     except OSError as error:
         if error.errno == errno.ELOOP and not follow_symlinks:  # it became one since the check
             raise _is_link(path) from None
@@ -175,9 +175,9 @@ def _write_all(file: int, data: bytes) -> None:
 
 
 def _undo(file: int, size: int, data: bytes) -> None:
-    """Cut off what came of a write that failed, unless something else follows ``size``."""
-    came = os.fstat(file).st_size - size
-    if 0 < came <= len(data) and _read(file, size, size + came) == data[:came]:
+    """Cut off the part that a failed write left, unless other data follows ``size``."""
+    added = os.fstat(file).st_size - size
+    if 0 < added <= len(data) and _read(file, size, size + added) == data[:added]:
         os.ftruncate(file, size)
 
 
@@ -185,9 +185,9 @@ def _undo(file: int, size: int, data: bytes) -> None:
 
 
 def _end_line(file: int, size: int) -> int:
-    """Make a file end with a line break, and return its size then.
+    """Make a file end with a line break, and return its new size.
 
-    Half a line that a sink wrote is removed. Anything else is kept, and gets a line break.
+    Half a line that a sink wrote is removed. Any other text is kept, and gets a line break.
     """
     if size == 0 or _read(file, size - 1, size) == b"\n":
         return size
@@ -200,9 +200,9 @@ def _end_line(file: int, size: int) -> int:
 
 
 def _is_half_line(file: int, begin: int, end: int) -> bool:
-    """Whether a sink wrote this, and could not write all of it."""
-    start = _read(file, begin, min(end, begin + len(_BEGIN)))
-    return _BEGIN.startswith(start) and not _is_json(_read(file, begin, end))
+    """Return whether a sink wrote a part of a line here."""
+    start = _read(file, begin, min(end, begin + len(_LINE_START)))
+    return _LINE_START.startswith(start) and not _is_json(_read(file, begin, end))
 
 
 def _is_json(line: bytes) -> bool:
@@ -214,8 +214,8 @@ def _is_json(line: bytes) -> bool:
 
 
 def _end_of_last_line(file: int, end: int) -> int | None:
-    """The offset after the last line break; None when the last 64 MiB have no line break."""
-    least = max(0, end - _LONGEST)
+    """Return the offset after the last line break; None when the last 64 MiB have no line break."""
+    least = max(0, end - _MAX_LINE)
     while end > least:
         begin = max(0, end - _BLOCK)
         found = _read(file, begin, end).rfind(b"\n")
@@ -226,7 +226,7 @@ def _end_of_last_line(file: int, end: int) -> int | None:
 
 
 def _read(file: int, begin: int, end: int) -> bytes:
-    os.lseek(file, begin, os.SEEK_SET)  # Windows has no `pread`; what is written is appended all the same
+    os.lseek(file, begin, os.SEEK_SET)  # Windows has no `pread`; writes append nevertheless
     pieces: list[bytes] = []
     while begin < end and (piece := os.read(file, end - begin)):
         pieces.append(piece)
@@ -234,8 +234,8 @@ def _read(file: int, begin: int, end: int) -> bytes:
     return b"".join(pieces)
 
 
-def lines_backwards(path: Path, *, follow_symlinks: bool) -> Iterator[bytes]:
-    """The lines of a file, the last one first; without its last line break, the last one counts if it is JSON."""
+def read_lines_reversed(path: Path, *, follow_symlinks: bool) -> Iterator[bytes]:
+    """Yield the lines of a file, the last one first; a last line without a line break counts if it is JSON."""
     file = open_file(path, os.O_RDONLY, follow_symlinks=follow_symlinks)
     try:
         end = os.fstat(file).st_size
@@ -249,7 +249,7 @@ def lines_backwards(path: Path, *, follow_symlinks: bool) -> Iterator[bytes]:
 
 
 def _complete_lines(file: int, end: int) -> Iterator[bytes]:
-    tail: list[bytes] = []  # of a line that began before what was read so far; the last part first
+    tail: list[bytes] = []  # the end of a line that begins in an earlier block; its last part first
     while end > 0:
         begin = max(0, end - _BLOCK)
         first, *others = _read(file, begin, end).split(b"\n")
@@ -267,18 +267,18 @@ def _complete_lines(file: int, end: int) -> Iterator[bytes]:
 
 
 def _nothing() -> None:
-    """Release a lock that there is not."""
+    """Do nothing: the file is not locked."""
 
 
 def _lock(file: int, deadline: float, path: Path) -> Callable[[], object]:
-    """Lock an open file, and return what releases it. A file system without locks is used without.
+    """Lock an open file where its file system has locks, and return the function that unlocks it.
 
     Raises:
-        OSError: Another process keeps the lock until ``deadline``.
+        OSError: If another process keeps the lock until ``deadline``.
     """
     if not stat.S_ISREG(os.fstat(file).st_mode):
         return _nothing
-    lock, release = _locks()
+    lock, release = _lock_functions()
     while True:
         try:
             lock(file)
@@ -290,16 +290,16 @@ def _lock(file: int, deadline: float, path: Path) -> Callable[[], object]:
         else:
             return lambda: release(file)
         if time.monotonic() >= deadline:
-            raise OSError(errno.EAGAIN, f"another process has locked it for {_PATIENCE:g} s", str(path)) from None
-        time.sleep(_PAUSE)
+            raise OSError(errno.EAGAIN, f"another process has locked it for {_LOCK_TIMEOUT:g} s", str(path)) from None
+        time.sleep(_POLL_INTERVAL)
 
 
-_Act = Callable[[int], object]
-"""On an open file."""
+_FileAction = Callable[[int], object]
+"""A function of a file descriptor."""
 
 
-def _locks() -> tuple[_Act, _Act]:
-    """The functions that lock and unlock an open file; they do nothing on a system that has none."""
+def _lock_functions() -> tuple[_FileAction, _FileAction]:
+    """Return the functions that lock and unlock an open file; they do nothing on a system without locks."""
     try:
         import fcntl  # noqa: PLC0415 (not on Windows)
     except ImportError:
@@ -307,7 +307,7 @@ def _locks() -> tuple[_Act, _Act]:
     return lambda file: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB), lambda file: fcntl.flock(file, fcntl.LOCK_UN)
 
 
-def _windows_locks() -> tuple[_Act, _Act]:
+def _windows_locks() -> tuple[_FileAction, _FileAction]:
     try:
         msvcrt: Any = importlib.import_module("msvcrt")
     except ImportError:

@@ -24,16 +24,16 @@ _LEVEL: Final = Number(whole=True, above=True)
 
 
 class LoggingSink:
-    """Writes one log record for each update: execution, number, type and data.
+    """A sink that writes one log record for each update: execution, number, type and data.
 
-    The record also has the attributes ``event`` (``stream_update``), ``execution_id`` and ``update_type``. Handlers are
-    called in a thread of the sink's own, since they may block. What a handler raises, logging itself deals with.
+    The record also has the attributes ``event`` (``stream_update``), ``execution_id`` and ``update_type``. Handlers run
+    in a thread of the sink, since they may block. `logging` itself reports the exceptions of handlers.
 
     Args:
-        logger: Where to; the logger ``lg_streaming.updates`` when not given.
+        logger: The logger or its name; ``lg_streaming.updates`` when not given.
         level: A level of `logging`, or its name.
-        data: Whether to write the data, up to 1,000 characters of its JSON. It may hold what people wrote.
-        id: Names the sink; made up when not given.
+        data: True writes the data, up to 1,000 characters of its JSON. It may hold text that people wrote.
+        id: The name of the sink; a new one when not given.
     """
 
     def __init__(
@@ -46,50 +46,50 @@ class LoggingSink:
     ) -> None:
         self.id: str = id or f"logging-{secrets.token_hex(4)}"
         self._logger = logging.getLogger(logger) if isinstance(logger, str) else logger
-        self._level = _level(level)
+        self._level = _parse_level(level)
         self._data = data
         self._worker = BlockingCallRunner(f"lg-streaming-{self.id}")
         self._closed = False
 
     async def send(self, updates: Sequence[StreamUpdate]) -> None:
-        """Writes ``updates``, where the logger takes the level."""
+        """Write ``updates``, where the logger is enabled for the level."""
         if self._logger.isEnabledFor(self._level):
             await self._worker.run(lambda: self._write(updates))
 
     def _write(self, updates: Sequence[StreamUpdate]) -> None:
         for update in updates:
-            about = update.metadata
-            told = _shown(update.data) if self._data else ""
+            metadata = update.metadata
+            data = _shortened(update.data) if self._data else ""
             self._logger.log(
                 self._level,
-                "%s #%d %r %s",  # a type is any text: none may forge a line
-                about.execution_id,
-                about.sequence_number,
+                "%s #%d %r %s",  # a type is any text, and must not forge a line
+                metadata.execution_id,
+                metadata.sequence_number,
                 update.type,
-                told,
-                extra={"event": "stream_update", "execution_id": about.execution_id, "update_type": update.type},
+                data,
+                extra={"event": "stream_update", "execution_id": metadata.execution_id, "update_type": update.type},
             )
 
     async def closed(self, reason: CloseReason) -> None:
-        """Writes nothing: the final update says it."""
+        """Write nothing: the final update is the last record."""
 
     def is_active(self) -> bool:
-        """Until it is closed."""
+        """Return whether it is open."""
         return not self._closed
 
     async def aclose(self) -> None:
-        """Ends the thread; the logger stays as it is."""
+        """End the thread; the logger stays as it is."""
         self._closed = True
         self._worker.close()
 
 
-def _shown(data: object) -> str:
+def _shortened(data: object) -> str:
     text = to_json(data).decode()
     return escape_line(text if len(text) <= _MAX_DATA else f"{text[:_MAX_DATA]}…")  # JSON leaves C1 codes as they are
 
 
-def _level(level: int | str) -> int:
-    known = logging.getLevelNamesMapping().get(level) if isinstance(level, str) else level
-    if known is None or not _LEVEL.accepts(known):
+def _parse_level(level: int | str) -> int:
+    number = logging.getLevelNamesMapping().get(level) if isinstance(level, str) else level
+    if number is None or not _LEVEL.accepts(number):
         raise StreamingConfigError(f"level {_LEVEL.refusal(level)}: use logging.INFO, or 'INFO'")
-    return known
+    return number

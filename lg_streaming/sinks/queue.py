@@ -1,4 +1,4 @@
-"""A bounded queue as a sink: push becomes pull."""
+"""A sink that is a bounded queue: push becomes pull."""
 
 from __future__ import annotations
 
@@ -19,35 +19,38 @@ if TYPE_CHECKING:
 __all__ = ["Overflow", "QueueSink"]
 
 Overflow = Literal["wait", "drop_oldest"]
-"""What a full queue does. ``wait``: it takes nothing more until there is room; the log keeps what follows.
-``drop_oldest``: it lets go of its oldest update."""
+"""Behaviour of a full queue.
+
+``wait`` accepts no update until one is read; later updates stay in the log. ``drop_oldest`` drops its oldest update.
+"""
 
 
 class _Queue(asyncio.Queue["StreamUpdate | None"]):
-    """Has room for one item more than updates, the end, and tells when something was taken."""
+    """A queue of updates and the end marker, with an event that each read sets."""
 
     def __init__(self, maxsize: int) -> None:
         super().__init__(maxsize + 1)
-        self.taken = asyncio.Event()
+        self.was_read = asyncio.Event()
 
     def _get(self) -> StreamUpdate | None:  # asyncio's own subclasses override it as well
-        self.taken.set()
+        self.was_read.set()
         return super()._get()
 
 
 class QueueSink:
-    """Puts updates into an `asyncio.Queue`; read it with ``async for update in sink``, or with ``sink.queue.get()``.
+    """A sink that puts updates into an `asyncio.Queue`.
 
-    The iteration ends after the last update, when all that is in the queue was read. One that is left early detaches
-    the sink with the next update. Make, attach and read it on the same event loop.
+    Read it with ``async for update in sink``, or with ``sink.queue.get()``. The iteration ends once the queue is empty
+    and no update follows. An iteration that is left early detaches the sink with the next update. Create, attach and
+    read it on the same event loop.
 
     Args:
         maxsize: The most updates in the queue.
-        overflow: What a full queue does.
-        id: Names the sink; made up when not given.
+        overflow: The behaviour of a full queue.
+        id: The name of the sink; a new one when not given.
 
     Raises:
-        StreamingConfigError: ``maxsize`` or ``overflow`` cannot be used, or no event loop is running.
+        StreamingConfigError: If ``maxsize`` or ``overflow`` is invalid, or no event loop is running.
     """
 
     def __init__(self, maxsize: int = 1_000, *, overflow: Overflow = "wait", id: str | None = None) -> None:
@@ -61,23 +64,23 @@ class QueueSink:
         self.id: str = id or f"queue-{secrets.token_hex(4)}"
         self.maxsize = maxsize
         self.overflow: Overflow = overflow
-        # it may wait for its reader as long as it likes: what follows is in the log, and nobody else waits
+        # it may wait for its reader without a limit: later updates are in the log, and no other sink waits
         self.policy: SendPolicy = SendPolicy(timeout=math.inf if overflow == "wait" else SendPolicy().timeout)
         self.dropped: int = 0
-        """Updates it let go of, with ``drop_oldest``."""
+        """Updates that ``drop_oldest`` dropped."""
         self.reason: CloseReason | None = None
-        """Why nothing more comes; None while something may."""
+        """The reason it was closed for; None while it is open."""
         self.queue: asyncio.Queue[StreamUpdate | None]
         """The updates, and None after the last one."""
         self.queue = self._queue = _Queue(maxsize)
         self._left = False
 
     async def send(self, updates: Sequence[StreamUpdate]) -> None:
-        """Puts ``updates`` into the queue.
+        """Put ``updates`` into the queue.
 
         Raises:
-            SinkRejectedError: It is called on another event loop than the one it was made on.
-            SinkError: Its reader has left.
+            SinkRejectedError: If it is called on another event loop than the one it was created on.
+            SinkError: If its reader has left.
         """
         if asyncio.get_running_loop() is not self._loop:
             raise SinkRejectedError("attach a QueueSink on the event loop that reads it", sink_id=self.id)
@@ -87,28 +90,28 @@ class QueueSink:
                     self._queue.get_nowait()
                     self.dropped += 1
                 else:
-                    self._queue.taken.clear()
-                    await self._queue.taken.wait()
+                    self._queue.was_read.clear()
+                    await self._queue.was_read.wait()
             if not self.is_active():
-                raise SinkError("nobody reads the queue any more", sink_id=self.id, sent=index)
+                raise SinkError("the queue has no reader any more", sink_id=self.id, sent=index)
             self._queue.put_nowait(update)
 
     async def closed(self, reason: CloseReason) -> None:
-        """Ends the iteration after what is in the queue."""
+        """End the iteration after the updates in the queue."""
         self._end(reason)
 
     def _end(self, reason: CloseReason) -> None:
         if self.reason is None:
             self.reason = reason
             self._queue.put_nowait(None)
-            self._queue.taken.set()
+            self._queue.was_read.set()
 
     def is_active(self) -> bool:
-        """Until it is closed, or its reader has left."""
+        """Return whether it is open and its reader has not left."""
         return self.reason is None and not self._left
 
     async def aclose(self) -> None:
-        """Ends the iteration, also while it waits, after what is in the queue; the sink is detached."""
+        """End the iteration, even while it waits, after the updates in the queue; the sink is detached."""
         self._end("detached")
 
     def __aiter__(self) -> AsyncIterator[StreamUpdate]:
@@ -121,4 +124,4 @@ class QueueSink:
             self._queue.put_nowait(None)  # the end is for every reader
         finally:
             self._left = True
-            self._queue.taken.set()  # who waits for room sees that nobody will make any
+            self._queue.was_read.set()  # a waiting `send` ends: no reader will make room

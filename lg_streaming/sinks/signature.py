@@ -13,7 +13,7 @@ import orjson
 
 from lg_streaming.errors import StreamingConfigError, UnauthorizedError
 
-__all__ = ["Secret", "keys_of", "sign", "verify_webhook"]
+__all__ = ["Secret", "parse_keys", "sign", "verify_webhook"]
 
 Secret = str | bytes
 """The key as bytes, or as text: ``whsec_`` and its Base64."""
@@ -23,16 +23,16 @@ _MIN_KEY: Final = 16
 _MAX_AGE_DIGITS: Final = 12
 
 
-def keys_of(secret: Secret | Sequence[Secret] | None) -> list[bytes]:
-    """The keys to sign with.
+def parse_keys(secret: Secret | Sequence[Secret] | None) -> list[bytes]:
+    """Return the keys to sign with.
 
     Raises:
-        StreamingConfigError: One is shorter than 16 bytes, or a text that is not ``whsec_`` and Base64.
+        StreamingConfigError: If one is shorter than 16 bytes, or a text that is not ``whsec_`` and Base64.
     """
     if secret is None:
         return []
-    given = [secret] if isinstance(secret, (str, bytes)) else secret
-    keys = [_key_of(each) for each in given]
+    secrets = [secret] if isinstance(secret, (str, bytes)) else secret
+    keys = [_parse_key(each) for each in secrets]
     if not keys or any(len(key) < _MIN_KEY for key in keys):
         raise StreamingConfigError(
             f"a webhook's secret has at least {_MIN_KEY} bytes; make one with secrets.token_bytes(32)"
@@ -40,7 +40,7 @@ def keys_of(secret: Secret | Sequence[Secret] | None) -> list[bytes]:
     return keys
 
 
-def _key_of(secret: Secret) -> bytes:
+def _parse_key(secret: Secret) -> bytes:
     if isinstance(secret, bytes):
         return secret
     if not secret.startswith(_PREFIX):
@@ -52,7 +52,7 @@ def _key_of(secret: Secret) -> bytes:
 
 
 def sign(keys: Sequence[bytes], webhook_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """The headers of a webhook; without a key it is not signed."""
+    """Return the headers of a webhook; without a key it is not signed."""
     headers = {"webhook-id": webhook_id, "webhook-timestamp": str(timestamp)}
     if keys:
         headers["webhook-signature"] = " ".join(_signature(key, webhook_id, str(timestamp), body) for key in keys)
@@ -72,32 +72,32 @@ def verify_webhook(
     tolerance: float = 300.0,
     clock: Callable[[], float] = time.time,
 ) -> dict[str, Any]:
-    """The JSON of a webhook, if it comes from somebody who knows the secret and is not an old one.
+    """Return the JSON of a webhook, if its signature is valid and recent.
 
-    Remember the ids you have seen, the header ``webhook-id``: a batch may come again under the same one.
+    Remember the ids you have seen, the header ``webhook-id``: a repeated batch has the same one.
 
     Args:
-        headers: Of the request; upper and lower case are the same.
-        body: Of the request, its bytes as they came.
-        secret: Bytes, or ``whsec_`` and their Base64; one of several may have signed it.
-        tolerance: Seconds by which the sender's clock, or the way of the request, may be off.
+        headers: The headers of the request, in any case.
+        body: The body of the request, unchanged.
+        secret: Bytes, or ``whsec_`` and their Base64; of several, one must have signed it.
+        tolerance: The most seconds between the timestamp and now.
         clock: Seconds since 1970.
 
     Raises:
-        UnauthorizedError: A header is missing, the signature is not good, or the time is not now.
-        StreamingConfigError: The secret cannot be used.
+        UnauthorizedError: If a header is missing, the signature is wrong, or the timestamp is too far from now.
+        StreamingConfigError: If the secret is invalid.
     """
-    keys = keys_of(secret)
-    given = {name.lower(): value for name, value in headers.items()}
+    keys = parse_keys(secret)
+    lowered = {name.lower(): value for name, value in headers.items()}
     try:
-        webhook_id, timestamp = given["webhook-id"], given["webhook-timestamp"]
-        signatures = given["webhook-signature"].split()
+        webhook_id, timestamp = lowered["webhook-id"], lowered["webhook-timestamp"]
+        signatures = lowered["webhook-signature"].split()
     except KeyError as error:
         raise UnauthorizedError(f"the webhook has no header {error.args[0]!r}") from None
     if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= _MAX_AGE_DIGITS):
         raise UnauthorizedError("the webhook's timestamp is no number of seconds")
-    good = [_signature(key, webhook_id, timestamp, body).encode() for key in keys]
-    if not any(hmac.compare_digest(one, other.encode(errors="replace")) for other in signatures for one in good):
+    expected = [_signature(key, webhook_id, timestamp, body).encode() for key in keys]
+    if not any(hmac.compare_digest(one, other.encode(errors="replace")) for other in signatures for one in expected):
         raise UnauthorizedError("the webhook's signature is not good")
     if abs(clock() - int(timestamp)) > tolerance:
         raise UnauthorizedError(f"the webhook was sent more than {tolerance} s ago, or will be")

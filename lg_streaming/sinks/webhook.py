@@ -19,7 +19,7 @@ from lg_streaming.backoff import Backoff
 from lg_streaming.errors import MissingExtraError, SinkError, SinkRejectedError, StreamingConfigError
 from lg_streaming.fork import bury, restart_after_fork
 from lg_streaming.hub.sink import SendPolicy
-from lg_streaming.sinks.signature import Secret, keys_of, sign
+from lg_streaming.sinks.signature import Secret, parse_keys, sign
 
 if TYPE_CHECKING:
     import httpx2
@@ -40,34 +40,35 @@ _BACKOFF: Final = Backoff(delay=0.5, max_delay=60.0)
 
 
 class WebhookSink:
-    """Posts updates to a URL, in batches, signed, and again where that can help.
+    """A sink that posts updates to a URL: in batches, signed, and with retries.
 
-    The body is ``{"execution_id", "position", "gap"?, "updates": […]}``: the updates as on every wire, the position of
-    the last one, and what is missing before the first, if something is. The headers ``webhook-id``,
-    ``webhook-timestamp`` and, with a secret, ``webhook-signature`` are those of the Standard Webhooks specification:
-    check them with `verify_webhook`. The id stays the same when a batch is sent again.
+    The body is ``{"execution_id", "position", "gap"?, "updates": […]}``. The updates are those of every wire, and the
+    position is that of the last one. ``gap`` describes the updates that are missing before the first.
 
-    An answer of 2xx takes the batch. After 408, 425, 429, 5xx, a broken connection or no answer in time it is sent
-    again, after the backoff's pause or the answer's ``Retry-After`` (at most 5 minutes), whichever is longer. Any other
-    answer refuses the batch for good, a redirect too, and 410 detaches the sink.
+    The headers ``webhook-id``, ``webhook-timestamp`` and, with a secret, ``webhook-signature`` are those of the
+    Standard Webhooks specification: check them with `verify_webhook`. A repeated batch has the same id.
 
-    One that is shared serves one event loop, which has to last until the sink is closed.
+    A response of 2xx accepts the batch. After 408, 425, 429, 5xx, a broken connection or a timeout it is sent again.
+    The pause before that is the longer of the backoff and the response's ``Retry-After`` (at most 5 minutes). Any other
+    response, a redirect too, rejects the batch, and 410 detaches the sink.
+
+    A shared sink serves one event loop, which has to last until the sink is closed.
 
     Args:
-        url: Where to; ``http`` or ``https``.
-        secret: What to sign with, see `verify_webhook`; each of several signs, while one takes over from another.
+        url: The receiver; ``http`` or ``https``.
+        secret: The key to sign with, see `verify_webhook`; each of several signs, for the time of a key rotation.
         batch_size: The most updates of one request.
         batch_interval: Seconds from one request to the next, unless a full batch waits.
         timeout: Seconds one request may take.
         attempts: How often a batch is sent before it has failed.
         backoff: The pauses between the attempts.
         headers: Sent with each request.
-        id: Names the sink; the URL without its query when not given.
+        id: The name of the sink; the URL without its query when not given.
         clock: Seconds since 1970.
 
     Raises:
-        StreamingConfigError: The URL, the secret or a number cannot be used.
-        MissingExtraError: It needs ``pip install 'lg-streaming[client]'``.
+        StreamingConfigError: If the URL, the secret or a number is invalid.
+        MissingExtraError: If ``lg-streaming[client]`` is not installed.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class WebhookSink:
         self.id: str = id or f"webhook-{place.scheme}://{_host(place)}{place.path}"
         self._http = _httpx2()
         self._url = url
-        self._keys = keys_of(secret)
+        self._keys = parse_keys(secret)
         self._headers = {**(headers or {}), "content-type": "application/json"}
         self._clock = clock
         self._client: httpx2.AsyncClient | None = None
@@ -107,16 +108,16 @@ class WebhookSink:
         restart_after_fork(self)
 
     def after_fork(self) -> None:
-        """Connect anew: the connections there are belong to the parent."""
+        """Reconnect: the present connections belong to the parent."""
         bury(self._client, self._loop)
         self._client = self._loop = None
 
     async def send_page(self, execution_id: str, page: Page) -> None:
-        """Posts ``page`` once.
+        """Post ``page`` once.
 
         Raises:
-            SinkError: It was not taken; sent again it may be.
-            SinkRejectedError: It was refused.
+            SinkError: If it was not accepted, and a retry may help.
+            SinkRejectedError: If it was rejected.
         """
         body, webhook_id = _body(execution_id, page), _id(execution_id, page)
         headers = {**self._headers, **sign(self._keys, webhook_id, int(self._clock()), body)}
@@ -133,36 +134,36 @@ class WebhookSink:
             raise SinkRejectedError(f"it refused the batch with {status}", sink_id=self.id)
 
     async def _post(self, headers: Mapping[str, str], body: bytes) -> tuple[int, float | None]:
-        """The status of the answer, and for how many seconds it asks to be left alone."""
-        client = await self._opened()
+        """Return the status of the response, and the seconds of its ``Retry-After``."""
+        client = await self._connect()
         async with client.stream("POST", self._url, content=body, headers=headers) as answer:
             size = 0
-            async for piece in answer.aiter_raw():  # read to its end, the connection serves the next request too
+            async for piece in answer.aiter_raw():  # a connection that is read to its end serves the next request too
                 size += len(piece)
                 if size > _MAX_ANSWER:
                     break
             return answer.status_code, _seconds(answer.headers.get("retry-after"), self._clock())
 
-    async def _opened(self) -> httpx2.AsyncClient:
+    async def _connect(self) -> httpx2.AsyncClient:
         loop = asyncio.get_running_loop()
         if self._client is None:
-            # it reads the system's certificates; the policy's timeout holds for the whole request
-            made: httpx2.AsyncClient = await asyncio.to_thread(self._http.AsyncClient, timeout=None)
-            self._client, self._loop = made, loop
-            return made
+            # in a thread, since it reads the system's certificates; the policy's timeout covers the whole request
+            client: httpx2.AsyncClient = await asyncio.to_thread(self._http.AsyncClient, timeout=None)
+            self._client, self._loop = client, loop
+            return client
         if self._loop is not loop:
             raise SinkRejectedError("a WebhookSink serves one event loop: make another one", sink_id=self.id)
         return self._client
 
     async def closed(self, reason: CloseReason) -> None:
-        """Posts nothing: the final update says it."""
+        """Post nothing: the final update is in the last batch."""
 
     def is_active(self) -> bool:
-        """Until it is closed, or its receiver has answered 410."""
+        """Return whether it is open and its receiver has not answered 410."""
         return not self._closed
 
     async def aclose(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         self._closed = True
         client, self._client = self._client, None
         if client is not None:
@@ -170,7 +171,7 @@ class WebhookSink:
 
 
 def _shown(url: str) -> str:
-    """A URL for an error message, without a password in it."""
+    """Return a URL for an error message, without its password."""
     return repr(url.rpartition("@")[2])[:80]
 
 
@@ -197,15 +198,15 @@ def _position(page: Page) -> str | None:
 
 
 def _id(execution_id: str, page: Page) -> str:
-    """The same for the same updates, whenever and from wherever they are sent."""
+    """Return an id that depends on the updates only, so that a repeated batch has the same one."""
     first = page.records[0].seq if page.records else 0
     gap = page.gap.to_dict() if page.gap is not None else None
-    about = orjson.dumps([execution_id, first, _position(page), gap])
-    return f"msg_{hashlib.sha256(about).hexdigest()[:32]}"
+    key = orjson.dumps([execution_id, first, _position(page), gap])
+    return f"msg_{hashlib.sha256(key).hexdigest()[:32]}"
 
 
 def _seconds(text: str | None, now: float) -> float | None:
-    """The seconds of ``Retry-After``: it is a number of them, or a date (RFC 9110, 10.2.3)."""
+    """Parse ``Retry-After``: a number of seconds, or a date (RFC 9110, 10.2.3)."""
     if text is None:
         return None
     if text.isascii() and text.isdigit():
@@ -219,5 +220,5 @@ def _seconds(text: str | None, now: float) -> float | None:
 
 
 def _host(place: SplitResult) -> str:
-    """Host and port, without what may be secret before them."""
+    """Return host and port, without the user and the password."""
     return place.netloc.rpartition("@")[2]

@@ -1,4 +1,4 @@
-"""A thread for what would block the event loop: one call after another."""
+"""A thread for calls that would block the event loop, one after another."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ __all__ = ["BlockingCallRunner"]
 
 T = TypeVar("T")
 
-_LINGER: Final = 1.0
-"""Seconds the thread waits for another call."""
+_IDLE_TIMEOUT: Final = 1.0
+"""Seconds that the thread waits for another call."""
 
 
 class BlockingCallRunner:
-    """Runs calls in a thread of its own, in order, never two at once.
+    """Run calls in one thread, in order, never two at once.
 
-    Each sink has its own, so that one whose call hangs holds up nobody else. The thread begins with the first call and
-    ends a second after the last one, or when the worker is closed. It does not keep the process from ending.
+    Each sink has its own runner, so that a call that hangs delays no other sink. The thread begins with the first call.
+    It ends a second after the last one, or when the runner is closed. It does not keep the process from ending.
+
+    `anyio.to_thread` with a limiter of 1 is no substitute. A cancelled wait frees the limiter while its call still
+    runs, so that the next call would run at the same time. Threads of an executor keep the process from ending.
     """
 
     def __init__(self, name: str) -> None:
@@ -36,11 +39,11 @@ class BlockingCallRunner:
         restart_after_fork(self)
 
     def after_fork(self) -> None:
-        """Start without a thread: the parent makes the calls that wait."""
+        """Start without a thread: the parent runs the queued calls."""
         self._calls, self._thread = queue.SimpleQueue(), None
 
     async def run(self, call: Callable[[], T]) -> T:
-        """What ``call()`` returns or raises. When this is cancelled, a call that has not begun is left out."""
+        """Return the result of ``call()``. When this is cancelled, a call that has not begun is skipped."""
         future: Future[T] = Future()
         with self._lock:
             self._calls.put((future, call))
@@ -50,7 +53,7 @@ class BlockingCallRunner:
         return await asyncio.wrap_future(future)
 
     def close(self) -> None:
-        """Ends the thread after the calls that wait. It begins again with another call."""
+        """End the thread after the queued calls. Another call starts it again."""
         with self._lock:
             if self._thread is not None:
                 self._calls.put(None)
@@ -58,7 +61,7 @@ class BlockingCallRunner:
     def _work(self) -> None:
         while True:
             try:
-                job = self._calls.get(timeout=_LINGER)
+                job = self._calls.get(timeout=_IDLE_TIMEOUT)
             except queue.Empty:
                 job = None
             if job is None:
@@ -70,7 +73,7 @@ class BlockingCallRunner:
             future, call = job
             if future.set_running_or_notify_cancel():
                 _fulfil(future, call)
-            del job, future, call  # while it waits for the next one it keeps nothing of the last
+            del job, future, call  # a waiting thread must not keep the last call alive
 
 
 def _fulfil(future: Future[T], call: Callable[[], T]) -> None:

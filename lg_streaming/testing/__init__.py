@@ -1,4 +1,4 @@
-"""Helpers for tests of streaming graphs, yours as well as ours; nothing here needs a network."""
+"""Helpers for tests of streaming graphs. None needs a network."""
 
 from lg_streaming.testing.collecting import Collected, collect, collect_sync
 from lg_streaming.testing.models import Answer, AnswerScript, ScriptedChatModel, ScriptedError

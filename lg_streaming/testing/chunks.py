@@ -9,10 +9,10 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import ToolCall, tool_call_chunk
 
 Split = Callable[[str], Iterable[str]]
-"""Cuts a text into pieces; the pieces joined must give the text."""
+"""A function that splits a text; the joined pieces must be the text."""
 
 _STREAMED_FIELD = {"text": "text", "reasoning": "reasoning", "thinking": "thinking"}
-"""The text field of each content block type that arrives piece by piece; other blocks come whole."""
+"""The text field of each type of content block that is streamed in pieces; other blocks are one chunk."""
 
 
 def message_chunks(message: AIMessage, *, prompt: Sequence[BaseMessage], split: Split) -> Iterator[AIMessageChunk]:
@@ -21,18 +21,18 @@ def message_chunks(message: AIMessage, *, prompt: Sequence[BaseMessage], split: 
     Merged, they equal `message` in content, tool calls and metadata. Usage that the message does not
     carry itself is counted: a token is a piece of `split`.
     """
-    spoken = 0
+    pieces = 0
     for chunk in _content_chunks(message, split):
-        spoken += 1
+        pieces += 1
         yield chunk
     for index, call in enumerate(message.tool_calls):
         for chunk in _tool_chunks(call, index, split):
-            spoken += 1
+            pieces += 1
             yield chunk
     yield AIMessageChunk(
         content="",
         id=message.id,
-        usage_metadata=message.usage_metadata or _count_usage(prompt, spoken, split),
+        usage_metadata=message.usage_metadata or _count_usage(prompt, pieces, split),
         response_metadata=message.response_metadata,
         additional_kwargs=_other_kwargs(message),
         chunk_position="last",
@@ -80,6 +80,6 @@ def _other_kwargs(message: AIMessage) -> dict[str, Any]:
     return {key: value for key, value in kwargs.items() if key != "reasoning_content"}
 
 
-def _count_usage(prompt: Sequence[BaseMessage], spoken: int, split: Split) -> UsageMetadata:
+def _count_usage(prompt: Sequence[BaseMessage], pieces: int, split: Split) -> UsageMetadata:
     heard = sum(len(list(split(message.text))) for message in prompt)
-    return UsageMetadata(input_tokens=heard, output_tokens=spoken, total_tokens=heard + spoken)
+    return UsageMetadata(input_tokens=heard, output_tokens=pieces, total_tokens=heard + pieces)

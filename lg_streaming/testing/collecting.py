@@ -1,4 +1,4 @@
-"""Run something and get every update it made."""
+"""Run a graph or a function and collect its updates."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _FOR_GRAPHS: Final = "input, config and capture are for graphs: give a function 
 
 
 class Collected(Sequence["StreamUpdate"]):
-    """The updates of one execution, in order. A sequence, and answers to what tests ask.
+    """The updates of one execution, in order: a sequence with the queries that tests need.
 
     Args:
         updates: The updates.
-        result: What the graph or the function returned.
-        error: What it raised, when `collect` was called with ``raises=False``.
+        result: The result of the graph or the function.
+        error: Its exception, when `collect` was called with ``raises=False``.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Collected(Sequence["StreamUpdate"]):
     @overload
     def __getitem__(self, index: slice) -> Collected: ...
     def __getitem__(self, index: int | slice) -> StreamUpdate | Collected:
-        """One update, or a part of them."""
+        """Return one update, or a slice of them."""
         if isinstance(index, slice):
             return self._part(self._updates[index])
         return self._updates[index]
@@ -64,25 +64,25 @@ class Collected(Sequence["StreamUpdate"]):
 
     @property
     def types(self) -> list[str]:
-        """The type of each update."""
+        """Return the type of each update."""
         return [update.type for update in self._updates]
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many updates each type has."""
+        """Return the number of updates of each type."""
         return dict(Counter(self.types))
 
     @property
     def text(self) -> str:
-        """The text of all messages, in the order in which they began, by the rules of `TextAssembly`.
+        """Return the text of all messages, in the order in which they began, by the rules of `TextAssembly`.
 
-        A message whose model call failed is left out, and so is the text of a node's tries before its last one.
+        It omits messages of failed model calls, and the text of a node's attempts before its last one.
         """
         return "".join(message.text for message in self.messages)
 
     @property
     def texts(self) -> dict[str, str]:
-        """The same by node id. `messages` also gives agents and node paths."""
+        """Return the same by node id. `messages` also has agents and node paths."""
         joined: dict[str, str] = {}
         for message in self.messages:
             if message.text:
@@ -91,7 +91,7 @@ class Collected(Sequence["StreamUpdate"]):
 
     @property
     def messages(self) -> list[MessageText]:
-        """The messages behind `text`: each has its ``text``, ``thinking``, ``agent_type`` and node ``path``."""
+        """Return the messages of `text`, each with ``text``, ``thinking``, ``agent_type`` and node ``path``."""
         from lg_streaming.texts import TextAssembly  # noqa: PLC0415 (a test plugin imports nothing before it is used)
 
         assembly = TextAssembly()
@@ -101,17 +101,17 @@ class Collected(Sequence["StreamUpdate"]):
 
     @property
     def nodes(self) -> list[str]:
-        """The nodes that started, in order; one that started twice is there twice."""
+        """Return the nodes that started, in order; a node that started twice appears twice."""
         return [update.node_id or "" for update in self._updates if update.type == "node_start"]
 
     @property
     def progress(self) -> list[float]:
-        """The percentages of the ``progress`` updates."""
+        """Return the percentages of the ``progress`` updates."""
         return [update.data["progress"] for update in self._updates if update.type == "progress"]
 
     @property
     def outcome(self) -> str | None:
-        """How the last run came out, such as ``workflow_complete``; None while it has not ended."""
+        """Return the last run's outcome, such as ``workflow_complete``; None while it has not ended."""
         ended = (each.type for each in reversed(self._updates) if each.is_final or each.type == "workflow_interrupted")
         return next(ended, None)
 
@@ -137,7 +137,7 @@ class Collected(Sequence["StreamUpdate"]):
         """Return the only update of a type, and of a node or an agent where one is given.
 
         Raises:
-            AssertionError: If there is none, or more than one.
+            AssertionError: If the number of such updates is not 1.
         """
         found = self.of(type, node=node, agent=agent)
         if len(found) != 1:
@@ -168,10 +168,10 @@ async def collect(
     config: RunnableConfig | None = None,
     execution_id: str | None = None,
     capture: Literal["decorated", "all"] | None = None,
-    timeout: float | None = 10.0,  # noqa: ASYNC109 (a test says at once how long it may take)
+    timeout: float | None = 10.0,  # noqa: ASYNC109 (a test sets its limit in the call)
     raises: bool = True,
 ) -> Collected:
-    """Run ``target`` as an execution and return every update it made.
+    """Run ``target`` as an execution and return all its updates.
 
     ```python
     updates = await collect(graph, {"messages": "Weather?"})
@@ -179,20 +179,20 @@ async def collect(
     ```
 
     Args:
-        target: What to run: a compiled graph or another Runnable; an awaitable; a function without arguments, sync or
-            async; or the id of an execution, whose updates up to now are returned.
-        input: What a graph is called with.
+        target: A compiled graph or another Runnable; an awaitable; a function without arguments, sync or async; or the
+            id of an execution, for its updates up to now.
+        input: The input of a graph.
         streaming: The module to use; a new one, which is closed at the end, when not given.
         config: A config of your own for a graph: its thread, its callbacks.
         execution_id: The execution; a new one when not given.
         capture: For a graph: ``"all"`` captures every node, as for `StreamingModule.config`.
         timeout: Seconds until the run is cancelled; None for no limit. A sync function is not interrupted.
-        raises: False returns what ``target`` raised as ``error`` and the updates up to there.
+        raises: False returns the exception of ``target`` as ``error``, with the updates before it.
 
     Raises:
         TimeoutError: If ``target`` takes longer than ``timeout``.
         StreamingConfigError: If ``target`` cannot be run.
-        Exception: What ``target`` raised, unless ``raises`` is False.
+        Exception: If ``target`` raised it, and ``raises`` is True.
     """
     if streaming is None:
         from lg_streaming.module import StreamingModule  # noqa: PLC0415 (a test plugin may not import LangGraph)
@@ -223,7 +223,7 @@ async def collect(
 
 
 class _Call(NamedTuple):
-    """How a target is run."""
+    """The options of a call."""
 
     config: RunnableConfig | None
     execution_id: str
@@ -253,7 +253,7 @@ async def _run(target: object, input: Any, streaming: StreamingModule, call: _Ca
 
 
 async def _updates(streaming: StreamingModule, execution_id: str) -> list[StreamUpdate]:
-    """Return what is in the log now: nothing is waited for."""
+    """Return the updates in the log, without waiting for more."""
     return await streaming.events.replay_events(execution_id)
 
 
@@ -271,39 +271,39 @@ def collect_sync(
 ) -> Collected:
     """Do what `collect` does in a program without an event loop: a graph is called with ``invoke``.
 
-    The target runs on a thread of its own, with the caller's context variables. It cannot be cancelled: after
-    ``timeout`` it goes on, and what it makes is lost.
+    The target runs in a new thread, with the caller's context variables. It cannot be cancelled: after ``timeout`` it
+    goes on, and its updates are lost.
 
     Args:
         target: A compiled graph or another Runnable, a sync function without arguments, or the id of an execution.
-        input: What a graph is called with.
+        input: The input of a graph.
         streaming: The module to use; a new one, which is closed at the end, when not given.
         config: A config of your own for a graph.
         execution_id: The execution; a new one when not given.
         capture: For a graph: ``"all"`` captures every node, as for `StreamingModule.config`.
         timeout: Seconds to wait; None for no limit.
-        raises: False returns what ``target`` raised as ``error`` and the updates up to there.
+        raises: False returns the exception of ``target`` as ``error``, with the updates before it.
 
     Raises:
         TimeoutError: If ``target`` takes longer than ``timeout``.
         StreamingConfigError: If ``target`` cannot be run.
-        Exception: What ``target`` raised, unless ``raises`` is False.
+        Exception: If ``target`` raised it, and ``raises`` is True.
     """
     from lg_streaming.module import StreamingModule  # noqa: PLC0415 (as above)
 
     module = streaming or StreamingModule()
-    known_id = target if isinstance(target, str) else execution_id or new_id()
+    collected_id = target if isinstance(target, str) else execution_id or new_id()
 
     def run() -> Collected:
         result, error = None, None
         try:
             if not isinstance(target, str):
-                result = _run_sync(target, input, module, _Call(config, known_id, capture))
+                result = _run_sync(target, input, module, _Call(config, collected_id, capture))
         except Exception as raised:
             if raises:
                 raise
             error = raised
-        return Collected(asyncio.run(_updates(module, known_id)), result=result, error=error)
+        return Collected(asyncio.run(_updates(module, collected_id)), result=result, error=error)
 
     try:
         return _in_thread(run, timeout)
@@ -326,7 +326,7 @@ def _run_sync(target: object, input: Any, streaming: StreamingModule, call: _Cal
 
 
 def _in_thread(call: Callable[[], T], timeout: float | None) -> T:
-    """Return what ``call`` returns on a thread of its own, so that the caller's event loop stays as it is."""
+    """Return the result of ``call`` in a new thread, so that the caller's event loop stays as it is."""
     context = contextvars.copy_context()
     done: Future[T] = Future()
 

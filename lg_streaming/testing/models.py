@@ -23,14 +23,14 @@ from lg_streaming.testing.chunks import message_chunks
 from lg_streaming.testing.tokens import split_tokens
 
 Answer = str | AIMessage
-"""What the model says in one turn: a text, or a whole message with blocks, tool calls or usage."""
+"""The answer of one turn: a text, or a whole message with blocks, tool calls or usage."""
 
 AnswerScript = Callable[[list[BaseMessage]], Answer]
-"""Works out the answer from the messages the model was called with; may raise."""
+"""A function that makes the answer from the messages of the call; it may raise."""
 
 
 class ScriptedError(Exception):
-    """What a `ScriptedChatModel` raises on demand, unless it was given another error."""
+    """The default error of a `ScriptedChatModel` that is set to fail."""
 
 
 class ScriptedChatModel(BaseChatModel):
@@ -45,14 +45,13 @@ class ScriptedChatModel(BaseChatModel):
     ])
     ```
 
-    The streamed text joined is exactly the answer. Tool calls arrive as several `tool_call_chunks`
-    (`bind_tools` works and changes nothing in the answers), reasoning and thinking blocks as content
-    blocks, the usage with the last chunk. Answers of a list are given in turn, over and over, shared by
-    all callers of this instance; safe to call from many threads and tasks at once.
+    The joined text of the stream is exactly the answer. Tool calls arrive as several `tool_call_chunks`, reasoning and
+    thinking blocks as content blocks, and the usage with the last chunk. `bind_tools` changes no answer. All callers of
+    an instance share the turns of its list. Many threads and tasks may call it at once.
     """
 
     answers: Sequence[Answer] | AnswerScript
-    """What to say: a list given in turn and then again from its start, or a function of the messages."""
+    """The answers: a list that is used in turn, over and over, or a function of the messages."""
 
     delay: float = Field(default=0.0, ge=0)
     """Seconds before each token. At 0 an async stream still gives way to other tasks at each token."""
@@ -61,16 +60,16 @@ class ScriptedChatModel(BaseChatModel):
     """Seconds before the first token instead of `delay`; None: the same as `delay`."""
 
     split: Callable[[str], list[str]] = split_tokens
-    """Cuts a text into tokens; the pieces joined must give the text again."""
+    """A function that splits a text into tokens; the joined pieces must be the text."""
 
     fail_after: int | None = Field(default=None, ge=0)
     """Raise `error` once this many tokens of an answer (or all it has) went out; None: never fail."""
 
     failures: int | None = Field(default=None, ge=0)
-    """How many calls fail before the model works again; None: every call. Needs `fail_after`."""
+    """Number of calls that fail before the model works again; None: every call. Needs `fail_after`."""
 
     error: BaseException = Field(default_factory=lambda: ScriptedError("the model was told to fail"))
-    """What to raise when `fail_after` is reached."""
+    """The error to raise when `fail_after` is reached."""
 
     _turns: Iterator[int] = PrivateAttr(default_factory=itertools.count)
     _failed: Iterator[int] = PrivateAttr(default_factory=itertools.count)
@@ -146,7 +145,7 @@ class ScriptedChatModel(BaseChatModel):
         return await agenerate_from_stream(self._astream(messages, stop))
 
     def _play(self, messages: list[BaseMessage]) -> Iterator[tuple[float, AIMessageChunk]]:
-        """Yield each chunk of the next answer with the seconds to wait before it; fail when told to."""
+        """Yield each chunk of the next answer with the seconds to wait before it; raise at `fail_after`."""
         answer = self._next_answer(messages)
         fail_after = self._fail_after()
         first = self.delay if self.first_delay is None else self.first_delay
@@ -164,7 +163,7 @@ class ScriptedChatModel(BaseChatModel):
         return AIMessage(answer) if isinstance(answer, str) else answer
 
     def _fail_after(self) -> int | None:
-        """After how many tokens this call fails; None when it is to succeed."""
+        """Return the number of tokens after which this call fails; None for a call that succeeds."""
         if self.fail_after is None:
             return None
         if self.failures is not None and next(self._failed) >= self.failures:

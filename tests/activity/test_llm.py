@@ -13,7 +13,7 @@ from reactivex.testing import TestScheduler
 
 from lg_streaming import StreamingModule, stream_token
 from lg_streaming.activity import LLMRequest, LLMStream
-from lg_streaming.activity.providers import error_type_of
+from lg_streaming.activity.providers import classify_error
 from lg_streaming.emitter import NO_EMITTER, Emitter, current_emitter
 from lg_streaming.errors import BadRequestError, TransitionError
 from lg_streaming.hub import StreamHub
@@ -280,13 +280,13 @@ class StatusError(Exception):
     ],
 )
 def test_the_kind_of_an_error_is_told_from_its_status(status: int, kind: str | None, where: str) -> None:
-    assert error_type_of(StatusError(status, where)) == kind
+    assert classify_error(StatusError(status, where)) == kind
 
 
 def test_the_kind_of_an_error_without_a_status() -> None:
-    assert error_type_of(TimeoutError()) == "timeout"
-    assert error_type_of(ConnectionRefusedError()) == "network"
-    assert error_type_of(ValueError()) is None
+    assert classify_error(TimeoutError()) == "timeout"
+    assert classify_error(ConnectionRefusedError()) == "network"
+    assert classify_error(ValueError()) is None
 
 
 @pytest.mark.row("CFLOW-33")

@@ -184,3 +184,12 @@ async def test_a_thousand_of_each_leave_nothing() -> None:
     gc.collect()
     assert not [reference for reference in kept if reference() is not None]
     await hub.aclose()
+
+
+async def test_a_wrong_option_is_refused_at_once(hub: StreamHub) -> None:
+    wrong: Any = {"intervall": 1}
+    for kind in (Tasks, Agents):
+        with pytest.raises(TypeError, match="intervall"):
+            kind(hub.emitter("e"), **wrong)
+    with pytest.raises(TypeError, match="intervall"):
+        Tasks(hub.emitter("e")).task("t", **wrong)

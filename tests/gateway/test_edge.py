@@ -234,6 +234,13 @@ async def test_the_figures_are_those_of_what_happened() -> None:
             assert now.received["subscribe_execution"] == 1
             assert now.received["other"] == 1
             assert now.refused["4000"] == 1
+            assert (now.subscriptions, now.subscriptions_opened, now.rooms_joined) == (2, 2, 1)
+            assert (now.resumes, now.resumes_lost) == (0, 0)
+            answer = await client.ask("subscribe_execution", {"execution_id": "a"})
+            for after in (answer["position"], "gone:1"):
+                await client.ask("subscribe_execution", {"execution_id": "a", "after": after})
+            now = place.gateway.statistics()
+            assert (now.resumes, now.resumes_lost, now.subscriptions) == (1, 1, 2)
         async with asyncio.timeout(10):
             while place.gateway.connections:
                 await asyncio.sleep(0.01)

@@ -16,7 +16,7 @@ from lg_streaming.errors import (
 from lg_streaming.gateway.auth.peer import Peer
 from lg_streaming.gateway.auth.policy import Policy
 from lg_streaming.gateway.auth.principal import Principal, grants_of
-from lg_streaming.gateway.limits.rates import ConnectionCounter, TokenBucket
+from lg_streaming.gateway.limits.rates import ConnectionCounter
 from lg_streaming.gateway.session.context import Clock as Times
 from lg_streaming.gateway.session.context import GatewayContext
 from lg_streaming.gateway.session.handlers import handle
@@ -50,18 +50,6 @@ def session(clock: Clock, *, census: ConnectionCounter | None = None, **limits: 
     if census is not None:
         context.admission.connections = census
     return Session(peer=HERE, context=context, transport="socketio", authenticated=True)
-
-
-def test_a_bucket_fills_at_its_rate() -> None:
-    clock = Clock()
-    bucket = TokenBucket(2.0, 3, clock)
-    assert [bucket.take() for _ in range(4)] == [0, 0, 0, 0.5]
-    clock.now += 0.5
-    assert bucket.take() == 0
-    assert bucket.take() == 0.5
-    clock.now += 60
-    assert [bool(bucket.take()) for _ in range(4)] == [False, False, False, True]
-    assert [TokenBucket(None, 1, clock).take() for _ in range(100)] == [0] * 100
 
 
 async def test_the_third_fault_of_a_kind_closes() -> None:

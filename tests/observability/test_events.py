@@ -26,6 +26,8 @@ from lg_streaming.observability.events import (
     MessageReceived,
     RoomJoined,
     RoomLeft,
+    SubscriptionResumed,
+    UpdatesMerged,
     UpdatesSent,
 )
 from lg_streaming.observability.logs import FIELDS, JsonFormatter, log_event
@@ -37,10 +39,12 @@ EVENTS: list[GatewayEvent] = [
     ClientRefused(connection_id="", transport="socketio", code=4010, reason="a token is required"),
     ExecutionSubscribed(**WHO, execution_id="e", recovered=False),
     ExecutionUnsubscribed(**WHO, execution_id="e", reason="ended"),
+    SubscriptionResumed(**WHO, execution_id="e", recovered=True),
     RoomJoined(**WHO, room_id="r"),
     RoomLeft(**WHO, room_id="r"),
     MessageReceived(**WHO, message_name="ping", duration_s=0.25),
     UpdatesSent(**WHO, execution_id="e", updates=3, bytes=400),
+    UpdatesMerged(**WHO, updates=7),
     GapReported(**WHO, execution_id="e", reason="evicted"),
     GatewayFailed(**WHO, code=5030, reason="the log cannot be reached", execution_id="e"),
 ]
@@ -86,15 +90,15 @@ def test_a_record_has_the_event_s_fields_as_json(event: GatewayEvent, lines: io.
     assert line["message"].startswith(event.name)
 
 
-def test_what_happens_with_every_message_is_only_told_where_somebody_cares(caplog: pytest.LogCaptureFixture) -> None:
+def test_only_an_observer_or_a_log_at_debug_takes_an_event_a_page(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "lg_streaming.gateway")
-    assert not GatewayEvents().wants_all
-    assert GatewayEvents(lambda event: None).wants_all
+    assert not GatewayEvents().is_verbose
+    assert GatewayEvents(lambda event: None).is_verbose
     for event in EVENTS:
         GatewayEvents().notify(event)
     assert [record.levelname for record in caplog.records] == ["INFO", "INFO", "INFO", "INFO", "WARNING"]
     caplog.set_level(logging.DEBUG, "lg_streaming.gateway")
-    assert GatewayEvents().wants_all
+    assert GatewayEvents().is_verbose
 
 
 @pytest.mark.parametrize("error", [ValueError("mine"), asyncio.CancelledError(), SystemExit(1)], ids=repr)

@@ -16,11 +16,23 @@ from prometheus_client.parser import text_string_to_metric_families
 from lg_streaming.errors import MissingExtraError
 from lg_streaming.gateway import Gateway
 from lg_streaming.hub import StreamHub
+from lg_streaming.observability.events import (
+    ClientConnected,
+    ClientDisconnected,
+    ClientRefused,
+    GapReported,
+    MessageReceived,
+    RoomJoined,
+    SubscriptionResumed,
+    UpdatesMerged,
+)
 from lg_streaming.observability.gateway_metrics import GatewayMetrics
 from lg_streaming.observability.metrics import MetricsCollector, metrics_text
 from lg_streaming.settings import StreamingSettings
 from tests.gateway.site import SECRET, Site, site
 from tests.hub.faulty import FaultyLog
+
+WHO: dict[str, Any] = {"connection_id": "c", "transport": "sse"}
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 """Values by name and labels."""
@@ -75,20 +87,18 @@ async def test_the_hub_s_counts(hub: StreamHub) -> None:
 
 async def test_the_gateway_s_counts(hub: StreamHub) -> None:
     figures = GatewayMetrics(["ping"], wall=lambda: 100.0)
-    figures.opened("sse")
-    figures.opened("sse")
-    figures.closed("sse", 4400)
-    figures.sent("sse", 7, 1_234, 99.98)
-    figures.received("ping")
-    figures.received("pong\n{}")
-    figures.handled(0.003, failed=True)
-    figures.refused(4293)
-    figures.resumed(recovered=False)
-    figures.gap("evicted")
-    figures.merged(5)
-    figures.login_failed()
-    figures.subscribed()
-    figures.joined()
+    figures.record(ClientConnected(**WHO))
+    figures.record(ClientConnected(**WHO))
+    figures.record(ClientDisconnected(**WHO, code=4400))
+    figures.record_page("sse", 7, 1_234, 99.98)
+    figures.record(MessageReceived(**WHO, message_name="ping"))
+    figures.record(MessageReceived(**WHO, message_name="pong\n{}", duration_s=0.003, code=4000))
+    figures.record(ClientRefused(**WHO, code=4293, reason="why"))
+    figures.record(SubscriptionResumed(**WHO, execution_id="e", recovered=False))
+    figures.record(GapReported(**WHO, execution_id="e", reason="evicted"))
+    figures.record(UpdatesMerged(**WHO, updates=5))
+    figures.record(ClientRefused(**WHO, code=4010, reason="unauthorized"))
+    figures.record(RoomJoined(**WHO, room_id="r"))
     samples = await scrape(hub, figures)
     assert value(samples, "connections", transport="sse") == 1
     assert value(samples, "connections", transport="websocket") == 0
@@ -122,10 +132,10 @@ async def test_what_clients_and_runs_say_never_becomes_a_label(hub: StreamHub) -
     _, before = await metrics_text(hub, figures)
     for index in range(50):
         hub.publish(f"execution-{index}", f"type-{index}", {})
-        figures.received(f"name-{index}")
-        figures.refused(5_000 + index)
-        figures.opened("rest")
-        figures.closed("rest", 3_000 + index)
+        figures.record(MessageReceived(**WHO, message_name=f"name-{index}"))
+        figures.record(ClientRefused(**WHO, code=5_000 + index, reason="why"))
+        figures.record(ClientConnected(connection_id="", transport="rest"))
+        figures.record(ClientDisconnected(connection_id="", transport="rest", code=3_000 + index))
     _, after = await metrics_text(hub, figures)
     assert set(everything_that_can_be_named(after.decode())) == set(everything_that_can_be_named(before.decode()))
     assert b"execution-" not in after

@@ -282,7 +282,7 @@ def test_the_lock_is_asked_for_in_time_and_the_error_says_so(tmp_path: Path, mon
     import fcntl
 
     path = tmp_path / "x"
-    monkeypatch.setattr(line_file, "_PATIENCE", 0.05)
+    monkeypatch.setattr(line_file, "_LOCK_TIMEOUT", 0.05)
     with path.open("ab") as other, opened(path) as file:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(OSError, match=r"another process has locked it for 0\.05 s") as raised:
@@ -315,7 +315,7 @@ from pathlib import Path
 from lg_streaming.sinks import line_file
 from lg_streaming.sinks.line_file import LineFile
 
-line_file._PATIENCE = 0.05
+line_file._LOCK_TIMEOUT = 0.05
 path = Path("@PATH@")
 file = LineFile(path, fsync=False, follow_symlinks=False)
 file.write(b"parent\\n")

@@ -29,7 +29,7 @@ def file(pipe: Path) -> Generator[LineFile]:
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in the file system")
 def test_a_pipe_that_nobody_reads_keeps_no_thread_for_ever(file: LineFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line_file, "_PATIENCE", 0.1)
+    monkeypatch.setattr(line_file, "_LOCK_TIMEOUT", 0.1)
     began = time.monotonic()
     with pytest.raises(OSError, match="its reader has taken nothing"):
         file.write(LINE * 200)
@@ -40,7 +40,7 @@ def test_a_pipe_that_nobody_reads_keeps_no_thread_for_ever(file: LineFile, monke
 def test_what_comes_after_half_a_line_begins_on_a_line_of_its_own(
     file: LineFile, pipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(line_file, "_PATIENCE", 0.1)
+    monkeypatch.setattr(line_file, "_LOCK_TIMEOUT", 0.1)
     with pytest.raises(OSError, match="its reader has taken nothing"):
         file.write(LINE * 200)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)

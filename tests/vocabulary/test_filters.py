@@ -43,6 +43,7 @@ def test_no_filter_lets_everything_through(type: str) -> None:
         (["*"], ["token", "x", ""], []),
         (["token", "llm:*", "custom"], ["thinking", "llm:token", "custom"], ["values", "status"]),
         (["a.b*"], ["a.b", "a.bc"], ["aXb"]),
+        (["a*c"], ["a/b/c", "a//c"], ["a/b/d"]),
     ],
 )
 def test_events_are_kinds_types_and_globs(events: list[str], passing: list[str], others: list[str]) -> None:

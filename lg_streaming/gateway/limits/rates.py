@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 from lg_streaming.errors import ConnectRateError, MessageRateError, ServerFullError, TooManyConnectionsError
 from lg_streaming.frequency import Frequency
+from lg_streaming.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lg_streaming.settings import LimitSettings
 
-__all__ = ["ConnectionCounter", "Lease", "RateLimiter", "Requests", "TokenBucket", "Windows", "address_key"]
+__all__ = ["ConnectionCounter", "Lease", "RateLimiter", "Requests", "Windows", "address_key"]
 
 _MAX_BUCKETS: Final = 10_000
 _MAX_KEYS: Final = 50_000
@@ -35,37 +36,6 @@ def address_key(address: str | None) -> str:
     if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is None:
         return str(ipaddress.ip_network((int(parsed), _IPV6_SITE_BITS), strict=False))
     return str(parsed.ipv4_mapped or parsed) if isinstance(parsed, ipaddress.IPv6Address) else str(parsed)
-
-
-class TokenBucket:
-    """Lets `burst` through at once and `rate` a second on average.
-
-    Args:
-        rate: Per second; None lets everything through.
-        burst: At once.
-        clock: Seconds, monotonic.
-    """
-
-    __slots__ = ("_burst", "_clock", "_left", "_rate", "_seen")
-
-    def __init__(self, rate: float | None, burst: int, clock: Callable[[], float]) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._clock = clock
-        self._left = float(burst)
-        self._seen = clock()
-
-    def take(self) -> float:
-        """Take one; returns 0, or the seconds until one is there."""
-        if self._rate is None:
-            return 0.0
-        now = self._clock()
-        self._left = min(self._burst, self._left + (now - self._seen) * self._rate)
-        self._seen = now
-        if self._left < 1:
-            return (1 - self._left) / self._rate
-        self._left -= 1
-        return 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -263,14 +233,13 @@ class Requests:
         Raises:
             MessageRateError: If they arrive too fast.
         """
-        bucket = self._buckets.pop(caller, None) or TokenBucket(
-            self._limits.messages_per_second, self._limits.message_burst, self._clock
-        )
+        rate = self._limits.messages_per_second
+        if rate is None:
+            return
+        now = self._clock()
+        bucket = self._buckets.pop(caller, None) or TokenBucket(rate, self._limits.message_burst, now)
         self._buckets[caller] = bucket
         while len(self._buckets) > _MAX_BUCKETS:
             self._buckets.popitem(last=False)
-        wait = bucket.take()
-        if wait:
-            raise MessageRateError(
-                f"at most {self._limits.messages_per_second:g} requests a second: slow down", retry_after=wait
-            )
+        if not bucket.take(now):
+            raise MessageRateError(f"at most {rate:g} requests a second: slow down", retry_after=bucket.seconds_until())

@@ -81,6 +81,7 @@ class GatewayContext:
         self.lifecycle = Lifecycle(self.policy)
         self.lifecycle.on_start.append(self.admission.reset_rates)
         self.wildcards = WildcardNotifier(self.hub.log)
+        self.events.add_listener(self.metrics.record)
         restart_after_fork(self)
 
     def after_fork(self) -> None:

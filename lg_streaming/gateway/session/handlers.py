@@ -190,7 +190,7 @@ async def handle(session: Session, name: str, arguments: Sequence[object]) -> Re
     clock = session.context.clock.monotonic
     began, refused = clock(), None
     try:
-        session.charge_rate()
+        session.charge_rate(began)
         message = parse_message(name, arguments)
         if not session.authenticated and name not in _BEFORE_LOGIN:
             raise UnauthorizedError("send authenticate with a valid token first")

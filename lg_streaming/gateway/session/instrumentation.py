@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict
 
-from lg_streaming.errors import CODES, UnauthorizedError
+from lg_streaming.errors import CODES
 from lg_streaming.observability.events import (
     ClientConnected,
     ClientDisconnected,
@@ -16,6 +16,8 @@ from lg_streaming.observability.events import (
     MessageReceived,
     RoomJoined,
     RoomLeft,
+    SubscriptionResumed,
+    UpdatesMerged,
     UpdatesSent,
 )
 
@@ -24,14 +26,15 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.session.subscriptions import ActiveSubscription
     from lg_streaming.hub import Gap, SubscribeResult
     from lg_streaming.observability.events import GatewayEvents
-    from lg_streaming.observability.gateway_metrics import GatewayMetrics, Transport
+    from lg_streaming.observability.gateway_metrics import GatewayMetrics
+    from lg_streaming.settings import TransportName
 
 __all__ = ["ConnectionInstrumentation"]
 
 
 class _ConnectionLabels(TypedDict):
     connection_id: str
-    transport: Transport
+    transport: TransportName
     subject: str | None
 
 
@@ -46,10 +49,10 @@ class ConnectionInstrumentation:
 
     __slots__ = ("_connection_id", "_events", "_metrics", "_open", "_transport", "subject")
 
-    def __init__(self, metrics: GatewayMetrics, events: GatewayEvents, transport: Transport) -> None:
+    def __init__(self, metrics: GatewayMetrics, events: GatewayEvents, transport: TransportName) -> None:
         self._metrics = metrics
         self._events = events
-        self._transport: Transport = transport
+        self._transport: TransportName = transport
         self._connection_id = ""
         self._open = False
         self.subject: str | None = None
@@ -59,35 +62,30 @@ class ConnectionInstrumentation:
         return _ConnectionLabels(connection_id=self._connection_id, transport=self._transport, subject=self.subject)
 
     def opened(self, connection_id: str) -> None:
-        """Report that the client was admitted."""
+        """Note that the client was admitted."""
         self._connection_id, self._open = connection_id, True
-        self._metrics.opened(self._transport)
         self._events.notify(ClientConnected(**self._labels()))
 
     def closed(self, code: int | None, seconds: float) -> None:
-        """Report that an admitted client left after `seconds`; `code` if the gateway closed the connection.
+        """Note that the connection closed after `seconds`, with `code` where the gateway closed it.
 
         Harmless when repeated.
         """
         if not self._open:
             return
         self._open = False
-        close = CODES.get(code or 0)
-        self._metrics.closed(self._transport, code)
+        described = CODES.get(code or 0)
         self._events.notify(
             ClientDisconnected(
                 **self._labels(),
                 code=code,
-                reason=close.name if close is not None else None,
+                reason=described.name if described is not None else None,
                 duration_s=round(seconds, 3),
             )
         )
 
     def refused(self, error: StreamingError) -> None:
-        """Report that the client, or a message, was refused."""
-        self._metrics.refused(error.code)
-        if isinstance(error, UnauthorizedError):
-            self._metrics.login_failed()
+        """Note that the caller, or a message, was refused."""
         self._events.notify(
             ClientRefused(
                 **self._labels(),
@@ -98,77 +96,58 @@ class ConnectionInstrumentation:
         )
 
     def handled(self, name: str, seconds: float, error: StreamingError | None) -> None:
-        """Report a message that was handled, or refused with `error`."""
-        self._metrics.received(name)
-        self._metrics.handled(seconds, failed=error is not None)
+        """Note that a message was handled, or refused with `error`."""
         if error is not None:
             self.refused(error)
-        if self._events.wants_all:
-            self._events.notify(
-                MessageReceived(
-                    **self._labels(),
-                    message_name=name,
-                    code=error.code if error is not None else None,
-                    duration_s=seconds,
-                )
+        self._events.notify(
+            MessageReceived(
+                **self._labels(),
+                message_name=name,
+                code=error.code if error is not None else None,
+                duration_s=seconds,
             )
+        )
 
     def subscribed(self, watch: ActiveSubscription, attached: SubscribeResult, *, resumes: bool) -> None:
-        """Report a subscription; `resumes` if the client asked for a position."""
-        self._metrics.subscribed()
+        """Note a new subscription; `resumes` where the client asked to continue after a position."""
+        labels, execution_id, recovered = self._labels(), watch.execution_id, attached.recovered
         if resumes:
-            self._metrics.resumed(recovered=attached.recovered)
+            self._events.notify(SubscriptionResumed(**labels, execution_id=execution_id, recovered=recovered))
         if watch.room_id is not None:
-            self._metrics.joined()
-            self._events.notify(RoomJoined(**self._labels(), room_id=watch.room_id))
-            return
-        self._events.notify(
-            ExecutionSubscribed(
-                **self._labels(),
-                execution_id=watch.execution_id,
-                recovered=attached.recovered,
-            )
-        )
+            self._events.notify(RoomJoined(**labels, room_id=watch.room_id))
+        else:
+            self._events.notify(ExecutionSubscribed(**labels, execution_id=execution_id, recovered=recovered))
 
     def unsubscribed(self, watch: ActiveSubscription, reason: str | None) -> None:
-        """Report the end of a subscription."""
-        self._metrics.unsubscribed()
+        """Note the end of a subscription."""
         if watch.room_id is not None:
-            self._metrics.left()
             self._events.notify(RoomLeft(**self._labels(), room_id=watch.room_id))
-            return
-        self._events.notify(
-            ExecutionUnsubscribed(
-                **self._labels(),
-                execution_id=watch.execution_id,
-                reason=reason,
-            )
-        )
+        else:
+            self._events.notify(ExecutionUnsubscribed(**self._labels(), execution_id=watch.execution_id, reason=reason))
 
     def sent(self, execution_id: str, updates: int, size: int, newest: float | None) -> None:
-        """Report updates handed to the transport; `newest` is the time of the last one, if it came live."""
-        self._metrics.sent(self._transport, updates, size, newest)
-        if self._events.wants_all:
-            self._events.notify(
-                UpdatesSent(
-                    **self._labels(),
-                    execution_id=execution_id,
-                    updates=updates,
-                    bytes=size,
-                )
-            )
+        """Note that a page was handed to the transport.
+
+        Args:
+            execution_id: The execution of its updates.
+            updates: Updates in it.
+            size: Bytes of its frames.
+            newest: The time at which its last update was published, where that came live.
+        """
+        self._metrics.record_page(self._transport, updates, size, newest)
+        if self._events.is_verbose:
+            self._events.notify(UpdatesSent(**self._labels(), execution_id=execution_id, updates=updates, bytes=size))
 
     def gap(self, execution_id: str, gap: Gap) -> None:
-        """Report a gap that the client was sent."""
-        self._metrics.gap(gap.reason)
+        """Note that the reader was notified of a gap."""
         self._events.notify(GapReported(**self._labels(), execution_id=execution_id, reason=gap.reason))
 
     def merged(self, count: int) -> None:
-        """Report that merging saved `count` updates."""
-        self._metrics.merged(count)
+        """Note that merging saved `count` updates."""
+        self._events.notify(UpdatesMerged(**self._labels(), updates=count))
 
     def failed(self, error: StreamingError) -> None:
-        """Report an error of the server."""
+        """Note a failure of the gateway itself."""
         self._events.notify(
             GatewayFailed(
                 **self._labels(),

@@ -19,7 +19,6 @@ from lg_streaming.filters import INTERRUPTED
 from lg_streaming.gateway.auth.policy import ANONYMOUS, caller_of
 from lg_streaming.gateway.auth.url_credentials import token_refused
 from lg_streaming.gateway.delivery.pump import DeliveryOptions
-from lg_streaming.gateway.limits.rates import TokenBucket
 from lg_streaming.gateway.protocol.messages import (
     PROTOCOL_VERSION,
     SubscribeExecution,
@@ -28,6 +27,7 @@ from lg_streaming.gateway.session.instrumentation import ConnectionInstrumentati
 from lg_streaming.gateway.session.rooms import ROOM_FILTER
 from lg_streaming.gateway.session.subscriptions import ActiveSubscription, ClientStats, PatternSubscription
 from lg_streaming.hub import Vetting
+from lg_streaming.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
     from lg_streaming.filters import UpdateFilter
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.session.context import GatewayContext
     from lg_streaming.hub import StreamHub, SubscribeResult, Subscription
     from lg_streaming.log.base import LogState
-    from lg_streaming.observability.gateway_metrics import Transport
+    from lg_streaming.settings import TransportName
 
 __all__ = ["Session", "attach", "utc_now_iso"]
 
@@ -59,7 +59,7 @@ class Session:
 
     peer: Peer
     context: GatewayContext
-    transport: Transport
+    transport: TransportName
     heartbeat_interval: float | None = None
     connection_id: str = ""
     principal: Principal = ANONYMOUS
@@ -70,7 +70,8 @@ class Session:
     events: PatternSubscription | None = None
     _lease: Lease | None = field(default=None, init=False)
     _began: float = field(init=False)
-    _bucket: TokenBucket = field(init=False)
+    _bucket: TokenBucket | None = field(init=False)
+    """None where messages have no limit."""
     _violations: Counter[str] = field(default_factory=Counter[str], init=False)
     instrumentation: ConnectionInstrumentation = field(init=False)
 
@@ -80,7 +81,8 @@ class Session:
         self.heartbeat_interval = self.heartbeat_interval or context.settings.gateway.heartbeat_interval
         self._began = clock()
         self.instrumentation = ConnectionInstrumentation(context.metrics, context.events, self.transport)
-        self._bucket = TokenBucket(limits.messages_per_second, limits.message_burst, clock)
+        rate = limits.messages_per_second
+        self._bucket = None if rate is None else TokenBucket(rate, limits.message_burst, self._began)
 
     @property
     def hub(self) -> StreamHub:
@@ -243,13 +245,14 @@ class Session:
             return self._violations[error.name] >= _MAX_VIOLATIONS
         return error.closes == "yes"
 
-    def charge_rate(self) -> None:
-        """Count one message. Raises MessageRateError if they arrive too fast."""
-        wait = self._bucket.take()
-        if wait:
+    def charge_rate(self, now: float) -> None:
+        """Count one message at `now`. Raises MessageRateError if they arrive too fast."""
+        bucket = self._bucket
+        if bucket is not None and not bucket.take(now):
             limits = self.context.settings.limits
             raise MessageRateError(
-                f"at most {limits.messages_per_second:g} messages a second: slow down", retry_after=wait
+                f"at most {limits.messages_per_second:g} messages a second: slow down",
+                retry_after=bucket.seconds_until(),
             )
 
     async def subscribe(

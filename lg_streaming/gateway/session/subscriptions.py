@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.protocol.messages import SubscribeEvents
     from lg_streaming.hub import Subscription
     from lg_streaming.hub.wildcard import WildcardSubscription
-    from lg_streaming.observability.gateway_metrics import Transport
+    from lg_streaming.settings import TransportName
 
 __all__ = ["ActiveSubscription", "ClientStats", "PatternSubscription", "Reply"]
 
@@ -68,7 +68,7 @@ class ClientStats:
     """One connection, as operators see it."""
 
     connection_id: str
-    transport: Transport
+    transport: TransportName
     subject: str | None
     """The subject of its token; None without a token."""
     address: str | None

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
     from lg_streaming.gateway.auth.peer import Peer
     from lg_streaming.gateway.delivery.frames import FrameEncoder
-    from lg_streaming.observability.gateway_metrics import Transport as TransportName
-    from lg_streaming.settings import StreamingSettings
+    from lg_streaming.settings import StreamingSettings, TransportName
 
 __all__ = ["Transport", "TransportLimits"]
 

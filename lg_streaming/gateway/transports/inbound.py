@@ -7,11 +7,13 @@ is a message that a rate limit would see.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from lg_streaming.errors import DeadPeerError, MessageRateError, StreamingError
+from lg_streaming.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
     from lg_streaming.settings import LimitSettings
@@ -54,26 +56,6 @@ class InboundLimits:
         )
 
 
-class _Bucket:
-    """A budget that refills with time: `burst` at once, `rate` a second. Without a rate it is full at each refill."""
-
-    __slots__ = ("_burst", "_left", "_rate", "_seen")
-
-    def __init__(self, rate: float | None, burst: float, now: float) -> None:
-        self._rate, self._burst, self._left, self._seen = rate, burst, burst, now
-
-    def refill(self, now: float) -> None:
-        if self._rate is None:
-            self._left = self._burst
-        else:
-            self._left = min(self._burst, self._left + (now - self._seen) * self._rate)
-        self._seen = now
-
-    def take(self, amount: float = 1.0) -> bool:
-        self._left -= amount
-        return self._left >= 0
-
-
 class InboundMeter:
     """Count what one connection sends, and close it beyond a limit.
 
@@ -95,6 +77,7 @@ class InboundMeter:
         "_limits",
         "_messages",
         "_moved",
+        "_now",
         "_received",
         "_refuse",
     )
@@ -102,13 +85,14 @@ class InboundMeter:
     def __init__(self, limits: InboundLimits, refuse: Refuse, admit: Admit) -> None:
         self._clock = asyncio.get_running_loop().time
         now, size = self._clock(), limits.message_bytes
+        self._now = now
         self._limits = limits
         self._refuse: Refuse | None = refuse
         self._admit: Admit | None = admit
-        self._frames = _Bucket(limits.frames_per_second, limits.frame_burst, now)
-        self._messages = _Bucket(limits.messages_per_second, limits.message_burst + _SPARE_MESSAGES, now)
-        rate = None if limits.messages_per_second is None else limits.messages_per_second * size
-        self._bytes = _Bucket(rate, max((limits.message_burst + _SPARE_SIZES) * size, _LEAST_BYTES), now)
+        self._frames = TokenBucket(_rate(limits.frames_per_second), limits.frame_burst, now)
+        rate = _rate(limits.messages_per_second)
+        self._messages = TokenBucket(rate, limits.message_burst + _SPARE_MESSAGES, now)
+        self._bytes = TokenBucket(rate * size, max((limits.message_burst + _SPARE_SIZES) * size, _LEAST_BYTES), now)
         self._received = self._decoded = self._charged = 0
         self._exceeded = self._moved = False
         self._deadline: asyncio.TimerHandle | None = None
@@ -122,9 +106,7 @@ class InboundMeter:
         """Count `size` bytes from the network; return whether they may be read."""
         if self._exceeded:
             return False
-        now = self._clock()
-        for bucket in (self._frames, self._messages, self._bytes):
-            bucket.refill(now)
+        self._now = self._clock()
         self._received += size
         return self._take_bytes()
 
@@ -139,7 +121,7 @@ class InboundMeter:
         if message:
             self._moved = True
             rate = self._limits.messages_per_second
-            if rate is not None and not self._messages.take():
+            if rate is not None and not self._messages.take(self._now):
                 self._exceed(f"at most {rate:g} messages a second")
         else:
             self._take_frame()
@@ -147,7 +129,7 @@ class InboundMeter:
 
     def packet(self) -> bool:
         """Count a packet that carries no message; return whether it may be handled."""
-        self._frames.refill(self._clock())
+        self._now = self._clock()
         self._take_frame()
         return not self._exceeded
 
@@ -193,14 +175,14 @@ class InboundMeter:
 
     def _take_frame(self) -> None:
         rate = self._limits.frames_per_second
-        if rate is not None and not self._frames.take():
+        if rate is not None and not self._frames.take(self._now):
             self._exceed(f"at most {rate:g} pings, pongs and fragments a second")
 
     def _take_bytes(self) -> bool:
         # The larger of the compressed and the inflated bytes counts.
         used = max(self._received, self._decoded)
         due, self._charged = used - self._charged, used
-        if due and not self._bytes.take(due):
+        if due and not self._bytes.take(self._now, due):
             limits = self._limits
             rate = (limits.messages_per_second or limits.message_burst) * limits.message_bytes
             self._exceed(f"at most {rate:.0f} bytes a second")
@@ -216,3 +198,7 @@ class InboundMeter:
             self._start_deadline(paused)
         else:
             self._close(DeadPeerError(f"a message was not complete after {self._limits.message_timeout:g} s"))
+
+
+def _rate(per_second: float | None) -> float:
+    return math.inf if per_second is None else per_second

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.hooks.engineio import EngineSocket, Receive
     from lg_streaming.gateway.limits.rates import Lease
     from lg_streaming.gateway.transports.send_buffer import SendBuffer
-    from lg_streaming.observability.gateway_metrics import Transport as TransportName
+    from lg_streaming.settings import TransportName
 
 __all__ = ["SocketIO"]
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.delivery.frames import FrameEncoder, Framing
     from lg_streaming.gateway.transports.send_buffer import SendBuffer
     from lg_streaming.log.base import StoredUpdate
-    from lg_streaming.observability.gateway_metrics import Transport as TransportName
+    from lg_streaming.settings import TransportName
 
 __all__ = ["EncodeEach", "PlainWebSocket"]
 
