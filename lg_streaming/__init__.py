@@ -1,4 +1,4 @@
-"""See what a LangGraph run does while it runs: live, in order, resumable.
+"""Stream LangGraph runs: live, in order, resumable.
 
 The names below are the public interface; everything else is reached through them.
 """
@@ -60,7 +60,7 @@ __all__ = [
     "streaming_options",
 ]
 
-# A program imports what it uses and no more: a client needs neither LangGraph nor FastAPI, a worker no server.
+# Names are imported on first use: a client needs neither LangGraph nor FastAPI, a worker no server.
 _HOME: Final = {
     "AgentStream": "activity",
     "Agents": "activity",

@@ -1,4 +1,4 @@
-"""``python -m lg_streaming``."""
+"""Run the command line: ``python -m lg_streaming``."""
 
 from lg_streaming.cli.main import app
 

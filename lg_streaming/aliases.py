@@ -1,4 +1,4 @@
-"""What other systems call our types: names that are read, and never written."""
+"""Aliases of update types, as other systems name them: accepted in filters, never published."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TOOL_RESULT: Final = ("tool_complete", "tool_error")
 
 ALIASES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        # the spelling with a colon
+        # spelled with a colon
         "workflow:start": ("workflow_start",),
         "workflow:end": ("workflow_complete",),
         "workflow:complete": ("workflow_complete",),
@@ -66,7 +66,7 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "usageMetadata": ("usage",),
         "agentFlowEvent": _WORKFLOW,
         "nextAgentFlow": _NODE,
-        # ends in another word than ours
+        # ends in another word
         "workflow_end": ("workflow_complete",),
         "node_end": ("node_complete",),
         "tool_end": ("tool_complete",),
@@ -83,4 +83,4 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "complete": ("workflow_complete",),
     }
 )
-"""The types that each of the names stands for. Names of ``task:…`` and ``agent:…`` are ours as they are."""
+"""Canonical types, by alias. Types such as ``task:…`` and ``agent:…`` need none."""

@@ -26,7 +26,7 @@ class Backoff:
     """
 
     delay: float = 1.0
-    """Seconds before the first try again, without jitter."""
+    """Seconds before the first retry, without jitter."""
     factor: float = 2.0
     """The ratio of each pause to the one before; at least 1."""
     max_delay: float = 30.0

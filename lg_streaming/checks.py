@@ -1,7 +1,7 @@
-"""One check, and one wording, for every duration, count and rate that the library takes.
+"""Check and message of every duration, count and rate that the library takes as an option.
 
-A number that an option takes is finite and no ``bool``. 0 and negative values are refused, unless 0 has a meaning of
-its own, which the message names. ``None`` switches off where the message says so.
+Such a number is finite and no ``bool``. Negative numbers are refused, and so is 0, unless the message names a meaning
+of 0. ``None`` is accepted where the message names its meaning.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ N = TypeVar("N")
 
 _REAL: Final = (numbers.Real, Decimal)
 NUMBER_ERROR: Final = "lg_streaming_number"
-"""The type of pydantic's error for a number that is refused. Its message is complete."""
+"""Type of pydantic's error for a number that is refused. Its message is complete."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Number:
-    """The numbers that an option takes."""
+    """Range of numbers that an option accepts."""
 
     unit: str = ""
-    """What is counted or measured; empty for a bare number."""
+    """Unit of the number; empty for a bare number."""
     whole: bool = False
     least: float = 0.0
     above: bool = False
-    """Whether ``least`` itself is refused."""
+    """True if ``least`` itself is refused."""
     most: float | None = None
     zero: str | None = None
-    """What 0 does, where it does something special."""
+    """Effect of 0, if it has a special one."""
     none: str | None = None
-    """What None is for; None is refused where this is not set."""
+    """Meaning of None; without one, None is refused."""
     infinite: bool = False
-    """Whether infinity is taken."""
+    """True if infinity is accepted."""
 
     @property
     def expected(self) -> str:
-        """The numbers in words: ``a number of seconds above 0, or None for no limit``."""
+        """Range in words: ``a number of seconds above 0, or None for no limit``."""
         kind = "a whole number" if self.whole else "a number"
         of = f" of {self.unit}" if self.unit else ""
         if self.least == -math.inf:
@@ -63,7 +63,7 @@ class Number:
         return f"{kind}{of} {bounds}{zero}{f', or None {self.none}' if self.none else ''}"
 
     def accepts(self, value: object) -> bool:
-        """Return whether an option takes ``value``."""
+        """Return whether ``value`` is in the range."""
         if value is None:
             return self.none is not None
         if isinstance(value, bool) or not isinstance(value, numbers.Integral if self.whole else _REAL):
@@ -78,35 +78,35 @@ class Number:
         )
 
     def refusal(self, value: object) -> str:
-        """Return what to say of a value that is refused, after the option's name."""
+        """Return the message about a refused value, to be put after the option's name."""
         return f"is {self.expected}, not {value!r:.80}"
 
     def check(self, name: str, value: N, error: Callable[[str], Exception]) -> N:
-        """Return ``value``. Raises ``error`` with a message about the option ``name`` where it is refused."""
+        """Return ``value``, or raise ``error`` with a message about the option ``name``."""
         if not self.accepts(value):
             raise error(f"{name} {self.refusal(value)}")
         return value
 
 
 def seconds(*, zero: str | None = None, none: str | None = None, most: float | None = None) -> Number:
-    """A duration: above 0, or from 0 on where ``zero`` says what 0 does."""
+    """Return the range of a duration: above 0, or from 0 on if ``zero`` names the effect of 0."""
     return Number(unit="seconds", above=zero is None, zero=zero, none=none, most=most)
 
 
 def count(
     unit: str, *, least: int = 1, most: int | None = None, zero: str | None = None, none: str | None = None
 ) -> Number:
-    """A number of things: from 1 on, or from 0 on where ``zero`` says what 0 does."""
+    """Return the range of a count: from 1 on, or from 0 on if ``zero`` names the effect of 0."""
     return Number(unit=unit, whole=True, least=0 if zero is not None else least, most=most, zero=zero, none=none)
 
 
 def rate(unit: str, *, none: str | None = None) -> Number:
-    """A number of things in a second: above 0."""
+    """Return the range of a number of things per second: above 0."""
     return Number(unit=f"{unit} a second", above=True, none=none)
 
 
 def option(number: Number) -> WrapValidator:
-    """Validator of a field of a pydantic model that takes ``number``."""
+    """Return the validator of a pydantic field that accepts ``number``."""
 
     def checked(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         try:
@@ -121,7 +121,7 @@ def option(number: Number) -> WrapValidator:
 
 
 def refused_option(function: str, option: str, problem: ErrorDetails, *, where: str = "") -> str:
-    """Return what to say of an option of a decorator that pydantic refused: ``stream_token(buffer_size=…) is …``."""
+    """Return the message about a decorator's option that pydantic refused: ``stream_token(buffer_size=…) is …``."""
     if problem["type"] == NUMBER_ERROR:
         expected = problem.get("ctx", {}).get("expected")
         return f"{function}({option}=…){where} is {expected}, not {problem['input']!r:.80}"

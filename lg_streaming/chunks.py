@@ -1,6 +1,6 @@
-"""Read chunks of a model's answer as the clients of OpenAI, Anthropic, LangChain and Ollama give them.
+"""Parse chunks of a model's answer from the clients of OpenAI, Anthropic, LangChain and Ollama.
 
-Nothing here imports a client: chunks are known by their shape, as objects or as mappings.
+No client is imported: chunks, objects or mappings, are recognized by their shape.
 """
 
 from __future__ import annotations
@@ -8,62 +8,71 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
-__all__ = ["Part", "block", "message_id_of", "parts_of_chunk", "reasoning_of", "text", "thinking", "tool_args"]
+__all__ = [
+    "ContentPart",
+    "block_part",
+    "get_message_id",
+    "get_reasoning",
+    "parse_chunk",
+    "text_part",
+    "thinking_part",
+    "tool_args_part",
+]
 
 
-class Part(NamedTuple):
-    """One piece of a message: an update's type and what goes into its data."""
+class ContentPart(NamedTuple):
+    """Piece of a message: an update's type and its data."""
 
     type: str
     """``token``, ``thinking`` or ``tool_args``."""
     data: dict[str, Any]
 
 
-def text(content: str) -> Part:
-    """A piece of the answer."""
-    return Part("token", {"content": content})
+def text_part(content: str) -> ContentPart:
+    """Return a piece of the answer."""
+    return ContentPart("token", {"content": content})
 
 
-def thinking(content: str) -> Part:
-    """A piece of reasoning."""
-    return Part("thinking", {"content": content})
+def thinking_part(content: str) -> ContentPart:
+    """Return a piece of reasoning."""
+    return ContentPart("thinking", {"content": content})
 
 
-def block(content: dict[str, Any]) -> Part:
-    """A content block that is no text: an image, a citation, a refusal, a call of the provider's own tool."""
-    return Part("token", {"content": "", "blocks": [content]})
+def block_part(content: dict[str, Any]) -> ContentPart:
+    """Return a content block that is no text: an image, a citation, a refusal, a call of a provider's tool."""
+    return ContentPart("token", {"content": "", "blocks": [content]})
 
 
-def tool_args(call_id: object, name: object, args: object, index: object) -> Part:
-    """A piece of the arguments of a tool call; what is None is not known."""
+def tool_args_part(call_id: object, name: object, args: object, index: object) -> ContentPart:
+    """Return a piece of the arguments of a tool call, without the fields that are None."""
     data = {"tool_call_id": call_id, "tool": name, "args": args, "index": index}
-    return Part("tool_args", {key: value for key, value in data.items() if value is not None})
+    return ContentPart("tool_args", {key: value for key, value in data.items() if value is not None})
 
 
-def parts_of_chunk(chunk: object) -> Iterator[Part]:
-    """The parts of a chunk: a text, or a chunk as OpenAI, Anthropic, LangChain or Ollama clients give it.
+def parse_chunk(chunk: object) -> Iterator[ContentPart]:
+    """Yield the parts of a text, or of a chunk from a client of OpenAI, Anthropic, LangChain or Ollama.
 
-    What is none of these has no parts. Raises what the chunk's own properties raise.
+    Any other value has no parts. Errors of the chunk's properties are raised.
     """
     if isinstance(chunk, str):
         if chunk:
-            yield text(chunk)
+            yield text_part(chunk)
     elif (choices := _get(chunk, "choices")) is not None:
-        yield from _of_openai(choices)
-    elif isinstance(kind := _get(chunk, "type"), str) and kind in _READERS:
-        yield from _READERS[kind](chunk)
+        yield from _parse_openai(choices)
+    elif isinstance(kind := _get(chunk, "type"), str) and kind in _PARSERS:
+        yield from _PARSERS[kind](chunk)
     elif (message := _get(chunk, "message")) is not None:
-        yield from parts_of_chunk(message)
+        yield from parse_chunk(message)
     else:
         kwargs = _get(chunk, "additional_kwargs")
-        yield from _thinking(_get(kwargs, "reasoning_content") or _get(chunk, "thinking"))
-        yield from _of_content(_get(chunk, "content"))
+        yield from _parse_thinking(_get(kwargs, "reasoning_content") or _get(chunk, "thinking"))
+        yield from _parse_content(_get(chunk, "content"))
         for call in cast("Iterable[object]", _get(chunk, "tool_call_chunks") or ()):
-            yield tool_args(_get(call, "id"), _get(call, "name"), _get(call, "args"), _get(call, "index"))
+            yield tool_args_part(_get(call, "id"), _get(call, "name"), _get(call, "args"), _get(call, "index"))
 
 
-def message_id_of(chunk: object) -> str | None:
-    """The id of the message that a chunk belongs to, where the chunk says it."""
+def get_message_id(chunk: object) -> str | None:
+    """Return the id of the message that a chunk belongs to, if the chunk has one."""
     if isinstance(chunk, str):
         return None
     message = _get(chunk, "message")
@@ -75,7 +84,7 @@ def _get(thing: object, name: str) -> Any:
     return cast("Mapping[str, Any]", thing).get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
 
 
-def reasoning_of(found: object) -> str:
+def get_reasoning(found: object) -> str:
     """Return the reasoning in a content block of any provider; an empty text where it has none.
 
     Reads ``reasoning`` and ``thinking`` (a text, or blocks of text), the ``summary`` of OpenAI's Responses API and
@@ -84,154 +93,156 @@ def reasoning_of(found: object) -> str:
     if _get(found, "type") not in {"reasoning", "thinking", "reasoning_content", "thinking_delta"}:
         return ""
     for name in ("reasoning", "thinking", "summary", "reasoning_content", "text"):
-        if words := _text_in(_get(found, name)):
+        if words := _join_texts(_get(found, name)):
             return words
     return ""
 
 
-def _text_in(value: object) -> str:
+def _join_texts(value: object) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, list):
-        return "".join(_text_in(_get(each, "text")) for each in cast("list[object]", value))
-    return _text_in(cast("Mapping[str, Any]", value).get("text")) if isinstance(value, Mapping) else ""
+        return "".join(_join_texts(_get(each, "text")) for each in cast("list[object]", value))
+    return _join_texts(cast("Mapping[str, Any]", value).get("text")) if isinstance(value, Mapping) else ""
 
 
-def _of_content(content: object) -> Iterator[Part]:
+def _parse_content(content: object) -> Iterator[ContentPart]:
     if isinstance(content, str):
         if content:
-            yield text(content)
+            yield text_part(content)
     elif isinstance(content, list):
         for each in cast("list[object]", content):
-            yield from _of_block(each)
+            yield from _parse_block(each)
 
 
 _TOOL_BLOCKS = frozenset({"tool_call", "tool_call_chunk", "tool_use", "input_json_delta", "function_call"})
 
 
-def _of_block(found: object) -> Iterator[Part]:
+def _parse_block(found: object) -> Iterator[ContentPart]:
     kind = _get(found, "type")
     if isinstance(found, str) or kind in {"text", "text_delta"}:
-        yield from _of_content(found if isinstance(found, str) else _get(found, "text"))
+        yield from _parse_content(found if isinstance(found, str) else _get(found, "text"))
         if _get(found, "annotations") or _get(found, "citations"):
-            yield from _passed({"text": ""}, found)
-    elif words := reasoning_of(found):
-        yield thinking(words)
+            yield from _pass_through({"text": ""}, found)
+    elif words := get_reasoning(found):
+        yield thinking_part(words)
     elif isinstance(kind, str) and kind not in _TOOL_BLOCKS and kind not in {"reasoning", "thinking"}:
-        yield from _passed({}, found)
+        yield from _pass_through({}, found)
 
 
-def _passed(changed: dict[str, Any], found: object) -> Iterator[Part]:
-    """A block as it is, with what is ``changed`` in it."""
-    plain = _plain(found)
+def _pass_through(changed: dict[str, Any], found: object) -> Iterator[ContentPart]:
+    """Yield a block unchanged but for the fields in ``changed``."""
+    plain = _to_plain(found)
     if isinstance(plain, Mapping):
-        yield block({**cast("Mapping[str, Any]", plain), **changed})
+        yield block_part({**cast("Mapping[str, Any]", plain), **changed})
 
 
-def _plain(found: object) -> object:
-    """A mapping in place of an object of a client's own class."""
+def _to_plain(found: object) -> object:
+    """Return an object of a client's class as a mapping."""
     dump = getattr(found, "model_dump", None)
     return dump(mode="json", exclude_none=True) if callable(dump) else found
 
 
-def _thinking(content: object) -> Iterator[Part]:
+def _parse_thinking(content: object) -> Iterator[ContentPart]:
     if isinstance(content, str) and content:
-        yield thinking(content)
+        yield thinking_part(content)
 
 
-def _refusal(content: object) -> Iterator[Part]:
+def _parse_refusal(content: object) -> Iterator[ContentPart]:
     if isinstance(content, str) and content:
-        yield block({"type": "refusal", "refusal": content})
+        yield block_part({"type": "refusal", "refusal": content})
 
 
-def _of_openai(choices: object) -> Iterator[Part]:
-    """``choices[0].delta`` of a chat completion; other choices are other answers."""
+def _parse_openai(choices: object) -> Iterator[ContentPart]:
+    """Parse ``choices[0].delta`` of a chat completion; other choices are other answers."""
     for choice in list(cast("Iterable[object]", choices))[:1]:
         delta = _get(choice, "delta")
-        yield from _thinking(_get(delta, "reasoning_content") or _get(delta, "reasoning"))
-        yield from _of_content(_get(delta, "content"))
-        yield from _refusal(_get(delta, "refusal"))
+        yield from _parse_thinking(_get(delta, "reasoning_content") or _get(delta, "reasoning"))
+        yield from _parse_content(_get(delta, "content"))
+        yield from _parse_refusal(_get(delta, "refusal"))
         if annotations := _get(delta, "annotations"):
-            yield block({"type": "text", "text": "", "annotations": [_plain(each) for each in annotations]})
+            yield block_part({"type": "text", "text": "", "annotations": [_to_plain(each) for each in annotations]})
         for call in cast("Iterable[object]", _get(delta, "tool_calls") or ()):
             function = _get(call, "function")
-            yield tool_args(_get(call, "id"), _get(function, "name"), _get(function, "arguments"), _get(call, "index"))
+            yield tool_args_part(
+                _get(call, "id"), _get(function, "name"), _get(function, "arguments"), _get(call, "index")
+            )
 
 
-def _of_anthropic(event: object) -> Iterator[Part]:
+def _parse_anthropic_delta(event: object) -> Iterator[ContentPart]:
     delta = _get(event, "delta")
     match _get(delta, "type"):
         case "text_delta":
-            yield from _of_content(_get(delta, "text"))
+            yield from _parse_content(_get(delta, "text"))
         case "thinking_delta":
-            yield from _thinking(_get(delta, "thinking"))
+            yield from _parse_thinking(_get(delta, "thinking"))
         case "input_json_delta":
-            yield tool_args(None, None, _get(delta, "partial_json"), _get(event, "index"))
+            yield tool_args_part(None, None, _get(delta, "partial_json"), _get(event, "index"))
         case "citations_delta":
-            yield block({"type": "text", "text": "", "citations": [_plain(_get(delta, "citation"))]})
+            yield block_part({"type": "text", "text": "", "citations": [_to_plain(_get(delta, "citation"))]})
         case _:
             pass
 
 
-def _of_anthropic_start(event: object) -> Iterator[Part]:
+def _parse_anthropic_start(event: object) -> Iterator[ContentPart]:
     opened = _get(event, "content_block")
     if _get(opened, "type") == "tool_use":
-        yield tool_args(_get(opened, "id"), _get(opened, "name"), "", _get(event, "index"))
+        yield tool_args_part(_get(opened, "id"), _get(opened, "name"), "", _get(event, "index"))
     elif _get(opened, "type") not in {"text", "thinking"}:
-        yield from _passed({}, opened)
+        yield from _pass_through({}, opened)
 
 
-def _of_response(event: object) -> Iterator[Part]:
-    yield from _of_content(_get(event, "delta"))
+def _parse_response_text(event: object) -> Iterator[ContentPart]:
+    yield from _parse_content(_get(event, "delta"))
 
 
-def _of_response_reasoning(event: object) -> Iterator[Part]:
-    yield from _thinking(_get(event, "delta"))
+def _parse_response_reasoning(event: object) -> Iterator[ContentPart]:
+    yield from _parse_thinking(_get(event, "delta"))
 
 
-def _of_response_refusal(event: object) -> Iterator[Part]:
-    yield from _refusal(_get(event, "delta"))
+def _parse_response_refusal(event: object) -> Iterator[ContentPart]:
+    yield from _parse_refusal(_get(event, "delta"))
 
 
-def _of_response_annotation(event: object) -> Iterator[Part]:
-    yield block({"type": "text", "text": "", "annotations": [_plain(_get(event, "annotation"))]})
+def _parse_response_annotation(event: object) -> Iterator[ContentPart]:
+    yield block_part({"type": "text", "text": "", "annotations": [_to_plain(_get(event, "annotation"))]})
 
 
-def _of_response_item(event: object) -> Iterator[Part]:
+def _parse_response_item(event: object) -> Iterator[ContentPart]:
     item = _get(event, "item")
     if _get(item, "type") == "function_call":
-        yield tool_args(_get(item, "call_id"), _get(item, "name"), "", _get(event, "output_index"))
+        yield tool_args_part(_get(item, "call_id"), _get(item, "name"), "", _get(event, "output_index"))
 
 
-def _of_response_arguments(event: object) -> Iterator[Part]:
-    yield tool_args(None, None, _get(event, "delta"), _get(event, "output_index"))
+def _parse_response_arguments(event: object) -> Iterator[ContentPart]:
+    yield tool_args_part(None, None, _get(event, "delta"), _get(event, "output_index"))
 
 
-def _of_text(event: object) -> Iterator[Part]:
-    """A block of text. An event that also has all the text so far repeats what deltas said."""
+def _parse_anthropic_text(event: object) -> Iterator[ContentPart]:
+    """Parse a block of text. An event with a snapshot of all the text so far repeats the deltas."""
     if _get(event, "snapshot") is None:
-        yield from _of_content(_get(event, "text"))
+        yield from _parse_content(_get(event, "text"))
 
 
-def _of_nothing(_: object) -> Iterator[Part]:
+def _skip(_: object) -> Iterator[ContentPart]:
     yield from ()
 
 
-_READERS = {
-    "content_block_delta": _of_anthropic,
-    "content_block_start": _of_anthropic_start,
-    "response.output_text.delta": _of_response,
-    "response.output_text.annotation.added": _of_response_annotation,
-    "response.refusal.delta": _of_response_refusal,
-    "response.output_item.added": _of_response_item,
-    "response.function_call_arguments.delta": _of_response_arguments,
-    "response.reasoning_text.delta": _of_response_reasoning,
-    "response.reasoning_summary_text.delta": _of_response_reasoning,
-    "text": _of_text,
-    # events of the same streams that repeat what deltas said, or say no text
-    "thinking": _of_nothing,
-    "message_start": _of_nothing,
-    "content_block_stop": _of_nothing,
-    "message_delta": _of_nothing,
-    "message_stop": _of_nothing,
+_PARSERS = {
+    "content_block_delta": _parse_anthropic_delta,
+    "content_block_start": _parse_anthropic_start,
+    "response.output_text.delta": _parse_response_text,
+    "response.output_text.annotation.added": _parse_response_annotation,
+    "response.refusal.delta": _parse_response_refusal,
+    "response.output_item.added": _parse_response_item,
+    "response.function_call_arguments.delta": _parse_response_arguments,
+    "response.reasoning_text.delta": _parse_response_reasoning,
+    "response.reasoning_summary_text.delta": _parse_response_reasoning,
+    "text": _parse_anthropic_text,
+    # events of the same streams that repeat the deltas, or have no text
+    "thinking": _skip,
+    "message_start": _skip,
+    "content_block_stop": _skip,
+    "message_delta": _skip,
+    "message_stop": _skip,
 }

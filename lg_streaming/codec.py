@@ -1,10 +1,10 @@
-"""An update becomes JSON bytes once, when it is published.
+"""Encode an update as JSON bytes, once, when it is published.
 
-The bytes are made in two steps, because the sequence number is known only when the log takes the update:
-`Codec.encode` makes everything but the end, `seal` adds sequence number and epoch. Nothing a
-program can put into an update makes encoding fail: `lg_streaming.values` has the nearest JSON value of each.
+The log assigns the sequence number, so encoding has two steps. `Codec.encode` makes everything but the end,
+`add_position` adds sequence number and epoch. No value in an update makes encoding fail: `lg_streaming.values`
+replaces each by its nearest JSON value.
 
-An update over the limit is refused by `Codec.encode`, and fitted into it by `Codec.encode_fitting`.
+`Codec.encode` refuses an update over the limit; `Codec.encode_fitting` splits or shortens it.
 """
 
 from __future__ import annotations
@@ -17,43 +17,51 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
-from lg_streaming.errors import UpdateTooLargeError, without_message
-from lg_streaming.events import NAMES, RESERVED, Scope, update_of
+from lg_streaming.errors import UpdateTooLargeError, describe_without_message
+from lg_streaming.events import NAMES, Scope, parse_update
+from lg_streaming.excerpt import excerpt
 from lg_streaming.shorten import TEXT_FIELDS, VALUE, shorten, shorten_object, split_text
-from lg_streaming.sizes import FEW, LEAVES, SMALL, excerpt, is_larger, is_small
-from lg_streaming.values import STRICT, clean, dumps, escaped, jsonable, simpler
+from lg_streaming.sizes import LEAF_TYPES, MAX_SMALL_MEMBERS, MAX_SMALL_TEXT, exceeds, is_small
+from lg_streaming.values import (
+    STRICT,
+    escape_line_separators,
+    jsonable,
+    orjson_default,
+    replace_lone_surrogates,
+    to_json,
+)
 
 if TYPE_CHECKING:
     from lg_streaming.events import Priority, StreamUpdate
 
 __all__ = [
-    "SEAL_BYTES",
+    "POSITION_BYTES",
     "Codec",
     "Encoded",
     "Redact",
+    "add_position",
     "decode",
     "decode_data",
     "jsonable",
-    "moment_of",
-    "seal",
-    "split",
-    "update_of",
+    "parse_update",
+    "split_members",
+    "to_datetime",
 ]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 Redact = Callable[[str, Any], Any]
-"""``redact(type, data) -> data``: what may leave of an update's data. It gets plain JSON values."""
+"""Function ``redact(type, data) -> data`` that removes secrets from an update's data. It gets plain JSON values."""
 
-SEAL_BYTES: Final = 80
-"""What `seal` adds to an update at most."""
+POSITION_BYTES: Final = 80
+"""Most bytes that `add_position` adds to an update."""
 
 
 class Encoded:
-    """Data that is JSON already, and as it may leave: it is neither redacted nor encoded again.
+    """Data that is redacted and encoded already.
 
-    Of data that is much too large it has a part only, and in ``sizes`` the bytes of the JSON of each field that is not
-    whole. ``text`` is then the whole text of an update whose text is split.
+    Of data that is much too large, ``json`` is an excerpt. ``sizes`` then has the bytes of the whole JSON of each cut
+    field. ``text`` is the whole text of an update whose text is split.
     """
 
     __slots__ = ("json", "sizes", "text")
@@ -70,17 +78,17 @@ _PRIORITY: Final = {
     **{each: b',"priority":"%b"' % each.encode() for each in ("low", "high", "critical")},
 }
 _LEAST_ROOM: Final = 256
-"""Bytes that the data of an update may have in any case, however long its ids are."""
+"""Bytes that the data of an update may always have, however long its ids are."""
 
 
 class Codec:
-    """Encodes updates.
+    """Encoder of updates.
 
     Args:
         max_bytes: Largest encoded update, in bytes.
-        reserve: Bytes of these to leave free for what is added later; `SEAL_BYTES` for the log's part.
-        redact: Called with each update's type and data before it is encoded. When it raises, the data is
-            withheld: the update then says only that redaction failed.
+        reserve: Bytes of these to leave free for later additions; `POSITION_BYTES` for the position.
+        redact: Called with each update's type and data before the update is encoded. When it raises, the data is
+            replaced by a message that redaction failed.
     """
 
     def __init__(self, *, max_bytes: int = 262_144, reserve: int = 0, redact: Redact | None = None) -> None:
@@ -91,7 +99,7 @@ class Codec:
         self._millis = (-1, b"")
         self._names: dict[str, bytes] = {}
         self.fallbacks: int = 0
-        """How many updates held something JSON cannot hold."""
+        """Number of updates with a value that JSON cannot hold."""
 
     def encode(  # noqa: C901, PLR0912, PLR0917 (at every update, in one piece)
         self,
@@ -102,47 +110,47 @@ class Codec:
         priority: Priority,
         timestamp: float,
     ) -> bytes:
-        """Everything of the wire JSON but ``sequence_number``, ``epoch`` and the closing braces.
+        """Return the wire JSON without ``sequence_number``, ``epoch`` and the closing braces.
 
         Raises:
-            UpdateTooLargeError: It is over ``max_bytes``. No other error is raised.
+            UpdateTooLargeError: If the JSON is over ``max_bytes``. No other error is raised.
         """
         sizes: Mapping[str, int] | None = None
         if self._redact is not None and not isinstance(data, Encoded):
-            data = self.redacted(type, data)
+            data = self.apply_redact(type, data)
         members: Any = data
-        if data.__class__ is dict and len(members) <= FEW:
-            for each in members.values():  # as `is_small` does, without another call at every update
+        if data.__class__ is dict and len(members) <= MAX_SMALL_MEMBERS:
+            for each in members.values():  # inlines `is_small`, for each update
                 if each.__class__ is int:
                     continue
                 if each.__class__ is not str:
-                    if each.__class__ in LEAVES:
+                    if each.__class__ in LEAF_TYPES:
                         continue
-                elif len(each) <= SMALL:
+                elif len(each) <= MAX_SMALL_TEXT:
                     continue
-                data = self._checked(type, data)
+                data = self._limit_size(type, data)
                 break
         else:
-            data = self._checked(type, data)
+            data = self._limit_size(type, data)
         if isinstance(data, Encoded):
             json, sizes = data.json, data.sizes
         else:
-            try:  # as `dumps` does, without another call at every update
-                json = orjson.dumps(data, simpler, STRICT)
+            try:  # inlines `to_json`, for each update
+                json = orjson.dumps(data, orjson_default, STRICT)
             except TypeError:
-                json = self.dumps(data)
+                json = self.to_json(data)
             if not json.isascii():
-                json = escaped(json)
+                json = escape_line_separators(json)
         millis = int(timestamp * 1000)
-        known, moment = self._millis
-        if known != millis:
-            moment = self._timestamp(timestamp)
+        cached, moment = self._millis
+        if cached != millis:
+            moment = self._format_timestamp(timestamp)
         names = self._names
         body = b'{"type":%b,"data":%b,"metadata":{"timestamp":"%b","execution_id":%b%b%b' % (
-            names.get(type) or self._name(type),
+            names.get(type) or self._encode_name(type),
             json,
             moment,
-            names.get(execution_id) or self._name(execution_id),
+            names.get(execution_id) or self._encode_name(execution_id),
             _PRIORITY[priority],
             scope.encoded or scope.fragment,
         )
@@ -167,14 +175,14 @@ class Codec:
         """Encode an update that is over ``max_bytes``, in one piece or several that fit. Never raises.
 
         Text (`token`, `thinking`, `tool_args`) is split; joining the pieces gives the same text. Other data is
-        shortened and names what was cut in ``truncated``. Type, execution, and the scope's ids stay as they are as
-        long as they leave 256 bytes for the data.
+        shortened and names the cut fields in ``truncated``. Type, execution and the scope's ids stay unchanged while
+        they leave 256 bytes for the data.
 
         Returns:
-            The scope as it leaves, and the bodies, in order.
+            The scope, shortened if needed, and the bodies, in order.
         """
         around = len(self._wrap(execution_id, type, b"", Scope(), priority, timestamp))
-        scope = fit_scope(scope, max(_LEAST_ROOM, self._max_bytes - around - _LEAST_ROOM))
+        scope = shorten_scope(scope, max(_LEAST_ROOM, self._max_bytes - around - _LEAST_ROOM))
         room = max(_LEAST_ROOM, self._max_bytes - around - len(scope.fragment))
         if len(data.json) <= room and data.sizes is None:
             pieces = [data.json]
@@ -188,76 +196,76 @@ class Codec:
         self, execution_id: str, type: str, json: bytes, scope: Scope, priority: Priority, timestamp: float
     ) -> bytes:
         return b'{"type":%b,"data":%b,"metadata":{"timestamp":"%b","execution_id":%b%b%b' % (
-            self._name(type),
+            self._encode_name(type),
             json,
-            self._timestamp(timestamp),
-            self._name(execution_id),
+            self._format_timestamp(timestamp),
+            self._encode_name(execution_id),
             _PRIORITY[priority],
             scope.fragment,
         )
 
-    def dumps(self, value: object) -> bytes:
-        """``value`` as JSON. Never raises."""
-        try:  # as `values.dumps` does, without another call at every update
-            json = orjson.dumps(value, simpler, STRICT)
+    def to_json(self, value: object) -> bytes:
+        """Return ``value`` as JSON. Never raises."""
+        try:  # as `values.to_json` does, and counts
+            json = orjson.dumps(value, orjson_default, STRICT)
         except TypeError:
             self.fallbacks += 1
             json = orjson.dumps(jsonable(value))
-        return json if json.isascii() else escaped(json)
+        return json if json.isascii() else escape_line_separators(json)
 
-    def ready(self, type: str, data: object) -> Encoded:
-        """The data of an update, redacted and encoded: what is the application's own is called now. Never raises."""
-        ready = self._checked(type, self.redacted(type, data))
-        return ready if isinstance(ready, Encoded) else Encoded(self.dumps(ready))
+    def encode_data(self, type: str, data: object) -> Encoded:
+        """Return the data of an update, redacted and encoded now: later, its objects may change. Never raises."""
+        limited = self._limit_size(type, self.apply_redact(type, data))
+        return limited if isinstance(limited, Encoded) else Encoded(self.to_json(limited))
 
-    def _checked(self, type: str, data: object) -> object:
-        """Data as it is, or as much of it as is needed when it is too large."""
-        if isinstance(data, Encoded) or is_small(data) or not is_larger(data, self._max_bytes):
+    def _limit_size(self, type: str, data: object) -> object:
+        """Return ``data``, or an excerpt of data that is too large."""
+        if isinstance(data, Encoded) or is_small(data) or not exceeds(data, self._max_bytes):
             return data
-        return self._part(type, data)
+        return self._excerpt(type, data)
 
-    def _part(self, type: str, data: object) -> Encoded:
-        """As much of data that is too large as a shortened update can have, without encoding the rest."""
+    def _excerpt(self, type: str, data: object) -> Encoded:
+        """Return as much of ``data`` as a shortened update can have, without encoding the rest."""
         part, sizes = excerpt(data, self._max_bytes, VALUE)
         field = TEXT_FIELDS.get(type)
         text: Any = None
         if field is not None and sizes is not None:
             text = cast("Mapping[str, Any]", data).get(field) if isinstance(data, Mapping) else data
-        return Encoded(self.dumps(part), sizes, clean(text) if isinstance(text, str) else None)
+        return Encoded(self.to_json(part), sizes, replace_lone_surrogates(text) if isinstance(text, str) else None)
 
-    def redacted(self, type: str, data: object) -> object:
-        """What may leave of an update's data: all of it where there is no ``redact``. Never raises."""
+    def apply_redact(self, type: str, data: object) -> object:
+        """Return an update's data without secrets; without ``redact``, the data itself. Never raises."""
         if self._redact is None:
             return data
         try:
-            if is_small(data) or not is_larger(data, self._max_bytes):
-                plain = orjson.loads(self.dumps(data))
+            if is_small(data) or not exceeds(data, self._max_bytes):
+                plain = orjson.loads(self.to_json(data))
             else:  # text is not copied
                 plain = jsonable(data, max_items=sys.maxsize)
             return self._redact(type, plain)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 (it is the application's; its message may hold the data)
-            raised = without_message(error)
+            raised = describe_without_message(error)
         logger.error("redact raised on an update of type %r, its data is withheld: %s", type, raised)
         return {"message": "withheld: redaction failed"}
 
-    def _name(self, text: str) -> bytes:
-        """A type or an id as JSON; there are few of them, and each update has two."""
-        known = self._names.get(text)
-        if known is None:
+    def _encode_name(self, text: str) -> bytes:
+        """Return a type or an id as JSON, from a cache: there are few of them, and each update has two."""
+        cached = self._names.get(text)
+        if cached is None:
             if len(self._names) >= _MAX_NAMES:
                 self._names.clear()
-            known = self._names[text] = b"%b" % self.dumps(text)  # a copy: what orjson returns keeps 4 KB
-        return known
+            cached = self._names[text] = b"%b" % self.to_json(text)  # a copy: orjson's own result keeps 4 KB
+        return cached
 
-    def _timestamp(self, timestamp: float) -> bytes:
+    def _format_timestamp(self, timestamp: float) -> bytes:
         millis = int(timestamp * 1000)
-        known, text = self._millis
-        if millis == known:
+        cached, text = self._millis
+        if millis == cached:
             return text
-        known, text = self._second  # one read: another thread may put another second there
-        if millis // 1000 != known:
+        cached, text = self._second  # one read: another thread may put another second there
+        if millis // 1000 != cached:
             moment = datetime.fromtimestamp(millis // 1000, UTC)
             text = b"%d-%02d-%02dT%02d:%02d:%02d" % moment.timetuple()[:6]
             self._second = (millis // 1000, text)
@@ -266,15 +274,14 @@ class Codec:
         return text
 
 
-def fit_scope(scope: Scope, room: int) -> Scope:
-    """Return ``scope``, shortened where its JSON has more than ``room`` bytes: the user's own keys first."""
+def shorten_scope(scope: Scope, room: int) -> Scope:
+    """Return ``scope``, shortened if its JSON has more than ``room`` bytes: user-defined keys first."""
     if len(scope.fragment) <= room:
         return scope
-    own = {str(name): value for name, value in (scope.extra or {}).items() if name not in _NAMED}
     bare = scope.derive(extra=None)
     left = room - len(bare.fragment)
     if left >= _LEAST_ROOM // 4:
-        return bare.derive(extra=orjson.loads(shorten(dumps(own), left)))
+        return bare.derive(extra=orjson.loads(shorten(to_json(scope.user_metadata), left)))
     if len(bare.fragment) <= room:
         return bare
     named = orjson.loads(b"{" + bare.fragment[1:] + b"}")
@@ -282,34 +289,31 @@ def fit_scope(scope: Scope, room: int) -> Scope:
     return Scope(**{name: kept[name] for name in NAMES if name in kept}, extra={"truncated": cut} if cut else None)
 
 
-def seal(body: bytes, seq: int, epoch: str) -> bytes:
-    """The complete wire JSON of an update that has got its place in the log."""
+def add_position(body: bytes, seq: int, epoch: str) -> bytes:
+    """Return the complete wire JSON of an update, with its position in the log."""
     return b'%b,"sequence_number":%d,"epoch":"%b"}}' % (body, seq, epoch.encode())
 
 
 def decode(wire: bytes) -> StreamUpdate:
-    """The update that ``wire`` holds. Raises ``ValueError`` or ``KeyError`` when it holds none."""
-    return update_of(orjson.loads(wire))
+    """Return the update in ``wire``, or raise ``ValueError`` or ``KeyError`` if it holds none."""
+    return parse_update(orjson.loads(wire))
 
 
 def decode_data(wire: bytes) -> Any:
-    """Only the data of the update that ``wire`` holds, where its scope has no keys of the user's own.
+    """Return only the data of the update in ``wire``, whose scope must have no user-defined keys.
 
-    Inside a JSON text a quote is escaped, so the two marks can only be the update's own members: nothing but
-    plain texts stands before the first and after the last of them.
+    Quotes inside a JSON text are escaped, and there are only plain texts before the first marker and after the last.
+    So both markers are members of the update.
     """
-    return orjson.loads(split(wire)[1])
+    return orjson.loads(split_members(wire)[1])
 
 
-def split(wire: bytes) -> tuple[bytes, bytes, bytes]:
-    """Type, data and metadata of an update, each as JSON; for the same scopes as `decode_data`."""
+def split_members(wire: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return type, data and metadata of an update, each as JSON; for the same scopes as `decode_data`."""
     begin, end = wire.index(b',"data":'), wire.rindex(b',"metadata":{"timestamp":"')
     return wire[8:begin], wire[begin + 8 : end], wire[end + 12 : -1]
 
 
-def moment_of(timestamp: float) -> datetime:
-    """Seconds since 1970 as the wire shows them: whole milliseconds."""
+def to_datetime(timestamp: float) -> datetime:
+    """Return seconds since 1970 as a datetime in whole milliseconds, as the wire has it."""
     return datetime.fromtimestamp(int(timestamp * 1000) / 1000, UTC)
-
-
-_NAMED: Final = RESERVED.union(NAMES)

@@ -1,4 +1,4 @@
-"""How long reading may take in all."""
+"""Limit the total time of reading."""
 
 from __future__ import annotations
 
@@ -15,40 +15,38 @@ __all__ = ["Deadline", "check_timeout"]
 
 
 def check_timeout(timeout: object) -> None:
-    """Sees that ``timeout`` is a number of seconds, or None for no limit.
+    """Check that ``timeout`` is a number of seconds, or None for no limit.
 
     Raises:
-        BadRequestError: It is not.
+        BadRequestError: If it is neither.
     """
     seconds(none="for no limit").check("timeout", timeout, BadRequestError)
 
 
 class Deadline:
-    """A moment after which waiting is over, as `anyio.fail_after` has it: the seconds count from its first wait on.
-
-    Each wait stands in ``async with deadline:``, one after another.
+    """Deadline for a series of waits, each in ``async with deadline:``. The time counts from the first wait on.
 
     Args:
         timeout: Seconds; None for no limit.
-        what: What is read, for the message.
+        what: The thing that is read, for the message.
 
     Raises:
-        TimeoutError: At a wait that lasts beyond the moment, or begins after it.
+        TimeoutError: If a wait lasts beyond the deadline, or begins after it.
     """
 
     def __init__(self, timeout: float | None, what: str) -> None:
         self._timeout = timeout
         self._what = what
-        self._moment: float | None = None
+        self._expires_at: float | None = None
         self._scope: asyncio.Timeout | None = None
 
     async def __aenter__(self) -> Self:
         if self._timeout is not None:
             now = asyncio.get_running_loop().time()
-            self._moment = now + self._timeout if self._moment is None else self._moment
-            if now >= self._moment:
+            self._expires_at = now + self._timeout if self._expires_at is None else self._expires_at
+            if now >= self._expires_at:
                 raise self._error()
-            self._scope = asyncio.timeout_at(self._moment)
+            self._scope = asyncio.timeout_at(self._expires_at)
             await self._scope.__aenter__()
         return self
 
@@ -60,7 +58,7 @@ class Deadline:
             return
         try:
             await scope.__aexit__(exc_type, exc, traceback)
-        except TimeoutError:  # made of the cancellation; one that came from inside is not raised here
+        except TimeoutError:  # made of the cancellation; an error from inside is not raised here
             raise self._error() from None
 
     def _error(self) -> TimeoutError:

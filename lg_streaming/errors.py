@@ -1,50 +1,51 @@
-"""The exceptions of lg_streaming and the one table of their codes.
+"""Exceptions of lg_streaming, and the table of their codes.
 
-    StreamingError                       every error of this library
-    ├── BadRequestError            4000  the caller sent something malformed
-    │   ├── BadPositionError       4001  a position that cannot be read
-    │   ├── MethodError            4050  an HTTP method that a route does not have
-    │   └── PromptError            4090  a prompt that waits for no answer
-    ├── UnauthorizedError          4010  no valid credentials
-    │   └── TokenExpiredError      4011  credentials that were valid once
-    ├── ForbiddenError             4030  not allowed, or not there: the answer is the same
-    │   └── OriginError            4031  a browser origin that is not on the list
-    ├── ExecutionNotFoundError     4040  nothing to write to, and nothing shall be opened
-    ├── GapError                   4091  the reader asked to fail rather than skip
-    ├── ExecutionExistsError       4092  the id of an execution that runs already
-    ├── TransitionError            4096  a step that a task, an agent or a request cannot take now
-    ├── TooLargeError              4130  an inbound message over the limit
-    ├── LimitError                       one of the limits was reached
-    │   ├── TooManySubscriptionsError    4290
-    │   ├── TooManyConnectionsError      4291
-    │   │   └── ServerFullError          the whole server, not only the caller
-    │   ├── ConnectRateError             4292
-    │   ├── MessageRateError             4293
-    │   ├── SubscriberLimitError         4294
-    │   └── ExecutionLimitError          4295
-    ├── WebSocketError                   a connection that cannot go on
-    │   ├── ConnectionLostError          a client cannot reach its server, or gave up trying
-    │   ├── LoginTimeoutError      4080  connected but never logged in
-    │   └── SlowReaderError        4400  the reader does not keep up
-    │       └── DeadPeerError      4401  the reader is gone
-    ├── ServerRestartError         4500  the server is going away, come back later
-    ├── LogUnavailableError        5030  the log cannot be reached
-    ├── UpdateTooLargeError        4131  a producer's update is over the limit
-    ├── HubClosedError             5031  the hub was closed
-    ├── KeysUnavailableError       5032  a token cannot be checked now
-    ├── SinkError                  5040  a sink did not take what it was sent
-    │   └── SinkRejectedError            and it is of no use to send it again
-    └── StreamingConfigError             the program is set up wrongly
-        ├── TokenStreamingError          an option of @stream_token that cannot be used
-        ├── NotANodeError                a decorator on what can be no node
-        ├── MissingExtraError            an optional package is not installed
-        ├── UnsupportedPlatformError     this operating system lacks what a feature needs
-        ├── ForkedError                  an object of the parent process, used after `os.fork()`
-        └── BlockingCallError            a call that would block the event loop it waits for
+```text
+StreamingError                       every error of this library
+├── BadRequestError            4000  the caller sent something malformed
+│   ├── BadPositionError       4001  a position that cannot be read
+│   ├── MethodError            4050  an HTTP method that a route does not have
+│   └── PromptError            4090  a prompt that waits for no answer
+├── UnauthorizedError          4010  no valid credentials
+│   └── TokenExpiredError      4011  credentials that were valid once
+├── ForbiddenError             4030  not allowed, or not there: the answer is the same
+│   └── OriginError            4031  a browser origin that is not on the list
+├── ExecutionNotFoundError     4040  nothing to write to, and nothing shall be opened
+├── GapError                   4091  the reader asked to fail rather than skip
+├── ExecutionExistsError       4092  the id of an execution that runs already
+├── TransitionError            4096  a step that a task, an agent or a request cannot take now
+├── TooLargeError              4130  an inbound message over the limit
+├── LimitError                       one of the limits was reached
+│   ├── TooManySubscriptionsError    4290
+│   ├── TooManyConnectionsError      4291
+│   │   └── ServerFullError          the whole server, not only the caller
+│   ├── ConnectRateError             4292
+│   ├── MessageRateError             4293
+│   ├── SubscriberLimitError         4294
+│   └── ExecutionLimitError          4295
+├── WebSocketError                   a connection that cannot go on
+│   ├── ConnectionLostError          a client cannot reach its server, or has stopped trying
+│   ├── LoginTimeoutError      4080  connected but never logged in
+│   └── SlowReaderError        4400  the reader does not keep up
+│       └── DeadPeerError      4401  the reader is gone
+├── ServerRestartError         4500  the server is going away, come back later
+├── LogUnavailableError        5030  the log cannot be reached
+├── UpdateTooLargeError        4131  a producer's update is over the limit
+├── HubClosedError             5031  the hub was closed
+├── KeysUnavailableError       5032  a token cannot be checked now
+├── SinkError                  5040  a sink did not take what it was sent
+│   └── SinkRejectedError            and it is of no use to send it again
+└── StreamingConfigError             the program is set up wrongly
+    ├── TokenStreamingError          an option of @stream_token that cannot be used
+    ├── NotANodeError                a decorator on what can be no node
+    ├── MissingExtraError            an optional package is not installed
+    ├── UnsupportedPlatformError     this operating system lacks what a feature needs
+    ├── ForkedError                  an object of the parent process, used after `os.fork()`
+    └── BlockingCallError            a call that would block the event loop it waits for
+```
 
-Each wire error carries a ``code``; the first digit tells whose fault it is (4 the caller's, 5 the server's) and
-`CODES` whether trying again helps. ``StreamingConfigError`` is of a program's set-up and never travels, nor does
-``ConnectionLostError``.
+Each wire error has a ``code``. Its first digit is 4 for an error of the caller and 5 for one of the server; `CODES`
+has whether a retry helps. ``StreamingConfigError`` and ``ConnectionLostError`` are raised locally and never sent.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
-from lg_streaming.loglines import guard_loggers
+from lg_streaming.escaping import guard_loggers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,8 +105,8 @@ __all__ = [
     "UpdateTooLargeError",
     "WebSocketError",
     "describe_error",
-    "leaves",
-    "without_message",
+    "describe_without_message",
+    "leaf_errors",
 ]
 
 
@@ -113,8 +114,8 @@ __all__ = [
 class Code:
     """One row of the code table.
 
-    ``retryable`` says whether the same request can succeed later without being changed; ``closes`` says
-    what happens to the connection: ``"yes"``, ``"no"`` or ``"third"`` (on the third time).
+    ``retryable``: the same request can succeed later, unchanged. ``closes``: the error closes the connection
+    (``"yes"``), does not (``"no"``), or does on the third time (``"third"``).
     """
 
     number: int
@@ -129,10 +130,10 @@ class StreamingError(Exception):
     """Base of every error of this library.
 
     Args:
-        message: What is wrong and what to do about it.
-        execution_id: The execution it is about, where there is one.
-        retry_after: Seconds to wait before trying again, where that helps.
-        details: Facts for programs, such as the limit that was reached: plain JSON values. They travel with the error.
+        message: The problem, and what to do about it.
+        execution_id: The execution that has the problem, if any.
+        retry_after: Seconds to wait before a retry, if a retry helps.
+        details: Facts for programs, such as the limit that was reached: plain JSON values. They are sent to clients.
     """
 
     code: ClassVar[int] = 5000
@@ -157,7 +158,7 @@ class StreamingError(Exception):
         super().__init__(self.message)
 
     def to_dict(self) -> dict[str, Any]:
-        """The error as it travels: ``code``, ``name``, ``message``, ``retryable`` and what else is known."""
+        """Return the error's JSON object: ``code``, ``name``, ``message``, ``retryable`` and the optional fields."""
         wire: dict[str, Any] = {
             "code": self.code,
             "name": self.name,
@@ -174,7 +175,7 @@ class StreamingError(Exception):
 
 
 class BadRequestError(StreamingError):
-    """The caller sent something malformed; sending it again does not help."""
+    """Malformed request; sending it again does not help."""
 
     code = 4000
     name = "bad_request"
@@ -184,7 +185,7 @@ class BadRequestError(StreamingError):
 
 
 class BadPositionError(BadRequestError):
-    """A position that is not of the form ``<epoch>:<seq>``."""
+    """Position that is not of the form ``<epoch>:<seq>``."""
 
     code = 4001
     name = "bad_position"
@@ -193,7 +194,7 @@ class BadPositionError(BadRequestError):
 
 
 class MethodError(BadRequestError):
-    """An HTTP route was asked with a method that it does not have."""
+    """HTTP method that a route does not support."""
 
     code = 4050
     name = "method_not_allowed"
@@ -203,7 +204,7 @@ class MethodError(BadRequestError):
 
 
 class PromptError(BadRequestError):
-    """A prompt that was answered already, or never asked: two people may answer at once, so it does no harm."""
+    """Answer to a prompt that is answered already, or was never asked. Two people may answer at once, without harm."""
 
     code = 4090
     name = "no_such_prompt"
@@ -213,7 +214,7 @@ class PromptError(BadRequestError):
 
 
 class UnauthorizedError(StreamingError):
-    """No credentials, or credentials that do not hold."""
+    """Missing or invalid credentials."""
 
     code = 4010
     name = "unauthorized"
@@ -223,7 +224,7 @@ class UnauthorizedError(StreamingError):
 
 
 class TokenExpiredError(UnauthorizedError):
-    """The token was valid and has expired; a fresh one is needed."""
+    """Expired token; a new one is needed."""
 
     code = 4011
     name = "token_expired"
@@ -232,7 +233,7 @@ class TokenExpiredError(UnauthorizedError):
 
 
 class ForbiddenError(StreamingError):
-    """Not allowed. An execution that does not exist gives the same answer."""
+    """Access that is not allowed. An execution that does not exist gives the same error."""
 
     code = 4030
     name = "forbidden"
@@ -241,7 +242,7 @@ class ForbiddenError(StreamingError):
 
 
 class OriginError(ForbiddenError):
-    """The page's origin is not on the list of allowed origins."""
+    """Browser origin that is not on the list of allowed origins."""
 
     code = 4031
     name = "origin"
@@ -250,7 +251,7 @@ class OriginError(ForbiddenError):
 
 
 class WebSocketError(StreamingError):
-    """A connection cannot go on, whatever is asked on it; the run and its other readers go on."""
+    """Failed connection. Its run and the run's other readers are not affected."""
 
     name = "connection"
     retryable = True
@@ -258,14 +259,14 @@ class WebSocketError(StreamingError):
 
 
 class ConnectionLostError(WebSocketError):
-    """A client has no connection to its server. It is the client's own finding and never travels."""
+    """Lost connection to a server, as found by a client; never sent."""
 
     name = "connection_lost"
     meaning = "the server cannot be reached: resume from the last position once it can"
 
 
 class LoginTimeoutError(WebSocketError):
-    """A transport that was opened and never completed its login."""
+    """Transport that was opened and did not complete its login in time."""
 
     code = 4080
     name = "login_timeout"
@@ -274,9 +275,9 @@ class LoginTimeoutError(WebSocketError):
 
 
 class ExecutionNotFoundError(StreamingError):
-    """No run of the execution is open, and publishing shall not open one (`auto_open=False`, or `missing="raise"`).
+    """Update for an execution without an open run, where updates open none (`auto_open=False`, `missing="raise"`).
 
-    A reader is never told this: to it an execution that does not exist and one that it may not read are alike.
+    Readers never get this error: `ForbiddenError` hides whether an execution exists.
     """
 
     code = 4040
@@ -286,7 +287,7 @@ class ExecutionNotFoundError(StreamingError):
 
 
 class GapError(StreamingError):
-    """Updates the reader asked for are gone, and it asked to fail rather than skip them."""
+    """Evicted updates after a reader's position, if the reader asked to fail rather than to skip them."""
 
     code = 4091
     name = "gap"
@@ -296,7 +297,7 @@ class GapError(StreamingError):
 
 
 class ExecutionExistsError(StreamingError):
-    """An execution was to be made under an id whose run is open."""
+    """New execution under an id whose run is open."""
 
     code = 4092
     name = "execution_exists"
@@ -305,7 +306,7 @@ class ExecutionExistsError(StreamingError):
 
 
 class TransitionError(StreamingError):
-    """A producer said something of a task, an agent or a request that cannot be in the state it is in."""
+    """Transition that the present state of a task, an agent or a request does not allow."""
 
     code = 4096
     name = "illegal_transition"
@@ -314,7 +315,7 @@ class TransitionError(StreamingError):
 
 
 class TooLargeError(StreamingError):
-    """An inbound message over ``limits.inbound_bytes``."""
+    """Inbound message over ``limits.inbound_bytes``."""
 
     code = 4130
     name = "too_large"
@@ -324,7 +325,7 @@ class TooLargeError(StreamingError):
 
 
 class UpdateTooLargeError(StreamingError):
-    """A producer's update is over ``limits.update_bytes`` when encoded."""
+    """Producer's update that is over ``limits.update_bytes`` when encoded."""
 
     code = 4131
     name = "update_too_large"
@@ -333,7 +334,7 @@ class UpdateTooLargeError(StreamingError):
 
 
 class LimitError(StreamingError):
-    """Base of the errors that say a limit was reached."""
+    """Base of the errors about a limit that was reached."""
 
     name = "limit"
     http_status = 429
@@ -358,14 +359,14 @@ class TooManyConnectionsError(LimitError):
 
 
 class ServerFullError(TooManyConnectionsError):
-    """The whole server has as many connections as it may, not only this caller."""
+    """Connection limit of the whole server, not only of this caller."""
 
     http_status = 503
     meaning = "the server has as many connections as it may"
 
 
 class ConnectRateError(LimitError):
-    """Connections or failed logins come too fast."""
+    """Connections or failed logins over their rate."""
 
     code = 4292
     name = "connect_rate"
@@ -375,7 +376,7 @@ class ConnectRateError(LimitError):
 
 
 class MessageRateError(LimitError):
-    """Messages on one connection come too fast."""
+    """Messages on one connection over their rate."""
 
     code = 4293
     name = "message_rate"
@@ -385,7 +386,7 @@ class MessageRateError(LimitError):
 
 
 class SubscriberLimitError(LimitError):
-    """An execution has ``limits.max_subscribers_per_execution`` readers."""
+    """Reader of an execution that has ``limits.max_subscribers_per_execution`` readers already."""
 
     code = 4294
     name = "subscriber_limit"
@@ -394,7 +395,7 @@ class SubscriberLimitError(LimitError):
 
 
 class ExecutionLimitError(LimitError):
-    """The hub holds ``limits.max_executions`` running executions."""
+    """Run on a hub that has ``limits.max_executions`` running executions already."""
 
     code = 4295
     name = "execution_limit"
@@ -403,7 +404,7 @@ class ExecutionLimitError(LimitError):
 
 
 class SlowReaderError(WebSocketError):
-    """The reader does not keep up; it can resume from its last position."""
+    """Reader that does not keep up; it can resume from its last position."""
 
     code = 4400
     name = "slow"
@@ -412,7 +413,7 @@ class SlowReaderError(WebSocketError):
 
 
 class DeadPeerError(SlowReaderError):
-    """The peer stopped answering."""
+    """Peer that stopped answering."""
 
     code = 4401
     name = "dead"
@@ -420,7 +421,7 @@ class DeadPeerError(SlowReaderError):
 
 
 class ServerRestartError(StreamingError):
-    """The server is shutting down; resume elsewhere or later."""
+    """Shutdown of the server; resume elsewhere or later."""
 
     code = 4500
     name = "server_restart"
@@ -431,7 +432,7 @@ class ServerRestartError(StreamingError):
 
 
 class LogUnavailableError(StreamingError):
-    """The log cannot be reached; what is already in it is safe."""
+    """Log that cannot be reached; the updates in it are safe."""
 
     code = 5030
     name = "log_unavailable"
@@ -441,7 +442,7 @@ class LogUnavailableError(StreamingError):
 
 
 class HubClosedError(StreamingError):
-    """The hub was closed; it takes and gives nothing any more."""
+    """Use of a closed hub."""
 
     code = 5031
     name = "hub_closed"
@@ -450,7 +451,7 @@ class HubClosedError(StreamingError):
 
 
 class KeysUnavailableError(StreamingError):
-    """A token's key is not known, and where keys are published cannot be reached: the token may well be good."""
+    """Token with an unknown key while the JWK Set cannot be reached: the token may be valid."""
 
     code = 5032
     name = "keys_unavailable"
@@ -460,16 +461,15 @@ class KeysUnavailableError(StreamingError):
 
 
 class SinkError(StreamingError):
-    """A sink did not take what it was sent. It is told to the owner of the sink and never travels.
+    """Failure of a sink to take updates. The owner of the sink gets it; it is never sent to clients.
 
-    A sink may raise it itself, to say more than that it failed.
+    A sink may raise it to give details of its failure.
 
     Args:
-        message: What went wrong.
+        message: The problem.
         execution_id: The execution whose updates were sent.
         sink_id: The sink.
-        sent: How many of the updates of the call were taken before the one that failed; None where that is not known,
-            so that all of them count as failed.
+        sent: Number of updates of the call that were taken before the failure. With None, all of them count as failed.
         retry_after: Seconds to wait before sending again.
     """
 
@@ -493,49 +493,49 @@ class SinkError(StreamingError):
 
 
 class SinkRejectedError(SinkError):
-    """A sink does not take these updates, however often they are sent."""
+    """Permanent refusal of updates by a sink: a retry does not help."""
 
     retryable = False
 
 
 class StreamingConfigError(StreamingError):
-    """The program is set up wrongly; raised while it is being set up."""
+    """Wrong set-up of a program; raised during the set-up."""
 
     name = "config"
 
 
 class TokenStreamingError(StreamingConfigError):
-    """An option of ``@stream_token``, or of a token stream, has a value that cannot be used."""
+    """Invalid option of ``@stream_token`` or of a token stream."""
 
     name = "token_streaming"
 
 
 class NotANodeError(StreamingConfigError, TypeError):
-    """A decorator was applied to what can be no node of a graph. It is a ``TypeError`` too."""
+    """Decorator on an object that cannot be a node of a graph. It is a ``TypeError`` too."""
 
     name = "not_a_node"
 
 
 class MissingExtraError(StreamingConfigError, ImportError):  # pyright: ignore[reportIncompatibleVariableOverride] (name)
-    """A feature needs an optional package that is not installed. It is an ``ImportError`` too."""
+    """Missing optional package. It is an ``ImportError`` too."""
 
     name = "missing_extra"
 
 
 class UnsupportedPlatformError(StreamingConfigError):
-    """A feature needs an operating system function that this platform lacks, such as a Linux one on Windows."""
+    """Missing operating system function on this platform, such as a Linux one on Windows."""
 
     name = "unsupported_platform"
 
 
 class ForkedError(StreamingConfigError):
-    """A connection or a reader was opened before `os.fork()` and is used in the child. Open another one there."""
+    """Use of a connection or a reader in the child of `os.fork()` that was opened before. Open another one there."""
 
     name = "forked"
 
 
 class BlockingCallError(StreamingConfigError):
-    """A blocking call was made on the thread of a running event loop, which would stop the loop that it waits for."""
+    """Blocking call on the thread of a running event loop, which would stop the loop that the call waits for."""
 
     name = "blocking_call"
 
@@ -545,10 +545,10 @@ _MAX_LEAVES: Final = 1_000
 _MAX_CAUSES: Final = 5
 
 
-def leaves(error: BaseException) -> list[BaseException]:
-    """Return the errors in a group, those of nested groups too, in order; of any other error, itself.
+def leaf_errors(error: BaseException) -> list[BaseException]:
+    """Return the errors in a group and its nested groups, in order, at most 1,000; for any other error, itself.
 
-    At most 1,000. So an error is of some kind when all of its leaves are: a group of nothing but cancellations is one.
+    A group counts as a cancellation, for example, if all of its leaves are cancellations.
     """
     found: list[BaseException] = []
     waiting: list[BaseException] = [error]
@@ -562,15 +562,14 @@ def leaves(error: BaseException) -> list[BaseException]:
 
 
 def describe_error(error: BaseException | str, *, debug: bool = False) -> dict[str, Any]:
-    """Return an error as it may travel: `message`, `type`, `code` where it has one, and `causes` where it has some.
+    """Return an error as plain JSON values: `message`, `type`, if present `code` and `causes`, with `debug` `stack`.
 
-    A code is an attribute `code` of the exception that is a number or a text, as the errors of this library and those
-    of many clients of models have. Of a message longer than 8,000 characters the beginning goes along, and the stack
-    only when `debug` is set.
+    The code is the exception's attribute `code`, if it is a number or a text. Errors of this library and of many
+    model clients have one. A message longer than 8,000 characters is cut.
 
-    Causes are `{message, type, code?}` each, at most 5: the errors in a group (of nested groups too), else those that
-    it was raised from (``raise … from cause``), the nearest first. The message of a group names the first of them, and
-    the code of a group is that of its only error.
+    Causes are at most 5 objects `{message, type, code?}`. They are the errors in a group and its nested groups, else
+    the chain of ``raise … from cause``, the nearest first. The message of a group names its first error. The code of
+    a group is that of its only error.
     """
     if isinstance(error, str):
         return {"message": _cut(error)}
@@ -600,8 +599,8 @@ def _described(error: BaseException) -> dict[str, Any]:
     return described
 
 
-def without_message(error: BaseException) -> str:
-    """Return an error's type and the line that raised it: for one whose message may hold what must not be shown."""
+def describe_without_message(error: BaseException) -> str:
+    """Return an error's type and the line that raised it, for an error whose message may hold secrets."""
     frames = traceback.extract_tb(error.__traceback__, limit=-1)
     place = f" at {frames[0].filename}:{frames[0].lineno}" if frames else ""
     return f"{type(error).__name__}{place}"
@@ -609,14 +608,14 @@ def without_message(error: BaseException) -> str:
 
 def _causes(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
-        return leaves(cast("BaseExceptionGroup[BaseException]", error))
+        return leaf_errors(cast("BaseExceptionGroup[BaseException]", error))
     causes: list[BaseException] = []
     seen = {id(error)}
     cause = error.__cause__
     while cause is not None and id(cause) not in seen and len(causes) < _MAX_CAUSES:
         seen.add(id(cause))
-        if isinstance(cause, BaseExceptionGroup):  # its errors tell more than it does
-            causes += leaves(cast("BaseExceptionGroup[BaseException]", cause))
+        if isinstance(cause, BaseExceptionGroup):  # its errors are more specific
+            causes += leaf_errors(cast("BaseExceptionGroup[BaseException]", cause))
         else:
             causes.append(cause)
         cause = cause.__cause__
@@ -631,7 +630,7 @@ def _stack(error: BaseException) -> str:
 
 
 def _cut(message: str) -> str:
-    """At most so much that what failed can always be told."""
+    """Return the beginning of a message, short enough to be sent in any case."""
     return message if len(message) <= _MAX_MESSAGE else message[: _MAX_MESSAGE - 1] + "…"
 
 
@@ -660,6 +659,6 @@ def _codes(base: type[StreamingError]) -> dict[int, Code]:
 
 
 CODES: Mapping[int, Code] = MappingProxyType(dict(sorted(_codes(StreamingError).items())))
-"""Every code that can travel, by number. It is made from the classes above, so the two cannot differ."""
+"""Every code that can be sent, by number. It is made from the classes above, so the two cannot differ."""
 
 guard_loggers()  # here, since all modules with a logger import this one

@@ -15,7 +15,7 @@ def forbid_running_loop(call: str, instead: str) -> None:
 
     Args:
         call: The call, as a program writes it.
-        instead: What to use on an event loop.
+        instead: Advice for an event loop, for the message.
 
     Raises:
         BlockingCallError: If an event loop runs on this thread.
@@ -27,7 +27,7 @@ def forbid_running_loop(call: str, instead: str) -> None:
 def forbid_blocking_run() -> None:
     """Refuse reactivex's blocking `Observable.run()` on the thread of a running event loop, which feeds the observer.
 
-    Called where a subscription begins. Everything between `run()` and the source is on the stack then.
+    It is called where a subscription begins, while everything between `run()` and the source is on the stack.
 
     Raises:
         BlockingCallError: If `run()` is subscribing, and an event loop runs on this thread.

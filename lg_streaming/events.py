@@ -1,4 +1,4 @@
-"""The vocabulary: what an update is, which types there are, and where in an execution it stands."""
+"""Updates, their types, kinds and priorities, their scope, and positions in an execution."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Self, cast
 import orjson
 
 from lg_streaming.errors import BadPositionError, BadRequestError
-from lg_streaming.values import dumps
+from lg_streaming.values import to_json
 
 __all__ = [
     "FINAL_TYPES",
@@ -28,34 +28,33 @@ __all__ = [
     "StreamMetadata",
     "StreamUpdate",
     "check_execution_id",
-    "check_scope",
+    "clamp_priority",
     "kind_of",
     "node_path",
     "parse_priority",
     "priority_of",
-    "priority_within",
     "room_execution",
+    "validate_scope",
 ]
 
 Kind = Literal["token", "progress", "status", "event"]
-"""What clients usually subscribe by; every type belongs to exactly one kind."""
+"""Coarse class of updates, to subscribe by; every type belongs to exactly one kind."""
 
 Priority = Literal["low", "medium", "high", "critical"]
 
 Delivery = Literal["at-most-once", "at-least-once", "exactly-once"]
-"""What may happen to an update before it is in the log; once there, all updates are alike.
+"""Guarantee for an update until it is in the log; in the log, all updates are alike.
 
-``at-most-once``: under pressure (a rate limit, a full buffer before a log that is slow or away) it may be dropped;
-that is counted, and it is never tried again. ``at-least-once``: never dropped by choice; its append is tried until
-it works. ``exactly-once``: the same, and it has a key: a second update of the execution with that key is left out
-as long as the log keeps the first.
+``at-most-once``: under back-pressure (a rate limit, a full buffer) the update may be dropped, which is counted; its
+append is never retried. ``at-least-once``: its append is retried until it succeeds. ``exactly-once``: the same, and
+the log skips a second update of the execution with the same key while it keeps the first.
 """
 
 PRIORITIES: Final[tuple[Priority, ...]] = ("low", "medium", "high", "critical")
 
 
 class StreamEventType(StrEnum):
-    """The canonical types. Any other name is allowed too and counts as an ``event``."""
+    """Canonical types of updates. Any other name is allowed too and is of kind ``event``."""
 
     TOKEN = "token"
     THINKING = "thinking"
@@ -74,9 +73,9 @@ class StreamEventType(StrEnum):
     EVENTS = "events"
     MESSAGES = "messages"
     MESSAGE = "message"
-    """A whole message: ``{role, content}``."""
+    """Whole message: ``{role, content}``."""
     LOG = "log"
-    """A line for people: ``{level, message}``."""
+    """Log line for people: ``{level, message}``."""
     DEBUG = "debug"
     CUSTOM = "custom"
     ERROR = "error"
@@ -86,12 +85,12 @@ class StreamEventType(StrEnum):
     NODE_ERROR = "node_error"
     NODE_INTERRUPTED = "node_interrupted"
     NODE_CACHED = "node_cached"
-    """LangGraph answered a node from its cache: the node did not run."""
+    """Node that LangGraph answered from its cache: the node did not run."""
     TOOL_START = "tool_start"
     TOOL_COMPLETE = "tool_complete"
     TOOL_ERROR = "tool_error"
     TOOL_INTERRUPTED = "tool_interrupted"
-    """A tool paused for a human; it starts again when the run resumes."""
+    """Tool that paused for a human; it starts again when the run resumes."""
     TOOL_ARGS = "tool_args"
     LLM_START = "llm_start"
     LLM_COMPLETE = "llm_complete"
@@ -103,18 +102,18 @@ class StreamEventType(StrEnum):
     USED_TOOLS = "used_tools"
     ARTIFACTS = "artifacts"
     UPDATES_LOST = "updates_lost"
-    """A producer had to give up updates before they reached the log; ``data`` is ``{count, reason}``."""
+    """Updates that a producer dropped before they reached the log; ``data`` is ``{count, reason}``."""
     GAP = "gap"
-    """Made for one reader, never kept in the log: updates it asked for are gone; ``data`` is ``{from, to, reason}``."""
+    """Missing updates of a reader's range; made for one reader, never in the log. ``data``: ``{from, to, reason}``."""
 
 
 FINAL_TYPES: Final[frozenset[str]] = frozenset(
     {"workflow_complete", "workflow_error", "workflow_cancelled", "workflow_abandoned"}
 )
-"""The types that end a run. Exactly one of them ends each run, and nothing of that run follows it."""
+"""Types that end a run. Exactly one of them ends each run, and no update of that run follows it."""
 
 HUB_TYPES: Final = FINAL_TYPES | {"workflow_start", "gap"}
-"""The types that only the hub itself may write."""
+"""Types that only the hub may publish."""
 
 KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
     {
@@ -135,7 +134,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
 
 
 def kind_of(type: str) -> Kind:
-    """The kind a type belongs to: ``token``, ``progress``, ``status``, or ``event`` for every other name."""
+    """Return the kind of a type: ``token``, ``progress``, ``status``, or ``event`` for every other name."""
     return KINDS.get(type, "event")
 
 
@@ -146,37 +145,38 @@ _HIGH: Final = frozenset(
 
 @functools.lru_cache(maxsize=1_024)
 def priority_of(type: str) -> Priority:
-    """The priority of an update whose publisher names none, in an execution that has none of its own.
+    """Return the priority of an update for which neither its publisher nor its execution sets one.
 
-    ``high``: every type that ends with ``error``, the start, end and interruption of a run, an interrupted node,
-    prompts to a human and their answers, ``updates_lost``. ``low``: ``debug`` and ``debug:…``. ``medium``: all
-    others. Nothing is ``critical`` unless its publisher or its execution says so.
+    - ``high``: types that end with ``error``; the start, end and interruption of a run; an interrupted node; prompts to
+      a human and their answers; ``updates_lost``.
+    - ``low``: ``debug`` and ``debug:…``.
+    - ``medium``: all others. Only a publisher or an execution sets ``critical``.
     """
     if type in _HIGH or type in FINAL_TYPES or type.endswith("error"):
         return "high"
     return "low" if is_debug(type) else "medium"
 
 
-def priority_within(own: Priority, usual: Priority) -> Priority:
-    """The priority of an update whose type has ``own``, in an execution whose priority is ``usual``.
+def clamp_priority(priority: Priority, default: Priority) -> Priority:
+    """Return the priority of an update whose type has ``priority``, in an execution with the priority ``default``.
 
-    What is ``medium`` has the execution's; what is ``high`` is not below the rest of a ``critical`` execution.
+    ``medium`` becomes the execution's priority; ``high`` becomes ``critical`` in a ``critical`` execution.
     """
-    if own == "medium":
-        return usual
-    return "critical" if own == "high" and usual == "critical" else own
+    if priority == "medium":
+        return default
+    return "critical" if priority == "high" and default == "critical" else priority
 
 
 def is_debug(type: str) -> bool:
-    """Whether a type is ``debug`` or begins with ``debug:``."""
+    """Return whether a type is ``debug`` or begins with ``debug:``."""
     return type == "debug" or type.startswith("debug:")
 
 
 def parse_priority(value: str) -> Priority:
-    """``value`` as a priority; ``normal`` is read as ``medium``.
+    """Return ``value`` as a priority; ``normal`` is an alias of ``medium``.
 
     Raises:
-        BadRequestError: It is not one of ``low``, ``medium``, ``high``, ``critical``.
+        BadRequestError: If it is not one of ``low``, ``medium``, ``high``, ``critical``.
     """
     if value == "normal":
         return "medium"
@@ -186,7 +186,7 @@ def parse_priority(value: str) -> Priority:
 
 
 def run_metadata(value: object) -> dict[str, Any]:
-    """Return a copy of the metadata that a program gives a run; empty for None.
+    """Return a copy of the metadata of a new run; empty for None.
 
     Raises:
         BadRequestError: If it is no mapping.
@@ -200,10 +200,10 @@ def run_metadata(value: object) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=4_096)
 def node_path(namespace: str) -> str:
-    """A checkpoint namespace as the names of its nodes, from the outermost inwards, with ``/`` between.
+    """Return a checkpoint namespace as the names of its nodes, from the outermost inwards, joined by ``/``.
 
-    ``agent:<task id>|model:<task id>`` gives ``agent/model``. A part of digits alone, with which LangGraph counts the
-    calls of one subgraph, is left out, as LangGraph itself does.
+    ``agent:<task id>|model:<task id>`` gives ``agent/model``. Parts of digits, which count the calls of one subgraph,
+    are left out, as LangGraph itself does.
     """
     parts = namespace.replace("/", "|").split("|")
     return "/".join(name for part in parts if not part.isdigit() and (name := part.partition(":")[0]))
@@ -212,14 +212,16 @@ def node_path(namespace: str) -> str:
 _EXECUTION_ID_LENGTH: Final = 256
 
 ROOM_PREFIX: Final = "room:"
-"""How the id of an execution begins that is a room of the gateway."""
+"""Prefix of the execution ids of the gateway's rooms."""
 
 
 def check_execution_id(value: object) -> str:
-    """``value`` if it can name an execution: 1 to 256 printable characters without spaces, and neither `.` nor `..`.
+    """Return ``value`` if it is a valid execution id.
+
+    An id has 1 to 256 printable characters without spaces, and is neither `.` nor `..`.
 
     Raises:
-        BadRequestError: It cannot.
+        BadRequestError: If ``value`` is no such id.
     """
     if not isinstance(value, str):
         raise BadRequestError(f"an execution id is a string, not {type(value).__name__}")
@@ -249,26 +251,26 @@ _POSITION = re.compile(r"([0-9A-Za-z_-]{1,32}):([0-9]{1,15})", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where in an execution a reader stands: it has everything up to and including ``seq``.
+    """Position of a reader in an execution: it has every update up to and including ``seq``.
 
-    A number alone would not do: when a log has lost its data, numbers start again, and a reader that
-    came back with an old number would silently be given the wrong updates. The epoch tells the two apart.
+    When a log has lost its data, its numbers start again. The epoch changes then, so that a reader that resumes with
+    an old number does not silently get the wrong updates.
     """
 
     epoch: str
-    """Names one life of the log of this execution."""
+    """Name of one life of the execution's log."""
     seq: int
-    """The sequence number of the last update the reader has; 0 is the very start."""
+    """Sequence number of the last update that the reader has; 0 is the very start."""
 
     def __str__(self) -> str:
         return f"{self.epoch}:{self.seq}"
 
     @classmethod
     def parse(cls, text: object) -> Self:
-        """Reads ``"<epoch>:<seq>"``.
+        """Parse ``"<epoch>:<seq>"``.
 
         Raises:
-            BadPositionError: ``text`` is not of that form.
+            BadPositionError: If ``text`` is not of that form.
         """
         match = _POSITION.fullmatch(text) if isinstance(text, str) else None
         if match is None:
@@ -281,17 +283,17 @@ RESERVED: Final = frozenset({"timestamp", "sequence_number", "execution_id", "ep
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """What an update is about. One scope serves many updates, so its JSON is made once and kept.
+    """Subject of updates: run, node, agent, message and so on. Many updates share one scope, and its cached JSON.
 
-    ``None`` means not known, and is left out of the JSON.
+    Fields with ``None`` are unknown, and left out of the JSON.
     """
 
     run_id: str | None = None
     node_id: str | None = None
     namespace: str | None = None
-    """LangGraph's checkpoint namespace: tells parallel ``Send`` branches of one node apart."""
+    """LangGraph's checkpoint namespace; it distinguishes parallel ``Send`` branches of one node."""
     attempt: int | None = None
-    """1 for a node's first try; readers start a node's text afresh when it rises."""
+    """1 for a node's first attempt; when it rises, readers discard the node's text."""
     agent_type: str | None = None
     task_id: str | None = None
     request_id: str | None = None
@@ -299,147 +301,154 @@ class Scope:
     message_id: str | None = None
     category: str | None = None
     traceparent: str | None = None
-    """On the update that starts a run or a node which is traced: its span, as W3C Trace Context says it."""
+    """Span of a traced run or node, on the update that starts it, in the format of W3C Trace Context."""
     extra: Mapping[str, Any] | None = None
-    """The user's own metadata; keys of the fields above and of the log's own fields are passed over."""
+    """User-defined metadata; keys of the fields above and of the log's fields are ignored."""
     encoded: bytes | None = field(default=None, init=False, repr=False, compare=False)
-    """Its `fragment`, once that was made."""
+    """Cached `fragment`."""
 
     def derive(self, **changes: Any) -> Self:
-        """The same scope with some fields changed."""
+        """Return a copy with some fields changed."""
         return replace(self, **changes)
 
     @property
     def fragment(self) -> bytes:
-        """The set fields as JSON members, each with a comma before it: ``,"node_id":"write"``."""
+        """Set fields as JSON members, each with a comma before it: ``,"node_id":"write"``."""
         if self.encoded is None:
             members = {name: value for name in NAMES if (value := getattr(self, name)) is not None}
-            own = {str(k): v for k, v in (self.extra or {}).items() if k not in RESERVED and k not in NAMES}
-            encoded = dumps(members | own)
+            encoded = to_json(members | self.user_metadata)
             object.__setattr__(self, "encoded", b"," + encoded[1:-1] if len(encoded) > len(b"{}") else b"")
         return self.encoded or b""
 
+    @property
+    def user_metadata(self) -> dict[str, Any]:
+        """`extra` with text keys, without reserved ones."""
+        return {str(key): value for key, value in (self.extra or {}).items() if key not in METADATA_NAMES}
+
 
 NAMES: Final = tuple(f.name for f in fields(Scope) if f.name not in {"extra", "encoded"})
+"""Fields of a scope, in the wire's order."""
+
+METADATA_NAMES: Final = RESERVED.union(NAMES)
+"""Names in an update's metadata that no user-defined key may have."""
 
 _SCOPE_FIELDS: Final = frozenset({*NAMES, "extra"}) - {"run_id"}
 
 
-def check_scope(fields: Mapping[str, object]) -> None:
-    """Sees that a program may set these fields of a scope; which run it is, the hub knows.
+def validate_scope(fields: Mapping[str, object]) -> None:
+    """Check that a program may set these fields of a scope. The hub assigns `run_id`.
 
     Raises:
-        BadRequestError: It has not.
+        BadRequestError: If a field is unknown or is `run_id`.
     """
     if not fields.keys() <= _SCOPE_FIELDS:
         unknown = ", ".join(sorted(fields.keys() - _SCOPE_FIELDS))
-        fields_there_are = ", ".join(name for name in NAMES if name in _SCOPE_FIELDS)
+        allowed = ", ".join(name for name in NAMES if name in _SCOPE_FIELDS)
         raise BadRequestError(
-            f"{unknown} cannot be set of a scope: there are {fields_there_are}, and extra={{…}} for keys of your own"
+            f"{unknown} cannot be set of a scope: there are {allowed}, and extra={{…}} for keys of your own"
         )
 
 
 NO_SCOPE: Final = Scope()
-"""About the execution as a whole."""
+"""Scope of updates about the execution as a whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamMetadata:
-    """Where and when an update was, and what it is about. ``None`` means not known, and is left out of the JSON."""
+    """Time, position, scope and priority of an update. ``None`` means unknown, and is left out of the JSON."""
 
     timestamp: datetime
-    """When it was published, in UTC."""
+    """Time of publication, in UTC."""
     sequence_number: int
-    """1, 2, 3 … without holes within an execution and epoch."""
+    """Number 1, 2, 3 … without holes within an execution and epoch."""
     execution_id: str
     epoch: str
     scope: Scope = field(default_factory=Scope)
-    """What it is about; each of its fields is also an attribute here."""
+    """Subject of the update; each of its fields is also an attribute here."""
     priority: Priority = "medium"
     merged_from: int | None = None
-    """The first sequence number of several updates that were merged into this one for a reader that asked for it."""
+    """First sequence number of the updates that were merged into this one, for a reader that asked for merging."""
 
     @property
     def run_id(self) -> str | None:
-        """The run of the execution."""
+        """Run of the execution."""
         return self.scope.run_id
 
     @property
     def node_id(self) -> str | None:
-        """The node."""
+        """Node of the graph."""
         return self.scope.node_id
 
     @property
     def namespace(self) -> str | None:
-        """LangGraph's checkpoint namespace: tells parallel ``Send`` branches of one node apart."""
+        """LangGraph's checkpoint namespace; it distinguishes parallel ``Send`` branches of one node."""
         return self.scope.namespace
 
     @property
     def attempt(self) -> int | None:
-        """1 for a node's first try; readers start a node's text afresh when it rises."""
+        """1 for a node's first attempt; when it rises, readers discard the node's text."""
         return self.scope.attempt
 
     @property
     def agent_type(self) -> str | None:
-        """The kind of agent."""
+        """Agent, by its name."""
         return self.scope.agent_type
 
     @property
     def task_id(self) -> str | None:
-        """The task."""
+        """Task."""
         return self.scope.task_id
 
     @property
     def request_id(self) -> str | None:
-        """The request to a model."""
+        """Request to a model."""
         return self.scope.request_id
 
     @property
     def tool_call_id(self) -> str | None:
-        """The tool call."""
+        """Tool call inside which the update was made."""
         return self.scope.tool_call_id
 
     @property
     def message_id(self) -> str | None:
-        """The message whose text this is a part of."""
+        """Message of whose text this is a part."""
         return self.scope.message_id
 
     @property
     def category(self) -> str | None:
-        """A free word to filter by."""
+        """Free word to filter by."""
         return self.scope.category
 
     @property
     def traceparent(self) -> str | None:
-        """The span of the run or the node that this update starts, as W3C Trace Context says it."""
+        """Span of the run or the node that this update starts, in the format of W3C Trace Context."""
         return self.scope.traceparent
 
     @property
     def extra(self) -> Mapping[str, Any]:
-        """The user's own keys. They can never replace one of the names above."""
+        """User-defined keys. They never replace one of the names above."""
         return self.scope.extra or {}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the wire's object: the fields that are known, in the wire's order."""
-        own = {str(key): value for key, value in self.extra.items() if key not in RESERVED and key not in NAMES}
-        last = {"sequence_number": self.sequence_number, "epoch": self.epoch}
+        """Return the wire's object: the fields that are not None, in the wire's order."""
         return {
             "timestamp": format_timestamp(self.timestamp),
             "execution_id": self.execution_id,
             **({} if self.priority == "medium" else {"priority": self.priority}),
             **{name: value for name in NAMES if (value := getattr(self.scope, name)) is not None},
-            **own,
-            **last,
+            **self.scope.user_metadata,
+            "sequence_number": self.sequence_number,
+            "epoch": self.epoch,
             **({} if self.merged_from is None else {"merged_from": self.merged_from}),
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamUpdate:
-    """One thing that happened: what every reader gets, on every wire.
+    """Update of an execution, the same for every reader on every transport.
 
-    ``data`` holds plain JSON values: what a reader in another process would see, so an observer can
-    neither see nor change the graph's own objects through it.
+    ``data`` holds plain JSON values, as a reader in another process gets them. An observer can neither see nor change
+    the graph's objects through them.
     """
 
     type: str
@@ -448,98 +457,98 @@ class StreamUpdate:
 
     @property
     def kind(self) -> Kind:
-        """``token``, ``progress``, ``status`` or ``event``."""
+        """Kind of the type: ``token``, ``progress``, ``status`` or ``event``."""
         return kind_of(self.type)
 
     @property
     def position(self) -> Position:
-        """Where a reader stands that has this update; resume with ``after=update.position``."""
+        """Position of a reader that has this update; resume with ``after=update.position``."""
         return Position(self.metadata.epoch, self.metadata.sequence_number)
 
     @property
     def is_final(self) -> bool:
-        """Whether this update ends its run."""
+        """True if this update ends its run."""
         return self.type in FINAL_TYPES
 
     @property
     def text(self) -> str:
-        """The text of a ``token`` update; empty for every other type, ``thinking`` too."""
+        """Text of a ``token`` update; empty for every other type, ``thinking`` too."""
         content: object = cast("dict[str, object]", self.data).get("content") if isinstance(self.data, dict) else None
         return content if self.type == "token" and isinstance(content, str) else ""
 
     @property
     def timestamp(self) -> datetime:
-        """When it was published, in UTC."""
+        """Time of publication, in UTC."""
         return self.metadata.timestamp
 
     @property
     def sequence_number(self) -> int:
-        """1, 2, 3 … without holes within an execution and epoch."""
+        """Number 1, 2, 3 … without holes within an execution and epoch."""
         return self.metadata.sequence_number
 
     @property
     def seq(self) -> int:
-        """The same, as in `Position`."""
+        """Sequence number, under its name in `Position`."""
         return self.metadata.sequence_number
 
     @property
     def execution_id(self) -> str:
-        """The execution."""
+        """Execution that the update belongs to."""
         return self.metadata.execution_id
 
     @property
     def priority(self) -> Priority:
-        """``low``, ``medium``, ``high`` or ``critical``."""
+        """Priority: ``low``, ``medium``, ``high`` or ``critical``."""
         return self.metadata.priority
 
     @property
     def run_id(self) -> str | None:
-        """The run of the execution."""
+        """Run of the execution."""
         return self.metadata.scope.run_id
 
     @property
     def node_id(self) -> str | None:
-        """The node."""
+        """Node of the graph."""
         return self.metadata.scope.node_id
 
     @property
     def namespace(self) -> str | None:
-        """LangGraph's checkpoint namespace: tells parallel ``Send`` branches of one node apart."""
+        """LangGraph's checkpoint namespace; it distinguishes parallel ``Send`` branches of one node."""
         return self.metadata.scope.namespace
 
     @property
     def attempt(self) -> int | None:
-        """1 for a node's first try; readers start a node's text afresh when it rises."""
+        """1 for a node's first attempt; when it rises, readers discard the node's text."""
         return self.metadata.scope.attempt
 
     @property
     def agent_type(self) -> str | None:
-        """The agent's name."""
+        """Agent, by its name."""
         return self.metadata.scope.agent_type
 
     @property
     def task_id(self) -> str | None:
-        """The task."""
+        """Task."""
         return self.metadata.scope.task_id
 
     @property
     def request_id(self) -> str | None:
-        """The request to a model."""
+        """Request to a model."""
         return self.metadata.scope.request_id
 
     @property
     def tool_call_id(self) -> str | None:
-        """The tool call inside which it arose."""
+        """Tool call inside which the update was made."""
         return self.metadata.scope.tool_call_id
 
     @property
     def message_id(self) -> str | None:
-        """The message whose text this is a part of."""
+        """Message of whose text this is a part."""
         return self.metadata.scope.message_id
 
     @property
     def category(self) -> str | None:
-        """A free word to filter by."""
+        """Free word to filter by."""
         return self.metadata.scope.category
 
     def to_dict(self) -> dict[str, Any]:
@@ -551,7 +560,7 @@ class StreamUpdate:
 
     def to_json(self) -> str:
         """Return the wire's JSON, byte for byte what an event stream sends as ``data``. Never raises."""
-        return dumps(self.to_dict()).decode()
+        return to_json(self.to_dict()).decode()
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> StreamUpdate:
@@ -562,7 +571,7 @@ class StreamUpdate:
         """
         _check_update(value)
         try:
-            return update_of(value)
+            return parse_update(value)
         except ValueError as error:
             raise BadRequestError(f"not an update: metadata.timestamp is a time in ISO 8601: {error}") from error
 
@@ -581,23 +590,20 @@ class StreamUpdate:
 
 
 def parse_timestamp(text: str) -> datetime:
-    """The ``timestamp`` of the wire as an aware datetime in UTC."""
+    """Return a ``timestamp`` of the wire as an aware datetime in UTC."""
     moment = datetime.fromisoformat(text)
     return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
 
 
 def format_timestamp(moment: datetime) -> str:
-    """``moment`` as the ``timestamp`` of the wire: UTC, whole milliseconds."""
+    """Return ``moment`` as a ``timestamp`` of the wire: UTC, whole milliseconds."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-_NAMED: Final = RESERVED.union(NAMES)
-
-
-def update_of(update: Mapping[str, Any]) -> StreamUpdate:
-    """The update that parsed JSON describes. Raises ``ValueError``, ``KeyError`` or ``TypeError`` when it is none."""
+def parse_update(update: Mapping[str, Any]) -> StreamUpdate:
+    """Return the update that parsed JSON describes, or raise ``ValueError``, ``KeyError`` or ``TypeError``."""
     metadata: dict[str, Any] = update["metadata"]
-    own = {key: value for key, value in metadata.items() if key not in _NAMED}
+    extra = {key: value for key, value in metadata.items() if key not in METADATA_NAMES}
     return StreamUpdate(
         type=update["type"],
         data=update["data"],
@@ -606,7 +612,7 @@ def update_of(update: Mapping[str, Any]) -> StreamUpdate:
             sequence_number=metadata["sequence_number"],
             execution_id=metadata["execution_id"],
             epoch=metadata["epoch"],
-            scope=Scope(**{name: metadata[name] for name in NAMES if name in metadata}, extra=own or None),
+            scope=Scope(**{name: metadata[name] for name in NAMES if name in metadata}, extra=extra or None),
             priority=metadata.get("priority", "medium"),
             merged_from=metadata.get("merged_from"),
         ),

@@ -1,4 +1,4 @@
-"""Which updates a reader wants: by kind, type, node, node path, agent, category, priority and time."""
+"""Filter updates by kind, type, node, node path, agent, category, priority and time."""
 
 from __future__ import annotations
 
@@ -28,38 +28,38 @@ __all__ = [
 
 
 class FilterOptions(TypedDict, total=False):
-    """What a reader may ask for, under these names on every transport and in Python. All conditions have to hold."""
+    """Conditions of a reader, by their names in Python and on every transport. All of them have to hold."""
 
     events: Iterable[str] | None
-    """Kinds, types and globs such as ``task:*``, of which one has to match."""
+    """Kinds, types and globs such as ``task:*``; one of them has to match."""
     node_ids: Iterable[str] | None
     """Nodes, by their id in the graph: names, and globs such as ``review*``."""
     agent_types: Iterable[str] | None
     """Agents: names, and globs."""
     namespaces: Iterable[str] | None
-    """Node paths such as ``supervisor/researcher``; ``*`` stands for anything within a segment, ``**`` across segments.
+    """Node paths such as ``supervisor/researcher``; ``*`` matches anything within a segment, ``**`` across segments.
 
-    ``agent`` is the node itself, ``agent/**`` all that runs inside it. A raw checkpoint namespace matches itself.
+    ``agent`` matches the node itself, ``agent/**`` all that runs inside it. A raw checkpoint namespace matches itself.
     """
     categories: Iterable[str] | None
-    """Categories; an update without one is of category ``default``."""
+    """Categories; an update without a category is of category ``default``."""
     min_priority: str | None
-    """The lowest priority that passes."""
+    """Lowest priority that matches."""
     since: datetime | None
-    """Updates at or after this time, which has a time zone."""
+    """Earliest time, inclusive, with a time zone."""
     until: datetime | Literal["interrupted"] | None
-    """Updates at or before this time. In `subscribe` and `observe` also ``"interrupted"``: reading ends after the next
+    """Latest time, inclusive. `subscribe` and `observe` also take ``"interrupted"``: reading then ends after the next
     ``workflow_interrupted``, as it does after a final update."""
 
 
 INTERRUPTED: Final = "interrupted"
-"""The value of ``until`` that ends reading when the run waits for a human."""
+"""Value of ``until`` that ends reading when the run waits for a human."""
 FILTER_LISTS: Final = ("events", "node_ids", "agent_types", "namespaces", "categories")
-"""The conditions that are lists of names."""
+"""Conditions that are lists of names."""
 FILTER_TEXTS: Final = ("min_priority", "since", "until")
-"""The conditions that are one value."""
+"""Conditions that are one value."""
 FILTER_FIELDS: Final = (*FILTER_LISTS, *FILTER_TEXTS)
-"""All conditions, by the names that they have on the wire and in Python."""
+"""All conditions, by their names on the wire and in Python."""
 
 _KINDS: Final = frozenset({"token", "progress", "status", "event"})
 _MAX_NAMES: Final = 128
@@ -67,15 +67,15 @@ _MAX_NAME_LENGTH: Final = 256
 _MAX_MEMO: Final = 512
 _MAX_GLOB_LETTERS: Final = 4_096
 DEFAULT_CATEGORY: Final = "default"
-"""The category of an update without one, for filters."""
+"""Category of an update without one, for filters."""
 
 
 class UpdateInfo(Protocol):
-    """What a filter looks at beside the type; a scope and an update's metadata both have it."""
+    """Fields that a filter reads in addition to the type; a scope and an update's metadata both have them."""
 
     @property
     def node_id(self) -> str | None:
-        """The node it is about."""
+        """Node of the update."""
         ...
 
     @property
@@ -85,12 +85,12 @@ class UpdateInfo(Protocol):
 
     @property
     def agent_type(self) -> str | None:
-        """The kind of agent it is about."""
+        """Agent of the update."""
         ...
 
     @property
     def category(self) -> str | None:
-        """Its category."""
+        """Category of the update."""
         ...
 
 
@@ -109,7 +109,7 @@ def _names(what: str, values: Iterable[str] | None) -> frozenset[str]:
 
 
 def _patterns(what: str, values: Iterable[str] | None) -> frozenset[str]:
-    """Names and globs. Their length has a bound: each is held against every node, agent or namespace there is."""
+    """Check names and globs. Their length is bounded: each is matched against every node, agent or namespace."""
     names = _names(what, values)
     letters = sum(len(name) for name in names if "*" in name)
     if letters > _MAX_GLOB_LETTERS:
@@ -118,7 +118,7 @@ def _patterns(what: str, values: Iterable[str] | None) -> frozenset[str]:
 
 
 class _Patterns:
-    """Names and globs of which one has to fit; remembers what it was asked."""
+    """Names and globs of which one has to match, with a cache of results."""
 
     __slots__ = ("_globs", "_memo")
 
@@ -129,12 +129,12 @@ class _Patterns:
     def matches(self, name: str | None) -> bool:
         if name is None:
             return False
-        known = self._memo.get(name)
-        if known is None:
+        cached = self._memo.get(name)
+        if cached is None:
             if len(self._memo) >= _MAX_MEMO:
                 self._memo.clear()
-            known = self._memo[name] = self._globs.matches(name)
-        return known
+            cached = self._memo[name] = self._globs.matches(name)
+        return cached
 
 
 def _type_globs(globs: Iterable[str]) -> Globs:
@@ -145,24 +145,24 @@ def _type_globs(globs: Iterable[str]) -> Globs:
 _NO_GLOBS: Final = Globs(())
 
 
-def _with_aliased(types: frozenset[str], globs: frozenset[str]) -> frozenset[str]:
-    """``types``, and those that they and ``globs`` stand for as names of other systems.
+def _resolve_aliases(types: frozenset[str], globs: frozenset[str]) -> frozenset[str]:
+    """Return ``types`` with the canonical types of which they, or matches of ``globs``, are aliases.
 
-    A glob is read so when it begins with a namespace, as ``llm:*`` does: ``n*`` is a glob of our types alone.
+    Only globs that begin with a prefix, such as ``llm:*``, match aliases; ``n*`` matches canonical types alone.
     """
-    named = [ALIASES.get(name, ()) for name in types]
-    spaces = [glob for glob in globs if ":" in glob.partition("*")[0]]
-    if spaces:
-        wanted = _type_globs(spaces)
-        named += [meant for alias, meant in ALIASES.items() if wanted.matches(alias)]
-    return types.union(*named)
+    resolved = [ALIASES.get(name, ()) for name in types]
+    prefixed = [glob for glob in globs if ":" in glob.partition("*")[0]]
+    if prefixed:
+        compiled = _type_globs(prefixed)
+        resolved += [canonical for alias, canonical in ALIASES.items() if compiled.matches(alias)]
+    return types.union(*resolved)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateFilter:
-    """A condition on updates. Each part that is empty lets everything through; all parts must agree.
+    """Condition on updates. All of its parts have to match; an empty part matches every update.
 
-    Build one with `of`. Filters are values: equal filters compare and hash equal.
+    Build one with `of`. Equal filters compare and hash equal.
     """
 
     kinds: frozenset[str] = frozenset()
@@ -174,9 +174,9 @@ class UpdateFilter:
     categories: frozenset[str] = frozenset()
     min_priority: Priority = "low"
     since: datetime | None = None
-    """Updates at or after this moment."""
+    """Earliest time, inclusive."""
     until: datetime | None = None
-    """Updates at or before this moment."""
+    """Latest time, inclusive."""
     _memo: dict[str, bool] = field(default_factory=dict[str, bool], init=False, repr=False, compare=False)
     _type_globs: Globs = field(default=_NO_GLOBS, init=False, repr=False, compare=False)
     _nodes: _Patterns | None = field(default=None, init=False, repr=False, compare=False)
@@ -205,27 +205,27 @@ class UpdateFilter:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> Self:
-        """Makes a filter from plain lists.
+        """Return a filter of plain lists.
 
         Args:
             events: Kinds (``token`` is the kind, with ``thinking``), types and globs such as ``task:*``; any may match.
-            types: Exact types and globs only: ``types=["token"]`` leaves ``thinking`` out.
-            node_ids: Nodes the update must be about: names, and globs such as ``review*``.
-            agent_types: Agents the update must be about: names, and globs.
-            namespaces: Node paths the update must be at, such as ``supervisor/researcher`` (see `node_path`). ``*``
-                stands for anything within a segment, ``**`` for anything across segments: ``agent`` is the node
-                itself, ``agent/**`` all that runs inside it. A raw namespace also matches itself.
-            categories: Categories the update must have; one without a category is of category ``default``.
-            min_priority: The lowest priority that passes.
-            since: The earliest time, inclusive.
-            until: The latest time, inclusive.
+            types: Exact types and globs only: ``types=["token"]`` does not match ``thinking``.
+            node_ids: Nodes of the update: names, and globs such as ``review*``.
+            agent_types: Agents of the update: names, and globs.
+            namespaces: Node paths of the update, such as ``supervisor/researcher`` (see `node_path`). ``*`` matches
+                anything within a segment, ``**`` across segments. ``agent`` matches the node itself, ``agent/**`` all
+                that runs inside it. A raw namespace also matches itself.
+            categories: Categories of the update; an update without a category is of category ``default``.
+            min_priority: Lowest priority that matches.
+            since: Earliest time, inclusive.
+            until: Latest time, inclusive.
 
-        In ``events`` and ``types`` the names of other systems (`ALIASES`) are read too: ``node:end`` lets
-        ``node_complete`` through, and ``llm:*`` all that names beginning with ``llm:`` stand for.
+        ``events`` and ``types`` also take the names of other systems (`ALIASES`). ``node:end`` matches
+        ``node_complete``; ``llm:*`` matches every type that has an alias with the prefix ``llm:``.
 
         Raises:
-            BadRequestError: A list is a bare string or too long, a name is empty or too long, the globs of a list have
-                more than 4,096 characters, the priority is unknown, or a time is none or has no time zone.
+            BadRequestError: If a list is a bare string or too long, or a name is empty or too long. If the globs of a
+                list have more than 4,096 characters, the priority is unknown, or a time has no time zone.
         """
         for name, moment in (("since", since), ("until", until)):
             if moment is not None and not isinstance(moment, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -233,12 +233,12 @@ class UpdateFilter:
                 raise BadRequestError(f"{name} is a datetime with a time zone{other}, not {moment!r:.80}")
             if moment is not None and moment.tzinfo is None:
                 raise BadRequestError(f"{name} needs a time zone: write datetime(…, tzinfo=UTC)")
-        wanted = _names("events", events)
+        names = _names("events", events)
         exact = _names("types", types)
-        globs = frozenset(name for name in wanted | exact if "*" in name)
+        globs = frozenset(name for name in names | exact if "*" in name)
         return cls(
-            kinds=(wanted & _KINDS),
-            types=_with_aliased(((wanted - _KINDS) | exact) - globs, globs),
+            kinds=(names & _KINDS),
+            types=_resolve_aliases(((names - _KINDS) | exact) - globs, globs),
             globs=globs,
             node_ids=_patterns("node_ids", node_ids),
             agent_types=_patterns("agent_types", agent_types),
@@ -250,43 +250,43 @@ class UpdateFilter:
         )
 
     @property
-    def lets_all_through(self) -> bool:
-        """Whether no part of the filter is set."""
+    def is_empty(self) -> bool:
+        """True if no part of the filter is set."""
         return self == ALL
 
     @property
-    def by_type_alone(self) -> bool:
-        """Whether `accepts_type` decides."""
+    def checks_type_only(self) -> bool:
+        """True if `accepts_type` alone decides."""
         return self == replace(ALL, kinds=self.kinds, types=self.types, globs=self.globs)
 
     @property
-    def names(self) -> int:
-        """How many names and globs it has."""
+    def name_count(self) -> int:
+        """Number of names and globs."""
         lists = (self.kinds, self.types, self.globs, self.node_ids, self.agent_types, self.namespaces, self.categories)
         return sum(map(len, lists))
 
     def matches(self, update: StreamUpdate) -> bool:
-        """Whether ``update`` passes."""
+        """Return whether ``update`` matches."""
         metadata = update.metadata
         return self.accepts(update.type, metadata, metadata.priority, metadata.timestamp)
 
-    def accepts(self, type: str, about: UpdateInfo, priority: Priority, timestamp: datetime | None = None) -> bool:
-        """The same as `matches`, of an update's parts. ``timestamp`` matters only to ``since`` and ``until``."""
+    def accepts(self, type: str, info: UpdateInfo, priority: Priority, timestamp: datetime | None = None) -> bool:
+        """Return whether an update with these parts matches. ``since`` and ``until`` alone use ``timestamp``."""
         return (
             self.accepts_type(type)
-            and (self._nodes is None or self._nodes.matches(about.node_id))
-            and (self._agents is None or self._agents.matches(about.agent_type))
-            and (self._paths is None or self._accepts_namespace(self._paths, about.namespace))
-            and (not self.categories or (about.category or DEFAULT_CATEGORY) in self.categories)
+            and (self._nodes is None or self._nodes.matches(info.node_id))
+            and (self._agents is None or self._agents.matches(info.agent_type))
+            and (self._paths is None or self._accepts_namespace(self._paths, info.namespace))
+            and (not self.categories or (info.category or DEFAULT_CATEGORY) in self.categories)
             and (self.min_priority == "low" or PRIORITIES.index(priority) >= PRIORITIES.index(self.min_priority))
             and self._accepts_time(timestamp)
         )
 
     def accepts_type(self, type: str) -> bool:
-        """Whether kinds, types and globs let a type through."""
-        known = self._memo.get(type)
-        if known is not None:
-            return known
+        """Return whether kinds, types and globs match a type."""
+        cached = self._memo.get(type)
+        if cached is not None:
+            return cached
         if not (self.kinds or self.types or self.globs):
             verdict = True
         else:
@@ -306,19 +306,19 @@ class UpdateFilter:
 
 
 ALL: Final = UpdateFilter()
-"""Lets everything through."""
+"""Filter that matches every update."""
 
 
-def filter_payload(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """`FilterOptions` as the payload of a message: times as text, without what is not set.
+def filter_payload(conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `FilterOptions` as the payload of a message: the conditions that are set, times as text.
 
     Raises:
-        BadRequestError: A list is a bare string.
-        TypeError: There is no condition of that name.
+        BadRequestError: If a list is a bare string.
+        TypeError: If there is no condition of that name.
     """
-    check_names(wanted)
+    validate_names(conditions)
     payload: dict[str, Any] = {}
-    for name, value in wanted.items():
+    for name, value in conditions.items():
         if value is None:
             continue
         if name in FILTER_LISTS and isinstance(value, str):
@@ -329,12 +329,12 @@ def filter_payload(wanted: Mapping[str, Any]) -> dict[str, Any]:
     return payload
 
 
-def check_names(wanted: Mapping[str, Any]) -> None:
-    """Sees that a filter has these conditions.
+def validate_names(conditions: Mapping[str, Any]) -> None:
+    """Check that a filter has these conditions.
 
     Raises:
-        TypeError: One is none of them, as Python says it of any argument that a function does not have.
+        TypeError: If a condition is unknown: the same error as for a function's unknown argument.
     """
-    unknown = next((name for name in wanted if name not in FILTER_FIELDS), None)
+    unknown = next((name for name in conditions if name not in FILTER_FIELDS), None)
     if unknown is not None:
         raise TypeError(f"there is no argument {unknown!r}: updates are chosen by {', '.join(FILTER_FIELDS)}")

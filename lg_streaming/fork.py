@@ -1,9 +1,9 @@
-"""Restart in the child of `os.fork()` what threads, locks and event loops of the parent leave unusable.
+"""Reset in the child of `os.fork()` the locks, threads and event loops of the parent.
 
 A forked process has the parent's objects, but only one of its threads. A lock that another thread held stays locked for
-ever, a queue loses its reader, and a remembered event loop shares its descriptors with the parent. Objects with such
-state register themselves here; the child resets every lock first, then calls their `after_fork` methods in the order of
-registration. Registered objects are held weakly. On platforms without `os.fork` nothing happens.
+ever. A queue loses its reader. An event loop shares its descriptors with the parent. Objects with such
+state register themselves here. The child resets every lock, then calls their `after_fork` methods in the order of
+registration. Registered objects are referenced weakly. On platforms without `os.fork` nothing happens.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ L = TypeVar("L")
 
 
 class Restartable(Protocol):
-    """An object with state that does not survive a fork."""
+    """Object with state that does not survive a fork."""
 
     def after_fork(self) -> None:
-        """Drop what belongs to the parent. Called in the child, which has one thread."""
+        """Drop the parent's state. Called in the child, which has one thread."""
         ...
 
 
 class _Ref(weakref.ref[Any]):
-    """A weak reference that knows its key in a table."""
+    """Weak reference with its key in a table."""
 
     __slots__ = ("key", "table")
 
@@ -74,12 +74,12 @@ def _locked(lock: L) -> L:
 
 
 def new_lock() -> threading.Lock:
-    """A lock that is free in a forked child."""
+    """Return a lock that is free in a forked child."""
     return _locked(threading.Lock())
 
 
 def new_rlock() -> threading.RLock:
-    """A reentrant lock that is free in a forked child, unless the thread that forked holds it."""
+    """Return a reentrant lock that is free in a forked child, unless the thread that forked holds it."""
     return _locked(threading.RLock())
 
 
@@ -94,12 +94,12 @@ def release_owned(lock: threading.RLock) -> None:  # pyright: ignore[reportInval
 
 
 def new_condition() -> threading.Condition:
-    """A condition without waiters, and with a free lock, in a forked child."""
+    """Return a condition that has no waiters and a free lock in a forked child."""
     return _locked(threading.Condition(threading.Lock()))
 
 
 def new_event() -> threading.Event:
-    """An event without waiters in a forked child; it keeps its flag."""
+    """Return an event that has no waiters in a forked child, and keeps its flag."""
     return _locked(threading.Event())
 
 
@@ -109,7 +109,7 @@ def restart_after_fork(what: Restartable) -> None:
 
 
 def bury(*what: object) -> None:
-    """Keep objects of the parent alive in this child, so that no destructor of theirs runs here.
+    """Keep objects of the parent alive in this child, so that their destructors do not run here.
 
     A transport that closes, for example, would remove its descriptor from a selector that the parent still uses.
     """
@@ -117,11 +117,11 @@ def bury(*what: object) -> None:
 
 
 class ForkGuard:
-    """Refuse an object of the parent process in a forked child.
+    """Guard that refuses an object of the parent process in a forked child.
 
     Args:
-        what: The object, as a message names it.
-        instead: What to do in the child.
+        what: The object, as the message names it.
+        instead: Advice for the child, for the message.
     """
 
     __slots__ = ("_generation", "_instead", "_what")
@@ -133,7 +133,7 @@ class ForkGuard:
 
     @property
     def forked(self) -> bool:
-        """Whether the process was forked after the object was made."""
+        """True if the process was forked after the object was made."""
         return self._generation != _generation
 
     def check(self) -> None:

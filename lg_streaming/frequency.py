@@ -1,4 +1,4 @@
-"""How often something may happen: `10/second`, `600/minute`, `5 per 30 seconds`."""
+"""Frequencies as text: `10/second`, `600/minute`, `5 per 30 seconds`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TEXT: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Frequency:
-    """A number of times within a number of seconds.
+    """Number of times within a number of seconds.
 
     Args:
         amount: Times.
@@ -33,7 +33,7 @@ class Frequency:
         """Read an amount, `/` or `per`, and a time: an optional number and a unit from `second` to `year`.
 
         Raises:
-            ValueError: The text names no frequency, or one of 0.
+            ValueError: If the text is no frequency, or is 0.
         """
         found = _TEXT.fullmatch(text)
         if found is None or found["unit"].lower() not in _UNITS:

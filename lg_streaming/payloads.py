@@ -1,7 +1,7 @@
-"""What the ``data`` of the canonical update types looks like.
+"""Shapes of the ``data`` of the canonical update types, for the OpenAPI document.
 
-These describe; nothing is checked against them on the way out. Types that are not listed, and a user's own,
-hold whatever was published. The data of `source_documents`, `used_tools` and `artifacts` is a list.
+Published data is not checked against them. The data of other types is any JSON value. The data of `source_documents`,
+`used_tools` and `artifacts` is a list.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ __all__ = ["PAYLOADS"]
 
 
 class Payload(BaseModel):
-    """The ``data`` of an update; more fields may stand beside those that are named."""
+    """Data of an update; it may have more fields than those that are named."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
 
 
 class TokenData(Payload):
-    """``token``, ``thinking``: joined in order, the contents of one message are the model's text."""
+    """Data of ``token`` and ``thinking``: joined in order, the contents of one message are the model's text."""
 
     content: str
     index: int | None = None
@@ -30,13 +30,13 @@ class TokenData(Payload):
     total_tokens: int | None = None
     message_id: str | None = None
     part: int | None = None
-    """Of a piece too large for one update: which part of it this is, from 1."""
+    """Number of this part, from 1, of a piece that is too large for one update."""
     parts: int | None = None
-    """How many parts that piece has."""
+    """Number of parts of that piece."""
 
 
 class ProgressData(Payload):
-    """``progress``."""
+    """Data of ``progress``."""
 
     progress: float
     """0 to 100."""
@@ -50,14 +50,14 @@ class ProgressData(Payload):
 
 
 class MilestoneData(Payload):
-    """``milestone``."""
+    """Data of ``milestone``."""
 
     milestone: float | str
     progress: float | None = None
 
 
 class WorkflowProgressData(Payload):
-    """``workflow_progress``."""
+    """Data of ``workflow_progress``."""
 
     total_nodes: int
     completed_nodes: int
@@ -68,7 +68,7 @@ class WorkflowProgressData(Payload):
 
 
 class MessageData(Payload):
-    """``message``: a whole message."""
+    """Data of ``message``: a whole message."""
 
     role: str
     content: Any
@@ -77,7 +77,7 @@ class MessageData(Payload):
 
 
 class LogData(Payload):
-    """``log``: a line for people."""
+    """Data of ``log``: a line for people."""
 
     level: str
     message: str
@@ -85,13 +85,13 @@ class LogData(Payload):
 
 
 class StatusData(Payload):
-    """``status``."""
+    """Data of ``status``."""
 
     status: str
 
 
 class CustomData(Payload):
-    """``custom``: an event of the program's own."""
+    """Data of ``custom``: an event that a program defines."""
 
     name: str
     data: Any = None
@@ -102,13 +102,13 @@ class Interruption(Payload):
 
     id: str | None = None
     value: Any = None
-    """What the program asks; whatever it gave to ``interrupt``."""
+    """Argument of ``interrupt``: the question."""
     namespace: str | None = None
-    """Where it asks."""
+    """LangGraph's checkpoint namespace of the node that asks."""
 
 
 class Parent(Payload):
-    """Where a run was started: the execution, its run, and the node and the call of a tool in it."""
+    """Place where a run was started: the execution, its run, and the node and the tool call in it."""
 
     execution_id: str
     run_id: str | None = None
@@ -117,25 +117,25 @@ class Parent(Payload):
 
 
 class WorkflowData(Payload):
-    """``workflow_start`` and what ends or interrupts a run."""
+    """Data of ``workflow_start`` and of the types that end or interrupt a run."""
 
     run_id: str | None = None
-    """At the start."""
+    """Id of the run, at its start."""
     name: str | None = None
     metadata: dict[str, Any] | None = None
     result: Any = None
-    """At a good end."""
+    """Result, in ``workflow_complete``."""
     error: Any = None
     reason: str | None = None
-    """Why it was cancelled or given up."""
+    """Reason of a cancellation or an abandonment."""
     interrupts: list[Interruption] | None = None
-    """What a human is asked, where the run was interrupted."""
+    """Questions for a human, in ``workflow_interrupted``."""
     parent: Parent | None = None
-    """Where a run was started that was started inside of another execution."""
+    """Place of the start, if it is inside another execution."""
 
 
 class NodeData(Payload):
-    """``node_start``, ``node_complete``, ``node_error``, ``node_interrupted``, ``node_cached``."""
+    """Data of ``node_start``, ``node_complete``, ``node_error``, ``node_interrupted`` and ``node_cached``."""
 
     node_id: str
     node_name: str | None = None
@@ -145,7 +145,7 @@ class NodeData(Payload):
 
 
 class ToolData(Payload):
-    """``tool_start``, ``tool_complete``, ``tool_error``, ``tool_interrupted``, ``tool_args``."""
+    """Data of ``tool_start``, ``tool_complete``, ``tool_error``, ``tool_interrupted`` and ``tool_args``."""
 
     tool: str | None = None
     tool_call_id: str | None = None
@@ -154,11 +154,11 @@ class ToolData(Payload):
     duration_s: float | None = None
     error: Any = None
     interrupts: list[Interruption] | None = None
-    """What a human is asked, where the tool has paused."""
+    """Questions for a human, in ``tool_interrupted``."""
 
 
 class ModelCallData(Payload):
-    """``llm_start``, ``llm_complete``, ``llm_error``."""
+    """Data of ``llm_start``, ``llm_complete`` and ``llm_error``."""
 
     model: str | None = None
     provider: str | None = None
@@ -172,38 +172,38 @@ class ModelCallData(Payload):
     finish_reason: str | None = None
     usage: dict[str, Any] | None = None
     answers: int | None = None
-    """How many answers the call has, where there is more than one; the first is published."""
+    """Number of answers of the call, if more than one; the first is published."""
     cancelled: bool | None = None
-    """True where the call was cancelled, or its reader stopped; its text counts."""
+    """True if the call was cancelled, or its reader stopped; its text is valid."""
     replaces: list[str] | None = None
-    """Ids under which pieces of this message left before its own was known."""
+    """Ids under which pieces of this message were published before its id was known."""
     error: Any = None
 
 
 class UsageData(Payload):
-    """``usage``."""
+    """Data of ``usage``."""
 
     model: str | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
     total_tokens: int | None = None
     cost: float | None = None
-    """In a currency of the program's own."""
+    """Cost, in a currency that the program chooses."""
 
 
 class ErrorData(Payload):
-    """``error``."""
+    """Data of ``error``."""
 
     message: str
     type: str | None = None
     code: int | str | None = None
     option: str | None = None
-    """The decorator's option whose function failed."""
+    """Decorator option whose function failed."""
     node_id: str | None = None
 
 
 class HumanPromptData(Payload):
-    """``human_prompt``."""
+    """Data of ``human_prompt``."""
 
     prompt_id: str
     prompt: str
@@ -215,14 +215,14 @@ class HumanPromptData(Payload):
 
 
 class HumanResponseData(Payload):
-    """``human_response``."""
+    """Data of ``human_response``."""
 
     prompt_id: str
     response: Any
 
 
 class TaskData(Payload):
-    """``task:…``: what each step adds is in the guide to tasks."""
+    """Data of ``task:…``: the guide to tasks lists the fields that each step adds."""
 
     task_id: str
     status: Literal["pending", "queued", "assigned", "running", "completed", "failed", "cancelled"]
@@ -238,7 +238,7 @@ class TaskData(Payload):
     eta_s: float | None = None
     data: Any = None
     type: str | None = None
-    """Of the task, or in ``task:intermediate`` one of ``partial``, ``checkpoint``, ``artifact``."""
+    """Type of the task, or in ``task:intermediate`` one of ``partial``, ``checkpoint``, ``artifact``."""
     sequence: int | None = None
     is_final: bool | None = None
     metrics: dict[str, float] | None = None
@@ -251,7 +251,7 @@ class TaskData(Payload):
 
 
 class AgentData(Payload):
-    """``agent:…``: what each step adds is in the guide to agents."""
+    """Data of ``agent:…``: the guide to agents lists the fields that each step adds."""
 
     agent_id: str
     status: Literal["idle", "busy", "paused", "stopped", "error"] | None = None
@@ -336,4 +336,4 @@ PAYLOADS: Final[Mapping[str, type[Payload]]] = MappingProxyType(
         **{f"agent:{step}": AgentData for step in _AGENT_STEPS},
     }
 )
-"""The shape of ``data``, by update type."""
+"""Shape of ``data``, by update type."""

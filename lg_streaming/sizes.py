@@ -1,12 +1,11 @@
-"""How large a value's JSON is, and a part of a value that is too large: both without encoding all of it.
+"""Measure a value's JSON without encoding all of it at once.
 
-`is_larger` looks at as much of a value as it takes to exceed a number of bytes. `excerpt` makes plain values of a part
-that is as large as is needed, and gives the sizes of what was cut. Both take memory for the limit, not for the value.
+`is_small` and `exceeds` compare it with a limit: `exceeds` reads a value only until it has found more than the limit.
+`json_size` measures it.
 """
 
 from __future__ import annotations
 
-import base64
 import codecs
 import itertools
 import re
@@ -26,60 +25,70 @@ from lg_streaming.values import (
     MAX_ELEMENTS,
     MAX_ITEMS,
     array_size,
-    clean,
-    dumps,
-    escaped,
-    jsonable,
-    name_of,
-    simpler,
+    escape_line_separators,
+    member_name,
+    orjson_default,
+    to_json,
 )
 
-__all__ = ["FEW", "LEAST_SHARE", "LEAVES", "SMALL", "excerpt", "is_larger", "is_small", "shares", "text_size"]
+__all__ = [
+    "BYTES_TYPES",
+    "LEAF_TYPES",
+    "MAX_SMALL_MEMBERS",
+    "MAX_SMALL_TEXT",
+    "REST",
+    "bytes_view",
+    "exceeds",
+    "is_small",
+    "json_size",
+    "lower_bound",
+    "text_size",
+    "to_container",
+    "utf8_size",
+]
 
-LEAST_SHARE: Final = 24
-"""Bytes of a share: enough for any number."""
-
-SMALL: Final = 4_096
-FEW: Final = 32
-LEAVES: Final = frozenset({int, float, bool, type(None)})
+MAX_SMALL_TEXT: Final = 4_096
+MAX_SMALL_MEMBERS: Final = 32
+LEAF_TYPES: Final = frozenset({int, float, bool, type(None)})
 _WINDOW: Final = 16_384
-_REST: Final = "…"
-_BYTES: Final = (bytes, bytearray, memoryview)
-_OPEN: Final = (str, *_BYTES, Mapping, list, tuple)
+REST: Final = "…"
+"""Replacement for values that are nested too deep or cut."""
+BYTES_TYPES: Final = (bytes, bytearray, memoryview)
+_OPEN: Final = (str, *BYTES_TYPES, Mapping, list, tuple)
 _COUNTED_LEAVES: Final = frozenset({str, int, bool, type(None)})
 _COUNTED: Final = 10_000
-"""Items whose size is counted; from there on it is estimated from theirs."""
+"""Items whose size is measured; the size of further items is estimated from theirs."""
 
 
 def is_small(value: object) -> bool:
-    """Whether a value is so small, at first sight, that it may be encoded at once. The hot path."""
+    """Return whether a value is obviously small enough to be encoded at once. It is on the hot path."""
     kind = type(value)
     if kind is dict:
         members = cast("dict[object, object]", value)
-        if len(members) > FEW:
+        if len(members) > MAX_SMALL_MEMBERS:
             return False
         for each in members.values():
             kind = type(each)
             if kind is str:
-                if len(cast("str", each)) > SMALL:
+                if len(cast("str", each)) > MAX_SMALL_TEXT:
                     return False
-            elif kind not in LEAVES:
+            elif kind not in LEAF_TYPES:
                 return False
         return True
-    return kind in LEAVES or (kind is str and len(cast("str", value)) <= SMALL)
+    return kind in LEAF_TYPES or (kind is str and len(cast("str", value)) <= MAX_SMALL_TEXT)
 
 
-def is_larger(value: object, limit: int) -> bool:
-    """Whether a value's JSON has more than ``limit`` bytes, as far as its parts show. Never raises.
+def exceeds(value: object, limit: int) -> bool:
+    """Return whether a value's JSON probably has more than ``limit`` bytes. Never raises.
 
-    False is certain to within the factor 6 that escapes can add to text. True is not certain: what a model leaves out
-    when it is dumped counts here.
+    Escapes in text can make the JSON up to 6 times as large as assumed here. It can also be smaller: a pydantic model
+    may leave out fields that are counted here.
     """
-    return not _is_seen_to_fit(value, limit) and _least(value, limit, set()) > limit
+    return not _fits_at_a_glance(value, limit) and lower_bound(value, limit, set()) > limit
 
 
-def _is_seen_to_fit(value: object, limit: int) -> bool:
-    """Whether a quick look at plain containers shows no more than ``limit`` bytes; what contains itself never ends."""
+def _fits_at_a_glance(value: object, limit: int) -> bool:
+    """Return whether a quick count finds no more than ``limit`` bytes. A container in itself exceeds every limit."""
     pending: list[object] = [value]
     total = 0
     try:
@@ -97,7 +106,7 @@ def _is_seen_to_fit(value: object, limit: int) -> bool:
                 total += len(cast("str", one))
                 continue
             else:
-                total += _least(one, limit - total, set())
+                total += lower_bound(one, limit - total, set())
                 continue
             if total > limit:
                 break
@@ -105,22 +114,22 @@ def _is_seen_to_fit(value: object, limit: int) -> bool:
                 inner = cast("type[object]", type(each))
                 if inner is str:
                     total += len(each)
-                elif inner not in LEAVES:
+                elif inner not in LEAF_TYPES:
                     pending.append(each)
-    except (TypeError, RuntimeError):  # odd keys; another thread changes it
+    except (TypeError, RuntimeError):  # unusual keys; another thread changes it
         return False
     return total <= limit
 
 
-def _least(value: object, limit: int, inside: set[int]) -> int:  # noqa: PLR0911 (a table of types)
-    """The least bytes that a value's JSON has; any number over ``limit`` if it has more than that.
+def lower_bound(value: object, limit: int, inside: set[int]) -> int:  # noqa: PLR0911 (a table of types)
+    """Return the least bytes of a value's JSON; any number over ``limit`` if it has more than that.
 
-    ``inside`` are the ids of the containers that it lies in: what contains itself is not followed.
+    ``inside`` are the ids of the containers around the value: a container in itself is not followed.
     """
     kind = type(value)
     if kind is str:
         return len(cast("str", value)) + 2
-    if kind in LEAVES:
+    if kind in LEAF_TYPES:
         return 1
     identity = id(value)
     if identity in inside or len(inside) >= MAX_DEPTH:
@@ -128,46 +137,46 @@ def _least(value: object, limit: int, inside: set[int]) -> int:  # noqa: PLR0911
     inside.add(identity)
     try:
         if kind is dict:
-            return _least_of_members(cast("dict[object, object]", value), limit, inside)
+            return _lower_bound_of_members(cast("dict[object, object]", value), limit, inside)
         if kind is list or kind is tuple:
-            return _least_of_items(cast("list[object]", value), limit, inside)
-        return _least_of_other(value, limit, inside)
+            return _lower_bound_of_items(cast("list[object]", value), limit, inside)
+        return _lower_bound_of_other(value, limit, inside)
     except Exception:  # noqa: BLE001 (any method of a foreign object may raise anything; another thread may change it)
         return 2
     finally:
         inside.discard(identity)
 
 
-def _least_of_members(members: Mapping[object, object], limit: int, inside: set[int]) -> int:
+def _lower_bound_of_members(members: Mapping[object, object], limit: int, inside: set[int]) -> int:
     total = 2
     for key, each in members.items():
         total += (len(key) if isinstance(key, str) else 1) + 4
         kind = type(each)
         if kind is str:
             total += len(cast("str", each))
-        elif kind not in LEAVES:
-            total += _least(each, limit - total, inside)
+        elif kind not in LEAF_TYPES:
+            total += lower_bound(each, limit - total, inside)
         if total > limit:
             break
     return total
 
 
-def _least_of_items(items: Iterable[object], limit: int, inside: set[int]) -> int:
+def _lower_bound_of_items(items: Iterable[object], limit: int, inside: set[int]) -> int:
     total = 1
     for each in items:
         kind = type(each)
         if kind is str:
             total += len(cast("str", each)) + 3
-        elif kind in LEAVES:
+        elif kind in LEAF_TYPES:
             total += 2
         else:
-            total += 1 + _least(each, limit - total, inside)
+            total += 1 + lower_bound(each, limit - total, inside)
         if total > limit:
             break
     return total
 
 
-def _least_of_other(value: object, limit: int, inside: set[int]) -> int:  # noqa: PLR0911 (a table of types)
+def _lower_bound_of_other(value: object, limit: int, inside: set[int]) -> int:  # noqa: PLR0911 (a table of types)
     match value:
         case str():
             return str.__len__(value) + 2
@@ -176,209 +185,89 @@ def _least_of_other(value: object, limit: int, inside: set[int]) -> int:  # noqa
         case bytes() | bytearray() | memoryview():
             return memoryview(cast("bytes", value)).nbytes + 2
         case BaseModel():
-            return _least_of_members(cast("dict[object, object]", value.__dict__), limit, inside)
+            return _lower_bound_of_members(cast("dict[object, object]", value.__dict__), limit, inside)
         case Enum():
-            return _least(cast("object", value.value), limit, inside)
+            return lower_bound(cast("object", value.value), limit, inside)
         case Mapping():
-            return _least_of_members(cast("Mapping[object, object]", value), limit, inside)
+            return _lower_bound_of_members(cast("Mapping[object, object]", value), limit, inside)
         case Sequence() | AbstractSet() | MappingView() | deque() | array():
-            return _least_of_items(itertools.islice(cast("Iterable[object]", value), MAX_ITEMS), limit, inside)
+            return _lower_bound_of_items(itertools.islice(cast("Iterable[object]", value), MAX_ITEMS), limit, inside)
         case re.Pattern():
             return len(cast("str", value.pattern)) + 2
         case _ if is_dataclass(value) and not isinstance(value, type):
             members = {one.name: getattr(value, one.name) for one in fields(value) if not one.name.startswith("_")}
-            return _least_of_members(cast("dict[object, object]", members), limit, inside)
+            return _lower_bound_of_members(cast("dict[object, object]", members), limit, inside)
         case _:
             size = array_size(value)
             return 2 if size is None or size > MAX_ELEMENTS else 2 * size + 1
 
 
-# --- a part of it -----------------------------------------------------------------------------------------------
-
-
-def excerpt(value: object, limit: int, whole: str) -> tuple[Any, dict[str, int] | None]:
-    """Return a value as plain JSON values, without most of what a shortening to ``limit`` bytes would cut anyway.
-
-    Args:
-        value: Any value.
-        limit: Bytes that will be kept of its JSON at most.
-        whole: The name of a value that has no fields, among the sizes.
-
-    Returns:
-        The plain value, and the bytes of the JSON of each field that is not whole; None where all are. These are
-        counted, but for fields with more than 10,000 items, whose size is estimated from those.
-    """
-    fitting = _Excerpt()
-    room = limit
-    plain = _opened(value)
-    if not isinstance(plain, Mapping):
-        kept = fitting.of(plain, room, frozenset())
-        return kept, {whole: _size(plain)} if fitting.cut else None
-    plain = cast("Mapping[object, object]", plain)
-    members = _members(plain, room)
-    inside = frozenset({id(value), id(plain)})
-    kept_members: dict[str, Any] = {}
-    sizes: dict[str, int] = {}
-    for (name, each), share in zip(members, _shares_of([each for _, each in members], room, inside), strict=True):
-        fitting.cut = False
-        kept_members[name] = fitting.of(each, share, inside)
-        if fitting.cut:
-            sizes[name] = _size(each)
-    if len(members) < len(plain):
-        sizes[_REST] = max(0, _size(plain) - sum(len(dumps(name)) + 2 for name, _ in members))
-    return kept_members, sizes or None
-
-
-class _Excerpt:
-    """Makes plain values of parts of a value, and notes whether it left anything out."""
-
-    def __init__(self) -> None:
-        self.cut = False
-
-    def of(self, value: object, room: int, around: frozenset[int]) -> Any:
-        """Return as much of ``value``, which lies inside the containers ``around``, as ``room`` bytes hold."""
-        if _least(value, room, set(around)) <= room:
-            return jsonable(value, around)
-        try:
-            return self._part(value, room, around)
-        except Exception:  # noqa: BLE001 (any method of a foreign object may raise anything)
-            self.cut = True
-            return f"<{type(value).__name__}>"
-
-    def _part(self, value: object, room: int, around: frozenset[int]) -> Any:  # noqa: PLR0911 (a table of types)
-        if isinstance(value, str):
-            self.cut = True
-            return clean(str.__str__(value)[:room])
-        if isinstance(value, _BYTES):
-            self.cut = True
-            return _text_of_bytes(_view(value), room)
-        if id(value) in around or len(around) >= MAX_DEPTH or room < LEAST_SHARE:
-            self.cut = True
-            return _REST
-        inside = around | {id(value)}
-        size = array_size(value)
-        if size is not None:
-            return self._part_of_array(cast("Any", value), size, room, inside)
-        value = _opened(value)
-        if isinstance(value, Mapping):
-            members = _members(cast("Mapping[object, object]", value), room)
-            self.cut = self.cut or len(members) < len(cast("Mapping[object, object]", value))
-            parts = _shares_of([each for _, each in members], room, inside)
-            return {name: self.of(each, share, inside) for (name, each), share in zip(members, parts, strict=True)}
-        if isinstance(value, (list, tuple)):
-            items = cast("Sequence[object]", value)[: room // LEAST_SHARE + 1]
-            self.cut = self.cut or len(items) < len(cast("Sequence[object]", value))
-            return [
-                self.of(each, part, inside) for each, part in zip(items, _shares_of(items, room, inside), strict=True)
-            ]
-        return self.of(value, room, inside)
-
-    def _part_of_array(self, value: Any, size: int, room: int, inside: frozenset[int]) -> Any:
-        rows = len(value)
-        count = min(rows, max(1, room // LEAST_SHARE * rows // size))
-        self.cut = self.cut or count < rows
-        if count == 1 and size > rows:
-            return [self.of(value[0], room, inside)]
-        return jsonable(value[:count])
-
-
-def _opened(value: object) -> object:
-    """A container as a mapping, a list or a tuple; what is in it stays as it is."""
+def to_container(value: object) -> object:
+    """Return a container as a mapping, a list or a tuple, with its items unchanged."""
     for _ in range(MAX_DEPTH):
-        if isinstance(value, _OPEN) or type(value) in LEAVES or array_size(value) is not None:
+        if isinstance(value, _OPEN) or type(value) in LEAF_TYPES or array_size(value) is not None:
             break
         try:
-            value = simpler(value)
+            value = orjson_default(value)
         except Exception:  # noqa: BLE001 (any method of a foreign object may raise anything)
             return f"<{type(value).__name__}>"
     return cast("object", value)
 
 
-def _members(members: Mapping[object, object], room: int) -> list[tuple[str, object]]:
-    """The first members, with their names; as many as could have a share."""
-    named: dict[str, object] = {}
-    for key, each in itertools.islice(members.items(), room // LEAST_SHARE + 1):
-        name = name_of(key)
-        if len(name) <= room:
-            named[f"{name} ({type(key).__name__})" if name in named else name] = each
-    return list(named.items())
-
-
-def _shares_of(values: Sequence[object], room: int, inside: frozenset[int]) -> list[int]:
-    """What each may have of ``room``. A value is looked at only as far as its share could reach."""
-    most = min(room, max(256, 4 * room // max(1, len(values))))
-    return shares([_least(each, most, set(inside)) for each in values], room)
-
-
-def shares(costs: Sequence[int], room: int) -> list[int]:
-    """What each may have of ``room``: its cost where that is small, else the same for all that are large."""
-    found = [0] * len(costs)
-    for place, index in enumerate(sorted(range(len(costs)), key=costs.__getitem__)):
-        found[index] = min(costs[index], room // (len(costs) - place))
-        room -= found[index]
-    return found
-
-
-def _view(value: Any) -> memoryview:
+def bytes_view(value: Any) -> memoryview:
+    """Return a flat view of the bytes of a bytes-like value."""
     view = memoryview(value)
     return (view if view.c_contiguous else memoryview(view.tobytes())).cast("B")  # a cast takes no slice with steps
 
 
-def _text_of_bytes(value: memoryview, room: int) -> str:
-    """The beginning of the text that bytes become: they are text, or else Base64."""
-    if _length_as_text(value) is None:
-        return base64.b64encode(value[: room // 4 * 3]).decode()
-    return bytes(value[:room]).decode(errors="ignore")
-
-
-def _length_as_text(value: memoryview) -> int | None:
-    """The bytes of the JSON that bytes of UTF-8 become; None where they are no UTF-8."""
+def utf8_size(value: memoryview) -> int | None:
+    """Return the length of the JSON of bytes of UTF-8; None if they are no UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     total = 2
     try:
         for start in range(0, len(value), _WINDOW):
             final = start + _WINDOW >= len(value)
-            total += len(dumps(decoder.decode(value[start : start + _WINDOW], final))) - 2
+            total += len(to_json(decoder.decode(value[start : start + _WINDOW], final))) - 2
     except UnicodeDecodeError:
         return None
     return total
 
 
-# --- its size ---------------------------------------------------------------------------------------------------
+# --- sizes ------------------------------------------------------------------------------------------------------
 
 
-def _size(value: object) -> int:
-    """The bytes of a value's JSON, piece by piece; estimated where it has very many items. Never raises."""
-    return _Size().of(value, frozenset())
+def json_size(value: object) -> int:
+    """Return the bytes of a value's JSON, measured piece by piece; estimated for very many items. Never raises."""
+    return _Size().measure(value, frozenset())
 
 
 class _Size:
     def __init__(self) -> None:
         self._left = _COUNTED
 
-    def of(self, value: object, around: frozenset[int]) -> int:  # noqa: PLR0911 (a table of types)
+    def measure(self, value: object, around: frozenset[int]) -> int:  # noqa: PLR0911 (a table of types)
         """Return the bytes of ``value``, which lies inside the containers ``around``."""
         if isinstance(value, str):
             return text_size(value)
-        if isinstance(value, _BYTES):
-            view = _view(value)
-            return _length_as_text(view) or 2 + (len(view) + 2) // 3 * 4
-        if type(value) in LEAVES:
-            return len(dumps(value))
+        if isinstance(value, BYTES_TYPES):
+            view = bytes_view(value)
+            return utf8_size(view) or 2 + (len(view) + 2) // 3 * 4
+        if type(value) in LEAF_TYPES:
+            return len(to_json(value))
         if id(value) in around or len(around) >= MAX_DEPTH:
-            return len(dumps(_REST))
+            return len(to_json(REST))
         inside = around | {id(value)}
         try:
             if (size := array_size(value)) is not None:
                 return _size_of_array(value, size)
-            opened = _opened(value)
+            opened = to_container(value)
             if isinstance(opened, Mapping):
                 return self._of_members(cast("Mapping[object, object]", opened), inside)
             if isinstance(opened, (list, tuple)):
                 return self._of_items(cast("Sequence[object]", opened), inside)
-            return self.of(opened, inside)
+            return self.measure(opened, inside)
         except Exception:  # noqa: BLE001 (any method of a foreign object may raise anything)
-            return len(dumps(f"<{type(value).__name__}>"))
+            return len(to_json(f"<{type(value).__name__}>"))
 
     def _of_members(self, members: Mapping[object, object], inside: frozenset[int]) -> int:
         total = 1
@@ -386,8 +275,8 @@ class _Size:
             if self._left <= 0 and count:
                 return total * len(members) // count
             self._left -= 1
-            total += _size_of_leaf(name_of(key))
-            total += 2 + (_size_of_leaf(each) if type(each) in _COUNTED_LEAVES else self.of(each, inside))
+            total += _size_of_leaf(member_name(key))
+            total += 2 + (_size_of_leaf(each) if type(each) in _COUNTED_LEAVES else self.measure(each, inside))
         return max(2, total)
 
     def _of_items(self, items: Sequence[object], inside: frozenset[int]) -> int:
@@ -396,19 +285,19 @@ class _Size:
             if self._left <= 0 and count:
                 return total * len(items) // count
             self._left -= 1
-            total += 1 + (_size_of_leaf(each) if type(each) in _COUNTED_LEAVES else self.of(each, inside))
+            total += 1 + (_size_of_leaf(each) if type(each) in _COUNTED_LEAVES else self.measure(each, inside))
         return max(2, total)
 
 
 def _size_of_leaf(leaf: object) -> int:
-    """The bytes of the JSON of a text, a whole number, a truth value or None."""
+    """Return the bytes of the JSON of a text, a whole number, a bool or None."""
     if type(leaf) is str:
         if len(leaf) > _WINDOW:
             return text_size(leaf)
         if leaf.isalnum() and leaf.isascii():  # nothing to escape
             return len(leaf) + 2
         return 2 + _size_of_window(leaf)
-    return len(dumps(leaf))
+    return len(to_json(leaf))
 
 
 def text_size(text: str) -> int:
@@ -418,18 +307,18 @@ def text_size(text: str) -> int:
 
 def _size_of_window(text: str) -> int:
     try:
-        return len(escaped(orjson.dumps(text))) - 2
-    except TypeError:  # half characters: each becomes a character of three bytes
+        return len(escape_line_separators(orjson.dumps(text))) - 2
+    except TypeError:  # lone surrogates: each becomes a character of three bytes
         return len(text.encode(errors="surrogatepass"))
 
 
 def _size_of_array(value: Any, size: int) -> int:
-    """An estimate from the first elements."""
+    """Return an estimate from the first elements."""
     if size > MAX_ELEMENTS or not value.shape:
-        return len(dumps(value))
+        return len(to_json(value))
     row, rows = value, 1
     while len(row.shape) > 1 and len(row):
         rows *= len(row)
         row = row[0]
     some = row[:1_000]
-    return rows * len(row) * len(dumps(some)) // max(1, len(some)) + 2
+    return rows * len(row) * len(to_json(some)) // max(1, len(some)) + 2

@@ -1,4 +1,4 @@
-"""Putting the pieces of messages together to texts, by the rules of the wire's page on text."""
+"""Assemble the texts of messages from their pieces, by the rules of the wire's page on text."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ TEXT_EVENTS: Final = (
     "node_error",
     "node_interrupted",
 )
-"""The types that a reader needs who wants text only: those that hold text, and those that take text back."""
+"""Types that a reader of text alone needs: those that hold text, and those that void text."""
 
 _PIECES: Final = frozenset({"token", "thinking"})
 _NODE_ENDS: Final = frozenset({"node_complete", "node_error", "node_interrupted"})
 
 _Place = tuple[str | None, str]
-"""The run, and the namespace in it, or the node's id where there is no namespace."""
+"""Run, and the namespace in it, or the node's id if there is no namespace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageText:
-    """One message of a model: what it says so far, and where in the run."""
+    """Message of a model: its text so far, and its place in the run."""
 
     message_id: str | None
     text: str
     thinking: str
-    """The model's reasoning, where it shows it."""
+    """Reasoning of the model, if it shows any."""
     agent_type: str | None
-    """The agent."""
+    """Agent, by its name."""
     node_id: str | None
     namespace: str | None
     """LangGraph's checkpoint namespace of the node."""
     run_id: str | None
     attempt: int
-    """2 when its node was tried for the second time."""
+    """Attempt of its node: 1, 2, …"""
 
     @property
     def path(self) -> str:
-        """The names of its nodes from the outermost inwards, such as `supervisor/researcher/model`; see `node_path`."""
+        """Names of its nodes from the outermost inwards, such as `supervisor/researcher/model`; see `node_path`."""
         return node_path(self.namespace) if self.namespace else (self.node_id or "")
 
 
@@ -59,21 +59,21 @@ class MessageText:
 class _Entry:
     place: _Place
     message_id: str | None
-    about: StreamMetadata
+    metadata: StreamMetadata
     attempt: int | None
     settled: bool = False
-    """Whether a later visit of its node has begun, which takes nothing of it back."""
+    """True once a later visit of its node has begun, which does not void it."""
     pieces: dict[str, list[str]] = field(default_factory=lambda: {"token": [], "thinking": []})
 
 
 class TextAssembly:
-    """The texts of messages, each in the place where it began. Give it all updates in order; it takes what it needs.
+    """Texts of messages, in the order in which they began. `add` takes all updates, in order.
 
-    - `llm_error` with a `message_id` takes that message back: the model call failed after it had sent text.
-    - An update of a node's next attempt takes back what the node itself sent in attempts before; what comes of an
-      earlier attempt later is passed over.
-    - `node_start` takes back all that was sent inside the node before, unless its previous try ended with
-      `node_interrupted`: an agent that is resumed keeps the text of what had finished inside it.
+    - `llm_error` with a `message_id` voids that message: the model call failed after it had sent text.
+    - An update of a node's next attempt voids the text that the node itself sent in earlier attempts. Later updates of
+      an earlier attempt are ignored.
+    - `node_start` voids all text sent inside the node before, unless its last attempt ended with `node_interrupted`.
+      An agent that is resumed keeps the text of the nodes that had finished inside it.
     """
 
     def __init__(self) -> None:
@@ -84,27 +84,27 @@ class TextAssembly:
         self._epoch: str | None = None
 
     def add(self, update: StreamUpdate) -> None:
-        """Takes an update into account. A new life of the log begins with nothing."""
-        about, type = update.metadata, update.type  # noqa: A001
+        """Add an update. A new epoch of the log clears everything."""
+        metadata, type = update.metadata, update.type  # noqa: A001
         if type == "gap":
             return
-        if self._epoch != about.epoch:
+        if self._epoch != metadata.epoch:
             self.clear()
-            self._epoch = about.epoch
-        place = (about.run_id, about.namespace or about.node_id or "")
+            self._epoch = metadata.epoch
+        place = (metadata.run_id, metadata.namespace or metadata.node_id or "")
         if type == "node_start":
-            self._start(place, about)
-        elif not self._is_current(place, about.attempt):
+            self._start(place, metadata)
+        elif not self._is_current(place, metadata.attempt):
             return
         elif type in _PIECES:
-            self._piece(place, type, update.data, about)
+            self._piece(place, type, update.data, metadata)
         elif type == "llm_error":
-            self._void(place, _message_id(update.data, about))
+            self._void(place, _message_id(update.data, metadata))
         elif type in _NODE_ENDS:
             (self._interrupted.add if type == "node_interrupted" else self._interrupted.discard)(place)
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Remove everything."""
         self.__init__()
 
     @property
@@ -115,10 +115,10 @@ class TextAssembly:
                 message_id=entry.message_id,
                 text="".join(entry.pieces["token"]),
                 thinking="".join(entry.pieces["thinking"]),
-                agent_type=entry.about.agent_type,
-                node_id=entry.about.node_id,
-                namespace=entry.about.namespace,
-                run_id=entry.about.run_id,
+                agent_type=entry.metadata.agent_type,
+                node_id=entry.metadata.node_id,
+                namespace=entry.metadata.namespace,
+                run_id=entry.metadata.run_id,
                 attempt=entry.attempt or 1,
             )
             for entry in self._entries
@@ -129,35 +129,35 @@ class TextAssembly:
         """All texts joined, in the order in which they began."""
         return "".join(piece for entry in self._entries for piece in entry.pieces["token"])
 
-    def _piece(self, place: _Place, type: str, data: object, about: StreamMetadata) -> None:
+    def _piece(self, place: _Place, type: str, data: object, metadata: StreamMetadata) -> None:
         content = _members(data).get("content")
         if not isinstance(content, str):
             return
-        message_id = _message_id(data, about)
+        message_id = _message_id(data, metadata)
         entry = self._open.get((place, message_id))
         if entry is None:
-            entry = self._open[place, message_id] = _Entry(place, message_id, about, about.attempt)
+            entry = self._open[place, message_id] = _Entry(place, message_id, metadata, metadata.attempt)
             self._entries.append(entry)
         entry.pieces[type].append(content)
 
     def _is_current(self, place: _Place, attempt: int | None) -> bool:
         if attempt is None:
             return True
-        known = self._attempts.get(place, attempt)
-        if attempt > known:
+        current = self._attempts.get(place, attempt)
+        if attempt > current:
             self._drop(lambda entry: entry.place == place and not entry.settled and (entry.attempt or 1) < attempt)
-        self._attempts[place] = max(known, attempt)
-        return attempt >= known
+        self._attempts[place] = max(current, attempt)
+        return attempt >= current
 
-    def _start(self, place: _Place, about: StreamMetadata) -> None:
-        attempt = about.attempt or 1
-        known = self._attempts.get(place)
-        if known is not None and attempt <= known:
+    def _start(self, place: _Place, metadata: StreamMetadata) -> None:
+        attempt = metadata.attempt or 1
+        current = self._attempts.get(place)
+        if current is not None and attempt <= current:
             self._settle(place)
             self._attempts[place] = attempt
         else:
             self._is_current(place, attempt)
-        if place not in self._interrupted and about.namespace:
+        if place not in self._interrupted and metadata.namespace:
             run, namespace = place
             self._drop(lambda entry: entry.place[0] == run and is_below(entry.place[1], namespace))
             for inner in [one for one in self._attempts if one[0] == run and is_below(one[1], namespace)]:
@@ -166,7 +166,7 @@ class TextAssembly:
         self._interrupted.discard(place)
 
     def _settle(self, place: _Place) -> None:
-        """Another visit of the node begins: what it sends from now on are other messages."""
+        """Begin another visit of the node, whose text belongs to other messages."""
         for key, entry in list(self._open.items()):
             if entry.place == place:
                 entry.settled = True
@@ -185,12 +185,12 @@ class TextAssembly:
 
 
 def namespaces_above(namespace: str) -> list[str]:
-    """The namespaces that a namespace lies in, from the outermost inwards."""
+    """Return the namespaces that a namespace lies in, from the outermost inwards."""
     return [namespace[:index] for index, letter in enumerate(namespace) if letter in "|/"]
 
 
 def is_below(namespace: str, other: str) -> bool:
-    """Whether a namespace lies inside another one."""
+    """Return whether a namespace lies inside another one."""
     return len(namespace) > len(other) and namespace.startswith(other) and namespace[len(other)] in "|/"
 
 
@@ -198,6 +198,6 @@ def _members(data: object) -> dict[str, Any]:
     return cast("dict[str, Any]", data) if isinstance(data, dict) else {}
 
 
-def _message_id(data: object, about: StreamMetadata) -> str | None:
-    own = _members(data).get("message_id")
-    return own if isinstance(own, str) else about.message_id
+def _message_id(data: object, metadata: StreamMetadata) -> str | None:
+    message_id = _members(data).get("message_id")
+    return message_id if isinstance(message_id, str) else metadata.message_id

@@ -16,9 +16,9 @@ from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.tracers.context import register_configure_hook
 from langgraph.constants import TAG_NOSTREAM
 
-from lg_streaming.capture.follow import RunFollower, scope_in
 from lg_streaming.capture.model_call import METADATA_KEYS, ModelCall, must_not_stream, whole_call_var
-from lg_streaming.capture.runs import RUNS
+from lg_streaming.capture.run_follower import RunFollower, scope_of_run
+from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.publisher import current_frame
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
     from langchain_core.outputs import GenerationChunk, LLMResult
 
-    from lg_streaming.capture.frame import NodeFrame
+    from lg_streaming.capture.node_frame import NodeFrame
 
 __all__ = ["TAP", "CaptureHandler", "ModelFollower"]
 
@@ -78,14 +78,14 @@ class ModelFollower(RunFollower):
         frame = run.frame if TAG_NOSTREAM not in (tags or ()) else None
         whole = frame is None or must_not_stream(serialized, about.get("invocation_params") or {})
         whole_call_var.set(whole)
-        if frame is None or not run.is_heard_by(self):
+        if frame is None or not run.claim_model(self):
             return
         made_of = str(((serialized or {}).get("id") or ["model"])[-1])
         name = about.get("ls_model_name") or about.get("name") or (serialized or {}).get("name") or "model"
         known = {"model": str(name)} | {
             new: about[old] for old, new in METADATA_KEYS.items() if about.get(old) is not None
         }
-        run.model = ModelCall(frame, scope_in(frame, about), run_id, name=str(name), about=known, type=made_of)
+        run.model = ModelCall(frame, scope_of_run(frame, about), run_id, name=str(name), about=known, type=made_of)
         run.model.start()
 
     def on_llm_new_token(
@@ -100,7 +100,12 @@ class ModelFollower(RunFollower):
     ) -> None:
         """Publish a piece of a model's answer."""
         run = RUNS.find(run_id)
-        if run is None or run.model is None or run.by is not self or (run.copies and not run.is_published_by(self)):
+        if (
+            run is None
+            or run.model is None
+            or run.handler is not self
+            or (run.copies and not run.is_published_by(self))
+        ):
             return
         call = run.model
         if isinstance(chunk, ChatGenerationChunk):

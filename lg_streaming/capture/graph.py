@@ -17,10 +17,10 @@ from langchain_core.tracers.context import register_configure_hook
 from langgraph.callbacks import GraphCallbackHandler
 
 from lg_streaming.capture.callbacks import ModelFollower
-from lg_streaming.capture.calls import CallOptions, GraphCall
-from lg_streaming.capture.follow import RunFollower, RunStart, watch
-from lg_streaming.capture.outcome import questions
-from lg_streaming.capture.runs import RUNS, Place, Run, parent_run_id
+from lg_streaming.capture.graph_call import CallOptions, GraphCall
+from lg_streaming.capture.outcome import to_interrupts
+from lg_streaming.capture.run_follower import RunFollower, RunStart, end_with_task
+from lg_streaming.capture.run_registry import RUNS, Place, Run, parent_run_id
 from lg_streaming.publisher import current_block, current_frame, publishers
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def note_interrupt(event: GraphInterruptEvent) -> None:
     """Note that a graph waits for a human, at an ``interrupt()`` or a breakpoint."""
     run = RUNS.get(event.run_id)
     if run is not None and run.call is not None:
-        run.call.pause(questions(event.interrupts, "|".join(event.checkpoint_ns)))
+        run.call.pause(to_interrupts(event.interrupts, "|".join(event.checkpoint_ns)))
 
 
 class CallTracker(RunFollower, _Interrupts):
@@ -65,7 +65,7 @@ class CallTracker(RunFollower, _Interrupts):
         options: The options of ``streaming.config(...)``.
     """
 
-    takes_roots: ClassVar[bool] = True
+    finds_roots: ClassVar[bool] = True
 
     def __init__(self, publisher: Publisher, options: CallOptions) -> None:
         super().__init__()
@@ -80,13 +80,13 @@ class CallTracker(RunFollower, _Interrupts):
     def take_root(self, start: RunStart) -> None:
         """Make a graph call of the first run that this config reaches."""
         self._take_root(start, _own_thread(start))
-        if self.options.execution_id is None and start.run.on_thread is None:
-            start.run.on_thread = functools.partial(self._learn_thread, start)
+        if self.options.execution_id is None and start.run.on_thread_id is None:
+            start.run.on_thread_id = functools.partial(self._learn_thread, start)
 
     def _learn_thread(self, start: RunStart, thread_id: object) -> None:
         """Note the call's own thread: LangGraph takes the metadata from the context, which may have another one."""
-        if start.run.root is not None:
-            start.run.root.begin(thread_id)
+        if start.run.root_call is not None:
+            start.run.root_call.begin(thread_id)
         elif thread_id is not None and str(thread_id) not in _threads_around("configurable"):
             self._take_root(start, str(thread_id))
 
@@ -94,18 +94,18 @@ class CallTracker(RunFollower, _Interrupts):
         run, execution_id = start.run, self.options.execution_id
         named = execution_id or own_thread
         if own_thread is None or execution_id is not None:
-            if self in run.handlers:
+            if self in run.root_handlers:
                 return
-            if _is_ambient(self) and (run.within is None or run.foreign):
+            if _is_ambient(self) and (run.parent is None or run.is_detached):
                 return  # left over in a worker's context from a call that has ended, or is not the one that is named
-        if self not in run.handlers:
-            run.handlers = (*run.handlers, self)
-        place = RUNS.place_in(run.within)
+        if self not in run.root_handlers:
+            run.root_handlers = (*run.root_handlers, self)
+        place = RUNS.place_of_run(run.parent)
         if self._is_part_of(place, run, named):
             if run.plan is None:
                 run.plan = self.options.plan
             return
-        replaced, parent = run.root, _parent_of(place) if place is not None and named is not None else None
+        replaced, parent = run.root_call, _parent_of(place) if place is not None and named is not None else None
         call = GraphCall(
             self.publisher,
             start.name,
@@ -117,11 +117,11 @@ class CallTracker(RunFollower, _Interrupts):
         )
         _take(start, call, self.options.plan, sure=named is not None)
         if replaced is not None:
-            replaced.give_way()
+            replaced.hand_over()
 
     def _is_part_of(self, place: Place | None, run: Run, named: str | None) -> bool:
         """Return whether the call is made inside an execution, and names no other."""
-        if run.root is not None and run.root.explicit and self.options.execution_id is None:
+        if run.root_call is not None and run.root_call.explicit and self.options.execution_id is None:
             return True
         binding = place.binding if place is not None else None
         if binding is None or binding.publisher is not self.publisher:
@@ -160,7 +160,7 @@ class ListeningTracker(CallTracker, ModelFollower):
 class DefaultTracker(RunFollower, _Interrupts):
     """The handler of every graph call while a module is active or an execution block is open."""
 
-    takes_roots: ClassVar[bool] = True
+    finds_roots: ClassVar[bool] = True
 
     @property
     def ignore_llm(self) -> bool:
@@ -177,7 +177,7 @@ class DefaultTracker(RunFollower, _Interrupts):
         source = block.binding.publisher if block is not None else publisher
         sure = start.thread_id is None or _own_thread(start) is not None
         _take(start, call, source.capture_plan if source is not None else None, sure=sure)
-        start.run.on_thread = call.begin
+        start.run.on_thread_id = call.begin
 
 
 def _take(start: RunStart, call: GraphCall, plan: GraphPlan | None, *, sure: bool) -> None:
@@ -186,17 +186,17 @@ def _take(start: RunStart, call: GraphCall, plan: GraphPlan | None, *, sure: boo
     The call begins, unless its thread may be that of the context around it (not `sure`).
     """
     run, run_id = start.run, start.run_id
-    run.root = run.call = call
-    run.frame = run.begins = run.on_thread = run.tool_call_id = None
-    run.foreign = False
+    run.root_call = run.call = call
+    run.frame = run.capture_graph = run.on_thread_id = run.tool_call_id = None
+    run.is_detached = False
     run.ids.discard(run_id)
     run.ids = call.run_ids
     run.ids.add(run_id)
-    if not run.own_plan:
+    if not run.has_own_plan:
         run.plan, run.children_wrapped = plan, False
     if sure:
         call.begin()
-    watch(run, run_id)
+    end_with_task(run, run_id)
 
 
 def _parent_of(place: Place) -> dict[str, Any] | None:
@@ -287,7 +287,7 @@ def is_tracker(handler: object, *, tapped: bool) -> bool:
         tapped: True if the tap is among them. It captures the nodes of inner graphs in place of a graph's follower.
     """
     return isinstance(handler, (CallTracker, DefaultTracker)) or (
-        tapped and isinstance(handler, RunFollower) and handler.takes_roots
+        tapped and isinstance(handler, RunFollower) and handler.finds_roots
     )
 
 

@@ -1,4 +1,4 @@
-"""One call of a model inside a decorated node, from its start to its end: its pieces become updates."""
+"""Call of a model inside a captured node: publish its pieces, from its start to its end."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration
 
-from lg_streaming.capture.content import EventReader, late_parts, parts_of_message
-from lg_streaming.capture.outcome import ending_of
-from lg_streaming.chunks import text
+from lg_streaming.capture.message_parts import EventReader, parse_late_parts, parse_message
+from lg_streaming.capture.outcome import classify_ending
+from lg_streaming.chunks import text_part
 from lg_streaming.errors import describe_error
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from langchain_core.outputs import Generation, LLMResult
 
-    from lg_streaming.capture.frame import NodeFrame
-    from lg_streaming.chunks import Part
+    from lg_streaming.capture.node_frame import NodeFrame
+    from lg_streaming.chunks import ContentPart
     from lg_streaming.events import Scope
 
 __all__ = ["METADATA_KEYS", "ModelCall", "must_not_stream", "whole_call_var"]
@@ -39,18 +39,18 @@ METADATA_KEYS: Final = {
     "langgraph_step": "langgraph_step",
     "langgraph_checkpoint_ns": "langgraph_checkpoint_ns",
 }
-"""What of a call's metadata goes along with its tokens: not the user's own keys, which may be secret."""
+"""Metadata of a call that its tokens carry, by old and new name. User-defined keys, which may be secret, are not."""
 
 # --- calls that must not stream -----------------------------------------------------------------------------
 
 whole_call_var: ContextVar[bool] = ContextVar("lg_streaming_whole_call", default=False)
-"""Whether the model call or the chain that begins in this context must not be made to stream.
+"""True if the model call or the chain that begins in this context must not be made to stream.
 
-Each start of one sets it, before LangChain looks whether a streaming handler is attached.
+Each start sets it, before LangChain checks whether a streaming handler is attached.
 """
 
-_ANSWERS: Final = ("n", "candidate_count", "candidateCount", "num_generations", "num_return_sequences", "best_of")
-"""Names of the number of answers to one prompt: OpenAI, Google (two spellings), Cohere, Hugging Face."""
+_ANSWER_COUNTS: Final = ("n", "candidate_count", "candidateCount", "num_generations", "num_return_sequences", "best_of")
+"""Parameters with the number of answers to one prompt: OpenAI, Google (two spellings), Cohere, Hugging Face."""
 _NESTED: Final = ("model_kwargs", "extra_body", "generation_config", "pipeline_kwargs")
 """Parameters that hold other parameters."""
 
@@ -72,7 +72,7 @@ def must_not_stream(serialized: Mapping[str, Any] | None, params: Mapping[str, A
 
 
 def _number_of_answers(params: Mapping[str, Any]) -> int | None:
-    for name in _ANSWERS:
+    for name in _ANSWER_COUNTS:
         value: object = params.get(name)
         if isinstance(value, int):
             return value
@@ -96,30 +96,30 @@ def _rank(message_id: str) -> int:
 
 
 class ModelCall:
-    """One call of a model, between its start and its end.
+    """Call of a model, between its start and its end.
 
-    Its ``message_id`` is the one that the message in the result will have, as soon as that is known: LangChain
-    takes the first id that the provider gives, else ``lc_run--<run id>``. Where pieces left before the id was
-    known, the call's end lists the ids they left with as ``replaces``.
+    Its ``message_id`` is that of the message in the result, as soon as it is known: the first id that the provider
+    sends, else ``lc_run--<run id>``. If pieces were published before the id was known, the call's end lists their ids
+    as ``replaces``.
     """
 
     __slots__ = (
-        "_about",
-        "_dialect",
         "_ended",
         "_finished",
         "_frame",
+        "_has_content",
         "_indexes",
         "_kinds",
         "_last_id",
         "_message_id",
+        "_metadata",
+        "_protocol",
         "_rank",
         "_reader",
         "_record",
         "_replaced",
         "_scope",
-        "_sent",
-        "_spoke",
+        "_sent_under_id",
         "_streamed",
         "name",
         "type",
@@ -130,8 +130,8 @@ class ModelCall:
     ) -> None:
         self.name: str = name
         self.type: str = type
-        """The model's class."""
-        self._about = about
+        """Class of the model."""
+        self._metadata = about
         self._frame = frame
         self._record = frame.record
         self._message_id = f"{_RUN}-{run_id}"
@@ -142,24 +142,24 @@ class ModelCall:
         frame.note_message(self._message_id, self._scope.namespace)
         self._ended = False
         self._finished = ""
-        self._dialect = ""  # under v3 some models report each token twice: the first dialect with content counts
+        self._protocol = ""  # under v3 some models report each token twice: the first protocol with content counts
         self._indexes: dict[str, int] = {"token": 0}
         self._kinds: set[str] = set()
         self._reader: EventReader | None = None
-        self._sent = False
-        self._spoke = False
+        self._sent_under_id = False
+        self._has_content = False
         self._streamed = False
 
     # --- pieces ---------------------------------------------------------------------------------------------
 
     def add_chunk(self, message: BaseMessage) -> None:
-        """Publish what a chunk of the message holds."""
+        """Publish the content of a chunk of the message."""
         # LangChain's own chunk keeps its fields there. As attributes they cost five times as much, for each token.
         fields = message.__dict__ if message.__class__ is AIMessageChunk else None
         message_id = message.id if fields is None else fields["id"]
         if message_id != self._last_id:
             self._note_id(message_id)
-        if self._dialect != "chunks" and self._dialect:
+        if self._protocol != "chunks" and self._protocol:
             return
         if (
             fields is not None
@@ -168,56 +168,56 @@ class ModelCall:
             and not (fields["tool_call_chunks"] or fields["additional_kwargs"])
         ):
             # it holds a text and nothing else, as nearly all chunks do
-            if not self._sent:
-                self._dialect = "chunks"
-                self._streamed = self._sent = self._spoke = True
+            if not self._sent_under_id:
+                self._protocol = "chunks"
+                self._streamed = self._sent_under_id = self._has_content = True
             indexes = self._indexes
             index = indexes["token"]
             indexes["token"] = index + 1
-            data = {"content": content, "index": index, "role": "ai", "metadata": self._about}
+            data = {"content": content, "index": index, "role": "ai", "metadata": self._metadata}
             self._record("token", data, self._scope)
-        elif parts := parts_of_message(message):
-            self._dialect, self._streamed = "chunks", True
+        elif parts := parse_message(message):
+            self._protocol, self._streamed = "chunks", True
             self._publish(parts)
 
     def add_text(self, content: str) -> None:
         """Publish a token of a model that gives no chunks."""
-        if self._dialect in {"", "texts"}:
-            self._dialect, self._streamed = "texts", True
-            self._publish((text(content),))
+        if self._protocol in {"", "texts"}:
+            self._protocol, self._streamed = "texts", True
+            self._publish((text_part(content),))
 
     def add_event(self, event: Mapping[str, Any]) -> None:
-        """Publish what an event of the content-block protocol holds."""
+        """Publish the content of an event of the content-block protocol."""
         if event.get("event") == "message-start" and isinstance(message_id := event.get("id"), str) and message_id:
-            self._set_message_id(message_id)  # that protocol's message has this id, whatever the chunks inside it have
+            self._set_message_id(message_id)
             self._rank = _PINNED
         if event.get("event") == "content-block-finish" and event["content"].get("type") == "text":
             self._finished += event["content"].get("text") or ""
         if event.get("event") == "message-finish":
             self._finish_event(event)
-        elif self._dialect in {"", "events"}:
+        elif self._protocol in {"", "events"}:
             self._read_event(event)
 
     def _read_event(self, event: Mapping[str, Any]) -> None:
         if self._reader is None:
             self._reader = EventReader()
         if parts := list(self._reader.read(event)):
-            self._dialect = "events"
+            self._protocol = "events"
             self._publish(parts)
 
-    def _publish(self, parts: Iterable[Part]) -> None:
+    def _publish(self, parts: Iterable[ContentPart]) -> None:
         for kind, data in parts:
             if kind == "tool_args":
-                self._spoke = self._spoke or "tool_call_id" in data
+                self._has_content = self._has_content or "tool_call_id" in data
             else:
-                self._spoke = True
+                self._has_content = True
                 data["index"] = index = self._indexes.get(kind, 0)
                 data["role"] = "ai"
-                data["metadata"] = self._about
+                data["metadata"] = self._metadata
                 self._indexes[kind] = index + 1
                 if "blocks" in data:
                     self._kinds.update(map(_kind_of, data["blocks"]))
-            self._sent = True
+            self._sent_under_id = True
             self._record(kind, data, self._scope)
 
     # --- identity -------------------------------------------------------------------------------------------
@@ -232,9 +232,9 @@ class ModelCall:
     def _set_message_id(self, message_id: str) -> None:
         if message_id == self._message_id:
             return
-        if self._sent:
+        if self._sent_under_id:
             self._replaced.append(self._scope)
-        self._sent = False
+        self._sent_under_id = False
         self._message_id = message_id
         self._frame.note_message(message_id, self._scope.namespace)
         self._scope = self._scope.derive(message_id=message_id)
@@ -246,7 +246,7 @@ class ModelCall:
         self._record("llm_start", {"model": self.name}, self._scope)
 
     def complete(self, response: LLMResult) -> None:
-        """Publish what did not come in pieces, then the end. Of several answers the first is published."""
+        """Publish the content that no piece had, then the end. Of several answers only the first is published."""
         answers = response.generations[0] if response.generations else []
         if answers and answers[0].text:
             self._frame.texts.add(str(answers[0].text))
@@ -258,14 +258,14 @@ class ModelCall:
         self._end(data)
 
     def _finish_event(self, event: Mapping[str, Any]) -> None:
-        """Publish the end where the protocol says it: the caller may have its message before `complete` is called."""
-        if not self._spoke:
+        """Publish the end at the protocol's last event: the caller may have its message before `complete` is called."""
+        if not self._has_content:
             return
         if self._finished:
             self._frame.texts.add(self._finished)
         metadata: dict[str, Any] = event.get("metadata") or {}
-        self._publish(late_parts(AIMessage("", response_metadata=metadata), self._sent_kinds()))
-        data = {"finish_reason": finish_reason(metadata), "usage": event.get("usage")}
+        self._publish(parse_late_parts(AIMessage("", response_metadata=metadata), self._sent_kinds()))
+        data = {"finish_reason": get_finish_reason(metadata), "usage": event.get("usage")}
         self._end({key: value for key, value in data.items() if value is not None})
 
     def _end(self, data: dict[str, Any]) -> None:
@@ -284,26 +284,26 @@ class ModelCall:
             message = answer.message
             if message.id:
                 self._set_message_id(message.id)
-            if not self._spoke:
-                self._publish(parts_of_message(message))
+            if not self._has_content:
+                self._publish(parse_message(message))
             if isinstance(message, AIMessage):
-                self._publish(late_parts(message, self._sent_kinds()))
+                self._publish(parse_late_parts(message, self._sent_kinds()))
                 usage = message.usage_metadata
                 self._check_usage(message)
             info = {**info, **message.response_metadata}
-        elif answer.text and not self._spoke:
-            self._publish((text(answer.text),))
-        found = {"finish_reason": finish_reason(info), "usage": usage or _counted(response.llm_output)}
+        elif answer.text and not self._has_content:
+            self._publish((text_part(answer.text),))
+        found = {"finish_reason": get_finish_reason(info), "usage": usage or _parse_usage(response.llm_output)}
         return {key: value for key, value in found.items() if value is not None}
 
     def fail(self, error: BaseException) -> None:
-        """Publish that the call failed, once for each id under which pieces left: that text is void.
+        """Publish that the call failed, once for each id under which pieces were published: their text is void.
 
-        A call that was cancelled, or whose reader stopped, has not failed: its text counts.
+        A call that was cancelled, or whose reader stopped, has not failed: its text is valid.
         """
         if self._ended:
             return
-        if ending_of(error) != "failed":
+        if classify_ending(error) != "failed":
             self._end({"cancelled": True})
             return
         described = describe_error(error)
@@ -311,9 +311,9 @@ class ModelCall:
             self._record("llm_error", {"model": self.name, "error": described}, scope)
 
     def _check_usage(self, message: AIMessage) -> None:
-        """Warn where streaming took the usage away: the caller did not ask for a stream, and got no usage."""
+        """Warn if the call has no usage only because capture made it stream."""
         if self._streamed and message.usage_metadata is None and not isinstance(message, AIMessageChunk):
-            provider: object = message.response_metadata.get("model_provider") or self._about.get("provider")
+            provider: object = message.response_metadata.get("model_provider") or self._metadata.get("provider")
             if provider in _OPENAI:
                 _warn_of_usage(self.type, self.name)
 
@@ -329,10 +329,10 @@ def _kind_of(found: Mapping[str, Any]) -> str:
 _REASONS: Final = ("finish_reason", "stop_reason", "done_reason", "stopReason", "finishReason")
 
 
-def finish_reason(metadata: Mapping[str, Any]) -> str | None:
-    """Return why an answer ended, in the provider's word; None where the provider gives no reason.
+def get_finish_reason(metadata: Mapping[str, Any]) -> str | None:
+    """Return the provider's reason for the end of an answer; None if there is no reason.
 
-    OpenAI's Responses API gives a status, and a reason only where the answer is incomplete.
+    OpenAI's Responses API gives a status, and a reason only if the answer is incomplete.
     """
     incomplete: object = metadata.get("incomplete_details")
     reasons = [metadata.get(name) for name in _REASONS]
@@ -349,8 +349,8 @@ def finish_reason(metadata: Mapping[str, Any]) -> str | None:
 _COUNTS: Final = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens", "total_tokens": "total_tokens"}
 
 
-def _counted(output: Mapping[str, Any] | None) -> dict[str, int] | None:
-    """Return the usage that a text model reports beside its answers, under LangChain's names."""
+def _parse_usage(output: Mapping[str, Any] | None) -> dict[str, int] | None:
+    """Return the usage that a text model reports with its answers, under LangChain's names."""
     usage: object = (output or {}).get("token_usage") or (output or {}).get("usage")
     if not isinstance(usage, Mapping):
         return None

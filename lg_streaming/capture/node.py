@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from langgraph.errors import GraphInterrupt, ParentCommand
 
-from lg_streaming.capture.outcome import described, ending_of, interrupts_of
-from lg_streaming.capture.result import ids_in, messages_in, to_update, unpublished_parts
-from lg_streaming.capture.runs import RUNS, parent_run_id
+from lg_streaming.capture.node_result import ids_in, messages_in, to_update, unpublished_parts
+from lg_streaming.capture.outcome import classify_ending, describe_failure, get_interrupts
+from lg_streaming.capture.run_registry import RUNS, parent_run_id
 from lg_streaming.emitter import Emitter, ScopedPublisher
 from lg_streaming.errors import StreamingError
 from lg_streaming.publisher import FrameMark, Scope, current_block, frame_var
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import RunnableConfig
 
-    from lg_streaming.capture.calls import GraphCall
-    from lg_streaming.capture.frame import NodeFrame
+    from lg_streaming.capture.graph_call import GraphCall
+    from lg_streaming.capture.node_frame import NodeFrame
     from lg_streaming.capture.plan import NodePlan, NodeSink
-    from lg_streaming.capture.runs import Place, Run
+    from lg_streaming.capture.run_registry import Place, Run
     from lg_streaming.publisher import Block, ExecutionContext
 
 __all__ = ["CANCELLED", "Identity", "NodeRun", "agent_name", "identify", "open_node", "step_of", "task_name"]
@@ -139,9 +139,9 @@ class NodeRun:
         stream = self._open_stream()
         if self.outer is not None:
             self.outer.release()
-        RUNS.enter_frame(self)
+        RUNS.register_frame(self)
         if self.call is not None:
-            self.call.captured += 1
+            self.call.captured_nodes += 1
         self._put(stream, "node_start", self._identified(attempt=self.scope.attempt), self.scope)
         if start is not None:
             state, step = start
@@ -238,8 +238,8 @@ class NodeRun:
             ended = self.ended
             self.ended = True
         if not ended and self.run_ids:
-            is_paused = error is not None and ending_of(error) == "interrupted"
-            RUNS.stop_in(self, GraphInterrupt() if is_paused else asyncio.CancelledError())
+            is_paused = error is not None and classify_ending(error) == "interrupted"
+            RUNS.cancel_calls_in(self, GraphInterrupt() if is_paused else asyncio.CancelledError())
         return not ended
 
     def succeed(self, result: object) -> None:
@@ -258,19 +258,19 @@ class NodeRun:
         """Publish the end of the node that raised. A no-op when it has ended already."""
         if not self._end(error):
             return
-        match ending_of(error):
+        match classify_ending(error):
             case "complete":
                 handed = cast("tuple[object, ...]", error.args) if isinstance(error, ParentCommand) else ()
                 self._emit_result(handed[0] if handed else None)
             case "interrupted":
-                interrupts = interrupts_of(error, self.scope.namespace)
+                interrupts = get_interrupts(error, self.scope.namespace)
                 binding, task = self.binding, task_name(self.scope.namespace, self.scope.node_id)
                 binding.publisher.runs.pause(binding.execution_id, binding.run_id, task, interrupts)
                 self.report("node_interrupted", interrupts=interrupts, duration_s=self._elapsed())
             case "cancelled":
                 self.report("node_error", error=CANCELLED, duration_s=self._elapsed())
             case "failed":
-                failure = described(error, debug=self.binding.publisher.debug)
+                failure = describe_failure(error, debug=self.binding.publisher.debug)
                 self.report("node_error", error=failure, duration_s=self._elapsed())
         self._leave_frame()
 
@@ -290,7 +290,12 @@ class NodeRun:
         if self.echo is not None:
             return  # it yielded its text
         parts = unpublished_parts(
-            result, self._state, is_known=self._is_published, texts=self.texts, received=received, heard=self._pieces
+            result,
+            self._state,
+            is_known=self._is_published,
+            texts=self.texts,
+            received=received,
+            from_models=self._pieces,
         )
         for kind, data, message_id in parts:
             if message_id is None:
@@ -306,7 +311,7 @@ class NodeRun:
             self.outer.texts.update(self.texts)
         self.mark.frame = None
         RUNS.unregister(self.run_ids)
-        RUNS.leave_frame(self)
+        RUNS.unregister_frame(self)
 
     def _elapsed(self) -> float:
         return round(time.perf_counter() - self._started, 6)
@@ -336,7 +341,7 @@ def identify(
     outer, namespace = place.frame, metadata.get("langgraph_checkpoint_ns")
     number = functools.partial(binding.publisher.runs.next_attempt, binding.execution_id)
     agent, tool = agent_name(metadata), outer.scope.tool_call_id if outer is not None else place.tool_call_id
-    if namespace is not None and namespace != (outer.graph_namespace if outer is not None else place.made_in):
+    if namespace is not None and namespace != (outer.graph_namespace if outer is not None else place.made_in_namespace):
         node_id = str(metadata.get("langgraph_node") or name)
         attempt = number(task_name(namespace, own_id or node_id))
         scope = Scope(run_id=binding.run_id, namespace=namespace, attempt=attempt, agent_type=agent, tool_call_id=tool)
@@ -360,7 +365,7 @@ def node_around(frame: NodeFrame | None) -> NodeRun | None:
 def open_node(run: Run, place: Place, plan: NodePlan, *, name: str, metadata: Mapping[str, Any], state: object) -> None:
     """Capture the node whose run starts, without a decorator on it. It is in force in the present context."""
     try:
-        binding = place.binding or (place.call.enter(None) if place.call is not None else None)
+        binding = place.binding or (place.call.join_run(None) if place.call is not None else None)
         identity = identify(name, plan.node_id, metadata, binding, place) if binding is not None else None
         if binding is None or identity is None:
             return
@@ -370,11 +375,11 @@ def open_node(run: Run, place: Place, plan: NodePlan, *, name: str, metadata: Ma
         expected = isinstance(error, StreamingError)
         logger.warning("node %r runs without streaming: %s", name, error, exc_info=None if expected else error)
         return
-    run.frame = run.opened = frame
+    run.frame = run.node = frame
     frame.mark.stays, frame.mark.caller = True, parent_run_id()
     in_force = frame_var.set(frame.mark)
-    if run.bar is None:
-        run.bar = in_force
+    if run.context_token is None:
+        run.context_token = in_force
 
 
 _STEP: Final = {"langgraph_step": "step", "langgraph_triggers": "triggers", "langgraph_path": "path"}

@@ -1,4 +1,4 @@
-"""What an exception that leaves a node, a tool or a model means: a failure, or LangGraph's control flow."""
+"""Classify the error with which a node, a tool or a model ended: a failure, or LangGraph's control flow."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from langgraph.errors import GraphBubbleUp, GraphInterrupt, NodeTimeoutError, Pa
 
 from lg_streaming.errors import describe_error
 
-__all__ = ["Ending", "described", "ending_of", "interrupts_of", "questions"]
+__all__ = ["Ending", "classify_ending", "describe_failure", "get_interrupts", "to_interrupts"]
 
 Ending = Literal["complete", "interrupted", "cancelled", "failed"]
-"""``complete``: it handed a `Command` to the parent graph. ``interrupted``: it waits for a human. ``cancelled``: its
-task was cancelled, its generator was closed, or its reader stopped reading. ``failed``: everything else."""
+"""Ending by an error. ``complete``: a `Command` went to the parent graph. ``interrupted``: it waits for a human.
+``cancelled``: its task was cancelled, its generator was closed, or its reader stopped. ``failed``: any other error."""
 
 
-def ending_of(error: BaseException) -> Ending:
-    """How a node, a tool or a model ended that raised `error`. An exception group is what all its parts are."""
+def classify_ending(error: BaseException) -> Ending:
+    """Return how a node, a tool or a model ended that raised `error`; for a group, the gravest ending of its errors."""
     if isinstance(error, BaseExceptionGroup):
-        endings = {ending_of(each) for each in cast("BaseExceptionGroup[BaseException]", error).exceptions}
+        endings = {classify_ending(each) for each in cast("BaseExceptionGroup[BaseException]", error).exceptions}
         for ending in ("failed", "interrupted", "cancelled"):
             if ending in endings:
                 return ending
@@ -34,26 +34,26 @@ def ending_of(error: BaseException) -> Ending:
     return "failed"
 
 
-def described(error: BaseException, *, debug: bool) -> dict[str, Any]:
-    """A failure as it leaves; that of a node which LangGraph timed out has the code ``timed_out``."""
+def describe_failure(error: BaseException, *, debug: bool) -> dict[str, Any]:
+    """Return a failure as an update's data; a timeout by LangGraph has the code ``timed_out``."""
     found = describe_error(error, debug=debug)
     if isinstance(error, NodeTimeoutError):
         return {**found, "message": f"timed out: {found['message']}", "code": "timed_out"}
     return found
 
 
-def interrupts_of(error: BaseException, namespace: str | None = None) -> list[dict[str, Any]]:
-    """The questions in an interrupt, as `{id, value, namespace?}`."""
+def get_interrupts(error: BaseException, namespace: str | None = None) -> list[dict[str, Any]]:
+    """Return the interrupts in an error, as `{id, value, namespace?}`."""
     if isinstance(error, BaseExceptionGroup):
         parts = cast("BaseExceptionGroup[BaseException]", error).exceptions
-        return [found for each in parts for found in interrupts_of(each, namespace)]
+        return [found for each in parts for found in get_interrupts(each, namespace)]
     if not isinstance(error, GraphInterrupt):
         return []
-    return questions(error.args[0] if error.args else (), namespace)
+    return to_interrupts(error.args[0] if error.args else (), namespace)
 
 
-def questions(interrupts: object, namespace: str | None = None) -> list[dict[str, Any]]:
-    """LangGraph's interrupts as `{id, value, namespace?}`."""
+def to_interrupts(interrupts: object, namespace: str | None = None) -> list[dict[str, Any]]:
+    """Return LangGraph's interrupts as `{id, value, namespace?}`."""
     if not isinstance(interrupts, Iterable):
         return []
     place = {"namespace": namespace} if namespace else {}

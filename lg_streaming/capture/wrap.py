@@ -1,10 +1,9 @@
-"""Wraps a node: a function, method, callable object, generator or Runnable, sync or async.
+"""Wrap a node: a function, method, callable object, generator or Runnable, sync or async.
 
-The wrapped node is used exactly like the node. It returns what the node returns and raises what the node
-raises; nothing that goes wrong in streaming reaches it. With no hub open it is the plain node.
+The wrapper is used exactly like the node. It returns the node's result and raises the node's errors; failures of
+streaming never reach it. Without an open hub it only calls the node.
 
-Objects that only hold a node's function (``staticmethod``, ``@task``, tools) are the matter of
-`lg_streaming.capture.holders`; what cannot be a node, of `lg_streaming.capture.refusals`.
+`lg_streaming.capture.held_functions` handles objects that hold a node's function: ``staticmethod``, ``@task``, tools.
 """
 
 from __future__ import annotations
@@ -13,16 +12,17 @@ import functools
 import inspect
 from collections.abc import Callable
 from contextlib import aclosing
+from functools import cached_property
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypedDict, cast, get_type_hints
 
+from langchain_core.language_models import BaseLanguageModel
 from langchain_core.runnables import Runnable, RunnableLambda
 from langgraph.graph import START, StateGraph
 from langgraph.pregel._call import identifier
 
-from lg_streaming.capture.enter import activate, enter_node
-from lg_streaming.capture.refusals import check_node
-from lg_streaming.capture.steps import called_as
+from lg_streaming.capture.chain_steps import flatten_chain
+from lg_streaming.capture.enter_node import activate, enter_node
 from lg_streaming.capture.yields import (
     ChunkJoiner,
     is_iterator_result,
@@ -31,6 +31,7 @@ from lg_streaming.capture.yields import (
     run_generator_async,
     wrap_iterator,
 )
+from lg_streaming.errors import NotANodeError
 from lg_streaming.publisher import publishers
 
 if TYPE_CHECKING:
@@ -43,11 +44,11 @@ if TYPE_CHECKING:
     from lg_streaming.capture.node import NodeRun
     from lg_streaming.capture.plan import NodePlan
 
-__all__ = ["StreamedRunnable", "name_of", "original_of", "plan_in", "wrap_node"]
+__all__ = ["StreamedRunnable", "get_node_name", "get_plan", "unwrap_node", "wrap_node"]
 
 
-def name_of(target: object) -> str:
-    """What a node is called: its function's, its Runnable's or its class's name."""
+def get_node_name(target: object) -> str:
+    """Return the name of a node: that of its function, its Runnable or its class."""
     if isinstance(target, Runnable):
         return target.get_name()
     while isinstance(target, functools.partial):
@@ -59,16 +60,16 @@ _ORIGINAL: Final = "__lg_streaming_original__"
 _PLAN: Final = "__lg_streaming_plan__"
 
 
-def original_of(target: object) -> object:
-    """The node that ``target`` wraps; ``target`` itself when it wraps none."""
+def unwrap_node(target: object) -> object:
+    """Return the node that ``target`` wraps; ``target`` itself if it wraps none."""
     if isinstance(target, StreamedRunnable):
         return target.node
     wrapper, original = getattr(target, _ORIGINAL, (None, None))
     return original if wrapper is target else target  # functools.wraps copies attributes to foreign wrappers
 
 
-def plan_in(target: object) -> NodePlan | None:
-    """The plan that a wrapped function carries; None when it is none. A partial of one counts: LangGraph makes such."""
+def get_plan(target: object) -> NodePlan | None:
+    """Return the plan of a wrapped function, or of the function in a partial, as LangGraph makes them; else None."""
     while isinstance(target, functools.partial):
         partial = cast("functools.partial[Any]", target)
         inside = [each for each in partial.args if callable(each)]
@@ -76,18 +77,47 @@ def plan_in(target: object) -> NodePlan | None:
     return getattr(target, _PLAN, None)
 
 
+_REFUSED: Final[tuple[tuple[type | tuple[type, ...], str], ...]] = (
+    (StateGraph, "a StateGraph is no node before it is compiled: decorate what compile() returns, or its nodes"),
+    (BaseLanguageModel, "a model is no node: decorate the function, chain or agent that calls it"),
+    (type, "a class is no node: decorate its method, or an instance that can be called"),
+    ((property, cached_property), "a property is no node: decorate a method"),
+)
+
+
+def _validate_node(target: object) -> None:
+    """Check that a decorator can wrap ``target``.
+
+    Raises:
+        NotANodeError: If it is neither a callable nor a Runnable, or of a kind that cannot work as a node.
+    """
+    for kind, why in _REFUSED:
+        if isinstance(target, kind):
+            raise NotANodeError(f"{why} ({target!r:.100})")
+    if inspect.iscoroutine(target) or inspect.isasyncgen(target) or inspect.isgenerator(target):
+        raise NotANodeError(
+            f"a node is a callable or a Runnable, not a {type(target).__name__}: decorate the function itself, "
+            f"without calling it ({target!r:.100})"
+        )
+    if not callable(target) and not isinstance(target, Runnable):
+        raise NotANodeError(
+            f"a node is a callable or a Runnable, not {type(target).__name__}: {target!r:.100}; "
+            "decorate the node's function"
+        )
+
+
 def wrap_node(target: object, plan: NodePlan, name: str | None = None) -> Any:
-    """Return ``target`` with its tries streamed as ``plan`` asks. The module's docstring lists what stays the same.
+    """Return a wrapper of ``target`` that streams each attempt by ``plan``.
 
     Args:
         target: A callable or a Runnable.
-        plan: What to stream.
-        name: The node's name; that of the function or the Runnable when not given.
+        plan: The node's options.
+        name: The node's name; without it, that of the function or the Runnable.
 
     Raises:
         NotANodeError: If ``target`` can be no node.
     """
-    check_node(target)
+    _validate_node(target)
     if isinstance(target, Runnable):
         return StreamedRunnable(cast("Runnable[Any, Any]", target), plan)
     node: Callable[..., Any] = cast("Any", target)
@@ -102,26 +132,26 @@ def wrap_node(target: object, plan: NodePlan, name: str | None = None) -> Any:
         wrap = _wrap_coroutine
     else:
         wrap = _wrap_function
-    name = name or name_of(target)
+    name = name or get_node_name(target)
     wrapper = functools.wraps(node)(wrap(node, plan, name))
-    wrapper.__name__ = name_of(target)
+    wrapper.__name__ = get_node_name(target)
     if has_own_call:
-        wrapper.__annotations__ = _hints(call)
+        wrapper.__annotations__ = _resolve_hints(call)
     setattr(wrapper, _ORIGINAL, (wrapper, target))
     setattr(wrapper, _PLAN, plan)
     return wrapper
 
 
-def _hints(call: Any) -> dict[str, Any]:
-    """The type hints of a callable object: LangGraph reads them off the wrapper, which has no module to look in."""
+def _resolve_hints(call: Any) -> dict[str, Any]:
+    """Return the resolved type hints of a callable object: LangGraph reads them from the wrapper."""
     try:
         return get_type_hints(call)
     except Exception:  # noqa: BLE001 (a name that cannot be resolved; LangGraph then takes the graph's own state)
         return {}
 
 
-def _config_for(run: NodeRun, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """``kwargs`` with the node's own config in place of an explicit one, for a thread without a context."""
+def _with_node_config(run: NodeRun, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return ``kwargs`` with the node's config in place of an explicit one, for a thread without a context."""
     if run.config is None or not isinstance(kwargs.get("config"), dict):
         return kwargs
     return {**kwargs, "config": run.config}
@@ -133,7 +163,7 @@ def _wrap_function(target: Callable[..., Any], plan: NodePlan, name: str) -> Cal
             return target(*args, **kwargs)
         undo = activate(run)
         try:
-            result = target(*args, **_config_for(run, kwargs))
+            result = target(*args, **_with_node_config(run, kwargs))
         except BaseException as error:
             run.fail(error)
             raise
@@ -154,7 +184,7 @@ def _wrap_coroutine(target: Callable[..., Any], plan: NodePlan, name: str) -> Ca
             return await target(*args, **kwargs)
         undo = activate(run)
         try:
-            result = await target(*args, **_config_for(run, kwargs))
+            result = await target(*args, **_with_node_config(run, kwargs))
         except BaseException as error:
             run.fail(error)
             raise
@@ -173,7 +203,7 @@ def _wrap_generator(target: Callable[..., Any], plan: NodePlan, name: str) -> Ca
     def node(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         if not publishers.count or (run := enter_node(plan, name, kwargs.get("config"), args)) is None:
             return (yield from cast("Generator[Any, Any, Any]", target(*args, **kwargs)))
-        return (yield from run_generator(run, target(*args, **_config_for(run, kwargs))))
+        return (yield from run_generator(run, target(*args, **_with_node_config(run, kwargs))))
 
     return node
 
@@ -184,7 +214,7 @@ def _wrap_async_generator(target: Callable[..., Any], plan: NodePlan, name: str)
         if run is None:
             steps = pass_on(target(*args, **kwargs))
         else:
-            steps = run_generator_async(run, target(*args, **_config_for(run, kwargs)))
+            steps = run_generator_async(run, target(*args, **_with_node_config(run, kwargs)))
         async with aclosing(steps):
             async for item in steps:
                 yield item
@@ -193,19 +223,18 @@ def _wrap_async_generator(target: Callable[..., Any], plan: NodePlan, name: str)
 
 
 class StreamedRunnable(RunnableLambda[Any, Any]):
-    """A Runnable as a node (a ToolNode, an agent, a chain), with its tries streamed.
+    """Runnable as a node (a ToolNode, an agent, a chain), whose attempts are streamed.
 
-    It is a ``RunnableLambda`` by class only, because that is where LangGraph looks for the subgraph inside a
-    node (`deps`); it makes no run of its own. LangGraph gets the answers of the Runnable inside, and so does
-    anything that reads an attribute of it.
+    It is a ``RunnableLambda`` only so that LangGraph finds the subgraph inside a node (`deps`); it makes no LangChain
+    run. Its attributes are those of the Runnable inside.
     """
 
     def __init__(self, node: Runnable[Any, Any], plan: NodePlan, name: str | None = None) -> None:
         super().__init__(node.invoke, name=name or node.get_name())
         self.node = node
         self.plan = plan
-        if (known := identifier(node)) is not None:  # the name under which LangGraph caches what the node returns
-            self.__module__, _, self.__qualname__ = known.rpartition(".")
+        if (path := identifier(node)) is not None:  # the name under which LangGraph caches the node's results
+            self.__module__, _, self.__qualname__ = path.rpartition(".")
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "node" not in self.__dict__:  # a copy asks before it has anything
@@ -222,56 +251,56 @@ class StreamedRunnable(RunnableLambda[Any, Any]):
 
     @property
     def deps(self) -> list[Runnable[Any, Any]]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The Runnable inside."""
+        """Runnable inside, for LangGraph."""
         return [self.node]
 
     @property
     def afunc(self) -> Callable[..., Any] | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """`ainvoke` where LangGraph takes the Runnable inside for natively async, as node timeouts require."""
+        """`ainvoke` if LangGraph considers the Runnable inside natively async, as node timeouts require."""
         return self.ainvoke if _is_natively_async(self.node) else None
 
     @property
     def InputType(self) -> Any:  # noqa: N802 (LangChain's name)
-        """That of the Runnable inside."""
+        """Type of the Runnable inside."""
         return self.node.InputType
 
     @property
     def OutputType(self) -> Any:  # noqa: N802 (LangChain's name)
-        """That of the Runnable inside."""
+        """Type of the Runnable inside."""
         return self.node.OutputType
 
     def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
-        """Return that of the Runnable inside."""
+        """Delegate to the Runnable inside."""
         return cast("type[BaseModel]", self.node.get_input_schema(config))
 
     def get_output_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
-        """Return that of the Runnable inside."""
+        """Delegate to the Runnable inside."""
         return cast("type[BaseModel]", self.node.get_output_schema(config))
 
     @property
     def config_specs(self) -> list[ConfigurableFieldSpec]:
-        """Those of the Runnable inside."""
+        """Specs of the Runnable inside."""
         return self.node.config_specs
 
     def get_graph(self, config: RunnableConfig | None = None) -> Graph:
-        """Return that of the Runnable inside."""
+        """Delegate to the Runnable inside."""
         return self.node.get_graph(config)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """Calls the node inside."""
-        call = called_as(self.node, config).invoke
+        """Call the node inside."""
+        call = flatten_chain(self.node, config).invoke
         return _wrap_function(call, self.plan, self.get_name())(input, config=config, **kwargs)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """Calls the node inside."""
-        call = called_as(self.node, config).ainvoke
+        """Call the node inside."""
+        call = flatten_chain(self.node, config).ainvoke
         return await _wrap_coroutine(call, self.plan, self.get_name())(input, config=config, **kwargs)
 
-    # LangGraph drives a node by stream() for event readers: the inner node yields its chunks then, too
+    # LangGraph calls stream() of a node for event readers: then the inner node yields its chunks too
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
-        """Streams the node inside."""
-        call: Any = called_as(self.node, config).stream
+        """Stream the node inside."""
+        call: Any = flatten_chain(self.node, config).stream
         run = enter_node(self.plan, self.get_name(), config, (input,)) if publishers.count else None
         if run is None:
             yield from call(input, config, **kwargs)
@@ -279,8 +308,8 @@ class StreamedRunnable(RunnableLambda[Any, Any]):
             yield from run_generator(run, call(input, run.config or config, **kwargs), ChunkJoiner())
 
     async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
-        """Streams the node inside."""
-        call: Any = called_as(self.node, config).astream
+        """Stream the node inside."""
+        call: Any = flatten_chain(self.node, config).astream
         run = enter_node(self.plan, self.get_name(), config, (input,)) if publishers.count else None
         if run is not None:
             chunks = run_generator_async(run, call(input, run.config or config, **kwargs), ChunkJoiner())
@@ -291,23 +320,23 @@ class StreamedRunnable(RunnableLambda[Any, Any]):
                 yield chunk
 
     def transform(self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
-        """Streams the node inside, with the joined input."""
+        """Stream the node inside, with the joined input."""
         return cast("Iterator[Any]", Runnable.transform(self, input, config, **kwargs))
 
     def atransform(
         self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
-        """Streams the node inside, with the joined input."""
+        """Stream the node inside, with the joined input."""
         return cast("AsyncIterator[Any]", Runnable.atransform(self, input, config, **kwargs))
 
 
-class _Asked(TypedDict):
-    """The state of a graph that never runs."""
+class _ProbeState(TypedDict):
+    """State of a graph that never runs."""
 
 
 def _is_natively_async(node: Runnable[Any, Any]) -> bool:
-    """Return whether LangGraph lets ``node`` have a timeout. LangGraph itself decides, when it compiles a graph."""
-    builder: Any = StateGraph(_Asked)
+    """Return whether LangGraph allows a timeout for ``node``, as it decides when it compiles a graph."""
+    builder: Any = StateGraph(_ProbeState)
     try:
         builder.add_node("node", node, timeout=1.0).add_edge(START, "node").compile()
     except ValueError:

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from langchain_core.messages import AIMessage, BaseMessage
 
-from lg_streaming.capture.content import parts_of_message
-from lg_streaming.capture.enter import activate
-from lg_streaming.chunks import message_id_of, parts_of_chunk
+from lg_streaming.capture.enter_node import activate
+from lg_streaming.capture.message_parts import parse_message
+from lg_streaming.chunks import get_message_id, parse_chunk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Iterable
 
     from lg_streaming.capture.node import NodeRun
-    from lg_streaming.chunks import Part
+    from lg_streaming.chunks import ContentPart
 
 __all__ = [
     "ChunkJoiner",
@@ -59,19 +59,19 @@ class YieldRecorder:
         try:
             if isinstance(item, str):
                 if not _ends_with(captured, item):
-                    self._record_parts(parts_of_chunk(item))
+                    self._record_parts(parse_chunk(item))
             elif isinstance(item, BaseMessage):
                 own = item.id == self._scope.message_id and item.id is not None
                 if isinstance(item, AIMessage) and (own or item.id not in self._run.message_ids):
-                    self._record_parts(parts_of_message(item), item.id)
+                    self._record_parts(parse_message(item), item.id)
             elif not isinstance(item, dict):
-                self._record_parts(parts_of_chunk(item), message_id_of(item))
+                self._record_parts(parse_chunk(item), get_message_id(item))
         except Exception as error:  # noqa: BLE001 (an item's own properties may raise anything)
             self._run.warn_unreadable(error)
         finally:
             self._run.echo = []
 
-    def _record_parts(self, parts: Iterable[Part], message_id: str | None = None) -> None:
+    def _record_parts(self, parts: Iterable[ContentPart], message_id: str | None = None) -> None:
         if message_id is not None and message_id != self._scope.message_id:
             self._run.note_message(message_id, self._scope.namespace)
             self._scope = self._scope.derive(message_id=message_id)

@@ -29,9 +29,9 @@ from lg_streaming.demo.server import run_server
 from lg_streaming.demo.tools import demo_tools
 from lg_streaming.demo.watch import watch_router
 from lg_streaming.errors import StreamingError
+from lg_streaming.escaping import escape_controls
 from lg_streaming.serving.listener import AddressInUseError
 from lg_streaming.settings import AuthSettings, StreamingSettings
-from lg_streaming.visible import visible
 
 __all__ = ["DemoError", "DemoOptions", "make_app", "run_demo", "subscribe"]
 
@@ -133,7 +133,7 @@ class _Demo:
         question = self.options.question or DEFAULT_QUESTION
         execution_id = f"demo-{uuid4().hex[:6]}"
         page = f"{self.url}/watch/{quote(execution_id)}" if self.options.watch else None
-        self.console.print(visible(question), style="bold", markup=False)
+        self.console.print(escape_controls(question), style="bold", markup=False)
         if page is not None:
             self.console.print(f"Watch in a browser: {page}", soft_wrap=True)
         self.console.print()

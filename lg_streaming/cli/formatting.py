@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from lg_streaming.cli.run_view import NodeView, Progress, RunView
-from lg_streaming.visible import one_line
+from lg_streaming.escaping import escape_line
 
 _MINUTE = 60
 _SHOWN_WITH_TENTHS = 10
@@ -32,20 +32,20 @@ def full_label(node: NodeView) -> str:
     enclosing: list[str] = []
     inner = node
     while inner.outer is not None:
-        enclosing += [*([one_line(inner.call)] if inner.call else []), _name(inner.outer)]
+        enclosing += [*([escape_line(inner.call)] if inner.call else []), _name(inner.outer)]
         inner = inner.outer
     return "/".join([*reversed(enclosing), label(node)])
 
 
 def _name(node: NodeView) -> str:
-    return one_line("/".join((*node.path, node.name))) + ("" if node.is_single else f" #{node.number}")
+    return escape_line("/".join((*node.path, node.name))) + ("" if node.is_single else f" #{node.number}")
 
 
 def shorten(value: Any) -> str:
     """Return a tool's arguments in one line: of named arguments only the values."""
     if isinstance(value, Mapping):
         return ", ".join(shorten(item) for item in cast("Mapping[str, Any]", value).values())
-    return one_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
+    return escape_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
 
 
 def progress_text(progress: Progress, *, now: float) -> str:

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from lg_streaming.cli import options
-from lg_streaming.visible import visible
+from lg_streaming.escaping import escape_controls
 
 app: typer.Typer = typer.Typer(
     name="lg_streaming",
@@ -129,7 +129,7 @@ def _check_http2(*, http2: bool, encrypted: bool, ws_compression: bool) -> None:
 
 
 def _print_line(line: str) -> None:
-    typer.echo(visible(line))
+    typer.echo(escape_controls(line))
     sys.stdout.flush()
 
 
@@ -207,6 +207,6 @@ def _print_error(error: Exception, *, code: int = 1) -> typer.Exit:
 
     Control codes are escaped: the error may hold text of a server or a model.
     """
-    message = visible(f"Error: {error}")
+    message = escape_controls(f"Error: {error}")
     Console(stderr=True, highlight=False).print(message, style="red", markup=False, soft_wrap=True)
     return typer.Exit(code)

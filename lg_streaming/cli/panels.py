@@ -13,7 +13,7 @@ from rich.text import Text
 
 from lg_streaming.cli import formatting
 from lg_streaming.cli.run_view import NodeView, Progress, RunView, TextPart, ToolPart
-from lg_streaming.visible import one_line, visible
+from lg_streaming.escaping import escape_controls, escape_line
 
 _COLORS = {
     "waiting": "bright_black",
@@ -58,7 +58,7 @@ def footer(run: RunView, *, now: float, address: str | None, width: int) -> Rend
         (run.state, f"bold {_COLORS[run.state]}"),
         f"  {run.tokens:,} tokens · {run.updates:,} updates · {elapsed}",
     )
-    link = Text(f" {one_line(address)} " if address else "", style="bright_black", no_wrap=True, overflow="ellipsis")
+    link = Text(f" {escape_line(address)} " if address else "", style="bright_black", no_wrap=True, overflow="ellipsis")
     questions = [Text(f" ‖ {formatting.shorten(question)}", style=_COLORS["interrupted"]) for question in run.questions]
     if figures.cell_len + link.cell_len > width:
         return Group(*questions, "", figures, link)
@@ -116,7 +116,7 @@ def _node_lines(node: NodeView, *, console: Console, width: int, now: float) -> 
             yield from _wrap_text(part, console=console, width=width)
     yield from _inner_rows(node.rows, console=console, width=width, now=now)
     if node.error is not None:
-        yield from Text(visible(node.error), style="red").wrap(console, width)
+        yield from Text(escape_controls(node.error), style="red").wrap(console, width)
 
 
 def _inner_rows(rows: Sequence[Sequence[NodeView]], *, console: Console, width: int, now: float) -> Iterator[Text]:
@@ -148,7 +148,7 @@ def _inner_node_lines(node: NodeView, *, console: Console, width: int, now: floa
 
 def _wrap_text(part: TextPart, *, console: Console, width: int) -> Iterator[Text]:
     style = "italic bright_black" if part.kind == "thinking" else ""
-    for line in visible(part.text).split("\n"):
+    for line in escape_controls(part.text).split("\n"):
         yield from Text(line, style=style).wrap(console, width) if line else [Text("")]
 
 
@@ -156,10 +156,10 @@ def _tool_line(part: ToolPart, *, width: int, now: float) -> Text:
     color = _COLORS[part.state]
     mark = _MARKS[part.state] if part.is_done else _spinner(now) if part.state == "running" else "·"
     duration = f"  {formatting.format_seconds(part.duration)}" if part.is_done else ""
-    detail = one_line(part.error) if part.error else formatting.shorten(part.arguments)
+    detail = escape_line(part.error) if part.error else formatting.shorten(part.arguments)
     if part.question is not None:
         detail = f"asks: {formatting.shorten(part.question)}"
-    line = Text.assemble((f"{mark} ", color), (one_line(part.name), "bold"), (f"  {detail}", "bright_black"))
+    line = Text.assemble((f"{mark} ", color), (escape_line(part.name), "bold"), (f"  {detail}", "bright_black"))
     line.truncate(width - len(duration), overflow="ellipsis")
     line.append(duration, style=color)
     return line

@@ -12,7 +12,7 @@ from rich.live import Live
 from lg_streaming.cli import formatting
 from lg_streaming.cli.panels import footer, row_panels
 from lg_streaming.cli.run_view import NodeView, RunView, TextPart, ToolPart
-from lg_streaming.visible import visible
+from lg_streaming.escaping import escape_controls
 
 _FOOTER_HEIGHT = 4
 """Lines of the terminal that the panels leave free."""
@@ -159,7 +159,7 @@ class LineRenderer:
                 continue
             done = self._texts.get(part, 0)
             end = len(part.text) if whole or part is not node.parts[-1] else part.text.rfind("\n") + 1
-            for line in visible(part.text[done:end]).split("\n"):
+            for line in escape_controls(part.text[done:end]).split("\n"):
                 if line.strip():
                     self._print_line(node, f"({line})" if part.kind == "thinking" else f"| {line}")
             self._texts[part] = max(done, end)
@@ -174,5 +174,5 @@ class LineRenderer:
 
     def _print_line(self, node: NodeView, text: str) -> None:
         elapsed = formatting.elapsed(self._run, now=self._run.newest_at)
-        line = visible(text).replace("\n", "\\n")
+        line = escape_controls(text).replace("\n", "\\n")
         print(f"{elapsed:6.1f} s  {formatting.full_label(node):<12}  {line}", file=self._file, flush=True)

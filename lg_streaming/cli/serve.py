@@ -15,8 +15,8 @@ from starlette.types import ASGIApp
 
 from lg_streaming.cli.certificates import Certificate
 from lg_streaming.cli.signals import signal_handlers
+from lg_streaming.escaping import LineFormatter
 from lg_streaming.gateway.hooks.listeners import listening as hosts
-from lg_streaming.loglines import LineFormatter
 from lg_streaming.serving.acceptor import raise_descriptor_limit
 from lg_streaming.serving.listener import format_host, listen
 

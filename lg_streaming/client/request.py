@@ -68,7 +68,7 @@ class SubscriptionRequest:
                 **{name: True for name, flag in flags.items() if flag},
                 **({"on_gap": on_gap} if on_gap != "oldest" else {}),
             },
-            complete=filter.lets_all_through and not merge,
+            complete=filter.is_empty and not merge,
             follow=follow,
             until_interrupted=until_interrupted,
             timeout=timeout,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from lg_streaming.client.events import ParseFailed
 from lg_streaming.client.position_tracker import PositionTracker
+from lg_streaming.codec import parse_update
 from lg_streaming.deadline import Deadline
-from lg_streaming.events import update_of
 from lg_streaming.fork import ForkGuard
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class ClientContext:
         updates: list[StreamUpdate] = []
         for content in contents:
             try:
-                updates.append(_validate(update_of(content), execution_id))
+                updates.append(_validate(parse_update(content), execution_id))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 self.report_unreadable(content, error, execution_id)
         return updates

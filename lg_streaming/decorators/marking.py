@@ -9,12 +9,12 @@ from typing import Any, Final, TypeVar, cast
 from lg_streaming.capture import (
     Selection,
     StreamedRunnable,
-    change_held,
     decorate_graph,
-    held_by,
+    get_graph_plan,
+    get_held_function,
     is_graph,
-    original_of,
-    plan_of,
+    replace_held_function,
+    unwrap_node,
     wrap_node,
 )
 from lg_streaming.errors import StreamingConfigError
@@ -98,13 +98,13 @@ def mark(node: Node, options: NodeOptions, name: str | None = None) -> Node:
     Raises:
         NotANodeError: If ``node`` can be no node.
     """
-    changed = change_held(node, lambda held, holder: mark(held, options, holder or name))
+    changed = replace_held_function(node, lambda held, holder: mark(held, options, holder or name))
     if changed is not None:
         return cast("Node", changed)
     known = streaming_options(node)
     if known is not None:
         options = known.merged(options)
-    wrapped = wrap_node(original_of(node), options, name)
+    wrapped = wrap_node(unwrap_node(node), options, name)
     if not isinstance(wrapped, StreamedRunnable):
         setattr(wrapped, _OPTIONS, options)
     return cast("Node", wrapped)
@@ -116,10 +116,10 @@ def streaming_options(node: object) -> NodeOptions | None:
     ``options.token``, ``options.event`` and ``options.progress`` are None for a decorator that was not applied. Of the
     others, ``chosen`` has the options that the decorator sets.
     """
-    held = held_by(node)
+    held = get_held_function(node)
     if held is not None:
         return streaming_options(held)
-    plan = plan_of(node)
+    plan = get_graph_plan(node)
     if plan is not None:
         return cast("NodeOptions", plan.for_graph)
     found = node.plan if isinstance(node, StreamedRunnable) else getattr(node, _OPTIONS, None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from lg_streaming.emitter.open_spans import OpenSpans
 from lg_streaming.emitter.scoped import ScopedPublisher
 from lg_streaming.errors import BadRequestError
-from lg_streaming.events import check_scope
+from lg_streaming.events import validate_scope
 from lg_streaming.publisher import NO_SCOPE, UpdateRequest
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class BaseEmitter:
             BadRequestError: If a name is not one of a scope's.
         """
         try:
-            check_scope(changes)
+            validate_scope(changes)
         except BadRequestError as error:
             if self.raises_errors:
                 raise

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, get_args, 
 from lg_streaming.checks import Number, count, seconds
 from lg_streaming.emitter.spans import SpanEmitter
 from lg_streaming.emitter.stream_relay import StreamRelay
-from lg_streaming.errors import leaves
+from lg_streaming.errors import leaf_errors
 from lg_streaming.fork import new_event
 from lg_streaming.publisher import NO_SCOPE, RunOutcome, Scope, new_id, position
 
@@ -426,7 +426,9 @@ def _percent(current: float, total: float) -> float | None:
 
 
 def _is_cancelling(error: BaseException) -> bool:
-    return all(isinstance(leaf, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)) for leaf in leaves(error))
+    return all(
+        isinstance(leaf, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)) for leaf in leaf_errors(error)
+    )
 
 
 def _outcome(error: Mapping[str, Any] | None) -> RunOutcome:

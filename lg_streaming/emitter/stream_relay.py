@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Collection, Generator, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
-from lg_streaming.chunks import message_id_of, parts_of_chunk
+from lg_streaming.chunks import get_message_id, parse_chunk
 from lg_streaming.errors import StreamingError
 
 if TYPE_CHECKING:
@@ -52,12 +52,12 @@ class StreamRelay:
         if not self._emitter.active:
             return
         try:
-            message_id = message_id_of(chunk)
+            message_id = get_message_id(chunk)
             if message_id is not None and message_id in self._captured:
                 return
             if message_id is not None and message_id != self._scope.message_id:
                 self._scope = self._scope.derive(message_id=message_id)
-            for kind, data in parts_of_chunk(chunk):
+            for kind, data in parse_chunk(chunk):
                 if kind != "tool_args":
                     data |= {"index": next(self._indexes[kind]), "role": "ai"}
                 self._emitter.publish_text(kind, data, self._scope)

@@ -214,7 +214,7 @@ class BufferedLogWriter:
             execution.number += 1
             batch = Batch(
                 execution_id=execution.execution_id,
-                drafts=drafts,
+                updates=drafts,
                 producer=execution.producer,
                 number=execution.number,
                 owner=execution.owner,
@@ -228,7 +228,7 @@ class BufferedLogWriter:
     def _append_until_taken(self, execution: Execution, batch: Batch) -> int:
         """Append a batch, with retries; return the number of lost drafts, without ``at-most-once`` ones."""
         delay, unexpected = _FIRST_DELAY, 0
-        while batch.drafts:
+        while batch.updates:
             try:
                 if repeated := self._log.append(batch):
                     self._on_repeated(repeated)
@@ -239,16 +239,16 @@ class BufferedLogWriter:
             except Exception:
                 unexpected += 1
                 if unexpected >= _MAX_UNEXPECTED_FAILURES:
-                    logger.exception("%d updates of execution %r are lost", len(batch.drafts), batch.execution_id)
-                    return len(batch.drafts)
+                    logger.exception("%d updates of execution %r are lost", len(batch.updates), batch.execution_id)
+                    return len(batch.updates)
             else:
                 break
             self.failures += 1
             self.failing = True
-            kept = self._without_droppable(execution, batch.drafts)
-            if len(kept) < len(batch.drafts):
-                batch = batch._replace(drafts=kept)
+            kept = self._without_droppable(execution, batch.updates)
+            if len(kept) < len(batch.updates):
+                batch = batch._replace(updates=kept)
             if self._abort.wait(delay):
-                return len(batch.drafts)
+                return len(batch.updates)
             delay = min(delay * 2, _LAST_DELAY)
         return 0

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 import orjson
 
-from lg_streaming.codec import SEAL_BYTES, Codec, Encoded
+from lg_streaming.codec import POSITION_BYTES, Codec, Encoded
 from lg_streaming.errors import BadRequestError, UpdateTooLargeError
-from lg_streaming.events import HUB_TYPES, kind_of, parse_priority, priority_of, priority_within
+from lg_streaming.events import HUB_TYPES, clamp_priority, kind_of, parse_priority, priority_of
 from lg_streaming.log.base import PendingUpdate
 from lg_streaming.publisher import NO_SCOPE, TRACED, Delivery
 from lg_streaming.shorten import TEXT_FIELDS
@@ -65,7 +65,7 @@ class UpdateEncoder:
         """True with a limit of the updates per second."""
         self._refuses = limits.large_updates == "refuse"
         self._redacts = redact is not None
-        self.codec: Codec = Codec(max_bytes=limits.update_bytes, reserve=SEAL_BYTES, redact=redact)
+        self.codec: Codec = Codec(max_bytes=limits.update_bytes, reserve=POSITION_BYTES, redact=redact)
         self.trace: Trace | None = None
         """The trace of runs and nodes."""
 
@@ -122,14 +122,14 @@ class UpdateEncoder:
         if priority is None:
             priority = self._priority_of(type)
             if execution.priority != "medium":
-                priority = priority_within(priority, execution.priority)
+                priority = clamp_priority(priority, execution.priority)
         else:
             priority = parse_priority(priority)
         if self.trace is not None and type in TRACED:
             scope = self.trace.on_update(execution_id, type, scope, self._error_in(type, data))
         now = self._clock()
         if self._redacts and not isinstance(data, Encoded):  # once, even if the update is too large
-            data = self.codec.ready(type, data)
+            data = self.codec.encode_data(type, data)
         try:
             body = self.codec.encode(execution_id, type, data, scope, priority, now)
         except UpdateTooLargeError as error:
@@ -140,7 +140,7 @@ class UpdateEncoder:
             # `PendingUpdate(…)` without its Python call
             return [_new(PendingUpdate, (type, scope, priority, now, body, key, delivery))]
         self._counters.drops.note_shortened(execution, type)
-        ready = data if isinstance(data, Encoded) else self.codec.ready(type, data)
+        ready = data if isinstance(data, Encoded) else self.codec.encode_data(type, data)
         scope, bodies = self.codec.encode_fitting(
             execution_id, type, ready, scope=scope, priority=priority, timestamp=now
         )
@@ -154,7 +154,7 @@ class UpdateEncoder:
         """Return the redacted error of an update; None without an error."""
         if not type.endswith("_error"):
             return None
-        ready = data if isinstance(data, Encoded) else self.codec.ready(type, data)
+        ready = data if isinstance(data, Encoded) else self.codec.encode_data(type, data)
         shown = orjson.loads(ready.json)
         error = cast("dict[str, Any]", shown).get("error") if isinstance(shown, dict) else None
         return cast("dict[str, Any]", error) if isinstance(error, dict) else {}

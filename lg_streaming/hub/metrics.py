@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from lg_streaming.codec import moment_of
+from lg_streaming.codec import to_datetime
 from lg_streaming.errors import BadRequestError
 from lg_streaming.hub.statistics import HubStatistics
 from lg_streaming.log.base import ExecutionState
@@ -121,8 +121,8 @@ class HubMetrics:
                 metadata=dict(execution.metadata),
                 run_id=execution.run_id,
                 idle_timeout=execution.idle_timeout,
-                started_at=moment_of(execution.started_at),
-                updated_at=moment_of(execution.touched_at),
+                started_at=to_datetime(execution.started_at),
+                updated_at=to_datetime(execution.touched_at),
                 updates=execution.updates,
                 readers=readers,
             )

@@ -92,7 +92,7 @@ class Page:
 
     def updates(self, execution_id: str) -> list[StreamUpdate]:
         """Return the records decoded; a gap comes first, as an update of type ``gap``."""
-        updates = [record.update_of(execution_id) for record in self.records]
+        updates = [record.to_update(execution_id) for record in self.records]
         if self.gap is not None:
             updates.insert(0, _gap_update(execution_id, self.gap, self.position))
         return updates

@@ -16,7 +16,7 @@ from lg_streaming.errors import (
     StreamingError,
     UpdateTooLargeError,
 )
-from lg_streaming.events import check_execution_id, check_scope
+from lg_streaming.events import check_execution_id, validate_scope
 from lg_streaming.fork import release_owned
 from lg_streaming.hub.statistics import TIMED_EVERY
 from lg_streaming.publisher import NO_SCOPE, LiveDefaults, Scope, UpdateRequest, current_block
@@ -216,7 +216,7 @@ class HubPublisher:
 
     def encode(self, data: object) -> bytes:
         """Return ``data`` as JSON, as it is now. A later publish is not affected by changes of the object."""
-        return self._writer.encoder.codec.dumps(data)
+        return self._writer.encoder.codec.to_json(data)
 
     def note_refused(self, execution_id: str, type: str, error: Exception) -> None:
         """Count and log an update that was refused where no error may be raised."""
@@ -278,7 +278,7 @@ class HubPublisher:
         """Return an emitter of an execution. See `StreamHub.emitter`."""
         if self._registry.closed:
             raise HubClosedError
-        check_scope(scope)
+        validate_scope(scope)
         inside, block = current_emitter(), current_block()
         if execution_id is not None:
             check_execution_id(execution_id)

@@ -10,7 +10,7 @@ from typing_extensions import Unpack
 from lg_streaming.deadline import check_timeout
 from lg_streaming.errors import BadRequestError, HubClosedError, SubscriberLimitError
 from lg_streaming.events import Position, check_execution_id
-from lg_streaming.filters import ALL, INTERRUPTED, FilterOptions, UpdateFilter, check_names
+from lg_streaming.filters import ALL, INTERRUPTED, FilterOptions, UpdateFilter, validate_names
 from lg_streaming.fork import bury, new_lock, restart_after_fork
 from lg_streaming.hub.notifier import Notifier
 from lg_streaming.hub.observe import Observers
@@ -281,7 +281,7 @@ class SubscriptionRegistry:
 
 def _to_filter(filter: UpdateFilter | None, types: Iterable[str] | None, conditions: FilterOptions) -> UpdateFilter:
     """Return the filter that was passed, or one of the conditions that were passed."""
-    check_names(conditions)
+    validate_names(conditions)
     used = {name: value for name, value in conditions.items() if value is not None}
     if used.get("until") == INTERRUPTED:
         del used["until"]

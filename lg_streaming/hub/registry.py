@@ -115,7 +115,7 @@ class ExecutionRegistry:
                 if not execution_id.startswith(ROOM_PREFIX):
                     execution.idle_timeout = self.settings.limits.idle_timeout or None
                 if isinstance(self.log, MemoryLog):
-                    execution.owner = self.log.owner_of(execution_id)
+                    execution.owner = self.log.get_owner(execution_id)
                 execution.due = self._due.add(execution.used_at + self._retention(execution), execution)
                 self.executions[execution_id] = execution
             return execution

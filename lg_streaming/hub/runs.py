@@ -15,7 +15,7 @@ from lg_streaming.errors import (
     HubClosedError,
     describe_error,
 )
-from lg_streaming.events import check_execution_id, priority_within
+from lg_streaming.events import check_execution_id, clamp_priority
 from lg_streaming.fork import release_owned
 from lg_streaming.hub.idle import IdleMonitor
 from lg_streaming.hub.open_options import OpenOptions
@@ -385,13 +385,13 @@ class RunManager:
 
     def _encode(self, outcome: RunOutcome) -> PreparedStatus:
         """Redact and encode a status update. Must not be called under the execution's lock."""
-        return PreparedStatus(outcome.type, self.writer.encoder.codec.ready(outcome.type, outcome.data))
+        return PreparedStatus(outcome.type, self.writer.encoder.codec.encode_data(outcome.type, outcome.data))
 
     def _append_status(self, execution: Execution, status: PreparedStatus, *, ends: bool) -> None:
         """Append a status update of the open run, and close the run if it ``ends``. Requires the execution's lock."""
         if self.registry.closed:
             raise HubClosedError
-        scope, priority = execution.run_scope, priority_within("high", execution.priority)
+        scope, priority = execution.run_scope, clamp_priority("high", execution.priority)
         number = execution.number
         try:
             drafts = self.writer.encoder.encode(execution, status.type, status.data, scope, priority)

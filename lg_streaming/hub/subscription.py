@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Literal, Self
 
-from lg_streaming.codec import moment_of
+from lg_streaming.codec import to_datetime
 from lg_streaming.deadline import Deadline
 from lg_streaming.errors import BadRequestError, GapError
 from lg_streaming.events import Position
@@ -93,7 +93,7 @@ class Subscription:
         self.execution_id: str = execution_id
         self.filter: UpdateFilter = filter
         self._all = filter == ALL
-        self._by_type_alone = filter.by_type_alone
+        self._by_type_alone = filter.checks_type_only
         self.follow: bool = follow
         self._until_interrupted = until_interrupted
         self.timeout: float | None = timeout
@@ -332,7 +332,7 @@ class Subscription:
 
     def _accepts(self, record: StoredUpdate) -> bool:
         timed = self.filter.since is not None or self.filter.until is not None
-        moment = moment_of(record.timestamp) if timed else None
+        moment = to_datetime(record.timestamp) if timed else None
         return self.filter.accepts(record.type, record.scope, record.priority, moment)
 
     def _page(self, records: Sequence[StoredUpdate]) -> Page | None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from lg_streaming.codec import decode_data, seal
+from lg_streaming.codec import add_position, decode_data
+from lg_streaming.escaping import escape_line
 from lg_streaming.fork import new_lock, restart_after_fork
-from lg_streaming.visible import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,13 +99,13 @@ class UpdateLogger:
             updates_logger.warning("%d updates were not logged: handlers of the log are too slow", dropped)
 
     def _log(self, execution_id: str, draft: PendingUpdate) -> None:
-        data = orjson.dumps(decode_data(seal(draft.body, 0, ""))).decode()
+        data = orjson.dumps(decode_data(add_position(draft.body, 0, ""))).decode()
         if len(data) > _MAX_DATA:
             data = f"{data[:_MAX_DATA]}…"
         updates_logger.info(
             "update execution_id=%r type=%r data=%s",
             execution_id,
             draft.type,
-            one_line(data),  # JSON leaves C1 codes as they are
+            escape_line(data),  # JSON leaves C1 codes as they are
             extra={"event": "update", "execution_id": execution_id, "update_type": draft.type},
         )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lg_streaming.events import Position
-    from lg_streaming.log.base import EventLog, PlaceListener
+    from lg_streaming.log.base import EventLog, PositionListener
 
 __all__ = ["WildcardNotifier"]
 
@@ -23,7 +23,7 @@ _MAX_WAKEUPS: Final = 1_000
 class _Batch(NamedTuple):
     """Executions with new updates, and the listeners of the time when those came."""
 
-    listeners: tuple[PlaceListener, ...]
+    listeners: tuple[PositionListener, ...]
     new: OrderedDict[str, Position | None]
 
 
@@ -35,7 +35,7 @@ class WildcardNotifier:
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
-        self._listeners: dict[PlaceListener, None] = {}
+        self._listeners: dict[PositionListener, None] = {}
         self._lock = new_lock()
         self._stop: Callable[[], None] | None = None
         self._reset(None)
@@ -55,7 +55,7 @@ class WildcardNotifier:
         self._listeners, self._stop = {}, None
         self._reset(None)
 
-    def listen(self, listener: PlaceListener, loop: asyncio.AbstractEventLoop | None = None) -> Callable[[], None]:
+    def listen(self, listener: PositionListener, loop: asyncio.AbstractEventLoop | None = None) -> Callable[[], None]:
         """Call `listener` for each execution that gets an update from now on; return a function that ends it.
 
         Args:
@@ -69,7 +69,7 @@ class WildcardNotifier:
                 self._close_batch()
             self._listeners[listener] = None
         if self._stop is None:
-            self._stop = self._log.listen_places(self._on_append)
+            self._stop = self._log.listen_positions(self._on_append)
 
         def unlisten() -> None:
             self._listeners.pop(listener, None)

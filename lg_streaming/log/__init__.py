@@ -1,4 +1,11 @@
-"""The log: the ordered, replayable record of each execution."""
+"""Log: the ordered, replayable record of each execution.
+
+- `base`: the protocol `EventLog`, and its values.
+- `memory`: `MemoryLog`, which implements it in this process's memory, with limits and expiry.
+- `update_stream`: the updates of one execution in that log.
+- `run_state`: the state of an execution's last run, and the memory that an update takes.
+- `sorted_keys`: the sorted set that its indexes are made of.
+"""
 
 from lg_streaming.log.base import Batch, EventLog, LogState, PendingUpdate, ReadResult, StoredUpdate
 from lg_streaming.log.memory import MemoryLog

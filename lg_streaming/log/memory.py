@@ -1,4 +1,4 @@
-"""The log in this process's memory."""
+"""Log in this process's memory."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from typing import TYPE_CHECKING, Final
 from lg_streaming.events import Position
 from lg_streaming.fork import new_rlock, release_owned, restart_after_fork
 from lg_streaming.log.base import ReadResult
-from lg_streaming.log.index import SortedKeys
-from lg_streaming.log.tape import UpdateStream
+from lg_streaming.log.sorted_keys import SortedKeys
+from lg_streaming.log.update_stream import UpdateStream
 from lg_streaming.settings import RetentionSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lg_streaming.log.base import Batch, Listener, LogState, PlaceListener
+    from lg_streaming.log.base import Batch, Listener, LogState, PositionListener
 
 __all__ = ["MemoryLog"]
 
-_LOOKED_AT: Final = 512
-"""How often one append looks for the running execution with the oldest update, at most."""
+_MAX_TRIMS_PER_APPEND: Final = 512
+"""Most times that one append looks for the running execution with the oldest update."""
 
 
 class MemoryLog:
-    """Keeps executions in this process's memory; gone when it ends.
+    """Log in this process's memory.
 
     Args:
-        retention: How much is kept. The newest update of an execution is always kept.
+        retention: Limits. The newest update of an execution is always kept.
         clock: Seconds since 1970, for timestamps.
-        new_epoch: Makes a name for a new life of an execution.
+        new_epoch: Returns the name of a new life of an execution.
         monotonic: Seconds that never go back, for durations.
 
-    Each operation costs the same among ten executions and among a million. What an execution keeps changes in one step:
-    an append that any exception interrupts, also between two bytecodes, happened whole or not at all.
+    The cost of an operation does not depend on the number of executions. An append is atomic, also if an exception
+    such as `KeyboardInterrupt` interrupts it between two bytecodes.
     """
 
     blocking = False
@@ -51,114 +51,114 @@ class MemoryLog:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._retention = retention or RetentionSettings()
-        self._room = sys.maxsize if self._retention.total_bytes is None else self._retention.total_bytes
+        self._max_total = sys.maxsize if self._retention.total_bytes is None else self._retention.total_bytes
         self._clock = clock
         self.monotonic: Callable[[], float] = monotonic
-        """Seconds that never go back."""
+        """Clock whose seconds never go back."""
         self._new_epoch = new_epoch
         self._serials = itertools.count(1)
-        self._tapes: dict[str, UpdateStream] = {}
+        self._streams: dict[str, UpdateStream] = {}
         self._lock = new_rlock()
         self._listeners: tuple[Listener, ...] = ()
-        self._place_listeners: tuple[PlaceListener, ...] = ()
-        self._index()
+        self._position_listeners: tuple[PositionListener, ...] = ()
+        self._rebuild_indexes()
         restart_after_fork(self)
 
-    def _index(self) -> None:
-        """Makes anew what is known from the tapes alone: an interrupted step may have left it half done."""
-        self._total = sum(tape.held for tape in self._tapes.values())
-        self._ids: SortedKeys[str] = SortedKeys(self._tapes)
+    def _rebuild_indexes(self) -> None:
+        """Rebuild the indexes from the streams: an interrupted step may have left them half updated."""
+        self._total = sum(stream.memory for stream in self._streams.values())
+        self._ids: SortedKeys[str] = SortedKeys(self._streams)
         self._owned: dict[str, SortedKeys[str]] = {}
-        self._due: SortedKeys[tuple[float, int, UpdateStream]] = SortedKeys()
+        self._expiries: SortedKeys[tuple[float, int, UpdateStream]] = SortedKeys()
         self._running: SortedKeys[tuple[float, int, UpdateStream]] = SortedKeys()  # by the time of the oldest update
-        self._ended: OrderedDict[str, UpdateStream] = OrderedDict()  # the one that ended first is the first
-        self._expired: OrderedDict[str, UpdateStream] = OrderedDict()  # of these only the final update is left
-        for tape in sorted(self._tapes.values(), key=lambda tape: tape.touched):
-            tape.filed_owner, tape.due, tape.age = None, None, None
-            self._file(tape)
-        self._torn = False
+        self._ended: OrderedDict[str, UpdateStream] = OrderedDict()  # in the order in which they ended
+        self._expired: OrderedDict[str, UpdateStream] = OrderedDict()  # only their final update is left
+        for stream in sorted(self._streams.values(), key=lambda stream: stream.appended_at):
+            stream.indexed_owner, stream.expiry, stream.indexed_oldest = None, None, None
+            self._add_to_indexes(stream)
+        self._needs_rebuild = False
 
     def after_fork(self) -> None:
-        """Keep the parent's executions to read. One that is appended to gets an epoch of its own, and its history."""
-        for tape in self._tapes.values():
-            tape.inherited = True
-        self._torn = True
+        """Keep the parent's executions for reading. An execution that is appended to is copied under a new epoch."""
+        for stream in self._streams.values():
+            stream.inherited = True
+        self._needs_rebuild = True
 
     # --- appending --------------------------------------------------------------------------------------------
 
     def append(self, batch: Batch) -> int:  # noqa: C901 (at every update, in one piece)
-        """See `EventLog.append`. Never raises by itself, takes microseconds."""
-        execution_id, forgotten = batch.execution_id, ()
+        """See `EventLog.append`. Never raises an error and takes microseconds."""
+        execution_id, evicted = batch.execution_id, ()
         epoch, before = "", 0
         try:
             with self._lock:
-                if self._torn:
-                    self._index()
-                tape = self._tapes.get(execution_id)
-                if tape is None or tape.inherited:
-                    tape, repeated, added = self._begin(batch, tape)
-                    epoch, before = tape.epoch, tape.head - added
+                if self._needs_rebuild:
+                    self._rebuild_indexes()
+                stream = self._streams.get(execution_id)
+                if stream is None or stream.inherited:
+                    stream, repeated, added = self._open_stream(batch, stream)
+                    epoch, before = stream.epoch, stream.head - added
                 else:
-                    if self._place_listeners:
-                        epoch, before = tape.epoch, tape.head
-                    repeated, added, grown, moved = tape.append(batch, batch.at or self.monotonic())
+                    if self._position_listeners:
+                        epoch, before = stream.epoch, stream.head
+                    repeated, added, grown, moved = stream.append(batch, batch.at or self.monotonic())
                     self._total += grown
                     if moved:
-                        self._file(tape)
-                if self._total > self._room:
-                    forgotten = self._make_room(tape)
+                        self._add_to_indexes(stream)
+                if self._total > self._max_total:
+                    evicted = self._evict(stream)
             if added:
-                if self._place_listeners:
+                if self._position_listeners:
                     self._notify(execution_id, epoch, before)
                 else:  # inlines `_notify`, for each update
                     for listener in self._listeners:
                         listener(execution_id)
-            for each in forgotten:
+            for each in evicted:
                 self._notify(each)
         except BaseException:
-            self._torn = True
+            self._needs_rebuild = True
             release_owned(self._lock)
-            self._notify(execution_id, epoch, before)  # it may have happened
+            self._notify(execution_id, epoch, before)  # the change may have happened
             raise
         return repeated
 
-    def _begin(self, batch: Batch, inherited: UpdateStream | None) -> tuple[UpdateStream, int, int]:
-        now, touched = self._clock(), batch.at or self.monotonic()
+    def _open_stream(self, batch: Batch, inherited: UpdateStream | None) -> tuple[UpdateStream, int, int]:
+        now, appended_at = self._clock(), batch.at or self.monotonic()
         if inherited is None:
-            tape = UpdateStream(batch.execution_id, self._new_epoch(), batch.owner, now, touched, self._retention)
+            stream = UpdateStream(batch.execution_id, self._new_epoch(), batch.owner, now, appended_at, self._retention)
         else:
-            tape = inherited.branch(self._new_epoch())
-        repeated, added, _, _ = tape.append(batch, touched)
+            stream = inherited.copy_with_epoch(self._new_epoch())
+        repeated, added, _, _ = stream.append(batch, appended_at)
         if inherited is not None:
-            self._unfile(inherited)
-        self._tapes[batch.execution_id] = tape
-        self._total += tape.held
-        self._file(tape)
-        return tape, repeated, added
+            self._remove_from_indexes(inherited)
+        self._streams[batch.execution_id] = stream
+        self._total += stream.memory
+        self._add_to_indexes(stream)
+        return stream, repeated, added
 
     async def drop(self, execution_id: str) -> None:
         """See `EventLog.drop`."""
         try:
             with self._lock:
-                if self._torn:
-                    self._index()
-                tape = self._tapes.get(execution_id)
-                if tape is not None:
-                    self._forget(tape)
-            if tape is not None:
+                if self._needs_rebuild:
+                    self._rebuild_indexes()
+                stream = self._streams.get(execution_id)
+                if stream is not None:
+                    self._remove(stream)
+            if stream is not None:
                 self._notify(execution_id)
         except BaseException:
-            self._torn = True
+            self._needs_rebuild = True
             release_owned(self._lock)
-            self._notify(execution_id)  # it may have happened
+            self._notify(execution_id)  # the change may have happened
             raise
 
     def _notify(self, execution_id: str, epoch: str = "", before: int = 0) -> None:
         for listener in self._listeners:
             listener(execution_id)
-        if self._place_listeners:
+        if self._position_listeners:
             place = Position(epoch, before) if before else None
-            for each in self._place_listeners:
+            for each in self._position_listeners:
                 each(execution_id, place)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
@@ -168,163 +168,164 @@ class MemoryLog:
             lambda: tuple(each for each in self._listeners if each is not listener), None
         )
 
-    def listen_places(self, listener: PlaceListener) -> Callable[[], None]:
-        """See `EventLog.listen_places`."""
-        self._change_listeners(None, lambda: (*self._place_listeners, listener))
+    def listen_positions(self, listener: PositionListener) -> Callable[[], None]:
+        """See `EventLog.listen_positions`."""
+        self._change_listeners(None, lambda: (*self._position_listeners, listener))
         return lambda: self._change_listeners(
-            None, lambda: tuple(each for each in self._place_listeners if each is not listener)
+            None, lambda: tuple(each for each in self._position_listeners if each is not listener)
         )
 
     def _change_listeners(
         self,
         listeners: Callable[[], tuple[Listener, ...]] | None,
-        place_listeners: Callable[[], tuple[PlaceListener, ...]] | None,
+        place_listeners: Callable[[], tuple[PositionListener, ...]] | None,
     ) -> None:
         try:
             with self._lock:
                 if listeners is not None:
                     self._listeners = listeners()
                 if place_listeners is not None:
-                    self._place_listeners = place_listeners()
+                    self._position_listeners = place_listeners()
         except BaseException:
             release_owned(self._lock)
             raise
 
-    # --- what is known of all -----------------------------------------------------------------------------------
+    # --- indexes ------------------------------------------------------------------------------------------------
 
-    def _file(self, tape: UpdateStream) -> None:
-        """Puts `tape` where it belongs in the indexes. Under the lock."""
-        if not tape.serial:
-            tape.serial = next(self._serials)
-        self._ids.add(tape.execution_id)
-        if tape.filed_owner is None and tape.owner is not None:
-            tape.filed_owner = tape.owner
-            self._owned.setdefault(tape.owner, SortedKeys()).add(tape.execution_id)
-        if tape.ended:
-            self._unqueue(tape)
-            books, other = (self._expired, self._ended) if tape.expired else (self._ended, self._expired)
-            other.pop(tape.execution_id, None)
-            if tape.execution_id not in books:
-                books[tape.execution_id] = tape
+    def _add_to_indexes(self, stream: UpdateStream) -> None:
+        """Add `stream` to the indexes, or move it there. Called under the lock."""
+        if not stream.serial:
+            stream.serial = next(self._serials)
+        self._ids.add(stream.execution_id)
+        if stream.indexed_owner is None and stream.owner is not None:
+            stream.indexed_owner = stream.owner
+            self._owned.setdefault(stream.owner, SortedKeys()).add(stream.execution_id)
+        if stream.ended:
+            self._remove_from_running(stream)
+            index, other = (self._expired, self._ended) if stream.expired else (self._ended, self._expired)
+            other.pop(stream.execution_id, None)
+            if stream.execution_id not in index:
+                index[stream.execution_id] = stream
         else:
-            self._ended.pop(tape.execution_id, None)
-            self._expired.pop(tape.execution_id, None)
-            if tape.age is None and tape.kept > 1:  # the newest update stays in any case
-                tape.age = tape.first_at
-                self._running.add((tape.age, tape.serial, tape))
-        due = self._due_at(tape)
-        if tape.due is None or due < tape.due:
-            self._set_due(tape, due)
+            self._ended.pop(stream.execution_id, None)
+            self._expired.pop(stream.execution_id, None)
+            if stream.indexed_oldest is None and stream.count > 1:  # the newest update stays in any case
+                stream.indexed_oldest = stream.first_at
+                self._running.add((stream.indexed_oldest, stream.serial, stream))
+        due = self._next_expiry(stream)
+        if stream.expiry is None or due < stream.expiry:
+            self._set_expiry(stream, due)
 
-    def _unfile(self, tape: UpdateStream) -> None:
-        self._total -= tape.held
-        self._ids.discard(tape.execution_id)
-        if tape.filed_owner is not None:
-            owned = self._owned[tape.filed_owner]
-            owned.discard(tape.execution_id)
+    def _remove_from_indexes(self, stream: UpdateStream) -> None:
+        self._total -= stream.memory
+        self._ids.discard(stream.execution_id)
+        if stream.indexed_owner is not None:
+            owned = self._owned[stream.indexed_owner]
+            owned.discard(stream.execution_id)
             if not owned:
-                del self._owned[tape.filed_owner]
-            tape.filed_owner = None
-        self._ended.pop(tape.execution_id, None)
-        self._expired.pop(tape.execution_id, None)
-        self._unqueue(tape)
-        self._set_due(tape, None)
+                del self._owned[stream.indexed_owner]
+            stream.indexed_owner = None
+        self._ended.pop(stream.execution_id, None)
+        self._expired.pop(stream.execution_id, None)
+        self._remove_from_running(stream)
+        self._set_expiry(stream, None)
 
-    def _unqueue(self, tape: UpdateStream) -> None:
-        if tape.age is not None:
-            self._running.discard((tape.age, tape.serial, tape))
-            tape.age = None
+    def _remove_from_running(self, stream: UpdateStream) -> None:
+        if stream.indexed_oldest is not None:
+            self._running.discard((stream.indexed_oldest, stream.serial, stream))
+            stream.indexed_oldest = None
 
-    def _set_due(self, tape: UpdateStream, due: float | None) -> None:
-        if tape.due is not None:
-            self._due.discard((tape.due, tape.serial, tape))
-        tape.due = due
+    def _set_expiry(self, stream: UpdateStream, due: float | None) -> None:
+        if stream.expiry is not None:
+            self._expiries.discard((stream.expiry, stream.serial, stream))
+        stream.expiry = due
         if due is not None:
-            self._due.add((due, tape.serial, tape))
+            self._expiries.add((due, stream.serial, stream))
 
-    def _due_at(self, tape: UpdateStream) -> float:
-        """When something of `tape` is past its time, if nothing is appended until then."""
-        keeps = self._retention.ttl if tape.ended and not tape.expired else self._retention.record_ttl
-        return tape.touched + min(keeps, self._retention.record_ttl)
+    def _next_expiry(self, stream: UpdateStream) -> float:
+        """Return the time at which updates of `stream` expire, if none is appended until then."""
+        keeps = self._retention.ttl if stream.ended and not stream.expired else self._retention.record_ttl
+        return stream.appended_at + min(keeps, self._retention.record_ttl)
 
-    def _forget(self, tape: UpdateStream) -> None:
-        self._unfile(tape)
-        del self._tapes[tape.execution_id]
+    def _remove(self, stream: UpdateStream) -> None:
+        self._remove_from_indexes(stream)
+        del self._streams[stream.execution_id]
 
-    def _expire(self, tape: UpdateStream) -> None:
-        held = tape.held
-        tape.expire()
-        self._total += tape.held - held
-        self._file(tape)
+    def _expire(self, stream: UpdateStream) -> None:
+        memory = stream.memory
+        stream.expire()
+        self._total += stream.memory - memory
+        self._add_to_indexes(stream)
 
     # --- bounds -------------------------------------------------------------------------------------------------
 
-    def _make_room(self, newest: UpdateStream) -> Sequence[str]:
-        """Lets go of as much as `retention.total_bytes` asks for; returns what was forgotten altogether.
+    def _evict(self, newest: UpdateStream) -> Sequence[str]:
+        """Evict updates down to `retention.total_bytes`, and return the ids of executions that were removed.
 
-        The updates of ended executions go first, then these executions, then the oldest updates of running ones.
+        The updates of ended executions are evicted first, then these executions, then the oldest updates of running
+        ones.
         """
-        room = self._room
+        room = self._max_total
         while self._total > room and self._ended:
-            _, tape = self._ended.popitem(last=False)
-            self._expire(tape)
-        forgotten: list[str] = []
+            _, stream = self._ended.popitem(last=False)
+            self._expire(stream)
+        evicted: list[str] = []
         while self._total > room and self._expired:
-            execution_id, tape = next(iter(self._expired.items()))
-            if tape is newest:
+            execution_id, stream = next(iter(self._expired.items()))
+            if stream is newest:
                 if len(self._expired) == 1:
                     break
                 self._expired.move_to_end(execution_id)
                 continue
-            self._forget(tape)
-            forgotten.append(execution_id)
-        for _ in range(_LOOKED_AT):
-            if self._total <= room or not self._cut_oldest(self._total - room):
+            self._remove(stream)
+            evicted.append(execution_id)
+        for _ in range(_MAX_TRIMS_PER_APPEND):
+            if self._total <= room or not self._trim_oldest(self._total - room):
                 break
-        return forgotten
+        return evicted
 
-    def _cut_oldest(self, enough: float) -> bool:
-        """Cuts the running execution with the oldest update; whether there may be more to cut."""
+    def _trim_oldest(self, enough: float) -> bool:
+        """Evict the oldest updates of the running execution that has the oldest. Return whether there may be more."""
         first = self._running.first
         if first is None:
             return False
-        age, _, tape = first
-        self._unqueue(tape)
-        if tape.first_at <= age:
+        age, _, stream = first
+        self._remove_from_running(stream)
+        if stream.first_at <= age:
             second = self._running.first
-            held = tape.held
-            tape.drop_oldest(float("inf") if second is None else max(second[0], age), enough)
-            self._total += tape.held - held
-        self._file(tape)
+            memory = stream.memory
+            stream.drop_oldest(float("inf") if second is None else max(second[0], age), enough)
+            self._total += stream.memory - memory
+        self._add_to_indexes(stream)
         return True
 
     def trim(self, limit: int | None = None) -> bool:
         """See `EventLog.trim`."""
-        forgotten: list[str] = []
+        evicted: list[str] = []
         now, retention = self.monotonic(), self._retention
         try:
             with self._lock:
-                if self._torn:
-                    self._index()
+                if self._needs_rebuild:
+                    self._rebuild_indexes()
                 for _ in itertools.count() if limit is None else range(limit):
-                    first = self._due.first
+                    first = self._expiries.first
                     if first is None or first[0] > now:
                         break
-                    tape = first[2]
-                    if tape.touched + retention.record_ttl <= now:
-                        forgotten.append(tape.execution_id)
-                        self._forget(tape)  # under the lock: an append that comes now begins a new epoch
+                    stream = first[2]
+                    if stream.appended_at + retention.record_ttl <= now:
+                        evicted.append(stream.execution_id)
+                        self._remove(stream)  # under the lock: a later append begins a new epoch
                         continue
-                    if tape.ended and not tape.expired and tape.touched + retention.ttl <= now:
-                        self._expire(tape)
-                    self._set_due(tape, self._due_at(tape))
-                first = self._due.first
+                    if stream.ended and not stream.expired and stream.appended_at + retention.ttl <= now:
+                        self._expire(stream)
+                    self._set_expiry(stream, self._next_expiry(stream))
+                first = self._expiries.first
                 more = first is not None and first[0] <= now
         except BaseException:
-            self._torn = True
+            self._needs_rebuild = True
             release_owned(self._lock)
             raise
-        for execution_id in forgotten:
+        for execution_id in evicted:
             self._notify(execution_id)
         return more
 
@@ -335,11 +336,11 @@ class MemoryLog:
         return self.read_now(execution_id, after, limit)
 
     def read_now(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
-        """The same as `read`, for readers without an event loop."""
+        """Read as `read` does, for readers without an event loop."""
         try:
             with self._lock:
-                tape = self._tapes.get(execution_id)
-                return None if tape is None else ReadResult(tape.describe(), tape.after(after, limit))
+                stream = self._streams.get(execution_id)
+                return None if stream is None else ReadResult(stream.to_state(), stream.after(after, limit))
         except BaseException:
             release_owned(self._lock)
             raise
@@ -351,7 +352,7 @@ class MemoryLog:
 
     async def executions(self) -> Sequence[str]:
         """See `EventLog.executions`."""
-        return tuple(self._tapes)
+        return tuple(self._streams)
 
     async def list_ids(
         self, *, after: str = "", limit: int = 500, owner: str | None = None, prefix: str = ""
@@ -359,35 +360,35 @@ class MemoryLog:
         """See `EventLog.list_ids`."""
         try:
             with self._lock:
-                if self._torn:
-                    self._index()
+                if self._needs_rebuild:
+                    self._rebuild_indexes()
                 keys = self._ids if owner is None else self._owned.get(owner)
                 if keys is None:
                     return ()
-                found = keys.after(after, limit) if after >= prefix else keys.since(prefix, limit)
+                found = keys.after(after, limit) if after >= prefix else keys.from_key(prefix, limit)
         except BaseException:
             release_owned(self._lock)
             raise
         return [each for each in found if each.startswith(prefix)] if prefix else found
 
     def size(self, execution_id: str) -> int:
-        """Bytes of memory that the kept updates of an execution take, about."""
-        tape = self._tapes.get(execution_id)
-        return 0 if tape is None else tape.size
+        """Return about how many bytes of memory the kept updates of an execution take."""
+        stream = self._streams.get(execution_id)
+        return 0 if stream is None else stream.size
 
     @property
     def total_bytes(self) -> int:
-        """Bytes of memory that all executions take, about."""
+        """Bytes of memory that all executions take, approximately."""
         return self._total
 
-    def owner_of(self, execution_id: str) -> str | None:
-        """The owner of an execution; None where it has none, or is not known."""
-        tape = self._tapes.get(execution_id)
-        return None if tape is None else tape.owner
+    def get_owner(self, execution_id: str) -> str | None:
+        """Return the owner of an execution; None if it has none or is unknown."""
+        stream = self._streams.get(execution_id)
+        return None if stream is None else stream.owner
 
     async def aclose(self) -> None:
         """See `EventLog.aclose`."""
-        self._listeners = self._place_listeners = ()
+        self._listeners = self._position_listeners = ()
         with self._lock:
-            self._tapes.clear()
-            self._index()
+            self._streams.clear()
+            self._rebuild_indexes()

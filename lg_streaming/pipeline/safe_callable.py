@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lg_streaming.errors import describe_error, without_message
+from lg_streaming.errors import describe_error, describe_without_message
 from lg_streaming.fork import new_lock
 
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ class SafeCallable:
         if count == 1:
             node_id = self._output.scope.node_id
             if option == "redact":  # its error may hold what it was to take out
-                logger.warning("redact of node %r raised, the data is withheld: %s", node_id, without_message(error))
+                logger.warning(
+                    "redact of node %r raised, the data is withheld: %s", node_id, describe_without_message(error)
+                )
                 details = {"message": "redact failed: the data is withheld", "type": type(error).__name__}
                 self._publish(option, details)
                 return

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 from lg_streaming.checks import Number
 from lg_streaming.errors import StreamingConfigError
+from lg_streaming.escaping import escape_line
 from lg_streaming.sinks.worker import BlockingCallRunner
-from lg_streaming.values import dumps
-from lg_streaming.visible import one_line
+from lg_streaming.values import to_json
 
 if TYPE_CHECKING:
     from lg_streaming.events import StreamUpdate
@@ -84,8 +84,8 @@ class LoggingSink:
 
 
 def _shortened(data: object) -> str:
-    text = dumps(data).decode()
-    return one_line(text if len(text) <= _MAX_DATA else f"{text[:_MAX_DATA]}…")  # JSON leaves C1 codes as they are
+    text = to_json(data).decode()
+    return escape_line(text if len(text) <= _MAX_DATA else f"{text[:_MAX_DATA]}…")  # JSON leaves C1 codes as they are
 
 
 def _parse_level(level: int | str) -> int:

@@ -145,7 +145,7 @@ class EventStreamProcessor:
         updates: list[StreamUpdate] = []
         after = max(0, from_sequence - 1)
         while (found := await self._hub.log.read(execution_id, after, _PAGE)) is not None and found.records:
-            updates += [record.update_of(execution_id) for record in found.records]
+            updates += [record.to_update(execution_id) for record in found.records]
             after = found.records[-1].seq
             if after >= found.state.head:
                 break

@@ -2,7 +2,7 @@ from collections.abc import AsyncGenerator, Generator
 
 import pytest
 
-from lg_streaming.capture.runs import RUNS
+from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.module import StreamingModule
 from tests.agents.teams import import_packages
 

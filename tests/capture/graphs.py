@@ -64,7 +64,7 @@ class Run:
         return update
 
     def texts(self, *, by: Callable[[StreamUpdate], Any] | None = None, type: str = "token") -> dict[Any, str]:
-        """The joined text of each node, or of whatever ``by`` tells apart."""
+        """Return the joined text of each node, or of each value of ``by``."""
         joined: dict[Any, str] = defaultdict(str)
         for update in self.of(type):
             joined[by(update) if by else update.metadata.node_id] += update.data["content"]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessageChunk
 
-from lg_streaming.chunks import parts_of_chunk
+from lg_streaming.chunks import parse_chunk
 
 CITATION = {"type": "url_citation", "url": "https://example.com/rain"}
 
@@ -93,4 +93,4 @@ CHUNKS: dict[str, tuple[object, list[tuple[str, dict[str, Any]]]]] = {
 @pytest.mark.parametrize("name", CHUNKS)
 def test_the_parts_of_a_chunk(name: str) -> None:
     chunk, parts = CHUNKS[name]
-    assert [tuple(part) for part in parts_of_chunk(chunk)] == parts
+    assert [tuple(part) for part in parse_chunk(chunk)] == parts

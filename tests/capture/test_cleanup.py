@@ -1,4 +1,4 @@
-"""A run ends with its block or its call, in whatever task, thread or context that happens."""
+"""A run ends with its block or its call, in any task, thread or context."""
 
 import asyncio
 import contextvars
@@ -20,7 +20,7 @@ from langchain_core.runnables import RunnableGenerator, RunnableLambda, Runnable
 from langchain_core.tools import tool
 
 from lg_streaming import current_emitter, stream_all, stream_token
-from lg_streaming.capture.runs import RUNS
+from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.module import StreamingModule
 from lg_streaming.publisher import current_block, current_frame
 from tests.capture.graphs import State, Update, graph_of, model, read
@@ -455,7 +455,7 @@ def _waiting(go_on: asyncio.Event, begun: asyncio.Event, kind: str) -> Any:
 @pytest.mark.parametrize("fails", ["fails", "returns"])
 @pytest.mark.parametrize("kind", ["tool", "model", "graph"])
 async def test_a_tool_that_its_node_does_not_wait_for(module: StreamingModule, kind: str, fails: str) -> None:
-    """It ends for its readers with the node; what it does later is part of nothing."""
+    """A tool ends for its readers with the node; later calls in it are part of nothing."""
     go_on, begun = asyncio.Event(), asyncio.Event()
     slow = _waiting(go_on, begun, kind)
     left: list[asyncio.Future[Any]] = []

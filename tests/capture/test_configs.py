@@ -1,4 +1,4 @@
-"""What `streaming.config` takes, refuses, and keeps of a config that it made before."""
+"""`streaming.config`: arguments it takes and refuses, and what it keeps of a config that it made before."""
 
 import logging
 from typing import Any

@@ -1,4 +1,4 @@
-"""How the content of a message is read: by LangChain's standard content blocks, whatever shape a provider gives it."""
+"""Content of a message in any provider's shape is parsed through LangChain's standard content blocks."""
 
 import functools
 import operator
@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from lg_streaming import stream_event, stream_token
-from lg_streaming.capture.content import parts_of_message
+from lg_streaming.capture.message_parts import parse_message
 from lg_streaming.module import StreamingModule
 from lg_streaming.testing import ScriptedChatModel
 from tests.capture.graphs import Run, State, Update, graph_of, read
@@ -231,7 +231,7 @@ def test_the_texts_joined_are_the_messages_text(content: Content, provider: str,
     kind: Any = AIMessage if whole else AIMessageChunk
     message: AIMessage = kind(content, response_metadata={"model_provider": provider} if provider else {})
     before = message.model_copy(deep=True)
-    parts = list(parts_of_message(message))
+    parts = list(parse_message(message))
     assert "".join(part.data["content"] for part in parts if part.type == "token") == message.text
     assert message == before
 
@@ -300,7 +300,7 @@ async def test_an_answer_from_the_cache_has_the_id_of_the_message_in_the_cache(s
 
 
 async def test_a_stream_of_events_has_the_id_of_its_own_message(streaming: StreamingModule) -> None:
-    """Under v3 the result's id is that of the run, whatever ids the chunks have."""
+    """Under v3 the result's id is that of the run, for any ids of the chunks."""
     message, run = await run_of(streaming, Chunks(chunks=[chunk("a", id="msg_1"), chunk("b")]), way="v3")
     assert run.texts(by=lambda update: update.metadata.message_id) == {message.id: "ab"}
 

@@ -13,7 +13,7 @@ from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, Interrupt, TimeoutPolicy, interrupt
 
 from lg_streaming import stream_all, stream_event
-from lg_streaming.capture.outcome import ending_of
+from lg_streaming.capture.outcome import classify_ending
 from lg_streaming.module import StreamingModule
 from lg_streaming.testing import ScriptedChatModel
 from tests.capture.graphs import Run, State, Update, graph_of, model, read, says
@@ -46,7 +46,7 @@ STOP = asyncio.CancelledError()
     ids=lambda each: type(each).__name__ if isinstance(each, BaseException) else each,
 )
 def test_one_function_decides(error: BaseException, ending: str) -> None:
-    assert ending_of(error) == ending
+    assert classify_ending(error) == ending
 
 
 RAISED = {

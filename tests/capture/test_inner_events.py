@@ -1,4 +1,4 @@
-"""Whoever asks for events inside a captured node gets the chunks of chains, not only those of models."""
+"""A caller that asks for events inside a captured node gets the chunks of chains, not only those of models."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, cast

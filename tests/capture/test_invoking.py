@@ -128,7 +128,7 @@ async def test_astream_events_v2(streaming: StreamingModule) -> None:
 @pytest.mark.parametrize("node", [write, write_sync])
 async def test_astream_events_v3(streaming: StreamingModule, node: Callable[[State], Any]) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # LangGraph says that this interface is a beta
+        warnings.simplefilter("ignore")  # LangGraph warns that this interface is a beta
         stream: Any = await graph_of(node).astream_events(INPUT, streaming.config(execution_id="e"), version="v3")  # pyright: ignore[reportGeneralTypeIssues]
         await collect(stream)
     assert (await read(streaming, "e")).texts() == {node.__name__: TEXT}

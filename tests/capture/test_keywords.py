@@ -25,7 +25,7 @@ Make = Callable[[], Any]
 
 
 class Work:
-    """What the nodes of one graph do: fail the first ``failures`` times, then wait, then answer."""
+    """Behaviour of the nodes of one graph: fail the first ``failures`` times, then wait, then answer."""
 
     def __init__(self, *, failures: int = 0, wait: float = 0.0) -> None:
         self.failures = failures
@@ -181,7 +181,7 @@ async def after(state: State) -> Update:
 async def outcome(
     streaming: StreamingModule, make: Callable[[Work], Any], name: str, decorate: Callable[[Any], Any]
 ) -> dict[str, Any]:
-    """What becomes of a graph with the node: how it looks, what it answers or raises, and how often the node ran."""
+    """Run a graph with the node: return its drawing, its result or error, and the number of the node's runs."""
     options, make_work = KEYWORDS[name]
     if "error_handler" in options:
         options = options | {"error_handler": decorate(options["error_handler"])}

@@ -1,4 +1,4 @@
-"""What may stand under a decorator works in a real graph and its text arrives; the rest is refused in one sentence."""
+"""Every kind of node works decorated in a real graph, and its text arrives; other objects are refused."""
 
 import abc
 import asyncio

@@ -1,4 +1,4 @@
-"""What models say, in whatever way they say it."""
+"""Output of models, in every form."""
 
 from collections.abc import AsyncIterator
 from typing import Any

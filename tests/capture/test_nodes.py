@@ -1,4 +1,4 @@
-"""Whatever can be a node can be decorated, and stays what it was."""
+"""Every kind of node can be decorated, and stays of its kind."""
 
 import asyncio
 import functools
@@ -151,13 +151,13 @@ async def test_what_langgraph_injects_still_comes(streaming: StreamingModule) ->
 
 def test_signature_hints_name_and_nature_are_the_nodes_own() -> None:
     async def node(state: State, config: RunnableConfig) -> Update:
-        """What it does."""
+        """Docstring of the node."""
         return {}
 
     decorated = stream_token(stream_progress(node))
     assert inspect.signature(decorated) == inspect.signature(node)
     assert get_type_hints(decorated) == get_type_hints(node)
-    assert (decorated.__name__, decorated.__doc__) == ("node", "What it does.")
+    assert (decorated.__name__, decorated.__doc__) == ("node", "Docstring of the node.")
     assert inspect.iscoroutinefunction(decorated)
     assert not inspect.iscoroutinefunction(stream_token(say))
 

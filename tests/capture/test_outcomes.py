@@ -1,4 +1,4 @@
-"""How nodes and graphs end: well, badly, cancelled, interrupted, tried again; and that nothing is changed by us."""
+"""Ends of nodes and graphs: completed, failed, cancelled, interrupted, retried; capture changes none of them."""
 
 import asyncio
 import copy

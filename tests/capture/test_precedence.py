@@ -415,7 +415,7 @@ async def test_a_subgraph_is_its_parents_unless_it_is_named(streaming: Streaming
 
 
 async def test_the_callers_stream_of_a_named_child_is_its_own(streaming: StreamingModule) -> None:
-    """A node passes on what a child of another execution streams to it, in words of its own."""
+    """A node publishes as its text the pieces that a child of another execution streams to it."""
 
     @stream_all
     async def lead(_: State) -> Update:

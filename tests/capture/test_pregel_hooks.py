@@ -14,7 +14,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import CachePolicy
 
 from lg_streaming import stream_all
-from lg_streaming.capture import pregel as hooks_module
+from lg_streaming.capture import pregel_hooks as hooks_module
 from lg_streaming.module import StreamingModule
 from tests.capture.graphs import Input, State, Update, graph_of, model, read
 
@@ -42,7 +42,7 @@ def test_the_methods_are_of_the_kind_that_the_hooks_take_them_for() -> None:
 
 
 class _Looked:
-    """What loops are when their hooks look at them."""
+    """States of loops when their hooks run."""
 
     def __init__(self) -> None:
         self.loops: list[Any] = []

@@ -1,4 +1,4 @@
-"""Capture changes nothing: whoever calls a graph gets the same with and without decorators, in every way to call it."""
+"""Capture changes nothing: a caller gets the same from a graph with and without decorators, by every way to call it."""
 
 import pytest
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The v3 streaming protocol")
 
 
 async def differences(cell: Cell) -> list[str]:
-    """What the caller of a decorated graph gets and the caller of the plain one does not, or the other way round."""
+    """Differences between the results of a decorated graph and the plain one."""
     place = cell.shape, cell.model, cell.way
     plain = await observe(*place, PLAIN)
     found = list[str]()
@@ -31,7 +31,7 @@ async def test_the_same_with_and_without(shape: str) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 async def test_plain_graphs_are_the_same_twice(shape: str) -> None:
-    """What the comparison leaves out is what differs between two plain runs, and no more can be asked of it."""
+    """Two plain runs are equal in all that is compared."""
     for way in ("ainvoke", "stream debug v1", "astream_events v2"):
         place = shape, "streaming", way, PLAIN
         assert first_difference(await observe(*place), await observe(*place)) is None

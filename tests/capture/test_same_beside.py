@@ -1,4 +1,4 @@
-"""What the table of `test_same` cannot show: caches and models shared with plain graphs, tracers, timeouts, cancels."""
+"""Cases outside the table of `test_same`: caches and models shared with plain graphs, tracers, timeouts, cancels."""
 
 import asyncio
 from collections.abc import Callable
@@ -212,7 +212,7 @@ def graph_with(node: Any, **options: Any) -> Any:
 
 
 async def restarts(shape: str, decoration: str, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How often an idle clock starts again where the caller wants the result, and where it reads the messages."""
+    """Return the number of restarts of an idle clock, for a caller of the result and for a reader of messages."""
     scope, count = cast("Any", _retry)._TimedAttemptScope, 0
     touch = scope.touch
 
@@ -237,7 +237,7 @@ async def restarts(shape: str, decoration: str, monkeypatch: pytest.MonkeyPatch)
 
 
 PLAIN_RESTARTS: dict[str, list[int]] = {}
-"""What `restarts` finds for plain graphs, by shape."""
+"""Results of `restarts` for plain graphs, by shape."""
 
 
 @pytest.mark.parametrize("decoration", [each for each in DECORATIONS if each != PLAIN])
@@ -317,7 +317,7 @@ async def answer(package: Package, turn: Turn, way: str, decoration: str) -> Any
 @pytest.mark.parametrize("turn", [RAIN, TEXT_AND_CALLS], ids=["text", "calls"])
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda each: each.name)
 async def test_a_providers_message_is_the_one_that_the_mode_messages_gives(package: Package, turn: Turn) -> None:
-    """What differs from the message of a call that nobody listens to is what LangChain's own streaming makes of it."""
+    """A captured call's message differs from a plain one only as LangChain's own streaming makes it differ."""
     whole = await answer(package, turn, "result", PLAIN)
     streamed = await answer(package, turn, "messages", PLAIN)
     for decoration in ("nodes", "capture=all", "graph in a block"):
@@ -363,7 +363,7 @@ async def traced(shape: str, decoration: str) -> Any:
 
 
 PLAIN_RUNS: dict[str, Any] = {}
-"""What a tracer sees of plain graphs, by shape."""
+"""Trace of plain graphs, by shape."""
 
 
 @pytest.mark.parametrize("decoration", ["nodes", "graph", "all, activated"])

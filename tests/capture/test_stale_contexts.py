@@ -16,7 +16,7 @@ from langchain_core.runnables import RunnableConfig, RunnableLambda
 
 from lg_streaming import current_emitter, stream_all, stream_token
 from lg_streaming.capture.node import NodeRun
-from lg_streaming.capture.runs import RUNS
+from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.module import StreamingModule
 from lg_streaming.publisher import current_block, current_frame
 from tests.capture.graphs import Run, State, Update, graph_of, model, read
@@ -29,13 +29,13 @@ Job = Callable[[], Awaitable[None]]
 
 @pytest.fixture(scope="module", autouse=True)
 def heap() -> Generator[None]:
-    """What is left in memory is looked for."""
+    """Guard against objects left in memory by earlier tests."""
     with young_heap():
         yield
 
 
 class Workers:
-    """Work is done by what the first to ask started, in the context of whoever that was."""
+    """A worker that the first caller started does all work, in the context of that caller."""
 
     def __init__(self) -> None:
         self.stopped: list[Job] = []
@@ -133,7 +133,7 @@ def says(name: str) -> Any:
 
 
 async def work(name: str, config: RunnableConfig | None) -> None:
-    """What is done for one tenant: a model, a chain, a graph, an event."""
+    """Do the work of one tenant: a model, a chain, a graph, an event."""
     await says(name).ainvoke("x", config)
     await (RunnableLambda(lambda x: x) | says(name)).ainvoke("x", config)
     await graph_of(stream_token(inner)).ainvoke({"topic": name}, config)
@@ -184,7 +184,7 @@ async def test_a_worker_serves_whom_the_call_names(
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_worker_that_serves_without_a_config(streaming: StreamingModule, workers: Workers, kind: str) -> None:
-    """What nobody names goes nowhere once the node has ended in which the worker was started."""
+    """Work without a named execution is not published once the node that started the worker has ended."""
 
     @stream_all
     async def serve(state: State) -> Update:
@@ -252,7 +252,7 @@ async def test_batches_with_a_config_for_each_item(streaming: StreamingModule) -
 
 
 async def test_batches_of_named_executions_in_somebodys_node(streaming: StreamingModule) -> None:
-    """The batcher runs in the node of whoever comes last; the items are executions of their own."""
+    """The batcher runs in the node that comes last; its items are separate executions."""
     batcher: Any = RunnableLambda(stream_all(inner))
 
     @stream_token
@@ -341,13 +341,13 @@ async def test_what_a_childs_undecorated_node_leaves_behind(streaming: Streaming
 
 
 def alive_now() -> int:
-    """How many nodes are in memory; earlier tests may have left some in their tracebacks."""
+    """Return the number of nodes in memory; earlier tests may have left some in their tracebacks."""
     gc.collect()
     return sum(isinstance(each, NodeRun) for each in gc.get_objects())
 
 
 async def test_a_context_keeps_nothing(streaming: StreamingModule) -> None:
-    """Contexts that outlive nodes, blocks and calls keep a mark, and nothing that the mark stood for."""
+    """Contexts that outlive nodes, blocks and calls keep a mark, and not the object of the mark."""
     contexts: list[contextvars.Context] = []
     alive: list[weakref.ref[Any]] = []
 

@@ -17,10 +17,10 @@ from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.config import get_stream_writer
 
 from lg_streaming import current_emitter, stream_all, stream_token
-from lg_streaming.capture.calls import GraphCall
-from lg_streaming.capture.frame import ToolRun
+from lg_streaming.capture.graph_call import GraphCall
 from lg_streaming.capture.node import NodeRun
-from lg_streaming.capture.runs import RUNS, Run
+from lg_streaming.capture.node_frame import ToolRun
+from lg_streaming.capture.run_registry import RUNS, Run
 from lg_streaming.module import StreamingModule
 from lg_streaming.publisher import Block
 from lg_streaming.testing import ScriptedChatModel
@@ -178,7 +178,7 @@ class Tenants:
 OWN = {"child": ["child"], "service": ["service"], "lambda": ["lambda"], "block": ["block"]}
 MAIN = ["worker", "graph", "plain", "thread", "batch", "node", "inner"]
 SAYING = {"graph", "plain", "inner", "child", "service", "lambda", "block"}
-"""What a node says that also sends events of its own."""
+"""Text of a node that also sends custom events."""
 
 
 async def check(streaming: StreamingModule, execution_id: str, who: str, expected: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""What a token costs: one of our handlers sees it, whichever way its node is captured, and a flush is one append."""
+"""Cost of a token: one of our handlers gets it, in every way to capture its node, and a flush is one append."""
 
 from collections.abc import Callable
 from typing import Any
@@ -93,7 +93,7 @@ async def test_what_a_node_lets_out_together_is_one_append(
     original = log.append
 
     def append(batch: Batch) -> int:
-        appended.append([draft.type for draft in batch.drafts])
+        appended.append([draft.type for draft in batch.updates])
         return original(batch)
 
     monkeypatch.setattr(log, "append", append)

@@ -1,4 +1,4 @@
-"""Where nothing can be heard the log says so once, with what to do; in ordinary use it says nothing."""
+"""A node that cannot be captured is logged once, with advice; ordinary use logs nothing."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, interrupt
 
 from lg_streaming import current_emitter, stream_all, stream_token
-from lg_streaming.capture import enter, wrap_node
+from lg_streaming.capture import enter_node, wrap_node
 from lg_streaming.emitter import emitter as emitters
 from lg_streaming.module import StreamingModule
 from lg_streaming.pipeline import EventOptions, NodeOptions, TokenOptions
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(autouse=True)
 def nothing_warned_yet(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     caplog.set_level(logging.WARNING, "lg_streaming")
-    monkeypatch.setattr(enter, "_warned", set[str]())
+    monkeypatch.setattr(enter_node, "_warned", set[str]())
     emitters._no_node.clear()  # pyright: ignore[reportPrivateUsage]
 
 
@@ -322,7 +322,7 @@ class BrokenPlan:
 async def test_what_a_stream_cannot_take_is_counted(
     streaming: StreamingModule, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is logged once for each execution, and the node runs on."""
+    """The failure is logged once for each execution, and the node continues."""
 
     async def node(_: State) -> Update:
         for number in range(3):

@@ -1,4 +1,4 @@
-"""Which calls of models are not made to stream."""
+"""Calls of models that are not made to stream."""
 
 from typing import Any, cast
 

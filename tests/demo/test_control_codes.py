@@ -17,7 +17,7 @@ from lg_streaming.cli import main
 from lg_streaming.cli.demo import DemoError, DemoOptions
 from lg_streaming.cli.render import LineRenderer, PanelRenderer
 from lg_streaming.cli.run_view import RunView
-from lg_streaming.visible import one_line, visible
+from lg_streaming.escaping import escape_controls, escape_line
 from tests.demo.updates import Update, script
 
 CODES = [
@@ -104,10 +104,10 @@ def test_each_thing_that_happened_is_one_line() -> None:
 def test_every_code_point_is_shown_or_escaped() -> None:
     for point in range(0x110000):
         letter = chr(point)
-        shown = visible(letter)
+        shown = escape_controls(letter)
         assert not any(is_hidden(each) for each in shown), hex(point)
         assert shown == letter or is_hidden(letter) or point in {*range(0x206A, 0x2070), 0xFFF9, 0xFFFA, 0xFFFB}
-        assert one_line(letter).isprintable() or unicodedata.category(letter) in {"Zs", "Cf", "Co", "Cn"}
+        assert escape_line(letter).isprintable() or unicodedata.category(letter) in {"Zs", "Cf", "Co", "Cn"}
 
 
 TEXTS = st.text(st.characters(codec=None, min_codepoint=0, max_codepoint=0x10FFFF), max_size=40)
@@ -116,11 +116,11 @@ TEXTS = st.text(st.characters(codec=None, min_codepoint=0, max_codepoint=0x10FFF
 @given(TEXTS)
 @example("\r\r\n\r")
 def test_whatever_is_printed_has_no_control_code(text: str) -> None:
-    shown = visible(text)
+    shown = escape_controls(text)
     assert not any(is_hidden(letter) for letter in shown)
     shown.encode()
-    assert "\n" not in one_line(text)
-    assert "\t" not in one_line(text)
+    assert "\n" not in escape_line(text)
+    assert "\t" not in escape_line(text)
     plain = "".join(letter for letter in text if not is_hidden(letter))
     assert shown == text or plain != text
 

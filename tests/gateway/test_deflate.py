@@ -175,7 +175,7 @@ def test_readers_with_the_same_window_share_what_was_compressed() -> None:
             return super().__call__(text)
 
     chunks, packets = FrameCache(), Packets("/")
-    records = [StoredUpdate.of(PendingUpdate("note", NO_SCOPE, "medium", 0.0, b'{"data":1}'[:-1]), 1, "e")]
+    records = [StoredUpdate.from_pending(PendingUpdate("note", NO_SCOPE, "medium", 0.0, b'{"data":1}'[:-1]), 1, "e")]
     for bits in (12, 12, 9, 12, 9):
         frame = Counted(window_bits=bits, threshold=0, level=6)
         list(chunks.frames("a", records, ALL, EncodeBatch(packets, frame)))

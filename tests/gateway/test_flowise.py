@@ -62,7 +62,7 @@ def frames_of(text: str) -> list[Frame]:
 def record(number: int, type: str, data: Any, *, at: float = 0.0, scope: Scope = NO_SCOPE) -> StoredUpdate:
     priority = priority_of(type)
     body = Codec().encode("chat-1", type, data, scope=scope, priority=priority, timestamp=at)
-    return StoredUpdate.of(PendingUpdate(type, scope, priority, at, body), number, "e1")
+    return StoredUpdate.from_pending(PendingUpdate(type, scope, priority, at, body), number, "e1")
 
 
 def dialect(*, follow: bool = False) -> Flowise:

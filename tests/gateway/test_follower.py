@@ -269,7 +269,7 @@ async def test_what_is_denied_is_not_asked_about_with_every_update() -> None:
 async def test_the_log_is_listened_to_only_while_somebody_follows() -> None:
     hub = StreamHub()
     listening: list[str] = []
-    original = hub.log.listen_places
+    original = hub.log.listen_positions
 
     def listen(listener: Any) -> Any:
         stop = original(listener)
@@ -281,7 +281,7 @@ async def test_the_log_is_listened_to_only_while_somebody_follows() -> None:
 
         return unlisten
 
-    hub.log.listen_places = listen
+    hub.log.listen_positions = listen
     patterns = WildcardNotifier(hub.log)
     first, second = Watcher(hub, patterns), Watcher(hub, patterns, "b*")
     first.follower.start()

@@ -19,7 +19,7 @@ from lg_streaming.publisher import NO_SCOPE
 
 def record(seq: int, content: str = "x", kind: str = "token") -> StoredUpdate:
     body = orjson.dumps({"type": kind, "data": content, "metadata": {"node_id": "n"}})[:-2]
-    return StoredUpdate.of(PendingUpdate(kind, NO_SCOPE, "medium", 0.0, body), seq, "e")
+    return StoredUpdate.from_pending(PendingUpdate(kind, NO_SCOPE, "medium", 0.0, body), seq, "e")
 
 
 @given(st.lists(st.one_of(st.text(max_size=300), st.integers(100, 70_000).map(lambda size: "é" * size)), max_size=8))

@@ -87,7 +87,7 @@ def test_joined_text_has_the_first_index_and_the_last_of_everything_else(extra: 
     assert record.scope is scope
     assert str(record.position) == "k3f9:3"
     assert not record.is_final
-    metadata = record.update_of("e").metadata
+    metadata = record.to_update("e").metadata
     assert (metadata.merged_from, metadata.scope, metadata.timestamp.second) == (1, scope, 3)
 
 

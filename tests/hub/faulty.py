@@ -96,8 +96,8 @@ class FaultyLog:
     def listen(self, listener: Callable[[str], None]) -> Callable[[], None]:
         return self.memory.listen((lambda _: None) if self.mute else listener)
 
-    def listen_places(self, listener: Callable[[str, Position | None], None]) -> Callable[[], None]:
-        return self.memory.listen_places(_ignore if self.mute else listener)
+    def listen_positions(self, listener: Callable[[str, Position | None], None]) -> Callable[[], None]:
+        return self.memory.listen_positions(_ignore if self.mute else listener)
 
     def trim(self, limit: int | None = None) -> bool:
         return self.memory.trim(limit)

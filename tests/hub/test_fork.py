@@ -256,7 +256,7 @@ class Slow(MemoryLog):
     def append(self, batch):
         self.entered.set()
         self.go.wait(PATIENCE)
-        self.batches.append((os.getpid(), batch.execution_id, [draft.type for draft in batch.drafts]))
+        self.batches.append((os.getpid(), batch.execution_id, [draft.type for draft in batch.updates]))
         return super().append(batch)
 
 log = Slow()

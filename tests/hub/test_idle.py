@@ -246,7 +246,7 @@ class RefusingLog(MemoryLog):
     """Fails on the ends of one execution."""
 
     def append(self, batch: Batch) -> int:
-        if batch.execution_id == "bad" and batch.drafts[-1].type == "workflow_abandoned":
+        if batch.execution_id == "bad" and batch.updates[-1].type == "workflow_abandoned":
             raise RuntimeError("the log's own mistake")
         return super().append(batch)
 

@@ -21,7 +21,7 @@ from lg_streaming.hub import StreamHub
 from lg_streaming.publisher import UpdateRequest
 from lg_streaming.settings import LimitSettings, StreamingSettings
 from lg_streaming.shorten import shorten, split_text
-from lg_streaming.values import SAFE_INTEGER, dumps
+from lg_streaming.values import SAFE_INTEGER, to_json
 from tests.hub.helpers import MakeHub, collect, types
 
 LEAST = 1_024
@@ -103,7 +103,7 @@ def test_text_of_any_limit_joins_and_its_index_is_coherent(text: str, limit: int
 @settings(deadline=None)
 @given(DATA, st.integers(64, 3_000))
 def test_shortened_json_fits_and_is_always_the_same(data: object, room: int) -> None:
-    json = dumps(data)
+    json = to_json(data)
     short = shorten(json, room)
     assert len(short) <= room
     assert short == shorten(json, room)
@@ -117,7 +117,7 @@ def test_shortened_json_fits_and_is_always_the_same(data: object, room: int) -> 
     st.integers(256, 3_000),
 )
 def test_split_text_joins_whatever_is_beside_it(text: str, beside: dict[str, Any], room: int) -> None:
-    pieces = split_text("token", dumps({**beside, "content": text, "json": "{}"}), room)
+    pieces = split_text("token", to_json({**beside, "content": text, "json": "{}"}), room)
     assert all(len(piece) <= room for piece in pieces)
     data = [orjson.loads(piece) for piece in pieces]
     assert "".join(each["content"] for each in data) == text

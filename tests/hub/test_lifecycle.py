@@ -476,9 +476,9 @@ class KeptLog(MemoryLog):
         self.kept: dict[str, list[str]] = {}
 
     def append(self, batch: Batch) -> int:
-        if batch.execution_id.startswith("bad") and batch.drafts[-1].type == "workflow_cancelled":
+        if batch.execution_id.startswith("bad") and batch.updates[-1].type == "workflow_cancelled":
             raise RuntimeError("the log's own mistake")
-        self.kept.setdefault(batch.execution_id, []).extend(draft.type for draft in batch.drafts)
+        self.kept.setdefault(batch.execution_id, []).extend(draft.type for draft in batch.updates)
         return super().append(batch)
 
 

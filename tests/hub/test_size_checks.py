@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from lg_streaming.errors import UpdateTooLargeError
+from lg_streaming.excerpt import excerpt
 from lg_streaming.hub import StreamHub
 from lg_streaming.settings import StreamingSettings
-from lg_streaming.sizes import excerpt, is_larger, is_small
-from lg_streaming.values import dumps
+from lg_streaming.sizes import exceeds, is_small
+from lg_streaming.values import to_json
 from tests.hub.test_large_updates import DATA, records_of
 
 LIMIT = 16_384
@@ -146,7 +147,7 @@ def test_the_sizes_are_those_of_the_whole(name: str) -> None:
     hub = hub_of("shorten")
     hub.publish("e", "note", fields.get("value", fields))
     data: Any = records_of(hub)[-1].update.data
-    large = {each: len(dumps(fields[each])) for each in fields if len(dumps(fields[each])) > 100}
+    large = {each: len(to_json(fields[each])) for each in fields if len(to_json(fields[each])) > 100}
     assert data["truncated"] == large
 
 
@@ -154,17 +155,17 @@ def test_the_sizes_are_those_of_the_whole(name: str) -> None:
 @given(DATA, st.integers(64, 2_000))
 def test_a_part_is_the_whole_where_it_fits_and_else_its_sizes_are_right(data: Any, limit: int) -> None:
     part, sizes = excerpt(data, limit, "value")
-    whole = len(dumps(data))
+    whole = len(to_json(data))
     if sizes is None:
         assert part == data
     else:
         assert whole > limit
         fields = cast("dict[str, Any]", data if isinstance(data, dict) else {"value": data})
         assert {name: size for name, size in sizes.items() if name != "…"} == {
-            name: len(dumps(fields[name])) for name in sizes if name != "…"
+            name: len(to_json(fields[name])) for name in sizes if name != "…"
         }
-    assert len(dumps(part)) <= 30 * limit
-    if is_larger(cast("object", data), limit):
+    assert len(to_json(part)) <= 30 * limit
+    if exceeds(cast("object", data), limit):
         assert whole > limit
     elif whole > 6 * limit:
         pytest.fail("it is larger, and that is not seen")
@@ -173,7 +174,7 @@ def test_a_part_is_the_whole_where_it_fits_and_else_its_sizes_are_right(data: An
 @given(DATA)
 def test_what_is_small_at_first_sight_is_small(data: Any) -> None:
     if is_small(data):
-        assert len(dumps(data)) < 32 * 6 * 4_200
+        assert len(to_json(data)) < 32 * 6 * 4_200
 
 
 def test_what_a_model_leaves_out_does_not_count() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from lg_streaming.errors import UpdateTooLargeError
+from lg_streaming.excerpt import excerpt
 from lg_streaming.hub import StreamHub
 from lg_streaming.settings import StreamingSettings
-from lg_streaming.sizes import excerpt
-from lg_streaming.values import dumps
+from lg_streaming.values import to_json
 
 LIMIT = 65_536
 LARGE: dict[str, Any] = {
@@ -39,7 +39,7 @@ def test_a_value_of_many_small_parts_is_refused_in_less_time_than_others_may_wai
 @pytest.mark.parametrize("name", LARGE)
 def test_the_size_of_many_parts_is_counted_or_estimated(name: str) -> None:
     value = LARGE[name]
-    whole = len(dumps(value))
+    whole = len(to_json(value))
     sizes = excerpt(value, LIMIT, "value")[1]
     assert sizes is not None
     assert 0.6 * whole < sum(sizes.values()) < 1.5 * whole

@@ -45,7 +45,7 @@ class Producer:
         self.number += 1
         return Batch(
             execution_id=self.execution_id,
-            drafts=[draft(each, execution_id=self.execution_id)._replace(timestamp=self.clock()) for each in types],
+            updates=[draft(each, execution_id=self.execution_id)._replace(timestamp=self.clock()) for each in types],
             producer=self.name,
             number=self.number,
             owner=self.owner,
@@ -58,7 +58,7 @@ class Producer:
             draft(name, execution_id=self.execution_id, key=key or None)
             for name, _, key in (each.partition("=") for each in types)
         ]
-        return self.log.append(batch._replace(drafts=keyed))
+        return self.log.append(batch._replace(updates=keyed))
 
     def append(self, *types: str) -> Batch:
         batch = self.batch(*types)

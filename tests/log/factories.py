@@ -19,7 +19,7 @@ FACTORIES: list[LogFactory] = [
 
 
 class Clock:
-    """Seconds since 1970, as the test says."""
+    """Clock that a test sets, in seconds since 1970."""
 
     def __init__(self) -> None:
         self.now = 1_000.0

@@ -1,4 +1,4 @@
-"""What the log in memory takes: of one execution, of all together, and among a hundred thousand."""
+"""Memory of the log in memory: of one execution, of all together, and among a hundred thousand."""
 
 import gc
 import time
@@ -10,7 +10,7 @@ import pytest
 
 from lg_streaming.codec import Codec
 from lg_streaming.log import Batch, MemoryLog
-from lg_streaming.log.index import SortedKeys
+from lg_streaming.log.sorted_keys import SortedKeys
 from lg_streaming.publisher import Scope
 from lg_streaming.settings import RetentionSettings
 from tests.log.drafts import draft
@@ -26,7 +26,7 @@ class Writer:
     def __init__(self, log: MemoryLog) -> None:
         self.log = log
         self.number = 0
-        self.codec = Codec()  # of its own: it keeps the names that it has seen
+        self.codec = Codec()  # not shared: it caches names
 
     def write(self, execution_id: str, type: str = "token", size: int = 0, **more: str) -> None:
         self.number += 1
@@ -38,7 +38,7 @@ class Writer:
 
 @pytest.fixture(scope="module", autouse=True)
 def heap() -> Iterator[None]:
-    """What is left in memory is looked for."""
+    """Guard against objects left in memory by earlier tests."""
     with young_heap():
         yield
 
@@ -217,7 +217,7 @@ def test_sorted_keys_are_a_sorted_set() -> None:
             known.discard(key)
     ordered = sorted(known)
     assert keys.after(-1, 10_000) == ordered
-    assert keys.since(ordered[5], 3) == ordered[5:8]
+    assert keys.from_key(ordered[5], 3) == ordered[5:8]
     assert keys.after(ordered[5], 700) == ordered[6:706]
     assert (keys.first, len(keys)) == (ordered[0], len(ordered))
     for key in ordered:

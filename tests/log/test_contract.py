@@ -1,4 +1,4 @@
-"""What every log promises: order, positions without holes, retries that are recognised, honest reads."""
+"""Contract of every log: order, positions without holes, recognized retries, reads that show gaps."""
 
 import threading
 from collections.abc import Callable

@@ -12,7 +12,7 @@ from tests.log.interrupts import interrupted
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
-    """What the log in memory answers: it never waits."""
+    """Run a coroutine of the log in memory, which never waits, and return its result."""
     try:
         work.send(None)
     except StopIteration as stopped:
@@ -33,7 +33,7 @@ def check(log: MemoryLog) -> None:
     ids = sorted(run(log.executions()))
     assert list(run(log.list_ids())) == ids
     assert list(run(log.list_ids(owner="owner"))) == ids
-    assert log._total == sum(tape.held for tape in log._tapes.values())  # pyright: ignore[reportPrivateUsage]
+    assert log._total == sum(tape.memory for tape in log._streams.values())  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
@@ -60,7 +60,7 @@ def test_a_drop_at_every_bytecode(error: type[BaseException]) -> None:
 LISTS: dict[str, Callable[[MemoryLog], Any]] = {
     "all": lambda log: run(log.list_ids()),
     "an owner's": lambda log: run(log.list_ids(owner="owner", prefix="e")),
-    "after a drop that was interrupted": lambda log: setattr(log, "_torn", True) or run(log.list_ids()),
+    "after a drop that was interrupted": lambda log: setattr(log, "_needs_rebuild", True) or run(log.list_ids()),
     "a listener": lambda log: log.listen(lambda _: None)(),
 }
 

@@ -1,4 +1,4 @@
-"""An append that is interrupted, wherever that is, has happened whole or not at all."""
+"""An append that is interrupted at any point is atomic."""
 
 import threading
 from collections.abc import Callable
@@ -106,7 +106,7 @@ def test_at_every_bytecode(case: str, error: type[BaseException]) -> None:
     check(log, acknowledged | {"last"}, whole)
     found = log.read_now("e", 0, 1)
     assert found is not None
-    assert log.total_bytes == log._tapes["e"].held  # pyright: ignore[reportPrivateUsage]
+    assert log.total_bytes == log._streams["e"].memory  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize("error", ERRORS)
@@ -134,7 +134,7 @@ async def test_at_every_bytecode_of_the_first_and_the_last_append(error: type[Ba
         state = await log.state(f"e{at}")
         assert state is not None
         assert (state.state, state.head, state.ended) == ("completed", 2, True)
-        assert log.total_bytes == log._tapes[f"e{at}"].held  # pyright: ignore[reportPrivateUsage]
+        assert log.total_bytes == log._streams[f"e{at}"].memory  # pyright: ignore[reportPrivateUsage]
         await log.drop(f"e{at}")
         log.append(Batch(f"e{at + 1}", [draft("workflow_start")], "p", 1, "alice"))
     assert await log.executions() == (f"e{at + 1}",), "and that one was not interrupted"

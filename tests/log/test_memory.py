@@ -1,7 +1,7 @@
-"""What the log in memory promises beside the contract."""
+"""Guarantees of the log in memory in addition to the contract."""
 
 from lg_streaming.log import MemoryLog
-from lg_streaming.log.tape import held_bytes
+from lg_streaming.log.run_state import memory_of
 from lg_streaming.settings import RetentionSettings
 from tests.log.drafts import Producer
 from tests.log.factories import Clock
@@ -13,7 +13,7 @@ def test_its_size_is_that_of_the_records_it_keeps() -> None:
     Producer(log).append("a", "b", "c")
     found = log.read_now("e", 0, 10)
     assert found is not None
-    assert log.size("e") == sum(held_bytes(record) for record in found.records)
+    assert log.size("e") == sum(memory_of(record) for record in found.records)
 
 
 def test_aging_frees_the_bytes() -> None:

@@ -1,9 +1,9 @@
-"""What every log keeps, for how long, and how it says what it no longer has."""
+"""Retention of every log: limits, expiry, and gaps in reads."""
 
 import pytest
 
 from lg_streaming.log import EventLog
-from lg_streaming.log.tape import held_bytes
+from lg_streaming.log.run_state import memory_of
 from tests.log.drafts import Producer, records, seqs, state_of
 from tests.log.factories import Clock, MakeLog
 
@@ -39,8 +39,8 @@ async def test_no_more_than_max_bytes_are_kept(make_log: MakeLog) -> None:
     producer = Producer(log)
     for _ in range(100):
         producer.append("token")
-        assert sum(held_bytes(record) for record in await records(log)) <= 10_000
-    sizes = [held_bytes(record) for record in await records(log)]
+        assert sum(memory_of(record) for record in await records(log)) <= 10_000
+    sizes = [memory_of(record) for record in await records(log)]
     assert sum(sizes) + sizes[0] > 10_000, "it lets go of no more than it must"
 
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import lg_streaming
 from lg_streaming import StreamHub, StreamingSettings
+from lg_streaming.escaping import LineFormatter, OneLineFilter
 from lg_streaming.events import StreamMetadata, StreamUpdate
-from lg_streaming.loglines import LineFormatter, OneLine
 from lg_streaming.observability.logs import JsonFormatter, log_event
 from lg_streaming.sinks import LoggingSink
 from tests.demo.test_control_codes import CODES, is_hidden
@@ -86,7 +86,7 @@ def test_every_logger_of_the_library_keeps_to_one_line() -> None:
         name
         for name in sorted(names)
         if name.startswith("lg_streaming")
-        and not any(isinstance(each, OneLine) for each in logging.getLogger(name).filters)
+        and not any(isinstance(each, OneLineFilter) for each in logging.getLogger(name).filters)
     ]
     assert unguarded == [], "guard_loggers() does not know these"
 

@@ -30,7 +30,7 @@ class SpyLog(MemoryLog):
         self.batches: list[list[str]] = []
 
     def append(self, batch: Batch) -> int:
-        self.batches.append([draft.type for draft in batch.drafts])
+        self.batches.append([draft.type for draft in batch.updates])
         return super().append(batch)
 
 

@@ -17,7 +17,7 @@ from tests.providers.turns import Turn
 
 
 class Seen:
-    """What a node got from its model, and what readers got from the node."""
+    """Result of a node's model, and updates of its readers."""
 
     def __init__(self, messages: Sequence[BaseMessage], run: Run, provider: Provider) -> None:
         self.messages = [cast("AIMessage", message) for message in messages]

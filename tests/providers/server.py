@@ -25,7 +25,7 @@ class Dialect(Protocol):
         ...
 
     def failure(self) -> bytes:
-        """The event that says that the stream has failed."""
+        """Return the provider's error event."""
         ...
 
 
@@ -64,11 +64,11 @@ class Provider:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """URL of the server."""
         return f"http://127.0.0.1:{self.server.server_address[1]}"
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        """Answer one request. Each has a connection of its own, so that clients leave none open."""
+        """Answer one request and close its connection, so that clients leave none open."""
         body: Body = json.loads(handler.rfile.read(int(handler.headers["content-length"])))
         with self._lock:
             turn = self._turns[min(len(self.requests), len(self._turns) - 1)]

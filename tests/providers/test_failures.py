@@ -21,7 +21,7 @@ TEXT = "It rains in the mountains."
 
 BROKEN = replace(RAIN, text=("It r", "ains in ", "the "), id="broken")
 EVENTS = {"chat": 4, "responses": 6, "anthropic": 4, "mistral": 4}
-"""How many events it takes until some text has gone out."""
+"""Number of events after which some text was streamed."""
 
 
 def broken(package: Package, fault: Any) -> Turn:
@@ -107,7 +107,7 @@ async def test_a_fallback(streaming: StreamingModule, package: Package, way: str
 @pytest.mark.parametrize("way", ["ainvoke", "stream"])
 @pytest.mark.parametrize("package", [CHAT, RESPONSES["v1"], ANTHROPIC["v0"]], ids=lambda package: package.name)
 async def test_the_packages_own_retries(streaming: StreamingModule, package: Package, way: str) -> None:
-    """They try again before anything was streamed: nothing is void."""
+    """Clients retry before any text was streamed: no text is void."""
     refused = Turn(status=500, headers={"retry-after-ms": "1"})
     with serving(package.dialect, refused, RAIN) as provider:
         model = package.make(provider.url, max_retries=1)

@@ -1,4 +1,4 @@
-"""What the real packages stream: the text, the reasoning, the tool calls and the ids of the message in the result."""
+"""Streams of the real packages: the text, the reasoning, the tool calls and the ids of the message in the result."""
 
 from dataclasses import replace
 from typing import Any
@@ -25,7 +25,7 @@ def reasoning_of(message: AIMessage) -> str:
 
 
 def told(message: AIMessage) -> tuple[Any, ...]:
-    """What must not depend on whether a message was streamed."""
+    """Return the parts of a message that streaming must not change."""
     return (message.text, reasoning_of(message), message.tool_calls, message.usage_metadata)
 
 

@@ -1,4 +1,4 @@
-"""One answer of a model, as the stand-in servers tell it in each provider's format."""
+"""Answer of a model, in each provider's format, for the stand-in servers."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -20,7 +20,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """What a server answers to one request."""
+    """Answer of a server to one request."""
 
     text: tuple[str, ...] = ()
     reasoning: tuple[str, ...] = ()
@@ -35,7 +35,7 @@ class Turn:
     tokens: tuple[int, int] = (11, 7)
     """Tokens of the prompt and of the answer."""
     fault: Literal["", "error", "drop"] = ""
-    """How a stream ends after `events` events: with the provider's error event, or with a dropped connection."""
+    """End of a stream after `events` events: the provider's error event, or a dropped connection."""
     events: int = 3
     status: int = 200
     """Another status: the request is refused with the provider's error."""

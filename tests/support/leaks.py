@@ -57,14 +57,14 @@ def left_since(before: Footprint) -> list[str]:
 
 def forget_runs() -> None:
     """Empties the table of runs, so that the next test is not blamed for this one's."""
-    table = sys.modules.get("lg_streaming.capture.runs")
+    table = sys.modules.get("lg_streaming.capture.run_registry")
     if table is not None:
-        table.RUNS.forget(set(table.RUNS._runs))
+        table.RUNS.unregister(set(table.RUNS._runs))
 
 
 def _runs() -> int:
     """How many LangChain runs are in the table: after a test none are, whatever was there before."""
-    table = sys.modules.get("lg_streaming.capture.runs")
+    table = sys.modules.get("lg_streaming.capture.run_registry")
     return len(table.RUNS) if table is not None else 0
 
 

@@ -99,7 +99,7 @@ def test_the_library_has_no_state_yet() -> None:
     program = """
 import asyncio, gc
 from lg_streaming import StreamHub, StreamingModule
-from lg_streaming.capture.runs import RUNS
+from lg_streaming.capture.run_registry import RUNS
 gc.unfreeze()
 state = asyncio.AbstractEventLoop | StreamHub | StreamingModule
 print([each for each in gc.get_objects() if isinstance(each, state)], len(RUNS))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lg_streaming.cli.run_view import RunView, TextPart
-from lg_streaming.codec import update_of
+from lg_streaming.codec import parse_update
 from lg_streaming.events import node_path
 from lg_streaming.texts import TextAssembly
 from tests.support.node import node_executable
@@ -45,7 +45,7 @@ def by_python(updates: Sequence[Update]) -> dict[str, Listed]:
     """`TextAssembly`."""
     assembly = TextAssembly()
     for update in updates:
-        assembly.add(update_of(update))
+        assembly.add(parse_update(update))
     messages = [(each.path, each.message_id or "", each.text, each.thinking) for each in assembly.messages]
     assert assembly.text == "".join(text for *_, text, _ in messages)
     return _listed(messages)
@@ -77,7 +77,7 @@ def by_javascript(lists: Sequence[Sequence[Update]]) -> list[dict[str, dict[str,
 
 
 def by_rules(updates: Sequence[Update]) -> dict[str, Listed]:
-    """What the page on the wire says, word by word: each piece counts unless something after it takes it back."""
+    """Assemble texts as the page on the wire words it: each piece is valid unless a later update voids it."""
     pieces = [index for index, update in enumerate(updates) if update["type"] in ("token", "thinking")]
     texts: dict[tuple[str, str], list[str]] = {}
     for index in pieces:
@@ -98,7 +98,7 @@ def _place(update: Update) -> str:
 
 
 def _is_late(updates: Sequence[Update], index: int) -> bool:
-    """Whether an attempt after its own had begun before it."""
+    """Return whether a later attempt had begun before the piece."""
     own, place = updates[index]["metadata"].get("attempt"), _place(updates[index])
     earlier = [each for each in updates[_begun(updates, place, index) : index] if _place(each) == place]
     return own is not None and any(each["metadata"].get("attempt", 0) > own for each in earlier)

@@ -1,4 +1,4 @@
-"""Text that was taken back is in no text, whoever assembles it: one table of cases for all assemblers."""
+"""Void text is in no text of any assembler: one table of cases for all assemblers."""
 
 from __future__ import annotations
 

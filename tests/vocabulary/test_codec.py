@@ -1,4 +1,4 @@
-"""Whatever a program puts into an update becomes JSON, once; what is JSON comes back as it went."""
+"""Any value in an update is encoded as JSON, once; JSON values come back unchanged."""
 
 import json
 import logging
@@ -171,8 +171,8 @@ def test_a_reader_in_process_sees_what_a_reader_of_the_wire_sees(
 ) -> None:
     codec = Codec()
     body = codec.encode("e", "note", data, scope=scope, priority=priority, timestamp=timestamp)
-    record = StoredUpdate.of(PendingUpdate("note", scope, priority, timestamp, body), 3, "a1")
-    shared = record.update_of("e")
+    record = StoredUpdate.from_pending(PendingUpdate("note", scope, priority, timestamp, body), 3, "a1")
+    shared = record.to_update("e")
     assert shared.data == record.update.data == data
     assert shared.metadata.timestamp == record.update.metadata.timestamp
     assert shared.position == record.update.position == Position("a1", 3)
@@ -183,8 +183,8 @@ def test_data_that_looks_like_the_envelope_is_data(text: str) -> None:
     data = {"data": text, "metadata": {"timestamp": text, "data": [text]}, text: {"metadata": {"timestamp": ""}}}
     scope = Scope(node_id=text, message_id=text)
     body = Codec().encode("e", text, data, scope=scope, priority="medium", timestamp=1.0)
-    record = StoredUpdate.of(PendingUpdate(text, scope, "medium", 1.0, body), 3, "a1")
-    assert record.update_of("e") == record.update
+    record = StoredUpdate.from_pending(PendingUpdate(text, scope, "medium", 1.0, body), 3, "a1")
+    assert record.to_update("e") == record.update
     assert record.update.data == data
 
 

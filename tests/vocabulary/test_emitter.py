@@ -1,4 +1,4 @@
-"""What an emitter writes, and that one inside a node never harms it."""
+"""Updates of an emitter; an emitter inside a node never harms the node."""
 
 from collections.abc import Callable
 from typing import Any
@@ -89,7 +89,7 @@ async def test_an_emitter_of_the_program_raises() -> None:
 
 
 class BrokenPublisher(HubPublisher):
-    """Fails in a way nobody thought of."""
+    """Publisher that fails in an unexpected way."""
 
     def publish(
         self,

@@ -15,7 +15,7 @@ from lg_streaming.errors import (
     StreamingConfigError,
     StreamingError,
     describe_error,
-    leaves,
+    leaf_errors,
 )
 
 CLASSES = [each for each in vars(errors).values() if inspect.isclass(each) and issubclass(each, StreamingError)]
@@ -112,11 +112,11 @@ def test_nested_groups_are_one_list_of_at_most_five() -> None:
     described = describe_error(group)
     assert [cause["message"] for cause in described["causes"]] == ["'k'", "v0", "v1", "v2", "0"]
     assert described["message"].startswith("outer (2002 sub-exceptions): KeyError: 'k'")
-    assert len(leaves(group)) == 1_000
+    assert len(leaf_errors(group)) == 1_000
     deep: Any = ValueError("at the bottom")
     for _ in range(500):
         deep = BaseExceptionGroup("level", [deep])
-    assert [str(leaf) for leaf in leaves(deep)] == ["at the bottom"]
+    assert [str(leaf) for leaf in leaf_errors(deep)] == ["at the bottom"]
     assert describe_error(deep)["causes"] == [{"message": "at the bottom", "type": "ValueError"}]
 
 
@@ -162,5 +162,5 @@ def test_what_cannot_be_shown_in_a_group_is_named() -> None:
 
 def test_a_group_of_cancellations_is_one() -> None:
     group = BaseExceptionGroup("g", [asyncio.CancelledError(), BaseExceptionGroup("h", [KeyboardInterrupt()])])
-    assert all(isinstance(leaf, (asyncio.CancelledError, KeyboardInterrupt)) for leaf in leaves(group))
-    assert leaves(asyncio.CancelledError("x"))[0].args == ("x",)
+    assert all(isinstance(leaf, (asyncio.CancelledError, KeyboardInterrupt)) for leaf in leaf_errors(group))
+    assert leaf_errors(asyncio.CancelledError("x"))[0].args == ("x",)

@@ -1,4 +1,4 @@
-"""Which updates a filter lets through."""
+"""Updates that match a filter."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -26,7 +26,7 @@ def accepts(wanted: UpdateFilter, type: str = "token", scope: Scope = NO_SCOPE, 
 def test_no_filter_lets_everything_through(type: str) -> None:
     assert accepts(ALL, type)
     assert accepts(UpdateFilter.of(), type)
-    assert UpdateFilter.of().lets_all_through
+    assert UpdateFilter.of().is_empty
 
 
 @pytest.mark.parametrize(

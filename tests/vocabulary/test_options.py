@@ -35,7 +35,7 @@ from lg_streaming.views import TokenStreamingService
 from lg_streaming.views.update_operators import aggregate_tokens, batched
 
 NEVER: Final = (-1, math.nan, -math.inf, True)
-"""What no option takes."""
+"""Values that no option accepts."""
 REFUSED = (StreamingError, ValueError, ValidationError)
 
 ZERO_MEANS_SOMETHING: Final = {

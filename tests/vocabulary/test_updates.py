@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lg_streaming import StreamMetadata, StreamUpdate
-from lg_streaming.codec import decode, seal
+from lg_streaming.codec import add_position, decode
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import NAMES, Position, Scope
 from tests.vocabulary.wire import update, wire
@@ -157,4 +157,4 @@ def test_any_json_is_an_update_or_one_clear_error(value: Any) -> None:
 
 def test_seal_makes_the_same_bytes() -> None:
     body = wire({"a": 1}).rpartition(b',"sequence_number"')[0]
-    assert decode(seal(body, 9, "b2")).to_json().encode() == seal(body, 9, "b2")
+    assert decode(add_position(body, 9, "b2")).to_json().encode() == add_position(body, 9, "b2")

@@ -22,7 +22,7 @@ Write = Callable[[Emitter], object]
 
 
 async def said(*calls: Write, finish: bool = True) -> list[StreamUpdate]:
-    """What was written, without the start and the end of the run."""
+    """Return the published updates without the start and the end of the run."""
     hub = StreamHub()
     emitter = hub.emitter("e")
     for call in calls:

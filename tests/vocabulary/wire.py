@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from lg_streaming.codec import Codec, decode, seal
+from lg_streaming.codec import Codec, add_position, decode
 from lg_streaming.events import NO_SCOPE, Priority, Scope, StreamUpdate
 
 
@@ -18,7 +18,7 @@ def wire(
     execution_id: str = "e",
 ) -> bytes:
     body = (codec or Codec()).encode(execution_id, type, data, scope=scope, priority=priority, timestamp=timestamp)
-    return seal(body, 7, "a1")
+    return add_position(body, 7, "a1")
 
 
 def loaded(data: object, **kwargs: Any) -> Any:

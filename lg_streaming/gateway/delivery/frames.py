@@ -140,7 +140,7 @@ class FrameCache:
         return cached
 
     def _keeps(self, filter: UpdateFilter) -> bool:
-        return self._max_bytes > 0 and filter.names <= _SHARED_NAMES
+        return self._max_bytes > 0 and filter.name_count <= _SHARED_NAMES
 
 
 def _split(records: Sequence[StoredUpdate]) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ import orjson
 from lg_streaming.codec import decode_data
 from lg_streaming.gateway.delivery.frames import CHUNK_BYTES
 from lg_streaming.log.base import StoredUpdate
-from lg_streaming.values import escaped
+from lg_streaming.values import escape_line_separators
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -176,10 +176,10 @@ class _Text:
             data["index"] = self._index
         if last.scope.extra is not None:
             whole = orjson.loads(last.json)
-            return _merged(last, first, escaped(orjson.dumps({**whole, "data": data})))
+            return _merged(last, first, escape_line_separators(orjson.dumps({**whole, "data": data})))
         json = last.json
         begin, end = json.index(b',"data":') + 8, json.rindex(_METADATA)
-        return _merged(last, first, b"".join((json[:begin], escaped(orjson.dumps(data)), json[end:])))
+        return _merged(last, first, b"".join((json[:begin], escape_line_separators(orjson.dumps(data)), json[end:])))
 
 
 def _message_key(record: StoredUpdate, data: dict[str, Any]) -> object:

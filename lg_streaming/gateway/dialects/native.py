@@ -122,4 +122,4 @@ def _line(text: str) -> bytes:
 
 def _event(name: str, content: object, identity: object = None) -> bytes:
     head = b"" if identity is None else b"id: %b\n" % str(identity).encode()
-    return b"%bevent: %b\ndata: %b\n\n" % (head, name.encode(), _JSON.dumps(content))
+    return b"%bevent: %b\ndata: %b\n\n" % (head, name.encode(), _JSON.to_json(content))

@@ -51,7 +51,7 @@ def event_name(record: StoredUpdate, *, by_type: bool) -> bytes:
 
 @lru_cache(maxsize=1_024)
 def _name_of(type: str, kind: Kind) -> bytes:
-    return _KINDS[kind] if type in _TAKEN else _JSON.dumps(type)
+    return _KINDS[kind] if type in _TAKEN else _JSON.to_json(type)
 
 
 class Packets:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
-from lg_streaming.codec import split
+from lg_streaming.codec import split_members
 from lg_streaming.errors import BadRequestError, StreamingError, TooLargeError
 from lg_streaming.gateway.auth.peer import Peer
 from lg_streaming.gateway.auth.url_credentials import take_credentials, token_refused
@@ -241,7 +241,7 @@ def _flat(record: StoredUpdate, *, by_type: bool) -> bytes:
     The update's type is in the metadata, as the data may have a `type` too. Data that is no object is the payload's
     `data`. Of a duplicate name a JSON parser keeps the last, which is ours.
     """
-    name, data, metadata = split(record.json) if record.scope.extra is None else _parse_parts(record.json)
+    name, data, metadata = split_members(record.json) if record.scope.extra is None else _parse_parts(record.json)
     head = b'{"type":%b,"payload":' % event_name(record, by_type=by_type)
     tail = b'"metadata":{"type":%b,%b' % (name, metadata[1:])
     if data == b"{}":

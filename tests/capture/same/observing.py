@@ -25,16 +25,16 @@ def _as_it_is(target: Any) -> Any:
 
 @dataclass(frozen=True)
 class Decoration:
-    """How a run is captured, or that it is not."""
+    """Way in which a run is captured, if it is."""
 
     nodes: bool = False
     graph: bool = False
     config: Mapping[str, Any] | None = None
-    """What ``streaming.config(...)`` is given; None for a config of the caller alone."""
+    """Arguments of ``streaming.config(...)``; None for a config of the caller alone."""
     activated: bool = False
     block: bool = False
     settings: Mapping[str, Any] | None = None
-    """None where there is no module at all."""
+    """None if there is no module."""
 
     @functools.cached_property
     def made_settings(self) -> StreamingSettings:
@@ -149,11 +149,11 @@ async def observe(
 
 
 _OUTSIDES: dict[tuple[str, bool, bool, bool], dict[str, Any]] = {}
-"""What graphs look like, by shape, kind of functions and decorators: neither the model nor the call changes it."""
+"""Views of graphs by shape, kind of functions and decorators: neither the model nor the call changes them."""
 
 
 def _outside(graph: Any) -> dict[str, Any]:
-    """What a program can ask a graph without a call."""
+    """Answers of a graph without a call."""
     return {
         "graph": graph.get_graph().draw_mermaid(),
         "name": graph.get_name(),

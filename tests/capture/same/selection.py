@@ -1,4 +1,4 @@
-"""Which cells of the table run every time: the same ones each time, and every pair that is listed in `PAIRS`."""
+"""Select the cells of the table to run: the same ones each time, and every pair that is listed in `PAIRS`."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ class Cell:
 
     @property
     def is_determined(self) -> bool:
-        """Whether two plain runs are the same: of calls side by side any may be the one that fails first."""
+        """Return whether two plain runs are the same: of parallel calls any may be the one that fails first."""
         return not (SHAPES[self.shape].parallel and self.model.startswith("fails"))
 
     def pairs(self) -> set[tuple[str, str]]:

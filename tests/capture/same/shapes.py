@@ -48,14 +48,14 @@ class Context:
 
 @dataclass
 class Kit:
-    """What a graph is made of in one run."""
+    """Parts of a graph in one run."""
 
     model: Callable[[Callable[[list[BaseMessage]], AIMessage]], BaseChatModel]
     sync: bool
     node: Wrap
     """Decorates a node."""
     log: list[Any] = field(default_factory=list[Any])
-    """What the program itself sees: calls of models, configs, runtimes."""
+    """Observations of the program: calls of models, configs, runtimes."""
 
     def chat(self, script: Callable[[list[BaseMessage]], AIMessage] | None = None) -> BaseChatModel:
         def counted(messages: list[BaseMessage]) -> AIMessage:
@@ -128,7 +128,7 @@ class Shape:
     build: Callable[[Kit], Any]
     inputs: tuple[Any, ...] = ()
     parallel: bool = False
-    """Whether nodes run side by side: the order of what they do then differs from run to run."""
+    """True if nodes run in parallel: then the order of their steps differs from run to run."""
     functional: bool = False
     checkpoints: bool = True
     context: bool = False

@@ -1,8 +1,8 @@
 """Everything that a caller gets, as plain values that compare equal where two runs of one graph are the same.
 
-Ids, times and addresses differ from run to run: each id becomes its number in the order of its first appearance, so
-that two places with one id still have one. LangChain names a message after its run, with ``-0`` at the end where it did
-not stream: that is part of the id.
+Ids, times and addresses differ from run to run. Each id becomes its number in the order of first appearance, so that
+two places with one id still have one. LangChain names a message after its run, with ``-0`` at the end if it did not
+stream: that is part of the id.
 """
 
 import functools
@@ -38,8 +38,8 @@ class View:
     """The view of one run.
 
     Args:
-        numbered: Whether ids are told apart, and places in a stream. Where nodes run side by side their order differs
-            from run to run; in what a checkpointer stores in the background, a message may or may not have its id yet.
+        numbered: True to distinguish ids, and places in a stream. With parallel nodes the order differs from run to
+            run. A checkpointer stores messages in the background, with or without their ids.
     """
 
     def __init__(self, *, numbered: bool = True) -> None:
@@ -106,7 +106,7 @@ class View:
 
 
 def first_difference(left: Any, right: Any, path: str = "") -> str | None:
-    """Where two views differ first, and how; None where they are equal."""
+    """Return the first difference of two views; None if they are equal."""
     if left == right and type(left) is type(right):
         return None
     if isinstance(left, dict) and isinstance(right, dict):

@@ -78,12 +78,12 @@ _Reader = Callable[[Any, "StoredUpdate", Any], Iterator[Frame]]
 
 
 def _frame(event: str, data: object, *, duration: float | None = None) -> Frame:
-    return _framed(event, _JSON.dumps(data), duration)
+    return _framed(event, _JSON.to_json(data), duration)
 
 
 def _framed(event: str, json: bytes, duration: float | None = None) -> Frame:
-    rest = b"" if duration is None else b',"duration":%b' % _JSON.dumps(duration)
-    return b'message:\ndata:{"event":%b,"data":%b%b}\n\n' % (_JSON.dumps(event), json, rest)
+    rest = b"" if duration is None else b',"duration":%b' % _JSON.to_json(duration)
+    return b'message:\ndata:{"event":%b,"data":%b%b}\n\n' % (_JSON.to_json(event), json, rest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,7 +194,7 @@ class Recent:
 
     def add(self, item: object) -> None:
         """One more; the oldest go when there are too many."""
-        json = _JSON.dumps(item)
+        json = _JSON.to_json(item)
         self._held.append(json)
         self._bytes += len(json)
         while len(self._held) > 1 and (len(self._held) > self._items or self._bytes > self._size):
@@ -202,7 +202,7 @@ class Recent:
 
     def json(self, *more: object) -> bytes:
         """All of them as a list, and `more`."""
-        return b"[%b]" % b",".join([*self._held, *map(_JSON.dumps, more)])
+        return b"[%b]" % b",".join([*self._held, *map(_JSON.to_json, more)])
 
 
 # ---------------------------------------------------------------- people

@@ -1,4 +1,4 @@
-"""Follows LangChain's runs: keeps the table of runs, captures nodes that a graph's plan covers, and hears tools."""
+"""Follow LangChain's runs: register them, capture the nodes of a graph's plan, and publish tool calls."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, cast
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler
 from langgraph.pregel import Pregel
 
-from lg_streaming.capture.calls import GraphCall
-from lg_streaming.capture.frame import ToolRun
+from lg_streaming.capture.graph_call import GraphCall
 from lg_streaming.capture.node import CANCELLED, agent_name, open_node
-from lg_streaming.capture.outcome import ending_of, interrupts_of
-from lg_streaming.capture.runs import RUNS
+from lg_streaming.capture.node_frame import ToolRun
+from lg_streaming.capture.outcome import classify_ending, get_interrupts
+from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.errors import describe_error
 from lg_streaming.events import node_path
 from lg_streaming.publisher import NO_FRAME, current_frame, frame_var, reset_in_context
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
     from langchain_core.messages import BaseMessage
 
-    from lg_streaming.capture.frame import NodeFrame
-    from lg_streaming.capture.runs import Run
+    from lg_streaming.capture.node_frame import NodeFrame
+    from lg_streaming.capture.run_registry import Run
     from lg_streaming.events import Scope
 
-__all__ = ["RunFollower", "RunStart", "ToolCall", "scope_in", "watch"]
+__all__ = ["RunFollower", "RunStart", "ToolCall", "end_with_task", "scope_of_run"]
 
 
 class RunStart(NamedTuple):
-    """What a handler learns when a run starts."""
+    """Start of a run, as a handler gets it."""
 
     run: Run
     run_id: UUID
@@ -53,20 +53,20 @@ class RunStart(NamedTuple):
 
     @property
     def node_name(self) -> str:
-        """The name of the graph's node in which it runs, else its own."""
+        """Name of the graph's node in which it runs, else its own name."""
         return str(self.metadata.get("langgraph_node") or self.name)
 
 
 class RunFollower(BaseCallbackHandler):
-    """A handler that notes what starts and ends.
+    """Handler that registers starts and ends of runs.
 
-    Several may see one run: the first to see its start or its end acts on it.
+    Several handlers may get the same run. The first that gets its start or its end acts on it.
     """
 
     run_inline = True
     raise_error = False
-    takes_roots: ClassVar[bool] = False
-    """Whether it looks for the root of what it was attached to."""
+    finds_roots: ClassVar[bool] = False
+    """True if the handler looks for the root run of the call that it was attached to."""
 
     # --- chains, graphs and nodes ----------------------------------------------------------------------------
 
@@ -80,50 +80,50 @@ class RunFollower(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Notes whose run it is, and captures the node that it is, where a plan says so."""
-        known = metadata or {}
+        """Register the run, and capture it if it is a node of a plan."""
+        metadata = metadata or {}
         name = str(kwargs.get("name") or "graph")
-        run, new = RUNS.start(self, run_id, parent_run_id, known, root=self.takes_roots)
-        start = RunStart(run, run_id, name, known, inputs)
-        if self.takes_roots:
+        run, new = RUNS.start(self, run_id, parent_run_id, metadata, root=self.finds_roots)
+        start = RunStart(run, run_id, name, metadata, inputs)
+        if self.finds_roots:
             self.take_root(start)
         if new and run.is_node:
             self._capture(start)
             if run.frame is None and run.call is not None and run.call.explicit and current_frame() is not None:
-                run.bar = frame_var.set(NO_FRAME)
+                run.context_token = frame_var.set(NO_FRAME)
 
     def take_root(self, start: RunStart) -> None:
-        """Looks whether a run is the root of what this handler was attached to."""
+        """Check whether a run is the root of the call that this handler was attached to."""
 
     def _capture(self, start: RunStart) -> None:
-        run, parent = start.run, start.run.within
+        run, parent = start.run, start.run.parent
         if run.plan is None or parent is None or parent.children_wrapped or start.node_name in parent.decorated_nodes:
             return
-        place = RUNS.place_in(parent)
+        place = RUNS.place_of_run(parent)
         options = run.plan.for_node(start.node_name, node_path(run.namespace or start.node_name))
         if place is not None and options is not None and options.enabled:
             open_node(run, place, options, name=start.node_name, metadata=start.metadata, state=start.inputs)
 
     def on_chain_end(self, outputs: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """Ends the node or the graph call whose run it is."""
+        """End the node or the graph call of the run."""
         run = RUNS.end(run_id)
         if run is None:
             return
-        _unbar(run)
-        if run.opened is not None:
-            run.opened.succeed(outputs)
+        _restore_context(run)
+        if run.node is not None:
+            run.node.succeed(outputs)
         _end_call(run, GraphCall.complete)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """Ends the node or the graph call whose run it is; notes a wait for a human."""
+        """End the node or the graph call of the run; record a wait for a human."""
         run = RUNS.end(run_id)
         if run is None:
             return
-        _unbar(run)
-        if run.call is not None and ending_of(error) == "interrupted":
-            run.call.pause(interrupts_of(error, run.namespace))
-        if run.opened is not None:
-            run.opened.fail(error)
+        _restore_context(run)
+        if run.call is not None and classify_ending(error) == "interrupted":
+            run.call.pause(get_interrupts(error, run.namespace))
+        if run.node is not None:
+            run.node.fail(error)
         _end_call(run, lambda call: call.fail(error))
 
     # --- models and retrievers, for what they call -----------------------------------------------------------
@@ -138,7 +138,7 @@ class RunFollower(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,  # noqa: ARG002
     ) -> None:
-        """Notes whose run it is."""
+        """Register the run."""
         RUNS.start(self, run_id, parent_run_id, metadata)
 
     def on_retriever_start(
@@ -151,15 +151,15 @@ class RunFollower(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,  # noqa: ARG002
     ) -> None:
-        """Notes whose run it is."""
+        """Register the run."""
         RUNS.start(self, run_id, parent_run_id, metadata)
 
     def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """Forgets the run."""
+        """Unregister the run."""
         RUNS.end(run_id)
 
     def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """Forgets the run."""
+        """Unregister the run."""
         RUNS.end(run_id)
 
     # --- tools -----------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ class RunFollower(BaseCallbackHandler):
         inputs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Publishes that a tool begins; what happens inside it carries the call's id."""
+        """Publish that a tool begins; updates inside it carry the call's id."""
         run, new = RUNS.start(self, run_id, parent_run_id, metadata)
         frame, call_id = run.frame, kwargs.get("tool_call_id")
         if not isinstance(call_id, str):
@@ -185,15 +185,15 @@ class RunFollower(BaseCallbackHandler):
         if not new or frame is None:
             return
         data = {"tool": kwargs.get("name") or (serialized or {}).get("name") or "tool", "tool_call_id": call_id}
-        known = {key: value for key, value in data.items() if value is not None}
-        run.tool = tool = ToolCall(frame, scope_in(frame, metadata or {}), known, call_id)
-        tool.report("tool_start", input=inputs if inputs is not None else input_str)
+        info = {key: value for key, value in data.items() if value is not None}
+        run.tool = tool = ToolCall(frame, scope_of_run(frame, metadata or {}), info, call_id)
+        tool.publish("tool_start", input=inputs if inputs is not None else input_str)
         if tool.run is not None:
             run.frame = tool.run
             frame_var.set(tool.run.mark)
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """Publishes that a tool is done. A tool that answered with an error message has failed too."""
+        """Publish that a tool is done. A tool that returned an error message has failed."""
         if (tool := _tool_of(RUNS.end(run_id))) is not None:
             content = getattr(output, "content", output)
             if getattr(output, "status", None) == "error":
@@ -202,16 +202,16 @@ class RunFollower(BaseCallbackHandler):
                 tool.end("tool_complete", output=content)
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """Publishes how a tool ended that raised: a pause for a human is no failure."""
+        """Publish how a tool ended that raised: a pause for a human is no failure."""
         if (tool := _tool_of(RUNS.end(run_id))) is not None:
             tool.fail(error)
 
-    # --- LangGraph's own voice -------------------------------------------------------------------------------
+    # --- custom events ---------------------------------------------------------------------------------------
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """Publishes an event of LangChain's ``dispatch_custom_event``."""
+        """Publish an event of LangChain's ``dispatch_custom_event``."""
         run = RUNS.get(run_id)
-        frame = RUNS.frame_at(run)
+        frame = RUNS.frame_of_run(run)
         if run is None or frame is None:
             return
         listener = frame.listener
@@ -220,46 +220,46 @@ class RunFollower(BaseCallbackHandler):
 
 
 class ToolCall:
-    """One call of a tool, between its start and its end."""
+    """Call of a tool, between its start and its end."""
 
-    __slots__ = ("_about", "frame", "run", "scope")
+    __slots__ = ("_info", "frame", "run", "scope")
 
-    def __init__(self, frame: NodeFrame, scope: Scope, about: dict[str, Any], call_id: str | None) -> None:
+    def __init__(self, frame: NodeFrame, scope: Scope, info: dict[str, Any], call_id: str | None) -> None:
         self.frame: NodeFrame = frame
         self.run: ToolRun | None = ToolRun(frame, scope.derive(tool_call_id=call_id)) if call_id is not None else None
         self.scope: Scope = self.run.scope if self.run is not None else scope
-        self._about = about
+        self._info = info
 
-    def report(self, type: str, **data: Any) -> None:
-        """Publishes something about the call."""
-        self.frame.record(type, {**self._about, **data}, self.scope)
+    def publish(self, type: str, **data: Any) -> None:
+        """Publish an update about the call."""
+        self.frame.record(type, {**self._info, **data}, self.scope)
 
     def fail(self, error: BaseException) -> None:
-        """Ends the call that raised: a pause for a human is no failure."""
-        match ending_of(error):
+        """End the call that raised: a pause for a human is no failure."""
+        match classify_ending(error):
             case "complete":
                 self.end("tool_complete")
             case "interrupted":
-                self.end("tool_interrupted", interrupts=interrupts_of(error, self.scope.namespace))
+                self.end("tool_interrupted", interrupts=get_interrupts(error, self.scope.namespace))
             case "cancelled":
                 self.end("tool_error", error=CANCELLED)
             case "failed":
                 self.end("tool_error", error=describe_error(error, debug=self.frame.binding.publisher.debug))
 
     def end(self, type: str, **data: Any) -> None:
-        """Ends the call: nothing that follows carries its id."""
+        """End the call: later updates do not carry its id."""
         if self.run is not None:
             self.run.end()
-        self.report(type, **data)
+        self.publish(type, **data)
 
 
 def _end_call(run: Run, end: Callable[[GraphCall], None]) -> None:
-    """Ends the graph call whose root a run is. Forgets the runs inside it whose end was not reported."""
+    """End the graph call whose root a run is. Unregister the runs inside it whose end was not reported."""
     try:
-        if run.root is not None:
-            end(run.root)
+        if run.root_call is not None:
+            end(run.root_call)
     finally:
-        if run.root is not None or run.is_outermost:
+        if run.root_call is not None or run.is_outermost:
             RUNS.unregister(run.ids)
 
 
@@ -268,8 +268,11 @@ _GRAPH_STREAM: Final = cast("Any", Pregel).astream.__code__
 _MAX_FRAMES: Final = 16
 
 
-def watch(run: Run, run_id: UUID) -> None:
-    """Ends a run whose task is cancelled while other handlers see it start: LangChain does not report its end then."""
+def end_with_task(run: Run, run_id: UUID) -> None:
+    """End a run with its task, if the task is cancelled during the callbacks of its start.
+
+    LangChain does not report the end of the run then.
+    """
     try:
         task = asyncio.current_task()
     except RuntimeError:
@@ -283,21 +286,21 @@ def watch(run: Run, run_id: UUID) -> None:
     is_chain_stream = starter is not _GRAPH_STREAM and starter.co_flags & inspect.CO_ASYNC_GENERATOR
     goes_on = begins_only or is_chain_stream
 
-    def give_up(task: asyncio.Task[Any]) -> None:
+    def end_run(task: asyncio.Task[Any]) -> None:
         is_well = goes_on and not task.cancelled() and task.exception() is None
         if not is_well and RUNS.end(run_id) is run:
             _end_call(run, lambda call: call.fail(asyncio.CancelledError()))
 
     def unwatch() -> None:
-        task.remove_done_callback(give_up)
+        task.remove_done_callback(end_run)
 
-    run.reports()
-    task.add_done_callback(give_up)
+    run.stop_watching()
+    task.add_done_callback(end_run)
     run.unwatch = unwatch
 
 
 def _starter() -> CodeType | None:
-    """What awaits that LangChain's handlers see a run start; None where nothing can cancel that: sync code."""
+    """Return the code that awaits LangChain's callbacks of a start; None in sync code, which nothing cancels."""
     frame = inspect.currentframe()
     for _ in range(_MAX_FRAMES):
         if frame is None:
@@ -308,17 +311,17 @@ def _starter() -> CodeType | None:
     return None
 
 
-def _unbar(run: Run) -> None:
-    if run.bar is not None:
-        reset_in_context(frame_var, run.bar)
+def _restore_context(run: Run) -> None:
+    if run.context_token is not None:
+        reset_in_context(frame_var, run.context_token)
 
 
 def _tool_of(run: Run | None) -> ToolCall | None:
     return run.tool if run is not None else None
 
 
-def scope_in(frame: NodeFrame, metadata: Mapping[str, Any]) -> Scope:
-    """What a run of this metadata is about: a graph inside the node may be another agent, and has nodes of its own."""
+def scope_of_run(frame: NodeFrame, metadata: Mapping[str, Any]) -> Scope:
+    """Return the scope of a run with this metadata: a graph inside the node may be another agent, with other nodes."""
     scope, changes = frame.scope, dict[str, Any]()
     agent = agent_name(metadata)
     if agent is not None and agent != scope.agent_type:

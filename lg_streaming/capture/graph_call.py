@@ -1,4 +1,4 @@
-"""A call of a graph: which execution it belongs to, and how its run comes out."""
+"""Call of a graph: join it to the run of an execution, and end that run with its outcome."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lg_streaming.capture.outcome import described, ending_of
+from lg_streaming.capture.outcome import classify_ending, describe_failure
 from lg_streaming.errors import StreamingError
 from lg_streaming.publisher import ExecutionContext, RunOutcome
 
@@ -27,32 +27,32 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallOptions:
-    """What ``streaming.config(...)`` was given."""
+    """Arguments of ``streaming.config(...)``."""
 
     execution_id: str | None = None
-    """The execution of every call; None to take it from each call's config."""
+    """Execution of every call; None to take it from each call's config."""
     owner: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     priority: Priority | None = None
     plan: GraphPlan | None = None
-    """What to capture beside decorated nodes."""
+    """Plan for nodes that are not decorated."""
 
 
 _DEFAULTS = CallOptions()
 
 
 class GraphCall:
-    """One call of a graph, from its start to its end.
+    """Call of a graph, from its start to its end.
 
     Args:
-        publisher: Where its updates go; None where only a block says that.
+        publisher: Publisher of its updates; None if only a block has one.
         name: The graph's name.
-        run_id: The id of its run, for the execution that nothing else names.
-        options: What the call's config was given; None for a call that the activated module or a block sees.
+        run_id: The id of its LangChain run, which names the execution if nothing else does.
+        options: Arguments of ``streaming.config(...)``; None for a call seen by the activated module or a block.
         thread_id: LangGraph's thread.
-        parent: Where the call was made, if inside another execution.
-        block: The execution block in which it was made.
-        namespace: LangGraph's checkpoint namespace of the node in which it was made.
+        parent: Place of the call, if it was made inside another execution.
+        block: The execution block in which the call was made.
+        namespace: LangGraph's checkpoint namespace of the node in which the call was made.
     """
 
     def __init__(
@@ -70,14 +70,14 @@ class GraphCall:
         self.name = name
         self.namespace = namespace
         self.explicit: bool = options is not None
-        """Whether the call's own config made it part of an execution."""
-        self.captured = 0
-        """How many nodes were captured."""
+        """True if the call's config made it part of an execution."""
+        self.captured_nodes = 0
+        """Number of captured nodes."""
         self.block = block
-        self.configured: str | None = None
-        """The execution that the config of the first graph in it names."""
+        self.configured_execution: str | None = None
+        """Execution that the config of the first graph in it names."""
         self.run_ids: set[UUID] = set()
-        """The runs that are part of it, but for those of captured nodes."""
+        """Runs that are part of it, without those of captured nodes."""
         self.interrupted = False
         self.interrupts: list[dict[str, Any]] = []
         self._publisher = publisher
@@ -88,20 +88,18 @@ class GraphCall:
         self._started = time.perf_counter()
         self._lock = threading.Lock()  # parallel sync nodes enter on several threads
         self._binding: ExecutionContext | None = None
-        self._refused = self._begun = False
+        self._was_asked = self._begun = False
 
     @property
     def binding(self) -> ExecutionContext | None:
-        """Its execution and run, once it takes part in one."""
+        """Execution and run, once the call has joined one."""
         return self._binding
 
     def begin(self, thread_id: object = None) -> None:
-        """Takes part in the execution's run from the start where the execution is known, or resumes a waiting one.
-
-        Once: a no-op when repeated.
+        """Join the run of a known execution, or resume a run that waits. A repeated call does nothing.
 
         Args:
-            thread_id: LangGraph's thread, where it was not known for sure.
+            thread_id: LangGraph's thread, if it was uncertain before.
         """
         if self._begun:
             return
@@ -109,7 +107,7 @@ class GraphCall:
         self._thread_id = self._thread_id if thread_id is None else thread_id
         try:
             if self._options.execution_id is not None:
-                self.enter(self._options.execution_id)
+                self.join_run(self._options.execution_id)
             elif self._thread_id is not None and self._publisher is not None:
                 self._resume(self._publisher, str(self._thread_id))
             elif self.block is not None:
@@ -118,20 +116,22 @@ class GraphCall:
         except StreamingError as error:
             logger.warning("%s runs without streaming: %s", self.name, error)
 
-    def enter(self, configured: str | None) -> ExecutionContext | None:
-        """The call's execution; the first captured node to enter joins the run.
+    def join_run(self, configured: str | None) -> ExecutionContext | None:
+        """Return the call's execution and run. The first captured node joins the run.
 
         Args:
-            configured: The execution that the node's config names, if the call's own does not.
+            configured: The execution that the node's config names, if the call's does not.
 
         Raises:
-            StreamingError: The run cannot be opened; raised to the first that asks.
+            StreamingError: If the run cannot be opened; only the first call raises.
         """
         with self._lock:
-            if self._binding is None and not self._refused and self._publisher is not None:
-                self._refused = True  # asked once: a node must not fail again and again for what the first was told
+            if self._binding is None and not self._was_asked and self._publisher is not None:
+                self._was_asked = True  # only the first node gets the error
                 options = self._options
-                execution_id = options.execution_id or configured or self.configured or self._own_id
+                execution_id = (
+                    options.execution_id or configured or self.configured_execution or self._default_execution_id
+                )
                 run_id = self._publisher.runs.join_run(
                     execution_id,
                     owner=options.owner,
@@ -144,64 +144,64 @@ class GraphCall:
             return self._binding
 
     @property
-    def _own_id(self) -> str:
+    def _default_execution_id(self) -> str:
         return str(self._thread_id if self._thread_id is not None else self._run_id)
 
     def _resume(self, publisher: Publisher, execution_id: str) -> None:
         run_id = publisher.runs.resume_run(execution_id)
         if run_id is not None:
-            self._refused = True
+            self._was_asked = True
             self._binding = ExecutionContext(publisher, execution_id, run_id)
 
-    # --- how it comes out ------------------------------------------------------------------------------------
+    # --- its outcome -----------------------------------------------------------------------------------------
 
     def pause(self, interrupts: list[dict[str, Any]]) -> None:
-        """Something in the graph waits for a human."""
+        """Record that a node of the graph waits for a human."""
         self.interrupted = True
-        known = {each["id"] for each in self.interrupts}
-        self.interrupts += [each for each in interrupts if each["id"] not in known]
+        recorded = {each["id"] for each in self.interrupts}
+        self.interrupts += [each for each in interrupts if each["id"] not in recorded]
 
     def complete(self) -> None:
-        """Ends the call: the graph returned, because it is done or because it waits for a human."""
+        """End the call after the graph returned: it is done, or it waits for a human."""
         if self.interrupted:
-            self._leave("workflow_interrupted", {"interrupts": self.interrupts} if self.interrupts else {})
+            self._leave_run("workflow_interrupted", {"interrupts": self.interrupts} if self.interrupts else {})
         else:
-            self._leave("workflow_complete", {"duration_s": round(time.perf_counter() - self._started, 6)})
+            self._leave_run("workflow_complete", {"duration_s": round(time.perf_counter() - self._started, 6)})
 
-    def give_way(self) -> None:
-        """Leaves the run to another call: the same graph was also given the config of that one."""
+    def hand_over(self) -> None:
+        """Leave the run to another call, whose config the same graph was given too."""
         binding = self._binding
         if binding is not None:
             outcome = RunOutcome("workflow_complete", {})
             binding.publisher.runs.leave_run(binding.execution_id, binding.run_id, outcome)
 
     def fail(self, error: BaseException) -> None:
-        """Ends the call: the graph raised."""
-        match ending_of(error):
+        """End the call after the graph raised an error."""
+        match classify_ending(error):
             case "complete":
                 self.complete()
             case "interrupted":
                 self.interrupted: bool = True
                 self.complete()
             case "cancelled":
-                self._leave("workflow_cancelled", {})
+                self._leave_run("workflow_cancelled", {})
             case "failed":
                 debug = self._publisher is not None and self._publisher.debug
-                self._leave("workflow_error", {"error": described(error, debug=debug)})
+                self._leave_run("workflow_error", {"error": describe_failure(error, debug=debug)})
 
-    def _leave(self, type: str, data: Mapping[str, Any]) -> None:
+    def _leave_run(self, type: str, data: Mapping[str, Any]) -> None:
         binding = self._binding
         if binding is not None:
-            self._warn_of_silence(binding, type)
+            self._warn_if_nothing_captured(binding, type)
             try:
                 binding.publisher.runs.leave_run(binding.execution_id, binding.run_id, RunOutcome(type, data))
-            except StreamingError as error:  # the hub was closed: the run is over
+            except StreamingError as error:  # the hub was closed, which ended the run
                 binding.publisher.note_refused(binding.execution_id, type, error)
         elif type == "workflow_interrupted":
             self._pause_block()
 
     def _pause_block(self) -> None:
-        """Makes the run of the block around the call wait, or says that no execution shows the question."""
+        """Pause the run of the block around the call, or warn that no execution shows the question."""
         if self.block is not None and self.block.in_force:
             binding = self.block.binding
             binding.publisher.runs.pause(binding.execution_id, binding.run_id, self.pause_key, self.interrupts)
@@ -214,12 +214,16 @@ class GraphCall:
 
     @property
     def pause_key(self) -> str:
-        """Names the wait of this graph in its block's run: the next call of the graph there ends it."""
+        """Key of this graph's pause in its block's run; the next call of the graph there ends the pause."""
         return f"call\n{self._thread_id}\n{self.name}"
 
-    def _warn_of_silence(self, binding: ExecutionContext, type: str) -> None:
+    def _warn_if_nothing_captured(self, binding: ExecutionContext, type: str) -> None:
         publisher, run_id = binding.publisher, binding.run_id
-        if not self.captured and type == "workflow_complete" and publisher.runs.is_silent(binding.execution_id, run_id):
+        if (
+            not self.captured_nodes
+            and type == "workflow_complete"
+            and publisher.runs.is_silent(binding.execution_id, run_id)
+        ):
             logger.warning(
                 "execution %r ends without a captured node of graph %r: decorate its nodes or the graph, or give "
                 "streaming.config(…, capture='all')",

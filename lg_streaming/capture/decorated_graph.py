@@ -1,4 +1,4 @@
-"""Decorated graphs: a decorator on a compiled graph holds for every node in it, subgraphs and agents included."""
+"""Decorate a compiled graph: the options hold for every node in it, subgraphs and agents included."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from langgraph.callbacks import GraphCallbackHandler
 from langgraph.graph import START
 from langgraph.pregel import Pregel
 
-from lg_streaming.capture.follow import RunFollower, RunStart, watch
 from lg_streaming.capture.graph import note_interrupt
 from lg_streaming.capture.node import open_node
 from lg_streaming.capture.plan import GraphPlan, NodePlan, Selection
-from lg_streaming.capture.runs import RUNS
-from lg_streaming.capture.wrap import StreamedRunnable, plan_in
+from lg_streaming.capture.run_follower import RunFollower, RunStart, end_with_task
+from lg_streaming.capture.run_registry import RUNS
+from lg_streaming.capture.wrap import StreamedRunnable, get_plan
 from lg_streaming.publisher import publishers
 
 if TYPE_CHECKING:
     from langgraph.callbacks import GraphInterruptEvent
     from langgraph.pregel._read import PregelNode
 
-    from lg_streaming.capture.runs import Run
+    from lg_streaming.capture.run_registry import Run
 
-__all__ = ["decorate_graph", "is_graph", "options_of", "plan_of"]
+__all__ = ["decorate_graph", "get_graph_plan", "get_node_options", "is_graph"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -35,12 +35,12 @@ AnyGraph: TypeAlias = "Pregel[Any, Any, Any, Any]"
 
 
 class GraphFollower(RunFollower, GraphCallbackHandler):
-    """Finds the calls of a decorated graph, and captures what its nodes do not capture themselves.
+    """Handler that finds the calls of a decorated graph, and captures the nodes that do not capture themselves.
 
-    It is one of the callbacks in the graph's own config, so it goes wherever the graph goes.
+    It is one of the callbacks in the graph's config, so that it is part of every copy and every call of the graph.
     """
 
-    takes_roots: ClassVar[bool] = True
+    finds_roots: ClassVar[bool] = True
 
     def __init__(self, plan: GraphPlan, original: AnyGraph) -> None:
         super().__init__()
@@ -49,46 +49,46 @@ class GraphFollower(RunFollower, GraphCallbackHandler):
 
     @property
     def ignore_llm(self) -> bool:
-        """Whether models' tokens pass it by."""
+        """True: the handler takes no tokens of models."""
         return True
 
     def on_chain_start(self, serialized: dict[str, Any], inputs: dict[str, Any], **kwargs: Any) -> None:
-        """Notes whose run it is, where a module is in use at all."""
+        """Register the run, if a module is in use."""
         if publishers.count:
             super().on_chain_start(serialized, inputs, **kwargs)
 
     def take_root(self, start: RunStart) -> None:
-        """Makes the graph's plan that of its first run; a graph that is a node of another is a captured node."""
+        """Give the graph's plan to its first run; capture a graph that is a node of another as a node."""
         run = start.run
-        if self in run.handlers:
+        if self in run.root_handlers:
             return
-        run.handlers = (*run.handlers, self)
-        run.plan, run.own_plan, run.children_wrapped = self.plan, True, True
-        if run.is_outermost and run.root is None:
-            watch(run, start.run_id)
-        node = run.within
-        if node is not None and node.is_node and node.namespace == run.namespace and node.opened is None:
-            run.begins = functools.partial(self._begin, node, start)
+        run.root_handlers = (*run.root_handlers, self)
+        run.plan, run.has_own_plan, run.children_wrapped = self.plan, True, True
+        if run.is_outermost and run.root_call is None:
+            end_with_task(run, start.run_id)
+        node = run.parent
+        if node is not None and node.is_node and node.namespace == run.namespace and node.node is None:
+            run.capture_graph = functools.partial(self._capture_subgraph, node, start)
 
-    def _begin(self, node: Run, start: RunStart) -> None:
-        """Captures the node that the graph is, unless it captures itself, or calls the graph in an execution there."""
-        place, options = RUNS.place_in(node), self.plan.for_graph
+    def _capture_subgraph(self, node: Run, start: RunStart) -> None:
+        """Capture the node that the graph is, unless it captures itself, or calls the graph in its own execution."""
+        place, options = RUNS.place_of_run(node), self.plan.for_graph
         captured = node.frame is not None and node.frame.graph_namespace == node.namespace
-        if place is not None and options.enabled and not captured and place.made_in != node.namespace:
+        if place is not None and options.enabled and not captured and place.made_in_namespace != node.namespace:
             open_node(node, place, options, name=start.node_name, metadata=start.metadata, state=start.inputs)
             start.run.frame = node.frame
 
     def on_interrupt(self, event: GraphInterruptEvent) -> None:
-        """Notes that a graph waits for a human."""
+        """Record that a graph waits for a human."""
         note_interrupt(event)
 
 
 def is_graph(target: object) -> bool:
-    """Whether ``target`` is a compiled graph."""
+    """Return whether ``target`` is a compiled graph."""
     return isinstance(target, Pregel)
 
 
-def _follower_of(graph: object) -> GraphFollower | None:
+def _get_follower(graph: object) -> GraphFollower | None:
     config = cast("AnyGraph", graph).config if isinstance(graph, Pregel) else None
     callbacks: object = (config or {}).get("callbacks")
     handlers = callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks
@@ -96,47 +96,47 @@ def _follower_of(graph: object) -> GraphFollower | None:
     return found[-1] if found else None
 
 
-def plan_of(graph: object) -> GraphPlan | None:
-    """What the decorators on a graph ask for; None when there are none."""
-    follower = _follower_of(graph)
+def get_graph_plan(graph: object) -> GraphPlan | None:
+    """Return the plan of the decorators on a graph; None for a graph without decorators."""
+    follower = _get_follower(graph)
     return follower.plan if follower is not None else None
 
 
 def decorate_graph(graph: object, selection: Selection) -> Any:
-    """A copy of a compiled graph whose nodes are captured as ``selection`` and earlier decorators ask.
+    """Return a copy of a compiled graph whose nodes are captured by ``selection`` and by earlier decorators.
 
-    It is a graph of the same class: what LangGraph and its tools do with the one they do with the other.
+    The copy has the same class, so that LangGraph and its tools treat both alike.
     """
-    follower = _follower_of(graph)
-    known = follower.plan.selections if follower is not None else ()
+    follower = _get_follower(graph)
+    earlier = follower.plan.selections if follower is not None else ()
     original = follower.original if follower is not None else cast("AnyGraph", graph)
-    _check(selection, original)
-    plan = GraphPlan((*known, selection))
-    nodes: dict[str, PregelNode] = {name: _captured(name, node, plan) for name, node in original.nodes.items()}
+    _warn_of_unmatched(selection, original)
+    plan = GraphPlan((*earlier, selection))
+    nodes: dict[str, PregelNode] = {name: _capture_node(name, node, plan) for name, node in original.nodes.items()}
     config = merge_configs(original.config, {"callbacks": [GraphFollower(plan, original)]})
     return original.copy({"nodes": nodes, "config": config})
 
 
-def _captured(name: str, node: PregelNode, plan: GraphPlan) -> PregelNode:
+def _capture_node(name: str, node: PregelNode, plan: GraphPlan) -> PregelNode:
     options = plan.for_node(name, name)
-    if options is None or name == START or options_of(node.bound) is not None:
+    if options is None or name == START or get_node_options(node.bound) is not None:
         return node
     return node.copy({"bound": StreamedRunnable(node.bound, options, name)})
 
 
-def options_of(node: object) -> NodePlan | None:
-    """The options of a node that is decorated itself, as LangGraph holds it; None when it is not."""
+def get_node_options(node: object) -> NodePlan | None:
+    """Return the options of a decorated node, in the form in which LangGraph keeps it; None for any other node."""
     found: Any = node
     if isinstance(node, RunnableSeq):
         found = found.steps[0]
     if isinstance(found, StreamedRunnable):
         return found.plan
     functions: list[Any] = [found.func, found.afunc] if isinstance(found, RunnableCallable) else []
-    plans = [plan_in(each) for each in functions if each is not None]
+    plans = [get_plan(each) for each in functions if each is not None]
     return next((plan for plan in plans if plan is not None), None)
 
 
-def _check(selection: Selection, graph: AnyGraph) -> None:
+def _warn_of_unmatched(selection: Selection, graph: AnyGraph) -> None:
     names = [name for name in graph.nodes if not name.startswith("__")]
     for pattern in (*(selection.nodes or ()), *selection.exclude):
         alone = Selection(selection.options, (pattern,))

@@ -1,7 +1,7 @@
-"""Objects that hold a node's function: they stay what they are, around the wrapped function.
+"""Replace the function inside an object that holds one: the copy has the same class.
 
-``staticmethod`` and ``classmethod`` objects, ``functools.partialmethod``, LangGraph's ``@task`` objects and
-LangChain's tools.
+Such objects are ``staticmethod``, ``classmethod`` and ``functools.partialmethod`` objects, LangGraph's ``@task``
+objects and LangChain's tools.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any, Final
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 from langgraph.func import task
 
-__all__ = ["Change", "change_held", "held_by"]
+__all__ = ["Change", "get_held_function", "replace_held_function"]
 
 Change = Callable[[Any, str | None], Any]
-"""``change(function, name) -> function``: the name is that of what holds the function, where that has one."""
+"""Function ``change(function, name) -> function``. ``name`` is that of the holder, if it has one."""
 
 _CHANGES: Final = "__lg_streaming_changes__"
 _RUN: Final = "_run"
 _ARUN: Final = "_arun"
-"""The methods that a class of tools defines; LangChain documents both."""
+"""Method that a class of tools defines, as ``_run`` is; LangChain documents both."""
 
 
 @task
@@ -33,8 +33,8 @@ def _task() -> None:
 _Task: Final[type] = type(_task)
 
 
-def held_by(target: object) -> object | None:
-    """Return the function that ``target`` holds; None when it is no holder."""
+def get_held_function(target: object) -> object | None:
+    """Return the function that ``target`` holds; None if it is no holder."""
     found: Any = target
     match target:
         case staticmethod() | classmethod():
@@ -47,8 +47,8 @@ def held_by(target: object) -> object | None:
             return found.func if isinstance(target, _Task) else None
 
 
-def change_held(target: object, change: Change) -> Any | None:
-    """Return a copy of ``target`` around ``change`` of the functions it holds; None when it is no holder."""
+def replace_held_function(target: object, change: Change) -> Any | None:
+    """Return a copy of ``target`` that holds ``change`` of its functions; None if it is no holder."""
     found: Any = target
     match target:
         case staticmethod() | classmethod():
@@ -67,19 +67,14 @@ def _change_task(original: Any, change: Change) -> Any:
     return functools.update_wrapper(changed, changed.func)
 
 
-def _functions_of(tool: BaseTool) -> dict[str, Any]:
-    """Return the functions that a tool was made of, by field; empty for a class of tools that has its own code."""
+def _tool_functions(tool: BaseTool) -> dict[str, Any]:
+    """Return the functions that a tool was made of, by field; empty for a tool class that defines its own code."""
     if not isinstance(tool, (StructuredTool, Tool)) or any(
-        _method_of(type(tool), name) not in (_method_of(StructuredTool, name), _method_of(Tool, name))
-        for name in (_RUN, _ARUN)
+        getattr(type(tool), name) not in (getattr(StructuredTool, name), getattr(Tool, name)) for name in (_RUN, _ARUN)
     ):
         return {}
     functions: dict[str, Any] = {"coroutine": tool.coroutine, "func": tool.func}
     return {field: function for field, function in functions.items() if function is not None}
-
-
-def _method_of(kind: type, name: str) -> Any:
-    return getattr(kind, name)
 
 
 def _original_class(tool: BaseTool) -> Any:
@@ -88,21 +83,21 @@ def _original_class(tool: BaseTool) -> Any:
 
 
 def _held_by_tool(tool: BaseTool) -> object:
-    functions = _functions_of(tool)
+    functions = _tool_functions(tool)
     if functions:
         return next(iter(functions.values()))
-    return _changed(_method_of(_original_class(tool), _RUN), tool.name, vars(type(tool)).get(_CHANGES, ()))
+    return _changed(getattr(_original_class(tool), _RUN), tool.name, vars(type(tool)).get(_CHANGES, ()))
 
 
 def _change_tool(tool: BaseTool, change: Change) -> BaseTool:
-    functions = _functions_of(tool)
+    functions = _tool_functions(tool)
     if functions:
         return tool.model_copy(update={field: change(each, tool.name) for field, each in functions.items()})
     original = _original_class(tool)
     changes = (*vars(type(tool)).get(_CHANGES, ()), change)
-    # A class without a coroutine of its own runs `_run` in a thread, and that is wrapped.
-    names = (_RUN,) if _method_of(original, _ARUN) is _method_of(BaseTool, _ARUN) else (_RUN, _ARUN)
-    members: dict[str, Any] = {name: _method(_method_of(original, name), tool.name, changes) for name in names}
+    # A class that defines no `_arun` runs `_run` in a thread, and `_run` is wrapped.
+    names = (_RUN,) if getattr(original, _ARUN) is getattr(BaseTool, _ARUN) else (_RUN, _ARUN)
+    members: dict[str, Any] = {name: _method(getattr(original, name), tool.name, changes) for name in names}
     members |= {"__module__": original.__module__, "__qualname__": original.__qualname__, _CHANGES: changes}
     changed = tool.model_copy()
     object.__setattr__(changed, "__class__", type(original)(original.__name__, (original,), members))
@@ -110,7 +105,7 @@ def _change_tool(tool: BaseTool, change: Change) -> BaseTool:
 
 
 def _method(run: Any, name: str, changes: tuple[Change, ...]) -> Any:
-    """Return a tool's method with the changes applied to it as it is bound: a tool is no argument of its own call."""
+    """Return a tool's method with the changes applied to the bound method, which does not take the tool itself."""
 
     @functools.wraps(run)
     def method(self: BaseTool, *args: Any, **kwargs: Any) -> Any:

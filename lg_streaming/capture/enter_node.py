@@ -1,4 +1,4 @@
-"""Enters a decorated node: finds its execution and its identity, and puts it in force."""
+"""Enter a decorated node: find its execution and its identity, and make it the current node."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 from lg_streaming.capture.callbacks import TAP
 from lg_streaming.capture.graph import configured_id, is_tracker
 from lg_streaming.capture.node import NodeRun, identify, step_of
-from lg_streaming.capture.runs import RUNS
+from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.errors import StreamingError
 from lg_streaming.publisher import frame_var, publishers, reset_in_context
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from lg_streaming.capture.plan import NodePlan
-    from lg_streaming.capture.runs import Place
+    from lg_streaming.capture.run_registry import Place
 
 __all__ = ["activate", "enter_node"]
 
@@ -32,10 +32,10 @@ logger: logging.Logger = logging.getLogger(__name__)
 def enter_node(
     plan: NodePlan, name: str, config: RunnableConfig | None, arguments: Sequence[object] = ()
 ) -> NodeRun | None:
-    """A run of the node, started; None when nobody listens or streaming cannot."""
+    """Start and return a run of the node; None if it belongs to no execution, or streaming fails."""
     try:
         config = config or var_child_runnable_config.get()
-        run = _entered(plan, name, config, arguments)
+        run = _start_node(plan, name, config, arguments)
         if run is not None:
             run.config = _config_inside(run, config)
     except StreamingError as error:
@@ -47,24 +47,26 @@ def enter_node(
     return run
 
 
-def _entered(plan: NodePlan, name: str, config: RunnableConfig | None, arguments: Sequence[object]) -> NodeRun | None:
+def _start_node(
+    plan: NodePlan, name: str, config: RunnableConfig | None, arguments: Sequence[object]
+) -> NodeRun | None:
     metadata: Mapping[str, Any] = (config.get("metadata") if config is not None else None) or {}
     parent_id = _parent_id(config)
     if not plan.enabled:
         return None
-    opened = _opened(parent_id, name)
-    if opened is not None and opened.adopt(plan):
-        return opened
-    place = RUNS.place_of(parent_id)
-    binding = _binding(place, config)
+    task = _find_planned_task(parent_id, name)
+    if task is not None and task.adopt(plan):
+        return task
+    place = RUNS.place_of_call(parent_id)
+    binding = _join_execution(place, config)
     if binding is None or place is None:
         _warn_of_no_execution(name)
         return None
     identity = identify(name, plan.node_id, metadata, binding, place)
     if identity is None:
         return None
-    known = RUNS.get(parent_id)
-    call = known.call if known is not None else place.frame.call if place.frame is not None else None
+    parent = RUNS.get(parent_id)
+    call = parent.call if parent is not None else place.frame.call if place.frame is not None else None
     run = NodeRun(plan, binding, identity, outer=place.frame, call=call)
     run.begin((arguments[-1], step_of(metadata)) if arguments else None)
     return run
@@ -75,20 +77,20 @@ def _parent_id(config: RunnableConfig | None) -> UUID | None:
     return manager.parent_run_id if isinstance(manager, BaseCallbackManager) else None
 
 
-def _opened(parent_id: UUID | None, name: str) -> NodeRun | None:
-    """The node that the graph's options captured and whose function this is: a ``@task``, known by its name."""
+def _find_planned_task(parent_id: UUID | None, name: str) -> NodeRun | None:
+    """Return the node that the graph's plan captured already and whose function this is: a ``@task`` of this name."""
     run = RUNS.get(parent_id)
-    return run.opened if run is not None and run.opened is not None and run.opened.name == name else None
+    return run.node if run is not None and run.node is not None and run.node.name == name else None
 
 
-def _binding(place: Place | None, config: RunnableConfig | None) -> Any:
+def _join_execution(place: Place | None, config: RunnableConfig | None) -> Any:
     if place is None:
         return None
-    return place.binding or (place.call.enter(configured_id(config)) if place.call is not None else None)
+    return place.binding or (place.call.join_run(configured_id(config)) if place.call is not None else None)
 
 
 def _config_inside(run: NodeRun, config: RunnableConfig | None) -> RunnableConfig | None:
-    """``config`` with the tap, and without trackers: they have done their work, and each costs every token."""
+    """Return ``config`` with the capture handler, and without finished trackers: each handler costs time per token."""
     manager = config.get("callbacks") if config is not None else None
     if config is None or not isinstance(manager, BaseCallbackManager):
         return None
@@ -108,7 +110,7 @@ def _config_inside(run: NodeRun, config: RunnableConfig | None) -> RunnableConfi
 
 
 def activate(run: NodeRun) -> Callable[[], None]:
-    """Puts a node in force in the present context; returns what takes that back, harmless in another context."""
+    """Make a node the current one of this context. Return a function that undoes that, a no-op in other contexts."""
     trace = run.binding.publisher.trace
     undo_trace = trace.enter(run.scope) if trace is not None else None
     config = var_child_runnable_config.set(run.config) if run.config is not None else None
@@ -130,7 +132,7 @@ _MOST_WARNED = 256
 
 
 def _warn_of_no_execution(name: str) -> None:
-    """Warns once for each node that nothing of it is streamed."""
+    """Warn once for each node that it is not streamed."""
     if publishers.count and name not in _warned and len(_warned) < _MOST_WARNED:
         _warned.add(name)
         logger.warning(

@@ -1,4 +1,4 @@
-"""Sorted keys whose cost does not grow with their number."""
+"""Sorted set whose cost of an operation does not grow with its size."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["SortedKeys"]
 
 K = TypeVar("K", bound=Any)
 
-_MOST: Final = 512
-"""Keys of one bucket; a fuller one is split in two."""
+_BUCKET_SIZE: Final = 512
+"""Most keys of one bucket; a fuller bucket is split in two."""
 
 
 class SortedKeys(Generic[K]):
-    """A sorted set in buckets: a key is added, removed or found in a few microseconds, also among millions.
+    """Sorted set in buckets: a key is added, removed or found in a few microseconds, also among millions.
 
     Not thread-safe.
 
@@ -27,7 +27,7 @@ class SortedKeys(Generic[K]):
 
     def __init__(self, keys: Iterable[K] = ()) -> None:
         ordered = sorted(set(keys))
-        half = _MOST // 2
+        half = _BUCKET_SIZE // 2
         self._buckets: list[list[K]] = [ordered[at : at + half] for at in range(0, len(ordered), half)]
         self._lasts: list[K] = [bucket[-1] for bucket in self._buckets]
 
@@ -39,7 +39,7 @@ class SortedKeys(Generic[K]):
 
     @property
     def first(self) -> K | None:
-        """The smallest key; None where there is no key."""
+        """Smallest key; None if there is no key."""
         return self._buckets[0][0] if self._buckets else None
 
     def add(self, key: K) -> None:
@@ -55,7 +55,7 @@ class SortedKeys(Generic[K]):
             return
         bucket.insert(at, key)
         self._lasts[number] = bucket[-1]
-        if len(bucket) > _MOST:
+        if len(bucket) > _BUCKET_SIZE:
             half = len(bucket) // 2
             self._buckets[number : number + 1] = [bucket[:half], bucket[half:]]
             self._lasts[number : number + 1] = [bucket[half - 1], bucket[-1]]
@@ -77,17 +77,17 @@ class SortedKeys(Generic[K]):
 
     def after(self, key: K, limit: int) -> list[K]:
         """Return up to ``limit`` keys above ``key``, in order."""
-        return self._from(bisect_right(self._lasts, key), self._place(bisect_right, key), limit)
+        return self._collect(bisect_right(self._lasts, key), self._bisector(bisect_right, key), limit)
 
-    def since(self, key: K, limit: int) -> list[K]:
+    def from_key(self, key: K, limit: int) -> list[K]:
         """Return up to ``limit`` keys from ``key`` on, in order."""
-        return self._from(bisect_left(self._lasts, key), self._place(bisect_left, key), limit)
+        return self._collect(bisect_left(self._lasts, key), self._bisector(bisect_left, key), limit)
 
     @staticmethod
-    def _place(bisect: Callable[[list[K], K], int], key: K) -> Callable[[list[K]], int]:
+    def _bisector(bisect: Callable[[list[K], K], int], key: K) -> Callable[[list[K]], int]:
         return lambda bucket: bisect(bucket, key)
 
-    def _from(self, number: int, place: Callable[[list[K]], int], limit: int) -> list[K]:
+    def _collect(self, number: int, place: Callable[[list[K]], int], limit: int) -> list[K]:
         found: list[K] = []
         for bucket in self._buckets[number : number + 1]:
             found = bucket[place(bucket) :]

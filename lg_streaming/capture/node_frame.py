@@ -1,16 +1,16 @@
-"""What the code in a captured node belongs to: the node itself, or a call of a tool inside it."""
+"""Frames of captured code: a node, or a call of a tool inside it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lg_streaming.capture.runs import RUNS
+from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.publisher import FrameMark
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from lg_streaming.capture.calls import GraphCall
+    from lg_streaming.capture.graph_call import GraphCall
     from lg_streaming.emitter import Emitter
     from lg_streaming.publisher import Block, ExecutionContext, Scope
 
@@ -18,56 +18,56 @@ __all__ = ["NodeFrame", "ToolRun"]
 
 
 class NodeFrame(Protocol):
-    """A captured node or a tool call in it: where what happens inside goes."""
+    """Captured node or tool call, to which the events inside it belong."""
 
     @property
     def binding(self) -> ExecutionContext:
-        """The execution."""
+        """Execution and run."""
         ...
 
     @property
     def scope(self) -> Scope:
-        """What its updates are about."""
+        """Scope of its updates."""
         ...
 
     @property
     def outer(self) -> NodeFrame | None:
-        """The frame around it in the same execution."""
+        """Frame around it in the same execution."""
         ...
 
     @property
     def block(self) -> Block | None:
-        """The execution block in which it was entered."""
+        """Execution block in which it was entered."""
         ...
 
     @property
     def call(self) -> GraphCall | None:
-        """The graph call that it is part of."""
+        """Graph call that it is part of."""
         ...
 
     @property
     def ended(self) -> bool:
-        """Whether it has returned or raised."""
+        """True once it has returned or raised."""
         ...
 
     @property
     def mark(self) -> FrameMark:
-        """The mark that refers to it in contexts."""
+        """Mark that refers to it in contexts."""
         ...
 
     @property
     def emitter(self) -> Emitter:
-        """Writes updates about it."""
+        """Emitter of updates about it."""
         ...
 
     @property
     def progress(self) -> Any:
-        """Reports its progress."""
+        """Reporter of its progress."""
         ...
 
     @property
     def listens(self) -> bool:
-        """Whether models inside it are made to stream."""
+        """True if models inside it are made to stream."""
         ...
 
     @property
@@ -77,39 +77,39 @@ class NodeFrame(Protocol):
 
     @property
     def run_ids(self) -> set[UUID]:
-        """The LangChain runs inside it; forgotten when it ends."""
+        """LangChain runs inside it; unregistered when it ends."""
         ...
 
     @property
     def listener(self) -> object:
-        """The handler that receives its custom events; None for the one that follows its run."""
+        """Handler that takes its custom events; None for the handler that follows its run."""
         ...
 
     @property
     def message_ids(self) -> set[str]:
-        """The messages that models inside it wrote."""
+        """Ids of the messages that models inside it wrote."""
         ...
 
     @property
     def texts(self) -> set[str]:
-        """The texts of these messages."""
+        """Texts of these messages."""
         ...
 
     def note_message(self, message_id: str, namespace: str | None) -> None:
-        """Remembers a message whose text is streamed in this namespace."""
+        """Record that a message's text is streamed in this namespace."""
         ...
 
     def record(self, type: str, data: dict[str, Any], scope: Scope) -> None:
-        """Takes one thing that happened. Never raises."""
+        """Record an event inside the frame. Never raises."""
         ...
 
     def release(self) -> None:
-        """Publishes what is held: something inside begins."""
+        """Flush the buffered updates, because a node or a tool inside begins."""
         ...
 
 
 class ToolRun:
-    """One call of a tool in a captured node: what happens in it carries the call's id."""
+    """Call of a tool in a captured node. Updates inside it carry the call's id."""
 
     __slots__ = ("_emitter", "ended", "mark", "outer", "run_ids", "scope")
 
@@ -123,22 +123,22 @@ class ToolRun:
 
     @property
     def binding(self) -> ExecutionContext:
-        """The execution."""
+        """Execution and run."""
         return self.outer.binding
 
     @property
     def block(self) -> Block | None:
-        """The execution block in which the node was entered."""
+        """Execution block in which the node was entered."""
         return self.outer.block
 
     @property
     def call(self) -> GraphCall | None:
-        """The graph call that it is part of."""
+        """Graph call that it is part of."""
         return self.outer.call
 
     @property
     def listens(self) -> bool:
-        """Whether models inside it are made to stream."""
+        """True if models inside it are made to stream."""
         return self.outer.listens
 
     @property
@@ -148,45 +148,45 @@ class ToolRun:
 
     @property
     def listener(self) -> object:
-        """None: its run has a follower."""
+        """None: the handler that follows its run takes its custom events."""
         return None
 
     @property
     def message_ids(self) -> set[str]:
-        """The messages that models inside the node wrote."""
+        """Ids of the messages that models inside the node wrote."""
         return self.outer.message_ids
 
     @property
     def texts(self) -> set[str]:
-        """The texts of these messages."""
+        """Texts of these messages."""
         return self.outer.texts
 
     def note_message(self, message_id: str, namespace: str | None) -> None:
-        """Remembers a message whose text is streamed in this namespace."""
+        """Record that a message's text is streamed in this namespace."""
         self.outer.note_message(message_id, namespace)
 
     @property
     def progress(self) -> Any:
-        """Reports the node's progress."""
+        """Reporter of the node's progress."""
         return self.outer.progress
 
     @property
     def emitter(self) -> Emitter:
-        """Writes updates about the tool call."""
+        """Emitter of updates about the tool call."""
         if self._emitter is None:
             self._emitter = self.outer.emitter.scoped(tool_call_id=self.scope.tool_call_id)
         return self._emitter
 
     def record(self, type: str, data: dict[str, Any], scope: Scope) -> None:
-        """Takes one thing that happened. Never raises."""
+        """Record an event inside the frame. Never raises."""
         self.outer.record(type, data, scope)
 
     def release(self) -> None:
-        """Publishes what the node holds: something inside begins."""
+        """Flush the node's buffered updates, because a node or a tool inside begins."""
         self.outer.release()
 
     def end(self) -> None:
-        """Ends the call."""
+        """End the call."""
         self.ended: bool = True
         self.mark.frame = None
         RUNS.unregister(self.run_ids)

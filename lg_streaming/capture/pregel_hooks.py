@@ -1,8 +1,7 @@
-"""What LangGraph has no callbacks for: stream writers, cached nodes, breakpoints, decorated nodes, nodes' handlers.
+"""Hook into LangGraph's loop for what it has no callbacks: stream writers, cached nodes, breakpoints, node timeouts.
 
-These are hooks into methods of LangGraph's loop that are not public. Each looks at what the method does and changes
-nothing of it. Where a version of LangGraph has no such method, that hook is missing and the log has a warning;
-everything else works. `tests/capture/test_pregel_hooks.py` holds what they rely on.
+The hooked methods are not public. Each hook only observes its method. If a version of LangGraph lacks a method, its
+hook is missing, with a warning, and everything else works. `tests/capture/test_pregel_hooks.py` has the assumptions.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ from langgraph.pregel import _loop, _retry
 from langgraph.runtime import Runtime
 
 from lg_streaming.capture.callbacks import TAP
+from lg_streaming.capture.decorated_graph import get_node_options
 from lg_streaming.capture.graph import ListeningTracker, configured_id
-from lg_streaming.capture.graphs import options_of
 from lg_streaming.capture.node import agent_name
-from lg_streaming.capture.outcome import questions
-from lg_streaming.capture.runs import RUNS, parent_run_id
+from lg_streaming.capture.outcome import to_interrupts
+from lg_streaming.capture.run_registry import RUNS, parent_run_id
 from lg_streaming.events import node_path
 from lg_streaming.publisher import Scope, publishers, reset_in_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lg_streaming.capture.runs import Run
+    from lg_streaming.capture.run_registry import Run
 
 __all__ = ["install_hooks"]
 
@@ -39,109 +38,115 @@ logger: logging.Logger = logging.getLogger(__name__)
 _RUNTIME: Final = "__pregel_runtime"
 
 
-class _HeardWriter:
-    """A stream writer of LangGraph whose chunks are updates too."""
+class _PublishingWriter:
+    """Stream writer of LangGraph that also publishes its chunks."""
 
     def __init__(self, writer: Callable[[Any], None]) -> None:
         self._writer = writer
 
     def __call__(self, chunk: Any) -> None:
-        """Writes a chunk, then publishes it."""
+        """Write a chunk, then publish it."""
         self._writer(chunk)
-        frame = RUNS.frame_at(RUNS.get(parent_run_id()))
+        frame = RUNS.frame_of_run(RUNS.get(parent_run_id()))
         if frame is not None:
             frame.record("custom", {"name": "stream_writer", "data": chunk}, frame.scope)
 
 
 def _run_of(loop: Any) -> Run | None:
-    """The run of the graph that a loop works for; None where it belongs to no execution."""
+    """Return the run of a loop's graph; None if it belongs to no execution."""
     if not publishers.count:
         return None
     return RUNS.get(getattr(loop.manager, "run_id", None))
 
 
-def _begin_graph(loop: Any) -> None:
-    """Names the thread to the call; then it is known whether a decorated graph's node is part of another execution."""
+def _start_graph(loop: Any) -> None:
+    """Pass LangGraph's thread to the call, then capture a decorated graph that is a node."""
     run = _run_of(loop)
     if run is None:
         return
     run.is_graph = True
-    run.reports()
-    if run.on_thread is not None:
-        run.on_thread(loop.config["configurable"].get("thread_id"))
-    begin, run.begins = run.begins, None
+    run.stop_watching()
+    if run.on_thread_id is not None:
+        run.on_thread_id(loop.config["configurable"].get("thread_id"))
+    begin, run.capture_graph = run.capture_graph, None
     if begin is not None:
         begin()
 
 
 def _note_execution(loop: Any) -> None:
-    """Notes which execution a graph's config names: no callback is given the config."""
+    """Record the execution that a graph's config names: no callback gets the config."""
     run = _run_of(loop)
-    if run is not None and run.call is not None and run.call.configured is None:
-        run.call.configured = configured_id(loop.config)
+    if run is not None and run.call is not None and run.call.configured_execution is None:
+        run.call.configured_execution = configured_id(loop.config)
 
 
 def _note_decorated_nodes(loop: Any) -> None:
-    """Notes which nodes of a graph have decorators of their own: its plan does not hold for them."""
+    """Record the nodes of a graph that are decorated themselves: the graph's plan does not apply to them."""
     run = _run_of(loop)
     if run is not None and run.plan is not None:
-        run.decorated_nodes = frozenset(name for name, node in loop.nodes.items() if options_of(node.bound) is not None)
+        run.decorated_nodes = frozenset(
+            name for name, node in loop.nodes.items() if get_node_options(node.bound) is not None
+        )
 
 
-def _pass_on_tap(loop: Any) -> None:
-    """Gives what the graph calls the tap in place of a tracker that has done its work: each handler costs every token.
+def _replace_finished_trackers(loop: Any) -> None:
+    """Replace finished trackers by the capture handler for the graph's calls: each handler costs time per token.
 
-    A tracker whose config names no execution stays: a call inside that names a thread of its own is for it to find.
+    A tracker whose config names no execution stays, to find calls inside that name another thread.
     """
     run, manager = _run_of(loop), loop.manager
     if run is None or run.plan is None:
         return
     handlers = manager.inheritable_handlers
-    done = [each for each in handlers if isinstance(each, ListeningTracker) and _has_done_its_work(each, run)]
+    done = [each for each in handlers if isinstance(each, ListeningTracker) and _is_finished(each, run)]
     if done:
         # The graph's own end is still the trackers'.
         manager.inheritable_handlers = [*(each for each in handlers if each not in done), TAP]
 
 
-def _has_done_its_work(tracker: ListeningTracker, run: Run) -> bool:
-    return tracker.options.execution_id is not None and tracker in run.handlers
+def _is_finished(tracker: ListeningTracker, run: Run) -> bool:
+    return tracker.options.execution_id is not None and tracker in run.root_handlers
 
 
-def _hear_writer(loop: Any) -> None:
+def _wrap_stream_writer(loop: Any) -> None:
     runtime: object = loop.config["configurable"].get(_RUNTIME)
-    if _run_of(loop) is None or not isinstance(runtime, Runtime) or isinstance(runtime.stream_writer, _HeardWriter):
+    if (
+        _run_of(loop) is None
+        or not isinstance(runtime, Runtime)
+        or isinstance(runtime.stream_writer, _PublishingWriter)
+    ):
         return
-    heard = cast("Any", runtime).override(stream_writer=_HeardWriter(cast("Any", runtime).stream_writer))
-    loop.config = {**loop.config, "configurable": {**loop.config["configurable"], _RUNTIME: heard}}
+    runtime_config = cast("Any", runtime).override(stream_writer=_PublishingWriter(cast("Any", runtime).stream_writer))
+    loop.config = {**loop.config, "configurable": {**loop.config["configurable"], _RUNTIME: runtime_config}}
 
 
-def _report_cached(loop: Any, tasks: Sequence[Any]) -> None:
-    """Publishes that LangGraph answered captured nodes from its cache."""
+def _publish_cached(loop: Any, tasks: Sequence[Any]) -> None:
+    """Publish that LangGraph answered captured nodes from its cache."""
     run = _run_of(loop) if tasks else None
     if run is None:
         return
     for task in tasks:
         try:
-            _report_cached_node(loop.manager.run_id, run, task)
+            _publish_cached_node(loop.manager.run_id, run, task)
         except Exception as error:  # streaming must never change what a graph does
             logger.warning("that node %r was answered from a cache is lost: %s", task.name, error, exc_info=error)
 
 
-def _report_cached_node(graph_id: Any, run: Run, task: Any) -> None:
+def _publish_cached_node(graph_id: Any, run: Run, task: Any) -> None:
     namespace = str(task.config["configurable"].get("checkpoint_ns") or task.name)
-    options = options_of(task.proc)
+    options = get_node_options(task.proc)
     if options is None and run.plan is not None:
         options = run.plan.for_node(task.name, node_path(namespace))
-    place = RUNS.place_of(graph_id)
+    place = RUNS.place_of_call(graph_id)
     if options is None or not options.enabled or place is None:
         return
-    binding = place.binding or (place.call.enter(configured_id(task.config)) if place.call is not None else None)
+    binding = place.binding or (place.call.join_run(configured_id(task.config)) if place.call is not None else None)
     if binding is None:
         return
     if place.frame is not None:
         place.frame.release()
     if run.call is not None:
-        run.call.captured += 1
+        run.call.captured_nodes += 1
     node_id = options.node_id or task.name
     metadata: dict[str, Any] = task.config.get("metadata") or {}
     scope = Scope(run_id=binding.run_id, node_id=node_id, namespace=namespace, agent_type=agent_name(metadata))
@@ -152,7 +157,7 @@ def _report_cached_node(graph_id: Any, run: Run, task: Any) -> None:
 def _note_interrupts(loop: Any, interrupts: object) -> None:
     run = _run_of(loop)
     if run is not None and run.call is not None:
-        run.call.pause(questions(interrupts, "|".join(loop.checkpoint_ns)))
+        run.call.pause(to_interrupts(interrupts, "|".join(loop.checkpoint_ns)))
 
 
 def _after_init(original: Any) -> Any:
@@ -160,10 +165,10 @@ def _after_init(original: Any) -> Any:
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         _note_execution(self)
-        _begin_graph(self)
+        _start_graph(self)
         _note_decorated_nodes(self)
-        _pass_on_tap(self)
-        _hear_writer(self)
+        _replace_finished_trackers(self)
+        _wrap_stream_writer(self)
 
     return init
 
@@ -172,7 +177,7 @@ def _around_match(original: Any) -> Any:
     @functools.wraps(original)
     def match_cached_writes(self: Any, *args: Any, **kwargs: Any) -> Any:
         tasks = original(self, *args, **kwargs)
-        _report_cached(self, tasks)
+        _publish_cached(self, tasks)
         return tasks
 
     return match_cached_writes
@@ -182,7 +187,7 @@ def _around_async_match(original: Any) -> Any:
     @functools.wraps(original)
     async def amatch_cached_writes(self: Any, *args: Any, **kwargs: Any) -> Any:
         tasks = await original(self, *args, **kwargs)
-        _report_cached(self, tasks)
+        _publish_cached(self, tasks)
         return tasks
 
     return amatch_cached_writes
@@ -199,7 +204,7 @@ def _before_event(original: Any) -> Any:
 
 
 _timed: ContextVar[tuple[str, object] | None] = ContextVar("lg_streaming_timed", default=None)
-"""The namespace of the node for whose timeout LangGraph waits, and the task that waits."""
+"""Namespace of the node for whose timeout LangGraph waits, and the task that waits."""
 
 
 def _around_timeout(original: Any) -> Any:
@@ -221,7 +226,7 @@ def _around_timeout_error(original: Any) -> Any:
         original(self, *args, **kwargs)
         timed = _timed.get()
         if timed is not None and timed[1] is _running_task() and publishers.count:
-            # the node learns only later that it is cancelled, and maybe after the end of the graph
+            # the node is cancelled only later, and maybe after the end of the graph
             RUNS.end_node(timed[0], self)
 
     return init
@@ -247,7 +252,7 @@ _TIMEOUT: Final = "_arun_with_timeout"
 
 
 def install_hooks() -> None:
-    """Installs the hooks. A no-op when they are."""
+    """Install the hooks, once."""
     if _installed:
         return
     for class_name, method, hook in _HOOKS:

@@ -1,11 +1,10 @@
-"""Keeps LangGraph's idle timeout of a node what it is without capture.
+"""Keep LangGraph's idle timeout of a node unchanged by capture.
 
-The idle clock starts again with every callback, so also with every token. A model that streams only because a
-captured node listens would keep a node alive that the plain node's silence had ended. Tokens of such a call
-therefore do not reach the clock; tokens that the node, the model or another listener asked for do.
+Every callback restarts LangGraph's idle clock, and so does every token. A model that streams only because of capture
+would keep a silent node alive, which the timeout ends without capture. Tokens of such a call therefore do not reach
+the clock. Tokens that the node, the model or another handler asked for do.
 
-The clock's class is hooked and not a node's callbacks: the node may be one that no decorator sees, in a graph that a
-captured node calls.
+The clock's class is hooked, not a node's callbacks: the node may be undecorated, in a graph that a captured node calls.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ __all__ = ["install_idle_hooks"]
 logger: logging.Logger = logging.getLogger(__name__)
 
 _CLOCK: Final = "_IdleProgressCallbackHandler"
-_OURS: Final = "_lg_streaming_calls"
-"""The attribute of a clock with the calls that stream for our sake only."""
+_OWN_CALLS: Final = "_lg_streaming_calls"
+"""Attribute of a clock with the ids of calls that stream only because of capture."""
 _INVOKED: Final = {BaseChatModel.generate.__code__: False, BaseChatModel.agenerate.__code__: True}
-"""What runs when a model is invoked, and whether it is async."""
+"""Code that runs when a model is invoked, and True for async code."""
 _STREAMED: Final = {BaseChatModel.stream.__code__, BaseChatModel.astream.__code__}
 _MAX_FRAMES: Final = 64
 
@@ -43,8 +42,8 @@ _MAX_FRAMES: Final = 64
 def _on_start(original: Any) -> Any:
     @functools.wraps(original)
     def on_chat_model_start(self: Any, *args: Any, run_id: UUID, **kwargs: Any) -> None:
-        if publishers.count and _streams_for_us_only():
-            vars(self).setdefault(_OURS, set()).add(run_id)
+        if publishers.count and _streams_only_for_capture():
+            vars(self).setdefault(_OWN_CALLS, set()).add(run_id)
         original(self, *args, run_id=run_id, **kwargs)
 
     return on_chat_model_start
@@ -53,7 +52,7 @@ def _on_start(original: Any) -> Any:
 def _on_token(original: Any) -> Any:
     @functools.wraps(original)
     def on_llm_new_token(self: Any, *args: Any, run_id: UUID, **kwargs: Any) -> None:
-        if run_id not in vars(self).get(_OURS, ()):
+        if run_id not in vars(self).get(_OWN_CALLS, ()):
             original(self, *args, run_id=run_id, **kwargs)
 
     return on_llm_new_token
@@ -62,7 +61,7 @@ def _on_token(original: Any) -> Any:
 def _on_end(original: Any) -> Any:
     @functools.wraps(original)
     def on_end(self: Any, *args: Any, run_id: UUID, **kwargs: Any) -> None:
-        ours = cast("set[UUID] | None", vars(self).get(_OURS))
+        ours = cast("set[UUID] | None", vars(self).get(_OWN_CALLS))
         if ours is not None:
             ours.discard(run_id)
         original(self, *args, run_id=run_id, **kwargs)
@@ -80,7 +79,7 @@ _installed: list[str] = []
 
 
 def install_idle_hooks() -> None:
-    """Installs the hooks. A no-op when they are."""
+    """Install the hooks, once."""
     if _installed:
         return
     clock: Any = getattr(_retry, _CLOCK, None)
@@ -92,23 +91,23 @@ def install_idle_hooks() -> None:
         _installed.append(method)
 
 
-def _streams_for_us_only() -> bool:
-    """Return whether the model call that starts now streams, and would not without the tap.
+def _streams_only_for_capture() -> bool:
+    """Return whether the model call that starts now streams, and would not without capture.
 
-    LangChain's callbacks do not carry that, so the call's own frames are read: streamed or invoked, and when it was
-    invoked, who listens, and what the model answers for a call without listeners. False where that cannot be found out.
+    LangChain's callbacks do not carry that, so the frames of the call are inspected. They show whether the model was
+    streamed or invoked, its handlers, and whether it streams without them. If they do not, the result is False.
     """
     frame = inspect.currentframe()
     for _ in range(_MAX_FRAMES):
         if frame is None or frame.f_code in _STREAMED:
             return False
         if frame.f_code in _INVOKED:
-            return _invoked_for_us_only(frame)
+            return _invoked_only_for_capture(frame)
         frame = frame.f_back
     return False
 
 
-def _invoked_for_us_only(frame: FrameType) -> bool:
+def _invoked_only_for_capture(frame: FrameType) -> bool:
     found = frame.f_locals
     manager, model = found.get("callback_manager"), found.get("self")
     if not isinstance(manager, BaseCallbackManager) or TAP not in manager.handlers:
