@@ -83,21 +83,23 @@ class StreamHub:
     ) -> None:
         self.settings: StreamingSettings = settings_from(settings)
         self.log: EventLog = log or MemoryLog(self.settings.retention, clock=clock, monotonic=monotonic)
-        self.registry = ExecutionRegistry(self.settings, self.log, clock=clock, monotonic=monotonic)
-        self.writer = UpdateWriter(self.settings, self.log, Counters(), redact=redact, clock=clock, monotonic=monotonic)
-        self.runs = RunManager(self.registry, self.writer, new_id=new_id)
-        self.publisher = HubPublisher(self.runs)
-        self.readers = SubscriptionRegistry(
+        self.registry: ExecutionRegistry = ExecutionRegistry(self.settings, self.log, clock=clock, monotonic=monotonic)
+        self.writer: UpdateWriter = UpdateWriter(
+            self.settings, self.log, Counters(), redact=redact, clock=clock, monotonic=monotonic
+        )
+        self.runs: RunManager = RunManager(self.registry, self.writer, new_id=new_id)
+        self.publisher: HubPublisher = HubPublisher(self.runs)
+        self.readers: SubscriptionRegistry = SubscriptionRegistry(
             self.log,
             max_per_execution=self.settings.limits.max_subscribers_per_execution,
             before_subscribe=self.registry.maybe_sweep,
         )
-        self.sinks = SinkManager(self.readers, self.writer.flush)
-        self.metrics = HubMetrics(self.registry, self.writer, self.readers, self.sinks)
+        self.sinks: SinkManager = SinkManager(self.readers, self.writer.flush)
+        self.metrics: HubMetrics = HubMetrics(self.registry, self.writer, self.readers, self.sinks)
         callbacks = CallbackRunner()
         self._canceller = RunCanceller(self.runs, callbacks)
         self._prompts = PromptManager(self.registry, self.writer, callbacks)
-        self.lifespan = HubLifespan(self.publisher, self.readers, self.sinks, self._canceller, callbacks)
+        self.lifespan: HubLifespan = HubLifespan(self.publisher, self.readers, self.sinks, self._canceller, callbacks)
         streams = self.publisher.token_streams = OpenTokenStreams(monotonic)
         self.runs.lifecycle.add(streams)
 

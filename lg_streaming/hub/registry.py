@@ -15,6 +15,7 @@ from lg_streaming.hub.notifier import Notifier
 from lg_streaming.log.memory import MemoryLog
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from lg_streaming.hub.due import Entry
@@ -51,7 +52,7 @@ class ExecutionRegistry:
         self.log = log
         self.clock = clock
         self.monotonic = monotonic
-        self.lock = new_rlock()
+        self.lock: threading.RLock = new_rlock()
         """Guards `executions`, `open_runs`, `closed` and `stopping`. An execution's own lock is taken first."""
         self.executions: dict[str, Execution] = {}
         """The executions by id; always the same dictionary."""

@@ -57,10 +57,12 @@ class SinkDelivery:
         self.sink = sink
         self.policy = policy
         self.on_error: OnError = on_error
-        self.delivered = self.failed = self.errors = 0
+        self.delivered: int = 0
+        self.failed: int = 0
+        self.errors: int = 0
         self.stopped = False
         """Set by the owner: nothing more is sent. `wake` follows."""
-        self.flush_requested = False
+        self.flush_requested: bool = False
         """Set by the owner: what is in the log is sent without waiting for the interval. `wake` follows."""
         self._pages = sink if isinstance(sink, PageSink) else None  # isinstance of a protocol is slow
         self._subscription = subscription

@@ -49,7 +49,7 @@ __all__ = [
     "SocketOwner",
 ]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 CONNECT: Final[int] = socketio_packet.CONNECT
 DISCONNECT: Final[int] = socketio_packet.DISCONNECT

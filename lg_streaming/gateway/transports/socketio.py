@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.delivery.frames import FrameEncoder
     from lg_streaming.gateway.hooks.engineio import EngineSocket, Receive
     from lg_streaming.gateway.limits.rates import Lease
+    from lg_streaming.gateway.transports.base import TransportLimits
     from lg_streaming.gateway.transports.send_buffer import SendBuffer
     from lg_streaming.types import TransportName
 
@@ -47,9 +48,9 @@ class SocketIO:
     def __init__(self, services: ConnectionServices) -> None:
         self.services = services
         self._context = services.context
-        self.namespace = services.context.settings.gateway.namespace
-        self.limits = services.limits
-        self.packets = Packets(self.namespace)
+        self.namespace: str = services.context.settings.gateway.namespace
+        self.limits: TransportLimits = services.limits
+        self.packets: Packets = Packets(self.namespace)
         self._transports = ConnectionCounter(self.limits.max_transports, per_address=self.limits.max_per_address)
         self._server = GuardedServer(namespace=self.namespace, accept=self._accept, serve=self._serve, reject=_reject)
         services.context.lifecycle.on_start.append(self._server.begin)
