@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from typing import Any
 
 import httpx2
@@ -194,7 +193,6 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("loop_handler", [True, False])
 def test_with_another_server_the_signal_itself_is_heard_beside_the_servers_own_handler(loop_handler: bool) -> None:
-    began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", CHAINED.format(loop_handler=loop_handler)],
         cwd=ROOT,
@@ -205,4 +203,3 @@ def test_with_another_server_the_signal_itself_is_heard_beside_the_servers_own_h
     )
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.split()) == ["ours", "theirs"]
-    assert time.monotonic() - began < 10

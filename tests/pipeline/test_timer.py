@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from reactivex.abc import SchedulerBase
@@ -83,10 +84,11 @@ def test_in_order_and_whatever_an_action_raises(caplog: pytest.LogCaptureFixture
         rang.append("failing")
         raise RuntimeError("oh")
 
-    timer.schedule_relative(0.06, doing(done.set))
-    timer.schedule_relative(0.04, doing(lambda: rang.append("second")))
-    timer.schedule_absolute(timer.now, doing(failing))
-    timer.schedule_relative(0.02, doing(lambda: rang.append("first")))
+    begin = timer.now
+    timer.schedule_absolute(begin + timedelta(seconds=0.06), doing(done.set))
+    timer.schedule_absolute(begin + timedelta(seconds=0.04), doing(lambda: rang.append("second")))
+    timer.schedule_absolute(begin, doing(failing))
+    timer.schedule_absolute(begin + timedelta(seconds=0.02), doing(lambda: rang.append("first")))
     assert done.wait(5)
     assert rang == ["failing", "first", "second"]
     assert "an action of the timer failed" in caplog.text
