@@ -287,7 +287,12 @@ _warned: Final[list[str]] = []
 
 
 def _message(context: GatewayContext, type: str, data: object) -> orjson.Fragment:
-    """The data of a `message`, as JSON. Raises BadRequestError and UpdateTooLargeError."""
+    """Encode the data of a `message` as JSON.
+
+    Raises:
+        BadRequestError: If `type` is empty or too long.
+        UpdateTooLargeError: If the data has more than `limits.update_bytes`.
+    """
     if not 0 < len(type) <= _TYPE_LENGTH:
         raise BadRequestError(f"a type has 1 to {_TYPE_LENGTH} characters, not {len(type)}")
     content, limit = context.hub.publisher.encode(data), context.settings.limits.update_bytes

@@ -163,7 +163,7 @@ class Reporter:
     # --- what leaves --------------------------------------------------------------------------------------
 
     def _refresh(self) -> None:
-        """Looks again at the execution's defaults, if they have changed."""
+        """Apply the execution's defaults again if they have changed."""
         live = self._live
         version = live.version if live is not None else 0
         if version == self._version:

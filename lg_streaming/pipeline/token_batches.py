@@ -71,7 +71,7 @@ def join_pieces(pieces: list[Piece], most: int) -> list[list[Piece]]:
 
 
 def _common(first: dict[str, Any]) -> tuple[object, object]:
-    """The metadata and the role of the pieces of text that can be joined to ``first``."""
+    """Return the metadata and the role that a piece of text needs to be joined to ``first``."""
     return (_NONE, _NONE) if "blocks" in first else (first.get("metadata"), first.get("role"))
 
 
@@ -94,7 +94,7 @@ def _same_call(first: dict[str, Any], data: dict[str, Any]) -> bool:
 
 
 def format_batch(batch: list[Piece], format: TokenFormat, *, include_metadata: bool) -> dict[str, Any]:
-    """The data of the update that a batch becomes: the first piece's, with the text of all."""
+    """Return the data of a batch's update: the first piece's data, with the text of all pieces."""
     kind, first, scope = batch[0]
     data = {key: value for key, value in first.items() if key != "metadata"}
     field = "args" if kind == "tool_args" else "content"

@@ -130,8 +130,8 @@ export interface SubscribeOptions extends FilterOptions {
   /** After a gap continue at the "oldest" update that is kept (the default), at the "tail", or "fail". */
   gap?: "oldest" | "tail" | "fail";
   /**
-   * true or a name: keep messages and position over a reload of the page, in `storage`, under a name made of the
-   * execution, or under the given name. Then `onUpdate` receives only new updates, and `messages` has the whole text.
+   * true or a name: keep messages and position in `storage` over a reload of the page. The key is the given name, or
+   * is made of the execution. After a reload `onUpdate` receives only new updates, and `messages` has the whole text.
    * A state of more than a million characters is not kept, and all updates arrive again. Default: false.
    */
   resume?: boolean | string;

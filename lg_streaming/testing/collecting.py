@@ -179,8 +179,8 @@ async def collect(
     ```
 
     Args:
-        target: A compiled graph or another Runnable; an awaitable; a function without arguments, sync or async; or the
-            id of an execution, for its updates up to now.
+        target: A compiled graph, another Runnable, an awaitable, or a function without arguments, sync or async. Or
+            the id of an execution, for its updates up to now.
         input: The input of a graph.
         streaming: The module to use; a new one, which is closed at the end, when not given.
         config: A config of your own for a graph: its thread, its callbacks.

@@ -42,7 +42,7 @@ class ClaimsReader:
         self._clock = clock
 
     async def read(self, token: str) -> dict[str, Any]:
-        """The claims of a token that holds: `sub` is text, and `exp` a number of seconds since 1970.
+        """Return the claims of a valid token: `sub` is text, and `exp` a number of seconds since 1970.
 
         Raises:
             UnauthorizedError: If the token is not valid. Only the debug log has the reason.
@@ -131,7 +131,10 @@ def _bytes(part: str) -> bytes:
 
 
 def _json_object(text: bytes) -> dict[str, Any]:
-    """The JSON object in a part. A name that comes twice and NaN are refused: others may read them otherwise."""
+    """Parse a part as a JSON object.
+
+    Repeated names and NaN are refused, because parsers differ in how they read them.
+    """
     found: object = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
     if not isinstance(found, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 (not a wrong type of ours)
@@ -150,7 +153,7 @@ def _no_constant(name: str) -> None:
 
 
 def _time(value: object) -> float:
-    """A time of a token, in seconds since 1970."""
+    """Return a time of a token, in seconds since 1970, after a check."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LATEST:
         raise ValueError("a time is no number of seconds since 1970")
     return value

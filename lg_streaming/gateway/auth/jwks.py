@@ -127,7 +127,7 @@ class RemoteKeys:
             self._fetched_at = self._clock()
 
     def _fetch(self) -> _KeyTable | None:
-        """The usable keys, by `kid` and algorithm; None: there was no answer that is a JWK Set. Runs in a thread."""
+        """Return the usable keys by `kid` and algorithm, or None without a valid JWK Set. Runs in a thread."""
         try:
             return _read(self._get(self._url), self._accepted)
         except Exception as error:  # noqa: BLE001 (whatever an answer does, what is known goes on)
@@ -136,9 +136,9 @@ class RemoteKeys:
 
 
 def fetch(url: str) -> bytes:
-    """The body of an address: one that answers 200 itself, within 5 s, with at most 256 KiB.
+    """Fetch the body of an address that answers with 200, within 5 s, and with at most 256 KiB.
 
-    Redirects are not followed, so that the keys come from the address that was set and from nowhere else.
+    Redirects are not followed, so that keys come only from the address in the settings.
 
     Raises:
         OSError: If no answer arrives, or one with another status.

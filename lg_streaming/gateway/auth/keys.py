@@ -87,7 +87,7 @@ def static_keys(settings: AuthSettings) -> StaticKeys | None:
 
 
 def _public_key(text: str) -> object:
-    """The key in a text that may have come through an environment variable or a file of another system.
+    """Parse a public key from a text, which may come from an environment variable or another system's file.
 
     Raises:
         StreamingConfigError: If the text holds no public key. The message does not quote it.
@@ -134,7 +134,7 @@ def pem_of(text: str) -> str:
 
 
 def algorithms_of(key: object) -> tuple[str, ...]:
-    """The algorithms that go with a public key; none with anything else, and none with an RSA key under 2,048 bits."""
+    """Return the algorithms of a public key; none for an RSA key under 2,048 bits, or another object."""
     match key:
         case RSAPublicKey():
             strong = key.key_size >= _MIN_RSA_BITS

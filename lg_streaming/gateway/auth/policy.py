@@ -151,10 +151,10 @@ class Policy:
         return {"Access-Control-Allow-Origin": "*"} if self._star else {}
 
     def cors_request_headers(self, peer: Peer) -> list[str]:
-        """The request headers that a page of the caller's origin may send: the gateway's own, and the application's.
+        """Return the request headers that a page of the caller's origin may send: the gateway's and the application's.
 
-        The application's are those of `gateway.cors_headers`; where that is unset, all that a browser asks for on
-        behalf of an allowed origin.
+        `gateway.cors_headers` lists the application's. If it is unset, they are all headers that a browser asks for
+        on behalf of an allowed origin.
         """
         allowed = [*_OWN_HEADERS, *(self._headers or ())]
         if self._headers is None and self.cors_headers(peer):
@@ -198,12 +198,12 @@ class Policy:
         return await self.verify(token, address=peer.address)
 
     def token_of(self, peer: Peer) -> str | None:
-        """The token a request carries: in its header, or in the cookie, where that may count."""
+        """Return the token of a request's header, or of its cookie if the request's origin is trusted."""
         name = self._settings.cookie
         return peer.bearer or (peer.cookie(name) if name is not None and self.trusts_origin(peer) else None)
 
     async def verify(self, token: str, *, address: str | None = None) -> Principal:
-        """The principal of a token, which came from `address`.
+        """Return the principal of a token that came from `address`.
 
         Raises:
             UnauthorizedError: If the token is not valid. Only the debug log has the reason.
@@ -344,7 +344,7 @@ class Policy:
 
 
 def caller_of(principal: Principal, address: str | None) -> str:
-    """The account that a caller's use is charged to: its subject, else its address."""
+    """Return the account to which a caller's use is charged: its subject, else its address."""
     return f"address {address_key(address)}" if principal.subject is None else f"subject {principal.subject}"
 
 

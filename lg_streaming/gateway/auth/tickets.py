@@ -86,7 +86,7 @@ class Tickets:
         return len(self._open)
 
     def issue(self, principal: Principal, *, execution_id: str | None = None) -> tuple[str, float]:
-        """A new ticket, and the seconds until it is void.
+        """Issue a ticket, and return it with the seconds until it expires.
 
         Args:
             principal: The ticket's principal.

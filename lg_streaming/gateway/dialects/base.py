@@ -25,21 +25,21 @@ class EventStreamEncoder(Protocol):
 
     @property
     def shared(self) -> bool:
-        """Return whether other readers at the same place need the same bytes."""
+        """Return whether other readers at the same position need the same bytes."""
         ...
 
     @property
     def keep_alive(self) -> bytes:
-        """Sent while there is nothing else to send."""
+        """The heartbeat, sent while the stream is idle."""
         ...
 
     @property
     def is_complete(self) -> bool:
-        """Return whether the stream has to end, although the run goes on."""
+        """Return whether the stream has to end although the run continues."""
         ...
 
     def before_stream(self, retry_ms: int, status: Mapping[str, object]) -> bytes:
-        """The first words; `status` is that of the connection and the subscription."""
+        """Encode the start of a stream; `status` describes the connection and the subscription."""
         ...
 
     def encode_event(self, event: str, payload: object) -> bytes:
@@ -51,19 +51,19 @@ class EventStreamEncoder(Protocol):
         ...
 
     def on_end(self, position: Position | None, *, run_is_over: bool, state: ExecutionState | None = None) -> bytes:
-        """The last words of a stream that has got everything, or was closed.
+        """Encode the end of a stream that is complete, or was closed.
 
         Args:
             position: The reader's position.
-            run_is_over: Whether it has got everything.
-            state: That of the execution, for a dialect that is not shared.
+            run_is_over: Whether the reader received all updates of the run.
+            state: The state of the execution, for a format that is not shared.
         """
         ...
 
     def on_error(self, error: StreamingError) -> bytes:
-        """The last words of a stream that cannot go on."""
+        """Encode the end of a stream that fails."""
         ...
 
     def on_restart(self, event: str, retry_ms: int) -> bytes:
-        """The last words of a stream whose reader is to come back."""
+        """Encode the end of a stream whose reader has to reconnect."""
         ...

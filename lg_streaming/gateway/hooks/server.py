@@ -168,10 +168,10 @@ class WebSocketTransport(ServerTransport):
         return bool(getattr(self._protocol.conn, "available_extensions", ()))
 
     def take_over_deflate(self) -> int | None:
-        """The window bits with which messages may be compressed; None when permessage-deflate was not negotiated.
+        """Return the negotiated window bits, or None without permessage-deflate, and disable the server's compressor.
 
-        The server then keeps no compressor for this connection, which has 32 KB. If it sent a message itself all the
-        same, it would make one for that message, and the peer could still read it.
+        This frees the 32 KB of the server's compressor for this connection. If the server still sends a message
+        itself, it makes a compressor for that message, which the peer can read.
         """
         for extension in getattr(self._protocol.conn, "extensions", ()):
             if isinstance(extension, PerMessageDeflate):
@@ -262,7 +262,7 @@ def _under_tls(transport: asyncio.Transport) -> asyncio.Transport | None:
 
 
 def current_transport() -> ServerTransport | None:
-    """The line of the connection the current task serves; None where it cannot be found."""
+    """Return the transport of the connection that the current task serves, or None if it cannot be found."""
     owner = _uvicorn_owner(asyncio.current_task())
     transport = getattr(owner, "transport", None)
     if not all(hasattr(transport, name) for name in ("abort", "write", "get_write_buffer_size", "get_extra_info")):
@@ -277,7 +277,7 @@ def current_transport() -> ServerTransport | None:
 
 
 def _uvicorn_owner(task: asyncio.Task[Any] | None) -> object:
-    """The object whose ``run_asgi`` the task runs: uvicorn makes one such task per connection or request."""
+    """Return the object whose ``run_asgi`` the task runs: uvicorn starts one such task per connection or request."""
     coroutine = task.get_coro() if task is not None else None
     frame = cast("FrameType | None", getattr(coroutine, "cr_frame", None))
     if frame is None or frame.f_code.co_name != "run_asgi":
@@ -312,7 +312,7 @@ async def _both(first: Callable[[], Awaitable[None]], second: Callable[[], Await
 
 
 def uvicorn_server() -> Any:
-    """The running server of this event loop, found as the ``self`` of the coroutine that serves."""
+    """Return the uvicorn server of this event loop: the ``self`` of the coroutine that serves."""
     for task in asyncio.all_tasks():
         coroutine: object = task.get_coro()
         while isinstance(coroutine, CoroutineType):

@@ -54,12 +54,12 @@ class Coder(Protocol):
         ...
 
     def finish(self, data: bytes = b"") -> bytes:
-        """``data``, and the end of the body. To be called once."""
+        """Compress ``data`` and end the body. To be called once."""
         ...
 
 
 def negotiate(accept_encoding: str, available: Sequence[ContentCoding]) -> ContentCoding | None:
-    """The coding a client gets (RFC 9110, section 12.5.3); None to send the body as it is.
+    """Return the content coding for a client (RFC 9110, section 12.5.3), or None to send the body uncompressed.
 
     Args:
         accept_encoding: The request's header; several of them joined with commas. What cannot be read in it is
@@ -120,7 +120,7 @@ class Compression:
         return True
 
     def open(self, headers: Headers) -> Coder | None:
-        """A coder for the body of one answer; None when it leaves as it is.
+        """Return a coder for the body of one response, or None if the body is sent uncompressed.
 
         Args:
             headers: The request's.
@@ -242,7 +242,7 @@ class _Deflating:
 
 
 def _stored_blocks(data: bytes) -> bytes:
-    """``data`` as deflate's blocks that are not compressed, to follow a flush."""
+    """Frame ``data`` as uncompressed blocks of deflate, which may follow a flush."""
     blocks: list[bytes] = []
     for start in range(0, len(data), _LONGEST_STORED):
         part = data[start : start + _LONGEST_STORED]

@@ -94,7 +94,7 @@ def _raw_path(scope: Mapping[str, Any]) -> bytes | None:
 
 
 def execution_id_of(request: Request) -> str:
-    """The execution id in the path; it may hold ``/``, plain or percent-encoded.
+    """Return the execution id in the path; it may contain ``/``, plain or percent-encoded.
 
     Raises:
         BadRequestError: If the id cannot name an execution, or is not UTF-8.
@@ -168,7 +168,7 @@ class Endpoint:
         return await handle(request, peer)
 
     def _options(self, peer: Peer, headers: Mapping[str, str]) -> Response:
-        """The answer to a browser that asks whether it may send a request."""
+        """Answer a preflight request of a browser."""
         refused = peer.origin is not None and not peer.is_same_origin and not headers
         response = Response(
             status_code=403 if refused else 204,
@@ -186,11 +186,11 @@ class Endpoint:
 
 # ---------------------------------------------------------------- what a request brings
 async def json_body(request: Request, limit: int) -> object:
-    """The request's body.
+    """Read and parse the request's body.
 
     Args:
         request: The request.
-        limit: The most bytes it may have.
+        limit: The maximum size of the body, in bytes.
 
     Raises:
         TooLargeError: If the body has more.

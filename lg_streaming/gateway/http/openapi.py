@@ -64,7 +64,7 @@ _AN_ID: Final = {
 
 
 def openapi_schema(prefix: str = "") -> _Json:
-    """The routes as OpenAPI 3.1.
+    """Return the OpenAPI 3.1 description of the routes.
 
     Args:
         prefix: The start of every path: `gateway.prefix`.
@@ -190,7 +190,7 @@ def _parameters(properties: _Json, names: Iterable[str]) -> list[_Json]:
 
 
 def _parameter(name: str, schema: _Json) -> _Json:
-    """An option of a query; one that may be absent is left out rather than null."""
+    """Describe an option of a query. A query omits an optional parameter, so the schema has no null."""
     options = [each for each in schema.get("anyOf", [schema]) if each.get("type") != "null"]
     plain = options[0] if len(options) == 1 else {"anyOf": options}
     parameter: _Json = {"name": name, "in": "query", "schema": plain}

@@ -47,11 +47,11 @@ class HistoryReader:
             subscription.close()
 
     async def read(self, session: Session, query: HistoryQuery, receive: Receive) -> bytes:
-        """A page, as JSON.
+        """Read a page, and return it as JSON.
 
         Raises:
-            StreamingError: If the caller may not read the execution, its token was revoked during the wait, or the log
-                cannot be reached. If the filter is wrong or a limit is reached.
+            StreamingError: If the caller may not read the execution, or its token was revoked during the wait. If the
+                filter is wrong, a limit is reached, or the log cannot be reached.
         """
         fails = query.on_gap == "fail"
         lenient = query.model_copy(update={"on_gap": "oldest"}) if fails else query
@@ -75,7 +75,10 @@ class HistoryReader:
 
 
 async def _wait(session: Session, subscription: Subscription, query: HistoryQuery, receive: Receive) -> Page | None:
-    """The next page, if it comes in time, and the client and its token last; who waits counts as a connection."""
+    """Wait for the next page; None if the time or the token expires, or the client leaves.
+
+    A waiting request counts as a connection.
+    """
     expires_in = session.expires_in
     patience = query.wait if expires_in is None else max(0.0, min(query.wait, expires_in))
     lease = session.context.admission.connections.enter(session.peer.address, session.principal.subject)
@@ -92,7 +95,7 @@ async def _wait(session: Session, subscription: Subscription, query: HistoryQuer
 
 
 def _withheld(page: Page, after: str | None) -> _VisiblePage:
-    """A reader that wants no gap stays where it is."""
+    """Keep the reader at its position if the page has a gap, which it does not accept."""
     return _cut(page) if page.gap is None else _VisiblePage(page, (), after)
 
 
@@ -159,10 +162,10 @@ class Cursors:
 
 
 async def list_executions(session: Session, query: ListQuery, cursors: Cursors) -> dict[str, Any]:
-    """A page of the executions the caller may see, in the order of their ids.
+    """Return a page of the executions that the caller may read, in the order of their ids.
 
-    Only those are looked at that the caller owns or its grants may name; all, where the application decides. They are
-    at most 500, for about two seconds: a page may be short, or empty, and not the last.
+    Candidates are executions that the caller owns or that its grants may name; all, if the application decides. A call
+    checks at most 500 candidates, for about two seconds: a page may be short or empty without being the last.
 
     Raises:
         BadRequestError: If the cursor is not valid here.

@@ -62,11 +62,11 @@ def query_payload(
 
 
 def last_event_id(headers: Mapping[str, str], query: QueryParams) -> str:
-    """The position a returning reader names; empty where it names none.
+    """Return the position from which a returning reader resumes, or an empty string.
 
-    The header ``Last-Event-ID`` wins. Where a client cannot send one, it may be in the address: `lastEventId`,
-    `Last-Event-ID`, `last_event_id`, in any case. Both win over `after`: they come from the reader's own progress,
-    and `after` from where its page began.
+    The header ``Last-Event-ID`` wins. A client that cannot send it may use a parameter of the address: `lastEventId`,
+    `Last-Event-ID` or `last_event_id`, in any case. Both win over `after`: they are the reader's progress, and
+    `after` is where its page began.
     """
     header = headers.get(_LAST_EVENT_ID, "").strip()
     named = [value.strip() for name, value in query.multi_items() if _is_last_event_id(name) and value.strip()]

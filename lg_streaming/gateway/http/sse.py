@@ -107,7 +107,7 @@ def sse_response(
     headers: Mapping[str, str] | None = None,
     **filters: Unpack[FilterOptions],
 ) -> Response:
-    """An execution as the answer of a route of your own.
+    """Return an execution as the event-stream response of your own route.
 
     ```python
     @app.get("/chats/{chat_id}/stream")
@@ -115,30 +115,28 @@ def sse_response(
         return sse_response(streaming.hub, chat_id)
     ```
 
-    The route itself decides who may read: nothing is asked here. The reader's `Last-Event-ID` wins over `after`;
-    where its client sends it in the address (`?lastEventId=…`), that counts as the header.
-    What cannot be read is answered with its HTTP status, before anything is sent.
+    Your route decides who may read; this function checks no token. The reader's `Last-Event-ID` wins over `after`; a
+    parameter of the address (`?lastEventId=…`) counts as that header. If the execution cannot be read, the response
+    has the error's HTTP status.
 
     Args:
-        hub: Where the execution is.
+        hub: The hub of the execution.
         execution_id: The execution to read; it need not have started.
-        after: Send what follows this position; `"latest"` for what comes from now on; None from the start.
+        after: Position after which updates are sent; `"latest"` for new updates only; None for all.
         batch: Whether updates come as lists, in `updates` events.
         follow: Whether the stream stays after a run's final update.
         merge: Whether token deltas and progress may be merged while the reader lags.
         on_gap: What to do when updates after `after` are gone.
         named: Whether updates have an `event:` line; else a browser's `onmessage` fires.
-        event: What that line has: an update's `"type"`, such as `node_start`, which is the default, or its `"kind"`, as
-            messages on Socket.IO and `/ws` are named.
+        event: Content of the `event:` line: an update's `"type"`, such as `node_start`, or its `"kind"`, as on
+            Socket.IO and `/ws`. The default is `"type"`.
         ids: Whether events have ids, from which a reader resumes.
-        dialect: `"flowise"`: the stream is written for Flowise's clients. It has neither names nor ids nor batches, so
-            `batch` cannot be had with it.
-        initial_data: `initial_data(execution_id)`, sync or async, makes the first event, `initial`. The reader's place
-            is fixed before it is called, so what happens meanwhile follows it.
-        max_duration: Seconds after which the stream ends and the reader is told to come back; as in the settings when
-            not given.
-        heartbeat_interval: Seconds between comments while there is nothing to send; as in the settings when not given.
-        headers: Headers of the answer beside its own.
+        dialect: `"flowise"` for Flowise's clients. Such a stream has no names, ids or batches, so `batch` is refused.
+        initial_data: `initial_data(execution_id)`, sync or async, returns the data of the first event, `initial`. The
+            reader's position is fixed before the call, so updates published during the call follow the event.
+        max_duration: Seconds after which the stream ends and asks the reader to reconnect; default: the settings'.
+        heartbeat_interval: Seconds between comments on an idle stream; default: the settings'.
+        headers: Additional headers of the response.
         filters: The updates to send; see `FilterOptions`. `until="interrupted"` ends the stream when the run waits
             for a human.
 

@@ -48,7 +48,7 @@ class Lease:
     released: bool = False
 
     def set_subject(self, subject: str) -> None:
-        """The connection has logged in as `subject`.
+        """Count the connection for `subject`, after its login.
 
         Raises:
             TooManyConnectionsError: If the subject has as many connections as it may.
@@ -166,7 +166,7 @@ class Windows:
         return count + before * (1 - elapsed / self.allowed.seconds) + 1 <= self.allowed.amount
 
     def _own(self, counts: dict[str | int, int], key: str) -> str | int:
-        """The counter of a key. The keys that share one differ between processes, so a caller cannot choose it."""
+        """Return the counter of a key. Shared counters differ between processes, so a caller cannot choose one."""
         return key if key in counts or len(counts) < self._most else hash(key) % _SHARED_COUNTERS
 
     def _turn(self) -> float:

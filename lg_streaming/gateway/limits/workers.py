@@ -217,7 +217,7 @@ class Workers:
             job = self._wait(queue)
 
     def _wait(self, queue: SimpleQueue[_Job | None]) -> _Job | None:
-        """The next call; None where the thread has to end."""
+        """Return the next call, or None if the thread has to end."""
         while True:
             try:
                 return queue.get(timeout=self._idle_lifetime)

@@ -123,7 +123,7 @@ class FilterParams(Inbound):
     on event streams."""
 
     def filter(self) -> UpdateFilter:
-        """The same as a filter."""
+        """Return these conditions as a filter."""
         conditions = {name: getattr(self, name) for name in FILTER_FIELDS}
         if conditions["until"] == INTERRUPTED:
             del conditions["until"]

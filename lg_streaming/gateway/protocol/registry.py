@@ -140,7 +140,7 @@ def _complaint(detail: ErrorDetails) -> str:
 
 
 def parse_message(name: str, arguments: Sequence[object]) -> Inbound:
-    """The payload of message ``name``, checked.
+    """Parse the payload of message ``name``.
 
     Raises:
         BadRequestError: If the message does not exist, or its payload does not fit.
@@ -177,13 +177,13 @@ def check_nesting(text: str) -> None:
 
 
 def failure(error: StreamingError) -> dict[str, Any]:
-    """The answer to a message that was refused."""
+    """Return the answer to a refused message."""
     return {"ok": False, "error": error.to_dict()}
 
 
 # ---------------------------------------------------------------- schema
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of every message, by direction and name, with the shapes they share under ``$defs``."""
+    """Return the JSON Schema of every message, by direction and name, with shared definitions under ``$defs``."""
     inbound = _schemas({payload for payload, _ in MESSAGES_IN.values()}, by_alias=False)
     answers = {answer for _, answer in MESSAGES_IN.values()}
     outbound = _schemas({*MESSAGES_OUT.values(), *answers, Failure, *PAYLOADS.values()}, by_alias=True)
@@ -207,7 +207,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _schemas(models: Iterable[type[BaseModel]], *, by_alias: bool) -> tuple[dict[type[BaseModel], Any], dict[str, Any]]:
-    """A reference to each model, and what they refer to."""
+    """Return a reference to each model, and the definitions to which the references point."""
     ordered = sorted(models, key=lambda model: model.__name__)
     references, shared = models_json_schema([(model, "validation") for model in ordered], by_alias=by_alias)
     return {model: references[model, "validation"] for model in ordered}, shared["$defs"]

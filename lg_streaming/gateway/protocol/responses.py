@@ -47,7 +47,7 @@ def json_response(content: object, status: int = 200) -> Response:
 
 
 def error_response(error: StreamingError) -> Response:
-    """An error as an answer: its own HTTP status, and the same object as on every other wire."""
+    """Return an error as a response, with its HTTP status and the same object as on other transports."""
     response = json_response({"error": error.to_dict()}, error.http_status)
     isolate(response)
     if error.retry_after is not None:

@@ -65,9 +65,9 @@ class Framer:
         self._warned = False
 
     def framing_of(self, transport: ServerTransport | None) -> Framing:
-        """The framing for the connection of ``transport``; plain frames where compression was not negotiated.
+        """Return the framing for the connection of ``transport``; plain frames if compression was not negotiated.
 
-        Where the server is not known, it compresses by itself, as it is set up.
+        An unknown server compresses by itself, by its own configuration.
         """
         if not isinstance(transport, WebSocketTransport):
             return web_socket_frame

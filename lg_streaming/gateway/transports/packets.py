@@ -62,15 +62,15 @@ class Packets:
         self.disconnect: bytes = b"41" + self._namespace
 
     def event(self, name: str, payload: object) -> bytes:
-        """One event. ``name`` and ``payload`` are made JSON."""
+        """Encode an event."""
         return b"42" + self._namespace + orjson.dumps([name, payload])
 
     def ready_event(self, name: bytes, *payload: bytes) -> bytes:
-        """One event whose name and payload are JSON already; the parts of the payload are joined."""
+        """Encode an event from a name and parts of a payload that are JSON already."""
         return b"".join((b"42", self._namespace, b"[", name, b",", *payload, b"]"))
 
     def answer(self, number: int, payload: object) -> bytes:
-        """The acknowledgement of a message."""
+        """Encode the answer to a message, in Socket.IO's acknowledgement packet."""
         return b"43" + self._namespace + b"%d" % number + orjson.dumps([payload])
 
 

@@ -72,7 +72,7 @@ class SendBuffer(Protocol):
 def open_send_buffer(
     send: Send, transport: ServerTransport | None, bounds: BufferLimits, give_up: GiveUp
 ) -> SendBuffer:
-    """The best outlet the server allows; ``give_up`` is called once, when the peer does not keep up."""
+    """Return the fastest buffer that the server allows; ``give_up`` is called once, if the peer is too slow."""
     if isinstance(transport, WebSocketTransport):
         return DirectSendBuffer(transport, bounds, give_up)
     return QueuedSendBuffer(send, bounds, give_up)

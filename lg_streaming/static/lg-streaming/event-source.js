@@ -3,14 +3,15 @@ import {
   LOG_UNAVAILABLE, StreamingError, asError, blocked, lost, malformed, noTransport, silent, trouble, unreachable,
 } from "./errors.js";
 
-// Each transport has `open(order, sink)`, which returns `{close(), check?()}` at once, and calls the sink:
-//   opened(status)           the server has accepted the connection
-//   updates(list, position)  updates, and the position after them if it is further
-//   gap(gap), initial(data), trouble(error)
-//   ended(position)          the subscription has ended
-//   lost(error, wait)        the connection has ended; `wait` is the pause that the server asks for
-//   paused(error)            the connection is lost and reconnects by itself (socket.io-client only)
-// `order` is {executionId, query, follow, after()}. After `close()` the sink is not called any more.
+// Each transport has `open(order, sink)`, which returns `{close(), check?()}` at once. It calls these functions of the
+// sink, and none after `close()`:
+// - opened(status): the server has accepted the connection.
+// - updates(list, position): updates, and the position after them if it is further.
+// - gap(gap), initial(data), trouble(error).
+// - ended(position): the subscription has ended.
+// - lost(error, wait): the connection has ended; `wait` is the pause that the server asks for.
+// - paused(error): the connection is lost and reconnects by itself (socket.io-client only).
+// `order` is {executionId, query, follow, after()}.
 
 export class EventSourceTransport {
   name = "sse";

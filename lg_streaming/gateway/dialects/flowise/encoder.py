@@ -284,7 +284,7 @@ class Flowise:
         yield _frame("calledTools", list(self._calls.values()))
 
     def _read_tool_interrupted(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
-        """The call is open no more: Flowise has no word for one that waits, and the run's action asks the question."""
+        """Remove the call: Flowise has no state for a waiting call, and the run's action asks the question."""
         self._calls.pop(_call_key(record, data), None)
         yield from self._read_other(record, data)
 
@@ -319,7 +319,7 @@ class Flowise:
         yield _framed("agentFlowExecutedData", self._executed.json())
 
     def _read_node_cached(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
-        """A node that LangGraph answered from its cache begins and ends at once."""
+        """Begin and end a node that LangGraph answered from its cache."""
         yield from self._read_node_start(record, data)
         yield from self._read_node_end(record, data)
 

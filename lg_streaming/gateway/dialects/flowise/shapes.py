@@ -57,17 +57,17 @@ _API_KEY: Final = re.compile(r"incorrect api key", re.IGNORECASE)
 
 # ---------------------------------------------------------------- updates
 def data_of(record: StoredUpdate) -> Any:
-    """The data of an update."""
+    """Decode the data of an update."""
     return decode_data(record.json) if record.scope.extra is None else orjson.loads(record.json)["data"]
 
 
 def members(data: object) -> Json:
-    """`data` where it is an object; else one without members."""
+    """Return `data` if it is an object, else an empty object."""
     return cast("Json", data) if isinstance(data, dict) else {}
 
 
 def text_of(data: object) -> str:
-    """The text of a `token` or `thinking` update."""
+    """Return the text of a `token` or `thinking` update."""
     content = data if isinstance(data, str) else members(data).get("content")
     return content if isinstance(content, str) else ""
 
@@ -81,7 +81,7 @@ def error_text(error: object, otherwise: str) -> str:
 
 
 def bare_list(data: object) -> list[Any]:
-    """The list that `data` is, or holds as its one member; a list of it where it is something else."""
+    """Return `data` if it is a list, else the list that it wraps as its only member, else `[data]`."""
     if isinstance(data, list):
         return cast("list[Any]", data)
     for name in _WRAPPERS:
@@ -107,7 +107,7 @@ def _read(value: object) -> object:
 
 
 def document(data: object) -> object:
-    """A document of LangChain's with Flowise's names; anything else as it is."""
+    """Rename the fields of a LangChain document to Flowise's; return other data unchanged."""
     fields = members(data)
     if "page_content" not in fields:
         return data
@@ -117,7 +117,7 @@ def document(data: object) -> object:
 
 # ---------------------------------------------------------------- tools
 def called_tool(data: object) -> Json:
-    """The call that a `tool_start` update announces."""
+    """Return the call of a `tool_start` update in Flowise's form."""
     fields = members(data)
     call = fields.get("input")
     return {"tool": _text(fields.get("tool")) or "tool", "toolInput": {} if call is None else call, "toolOutput": ""}
@@ -223,7 +223,7 @@ def action_of_prompt(record: StoredUpdate, data: object) -> Json:
 
 
 def action_of_interrupt(record: StoredUpdate, data: object) -> Json:
-    """The same for a node that waits at LangGraph's `interrupt()`, after its `node_interrupted` update."""
+    """Return the action for a node that waits at LangGraph's `interrupt()`, from its `node_interrupted` update."""
     fields = members(data)
     first = members(next(iter(bare_list(fields.get("interrupts"))), None))
     value = first.get("value")
