@@ -28,11 +28,11 @@ _LATEST: Final = 253_402_300_799
 
 
 class ClaimsReader:
-    """Checks tokens.
+    """Check of a token's signature, claims and times.
 
     Args:
-        settings: The claims a token must have.
-        keys: What it is checked with.
+        settings: The claims that a token must have.
+        keys: Source of the keys.
         clock: Seconds since 1970.
     """
 
@@ -46,7 +46,7 @@ class ClaimsReader:
 
         Raises:
             UnauthorizedError: If the token is not valid. Only the debug log has the reason.
-            TokenExpiredError: If the token was valid once.
+            TokenExpiredError: If the token was valid, and has expired.
             KeysUnavailableError: If the token's key is unknown while the key set cannot be fetched.
         """
         try:
@@ -95,7 +95,7 @@ class ClaimsReader:
         return {**claims, "sub": sub}
 
     def _check_issuer(self, claims: dict[str, Any]) -> None:
-        """Compare the issuer as a whole: some versions of pyjwt take a part of it."""
+        """Compare the whole issuer: some versions of pyjwt accept a part of it."""
         issuer = self._settings.issuer
         if issuer is not None and claims.get("iss") != issuer:
             raise jwt.InvalidIssuerError("another issuer")
@@ -123,7 +123,7 @@ def _header(token: str) -> dict[str, Any]:
 
 
 def _bytes(part: str) -> bytes:
-    """Decode a part of a token; a token has one spelling."""
+    """Decode a part of a token. Only the canonical encoding is accepted."""
     decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
     if base64.urlsafe_b64encode(decoded).decode().rstrip("=") != part:
         raise ValueError("not base64url")

@@ -30,11 +30,11 @@ _MAX_BYTES: Final = 262_144
 _MAX_KEYS: Final = 100
 _FETCH_TIMEOUT: Final = 5.0
 _PATIENCE: Final = 10.0
-"""Seconds a login waits; a name server or a trickle of headers can hold a fetch for longer than its own limit."""
+"""Seconds that a login waits. A fetch may exceed its own limit, because of a name server or slow headers."""
 _FAMILIES: Final = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}
 
 Fetch = Callable[[str], bytes]
-"""Gets the body of an address; it may block, and raises what it likes."""
+"""Function that returns the body of an address. It may block, and may raise any exception."""
 
 _KeyTable = Mapping[tuple[str, str], "CheckingKey"]
 
@@ -96,14 +96,14 @@ class RemoteKeys:
         return self._keys.get((kid, algorithm))
 
     def close(self) -> None:
-        """End the thread, after the fetch it may be at."""
+        """End the thread, after a fetch that runs."""
         self._workers.close()
 
     def _age(self) -> float:
         return float("inf") if self._fetched_at is None else self._clock() - self._fetched_at
 
     async def _refresh(self) -> None:
-        """Wait for the fetch that runs, or for a new one where it is time for one."""
+        """Wait for the running fetch, or for a new one if the cooldown has passed."""
         running = self._fetching
         if running is None:
             if self._tried_at is not None and self._clock() - self._tried_at < self._cooldown:
@@ -130,8 +130,8 @@ class RemoteKeys:
         """Return the usable keys by `kid` and algorithm, or None without a valid JWK Set. Runs in a thread."""
         try:
             return _read(self._get(self._url), self._accepted)
-        except Exception as error:  # noqa: BLE001 (whatever an answer does, what is known goes on)
-            logger.warning("the keys of auth.jwks_url cannot be fetched, those known go on: %s", str(error)[:200])
+        except Exception as error:  # noqa: BLE001 (on any failure the present keys stay)
+            logger.warning("the keys of auth.jwks_url cannot be fetched, the present keys stay: %s", str(error)[:200])
             return None
 
 
@@ -142,7 +142,7 @@ def fetch(url: str) -> bytes:
 
     Raises:
         OSError: If no answer arrives, or one with another status.
-        http.client.HTTPException: The answer is no HTTP.
+        http.client.HTTPException: If the answer is not HTTP.
         ValueError: If the answer is too large or too slow.
     """
     handlers: list[urllib.request.BaseHandler] = [_NoRedirects()]
@@ -181,7 +181,7 @@ def _read(body: bytes, accepted: frozenset[str]) -> _KeyTable:
 
 
 def _add(keys: dict[tuple[str, str], CheckingKey], entry: dict[str, Any], accepted: frozenset[str]) -> None:
-    """Add a key under each algorithm that is accepted, fits its type, and is its own `alg` where it has one."""
+    """Add a key under each accepted algorithm that fits its type and, if the key has an `alg`, equals it."""
     kid, family, operations = entry.get("kid"), entry.get("kty"), entry.get("key_ops", ["verify"])
     if not isinstance(kid, str) or entry.get("use", "sig") != "sig" or "verify" not in _list(operations):
         return

@@ -1,6 +1,6 @@
 """The keys that tokens are checked with. The key decides the algorithms, never the token.
 
-So `none`, and a public key used as a shared secret, get nowhere.
+So a token with the algorithm `none`, or with a public key as its shared secret, is refused.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Keys(Protocol):
 
 
 class StaticKeys:
-    """One key, known from the start; a token's `kid` makes no difference.
+    """The key of the settings; a token's `kid` is ignored.
 
     Args:
         keys: The key of each accepted algorithm.

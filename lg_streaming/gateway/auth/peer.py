@@ -170,9 +170,9 @@ class Peer:
     def is_proxied(self) -> bool:
         """Return whether the request shows a proxy on its way, so that the address is not the caller's own.
 
-        Signs are a header that proxies add, and `Connection: upgrade` without an `Upgrade`. HTTP/1.0 is one, as nginx
-        speaks it to its upstreams by default. So is a browser that names a page of another machine as same origin.
-        A proxy that leaves none of them cannot be recognised, nor can a TCP forwarder.
+        Signs are a header that proxies add, `Connection: upgrade` without an `Upgrade`, and HTTP/1.0, which nginx uses
+        to its upstreams by default. Another is a browser's same-origin request whose page is on another machine.
+        A proxy without any of these signs cannot be recognised, nor can a TCP forwarder.
         """
         names = [name.replace("_", "-") for name in self.headers]
         return (
@@ -187,7 +187,7 @@ class Peer:
 
     @property
     def _page_is_elsewhere(self) -> bool:
-        """Return whether a page that no browser calls cross-site has an address on another machine."""
+        """Return whether the page has an address on another machine, although the browser reports the same site."""
         said = self.headers.get("sec-fetch-site")
         if said != "same-origin" and not (said is None and self.origin is None):
             return False
@@ -197,15 +197,15 @@ class Peer:
 
     @property
     def is_local(self) -> bool:
-        """Return whether the request shows that the caller runs on this machine and meant this server."""
+        """Return whether the request comes from this machine and is addressed to this server."""
         return self.why_not_local is None
 
     @property
     def why_not_local(self) -> str | None:
         """Return why the caller cannot count as local; None if it can.
 
-        The `Host` has to be a name of this listener: a page from elsewhere can point its domain at 127.0.0.1. Its
-        origin and its host agree then.
+        The `Host` has to be a name of this listener. A foreign page can point its domain at 127.0.0.1; its origin and
+        its host then agree.
         """
         if self.address is None or not _is_loopback(self.address):
             return "this request does not come from a loopback address"
@@ -231,9 +231,9 @@ class Peer:
 
     @property
     def _may_be_secure(self) -> bool:
-        """Return whether the page was loaded over TLS: by the server, or by the header of a proxy before it.
+        """Return whether the page was loaded over TLS, according to the server or to the header of a proxy.
 
-        The header needs no trust here: it can only make the rule for origins stricter.
+        The header needs no trust: it can only make the rule for origins stricter.
         """
         proto = self.headers.get("x-forwarded-proto", "").lower()
         forwarded = self.headers.get("forwarded", "").lower().replace('"', "")
@@ -241,7 +241,7 @@ class Peer:
 
     @property
     def is_same_origin(self) -> bool:
-        """Return whether the page came from the host that is asked; over TLS, also whether the page itself did."""
+        """Return whether the page has the host of the request; if the request uses TLS, the page must use TLS too."""
         origin, host = self.page_origin, self.headers.get("host")
         if origin is None or host is None or self.is_cross_site:
             return False
@@ -260,7 +260,7 @@ class Peer:
     def cookie(self, name: str) -> str | None:
         """Return the value of a cookie; None without one, or with several that differ.
 
-        Another host of the same domain can add a cookie, and which one the browser sends first is not for it to decide.
+        Another host of the same domain can add a cookie, and must not choose the one that counts.
         """
         pairs = (pair.partition("=") for pair in self.headers.get("cookie", "").split(";"))
         values = {value.strip().strip('"') for key, _, value in pairs if key.strip() == name}
@@ -268,18 +268,18 @@ class Peer:
 
 
 def _number(port: object) -> int | None:
-    """Return a port; granian gives it as text."""
+    """Return a port as a number; granian passes text."""
     return int(port) if isinstance(port, int | str) and str(port).isdecimal() else None
 
 
 def _host_name(host: str) -> str:
-    """Return the name in a `Host`; empty where it is malformed, or there are several."""
+    """Return the name in a `Host`; empty if it is malformed or has several values."""
     found = _HOST.fullmatch(host.strip())
     return found[1].strip("[]") if found is not None else ""
 
 
 def _host_and_port(host: str, *, secure: bool) -> tuple[str, int]:
-    """Return the name and port in a `Host`; the name is empty where it is malformed, or there are several."""
+    """Return the name and port in a `Host`; the name is empty if the header is malformed or has several values."""
     found = _HOST.fullmatch(host.strip())
     if found is None:
         return "", 0
@@ -295,10 +295,10 @@ def _same_address(one: str, other: str) -> bool:
 
 
 def _plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Return an address; one of IPv4 that is written as IPv6 counts as what it is.
+    """Parse an address; an IPv4 address in IPv6 notation becomes IPv4.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If the text is not an address.
     """
     parsed = ipaddress.ip_address(address)
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None

@@ -1,6 +1,6 @@
 """Rules of access: authentication, and rights on executions.
 
-Identity comes from a signed token's claims and from nothing else.
+Identity comes only from the claims of a signed token.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 _OWN_HEADERS: Final = ("Authorization", "Cache-Control", "Content-Type", "Last-Event-ID")
 _MAX_SOURCES: Final = 64
-"""Prefixes of ids that a caller's grants name; with more of them, all executions are looked at."""
+"""Maximum of id prefixes in a caller's grants; with more, a list checks all executions."""
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _MAX_HEADERS: Final = 100
 
 Authorize = Callable[[Principal, Action, str, str | None], bool | Awaitable[bool]]
 """`authorize(principal, action, execution_id, owner) -> bool`, sync (run in one of the gateway's own threads) or async.
 
-Asked when neither ownership nor a grant allows the action; while authentication is off it alone decides. Its answers
-are not kept: it is asked each time. `owner` is None when the execution has none or does not exist (yet). A room
-comes as `room:<room_id>`. An exception, or no answer in 10 seconds, means no.
+Called when neither ownership nor a grant allows the action; without authentication, it decides alone. Answers are not
+cached. `owner` is None if the execution has none or does not exist yet. A room has the id `room:<room_id>`. An
+exception, or no answer within 10 seconds, denies the action.
 """
 
 
@@ -60,12 +60,12 @@ class Policy:
     Args:
         settings: Keys and switches.
         cors_origins: Browser origins that are admitted in addition to the server's; `*` means all.
-        cors_headers: Additional request headers that their pages may send; None: all they ask for.
-        authorize: The application's decision on what a caller may see.
+        cors_headers: Additional request headers that pages of these origins may send; None: all they ask for.
+        authorize: The application's decision on a caller's actions.
         revoked: The application's decision on whether a token is revoked.
         clock: Seconds since 1970.
-        answer_timeout: Seconds until no answer of the application counts as no.
-        keys: What tokens are checked with; what the settings name when not given.
+        answer_timeout: Seconds after which a missing answer of the application counts as a denial.
+        keys: Source of the keys of tokens; default: the keys of the settings.
 
     Raises:
         StreamingConfigError: If authentication is on without a key, or the key cannot be read.
@@ -107,14 +107,14 @@ class Policy:
 
     # ------------------------------------------------------------ coming in
     def check_origin(self, peer: Peer) -> None:
-        """Let a browser in only from this server's own pages and from `gateway.cors_origins`.
+        """Check that a browser's page is this server's, or of `gateway.cors_origins`.
 
-        A request that a browser calls cross-site or same-site comes from another page, whether it names an origin or
-        not. `*` admits every page that names its origin, but not in local mode: there every web page could act for
-        the user of this machine.
+        A request that a browser marks as cross-site or same-site comes from another page, with or without an origin.
+        `*` admits every page that sends its origin, but not in local mode: there every web page could act for the
+        user of this machine.
 
         Raises:
-            OriginError: If it comes from elsewhere.
+            OriginError: If the request comes from another page.
         """
         if self._origin_is_trusted(peer) or (self._star and peer.origin is not None):
             return
@@ -126,7 +126,7 @@ class Policy:
         raise OriginError(f"origin {peer.origin!r:.200} is not allowed: add it to gateway.cors_origins{star}")
 
     def trusts_origin(self, peer: Peer) -> bool:
-        """Return whether the caller's cookies may count: no other site's page, and not merely let in by `*`."""
+        """Return whether the caller's cookies may count: its page is not of another site, or admitted only by `*`."""
         return self._origin_is_trusted(peer)
 
     def _origin_is_trusted(self, peer: Peer) -> bool:
@@ -139,7 +139,7 @@ class Policy:
         return "*" in self._origins and not self.local_only
 
     def cors_headers(self, peer: Peer) -> dict[str, str]:
-        """Return what lets a page of an allowed origin read the answer."""
+        """Return the response headers with which a page of an allowed origin may read the response."""
         if peer.origin is None or peer.is_same_origin:
             return {}
         if self.trusts_origin(peer):
@@ -170,7 +170,7 @@ class Policy:
 
         Args:
             peer: The caller.
-            token: What a message carried; without it the bearer header and then the cookie are looked at.
+            token: The token of a message; default: the bearer header, then the cookie.
             ticket: A ticket; it wins over all of these, and is void afterwards.
 
         Raises:
@@ -231,10 +231,10 @@ class Policy:
 
     # ------------------------------------------------------------ leaving again
     def revoke(self, *, jti: str | None = None, subject: str | None = None, expires_at: float | None = None) -> None:
-        """Revokes the token with this `jti`, or all tokens of a subject that were issued (`iat`) until now, or both.
+        """Revoke the token with this `jti`, or all tokens of a subject that were issued (`iat`) until now, or both.
 
-        From now on they open no connection and no subscription; open connections end at their next heartbeat. Only this
-        process knows: see `Revocations.add` for that and the arguments.
+        Revoked tokens open no connection and no subscription; open connections end at their next heartbeat. The rule
+        holds in this process only. See `Revocations.add` for the arguments.
 
         Raises:
             StreamingConfigError: If neither `jti` nor `subject` is given.
@@ -244,7 +244,7 @@ class Policy:
     async def still_valid(self, principal: Principal, *, address: str | None = None) -> bool:
         """Return whether the principal's token is not revoked, by `revoke` or by the application.
 
-        Expiry is another matter: see `Principal.expires_at`. A caller without a token has nothing that can be revoked.
+        For expiry see `Principal.expires_at`. A caller without a token has nothing that can be revoked.
 
         Raises:
             MessageRateError: If too many questions of the caller wait for an answer.
@@ -259,13 +259,13 @@ class Policy:
 
     # ------------------------------------------------------------ seeing things
     def sources(self, principal: Principal, owner: str | None) -> list[tuple[str | None, str]]:
-        """Return where executions that `principal` may read are: an owner (None: any), and a prefix of the id.
+        """Return where a list looks for executions that `principal` may read: owners (None: any) and prefixes of ids.
 
-        Executions elsewhere cannot be readable, so a list skips them. `allows` decides about each one.
+        All other executions are unreadable, so a list skips them. `allows` decides about each candidate.
 
         Args:
-            principal: Who asks.
-            owner: Only executions of this owner are wanted; None: of any.
+            principal: The caller.
+            owner: The owner to which the list is restricted; None: no restriction.
         """
         if self._authorize is not None or not self.requires_token:
             return [(owner, "" if principal.restricted_to is None else principal.restricted_to)]
@@ -284,7 +284,7 @@ class Policy:
     async def check(
         self, principal: Principal, action: Action, execution_id: str, owner: str | None, *, address: str | None = None
     ) -> None:
-        """Let `principal`, at `address`, do `action`, or not.
+        """Check that `principal`, at `address`, may do `action`.
 
         Raises:
             ForbiddenError: If the caller may not. An execution that does not exist gets the same answer.
@@ -337,7 +337,7 @@ class Policy:
 
     # ------------------------------------------------------------ ending
     def close(self) -> None:
-        """End the threads in which the application is asked. They come back when they are needed."""
+        """End the threads that call the application. New threads start on demand."""
         self._workers.close()
         if self._remote_keys is not None:
             self._remote_keys.close()

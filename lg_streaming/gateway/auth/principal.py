@@ -29,7 +29,7 @@ class Grant:
     executions: tuple[str, ...]
 
     def allows(self, action: Action, execution_id: str) -> bool:
-        """Return whether this grant is enough."""
+        """Return whether this grant allows the action."""
         return action in self.actions and any(matches(each, execution_id) for each in self.executions)
 
 
@@ -38,14 +38,14 @@ class Principal:
     """The account that a connection acts for."""
 
     subject: str | None = None
-    """The token's `sub`; None for everybody while authentication is off."""
+    """The token's `sub`; None for all callers while authentication is off."""
     grants: tuple[Grant, ...] = ()
     claims: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """All claims of the token."""
     expires_at: float | None = None
     """Seconds since 1970; None: never."""
     restricted_to: str | None = None
-    """The one execution it may read, and nothing else, where it came with a ticket for that one; None: no such bound.
+    """The only execution that the principal may read, if its ticket was issued for one; None: no such restriction.
 
     Other checks still apply.
     """

@@ -1,4 +1,4 @@
-"""Tokens that do not hold any more although they have not expired."""
+"""Revoked tokens: tokens that are refused although they have not expired."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["Revocations", "Revoked"]
 logger: logging.Logger = logging.getLogger(__name__)
 
 Revoked = Callable[[Principal], bool | Awaitable[bool]]
-"""`revoked(principal) -> bool`, sync (run in a thread) or async: whether a token that holds otherwise is refused.
+"""`revoked(principal) -> bool`, sync (run in a thread) or async: whether an otherwise valid token is refused.
 
-Asked at every login, at every refresh, and at every heartbeat of an open connection. Only `False` lets a token hold: an
-exception, or no answer in 10 seconds, counts as revoked.
+Called at every login, every refresh, and every heartbeat of an open connection. Only `False` accepts a token: an
+exception, or no answer within 10 seconds, counts as revoked.
 """
 
 _LIMIT: Final = 100_000
@@ -37,15 +37,15 @@ class _Entry:
 
 
 class Revocations:
-    """Revoked tokens, in this process's memory: other processes, and this one after a restart, know nothing of them.
+    """Revoked tokens, in this process's memory: a restart and other processes do not have them.
 
-    At most `limit` are kept. When there are more, a rule replaces the oldest: every token that was issued before it is
-    revoked. So nothing that was revoked becomes valid again.
+    At most `limit` entries are kept. Beyond that, one rule replaces the oldest: every token that was issued before that
+    entry is revoked. So no revoked token becomes valid again.
 
     Args:
         clock: Seconds since 1970.
-        leeway: Seconds that the clock of who issues tokens may be ahead.
-        limit: The most entries.
+        leeway: Seconds by which the clock of the tokens' issuer may be ahead.
+        limit: The maximum number of entries.
     """
 
     def __init__(self, clock: Callable[[], float], *, leeway: float = 5.0, limit: int = _LIMIT) -> None:
@@ -60,16 +60,16 @@ class Revocations:
         return len(self._entries)
 
     def add(self, *, jti: str | None = None, subject: str | None = None, expires_at: float | None = None) -> None:
-        """Revokes the token with this `jti`, or all tokens of a subject that were issued (`iat`) until now, or both.
+        """Revoke the token with this `jti`, or all tokens of a subject that were issued (`iat`) until now, or both.
 
-        A token without `iat` counts as issued before. A new token of the subject holds once it is issued later than
+        A token without `iat` counts as issued before. A new token of the subject is valid if it is issued more than
         `leeway` after this call.
 
         Args:
             jti: The token's id.
             subject: The tokens' `sub`.
-            expires_at: When the last of these tokens expires, in seconds since 1970; after that the entry is
-                forgotten. Not given: it is not forgotten.
+            expires_at: Expiry of the last of these tokens, in seconds since 1970; then the entry is removed. Without
+                it, the entry has no expiry.
 
         Raises:
             StreamingConfigError: If neither `jti` nor `subject` is given.

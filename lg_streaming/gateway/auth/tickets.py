@@ -37,7 +37,7 @@ class UsedTicket:
         """Return the ticket's principal.
 
         Raises:
-            UnauthorizedError: If the ticket was void, or never was one.
+            UnauthorizedError: If the ticket was void, or never issued.
         """
         if self.principal is None:
             raise UnauthorizedError("the ticket is not valid: it is good for one use, and not for long")
@@ -45,22 +45,22 @@ class UsedTicket:
 
 
 class Tickets:
-    """Tickets that were handed out and not used yet.
+    """Unused tickets.
 
-    A ticket is a credential of the principal that asked for it, for one use within a short time. A connection made with
-    one ends when the principal's token does. It is 256 random bits, so an address with one in it reveals nothing.
+    A ticket is a credential of the principal that requested it, for one use within a short time. A connection made with
+    a ticket ends when the principal's token expires. A ticket is 256 random bits, so it reveals nothing.
 
-    Tickets live in this process's memory, as executions do with the log `memory://`: only the process that gave a
-    ticket takes it.
+    Tickets live in this process's memory, as executions do with the log `memory://`: only the process that issued a
+    ticket accepts it.
 
     Args:
         lifetime: Seconds until a ticket is void.
-        clock: Seconds since 1970: for when the principal's token expires.
-        monotonic: Seconds, for the lifetime of tickets: a step of the wall clock changes nothing.
-        new_id: Makes a ticket that cannot be guessed.
-        per_subject: The most unused tickets of one subject; beyond, its oldest is void. Without authentication there
-            are no subjects, and only `in_all` counts.
-        in_all: The most unused tickets; beyond, the oldest is void.
+        clock: Seconds since 1970, for the expiry of the principal's token.
+        monotonic: Seconds, for the lifetime of tickets, so that steps of the wall clock have no effect.
+        new_id: Generates an unguessable ticket.
+        per_subject: The maximum number of unused tickets of one subject; beyond it, the subject's oldest becomes void.
+            Without authentication there are no subjects, and only `in_all` counts.
+        in_all: The maximum number of unused tickets; beyond it, the oldest becomes void.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Tickets:
 
         Args:
             principal: The ticket's principal.
-            execution_id: The only execution its holder may read; not given, all that the principal may.
+            execution_id: The only execution that the holder may read; default: all that the principal may read.
 
         Raises:
             TokenExpiredError: If the principal's token has expired.
@@ -114,15 +114,15 @@ class Tickets:
         return ticket, expires_in
 
     def use(self, ticket: str) -> UsedTicket:
-        """Make a ticket void, and return what it was. Never fails, so nothing can come before it."""
+        """Void a ticket, and return it. It never fails, so a ticket is void before any other check can fail."""
         found = self._take(ticket) if len(ticket) <= _MAX_LENGTH else None
         return UsedTicket(None if found is None or found.until <= self._monotonic() else found.principal)
 
     def redeem(self, ticket: str) -> Principal:
-        """Return the holder of a ticket, which is void from then on.
+        """Void a ticket, and return its holder.
 
         Raises:
-            UnauthorizedError: If it is void, or never was one.
+            UnauthorizedError: If the ticket is void already, or was never issued.
         """
         return self.use(ticket).holder()
 
@@ -136,7 +136,7 @@ class Tickets:
         return found
 
     def _evict(self, subject: str | None, now: float) -> None:
-        """Drop what is void, then the oldest where there are too many."""
+        """Drop expired tickets, then the oldest ones above the limits."""
         while self._open and next(iter(self._open.values())).until <= now:
             self._take(next(iter(self._open)))
         if subject is not None and self._held[subject] >= self._per_subject:

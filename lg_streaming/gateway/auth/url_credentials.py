@@ -1,7 +1,7 @@
-"""Credentials in the address of a request: tickets, which are void once they came, and tokens, which are refused.
+"""Credentials in the address of a request: tickets, which are void on arrival, and tokens, which are refused.
 
-Addresses end up in logs. So both are taken out of the ASGI scope, in place, before anything else looks at it. An access
-log that writes the scope's query shows `***`.
+Addresses end up in logs. So both are removed from the ASGI scope, in place, before other code reads it. An access log
+that writes the scope's query shows `***`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TICKET: Final = "ticket"
 _TOKEN_NAMES: Final = frozenset({"jwt", "auth", "authorization", "bearer"})
 """Names of options that hold a token, like all names that end with `token`. Case and punctuation do not count."""
 _JWT: Final = re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*\.")
-"""The beginning of a JWT, also inside other text. It starts at the beginning of a word, so a search is linear."""
+"""The beginning of a JWT in a text. The pattern starts at the beginning of a word, so a search is linear."""
 _SEPARATORS: Final = re.compile(rb"([&;])")
 _PATH: Final = re.compile(r"([/?;&])")
 _HIDDEN: Final = b"***"
@@ -51,9 +51,9 @@ def credentials_in(scope: Mapping[str, Any]) -> UrlCredentials:
 
 
 def take_credentials(tickets: Tickets, scope: MutableMapping[str, Any]) -> UrlCredentials:
-    """Redeem the tickets in an address, note a token, and hide both from the access log.
+    """Redeem the tickets in an address, record a token's option, and hide both from the access log.
 
-    Of several tickets all are void, and the last one counts. Harmless when repeated.
+    All of several tickets become void, and the last one counts. Harmless when repeated.
     """
     query = cast("bytes", scope.get("query_string", b""))
     if not query or _KEY in scope:
@@ -110,7 +110,7 @@ class _Credential:
 
 
 def _credential_in(part: bytes) -> _Credential | None:
-    """Return the ticket or token in a part of a query; None where it holds none."""
+    """Return the ticket or token in a part of a query, or None."""
     raw_name, _, raw_value = part.partition(b"=")
     name, value = _text(raw_name), _text(raw_value)
     if _JWT.search(name):

@@ -1,4 +1,4 @@
-"""Limits on who may connect and send requests."""
+"""Counters and rates of one gateway: connections, requests and failed logins."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Admission:
         self.reset_rates()
 
     def reset_counts(self) -> None:
-        """Count no connection, as in a forked child."""
+        """Reset all counts of connections, as in a forked child."""
         limits = self._limits
         self.connections = ConnectionCounter(
             limits.connections, limits.connections_per_subject, limits.connections_per_address
@@ -43,5 +43,5 @@ class Admission:
         self.visitors = ConnectionCounter(limits.connections, per_address=limits.connections_per_address)
 
     def reset_rates(self) -> None:
-        """Forget how often each address connected, as at a start of the server."""
+        """Reset the rates of all addresses, as at a start of the server."""
         self.rates = RateLimiter(self._limits.connects_per_address, self._limits.failed_logins_per_address)

@@ -1,4 +1,4 @@
-"""Counting what callers use."""
+"""Counters of connections, and rates of connections, logins and requests, by caller."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _IPV6_SITE_BITS: Final = 64
 
 
 def address_key(address: str | None) -> str:
-    """Return the key of an address: an IPv6 caller usually has a whole /64 network to choose from."""
+    """Return the key of an address: of IPv6 the /64 network, which one caller usually has."""
     if not address or ":" not in address:
         return address or ""  # IPv4, of which there is one spelling
     try:
@@ -40,7 +40,7 @@ def address_key(address: str | None) -> str:
 
 @dataclass(slots=True, eq=False)
 class Lease:
-    """One connection's place in the census."""
+    """A counted connection, until its release."""
 
     counter: ConnectionCounter
     address: str
@@ -66,12 +66,12 @@ class Lease:
 
 @dataclass(slots=True)
 class ConnectionCounter:
-    """Counts of the open connections, over all transports of a gateway. None means no limit.
+    """Counter of the open connections, over all transports of a gateway. None means no limit.
 
     Args:
-        limit: Of this process.
-        per_subject: With tokens of the same subject.
-        per_address: From the same address (of IPv6 the same /64 network).
+        limit: The maximum of this process.
+        per_subject: The maximum with tokens of the same subject.
+        per_address: The maximum from the same address (of IPv6 the same /64 network).
     """
 
     limit: int | None
@@ -82,7 +82,7 @@ class ConnectionCounter:
     _subjects: Counter[str] = field(default_factory=Counter[str], init=False)
 
     def enter(self, address: str | None = None, subject: str | None = None) -> Lease:
-        """Count one more, until its lease is released.
+        """Count a connection until its lease is released.
 
         Raises:
             TooManyConnectionsError: If a limit is reached.
@@ -102,7 +102,7 @@ class ConnectionCounter:
         return lease
 
     def claim_subject(self, subject: str) -> None:
-        """See :meth:`Lease.name`."""
+        """See `Lease.set_subject`."""
         if self.per_subject is not None and self._subjects[subject] >= self.per_subject:
             raise TooManyConnectionsError(
                 f"a subject may have {self.per_subject} connections: close some first", retry_after=1.0
@@ -110,7 +110,7 @@ class ConnectionCounter:
         self._subjects[subject] += 1
 
     def forget(self, lease: Lease) -> None:
-        """See :meth:`Lease.release`."""
+        """See `Lease.release`."""
         self.connections -= 1
         self._addresses[lease.address] -= 1
         self._drop_zero(self._addresses, lease.address)
@@ -125,16 +125,16 @@ class ConnectionCounter:
 
 
 class Windows:
-    """Counts what many keys do within a sliding window, in constant time and bounded memory.
+    """Sliding-window rate limit for many keys, in constant time and bounded memory.
 
-    Two generations of counts are kept: of the present window, and of the one before. The one before counts in
-    proportion to how much of it still lies within the window's length. At its end a generation goes as a whole, so that
-    nothing looks through the keys. Keys beyond `most` share counters: they are counted too strictly, never too little.
+    Two generations of counts are kept: the present window and the previous one. The previous one counts in proportion
+    to its overlap with the sliding window. A generation is dropped as a whole, so no operation iterates over the keys.
+    Keys beyond `most` share counters: the limit then is too strict, never too lax.
 
     Args:
-        allowed: How often, and within which time.
+        allowed: The number of hits, and the length of the window.
         clock: Seconds, monotonic.
-        most: Keys with counters of their own, in each generation.
+        most: The maximum number of keys with separate counters, in each generation.
     """
 
     __slots__ = ("_before", "_clock", "_counts", "_most", "_window", "allowed")
@@ -151,7 +151,7 @@ class Windows:
         return len(self._counts) + len(self._before)
 
     def hit(self, key: str) -> bool:
-        """Count one for `key`; returns False where it has had all it may, and then counts nothing."""
+        """Count a hit of `key` and return True; at the limit, count nothing and return False."""
         allowed = self.allows(key)
         if allowed:
             own = self._own(self._counts, key)
@@ -159,7 +159,7 @@ class Windows:
         return allowed
 
     def allows(self, key: str) -> bool:
-        """Return whether one more is allowed to `key` now. Counts nothing."""
+        """Return whether `key` has a hit left. Counts nothing."""
         elapsed = self._turn()
         count = self._counts.get(self._own(self._counts, key), 0)
         before = self._before.get(self._own(self._before, key), 0)
@@ -170,7 +170,7 @@ class Windows:
         return key if key in counts or len(counts) < self._most else hash(key) % _SHARED_COUNTERS
 
     def _turn(self) -> float:
-        """Begin a new window where it is time; returns the seconds since the present one began."""
+        """Begin a new window if the present one has ended; return the seconds since the present one began."""
         now = self._clock()
         window = int(now // self.allowed.seconds)
         if window != self._window:
@@ -202,7 +202,7 @@ class RateLimiter:
             )
 
     def check_logins(self, address: str | None) -> None:
-        """Look whether `address` may still try to log in, without counting anything.
+        """Check that `address` may still try to log in. Counts nothing.
 
         Raises:
             ConnectRateError: If the address failed too often.
@@ -231,7 +231,7 @@ class Requests:
         """Count one request of `caller`.
 
         Raises:
-            MessageRateError: If they arrive too fast.
+            MessageRateError: If the caller's requests arrive too fast.
         """
         rate = self._limits.messages_per_second
         if rate is None:

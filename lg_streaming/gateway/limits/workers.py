@@ -1,4 +1,4 @@
-"""Threads for the functions of the application that may block, shared out fairly between callers."""
+"""Threads for functions of the application that may block, shared fairly between callers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _IDLE_LIFETIME: Final = 1.0
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """One call, and who waits for what it returns."""
+    """A call, and the future of its result."""
 
     caller: str
     call: Callable[[], object]
@@ -44,7 +44,7 @@ class _Job:
             return None, raised
 
     def tell(self, result: object, error: BaseException | None) -> None:
-        """Wake who waits. From any thread."""
+        """Resolve the future, from any thread."""
         with contextlib.suppress(RuntimeError):  # the event loop is closed, so no task waits
             self.future.get_loop().call_soon_threadsafe(_settle, self.future, result, error)
 
@@ -59,17 +59,17 @@ def _settle(future: asyncio.Future[object], result: object, error: BaseException
 
 
 class Workers:
-    """A bounded number of threads that start when they are needed and end when they are not.
+    """A bounded pool of threads that start on demand and end when they are idle.
 
-    A caller may use up to `per_caller` threads. When half of all are at work, only callers that have none get one. What
-    has to wait is taken up in turns, one call of each caller. The event loop's own executor is not used.
+    A caller may use up to `per_caller` threads. When half of all are at work, only callers without one get a thread.
+    Waiting calls start in turns, one call of each caller. The event loop's own executor is not used.
 
     Args:
-        name: Begins the threads' names.
-        threads: How many there may be.
-        per_caller: How many of them one caller may use at a time.
-        waiting_per_caller: How many of its calls may wait.
-        idle_lifetime: Seconds after which a thread without work ends.
+        name: The prefix of the threads' names.
+        threads: The maximum number of threads.
+        per_caller: The maximum of threads that one caller may use at a time.
+        waiting_per_caller: The maximum of waiting calls of one caller.
+        idle_lifetime: Seconds after which an idle thread ends.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Workers:
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
 
     def after_fork(self) -> None:
-        """Forget the parent's threads and calls, which go on there."""
+        """Drop the threads and calls of the parent process, which continue there."""
         bury(self._waiting, self._queue)
         self._reset()
 
@@ -115,9 +115,10 @@ class Workers:
             return sum(map(len, self._waiting.values()))
 
     async def answer(self, caller: str, function: Callable[..., Any], *arguments: object) -> object:
-        """Return the result of `function`: a coroutine function is awaited here, another one is called in a thread.
+        """Return the result of `function`: await a coroutine function, and call another one in a thread.
 
-        Raises like `call`.
+        Raises:
+            MessageRateError: If too many calls of this caller wait.
         """
         if inspect.iscoroutinefunction(function):
             return await function(*arguments)
@@ -127,7 +128,7 @@ class Workers:
     async def call(self, caller: str, function: Callable[..., R], *arguments: object) -> R:
         """Return the result of `function`, called in a thread, in a copy of the present context.
 
-        When the wait is cancelled, a call that has not begun is taken back; one that has begun keeps its thread.
+        When the wait is cancelled, a waiting call is withdrawn, and a running call keeps its thread.
 
         Raises:
             MessageRateError: If too many calls of this caller wait.
@@ -156,7 +157,7 @@ class Workers:
 
     # ------------------------------------------------------------ with the lock
     def _share_out(self) -> None:
-        """Give threads to those who wait, as far as they may have one."""
+        """Start waiting calls, as far as the limits allow."""
         while (job := self._next()) is not None:
             self._busy += 1
             self._running[job.caller] += 1
@@ -228,7 +229,7 @@ class Workers:
                         return None
 
     def close(self) -> None:
-        """End the threads that have no work now, and the others after their call; calls that wait are refused.
+        """End idle threads now, and the others after their call. Waiting calls are refused.
 
         New calls start new threads.
         """

@@ -85,7 +85,7 @@ class GatewayContext:
         restart_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget the parent's clients, which stay there."""
+        """Drop the clients of the parent process, which stay connected to it."""
         bury(self.sessions, self.rooms)
         self.sessions, self.rooms = {}, Rooms()
         self.admission.reset_counts()

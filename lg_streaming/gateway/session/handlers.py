@@ -41,10 +41,10 @@ _AFTER_EXPIRY: Final = _BEFORE_LOGIN | {
     "unsubscribe_events",
     "unsubscribe_execution",
 }
-"""Messages that a caller may send after its token has expired: those that take no right."""
+"""Messages that a caller may send after its token has expired: those that need no right."""
 
 _MAX_OPEN: Final = 128
-"""Executions that one `subscribe_events` has open at a time, where connections have no limit of their own."""
+"""Executions that one `subscribe_events` has open at a time, if the settings have no limit for a connection."""
 
 
 async def subscribe_execution(session: Session, message: SubscribeExecution) -> Reply:
@@ -186,7 +186,7 @@ HANDLERS: Final[Mapping[str, Callable[[Session, Any], Awaitable[Reply]]]] = Mapp
 
 
 async def handle(session: Session, name: str, arguments: Sequence[object]) -> Reply:
-    """Handle one message. Nothing that a client sends makes it raise."""
+    """Handle one message. No message of a client makes it raise."""
     clock = session.context.clock.monotonic
     began, refused = clock(), None
     try:

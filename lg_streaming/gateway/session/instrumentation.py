@@ -39,7 +39,7 @@ class _ConnectionLabels(TypedDict):
 
 
 class ConnectionInstrumentation:
-    """Report the events of one connection.
+    """Reporter of one connection's events.
 
     Args:
         metrics: Counters of the gateway.
@@ -62,12 +62,12 @@ class ConnectionInstrumentation:
         return _ConnectionLabels(connection_id=self._connection_id, transport=self._transport, subject=self.subject)
 
     def opened(self, connection_id: str) -> None:
-        """Note that the client was admitted."""
+        """Report that the client was admitted."""
         self._connection_id, self._open = connection_id, True
         self._events.notify(ClientConnected(**self._labels()))
 
     def closed(self, code: int | None, seconds: float) -> None:
-        """Note that the connection closed after `seconds`, with `code` where the gateway closed it.
+        """Report that the connection closed after `seconds`, with `code` if the gateway closed it.
 
         Harmless when repeated.
         """
@@ -85,7 +85,7 @@ class ConnectionInstrumentation:
         )
 
     def refused(self, error: StreamingError) -> None:
-        """Note that the caller, or a message, was refused."""
+        """Report that the caller, or a message, was refused."""
         self._events.notify(
             ClientRefused(
                 **self._labels(),
@@ -96,7 +96,7 @@ class ConnectionInstrumentation:
         )
 
     def handled(self, name: str, seconds: float, error: StreamingError | None) -> None:
-        """Note that a message was handled, or refused with `error`."""
+        """Report that a message was handled, or refused with `error`."""
         if error is not None:
             self.refused(error)
         self._events.notify(
@@ -109,7 +109,7 @@ class ConnectionInstrumentation:
         )
 
     def subscribed(self, watch: ActiveSubscription, attached: SubscribeResult, *, resumes: bool) -> None:
-        """Note a new subscription; `resumes` where the client asked to continue after a position."""
+        """Report a new subscription; `resumes` if the client resumes from a position."""
         labels, execution_id, recovered = self._labels(), watch.execution_id, attached.recovered
         if resumes:
             self._events.notify(SubscriptionResumed(**labels, execution_id=execution_id, recovered=recovered))
@@ -119,35 +119,35 @@ class ConnectionInstrumentation:
             self._events.notify(ExecutionSubscribed(**labels, execution_id=execution_id, recovered=recovered))
 
     def unsubscribed(self, watch: ActiveSubscription, reason: str | None) -> None:
-        """Note the end of a subscription."""
+        """Report the end of a subscription."""
         if watch.room_id is not None:
             self._events.notify(RoomLeft(**self._labels(), room_id=watch.room_id))
         else:
             self._events.notify(ExecutionUnsubscribed(**self._labels(), execution_id=watch.execution_id, reason=reason))
 
     def sent(self, execution_id: str, updates: int, size: int, newest: float | None) -> None:
-        """Note that a page was handed to the transport.
+        """Report that a page was passed to the transport.
 
         Args:
             execution_id: The execution of its updates.
             updates: Updates in it.
             size: Bytes of its frames.
-            newest: The time at which its last update was published, where that came live.
+            newest: The time at which its last update was published; None for replayed updates.
         """
         self._metrics.record_page(self._transport, updates, size, newest)
         if self._events.is_verbose:
             self._events.notify(UpdatesSent(**self._labels(), execution_id=execution_id, updates=updates, bytes=size))
 
     def gap(self, execution_id: str, gap: Gap) -> None:
-        """Note that the reader was notified of a gap."""
+        """Report that the reader was notified of a gap."""
         self._events.notify(GapReported(**self._labels(), execution_id=execution_id, reason=gap.reason))
 
     def merged(self, count: int) -> None:
-        """Note that merging saved `count` updates."""
+        """Report that merging saved `count` updates."""
         self._events.notify(UpdatesMerged(**self._labels(), updates=count))
 
     def failed(self, error: StreamingError) -> None:
-        """Note a failure of the gateway itself."""
+        """Report a failure of the gateway itself."""
         self._events.notify(
             GatewayFailed(
                 **self._labels(),

@@ -34,10 +34,10 @@ class Closable(Protocol):
 
 
 class Lifecycle:
-    """The life of a gateway under its server, which may start and stop more than once.
+    """Start, drain and stop of a gateway with its server, which may start and stop more than once.
 
     Args:
-        policy: Rules of access: without authentication a server that other machines reach may not start.
+        policy: Rules of access. Without authentication, a server that other machines reach may not start.
         jitter: Source of reconnect times, so that clients do not all return at once.
     """
 
@@ -61,7 +61,7 @@ class Lifecycle:
         restart_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget the parent's server and its clients, which stay there."""
+        """Drop the server and the clients of the parent process, which stay there."""
         bury(self.loop, self._unhook)
         self.draining, self.loop, self._unhook = False, None, None
 
@@ -82,7 +82,7 @@ class Lifecycle:
             self._begin(None)
 
     def wake(self) -> None:
-        """Start with a request, where no lifespan has: in a mounted application, or behind `sse_response` alone.
+        """Start with a request if no lifespan did, as in a mounted application or with `sse_response` alone.
 
         The gateway then stops with the server. No effect after a start, and after a lifespan that has ended.
         """
@@ -137,7 +137,7 @@ class Lifecycle:
             log_event(logger, logging.INFO, "gateway.stopped")
 
     def ensure_open(self) -> None:
-        """Admit no client while the server shuts down.
+        """Check that the server does not shut down, before a client is admitted.
 
         Raises:
             ServerRestartError: If the server shuts down.
@@ -151,4 +151,4 @@ class Lifecycle:
 
 
 _woken: Final[set[Lifecycle]] = set()
-"""Gateways that a request started, kept until their server ends: without a `Gateway` nothing else keeps them."""
+"""Gateways that a request started, referenced here until their server ends, because no `Gateway` refers to them."""

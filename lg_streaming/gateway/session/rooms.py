@@ -1,7 +1,7 @@
-"""Rooms: named groups of connections that receive what is broadcast to the room.
+"""Rooms: named groups of connections that receive the broadcasts to the room.
 
-A room is an execution with the id `room:<room_id>`. So its updates have an order and positions like all others, and the
-same rules decide who may join.
+A room is an execution with the id `room:<room_id>`. So its updates have an order and positions, and the rules of access
+to executions decide who may join.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lg_streaming.filters import UpdateFilter
 __all__ = ["ROOM_FILTER", "Rooms"]
 
 ROOM_FILTER: Final = UpdateFilter.of(events=["token", "progress", "event"])
-"""Updates that members receive: all but the statuses, which belong to the execution and not to the room."""
+"""Filter of a member's updates: all but statuses, which belong to the execution and not to the room."""
 
 
 class Rooms:
@@ -24,12 +24,12 @@ class Rooms:
         self._members: defaultdict[str, set[object]] = defaultdict(set)
 
     def join(self, room_id: str, member: object) -> int:
-        """Add `member`; returns how many there are."""
+        """Add `member`, and return the number of members."""
         self._members[room_id].add(member)
         return len(self._members[room_id])
 
     def leave(self, room_id: str, member: object) -> int:
-        """Take `member` out, where it is in; returns how many are left. An empty room is forgotten."""
+        """Remove `member`, and return the number of members that are left. An empty room is dropped."""
         members = self._members.get(room_id)
         if members is None:
             return 0

@@ -106,7 +106,7 @@ class Session:
         Args:
             token: A token from a message; without it the request's header and cookie count.
             takes_tickets: Whether a ticket in the address may replace a token.
-            defer_auth: Whether a caller without any token is admitted for now, to `authenticate` later.
+            defer_auth: Whether a caller without a token is admitted for now, to `authenticate` later.
 
         Raises:
             StreamingError: If the caller or its token is refused, or the server is full or shuts down.
@@ -152,7 +152,11 @@ class Session:
         context.admission.requests.acquire(self.caller)
 
     def _ticket(self, *, takes_tickets: bool) -> UsedTicket | None:
-        """Return the ticket in the address. Raises BadRequestError where an address may hold none, or holds a token."""
+        """Return the ticket in the address, if there is one.
+
+        Raises:
+            BadRequestError: If this address may not have a ticket, or has a token.
+        """
         if self.peer.url_token is not None:
             raise token_refused(self.peer.url_token)
         if self.peer.ticket is not None and not takes_tickets:
@@ -160,7 +164,7 @@ class Session:
         return self.peer.ticket
 
     async def identify(self, token: str | None, ticket: UsedTicket | None = None) -> Principal:
-        """Return the principal of a token or ticket; count a failure. Raises like `Policy.admit`."""
+        """Return the principal of a token or ticket; count a failure. Raises like `Policy.authenticate`."""
         try:
             return await self.policy.authenticate(self.peer, token, ticket=ticket)
         except UnauthorizedError:
@@ -174,7 +178,11 @@ class Session:
         self.instrumentation.opened(connection_id)
 
     def set_principal(self, principal: Principal) -> None:
-        """Set the caller's principal. Raises TooManyConnectionsError if the principal has too many connections."""
+        """Set the caller's principal.
+
+        Raises:
+            TooManyConnectionsError: If the principal's subject has too many connections.
+        """
         if self._lease is not None and principal.subject is not None:
             self._lease.set_subject(principal.subject)
         self.principal, self.authenticated = principal, True
@@ -246,7 +254,11 @@ class Session:
         return error.closes == "yes"
 
     def charge_rate(self, now: float) -> None:
-        """Count one message at `now`. Raises MessageRateError if they arrive too fast."""
+        """Count one message at `now`.
+
+        Raises:
+            MessageRateError: If the messages arrive too fast.
+        """
         bucket = self._bucket
         if bucket is not None and not bucket.take(now):
             limits = self.context.settings.limits
@@ -260,7 +272,9 @@ class Session:
     ) -> tuple[ActiveSubscription, SubscribeResult]:
         """Subscribe to an execution, in place of a former subscription to it.
 
-        Raises like :func:`attach`, and TooManySubscriptionsError.
+        Raises:
+            TooManySubscriptionsError: If the connection has as many subscriptions as it may.
+            StreamingError: If `attach` raises it.
         """
         execution_id = request.execution_id
         limit = self.context.settings.limits.subscriptions_per_connection
@@ -303,7 +317,11 @@ class Session:
         return state
 
     async def may_read(self, execution_id: str, principal: Principal | None = None) -> bool:
-        """Return whether the caller, or `principal` in its place, may read an execution. Raises LogUnavailableError."""
+        """Return whether the caller, or `principal` in its place, may read an execution.
+
+        Raises:
+            LogUnavailableError: If the log cannot be reached.
+        """
         if self.trusted:
             return True
         state = await self.hub.describe(execution_id)
@@ -316,7 +334,7 @@ class Session:
         )
 
     def vetting(self, execution_id: str, state: LogState | None) -> Vetting:
-        """Return a check that the caller may still read an execution, whose state was `state` at the subscribe."""
+        """Return a check that the caller may still read an execution, whose state at subscribing was `state`."""
         return Vetting(execution_id, state, self._may_go_on)
 
     async def _may_go_on(self, execution_id: str, owner: str | None, now: LogState) -> bool:

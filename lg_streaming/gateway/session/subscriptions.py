@@ -54,11 +54,11 @@ class Reply:
     answer: dict[str, Any]
     """The acknowledgement. If the client asked for none, an error in it is sent as `error`."""
     stop: Sequence[ActiveSubscription | PatternSubscription] = ()
-    """No longer delivered."""
+    """Subscriptions that are no longer delivered."""
     forbidden: Sequence[ActiveSubscription] = ()
-    """No longer delivered, because the fresh token forbids it; the client is notified."""
+    """Subscriptions that the fresh token forbids: not delivered any more, and the client is notified."""
     start: ActiveSubscription | PatternSubscription | None = None
-    """Delivered from now on."""
+    """Subscriptions that are delivered from now on."""
     close: StreamingError | None = None
     """The reason to close the connection."""
 
