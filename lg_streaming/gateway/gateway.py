@@ -1,4 +1,4 @@
-"""The network edge: sessions, authentication, and the transports that carry them."""
+"""The gateway: sessions, authentication and transports of a hub, installed in an application."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 
 class Gateway:
-    """Lets clients in over Socket.IO, WebSocket, Server-Sent Events and plain HTTP.
+    """Server of a hub's executions over Socket.IO, WebSocket, Server-Sent Events and plain HTTP.
 
     Args:
-        hub: Where executions are.
-        settings: All settings; the hub's own when not given.
-        authorize: The application's decision on who may see what, see `Authorize`.
+        hub: The hub of the executions.
+        settings: All settings; default: the hub's.
+        authorize: The application's decision on a caller's actions, see `Authorize`.
         revoked: `revoked(principal) -> bool`: refuses tokens that have not expired, see `Revoked`.
-        initial_data: `initial_data(execution_id)`, sync or async: what readers of event streams are shown first.
+        initial_data: `initial_data(execution_id)`, sync or async, returns the first event of event streams.
         observer: Called with each event of a connection, see `GatewayEvent`.
 
     Raises:
@@ -117,7 +117,7 @@ class Gateway:
             self._rest.add_routes(self.router)
 
     def statistics(self) -> GatewayStatistics:
-        """Count since the gateway was made, and what is there now."""
+        """Return counts since the gateway was made, and present numbers."""
         return self._context.metrics.snapshot()
 
     @property
@@ -126,7 +126,7 @@ class Gateway:
         return [session.stats() for session in list(self._context.sessions.values())]
 
     def client(self, connection_id: str) -> ClientStats | None:
-        """One of them; None where there is no such connection."""
+        """Return one client, or None without such a connection."""
         session = self._context.sessions.get(connection_id)
         return session.stats() if session is not None else None
 
@@ -139,16 +139,16 @@ class Gateway:
     def send_to(self, connection_id: str, type: str, data: object = None) -> bool:
         """Send a `message` to one connection over Socket.IO or WebSocket, from any thread.
 
-        A `message` has no position: a client that is away does not get it later. Never waits; a connection that does
-        not read is closed rather than let messages pile up.
+        A `message` has no position, so a client that is disconnected does not receive it later. Never waits: a
+        connection that does not read is closed, so messages do not pile up.
 
         Args:
             connection_id: The id in the client's `connection_status`.
             type: Any name of your own.
-            data: Any value; what JSON does not know is described in text.
+            data: Any value; values without a JSON form are described as text.
 
         Returns:
-            Whether there is such a connection in this process.
+            Whether this process has such a connection.
 
         Raises:
             BadRequestError: If the type is empty or longer than 256 characters.
@@ -165,13 +165,14 @@ class Gateway:
         return True
 
     def broadcast_to_execution(self, execution_id: str, type: str, data: object = None) -> int:
-        """Publish an update of an execution, to all who watch it now and all who will. From any thread.
+        """Publish an update of an execution, to its present and future readers. From any thread.
 
-        Like `hub.publish`, it gives the update a position in the execution's order, in every process. An execution
-        that does not exist is opened; one whose run has ended takes nothing.
+        As with `hub.publish`, the update gets a position in the execution's order, in every process. An execution that
+        does not exist is opened; if its run has ended, nothing is published.
 
         Returns:
-            How many connections and streams of this process watch the execution itself; 0 when nothing was published.
+            The number of connections and streams of this process that watch the execution by its id; 0 when nothing
+            was published.
 
         Raises:
             StreamingError: If `hub.publish` raises it.
@@ -183,13 +184,13 @@ class Gateway:
         return sum(execution_id in session.watches for session in list(self._context.sessions.values()))
 
     def broadcast_to_room(self, room_id: str, type: str, data: object = None) -> int:
-        """Publish an update to a room: to its members here and in every other process. From any thread.
+        """Publish an update to a room: to its members in this and every other process. From any thread.
 
         A room is the execution `room:<room_id>`: its updates are kept like all others, and it counts as running until
-        it is ended with `hub.close`.
+        `hub.close` ends it.
 
         Returns:
-            How many of this process's connections are in the room.
+            The number of this process's connections in the room.
 
         Raises:
             BadRequestError: If the id cannot name a room: it has 1 to 251 printable characters without spaces.
@@ -223,19 +224,19 @@ class Gateway:
             app.mount(f"{prefix}/socket.io", self._socketio, name="lg_streaming.socketio")
 
     def on_start(self, callback: Callable[[], None]) -> None:
-        """Has `callback` called at each start, on the server's event loop, before anyone is let in."""
+        """Call `callback` at each start, on the server's event loop, before a client is admitted."""
         self._lifecycle.on_start.append(callback)
 
     def on_stop(self, callback: Callable[[], Awaitable[None]]) -> None:
-        """Has `callback` awaited at each stop, after all connections have closed."""
+        """Await `callback` at each stop, after all connections have closed."""
         self._lifecycle.on_stop.append(callback)
 
     async def start(self) -> None:
-        """Call it when the application starts, on the server's event loop. It may start again after a shutdown."""
+        """Start with the application, on the server's event loop. The gateway may start again after a shutdown."""
         self._lifecycle.start()
 
     def _warn(self) -> None:
-        """Log who is let in, at each start."""
+        """Log which callers are admitted, at each start."""
         if self.policy.exposed is not None:
             return
         if self.policy.local_only:
@@ -246,10 +247,10 @@ class Gateway:
                     "origins you mean"
                 )
         elif not self.policy.requires_token:
-            logger.warning("authentication is off: everybody who can reach this server may read every execution")
+            logger.warning("authentication is off: all who can reach this server may read every execution")
 
     def _bring_limits(self) -> None:
-        """Pass the limits of connections to a server that counts them; log once what another server leaves open."""
+        """Pass the limits of connections to a server that counts them; log once the limits that a server lacks."""
         door = find_front_door()
         if door is not None:
             self._leave_front_door = door.add(self.settings.limits)
@@ -263,14 +264,14 @@ class Gateway:
             self._leave_front_door = None
 
     async def drain(self) -> None:
-        """Send every client away and closes their connections, within two seconds. Harmless when repeated.
+        """Send every client a time to reconnect, and close all connections, within two seconds. Harmless when repeated.
 
-        The server's shutdown calls it by itself, before the server closes connections.
+        The server's shutdown calls this method by itself, before the server closes connections.
         """
         await self._lifecycle.drain()
 
     async def shutdown(self) -> None:
-        """Call it when the application stops."""
+        """Stop with the application."""
         await self._lifecycle.stop()
 
 

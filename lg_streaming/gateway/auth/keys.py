@@ -119,7 +119,7 @@ def _public_key(text: str) -> object:
 
 
 def pem_of(text: str) -> str:
-    r"""PEM with the line breaks that belong there.
+    r"""Return PEM with its line breaks restored.
 
     Environment variables may add quotes, turn line breaks into ``\n``, spaces or CRLF, and drop the last one. Text
     without a whole block of PEM is returned as it is.

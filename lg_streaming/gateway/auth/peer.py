@@ -125,7 +125,7 @@ class Peer:
     server: tuple[str, int | None] | None = None
     """The address and port that the connection was made to, where the server names them."""
     ticket: UsedTicket | None = None
-    """The ticket in the address, void by now."""
+    """The ticket in the address, which is already redeemed."""
     url_token: str | None = None
     """The name of the option that held a token in the address."""
 

@@ -1,8 +1,8 @@
-"""Updates as ready bytes: each encoded once, and joined once for all readers at the same position.
+"""Frames: the bytes of updates, encoded once and joined once for all readers at the same position.
 
-An update is JSON already when it is read; an encoder only adds the form of a wire. Readers of one execution at the same
-position, with the same filter and encoder, share frames. The :class:`BatchTicker` makes them read at the same moment,
-so that their positions are the same.
+An update is read as JSON; an encoder only adds the form of a transport. Readers of one execution at the same position,
+with the same filter and encoder, share frames. `BatchTicker` makes them read at the same moment, so that their
+positions are the same.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CACHED_BYTES: Final = 1024 * 1024
 _CACHED_PAGES: Final = 256
 _CACHED_PIECES: Final = 1_024
 _SHARED_NAMES: Final = 16
-"""The most names of a filter in the cache. A larger filter is rarely shared, and could be larger than its frames."""
+"""Maximum of names in a cached filter. A larger filter is rarely shared, and could be larger than its frames."""
 
 
 Framing = Callable[[bytes], bytes]

@@ -39,8 +39,8 @@ def merge(records: Sequence[StoredUpdate], *, atomic: bool) -> list[StoredUpdate
 
     Args:
         records: Consecutive updates of one execution that passed the client's filter.
-        atomic: Whether all of the result arrives or nothing of it. Then pieces of several messages that alternate are
-            joined across each other; otherwise only pieces without anything between them are.
+        atomic: Whether the result arrives completely or not. If so, alternating pieces of several messages are joined
+            across each other; otherwise only adjacent pieces are joined.
 
     Guarantees: sequence numbers rise. The joined contents of each message's pieces are the same as before. A client
     may get any number of updates of the result (none or all, when `atomic`) and resume after the last. It then misses
@@ -183,7 +183,7 @@ class _Text:
 
 
 def _message_key(record: StoredUpdate, data: dict[str, Any]) -> object:
-    """Return the identity of a message to clients: its pieces stay in order even where they cannot be joined."""
+    """Return the key by which clients identify a message. Its pieces stay in order even if they cannot be joined."""
     message, scope = data.get("message_id"), record.scope
     if isinstance(message, str):
         return message
@@ -215,7 +215,7 @@ class _Unit:
         """The approximate number of bytes."""
 
     def join(self, record: StoredUpdate, key: _Key, data: dict[str, Any]) -> None:
-        """Add a piece of text; join it to the one before it of its message where that is possible."""
+        """Add a piece of text; join it to its message's previous piece if possible."""
         message = (record.type, _message_key(record, data))
         text = self._open.get(message)
         if text is not None and text.accepts(key, data):

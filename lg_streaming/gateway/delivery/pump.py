@@ -27,7 +27,7 @@ class FrameSink(Protocol):
     """The way to one client, shared by all its subscriptions."""
 
     def wait_writable(self) -> Awaitable[bool]:
-        """Return when nothing is held back any more: whether that took a wait for the client."""
+        """Wait until the sink is writable; return whether the client caused a wait."""
         ...
 
     async def write(self, frames: Frames) -> None:
@@ -39,7 +39,7 @@ class FrameSink(Protocol):
         ...
 
     def limit_buffer(self) -> None:
-        """Keep send buffers short from now on, so that a slow client gets new updates rather than old ones."""
+        """Keep send buffers short from now on, so that a slow client gets recent updates."""
         ...
 
 
@@ -47,7 +47,7 @@ class DeliveryObserver(Protocol):
     """Counters and events of the deliveries to one client."""
 
     def sent(self, execution_id: str, updates: int, size: int, newest: float | None) -> None:
-        """Count updates that were written; `newest` is the time of the last, where that was published live."""
+        """Count written updates; `newest` is the time of the last one if it was published live, else None."""
         ...
 
     def gap(self, execution_id: str, gap: Gap) -> None:
@@ -70,7 +70,7 @@ class DeliveryOptions:
     merge: bool = False
     """Merge updates while the client lags."""
     batch: bool = False
-    """Send updates as lists; then a merged page arrives as a whole or not."""
+    """Send updates as lists; then a merged page arrives completely or not."""
     live_after: int = 0
     """The head when the client subscribed: later updates are live, and their delay is measured."""
 
@@ -112,7 +112,7 @@ class _PageWriter:
             page: The page.
             live_after: See `DeliveryOptions`.
             merged: The frames to write in place of those of the page's records.
-            may_send: Asked before each piece, once the sink is writable, whether the client may still get it.
+            may_send: Called before each piece, once the sink is writable: whether the client may still receive it.
         """
         execution_id, records = subscription.execution_id, page.records
         if page.gap is not None:
@@ -183,7 +183,7 @@ class SubscriptionPump:
 
     @property
     def position(self) -> Position | None:
-        """The position up to which everything was sent; a page that was read and not sent does not count."""
+        """The position up to which all updates were sent; a page that was read and not sent does not count."""
         return self._subscription.position if self._unsent is None else self._unsent.start
 
     async def run(self) -> PumpResult:
@@ -191,7 +191,7 @@ class SubscriptionPump:
 
         Raises:
             GapError: If updates are missing and the client asked to fail.
-            StreamingError: If nothing more can be read.
+            StreamingError: If the execution cannot be read any more.
         """
         if self._options.merge:
             self._writer.sink.limit_buffer()
@@ -199,7 +199,7 @@ class SubscriptionPump:
         return PumpResult("closed" if self._subscription.closed else "ended", last.position)
 
     async def send(self, page: Page, *, waited: bool) -> None:
-        """Send a page, merged where the client lags and asked for that."""
+        """Send a page, merged if the client lags and asked for that."""
         self._unsent = page
         subscription, options, merged = self._subscription, self._options, None
         if page.gap is not None and self._fails_on_gap:
@@ -239,7 +239,7 @@ class _WildcardPump:
             await self._write(page.subscription, page.page, may_send=self._may_send)
 
     async def log_unavailable(self, error: LogUnavailableError) -> None:
-        """Wait without a warning: the client did not ask for the execution by its id."""
+        """Send no warning: the client did not subscribe to the execution by its id."""
 
 
 async def pump_all(

@@ -30,7 +30,7 @@ class BatchTicker:
         self._measures = False  # whether the time of readers that did not wait for a tick is being measured
 
     def restart(self) -> None:
-        """Forget the ticks of a former event loop."""
+        """Drop the ticks of a former event loop."""
         self._ticks, self._rests_until, self._measures = {}, 0.0, False
 
     async def next(self) -> None:
@@ -47,7 +47,7 @@ class BatchTicker:
         await tick.wait()
 
     async def turn(self, sent_at: float) -> None:
-        """Return at once where `sent_at` is at least an interval ago and readers do not rest, else at the next tick."""
+        """Return at once if `sent_at` is at least an interval ago and readers do not rest, else at the next tick."""
         now = self._now()
         if now - sent_at < self._interval or now < self._rests_until:
             await self.next()

@@ -1,4 +1,4 @@
-"""The library's own events: one an update, with its position as id and its type or kind as name."""
+"""The library's own event stream: one event for each update, with its position as id and its type or kind as name."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _JSON: Final = Codec()
 
 
 class Native:
-    """See `Dialect`.
+    """Encoder of the library's own event stream, see `EventStreamEncoder`.
 
     Args:
         execution_id: The execution.
-        event: What the `event:` line of an update has; None: it has no such line.
-        ids: Whether they have an `id:` line.
-        batch: Whether they come as lists.
+        event: Content of an update's `event:` line; None: no such line.
+        ids: Whether updates have an `id:` line.
+        batch: Whether updates come as lists.
     """
 
     keep_alive: bytes = b": keep-alive\n\n"
@@ -42,15 +42,15 @@ class Native:
         self.frame_encoder: FrameEncoder = _EncodeBatch(event is not None, ids) if batch else _EncodeEvents(event, ids)
 
     def before_stream(self, retry_ms: int, status: Mapping[str, object]) -> bytes:
-        """See `Dialect.greeting`."""
+        """See `EventStreamEncoder.before_stream`."""
         return b"retry: %d\n" % retry_ms + _event("connection_status", status)
 
     def encode_event(self, event: str, payload: object) -> bytes:
-        """See `Dialect.say`."""
+        """See `EventStreamEncoder.encode_event`."""
         return _event(event, payload)
 
     def caught_up(self) -> bytes:
-        """See `Dialect.at_head`."""
+        """See `EventStreamEncoder.caught_up`."""
         return b""
 
     def on_end(
@@ -60,24 +60,24 @@ class Native:
         run_is_over: bool,
         state: ExecutionState | None = None,  # noqa: ARG002 (its readers know by the updates)
     ) -> bytes:
-        """See `Dialect.ended`."""
+        """See `EventStreamEncoder.on_end`."""
         if not run_is_over:
             return b""
         # With its own id, so that a reader whose filter left the last updates out does not come back.
         return _event("end", {"execution_id": self._execution_id}, position if self._ids else None)
 
     def on_error(self, error: StreamingError) -> bytes:
-        """See `Dialect.failed`."""
+        """See `EventStreamEncoder.on_error`."""
         return _event("error", {"execution_id": self._execution_id, **error.to_dict()})
 
     def on_restart(self, event: str, retry_ms: int) -> bytes:
-        """See `Dialect.sent_away`."""
+        """See `EventStreamEncoder.on_restart`."""
         return b"retry: %d\n" % retry_ms + _event(event, {"retry_ms": retry_ms})
 
 
 @dataclass(frozen=True, slots=True)
 class _EncodeEvents:
-    """One event an update."""
+    """Encoder with one event for each update."""
 
     event: EventName | None
     ids: bool
@@ -100,7 +100,7 @@ def _joined(parts: list[bytes]) -> Frames:
 
 @dataclass(frozen=True, slots=True)
 class _EncodeBatch:
-    """One event for all, its data a list."""
+    """Encoder with one event for a list of updates."""
 
     named: bool
     ids: bool
@@ -114,7 +114,7 @@ class _EncodeBatch:
 
 
 def _line(text: str) -> bytes:
-    """``text`` as the rest of a line: a type is anybody's own name, and a line break in it would begin a new field."""
+    """Escape ``text`` for a line: a program chooses its types, and a line break in one would begin a new field."""
     if not text.isprintable():
         text = "".join(letter if letter.isprintable() else " " for letter in text)
     return text.encode("utf-8", "replace")

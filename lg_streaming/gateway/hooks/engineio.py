@@ -86,7 +86,7 @@ class Lease(Protocol):
     """The place of an open transport in the limits."""
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the place."""
         ...
 
 
@@ -98,7 +98,11 @@ class SocketOwner(Protocol):
         ...
 
     async def login(self, auth: object) -> None:
-        """Admit the client. Raises StreamingError to refuse it."""
+        """Admit the client.
+
+        Raises:
+            StreamingError: If the client is refused.
+        """
         ...
 
     def close(self) -> None:
@@ -107,9 +111,9 @@ class SocketOwner(Protocol):
 
 
 Receive = Callable[[], Awaitable[str | bytes]]
-"""Returns the next message; raises OSError when the peer is gone."""
+"""Function that returns the next message, and raises OSError when the peer has disconnected."""
 Serve = Callable[["EngineSocket", Receive, "Send"], Coroutine[Any, Any, None]]
-"""Serves a transport until it is closed, and sets its owner first."""
+"""Function that sets a transport's owner, and serves the transport until it is closed."""
 
 
 class _Json:
@@ -177,7 +181,7 @@ class EngineSocket(async_socket.AsyncSocket):
 
     # ------------------------------------------------------------ the owner's side
     async def login(self, auth: object) -> str | None:
-        """Let `SocketOwner.login` decide about the client; return its connection's id, or None if it was refused."""
+        """Log the client in with `SocketOwner.login`; return its connection's id, or None if it was refused."""
         return await self.server.sio.log_in(self.sid, auth)
 
     async def refuse(self, namespace: str, error: StreamingError) -> None:
@@ -185,7 +189,7 @@ class EngineSocket(async_socket.AsyncSocket):
         await self.server.sio.refuse(self.sid, namespace, error)
 
     async def finish(self) -> None:
-        """Make python-socketio forget the transport."""
+        """Remove the transport from python-socketio."""
         if not self.closed:
             self.closing = self.closed = True
             await self.server.notify_disconnect(self.sid, self.server.reason.TRANSPORT_CLOSE)
@@ -202,7 +206,7 @@ def _forget_request(environ: dict[str, Any]) -> None:
 
 
 class _Manager(socketio.AsyncManager):
-    """Gives no client a room for itself: no one sends to it, and each leave would search all of them."""
+    """Manager without a room for each client: no one sends to these rooms, and each leave would search all of them."""
 
     def basic_enter_room(self, sid: str, namespace: str, room: str | None, eio_sid: str | None = None) -> None:
         if room != sid:
@@ -218,14 +222,14 @@ class _Engine(engineio.AsyncServer):
     """Set while no transport is open."""
 
     async def notify_disconnect(self, sid: str, reason: str | None) -> None:
-        """Make python-socketio forget a transport."""
+        """Remove a transport from python-socketio."""
         await self._trigger_event("disconnect", sid, reason or self.reason.SERVER_DISCONNECT, run_async=False)
 
     def create_queue(self, *_: object, **__: object) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """See `AsyncServer.create_queue`: packets go to the send buffer."""
 
     def handle_request(self, scope: Scope, receive: ReceiveEvent, send: Send) -> Coroutine[Any, Any, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Serve a WebSocket; reject anything else. A plain function, see :meth:`EngineSocket._websocket_handler`."""
+        """Serve a WebSocket; reject other requests. A plain function, see `EngineSocket._websocket_handler`."""
         if scope["type"] == "websocket":
             return super().handle_request(scope, receive, send)
         return self.sio.reject(scope, send)
@@ -257,7 +261,7 @@ class GuardedServer(socketio.AsyncServer):
         namespace: The namespace clients connect to.
         accept: Returns a lease for a transport, by its ASGI scope; raises TooManyConnectionsError to reject it.
         serve: Serves an accepted transport.
-        reject: Answers a request that is no WebSocket.
+        reject: Answers a request that is not a WebSocket.
 
     Raises:
         StreamingConfigError: If an installed version is outside `TESTED`.

@@ -1,4 +1,4 @@
-"""Limits that the server enforces before a request reaches the application, and limits it lacks."""
+"""Limits that a server enforces before a request reaches the application, and the limits that it lacks."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _DEFAULT_PER_ADDRESS: Final = 100
 
 
 class FrontDoor:
-    """The limits by which a server counts connections from the moment it accepts them.
+    """Limits by which a server counts connections from the moment it accepts them.
 
-    The gateways of its application bring them. The server uses the most generous ones, since each gateway counts its
-    own connections too.
+    The gateways of its application add their limits. The server uses the largest of them, since each gateway counts
+    its own connections too.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class FrontDoor:
 
     @classmethod
     def from_server_state(cls, server_state: Any) -> FrontDoor:
-        """Return the one of a uvicorn server, by the state that its protocols share."""
+        """Return the front door of a uvicorn server, which its protocols' shared state identifies."""
         door = getattr(server_state, _ATTRIBUTE, None)
         if not isinstance(door, cls):
             door = cls()
@@ -48,7 +48,7 @@ class FrontDoor:
         return door
 
     def add(self, limits: LimitSettings) -> Callable[[], None]:
-        """Bring a gateway's limits. Returns what takes them away again."""
+        """Add a gateway's limits. Return a function that removes them."""
         self._brought.append(limits)
         self._choose()
 
@@ -70,14 +70,14 @@ def _most(numbers: list[int | None]) -> int | None:
 
 
 def find_front_door() -> FrontDoor | None:
-    """Return the front door of the server that runs on this event loop; None where it has none."""
+    """Return the front door of the server that runs on this event loop, or None."""
     server = uvicorn_server()
     protocol = getattr(getattr(server, "config", None), "http_protocol_class", None)
     return FrontDoor.from_server_state(server.server_state) if getattr(protocol, _MARK, False) else None
 
 
 def describe_weaknesses() -> str | None:
-    """Return what callers may do to this server before a request is complete; None where nothing is known of it."""
+    """Describe the limits on incomplete requests that this server lacks; None if no weakness is detected."""
     server = uvicorn_server()
     if server is None:
         name = next((name for name in _OTHER_SERVERS if name in sys.modules), None)

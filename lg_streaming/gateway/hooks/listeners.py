@@ -1,4 +1,4 @@
-"""Addresses of the server: one that other machines reach does not start without authentication."""
+"""Addresses of the server. A server that other machines reach does not start without authentication."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ EXPOSED: Final = (
 )
 
 listening: Final[ContextVar[tuple[str, ...] | None]] = ContextVar("lg_streaming_listening", default=None)
-"""The hosts on which the server listens; None under a server that does not know this library."""
+"""The hosts on which the server listens; None unless a server that supports this library sets it."""
 
 
 def find_exposed_address() -> str | None:
-    """Return an address of the server that other machines may reach; None when no such address is known.
+    """Return an address of the server that other machines may reach, or None if none is found.
 
-    `python -m lg_streaming serve` and uvicorn can be seen, run in any way.
+    The addresses of `python -m lg_streaming serve` and of uvicorn are found, however these are started.
     """
     hosts = listening.get()
     found = _uvicorn_hosts() if hosts is None else hosts
@@ -38,7 +38,7 @@ def find_exposed_address() -> str | None:
 
 
 def refuse_exposed(app: Starlette, why_exposed: Callable[[], str | None]) -> None:
-    """Let the lifespan of `app` fail with one line, and not with a traceback, where `why_exposed` has a reason."""
+    """Make the lifespan of `app` fail with one line, and without a traceback, if `why_exposed` returns a reason."""
     inner = app.router.lifespan
 
     async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,9 +1,9 @@
-"""The server beneath ASGI: its transports, and the beginning of its shutdown.
+"""The server below ASGI: its transports, and the beginning of its shutdown.
 
-ASGI cannot abort a connection whose peer has stopped reading, as a close would wait behind unread data. It has no
-way to report how much waits to be sent. It does not call the application before a server closes its connections.
-uvicorn can do all three on private objects. Only this file uses them, and never requires them. With another server or
-version everything still works through ASGI; only a stalled peer then lives until that server notices.
+ASGI cannot abort a connection whose peer has stopped reading, as a close would wait behind unread data. It does not
+report how much data is unsent. It does not call the application before a server closes its connections. uvicorn can do
+all three on private objects. Only this file uses them, and never requires them. With another server or version the
+gateway works through ASGI; a stalled peer then stays connected until that server detects it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _UVICORN: Final = "uvicorn."
 _BEGINS_MESSAGE: Final = frozenset({Opcode.TEXT, Opcode.BINARY})
 _new_decoder: Final = codecs.getincrementaldecoder("utf-8")
 _LONGEST_TIMEOUT: Final = 2**31 - 1
-"""Milliseconds; the kernel takes no more."""
+"""Milliseconds; the maximum that the kernel accepts."""
 _TCP_NOTSENT_LOWAT: Final[int | None] = getattr(
     socket, "TCP_NOTSENT_LOWAT", 25 if sys.platform == "linux" else None
 )  # Python has the name from 3.12 on
@@ -63,9 +63,9 @@ class ServerTransport:
         self._transport.abort()
 
     def set_user_timeout(self, seconds: float) -> None:
-        """Has the kernel end the connection when the peer's has not answered for so long, as one that is gone does not.
+        """Set the seconds after which the kernel ends the connection of a peer that acknowledges no data.
 
-        Without it a peer that vanished while nothing but keep-alives is sent is noticed after a quarter of an hour.
+        Without this limit, a peer that vanished while only keep-alives are sent is detected after a quarter of an hour.
         """
         sock = cast("socket.socket | None", self._transport.get_extra_info("socket"))
         if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -74,10 +74,10 @@ class ServerTransport:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
     def limit_write_buffer(self, size: int) -> None:
-        """Buffer about ``size`` bytes here and as many in the kernel, in addition to those in flight; not megabytes.
+        """Limit the buffers to about ``size`` bytes here and as many in the kernel, in addition to those in flight.
 
-        For a reader to whom fresh data matters more than throughput: what waits here gets old, what is still in the
-        log does not. The kernel's part needs Linux. Under TLS some more may wait, where the server encrypts.
+        This favours fresh data over throughput: buffered updates get old, and updates in the log can still be merged.
+        The kernel's part needs Linux. Under TLS some more bytes may be buffered, where the server encrypts.
         """
         sock = cast("socket.socket | None", self._transport.get_extra_info("socket"))
         if sock is not None and _TCP_NOTSENT_LOWAT is not None:
@@ -89,12 +89,12 @@ class ServerTransport:
 
     @property
     def buffered(self) -> int:
-        """Bytes that wait in this process."""
+        """Return the bytes that are unsent in this process."""
         return self._transport.get_write_buffer_size()
 
     @property
     def unsent(self) -> int:
-        """Bytes that wait in this process and in the kernel. While it falls, the peer is reading."""
+        """Return the bytes that are unsent in this process and in the kernel. While they decrease, the peer reads."""
         sock = cast("socket.socket | None", self._transport.get_extra_info("socket"))
         queued = array.array("i", [0])
         with contextlib.suppress(OSError, ValueError):
@@ -104,7 +104,7 @@ class ServerTransport:
 
 
 class Meter(Protocol):
-    """Counts what arrives, and decides what the server may handle."""
+    """Counter of inbound bytes and frames, which decides what the server may handle."""
 
     @property
     def exceeded(self) -> bool:
@@ -124,11 +124,11 @@ class Meter(Protocol):
         ...
 
     def complete(self) -> None:
-        """Note that a message in fragments is complete."""
+        """Record that a message in fragments is complete."""
         ...
 
     def rest(self, *, partial: bool, paused: Callable[[], bool]) -> None:
-        """Note that everything that has arrived is read; with `partial` a message or frame is not complete."""
+        """Record that all arrived bytes are read; with `partial` a message or frame is not complete."""
         ...
 
 
@@ -141,14 +141,14 @@ class WebSocketTransport(ServerTransport):
         self._writable: asyncio.Event = protocol.writable
 
     def limit_inbound(self, size: int) -> None:
-        """Make the server refuse messages over ``size`` bytes while they arrive, rather than collect them first."""
+        """Make the server refuse messages over ``size`` bytes while they arrive, before it collects them."""
         connection = self._protocol.conn
         for name in ("max_size", "max_message_size"):
             if isinstance(getattr(connection, name, None), int):
                 setattr(connection, name, min(size, getattr(connection, name)))
 
     def meter(self, meter: Meter) -> None:
-        """Have everything that arrives counted before the server handles it."""
+        """Count all inbound bytes and frames with `meter` before the server handles them."""
         conn = self._protocol.conn
         known = all(callable(getattr(conn, name, None)) for name in ("receive_data", "recv_frame", "data_to_send"))
         if known and hasattr(conn, "current_size") and hasattr(getattr(conn, "reader", None), "buffer"):
@@ -156,7 +156,7 @@ class WebSocketTransport(ServerTransport):
             conn.receive_data, conn.recv_frame = tap.receive_data, tap.recv_frame
 
     def forget_handshake(self) -> None:
-        """Drop the headers of the handshake, which the server keeps as long as the connection."""
+        """Drop the headers of the handshake, which the server otherwise keeps as long as the connection."""
         for message in (getattr(self._protocol, "request", None), getattr(self._protocol, "response", None)):
             headers = getattr(message, "headers", None)
             if isinstance(headers, MutableMapping):
@@ -188,7 +188,7 @@ class WebSocketTransport(ServerTransport):
 
     @property
     def writable(self) -> bool:
-        """Return whether the transport has room: at most its high-water mark (64 KiB) waits in this process."""
+        """Return whether the transport has room: at most its high-water mark (64 KiB) is unsent in this process."""
         return self._writable.is_set()
 
     def write(self, frames: bytes) -> None:
@@ -197,7 +197,7 @@ class WebSocketTransport(ServerTransport):
             self._transport.write(frames)
 
     async def wait_writable(self) -> None:
-        """Return when there is room, or the connection is gone."""
+        """Wait until the transport has room, or the connection is closed."""
         await self._writable.wait()
 
 
@@ -215,7 +215,7 @@ class _FrameTap:
         self._text: codecs.IncrementalDecoder | None = None
 
     def receive_data(self, data: bytes) -> None:
-        """Read what has arrived; drop it, and read no more, once the connection is over its limits."""
+        """Read arrived bytes; beyond the connection's limits, drop them and stop reading."""
         if self._meter.receive(len(data)):
             self._receive_data(data)
             conn = self._conn
@@ -289,15 +289,15 @@ def _uvicorn_owner(task: asyncio.Task[Any] | None) -> object:
 def on_shutdown(
     before: Callable[[], Awaitable[None]], after: Callable[[], Awaitable[None]] | None = None
 ) -> Callable[[], None]:
-    """Has ``before`` awaited when the server begins to shut down, before it closes any connection.
+    """Await ``before`` when the server begins to shut down, before it closes any connection.
 
-    A server that knows this library sets `shutdown_hooks`. uvicorn, run in any way, has its ``shutdown`` wrapped.
-    Elsewhere SIGTERM and SIGINT start it (from the main thread only), in addition to other handlers. Returns a function
-    that removes the hook.
+    A server that supports this library sets `shutdown_hooks`. uvicorn's ``shutdown`` is wrapped, however uvicorn is
+    started. With other servers SIGTERM and SIGINT start ``before`` (from the main thread only), in addition to other
+    handlers. Return a function that removes the hook.
 
     Args:
         before: Awaited before connections close.
-        after: Awaited when the server has shut down. Only uvicorn and servers that use `farewells` call it.
+        after: Awaited when the server has shut down. Only uvicorn and servers that set `shutdown_hooks` await it.
     """
     known = shutdown_hooks.get()
     if known is not None:

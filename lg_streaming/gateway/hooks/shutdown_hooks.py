@@ -1,4 +1,4 @@
-"""Callbacks run before the server closes its connections, for servers that know this library."""
+"""Callbacks that a server which supports this library runs before it closes its connections."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Hook = Callable[[], Awaitable[None]]
 class ShutdownHooks:
     """Callbacks run before the server closes its connections.
 
-    A server puts one into `shutdown_hooks` before it starts the application's lifespan. When it has to stop, it awaits
-    `run` before it closes anything.
+    A server sets `shutdown_hooks` to an instance before it starts the application's lifespan. When it has to stop, it
+    awaits `run` before it closes any connection.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class ShutdownHooks:
         """Await all hooks at the same time.
 
         Raises:
-            BaseExceptionGroup: If some failed; the others were awaited all the same.
+            BaseExceptionGroup: If hooks failed; all others were awaited too.
         """
         results = await asyncio.gather(*(hook() for hook in self._hooks), return_exceptions=True)
         failures = [result for result in results if result is not None]
@@ -45,4 +45,4 @@ class ShutdownHooks:
 
 
 shutdown_hooks: Final[ContextVar[ShutdownHooks | None]] = ContextVar("lg_streaming_shutdown_hooks", default=None)
-"""The hooks of the server that runs the application; None under a server that does not know this library."""
+"""The hooks of the server that runs the application; None unless a server that supports this library sets it."""

@@ -1,4 +1,4 @@
-"""The browser's module, as the gateway serves it: `GET /lg-streaming.js`, the files it is made of, and its types."""
+"""Routes of the JavaScript client: `GET /lg-streaming.js`, its parts, and its types."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ def _read() -> dict[str, Asset]:
 
 
 ASSETS: Final = MappingProxyType(_read())
-"""By the path under `gateway.prefix`, without the first slash."""
+"""All assets, by their path under `gateway.prefix` without the first slash."""
 
 
 class Assets:
-    """The routes.
+    """Routes of the assets.
 
     Args:
         context: Services that the routes share.

@@ -1,14 +1,14 @@
-"""Content codings of HTTP: which one a client gets, and bytes that can be read as soon as they are written.
+"""Content codings of HTTP: negotiation, and coders whose output can be decoded after each write.
 
-A stream is one body. Its coder remembers what went before, so the repeated part of an update costs a few bytes. Every
+A stream is one body. Its coder refers to earlier bytes, so the repeated part of an update costs a few bytes. Every
 write ends with a flush, so no update waits for the next. Measured with token updates of 340 bytes, written one by one
-at level 6: size, work, and memory of one stream.
+at level 6: size, time for an update, and memory of one stream.
 
     gzip, deflate    9 %    5 µs    17 KB, or 0 during keep-alives.
     zstd             9 %    2 µs    54 KB.
     br              10 %    7 µs   300 KB.
 
-Hence gzip comes first where a client has no wish.
+Hence gzip comes first if the client has no preference.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _ELEMENT: Final = re.compile(r"([!#$%&'*+.^_`|~0-9a-z-]+)(?:[ \t]*;[ \t]*q=(0(?:
 
 
 class Coder(Protocol):
-    """Codes one body, piece by piece."""
+    """Coder of one body, piece by piece."""
 
     name: ContentCoding
     """The value of ``Content-Encoding``."""
@@ -62,9 +62,9 @@ def negotiate(accept_encoding: str, available: Sequence[ContentCoding]) -> Conte
     """Return the content coding for a client (RFC 9110, section 12.5.3), or None to send the body uncompressed.
 
     Args:
-        accept_encoding: The request's header; several of them joined with commas. What cannot be read in it is
-            passed over, and so is all of it when it is longer than 1024 characters.
-        available: In order of preference, which decides between codings that the client likes alike.
+        accept_encoding: The request's header; several of them joined with commas. Malformed parts are ignored, and so
+            is a header of more than 1024 characters.
+        available: The codings in order of preference, which decides between codings of equal weight.
     """
     wishes = _wishes(accept_encoding)
     anything = wishes.get("*", 0.0)
@@ -88,7 +88,7 @@ class Compression:
     """The codings of a gateway.
 
     Args:
-        settings: Which there are, from which size on, and how hard they try.
+        settings: Codings, minimum size and level.
 
     Raises:
         MissingExtraError: If ``settings.codings`` names one whose package is not installed.
@@ -123,19 +123,19 @@ class Compression:
         """Return a coder for the body of one response, or None if the body is sent uncompressed.
 
         Args:
-            headers: The request's.
+            headers: Headers of the request.
         """
         coding = negotiate(",".join(headers.getlist("accept-encoding")), self._available)
         return None if coding is None else self._coder(coding, self._threshold)
 
     def apply(self, headers: Headers, response: Response) -> None:
-        """Compress the body of ``response`` where it has one as large as the threshold and the client accepts it.
+        """Compress the body of ``response`` if it is as large as the threshold and the client accepts a coding.
 
-        Adds a Vary header in any case. Streams code their bodies themselves.
+        Adds a Vary header in any case. Streams compress their bodies themselves.
 
         Args:
-            headers: The request's.
-            response: What it is answered with.
+            headers: Headers of the request.
+            response: The response.
         """
         if not self._available:
             return
@@ -165,14 +165,14 @@ class _Compressor(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wrapping:
-    """Bytes around a deflated body."""
+    """Header and trailer of a deflated body."""
 
     name: ContentCoding
     header: bytes
     checksum: Callable[[bytes, int], int]
     first_checksum: int
     trailer: Callable[[int, int], bytes]
-    """Of the checksum and the number of bytes."""
+    """Function from the checksum and the number of bytes to the trailer."""
 
 
 _GZIP: Final = _Wrapping(
@@ -194,8 +194,8 @@ _ZLIB: Final = _Wrapping(
 class _Deflating:
     """gzip (RFC 1952) and deflate (RFC 1950).
 
-    The first ``threshold`` bytes leave in stored blocks, made by hand: a stream of few updates or only keep-alives
-    has no compressor. Later bytes still refer to them.
+    The first ``threshold`` bytes are sent in stored blocks, without a compressor: a stream of few updates or only
+    keep-alives then needs none. Later bytes still refer to them.
     """
 
     def __init__(self, wrapping: _Wrapping, level: int, threshold: int) -> None:
@@ -226,7 +226,7 @@ class _Deflating:
         return self._header() + body + self._wrapping.trailer(self._checksum, self._size)
 
     def _take(self, data: bytes) -> _Compressor | None:
-        """Count ``data``; returns the compressor once there is one."""
+        """Count ``data``; return the compressor, or None below the threshold."""
         self._size += len(data)
         self._checksum = self._wrapping.checksum(data, self._checksum)
         if self._compressor is None and self._size >= self._threshold:

@@ -43,7 +43,7 @@ class HttpContext:
 
     Args:
         gateway: Hub, settings, rules and counters.
-        ticker: Sets the pace of deliveries.
+        ticker: The common tick of deliveries.
         frames: Cache of frames.
     """
 
@@ -86,12 +86,12 @@ class HttpContext:
             stream.close_for_restart()
 
     def after_fork(self) -> None:
-        """Forget the parent's streams, which stay there."""
+        """Drop the streams of the parent process, which stay open there."""
         bury(self.streams)
         self.streams, self.replica_id = set(), secrets.token_hex(8)
 
     async def _close_streams(self) -> None:
-        """Wait until the streams have ended; abort those whose clients do not read."""
+        """Wait until the streams have ended; abort the streams of clients that do not read."""
         streams = list(self.streams)
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT):

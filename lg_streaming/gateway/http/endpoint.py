@@ -46,7 +46,7 @@ _MAX_DIGITS: Final = 20
 
 # ---------------------------------------------------------------- where a request goes
 class _ExecutionIdConvertor(Convertor[str]):
-    """Any text, so that a hostile id gets a 400 with a reason, and not a 404."""
+    """Path convertor that accepts any text, so that a hostile id gets a 400 with a reason, and not a 404."""
 
     regex = r"[\s\S]*"
 
@@ -63,12 +63,12 @@ register_url_convertor("lg_execution_id", _ExecutionIdConvertor())
 class ExecutionRoute(Route):
     """A route of one execution, such as `/executions/acme/run-1/updates`.
 
-    An id may end like a route: its last slash, percent-encoded, belongs to the id, so that
+    An id may end like a route. If its last slash is percent-encoded, the end belongs to the id:
     `/executions/acme%2Fupdates` is the execution `acme/updates`.
 
     Args:
         prefix: The path before `/executions`.
-        last: What follows the id, such as `updates`; empty for the execution itself.
+        last: The path's segment after the id, such as `updates`; empty for the execution itself.
         endpoint: The methods.
     """
 
@@ -111,14 +111,14 @@ def execution_id_of(request: Request) -> str:
 class Endpoint:
     """The methods of one route, as an ASGI application.
 
-    Errors become answers that pages of allowed origins may read, and another method gets the list of those there are.
-    Pages of other origins are refused. Tickets in the address are void before anything else is looked at, and a
-    token there is refused. What is large is compressed.
+    Errors become responses that pages of allowed origins may read. A method without a function gets 405 with a list of
+    the methods. Pages of other origins are refused. A ticket in the address is redeemed before all other checks, and a
+    token in the address is refused. Large bodies are compressed.
 
     Args:
         context: Services that the routes share.
-        for_all_pages: Whether pages of every origin may load the answer.
-        methods: What answers `GET`, `POST` and so on; `HEAD` is answered like `GET`.
+        for_all_pages: Whether pages of every origin may load the response.
+        methods: Functions for `GET`, `POST` and so on; `HEAD` is answered like `GET`.
     """
 
     def __init__(self, context: HttpContext, *, for_all_pages: bool = False, **methods: Handle) -> None:
@@ -214,7 +214,7 @@ async def json_body(request: Request, limit: int) -> object:
 
 
 async def _read(request: Request, limit: int) -> bytes:
-    """Keep at most `limit` bytes; read somewhat more, as a client that still sends does not read an answer."""
+    """Keep at most `limit` bytes, and read a little more, because a client that still sends reads no response."""
     length = request.headers.get("content-length", "")
     announced = int(length[:_MAX_DIGITS]) if length.isascii() and length.isdigit() else 0
     body, size = bytearray(), 0

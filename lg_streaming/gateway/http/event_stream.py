@@ -46,7 +46,7 @@ __all__ = ["EventStream", "InitialData", "StreamOptions", "open_stream"]
 logger: logging.Logger = logging.getLogger(__name__)
 
 InitialData = Callable[[str], Any | Awaitable[Any]]
-"""`initial_data(execution_id)`, sync (run in a thread of the gateway's) or async: what a reader is shown first."""
+"""`initial_data(execution_id)`, sync (run in a thread of the gateway) or async: returns a reader's first event."""
 
 _LIVE_STATES: Final = frozenset({"running", "interrupted", "unknown"})
 _CLOSE_TIMEOUT: Final = 1.0
@@ -63,9 +63,9 @@ class StreamOptions:
     ids: bool = True
     """True for an `id:` line in updates, from which a reader resumes."""
     max_duration: float | None = None
-    """Seconds after which the stream ends, and the reader is to come back; None: never."""
+    """Seconds after which the stream ends and the reader has to reconnect; None: no limit."""
     initial_data: InitialData | None = None
-    """Makes the first event, `initial`."""
+    """Function that returns the data of the first event, `initial`."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     """Additional headers of the response."""
     dialect: DialectName | None = None
@@ -80,7 +80,7 @@ async def open_stream(
     *,
     head_only: bool = False,
 ) -> Response:
-    """Return the response to a reader that was admitted. All errors are raised before the first byte.
+    """Return the response to an admitted reader. All errors are raised before the first byte.
 
     Raises:
         StreamingError: If the execution cannot be read, see `Session.subscribe`, or the initial data failed.
@@ -252,7 +252,7 @@ class EventStream(Response):
             self.cut()
 
     def cut(self) -> None:
-        """Abort the connection, where the server allows that."""
+        """Abort the connection, if the server allows that."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -319,7 +319,7 @@ class EventStream(Response):
             await self._write(words)
 
     async def _at_head(self) -> None:
-        """Write what the format has to add when the reader has caught up."""
+        """Write what the format adds when the reader has caught up."""
         if words := self.dialect.caught_up():
             await self._write(words)
         if self.dialect.is_complete:

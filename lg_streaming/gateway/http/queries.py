@@ -29,20 +29,20 @@ __all__ = ["Cursors", "HistoryReader", "execution_info", "list_executions"]
 _PAGE_BYTES: Final = 1_048_576
 _MOST_LOOKED_AT: Final = 500
 _AT_ONCE: Final = 50
-"""Executions that are looked at before the event loop may do something else."""
+"""Executions that are checked before other tasks of the event loop may run."""
 _PATIENCE: Final = 2.0
-"""Seconds; an application's `authorize` may be slow, and is asked for each execution."""
+"""Seconds; an application's `authorize` may be slow, and is called for each execution."""
 
 
 # ---------------------------------------------------------------- updates
 class HistoryReader:
-    """Reads pages of updates, and knows who waits for one."""
+    """Reader of pages of updates, with a list of the requests that wait for one."""
 
     def __init__(self) -> None:
         self._open: set[Subscription] = set()
 
     def shutdown(self) -> None:
-        """Let everybody who waits go with what is there."""
+        """End all waits; their requests get the present page."""
         for subscription in list(self._open):
             subscription.close()
 
@@ -101,7 +101,7 @@ def _withheld(page: Page, after: str | None) -> _VisiblePage:
 
 @dataclass(frozen=True, slots=True)
 class _VisiblePage:
-    """As much of a page as goes into one answer."""
+    """The part of a page that one response contains."""
 
     page: Page
     records: Sequence[StoredUpdate]
@@ -135,9 +135,9 @@ def _page_json(execution_id: str, cut: _VisiblePage, state: LogState | None, *, 
 # ---------------------------------------------------------------- executions
 @dataclass(frozen=True, slots=True)
 class Cursors:
-    """Makes cursors of execution ids, and ids of cursors.
+    """Encryption of execution ids as cursors.
 
-    A page may end at an execution that its reader must not know of, so a cursor is encrypted. It is valid in this
+    A page may end at an execution whose id its reader must not learn, so a cursor is encrypted. It is valid in this
     process only, as executions of the log `memory://` are.
     """
 
@@ -197,7 +197,7 @@ async def list_executions(session: Session, query: ListQuery, cursors: Cursors) 
 
 
 async def _next_ids(log: EventLog, sources: Sequence[tuple[str | None, str]], after: str) -> tuple[list[str], bool]:
-    """Up to 500 ids of all sources above `after`, in order, and whether these are the last."""
+    """Return up to 500 ids of all sources above `after`, in order, and whether these are the last."""
     found: set[str] = set()
     bound: str | None = None  # above it, a source may have ids that are not among the found ones
     for owner, prefix in sources:

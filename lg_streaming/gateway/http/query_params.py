@@ -1,4 +1,4 @@
-"""From the query of an address to the payload that a message would have."""
+"""Convert the query of an address to the payload of the corresponding message."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def query_payload(
 
     Args:
         request: The request.
-        lists: Options whose values are separated by commas, or given several times.
-        texts: Options that are taken as they are; of several values the last one counts, here and below. With `after`
-            among them, a last event id counts as `after`.
-        flags: `true` or `false`.
-        numbers: Whole, or with a decimal point.
+        lists: Options whose values are separated by commas, or repeated.
+        texts: Options with a text; of several values the last one counts, here and below. If they include `after`, a
+            last event id counts as `after`.
+        flags: Options with `true` or `false`.
+        numbers: Options with a number, whole or with a decimal point.
 
     Raises:
-        BadRequestError: If an option is not among these, or no flag or number where it has to be one.
+        BadRequestError: If the query has another option, or a value that is not the flag or number it has to be.
     """
     payload: dict[str, object] = {}
     for given in request.query_params:

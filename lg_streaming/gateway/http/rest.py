@@ -1,4 +1,4 @@
-"""Plain HTTP: what executions there are, their updates page by page, control over them, and how the server is."""
+"""REST routes: executions, their updates page by page, control over them, tickets, and the server's health."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class RestRoutes:
         ]
 
     def add_routes(self, router: Router) -> None:
-        """Add the routes to `router`; those of an execution itself last, as its id may hold anything."""
+        """Add the routes to `router`; those of an execution itself come last, as its id matches any text."""
         context, prefix = self._context, self._context.gateway.settings.gateway.prefix
         router.routes += [
             Route(f"{prefix}/executions", Endpoint(context, GET=self._list)),
@@ -73,16 +73,16 @@ class RestRoutes:
         ]
 
     async def shutdown(self) -> None:
-        """Let everybody who waits for updates go with what is there."""
+        """End all waits for updates; their requests get the present page."""
         self._pages.shutdown()
 
     # ------------------------------------------------------------ how the server is
     async def _live(self, _request: Request, _peer: Peer) -> Response:
-        """Return that the process answers. Public, as the answer holds no secret."""
+        """Return 200 while the process answers. Public, as the response has no secret."""
         return json_response({"status": "ok", "protocol": PROTOCOL_VERSION})
 
     async def _ready(self, _request: Request, _peer: Peer) -> Response:
-        """Return whether requests should be sent here."""
+        """Return 200 if the process is ready for requests, else 503."""
         status = await self._status()
         return json_response({"status": status, "protocol": PROTOCOL_VERSION}, 200 if status == "ok" else 503)
 
@@ -97,7 +97,7 @@ class RestRoutes:
         try:
             async with asyncio.timeout(_LOG_TIMEOUT):
                 await self._context.gateway.hub.describe("health")
-        except Exception as error:  # noqa: BLE001 (whatever it is, requests would meet it too)
+        except Exception as error:  # noqa: BLE001 (any failure would affect requests too)
             logger.debug("not ready: %r", error)
             return False
         return True

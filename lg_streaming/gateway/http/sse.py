@@ -1,4 +1,4 @@
-"""The Server-Sent Events transport: `GET /executions/{id}/stream`, and the same for a route of the user's own."""
+"""The Server-Sent Events transport: `GET /executions/{id}/stream`, and `sse_response` for an application's route."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ServerSentEvents:
 
     Args:
         context: Services that the routes share.
-        initial_data: What readers are shown first; nothing when not given.
+        initial_data: Function that returns a reader's first event; default: no such event.
     """
 
     def __init__(self, context: HttpContext, *, initial_data: InitialData | None = None) -> None:
@@ -175,7 +175,7 @@ def sse_response(
 
 
 class _LazyStream(Response):
-    """Opens its stream when it is sent, and knows the request only then."""
+    """Response that opens its stream when it is sent, as it has no request before."""
 
     def __init__(
         self, context: HttpContext, heartbeat_interval: float | None, query: StreamQuery, options: StreamOptions

@@ -1,4 +1,4 @@
-"""The shapes of what the HTTP routes take and answer, as pydantic models."""
+"""Pydantic models of the HTTP routes: queries, request bodies and responses."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class HistoryQuery(SubscribeExecution):
     """The query of `GET /executions/{execution_id}/updates`."""
 
     limit: Annotated[int, Field(ge=1, le=1_000)] = 100
-    """Maximum of updates that are looked at."""
+    """Maximum of updates that are read, before the filter."""
     wait: Annotated[float, Field(ge=0, le=MAX_WAIT)] = 0
     """Seconds to wait for an update if the page would be empty."""
 
@@ -103,7 +103,7 @@ class TicketRequest(Inbound):
     """The body of `POST /tickets`."""
 
     execution_id: ExecutionId | None = None
-    """The only execution that the ticket lets its holder read; absent: all that the caller may."""
+    """The only execution that the ticket's holder may read; absent: all that the caller may read."""
 
 
 # ---------------------------------------------------------------- what goes out
@@ -159,9 +159,9 @@ class UpdatesPage(Outbound):
     gap: GapInfo | None = None
     """The updates that are missing."""
     ended: bool
-    """Nothing more comes, unless a further run begins."""
+    """True if no more updates follow, unless another run begins."""
     more: bool
-    """The next page is there already."""
+    """True if the next page has updates already."""
     updates: list[Update]
 
 

@@ -1,8 +1,8 @@
-"""The shapes of the wire's messages, as pydantic models.
+"""Pydantic models of the messages.
 
 Inbound payloads are checked strictly: a field of the wrong type is refused, and so is an unknown field. Otherwise a
-misspelt ``node_ids`` would silently give the reader everything. Keys are snake_case; camelCase (``executionId``) is
-accepted.
+reader with a misspelt ``node_ids`` would silently receive all updates. Keys are snake_case; camelCase
+(``executionId``) is accepted.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _end(value: object) -> object:
 
 
 def _short_globs(values: list[str]) -> list[str]:
-    """Every glob is held against the id of every execution, so there is a bound on all of them together."""
+    """Bound the total size of globs, because each is matched against the id of every execution."""
     if sum(len(value) for value in values if "*" in value) > _GLOB_LETTERS:
         raise PydanticCustomError(
             "globs", "the globs have more than {limit} characters together", {"limit": _GLOB_LETTERS}

@@ -1,4 +1,4 @@
-"""Protocol version 1: which messages there are, how an inbound one is checked, and the schema of all of them."""
+"""Registry of the messages of protocol version 1: names, checks of inbound messages, and the JSON Schema."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ MAX_NESTING: Final = 32
 RESERVED_EVENTS: Final = frozenset(
     {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}
 )
-"""Names a client may not emit: they would run handlers that are for the server's own use."""
+"""Names that a client may not emit, because they would run the server's internal handlers."""
 
 MESSAGES_IN: Final[Mapping[str, tuple[type[Inbound], type[Ok]]]] = MappingProxyType(
     {
@@ -111,10 +111,10 @@ Model = TypeVar("Model", bound=Inbound)
 
 
 def parse(model: type[Model], payload: object) -> Model:
-    """``payload`` as a ``model``.
+    """Parse ``payload`` as a ``model``.
 
     Raises:
-        BadRequestError: If it does not fit; the message names the fields.
+        BadRequestError: If the payload does not fit; the message names the fields.
         BadPositionError: If ``after`` is not a position.
     """
     if payload is None:
@@ -158,7 +158,7 @@ _STRING_OR_BRACKET: Final = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]
 
 
 def check_nesting(text: str) -> None:
-    """Look at JSON before it is parsed.
+    """Check the nesting of JSON text before it is parsed.
 
     Raises:
         BadRequestError: If arrays and objects nest deeper than 32.

@@ -19,7 +19,7 @@ __all__ = ["ISOLATION", "error_response", "isolate", "isolated", "json_response"
 ISOLATION: Final = MappingProxyType(
     {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
 )
-"""Of every answer: no page of another origin can load it as a part of itself. CORS, which asks, is not affected."""
+"""Headers of every response, so that no page of another origin can embed it. CORS requests are not affected."""
 
 
 def isolate(response: Response) -> None:

@@ -20,7 +20,7 @@ __all__ = ["Transport", "TransportLimits"]
 
 _GRACE_TRANSPORTS: Final = 100
 _GRACE_PER_ADDRESS: Final = 20
-"""Transports beyond `limits.connections` and `connections_per_address`, which can be sent the reason of a refusal."""
+"""Transports beyond `limits.connections` and `connections_per_address` that are opened to send a refusal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class Transport(Protocol):
     """The buffer that frames are sent through."""
 
     def encoder(self, *, batch: bool, by_type: bool) -> FrameEncoder:
-        """Return an encoder of updates: as lists, or one by one and named by their kind or type."""
+        """Return an encoder of updates: in lists, or one by one and named by their kind or type."""
         ...
 
     def emit(self, event: str, payload: object) -> None:
@@ -78,7 +78,7 @@ class Transport(Protocol):
         ...
 
     def limit_buffer(self) -> None:
-        """Keep the buffers on the way short, where the server allows that."""
+        """Keep send buffers short, if the server allows that."""
         ...
 
     def close_with(self, error: StreamingError | None = None, *, announced: bool = False) -> None:

@@ -60,7 +60,7 @@ class ConnectionServices:
             connection.close_for_restart()
 
     def after_fork(self) -> None:
-        """Forget the parent's connections, which stay there."""
+        """Drop the connections of the parent process, which stay open there."""
         bury(self.connections)
         self.connections = {}
 
@@ -92,7 +92,11 @@ class Connection:
 
     # ------------------------------------------------------------ calls of the transport
     async def login(self, auth: object, *, takes_tickets: bool = False) -> None:
-        """Admit the client; `auth` is `{"token": …}` or None. Raises StreamingError to refuse it."""
+        """Admit the client; `auth` is `{"token": …}` or None.
+
+        Raises:
+            StreamingError: If the client is refused.
+        """
         try:
             await self._session.login(_token_in(auth), takes_tickets=takes_tickets, defer_auth=True)
         except StreamingError as error:

@@ -1,7 +1,7 @@
 """Compressed WebSocket messages (permessage-deflate, RFC 7692) that many connections share.
 
-Each message is compressed by itself, which RFC 7692 allows a server for any negotiated parameters (section 7.1.1.1).
-Only so can a message be compressed once for all its readers, and a connection needs no compressor.
+Each message is compressed separately, which RFC 7692 allows a server for any negotiated parameters (section 7.1.1.1).
+So a message is compressed once for all its readers, and a connection needs no compressor.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Deflate:
     """1 to 9."""
 
     def __call__(self, text: bytes) -> bytes:
-        """One complete, unmasked text frame."""
+        """Return one complete, unmasked text frame."""
         if len(text) < self.threshold:
             return web_socket_frame(text)
         compressor = zlib.compressobj(self.level, zlib.DEFLATED, -self.window_bits, _MEMORY_LEVEL)
@@ -56,7 +56,7 @@ class Framer:
     """Framing of the messages of each connection.
 
     Args:
-        settings: Whether WebSockets are compressed, from which size on, and how hard.
+        settings: Switch, minimum size and level of the compression.
     """
 
     def __init__(self, settings: CompressionSettings) -> None:

@@ -1,7 +1,7 @@
 """The receiving half of a WebSocket: count frames and bytes, and close a peer that sends too many.
 
-A server answers pings, drops pongs and collects fragments beneath ASGI. Each costs time or memory, and none of them
-is a message that a rate limit would see.
+A server answers pings, drops pongs and collects fragments below ASGI. Each costs time or memory, and none is a message
+that a rate limit would count.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ Admit = Callable[[int], bool]
 _SPARE_MESSAGES: Final = 100
 """Beyond `message_burst`: the connection's rules refuse messages with an answer, and close on the third."""
 _SPARE_SIZES: Final = 4
-"""Messages beyond `message_burst` whose bytes may come: one that is too large is refused by name."""
+"""Messages beyond `message_burst` whose bytes are accepted, so that a message that is too large gets an error."""
 _LEAST_BYTES: Final = 524_288
-"""May always come at once, as a server reads up to 256 KiB before anything is looked at."""
+"""Bytes that may always arrive at once, as a server reads up to 256 KiB before this check."""
 _LONGEST_TIMEOUT: Final = 86_400.0
 
 
@@ -57,10 +57,10 @@ class InboundLimits:
 
 
 class InboundMeter:
-    """Count what one connection sends, and close it beyond a limit.
+    """Counter of a connection's inbound frames and bytes, which closes it beyond a limit.
 
     Args:
-        limits: What it may send.
+        limits: The limits.
         refuse: Closes the connection; called once, with the reason.
         admit: Counts bytes that the server writes itself against the backlog; returns whether it may.
     """
@@ -114,7 +114,7 @@ class InboundMeter:
         """Count a frame; return whether it may be handled.
 
         Args:
-            size: Of its payload, inflated.
+            size: Bytes of its payload, inflated.
             message: Whether the frame is a whole message.
         """
         self._decoded += size
@@ -138,11 +138,11 @@ class InboundMeter:
         return self._admit is not None and self._admit(size)
 
     def complete(self) -> None:
-        """Note that a message in fragments is complete."""
+        """Record that a message in fragments is complete."""
         self._moved = True
 
     def rest(self, *, partial: bool, paused: Callable[[], bool]) -> None:
-        """Start, restart or stop the deadline, once everything that has arrived is read.
+        """Start, restart or stop the deadline, once all arrived bytes are read.
 
         Args:
             partial: Whether a message or frame has begun and is not complete.
@@ -156,7 +156,7 @@ class InboundMeter:
             self._start_deadline(paused)
 
     def stop(self) -> None:
-        """Forget a connection that has closed or closes soon. Its remaining bytes still count."""
+        """Stop the deadline of a connection that has closed or closes soon. Its remaining bytes still count."""
         self._refuse = self._admit = None
         if self._deadline is not None:
             self._deadline.cancel()

@@ -28,7 +28,7 @@ _TAKEN: Final = (RESERVED_EVENTS | MESSAGES_OUT.keys() | {"reply"}) - _KINDS.key
 
 
 def size_of(text: str) -> int:
-    """Bytes of ``text`` in UTF-8."""
+    """Return the size of ``text`` in UTF-8, in bytes."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
@@ -76,7 +76,7 @@ class Packets:
 
 @dataclass(frozen=True, slots=True)
 class EncodeEach:
-    """One event an update, named by its kind or its type, with the update's JSON as it is in the log."""
+    """Encoder with one event for each update, named by its kind or type, with the update's JSON of the log."""
 
     packets: Packets
     frame: Framing = web_socket_frame
@@ -93,7 +93,7 @@ class EncodeEach:
 
 @dataclass(frozen=True, slots=True)
 class EncodeBatch:
-    """One ``updates`` event for all."""
+    """Encoder with one ``updates`` event for a list of updates."""
 
     packets: Packets
     frame: Framing = web_socket_frame

@@ -1,6 +1,6 @@
-"""The sending half of a WebSocket: never waits, never holds more than it may, and notices a peer that stopped reading.
+"""The sending half of a WebSocket: never waits, is bounded, and detects a peer that has stopped reading.
 
-A subscription is a cursor, so there is no queue of updates: a reader :meth:`~SendBuffer.drain`s before it sends more.
+A subscription is a cursor, so there is no queue of updates: a reader awaits `SendBuffer.drain` before it sends more.
 Other messages (answers, heartbeats, the last frame) are bounded; beyond the bound, the connection is closed as slow.
 """
 
@@ -43,29 +43,29 @@ class SendBuffer(Protocol):
     """Buffer of a connection's frames."""
 
     def put(self, frames: Frames) -> None:
-        """Send, or keeps for later; gives the connection up when too much waits. Never waits itself."""
+        """Send frames now, or buffer them. Abort the connection when too much is buffered. Never waits."""
         ...
 
     def admit(self, size: int) -> bool:
         """Count `size` bytes that the server writes itself, such as a pong; return whether it may.
 
-        Give the connection up when too much waits.
+        Abort the connection when too much is buffered.
         """
         ...
 
     async def drain(self) -> bool:
-        """Return when there is room for more, and whether it had to wait for it.
+        """Wait until the buffer has room; return whether that took a wait.
 
-        Gives the connection up when the peer has stopped reading.
+        Abort the connection when the peer has stopped reading.
         """
         ...
 
     async def flush(self) -> None:
-        """Return when the server has taken everything."""
+        """Wait until the server has taken all frames."""
         ...
 
     def stop(self) -> None:
-        """Drop what waits."""
+        """Drop the buffered frames."""
         ...
 
 
@@ -79,7 +79,7 @@ def open_send_buffer(
 
 
 class DirectSendBuffer:
-    """Writes ready frames straight to the transport; what waits, waits in the transport's buffer."""
+    """Buffer that writes frames directly to the transport, whose buffer holds unsent bytes."""
 
     def __init__(self, transport: WebSocketTransport, bounds: BufferLimits, give_up: GiveUp) -> None:
         self._transport = transport
@@ -136,7 +136,7 @@ class DirectSendBuffer:
 
 
 class QueuedSendBuffer:
-    """Keeps frames and sends them one by one through ASGI, for servers whose transport is out of reach."""
+    """Buffer that keeps frames and sends them one by one through ASGI, for servers with an inaccessible transport."""
 
     def __init__(self, send: Send, bounds: BufferLimits, give_up: GiveUp) -> None:
         self._send = send

@@ -222,7 +222,7 @@ class _Socket:
 
     # ------------------------------------------------------------ Socket.IO packets
     async def _handle_packet(self, text: str) -> None:
-        """Parse one Socket.IO packet and handle it. Nothing that a client sends makes it raise."""
+        """Parse one Socket.IO packet and handle it. No packet of a client makes it raise."""
         try:
             check_nesting(text)
             packet = Packet(encoded_packet=text)
@@ -282,7 +282,7 @@ class _Socket:
         await self._connection.received(name, arguments, None if number is None else answer)
 
     def _malformed(self, error: BadRequestError) -> None:
-        """Count a packet that is no event; before the login it closes the transport."""
+        """Count a packet that is not an event; before the login, close the transport."""
         if self._namespace_open:
             self._connection.malformed(error)
         else:

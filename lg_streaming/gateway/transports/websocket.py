@@ -171,7 +171,7 @@ class _Socket:
             self.close_with(StreamingError("the server failed on this message"))
 
     def _answer(self, number: int | str | None) -> Callable[[object], None]:
-        """Reply echo the message's `id`; without one an answer is still sent, as the browser has no other way."""
+        """Return a function that answers a message, with its `id` if it has one."""
 
         def answer(payload: object) -> None:
             reply = {"type": _REPLY, "payload": payload}
@@ -181,10 +181,10 @@ class _Socket:
 
 
 def _parse(text: str) -> tuple[str, object, int | str | None]:
-    """Name, payload and number of a message.
+    """Parse the name, payload and number of a message.
 
     Raises:
-        BadRequestError: If the text is no message.
+        BadRequestError: If the text is not a message.
     """
     check_nesting(text)
     try:
@@ -206,7 +206,7 @@ def _parse(text: str) -> tuple[str, object, int | str | None]:
 
 @dataclass(frozen=True, slots=True)
 class EncodeEach:
-    """One message an update: its data's fields at the top of the payload, and `metadata`."""
+    """Encoder with one message for each update: its data's fields at the top of the payload, and `metadata`."""
 
     frame: Framing
     by_type: bool = False
@@ -220,7 +220,7 @@ class EncodeEach:
 
 @dataclass(frozen=True, slots=True)
 class EncodeBatch:
-    """One `updates` message for all, each update whole."""
+    """Encoder with one `updates` message for a list of whole updates."""
 
     frame: Framing
 
@@ -236,10 +236,10 @@ class EncodeBatch:
 
 
 def _flat(record: StoredUpdate, *, by_type: bool) -> bytes:
-    """`{"type": <kind or type>, "payload": {…data, "metadata": {…}}}`.
+    """Encode an update as `{"type": <kind or type>, "payload": {…data, "metadata": {…}}}`.
 
-    The update's type is in the metadata, as the data may have a `type` too. Data that is no object is the payload's
-    `data`. Of a duplicate name a JSON parser keeps the last, which is ours.
+    The metadata has the update's type, because the data may have a `type` too. Data that is not an object becomes the
+    payload's `data`. The metadata comes last, so that it wins over a field of the same name in the data.
     """
     name, data, metadata = split_members(record.json) if record.scope.extra is None else _parse_parts(record.json)
     head = b'{"type":%b,"payload":' % event_name(record, by_type=by_type)

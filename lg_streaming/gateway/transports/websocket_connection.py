@@ -1,4 +1,4 @@
-"""A WebSocket as the gateway drives it: bounded on the way out, and always closed in the end."""
+"""A WebSocket connection with a bounded send buffer, which always closes in bounded time."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 NORMAL_CLOSURE: Final = 1000
 FRESH_BYTES: Final = 4_096
-"""Bytes that may wait on the way to a slow reader that prefers fresh updates."""
+"""Bytes that are buffered for a slow reader that merges updates."""
 _CLOSE_GRACE: Final = 1.0
-"""Seconds a peer gets to take the last frames and answer the close."""
+"""Seconds in which a peer has to read the last frames and answer the close."""
 
 
 class WebSocketConnection:
@@ -41,7 +41,7 @@ class WebSocketConnection:
         send: ASGI's.
         limits: Limits.
         framer: Frames messages, compressed or not.
-        refuse: Closes the connection with an error when the peer sends more than it may.
+        refuse: Closes the connection with an error when the peer exceeds the inbound limits.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class WebSocketConnection:
         self.buffer.put(Frames(self.frame(text)))
 
     def limit_buffer(self) -> None:
-        """Let little wait on the way, where the server allows that."""
+        """Keep buffers short, if the server allows that."""
         if self._transport is not None:
             self._transport.limit_write_buffer(FRESH_BYTES)
 
@@ -93,7 +93,7 @@ class WebSocketConnection:
             self.close(error.code, error.name)
 
     def close(self, code: int, reason: str) -> None:
-        """Close. Never waits; a peer that does not answer the close is cut off."""
+        """Close the WebSocket. Never waits; a peer that does not answer the close is disconnected."""
         if self._closing is None:
             self.close_code = code
             self._closing = asyncio.create_task(self._send_close(code, reason), name="lg_streaming.close")
@@ -120,10 +120,9 @@ class WebSocketConnection:
             self._task.cancel()
 
     async def was_closing(self) -> bool:
-        """Return whether this object cancelled the serving task, for the close to get through.
+        """Return whether this object cancelled the serving task to send its close; if so, wait for the close first.
 
-        Waits for the close then: some servers close a connection themselves, without the code, when the application
-        leaves it.
+        Some servers close a connection themselves, without the code, when the application returns.
         """
         if self._closing is None or self._task is None or self._listening:
             return False
@@ -132,7 +131,7 @@ class WebSocketConnection:
         return True
 
     def stop(self) -> None:
-        """Drop what waits, as the WebSocket has closed."""
+        """Drop the buffered frames, as the WebSocket has closed."""
         self._listening = False
         self.buffer.stop()
         self.inbound.stop()

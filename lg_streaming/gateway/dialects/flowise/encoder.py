@@ -1,7 +1,7 @@
-"""Flowise's dialect of Server-Sent Events: what its chat window and its clients read.
+"""Flowise's dialect of Server-Sent Events, for its chat window and its clients.
 
-Every frame is a field without a meaning, `message:`, and one line of data: `{"event": …, "data": …}`. There are no ids
-and no names of events, so a reader of it cannot resume by itself.
+Every frame has a field without a meaning, `message:`, and one line of data: `{"event": …, "data": …}`. The stream has
+no ids and no names of events, so its reader cannot resume.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = ["Flowise"]
 _JSON: Final = Codec()
 _DONE: Final = "[DONE]"
 _MAX_OPEN: Final = 128
-"""Calls of tools and prompts that one reader's stream remembers as open."""
+"""Maximum of open tool calls and prompts that one stream keeps."""
 _FLOW_ENDS: Final = {
     "workflow_complete": "FINISHED",
     "workflow_error": "ERROR",
@@ -61,7 +61,7 @@ _NODE_ENDS: Final = {
 }
 _OURS: Final = frozenset({"start", "end", "abort", "action", "listenerReady", "executionEnd"})
 """Names of events about the state of a stream."""
-_FAREWELLS: Final = {
+_END_FRAMES: Final = {
     "failed": ("error", "the run failed"),
     "abandoned": ("error", "the program that ran it is gone"),
     "cancelled": ("abort", _DONE),
@@ -96,13 +96,13 @@ class _Stop:
 
 
 class Flowise:
-    """See `EventStreamEncoder`. Remembers what was sent to the reader, within bounds.
+    """Encoder of Flowise's event stream, see `EventStreamEncoder`. Its state is bounded.
 
     Args:
         execution_id: The execution.
         follow: Whether the reader watches run after run; then neither a prompt nor the end of a run ends its stream.
-        listener_id: Names the reader, where it follows.
-        replica_id: Names this process, where it follows.
+        listener_id: Name of the reader, if it follows.
+        replica_id: Name of this process, if the reader follows.
     """
 
     keep_alive: bytes = b":heartbeat\n"  # no empty line: fetch-event-source takes one for an event without data
@@ -133,7 +133,7 @@ class Flowise:
         self._asked: str | None = None  # the id of the action the reader was shown
         self._last_error = ""
         self._finished = False
-        self._farewell: tuple[str, str] | None = None
+        self._end_frame: tuple[str, str] | None = None
 
     @property
     def frame_encoder(self) -> FrameEncoder:
@@ -141,13 +141,13 @@ class Flowise:
         return self
 
     # ------------------------------------------------------------ beside the updates
-    def before_stream(self, retry_ms: int, status: Mapping[str, object]) -> bytes:  # noqa: ARG002 (Flowise says neither)
-        """See `Dialect.greeting`."""
+    def before_stream(self, retry_ms: int, status: Mapping[str, object]) -> bytes:  # noqa: ARG002 (Flowise sends neither)
+        """See `EventStreamEncoder.before_stream`."""
         return _frame("listenerReady", self._listener) if self._follow else b""
 
     def encode_event(self, event: str, payload: object) -> bytes:
-        """See `Dialect.say`."""
-        # To Flowise an error is an end; this one passes, and the stream goes on.
+        """See `EventStreamEncoder.encode_event`."""
+        # In Flowise an error ends the stream; this stream continues, so no error is sent.
         return b"" if event == "error" else _frame(event, payload)
 
     def caught_up(self) -> bytes:
@@ -183,23 +183,23 @@ class Flowise:
         run_is_over: bool,
         state: ExecutionState | None = None,
     ) -> bytes:
-        """See `Dialect.ended`."""
+        """See `EventStreamEncoder.on_end`."""
         if run_is_over and not self._finished and state is not None:
-            self._farewell = _FAREWELLS.get(state)  # the reader's filter left out how the run ended
+            self._end_frame = _END_FRAMES.get(state)  # the reader's filter left out how the run ended
         return b"".join([*self._last_of_run(), _frame("end", _DONE)])
 
     def _last_of_run(self) -> Iterator[Frame]:
         if self._metadata:
             yield _frame("metadata", self._metadata)
-        if self._farewell is not None and self._farewell[1] != self._last_error:
-            yield _frame(*self._farewell)
+        if self._end_frame is not None and self._end_frame[1] != self._last_error:
+            yield _frame(*self._end_frame)
 
     def on_error(self, error: StreamingError) -> bytes:
-        """See `Dialect.failed`."""
+        """See `EventStreamEncoder.on_error`."""
         return _frame("error", error.message) + _frame("end", _DONE)
 
     def on_restart(self, event: str, retry_ms: int) -> bytes:  # noqa: ARG002 (Flowise's clients do not come back)
-        """See `Dialect.sent_away`."""
+        """See `EventStreamEncoder.on_restart`."""
         return _frame("error", _GONE.get(event, event)) + _frame("end", _DONE)
 
     # ------------------------------------------------------------ updates
@@ -343,7 +343,7 @@ class Flowise:
         yield from self._read_other(record, data)
 
     def _go_on(self, *, answered: bool = False) -> Iterator[Frame]:
-        """Encode that a run continues, for a reader that was sent the prompt or its answer."""
+        """Encode that a run continues, for a reader that received the prompt or its answer."""
         self._interrupted, self._interrupt = False, None
         if not self._prompts and (self._flow == "STOPPED" or (answered and not self._flow)):
             self._metadata.pop("action", None)
@@ -369,9 +369,9 @@ class Flowise:
         yield _frame("agentFlowEvent", "TIMEOUT" if timed_out else _FLOW_ENDS[record.type])
         self._flow, self._interrupted, self._finished = "", False, True
         self._prompts.clear()
-        self._farewell = _FAREWELLS.get(state_after("running", record.type))
-        if self._farewell is not None and self._farewell[0] == "error":
-            self._farewell = ("error", error_text(error, self._farewell[1]))
+        self._end_frame = _END_FRAMES.get(state_after("running", record.type))
+        if self._end_frame is not None and self._end_frame[0] == "error":
+            self._end_frame = ("error", error_text(error, self._end_frame[1]))
         if self._follow:
             yield from self._last_of_run()
             yield _frame("executionEnd", {"chatId": self._metadata.get("chatId", self._execution_id)})
@@ -417,7 +417,7 @@ def _call_key(record: StoredUpdate, data: object) -> str:
 
 
 def _remember(entries: OrderedDict[str, T], key: str, value: T) -> None:
-    """Under `key`, as the newest; the oldest goes when there are too many."""
+    """Store `value` under `key` as the newest entry; drop the oldest above the maximum."""
     entries[key] = value
     entries.move_to_end(key)
     if len(entries) > _MAX_OPEN:

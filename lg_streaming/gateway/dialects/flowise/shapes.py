@@ -136,7 +136,7 @@ def used_tool_of(call: Json, data: object, *, failed: bool) -> Json:
 
 
 def used_tool(data: object) -> object:
-    """One of the tools in a `used_tools` update."""
+    """Return a tool of a `used_tools` update in Flowise's form."""
     fields = members(data)
     if "tool" not in fields or "toolInput" in fields:
         return data
@@ -179,11 +179,11 @@ def executed_node(node: Json, data: object, previous: Iterable[str]) -> Json:
 
 
 class Recent:
-    """The newest of what a list that is sent again and again may hold, as JSON.
+    """The newest items of a list that is sent repeatedly, as JSON.
 
     Args:
-        items: How many.
-        size: How many bytes together; the newest is kept even if it is larger.
+        items: Maximum number of items.
+        size: Maximum of bytes together; the newest item is kept even if it is larger.
     """
 
     def __init__(self, items: int = 128, size: int = 65_536) -> None:
@@ -193,7 +193,7 @@ class Recent:
         self._bytes = 0
 
     def add(self, item: object) -> None:
-        """One more; the oldest go when there are too many."""
+        """Add an item; drop the oldest above the bounds."""
         json = _JSON.to_json(item)
         self._held.append(json)
         self._bytes += len(json)
@@ -201,7 +201,7 @@ class Recent:
             self._bytes -= len(self._held.popleft())
 
     def json(self, *more: object) -> bytes:
-        """All of them as a list, and `more`."""
+        """Return all items, and `more`, as a JSON list."""
         return b"[%b]" % b",".join([*self._held, *map(_JSON.to_json, more)])
 
 
