@@ -1,11 +1,12 @@
-"""The tap: one LangChain callback handler for the whole process, attached to what runs inside captured nodes.
+"""The capture handler (tap): one LangChain callback handler for the process, attached inside captured nodes.
 
-LangChain asks the tap's hook, whenever something starts, whether to attach it. The hook attaches it only inside a node
-that is running and listens, so models elsewhere keep their non-streaming calls. Inside, LangChain takes the tap for a
-streaming handler (the test is structural), so that ``model.invoke()`` streams. For some calls the tap passes for a
-plain handler. Streaming would change the answer of some, such as one with ``n=2``; of others nothing is published, such
-as one with the tag ``nostream``. It does so for chains too. LangChain gives the chunks of a chain to the first handler
-that can stream, and that must be the caller's.
+At each start of a run LangChain asks the tap's hook for a handler. The hook returns the tap only inside a running node
+that captures its models, so models elsewhere keep their non-streaming calls. Inside such a node LangChain treats the
+tap as a streaming handler (the test is structural), so that ``model.invoke()`` streams.
+
+For some calls the tap poses as a plain handler. Streaming would change some answers, such as one with ``n=2``; other
+calls are not published, such as one with the tag ``nostream``. It does so for chains too. LangChain gives the chunks of
+a chain to the first handler that can stream, and that must be the caller's.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ class CaptureHandler(ModelFollower):
     """The handler that makes the models in captured nodes stream, and publishes their answers."""
 
     def on_chain_start(self, serialized: dict[str, Any], inputs: dict[str, Any], **kwargs: Any) -> None:
-        """Note the run's parent. The chain's chunks are for a handler of the caller's."""
+        """Register the run. The chain's chunks are for a handler of the caller's."""
         whole_call_var.set(True)
         super().on_chain_start(serialized, inputs, **kwargs)
 
@@ -155,7 +156,7 @@ class CaptureHandler(ModelFollower):
 
 
 class StreamingTap(CaptureHandler):
-    """The class of a `CaptureHandler` for models that are to stream. It has no instances."""
+    """The class that a `CaptureHandler` shows LangChain for models that have to stream. It has no instances."""
 
     def tap_output_iter(self, run_id: UUID, output: Iterator[T]) -> Iterator[T]:  # noqa: ARG002
         """Return ``output``: a part of LangChain's protocol of streaming handlers."""

@@ -74,11 +74,11 @@ class CallTracker(RunFollower, _Interrupts):
 
     @property
     def ignore_llm(self) -> bool:
-        """True: models' tokens pass it by, since each handler costs every token."""
+        """True: the handler gets no tokens of models, since each handler costs time per token."""
         return True
 
     def take_root(self, start: RunStart) -> None:
-        """Make a graph call of the first run that this config reaches."""
+        """Make the first run with this config a graph call."""
         self._take_root(start, _own_thread(start))
         if self.options.execution_id is None and start.run.on_thread_id is None:
             start.run.on_thread_id = functools.partial(self._learn_thread, start)
@@ -164,11 +164,11 @@ class DefaultTracker(RunFollower, _Interrupts):
 
     @property
     def ignore_llm(self) -> bool:
-        """True: models' tokens pass it by."""
+        """True: the handler gets no tokens of models."""
         return True
 
     def take_root(self, start: RunStart) -> None:
-        """Make a graph call of a run that belongs to nothing yet."""
+        """Make a run that belongs to no call or node a graph call."""
         if start.run.call is not None or start.run.frame is not None:
             return
         block, publisher = current_block(), publishers.default

@@ -1,8 +1,8 @@
 """Keep LangGraph's idle timeout of a node unchanged by capture.
 
 Every callback restarts LangGraph's idle clock, and so does every token. A model that streams only because of capture
-would keep a silent node alive, which the timeout ends without capture. Tokens of such a call therefore do not reach
-the clock. Tokens that the node, the model or another handler asked for do.
+would keep a silent node alive, which the timeout ends without capture. So the tokens of such a call do not restart the
+clock. Tokens of a model that streams without capture do.
 
 The clock's class is hooked, not a node's callbacks: the node may be undecorated, in a graph that a captured node calls.
 """

@@ -185,7 +185,7 @@ class NodeRun:
     # --- what happens in it ----------------------------------------------------------------------------------
 
     def record(self, type: str, data: dict[str, Any], scope: Scope) -> None:
-        """Give the pipeline one thing that happened. Never raises."""
+        """Pass an event to the pipeline. Never raises."""
         if type == "token":
             self._pieces += 1
             if self.echo is not None:
@@ -207,7 +207,7 @@ class NodeRun:
             self._note_lost(type, error)
 
     def release(self) -> None:
-        """Publish all buffered updates: something inside begins."""
+        """Publish all buffered updates, before a node or a tool inside begins."""
         if self._stream is None:
             return
         try:
@@ -358,7 +358,7 @@ def identify(
 
 
 def node_around(frame: NodeFrame | None) -> NodeRun | None:
-    """Return the node of a frame; None for a frame of a tool call, whose name means nothing."""
+    """Return the node of a frame; None for the frame of a tool call, which is not a node."""
     return frame if isinstance(frame, NodeRun) else None
 
 
@@ -386,5 +386,5 @@ _STEP: Final = {"langgraph_step": "step", "langgraph_triggers": "triggers", "lan
 
 
 def step_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Why the graph calls a node."""
+    """Return LangGraph's step, path and triggers of a node's call, from its metadata."""
     return {ours: metadata[theirs] for theirs, ours in _STEP.items() if theirs in metadata}

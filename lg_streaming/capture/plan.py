@@ -25,7 +25,7 @@ class NodeSink(UpdatePipeline, Protocol):
         ...
 
     def put(self, type: str, data: dict[str, Any], scope: Scope) -> bool:
-        """Accept one thing that happened in the node, from its ``node_start`` to its end.
+        """Accept an event of the node, from its ``node_start`` to its end.
 
         Rarely used data comes in another form. For ``values`` it is ``{state}``. For ``updates`` and ``messages`` it
         is ``{read}``, a function that returns them.
@@ -36,7 +36,7 @@ class NodeSink(UpdatePipeline, Protocol):
         ...
 
     def release(self) -> None:
-        """Publish all buffered updates: something inside the node begins."""
+        """Publish all buffered updates, before a node or a tool inside begins."""
         ...
 
     def begin(self) -> None:

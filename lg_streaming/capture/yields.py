@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 class YieldRecorder:
-    """Publishes the items that one try of a node yields, but for text that is captured from a model."""
+    """Publisher of the items that one try of a node yields, except text that is captured from a model."""
 
     __slots__ = ("_indexes", "_run", "_scope", "result")
 
@@ -82,7 +82,7 @@ class YieldRecorder:
 
 
 class ChunkJoiner:
-    """Joins the chunks of a streamed Runnable as LangGraph does it: the sum where they can be added, else the last.
+    """Joiner of a streamed Runnable's chunks, by LangGraph's rule: their sum if they can be added, else the last.
 
     Its models are captured by themselves; the chunks are not published.
     """
@@ -178,7 +178,7 @@ async def pass_on(steps: AsyncIterator[T]) -> AsyncGenerator[T]:
 
 
 def is_iterator_result(result: object) -> bool:
-    """Return whether a node's result is an iterator, so that the node goes on while it is read."""
+    """Return whether a node's result is an iterator, so that the node runs until the iterator ends."""
     return isinstance(result, (AsyncIterator, Iterator)) and not isinstance(result, io.IOBase)
 
 

@@ -1,4 +1,16 @@
-"""The hub: write and read executions."""
+"""The hub: write and read executions. `hub.StreamHub` is made of parts, one in each module.
+
+- Runs: `registry` (executions by id, their retention), `execution` (state machine), `runs` (open, join, end),
+  `open_options`, `idle` (silent runs), `cancellation`, `prompts`, `callbacks`, `due` (queue by time).
+- Publishing: `publisher`, `encoder` (checks, rates), `writer`, `buffered_writer` (a log that may block), `drops`
+  (counts of dropped updates), `update_logger`.
+- Reading: `subscription` (position and gaps), `page`, `readers` (all subscriptions), `notifier` (wakes readers).
+  `carry` is the loop from a subscription to a receiver, with retries; `vetting` checks rights after a change of owner.
+- Many executions: `wildcard` (subscriptions by pattern), `wildcard_notifier`, `denials` (unreadable executions).
+- Sinks: `sink` (protocols), `attachments`, `attachment`, `sink_delivery` (pages with retries), `background_loop`.
+- Further: `observe` (observables), `lifespan` (shutdown, restart), `lifecycle` (listeners to ends of runs), `metrics`,
+  `statistics`, `histogram`, `options` (keyword arguments).
+"""
 
 from lg_streaming.hub.attachment import Attachment
 from lg_streaming.hub.histogram import Durations, Histogram

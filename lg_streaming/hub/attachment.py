@@ -28,11 +28,11 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 
 class Attachment:
-    """A sink at an execution, as `attach` returns it.
+    """A sink that is attached to an execution, as `attach` returns it.
 
-    Guarantees: calls of the sink never overlap. It gets updates in the order of the log. Only updates that the filter
-    left out, that a gap names, or that `failed` are missing. At the end, and after any error, the sink is notified once
-    and then closed.
+    Guarantees: calls of the sink never overlap. The sink gets updates in the order of the log. Missing are only updates
+    that the filter excludes, that a gap names, or that count as `failed`. At the end, and after any error, the sink is
+    notified once and then closed.
     """
 
     def __init__(
@@ -108,9 +108,9 @@ class Attachment:
         return self.reason is None
 
     def detach(self) -> None:
-        """End it now, and cancel a call of the sink. Updates in the log that were not sent are not sent any more.
+        """End the attachment now, and cancel a running call of the sink. Unsent updates stay unsent.
 
-        Return at once, see `wait`. Harmless when repeated; from any thread, and from within the sink.
+        Return at once, see `wait`. Harmless when repeated; may be called from any thread, and from within the sink.
         """
         self.stop("detached")
 
@@ -152,7 +152,7 @@ class Attachment:
         await asyncio.shield(asyncio.wrap_future(self._done))
 
     def stop(self, reason: CloseReason, error: SinkError | None = None) -> None:
-        """End it now, see `detach`."""
+        """End the attachment now, see `detach`."""
         with self._lock:
             if self.reason is not None:
                 return
@@ -164,12 +164,12 @@ class Attachment:
         self._on_its_loop(self._interrupt)
 
     def finish(self) -> None:
-        """End it once everything in the log is sent. From any thread."""
+        """End the attachment once all updates in the log are sent. From any thread."""
         self._subscription.finish()
         self.request_flush()
 
     def request_flush(self) -> None:
-        """Send what is in the log without waiting for the interval. From any thread."""
+        """Send the updates in the log without waiting for the interval. From any thread."""
         self._delivery.flush_requested = True
         self._on_its_loop(self._delivery.wake)
 
@@ -188,7 +188,7 @@ class Attachment:
             await self._moved.wait(generation)
 
     def end_in_child(self) -> None:
-        """End it in a forked process: the parent goes on to serve the sink, and closes it."""
+        """End the attachment in a forked child: the parent continues to send to the sink, and closes it."""
         bury(self._loop, self._task, self._done, self._delivery)
         self.reason = self.reason or "detached"
         self._loop = self._task = None

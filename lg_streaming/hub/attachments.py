@@ -33,7 +33,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 _FINISH_TIMEOUT: Final = 5.0
 _STOP_TIMEOUT: Final = 1.0
 _MAX_UNREPORTED: Final = 1_000
-"""Errors that `SinkManager.flush` has not raised yet; of more, the oldest is forgotten."""
+"""Maximum of errors that `SinkManager.flush` has not raised yet; beyond it, the oldest is dropped."""
 
 
 class SinkManager:
@@ -60,7 +60,7 @@ class SinkManager:
         restart_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget the attachments of the parent process, which go on there."""
+        """Drop the attachments of the parent process, which continue there."""
         for attachment in self._attachments:
             attachment.end_in_child()
         self._errors_before += sum(attachment.errors for attachment in self._attachments)
@@ -181,7 +181,7 @@ class SinkManager:
             return list(self.by_execution.get(execution_id, {}).values())
 
     async def flush(self, execution_id: str) -> None:
-        """Return when each sink of the execution has got what is published now, or has ended.
+        """Wait until each sink of the execution has received all present updates, or has ended.
 
         Sinks do not wait for their interval.
 
@@ -208,7 +208,7 @@ class SinkManager:
         return [attachment.error for attachment in failed if attachment.error is not None]
 
     def _on_stop(self, attachment: Attachment) -> None:
-        """Remove an attachment that sends nothing more."""
+        """Remove an attachment that has stopped sending."""
         with self._lock:
             of_execution = self.by_execution.get(attachment.execution_id, {})
             if of_execution.get(attachment.sink_id) is attachment:
@@ -221,7 +221,7 @@ class SinkManager:
                     self._unreported.popitem(last=False)
 
     def _on_done(self, attachment: Attachment) -> None:
-        """Forget an attachment whose sink is closed."""
+        """Drop an attachment whose sink is closed."""
         with self._lock:
             self._attachments.discard(attachment)
             holders = self.by_sink[id(attachment.sink)]
@@ -236,7 +236,7 @@ class SinkManager:
             self._closing = False
 
     async def aclose(self) -> None:
-        """Close all sinks. They get what the log has first, for up to 5 s."""
+        """Send the updates in the log, for up to 5 s, then close all sinks."""
         with self._lock:
             self._closing = True
             attachments = list(self._attachments)

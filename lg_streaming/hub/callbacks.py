@@ -71,7 +71,7 @@ class CallbackRunner:
         restart_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget the tasks of the parent process, which go on there."""
+        """Drop the tasks of the parent process, which continue there."""
         bury(self._tasks)
         self._tasks = set()
 

@@ -22,7 +22,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 
 class RunCanceller:
-    """Cancels the runs of this process: by their handlers, or by force after `limits.cancel_grace` seconds.
+    """Canceller of the runs of this process: by their handlers, or by force after `limits.cancel_grace` seconds.
 
     Args:
         runs: The runs.
@@ -91,7 +91,7 @@ class RunCanceller:
             self._registry.lifecycle.close_execution(execution.execution_id)
 
     def on_cancel(self, execution_id: str, handler: CancelHandler) -> Callable[[], None]:
-        """Call `handler(reason)` when a run shall be cancelled; return what removes it. See `StreamHub.on_cancel`."""
+        """Call `handler(reason)` at each cancel; return a function that removes it. See `StreamHub.on_cancel`."""
         return add_handler(self._registry.get_or_create(execution_id), lambda handlers: handlers.cancel, handler)
 
 

@@ -37,11 +37,11 @@ class PageSource(Protocol[P_co]):
     """A cursor over updates: a `Subscription`, or a `WildcardSubscription`."""
 
     def ready(self) -> Awaitable[None]:
-        """Return when there may be something new since the last successful `poll`."""
+        """Wait until there may be new updates since the last successful `poll`."""
         ...
 
     def poll(self, limit: int) -> Awaitable[P_co | None]:
-        """Return what there is now, up to `limit` updates; None when there is nothing to send.
+        """Return the present page, of up to `limit` updates; None without an update to send.
 
         Raises:
             LogUnavailableError: If the log cannot be reached. The position is kept.
@@ -50,10 +50,10 @@ class PageSource(Protocol[P_co]):
 
 
 class PageReceiver(Protocol[P_contra]):
-    """The place that pages are sent to."""
+    """The receiver of a source's pages."""
 
     def wait_writable(self) -> Awaitable[bool]:
-        """Return when a page may be sent (back-pressure): whether the sink imposed a wait. Called before `poll`."""
+        """Wait until a page may be sent (back-pressure); return whether that took a wait. Called before `poll`."""
         ...
 
     def send(self, page: P_contra, *, waited: bool) -> Awaitable[None]:
@@ -69,7 +69,7 @@ class Pace(Protocol):
     """Delays between pages."""
 
     def turn(self, sent_at: float) -> Awaitable[None]:
-        """Return when the next page may be read; `sent_at` is when the last one was sent, by the loop's clock."""
+        """Wait until the next page may be read; `sent_at` is the time of the last page, by the loop's clock."""
         ...
 
 

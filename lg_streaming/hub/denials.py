@@ -1,4 +1,4 @@
-"""Executions that a wildcard subscription may not read, and the time to ask about them again."""
+"""Executions that a wildcard subscription may not read, and the time of the next check of their rights."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["Denials"]
 
 _LIFETIME: Final = 5.0
-"""Seconds from a denial to the next question about its execution."""
+"""Seconds from a denial to the next check of its execution."""
 _MAX_DENIALS: Final = 1_000
-"""Denials that a subscription keeps. An evicted one is asked about with the next update."""
+"""Denials that a subscription keeps. An evicted one is checked again with the next update."""
 
 
 @dataclass(slots=True, eq=False)
@@ -53,7 +53,7 @@ class Denials:
             self._denials.popitem(last=False)
 
     def holds(self, execution_id: str) -> bool:
-        """Return whether an execution with new updates is denied. It comes back through `ask_again`, now or later."""
+        """Return whether an execution with new updates is denied. If so, call `ask_again` when the denial expires."""
         denial = self._denials.get(execution_id)
         if denial is None:
             return False
@@ -67,13 +67,13 @@ class Denials:
         return True
 
     def expire_all(self) -> None:
-        """Ask again about executions that got updates, now; about the others with their next update."""
+        """Check executions with new updates again now, and the others with their next update."""
         for denial in self._denials.values():
             denial.until = float("-inf")
         self._on_timer()
 
     def close(self) -> None:
-        """Forget all. Harmless when repeated."""
+        """Drop all denials. Harmless when repeated."""
         self._denials.clear()
         self._cancel()
 
@@ -83,7 +83,7 @@ class Denials:
             self._timer = None
 
     def _on_timer(self) -> None:
-        """Ask again about executions whose denial has expired; schedule the next call."""
+        """Check executions whose denial has expired again; schedule the next call."""
         self._cancel()
         now = self._clock()
         with_updates = [(name, denial) for name, denial in self._denials.items() if denial.has_updates]

@@ -40,7 +40,7 @@ class Durations:
 
 
 class Histogram:
-    """Counts durations by size. Thread-safe.
+    """Histogram of durations. Thread-safe.
 
     Args:
         bounds: The upper bounds of the buckets in seconds, ascending; above the last there is one more bucket.

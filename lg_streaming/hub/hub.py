@@ -46,7 +46,7 @@ __all__ = ["StreamHub"]
 
 
 class StreamHub:
-    """The place where executions are written and read.
+    """Hub of executions: programs publish updates to it, and readers subscribe to them.
 
     Args:
         settings: Limits and retention, or a mapping of the settings; the defaults and the environment when not given.
@@ -323,14 +323,14 @@ class StreamHub:
                 drops that update.
 
         Keyword Args:
-            after: Read what follows this position; ``"latest"`` for what comes from now on; None from the start.
+            after: Position after which reading begins; ``"latest"`` for new updates only; None for all.
             filter: The filter; or pass ``types`` and the conditions of `FilterOptions`.
             types: Exact types and globs.
             follow: Whether to stay after a run's final update and read the next run.
             on_gap: What to do when updates after ``after`` are gone: continue at the ``"oldest"`` that is kept, or at
                 the ``"tail"``, or ``"fail"`` with `GapError`. The first two give the reader a ``gap``.
-            timeout: The most seconds from the first wait for an update to the end; None: no limit. After them a loop
-                over the subscription raises TimeoutError.
+            timeout: The maximum of seconds from the first wait for an update to the end; None: no limit. Beyond it, a
+                loop over the subscription raises TimeoutError.
 
         Raises:
             BadRequestError: If the id, the filter, ``on_gap`` or ``timeout`` cannot be used.
@@ -411,8 +411,8 @@ class StreamHub:
     def executions(self, state: ExecutionState | Iterable[ExecutionState] | None = None) -> list[ExecutionInfo]:
         """List the executions that this hub has written to and not forgotten, oldest first.
 
-        An execution without an open run is forgotten `retention.ttl` seconds after its last update. `describe` returns
-        what the log still has of it, and ``hub.log.executions()`` lists the executions of the log.
+        The hub forgets an execution without an open run `retention.ttl` seconds after its last update. `describe`
+        returns its state in the log, and ``hub.log.executions()`` lists the executions of the log.
 
         The cost grows with the executions: with the open ones only, if ``state`` includes no others.
 
@@ -449,9 +449,9 @@ class StreamHub:
         await self.lifespan.shutdown(reason)
 
     async def aclose(self) -> None:
-        """Append what is buffered (for up to 5 s), end all readers, and free everything. Harmless when repeated.
+        """Append the buffered updates (for up to 5 s), end all readers, free all resources. Harmless when repeated.
 
-        Sinks get what the log has first, for up to 5 s, and are closed. Open runs stay open: another process may
-        continue them.
+        Sinks first receive the updates in the log, for up to 5 s, and are then closed. Open runs stay open: another
+        process may continue them.
         """
         await self.lifespan.aclose()

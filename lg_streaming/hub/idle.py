@@ -58,7 +58,7 @@ class IdleMonitor:
         restart_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget all checks: the runs and the timer's entries belong to the parent process."""
+        """Drop all checks: the runs and the timer's entries belong to the parent process."""
         self._checks = DueQueue()
         self._next = self._cancel = None
 

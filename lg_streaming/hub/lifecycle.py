@@ -14,19 +14,19 @@ class RunLifecycle(Protocol):
     """
 
     def flush_execution(self, execution_id: str) -> None:
-        """Publish what is buffered of an execution. A run of it may be about to end."""
+        """Publish the buffered updates of an execution. A run of it may end next."""
         ...
 
     def close_execution(self, execution_id: str) -> None:
-        """Publish what is buffered of an execution, and close its streams. Its run ends, or has ended."""
+        """Publish the buffered updates of an execution, and close its streams. Its run ends, or has ended."""
         ...
 
     def sweep(self) -> None:
-        """Close what is idle. Called with each sweep of the hub, at least every 30 seconds of use."""
+        """Close idle streams. Called with each sweep of the hub, at least every 30 seconds of use."""
         ...
 
     def close(self) -> None:
-        """Publish everything that is buffered, and close all streams: the hub closes, and may be reopened."""
+        """Publish all buffered updates, and close all streams: the hub closes, and may be reopened."""
         ...
 
 

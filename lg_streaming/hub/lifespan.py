@@ -22,7 +22,7 @@ _READ_TIMEOUT: Final = 1.0
 
 
 class HubLifespan:
-    """Closes and reopens the parts of a hub in their order, and counts the hub as a publisher of the process.
+    """Shutdown, close and restart of a hub's parts, in order. It counts the hub as a publisher of the process.
 
     Args:
         publisher: The publisher, with its runs, their registry and their writer.
@@ -84,7 +84,7 @@ class HubLifespan:
         publishers.count += 1
 
     async def aclose(self) -> None:
-        """Append what is buffered, end all readers, and free everything. See `StreamHub.aclose`."""
+        """Append the buffered updates, end all readers, and free all resources. See `StreamHub.aclose`."""
         registry = self._registry
         registry.lifecycle.close()
         with registry.lock:

@@ -71,7 +71,7 @@ class HubHealth:
 
 
 class HubMetrics:
-    """Reports the state of a hub.
+    """Reporter of a hub's state.
 
     Args:
         registry: The executions.

@@ -53,7 +53,7 @@ class Notifier:
                     loop.call_soon_threadsafe(_release, futures)
 
     async def wait(self, generation: int, at_most: float | None = None) -> None:
-        """Return when the generation is past ``generation``, or after ``at_most`` seconds."""
+        """Wait until the generation is past ``generation``, for up to ``at_most`` seconds."""
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         with self._lock:

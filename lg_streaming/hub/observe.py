@@ -69,7 +69,7 @@ class Observers:
         restart_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget the parent's observers, which go on there."""
+        """Drop the observers of the parent process, which continue there."""
         bury(self._observed, self._tasks)
         self._observed, self._tasks, self._threads = set(), set(), set()
 

@@ -19,7 +19,7 @@ __all__ = ["Gap", "GapReason", "OnGap", "Page", "SubscribeResult"]
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Updates that a reader asked for and cannot have."""
+    """Gap: updates that a reader asked for, and that the log does not have."""
 
     first: int
     """The first missing sequence number (of the reader's old epoch, when the epoch changed)."""
@@ -68,7 +68,7 @@ class Page:
     gap: Gap | None = None
     """The updates that are missing right before the first record."""
     ended: bool = False
-    """The reader is done: nothing follows."""
+    """True at the end: no page follows."""
 
     @property
     def size(self) -> int:
@@ -77,7 +77,7 @@ class Page:
 
     @property
     def start(self) -> Position | None:
-        """The position of a reader that has everything before the first record."""
+        """The position just before the first record."""
         if not self.records:
             return self.position
         first = self.records[0].position

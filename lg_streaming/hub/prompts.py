@@ -18,7 +18,7 @@ __all__ = ["PromptManager"]
 
 
 class PromptManager:
-    """Answers open prompts: publishes the response and calls the program's handlers.
+    """Manager of open prompts: it publishes the response to a prompt and calls the program's handlers.
 
     Args:
         registry: The executions, with their open prompts.
@@ -51,5 +51,5 @@ class PromptManager:
         await self._writer.flush()
 
     def on_response(self, execution_id: str, handler: ResponseHandler) -> Callable[[], None]:
-        """Call `handler(prompt_id, response)` for each response; return what removes it."""
+        """Call `handler(prompt_id, response)` for each response; return a function that removes it."""
         return add_handler(self._registry.get_or_create(execution_id), lambda handlers: handlers.response, handler)

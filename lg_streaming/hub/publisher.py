@@ -42,7 +42,7 @@ def _category_scope(category: str, run_id: str | None) -> Scope:
 
 
 class HubPublisher:
-    """Publishes updates of executions. Implements `publisher.Publisher`; emitters and captured graphs hold it.
+    """Publisher of executions' updates. Implements `publisher.Publisher`; emitters and captured graphs refer to it.
 
     Args:
         runs: The runs; their registry and writer are used, too.

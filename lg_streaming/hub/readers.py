@@ -64,7 +64,7 @@ class SubscriptionRegistry:
         restart_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget the subscriptions of the parent process, which go on there."""
+        """Drop the subscriptions of the parent process, which continue there."""
         bury(self._signals, self._subscriptions)
         self._delivered_before += sum(each.delivered for each in self._subscriptions)
         self._signals, self._subscriptions = {}, set()
@@ -253,19 +253,19 @@ class SubscriptionRegistry:
     # --- closing ------------------------------------------------------------------------------------------
 
     def finish_all(self) -> None:
-        """End all subscriptions when they have read what the log has. Returns at once."""
+        """End all subscriptions once they have read to the end of the log. Return at once."""
         for subscription in list(self._subscriptions):
             subscription.finish()
 
     async def drain(self, at_most: float) -> None:
-        """End all subscriptions when they have read what the log has, for up to ``at_most`` seconds. None opens."""
+        """Wait up to ``at_most`` seconds until all subscriptions have read to the end of the log. No new one opens."""
         with self._lock:
             self._closing = True
         self.finish_all()
         await self._closed_one.wait_for(lambda: not self._subscriptions, at_most)
 
     async def aclose(self) -> None:
-        """End all subscriptions. Observers read what the log has first, for up to a second."""
+        """End all subscriptions. Observers first read to the end of the log, for up to a second."""
         await self.drain(0.0)
         await self._observers.aclose()
         for subscription in list(self._subscriptions):

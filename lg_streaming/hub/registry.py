@@ -79,7 +79,7 @@ class ExecutionRegistry:
         self._due = DueQueue()  # the earliest time at which each execution may be forgotten
 
     def after_fork(self) -> None:
-        """Forget the runs of the parent process, which go on there. The hub gets a new id."""
+        """Drop the runs of the parent process, which continue there. The hub gets a new id."""
         self.executions.clear()
         self.open_runs.clear()
         self.run_ended = Notifier()

@@ -59,7 +59,7 @@ class PreparedOpening(NamedTuple):
 
 
 class RunManager:
-    """Opens, joins, leaves and ends runs, and ends idle ones. Implements `publisher.RunTracker`.
+    """Manager of runs: it opens, joins, leaves and ends them, and ends idle ones. Implements `publisher.RunTracker`.
 
     Status updates are redacted and encoded before the execution is locked. Both call code of the application, which
     may block, and may itself publish.
@@ -329,7 +329,7 @@ class RunManager:
         await self.writer.flush()
 
     async def fail_run(self, execution_id: str, error: BaseException | str, *, terminate: bool = True) -> None:
-        """Publish an error, and end the open run with it if it shall ``terminate``. See `StreamHub.fail`."""
+        """Publish an error, and with ``terminate`` end the open run with it. See `StreamHub.fail`."""
         described = describe_error(error, debug=self.registry.settings.debug)
         if terminate:
             self.end_run(execution_id, RunOutcome("workflow_error", {"error": described}))

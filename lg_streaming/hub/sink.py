@@ -25,12 +25,12 @@ CloseReason = Literal[
     "error",
     "hub_closed",
 ]
-"""The reason for which a sink gets nothing more. The first four: the outcome of its run. ``inactive``: its `is_active`
-returned False. ``error``: sending failed, and ``on_error`` was not ``"log"``."""
+"""The reason for the end of a sink. The first four: the outcome of its run. ``inactive``: its `is_active` returned
+False. ``error``: sending failed, and ``on_error`` was not ``"log"``."""
 
 OnError = Literal["log", "detach", "raise"]
-"""The reaction to a final failure of sending: skip the updates; detach the sink; or detach it and raise `SinkError`
-where its owner waits."""
+"""The reaction to a final failure of sending: skip the updates; detach the sink; or detach it and raise `SinkError` in
+`Attachment.wait` and `SinkManager.flush`."""
 
 
 @runtime_checkable
@@ -133,7 +133,7 @@ class SendPolicy:
 
 @runtime_checkable
 class PolicySink(Protocol):
-    """A sink that brings its policy."""
+    """A sink with its own policy of sending."""
 
     @property
     def policy(self) -> SendPolicy:

@@ -32,13 +32,13 @@ class SinkDelivery:
     """The source, the pace and the receiver of one sink's pages, see `carry`.
 
     Args:
-        sink: Where updates go.
-        subscription: Where updates come from.
+        sink: The receiver of the updates.
+        subscription: The source of the updates.
         log: The log of the subscription.
         policy: Size, pace and retries.
         on_error: The reaction to an update that was not sent after all retries.
         random: Source of the jitter of pauses.
-        stop: Called when the sink is to get nothing more.
+        stop: Called when sending has to end.
         on_progress: Called with the position up to which the sink was served.
     """
 
@@ -61,9 +61,9 @@ class SinkDelivery:
         self.failed: int = 0
         self.errors: int = 0
         self.stopped = False
-        """Set by the owner: nothing more is sent. `wake` follows."""
+        """Set by the owner to end sending, before it calls `wake`."""
         self.flush_requested: bool = False
-        """Set by the owner: what is in the log is sent without waiting for the interval. `wake` follows."""
+        """Set by the owner to send the updates in the log without the interval, before it calls `wake`."""
         self._pages = sink if isinstance(sink, PageSink) else None  # isinstance of a protocol is slow
         self._subscription = subscription
         self._execution_id = subscription.execution_id
@@ -75,7 +75,7 @@ class SinkDelivery:
         self._full = False  # the last page was: more waits in the log
 
     def wake(self) -> None:
-        """Look at `stopped` and `flush_requested` again in the middle of a pause. On the event loop of `run`."""
+        """End a pause early, so that `stopped` and `flush_requested` take effect. On the event loop of `run`."""
         self._woken.set()
 
     async def run(self) -> CloseReason:
@@ -117,7 +117,7 @@ class SinkDelivery:
         self.flush_requested = False
 
     async def _pause_until(self, moment: float, *, may_flush: bool = False) -> None:
-        """Wait until a moment of the loop's clock; end early where the delivery is interrupted or has to flush."""
+        """Wait until a moment of the loop's clock; end early if the delivery is interrupted or has to flush."""
         now = asyncio.get_running_loop().time
         while not (self.stopped or (may_flush and self.flush_requested)) and moment > now():
             self._woken.clear()
@@ -135,7 +135,7 @@ class SinkDelivery:
         """Wait for the log without a notice."""
 
     async def send(self, page: Page, *, waited: bool) -> None:  # noqa: ARG002 (part of the protocol)
-        """Send a page, with the retries of the policy; stop where `on_error` asks for that."""
+        """Send a page, with the retries of the policy; stop if `on_error` requires that."""
         self._full = len(page.records) >= self.policy.batch_size
         attempts = 0
         while page.size and not self.stopped:
@@ -164,7 +164,7 @@ class SinkDelivery:
             page, attempts = self._on_failed(page, error, count=page.size if sent is None else 1), 0
 
     def _on_failed(self, page: Page, error: BaseException, *, count: int) -> Page:
-        """Handle ``count`` updates that were not sent, as `on_error` asks; return what is left of the page."""
+        """Handle ``count`` unsent updates as `on_error` requires; return the rest of the page."""
         self.failed += count
         failure = SinkError(
             f"sink {self.sink.id!r} of execution {self._execution_id!r} failed: {error!r}",
@@ -180,7 +180,7 @@ class SinkDelivery:
         return page.without(count)
 
     def _should_log(self) -> bool:
-        """Return whether to log a failure: the first, and then ever fewer, as a sink may fail at each update."""
+        """Return whether to log a failure: the first, then ever fewer, because a sink may fail at each update."""
         return self.errors & (self.errors - 1) == 0
 
     def _trace(self, error: BaseException) -> BaseException | None:
@@ -215,7 +215,7 @@ class SinkDelivery:
         return None
 
     def _pause_after(self, error: BaseException, attempt: int) -> float:
-        """Return the seconds before the next attempt: those of the policy, or of the error where that asks for more."""
+        """Return the seconds before the next attempt: the policy's, or the error's `retry_after` if that is longer."""
         pause = self.policy.backoff.seconds(attempt, self._random)
         asked = error.retry_after if isinstance(error, StreamingError) else None
         return pause if asked is None else max(pause, asked)

@@ -1,7 +1,8 @@
 """A reader of an execution: a position and a filter, without a queue.
 
-A subscription reads from the log what follows its position, and moves the position. So a slow reader costs no memory,
-and a late one gets everything that is kept. Resuming after a lost connection is the same as the first subscribe.
+A subscription reads the updates after its position from the log, and moves the position. So a slow reader costs no
+memory, and a late one gets all updates that are kept. Resuming after a lost connection is the same as the first
+subscribe.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ class Subscription:
     ``follow`` it goes on with the next run. With ``until_interrupted`` it also ends after the next
     ``workflow_interrupted``, even where the filter leaves that update out. One reader at a time may use a subscription.
 
-    Guarantees: sequence numbers rise without a hole, except those that the filter left out and those that a gap names;
-    no update comes twice.
+    Guarantees: sequence numbers rise, and only filtered updates and those of a gap are missing. No update is delivered
+    twice.
     """
 
     __slots__ = (
@@ -145,7 +146,7 @@ class Subscription:
         return max(0, state.head - self._seq) if self._epoch in (None, state.epoch) else state.head
 
     async def start(self) -> SubscribeResult:
-        """Resolve the start position in the log. The first read does it where this was not called.
+        """Resolve the start position in the log. Otherwise the first read does it.
 
         Raises:
             ForbiddenError: If the execution has changed, and its reader may not read it any more.
@@ -179,7 +180,7 @@ class Subscription:
         )
 
     def _resolve_start(self, state: LogState | None) -> Gap | None:
-        """Set epoch, number and end; return what is missing after the position that was asked for."""
+        """Set epoch, number and end; return the gap after the requested position, if there is one."""
         after = self._after
         if state is None:
             return Gap(after.seq + 1, None, "epoch_changed") if isinstance(after, Position) else None
@@ -197,7 +198,7 @@ class Subscription:
         return Gap(self._seq + 1, state.oldest - 1, "evicted") if state.oldest > self._seq + 1 else None
 
     def _record_gap(self, gap: Gap | None, state: LogState | None) -> None:
-        """Keep a gap for the next page, and move the position past it as ``on_gap`` asks."""
+        """Keep a gap for the next page, and move the position past it as ``on_gap`` requires."""
         if gap is None:
             return
         if self._on_gap == "fail":
@@ -213,7 +214,7 @@ class Subscription:
         self._gap = gap if self._gap is None else self._gap.merged_with(gap)
 
     async def next_page(self, limit: int = DEFAULT_LIMIT) -> Page:
-        """Return what follows the position, up to ``limit`` updates; wait while there is nothing.
+        """Return the updates after the position, up to ``limit``; wait until there is one.
 
         After the end, return an empty page with ``ended`` set, at once. Cancelling loses nothing.
 
@@ -244,7 +245,7 @@ class Subscription:
         )
 
     async def ready(self) -> None:
-        """Return when there may be something new since the last `poll`; at once where that left updates unread.
+        """Wait until there may be new updates since the last `poll`; return at once if that left updates unread.
 
         A reader that waits first and reads later gets more in one page.
         """
@@ -252,7 +253,7 @@ class Subscription:
             await self._notifier.wait(self._generation, self._recheck)
 
     async def poll(self, limit: int = DEFAULT_LIMIT) -> Page | None:
-        """Return what is there now, like `next_page` but without waiting; None when there is nothing.
+        """Return the present updates like `next_page`, but without waiting; None without an update.
 
         After the end, return an empty page with ``ended`` set. Raises like `next_page`.
         """
@@ -277,7 +278,7 @@ class Subscription:
         return Page((), self.position, gap, ended=True)
 
     def _advance(self, found: ReadResult | None) -> Page | None:
-        """Move the position over ``found``; None when it has nothing for the reader."""
+        """Move the position over ``found``, and return its page; None if no update is for the reader."""
         if found is None:
             return self._page(())
         state = found.state
@@ -296,7 +297,7 @@ class Subscription:
         return self._page(records)
 
     def _reset_to(self, state: LogState) -> Page | None:
-        """Go on in another epoch: the log lost this execution and began anew. The next read returns what it has now."""
+        """Continue in another epoch, since the log lost this execution. The next read starts at its present updates."""
         self._record_gap(Gap(self._seq + 1, None, "epoch_changed"), state)
         self._epoch, self._end_from = state.epoch, 1
         return self._page(())
@@ -379,7 +380,7 @@ class Subscription:
         return self._updates()
 
     def finish(self) -> None:
-        """End the subscription once it has read what is in the log; for a hub that closes. From any thread."""
+        """End the subscription once it has read to the end of the log; for a hub that closes. From any thread."""
         self._finishing = True
         self._notifier.notify()
 

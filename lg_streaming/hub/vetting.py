@@ -14,7 +14,7 @@ __all__ = ["Vetting"]
 
 
 class Vetting:
-    """Authorizes a reader again when the execution has another owner or epoch, before anything of it is read.
+    """Check that authorizes a reader again before it reads an execution with another owner or epoch.
 
     Args:
         execution_id: The execution.

@@ -1,7 +1,7 @@
-"""Subscriptions to all executions whose ids match, from a moment on, as `subscribe_events` asks for.
+"""Wildcard subscriptions: to all executions whose ids match a pattern, from a moment on (`subscribe_events`).
 
-The cost of a start does not depend on the number of executions. A subscription looks at an execution when that has a
-new update, and the log then gives the position before it.
+The cost of a start does not depend on the number of executions. A subscription opens an execution when that has a new
+update; the log's notification has the position before it.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 __all__ = ["Executions", "WildcardPage", "WildcardSubscription"]
 
 _MAX_POSITIONS: Final = 10_000
-"""Positions that a subscription keeps; those of the executions it read least recently are evicted."""
+"""Positions that a subscription keeps; the positions of the executions that were read least recently are evicted."""
 _MAX_PENDING: Final = 10_000
 """Executions with unread updates that may wait for a reader."""
 _MAX_LOOKS: Final = 50
-"""Executions that are looked at before the event loop gets its turn."""
+"""Executions that are checked before other tasks of the event loop may run."""
 _MAX_OPEN: Final = 128
 
 
 class Executions(Protocol):
-    """Executions that can be read: a hub, without an import of it."""
+    """The source of executions. `SubscriptionRegistry` implements it."""
 
     def follow(self, execution_id: str, *, after: Position | None, filter: UpdateFilter) -> Subscription:
         """Open a subscription that stays after a run's final update, and that the execution's limit does not count."""
@@ -59,7 +59,7 @@ class WildcardPage(NamedTuple):
 
     @property
     def ended(self) -> bool:
-        """True at the end: nothing follows, of any execution."""
+        """True at the end: no page of any execution follows."""
         return self.subscription is None
 
     def updates(self) -> list[StreamUpdate]:
@@ -77,7 +77,7 @@ class WildcardSubscription:
     them open at a time, and keeps only a position of the others. Use it on one event loop.
 
     Args:
-        executions: Where executions are read.
+        executions: The source of executions.
         notifier: The source of notifications about new updates.
         globs: Patterns of execution ids: `*` within a `/` segment, `**` across.
         filter: The updates to read.
@@ -123,11 +123,11 @@ class WildcardSubscription:
         self._unlisten: Callable[[], None] | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """Begin to note new updates, on the running event loop or on `loop`, which may start later."""
+        """Start to record new updates, on the running event loop or on `loop`, which may start later."""
         self._unlisten = self._notifier.listen(self._on_update, loop)
 
     def finish(self) -> None:
-        """End the subscription once it has read what is in the log; for a hub that closes."""
+        """End the subscription once it has read to the end of the log; for a hub that closes."""
         self._finishing = True
         self._wakeup.set()
 
@@ -149,17 +149,17 @@ class WildcardSubscription:
     # --- the source, see `PageSource` ---------------------------------------------------------------------------
 
     async def ready(self) -> None:
-        """Return when an execution may have updates, or the subscription was closed."""
+        """Wait until an execution may have updates, or the subscription was closed."""
         if not (self._pending or self._overrun or self._finishing or self.closed):
             self._wakeup.clear()
             await self._wakeup.wait()
 
     async def poll(self, limit: int = DEFAULT_LIMIT) -> WildcardPage | None:
-        """Return the next page of the next execution; None where that has nothing for the reader.
+        """Return the next page of the next execution; None if that has no update for the reader.
 
         Raises:
             TooManySubscriptionsError: If more executions have unread updates than may wait.
-            LogUnavailableError: If the log cannot be reached. Nothing is lost: call again later.
+            LogUnavailableError: If the log cannot be reached. No update is lost: call again later.
         """
         if self._overrun:
             raise TooManySubscriptionsError(f"{_MAX_PENDING} executions have updates that wait: subscribe to fewer")
@@ -202,7 +202,7 @@ class WildcardSubscription:
         return WildcardPage(subscription, page)
 
     async def may_send(self, subscription: Subscription) -> bool:
-        """Return whether a page of `subscription` may still be sent; ask again where rights may have changed."""
+        """Return whether a page of `subscription` may still be sent; check again if rights may have changed."""
         if subscription.closed and not self.closed:
             return await read_when_available(self._allows, subscription.execution_id) and not self.closed
         return not self.closed
@@ -210,15 +210,15 @@ class WildcardSubscription:
     # --- changes while it is read -------------------------------------------------------------------------------
 
     def read_from_start(self, execution_id: str) -> None:
-        """Read an execution from the beginning of its log, also what was read of it before."""
+        """Read an execution from the beginning of its log, including updates that were read before."""
         self._leave(execution_id)
         self._remember(execution_id, None)
         self._enqueue(execution_id)
 
     def skip_to(self, execution_id: str, position: Position | None) -> None:
-        """Go on after `position`, up to which the connection has read `execution_id` by another subscription.
+        """Continue after `position`, up to which the connection has read `execution_id` by another subscription.
 
-        It never goes back: what was read before that other subscription began does not come again.
+        The position never decreases: updates that were read before that other subscription began are not repeated.
         """
         self._leave(execution_id)
         if execution_id not in self._starts:
@@ -233,12 +233,12 @@ class WildcardSubscription:
         self._enqueue(execution_id)
 
     def narrow(self, filter: UpdateFilter) -> None:
-        """Go on with a filter that lets less through; nothing that it lets through is lost."""
+        """Continue with a narrower filter; no update that passes it is lost."""
         self.filter = filter
         self._reopen()
 
     def reauthorize(self) -> None:
-        """Ask again about every execution: rights have changed."""
+        """Check the rights to every execution again."""
         self._authorizations += 1
         self._reopen()
         self._denials.expire_all()
@@ -251,7 +251,7 @@ class WildcardSubscription:
     # --- executions ---------------------------------------------------------------------------------------------
 
     async def _subscription(self, execution_id: str) -> Subscription | None:
-        """Return the open subscription of an execution, opened where it may be read."""
+        """Return the subscription of an execution, and open it if the execution may be read."""
         if self._skips(execution_id):
             return None
         existing = self._open.get(execution_id)
@@ -272,7 +272,7 @@ class WildcardSubscription:
         return self._open.get(execution_id)
 
     def _enter(self, execution_id: str, state: LogState | None) -> None:
-        """Open an execution; leave those that were quiet for longest where too many are open."""
+        """Open an execution; above the maximum, close the executions that were idle for longest."""
         while len(self._open) >= self._max_open:
             self._leave(next(iter(self._open)))
         subscription = self._executions.follow(execution_id, after=self._starts.get(execution_id), filter=self.filter)
@@ -294,7 +294,7 @@ class WildcardSubscription:
         self._denials.add(execution_id, self._starts.pop(execution_id, None))
 
     def _ask_again(self, execution_id: str, start: Position | None) -> None:
-        """Ask again about an execution whose denial has expired and that has new updates."""
+        """Check again an execution whose denial has expired and that has new updates."""
         self._remember(execution_id, _later(start, self._read_elsewhere.pop(execution_id, None)))
         self._enqueue(execution_id)
 
@@ -304,7 +304,7 @@ class WildcardSubscription:
         _evict(self._starts)
 
     def _on_update(self, execution_id: str, before: Position | None) -> None:
-        """Note that an execution has new updates after `before`; None: from its beginning."""
+        """Record that an execution has new updates after `before`; None: from its beginning."""
         if self.closed or self._denials.holds(execution_id):
             return
         if execution_id not in self._open:
@@ -333,7 +333,7 @@ def _skip_nothing(execution_id: str) -> bool:  # noqa: ARG001 (part of the type)
 
 
 def _later(before: Position | None, read: Position | None) -> Position | None:
-    """Return where to begin with updates after `before`, when everything up to `read` has been read."""
+    """Return the later of two positions: before new updates, and after read ones. Across epochs, return `before`."""
     if read is None or (before is not None and (before.epoch != read.epoch or before.seq > read.seq)):
         return before
     return read

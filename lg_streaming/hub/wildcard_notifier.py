@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 __all__ = ["WildcardNotifier"]
 
 _MAX_WAKEUPS: Final = 1_000
-"""Calls of listeners before the event loop gets its turn."""
+"""Calls of listeners before other tasks of the event loop may run."""
 
 
 class _Batch(NamedTuple):
-    """Executions with new updates, and the listeners of the time when those came."""
+    """Executions with new updates, and the listeners at the time of these updates."""
 
     listeners: tuple[PositionListener, ...]
     new: OrderedDict[str, Position | None]
 
 
 class WildcardNotifier:
-    """Notifies wildcard subscriptions of executions with new updates: on their event loop, once for many appends.
+    """Notifier of wildcard subscriptions about executions with new updates: on their event loop, once for many appends.
 
-    All its listeners live on one event loop. It listens to the log only while it has listeners.
+    All listeners live on one event loop. The notifier listens to the log only while it has listeners.
     """
 
     def __init__(self, log: EventLog) -> None:
@@ -48,7 +48,7 @@ class WildcardNotifier:
         self._scheduled = False
 
     def after_fork(self) -> None:
-        """Forget the parent's subscriptions and event loop."""
+        """Drop the subscriptions and the event loop of the parent process."""
         bury(self._listeners, self._loop)
         if self._stop is not None:
             self._stop()
@@ -80,13 +80,13 @@ class WildcardNotifier:
         return unlisten
 
     def _close_batch(self) -> None:
-        """Keep updates until now for the listeners of now. With the lock."""
+        """Close the batch, so that its updates go only to the present listeners. Requires the lock."""
         if self._new:
             self._batches.append(_Batch(tuple(self._listeners), self._new))
             self._new = OrderedDict()
 
     def _on_append(self, execution_id: str, before: Position | None) -> None:
-        """Note an execution. From any thread."""
+        """Record that an execution has new updates. From any thread."""
         loop = self._loop
         with self._lock:
             self._new.setdefault(execution_id, before)

@@ -1,4 +1,4 @@
-"""Append updates to the log: at once, or through a buffer where the log may block."""
+"""Append updates to the log: directly, or through a buffer if the log may block."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _kind: Final = dict(KINDS).get
 
 
 class UpdateWriter:
-    """Encodes updates and appends them to the log, in the order of the calls.
+    """Writer that encodes updates and appends them to the log, in the order of the calls.
 
     Args:
         settings: The limits of updates and of the buffer, and whether updates are logged.
@@ -110,7 +110,7 @@ class UpdateWriter:
             self.counters.repeated.add(repeated)
 
     def _put(self, buffer: BufferedLogWriter, execution: Execution, drafts: list[PendingUpdate]) -> None:
-        """Put drafts into the buffer, after a notice of what was lost before them."""
+        """Put drafts into the buffer, after a notice of updates that were lost before them."""
         lost = execution.lost
         if lost:
             data = Encoded(orjson.dumps({"count": lost, "reason": "log_unavailable"}))  # under the lock: no `redact`
@@ -135,7 +135,7 @@ class UpdateWriter:
         self.counters.drops.note("at_most_once", execution, execution.execution_id, type, amount=count)
 
     async def flush(self) -> None:
-        """Return when the log has everything published so far, or lost it."""
+        """Wait until all updates published so far are in the log, or lost."""
         if self.buffer is not None:
             await asyncio.wrap_future(self.buffer.flush())
 

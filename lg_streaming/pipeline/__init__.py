@@ -1,4 +1,13 @@
-"""The pipelines of decorated nodes: from events and text to the updates that leave."""
+"""Pipelines of decorated nodes: from the events and text of a node to published updates.
+
+- `node`: the pipelines of one node, in order.
+- `tokens`: text: filter, processor, buffer; `token_batches`: joining and format; `open_streams`: the open pipelines.
+- `events`: filter, transformer, `redact`, buffer.
+- `progress`: reports of a node's code; `progress_tree`: its parts; `tracking`: loops; `branches`: parallel runs.
+- `reporter`: throttling, milestones and format of progress; `eta`: the time left.
+- `timed_buffer`: the buffer of all three; `safe_callable`: calls of the user's functions.
+- `decorator_options`, `token_options`, `event_options`, `progress_options`: the options, checked.
+"""
 
 from lg_streaming.pipeline.event_options import EventFilter, EventOptions
 from lg_streaming.pipeline.node import NodeOptions

@@ -16,10 +16,10 @@ _DONE: Final = 100.0
 class ParallelBranches:
     """The parallel runs of one node in one run of an execution.
 
-    Runs of one group overlap. A run that starts when all before it have ended starts a new group, so the rounds of a
-    loop are not added up. The combined progress is the mean over all runs of the group. A run that ended well
-    counts as 100 %. A failed run counts as the percentage that it had reached, until a new try takes its place.
-    A run that joins late lowers the mean; the combined progress then stays until the mean has caught up.
+    Runs of one group overlap. A run that starts when all earlier ones have ended starts a new group, so the rounds of a
+    loop are not added up. The combined progress is the mean over all runs of the group. A completed run counts as
+    100 %. A failed run counts as the percentage that it had reached, until a new try takes its place. A run that joins
+    late lowers the mean; the combined progress then stays until the mean has caught up.
 
     `lock` guards the group and the updates of its branches, so that readers see the combined progress in order.
     """
@@ -42,7 +42,7 @@ class ParallelBranches:
         self._percent[name] = 0.0
 
     def note(self, name: str | None, percent: float) -> None:
-        """Note the percentage that a branch has reached."""
+        """Record the percentage that a branch has reached."""
         self._percent[name] = percent
 
     def leave(self, name: str | None, *, completed: bool) -> None:
@@ -53,7 +53,7 @@ class ParallelBranches:
 
     @property
     def count(self) -> int:
-        """The branches of the group, ended ones included."""
+        """The number of branches of the group, ended ones included."""
         return len(self._percent)
 
     def combined(self) -> float:

@@ -1,4 +1,4 @@
-"""The options that all decorators have in common: where they come from, and how they are checked."""
+"""Options that all decorators have in common: their defaults and their checks."""
 
 from __future__ import annotations
 

@@ -11,15 +11,15 @@ _ALL: Final = 100.0
 _SPAN: Final = 20.0
 """Percent of progress over which the tracking signal remembers errors."""
 _SHORTEST: Final = 3.0
-"""Percent of progress the pace remembers while it changes most."""
+"""Memory of the pace, in percent of progress, while the pace changes most."""
 _LEAST: Final = 0.1
-"""The mean error is taken to be at least this part of what was expected: no pace is quite steady."""
+"""Lower bound of the mean error, as a part of the expected time, because no pace is quite steady."""
 _CLIP: Final = 3.0
-"""An error counts for at most so many times the mean error, or what was expected: a pause is no change of pace."""
+"""Upper bound of an error, in mean errors (or the expected time), because a pause is not a change of pace."""
 
 
 class EtaEstimator:
-    """Estimates the time to 100 % from observed percentages.
+    """Estimator of the time to 100 % from observed percentages.
 
     The pace is s = T / P, in seconds per percent, where on each advance by dp percent in dt seconds
 
@@ -32,13 +32,13 @@ class EtaEstimator:
     The memory adapts to the tracking signal of Trigg & Leach ("Exponential smoothing with an adaptive response
     rate", Operational Research Quarterly 18, 1967). The error of the last pace is e = dt - s·dp. E and A are
     the exponentially weighted sums of e and of abs(e). The signal abs(E) / A is near 0 while errors cancel out, and 1
-    while they all have one sign. Let w be what is left of it above the 1 / √n that n random errors make:
+    while they all have one sign. Let w be the part of the signal above 1 / √n, which n random errors produce:
 
         w = max(0, abs(E) / A - 1 / √n) / (1 - 1 / √n),   m = 3 % / w²
 
-    A steady pace, however noisy, thus nearly keeps the long mean, which is the best guess there; a pace that changes
-    is followed. One error counts for no more than 3 mean errors, or the expected time. A single pause thus is no
-    change of pace.
+    A steady pace, however noisy, thus nearly keeps the long mean, which is the best estimate there. The estimate
+    follows a pace that changes. One error counts for no more than 3 mean errors, or the expected time. So a single
+    pause is not a change of pace.
     The constants were chosen on recordings of work of ten shapes, and measured on others (``make bench ARGS=eta``).
 
     Between two advances the estimate counts down, for as long as an advance usually takes; after that it grows.
@@ -54,7 +54,7 @@ class EtaEstimator:
         self._errors = self._abs_errors = self._count = 0.0
 
     def observe(self, at: float, percent: float) -> None:
-        """Note that ``percent`` is done at the time ``at``. The first call marks the beginning of the work."""
+        """Record that ``percent`` is done at the time ``at``. The first call marks the beginning of the work."""
         if self._at is None:
             self._at, self._percent = at, percent
             return

@@ -19,7 +19,7 @@ Transformer = Callable[[dict[str, Any]], Mapping[str, Any] | None]
 """``transformer(event) -> event``, or None to drop it; ``event`` is ``{type, data, priority, metadata}``."""
 
 Redact = Callable[[str, Any], Any]
-"""``redact(type, data) -> data``: returns the data that may leave. It gets plain JSON values."""
+"""``redact(type, data) -> data``: returns the data that may be published. It gets plain JSON values."""
 
 
 class EventFilter(TypedDict, total=False):
@@ -33,9 +33,9 @@ class EventFilter(TypedDict, total=False):
     exclude_types: Sequence[str]
     """Types that do not pass, even where ``event_types`` names them."""
     min_priority: Priority
-    """The lowest priority that passes; ``low``, which is all, where nothing is set."""
+    """The lowest priority that passes; default: ``low``, which passes all."""
     include_debug: bool
-    """True lets ``debug`` and ``debug:…`` pass; False where nothing is set."""
+    """True if ``debug`` and ``debug:…`` pass; default: False."""
 
 
 _GROUP: Final = ("node_", "tool_", "llm_")
@@ -97,7 +97,7 @@ class EventOptions(DecoratorOptions[EventDefaults]):
         )
 
     def wants(self, type: str) -> bool:
-        """Return whether an event is asked for.
+        """Return whether ``events`` includes a type.
 
         ``events`` means all node, tool and model events, ``error`` their errors, ``progress`` also milestones.
         """
@@ -110,16 +110,16 @@ class EventOptions(DecoratorOptions[EventDefaults]):
 
     @property
     def tracks(self) -> bool:
-        """True if the node's progress is asked for."""
+        """True if ``events`` includes the node's progress."""
         return bool(self.progress_types)
 
     @property
     def progress_types(self) -> frozenset[str]:
-        """The types of progress that are asked for."""
+        """The types of progress that ``events`` includes."""
         return frozenset(each for each in _PROGRESS if self.wants(each))
 
     def lets_through(self, type: str) -> bool:
-        """Return whether the filter's types let an event pass."""
+        """Return whether a type passes the filter."""
         return self.only.accepts_type(type) and not (self.excluded is not None and self.excluded.accepts_type(type))
 
 

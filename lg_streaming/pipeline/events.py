@@ -1,7 +1,7 @@
 """The events of a node: its start and end, its tools and models, and the events that it publishes itself.
 
-An event goes through the filter, the transformer, ``redact`` and a buffer to the log. The node's own start and end go
-the same way, but nothing stops them: readers distinguish tries and branches by them.
+An event passes the filter, the transformer, ``redact`` and a buffer on its way to the log. The node's own start and end
+pass them too, but are never dropped: readers distinguish tries and branches by them.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ __all__ = ["EventPipeline"]
 
 _LIFECYCLE: Final = frozenset({"node_start", "node_complete", "node_error", "node_interrupted"})
 _IDENTITY: Final = ("node_id", "node_name", "attempt", "duration_s", "model", "replaces")
-"""The fields that stay of an event that nothing stops, when all others are taken away."""
+"""The fields that remain of a node's start or end when the options drop the event, or `redact` fails."""
 _WITHHELD: Final = {"message": "withheld: redaction failed"}
 _HURRY: Final = PRIORITIES.index("high")
 
 
 @dataclass(slots=True, kw_only=True)
 class _Event:
-    """An event on its way."""
+    """An event in the pipeline."""
 
     type: str
     data: object
@@ -53,16 +53,16 @@ class _Event:
     delivery: Delivery = "at-least-once"
     key: str | None = None
     lifecycle: Mapping[str, Any] | None = None
-    """Set for the node's own start and end: the data that stays when all else is taken away."""
+    """The data that remains of a node's start or end when the event is dropped; None for events that may be dropped."""
     body: bytes = b""
-    """The data as JSON, once it is made."""
+    """The data as JSON, once it is encoded."""
 
     def to_request(self) -> UpdateRequest:
         return UpdateRequest(self.type, orjson.Fragment(self.body), self.scope, self.priority, self.delivery, self.key)
 
 
 class EventPipeline:
-    """The events of one try of a node, on their way to the log.
+    """Pipeline of the events of one try of a node.
 
     Thread-safe. The functions of the options run in the thread of the event. Events wait as JSON, so later changes of
     their data have no effect.
@@ -124,9 +124,9 @@ class EventPipeline:
     def _apply(self, now: EventDefaults) -> None:
         self._now = now
         self.size: int = now.buffer_size
-        """Events that wait, at most."""
+        """The maximum of buffered events."""
         self.interval: float = 0.0 if self._closed else now.flush_interval
-        """Seconds an event waits, at most."""
+        """The maximum of seconds that an event is buffered."""
 
     def _is_urgent(self, event: _Event) -> bool:
         if event.lifecycle is not None or PRIORITIES.index(event.priority) >= _HURRY or self._published_at is None:
@@ -138,7 +138,7 @@ class EventPipeline:
     def put(self, type: str, data: dict[str, Any], scope: Scope, *, always: bool = False) -> None:
         """Accept an event of the node itself, of a tool or of a model.
 
-        Nothing stops the node's own start and end, and what leaves ``always``.
+        The node's own start and end, and events with ``always``, are published in any case.
         """
         now, wants = self._refresh(), self._options.wants
         if always or type in _LIFECYCLE:
@@ -203,7 +203,7 @@ class EventPipeline:
         )
 
     def _next_key(self, type: str) -> str:
-        """Return the key of the next event of a type in this piece of work: the same in each of its tries."""
+        """Return the key of the next event of a type in this piece of work, which is the same in each try."""
         with self._lock:
             self._ordinals[type] += 1
             ordinal = self._ordinals[type]
@@ -225,7 +225,7 @@ class EventPipeline:
         return passes or event.lifecycle is not None
 
     def _shape(self, event: _Event) -> _Event | None:
-        """Return the event as it leaves; None when it does not."""
+        """Return the event to publish; None if it is dropped."""
         if not self._passes(event):
             return None
         event.body = self._output.encode(event.data)
@@ -280,7 +280,7 @@ class EventPipeline:
     # --- out -------------------------------------------------------------------------------------------------
 
     def _publish(self, events: Sequence[_Event]) -> None:
-        """Append events to the log, ``batch_size`` in one go."""
+        """Append events to the log, in batches of ``batch_size``."""
         self.waiting: bool = False
         if any(event.lifecycle is None for event in events):
             self._published_at = self._scheduler.now
@@ -297,12 +297,12 @@ class EventPipeline:
             self._output.publish_all(batch)
 
     def release(self) -> None:
-        """Publish the events that wait: an update follows that does not go through this pipeline."""
+        """Publish the buffered events, before an update that bypasses this pipeline."""
         if self.waiting:
             self._flush.on_next(None)
 
     def close(self) -> None:
-        """Publish the events that wait: the node has ended. Events of a stray thread do not wait from now on."""
+        """Publish the buffered events at the node's end. Later events, of a stray thread, are not buffered."""
         self._closed = True
         self.interval = 0.0
         self._flush.on_next(None)

@@ -59,11 +59,11 @@ class NodeOptions:
 
 
 class NodePipeline:
-    """The pipelines of one try of a node: from the things that happen to the updates that the options ask for.
+    """Pipelines of one try of a node, for the updates that the options select.
 
-    The node's own start and end always leave: readers distinguish tries and branches by them. A node's
-    result leaves only from a node with ``@stream_event``. Buffered text leaves before the node's end does.
-    The failure of a model call whose text has left always leaves too: it makes that text void.
+    The node's own start and end are always published: readers distinguish tries and branches by them. A node's result
+    is published only with ``@stream_event``. Buffered text is published before the node's end. The failure of a model
+    call with published text is always published too: it makes that text void.
     """
 
     def __init__(self, options: NodeOptions, output: ScopedPublisher) -> None:
@@ -77,7 +77,7 @@ class NodePipeline:
         self._progress = self._tracker(progress, event)
 
     def _tracker(self, progress: ProgressOptions | None, event: EventOptions | None) -> ProgressTracker:
-        """Return the node's progress: that of ``@stream_progress``, or the settings' where ``@stream_event`` asks."""
+        """Return the node's progress: of ``@stream_progress``, or with the settings' options for ``@stream_event``."""
         if progress is None and event is not None and event.enabled is not False and event.tracks:
             progress = ProgressOptions(types=event.progress_types)
         if progress is None or progress.enabled is False:
@@ -92,7 +92,7 @@ class NodePipeline:
         return self._progress
 
     def release(self) -> None:
-        """Publish all buffered text and events: the updates that follow come from inside the node."""
+        """Publish all buffered text and events, before updates of code inside the node."""
         if self._events is not None:
             self._events.release()
         self.flush()
@@ -109,7 +109,7 @@ class NodePipeline:
             self._events.close()
 
     def put(self, type: str, data: dict[str, Any], scope: Scope) -> bool:
-        """Accept a piece of text, or another thing that happened in the node. Return False for text without a way."""
+        """Accept a piece of text or an event of the node. Return False for text in a node without token options."""
         if type not in TEXT_TYPES:
             self._put_other(type, data, scope)
             return True
@@ -175,9 +175,9 @@ class NodePipeline:
             self._events.put(type, data, scope, always=owed)
 
     def _is_owed(self, type: str, data: dict[str, Any], scope: Scope) -> bool:
-        """Return whether readers of the node's text need the end of a model call that is not asked for.
+        """Return whether readers of the node's text need the end of a model call that the options do not select.
 
-        They do when text they have is void, and when it left under ids that the message does not keep.
+        They need it if published text is void, and if text was published under ids that the message does not keep.
         """
         key = (scope.request_id, scope.message_id)
         has_text = key in self._texts

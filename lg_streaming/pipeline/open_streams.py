@@ -37,17 +37,17 @@ class OpenTokenStreams:
         restart_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget the parent's streams, which go on there."""
+        """Drop the streams of the parent process, which continue there."""
         bury(self._open)
         self._open = {}
 
     def attach(self, stream: TokenPipeline) -> None:
-        """Add a stream that opens."""
+        """Add a stream."""
         with self._lock:
             self._open.setdefault(stream.execution_id, set()).add(stream)
 
     def detach(self, stream: TokenPipeline) -> None:
-        """Remove a stream that is closed."""
+        """Remove a stream."""
         execution_id = stream.execution_id
         with self._lock:
             streams = self._open.get(execution_id)

@@ -95,7 +95,7 @@ class ProgressPart:
         """Return an iterator over ``items`` that reports each as done when the next is asked for.
 
         Args:
-            items: What to iterate over; nothing is taken before the loop asks.
+            items: The items; none is taken before the loop asks for it.
             total: The number of items; ``len(items)`` when not given. Where neither is known, the percentage stays
                 until the end. A loop that ran to its end is complete, with any number of items.
 
@@ -107,7 +107,7 @@ class ProgressPart:
         return TrackedIterator(self, items, total)
 
     def step(self, name: str) -> ProgressStep:
-        """Name the work that is done from now on, in a few words; readers see it as ``text``.
+        """Name the work that follows, in a few words; readers see it as ``text``.
 
         The percentage does not change. A step lasts until the next step; in a ``with``, until the block ends.
         """
@@ -167,9 +167,9 @@ class ProgressPart:
 
 
 class ProgressTracker(ProgressPart):
-    """Reports the progress of one try of a node. Get it with `current_progress` inside the node.
+    """Reporter of the progress of one try of a node. Get it with `current_progress` inside the node.
 
-    The options of `stream_progress` decide which updates leave, and their time. Without an emitter it does nothing.
+    The options of `stream_progress` decide which updates are published, and when. Without an emitter it does nothing.
 
     Args:
         emitter: The destination of updates.
@@ -214,7 +214,7 @@ class ProgressTracker(ProgressPart):
     def reset(self) -> None:
         """Start again at 0 %, without subtasks; those made before do nothing from now on.
 
-        An update with 0 % leaves at once. Milestones that were published are not published again.
+        An update with 0 % is published at once. Published milestones are not published again.
         """
         if self._reporter is not None:
             with self._reporter.lock:

@@ -14,7 +14,7 @@ from lg_streaming.settings import ProgressDefaults
 __all__ = ["Granularity", "ProgressCalculator", "ProgressFormat", "ProgressOptions"]
 
 Granularity = Literal["coarse", "fine", "detailed"]
-"""Updates that leave between 0 %, milestones and 100 %: none, at most one each interval, all."""
+"""Updates published between 0 %, milestones and 100 %: none, at most one in each interval, all."""
 
 ProgressCalculator = Callable[[Any, Any, Mapping[str, Any]], float]
 """``calculator(current, total, metadata) -> percent``; ``total`` is None where it is not known."""
@@ -41,7 +41,7 @@ class ProgressOptions(DecoratorOptions[ProgressDefaults]):
 
     calculator: ProgressCalculator | None = None
     types: frozenset[str] | None = None
-    """The types of updates that leave; None for all. ``@stream_event`` sets it."""
+    """The types of published updates; None for all. ``@stream_event`` sets it."""
 
     @classmethod
     def from_arguments(cls, *, calculator: ProgressCalculator | None = None, **options: Any) -> Self:

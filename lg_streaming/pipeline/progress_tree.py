@@ -28,7 +28,7 @@ class ProgressNode:
         self.amount: tuple[Any, Any] = (None, None)
         """The last current and total."""
         self.weights: float = 0.0
-        """Of its parts, together."""
+        """The percentage of its parts together."""
         self.weighted: float = 0.0
         """The sum of weight times percent over its parts."""
         if parent is not None:

@@ -1,4 +1,4 @@
-"""From the percentages of a node to the updates that leave: throttled, with milestones, an estimate, and a format."""
+"""Publish a node's percentages as updates: throttled, with milestones, an estimate, and a format."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class _Report:
 
 
 class Reporter:
-    """Publishes the progress of one try of a node. Thread-safe.
+    """Publisher of the progress of one try of a node. Thread-safe.
 
     Args:
         emitter: The destination of updates.
@@ -83,7 +83,7 @@ class Reporter:
 
     @property
     def size(self) -> float:
-        """The bound of the number of reports that wait: only the latest does."""
+        """The maximum of buffered reports, of which only the latest is kept."""
         return math.inf
 
     @property
@@ -130,7 +130,7 @@ class Reporter:
         self._offer(_Report(percent=0.0, amount=self._amount, status="running", urgent=True))
 
     def finish(self, percent: float, status: str, error: object = None) -> None:
-        """Publish the report that waits, then the milestones that are left, then the end of the node."""
+        """Publish the buffered report, then the remaining milestones, then the end of the node."""
         with self.lock:
             if self._ended:
                 return
@@ -173,7 +173,7 @@ class Reporter:
         self._options = self._chosen.resolved(live.current.progress if live is not None else _DEFAULTS)
 
     def _advance(self, percent: float) -> bool:
-        """Note ``percent``, publish the milestones on the way, and return whether there were any."""
+        """Record ``percent``, publish the milestones that it passes, and return whether there were any."""
         self._eta.observe(self._elapsed(), percent)
         self._branches.note(self._name, percent)
         before, self._marks_reached = self._marks_reached, max(self._marks_reached, percent + _EPSILON)
@@ -226,7 +226,7 @@ class Reporter:
         return data
 
     def _combined(self) -> dict[str, Any]:
-        """Return the combined progress of the parallel branches of the node, where there are several."""
+        """Return the fields of the combined progress, if the node has several parallel branches."""
         if self._branches.count <= 1:
             return {}
         progress = shown(self._branches.combined(), self._options.format.precision)
@@ -237,7 +237,7 @@ class Reporter:
 
 
 def shown(percent: float, precision: int) -> float:
-    """``percent`` rounded to ``precision`` decimals, but 100 only when it is reached. With 0 decimals, an int."""
+    """Round ``percent`` to ``precision`` decimals, to 100 only if it is reached; with 0 decimals, to an int."""
     rounded = round(percent, precision)
     if rounded >= _ALL > percent:
         rounded = math.floor(percent * 10**precision) / 10**precision

@@ -1,4 +1,4 @@
-"""Calls of functions that users give to decorators."""
+"""Calls of the functions that a decorator takes as options: their exceptions never reach the node."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 class SafeCallable:
-    """Calls functions that the user gave to a node's decorator. Their exceptions never reach the node.
+    """Caller of the functions among a decorator's options. Their exceptions never reach the node.
 
     The first failure of an option in a try of a node is one ``error`` update, ``{message, type, code, option,
     node_id}``, and is logged. Later ones are counted, and `close` publishes the count.
@@ -63,7 +63,7 @@ class SafeCallable:
                 details = {"message": "redact failed: the data is withheld", "type": type(error).__name__}
                 self._publish(option, details)
                 return
-            logger.warning("%s of node %r raised; what it was given passes as it was", option, node_id, exc_info=error)
+            logger.warning("%s of node %r raised; its argument is used unchanged", option, node_id, exc_info=error)
             self._publish(option, describe_error(error))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The one buffer of items that wait for time, for number, or for a flush; also as an Rx operator."""
+"""The buffer that flushes by time, by number of items, or on demand; also as an Rx operator."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BufferPolicy = Literal["interval", "pause", "latest"]
 before (``latest``). Of items that wait, ``latest`` keeps the newest only."""
 
 _EARLY: Final = timedelta(milliseconds=1)
-"""A timer that fires this much too early, by rounding, counts as in time."""
+"""Seconds by which a timer may fire early, because its times are rounded."""
 _RETRY: Final = 0.005
 """Seconds until the timer tries a lock again that another thread holds."""
 
@@ -65,7 +65,7 @@ def _never(_: object) -> bool:
 
 
 class Source(Observable[T]):
-    """The beginning of a chain of operators: gives its items to its one subscriber.
+    """The beginning of a chain of operators, with one subscriber.
 
     A ``reactivex.Subject`` serves any number of subscribers, at the price of two locks an item. The caller of a source
     gives its items one at a time.
@@ -91,19 +91,19 @@ class Source(Observable[T]):
 
 
 class TimedBuffer(Generic[T]):
-    """A buffer that gives its items to ``send`` as lists, in order, never an empty one.
+    """A buffer that passes its items to ``send`` as lists, in order, and never an empty list.
 
-    It flushes when it has ``window.size`` items, when its time has come (see `BufferPolicy`), with an item that is
-    ``urgent``, and on `flush`. Items may come from several threads; lists leave one at a time.
+    It flushes when it has ``window.size`` items, when its time is due (see `BufferPolicy`), with an item that is
+    ``urgent``, and on `flush`. Several threads may add items; lists are sent one at a time.
 
     Args:
         send: The destination of the lists: on the caller's thread, or on the timer's.
         window: The bounds, read anew for each item.
         policy: The rule for the time.
-        urgent: Returns whether an item leaves at once, with the items that wait. None: no item is urgent.
+        urgent: Returns whether an item is sent at once, with the buffered ones. None: no item is urgent.
         lock: A lock that callers of `put_locked` hold; a new one when not given.
         scheduler: The timer, and its clock; the process's timer when not given. One action of a buffer waits on it.
-        loop: The event loop on which lists leave that leave by time.
+        loop: The event loop on which lists are sent that are flushed by time.
     """
 
     __slots__ = (
@@ -221,13 +221,13 @@ class TimedBuffer(Generic[T]):
             self._send(held)
 
     def flush(self, _: object = None) -> None:
-        """Send all items that wait. A no-op when none does."""
+        """Send all buffered items. A no-op for an empty buffer."""
         with self.lock:
             self._flush()
             self._stop_timer()
 
     def stop(self) -> None:
-        """Drop all items that wait."""
+        """Drop all buffered items."""
         with self.lock:
             self._stop_timer()
             self._held.clear()
@@ -257,8 +257,7 @@ def buffer(
         flush: Each of its items flushes the buffer.
         scheduler: See `TimedBuffer`; that of the subscription when not given.
         lock: The lock that the source's caller holds with each item; None: each item takes a lock.
-        on_loop: Without a ``scheduler``, let lists that leave by time leave on the event loop on which the subscriber
-            subscribed.
+        on_loop: Without a ``scheduler``, send lists that are flushed by time on the event loop of the subscriber.
     """
 
     def operator(source: Observable[T]) -> Observable[list[T]]:

@@ -1,4 +1,4 @@
-"""Joins tokens into updates, and gives an update's data its format."""
+"""Join tokens into updates, and format an update's data."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 __all__ = ["Piece", "format_batch", "join_pieces"]
 
 Piece = tuple[str, dict[str, Any], "Scope"]
-"""A piece of text on its way: type, data, and what it is about."""
+"""A piece of text in the pipeline: type, data and scope."""
 
 _NONE: Final[object] = object()
 _MAX_JOINED: Final = 8_192
-"""Characters that are joined at most, so that an update stays far below ``limits.update_bytes``."""
+"""The maximum of joined characters, so that an update stays far below ``limits.update_bytes``."""
 
 
 def join_pieces(pieces: list[Piece], most: int) -> list[list[Piece]]:
-    """``pieces`` in batches of up to ``most`` that can be joined.
+    """Group ``pieces`` into batches of up to ``most`` that can be joined.
 
-    The pieces of one message keep their order. Pieces of other messages that came in between do not part them, so
-    models that answer side by side get whole batches too.
+    The pieces of one message keep their order. Pieces of other messages between them do not split a batch, so parallel
+    models get whole batches too.
     """
     made: list[list[Piece]] = []
     growing: dict[int, tuple[list[Piece], int]] = {}

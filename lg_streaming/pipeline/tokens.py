@@ -1,6 +1,6 @@
 """The text of a node: filter, processor, buffer, batches, updates.
 
-A token pipeline is a chain of reactivex operators from one source. It is made when the first token comes.
+A token pipeline is a chain of reactivex operators from one source. The first token creates it.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ TEXT_TYPES: Final = frozenset({"token", "thinking", "tool_args"})
 """The types that a `TokenPipeline` takes."""
 
 _MANY: Final = 1_024
-"""Messages remembered as begun; a message older than that may get a second first token."""
+"""Maximum of messages whose begin is remembered; an older message may get a second first token."""
 
 
 class _Live:
-    """The options in force, as the hot path reads them; they change while the node runs."""
+    """The options in force, in the form that the hot path reads; they may change while the node runs."""
 
     __slots__ = ("batch_size", "enabled", "first", "format", "include_metadata", "interval", "is_plain", "size")
 
@@ -49,7 +49,7 @@ class _Live:
         self.apply(options)
 
     def apply(self, options: TokenDefaults) -> None:
-        """Put ``options`` in force."""
+        """Apply ``options``."""
         self.enabled: bool = options.enabled
         self.size: int = options.buffer_size
         self.interval: float = options.flush_interval
@@ -79,9 +79,9 @@ class TokenPipeline:
         self.output: ScopedPublisher = output
         self.execution_id: str = output.execution_id
         self.received: int = 0
-        """Tokens received; those that the filter rejected too."""
+        """Tokens received, including those that the filter rejected."""
         self.rejected: int = 0
-        """Tokens that the filter rejected, or of which the processor left nothing."""
+        """Tokens that the filter rejected, or that the processor made empty."""
         self.delivered: int = 0
         """Tokens published."""
         self.updates: int = 0
@@ -149,7 +149,7 @@ class TokenPipeline:
             put((type, data, scope))
 
     def _accepting(self) -> Callable[[Piece], object] | None:
-        """Return the function that accepts pieces under the options in force; None where they are switched off."""
+        """Return the function that accepts pieces under the options in force; None if they are switched off."""
         if not self.live.enabled:
             return None
         if self.closed:
@@ -292,7 +292,7 @@ class TokenPipeline:
         return kind, format_batch(batch, live.format, include_metadata=live.include_metadata), scope
 
     def report(self) -> None:
-        """Report to the statistics the tokens that came in since the last report."""
+        """Add the tokens since the last report to the statistics."""
         streams = self._streams
         if streams is not None:
             with self._counting:

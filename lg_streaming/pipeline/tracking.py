@@ -1,4 +1,4 @@
-"""Loops that report how far they are."""
+"""Loops that report their progress."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class _Count:
         self._taken = 0
 
     def _next(self) -> None:
-        """Report the items before: the loop asks for the next one."""
+        """Report the previous items as done, because the loop asks for the next one."""
         if self._taken:
             self._part.update(self._taken, self._total)
         self._taken += 1
@@ -54,7 +54,7 @@ class _Count:
 
 
 class TrackedIterator(_Count, Iterator[T], Generic[T]):
-    """Iterates over ``items`` and reports each one as done when the next one is asked for, the last at the end."""
+    """Iterator over ``items`` that reports each one as done when the next one is requested, and the last at the end."""
 
     __slots__ = ("_items",)
 
@@ -72,7 +72,7 @@ class TrackedIterator(_Count, Iterator[T], Generic[T]):
 
 
 class AsyncTracked(_Count, AsyncIterator[T], Generic[T]):
-    """The same for ``async for``."""
+    """Iterator like `TrackedIterator` for ``async for``."""
 
     __slots__ = ("_items",)
 
