@@ -1,5 +1,12 @@
 """Clients of a gateway, for programs in other processes than the graph's.
 
+- `base`: what both clients have; `sse`, `socketio`: the clients; `sync`: blocking ones.
+- `subscription`: the base of `sse_subscription` and `socketio_subscription`; `request`: its options.
+- `reconnect`, `outage`: pauses, limits and log of lost connections; `failures`: errors, and which are retried.
+- `position_tracker`: duplicates and gaps; `event_stream`: parser of Server-Sent Events.
+- `socketio_connection`: one connection of Socket.IO; `rest`: single requests.
+- `config`, `events`, `text_options`, `observe`: options, events, selection of text, observables.
+
 The clients need the extra `client` and no part of the server: this module imports neither FastAPI nor LangGraph.
 """
 

@@ -1,4 +1,16 @@
-"""Serve executions over Socket.IO, WebSocket, Server-Sent Events and plain HTTP."""
+"""Serve executions over Socket.IO, WebSocket, Server-Sent Events and plain HTTP.
+
+`gateway.Gateway` installs all routes. A folder imports only from folders below it in this list:
+
+- `http`: event streams, REST, metrics, the JavaScript client, OpenAPI.
+- `transports`: Socket.IO and `/ws`; a `connection` carries messages both ways.
+- `session`: rules of one connection: login, messages, subscriptions, rooms, timers.
+- `dialects`: formats of event streams.
+- `delivery`: pumps pages of subscriptions into frames, on a common tick.
+- `auth`: who may connect, read and control.
+- `limits`: connections, rates, requests, threads. `protocol`: messages, their models and their schema. `hooks`: private
+  parts of the server and of python-socketio.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,7 @@
-"""Decide who may connect, and what each caller may read and do."""
+"""Decide who may connect, and what each caller may read and do.
+
+- `policy`: the rules: origin, token, revocation, ownership, grants, `authorize`.
+- `claims`: checks of tokens; `keys`, `jwks`: the keys; `principal`: the account and grants of a token.
+- `tickets`, `url_credentials`: tickets in addresses; `revocation`: revoked tokens.
+- `peer`: the request of a caller: origin, host, address, signs of a proxy.
+"""

@@ -1,1 +1,8 @@
-"""HTTP routes: event streams, plain requests, metrics, the browser module and OpenAPI."""
+"""HTTP routes: event streams, plain requests, metrics, the browser module and OpenAPI.
+
+- `sse`: the route of event streams, and `sse_response`; `event_stream`: the response.
+- `rest`: all other routes of executions; `queries`: pages of updates and lists of executions.
+- `query_params`: from a query to a message's payload; `endpoint`: methods, errors and CORS of a route.
+- `compression`, `assets`, `metrics`, `openapi`: as named; `context`: shared services.
+- `installed`: the paths of an application's gateways.
+"""

@@ -1,1 +1,5 @@
-"""Bound what callers use: connections, rates, requests and threads."""
+"""Bound what callers use: connections, rates, requests and threads.
+
+- `admission`: all counters of a gateway, made of `rates`.
+- `workers`: threads for functions of the application that may block.
+"""
