@@ -280,6 +280,6 @@ class EventLog(Protocol):
     async def aclose(self) -> None:
         """Free the resources of the log. Repeated calls do nothing.
 
-        A closed log that is used again reconnects: see `StreamHub.restart`.
+        A closed log that is used again reconnects: see `HubLifespan.restart`.
         """
         ...
