@@ -1,4 +1,4 @@
-"""What holds for every test: asyncio only, nothing from the environment, nothing left behind."""
+"""Fixtures for every test: asyncio only, no settings from the environment, no resource left behind."""
 
 import asyncio
 import functools
@@ -26,7 +26,7 @@ importlib.import_module("lg_streaming.observability.metrics")  # it reads a file
 GRACE = 2.0
 
 # An example's time depends on what else the machine does. In CI the same examples run every time, and all of them;
-# `--hypothesis-profile=ci` does the same here. What a test asks for in numbers of its own holds everywhere.
+# `--hypothesis-profile=ci` does the same here. A test's own numbers hold everywhere.
 settings.register_profile("quick", deadline=None, max_examples=10)
 settings.register_profile("here", deadline=None, max_examples=50)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
@@ -80,8 +80,8 @@ def no_blocking_call(request: pytest.FixtureRequest) -> Generator[None]:
 def nothing_left_behind(request: pytest.FixtureRequest) -> Generator[None]:
     """Fail a test after which a thread, a TCP socket, a run or (in an async test) a task is still there.
 
-    What was there before the test is not counted, so that a resource of a wider scope (a Redis server, a browser) may
-    live on: pytest sets those up before this fixture. Of runs none may be there.
+    Resources from before the test are not counted, so that one of a wider scope (a Redis server, a browser) may stay.
+    Pytest sets those up before this fixture. Runs are always counted.
     """
     before = footprint()
     if "anyio_backend" in request.fixturenames:
@@ -178,7 +178,7 @@ async def no_pending_tasks() -> AsyncGenerator[None]:
 
 
 def _of_the_runner(task: asyncio.Task[object]) -> bool:
-    """Whether anyio made the task: one runs the tests and fixtures, the other waits for the part that runs now."""
+    """Return whether anyio made the task: one runs the tests and fixtures, another waits for the present part."""
     coroutine = task.get_coro()
     # The end of an async generator that was left in the middle is a coroutine without a name.
     return isinstance(coroutine, Coroutine) and getattr(coroutine, "__qualname__", "").startswith("TestRunner.")
@@ -198,5 +198,5 @@ def root() -> Path:
 
 
 def pytest_report_header() -> str:
-    """Say how many threads the plugins brought, for reading a leak report."""
+    """Report how many threads the plugins started, for a reader of a leak report."""
     return f"threads before the tests: {threading.active_count()}"

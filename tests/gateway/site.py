@@ -66,13 +66,13 @@ def site(
 ) -> Generator[Site]:
     hub = StreamHub(StreamingSettings(**settings), redact=redact)
     gateway = Gateway(hub, authorize=authorize, revoked=revoked, initial_data=initial_data, observer=observer)
-    # Without a configuration of its own uvicorn's log reaches the one pytest looks at.
+    # Without its own configuration uvicorn's log reaches pytest's.
     with serve(make_app(hub, gateway), log_config=None, **(uvicorn or {})) as server:
         yield Site(hub=hub, gateway=gateway, server=server)
 
 
 class RawClient:
-    """A WebSocket that speaks no more Socket.IO than it is told to."""
+    """A WebSocket that sends only the given Socket.IO packets."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection

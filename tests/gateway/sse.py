@@ -35,7 +35,7 @@ class EventSource:
     comments: list[str] = field(default_factory=list[str])
     status: int = 0
     greeted: bool = True
-    """Whether `connection_status` is taken for `attached`; else it comes like every other event."""
+    """True if `connection_status` is stored in `attached`; else it comes like every other event."""
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[AsyncGenerator[Event]]:

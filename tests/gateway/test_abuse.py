@@ -1,4 +1,4 @@
-"""Bad input over every way in: a coded error or a clean close, nobody else disturbed, nothing left behind."""
+"""Bad input over every way in: a coded error or a clean close, no other client disturbed, nothing left behind."""
 
 import asyncio
 import gc
@@ -38,7 +38,7 @@ FREE: dict[str, Any] = {"messages_per_second": None, "connects_per_address": Non
 
 @pytest.fixture(scope="module", autouse=True)
 def heap() -> Generator[None]:
-    """What is left behind is looked for."""
+    """Check that nothing is left behind."""
     with young_heap():
         yield
 
@@ -52,7 +52,7 @@ def place() -> Generator[Site]:
 
 @asynccontextmanager
 async def undisturbed(place: Site) -> AsyncGenerator[None]:
-    """Somebody else watches all the while, and gets what is published after."""
+    """Check that another client that watches all the while gets a later update."""
     async with readers_of(READERS["websocket"]) as readers:
         bystander = readers(place.server)
         await bystander.subscribe("calm", after="latest", follow=True)
@@ -347,7 +347,7 @@ async def fuzz(reader: SocketReader, rng: random.Random, packets: int) -> None:
 
 @pytest.fixture
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How many messages a server took and judged, of those that were sent."""
+    """Return how many of the sent messages a server took and answered."""
     counts: Counter[str] = Counter()
 
     def counting(name: str) -> None:

@@ -1,4 +1,4 @@
-"""Who is let in, and what they may see."""
+"""Authentication, and rights to read executions."""
 
 import asyncio
 from collections.abc import Callable

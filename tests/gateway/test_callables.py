@@ -23,7 +23,7 @@ from tests.gateway.site import Site, site
 
 
 class OddError(BaseException):
-    """What no `except Exception` sees."""
+    """An error that `except Exception` does not catch."""
 
 
 ERRORS: list[BaseException] = [RuntimeError("mine"), OddError("odd"), SystemExit(1), asyncio.CancelledError()]
@@ -50,7 +50,7 @@ def error(request: pytest.FixtureRequest) -> BaseException:
 
 @contextmanager
 def logged(caplog: pytest.LogCaptureFixture, text: str) -> Generator[None]:
-    """What goes wrong is in the log, and nothing else is."""
+    """The log has the failures, and only them."""
     yield
     wrong = [record.getMessage() for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR]
     assert wrong
@@ -71,7 +71,7 @@ async def readers(request: pytest.FixtureRequest) -> AsyncGenerator[Readers]:
 
 
 async def alive(place: Site) -> None:
-    """The server still serves, and has nobody left to serve."""
+    """Check that the server still serves, and has no client left."""
     async with httpx2.AsyncClient(timeout=10) as http:
         assert (await http.get(f"{place.url}/health")).status_code == 200
     async with asyncio.timeout(10):

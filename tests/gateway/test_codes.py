@@ -1,4 +1,4 @@
-"""Every code of the table, provoked: what the caller is told, with which HTTP status, and what becomes of the line."""
+"""Every code of the table, provoked: the caller's error, its HTTP status, and the end of the connection."""
 # pyright: reportPrivateUsage=false
 
 import asyncio
@@ -35,7 +35,7 @@ from tests.support.server import serve
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of it."""
+    """The result of a provoked error."""
 
     error: dict[str, Any]
     status: int | None = None
@@ -98,7 +98,7 @@ def faulty_site() -> Generator[tuple[Site, FaultyLog]]:
 
 
 async def over_http(place: Site, execution_id: str = "e", *, token: str | None = None, **headers: str) -> Outcome:
-    """What a stream's request is answered."""
+    """Return the response to a stream's request."""
     more = {} if token is None else {"Authorization": f"Bearer {token}"}
     async with httpx2.AsyncClient(timeout=PATIENCE) as http:
         answer = await http.get(f"{place.url}/executions/{execution_id}/stream", headers={**more, **headers})
@@ -112,7 +112,7 @@ async def over_http(place: Site, execution_id: str = "e", *, token: str | None =
 
 
 async def asked(reader: SocketReader, name: str, payload: Any = None, *, times: int = 1) -> Outcome:
-    """What the last of so many messages was answered, and whether the line outlived it."""
+    """Return the answer to the last of so many messages, and whether the connection stayed open."""
     error: dict[str, Any] = {}
     for _ in range(times):
         with pytest.raises(RefusedError) as refused:
@@ -146,7 +146,7 @@ async def refused_to_connect(place: Site, **options: Any) -> Outcome:
 
 
 async def _over(reader: SocketReader) -> Outcome:
-    """How a connection ended that did nothing wrong."""
+    """Return how a connection ended without a violation."""
     items = await until_over(reader)
     errors = [item.payload for item in items if item.what == "error"]
     await reader.aclose()
@@ -437,7 +437,7 @@ async def _() -> Outcome:
 
 
 def _closing(place: Site) -> bool:
-    """Whether the only connection is being closed."""
+    """Return whether the only connection is being closed."""
     return any(
         socket._websocket.closing  # pyright: ignore[reportAttributeAccessIssue]
         for socket in place.gateway._websocket._open

@@ -276,7 +276,7 @@ async def test_curl(open_site: Site, coding: str) -> None:
 
 @pytest.mark.parametrize("coding", CODINGS)
 async def test_a_reader_that_lags_can_decode_all_of_what_is_left_when_the_server_stops(coding: ContentCoding) -> None:
-    """What was coded and waits for the reader must not get lost between its neighbours."""
+    """Coded bytes that wait for the reader are not lost between their neighbours."""
     with site(gateway={"compression": {"threshold": 0}}, retention={"max_bytes": 2**26}) as place:
         place.hub.open("exec-1")
         address = ("127.0.0.1", place.server.port)
@@ -291,7 +291,7 @@ async def test_a_reader_that_lags_can_decode_all_of_what_is_left_when_the_server
             await asyncio.to_thread(_publish_a_lot, place)
             await _stalled(place.server.port)
             stopping = asyncio.create_task(asyncio.to_thread(place.server.stop))
-            await asyncio.sleep(0.1)  # the server gives up what it was about to write before there is room for it
+            await asyncio.sleep(0.1)  # the server cancels its next write before there is room for it
             body = await asyncio.to_thread(_read_chunks, sock)
             await stopping
     text = reader(coding)(body).decode()

@@ -35,7 +35,7 @@ THRESHOLD = 500
 ON: dict[str, Any] = {"compression": {"websocket": True, "threshold": THRESHOLD}}
 NEGOTIATES = {"ws_per_message_deflate": True}
 FAR = "".join(random.Random(5).choices(string.ascii_letters, k=5_000)) * 3
-"""It repeats itself, but at a distance that a small window does not reach."""
+"""Return a text that repeats itself, at a distance beyond a small window."""
 SHORT, LONG = "s", "lorem ipsum " * 100
 
 

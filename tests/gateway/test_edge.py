@@ -1,4 +1,4 @@
-"""What the gateway as a whole promises: its parts, its switches, its figures, and what it tells the application."""
+"""The gateway as a whole: its parts, its switches, its figures, and its calls of the application."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""What names an update's event, on every transport."""
+"""Names of an update's event, on every transport."""
 
 import json
 from collections.abc import Generator
@@ -34,7 +34,7 @@ def place() -> Generator[Site]:
 
 
 def sent(names: list[str]) -> list[str]:
-    """`gap` is the hub's own type; `message` stands for it, which messages on connections have as a name too."""
+    """`gap` is the hub's own type; `message` is its name, as of messages to a connection."""
     return ["message" if name == "gap" else name for name in names]
 
 

@@ -1,4 +1,4 @@
-"""`subscribe_events`: all executions a caller may see, each from now on, once, and nobody else's."""
+"""`subscribe_events`: all executions that a caller may read, each from now on, once, and no others."""
 
 import asyncio
 import json
@@ -67,7 +67,7 @@ def seen(updates: list[Any]) -> dict[str, list[int]]:
 
 
 async def all_before(reader: SocketReader, place: Site, mark: str = "mark") -> list[Any]:
-    """What comes before an update that is published now, in an execution of its own."""
+    """Return the updates before one that is published now, in a separate execution."""
     place.hub.publish(mark, "mark")
     found: list[Any] = []
     while not found or found[-1]["metadata"]["execution_id"] != mark:
@@ -323,7 +323,7 @@ async def test_beginning_looks_at_no_execution() -> None:
 
 
 class CountingLog(MemoryLog):
-    """Counts how often somebody looks at an execution, or lists them."""
+    """A log that counts reads of executions' states, and lists of them."""
 
     looks = 0
 

@@ -1,4 +1,4 @@
-"""What a reader has in the end, whatever happens to its line: exactly 1..N, or a gap that says what is missing."""
+"""Under all faults of the connection a reader has exactly 1..N in the end, or a gap that names missing updates."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ PATIENCE = 60.0
 ATTACHED = 15 if os.environ.get("CI") else 8
 FREE: dict[str, Any] = {"messages_per_second": None, "connects_per_address": None}
 FORWARDED: dict[str, Any] = {"enabled": False}
-"""A forwarder has a port of its own, so its callers do not pass for local ones."""
+"""A forwarder has another port, so its callers do not count as local."""
 _BROKEN = (OSError, EOFError, RefusedError, StopAsyncIteration, httpx2.HTTPError, WebSocketException)
 
 
@@ -50,7 +50,7 @@ async def lasting(request: pytest.FixtureRequest) -> AsyncGenerator[Readers]:
 
 
 def covered(items: list[Item], after: int = 0) -> int:
-    """The last number that was told of; fails unless all before it came once, in order, or lie in a gap."""
+    """Return the last reported number; fail unless all before it came once, in order, or lie in a gap."""
     last = after
     for item in items:
         if item.what == "gap":
@@ -64,7 +64,7 @@ def covered(items: list[Item], after: int = 0) -> int:
 
 @contextmanager
 def producing(place: Site, execution_id: str, pause: float = 0.0005) -> Generator[threading.Event]:
-    """A thread that publishes until it is told to stop; the run is open."""
+    """A thread that publishes until `stop`; the run is open."""
     stop = threading.Event()
 
     def publish() -> None:

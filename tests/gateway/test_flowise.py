@@ -1,4 +1,4 @@
-"""Flowise's dialect of event streams: what its clients read, made of what runs say."""
+"""Flowise's dialect of event streams: its clients' events, made of updates."""
 
 import asyncio
 import json
@@ -48,7 +48,7 @@ async def http() -> AsyncGenerator[httpx2.AsyncClient]:
 
 
 def frames_of(text: str) -> list[Frame]:
-    """What is on the wire, which has to be of Flowise's form to the letter."""
+    """Return the bytes on the wire, after a check that they have Flowise's form to the letter."""
     frames: list[Frame] = []
     for block in text.replace(":heartbeat\n", "").split("\n\n")[:-1]:
         field, _, data = block.partition("\n")
@@ -70,7 +70,7 @@ def dialect(*, follow: bool = False) -> Flowise:
 
 
 def told(updates: Iterable[Update], *, follow: bool = False) -> list[Frame]:
-    """What a reader is sent for the updates, one second between each two."""
+    """Return the events of a stream for the updates, one second between each two."""
     flowise = dialect(follow=follow)
     records = [record(number, *update, at=float(number)) for number, update in enumerate(updates, 1)]
     return frames_of(flowise.encode("chat-1", records).wire.decode() if records else "")
@@ -139,7 +139,7 @@ async def test_the_heartbeat_is_a_comment_and_headers_come_at_once(http: httpx2.
     with serve(app, lifespan="off") as server:
         source = EventSource(http, f"{server.url}/chat")
         async with source.open() as events:
-            assert source.status == 200  # nobody has said anything yet
+            assert source.status == 200  # no text was sent yet
             reading = asyncio.create_task(anext(events))
             while len(source.comments) < 3:
                 await asyncio.sleep(0.01)
@@ -249,7 +249,7 @@ def test_updates_become_flowises_events(updates: list[Update], frames: list[Fram
 
 
 async def test_a_chat_window_that_draws_one_answer(open_site: Site, http: httpx2.AsyncClient) -> None:
-    """It draws one at `start`, and one at `INPROGRESS`: the guide says how to have only the first."""
+    """Flowise draws one at `start`, and one at `INPROGRESS`; the guide describes how to have only the first."""
     open_site.tokens("chat-1", 1)
     open_site.hub.publish("chat-1", "node_complete", NODE)
     await open_site.hub.fail("chat-1", "no")

@@ -1,4 +1,4 @@
-"""`WildcardSubscription`, whatever happens to what it reads: every update from its beginning on, once, in order."""
+"""`WildcardSubscription` under all events of its executions: every update from its beginning on, once, in order."""
 # pyright: reportPrivateUsage=false
 
 import asyncio

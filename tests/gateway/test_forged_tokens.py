@@ -42,7 +42,7 @@ HEADER, BODY, SIGNATURE = token().split(".")
 
 
 def hs256(header: object = HS256, body: object = None) -> str:
-    """Signed with the right secret, whatever it says."""
+    """Return a token of any content, signed with the right secret."""
     return signed(SECRET, "HS256", header, claims() if body is None else body)
 
 
@@ -304,7 +304,7 @@ async def test_a_public_key_is_not_to_be_fooled(forge: Callable[[str], str], alg
 
 # ---------------------------------------------------------------- at the door
 async def test_no_forged_token_opens_a_stream_or_leaves_a_traceback() -> None:
-    """Those that can stand in a header; `no_traceback_in_the_log` looks at the server's log."""
+    """Tokens that a header can contain; `no_traceback_in_the_log` checks the server's log."""
     with site(auth={"secret": SECRET}, limits={"failed_logins_per_address": None}) as running:
         running.hub.open("exec-1", owner="alice")
         async with httpx2.AsyncClient(base_url=running.url) as client:

@@ -116,7 +116,7 @@ async def test_readers_rest_as_long_as_their_work_took() -> None:
     pacer = BatchTicker(0.2, clock)
 
     async def reader() -> tuple[float, float]:
-        """When its work began in the first beat, and when the second beat came."""
+        """Return the times at which a reader's work began in the first tick, and of the second tick."""
         nonlocal skipped
         await pacer.next()
         began = clock()

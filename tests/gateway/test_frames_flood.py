@@ -1,4 +1,4 @@
-"""Every frame counts: a peer that floods a WebSocket below its messages is closed by name, and disturbs nobody."""
+"""Every frame counts: a peer that floods a WebSocket below its messages is closed with a reason."""
 # pyright: reportPrivateUsage=false
 
 import asyncio
@@ -34,7 +34,7 @@ EMPTY_BLOCKS = b"\0\0\0\xff\xff" * 12_000 + b"\0"
 
 
 class Counts:
-    """What a server did with the frames it got."""
+    """The reaction of a server to frames."""
 
     def __init__(self) -> None:
         self.handled = 0

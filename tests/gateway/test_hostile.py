@@ -1,4 +1,4 @@
-"""Everything a client should not send: each has a clear answer, nothing lands in the log, nobody else is disturbed."""
+"""Messages that a client should not send: a clear answer, no traceback in the log, no other client disturbed."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ def open_site() -> Generator[Site]:
 
 
 async def empty(place: Site) -> None:
-    """Returns when nobody is connected."""
+    """Wait until no client is connected."""
     async with asyncio.timeout(5):
         while place.gateway.connections:
             await asyncio.sleep(0.01)
@@ -296,4 +296,4 @@ async def test_other_ways_to_speak_engine_io_are_refused(
     writer.close()
     assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 404", b"HTTP/1.1 307"))
     assert not [record for record in caplog.records if record.exc_info]
-    caplog.clear()  # python-engineio says once, as an error, that such a request came
+    caplog.clear()  # python-engineio logs such a request once, as an error

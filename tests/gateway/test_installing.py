@@ -1,4 +1,4 @@
-"""What an app, a module and its settings may be; everything else is refused in one sentence."""
+"""Valid apps, modules and settings; all others are refused in one sentence."""
 
 from typing import Any
 

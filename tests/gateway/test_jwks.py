@@ -1,4 +1,4 @@
-"""Keys that somebody else publishes and rotates."""
+"""Keys that an identity provider publishes and rotates."""
 
 import asyncio
 import json
@@ -228,7 +228,7 @@ async def test_a_thousand_logins_at_once_make_one_fetch() -> None:
         logins = [asyncio.create_task(checking.verify(presented[index % 2])) for index in range(1_000)]
         while not given.asked:
             await asyncio.sleep(0.001)
-        logins[0].cancel()  # a client that leaves takes nobody else's fetch with it
+        logins[0].cancel()  # a client that leaves does not cancel another's fetch
         given.may_answer.set()
         done = await asyncio.gather(*logins, return_exceptions=True)
         assert given.asked == 1
@@ -250,9 +250,9 @@ async def test_while_the_address_is_away_known_keys_go_on() -> None:
             await checking.verify(by("new", OTHER))
         assert (raised.value.code, raised.value.http_status, raised.value.retryable) == (5032, 503, True)
         assert raised.value.retry_after == 10
-        assert given.asked == 2  # the second within the cooldown asks nobody
+        assert given.asked == 2  # the second within the cooldown causes no fetch
         clock.now += 86_400
-        with pytest.raises(KeysUnavailableError):  # nobody has said for a day that the key is still good
+        with pytest.raises(KeysUnavailableError):  # no fetch has confirmed the key for a day
             await checking.verify(by("EdDSA"))
         given.status = 200
         clock.now += 10

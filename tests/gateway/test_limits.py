@@ -104,10 +104,10 @@ class CountingDict(dict[str | int, int]):
         return super().get(key, default)
 
     def __iter__(self) -> Iterator[str | int]:
-        raise AssertionError("somebody goes through all keys")
+        raise AssertionError("an operation iterates over all keys")
 
     def items(self) -> NoReturn:
-        raise AssertionError("somebody goes through all keys")
+        raise AssertionError("an operation iterates over all keys")
 
 
 def test_counting_one_address_takes_the_same_steps_however_many_are_known() -> None:

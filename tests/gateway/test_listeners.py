@@ -20,7 +20,7 @@ from tests.support.server import ServerError, serve
 
 @pytest.fixture
 def no_traceback_in_the_log() -> None:
-    """That a server does not start is an error of its log here."""
+    """The server logs an error when it does not start."""
 
 
 def app_with(**settings: Any) -> FastAPI:

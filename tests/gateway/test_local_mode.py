@@ -183,7 +183,7 @@ def test_all_origins_without_authentication_are_warned_about(
 
 
 async def raw_status(port: int, path: str, *headers: str, method: str = "GET") -> int:
-    """What a request with exactly these headers is answered."""
+    """Return the response to a request with exactly these headers."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write("\r\n".join([f"{method} {path} HTTP/1.1", *headers, "Connection: close", "", ""]).encode())
     answer = await asyncio.wait_for(reader.readuntil(b"\r\n"), 20)
@@ -231,7 +231,7 @@ async def test_other_sites_pages_are_refused_on_all_routes_unless_listed(auth: d
         assert await raw_status(port, "/executions/e", host, f"Sec-Fetch-Site: {said}", f"Origin: {listed}") == 200
         assert await raw_status(port, "/executions/e", host, f"Sec-Fetch-Site: {said}", f"Referer: {listed}/a") == 200
         assert await raw_status(port, "/lg-streaming.js", host, f"Sec-Fetch-Site: {said}") == 200
-        # A page of the same name that the browser calls another site is one: http beside https.
+        # A page of the same name may be of another site for the browser: http and https.
         own = f"Origin: http://localhost:{port}"
         assert await raw_status(port, "/executions/e", host, own, f"Sec-Fetch-Site: {said}") == 403
         assert await raw_status(port, "/executions/e", host, own, "Sec-Fetch-Site: same-origin") == 200
@@ -279,7 +279,7 @@ async def test_every_answer_is_isolated(open_site: Site, caplog: pytest.LogCaptu
         for answer in answers:
             assert answer.headers["x-content-type-options"] == "nosniff", answer.url
             assert answer.headers["cross-origin-resource-policy"], answer.url
-    caplog.clear()  # python-engineio says once, as an error, that such a request came
+    caplog.clear()  # python-engineio logs such a request once, as an error
 
 
 async def test_a_stream_of_ones_own_route_is_isolated_too() -> None:

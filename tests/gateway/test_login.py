@@ -1,4 +1,4 @@
-"""Logins on a real server: nobody stays without one, and nobody is who he says he is."""
+"""Logins on a real server: a client without one is closed, and each identity is checked."""
 
 from contextlib import AsyncExitStack
 

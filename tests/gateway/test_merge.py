@@ -1,4 +1,4 @@
-"""What a lagging reader gets merged says the same as what it stands for, wherever the connection breaks."""
+"""Merged updates have the same content as the updates they replace, at any break of the connection."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -53,7 +53,7 @@ def merged(*drafts: PendingUpdate, atomic: bool = False) -> list[dict[str, Any]]
 
 
 def shown(updates: Sequence[dict[str, Any]]) -> list[tuple[int, int, object]]:
-    """First and last number of each, and what it says."""
+    """Return the first and last number of each update, and its content."""
     return [
         (
             update["metadata"].get("merged_from", update["metadata"]["sequence_number"]),
@@ -233,7 +233,7 @@ def test_merged_pieces_never_get_into_the_cache_of_those_that_are_not() -> None:
 # ---------------------------------------------------------------- whatever happens
 @dataclass
 class Reader:
-    """What a client makes of the updates it gets: it drops what it has, by its number."""
+    """A client's view of its updates: it drops repeated ones by their number."""
 
     seq: int = 0
     text: dict[object, str] = field(default_factory=dict[object, str])

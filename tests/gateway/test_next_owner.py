@@ -1,4 +1,4 @@
-"""An id that is used again, by somebody else: readers of the run before are asked about before they get any of it."""
+"""An id that another owner uses again: readers of the former run are authorized again before they get an update."""
 # pyright: reportPrivateUsage=false
 
 import asyncio
@@ -38,7 +38,7 @@ async def readers(request: pytest.FixtureRequest) -> AsyncGenerator[Readers]:
 
 
 async def forget(hub: StreamHub, execution_id: str = "e") -> None:
-    """What retention does after a day, at once."""
+    """Apply the retention of a day at once."""
     await hub.close(execution_id)
     hub.registry.executions.pop(execution_id)
     await hub.log.drop(execution_id)

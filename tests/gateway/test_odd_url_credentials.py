@@ -1,4 +1,4 @@
-"""Credentials under names and at places of an address that nobody documents."""
+"""Credentials under undocumented names and at undocumented places of an address."""
 
 import time
 from typing import Any

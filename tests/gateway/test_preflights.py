@@ -1,4 +1,4 @@
-"""Which request headers pages of other origins may send."""
+"""Request headers that pages of other origins may send."""
 
 from typing import Any
 

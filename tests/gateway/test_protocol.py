@@ -1,4 +1,4 @@
-"""What comes in is checked strictly; every message has a schema."""
+"""Inbound messages are checked strictly; every message has a schema."""
 
 import json
 import time

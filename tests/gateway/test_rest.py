@@ -93,7 +93,7 @@ async def test_polling_gets_every_update_once(open_site: Site, http: httpx2.Asyn
     got += numbers(page)
     assert got == list(range(1, 39))
     assert page["state"] == "completed"
-    again = await pages.next(wait=20)  # nobody waits for what will not come
+    again = await pages.next(wait=20)  # no request waits for an update that will not come
     assert (again["updates"], again["ended"], again["position"]) == ([], True, page["position"])
 
 
@@ -296,7 +296,7 @@ async def test_a_list_has_only_what_the_caller_may_see(http: httpx2.AsyncClient)
         assert await listed(http, place, bearer(**grant), limit=1) == ["a", "acme/1", "public"]
         assert await listed(http, place, bearer("eve")) == ["public"]
         assert await code_of(http.get(f"{place.url}/executions")) == (401, 4010)
-        # A page may end at what its reader may not know of: the cursor does not tell.
+        # A page may end at an execution that its reader may not learn of: the cursor hides it.
         one, other = [
             (await http.get(f"{place.url}/executions?limit=1", headers=bearer(**grant))).json()["next_cursor"]
             for _ in range(2)

@@ -37,7 +37,7 @@ async def _fill(hub: StreamHub) -> None:
 
 @pytest.fixture
 async def own(place: Site) -> Any:
-    """A route of the application's own, which begins at the second note unless its reader says otherwise."""
+    """Return a route of the application, which begins at the second note unless its reader names a position."""
     app = FastAPI()
     hub = place.hub
 

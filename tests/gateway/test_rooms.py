@@ -1,4 +1,4 @@
-"""Rooms, and what the server itself can say to one client, to an execution, to a room."""
+"""Rooms, and messages of the server to one client, to an execution, to a room."""
 
 import asyncio
 import time

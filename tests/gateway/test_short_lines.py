@@ -62,7 +62,7 @@ class Filling:
 
 @asynccontextmanager
 async def stalled(filling: Filling, loop: str, *, tls: Path | None = None) -> AsyncGenerator[ClientConnection]:
-    """A client with small buffers that does not read until it is told to."""
+    """A client with small buffers that reads only on demand."""
     options: dict[str, Any] = {"loop": loop}
     trusted = None
     if tls is not None:

@@ -1,4 +1,4 @@
-"""A server that is told to stop says so to every client, and is gone within three seconds."""
+"""A server that stops notifies every client, and has ended within three seconds."""
 # pyright: reportPrivateUsage=false
 
 import asyncio
@@ -89,7 +89,7 @@ async def test_a_client_that_does_not_read_cannot_hold_the_server_up() -> None:
 
 async def test_nobody_is_let_in_while_the_server_goes_away() -> None:
     with site() as place:
-        # What the server does first when it is told to stop; it still accepts connections then.
+        # The first step of the server's shutdown, while it still accepts connections.
         place.gateway._lifecycle.draining = True
         async with raw_client(place, login=False) as client:
             await client.send("40")

@@ -19,7 +19,7 @@ NO_RATES: dict[str, Any] = {"messages_per_second": None, "connects_per_address":
 
 
 class Application:
-    """Blocks for one subject until it is let go; says yes."""
+    """An `authorize` that blocks for one subject until it is released, and allows all."""
 
     def __init__(self, answer: bool) -> None:
         self.answer = answer

@@ -1,4 +1,4 @@
-"""A reader that stops reading costs a bounded amount, is cut off, and disturbs nobody."""
+"""A reader that stops reading costs bounded memory, is disconnected, and disturbs no other."""
 
 import asyncio
 import json

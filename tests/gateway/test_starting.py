@@ -26,7 +26,7 @@ OPEN = StreamingSettings(auth=AuthSettings(enabled=False))
 
 
 def mounted() -> FastAPI:
-    """An app for a process of its own: `tests.gateway.test_starting:mounted()`."""
+    """Return an app for another process: `tests.gateway.test_starting:mounted()`."""
     sub, app, streaming = FastAPI(), FastAPI(), StreamingModule()
     streaming.install(sub)
     app.mount("/api", sub)

@@ -57,7 +57,7 @@ async def some(reader: Reader) -> list[Item]:
 
 
 async def rest(readers: Readers, place: Site, items: list[Item], jti: str) -> list[Item]:
-    """What a reader that comes back with a token that holds gets."""
+    """Return the updates of a reader that returns with a valid token."""
     reader = readers(place.server, token=token(jti=jti))
     await reader.subscribe("e", after=position(updates_in(items)[-1]), batch=True)
     return await until_over(reader)

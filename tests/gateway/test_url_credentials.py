@@ -47,7 +47,7 @@ def ticket(place: Site) -> str:
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> str:
-    """What the server's side logged, and not the test's own client."""
+    """Return the log records of the server's side, without those of the test's client."""
     return "\n".join(record.getMessage() for record in caplog.records if not record.name.startswith("http"))
 
 
@@ -124,7 +124,7 @@ async def test_a_ticket_that_came_is_void_whatever_refuses_the_request(
         assert (again.status_code, again.json()["error"]["code"]) == (401, 4010)
     assert "ticket=***" in logged(caplog)
     assert mine not in logged(caplog)
-    caplog.clear()  # python-engineio says once, as an error, that a request without WebSocket came
+    caplog.clear()  # python-engineio logs a request without WebSocket once, as an error
 
 
 async def test_a_ticket_is_void_when_an_address_connects_too_often() -> None:

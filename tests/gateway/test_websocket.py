@@ -345,7 +345,7 @@ async def test_a_browsers_own_event_source_comes_back_and_stops_at_the_end(monke
     monkeypatch.setattr("lg_streaming.gateway.session.lifecycle._RETRY_MS", (50, 100))
     # Streams end after a while, and lines are cut, so the browser has to come back again and again.
     settings = StreamingSettings.model_validate(
-        {"gateway": {"max_stream_duration": 0.6}, "auth": {"enabled": False}}  # a forwarder has a port of its own
+        {"gateway": {"max_stream_duration": 0.6}, "auth": {"enabled": False}}  # a forwarder has another port
     )
     hub = StreamHub(settings)
     gateway = Gateway(hub)

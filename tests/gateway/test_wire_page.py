@@ -11,7 +11,7 @@ from lg_streaming.gateway.protocol.messages import SubscribeExecution
 from lg_streaming.gateway.protocol.registry import MESSAGES_IN, MESSAGES_OUT
 from tests.gateway.site import Site
 
-# Never on the wire: what is said to producers.
+# Errors for producers, which are never on the wire.
 ELSEWHERE = {"execution_limit", "illegal_transition", "update_too_large"}
 
 

@@ -17,7 +17,7 @@ PATIENCE = 20.0
 
 
 class Gate:
-    """A function that blocks until it is let go, and who is in it."""
+    """A function that blocks until it is released, and the callers inside it."""
 
     def __init__(self) -> None:
         self.inside: list[str] = []

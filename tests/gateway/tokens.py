@@ -55,7 +55,7 @@ def private_pem(private: Any) -> str:
 
 
 def jwk(private: Any, algorithm: str, **more: Any) -> dict[str, Any]:
-    """The public half of a key as it stands in a JWK Set."""
+    """Return the public half of a key as a JWK Set has it."""
     maker: Any = get_default_algorithms()[algorithm]
     return {**json.loads(maker.to_jwk(private.public_key())), **more}
 
@@ -70,7 +70,7 @@ def part(value: object) -> str:
 
 
 def signed(key: Any, algorithm: str, header: object, body: object) -> str:
-    """A token whose signature holds, whatever its header and body say; either may be text."""
+    """Return a token with a valid signature and any header and body; either may be text."""
     signing = f"{part(header)}.{part(body)}"
     method: Any = get_default_algorithms()[algorithm]
     return f"{signing}.{base64url(method.sign(signing.encode(), method.prepare_key(key)))}"

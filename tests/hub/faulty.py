@@ -31,7 +31,7 @@ class FaultyLog:
         self.mute = mute
         self._faults: deque[Fault] = deque()
         self.away = False
-        """Whether nothing works at all."""
+        """True if every call fails."""
         self.tried: list[Batch] = []
         self.entered = threading.Event()
         """Set when an append has come."""
@@ -48,7 +48,7 @@ class FaultyLog:
         self._open.set()
 
     def fail_next(self, *faults: Fault, times: int = 1) -> None:
-        """What happens to the next appends, one each."""
+        """Faults of the next appends, one each."""
         self._faults.extend(faults * times)
 
     def append(self, batch: Batch) -> int:

@@ -61,7 +61,7 @@ async def page(subscription: Subscription, limit: int = 500) -> Page:
 
 
 async def waiting(subscription: Subscription, limit: int = 500) -> asyncio.Task[Page]:
-    """A task that waits for the next page because there is none yet."""
+    """Return a task that waits for the next page."""
     task = asyncio.create_task(subscription.next_page(limit))
     for _ in range(10):
         await asyncio.sleep(0)
@@ -70,7 +70,7 @@ async def waiting(subscription: Subscription, limit: int = 500) -> asyncio.Task[
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """For what other threads do without telling."""
+    """Wait for an effect of other threads."""
     async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.001)

@@ -1,4 +1,4 @@
-"""What is the application's own is called by the hub while nothing is locked: it may itself write, and wait."""
+"""The hub calls functions of the application without a lock: they may publish, and wait."""
 
 import asyncio
 import threading
@@ -17,7 +17,7 @@ E = "e"
 
 
 def done_soon(call: Callable[[], object]) -> bool:
-    """Whether `call` returns; in a thread that a deadlock may keep."""
+    """Return whether `call` returns; in a thread, which a deadlock may block."""
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
     thread.join(PATIENCE / 2)
@@ -30,7 +30,7 @@ async def written(hub: StreamHub) -> list[StreamUpdate]:
 
 
 def drive(hub: StreamHub) -> None:
-    """A run that says all a run can say of itself."""
+    """Publish every status update of a run."""
 
     async def main() -> None:
         run_id = hub.runs.join_run(E, name="graph")
@@ -81,7 +81,7 @@ def test_redact_may_write_to_the_same_execution_whatever_it_is_called_for() -> N
     assert [name for name in asked if name != "audit"] == SAID
     in_log = types(asyncio.run(written(hub)))
     assert [name for name in in_log if name != "audit"] == SAID
-    assert in_log[in_log.index("workflow_complete") - 1] == "audit"  # it was said before, and is not lost
+    assert in_log[in_log.index("workflow_complete") - 1] == "audit"  # it was published before, and is not lost
     asyncio.run(hub.aclose())
 
 
@@ -137,7 +137,7 @@ async def test_a_run_goes_on_for_who_joins_it_while_its_end_is_being_redacted(jo
 
 
 async def test_of_two_who_open_a_run_at_once_one_begins_it() -> None:
-    """The other one has its own first words ready, and they are not said."""
+    """The other one has prepared its own opening, which is not published."""
     opened: list[str] = []
 
     def redact(type: str, data: Any) -> Any:

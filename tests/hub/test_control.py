@@ -1,4 +1,4 @@
-"""What is asked of runs: that they end, and that their prompts are answered."""
+"""Requests to runs: cancelling, and responses to prompts."""
 
 import asyncio
 from collections.abc import AsyncGenerator

@@ -1,4 +1,4 @@
-"""What may happen to an update before it is in the log: the three delivery levels, and the rate limit."""
+"""Updates on their way to the log: the three delivery levels, and the rate limit."""
 
 from typing import Any
 
@@ -207,7 +207,7 @@ async def test_it_is_appended_once_by_a_log_that_is_away_too(make_hub: MakeHub, 
     say(hub, "first", "second", key="k")
     say(hub, "third", key="k")
     await hub.writer.flush()
-    say(hub, "fourth", key="k")  # what the log said of the others may be lost with its replies
+    say(hub, "fourth", key="k")  # the log's replies about the others may be lost
     await hub.writer.flush()
     assert stored(log) == ["first"]
     assert hub.statistics().repeated >= 1

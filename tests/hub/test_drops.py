@@ -1,4 +1,4 @@
-"""What does not get into the log is counted by reason, and the log says so once for each reason and execution."""
+"""Dropped updates are counted by reason, and each reason is logged once for each execution."""
 
 import logging
 from collections.abc import Callable
@@ -152,7 +152,7 @@ async def test_several_updates_at_once_do_what_the_emitter_does_where_no_run_is_
     output.publish_all(updates)
     assert hub.registry.is_running("e")
     await hub.close("e")
-    output.publish_all(updates)  # of the run that is over
+    output.publish_all(updates)  # of the run that has ended
     assert not hub.registry.is_running("e")
     types = [update.type async for update in hub.subscribe("e")]
     assert types == ["workflow_start", "token", "token", "workflow_complete"]

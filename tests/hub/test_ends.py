@@ -1,4 +1,4 @@
-"""When a reader is done, and when it stays."""
+"""Ends of readers, and readers that stay."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A log that fails: nothing is lost silently, nothing comes twice, and nobody else is disturbed."""
+"""A log that fails: no update is lost silently or repeated, and no other execution is disturbed."""
 
 import asyncio
 import itertools

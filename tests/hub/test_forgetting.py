@@ -1,4 +1,4 @@
-"""A hub that no server sweeps forgets ended executions by itself, with whatever it is used for next."""
+"""A hub that no server sweeps forgets ended executions by itself, at its next use."""
 
 from collections.abc import Callable
 from typing import Any

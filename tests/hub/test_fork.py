@@ -91,7 +91,7 @@ print(json.dumps({"child": child, "exit": process.exitcode, "parent": types(run(
 
 
 def test_forks_among_threads_that_publish_and_read() -> None:
-    """Whatever the threads are at when the process forks, a child can publish, and reads a history without a hole."""
+    """A child can publish and reads a complete history, at any state of the threads at the fork."""
     seen = run_forking(
         """
 streaming = StreamingModule(StreamingSettings(retention={"max_updates": 200}))
@@ -172,7 +172,7 @@ print(json.dumps({"ended": ended, **in_child(child)}))
 
 
 def test_positions_and_ids_of_the_processes_are_apart() -> None:
-    """What a child appends to an execution of its parent follows the history, under an epoch of its own."""
+    """A child's updates of its parent's execution follow the history, under a new epoch."""
     seen = run_forking(
         """
 streaming = StreamingModule()

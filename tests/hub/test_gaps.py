@@ -1,4 +1,4 @@
-"""What is missing is said: where it begins, where it ends, and why."""
+"""A gap has the begin, the end and the reason of missing updates."""
 
 import pytest
 

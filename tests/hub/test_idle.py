@@ -1,4 +1,4 @@
-"""A run in which nothing happens any more ends by itself; not one in which somebody is at work, or a human thinks."""
+"""An idle run ends by itself, but not while a node works or a human thinks."""
 
 import asyncio
 import gc
@@ -82,7 +82,7 @@ async def test_readers_over_the_network_are_told_too() -> None:
 
 @pytest.mark.row("FLOW-D3")
 async def test_any_update_begins_the_time_anew(clock: TestScheduler, make_hub: MakeHub) -> None:
-    now = 0.0  # the hub's own clock stands still, as if the computer's had been set back
+    now = 0.0  # the hub's own clock does not move, as if the computer's had been set back
     hub = make_hub(clock=lambda: now)
     for _ in range(20):
         hub.publish("e", "note")
@@ -267,7 +267,7 @@ async def test_one_that_cannot_be_ended_holds_up_no_other(
 
 @pytest.mark.row("PYEV-16")
 def test_it_works_in_a_plain_script() -> None:
-    """On the real timer, with no event loop and nobody who sweeps."""
+    """On the real timer, with no event loop and no sweeps."""
     log = MemoryLog()
     hub = StreamHub(limited(0.05), log=log)
     over = threading.Event()
@@ -320,7 +320,7 @@ EVENTS = st.lists(
 
 @given(EVENTS)
 def test_the_end_comes_after_the_timeout_and_not_long_after(events: list[tuple[float, str]]) -> None:
-    """Whatever happens in a run, it ends by itself within 100 to 120 % of its timeout, from when all were idle."""
+    """After any events, a run ends by itself within 100 to 120 % of its timeout since it became idle."""
     timeout = 30.0
     clock = TestScheduler()
     with use_scheduler(clock):

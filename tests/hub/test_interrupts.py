@@ -2,17 +2,21 @@
 
 import asyncio
 import threading
+from pathlib import Path
 
 import pytest
 
+import lg_streaming
 from lg_streaming.hub import StreamHub
 from lg_streaming.log import MemoryLog
 from lg_streaming.publisher import RunOutcome
 from tests.hub.helpers import PATIENCE, MakeHub, collect, seqs, types
 from tests.log.interrupts import interrupted
 
-STATE = [f"/lg_streaming/{each}" for each in ("hub/runs", "hub/executions", "hub/execution.", "hub/appender", "log/")]
-"""Where the state of runs is."""
+PACKAGE = Path(lg_streaming.__file__).parent
+STATE = [str(PACKAGE / f"hub/{name}.py") for name in ("runs", "registry", "execution", "writer")] + [f"{PACKAGE}/log/"]
+"""Files that have the state of runs."""
+assert all(Path(each).exists() for each in STATE)
 
 
 def publish_from_a_thread(hub: StreamHub, execution_id: str) -> None:

@@ -1,4 +1,4 @@
-"""What the hub does costs the same beside a hundred thousand executions as beside a few."""
+"""Operations of the hub cost the same with a hundred thousand executions as with a few."""
 
 import asyncio
 import time

@@ -16,7 +16,7 @@ from tests.hub.helpers import PATIENCE, MakeHub, Threads, publish_many, seqs, ty
 
 
 class Observer:
-    """Keeps what it is told, and in which thread."""
+    """An observer that records its items, and their threads."""
 
     def __init__(self, before: Callable[[StreamUpdate], object] = lambda _: None) -> None:
         self.got: list[StreamUpdate] = []

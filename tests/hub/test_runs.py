@@ -16,7 +16,7 @@ INTERRUPTED = RunOutcome("workflow_interrupted", {"value": "?"})
 
 
 async def everything(hub: StreamHub, execution_id: str = "e") -> list[StreamUpdate]:
-    """What the log has, without waiting for an end."""
+    """Return the updates in the log, without waiting for an end."""
     found = await hub.log.read(execution_id, 0, 100_000)
     return [] if found is None else [record.update for record in found.records]
 

@@ -1,4 +1,4 @@
-"""What it costs to find out that a value is too large: others wait for the event loop meanwhile."""
+"""Cost of detecting that a value is too large, which blocks the event loop."""
 
 import time
 from array import array

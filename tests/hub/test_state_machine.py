@@ -1,7 +1,7 @@
 """A log that is appended to, trimmed and dropped, runs that end and begin, readers that come from anywhere.
 
-The model keeps what was ever appended, by epoch. What a reader gets is compared with it: after its position come the
-next updates, each once, or a gap that covers exactly what is missing; and the end comes exactly where it belongs.
+The model keeps all appended updates, by epoch. Each reader is compared with it. After its position come the next
+updates, each once, or a gap that covers exactly the missing ones. The end comes exactly at its place.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ PLACES = ["start", "latest", "oldest", "head", "evicted", "future", "other epoch
 
 @dataclass
 class Reader:
-    """What a reader asked for, and where it stands by what it was given."""
+    """Request of a reader, and its expected state after the updates it received."""
 
     subscription: Subscription
     after: Position | str | None
@@ -40,7 +40,7 @@ class Reader:
     owed: GapReason | None = None
     """The gap it was promised when it attached and has not got yet."""
     over: bool = False
-    """It attached past the end: the next page is empty and the last."""
+    """True if it subscribed past the end: the next page is empty and the last."""
     done: bool = False
 
 
@@ -133,7 +133,7 @@ class HubMachine(RuleBasedStateMachine):
 
     @rule(reader=readers)
     def attach(self, reader: Reader) -> None:
-        """Compares the answer to a subscribe with what the model says."""
+        """Compare the answer to a subscribe with the model."""
         if reader.attached:
             return
         state = self.state()
@@ -147,7 +147,7 @@ class HubMachine(RuleBasedStateMachine):
         assert attached.position == (Position(state.epoch, state.head) if state else None)
 
     def expect(self, reader: Reader, state: LogState | None) -> None:
-        """What a reader that attaches now is owed."""
+        """Return the expected state of a reader that subscribes now."""
         reader.attached = True
         after = reader.after
         if isinstance(after, Position):
@@ -206,7 +206,7 @@ class HubMachine(RuleBasedStateMachine):
         self.check_end(reader, page, state)
 
     def owed(self, reader: Reader, state: LogState | None) -> GapReason | None:
-        """The gap that a read now must tell of."""
+        """Return the gap that a read now must report."""
         if state is None or reader.over:
             return reader.owed
         if reader.epoch not in {None, state.epoch}:
@@ -233,7 +233,7 @@ class HubMachine(RuleBasedStateMachine):
             assert reader.follow or not state.ended or state.final_seq < reader.end_from
 
     def check_gap(self, reader: Reader, page: Page, gap: Gap, state: LogState | None) -> None:
-        """A gap begins right after the reader's position and says neither too little nor too much."""
+        """Check that a gap begins right after the reader's position and covers exactly the missing updates."""
         assert gap.first == reader.seq + 1
         reader.owed = None
         if page.position is None:

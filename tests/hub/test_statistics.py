@@ -1,4 +1,4 @@
-"""The counts say what happened."""
+"""Counts of a hub."""
 
 from typing import get_args
 

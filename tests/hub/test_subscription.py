@@ -1,4 +1,4 @@
-"""Where readers begin, how they read, and how they leave."""
+"""Start positions of readers, reading, and closing."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""Where reading ends before a run does: at an interruption, or at a deadline."""
+"""Reading that ends before the run: at an interruption, or at a deadline."""
 
 from __future__ import annotations
 

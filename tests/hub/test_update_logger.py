@@ -91,7 +91,7 @@ async def test_a_record_has_fields_and_nobody_can_forge_a_line(logged: pytest.Lo
 
 
 class Slow(logging.Handler):
-    """Holds up who logs, until it is let go."""
+    """A handler that blocks until it is released."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -24,7 +24,7 @@ class BrowserError(Exception):
 
 
 def chromium_executable() -> str:
-    """The path of Chromium; raises BrowserError with what to do when there is none."""
+    """Return the path of Chromium; without one, raise BrowserError with the remedy."""
     for name in NAMES:
         if path := shutil.which(name):
             return path
@@ -41,7 +41,7 @@ class _Chromium:
         self._address = ""
 
     def address(self) -> str:
-        """Where it is controlled; starts it where it does not run."""
+        """Return the address of Chromium's control, and start Chromium if it does not run."""
         with self._lock:
             if self._process is None or self._process.poll() is not None:
                 self._start()
@@ -57,8 +57,8 @@ class _Chromium:
                 "--no-sandbox",
                 "--disable-dev-shm-usage",
                 "--disable-background-networking",
-                # What Playwright gives to a Chromium of its own: nothing goes on in the background, a page that goes is
-                # gone, and pages that are not in front go on as they would there.
+                # Arguments that Playwright gives to its Chromium: no work in the background, a page that goes is
+                # gone. Pages that are not in front continue as in front.
                 "--disable-back-forward-cache",
                 "--disable-component-update",
                 "--disable-default-apps",
@@ -104,7 +104,7 @@ _SHARED: dict[asyncio.AbstractEventLoop, Browser] = {}
 
 @asynccontextmanager
 async def shared_browser() -> AsyncGenerator[None]:
-    """Keep one connection to Chromium for all pages that this event loop opens meanwhile.
+    """Keep one connection to Chromium for all pages that this event loop opens in the block.
 
     A connection is a Node process of Playwright: to start one takes longer than most tests.
     """
@@ -118,7 +118,7 @@ async def shared_browser() -> AsyncGenerator[None]:
 
 @asynccontextmanager
 async def chromium_page(*, width: int = 1280, height: int = 800) -> AsyncGenerator[Page]:
-    """A page of its own in a headless Chromium, which shares nothing with other tests' pages; closed at the end.
+    """Open a page in a headless Chromium, which shares nothing with other tests' pages; close it at the end.
 
     Args:
         width: Of the view, in pixels.

@@ -92,7 +92,7 @@ def _keep_preloaded() -> None:
 
 def _serve(orders: socket.socket) -> Order | None:
     """Answer each order with the fork's pid and its exit code; return the order in the fork, None at the end."""
-    running: dict[int, tuple[int, int]] = {}  # pid and where to answer, by the descriptor that tells of the end
+    running: dict[int, tuple[int, int]] = {}  # pid and connection, by the descriptor that signals the end
     with orders, selectors.DefaultSelector() as selector:
         selector.register(orders, selectors.EVENT_READ)
         while True:

@@ -18,5 +18,5 @@ def young_heap() -> Generator[None]:
     held = gc.get_freeze_count()
     gc.freeze()
     yield
-    if not held:  # else somebody has done the same for longer
+    if not held:  # else another caller has frozen the heap for longer
         gc.unfreeze()

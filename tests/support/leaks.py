@@ -1,4 +1,4 @@
-"""What this process holds: threads, TCP sockets, and LangChain runs in the table of runs.
+"""Resources of this process: threads, TCP sockets, and LangChain runs in the table of runs.
 
 Each test looks twice, so this asks the kernel about the sockets of this process alone. `/proc/net/tcp` lists those of
 the whole machine, with thousands of connections that other tests have just closed.
@@ -32,19 +32,19 @@ _STATES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
-    """What there is at one moment."""
+    """Resources at one moment."""
 
     threads: frozenset[threading.Thread]
     sockets: frozenset[int]
 
 
 def footprint() -> Footprint:
-    """What is there now."""
+    """Return the present resources."""
     return Footprint(threads=frozenset(threading.enumerate()), sockets=frozenset(_tcp_sockets()))
 
 
 def left_since(before: Footprint) -> list[str]:
-    """What is there now and was not there `before`, in words."""
+    """Return the resources that are new since `before`, in words."""
     threads = [
         f"thread {thread.name!r}"
         for thread in set(threading.enumerate()) - before.threads
@@ -63,7 +63,7 @@ def forget_runs() -> None:
 
 
 def _runs() -> int:
-    """How many LangChain runs are in the table: after a test none are, whatever was there before."""
+    """Return the number of LangChain runs in the table, which must be 0 after each test."""
     table = sys.modules.get("lg_streaming.capture.run_registry")
     return len(table.RUNS) if table is not None else 0
 

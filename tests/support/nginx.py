@@ -16,7 +16,7 @@ _START_TIMEOUT = 10.0
 
 
 def nginx_program() -> str | None:
-    """Where nginx is; None where it is not installed."""
+    """Path of nginx; None if it is not installed."""
     return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 

@@ -18,7 +18,7 @@ Line = dict[str, Any]
 
 
 class NodeError(Exception):
-    """The Node process is missing, ended, or did not say what was awaited."""
+    """The Node process is missing, ended, or did not print the expected line."""
 
 
 class NodeClient:

@@ -21,7 +21,7 @@ from tests.support.warm import ROOT as ROOT  # noqa: PLC0414 (for those who star
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 5.0
 
-# What the README tells people to start uvicorn with; a test may override any of them.
+# The options of uvicorn in the README; a test may override any of them.
 DEFAULTS: Mapping[str, Any] = {
     "ws_max_size": 65_536,
     "ws_per_message_deflate": False,
@@ -36,7 +36,7 @@ class ServerError(Exception):
 
 
 class _SignallingServer(uvicorn.Server):
-    """Tells the thread that waits when the server listens, or will never listen."""
+    """Server that notifies the waiting thread when it listens, or will never listen."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -140,11 +140,11 @@ def serve(app: Callable[..., Any], *, host: str = "127.0.0.1", port: int = 0, **
 
 @dataclass(slots=True, kw_only=True)
 class ServerProcess:
-    """A server in a process of its own, which can be killed.
+    """A server in another process, which can be killed.
 
     Attributes:
         url: `http://127.0.0.1:<port>`, without a slash at the end.
-        log: What it wrote to stderr, whole once the process has ended.
+        log: Its stderr, complete once the process has ended.
     """
 
     host: str
@@ -184,7 +184,7 @@ class ServerProcess:
         return time.monotonic() - began
 
     def kill(self) -> None:
-        """SIGKILL: no goodbye to anyone. Idempotent."""
+        """Send SIGKILL: no client is notified. Idempotent."""
         with suppress(ProcessLookupError):
             self.process.kill()
         self.process.wait()
@@ -208,14 +208,14 @@ def serve_process(
     fresh: bool = False,
     **options: Any,
 ) -> Generator[ServerProcess]:
-    """Serve an app from a process of its own; stops at the end unless it ended before.
+    """Serve an app from another process; stop it at the end unless it ended before.
 
     Args:
         app: Where it is: `"package.module:name"`, or `"package.module:make()"` for a function that makes it.
         host: A loopback address.
-        port: 0 picks a free one; a port of one's own lets a killed server come back at the same address.
+        port: 0 picks a free one; with a fixed port a killed server can restart at the same address.
         env: Further environment variables.
-        fresh: Whether it has an interpreter of its own; else it is a fork of one that has imported the library.
+        fresh: Whether it has a new interpreter; else it is a fork of one that has imported the library.
         options: Further arguments of `uvicorn.Config`, in JSON's types.
     """
     command = ["-m", "tests.support.server", app, f"--host={host}", f"--port={port}"]

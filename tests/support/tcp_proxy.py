@@ -41,13 +41,13 @@ class _Line:
 
 @dataclass(slots=True)
 class TcpProxy:
-    """Where to connect to, and what happens to what passes. The faults hold for all connections, also later ones.
+    """A running proxy and its faults, which hold for all connections, also later ones.
 
     Attributes:
-        host: Where it listens.
-        port: Where it listens.
+        host: Its host.
+        port: Its port.
         delay: Seconds each piece takes longer on its way to the client.
-        bytes_per_second: How fast a client is given anything; None: as fast as it goes.
+        bytes_per_second: Limit of the rate to a client; None: no limit.
         cut_after: Bytes after which a client's connection is reset; None: never.
     """
 
@@ -57,7 +57,7 @@ class TcpProxy:
     bytes_per_second: float | None = None
     cut_after: int | None = None
     connections: int = 0
-    """How many there were."""
+    """The number of connections so far."""
     _lines: set[_Line] = field(default_factory=set[_Line])
     _flows: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -85,7 +85,7 @@ class TcpProxy:
         except OSError:
             client.transport.abort()
             return
-        # What waits in the proxy must not hide that nobody reads.
+        # Bytes that wait in the proxy must not hide a peer that does not read.
         for half in (client, server):
             half.transport.set_write_buffer_limits(high=_CHUNK)
         line = _Line(client, server)
@@ -105,7 +105,7 @@ class TcpProxy:
             await asyncio.gather(*line.tasks, return_exceptions=True)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect to the server, with a fixed buffer: one that grows by itself takes 30 MB that nobody reads."""
+        """Connect to the server, with a fixed buffer: one that grows by itself takes up to 30 MB unread."""
         sock = socket.socket()
         try:
             sock.setblocking(False)

@@ -1,4 +1,4 @@
-"""The official socket.io-client does what it is told, and says what happens to it."""
+"""The official socket.io-client executes commands, and reports its events."""
 
 from collections.abc import Generator
 

@@ -1,4 +1,4 @@
-"""Test modules that start other programs are found, whichever way they do."""
+"""Test modules that start other programs are found, with each way of starting."""
 
 from pathlib import Path
 

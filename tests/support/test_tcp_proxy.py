@@ -1,4 +1,4 @@
-"""Each fault of the proxy is the fault it says."""
+"""Each fault of the proxy has its effect."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -13,7 +13,7 @@ PATIENCE = 20.0
 
 @asynccontextmanager
 async def echo() -> AsyncGenerator[TcpProxy]:
-    """A proxy before a server that says everything back."""
+    """A proxy before a server that echoes all bytes."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,7 +1,7 @@
-"""Start Python programs without waiting, and paying, for their imports: `tests.support.fork_server` forks for each.
+"""Start Python programs without the time of their imports: `tests.support.fork_server` forks for each.
 
-What such a program sees is what a new interpreter shows it, but for modules that are imported already. So each program
-that tests start is also started once with `fresh=True`, in an interpreter of its own.
+Such a program sees a new interpreter, but with modules that are imported already. So each program that tests start
+is also started once with `fresh=True`, in a new interpreter.
 """
 
 from __future__ import annotations
@@ -234,11 +234,11 @@ def start(
     """Start a program with pipes for its output and nothing to read.
 
     Args:
-        arguments: What follows `python` in a command: `-m` and a module, `-c` and code, or a file; then its own.
+        arguments: The arguments of `python`: `-m` and a module, `-c` and code, or a file; then the program's own.
         env: Its environment; by default that of this process.
         cwd: Its current folder.
         terminal: Descriptor of a terminal to run in, as the first process of a session, instead of the pipes.
-        fresh: Whether to run it in an interpreter of its own.
+        fresh: Whether to run it in a new interpreter.
     """
     environment = os.environ if env is None else env
     if not fresh:

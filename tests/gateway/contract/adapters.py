@@ -27,7 +27,7 @@ _UPDATES = frozenset({"token", "progress", "status", "event"})
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing that came: an update (or a list of them), or what was said beside them."""
+    """One item that a reader received: an update (or a list of them), or another message."""
 
     what: What
     name: str
@@ -35,7 +35,7 @@ class Item:
 
 
 class RefusedError(Exception):
-    """What was asked for was refused; `error` is the error object, `status` the HTTP status where there is one."""
+    """Refusal of a request; `error` is the error object, `status` the HTTP status if there is one."""
 
     def __init__(self, error: dict[str, Any], status: int | None = None) -> None:
         super().__init__(error)
@@ -48,7 +48,7 @@ class RefusedError(Exception):
 
 
 class Address(Protocol):
-    """Where a server is; a proxy before one is another such place."""
+    """Address of a server, or of a proxy before it."""
 
     host: str
     port: int
@@ -59,14 +59,14 @@ class Reader(ABC):
 
     transport: str
     duplex: bool
-    """Whether the client can say more than what it wants to read."""
+    """True if the client can send other messages than a subscribe."""
     lasting: bool = True
-    """Whether it holds a connection as long as it reads: such a one counts against the limits of connections and
-    readers, and can be told something, as that the server stops. What does not hold one asks again and again."""
+    """True if it keeps a connection while it reads, which counts against the limits of connections and readers.
+    The server can send messages on it, such as a restart. Other clients poll."""
     always_batches: bool = False
-    """Whether updates come as lists without being asked for."""
+    """True if updates always come as lists."""
     gap_code: int | None = 4091
-    """The code of the error that ends a reader with `on_gap=fail`; None: it is told the gap and gets nothing else."""
+    """The code of the error that ends a reader with `on_gap=fail`; None: it only gets the gap."""
 
     def __init__(self, address: Address, *, token: str | None = None, headers: Headers | None = None) -> None:
         self.address = address
@@ -81,7 +81,7 @@ class Reader(ABC):
 
     @abstractmethod
     async def next(self) -> Item:
-        """What comes next; after the end always `closed`."""
+        """Return the next item; after the end always `closed`."""
 
     async def aclose(self) -> None:
         """Leaves. Harmless when repeated."""
@@ -148,7 +148,7 @@ def position(update: Any) -> str:
 
 # ---------------------------------------------------------------- sockets
 class SocketReader(Reader):
-    """What Socket.IO and the plain WebSocket have in common."""
+    """Base of the adapters of Socket.IO and the plain WebSocket."""
 
     duplex = True
     path: str
@@ -204,9 +204,9 @@ class SocketReader(Reader):
         return item.payload
 
     async def send(self, text: str | bytes) -> None:
-        """Anything at all."""
+        """Any payload."""
         socket = await self.open()
-        with suppress(ConnectionClosed):  # the next thing that is read says so
+        with suppress(ConnectionClosed):  # the next item that is read reports it
             await socket.send(text)
 
     async def next(self) -> Item:
@@ -385,7 +385,7 @@ class PollingReader(Reader):
         self._kept: deque[Item] = deque()
 
     async def subscribe(self, execution_id: str, *, batch: bool = False, **options: Any) -> dict[str, Any]:
-        """The first page; `batch` says nothing here, as every page is a list."""
+        """Return the first page; `batch` has no effect, as every page is a list."""
         await self.aclose()
         self.stack = AsyncExitStack()
         self._client = await self.stack.enter_async_context(httpx2.AsyncClient(timeout=PATIENCE, headers=self.headers))
@@ -424,7 +424,7 @@ class PollingReader(Reader):
         return answer
 
     def _keep(self, page: dict[str, Any]) -> None:
-        """What a page says, in the order in which it is meant."""
+        """Yield the items of a page, in order."""
         if "gap" in page:
             self._kept.append(Item("gap", "gap", {"execution_id": page["execution_id"], **page["gap"]}))
         if page["updates"]:

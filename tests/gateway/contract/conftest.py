@@ -29,6 +29,6 @@ async def sockets(request: pytest.FixtureRequest) -> AsyncGenerator[Readers]:
 
 @pytest.fixture(scope="package")
 def shared_site() -> Generator[Site]:
-    """One server for all tests that leave it as it was; each has executions of its own."""
+    """Return one server for all tests that leave it unchanged; each uses its own executions."""
     with site(limits={"messages_per_second": None, "connects_per_address": None}) as running:
         yield running

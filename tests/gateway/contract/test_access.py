@@ -1,4 +1,4 @@
-"""Who is let in, what they may read and how much of everything they may use: the same rules over every transport."""
+"""Rules of access and limits are the same over every transport."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What a reader gets is the same over every transport: all, in order, once, or a gap that says what is missing."""
+"""Readers get the same over every transport: all updates, in order, once, or a gap that names missing ones."""
 
 import asyncio
 import itertools
@@ -28,7 +28,7 @@ _names = (f"run-{number}" for number in itertools.count())
 
 @pytest.fixture
 def name() -> str:
-    """An execution nobody else uses."""
+    """Return the id of an unused execution."""
     return next(_names)
 
 
