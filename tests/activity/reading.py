@@ -1,4 +1,4 @@
-"""What came of it, as a reader has it."""
+"""Read an execution's updates, as a reader gets them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from tests.hub.helpers import collect
 
 async def read(hub: StreamHub, execution_id: str = "e") -> list[StreamUpdate]:
     """All updates of an execution but its start and its end, which comes now."""
-    hub.open(execution_id)  # a run that nothing was said in has not begun
+    hub.open(execution_id)  # a run without an update has not begun
     await hub.close(execution_id)
     return (await collect(hub.subscribe(execution_id)))[1:-1]
 

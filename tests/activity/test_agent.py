@@ -1,4 +1,4 @@
-"""Agents: what each step says, which can follow, and what is kept of their output."""
+"""Agents: updates and order of the steps, and the output that is kept."""
 
 import asyncio
 import logging

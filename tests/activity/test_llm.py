@@ -1,4 +1,4 @@
-"""Requests to models: they look to readers like a model that is heard in a node."""
+"""Requests to models: readers get the same updates as from a captured model."""
 
 import asyncio
 import json

@@ -15,7 +15,7 @@ from tests.activity.reading import read, said, types
 
 @pytest.fixture
 def logger() -> logging.Logger:
-    """One of its own, without those above it: what others do with a record is not tested here."""
+    """Return a logger without parents: other handlers of a record are not tested here."""
     return logging.Logger("tests.activity.agent", 1)  # noqa: LOG001 (one that getLogger() gives has others above it)
 
 

@@ -1,4 +1,4 @@
-"""What activities say has the shapes that the schema tells."""
+"""Updates of activities have the shapes of the schema."""
 
 import pytest
 
@@ -19,7 +19,7 @@ _BESIDE = {
     "args",
     "index",
 }
-"""Fields of a model's call that the schema leaves to whoever writes them."""
+"""Fields of a model's call that the schema leaves open."""
 
 
 @pytest.mark.row("CFLOW-14")

@@ -1,4 +1,4 @@
-"""What is open is known by its id, and what has ended is forgotten."""
+"""Open activities are found by their id, and ended ones are dropped."""
 
 import gc
 import logging

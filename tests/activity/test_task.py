@@ -1,4 +1,4 @@
-"""Tasks: what each step says, which steps can follow, and that the last progress is never lost."""
+"""Tasks: updates and order of the steps; the last progress is never lost."""
 
 import asyncio
 import logging

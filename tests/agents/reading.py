@@ -1,4 +1,4 @@
-"""What must hold for the updates of every run with agents in it."""
+"""Invariants of the updates of every run with agents."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
@@ -31,7 +31,7 @@ class Seen:
         )
 
     def _nodes_pair_up(self) -> None:
-        """Every node that starts ends once, and what is said in it is said between."""
+        """Check that every node that starts ends once, and that its text is between."""
         open_nodes: dict[str | None, int] = {}
         for update in self.updates:
             place = update.namespace
@@ -75,7 +75,7 @@ class Seen:
 
     @property
     def paths(self) -> Counter[str]:
-        """How often each node started, by its path."""
+        """Return the number of starts of each node, by its path."""
         return Counter(node_path(update.namespace or "") for update in self.of("node_start"))
 
     @property
@@ -104,7 +104,7 @@ class Seen:
         return dict(joined)
 
     def arose_in(self, calls: Mapping[str, str], *, but: Collection[str] = ()) -> None:
-        """What an agent does carries the id of the tool call it works in; its own tool calls carry their own."""
+        """Check that an agent's updates have the id of the tool call it works in, and its tool calls their own."""
         for update in self.updates:
             if update.agent_type is None or update.agent_type in but or update.type in {"tool_start", *TOOL_ENDS}:
                 continue
@@ -123,12 +123,12 @@ def _below(inner: str | None, outer: str | None) -> bool:
 
 
 async def state_of(streaming: StreamingModule, execution_id: str) -> str | None:
-    """The state of an execution; None where there is none."""
+    """Return the state of an execution, or None."""
     found = await streaming.hub.describe(execution_id)
     return found.state if found is not None else None
 
 
 async def read(streaming: StreamingModule, execution_id: str) -> Seen:
-    """What there is of an execution that has ended, or waits for a human."""
+    """Return the updates of an execution that has ended, or waits for a human."""
     page = await streaming.hub.subscribe(execution_id, follow=True).next_page(100_000)
     return Seen(page.updates(execution_id))

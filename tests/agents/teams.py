@@ -1,4 +1,4 @@
-"""Agents as people build them today, with scripted models: what each of them says depends on its messages alone."""
+"""Agents as people build them today, with scripted models: each answer depends on the model's messages alone."""
 
 import importlib
 from collections.abc import Awaitable, Callable
@@ -47,13 +47,13 @@ class Messages(TypedDict):
 
 @dataclass
 class Team:
-    """A graph with agents in it, and what its models said in places that its final state does not show."""
+    """A graph with agents, and the texts of its models that its final state does not have."""
 
     graph: Graph
     nodes: frozenset[str]
     """Paths of nodes that must start."""
     agents: frozenset[str]
-    """The agents that say something."""
+    """The agents that produce text."""
     inside: list[BaseMessage] = field(default_factory=list[BaseMessage])
     """The messages of agents in tools."""
     tools: frozenset[str] = frozenset({"weather"})
@@ -112,7 +112,7 @@ class Hooks(AgentMiddleware):
 
 
 class Again(AgentMiddleware):
-    """A model call that is made twice: the first answer counts for nothing, but was said."""
+    """A model call that is made twice: the first answer is void, but was streamed."""
 
     def __init__(self, said: list[BaseMessage]) -> None:
         super().__init__()
@@ -226,7 +226,7 @@ def nested() -> Team:
 
 
 class Keep(AgentMiddleware):
-    """Keeps what an agent said where its caller keeps only the last message."""
+    """A tool that keeps an agent's messages, of which its caller keeps only the last one."""
 
     def __init__(self, said: list[BaseMessage]) -> None:
         super().__init__()

@@ -39,13 +39,13 @@ def refund(amount: int) -> str:
 
 @tool
 def refund_if(amount: int) -> str:
-    """Refund, if a human says so."""
+    """Refund, if a human approves."""
     return f"refunded {amount}: {interrupt({'may I': amount})}"
 
 
 @tool
 async def refund_if_async(amount: int) -> str:
-    """Refund, if a human says so."""
+    """Refund, if a human approves."""
     return f"refunded {amount}: {interrupt({'may I': amount})}"
 
 
@@ -60,7 +60,7 @@ class Asking:
     paused: str
     """The path of the node that waits."""
     tools: int = 0
-    """How many tool calls wait."""
+    """Return the number of tool calls that wait."""
     inside: tuple[BaseMessage, ...] | list[BaseMessage] = ()
     is_async: bool = False
 

@@ -1,4 +1,4 @@
-"""Agents called directly, in every way, captured in every way: who says what, where, in which order."""
+"""Agents called directly, in every way, captured in every way: text, nodes and order of their updates."""
 
 import pytest
 

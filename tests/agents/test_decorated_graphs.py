@@ -46,7 +46,7 @@ def drawing(graph: Graph, **options: Any) -> tuple[str, Any]:
 
 
 def outside(graph: Graph) -> dict[str, Any]:
-    """What can be asked of a graph that takes long to answer."""
+    """Queries of a graph that takes long to answer."""
     return {
         "drawing": drawing(graph),
         "drawing of all": drawing(graph, xray=True),
@@ -354,7 +354,7 @@ async def test_an_entrypoint_is_decorated_like_a_graph(streaming: StreamingModul
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("by", ["graph", "nodes", "call", "outer graph"])
 async def test_an_error_handler_is_a_node(streaming: StreamingModule, by: str, *, is_async: bool) -> None:
-    """What LangGraph calls in place of a node that has failed says something too."""
+    """LangGraph's fallback for a failed node is captured too."""
 
     def fail(_: Messages) -> dict[str, Any]:
         raise ValueError("not today")

@@ -1,4 +1,4 @@
-"""What LangGraph itself has to say: stream writers, custom events, unspoken messages, caches and breakpoints."""
+"""Updates of LangGraph itself: stream writers, custom events, returned messages, caches and breakpoints."""
 
 import asyncio
 import itertools

@@ -27,7 +27,7 @@ def _answer(messages: list[BaseMessage]) -> AIMessage | str:
 
 
 class FailsLate(ScriptedChatModel):
-    """A model that fails in the middle of its answer to a tool, as often as `failures` says."""
+    """A model that fails in the middle of its answer to a tool, `failures` times."""
 
     def _fail_after(self) -> int | None:
         return super()._fail_after() if self._late else None
@@ -56,7 +56,7 @@ def by_fallback() -> Graph:
 
 
 def by_policy() -> Graph:
-    """The whole agent is tried again: what it said before its failure is void too."""
+    """The whole agent is tried again: its text before the failure is void too."""
     builder: Any = StateGraph(Messages)
     builder.add_node("desk", agent(), retry_policy=RETRY).add_edge(START, "desk")
     return builder.compile()

@@ -1,1 +1,1 @@
-"""Attacks on a server, each without a token unless it says otherwise; `make attack` mounts them all."""
+"""Attacks on a server, most without a token; `make attack` runs them all."""

@@ -1,4 +1,4 @@
-"""What an attack is: a coroutine that does harm to a target on loopback and says what it saw."""
+"""Attacks: coroutines that do harm to a target on loopback and report their observation."""
 
 import asyncio
 import os
@@ -27,9 +27,9 @@ class Target:
     port: int
     pid: int
     log: Path
-    """What the server wrote to stderr."""
+    """The server's stderr."""
     tls: ssl.SSLContext | None = None
-    """What a client needs where the server speaks TLS."""
+    """The TLS context of a client, if the server uses TLS."""
 
     @property
     def url(self) -> str:
@@ -69,11 +69,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What came of an attack.
+    """Result of an attack.
 
     Attributes:
-        bound: What limits it, such as "64 KiB of header".
-        seen: What was measured, such as "closed after 65,700 bytes; others waited 3 ms".
+        bound: The limit, such as "64 KiB of header".
+        seen: The measurement, such as "closed after 65,700 bytes; others waited 3 ms".
         held: Whether the server held.
     """
 
@@ -96,12 +96,12 @@ class Attack:
     options: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     secure: bool = False
-    """Whether the server speaks TLS."""
+    """Return whether the server uses TLS."""
 
 
 @dataclass(slots=True)
 class Bystander:
-    """Somebody else's requests while an attack lasts: how long each took, in seconds."""
+    """Durations in seconds of another client's requests during an attack."""
 
     waits: list[float] = field(default_factory=list[float])
 
@@ -122,7 +122,7 @@ class Bystander:
 async def raw_get(
     target: Target, path: str = "/health", *, source: str | None = None, timeout: float = PATIENCE
 ) -> tuple[int, bytes]:
-    """The status and body of a GET on a connection of its own; status 0 when the connection ended without one."""
+    """Return the status and body of a GET on a new connection; status 0 when the connection ended without one."""
     local = (source, 0) if source is not None else None
     async with asyncio.timeout(timeout):
         reader, writer = await asyncio.open_connection(target.host, target.port, local_addr=local, ssl=target.tls)
@@ -143,7 +143,7 @@ async def raw_get(
 async def bystander(
     target: Target, path: str = "/health", *, every: float = 0.05, source: str = _BYSTANDER_ADDRESS
 ) -> AsyncGenerator[Bystander]:
-    """Ask for `path` again and again while a block lasts, from an address of its own, each time on a new connection."""
+    """Ask for `path` again and again while a block lasts, from a separate address, each time on a new connection."""
     watching = Bystander()
 
     async def ask() -> None:

@@ -1,4 +1,4 @@
-"""Below the messages of a WebSocket: pings, pongs, fragments, packets of engine.io, and bodies nobody asked for."""
+"""Below the messages of a WebSocket: pings, pongs, fragments, packets of engine.io, and unexpected bodies."""
 
 import asyncio
 import time

@@ -57,7 +57,7 @@ async def tokens_in_addresses(target: Target) -> Result:
 
 
 async def refused_tickets(target: Target) -> Result:
-    """Somebody reads a ticket in a log whose request was refused, and uses it."""
+    """An attacker reads a ticket in a log, whose request was refused, and uses it."""
     own = f"Host: {target.host}:{target.port}"
     again: list[int] = []
     for spoilt in ("&since=yesterday", "&token=x", ""):
@@ -80,7 +80,7 @@ async def _ticket(target: Target) -> str:
 
 
 async def open_to_the_network(target: Target) -> Result:
-    """Somebody starts a server for the network and forgets authentication."""
+    """An operator starts a server for the network and forgets authentication."""
     codes: list[int] = []
     for host in ("0.0.0.0", "::"):
         done = await asyncio.to_thread(_start, host)

@@ -1,5 +1,5 @@
 """Benchmarks: modules `bench_*.py` with a `main()` that prints one line of JSON for each thing it measures.
 
-A line has `name`, `ratio` (measured over its reference), `target` (the bound on the ratio), `ok`, and whatever else
-explains it. `python -m tests.bench` runs them.
+A line has `name`, `ratio` (measured over its reference), `target` (the bound on the ratio), `ok`, and further
+explanations. `python -m tests.bench` runs them.
 """

@@ -1,4 +1,4 @@
-"""`python -m tests.bench [--list] [NAME...]`: run the benchmarks, each in an interpreter of its own.
+"""`python -m tests.bench [--list] [NAME...]`: run the benchmarks, each in a separate interpreter.
 
 Ends with 1 when a target was missed, or when a benchmark failed or printed no line.
 """
@@ -33,7 +33,7 @@ def parse(line: str) -> dict[str, Any] | None:
 
 
 def run(name: str) -> bool:
-    """Run one benchmark, pass its lines on as they come, and say whether all its targets were met."""
+    """Run one benchmark, print its lines as they come, and return whether all its targets were met."""
     code = f"from tests.bench.bench_{name} import main; main()"
     results: list[dict[str, Any]] = []
     with subprocess.Popen(

@@ -1,8 +1,8 @@
-"""What a token costs, with a model that costs next to nothing: its chunks are made before the clock starts.
+"""Cost of a token, with a model that costs next to nothing: its chunks are made before the clock starts.
 
-Side by side, in turns, in one process: the bare `model.astream`, LangGraph's own `astream(stream_mode="messages")` of
-an undecorated graph, and our ways to capture the same graph, with the memory log and one observer. What counts is the
-processor's time: that of waiting for others is not ours. Each figure is the median over many short rounds, and each
+These take turns in one process: the bare `model.astream`, LangGraph's own `astream(stream_mode="messages")` of an
+undecorated graph, and our ways to capture the same graph. The hub has the memory log and one observer. The processor's
+time counts: that of waiting for others is not ours. Each figure is the median over many short rounds, and each
 comparison the median over comparisons inside one round. The garbage collector is on, and then off.
 """
 
@@ -90,7 +90,7 @@ def build(node: Any) -> Any:
 
 
 def ways(model: ReadyModel, streaming: StreamingModule, *, sync: bool) -> dict[str, Run]:
-    """The ways to get a model's tokens; each is called with an id of its own and returns how many tokens came."""
+    """Return the ways to get a model's tokens; each is called with a new id and returns the number of tokens."""
 
     async def write(state: State) -> dict[str, Any]:
         return {"text": (await model.ainvoke(state["topic"])).text}

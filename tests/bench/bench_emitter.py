@@ -1,6 +1,7 @@
-"""What an update costs that an emitter writes into the memory log, beside the same loop that only makes the payload,
-and beside `json.dumps` of the same update and a list: the least any log of JSON has to do. They take turns, and what
-counts is the processor's time.
+"""Cost of an update that an emitter writes into the memory log.
+
+References are a loop that only makes the payload, and `json.dumps` of the same update and a list, the minimum of any
+log of JSON. They take turns, and the processor's time counts.
 """
 
 import json

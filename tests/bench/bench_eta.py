@@ -1,4 +1,4 @@
-"""How far off the time left is, beside elapsed · rest / done, over recordings of work of several shapes and sizes."""
+"""Error of the time left, compared with elapsed · rest / done, over recordings of work of several shapes and sizes."""
 
 import json
 from typing import Any

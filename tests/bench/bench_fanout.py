@@ -1,5 +1,6 @@
-"""Tokens a second to 500 clients in a second process: our gateway against a stock python-socketio `emit`, and against
-the Socket.IO server for Node, all in turn on the same work.
+"""Tokens a second to 500 clients in a second process, in turns on the same work.
+
+Our gateway is compared with a stock python-socketio `emit`, and with the Socket.IO server for Node.
 """
 
 import asyncio
@@ -72,7 +73,7 @@ async def stock_server() -> AsyncGenerator[tuple[int, Produce]]:
 
 @asynccontextmanager
 async def node_server() -> AsyncGenerator[tuple[int, Produce]]:
-    """The Socket.IO server for Node, in a process of its own."""
+    """Run the Socket.IO server for Node, in another process."""
     process = await asyncio.create_subprocess_exec(
         *(node_executable(), ROOT / "tests/js/fanout_server.mjs"),
         stdin=asyncio.subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Memory of an idle connection: the server's process with 2,000 subscribed readers beside the same without them."""
+"""Memory of an idle connection: the server's process with 2,000 subscribed readers and without them."""
 
 import asyncio
 import operator
@@ -26,7 +26,7 @@ def kilobytes(pid: int) -> dict[str, int]:
 async def measure(transport: Literal["socketio", "sse"]) -> dict[str, float]:
     """Kilobytes a connection."""
     with serve_process("tests.bench.idle_app:make()", fresh=True, lifespan="off") as server:
-        # What the first connections leave behind for good (imports, caches, pools) is nobody's.
+        # What the first connections leave behind for good (imports, caches, pools) does not count.
         async with readers(Wanted(port=server.port, count=WARM_UP, transport=transport, at_once=True)) as first:
             await first.report()
         await asyncio.sleep(0.5)

@@ -1,4 +1,4 @@
-"""What a decorated node costs while no module is configured: called beside the plain function, in turns."""
+"""Cost of a decorated node while no module is configured, in turns with the plain function."""
 
 import asyncio
 import json

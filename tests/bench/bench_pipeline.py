@@ -1,5 +1,6 @@
-"""What the token pipeline costs: tokens that a node's stream takes with the default options, where publishing does
-nothing, beside a stream that lets them pass. The two take turns, and what counts is the processor's time.
+"""Cost of the token pipeline with the default options, without publishing, compared with a stream that passes on.
+
+The two take turns, and the processor's time counts.
 """
 
 import json

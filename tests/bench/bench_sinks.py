@@ -1,7 +1,7 @@
-"""How fast a sink writes updates to a file as JSON lines: beside the loop one would write first, and while they come.
+"""Speed of a sink that writes updates to a file as JSON lines, compared with a simple loop, and while updates come.
 
 `stored`: the updates are in the log already, so only the sink is measured. `live`: one thread publishes as fast as it
-can, and the sink writes meanwhile in others, which the same interpreter lock has to serve.
+can, and the sink writes in others, which share the interpreter lock.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ UPDATES = 100_000
 ROUNDS = 7
 TARGET = 150_000.0
 TARGET_LIVE = 0.6
-"""Of what is published with nobody reading."""
+"""Part of the rate of publishing without a reader."""
 
 
 def publish(hub: StreamHub, execution_id: str) -> float:
@@ -72,7 +72,7 @@ async def rate_of(write: Callable[[StreamHub, Path], Awaitable[None]], hub: Stre
 
 
 async def live(hub: StreamHub, path: Path, number: int) -> tuple[float, float]:
-    """Updates a second: published with nobody reading; published and written."""
+    """Return updates a second: published without a reader; published and written."""
     alone = await asyncio.to_thread(publish, hub, f"alone{number}")
     await hub.close(f"alone{number}")
     attachment = hub.attach(f"live{number}", JsonLinesSink(path))

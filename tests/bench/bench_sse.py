@@ -1,5 +1,6 @@
-"""What an update costs the server's processor, from publishing to the socket, when one reader takes it as Server-Sent
-Events, beside an ASGI application that publishes the same, unread, and sends ready-made bytes, one `send` an update.
+"""Cost of an update for the server's processor, from publishing to the socket, with one reader of Server-Sent Events.
+
+The reference is an ASGI application that publishes the same, unread, and sends ready-made bytes, one `send` an update.
 
 Both give the event loop a turn after each update. Ours shares frames between updates that come within `frame_interval`;
 with `prompt` the interval is 0, and nearly each update leaves alone. `raw_alone` publishes nothing.
@@ -30,7 +31,7 @@ UPDATE = (
 
 
 class Raw:
-    """Sends ready-made updates to one reader, when told to; calls `publish` for each."""
+    """An application that sends ready-made updates to one reader on demand, and calls `publish` for each."""
 
     def __init__(self, publish: Callable[[int], object]) -> None:
         self.told = asyncio.Event()

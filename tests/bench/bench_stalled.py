@@ -1,5 +1,6 @@
-"""What one reader that has stopped reading, with as much waiting for it as may, costs 499 others: their 99th percentile
-from publishing to arrival with it and without.
+"""Cost of one reader that has stopped reading, with full buffers, for 499 others.
+
+Measured is their 99th percentile from publishing to arrival, with it and without.
 """
 
 import operator

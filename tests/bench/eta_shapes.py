@@ -1,4 +1,4 @@
-"""How work goes on: seeded recordings of (seconds since the start, percent done), and how far off estimates are."""
+"""Shapes of work: seeded recordings of (seconds since the start, percent done), and errors of estimates."""
 
 import math
 import random
@@ -104,7 +104,7 @@ def plain(recording: Recording) -> list[float]:
 
 
 def ours(recording: Recording) -> list[float]:
-    """What TimeLeft says, at each point."""
+    """Return the estimates of `EtaEstimator` at each point."""
     estimate, said = EtaEstimator(), list[float]()
     estimate.observe(0.0, 0.0)
     for at, percent in recording:

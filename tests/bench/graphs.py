@@ -1,4 +1,4 @@
-"""What the benchmarks' graphs share."""
+"""Parts that the benchmarks' graphs share."""
 
 from typing import TypedDict
 

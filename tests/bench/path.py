@@ -1,8 +1,8 @@
 """`python -m tests.bench.path`: list the functions on a token's way from the model's callback to the socket.
 
-A graph with a node under `@stream_token(flush_interval=0)`, so that each token is an update of its own, a scripted
-model, uvicorn, and one Socket.IO client on a WebSocket share an event loop. A profile function records each function
-of `lg_streaming` that one token enters, from `on_llm_new_token` to the `write` of the server's transport.
+A graph, a scripted model, uvicorn, and one Socket.IO client on a WebSocket share an event loop. The graph's node is
+under `@stream_token(flush_interval=0)`, so that each token is a separate update. A profile function records each
+function of `lg_streaming` that one token enters, from `on_llm_new_token` to the `write` of the server's transport.
 
 A function counts once, however often it is called or, as a coroutine, resumed: the loop may wake up twice. Properties
 and comprehensions, which newer Pythons make no frames for, are listed with an indent, and do not count.

@@ -1,8 +1,8 @@
-"""Lean readers in a process of their own: `python -m tests.bench.readers WANTED`, the fields of `Wanted` as JSON.
+"""Lean readers in another process: `python -m tests.bench.readers WANTED`, the fields of `Wanted` as JSON.
 
-Prints `ready` when every reader has subscribed, and one line of JSON when every reader has the update numbered `last`
-or, without one, when stdin has ended. A reader does not take its stream apart: it counts the sequence numbers in what
-arrives, so that it is the server that is busy.
+Prints `ready` when every reader has subscribed, and one line of JSON at the end: when every reader has the update
+numbered `last` or, without one, when stdin has ended. A reader does not parse its stream: it counts sequence numbers in
+the bytes, so that the server is the busy part.
 """
 
 import asyncio
@@ -31,18 +31,18 @@ PATIENCE: Final = 80.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What the readers do.
+    """Orders of the readers.
 
     Attributes:
         port: Of the server on 127.0.0.1.
         count: Readers.
         last: The number of the update that each of them waits for; 0: they stay until stdin ends.
-        transport: How they read.
-        batch: They ask for batches.
-        events: What they subscribe; None: everything.
+        transport: Their transport.
+        batch: Whether they ask for batches.
+        events: The events of their subscription; None: all.
         after: The position they come with; None: from the start.
         at_once: All connect at the same moment instead of one after the other.
-        delays: Each update tells in its data when it was `sent`, in nanoseconds of the monotonic clock.
+        delays: Each update has in its data the time at which it was `sent`, in nanoseconds of the monotonic clock.
         stalled: So many more readers, from the start, that read nothing once they have subscribed.
     """
 
@@ -74,7 +74,7 @@ def first_frame(data: bytes) -> tuple[bytes, bytes] | None:
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """What one reader saw."""
+    """Observations of one reader."""
 
     delays: list[float] | None
     """Seconds from sent to seen, of each update; None: not asked for."""
@@ -119,7 +119,7 @@ class Reader(asyncio.Protocol):
 
     @property
     def host(self) -> str:
-        """What the server is called: it takes callers without a token under its own name and port only."""
+        """The server's name: it accepts callers without a token only under its own name and port."""
         return "{}:{}".format(*self._transport.get_extra_info("peername")[:2])
 
     def request(self) -> str:
@@ -208,7 +208,7 @@ class SocketReader(Reader):
         return data
 
     def _message(self, message: bytes) -> bool:
-        """Whether it says that the reader has subscribed."""
+        """Return whether it confirms the reader's subscription."""
         if message.startswith(b"0{"):
             self._transport.write(masked(b"40"))
         elif message.startswith(b"40"):

@@ -1,4 +1,4 @@
-"""What the benchmarks of the gateway share: our server, readers in a process of their own, a result's line."""
+"""Parts that the benchmarks of the gateway share: our server, readers in another process, a result's line."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from tests.bench.readers import EXECUTION, Wanted
 from tests.support.server import DEFAULTS, ROOT, free_socket
 
 KEEP_ALL: Final = RetentionSettings(max_updates=1_000_000, max_bytes=2**30)
-"""Nobody falls behind the end of what is kept: every update has to be delivered."""
+"""Limits with which no reader meets a gap: every update has to be delivered."""
 
 
 def unlimited() -> LimitSettings:
@@ -77,7 +77,7 @@ class Ours:
             await asyncio.sleep(0)
 
     async def publish_at(self, rate: float, count: int) -> None:
-        """So many tokens, so many a second; each tells when it was `sent`, in nanoseconds of the monotonic clock."""
+        """Publish so many tokens, so many a second; each has the time `sent`, in nanoseconds of the monotonic clock."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         for index in range(count):
@@ -110,10 +110,10 @@ class Readers:
     process: asyncio.subprocess.Process
 
     async def report(self, updates: int | None = None) -> dict[str, Any]:
-        """What they saw, when they are done.
+        """Return the readers' observations, at their end.
 
         Raises:
-            AssertionError: An update is missing, or there are not as many as each reader should have got.
+            AssertionError: If an update is missing, or a reader got another number of updates than expected.
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None

@@ -1,4 +1,4 @@
-"""What the readers of the benchmarks count: every update once, however the stream is cut, and every hole."""
+"""The readers of the benchmarks count every update once, at any cut of the stream, and every hole."""
 
 from collections.abc import Iterable
 from itertools import pairwise

@@ -37,7 +37,7 @@ class Build:
     example: Path
 
     def run(self, *command: str) -> str:
-        """What a command prints in the example's folder; its packages' commands are found."""
+        """Return the output of a command in the example's folder, which finds its packages' commands."""
         path = f"{JS / 'node_modules/.bin'}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(
             command, cwd=self.example, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""Where a transport does not get through, the browser's module takes the next one, and comes back when it can."""
+"""If a transport does not get through, the browser's module takes the next one, and returns when it can."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class Obstacle:
-    """Stands before the app like a proxy that lets some paths not through."""
+    """An app before another one, like a proxy that blocks some paths."""
 
     def __init__(self, *, refuse: tuple[str, ...] = (), swallow: tuple[str, ...] = ()) -> None:
         self.refuse = refuse

@@ -1,4 +1,4 @@
-"""What a page has of the browser's module beside the updates: a reload, several executions, control, other origins."""
+"""The browser's module in a page: a reload, several executions, control, other origins."""
 
 from __future__ import annotations
 

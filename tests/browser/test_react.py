@@ -77,7 +77,7 @@ class Harness:
         await self.page.evaluate("() => harness.leave()")
 
     async def get(self, expression: str) -> Any:
-        """What an expression about the newest view gives, such as ``text`` or ``nodes.length``."""
+        """Return the value of an expression about the newest view, such as ``text`` or ``nodes.length``."""
         return await self.page.evaluate(f"() => ((view) => view.{expression})(harness.view)")
 
     async def until(self, condition: str) -> None:
@@ -503,7 +503,7 @@ def shown(page: Page) -> Locator:
 
 
 async def start(page: Page, url: str) -> str:
-    """Writes a topic and presses Enter, as the cursor stands there; returns the execution's id."""
+    """Write a topic and press Enter, as the cursor is in the field; return the execution's id."""
     await page.goto(url)
     await expect(page.get_by_label("What shall it be about?")).to_be_focused()
     await page.keyboard.type("morning fog")

@@ -1,4 +1,4 @@
-"""Every transport of the browser's module, in a real browser on a real server: whatever happens, exactly 1 to N."""
+"""Every transport of the browser's module, in a real browser on a real server: exactly 1 to N under all faults."""
 
 from __future__ import annotations
 

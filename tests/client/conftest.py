@@ -121,7 +121,7 @@ async def place() -> AsyncGenerator[Place]:
 
 @asynccontextmanager
 async def place_with(**settings: Any) -> AsyncGenerator[Place]:
-    """One with settings of its own, not serving yet."""
+    """Return one with separate settings, not serving yet."""
     made = Place(**settings)
     try:
         yield made
@@ -130,7 +130,7 @@ async def place_with(**settings: Any) -> AsyncGenerator[Place]:
 
 
 class Heard:
-    """What a client tells."""
+    """Events of a client."""
 
     def __init__(self, client: StreamClient) -> None:
         self.events: list[ClientEvent] = []

@@ -1,4 +1,4 @@
-"""Bytes of an event stream, cut anywhere, give the events that the HTML standard says."""
+"""Bytes of an event stream, cut anywhere, give the events of the HTML standard."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def by_the_standard(lines: list[str]) -> tuple[list[StreamEvent], int, float | N
 @pytest.mark.row("CFLOW-D8")
 @given(st.lists(st.tuples(LINES, ENDS), max_size=30), st.booleans(), st.lists(st.integers(1, 12), max_size=60))
 def test_any_stream_cut_anywhere(lines: list[tuple[str, str]], marked: bool, cuts: list[int]) -> None:
-    # A lone CR before a line that begins with LF would be one end of line, so such a pair counts as the CRLF it is.
+    # A lone CR before a line that begins with LF would be one end of line: such a pair counts as CRLF.
     text = "".join(line + end for line, end in lines)
     whole = ("\ufeff" if marked else "") + text
     wire, pieces = whole.encode(), list[bytes]()

@@ -24,7 +24,7 @@ Fault = Callable[[TcpProxy], None]
 
 
 def cut(proxy: TcpProxy) -> None:
-    """In the middle of whatever comes next, also on later connections, and nothing more of this one."""
+    """Cut in the middle of the next piece, also on later connections, and drop the rest of this one."""
     proxy.cut_after = 3_000
     proxy.reset()
 
@@ -181,7 +181,7 @@ async def test_a_restart_of_the_server(make: Make) -> None:
 
 
 async def test_from_now_on_means_since_the_first_connection(make: Make) -> None:
-    """Who reads from the latest on and is cut before anything came misses nothing of what came meanwhile."""
+    """A reader from the latest on that is cut before its first update misses no later update."""
     async with place_with() as place:
         with place.serving():
             place.tokens("old", 5)

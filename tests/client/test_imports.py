@@ -1,4 +1,4 @@
-"""What a client brings into a program: no part of the server, and not much time."""
+"""Imports of a client: no part of the server, and not much time."""
 
 from __future__ import annotations
 

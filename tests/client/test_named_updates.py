@@ -1,4 +1,4 @@
-"""An event stream whose updates are named by their type, by their kind or not at all, alone or in lists."""
+"""An event stream with updates named by type, by kind or unnamed, alone or in lists."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def test_what_a_gateway_sends_for_any_query(place: Place, query: str) -> N
     await place.hub.close("e")
     async with httpx2.AsyncClient() as http:
         text = (await http.get(f"{place.url}/executions/e/stream?{query}")).text
-    wire = text.partition("\n\n")[2]  # without the greeting, which the stand-in says
+    wire = text.partition("\n\n")[2]  # without the greeting, which the stand-in sends
     app, _ = stream_of(wire)
     with serve(app) as server:
         async with SSEClient(server.url) as client, SSEClient(place.url) as direct:

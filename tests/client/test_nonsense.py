@@ -1,4 +1,4 @@
-"""Servers that say what they should not: the client tells of it and goes on, or says what is wrong."""
+"""Servers that send invalid messages: the client reports them and continues, or fails with the reason."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ async def test_initial_data_and_cookies() -> None:
 
 # ---------------------------------------------------------------- Socket.IO
 def answering(*messages: tuple[str, Any], answer: object | None = None) -> tuple[Any, list[Any]]:
-    """A Socket.IO server that says this after a subscription."""
+    """A Socket.IO server that sends these packets after a subscription."""
     sio = socketio.AsyncServer(async_mode="asgi", cors_allowed_origins="*")
     asked: list[Any] = []
 

@@ -1,4 +1,4 @@
-"""Servers that are not there, and addresses that are wrong: what a client logs, and when it gives up."""
+"""Unreachable servers and wrong addresses: a client's log, and its final failure."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def infos_of(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 # ---------------------------------------------------------------- without a server, a clock or a socket
 class Machine:
-    """A connection's machine at a clock of its own."""
+    """A connection's state machine with a test's clock."""
 
     def __init__(self, outage: Outage | None = None, **options: Any) -> None:
         self.now = 100.0
@@ -109,7 +109,7 @@ def test_many_subscriptions_of_one_client_are_one_outage(caplog: pytest.LogCaptu
         machine.it.on_connected()
         machine.it.on_healthy()
     assert infos_of(caplog) == []
-    machines[0].it.on_closed()  # nobody waits for this one any more
+    machines[0].it.on_closed()  # no task waits for this one any more
     machines[1].it.on_failure(LOST)
     machines[1].fail()
     assert len(warnings_of(caplog)) == 2
@@ -373,7 +373,7 @@ async def test_closing_a_subscription_ends_a_loop_that_waits_to_reconnect(make: 
 
 
 async def test_a_stream_that_is_let_go_leaves_no_outage_behind(place: Place, closed_port: int) -> None:
-    """Closing a client while it tries again ends the tries at once, in whatever state they are."""
+    """Closing a client while it retries ends the tries at once, in any state."""
     for kind, make in CLIENTS.items():
         client = make(f"http://127.0.0.1:{closed_port}", reconnect_delay=30.0)
         heard = Heard(client)

@@ -1,4 +1,4 @@
-"""Where a reader stands: each update once, in order, and nothing missing without a word."""
+"""Positions of readers: each update once, in order, and a gap for each missing one."""
 
 from __future__ import annotations
 

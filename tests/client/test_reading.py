@@ -1,4 +1,4 @@
-"""What a client reads from a real server: the same over Server-Sent Events and over Socket.IO."""
+"""Reading from a real server is the same over Server-Sent Events and over Socket.IO."""
 
 from __future__ import annotations
 

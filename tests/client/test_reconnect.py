@@ -1,4 +1,4 @@
-"""When a client connects, how long it waits and when it gives up: without a server, a clock or a socket."""
+"""Connects, pauses and final failures of a client: without a server, a clock or a socket."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LOST = InterruptedStreamError(ConnectionLostError())
 
 
 class Machine:
-    """A machine, what it told, and the pauses it asked for."""
+    """A state machine, its events, and its pauses."""
 
     def __init__(
         self, *, random: Callable[[], float] = lambda: 0.0, token: Token | None = None, **options: Any
@@ -197,7 +197,7 @@ def test_after_a_failure_one_may_begin_again() -> None:
 
 
 NOT_TRIED_AGAIN = {code for code, row in CODES.items() if not row.retryable} | {4011, 4091}
-"""What the table calls final, and two more: a token that expired for good, and a gap that was not wanted."""
+"""The table's final errors, and two more: a token that stays expired, and a refused gap."""
 
 
 @pytest.mark.parametrize("code", CODES)

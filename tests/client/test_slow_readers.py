@@ -19,7 +19,7 @@ def publish(place: Place, count: int, name: str = "e") -> None:
 
 
 async def test_a_slow_reader_gets_everything(make: Make) -> None:
-    """What waits is bounded: the network's own buffers over Server-Sent Events, `backlog` over Socket.IO."""
+    """Buffers are bounded: the network's own over Server-Sent Events, `backlog` over Socket.IO."""
     async with place_with(
         limits={"send_timeout": 0.5, "messages_per_second": None, "connects_per_address": None}
     ) as place:

@@ -40,7 +40,7 @@ def shape(event: ClientEvent) -> str:
 
 
 class Ride:
-    """A client on its way, and what it told."""
+    """A running client, and its events."""
 
     def __init__(self, make: Make, url: str, **options: Any) -> None:
         self.client = make(url, **options)
@@ -48,7 +48,7 @@ class Ride:
         self.reading = asyncio.create_task(read_all(self.client))
 
     async def end(self) -> str:
-        """How the reading ended."""
+        """The end of the reading."""
         async with asyncio.timeout(PATIENCE):
             try:
                 await self.reading

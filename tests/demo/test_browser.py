@@ -54,7 +54,7 @@ class Site:
         return await graph.ainvoke({"question": DEFAULT_QUESTION}, self.streaming.config(execution_id=execution_id))
 
     async def texts_in_the_log(self, execution_id: str) -> dict[str, str]:
-        """What every reader has to end up with, message by message."""
+        """The text that every reader has in the end, message by message."""
         texts: defaultdict[str, str] = defaultdict(str)
         async for update in self.streaming.hub.subscribe(execution_id):
             if update.type == "token":

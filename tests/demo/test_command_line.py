@@ -31,7 +31,7 @@ DEMO = ["-m", "lg_streaming", "demo", "--port=0"]
 
 
 class Terminal:
-    """A program in a terminal of its own."""
+    """A program in a separate terminal."""
 
     def __init__(self, program: warm.Program | subprocess.Popen[str], descriptor: int) -> None:
         self.seen = ""

@@ -1,4 +1,4 @@
-"""Nothing that an update, a server or a model says reaches the terminal as a control code."""
+"""No text of an update, a server or a model reaches the terminal as a control code."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CODES = [
     "\ud83d half \udc00",
 ]
 OWN = re.compile(r"\x1b\[[0-9;]*[mAK]|\x1b\[\?25[lh]|\x1b\[1A|\x1b\[2K|\r")
-"""What rich itself writes: colours, the cursor up, a line erased, the cursor hidden and shown."""
+"""Control codes of rich itself: colours, the cursor up, a line erased, the cursor hidden and shown."""
 
 
 def is_hidden(letter: str) -> bool:

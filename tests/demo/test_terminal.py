@@ -1,4 +1,4 @@
-"""What the terminal shows."""
+"""The view in the terminal."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def research() -> list[Update]:
 
 
 def shown(console: Console, updates: list[Update], *, address: str | None = None) -> str:
-    """What is on the screen after the last update, before the end is drawn."""
+    """Return the screen after the last update, before the end is drawn."""
     run = RunView()
     renderer = PanelRenderer(console, run, address=address, clock=lambda: at(len(updates)))
     with renderer:

@@ -1,4 +1,4 @@
-"""Finds the code blocks of Markdown pages, with what a page says about how to test them."""
+"""Find the code blocks of Markdown pages, with the pages' comments on how to test them."""
 
 import re
 import textwrap

@@ -1,4 +1,4 @@
-"""The page that says row by row what other systems do and what does it here, and the tests that show it.
+"""The page with a row for each feature of other systems, its counterpart here, and the tests that show it.
 
 A test that shows a row bears its id: `@pytest.mark.row("HIVE-29")`. The last column of the page is written from these
 marks by `tools/rows`. Where no test bears a row's mark, the cell is written by hand: `left out: why`, or `not yet`.
@@ -33,7 +33,7 @@ _ROW = re.compile(r"^\| (?P<id>(?:FLOW|AOS|HIVE|PYEV|CFLOW)-D?\d+) \| .* \|$")
 
 
 class MarkError(Exception):
-    """A mark stands where it marks no test, or names its rows in a way that cannot be read."""
+    """A mark is at a place without a test, or names its rows in an unreadable way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,18 +43,18 @@ class Row:
     Attributes:
         line: Its line, from 1.
         id: Such as `HIVE-29`; `HIVE-D8` for what goes wrong there.
-        told: The cells between the id and the tests.
+        cells: The cells between the id and the tests.
         shown_by: The last cell.
     """
 
     line: int
     id: str
-    told: tuple[str, ...]
+    cells: tuple[str, ...]
     shown_by: str
 
     @property
     def by_hand(self) -> str:
-        """What the last cell says where no test does: the whole of it, or nothing."""
+        """The handwritten text of the last cell: the whole cell, or empty."""
         return self.shown_by if re.match(r"left out: \S|not yet$", self.shown_by) else ""
 
 
@@ -63,7 +63,7 @@ def marked_tests(folder: Path) -> dict[str, list[str]]:
     """The tests that bear each id, as pytest names them: `tests/hub/test_runs.py::test_a_run_ends_once`.
 
     Raises:
-        MarkError: A mark cannot be read.
+        MarkError: If a mark cannot be read.
     """
     found: dict[str, list[str]] = {}
     for path in sorted(folder.rglob("test_*.py")):
@@ -130,17 +130,17 @@ def rows_of(text: str) -> list[Row]:
     found: list[Row] = []
     for number, line in enumerate(text.splitlines(), 1):
         if _ROW.match(line):
-            row_id, *told, shown_by = (cell.strip() for cell in line[2:-1].split(" |"))
-            found.append(Row(line=number, id=row_id, told=tuple(told), shown_by=shown_by))
+            row_id, *cells, shown_by = (cell.strip() for cell in line[2:-1].split(" |"))
+            found.append(Row(line=number, id=row_id, cells=tuple(cells), shown_by=shown_by))
     return found
 
 
 def written(text: str, tests: Mapping[str, Sequence[str]]) -> str:
-    """The page with its last column as the marks say."""
+    """Return the page with its last column made of the marks."""
     lines = text.splitlines()
     for row in rows_of(text):
         cell = _cell(tests.get(row.id, ()), row.by_hand)
-        lines[row.line - 1] = f"| {' | '.join((row.id, *row.told, cell))} |"
+        lines[row.line - 1] = f"| {' | '.join((row.id, *row.cells, cell))} |"
     return "\n".join(lines) + "\n"
 
 
@@ -151,7 +151,7 @@ def _cell(tests: Sequence[str], by_hand: str) -> str:
 
 
 def problems(text: str, tests: Mapping[str, Sequence[str]]) -> list[str]:
-    """What is wrong with the page and the marks, a sentence each."""
+    """Return the errors of the page and the marks, a sentence each."""
     rows = rows_of(text)
     counts = Counter(row.id for row in rows)
     return [
@@ -173,13 +173,13 @@ def problems(text: str, tests: Mapping[str, Sequence[str]]) -> list[str]:
             for row in rows
             if not tests.get(row.id) and row.by_hand == "not yet" and row.id not in NOT_YET
         ),
-        *(f"{row.id} (line {row.line}): a cell is empty" for row in rows if not all(row.told)),
+        *(f"{row.id} (line {row.line}): a cell is empty" for row in rows if not all(row.cells)),
     ]
 
 
 # ---------------------------------------------------------------- the command
 def main(arguments: Sequence[str]) -> int:
-    """What `tools/rows` does; returns the exit status."""
+    """Run `tools/rows`, and return the exit status."""
     parser = argparse.ArgumentParser(prog="tools/rows")
     parser.add_argument("ids", nargs="*", metavar="ID", help="tell the tests of these rows, and write nothing")
     parser.add_argument("--check", action="store_true", help="write nothing, and fail where the page is out of date")

@@ -275,7 +275,7 @@ async def test_curl_shows_the_stream(command: str, folder: Path, locked_place: P
 
 # ---------------------------------------------------------------- pages
 def of_the_page(message: ConsoleMessage) -> bool:
-    """Whether the page's script said it, and not the browser, which misses an icon."""
+    """Return whether the page's script logged it, and not the browser, which misses an icon."""
     return message.type == "log"
 
 

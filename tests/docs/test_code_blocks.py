@@ -1,6 +1,6 @@
 """Every code block of README.md, CONTRIBUTING.md and docs/ does what a reader expects of it.
 
-- `python` blocks run, each in a process of its own in an empty folder. `await` at the top level is allowed, as in a
+- `python` blocks run, each in a separate process in an empty folder. `await` at the top level is allowed, as in a
   notebook. A comment on the line before the block changes that:
     - `<!-- docs-test: continue -->`: it runs after the python blocks before it on the same page, in the same
       process, back to the last one without this comment;

@@ -1,4 +1,4 @@
-"""The finder of code blocks misses none and reads what is said about each."""
+"""The finder of code blocks misses none and reads the comment on each."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""What code blocks and examples import of the library is there for those that import nothing else.
+"""Imports of the library in code blocks and examples work in a program that imports nothing else.
 
-They run where all of the library is imported already, so this is not seen there.
+They run where all of the library is imported already, so their tests do not show this.
 """
 
 import ast
@@ -54,7 +54,7 @@ def imported_from(source: str) -> Iterator[str]:
 
 
 def names_modules(source: str) -> bool:
-    """Whether it reaches parts of the library as attributes of modules, which others may have imported."""
+    """Return whether it reaches parts of the library as attributes of modules, which others may have imported."""
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST
     nodes = ast.walk(compile(source, "source", "exec", flags=flags))
     aliases = [alias for node in nodes if isinstance(node, ast.Import) for alias in node.names]

@@ -1,4 +1,4 @@
-"""The page row-by-row has each row once, and says of each which tests show it."""
+"""The page row-by-row has each row once, and names the tests that show it."""
 
 import re
 from pathlib import Path
@@ -127,7 +127,7 @@ def test_a_row_that_is_in_order_is_not_told_of() -> None:
 
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A folder with one row, one test that bears its mark, and a page that says something else."""
+    """Make a folder with one row, one test with its mark, and a page that names another test."""
     marks(
         tmp_path, '@pytest.mark.row("FLOW-01")\ndef test_one(): ...\n@pytest.mark.row("FLOW-01")\ndef test_two(): ...'
     )

@@ -1,4 +1,4 @@
-"""The tables of settings and of decorator options say what the code says."""
+"""The tables of settings and of decorator options agree with the code."""
 
 from __future__ import annotations
 

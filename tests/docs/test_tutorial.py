@@ -1,4 +1,4 @@
-"""The tutorial's server, page and programs, taken from its text and used as it says."""
+"""The tutorial's server, page and programs, taken from its text and used as it describes."""
 
 from __future__ import annotations
 
@@ -83,14 +83,14 @@ async def test_the_python_program_shows_the_answer(server: Server, folder: Path)
 
 
 async def node(*arguments: object) -> str:
-    """What a program of Node prints, once it has ended well."""
+    """Return the output of a program of Node that ends well."""
     command = shutil.which("node")
     assert command, "node is not installed: `make test` installs it"
     return await ran(command, *arguments)
 
 
 async def ran(command: str, *arguments: object) -> str:
-    """What a program prints, once it has ended well."""
+    """Return the output of a program that ends well."""
     process = await asyncio.create_subprocess_exec(
         command, *map(str, arguments), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )

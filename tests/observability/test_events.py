@@ -1,4 +1,4 @@
-"""What happens at a gateway, in the log and for an observer."""
+"""Events of a gateway, in the log and for an observer."""
 
 import asyncio
 import dataclasses
@@ -52,7 +52,7 @@ EVENTS: list[GatewayEvent] = [
 
 @pytest.fixture
 def lines() -> Generator[io.StringIO]:
-    """What a JSON handler of the gateway's logger wrote, from DEBUG on."""
+    """Lines of a JSON handler of the gateway's logger, from DEBUG on."""
     written = io.StringIO()
     handler = logging.StreamHandler(written)
     handler.setFormatter(JsonFormatter())

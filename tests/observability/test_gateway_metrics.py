@@ -121,7 +121,7 @@ async def test_what_was_sent_and_how_long_it_was_on_its_way() -> None:
     figures = GatewayMetrics(wall=wall)
     figures.record_page("sse", 1, 100, wall.now - 0.004)
     figures.record_page("sse", 10, 900, wall.now - 0.03)
-    figures.record_page("socketio", 500, 60_000)  # history: how old it is says nothing
+    figures.record_page("socketio", 500, 60_000)  # history: its age is not measured
     figures.record_page("socketio", 2, 50, wall.now + 5.0)  # a clock was set back
     found = figures.snapshot()
     assert (found.transports["sse"].updates, found.transports["sse"].bytes) == (11, 1_000)

@@ -29,7 +29,7 @@ PACKAGE = Path(lg_streaming.__file__).parent
 
 @contextmanager
 def written(logger: str, formatter: logging.Formatter | None = None) -> Generator[io.StringIO]:
-    """What a plain handler of the application writes, the only one: pytest's report cannot hold half characters."""
+    """Lines of the application's only, plain handler: pytest's report cannot hold half characters."""
     out = io.StringIO()
     handler = logging.StreamHandler(out)
     handler.setFormatter(formatter or logging.Formatter("%(levelname)s %(name)s: %(message)s"))
@@ -37,7 +37,7 @@ def written(logger: str, formatter: logging.Formatter | None = None) -> Generato
     before = [(each, each.level, each.propagate, each.handlers[:]) for each in way_up(named)]
     for each in way_up(named):
         each.handlers[:] = []
-        each.propagate = True  # whatever a test before this one configured
+        each.propagate = True  # undo the configuration of an earlier test
     logging.getLogger().handlers[:] = [handler]
     named.setLevel(logging.DEBUG)
     try:

@@ -32,7 +32,7 @@ class OddError(Exception):
 
 
 class Spans:
-    """What was exported, and what makes more of it."""
+    """The exported spans, and the provider that exports them."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()

@@ -13,7 +13,7 @@ from tests.capture.graphs import Input, Run, State, Update, graph_of, read
 
 INPUT: Input = {"topic": "rivers"}
 Body = Callable[[ProgressTracker, Callable[[float], None]], Any]
-"""What a node does, given its progress and a way to let seconds pass."""
+"""Body of a node, with its progress and a function that advances the clock."""
 
 
 async def run_node(streaming: StreamingModule, body: Body, *, execution_id: str = "e", **options: Any) -> Run:
@@ -57,7 +57,7 @@ class Recorder(Emitter):
 
 
 def tracker(**options: Any) -> tuple[ProgressTracker, Recorder, TestScheduler]:
-    """A tracker that has begun, what it says, and its clock."""
+    """A tracker that has begun, its updates, and its clock."""
     clock = TestScheduler()
     recorder = Recorder(clock)
     progress = ProgressTracker(recorder, ProgressOptions.from_arguments(**options), scheduler=clock)

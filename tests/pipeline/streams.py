@@ -15,7 +15,7 @@ Update = dict[str, Any]
 
 
 def seen(hub: StreamHub, execution_id: str = "e") -> list[StreamUpdate]:
-    """What a reader of the execution could have by now. The log is in memory, so reading it waits for nothing."""
+    """Return the present updates of the execution. The log is in memory, so reading does not wait."""
     reading = hub.log.read(execution_id, 0, 100_000)
     with pytest.raises(StopIteration) as done:
         reading.send(None)
@@ -43,7 +43,7 @@ def joined(updates: list[StreamUpdate]) -> dict[tuple[str, str | None], str]:
 
 
 def feed(streaming: StreamingModule, *words: str, between: Callable[[], object] = lambda: None, **options: Any) -> Run:
-    """What a node decorated with these options sends that says these words."""
+    """Return the updates of a node with these options that produces these words."""
 
     @stream_token(**options)
     def node() -> None:

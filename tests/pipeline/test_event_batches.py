@@ -1,4 +1,4 @@
-"""How long events wait, and how many leave together. In virtual time."""
+"""Time and size of batches of events, in virtual time."""
 
 import asyncio
 import threading
@@ -62,7 +62,7 @@ class Bench:
         asyncio.run(self.hub.aclose())
 
     def left(self) -> list[list[str]]:
-        """What was appended since the last time."""
+        """Return the updates since the last call."""
         batches, self.log.batches = self.log.batches, []
         return batches
 

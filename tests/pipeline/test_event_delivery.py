@@ -17,7 +17,7 @@ INPUT: Input = {"topic": "rivers"}
 
 
 def retried_graph(**options: Any) -> Any:
-    """A node that says what it does, fails at its first try, and is tried again."""
+    """A node that publishes events, fails at its first try, and is tried again."""
     tries: list[int] = []
 
     @stream_event(flush_interval=0, **options)

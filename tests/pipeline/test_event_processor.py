@@ -184,7 +184,7 @@ async def test_groups(events: EventStreamProcessor, per_execution: bool, expecte
 @pytest.mark.row("HIVE-57")
 async def test_the_updates_of_one_execution_by_type(events: EventStreamProcessor) -> None:
     found = events.aggregate_by_execution("e", UPDATES)
-    for _ in range(2):  # each subscriber gets a mapping of its own
+    for _ in range(2):  # each subscriber gets a separate mapping
         got: list[dict[str, list[StreamUpdate]]] = []
         found.subscribe(got.append)
         assert [{name: data(each) for name, each in mapping.items()} for mapping in got] == [{"a": [1, 4], "b": [2]}]

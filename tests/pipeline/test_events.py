@@ -1,4 +1,4 @@
-"""What `@stream_event` lets out of a node, and how."""
+"""Updates of a node with `@stream_event`."""
 
 import logging
 from typing import Any
@@ -130,7 +130,7 @@ async def test_include_state_sends_the_state_the_node_was_called_with(streaming:
 async def test_tool_events(streaming: StreamingModule) -> None:
     @tool
     def weather(city: str) -> str:
-        """Tell the weather."""
+        """Return the weather."""
         if city == "nowhere":
             raise ValueError("no such city")
         return "rain"

@@ -1,4 +1,4 @@
-"""Many executions: nothing is left of them, and none hears another."""
+"""Many executions: nothing is left of them, and none receives another's updates."""
 
 import asyncio
 import gc

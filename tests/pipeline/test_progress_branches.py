@@ -1,4 +1,4 @@
-"""Parallel runs of one node: each reports by itself, and all tell how far they are together."""
+"""Parallel runs of one node: each has its own progress, and all have a combined one."""
 
 import asyncio
 import threading

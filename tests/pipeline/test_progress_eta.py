@@ -79,7 +79,7 @@ def test_a_change_of_pace_is_followed() -> None:
         estimate.observe(float(percent), percent)
     for percent in range(51, 66):
         estimate.observe(50.0 + 5.0 * (percent - 50), percent)
-    assert 115.0 < (estimate.left(125.0) or 0.0) < 175.0  # that is right; the plain estimate says 67
+    assert 115.0 < (estimate.left(125.0) or 0.0) < 175.0  # that is right; the plain estimate is 67
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 100)), max_size=30), st.floats(0, 1e6))

@@ -1,4 +1,4 @@
-"""What holds for any sequence of reports, at any time."""
+"""Invariants of any sequence of reports, at any time."""
 
 from itertools import pairwise
 from typing import Any
@@ -43,7 +43,7 @@ def test_what_leaves_of_any_reports(options: dict[str, Any], script: list[tuple[
     assert (told[0], reports[0]["status"]) == (0, "started")
     assert reports[-1]["status"] == status
     assert told[-1] == (100 if status == "completed" else round(reached, 6))
-    # the last value reported while it ran was told, and nothing is told that was never reached
+    # the last value reported while it ran was published, and no value that was never reached
     if options["granularity"] != "coarse":
         assert told[-2 if len(told) > 1 else -1] == round(reached, 6)
     # each milestone once, ascending

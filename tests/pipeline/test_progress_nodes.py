@@ -134,7 +134,7 @@ def words(count: int) -> Iterator[str]:
     [
         ("abcd", None, [0, 25, 50, 75, 100, 100]),
         (words(4), 4, [0, 25, 50, 75, 100, 100]),
-        (words(4), None, [0, 0, 0, 0, 0, 100, 100]),  # nobody can know
+        (words(4), None, [0, 0, 0, 0, 0, 100, 100]),  # cannot be estimated
         (words(4), 5, [0, 20, 40, 60, 80, 100, 100]),  # the loop ran to its end
         (words(4), 2, [0, 50, 100, 100, 100, 100, 100]),
         ("", None, [0, 100, 100]),

@@ -44,7 +44,7 @@ async def test_the_last_report_of_an_interval_leaves_by_time(streaming: Streamin
     run = await run_node(streaming, body, interval=1.0, include_metrics=True)
     assert [(data["progress"], data["elapsed_s"]) for data in reports(run)] == [
         (0.0, 0.0),
-        (30.0, 1.0),  # held since 0.8 s, and told when the interval was over
+        (30.0, 1.0),  # held since 0.8 s, and published at the end of the interval
         (40.0, 10.8),
         (50.0, 10.8),  # what is held leaves before the node's end
         (100.0, 10.8),
@@ -92,7 +92,7 @@ async def test_metrics_are_told_when_asked_for(streaming: StreamingModule) -> No
     ]
     without = reports(await run_node(streaming, count_to(4, seconds=2.0), execution_id="without"))
     assert not any("rate" in data for data in without)
-    assert ["elapsed_s" in data for data in without] == [False] * 5 + [True]  # how long the node took is always told
+    assert ["elapsed_s" in data for data in without] == [False] * 5 + [True]  # the duration is always there
 
 
 @pytest.mark.row("HIVE-41", "HIVE-D7")

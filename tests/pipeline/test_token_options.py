@@ -1,4 +1,4 @@
-"""Each option of `@stream_token` does what it says."""
+"""Each option of `@stream_token` has its effect."""
 
 import asyncio
 import contextvars

@@ -1,4 +1,4 @@
-"""Whatever is said, with whatever options, at whatever times: the text arrives, exactly."""
+"""The text arrives exactly, for any tokens, options and times."""
 
 import asyncio
 import itertools
@@ -68,7 +68,7 @@ STEPS = st.lists(
         st.builds(Flush),
         st.builds(Change, st.fixed_dictionaries({}, optional=PLAIN)),
     ),
-    min_size=4,  # short lists say little
+    min_size=4,  # short lists show little
     max_size=60,
 )
 

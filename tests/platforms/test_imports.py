@@ -1,7 +1,7 @@
-"""What works without Linux: every module is imported, and everything in process runs, without POSIX's own parts.
+"""The library without Linux: every module is imported, and everything in process runs, without POSIX's own parts.
 
-The parts are taken away from this library alone, in a process of its own: other packages bring what they need for each
-platform, and are imported before.
+The parts are hidden from this library alone, in a separate process. Other packages are imported before; they have
+their own code for each platform.
 """
 
 from __future__ import annotations

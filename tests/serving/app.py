@@ -1,4 +1,4 @@
-"""An app as a user writes it, for `python -m lg_streaming serve`: publishes what it is told to."""
+"""An app as a user writes it, for `python -m lg_streaming serve`: it publishes on request."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -58,7 +58,7 @@ def make() -> FastAPI:
 
 
 def make_local() -> FastAPI:
-    """In local mode: nobody has set authentication up."""
+    """Return an app in local mode, without authentication."""
     app = FastAPI()
     streaming = StreamingModule()
     streaming.install(app)

@@ -1,4 +1,4 @@
-"""`python -m lg_streaming serve` in a process of its own."""
+"""`python -m lg_streaming serve` in another process."""
 
 import os
 import re
@@ -88,7 +88,7 @@ def served(
 
 
 def refused(*arguments: str, env: dict[str, str] | None = None, fresh: bool = False) -> tuple[int, str]:
-    """What becomes of a start that fails: the exit code, and what was written."""
+    """Return the exit code and the output of a start that fails."""
     done = warm.run(
         *(*COMMAND, *arguments),
         env={**os.environ, "PYTHONPATH": str(warm.ROOT), **(env or {})},

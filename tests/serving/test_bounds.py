@@ -1,4 +1,4 @@
-"""What a request may have, whatever the caller sends: sizes, handshakes, trailers."""
+"""Bounds of a request: sizes, handshakes, trailers."""
 
 import asyncio
 import json

@@ -16,7 +16,7 @@ FEW = (("ATTACK_DESCRIPTORS", "160"), ("LG_STREAMING_LIMITS__CONNECTIONS_PER_ADD
 
 @pytest.fixture(scope="module", params=[(), (STANDARD_LOOP,)], ids=["uvloop", "asyncio"])
 async def shared(request: pytest.FixtureRequest, anyio_backend: str) -> AsyncGenerator[tuple[Target, int]]:
-    """A server with few descriptors for each event loop, and how many it has open when nobody asks."""
+    """A server with few descriptors for each event loop, and the number of open ones when it is idle."""
     async with target(env=(*FEW, *request.param)) as running:
         assert await status(running, "/executions/x") == 401
         await asyncio.sleep(0.2)

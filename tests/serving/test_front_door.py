@@ -1,4 +1,4 @@
-"""What the module says of the server it runs under."""
+"""The module's warnings about its server."""
 
 import sys
 from collections.abc import Generator

@@ -50,7 +50,7 @@ async def token_indexes(events: AsyncGenerator[Event], *, until: int) -> list[in
 
 @asynccontextmanager
 async def h2_connection(server: Served, pki: Pki) -> AsyncGenerator[tuple[H2Connection, asyncio.StreamWriter]]:
-    """A connection that reads nothing and sends what it is told to."""
+    """A connection that reads nothing and sends given bytes."""
     context = ssl.create_default_context(cadata=pki.authority)
     context.set_alpn_protocols(["h2"])
     _, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context)

@@ -1,4 +1,4 @@
-"""A server whose output nobody reads any more, as after `serve | head -1`."""
+"""A server whose output is not read any more, as after `serve | head -1`."""
 
 import signal
 import subprocess

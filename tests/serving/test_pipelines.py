@@ -1,4 +1,4 @@
-"""Pipelines whose connection ends: the request being answered hears of it, and nothing gets into its answer."""
+"""Pipelines whose connection ends: the running request is notified, and its answer stays intact."""
 
 import asyncio
 import threading

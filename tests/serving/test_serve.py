@@ -1,4 +1,4 @@
-"""`python -m lg_streaming serve` over HTTP/1.1, and what it says when it cannot start."""
+"""`python -m lg_streaming serve` over HTTP/1.1, and its messages when it cannot start."""
 
 import asyncio
 import signal

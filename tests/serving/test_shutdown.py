@@ -1,4 +1,4 @@
-"""Five hundred open connections, and the server is told to stop."""
+"""Shutdown of a server with five hundred open connections."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ EACH = 250
 
 @dataclass(slots=True)
 class Crowd:
-    """Counts those that are in; each then waits for its goodbye."""
+    """Connect and count; each client then waits for the server's close."""
 
     inside: int = 0
 
@@ -26,7 +26,7 @@ class Crowd:
 
 
 async def socketio_reader(server: Served, crowd: Crowd) -> int:
-    """The `retry_ms` a Socket.IO client is told."""
+    """Return the `retry_ms` that a Socket.IO client receives."""
     address = f"ws://127.0.0.1:{server.port}/socket.io/?EIO=4&transport=websocket"
     async with connect(address, compression=None, open_timeout=30) as client:
         await client.send("40")

@@ -1,4 +1,4 @@
-"""How long a caller may take, and how many connections it may have meanwhile."""
+"""Limits of a slow caller's time and connections."""
 
 import asyncio
 import json

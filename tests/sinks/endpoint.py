@@ -1,4 +1,4 @@
-"""A receiver of webhooks on a real server, which answers as a test says."""
+"""A receiver of webhooks on a real server, with a test's answers."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What a sink gets, when it ends, and that it is told so."""
+"""Updates, end and notification of a sink."""
 
 import asyncio
 import threading

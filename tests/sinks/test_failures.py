@@ -1,4 +1,4 @@
-"""What becomes of a sink that is slow, hangs or fails, and of the others: nothing."""
+"""A sink that is slow, hangs or fails, and no effect on the others."""
 
 import asyncio
 import logging
@@ -84,7 +84,7 @@ async def test_a_failure_is_raised_where_its_owner_waits_after_the_others_were_s
     assert (error.code, error.name, error.code in CODES) == (5040, "sink_failed", True)
     assert len(error.__notes__) == 1
     assert "'worse'" in error.__notes__[0]
-    await soon(hub.sinks.flush("e"))  # it was told
+    await soon(hub.sinks.flush("e"))  # it was notified
     for attachment in attachments[:2]:
         with pytest.raises(SinkError):
             await soon(attachment.wait())

@@ -1,4 +1,4 @@
-"""A pipe as a sink's path: nobody may read it, or late."""
+"""A pipe as a sink's path, without a reader or with a late one."""
 
 import os
 import threading

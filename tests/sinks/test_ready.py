@@ -1,4 +1,4 @@
-"""What holds for every ready sink, and for those that call functions, log and queue."""
+"""Contract of every ready sink, and of those that call functions, log and queue."""
 
 import asyncio
 import json
@@ -321,7 +321,7 @@ async def test_a_full_queue_waits_and_nothing_is_lost(hub: StreamHub) -> None:
         got.append(update)
         largest = max(largest, sink.queue.qsize())
     assert seqs(got) == upto(52)
-    assert largest <= 6  # the end has a place of its own
+    assert largest <= 6  # the end has a separate place
     await soon(attachment.wait())
     assert (attachment.errors, sink.dropped) == (0, 0)
 

@@ -20,9 +20,9 @@ interface Wanted {
 const harness = {
   root: null as Root | null,
   view: null as Streaming | null,
-  /** How often the component was shown, StrictMode's second rendering left out. */
+  /** Number of renderings, without StrictMode's second one. */
   commits: 0,
-  /** What `onUpdate` was told. */
+  /** Arguments of `onUpdate`. */
   told: [] as number[],
   states: [] as string[],
   token: undefined as string | undefined,
