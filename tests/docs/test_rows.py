@@ -88,7 +88,7 @@ def test_the_last_column_is_written_and_nothing_else() -> None:
         "`tests/test_it.py::test_0`<br>`tests/test_it.py::test_1`<br>`tests/test_it.py::test_2`<br>and 2 more",
         "`t::two`",
     ]
-    assert [row.told for row in rows_of(new)] == [("`a`", "`b`"), ("c", "d")]
+    assert [row.cells for row in rows_of(new)] == [("`a`", "`b`"), ("c", "d")]
     assert new.startswith(f"# Rows\n\n{HEAD}| FLOW-01 | `a` | `b` | ")
     assert new.endswith("\n\nThe end.\n")
     assert written(new, tests) == new
