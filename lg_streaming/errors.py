@@ -23,7 +23,7 @@ StreamingError                       every error of this library
 │   ├── MessageRateError             4293
 │   ├── SubscriberLimitError         4294
 │   └── ExecutionLimitError          4295
-├── WebSocketError                   a connection that cannot go on
+├── WebSocketError                   a connection that has to close
 │   ├── ConnectionLostError          a client cannot reach its server, or has stopped trying
 │   ├── LoginTimeoutError      4080  connected but never logged in
 │   └── SlowReaderError        4400  the reader does not keep up

@@ -308,7 +308,7 @@ class AgentStream(PacedActivity[AgentState]):
         is logged. A run does not end as idle while the program works, even without output.
 
         When this is cancelled, the process group of the program gets SIGTERM, and SIGKILL ``grace`` seconds later. The
-        remaining output is published before the cancellation goes on.
+        remaining output is published before the cancellation continues.
 
         Args:
             command: The program and its arguments, without a shell. Its input is empty.

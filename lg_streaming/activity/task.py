@@ -74,8 +74,8 @@ class TaskStream(PacedActivity[TaskState]):
     failed and cancelled.
 
     Use it as a context manager (``with`` or ``async with``): it starts when the block begins. The end of the block
-    completes, fails or cancels the task, unless the block ended it. An exception goes on unchanged; a graph that waits
-    for a human cancels the task with the reason ``GraphInterrupt``.
+    completes, fails or cancels the task, unless the block ended it. An exception propagates unchanged. A graph that
+    waits for a human cancels the task with the reason ``GraphInterrupt``.
 
     Args:
         emitter: Publishes its updates.

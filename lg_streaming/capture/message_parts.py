@@ -178,7 +178,7 @@ def _parse_block(found: Mapping[str, Any]) -> Iterator[ContentPart]:
 
 
 def _parse_non_standard(found: Mapping[str, Any]) -> Iterator[ContentPart]:
-    """Parse a block that no translator knows. Reasoning is recognized; any other block is passed through."""
+    """Parse a block without a translator. Reasoning is recognized; any other block is passed through."""
     value: object = found.get("value")
     if not isinstance(value, Mapping):
         yield block_part(dict(found))

@@ -42,7 +42,7 @@ _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the message explains why, and what to do."""
+    """Failure of the demo; the message has the reason and the remedy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

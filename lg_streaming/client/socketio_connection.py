@@ -150,7 +150,7 @@ class SocketIOConnection:
             raise self._lost.result()
         status = self._connected.result()
         if status.get("status") != "connected":
-            raise InterruptedStreamError(UnauthorizedError("this gateway wants a token: give the client one"))
+            raise InterruptedStreamError(UnauthorizedError("this gateway requires a token: give the client one"))
         self._sender = asyncio.create_task(self._send_queued(), name="lg_streaming.client.sender")
         return status
 

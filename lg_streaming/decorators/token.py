@@ -65,11 +65,11 @@ def stream_token(node: Any = ABSENT, /, **options: Unpack[StreamTokenOptions]) -
 
     Works on functions, methods, callable objects, generators and Runnables, sync and async, with or without
     parentheses, and together with the other decorators in any order. The node's signature, result and exceptions
-    stay what they are.
+    stay the same.
 
     Text goes through ``filter``, then ``processor``, is held for a moment, and leaves joined into updates. A full
     buffer leaves at once, a lone token after ``flush_interval``. All text that is held leaves when the node, a model
-    call or a tool call ends. Joined, the text is exactly the text that the filter let through. Arguments of tool calls
+    call or a tool call ends. Joined, the text is exactly the text that passed the filter. Arguments of tool calls
     and other content blocks pass in order, without filter and processor.
 
     An option that is left out (None) is taken from the execution (``hub.configure``), else from the settings'

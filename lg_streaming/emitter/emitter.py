@@ -54,7 +54,7 @@ class Emitter(SpanEmitter):
     As a context manager, with `with` or `async with`, it begins the run where none is open. At its end it closes the
     messages, tool calls and nodes that are still open, and a run that it began. When an exception leaves the block,
     open spans end with the exception first, then the run does. In a run that others began, the exception is an `error`
-    update, and the run goes on. Exceptions are never swallowed. An emitter may be entered several times, nested or by
+    update, and the run continues. Exceptions are never swallowed. An emitter may be entered several times, nested or by
     several threads: the last of these blocks closes the spans and ends the run.
 
     In a node with `@stream_token` its text goes through the node's filter, processor and buffer, together with
@@ -322,7 +322,7 @@ class Emitter(SpanEmitter):
         self._emit("custom", {"name": name, "data": data}, self._output.scope)
 
     def error(self, error: BaseException | str, *, code: int | str | None = None) -> None:
-        """Publish an error after which the run goes on: its message and type, its stack only in debug mode.
+        """Publish an error after which the run continues: its message and type, its stack only in debug mode.
 
         `workflow_error` and `hub.fail` end the run.
         """
@@ -448,7 +448,7 @@ def current_emitter() -> Emitter:
     """Return the emitter of the decorated node or tool that is running; outside, an emitter that does nothing.
 
     Inside an `execution(...)` block of another execution, entered in the node, it writes to that execution.
-    A task or thread that goes on after its node has returned gets an emitter that does nothing, and the log has a
+    A task or thread that outlives its node gets an emitter that does nothing, and the log has a
     warning: take the emitter while the node runs, and hand it over.
     """
     frame, block, outlives = position()
@@ -462,7 +462,7 @@ def current_emitter() -> Emitter:
     if outlives and not _no_node.is_set():
         _no_node.set()
         logger.warning(
-            "current_emitter() was called where the node has returned already: what it writes goes nowhere. "
-            "Take the emitter inside the node and hand it to the task or thread that goes on"
+            "current_emitter() was called after the node had returned: its updates are dropped. "
+            "Take the emitter inside the node and pass it to the task or thread"
         )
     return NO_EMITTER

@@ -52,7 +52,7 @@ class _Observed(Generic[P]):
     close: Callable[[], None]
     """End it now. From any thread."""
     finish: Callable[[], None]
-    """End it once it has read what is in the log. From any thread."""
+    """End it once it has read to the end of the log. From any thread."""
     timeout: float | None = None
     completes: bool = True
 
@@ -193,7 +193,7 @@ class Observers:
             observer.on_error(error)
 
     async def aclose(self) -> None:
-        """Wait for up to a second until all observers have read what is in the log."""
+        """Wait for up to a second until all observers have read to the end of the log."""
         for observed in list(self._observed):
             observed.finish()
         loop = asyncio.get_running_loop()

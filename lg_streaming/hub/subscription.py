@@ -37,7 +37,7 @@ class Subscription:
 
     Use ``async for update in subscription``, ``async for batch in subscription.batches()``, or `next_page`. Reading
     ends after the final update of the run that was open at the start, or of the last run when none was open. With
-    ``follow`` it goes on with the next run. With ``until_interrupted`` it also ends after the next
+    ``follow`` it continues with the next run. With ``until_interrupted`` it also ends after the next
     ``workflow_interrupted``, even where the filter leaves that update out. One reader at a time may use a subscription.
 
     Guarantees: sequence numbers rise, and only filtered updates and those of a gap are missing. No update is delivered

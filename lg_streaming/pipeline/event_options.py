@@ -132,7 +132,7 @@ def _checked_events(events: Sequence[str]) -> frozenset[str]:
             raise StreamingConfigError(f"stream_event(events=…) has {name!r}, which is what @stream_token is for")
         raise StreamingConfigError(
             f"stream_event(events=…) has {name!r}; it can be {', '.join(sorted(_CAPTURED))}. "
-            "What a node emits itself leaves without being named here"
+            "Events that a node emits itself are published without being named here"
         )
     return wanted
 

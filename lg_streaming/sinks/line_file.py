@@ -81,7 +81,7 @@ class LineFile:
                 raise
 
     def _write_into_pipe(self, file: int, data: bytes) -> None:
-        """Write to a pipe while its reader reads. What a pipe has taken cannot be undone.
+        """Write to a pipe while its reader reads. Written bytes cannot be undone.
 
         Raises:
             OSError: If the reader has taken nothing for 5 seconds.

@@ -272,7 +272,7 @@ def collect_sync(
     """Do what `collect` does in a program without an event loop: a graph is called with ``invoke``.
 
     The target runs in a new thread, with the caller's context variables. It cannot be cancelled: after ``timeout`` it
-    goes on, and its updates are lost.
+    continues, and its updates are lost.
 
     Args:
         target: A compiled graph or another Runnable, a sync function without arguments, or the id of an execution.

@@ -110,7 +110,7 @@ class TokenStreamingService:
         restart_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget the parent's streams, which go on there."""
+        """Drop the streams of the parent process, which continue there."""
         bury(self._entries)
         self._entries = {}
 

@@ -1,8 +1,8 @@
 """Lean readers in another process: `python -m tests.bench.readers WANTED`, the fields of `Wanted` as JSON.
 
 Prints `ready` when every reader has subscribed, and one line of JSON at the end. The end is when every reader has the
-update numbered `last` or, without one, when stdin has ended. A reader does not parse its stream: it counts sequence numbers in
-the bytes, so that the server is the busy part.
+update numbered `last` or, without one, when stdin has ended. A reader does not parse its stream: it counts
+sequence numbers in the bytes, so that the server is the busy part.
 """
 
 import asyncio

@@ -44,8 +44,8 @@ def merge(records: Sequence[StoredUpdate], *, atomic: bool) -> list[StoredUpdate
 
     Guarantees: sequence numbers rise. The joined contents of each message's pieces are the same as before. A client
     may get any number of updates of the result (none or all, when `atomic`) and resume after the last. It then misses
-    only progress that a newer one replaces. Every update that is neither text nor `progress` is unchanged, and what was
-    before it stays before it.
+    only progress that a newer one replaces. Every update that is neither text nor `progress` is unchanged, and stays
+    after the updates before it.
     """
     return [record for unit in _units(records, atomic=atomic) for record in unit]
 

@@ -153,7 +153,7 @@ class SubscriptionPump:
         options: The form of the updates.
         cache: Frames that other clients share.
         ticker: The common tick of all clients.
-        observer: Counts what is sent.
+        observer: Counter of sent updates.
         fails_on_gap: Whether the delivery ends at a gap, after sending it.
         on_caught_up: Awaited each time that everything in the log is written.
     """

@@ -259,7 +259,7 @@ class Unsubscribed(Ok):
 
 
 class EventsSubscribed(Ok):
-    """The answer to ``subscribe_events`` and ``unsubscribe_events``: what is watched now."""
+    """The answer to ``subscribe_events`` and ``unsubscribe_events``: the present subscription."""
 
     events: list[str]
     """Empty: all kinds and types."""
@@ -419,7 +419,7 @@ class AuthExpiring(Outbound):
 
 
 class ServerRestart(Outbound):
-    """``server_restart``: the connection is about to close; come back after the delay."""
+    """``server_restart``: the connection closes next; reconnect after the delay."""
 
     retry_ms: int
 

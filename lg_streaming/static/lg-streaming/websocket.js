@@ -153,7 +153,7 @@ class Wire extends Watches {
   }
 
   async #authenticate() {
-    if (!this.link.hasToken) throw refusal("unauthorized", "the server wants a token", { code: 4010 });
+    if (!this.link.hasToken) throw refusal("unauthorized", "the server requires a token", { code: 4010 });
     const token = await this.link.token();
     if (this.#over) return;
     const answer = await this.send("authenticate", { token });
