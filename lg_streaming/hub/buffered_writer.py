@@ -1,7 +1,8 @@
 """Buffer updates for a log that may block, and append them from a thread.
 
-Publishers only put drafts into a bounded buffer. The thread makes batches, and retries each until the log has taken it.
-A batch is retried unchanged, so a log that has taken it recognises it.
+Publishers only put drafts (`PendingUpdate`) into a bounded buffer. The thread makes batches, and retries each until it
+is in the log. A batch is retried unchanged, so the log recognises a batch that it has already.
+
 A full buffer drops drafts and counts them: first ``at-most-once`` ones, oldest first, then the ones that arrive. After
 such a loss, an ``updates_lost`` update precedes the next draft, which notifies readers.
 An ``at-most-once`` draft is tried once.

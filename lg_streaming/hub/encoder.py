@@ -37,7 +37,7 @@ _CHECKED: Final = HUB_TYPES | {"human_prompt", "human_response"}
 
 
 class UpdateEncoder:
-    """Encoder of updates to drafts, which are ready to append.
+    """Encoder of updates to drafts (`PendingUpdate`), which are ready to append.
 
     Args:
         limits: The limits of an update's size, and of the updates per second.
