@@ -1,6 +1,6 @@
 """Clients of a gateway, for programs in other processes than the graph's.
 
-- `base`: what both clients have; `sse`, `socketio`: the clients; `sync`: blocking ones.
+- `base`: common parts of both clients; `sse`, `socketio`: the clients; `sync`: blocking ones.
 - `subscription`: the base of `sse_subscription` and `socketio_subscription`; `request`: its options.
 - `reconnect`, `outage`: pauses, limits and log of lost connections; `failures`: errors, and which are retried.
 - `position_tracker`: duplicates and gaps; `event_stream`: parser of Server-Sent Events.

@@ -25,26 +25,26 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 
 class UpdatePipeline(Protocol):
-    """The pipeline of a node: updates of the node's emitters leave in order with those of its models and tools."""
+    """Pipeline of a node: publishes updates of the node's emitters in order with those of its models and tools."""
 
     def put(self, type: str, data: dict[str, Any], scope: Scope) -> bool:
-        """Accept a piece of text. Return False where the emitter is to publish it: the node streams no text."""
+        """Accept a piece of text. Return False if the node streams no text: the emitter then publishes it."""
         ...
 
     def emit(self, update: UpdateRequest, *, delivery: Delivery | None) -> bool:
-        """Accept an event, after the text before it. Return False where the emitter is to publish it.
+        """Accept an event, after the text before it. Return False if the emitter has to publish it.
 
         ``delivery`` is None where the caller of the emitter named none.
         """
         ...
 
     def flush(self) -> None:
-        """Publish the text that is held."""
+        """Publish the buffered text."""
         ...
 
 
 class BaseEmitter:
-    """Writes updates of one scope to a pipeline, or to a publisher where there is no pipeline; see `Emitter`.
+    """Core of an emitter: publishes updates of one scope to a pipeline, or else to a publisher; see `Emitter`.
 
     Args:
         publisher: The destination; None drops everything.
@@ -53,7 +53,7 @@ class BaseEmitter:
         strict: Raise errors to the caller; otherwise they are logged.
         missing: See `ScopedPublisher`.
         pipeline: The pipeline of the node that the emitter is about.
-        captured_message_ids: Messages that are streamed already, as capture saw a model write them.
+        captured_message_ids: Messages of captured models, which are streamed already.
         spans: Open spans to share; none when not given.
     """
 
@@ -111,7 +111,7 @@ class BaseEmitter:
 
     @property
     def debug(self) -> bool:
-        """True if stack traces may leave (`settings.debug`)."""
+        """True if stack traces may be published (`settings.debug`)."""
         return self._output.publisher is not None and self._output.publisher.debug
 
     def scoped(self, **changes: Any) -> Self:
@@ -178,7 +178,7 @@ class BaseEmitter:
         Raises:
             BadRequestError: If the priority, the delivery or the key cannot be used, or the type is the hub's own.
             UpdateTooLargeError: If it is over ``limits.update_bytes`` and ``limits.large_updates`` is ``refuse``. Never
-                inside a decorated node, where it leaves shortened, and never for text, which is split.
+                inside a decorated node, where it is shortened, and never for text, which is split.
         """
         output, direct = self._output, self._direct
         scope = output.scope
@@ -236,7 +236,7 @@ class BaseEmitter:
                 release()
 
     def note_failure(self) -> None:
-        """Count an exception of a function that the user gave, in the hub's statistics."""
+        """Count an exception of a user's function, in the hub's statistics."""
         self._output.note_failure()
 
     def publish_text(self, type: str, data: dict[str, Any], scope: Scope) -> None:
@@ -248,6 +248,6 @@ class BaseEmitter:
             self._output.publish(type, data, scope)
 
     def flush(self) -> None:
-        """Publish the text of the node that is held. A no-op outside of a decorated node."""
+        """Publish the buffered text of the node. A no-op outside of a decorated node."""
         if self._pipeline is not None:
             self._pipeline.flush()

@@ -43,7 +43,7 @@ _CANCELLED: Final = {"message": "cancelled", "code": "cancelled"}
 
 
 class Emitter(SpanEmitter):
-    """Publishes updates of one execution and one scope. Thread-safe, never waits, works without an event loop too.
+    """Publisher of updates of one execution and one scope. Thread-safe, never waits, works without an event loop too.
 
     Get one with `hub.emitter("exec-1", node_id="write")`, or inside a decorated node with `current_emitter`.
 
@@ -64,9 +64,9 @@ class Emitter(SpanEmitter):
     and buffer, independent of `events`. Updates that the filter excludes are not sent.
 
     An emitter of a decorated node never raises into the node; one from `hub.emitter` raises `UpdateTooLargeError`,
-    `BadRequestError` and `HubClosedError` to its caller. Text that is too large for one update leaves in several.
+    `BadRequestError` and `HubClosedError` to its caller. Text that is too large for one update becomes several.
 
-    Everywhere `None` means not known, and is not sent. Details never replace the fields of a method's arguments.
+    An argument `None` means not known, and is not sent. Details never replace the fields of a method's arguments.
     """
 
     __slots__ = ("_blocks", "_run_begun")
@@ -113,7 +113,7 @@ class Emitter(SpanEmitter):
 
         It yields the chunks of `stream`, unchanged. Chunks may be strings, or those of the clients of OpenAI,
         Anthropic, LangChain and Ollama, as objects or mappings. Text becomes `token`, reasoning `thinking`, pieces of
-        tool calls `tool_args`. Any other chunk just passes. In a decorated node LangChain models are captured anyway;
+        tool calls `tool_args`. Other chunks are only yielded. In a decorated node LangChain models are captured anyway;
         their chunks are not published twice.
 
         Args:
@@ -449,7 +449,7 @@ def current_emitter() -> Emitter:
 
     Inside an `execution(...)` block of another execution, entered in the node, it writes to that execution.
     A task or thread that outlives its node gets an emitter that does nothing, and the log has a
-    warning: take the emitter while the node runs, and hand it over.
+    warning: take the emitter while the node runs, and pass it on.
     """
     frame, block, outlives = position()
     if frame is not None:

@@ -23,7 +23,7 @@ _NO_RUN: Final = ""
 
 
 class ScopedPublisher:
-    """Publishes the updates of one execution. The end of every way: of emitters, and of the pipelines of nodes.
+    """Publisher of the updates of one execution: the last step of emitters, and of the pipelines of nodes.
 
     Args:
         publisher: The destination; None drops everything.
@@ -154,10 +154,10 @@ class ScopedPublisher:
             )
 
     def encode(self, data: object) -> bytes:
-        """Return ``data`` as JSON, as it is now, for an update that leaves later. Never raises."""
+        """Return ``data`` as JSON, as it is now, for an update that is published later. Never raises."""
         return self.publisher.encode(data) if self.publisher is not None else b"null"
 
     def note_failure(self) -> None:
-        """Count an exception of a function that the user gave, in the hub's statistics."""
+        """Count an exception of a user's function, in the hub's statistics."""
         if self.publisher is not None:
             self.publisher.note_failure()

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class StreamRelay:
-    """One answer: its chunks are published, but for messages of the ids `captured`."""
+    """Relay of one answer: publishes its chunks, except of messages with ids in `captured`."""
 
     def __init__(self, emitter: BaseEmitter, scope: Scope, captured: Collection[str]) -> None:
         self._emitter = emitter

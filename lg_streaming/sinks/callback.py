@@ -23,7 +23,7 @@ class CallbackSink:
     """A sink that calls a function with each update.
 
     A plain function is called in a thread of the sink, where it may block; a coroutine function is called on the event
-    loop. Where it raises, only that update has failed, and the next one follows. A call that takes longer than the
+    loop. If it raises, only that update has failed, and the next one follows. A call that takes longer than the
     policy's timeout fails with the rest of its batch. A plain function cannot be cancelled: while it hangs, all later
     updates fail.
 

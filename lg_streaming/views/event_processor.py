@@ -50,11 +50,11 @@ class EventStats:
     """Updates so far, also those that are no longer kept."""
     kept: int
     by_type: Mapping[str, int]
-    """Of those that are kept."""
+    """Counts of the updates that are kept."""
     by_kind: Mapping[Kind, int]
-    """Of those that are kept."""
+    """Counts of the updates that are kept."""
     first: datetime | None
-    """The time of the first that is kept."""
+    """The time of the first update that is kept."""
     last: datetime | None
 
 

@@ -89,7 +89,7 @@ class _Entry:
 class TokenStreamingService:
     """The token streams of a hub. ``streaming.tokens`` is one.
 
-    Streams of decorated nodes are here by themselves. For text from elsewhere: ``tokens.stream_token("exec-1",
+    Streams of decorated nodes are included by themselves. For other text: ``tokens.stream_token("exec-1",
     "write", "Hel")``, with the same filter, processor and batches; an execution and a stream that do not exist yet are
     opened. Readers get the processed updates, from the log, so a late one gets them too.
 
@@ -119,7 +119,7 @@ class TokenStreamingService:
     def initialize_token_stream(
         self, execution_id: str, node_id: str, config: TokenOptions | Mapping[str, Any] | None = None
     ) -> None:
-        """Open a stream. One that is open keeps its config; that is a warning in the log.
+        """Open a stream. A stream that is open keeps its config, with a warning in the log.
 
         Args:
             execution_id: The execution; its run begins with the first token, if not before.

@@ -65,10 +65,10 @@ def batched(
 
     Args:
         size: Items in a list, at most.
-        debounce: Seconds without an item after which a list leaves that is not full. An end or an error of the source
-            brings it at once.
-        scheduler: Times ``debounce``; a list that leaves after a pause leaves on it. When not given, it leaves on the
-            event loop of the subscriber. Without a loop, it leaves on a thread of the library, which should not block.
+        debounce: Seconds without an item after which a partial list is passed on. An end or an error of the source
+            passes it on at once.
+        scheduler: The timer of ``debounce``, which also passes on the partial lists. When not given, they are passed on
+            on the event loop of the subscriber. Without a loop, on a thread of the library, which should not block.
 
     Raises:
         BadRequestError: If ``size`` is below 1, or ``debounce`` below 0.
@@ -141,7 +141,7 @@ def map_updates(
 ) -> Callable[[Observable[StreamUpdate]], Observable[R | StreamUpdate]]:
     """Return the results of ``function``; None drops an update.
 
-    An update on which it raises passes as it is; the first time that is logged.
+    An update on which it raises is passed on unchanged; the first such error is logged.
     """
 
     def operator(source: Observable[StreamUpdate]) -> Observable[R | StreamUpdate]:
@@ -171,7 +171,7 @@ class TokenAggregate:
 
     execution_id: str
     tokens: tuple[str, ...]
-    """The new pieces, in order; none of them comes again."""
+    """The new pieces, in order; none is repeated."""
     total_count: int
     """Pieces of the execution so far."""
 
