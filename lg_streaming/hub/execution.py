@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lg_streaming.errors import ForbiddenError
 from lg_streaming.fork import new_rlock
+from lg_streaming.hub.callbacks import Handlers
 from lg_streaming.publisher import NO_SCOPE, LiveDefaults, RunOutcome, Scope
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from lg_streaming.events import Priority
-    from lg_streaming.hub.callbacks import Handlers
     from lg_streaming.hub.due import Entry
     from lg_streaming.log.base import ExecutionState
     from lg_streaming.token_bucket import TokenBucket
 
 __all__ = ["Execution"]
+
+Handler = TypeVar("Handler")
 
 _MAX_PROMPTS: Final = 1_000
 _MAX_MESSAGES: Final = 10_000
@@ -154,6 +156,24 @@ class Execution:
     def is_evictable(self) -> bool:
         """Return whether it never had a run, and has neither defaults nor handlers."""
         return self.run_scope is NO_SCOPE and self.defaults is None and self.handlers is None
+
+    def add_handler(self, select: Callable[[Handlers], dict[object, Handler]], handler: Handler) -> Callable[[], None]:
+        """Add a handler to the ones that ``select`` returns; return a function that removes it.
+
+        It and the returned function acquire `lock`.
+        """
+        key = object()
+        with self.lock:
+            if self.handlers is None:
+                self.handlers = Handlers()
+            handlers = select(self.handlers)
+            handlers[key] = handler
+
+        def remove() -> None:
+            with self.lock:
+                handlers.pop(key, None)
+
+        return remove
 
     def claim(self, owner: str | None) -> None:
         """Make ``owner`` the owner, if the execution has none.
