@@ -15,9 +15,9 @@ from langgraph.pregel import Pregel
 
 from lg_streaming.capture.graph import note_interrupt
 from lg_streaming.capture.node import open_node
+from lg_streaming.capture.place import place_of_run
 from lg_streaming.capture.plan import GraphPlan, NodePlan, Selection
 from lg_streaming.capture.run_follower import RunFollower, RunStart, end_with_task
-from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.capture.wrap import StreamedRunnable, get_plan
 from lg_streaming.publisher import publishers
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from langgraph.callbacks import GraphInterruptEvent
     from langgraph.pregel._read import PregelNode
 
-    from lg_streaming.capture.run_registry import Run
+    from lg_streaming.capture.run import Run
 
 __all__ = ["decorate_graph", "get_graph_plan", "get_node_options", "is_graph"]
 
@@ -72,7 +72,7 @@ class GraphFollower(RunFollower, GraphCallbackHandler):
 
     def _capture_subgraph(self, node: Run, start: RunStart) -> None:
         """Capture the node that the graph is, unless it captures itself, or calls the graph in its own execution."""
-        place, options = RUNS.place_of_run(node), self.plan.for_graph
+        place, options = place_of_run(node), self.plan.for_graph
         captured = node.frame is not None and node.frame.graph_namespace == node.namespace
         if place is not None and options.enabled and not captured and place.made_in_namespace != node.namespace:
             open_node(node, place, options, name=start.node_name, metadata=start.metadata, state=start.inputs)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import RunnableConfig
 
+    from lg_streaming.capture.place import Place
     from lg_streaming.capture.plan import NodePlan
-    from lg_streaming.capture.run_registry import Place
 
 __all__ = ["activate", "enter_node"]
 
@@ -80,7 +80,8 @@ def _parent_id(config: RunnableConfig | None) -> UUID | None:
 def _find_planned_task(parent_id: UUID | None, name: str) -> NodeRun | None:
     """Return the node that the graph's plan captured already and whose function this is: a ``@task`` of this name."""
     run = RUNS.get(parent_id)
-    return run.node if run is not None and run.node is not None and run.node.name == name else None
+    node = run.node if run is not None else None
+    return node if isinstance(node, NodeRun) and node.name == name else None
 
 
 def _join_execution(place: Place | None, config: RunnableConfig | None) -> Any:

@@ -19,8 +19,10 @@ from langgraph.callbacks import GraphCallbackHandler
 from lg_streaming.capture.callbacks import ModelFollower
 from lg_streaming.capture.graph_call import CallOptions, GraphCall
 from lg_streaming.capture.outcome import to_interrupts
+from lg_streaming.capture.place import Place, parent_run_id, place_of_run
+from lg_streaming.capture.run import Run
 from lg_streaming.capture.run_follower import RunFollower, RunStart, end_with_task
-from lg_streaming.capture.run_registry import RUNS, Place, Run, parent_run_id
+from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.publisher import current_block, current_frame, publishers
 
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ class CallTracker(RunFollower, _Interrupts):
                 return  # left over in a worker's context from a call that has ended, or is not the one that is named
         if self not in run.root_handlers:
             run.root_handlers = (*run.root_handlers, self)
-        place = RUNS.place_of_run(run.parent)
+        place = place_of_run(run.parent)
         if self._is_part_of(place, run, named):
             if run.plan is None:
                 run.plan = self.options.plan

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from langgraph.errors import GraphInterrupt, ParentCommand
 
 from lg_streaming.capture.node_result import ids_in, messages_in, to_update, unpublished_parts
-from lg_streaming.capture.outcome import classify_ending, describe_failure, get_interrupts
-from lg_streaming.capture.run_registry import RUNS, parent_run_id
+from lg_streaming.capture.outcome import CANCELLED, classify_ending, describe_failure, get_interrupts
+from lg_streaming.capture.place import parent_run_id
+from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.emitter import Emitter, ScopedPublisher
 from lg_streaming.errors import StreamingError
 from lg_streaming.publisher import FrameMark, Scope, current_block, frame_var
@@ -26,17 +27,16 @@ if TYPE_CHECKING:
 
     from lg_streaming.capture.graph_call import GraphCall
     from lg_streaming.capture.node_frame import NodeFrame
+    from lg_streaming.capture.place import Place
     from lg_streaming.capture.plan import NodePlan, NodeSink
-    from lg_streaming.capture.run_registry import Place, Run
+    from lg_streaming.capture.run import Run
     from lg_streaming.publisher import Block, ExecutionContext
 
-__all__ = ["CANCELLED", "Identity", "NodeRun", "agent_name", "identify", "open_node", "step_of", "task_name"]
+__all__ = ["Identity", "NodeRun", "agent_name", "identify", "open_node", "step_of", "task_name"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 _OTHER_PIECES: Final = frozenset({"thinking", "tool_args"})
-
-CANCELLED: Final = {"message": "cancelled", "code": "cancelled"}
 
 
 class Identity(NamedTuple):
@@ -273,6 +273,10 @@ class NodeRun:
                 failure = describe_failure(error, debug=self.binding.publisher.debug)
                 self.report("node_error", error=failure, duration_s=self._elapsed())
         self._leave_frame()
+
+    def cancel(self) -> None:
+        """Publish the end of the node as cancelled. A no-op when it has ended already."""
+        self.fail(asyncio.CancelledError())
 
     def note_message(self, message_id: str, namespace: str | None) -> None:
         """Remember a message whose text is streamed in this namespace."""

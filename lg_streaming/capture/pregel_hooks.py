@@ -22,14 +22,15 @@ from lg_streaming.capture.decorated_graph import get_node_options
 from lg_streaming.capture.graph import ListeningTracker, configured_id
 from lg_streaming.capture.node import agent_name
 from lg_streaming.capture.outcome import to_interrupts
-from lg_streaming.capture.run_registry import RUNS, parent_run_id
+from lg_streaming.capture.place import frame_of_run, parent_run_id
+from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.events import node_path
 from lg_streaming.publisher import Scope, publishers, reset_in_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lg_streaming.capture.run_registry import Run
+    from lg_streaming.capture.run import Run
 
 __all__ = ["install_hooks"]
 
@@ -47,7 +48,7 @@ class _PublishingWriter:
     def __call__(self, chunk: Any) -> None:
         """Write a chunk, then publish it."""
         self._writer(chunk)
-        frame = RUNS.frame_of_run(RUNS.get(parent_run_id()))
+        frame = frame_of_run(RUNS.get(parent_run_id()))
         if frame is not None:
             frame.record("custom", {"name": "stream_writer", "data": chunk}, frame.scope)
 
