@@ -11,6 +11,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from typing_extensions import Unpack
 
 from lg_streaming.client.config import ClientOptions
+from lg_streaming.client.extra import import_name
 from lg_streaming.client.text_options import TextOptions
 from lg_streaming.fork import ForkGuard, bury, new_lock, restart_after_fork
 from lg_streaming.texts import MessageText
@@ -249,11 +250,7 @@ class SyncSubscription(AbstractContextManager["SyncSubscription"]):
 
 def _client_class(transport: str) -> type[StreamClient]:
     if transport == "sse":
-        from lg_streaming.client import SSEClient  # noqa: PLC0415 (each needs packages of its own)
-
-        return SSEClient
+        return import_name("SSEClient", "sse")
     if transport == "socketio":
-        from lg_streaming.client import SocketIOClient  # noqa: PLC0415 (the same)
-
-        return SocketIOClient
+        return import_name("SocketIOClient", "socketio")
     raise ValueError(f"transport is 'sse' or 'socketio', not {transport!r}")
