@@ -14,6 +14,7 @@ from lg_streaming.capture import (
     CallOptions,
     GraphPlan,
     Selection,
+    configured_plan,
     current_call,
     graph_config,
     options_in,
@@ -379,7 +380,7 @@ class StreamingModule:
             config, execution_id = None, config
         elif config is not None and not isinstance(config, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise StreamingConfigError(f"config is an execution's id or a config, not {config!r:.80}")
-        earlier = options_in(config, self.hub.publisher) or CallOptions(plan=self.hub.publisher.capture_plan)
+        earlier = options_in(config, self.hub.publisher) or CallOptions(plan=configured_plan(self.hub.publisher))
         options = CallOptions(
             execution_id=None if execution_id is None else check_execution_id(execution_id),
             owner=earlier.owner if owner is None else owner_text(owner),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.events import Priority
     from lg_streaming.settings import NodeDefaults
+    from lg_streaming.token_streams import OpenTokenStreams
 
 __all__ = [
     "NO_FRAME",
@@ -218,13 +219,13 @@ class Publisher(Protocol):
         ...
 
     @property
-    def capture_plan(self) -> Any:
-        """The plan of nodes to capture in addition to decorated ones; None: none."""
+    def capture_plan(self) -> object | None:
+        """The plan of nodes to capture in addition to decorated ones, see `capture.configured_plan`; None: none."""
         ...
 
     @property
-    def token_streams(self) -> Any:
-        """The registry of the open token streams of its nodes, `pipeline.OpenTokenStreams`."""
+    def token_streams(self) -> OpenTokenStreams:
+        """The registry of the open token streams of its nodes."""
         ...
 
     @property
@@ -318,13 +319,13 @@ class Frame(Protocol):
         ...
 
     @property
-    def emitter(self) -> Any:
-        """The emitter of its updates."""
+    def emitter(self) -> object:
+        """The emitter of its updates; `current_emitter` returns it."""
         ...
 
     @property
-    def progress(self) -> Any:
-        """The reporter of its progress."""
+    def progress(self) -> object | None:
+        """The tracker of its progress; `current_progress` returns it. None before it has begun."""
         ...
 
 

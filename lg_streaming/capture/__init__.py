@@ -33,7 +33,7 @@ from lg_streaming.capture.graph_call import CallOptions
 from lg_streaming.capture.held_functions import get_held_function, replace_held_function
 from lg_streaming.capture.idle_timeout import install_idle_hooks
 from lg_streaming.capture.place import surrounding_namespace
-from lg_streaming.capture.plan import GraphPlan, NodePlan, NodeSink, Selection
+from lg_streaming.capture.plan import GraphPlan, NodePlan, NodeSink, Selection, configured_plan
 from lg_streaming.capture.pregel_hooks import install_hooks
 from lg_streaming.capture.wrap import StreamedRunnable, unwrap_node, wrap_node
 
@@ -45,6 +45,7 @@ __all__ = [
     "RunnableConfig",
     "Selection",
     "StreamedRunnable",
+    "configured_plan",
     "current_call",
     "decorate_graph",
     "get_graph_plan",

@@ -20,6 +20,7 @@ from lg_streaming.capture.callbacks import ModelFollower
 from lg_streaming.capture.graph_call import CallOptions, GraphCall
 from lg_streaming.capture.outcome import to_interrupts
 from lg_streaming.capture.place import Place, parent_run_id, place_of_run
+from lg_streaming.capture.plan import configured_plan
 from lg_streaming.capture.run import Run
 from lg_streaming.capture.run_follower import RunFollower, RunStart, end_with_task
 from lg_streaming.capture.run_registry import RUNS
@@ -178,7 +179,7 @@ class DefaultTracker(RunFollower, _Interrupts):
         call = GraphCall(own, start.name, start.run_id, thread_id=thread_id, block=block, namespace=start.namespace)
         source = block.binding.publisher if block is not None else publisher
         sure = start.thread_id is None or _own_thread(start) is not None
-        _take(start, call, source.capture_plan if source is not None else None, sure=sure)
+        _take(start, call, configured_plan(source) if source is not None else None, sure=sure)
         start.run.on_thread_id = call.begin
 
 

@@ -178,7 +178,7 @@ class NodeRun:
         )
 
     @property
-    def progress(self) -> Any:
+    def progress(self) -> object:
         """Its progress; None before it has begun."""
         return self._stream.progress if self._stream is not None else None
 

@@ -58,7 +58,7 @@ class NodeFrame(Protocol):
         ...
 
     @property
-    def progress(self) -> Any:
+    def progress(self) -> object:
         """Reporter of its progress."""
         ...
 

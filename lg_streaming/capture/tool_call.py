@@ -85,7 +85,7 @@ class ToolRun:
         self.outer.note_message(message_id, namespace)
 
     @property
-    def progress(self) -> Any:
+    def progress(self) -> object:
         """Reporter of the node's progress."""
         return self.outer.progress
 

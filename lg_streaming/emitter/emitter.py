@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping, Sequence
 from datetime import date
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, cast, get_args, overload
 
 from lg_streaming.checks import Number, count, seconds
 from lg_streaming.emitter.spans import SpanEmitter
@@ -453,7 +453,7 @@ def current_emitter() -> Emitter:
     """
     frame, block, outlives = position()
     if frame is not None:
-        return frame.emitter
+        return cast("Emitter", frame.emitter)
     if block is not None:
         if block.frame is None:
             return NO_EMITTER

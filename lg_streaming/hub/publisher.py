@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from lg_streaming.hub.execution import Execution
     from lg_streaming.hub.runs import RunManager
     from lg_streaming.log.base import PendingUpdate
-    from lg_streaming.pipeline import OpenTokenStreams
     from lg_streaming.publisher import Delivery, LargeUpdates, OnMissingRun, Trace
+    from lg_streaming.token_streams import OpenTokenStreams
 
 __all__ = ["HubPublisher"]
 
@@ -60,7 +60,7 @@ class HubPublisher:
         self._drops = self._counters.drops
         self._notices = self._drops.notices  # checked with every update
         self._calls = itertools.count()
-        self.capture_plan: Any = None
+        self.capture_plan: object = None
         """The plan of nodes to capture in addition to decorated ones; None: none."""
         settings = runs.registry.settings
         self.debug: bool = settings.debug

@@ -2,7 +2,6 @@
 
 from lg_streaming.pipeline.event_options import EventFilter, EventOptions
 from lg_streaming.pipeline.node import NodeOptions
-from lg_streaming.pipeline.open_streams import OpenTokenStreams
 from lg_streaming.pipeline.progress import (
     ProgressFormat,
     ProgressOptions,
@@ -16,7 +15,6 @@ __all__ = [
     "EventFilter",
     "EventOptions",
     "NodeOptions",
-    "OpenTokenStreams",
     "ProgressFormat",
     "ProgressOptions",
     "ProgressPart",

@@ -6,7 +6,7 @@ import inspect
 import logging
 import math
 from collections.abc import AsyncIterable, Iterable
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, overload
 
 from lg_streaming.pipeline.progress_options import Granularity, ProgressCalculator, ProgressFormat, ProgressOptions
 from lg_streaming.pipeline.progress_tree import ProgressNode
@@ -294,4 +294,5 @@ NO_PROGRESS: Final = ProgressTracker()
 def current_progress() -> ProgressTracker:
     """Return the tracker of the node that is running; outside of a ``@stream_progress`` node, one that does nothing."""
     frame = position().frame
-    return (frame.progress if frame is not None else None) or NO_PROGRESS
+    tracker = cast("ProgressTracker | None", frame.progress) if frame is not None else None
+    return tracker or NO_PROGRESS

@@ -107,6 +107,11 @@ class TokenPipeline:
             self._streams.attach(self)
 
     @property
+    def scope(self) -> Scope:
+        """The scope of most updates."""
+        return self.output.scope
+
+    @property
     def buffered(self) -> int:
         """Tokens in the buffer."""
         return self.received - self.rejected - self.delivered
