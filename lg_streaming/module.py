@@ -104,9 +104,9 @@ class ExecutionBlock:
             raise StreamingConfigError("this execution block is entered already: make one for each use")
         self._hub.open(self.execution_id, owner=self._owner, metadata=self._metadata, priority=self._priority)
         self._run_id = self._hub.runs.join_run(self.execution_id, owner=self._owner)
-        binding = ExecutionContext(self._hub.publisher, self.execution_id, self._run_id)
+        context = ExecutionContext(self._hub.publisher, self.execution_id, self._run_id)
         self._block = Block(
-            binding,
+            context,
             frame=position().frame,
             call=current_call(),
             namespace=surrounding_namespace(),

@@ -284,7 +284,7 @@ class Frame(Protocol):
     """A captured node or tool call: the context of the code inside it, until it has ended."""
 
     @property
-    def binding(self) -> ExecutionContext:
+    def context(self) -> ExecutionContext:
         """The execution."""
         ...
 
@@ -357,25 +357,25 @@ class Block:
     """An ``execution(...)`` block that was entered.
 
     Args:
-        binding: Its execution and run.
+        context: Its execution and run.
         frame: The node or tool in which it was entered.
         call: The graph call in which it was entered.
         namespace: LangGraph's checkpoint namespace of the node in which it was entered, captured or not.
         outer: The block in which it was entered.
     """
 
-    __slots__ = ("_mark", "binding", "call", "left", "namespace", "outer")
+    __slots__ = ("_mark", "call", "context", "left", "namespace", "outer")
 
     def __init__(
         self,
-        binding: ExecutionContext,
+        context: ExecutionContext,
         *,
         frame: Frame | None = None,
         call: object | None = None,
         namespace: str | None = None,
         outer: Block | None = None,
     ) -> None:
-        self.binding: ExecutionContext = binding
+        self.context: ExecutionContext = context
         self.namespace: str | None = namespace
         self._mark = frame.mark if frame is not None else None
         self.call = call
@@ -401,8 +401,8 @@ class Block:
     @property
     def in_force(self) -> bool:
         """Return whether the block and its run are open."""
-        binding = self.binding
-        return not self.left and binding.publisher.runs.current_run_id(binding.execution_id) == binding.run_id
+        context = self.context
+        return not self.left and context.publisher.runs.current_run_id(context.execution_id) == context.run_id
 
 
 frame_var: ContextVar[FrameMark | None] = ContextVar("lg_streaming_frame", default=None)

@@ -72,20 +72,22 @@ class ModelFollower(RunFollower):
         run_id: UUID,
         parent_run_id: UUID | None,
         tags: Sequence[str] | None,
-        about: Mapping[str, Any],
+        metadata: Mapping[str, Any],
     ) -> None:
-        run, _ = RUNS.start(self, run_id, parent_run_id, about)
+        run, _ = RUNS.start(self, run_id, parent_run_id, metadata)
         frame = run.frame if TAG_NOSTREAM not in (tags or ()) else None
-        whole = frame is None or must_not_stream(serialized, about.get("invocation_params") or {})
+        whole = frame is None or must_not_stream(serialized, metadata.get("invocation_params") or {})
         whole_call_var.set(whole)
         if frame is None or not run.claim_model(self):
             return
         made_of = str(((serialized or {}).get("id") or ["model"])[-1])
-        name = about.get("ls_model_name") or about.get("name") or (serialized or {}).get("name") or "model"
-        known = {"model": str(name)} | {
-            new: about[old] for old, new in METADATA_KEYS.items() if about.get(old) is not None
+        name = metadata.get("ls_model_name") or metadata.get("name") or (serialized or {}).get("name") or "model"
+        sent_metadata = {"model": str(name)} | {
+            new: metadata[old] for old, new in METADATA_KEYS.items() if metadata.get(old) is not None
         }
-        run.model = ModelCall(frame, scope_of_run(frame, about), run_id, name=str(name), about=known, type=made_of)
+        run.model = ModelCall(
+            frame, scope_of_run(frame, metadata), run_id, name=str(name), metadata=sent_metadata, type=made_of
+        )
         run.model.start()
 
     def on_llm_new_token(

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CallTracker",
-    "configured_id",
+    "configured_execution_id",
     "current_call",
     "graph_config",
     "is_tracker",
@@ -126,10 +126,10 @@ class CallTracker(RunFollower, _Interrupts):
         """Return whether the call is made inside an execution, and names no other."""
         if run.root_call is not None and run.root_call.explicit and self.options.execution_id is None:
             return True
-        binding = place.binding if place is not None else None
-        if binding is None or binding.publisher is not self.publisher:
+        context = place.context if place is not None else None
+        if context is None or context.publisher is not self.publisher:
             return False
-        return named is None or named == binding.execution_id
+        return named is None or named == context.execution_id
 
 
 def _own_thread(start: RunStart) -> str | None:
@@ -177,7 +177,7 @@ class DefaultTracker(RunFollower, _Interrupts):
         block, publisher = current_block(), publishers.default
         own, thread_id = publisher if block is None else None, start.thread_id
         call = GraphCall(own, start.name, start.run_id, thread_id=thread_id, block=block, namespace=start.namespace)
-        source = block.binding.publisher if block is not None else publisher
+        source = block.context.publisher if block is not None else publisher
         sure = start.thread_id is None or _own_thread(start) is not None
         _take(start, call, configured_plan(source) if source is not None else None, sure=sure)
         start.run.on_thread_id = call.begin
@@ -204,20 +204,20 @@ def _take(start: RunStart, call: GraphCall, plan: GraphPlan | None, *, sure: boo
 
 def _parent_of(place: Place) -> dict[str, Any] | None:
     """Return the parent of a call that names another execution, for its ``workflow_start``."""
-    binding = place.binding
-    if binding is None:
+    context = place.context
+    if context is None:
         return None
     scope = place.frame.scope if place.frame is not None else None
     parent = {
-        "execution_id": binding.execution_id,
-        "run_id": binding.run_id,
+        "execution_id": context.execution_id,
+        "run_id": context.run_id,
         "node_id": scope.node_id if scope is not None else None,
         "tool_call_id": scope.tool_call_id if scope is not None else None,
     }
     return {name: value for name, value in parent.items() if value is not None}
 
 
-def configured_id(config: RunnableConfig | None) -> str | None:
+def configured_execution_id(config: RunnableConfig | None) -> str | None:
     """Return the execution that a config names: its ``configurable.execution_id``, else its ``thread_id``."""
     configurable = (config.get("configurable") if config is not None else None) or {}
     found = configurable.get("execution_id") or configurable.get("thread_id")
@@ -243,7 +243,7 @@ def graph_config(
     """
     own_id = options.execution_id
     configured = (config.get("configurable") if config is not None else None) or {}
-    options = replace(options, execution_id=own_id or configured_id(config) or thread_id)
+    options = replace(options, execution_id=own_id or configured_execution_id(config) or thread_id)
     tracker = CallTracker if options.plan is None else ListeningTracker
     configurable: dict[str, Any] = {"execution_id": own_id, "thread_id": thread_id}
     if thread_id is None and configured.get("thread_id") is None:

@@ -18,7 +18,7 @@ class NodeFrame(Protocol):
     """Captured node or tool call, to which the events inside it belong."""
 
     @property
-    def binding(self) -> ExecutionContext:
+    def context(self) -> ExecutionContext:
         """Execution and run."""
         ...
 

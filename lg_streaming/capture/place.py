@@ -37,13 +37,13 @@ class Place(NamedTuple):
     """Tool call in which it is made, if the node that calls the tool is not captured."""
 
     @property
-    def binding(self) -> ExecutionContext | None:
+    def context(self) -> ExecutionContext | None:
         """Execution of the frame, the block, or the graph call if that has joined one."""
         if self.frame is not None:
-            return self.frame.binding
+            return self.frame.context
         if self.block is not None:
-            return self.block.binding
-        return self.call.binding if self.call is not None else None
+            return self.block.context
+        return self.call.context if self.call is not None else None
 
     @property
     def made_in_namespace(self) -> str | None:
@@ -122,7 +122,7 @@ def _is_same_execution(block: Block, frame: Frame | None) -> bool:
     """Return whether a block and a frame belong to the same execution, so that the block changes nothing."""
     if frame is None:
         return False
-    ours, theirs = frame.binding, block.binding
+    ours, theirs = frame.context, block.context
     return ours.publisher is theirs.publisher and ours.execution_id == theirs.execution_id
 
 

@@ -41,9 +41,9 @@ class ToolRun:
         self._unregister = unregister
 
     @property
-    def binding(self) -> ExecutionContext:
+    def context(self) -> ExecutionContext:
         """Execution and run."""
-        return self.outer.binding
+        return self.outer.context
 
     @property
     def block(self) -> Block | None:
@@ -158,7 +158,7 @@ class ToolCall:
             case "cancelled":
                 self.end("tool_error", error=CANCELLED)
             case "failed":
-                self.end("tool_error", error=describe_error(error, debug=self.frame.binding.publisher.debug))
+                self.end("tool_error", error=describe_error(error, debug=self.frame.context.publisher.debug))
 
     def end(self, type: str, **data: Any) -> None:
         """End the call: later updates do not carry its id."""

@@ -101,9 +101,9 @@ def mark(node: Node, options: NodeOptions, name: str | None = None) -> Node:
     changed = replace_held_function(node, lambda held, holder: mark(held, options, holder or name))
     if changed is not None:
         return cast("Node", changed)
-    known = streaming_options(node)
-    if known is not None:
-        options = known.merged(options)
+    existing = streaming_options(node)
+    if existing is not None:
+        options = existing.merged(options)
     wrapped = wrap_node(unwrap_node(node), options, name)
     if not isinstance(wrapped, StreamedRunnable):
         setattr(wrapped, _OPTIONS, options)

@@ -214,8 +214,8 @@ class Emitter(SpanEmitter):
         """Publish the number of nodes that are done, the node that runs, and the seconds that are left."""
         percent = _percent(completed_nodes, total_nodes)
         if percent is None:
-            told = f"{completed_nodes!r:.40} and {total_nodes!r:.40}"
-            self._reject("workflow_progress", f"completed_nodes and total_nodes are numbers, not {told}")
+            counts = f"{completed_nodes!r:.40} and {total_nodes!r:.40}"
+            self._reject("workflow_progress", f"completed_nodes and total_nodes are numbers, not {counts}")
             return
         counts = {"completed_nodes": (completed_nodes, _NODES), "total_nodes": (total_nodes, _NODES)}
         if self._is_rejected("workflow_progress", **counts, eta_s=(eta_s, _ETA)):
@@ -457,8 +457,8 @@ def current_emitter() -> Emitter:
     if block is not None:
         if block.frame is None:
             return NO_EMITTER
-        binding = block.binding
-        return Emitter(binding.publisher, binding.execution_id, Scope(run_id=binding.run_id), strict=False)
+        context = block.context
+        return Emitter(context.publisher, context.execution_id, Scope(run_id=context.run_id), strict=False)
     if outlives and not _no_node.is_set():
         _no_node.set()
         logger.warning(

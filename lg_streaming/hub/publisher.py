@@ -286,10 +286,10 @@ class HubPublisher:
             return inside.scoped(**scope).strict()
         if (
             block is not None
-            and block.binding.publisher is self
-            and (execution_id is None or execution_id == block.binding.execution_id)
+            and block.context.publisher is self
+            and (execution_id is None or execution_id == block.context.execution_id)
         ):
-            return Emitter(self, block.binding.execution_id, Scope(**scope, run_id=block.binding.run_id))
+            return Emitter(self, block.context.execution_id, Scope(**scope, run_id=block.context.run_id))
         if execution_id is None:
             raise BadRequestError("no execution is in force here: name the one to write to")
         missing = missing or ("open" if self._registry.settings.auto_open else "raise")
