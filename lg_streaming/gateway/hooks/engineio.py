@@ -43,9 +43,9 @@ __all__ = [
     "EVENT",
     "TESTED",
     "EngineSocket",
-    "GuardedServer",
     "Packet",
     "Receive",
+    "SocketIOServer",
     "SocketOwner",
 ]
 
@@ -212,7 +212,7 @@ class _Manager(socketio.AsyncManager):
 class _Engine(engineio.AsyncServer):
     """engine.io with guarded sockets, over WebSocket only."""
 
-    sio: GuardedServer
+    sio: SocketIOServer
     sockets: dict[str, EngineSocket]
     idle: asyncio.Event
     """Set while no transport is open."""
@@ -250,7 +250,7 @@ class _Engine(engineio.AsyncServer):
                 self.idle.set()
 
 
-class GuardedServer(socketio.AsyncServer):
+class SocketIOServer(socketio.AsyncServer):
     """A Socket.IO server of one namespace.
 
     Args:
