@@ -180,7 +180,7 @@ class Gateway:
         hub.publish(execution_id, type, data)
         if not hub.registry.is_running(execution_id):
             return 0
-        return sum(execution_id in session.watches for session in list(self._context.sessions.values()))
+        return sum(execution_id in session.subscriptions for session in list(self._context.sessions.values()))
 
     def broadcast_to_room(self, room_id: str, type: str, data: object = None) -> int:
         """Publish an update to a room: to its members here and in every other process. From any thread.

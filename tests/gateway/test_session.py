@@ -100,10 +100,10 @@ async def test_a_reply_says_what_to_start_and_what_to_stop() -> None:
     assert isinstance(first.start, ActiveSubscription)
     again = await handle(one, "subscribe_execution", [{"execution_id": "a", "batch": True}])
     assert list(again.stop) == [first.start]
-    assert first.start.subscription.closed
+    assert first.start.source.closed
     left = await handle(one, "unsubscribe_execution", [{"execution_id": "a"}])
     assert list(left.stop) == [again.start]
-    assert one.watches == {}
+    assert one.subscriptions == {}
     assert one.hub.statistics().subscriptions == 0
 
 
@@ -112,9 +112,9 @@ async def test_a_refused_subscription_leaves_the_one_before_alone() -> None:
     first = await handle(one, "subscribe_execution", [{"execution_id": "a"}])
     refused = await handle(one, "subscribe_execution", [{"execution_id": "a", "min_priority": "urgent"}])
     assert not refused.answer["ok"]
-    assert list(one.watches.values()) == [first.start]
+    assert list(one.subscriptions.values()) == [first.start]
     one.close()
-    assert one.watches == {}
+    assert one.subscriptions == {}
     assert one.hub.statistics().subscriptions == 0
 
 
@@ -179,8 +179,8 @@ async def test_a_fresh_token_counts_with_all_its_rights_or_not_at_all() -> None:
     assert one.principal is wide
     log.away = False
     reply = await handle(one, "authenticate", [{"token": token()}])
-    assert [watch.execution_id for watch in reply.forbidden] == ["acme/run"]
-    assert not one.watches
+    assert [subscription.execution_id for subscription in reply.forbidden] == ["acme/run"]
+    assert not one.subscriptions
     assert one.principal.grants == ()
     one.close()
     await hub.aclose()

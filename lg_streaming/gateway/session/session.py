@@ -65,7 +65,7 @@ class Session:
     principal: Principal = ANONYMOUS
     authenticated: bool = False
     trusted: bool = False
-    watches: dict[str, ActiveSubscription] = field(default_factory=dict[str, ActiveSubscription])
+    subscriptions: dict[str, ActiveSubscription] = field(default_factory=dict[str, ActiveSubscription])
     """Subscriptions by execution; rooms are executions too."""
     events: PatternSubscription | None = None
     _lease: Lease | None = field(default=None, init=False)
@@ -185,27 +185,29 @@ class Session:
         self.context.sessions.pop(self.connection_id, None)
         if self._lease is not None:
             self._lease.release()
-        for watch in list(self.watches.values()):
-            self.remove_subscription(watch)
+        for subscription in list(self.subscriptions.values()):
+            self.remove_subscription(subscription)
         if self.events is not None:
             self.remove_subscription(self.events)
         self.instrumentation.closed(code, self.uptime)
 
-    def remove_subscription(self, watch: ActiveSubscription | PatternSubscription, reason: str | None = None) -> None:
+    def remove_subscription(
+        self, subscription: ActiveSubscription | PatternSubscription, reason: str | None = None
+    ) -> None:
         """End a subscription, for the `reason` that the client is sent. Harmless when repeated."""
-        if isinstance(watch, PatternSubscription):
-            watch.follower.close()
-            self.events = None if self.events is watch else self.events
+        if isinstance(subscription, PatternSubscription):
+            subscription.follower.close()
+            self.events = None if self.events is subscription else self.events
             return
-        watch.subscription.close()
-        if self.watches.get(watch.execution_id) is not watch:
+        subscription.source.close()
+        if self.subscriptions.get(subscription.execution_id) is not subscription:
             return
-        del self.watches[watch.execution_id]
-        self.instrumentation.unsubscribed(watch, reason)
-        if watch.room_id is not None:
-            self.context.rooms.leave(watch.room_id, self)
+        del self.subscriptions[subscription.execution_id]
+        self.instrumentation.unsubscribed(subscription, reason)
+        if subscription.room_id is not None:
+            self.context.rooms.leave(subscription.room_id, self)
         if self.events is not None:
-            self.events.follower.skip_to(watch.execution_id, watch.position)
+            self.events.follower.skip_to(subscription.execution_id, subscription.position)
 
     @property
     def expires_in(self) -> float | None:
@@ -264,18 +266,18 @@ class Session:
         """
         execution_id = request.execution_id
         limit = self.context.settings.limits.subscriptions_per_connection
-        if limit is not None and len(self.watches) >= limit and execution_id not in self.watches:
+        if limit is not None and len(self.subscriptions) >= limit and execution_id not in self.subscriptions:
             raise TooManySubscriptionsError(
                 f"a connection may watch {limit} executions: unsubscribe first", execution_id=execution_id
             )
         chosen = ROOM_FILTER if room_id is not None else request.filter()
-        subscription, attached = await attach(self, request, chosen)
-        previous = self.watches.get(execution_id)
+        source, attached = await attach(self, request, chosen)
+        previous = self.subscriptions.get(execution_id)
         if previous is not None:
             self.remove_subscription(previous)
-        watch = self.watches[execution_id] = ActiveSubscription(
+        subscription = self.subscriptions[execution_id] = ActiveSubscription(
             execution_id=execution_id,
-            subscription=subscription,
+            source=source,
             options=DeliveryOptions(
                 merge=request.merge,
                 batch=request.batch,
@@ -285,10 +287,10 @@ class Session:
             follow=request.follow,
             room_id=room_id,
         )
-        self.instrumentation.subscribed(watch, attached, resumes=request.after not in {None, "latest"})
+        self.instrumentation.subscribed(subscription, attached, resumes=request.after not in {None, "latest"})
         if self.events is not None:
             self.events.follower.skip_to(execution_id, None)
-        return watch, attached
+        return subscription, attached
 
     async def check(self, action: Action, execution_id: str) -> LogState | None:
         """Return the state of an execution, if the caller may do `action`.
@@ -346,9 +348,9 @@ class Session:
     async def heartbeat(self) -> dict[str, Any]:
         """Return the payload of `heartbeat`: the head of each execution the client subscribed to."""
         positions: dict[str, str] = {}
-        for execution_id, watch in list(self.watches.items()):
+        for execution_id, subscription in list(self.subscriptions.items()):
             state = await self.hub.describe(execution_id)
-            if state is not None and watch.subscription.is_vetted(state):
+            if state is not None and subscription.source.is_vetted(state):
                 positions[execution_id] = f"{state.epoch}:{state.head}"
         return {"timestamp": self.now(), "positions": positions}
 
@@ -360,8 +362,14 @@ class Session:
             subject=self.principal.subject,
             address=self.peer.address,
             uptime_s=round(self.uptime, 3),
-            executions=tuple(watch.execution_id for watch in self.watches.values() if watch.room_id is None),
-            rooms=tuple(watch.room_id for watch in self.watches.values() if watch.room_id is not None),
+            executions=tuple(
+                subscription.execution_id
+                for subscription in self.subscriptions.values()
+                if subscription.room_id is None
+            ),
+            rooms=tuple(
+                subscription.room_id for subscription in self.subscriptions.values() if subscription.room_id is not None
+            ),
         )
 
     def status(self) -> dict[str, Any]:
@@ -378,12 +386,12 @@ class Session:
             "connection": connection,
             "subscriptions": [
                 {
-                    "execution_id": watch.execution_id,
-                    "position": _text(watch.subscription.position),
-                    "batch": watch.options.batch,
-                    "follow": watch.follow,
+                    "execution_id": subscription.execution_id,
+                    "position": _text(subscription.source.position),
+                    "batch": subscription.options.batch,
+                    "follow": subscription.follow,
                 }
-                for watch in self.watches.values()
+                for subscription in self.subscriptions.values()
             ],
             "server": {
                 "protocol": PROTOCOL_VERSION,
