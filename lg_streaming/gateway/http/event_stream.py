@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.delivery.frames import Frames
     from lg_streaming.gateway.http.compression import Coder
     from lg_streaming.gateway.http.context import HttpContext
-    from lg_streaming.gateway.protocol.messages import DialectName, EventName, SubscribeExecution
+    from lg_streaming.gateway.protocol.inbound import DialectName, EventName, SubscribeExecution
     from lg_streaming.gateway.session.session import Session
     from lg_streaming.gateway.session.subscriptions import ActiveSubscription
     from lg_streaming.gateway.session.timers import TimerEvent

@@ -7,17 +7,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from lg_streaming.gateway.protocol.messages import (
+from lg_streaming.gateway.protocol.inbound import (
     DialectName,
-    ErrorBody,
     EventName,
     ExecutionId,
     Inbound,
-    Outbound,
     PromptId,
     SubscribeExecution,
-    Update,
 )
+from lg_streaming.gateway.protocol.outbound import ErrorBody, Outbound, Update
 from lg_streaming.log.base import ExecutionState
 
 __all__ = [

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.errors import StreamingError, TokenExpiredError, UnauthorizedError
 from lg_streaming.events import room_execution
-from lg_streaming.gateway.protocol.messages import SubscribeExecution
+from lg_streaming.gateway.protocol.inbound import SubscribeExecution
 from lg_streaming.gateway.protocol.registry import failure, parse_message
 from lg_streaming.gateway.session.subscriptions import PatternSubscription, Reply
 from lg_streaming.hub.wildcard import WildcardSubscription
@@ -19,7 +19,7 @@ from lg_streaming.hub.wildcard import WildcardSubscription
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lg_streaming.gateway.protocol.messages import (
+    from lg_streaming.gateway.protocol.inbound import (
         Authenticate,
         CancelExecution,
         Empty,

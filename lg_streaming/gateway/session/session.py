@@ -19,10 +19,8 @@ from lg_streaming.filters import INTERRUPTED
 from lg_streaming.gateway.auth.policy import ANONYMOUS, caller_of
 from lg_streaming.gateway.auth.url_credentials import token_refused
 from lg_streaming.gateway.delivery.pump import DeliveryOptions
-from lg_streaming.gateway.protocol.messages import (
-    PROTOCOL_VERSION,
-    SubscribeExecution,
-)
+from lg_streaming.gateway.protocol.inbound import SubscribeExecution
+from lg_streaming.gateway.protocol.outbound import PROTOCOL_VERSION
 from lg_streaming.gateway.session.instrumentation import ConnectionInstrumentation
 from lg_streaming.gateway.session.rooms import ROOM_FILTER
 from lg_streaming.gateway.session.subscriptions import ActiveSubscription, ClientStats, PatternSubscription

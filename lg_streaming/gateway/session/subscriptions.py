@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
     from lg_streaming.events import Position
     from lg_streaming.gateway.delivery.pump import DeliveryOptions, SubscriptionPump
-    from lg_streaming.gateway.protocol.messages import SubscribeEvents
+    from lg_streaming.gateway.protocol.inbound import SubscribeEvents
     from lg_streaming.hub import Subscription
     from lg_streaming.hub.wildcard import WildcardSubscription
     from lg_streaming.types import TransportName
