@@ -178,7 +178,7 @@ class _TapHook:
 
     def get(self) -> CaptureHandler | None:
         """Return the tap inside a captured node that runs and captures its models."""
-        frame: NodeFrame | None = cast("Any", current_frame())
+        frame = cast("NodeFrame | None", current_frame())
         return TAP if frame is not None and frame.listens else None
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.capture.place import Place
     from lg_streaming.capture.plan import NodePlan
+    from lg_streaming.publisher import ExecutionContext
 
 __all__ = ["activate", "enter_node"]
 
@@ -84,7 +85,7 @@ def _find_planned_task(parent_id: UUID | None, name: str) -> NodeRun | None:
     return node if isinstance(node, NodeRun) and node.name == name else None
 
 
-def _join_execution(place: Place | None, config: RunnableConfig | None) -> Any:
+def _join_execution(place: Place | None, config: RunnableConfig | None) -> ExecutionContext | None:
     if place is None:
         return None
     return place.context or (place.call.join_run(configured_execution_id(config)) if place.call is not None else None)

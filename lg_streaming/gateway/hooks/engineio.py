@@ -140,9 +140,9 @@ class EngineSocket(async_socket.AsyncSocket):
     server: _Engine
     sid: str
 
-    def __init__(self, server: _Engine, sid: str, lease: Any) -> None:
+    def __init__(self, server: _Engine, sid: str, lease: Lease) -> None:
         super().__init__(server, sid)
-        self.lease: Any = lease
+        self.lease: Lease = lease
         """The result of `accept`."""
         self.owner: SocketOwner | None = None
 

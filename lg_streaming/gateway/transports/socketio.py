@@ -70,7 +70,7 @@ class SocketIO:
 
     def _serve(self, engine: EngineSocket, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """See `Serve`. A plain function: one more coroutine takes 500 bytes a connection."""
-        accepted: _Accepted = engine.lease
+        accepted = cast("_Accepted", engine.lease)  # that of `_accept`
         engine.owner = socket = _Socket(self, engine, accepted.peer, send)
         return socket.serve(receive)
 
