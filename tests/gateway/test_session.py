@@ -20,7 +20,7 @@ from lg_streaming.gateway.limits.rates import ConnectionCounter
 from lg_streaming.gateway.session.context import Clock as Times
 from lg_streaming.gateway.session.context import GatewayContext
 from lg_streaming.gateway.session.handlers import handle
-from lg_streaming.gateway.session.session import Session, utc_now_iso
+from lg_streaming.gateway.session.session import Session, format_time
 from lg_streaming.gateway.session.subscriptions import ActiveSubscription
 from lg_streaming.gateway.session.timers import Schedule, SessionTimers, TimerEvent
 from lg_streaming.hub import StreamHub
@@ -74,7 +74,7 @@ async def test_messages_over_the_rate_are_answered_with_when_to_try_again() -> N
     reply = await handle(one, "ping", [])
     assert (reply.answer["error"]["code"], reply.answer["error"]["retry_after_ms"]) == (4293, 50)
     clock.now += 0.06
-    assert (await handle(one, "ping", [])).answer == {"ok": True, "timestamp": utc_now_iso(clock.now)}
+    assert (await handle(one, "ping", [])).answer == {"ok": True, "timestamp": format_time(clock.now)}
     await handle(one, "ping", [])
     assert isinstance((await handle(one, "ping", [])).close, MessageRateError)
 

@@ -25,6 +25,7 @@ from lg_streaming.gateway.dialects import EventStreamEncoder, Flowise, Native
 from lg_streaming.gateway.hooks.server import ServerTransport, current_transport
 from lg_streaming.gateway.http.endpoint import wait_disconnected
 from lg_streaming.gateway.session.handlers import subscribed
+from lg_streaming.gateway.session.status import connection_status
 from lg_streaming.gateway.session.timers import SessionTimers
 from lg_streaming.gateway.transports.websocket_connection import FRESH_BYTES
 from lg_streaming.hub.callbacks import is_external_cancellation
@@ -96,7 +97,7 @@ async def open_stream(
     session.context.lifecycle.ensure_open()
     session.opened(secrets.token_urlsafe(15))
     stream = EventStream(context, session, subscription, options)
-    status = {**session.connected_message(), **_without_ok(subscribed(attached))}
+    status = {**connection_status(session), **_without_ok(subscribed(attached))}
     stream.first_words = stream.dialect.before_stream(session.context.lifecycle.retry_ms(), status)
     if options.initial_data is not None:
         stream.first_words += stream.dialect.encode_event("initial", initial)

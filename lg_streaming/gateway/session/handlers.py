@@ -13,6 +13,7 @@ from lg_streaming.errors import StreamingError, TokenExpiredError, UnauthorizedE
 from lg_streaming.events import room_execution
 from lg_streaming.gateway.protocol.inbound import SubscribeExecution
 from lg_streaming.gateway.protocol.registry import failure, parse_message
+from lg_streaming.gateway.session.status import status_answer
 from lg_streaming.gateway.session.subscriptions import PatternSubscription, Reply
 from lg_streaming.hub.wildcard import WildcardSubscription
 
@@ -172,7 +173,7 @@ async def ping(session: Session, _: Empty) -> Reply:
 
 
 async def get_status(session: Session, _: Empty) -> Reply:
-    return Reply(answer={"ok": True, **session.status()})
+    return Reply(answer={"ok": True, **status_answer(session)})
 
 
 HANDLERS: Final[Mapping[str, Callable[[Session, Any], Awaitable[Reply]]]] = MappingProxyType(

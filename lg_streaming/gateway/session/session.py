@@ -15,12 +15,12 @@ from lg_streaming.errors import (
     TooManySubscriptionsError,
     UnauthorizedError,
 )
+from lg_streaming.events import format_timestamp
 from lg_streaming.filters import INTERRUPTED
 from lg_streaming.gateway.auth.policy import ANONYMOUS, caller_of
 from lg_streaming.gateway.auth.url_credentials import token_refused
 from lg_streaming.gateway.delivery.pump import DeliveryOptions
 from lg_streaming.gateway.protocol.inbound import SubscribeExecution
-from lg_streaming.gateway.protocol.outbound import PROTOCOL_VERSION
 from lg_streaming.gateway.session.instrumentation import ConnectionInstrumentation
 from lg_streaming.gateway.session.rooms import ROOM_FILTER
 from lg_streaming.gateway.session.subscriptions import ActiveSubscription, ClientStats, PatternSubscription
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from lg_streaming.log.base import LogState
     from lg_streaming.types import TransportName
 
-__all__ = ["Session", "attach", "utc_now_iso"]
+__all__ = ["Session", "attach", "format_time"]
 
 _MAX_VIOLATIONS: Final = 3
 
@@ -327,21 +327,7 @@ class Session:
     # ------------------------------------------------------------ messages to the client
     def now(self) -> str:
         """Return the time in the format of the wire."""
-        return utc_now_iso(self.context.clock.wall())
-
-    def connected_message(self) -> dict[str, Any]:
-        """Return the payload of `connection_status`."""
-        settings = self.context.settings
-        payload: dict[str, Any] = {
-            "status": "connected" if self.authenticated else "authentication_required",
-            "connection_id": self.connection_id,
-            "server_time": self.now(),
-            "heartbeat_interval_s": self.heartbeat_interval,
-            "protocol": PROTOCOL_VERSION,
-        }
-        if not self.authenticated:
-            payload["login_timeout_s"] = settings.limits.login_timeout
-        return payload
+        return format_time(self.context.clock.wall())
 
     async def heartbeat(self) -> dict[str, Any]:
         """Return the payload of `heartbeat`: the head of each execution the client subscribed to."""
@@ -369,34 +355,6 @@ class Session:
                 subscription.room_id for subscription in self.subscriptions.values() if subscription.room_id is not None
             ),
         )
-
-    def status(self) -> dict[str, Any]:
-        """Return the answer to `get_status`."""
-        connection: dict[str, Any] = {
-            "connection_id": self.connection_id,
-            "uptime_s": round(self.uptime, 3),
-        }
-        if self.principal.subject is not None:
-            connection["subject"] = self.principal.subject
-        if self.expires_in is not None:
-            connection["expires_in_s"] = round(self.expires_in, 3)
-        return {
-            "connection": connection,
-            "subscriptions": [
-                {
-                    "execution_id": subscription.execution_id,
-                    "position": _text(subscription.source.position),
-                    "batch": subscription.options.batch,
-                    "follow": subscription.follow,
-                }
-                for subscription in self.subscriptions.values()
-            ],
-            "server": {
-                "protocol": PROTOCOL_VERSION,
-                "server_time": self.now(),
-                "connections": self.context.admission.connections.connections,
-            },
-        }
 
 
 async def attach(
@@ -429,10 +387,6 @@ async def attach(
         raise
 
 
-def utc_now_iso(seconds: float) -> str:
+def format_time(seconds: float) -> str:
     """Return a time in the format of the wire: ``2026-11-20T20:00:00.123Z``."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _text(position: object) -> str | None:
-    return None if position is None else str(position)
+    return format_timestamp(datetime.fromtimestamp(seconds, UTC))

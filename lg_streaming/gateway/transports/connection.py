@@ -21,6 +21,7 @@ from lg_streaming.fork import bury, restart_after_fork
 from lg_streaming.gateway.delivery.pump import SubscriptionPump, pump_all
 from lg_streaming.gateway.session.handlers import handle
 from lg_streaming.gateway.session.session import Session
+from lg_streaming.gateway.session.status import connection_status
 from lg_streaming.gateway.session.subscriptions import ActiveSubscription, PatternSubscription
 from lg_streaming.gateway.session.timers import SessionTimers, TimerEvent
 
@@ -103,7 +104,7 @@ class Connection:
         """Begin the session of a client that was admitted."""
         self._session.opened(connection_id)
         self._services.connections[connection_id] = self
-        self._transport.emit("connection_status", self._session.connected_message())
+        self._transport.emit("connection_status", connection_status(self._session))
         if not self._session.authenticated:
             self._timers.set("login", self._services.limits.login_timeout, self._login_too_late)
         self._timers.start()
