@@ -43,7 +43,6 @@ from lg_streaming.views import EventStreamProcessor, TokenStreamingService
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from contextvars import Token
-    from types import TracebackType
 
     from opentelemetry.trace import TracerProvider
     from starlette.types import Lifespan
@@ -132,9 +131,7 @@ class ExecutionBlock:
 
         return self._hub.on_cancel(self.execution_id, lambda reason: _on_loop(loop, cancel, reason))
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, _: object, exc: BaseException | None, __: object) -> None:
         if self._block is None or not self._block.leave():
             return
         try:
@@ -148,10 +145,8 @@ class ExecutionBlock:
     async def __aenter__(self) -> Self:
         return self.__enter__()
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.__exit__(exc_type, exc, traceback)
+    async def __aexit__(self, _: object, exc: BaseException | None, __: object) -> None:
+        self.__exit__(None, exc, None)
 
     def _outcome(self, error: BaseException | None) -> RunOutcome:
         if error is None:
@@ -415,9 +410,7 @@ class StreamingModule:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
 

@@ -18,7 +18,7 @@ from lg_streaming.texts import MessageText
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
-    from types import AsyncGeneratorType, TracebackType
+    from types import AsyncGeneratorType
 
     from lg_streaming.client.base import ClientStatistics, StreamClient
     from lg_streaming.client.events import ClientState
@@ -129,9 +129,7 @@ class SyncClient:
             self._open = opening.pop_all()
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _reopen_after_fork(self) -> BlockingPortal | None:
@@ -217,9 +215,7 @@ class SyncSubscription(AbstractContextManager["SyncSubscription"]):
         with contextlib.suppress(_ClosedError):  # a closed client has closed its subscriptions
             self._run(self._subscription.aclose)
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _batches(self) -> Iterator[list[StreamUpdate]]:

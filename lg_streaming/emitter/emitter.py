@@ -17,7 +17,6 @@ from lg_streaming.publisher import NO_SCOPE, RunOutcome, Scope, new_id, position
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from types import TracebackType
 
     from lg_streaming.events import Priority
 
@@ -389,9 +388,7 @@ class Emitter(SpanEmitter):
             self._blocks += 1
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, _: object, exc: BaseException | None, __: object) -> None:
         with self._spans.lock:
             self._blocks -= 1
             if self._blocks:
@@ -411,10 +408,8 @@ class Emitter(SpanEmitter):
     async def __aenter__(self) -> Self:
         return self.__enter__()
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.__exit__(exc_type, exc, traceback)
+    async def __aexit__(self, _: object, exc: BaseException | None, __: object) -> None:
+        self.__exit__(None, exc, None)
 
 
 def _percent(current: float, total: float) -> float | None:

@@ -16,7 +16,6 @@ from lg_streaming.publisher import position
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     from reactivex.abc import SchedulerBase
 
@@ -142,10 +141,8 @@ class ProgressPart:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None:
             self.complete()
 
     def _report(
@@ -255,10 +252,8 @@ class ProgressStep:
     def __enter__(self) -> ProgressPart:
         return self._part
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None:
             self._part.label(self._before)
 
 
