@@ -24,13 +24,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import engineio
-import orjson
 import socketio
 from engineio import async_socket
 from engineio import packet as engineio_packet
 from socketio import packet as socketio_packet
 from socketio.exceptions import ConnectionRefusedError as Refused
 
+from lg_streaming.codec import OrjsonModule
 from lg_streaming.errors import StreamingConfigError, StreamingError, TooManyConnectionsError
 
 if TYPE_CHECKING:
@@ -112,22 +112,10 @@ Serve = Callable[["EngineSocket", Receive, "Send"], Coroutine[Any, Any, None]]
 """Serves a transport until it is closed, and sets its owner first."""
 
 
-class _Json:
-    """The interface of a JSON module that python-socketio calls."""
-
-    @staticmethod
-    def dumps(value: object, **_: object) -> str:
-        return orjson.dumps(value).decode()
-
-    @staticmethod
-    def loads(text: str) -> Any:
-        return orjson.loads(text)
-
-
 class Packet(socketio_packet.Packet):
     """A Socket.IO packet."""
 
-    json = _Json
+    json = OrjsonModule
     packet_type: int
     namespace: str | None
     data: Any
