@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +10,7 @@ from fastapi import APIRouter
 from starlette.routing import Route, WebSocketRoute
 
 from lg_streaming.errors import BadRequestError, UpdateTooLargeError
+from lg_streaming.eventloop import running_loop
 from lg_streaming.events import room_execution
 from lg_streaming.gateway.auth.policy import Authorize, Policy, Revoked
 from lg_streaming.gateway.delivery.frames import FrameCache
@@ -158,7 +158,7 @@ class Gateway:
         connection, loop = self._connections.connections.get(connection_id), self._lifecycle.loop
         if connection is None or loop is None:
             return False
-        if asyncio._get_running_loop() is loop:  # noqa: SLF001 (the documented way raises where there is none)
+        if running_loop() is loop:
             connection.send(type, content)
         else:
             loop.call_soon_threadsafe(connection.send, type, content)
