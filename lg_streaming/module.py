@@ -21,6 +21,7 @@ from lg_streaming.capture import (
     surrounding_namespace,
 )
 from lg_streaming.errors import StreamingConfigError, describe_error
+from lg_streaming.eventloop import running_task
 from lg_streaming.events import check_execution_id, parse_priority, run_metadata
 from lg_streaming.gateway import Gateway, InitialData
 from lg_streaming.hub import StreamHub
@@ -117,10 +118,7 @@ class ExecutionBlock:
 
     def _listen(self) -> Callable[[], None] | None:
         """Cancel the task of this block with its run. Return what undoes that; None without a task."""
-        try:
-            loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        except RuntimeError:
-            return None
+        task = running_task()
         if task is None:
             return None
 
@@ -129,7 +127,7 @@ class ExecutionBlock:
             if self._block is not None and not self._block.left:
                 task.cancel(reason)
 
-        return self._hub.on_cancel(self.execution_id, lambda reason: _on_loop(loop, cancel, reason))
+        return self._hub.on_cancel(self.execution_id, lambda reason: _on_loop(task.get_loop(), cancel, reason))
 
     def __exit__(self, _: object, exc: BaseException | None, __: object) -> None:
         if self._block is None or not self._block.leave():

@@ -24,6 +24,7 @@ from lg_streaming.capture.node import agent_name
 from lg_streaming.capture.outcome import to_interrupts
 from lg_streaming.capture.place import frame_of_run, parent_run_id
 from lg_streaming.capture.run_registry import RUNS
+from lg_streaming.eventloop import running_task
 from lg_streaming.events import node_path
 from lg_streaming.publisher import Scope, publishers, reset_in_context
 
@@ -228,18 +229,11 @@ def _around_timeout_error(original: Any) -> Any:
     def init(self: NodeTimeoutError, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         timed = _timed.get()
-        if timed is not None and timed[1] is _running_task() and publishers.count:
+        if timed is not None and timed[1] is running_task() and publishers.count:
             # the node is cancelled only later, and maybe after the end of the graph
             RUNS.end_node(timed[0], self)
 
     return init
-
-
-def _running_task() -> object:
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
 
 
 _HOOKS: Final[Sequence[tuple[str, str, Callable[[Any], Any]]]] = (

@@ -16,6 +16,7 @@ from lg_streaming.capture.place import frame_of_run, place_of_run
 from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.capture.tool_call import ToolCall
 from lg_streaming.errors import describe_error
+from lg_streaming.eventloop import running_task
 from lg_streaming.events import node_path
 from lg_streaming.publisher import NO_FRAME, current_frame, frame_var, reset_in_context
 
@@ -242,11 +243,8 @@ def end_with_task(run: Run, run_id: UUID) -> None:
 
     LangChain does not report the end of the run then.
     """
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        return
-    starter = _starter()
+    task = running_task()
+    starter = _starter() if task is not None else None
     if task is None or starter is None:
         return
     # LangChain begins the runs of a batch in tasks that do nothing else. And each chunk of a chain's stream may be read
