@@ -36,31 +36,33 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CallTracker",
+    "GraphTracker",
     "configured_execution_id",
     "current_call",
     "graph_config",
     "is_tracker",
-    "note_interrupt",
     "options_in",
 ]
 
 
-class _Interrupts(GraphCallbackHandler):
-    """A handler of LangGraph's interrupts and breakpoints."""
+class GraphTracker(RunFollower, GraphCallbackHandler):
+    """A handler that finds the root runs of graph calls, and their interrupts and breakpoints."""
+
+    finds_roots: ClassVar[bool] = True
+
+    @property
+    def ignore_llm(self) -> bool:
+        """True: models' tokens pass it by, since each handler costs every token."""
+        return True
 
     def on_interrupt(self, event: GraphInterruptEvent) -> None:
-        """Note that a graph waits for a human."""
-        note_interrupt(event)
+        """Note that a graph waits for a human, at an ``interrupt()`` or a breakpoint."""
+        run = RUNS.get(event.run_id)
+        if run is not None and run.call is not None:
+            run.call.pause(to_interrupts(event.interrupts, "|".join(event.checkpoint_ns)))
 
 
-def note_interrupt(event: GraphInterruptEvent) -> None:
-    """Note that a graph waits for a human, at an ``interrupt()`` or a breakpoint."""
-    run = RUNS.get(event.run_id)
-    if run is not None and run.call is not None:
-        run.call.pause(to_interrupts(event.interrupts, "|".join(event.checkpoint_ns)))
-
-
-class CallTracker(RunFollower, _Interrupts):
+class CallTracker(GraphTracker):
     """The handler of a config that makes its calls runs of an execution.
 
     Args:
@@ -68,17 +70,10 @@ class CallTracker(RunFollower, _Interrupts):
         options: The options of ``streaming.config(...)``.
     """
 
-    finds_roots: ClassVar[bool] = True
-
     def __init__(self, publisher: Publisher, options: CallOptions) -> None:
         super().__init__()
         self.publisher = publisher
         self.options = options
-
-    @property
-    def ignore_llm(self) -> bool:
-        """True: models' tokens pass it by, since each handler costs every token."""
-        return True
 
     def take_root(self, start: RunStart) -> None:
         """Make a graph call of the first run that this config reaches."""
@@ -160,15 +155,8 @@ class ListeningTracker(CallTracker, ModelFollower):
         return False
 
 
-class DefaultTracker(RunFollower, _Interrupts):
+class DefaultTracker(GraphTracker):
     """The handler of every graph call while a module is active or an execution block is open."""
-
-    finds_roots: ClassVar[bool] = True
-
-    @property
-    def ignore_llm(self) -> bool:
-        """True: models' tokens pass it by."""
-        return True
 
     def take_root(self, start: RunStart) -> None:
         """Make a graph call of a run that belongs to nothing yet."""
@@ -289,9 +277,7 @@ def is_tracker(handler: object, *, tapped: bool) -> bool:
         handler: A handler among the node's callbacks.
         tapped: True if the tap is among them. It captures the nodes of inner graphs in place of a graph's follower.
     """
-    return isinstance(handler, (CallTracker, DefaultTracker)) or (
-        tapped and isinstance(handler, RunFollower) and handler.finds_roots
-    )
+    return isinstance(handler, GraphTracker if tapped else (CallTracker, DefaultTracker))
 
 
 _DEFAULT: Final = DefaultTracker()
