@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from uuid import UUID
 
-    from langchain_core.messages import BaseMessage
     from langchain_core.outputs import GenerationChunk, LLMResult
 
     from lg_streaming.capture.node_frame import NodeFrame
@@ -38,42 +37,25 @@ T = TypeVar("T")
 class ModelFollower(RunFollower):
     """A follower of runs that publishes the answers of models in captured nodes."""
 
-    def on_chat_model_start(
-        self,
-        serialized: dict[str, Any],
-        messages: Sequence[Sequence[BaseMessage]],  # noqa: ARG002
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: Sequence[str] | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_chat_model_start(self, serialized: dict[str, Any], messages: object, **kwargs: Any) -> None:  # noqa: ARG002
         """Publish the start of a chat model."""
-        self._model_start(serialized, run_id, parent_run_id, tags, {**(metadata or {}), **kwargs})
+        self._model_start(serialized, **kwargs)
 
-    def on_llm_start(
-        self,
-        serialized: dict[str, Any],
-        prompts: list[str],  # noqa: ARG002
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: Sequence[str] | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_llm_start(self, serialized: dict[str, Any], prompts: object, **kwargs: Any) -> None:  # noqa: ARG002
         """Publish the start of a text model."""
-        self._model_start(serialized, run_id, parent_run_id, tags, {**(metadata or {}), **kwargs})
+        self._model_start(serialized, **kwargs)
 
     def _model_start(
         self,
         serialized: Mapping[str, Any] | None,
+        *,
         run_id: UUID,
-        parent_run_id: UUID | None,
-        tags: Sequence[str] | None,
-        metadata: Mapping[str, Any],
+        parent_run_id: UUID | None = None,
+        tags: Sequence[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
+        metadata = {**(metadata or {}), **kwargs}
         run, _ = RUNS.start(self, run_id, parent_run_id, metadata)
         frame = run.frame if TAG_NOSTREAM not in (tags or ()) else None
         whole = frame is None or must_not_stream(serialized, metadata.get("invocation_params") or {})

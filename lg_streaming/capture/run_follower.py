@@ -21,11 +21,9 @@ from lg_streaming.events import node_path
 from lg_streaming.publisher import NO_FRAME, current_frame, frame_var, reset_in_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from types import CodeType
     from uuid import UUID
-
-    from langchain_core.messages import BaseMessage
 
     from lg_streaming.capture.node_frame import NodeFrame
     from lg_streaming.capture.run import Run
@@ -130,30 +128,17 @@ class RunFollower(BaseCallbackHandler):
 
     # --- models and retrievers, for what they call -----------------------------------------------------------
 
-    def on_chat_model_start(
-        self,
-        serialized: dict[str, Any],  # noqa: ARG002
-        messages: Sequence[Sequence[BaseMessage]],  # noqa: ARG002
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,  # noqa: ARG002
-    ) -> None:
+    def on_chat_model_start(self, serialized: Any, messages: object, **kwargs: Any) -> None:  # noqa: ARG002
         """Register the run."""
-        RUNS.start(self, run_id, parent_run_id, metadata)
+        self._register(**kwargs)
 
-    def on_retriever_start(
-        self,
-        serialized: dict[str, Any],  # noqa: ARG002
-        query: str,  # noqa: ARG002
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,  # noqa: ARG002
-    ) -> None:
+    def on_retriever_start(self, serialized: object, query: object, **kwargs: Any) -> None:  # noqa: ARG002
         """Register the run."""
+        self._register(**kwargs)
+
+    def _register(
+        self, run_id: UUID, parent_run_id: UUID | None = None, metadata: Mapping[str, Any] | None = None, **_: Any
+    ) -> None:
         RUNS.start(self, run_id, parent_run_id, metadata)
 
     def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
