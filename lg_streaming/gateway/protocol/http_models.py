@@ -17,6 +17,7 @@ from lg_streaming.gateway.protocol.inbound import (
 )
 from lg_streaming.gateway.protocol.outbound import ErrorBody, Outbound, Update
 from lg_streaming.log.base import ExecutionState
+from lg_streaming.types import GapReason
 
 __all__ = [
     "ErrorResponse",
@@ -142,7 +143,7 @@ class GapInfo(Outbound):
 
     from_: Annotated[int, Field(alias="from")]
     to: int | None
-    reason: Literal["evicted", "epoch_changed", "future_position"]
+    reason: GapReason
 
 
 class UpdatesPage(Outbound):

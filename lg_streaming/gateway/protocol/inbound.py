@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import Position, Priority, check_execution_id, room_execution
 from lg_streaming.filters import FILTER_FIELDS, INTERRUPTED, UpdateFilter
+from lg_streaming.types import OnGap
 
 _GLOB_LETTERS: Final = 4_096
 
@@ -137,7 +138,7 @@ class SubscribeExecution(FilterParams):
     """Position to continue from; the oldest stored update when absent."""
     follow: bool = False
     """Stay after a run's final update."""
-    on_gap: Literal["oldest", "tail", "fail"] = "oldest"
+    on_gap: OnGap = "oldest"
     """Reaction to updates that are gone."""
     merge: bool = False
     """While the reader lags, token deltas of one message may come as one update, and progress as its newest."""

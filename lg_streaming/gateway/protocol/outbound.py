@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lg_streaming.events import Priority
 from lg_streaming.log.base import ExecutionState
+from lg_streaming.types import GapReason
 
 PROTOCOL_VERSION: Final = 1
 
@@ -56,7 +57,7 @@ class Subscribed(Ok):
     """The first sequence number that is still kept."""
     recovered: bool
     """True if no update after the requested position is missing."""
-    reason: Literal["evicted", "epoch_changed", "future_position"] | None = None
+    reason: GapReason | None = None
 
 
 class Unsubscribed(Ok):
@@ -202,7 +203,7 @@ class GapMessage(Outbound):
     execution_id: str
     from_: Annotated[int, Field(alias="from")]
     to: int | None
-    reason: Literal["evicted", "epoch_changed", "future_position"]
+    reason: GapReason
 
 
 class Heartbeat(Outbound):
